@@ -1,0 +1,48 @@
+# Two commands matter: `make run` and `make test`. Both need only Python >= 3.11 and make.
+.DEFAULT_GOAL := help
+.PHONY: help run demo check test lock clean
+
+# The first interpreter on this machine that is new enough.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+help:
+	@echo "make run    start everything on this machine; Ctrl-C stops it"
+	@echo "make demo   show the life of a payment on the running stack"
+	@echo "make test   all tests, against real servers, with coverage"
+	@echo "make check  format, lint, types, imports, house rules"
+	@echo "make lock   resolve the dependencies anew into requirements.lock"
+	@echo "make clean  forget the environment and all local data"
+
+run: $(INSTALLED)
+	@exec $(BIN)/python -m workers.dev
+
+demo: $(INSTALLED)
+	@exec $(BIN)/python -m workers.dev.demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/house
+
+$(INSTALLED): requirements.lock
+	@test -n "$(PYTHON)" || { echo "Paywright needs Python 3.11 or newer; none was found on PATH." >&2; exit 1; }
+	@echo "Installing into .venv (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@touch $@
+
+lock: $(INSTALLED)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+		--generate-hashes --quiet --upgrade --output-file requirements.lock
+
+clean:
+	rm -rf .venv .data .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

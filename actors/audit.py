@@ -1,0 +1,79 @@
+"""The audit log: who did what, from where; promised in the change's own transaction, written by an actor."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from actors import origin
+from actors.verbs import Entry, promise, records
+from db import admin, times
+
+
+class Action(StrEnum):
+    """What can be done that somebody may ask about later."""
+
+    USER_REGISTERED = "auth.user.registered"
+    USER_SIGNED_IN = "auth.user.signed_in"
+    SIGN_IN_FAILED = "auth.user.sign_in_failed"
+    USER_SIGNED_OUT = "auth.user.signed_out"
+    TOKEN_REUSED = "auth.token.reused"
+    ACCESS_REFUSED = "auth.access.refused"
+    # One a step of the law: lifecycle.Step.
+    PAYMENT_CREATE = "payments.payment.create"
+    PAYMENT_BEGIN = "payments.payment.begin"
+    PAYMENT_ENGAGE = "payments.payment.engage"
+    PAYMENT_COMPLETE = "payments.payment.complete"
+    PAYMENT_FAIL = "payments.payment.fail"
+    PAYMENT_REOPEN = "payments.payment.reopen"
+    PAYMENT_EXPIRE = "payments.payment.expire"
+    PAYMENT_CANCEL = "payments.payment.cancel"
+
+
+class Line(Entry):
+    """One row to be written, as it was known when the thing was done."""
+
+    user_id: UUID | None
+    action: Action
+    resource_type: str | None
+    resource_id: UUID | None
+    details: dict[str, Any]
+    ip_address: str | None
+    user_agent: str | None
+    request_id: str | None
+    created_at: datetime
+
+
+def note(
+    action: Action,
+    *,
+    resource: tuple[str, UUID] | None = None,
+    user_id: UUID | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Promises a row about what this transaction does: `resource` is its type and id, `user_id` who does it
+    when that is not the caller (who signs in is not yet one)."""
+    where = origin.current()
+    promise(
+        write.message(
+            Line(
+                id=uuid4(),
+                user_id=user_id or where.user_id,
+                action=action,
+                resource_type=resource[0] if resource else None,
+                resource_id=resource[1] if resource else None,
+                details=details or {},
+                ip_address=where.ip_address,
+                user_agent=where.user_agent,
+                request_id=where.request_id,
+                created_at=times.now(),
+            )
+        )
+    )
+
+
+@records("events", Line)
+def write(lines: Sequence[Line]) -> None:
+    """Writes rows in the order in which they were promised."""
+    admin.add_audit_logs([line.model_dump() for line in lines])

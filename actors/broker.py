@@ -1,0 +1,108 @@
+"""The wire: the only place that makes a Dramatiq broker, and the fast way from a commit to a worker."""
+
+import time
+from collections.abc import Callable, Iterable
+from uuid import uuid4
+
+import dramatiq
+import structlog
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import Middleware, TimeLimit
+
+from db import journal, redis
+
+# An actor's time limit in ms: above the database's statement_timeout, below an effect's lease.
+TIME_LIMIT = 10_000
+
+# Seconds for which a Redis that did not answer is not asked again by the fast path: the relay will.
+_PAUSE = 1.0
+
+log = structlog.get_logger(__name__)
+
+_broker: RedisBroker | None = None
+_asleep_until = 0.0
+
+
+def open(url: str) -> RedisBroker:
+    """Makes the broker of this process. Connects to nothing.
+
+    Retries, delays and results are the journal's business: of Dramatiq's middleware only the time limit
+    stays. Messages of a dead worker come back by maintenance, which by default is drawn too seldom (one
+    command in a thousand) to be of use: measured in quarters of an hour.
+    """
+    global _broker
+    middleware: list[Middleware] = [TimeLimit(time_limit=TIME_LIMIT)]
+    _broker = RedisBroker(
+        client=redis.connect(url),
+        middleware=middleware,
+        maintenance_chance=50_000,
+        heartbeat_timeout=30_000,
+        dead_message_ttl=3_600_000,
+    )
+    dramatiq.set_broker(_broker)
+    return _broker
+
+
+def actor(name: str, queue: str, perform: Callable[[str], None]) -> None:
+    """Lets this process answer messages for a verb; each carries the id of a promise and nothing else."""
+    dramatiq.Actor(perform, broker=opened(), actor_name=name, queue_name=queue, priority=0, options={})
+
+
+def push(tasks: Iterable[journal.Task]) -> None:
+    """Sends promises to their queues in one round trip. Raises redis.Unreachable.
+
+    Two plain commands a message, as Dramatiq's own script would run them one trip each; a test holds this
+    to the installed version's layout.
+    """
+    broker = opened()
+    with broker.client.pipeline(transaction=False) as pipe:
+        for task in tasks:
+            message: dramatiq.Message[None] = dramatiq.Message(
+                queue_name=task.queue,
+                actor_name=task.verb,
+                args=(str(task.id),),
+                kwargs={},
+                # Dramatiq wants another id at each sending: a message may be in Redis twice.
+                options={"redis_message_id": str(uuid4())},
+                message_id=str(task.id),
+            )
+            place = message.options["redis_message_id"]
+            pipe.hset(f"{broker.namespace}:{task.queue}.msgs", place, message.encode())
+            pipe.rpush(f"{broker.namespace}:{task.queue}", place)
+        pipe.execute()
+
+
+def try_push(tasks: list[journal.Task]) -> None:
+    """The fast path: sends what was just committed, as far as Redis answers; else the relay will.
+
+    Without a broker, as in a command, everything is the relay's.
+    """
+    global _asleep_until
+    if _broker is None or not tasks or time.monotonic() < _asleep_until:
+        return
+    try:
+        push(tasks)
+    except redis.Unreachable as error:
+        _asleep_until = time.monotonic() + _PAUSE
+        log.warning("redis is away, the relay will send", error=str(error), promises=len(tasks))
+
+
+def publish(channel: str, messages: Iterable[bytes]) -> None:
+    """Broadcasts messages in their order, in one round trip. Raises redis.Unreachable."""
+    with opened().client.pipeline(transaction=False) as pipe:
+        for message in messages:
+            pipe.publish(channel, message)
+        pipe.execute()
+
+
+def backlog(queue: str) -> int:
+    """How many messages wait in a queue, those in hand not counted. Raises redis.Unreachable."""
+    broker = opened()
+    return int(broker.client.llen(f"{broker.namespace}:{queue}"))
+
+
+def opened() -> RedisBroker:
+    """This process's broker. Raises RuntimeError before `open`."""
+    if _broker is None:
+        raise RuntimeError("broker.open() was not called by this process's entry point")
+    return _broker

@@ -1,0 +1,5 @@
+"""Every module that has verbs: who imports this knows them all."""
+
+from actors import audit, events, housekeeping, payments
+
+__all__ = ["audit", "events", "housekeeping", "payments"]

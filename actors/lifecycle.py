@@ -1,0 +1,53 @@
+"""The law: which step a payment may take, and where it leads. Pure; nothing else moves a status."""
+
+from enum import StrEnum
+
+from db.fault import Code, Fault
+from db.payments import Status, Type
+
+
+class Step(StrEnum):
+    """What can happen to a payment or a request; the `transactionType` of its history."""
+
+    CREATE = "create"
+    BEGIN = "begin"
+    ENGAGE = "engage"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    REOPEN = "reopen"
+    EXPIRE = "expire"
+    CANCEL = "cancel"
+
+
+LAW: dict[tuple[Type, Status | None, Step], Status] = {
+    (Type.PAYMENT, None, Step.CREATE): Status.PENDING,
+    (Type.PAYMENT, Status.PENDING, Step.BEGIN): Status.PROCESSING,
+    (Type.PAYMENT, Status.PENDING, Step.CANCEL): Status.CANCELLED,
+    (Type.PAYMENT, Status.PROCESSING, Step.COMPLETE): Status.COMPLETED,
+    (Type.PAYMENT, Status.PROCESSING, Step.FAIL): Status.FAILED,
+    (Type.INITIATE, None, Step.CREATE): Status.PENDING,
+    (Type.INITIATE, Status.PENDING, Step.BEGIN): Status.INITIATED,
+    (Type.INITIATE, Status.PENDING, Step.CANCEL): Status.CANCELLED,
+    # Engaged: a payment against it is under way. Completed with it, reopened when it fails or is cancelled.
+    (Type.INITIATE, Status.INITIATED, Step.ENGAGE): Status.PROCESSING,
+    (Type.INITIATE, Status.INITIATED, Step.EXPIRE): Status.FAILED,
+    (Type.INITIATE, Status.INITIATED, Step.CANCEL): Status.CANCELLED,
+    (Type.INITIATE, Status.PROCESSING, Step.COMPLETE): Status.COMPLETED,
+    (Type.INITIATE, Status.PROCESSING, Step.REOPEN): Status.INITIATED,
+}
+
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+
+class Refused(Fault):
+    """A {type} that is {status} cannot take the step: {step}."""
+
+    code = Code.INVALID_TRANSITION
+
+
+def after(type: Type, status: Status | None, step: Step) -> Status:
+    """Where the step leads. Raises Refused when the law knows no such step."""
+    try:
+        return LAW[type, status, step]
+    except KeyError:
+        raise Refused(type=type, status=status or "not there yet", step=step) from None

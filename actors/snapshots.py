@@ -1,0 +1,39 @@
+"""Records as the outside sees them: in the door's answers and in the events' data. Never a secret."""
+
+from typing import Any
+
+from db import auth, money, payments, times
+
+
+def user(who: auth.User) -> dict[str, Any]:
+    """A person."""
+    return {
+        "id": str(who.id),
+        "email": who.email,
+        "name": who.name,
+        "role": who.role,
+        "emailVerified": who.email_verified,
+        "createdAt": times.text(who.created_at),
+        "updatedAt": times.text(who.updated_at),
+    }
+
+
+def payment(it: payments.Payment) -> dict[str, Any]:
+    """A payment or a request."""
+    failure = {"code": it.failure_code, "message": it.failure_message} if it.failure_code else None
+    return {
+        "id": str(it.id),
+        "userId": str(it.user_id),
+        "type": it.type,
+        "status": it.status,
+        "amount": money.text(it.amount, it.currency),
+        "currency": it.currency,
+        "description": it.description,
+        "metadata": it.metadata,
+        "requestId": str(it.request_id) if it.request_id else None,
+        "customerEmail": it.customer_email,
+        "failure": failure,
+        "version": it.version,
+        "createdAt": times.text(it.created_at),
+        "updatedAt": times.text(it.updated_at),
+    }

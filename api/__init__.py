@@ -1,0 +1,1 @@
+"""The door: sentences in HTTP, and the verbs that must answer now."""

@@ -1,0 +1,1 @@
+"""The auth service: who comes in, and how long they stay."""

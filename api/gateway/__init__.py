@@ -1,0 +1,1 @@
+"""The gates that every request passes, one file a gate."""

@@ -1,0 +1,31 @@
+"""Gate 2: one line a request. Never a header, a body or a query: they carry secrets."""
+
+import time
+from typing import Any
+
+import structlog
+from falcon import Request, Response
+
+from actors import origin
+
+log = structlog.get_logger("api.access")
+
+
+class AccessLog:
+    """Says what was asked and how it ended, by the route's template and not by the address."""
+
+    def process_request(self, req: Request, _resp: Response) -> None:
+        """Starts the clock."""
+        req.context.began = time.perf_counter()
+
+    def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
+        """Writes the line."""
+        caller = origin.current().user_id
+        log.info(
+            "request",
+            method=req.method,
+            route=req.uri_template or "unknown",
+            status=resp.status_code,
+            ms=round((time.perf_counter() - req.context.began) * 1000, 1),
+            caller=str(caller) if caller else None,
+        )

@@ -1,0 +1,33 @@
+"""How gunicorn runs the web process; `gunicorn --config python:api.gunicorn api.wsgi:application`."""
+
+from pathlib import Path
+from typing import Any
+
+from actors import logs
+from api.settings import Settings
+from db import postgres
+from db.settings import or_exit
+
+_settings = or_exit(Settings)
+
+bind = f"{_settings.host}:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "gthread"
+threads = 8
+preload_app = True
+keepalive = 5
+graceful_timeout = 20
+max_requests = 10_000
+max_requests_jitter = 1_000
+# Its heartbeat file must not be on a disk: a slow one looks like a hung worker.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+# By default a socket in the home directory that all installations of a user would share.
+control_socket_disable = True
+# The gateway writes the access log.
+accesslog = None
+logconfig_dict = logs.config(_settings.log_level)
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """A forked worker must not speak on its parent's connections."""
+    postgres.database.dispose()

@@ -1,0 +1,35 @@
+"""Passwords: bcrypt over a keyed digest, so that none is cut and a stolen table alone is worth little."""
+
+import base64
+import hashlib
+import hmac
+
+import bcrypt
+
+
+class Passwords:
+    """Hashes and verifies with this installation's pepper and cost."""
+
+    def __init__(self, *, pepper: str, rounds: int) -> None:
+        self._pepper = pepper.encode()
+        self._rounds = rounds
+        # What an unknown e-mail is compared with: it must cost what a known one does.
+        self._nobody = self.hash("nobody")
+
+    def hash(self, password: str) -> str:
+        """A new bcrypt hash."""
+        return bcrypt.hashpw(self._digest(password), bcrypt.gensalt(self._rounds)).decode()
+
+    def match(self, password: str, hashed: str | None) -> bool:
+        """Whether it is the one; False after the same time when there is no hash."""
+        same = bcrypt.checkpw(self._digest(password), (hashed or self._nobody).encode())
+        return same and hashed is not None
+
+    def stale(self, hashed: str) -> bool:
+        """Whether the hash was made at another cost than today's."""
+        return not hashed.startswith(f"$2b${self._rounds:02}$")
+
+    def _digest(self, password: str) -> bytes:
+        # bcrypt sees 72 bytes at most and stops at a NUL: 64 characters of base64 have neither problem.
+        keyed = hmac.digest(self._pepper, password.encode(), hashlib.sha384)
+        return base64.b64encode(keyed)

@@ -1,0 +1,73 @@
+"""People made by a command: `python -m api.people demo`, `python -m api.people admin EMAIL`.
+
+The demo users are for a developer's machine. The second makes the first admin of an installation; the
+password is one line of standard input.
+"""
+
+import argparse
+import sys
+
+from pydantic import ValidationError
+
+from actors import logs
+from actors.verbs import transaction
+from api.auth.sessions import EmailTaken, open_account
+from api.auth.shapes import Register
+from api.passwords import Passwords
+from api.settings import Settings
+from db import postgres
+from db.auth import Role
+from db.settings import or_exit
+
+DEMO_PASSWORD = "Paywright-demo-1"
+DEMO = {Role.ADMIN: "Ada Admin", Role.VENDOR: "Vera Vendor", Role.CUSTOMER: "Carl Customer"}
+
+
+def demo(settings: Settings) -> None:
+    """Makes the demo users that are not there yet."""
+    if settings.app_env == "production":
+        sys.exit("the demo users' password is public: there are none in production")
+    for role, name in DEMO.items():
+        wish = Register(email=f"{role.lower()}@example.com", name=name, password=DEMO_PASSWORD)
+        try:
+            _open(settings, wish, role)
+        except EmailTaken:
+            continue
+
+
+def admin(settings: Settings, email: str) -> None:
+    """Makes an admin."""
+    try:
+        wish = Register(email=email, name="Admin", password=sys.stdin.readline().rstrip("\r\n"))
+        _open(settings, wish, Role.ADMIN)
+    except ValidationError as error:
+        sys.exit("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()))
+    except EmailTaken as taken:
+        sys.exit(taken.message)
+
+
+def _open(settings: Settings, wish: Register, role: Role) -> None:
+    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
+    hashed = passwords.hash(wish.password)
+    with postgres.connection(), transaction():
+        open_account(email=wish.email, password_hash=hashed, name=wish.name, role=role, email_verified=True)
+
+
+def main(arguments: list[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m api.people", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="make the demo users")
+    commands.add_parser("admin", help="make an admin").add_argument("email")
+    asked = parser.parse_args(arguments)
+    settings = or_exit(Settings)
+    logs.open(settings.log_level)
+    postgres.open(settings.database_url, connections=2)
+    if asked.command == "demo":
+        demo(settings)
+    else:
+        admin(settings, asked.email)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

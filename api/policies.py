@@ -1,0 +1,51 @@
+"""Who may do what: permission x role. Whose things they are is asked where the things are known."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from db.auth import Role
+from db.fault import Code, Fault
+
+
+class Permission(StrEnum):
+    """What a route asks for."""
+
+    ANYONE = "anyone"
+    SIGNED_IN = "signed in"
+    SEE_PAYMENTS = "see payments"
+    CREATE_PAYMENT = "create a payment"
+    REQUEST_MONEY = "request money"
+    PAY = "pay"
+
+
+_EVERYBODY = frozenset(Role)
+
+POLICY: dict[Permission, frozenset[Role]] = {
+    Permission.ANYONE: _EVERYBODY,
+    Permission.SIGNED_IN: _EVERYBODY,
+    Permission.SEE_PAYMENTS: _EVERYBODY,
+    Permission.CREATE_PAYMENT: frozenset({Role.VENDOR, Role.CUSTOMER}),
+    Permission.REQUEST_MONEY: frozenset({Role.VENDOR}),
+    Permission.PAY: frozenset({Role.CUSTOMER}),
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking, as the database knows them now; the token only said where to look."""
+
+    user_id: UUID
+    email: str
+    role: Role
+    session_id: UUID
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the caller's role has the permission."""
+        return self.role in POLICY[permission]
+
+
+class Forbidden(Fault):
+    """A {role} may not do this."""
+
+    code = Code.FORBIDDEN

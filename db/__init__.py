@@ -1,0 +1,1 @@
+"""The nouns: records, values, queries and connections; what is true with no one asking."""

@@ -1,0 +1,159 @@
+"""People, their sessions and refresh tokens."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import peewee
+from peewee import SQL
+from playhouse.postgres_ext import DateTimeTZField
+
+from db import postgres
+
+
+class Role(StrEnum):
+    """What a person may be."""
+
+    ADMIN = "ADMIN"
+    VENDOR = "VENDOR"
+    CUSTOMER = "CUSTOMER"
+
+
+class User(postgres.Model):
+    """A person who can sign in. Closed accounts stay, inactive."""
+
+    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
+    email = peewee.CharField(255)
+    password_hash = peewee.CharField(255)
+    name = peewee.CharField(255)
+    role = peewee.CharField(50, constraints=[peewee.Check("role IN ('ADMIN', 'CUSTOMER', 'VENDOR')")])
+    email_verified = peewee.BooleanField(constraints=[SQL("DEFAULT false")])
+    active = peewee.BooleanField(constraints=[SQL("DEFAULT true")])
+    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    updated_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "auth"
+        table_name = "users"
+
+
+User.add_index(SQL("CREATE UNIQUE INDEX users_email ON auth.users (lower(email))"))
+User.add_index(SQL("CREATE INDEX users_role ON auth.users (role)"))
+
+
+class Session(postgres.Model):
+    """One sign-in, and the family of refresh tokens that grew from it."""
+
+    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
+    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
+    ip_address = peewee.CharField(45, null=True)
+    user_agent = peewee.TextField(null=True)
+    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    last_used_at = DateTimeTZField(constraints=postgres.CLOCK)
+    ended_at = DateTimeTZField(null=True)
+
+    class Meta:
+        schema = "auth"
+        table_name = "sessions"
+
+
+Session.add_index(SQL("CREATE INDEX sessions_user_id ON auth.sessions (user_id)"))
+
+
+class RefreshToken(postgres.Model):
+    """One refresh token of a session, known by its SHA-256 alone."""
+
+    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
+    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
+    session_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.sessions (id) ON DELETE CASCADE")])
+    token = peewee.CharField(255, constraints=[SQL("UNIQUE")])
+    expires_at = DateTimeTZField()
+    spent_at = DateTimeTZField(null=True)
+    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "auth"
+        table_name = "refresh_tokens"
+
+
+for _column in ("user_id", "session_id", "expires_at"):
+    RefreshToken.add_index(SQL(f"CREATE INDEX refresh_tokens_{_column} ON auth.refresh_tokens ({_column})"))
+
+
+def add_user(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User | None:
+    """A new person; None when the address is taken, however it is capitalised."""
+    insert = User.insert(email=email, password_hash=password_hash, name=name, role=role, **more)
+    return next(iter(postgres.returned(insert.on_conflict_ignore(), User)), None)
+
+
+def user(id: UUID) -> User | None:
+    """The person with this id."""
+    return User.get_or_none(User.id == id)
+
+
+def by_email(email: str) -> User | None:
+    """The person with this address, compared without case."""
+    return User.get_or_none(peewee.fn.lower(User.email) == email.strip().lower())
+
+
+def start_session(user_id: UUID, *, ip_address: str | None, user_agent: str | None) -> Session:
+    """A new sign-in."""
+    insert = Session.insert(user_id=user_id, ip_address=ip_address, user_agent=user_agent)
+    return postgres.returned(insert, Session)[0]
+
+
+def live(session_id: UUID) -> Mapping[str, Any] | None:
+    """Who is behind a session now (`user_id, email, role`); None once it or the account has ended.
+
+    Asked at every request: so a sign-out, a new role or a closed account takes effect at the next one, in
+    every process, and no cache can be stale.
+    """
+    found = postgres.rows(
+        "SELECT u.id AS user_id, u.email, u.role FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id"
+        " WHERE s.id = %s AND s.ended_at IS NULL AND u.active",
+        session_id,
+    )
+    return found[0] if found else None
+
+
+def end_session(session_id: UUID) -> bool:
+    """Ends a session; whether it was still live."""
+    update = Session.update(ended_at=peewee.fn.clock_timestamp())
+    return bool(update.where(Session.id == session_id, Session.ended_at.is_null()).execute())
+
+
+def end_sessions(user_id: UUID) -> int:
+    """Ends every live session of a person; how many there were."""
+    update = Session.update(ended_at=peewee.fn.clock_timestamp())
+    return int(update.where(Session.user_id == user_id, Session.ended_at.is_null()).execute())
+
+
+def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at: datetime) -> None:
+    """Stores the SHA-256 (hex) of a new refresh token of this session, or of this token's session."""
+    session_id = session.id if isinstance(session, Session) else session.session_id
+    RefreshToken.insert(
+        user_id=session.user_id, session_id=session_id, token=token, expires_at=expires_at
+    ).execute()
+
+
+def locked_refresh_token(token: str) -> RefreshToken | None:
+    """The refresh token with this SHA-256, its row locked: of twenty tabs, one at a time."""
+    found: RefreshToken | None = RefreshToken.select().where(RefreshToken.token == token).for_update().first()
+    return found
+
+
+def spend(token: RefreshToken, now: datetime) -> None:
+    """Marks a refresh token as used, and its session as used just now."""
+    RefreshToken.update(spent_at=now).where(RefreshToken.id == token.id).execute()
+    Session.update(last_used_at=now).where(Session.id == token.session_id).execute()
+
+
+def expire_refresh_tokens(now: datetime) -> int:
+    """Deletes the refresh tokens that have expired, and the sessions left with none; how many tokens."""
+    tokens = int(RefreshToken.delete().where(RefreshToken.expires_at <= now).execute())
+    if tokens:
+        family = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
+        Session.delete().where(~peewee.fn.EXISTS(family)).execute()
+    return tokens

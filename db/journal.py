@@ -1,0 +1,203 @@
+"""Promised work: written in the transaction that makes it due, removed in the one that does it."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import peewee
+from peewee import SQL
+from playhouse.postgres_ext import DateTimeTZField
+from psycopg2.extras import Json
+
+from db import postgres
+
+# The fast path has this long before the relay looks after a promise. In seconds.
+GRACE = 5
+# How often a promise is sent again before it is given up.
+MAX_ATTEMPTS = 12
+
+# Half a second, doubling to a minute, with jitter so that what failed together does not come back together.
+_BACKOFF = "least(60, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
+
+
+class Row(postgres.Model):
+    """One promise in the journal."""
+
+    id = peewee.UUIDField(primary_key=True)
+    position = peewee.BigIntegerField(constraints=[SQL("GENERATED ALWAYS AS IDENTITY")])
+    verb = peewee.CharField(100)
+    queue = peewee.CharField(50)
+    args = peewee.JSONField()
+    request_id = peewee.CharField(128, null=True)
+    attempts = peewee.IntegerField(constraints=[SQL("DEFAULT 0")])
+    due_at = DateTimeTZField()
+    leased_until = DateTimeTZField(null=True)
+    error = peewee.TextField(null=True)
+    dead_at = DateTimeTZField(null=True)
+    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "journal"
+        table_name = "tasks"
+
+
+Row.add_index(SQL("CREATE INDEX tasks_due_at ON journal.tasks (due_at) WHERE dead_at IS NULL"))
+Row.add_index(SQL("CREATE INDEX tasks_verb ON journal.tasks (verb, position) WHERE dead_at IS NULL"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A promise in hand: which verb, with which arguments, for whose request, sent again how often."""
+
+    id: UUID
+    verb: str
+    queue: str
+    args: dict[str, Any]
+    request_id: str | None
+    attempts: int = 0
+
+    def once(self, key: str) -> "Task":
+        """The same under an id made of its verb and a key: promised twice, it is in the journal once."""
+        return replace(self, id=uuid5(NAMESPACE_OID, f"{self.verb}:{key}"))
+
+
+def write(tasks: Sequence[Task]) -> None:
+    """Writes promises, in their order, in the transaction that is open. A known id is written once."""
+    values = [
+        (task.id, task.verb, task.queue, Json(task.args), task.request_id, f"{GRACE} seconds")
+        for task in tasks
+    ]
+    places = ", ".join(["(%s, %s, %s, %s, %s, clock_timestamp() + %s::interval)"] * len(values))
+    postgres.rows(
+        f"INSERT INTO journal.tasks (id, verb, queue, args, request_id, due_at) VALUES {places}"
+        " ON CONFLICT (id) DO NOTHING",
+        *(value for row in values for value in row),
+    )
+
+
+_TASK = "id, verb, queue, args, request_id, attempts"
+
+
+def take(id: UUID) -> Task | None:
+    """Removes a promise and hands it over; None when it is done, dead, or in another's hands.
+
+    The removal is the claim: it holds when this transaction commits, and is undone with it.
+    """
+    return _one(
+        "DELETE FROM journal.tasks WHERE id = (SELECT id FROM journal.tasks"
+        " WHERE id = %s AND dead_at IS NULL FOR UPDATE SKIP LOCKED)"
+        f" RETURNING {_TASK}",
+        id,
+    )
+
+
+# The promises of one verb, without those that failed before (they come back one by one, when they are due),
+# but with the one that was asked for.
+_WAITING = (
+    "SELECT id FROM journal.tasks WHERE verb = %s AND dead_at IS NULL AND (error IS NULL OR id = %s)"
+    " ORDER BY position LIMIT %s"
+)
+
+
+def take_many(verb: str, limit: int, asked: UUID) -> list[Task]:
+    """Removes the first promises of one verb and hands them over, in order; as with `take`."""
+    taken = postgres.rows(
+        f"WITH taken AS (DELETE FROM journal.tasks WHERE id = ANY(ARRAY({_WAITING} FOR UPDATE SKIP LOCKED))"
+        f" RETURNING position, {_TASK}) SELECT {_TASK} FROM taken ORDER BY position",
+        verb,
+        asked,
+        limit,
+    )
+    return [Task(**row) for row in taken]
+
+
+def waiting(verb: str, limit: int, asked: UUID) -> list[UUID]:
+    """The ids that `take_many` would take."""
+    return [row["id"] for row in postgres.rows(_WAITING, verb, asked, limit)]
+
+
+def lease(id: UUID, seconds: float) -> Task | None:
+    """Takes a promise in hand for so long without removing it; None as with `take`.
+
+    Nobody else gets it, and the relay does not send it, before the lease is over.
+    """
+    return _one(
+        "UPDATE journal.tasks SET leased_until = clock_timestamp() + %s * interval '1 second',"
+        " due_at = clock_timestamp() + %s * interval '1 second'"
+        " WHERE id = (SELECT id FROM journal.tasks WHERE id = %s AND dead_at IS NULL"
+        " AND (leased_until IS NULL OR leased_until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)"
+        f" RETURNING {_TASK}",
+        seconds,
+        seconds,
+        id,
+    )
+
+
+def finish(task: Task) -> bool:
+    """Removes a leased promise; False when the lease ran out and it was sent again: another has it now."""
+    return bool(
+        postgres.rows(
+            "DELETE FROM journal.tasks WHERE id = %s AND attempts = %s RETURNING id", task.id, task.attempts
+        )
+    )
+
+
+def fail(id: UUID, error: str) -> None:
+    """Notes what went wrong and puts the promise off. The attempt itself is counted when it is sent again."""
+    postgres.rows(
+        f"UPDATE journal.tasks SET error = %s, leased_until = NULL, due_at = clock_timestamp() + {_BACKOFF}"
+        " WHERE id = %s",
+        error[:2000],
+        id,
+    )
+
+
+def overdue_queues() -> list[str]:
+    """The queues that have promises overdue."""
+    found = postgres.rows(
+        "SELECT DISTINCT queue FROM journal.tasks WHERE dead_at IS NULL AND due_at <= clock_timestamp()"
+    )
+    return [row["queue"] for row in found]
+
+
+def resend(drained: Collection[str], limit: int) -> list[Task]:
+    """Counts one more attempt for overdue promises, and hands them over to be sent.
+
+    One that was never begun is left alone while its queue (one not in `drained`) still holds messages: it
+    waits there. Sending it again would help nobody, and would count against it.
+    """
+    found = postgres.rows(
+        "UPDATE journal.tasks SET attempts = attempts + 1,"
+        " dead_at = CASE WHEN attempts >= %s THEN clock_timestamp() END,"
+        f" due_at = clock_timestamp() + %s * interval '1 second' + {_BACKOFF}"
+        " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks"
+        " WHERE dead_at IS NULL AND due_at <= clock_timestamp()"
+        " AND (queue = ANY(%s) OR error IS NOT NULL OR leased_until IS NOT NULL)"
+        " ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED))"
+        f" RETURNING position, dead_at, {_TASK}",
+        MAX_ATTEMPTS,
+        GRACE,
+        list(drained),
+        limit,
+    )
+    found.sort(key=lambda row: row.pop("position"))
+    return [Task(**row) for row in found if row.pop("dead_at") is None]
+
+
+def revive(ids: Iterable[UUID] | None = None) -> int:
+    """Gives dead promises (all, or these) a new set of attempts, from now; how many."""
+    only = "" if ids is None else " AND id = ANY(%s)"
+    params = [] if ids is None else [list(ids)]
+    return len(
+        postgres.rows(
+            "UPDATE journal.tasks SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL,"
+            f" due_at = clock_timestamp() WHERE dead_at IS NOT NULL{only} RETURNING id",
+            *params,
+        )
+    )
+
+
+def _one(sql: str, *params: Any) -> Task | None:
+    found = postgres.rows(sql, *params)
+    return Task(**found[0]) if found else None

@@ -1,0 +1,69 @@
+"""Migrations: the numbered SQL files of `migrations/`, each in one transaction, each once, none ever edited.
+
+`python -m db.migrate` brings the database that DATABASE_URL names up to date.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import psycopg2
+
+from db import settings
+
+FILES = Path(__file__).with_name("migrations")
+
+_HISTORY = """
+    CREATE TABLE IF NOT EXISTS public.migrations (
+        name text PRIMARY KEY,
+        sha256 text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )
+"""
+
+
+class Edited(Exception):
+    """A migration was changed after it was applied: write a new one instead."""
+
+
+def up(url: str) -> list[str]:
+    """Applies what is new, in order; returns the names. Raises Edited, having applied nothing.
+
+    Any number of processes may call it at once: one migrates, the others wait and find nothing to do.
+    """
+    files = sorted(FILES.glob("[0-9]*.sql"))
+    connection = psycopg2.connect(url, connect_timeout=10)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(hashtextextended('paywright.migrations', 0))")
+            cursor.execute(_HISTORY)
+            cursor.execute("SELECT name, sha256 FROM public.migrations")
+            applied = dict(cursor.fetchall())
+            edited = [file.name for file in files if applied.get(file.name, _sum(file)) != _sum(file)]
+            if edited:
+                raise Edited(
+                    f"{', '.join(edited)} changed after it was applied: write a new migration instead"
+                )
+            new = [file for file in files if file.name not in applied]
+            for file in new:
+                # A migration waits for a busy table only so long: better to fail and be tried again than to
+                # queue every other statement behind it.
+                cursor.execute("BEGIN; SET LOCAL lock_timeout = '10s'")
+                cursor.execute(file.read_text())
+                cursor.execute(
+                    "INSERT INTO public.migrations (name, sha256) VALUES (%s, %s)", (file.name, _sum(file))
+                )
+                cursor.execute("COMMIT")
+            return [file.name for file in new]
+    finally:
+        connection.close()
+
+
+def _sum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    for name in up(settings.or_exit(settings.Settings).database_url):
+        sys.stdout.write(f"applied {name}\n")

@@ -1,0 +1,41 @@
+"""Which workers are alive: each says so every few seconds, in Redis, and is forgotten when it stops."""
+
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import cast
+
+from redis import Redis
+
+from db.redis import Unreachable
+
+_KEY = "paywright:workers"
+# Seconds after which a silent worker counts as gone.
+FORGOTTEN = 15
+# How often a worker speaks, in seconds.
+BEAT = 5
+
+
+def try_beat(client: Redis, kind: str) -> None:
+    """Says that this process, a worker of this kind, is alive; a Redis that is away does not hear it."""
+    with suppress(Unreachable):
+        client.zadd(_KEY, {_name(kind): time.time()})
+        client.zremrangebyscore(_KEY, 0, time.time() - FORGOTTEN)
+
+
+def leave(client: Redis, kind: str) -> None:
+    """Says that this process stops."""
+    with suppress(Unreachable):
+        client.zrem(_KEY, _name(kind))
+
+
+def _name(kind: str) -> str:
+    return f"{kind}@{socket.gethostname()}:{os.getpid()}"
+
+
+def alive(client: Redis) -> dict[str, int]:
+    """How many workers of each kind are alive. Raises redis.Unreachable."""
+    names = cast(list[bytes], client.zrangebyscore(_KEY, time.time() - FORGOTTEN, "+inf"))
+    kinds = [name.decode().partition("@")[0] for name in names]
+    return {kind: kinds.count(kind) for kind in kinds}

@@ -1,0 +1,27 @@
+"""What people say about themselves."""
+
+import peewee
+from peewee import SQL
+from playhouse.postgres_ext import DateTimeTZField
+
+from db import postgres
+
+
+class UserProfile(postgres.Model):
+    """The profile of one person."""
+
+    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
+    user_id = peewee.UUIDField(
+        constraints=[SQL("UNIQUE"), SQL("REFERENCES auth.users (id) ON DELETE CASCADE")]
+    )
+    avatar_url = peewee.CharField(500, null=True)
+    phone = peewee.CharField(20, null=True)
+    address = peewee.TextField(null=True)
+    bio = peewee.TextField(null=True)
+    preferences = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
+    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    updated_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "profile"
+        table_name = "user_profiles"

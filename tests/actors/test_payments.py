@@ -1,0 +1,126 @@
+"""The life of a payment, step by step, in the test's own thread."""
+
+import pytest
+
+from actors import payments as life
+from actors import verbs
+from actors.psp.provider import Outcome
+from actors.verbs import transaction
+from db import admin, payments, psp_ledger
+from db.auth import Role
+from db.fault import NotFound
+from tests import makers
+from tests.makers import work
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def test_a_payment_is_begun_charged_and_settled():
+    payment = makers.payment()
+    assert payment.status == "pending"
+
+    assert work() == ["payments.begin", "payments.charge", "payments.settle"]
+
+    settled = makers.now(payment)
+    assert (settled.status, settled.failure_code, settled.version) == ("completed", None, 3)
+    charge = psp_ledger.find(str(payment.id))
+    assert charge and (charge.outcome, charge.amount, charge.currency) == ("charged", payment.amount, "USD")
+
+
+def test_a_declined_payment_fails_with_the_psps_code():
+    payment = makers.payment(simulate="decline:insufficient_funds")
+
+    assert work() == ["payments.begin", "payments.charge", "payments.settle"]
+
+    settled = makers.now(payment)
+    assert (settled.status, settled.failure_code) == ("failed", "insufficient_funds")
+    assert settled.failure_message == "The payment was declined: insufficient funds."
+
+
+def test_every_change_has_its_history_its_audit_row_and_its_events():
+    customer = makers.user()
+    payment = makers.payment(customer)
+    work()
+
+    moved = [(row.transaction_type, row.from_status, row.status) for row in payments.history(payment.id)]
+    assert moved == [
+        ("create", None, "pending"),
+        ("begin", "pending", "processing"),
+        ("complete", "processing", "completed"),
+    ]
+    lines = admin.audit_logs(payment.id)
+    assert [(line.action, line.details["to"]) for line in lines] == [
+        ("payments.payment.create", "pending"),
+        ("payments.payment.begin", "processing"),
+        ("payments.payment.complete", "completed"),
+    ]
+    told = [event for event in admin.events(0, 1000) if event.data.get("id") == str(payment.id)]
+    assert [(event.type.rpartition(":")[2], event.data["status"]) for event in told] == [
+        ("created", "pending"),
+        ("updated", "processing"),
+        ("updated", "completed"),
+        ("completed", "completed"),
+    ]
+
+
+def test_a_request_opens_and_waits_to_be_paid():
+    request = makers.request()
+    assert work() == ["payments.begin"]
+    assert makers.now(request).status == "initiated"
+
+
+def test_a_paid_request_is_completed_with_its_payment():
+    request = makers.open_request()
+    payment = pay(request)
+    assert (payment.amount, payment.payee_id) == (request.amount, request.user_id)
+    assert makers.now(request).status == "processing"
+
+    work()
+
+    assert makers.now(payment).status == "completed"
+    assert makers.now(request).status == "completed"
+
+
+def test_a_request_whose_payment_failed_can_be_paid_again():
+    request = makers.open_request()
+    pay(request, simulate="decline")
+    work()
+    assert makers.now(request).status == "initiated"
+
+    again = pay(request)
+    work()
+    assert (makers.now(again).status, makers.now(request).status) == ("completed", "completed")
+
+
+def test_a_request_is_paid_once():
+    request = makers.open_request()
+    pay(request)
+    with pytest.raises(life.RequestNotPayable):
+        pay(request)
+
+
+def test_a_request_addressed_to_another_is_not_there():
+    request = makers.open_request(customer_email="her@example.com")
+    with pytest.raises(NotFound):
+        pay(request)
+
+
+def test_the_psps_answer_delivered_twice_settles_once():
+    payment = makers.payment()
+    work()
+    with transaction():
+        verbs.promise(life.settle.message(payment.id, Outcome.DECLINED, "late"))
+    assert work() == ["payments.settle"]
+    assert makers.now(payment).status == "completed"
+
+
+def pay(request, **metadata):
+    customer = makers.user(Role.CUSTOMER)
+    with transaction():
+        return life.pay_request(
+            request.id,
+            customer_id=customer.id,
+            customer_email=customer.email,
+            description=None,
+            metadata=metadata,
+        )

@@ -1,0 +1,66 @@
+"""Real servers for the whole run; one rolled-back transaction for each test that asks for `database`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from falcon.testing import TestClient
+
+from actors import broker
+from actors.psp import provider
+from actors.psp.stub import Stub
+from api.app import create_app
+from api.settings import Settings
+from db import migrate, postgres
+from tests.makers import SECRETS
+from workers.dev.servers import Postgres, Valkey, free_port
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("stores") / "postgres", free_port(), "test")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    server = Valkey(tmp_path_factory.mktemp("stores") / "valkey", free_port(), "test")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def stores(postgres_server: Postgres, valkey_server: Valkey) -> dict[str, str]:
+    """A migrated database and a Redis, opened for this process; their settings."""
+    migrate.up(postgres_server.url)
+    postgres.open(postgres_server.url, connections=20)
+    broker.open(valkey_server.url)
+    return {"DATABASE_URL": postgres_server.url, "REDIS_URL": valkey_server.url}
+
+
+@pytest.fixture
+def database(stores: dict[str, str]) -> Iterator[None]:
+    """The database in a transaction that is rolled back: what a test writes, no other sees."""
+    provider.choose(Stub())
+    with postgres.connection(), postgres.database.atomic() as transaction:
+        yield
+        transaction.rollback()
+
+
+@pytest.fixture
+def settings(stores: dict[str, str]) -> Settings:
+    return Settings.read({**SECRETS, **stores})
+
+
+@pytest.fixture
+def client(database: None, settings: Settings) -> TestClient:
+    """The door, in this thread and in the test's transaction."""
+    return TestClient(create_app(settings))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return Path(__file__).parent.parent

@@ -1,0 +1,123 @@
+"""What tests make again and again, one word each."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from falcon.testing import Result, TestClient
+
+from actors import every, verbs
+from actors import payments as life
+from actors.verbs import transaction
+from db import auth, journal, payments
+from db.auth import Role, User
+from db.payments import Payment
+
+assert every
+
+PASSWORD = "correct horse battery"
+SECRETS = {
+    "APP_ENV": "test",
+    "JWT_SECRET": "a secret for tests, thirty-two bytes long",
+    "PASSWORD_PEPPER": "a pepper for tests",
+    "BCRYPT_ROUNDS": "4",
+}
+
+
+def address() -> str:
+    """An e-mail address that nobody has."""
+    return f"{uuid4().hex[:12]}@example.com"
+
+
+def user(role: Role = Role.CUSTOMER, **more: Any) -> User:
+    """A person who cannot sign in by password."""
+    made = auth.add_user(email=address(), password_hash="none", name="Some One", role=role, **more)
+    assert made is not None
+    return made
+
+
+def payment(customer: User | None = None, *, amount: str = "12.50", **metadata: Any) -> Payment:
+    """A payment that a customer has just made: pending, its first step promised."""
+    wish = life.Wish(Decimal(amount), "USD", None, metadata)
+    with transaction():
+        return life.pay(wish, customer_id=(customer or user()).id)
+
+
+def request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
+    """A payment request that a vendor has just made."""
+    wish = life.Wish(Decimal("80.00"), "USD", "Two chairs", {}, customer_email)
+    with transaction():
+        return life.ask(wish, vendor_id=(vendor or user(Role.VENDOR)).id)
+
+
+def open_request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
+    """A payment request that can be paid."""
+    made = request(vendor, customer_email=customer_email)
+    assert work() == ["payments.begin"]
+    return now(made)
+
+
+def now(payment: Payment) -> Payment:
+    """The same payment as the database has it now."""
+    found = payments.get(payment.id)
+    assert found is not None
+    return found
+
+
+def work(*, also: str = "") -> list[str]:
+    """Does all promised work in this thread, in its order; the verbs of business that were done.
+
+    Not named are those that only tell of it (audit.*, events.*), unless `also` is a prefix of theirs.
+    """
+    done = []
+    while row := journal.Row.select().where(journal.Row.dead_at.is_null()).order_by(journal.Row.position).first():
+        verbs.registry[row.verb].perform(row.id)
+        if not row.verb.startswith(("audit.", "events.")) or (also and row.verb.startswith(also)):
+            done.append(row.verb)
+    return done
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody at the door: sends requests, with a token when there is one."""
+
+    client: TestClient
+    token: str | None = None
+    refresh_token: str = ""
+    user: dict[str, Any] | None = None
+
+    def send(self, method: str, path: str, json: Any = None, **more: Any) -> Result:
+        """One request to /api."""
+        headers = dict(more.pop("headers", {}))
+        if self.token:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        if json is not None:
+            more["json"] = json
+        return self.client.simulate_request(method, f"/api{path}", headers=headers, **more)
+
+    def get(self, path: str, **more: Any) -> Result:
+        return self.send("GET", path, **more)
+
+    def post(self, path: str, json: Any = None, **more: Any) -> Result:
+        return self.send("POST", path, json, **more)
+
+
+def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None = None) -> Visitor:
+    """A person of this role who has just signed in."""
+    body = {"email": email or address(), "password": PASSWORD, "name": "Some One"}
+    if role is not Role.ADMIN:
+        body["role"] = role
+    result = client.simulate_post("/api/auth/register", json=body)
+    assert result.status_code == 201, result.text
+    data = result.json["data"]
+    if role is Role.ADMIN:
+        User.update(role=role).where(User.id == data["user"]["id"]).execute()
+    return Visitor(client, data["accessToken"], data["refreshToken"], data["user"])
+
+
+def error(result: Result) -> tuple[int, str]:
+    """Status and code of a refusal."""
+    assert result.json["success"] is False, result.text
+    assert result.json["error"]["message"]
+    return result.status_code, result.json["error"]["code"]

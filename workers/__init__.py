@@ -1,0 +1,1 @@
+"""The engines: the processes that the Procfile names. Nobody imports them."""

@@ -1,0 +1,89 @@
+"""What a start leaves for the next one: the lock, the ports, the secrets, the pids."""
+
+import contextlib
+import fcntl
+import json
+import secrets
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from workers.dev import processes
+
+SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER", "POSTGRES_PASSWORD", "VALKEY_PASSWORD")
+
+
+class Running(Exception):
+    """Another launcher works in this directory."""
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """The directory, made if need be, and ours until the end; raises OSError, Running."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Running(f"Paywright is already running in {directory}") from None
+        yield
+
+
+def write(path: Path, text: str) -> None:
+    """All of it or none, and for our eyes only."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def remembered(path: Path) -> dict[str, int]:
+    """A JSON file of numbers by name; what cannot be read counts as forgotten."""
+    try:
+        found = json.loads(path.read_text())
+        return {name: int(number) for name, number in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
+    write(path, json.dumps(numbers, indent=1) + "\n")
+
+
+def secret_values(directory: Path) -> dict[str, str]:
+    """Made at the first start, the same ever after."""
+    path = directory / "secrets.env"
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = {name: value for name, _, value in (line.partition("=") for line in lines) if value}
+    if missing := [name for name in SECRETS if name not in known]:
+        known |= {name: secrets.token_urlsafe(48) for name in missing}
+        write(path, "".join(f"{name}={value}\n" for name, value in known.items()))
+    return known
+
+
+def record(directory: Path, pids: Mapping[str, int]) -> None:
+    """Who runs, for `evict`; a pid alone may be another's by then, so its time of birth is kept as well."""
+    births = {name: processes.born(pid) for name, pid in pids.items()}
+    write(directory / "births.json", json.dumps(births))
+    write_numbers(directory / "pids.json", pids)
+
+
+def evict(directory: Path, root: Path, seconds: float = 5) -> None:
+    """End what a killed launcher left running, and what a killed process left in its group."""
+    try:
+        births = dict(json.loads((directory / "births.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        births = {}
+    left: dict[int, signal.Signals] = {}
+    for name, pid in remembered(directory / "pids.json").items():
+        if births.get(name) and births[name] == processes.born(pid):
+            # To PostgreSQL SIGTERM means: wait for all clients.
+            left[pid] = signal.SIGINT if name == "postgres" else signal.SIGTERM
+        left |= dict.fromkeys(processes.members(pid, root), signal.SIGTERM)
+    for pid, signum in left.items():
+        processes.send(pid, signum)
+    if not processes.gone(left, seconds):
+        for pid in left:
+            processes.send(pid, signal.SIGKILL)
+        processes.gone(left, seconds)

@@ -1,0 +1,39 @@
+"""What every worker process does first and last: settings, logs, stores; and an end when it is told to."""
+
+import signal
+import threading
+from types import FrameType
+
+from pydantic import Field
+
+from actors import broker, logs
+from db import postgres, settings
+
+
+class Settings(settings.Settings):
+    """What a worker needs to know besides the stores."""
+
+    worker_threads: int = Field(8, ge=1, le=256)
+    # How long an idle worker waits at most before it looks for messages again, in milliseconds.
+    worker_poll_ms: int = Field(50, ge=5, le=5000)
+
+
+def boot() -> Settings:
+    """Reads the settings, or ends the process in one line; opens the logs, and names the stores."""
+    read = settings.or_exit(Settings)
+    logs.open(read.log_level)
+    postgres.open(read.database_url, connections=read.database_pool)
+    broker.open(read.redis_url)
+    return read
+
+
+def until_told() -> threading.Event:
+    """Set when the process is told to end (SIGTERM, SIGINT): finish what is in hand, take no more."""
+    told = threading.Event()
+
+    def tell(_signal: int, _frame: FrameType | None) -> None:
+        told.set()
+
+    signal.signal(signal.SIGTERM, tell)
+    signal.signal(signal.SIGINT, tell)
+    return told

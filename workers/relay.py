@@ -1,0 +1,68 @@
+"""The relay: sends what the fast path did not, what Redis forgot and what a dead worker had in hand.
+
+`python -m workers.relay` runs it, any number of them; `python -m workers.relay revive [ID ...]` gives dead
+promises another life.
+"""
+
+import sys
+from uuid import UUID
+
+import structlog
+
+from actors import broker, every, verbs
+from db import journal, postgres, presence, redis
+from workers import process
+
+log = structlog.get_logger(__name__)
+
+# How many promises one look sends, and how long it then rests when there were fewer, in seconds.
+_BATCH, _REST = 200, 0.5
+
+
+def once() -> int:
+    """Sends overdue promises again, each counted as an attempt; how many.
+
+    Counting and sending are one transaction: a Redis that is away (redis.Unreachable) counts nothing.
+    """
+    assert every
+    with postgres.connection():
+        queues = journal.overdue_queues()
+        drained = [queue for queue in queues if broker.backlog(queue) == 0]
+        with postgres.database.atomic():
+            overdue = journal.resend(drained, _BATCH) if queues else []
+            broker.push(verbs.wakeups(overdue))
+    return len(overdue)
+
+
+def run() -> None:
+    """Looks again and again until told to end."""
+    settings = process.boot()
+    told = process.until_told()
+    client = redis.connect(settings.redis_url)
+    log.info("working", kind="relay")
+    sent, well = 0, True
+    while not told.wait(0 if sent == _BATCH else _REST):
+        try:
+            sent = once()
+            presence.try_beat(client, "relay")
+        except (*postgres.Unreachable, redis.Unreachable) as error:
+            # Said once, not twice a second: it may last.
+            if well:
+                log.warning("a store is away, waiting", error=str(error).strip())
+            sent, well = 0, False
+        else:
+            if not well:
+                log.info("the stores are back")
+            well = True
+            if sent:
+                log.info("sent again", promises=sent)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["revive"]:
+        process.boot()
+        with postgres.connection():
+            revived = journal.revive([UUID(id) for id in sys.argv[2:]] or None)
+        sys.stdout.write(f"{revived} promises will be sent again\n")
+    else:
+        run()

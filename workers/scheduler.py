@@ -1,0 +1,98 @@
+"""The scheduler: promises what has to be done regularly. Any number may run; one of them leads."""
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import psycopg2
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from actors import housekeeping
+from actors.verbs import Record, promise, transaction
+from db import postgres, times
+from workers import process
+
+log = structlog.get_logger(__name__)
+
+# How often each job is due.
+JOBS: dict[Record[[]], timedelta] = {
+    housekeeping.expire_refresh_tokens: timedelta(minutes=10),
+}
+
+# How often a scheduler looks whether it leads, in seconds.
+_LOOK = 0.5
+
+
+class Leadership:
+    """A lock on a connection of its own: lost with the connection, free when the holder dies."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    def held(self) -> bool:
+        """Whether this process leads now; takes the lead when it is free."""
+        try:
+            if self._connection is None:
+                self._connection = psycopg2.connect(self._url, connect_timeout=3)
+                self._connection.autocommit = True
+            with self._connection.cursor() as cursor:
+                # Taken again by its holder it only counts up; nobody counts it down.
+                cursor.execute("SELECT pg_try_advisory_lock(hashtextextended('paywright.scheduler', 0))")
+                return bool(cursor.fetchone()[0])
+        except psycopg2.Error:
+            self.release()
+            return False
+
+    def release(self) -> None:
+        """Lets another lead."""
+        if self._connection is not None:
+            with suppress(psycopg2.Error):
+                self._connection.close()
+            self._connection = None
+
+
+def due(job: Record[[]], every: timedelta) -> None:
+    """Promises a job for the slot of time that has begun.
+
+    The slot is in the promise's id: a leader that was replaced and does not know it yet promises no second
+    run of what still waits to be done.
+    """
+    slot = int(times.now().timestamp() // every.total_seconds())
+    with postgres.connection(), transaction():
+        promise(job.message().once(str(slot)))
+
+
+def run() -> None:
+    """Leads, or waits to lead, until told to end."""
+    settings = process.boot()
+    told = process.until_told()
+    scheduler = BackgroundScheduler(timezone="UTC")
+    for job, every in JOBS.items():
+        scheduler.add_job(
+            due,
+            IntervalTrigger(seconds=int(every.total_seconds())),
+            args=(job, every),
+            id=job.name,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=60,
+            next_run_time=times.now(),
+        )
+    scheduler.start(paused=True)
+    leadership = Leadership(settings.database_url)
+    leads = False
+    log.info("working", kind="scheduler")
+    while not told.wait(_LOOK):
+        if leadership.held() != leads:
+            leads = not leads
+            (scheduler.resume if leads else scheduler.pause)()
+            log.info("leading" if leads else "waiting to lead", kind="scheduler")
+    scheduler.shutdown(wait=True)
+    leadership.release()
+
+
+if __name__ == "__main__":
+    run()
