@@ -36,7 +36,12 @@ def config(level: str) -> dict[str, Any]:
         },
         "root": {"handlers": ["stdout"], "level": level},
         # Each run of a job, each message: news for somebody who debugs, not for an operator.
-        "loggers": {"apscheduler": {"level": "WARNING"}, "peewee": {"level": "WARNING"}},
+        "loggers": {
+            "apscheduler": {"level": "WARNING"},
+            "peewee": {"level": "WARNING"},
+            # It brings handlers of its own, which this replaces.
+            "gunicorn.error": {"handlers": ["stdout"], "propagate": False},
+        },
     }
 
 

@@ -231,6 +231,6 @@ def page(seen: Seen, which: Filter, *, limit: int, after: pages.Place | None) ->
         if after:
             place = peewee.Tuple(after.created_at, after.id)
             query = query.where(peewee.Tuple(Payment.created_at, Payment.id) < place)
-        found += query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit + 1)
+        found.extend(query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit + 1))
     found.sort(key=lambda payment: (payment.created_at, payment.id), reverse=True)
     return pages.cut(found[: limit + 1], limit)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from falcon.testing import TestClient
 
-from actors import broker
+from actors import broker, logs, origin
 from actors.psp import provider
 from actors.psp.stub import Stub
 from api.app import create_app
@@ -14,6 +14,11 @@ from api.settings import Settings
 from db import migrate, postgres
 from tests.makers import SECRETS
 from workers.dev.servers import Postgres, Valkey, free_port
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet() -> None:
+    logs.open("CRITICAL")
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +50,7 @@ def stores(postgres_server: Postgres, valkey_server: Valkey) -> dict[str, str]:
 def database(stores: dict[str, str]) -> Iterator[None]:
     """The database in a transaction that is rolled back: what a test writes, no other sees."""
     provider.choose(Stub())
+    origin.set(origin.NOWHERE)
     with postgres.connection(), postgres.database.atomic() as transaction:
         yield
         transaction.rollback()

@@ -1,6 +1,6 @@
 """What tests make again and again, one word each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -71,11 +71,19 @@ def work(*, also: str = "") -> list[str]:
     Not named are those that only tell of it (audit.*, events.*), unless `also` is a prefix of theirs.
     """
     done = []
-    while row := journal.Row.select().where(journal.Row.dead_at.is_null()).order_by(journal.Row.position).first():
-        verbs.registry[row.verb].perform(row.id)
-        if not row.verb.startswith(("audit.", "events.")) or (also and row.verb.startswith(also)):
-            done.append(row.verb)
+    while task := _next():
+        verbs.registry[task.verb].perform(task.id)
+        failed = journal.Row.get_or_none(journal.Row.id == task.id)
+        assert failed is None, f"{task.verb} is still to be done: {failed.error}"
+        if not task.verb.startswith(("audit.", "events.")) or (also and task.verb.startswith(also)):
+            done.append(task.verb)
     return done
+
+
+def _next() -> journal.Row | None:
+    waiting = journal.Row.select().where(journal.Row.dead_at.is_null())
+    found: journal.Row | None = waiting.order_by(journal.Row.position).first()
+    return found
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,9 @@ class Visitor:
     """Somebody at the door: sends requests, with a token when there is one."""
 
     client: TestClient
-    token: str | None = None
+    token: str = ""
     refresh_token: str = ""
-    user: dict[str, Any] | None = None
+    user: dict[str, Any] = field(default_factory=dict)
 
     def send(self, method: str, path: str, json: Any = None, **more: Any) -> Result:
         """One request to /api."""

@@ -77,8 +77,9 @@ def declared(resource: object, method: str) -> Operation | None:
 
 
 def _tag(req: Request, resp: Response, tagged: Tagged | None) -> None:
-    resp.etag = str(tagged.version) if tagged else hashlib.sha256(resp.data or b"").hexdigest()[:32]
-    known = req.if_none_match or []
-    if any(tag in ("*", resp.etag) for tag in known):
+    tag = str(tagged.version) if tagged else hashlib.sha256(resp.data or b"").hexdigest()[:32]
+    resp.etag = tag
+    if any(known in ("*", tag) for known in req.if_none_match or []):
         resp.status = 304
+        resp.delete_header("Content-Type")
         resp.data = None

@@ -34,7 +34,7 @@ class Payments:
     def on_post(self, req: Request, wish: shapes.NewPayment) -> dict[str, Any]:
         """Accepts a payment or a request for one; the actors do the rest."""
         who = caller.of(req)
-        needed = Permission.REQUEST_MONEY if wish.type == Type.INITIATE else Permission.PAY
+        needed = Permission.REQUEST_MONEY if wish.type is Type.INITIATE else Permission.PAY
         if not who.may(needed):
             caller.refuse(who, needed)
         with transaction():
@@ -63,9 +63,10 @@ def _create(wish: shapes.NewPayment, who: Caller) -> Payment:
             description=wish.description,
             metadata=wish.metadata,
         )
-    assert wish.amount is not None, "the shape asks for an amount where there is no request"
+    assert wish.amount is not None, "the shape asks for it where there is no request"
+    assert wish.currency is not None, "the shape has a default where there is no request"
     made = life.Wish(wish.amount, wish.currency, wish.description, wish.metadata, wish.customer_email)
-    if wish.type == Type.INITIATE:
+    if wish.type is Type.INITIATE:
         return life.ask(made, vendor_id=who.user_id)
     return life.pay(made, customer_id=who.user_id)
 

@@ -1,6 +1,7 @@
 """What the payments routes take and give."""
 
 import json
+from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from db import money
 from db.payments import Filter, Payment, Status, Type
 
 _METADATA_BYTES = 8 * 1024
+_DEFAULT_CURRENCY = "USD"
 
 
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +37,7 @@ class NewPayment(Shape):
 
     type: Type
     request_id: UUID | None = None
-    currency: Currency = Field("USD", validate_default=True)
+    currency: Currency | None = Field(None, validate_default=True)
     amount: Amount | None = Field(None, validate_default=True)
     description: Description | None = None
     metadata: Metadata = {}
@@ -55,12 +57,19 @@ class NewPayment(Shape):
             raise wrong("only a payment request is addressed to a customer")
         return email
 
+    @field_validator("currency")
+    @classmethod
+    def _chosen(cls, currency: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("request_id"):
+            _left_out(currency)
+            return None
+        return currency or _DEFAULT_CURRENCY
+
     @field_validator("amount")
     @classmethod
-    def _fits(cls, amount: Any, info: ValidationInfo) -> Any:
+    def _fits(cls, amount: Decimal | None, info: ValidationInfo) -> Decimal | None:
         if info.data.get("request_id"):
-            if amount is not None:
-                raise wrong("is the request's own: leave it out")
+            _left_out(amount)
             return None
         if amount is None:
             raise wrong("is required")
@@ -68,6 +77,11 @@ class NewPayment(Shape):
         if currency and not money.fits(amount, currency):
             raise wrong(f"{currency} has {money.decimals(currency)} decimals")
         return amount
+
+
+def _left_out(value: Any) -> None:
+    if value is not None:
+        raise wrong("is the request's own: leave it out")
 
 
 class PaymentsQuery(PageQuery):

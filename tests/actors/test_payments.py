@@ -24,7 +24,8 @@ def test_a_payment_is_begun_charged_and_settled():
     settled = makers.now(payment)
     assert (settled.status, settled.failure_code, settled.version) == ("completed", None, 3)
     charge = psp_ledger.find(str(payment.id))
-    assert charge and (charge.outcome, charge.amount, charge.currency) == ("charged", payment.amount, "USD")
+    assert charge is not None
+    assert (charge.outcome, charge.amount, charge.currency) == ("charged", payment.amount, "USD")
 
 
 def test_a_declined_payment_fails_with_the_psps_code():

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from workers.dev import binaries, privileges, ready, servers, settings, stack, state
+from workers.dev import binaries, privileges, ready, settings, stack, state
 from workers.dev.output import Output, complain
 from workers.dev.supervisor import WRONG_SETTING, Stop, Supervisor
 
@@ -24,7 +24,7 @@ def main() -> int:
     except (settings.Wrong, binaries.Missing, privileges.NoWay) as wrong:
         complain(str(wrong))
         return WRONG_SETTING
-    except (state.Running, servers.Broken, OSError) as failure:
+    except (state.Running, binaries.Broken, OSError) as failure:
         complain(str(failure))
         return 1
     except KeyboardInterrupt:  # before there was anything to stop

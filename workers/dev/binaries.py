@@ -1,4 +1,4 @@
-"""Where the programs of the embedded servers are: the developer's choice, the wheel's, what is on PATH."""
+"""The programs of the embedded servers: the developer's choice, the wheel's, what is on PATH."""
 
 import os
 import shutil
@@ -8,6 +8,16 @@ from pathlib import Path
 
 class Missing(Exception):
     """A program that is nowhere; the message is one line that names the setting."""
+
+
+class Broken(Exception):
+    """A program that does not do its work; the message is one line that says why."""
+
+
+def reason(said: bytes) -> str:
+    """The line of a program's last words that tells most."""
+    lines = said.decode(errors="replace").strip().splitlines() or ["it does not say why"]
+    return next((line for line in lines if "FATAL" in line or "ERROR" in line or "error:" in line), lines[-1])
 
 
 def postgres_bin() -> Path:

@@ -1,6 +1,7 @@
 """The Procfile: which process types there are, and how many of each."""
 
 import re
+import shlex
 from collections.abc import Mapping
 
 LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
@@ -14,6 +15,10 @@ def parse(text: str) -> dict[str, str]:
             continue
         if (match := LINE.fullmatch(line.strip())) is None or match[1] in kinds:
             raise ValueError(f"Procfile: line {number} is not a new `name: command`")
+        try:
+            argv(match[2])
+        except ValueError as error:
+            raise ValueError(f"Procfile: line {number}: {error}") from None
         kinds[match[1]] = match[2]
     kinds.pop("release", None)
     if not kinds:
@@ -35,6 +40,11 @@ def scaled(kinds: Mapping[str, str], wanted: str) -> dict[str, str]:
 
 
 def argv(command: str) -> list[str]:
-    """The shell for its variables, but replaced by the process, which is to get our signals itself."""
-    compound = re.search(r"[;&|]|^\w+=", command)
+    """The shell for its variables, but replaced by the process, which is to get our signals itself.
+
+    A compound command keeps its shell. Raises ValueError: a quotation without an end.
+    """
+    lexer = shlex.shlex(command, punctuation_chars=";&|")
+    lexer.commenters = ""
+    compound = re.match(r"\w+=", command) or any(set(token) <= set(";&|") for token in lexer)
     return ["/bin/sh", "-c", command if compound else f"exec {command}"]

@@ -1,26 +1,18 @@
 """The embedded PostgreSQL and Valkey: a directory, a port and a password make a server."""
 
 import contextlib
-import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from workers.dev import binaries, privileges, processes
+from workers.dev import binaries, cluster, privileges, processes
 
 HOST = "127.0.0.1"
 # Below the range from which the kernel takes the ports of outgoing connections, Linux and macOS alike.
 PORTS = range(20000, 32000)
-
-
-class Broken(Exception):
-    """A server that does not start; the message is one line that says why."""
 
 
 def listen(port: int, host: str = HOST) -> None:
@@ -35,7 +27,7 @@ def free_port(*wanted: int | None, host: str = HOST) -> int:
         with contextlib.suppress(OSError):
             listen(port, host)
             return port
-    raise Broken("there is no free port")
+    raise binaries.Broken("there is no free port")
 
 
 class Server:
@@ -68,12 +60,12 @@ class Server:
                 said = self.log.read_bytes()
                 # The children of a killed postmaster need a moment to notice.
                 if b"still in use" not in said or time.monotonic() > deadline:
-                    raise Broken(f"{self.name} does not start: {_reason(said)}")
+                    raise binaries.Broken(f"{self.name} does not start: {binaries.reason(said)}")
                 time.sleep(0.2)
                 self._spawn_logged()
             if time.monotonic() > deadline:
                 self.stop()
-                raise Broken(f"{self.name} does not answer within {seconds:.0f} s")
+                raise binaries.Broken(f"{self.name} does not answer within {seconds:.0f} s")
             time.sleep(0.01)
 
     def stop(self, seconds: float = 10) -> None:
@@ -110,7 +102,7 @@ class Server:
         self.process = processes.launch(
             argv,
             output=output,
-            environ=_plain_environment(),
+            environ=cluster.plain_environment(),
             directory=Path("/"),
             last_wish=self.stops[0],
             enter=way.enter,
@@ -142,7 +134,7 @@ class Postgres(Server):
         program = binaries.postgres_bin() / "postgres"
         way = privileges.way_for(program, self.directory.parent)
         if not (self.directory / "PG_VERSION").exists():
-            self._create(way)
+            cluster.create(self.directory, self.password, way)
         privileges.give(self.directory, way)
         self._evict()
         argv: list[str | Path] = [program, "-D", self.directory, "-p", str(self.port)]
@@ -156,44 +148,6 @@ class Postgres(Server):
             return int(lines[0]) == self.pid and lines[7].strip() == "ready"
         except (OSError, ValueError, IndexError):
             return False
-
-    def _create(self, way: privileges.Way) -> None:
-        """Made beside its place and renamed when whole: killed half way, it leaves nothing behind."""
-        with _beside(self.directory) as workshop:
-            data, secret = workshop / "data", workshop / "password"
-            data.mkdir(mode=0o700)
-            secret.touch(mode=0o600)
-            secret.write_text(self.password)
-            privileges.give(workshop, way)
-            initdb: list[str | Path] = [
-                binaries.postgres_bin() / "initdb",
-                "-D",
-                data,
-                "-U",
-                "paywright",
-                f"--pwfile={secret}",
-            ]
-            initdb += ["--auth=scram-sha-256", "--locale=C.UTF-8", "--encoding=UTF8"]
-            self._run(initdb, way)
-            single: list[str | Path] = [binaries.postgres_bin() / "postgres", "--single", "-D", data]
-            self._run([*single, "postgres"], way, b"CREATE DATABASE paywright\n")
-            try:
-                data.rename(self.directory)
-            except OSError as error:
-                raise Broken(f"{self.directory} is no PostgreSQL data: {error.strerror}") from None
-
-    def _run(self, argv: list[str | Path], way: privileges.Way, given: bytes = b"") -> None:
-        child = processes.launch(
-            argv,
-            output=subprocess.PIPE,
-            environ=_plain_environment(),
-            directory=Path("/"),
-            given=subprocess.PIPE,
-            enter=way.enter,
-        )
-        said, _ = child.communicate(given)
-        if child.returncode:
-            raise Broken(f"{Path(argv[0]).name} failed with {child.returncode}: {_reason(said)}")
 
     def _evict(self) -> None:
         """Whoever calls us owns the directory, so a server still in it is the rest of a killed launcher."""
@@ -246,24 +200,3 @@ class Valkey(Server):
                 return b"+PONG" in b"".join(iter(lambda: connection.recv(1024), b""))
         except OSError:
             return False
-
-
-@contextlib.contextmanager
-def _beside(directory: Path) -> Iterator[Path]:
-    for abandoned in directory.parent.glob(f"{directory.name}.new.*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f"{directory.name}.new.", dir=directory.parent))
-    try:
-        yield workshop
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-
-
-def _reason(said: bytes) -> str:
-    lines = said.decode(errors="replace").strip().splitlines() or ["it does not say why"]
-    return next((line for line in lines if "FATAL" in line or "error:" in line), lines[-1])
-
-
-def _plain_environment() -> dict[str, str]:
-    """Ours without libpq's variables, which the server's own programs would obey."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

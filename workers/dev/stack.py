@@ -1,11 +1,13 @@
 """The parts of the stack and the order in which they start."""
 
+import contextlib
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,6 +66,8 @@ def start_stores(supervisor: Supervisor, planned: Plan) -> None:
     for server in planned.servers:
         child = Child(server.name, server.spawn, server.stops, server=True, noise=server.noise, patience=5)
         children[server] = supervisor.start(child)
+    with contextlib.suppress(Exception):  # it takes a while to load, and says what is wrong when it is used
+        import_module("db.migrate")
     for server, child in children.items():
         supervisor.until(server.ready)
         child.patience = None
@@ -78,9 +82,7 @@ def start_stores(supervisor: Supervisor, planned: Plan) -> None:
 def migrate(planned: Plan) -> None:
     url = planned.environ["DATABASE_URL"]
     try:
-        from db import migrate as migrations  # noqa: PLC0415 -- psycopg2 loads while PostgreSQL starts
-
-        migrations.up(url)
+        import_module("db.migrate").up(url)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         if planned.settings.database_url and type(error).__name__ == "OperationalError":

@@ -5,6 +5,7 @@ import fcntl
 import json
 import secrets
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -77,13 +78,13 @@ def evict(directory: Path, root: Path, seconds: float = 5) -> None:
         births = {}
     left: dict[int, signal.Signals] = {}
     for name, pid in remembered(directory / "pids.json").items():
-        if births.get(name) and births[name] == processes.born(pid):
+        same = births.get(name) and births[name] == processes.born(pid)
+        if same or processes.members(pid, root):
             # To PostgreSQL SIGTERM means: wait for all clients.
             left[pid] = signal.SIGINT if name == "postgres" else signal.SIGTERM
-        left |= dict.fromkeys(processes.members(pid, root), signal.SIGTERM)
-    for pid, signum in left.items():
-        processes.send(pid, signum)
-    if not processes.gone(left, seconds):
-        for pid in left:
-            processes.send(pid, signal.SIGKILL)
-        processes.gone(left, seconds)
+    for last_resort in (None, signal.SIGKILL) if left else ():
+        for pid, signum in left.items():
+            processes.send(pid, last_resort or signum, group=True)
+        deadline = time.monotonic() + seconds
+        while any(map(processes.group_lives, left)) and time.monotonic() < deadline:
+            time.sleep(0.02)

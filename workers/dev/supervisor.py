@@ -53,12 +53,11 @@ class Supervisor:
         self.pipes: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
         self.asked: list[int] = []
         self.parent = os.getppid() if "MAKELEVEL" in os.environ else None
-        self.woken, waker = socket.socketpair()
-        self.woken.setblocking(False)
-        waker.setblocking(False)
-        self.waker = waker
         # A signal, a dead child's too, ends the wait in `_listen` at once.
-        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        self.woken, self.waker = socket.socketpair()
+        self.woken.setblocking(False)
+        self.waker.setblocking(False)
+        signal.set_wakeup_fd(self.waker.fileno(), warn_on_full_buffer=False)
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, self._ask)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -124,6 +123,7 @@ class Supervisor:
 
     def _bury(self, child: Child, process: subprocess.Popen[bytes]) -> None:
         child.process, child.code = None, process.returncode
+        at_first = child.deaths == 0 and time.monotonic() - child.born < 5
         if not child.server:
             # What it left behind would hold its port. The group's number stays taken while anyone is in it.
             processes.send(process.pid, signal.SIGKILL, group=True)
@@ -133,8 +133,7 @@ class Supervisor:
         self._record()
         if child.once:
             return
-        first = child.deaths == 0 and time.monotonic() - child.born < 5
-        if child.code == WRONG_SETTING and first and not child.server:
+        if child.code == WRONG_SETTING and at_first and not child.server:
             raise Stop(WRONG_SETTING, f"{child.name} refuses its settings")
         signalled = f"was killed by {signal.Signals(-child.code).name}" if child.code < 0 else ""
         self._again(child, signalled or f"ended with {child.code}")

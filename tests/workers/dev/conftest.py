@@ -33,8 +33,9 @@ class Health(http.server.BaseHTTPRequestHandler):
         pass
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+server = http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Health)
 print("serving", os.environ["APP_ENV"], len(os.environ["JWT_SECRET"]))
-http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Health).serve_forever()
+server.serve_forever()
 """
 
 

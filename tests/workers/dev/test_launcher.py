@@ -159,6 +159,7 @@ def test_a_port_in_use_is_said_in_one_line(checkout):
     ("file", "text", "named"),
     [
         ("Procfile", "web: python web.py\nwhat is this\n", "Procfile: line 2"),
+        ("Procfile", "web: python 'web.py\n", "Procfile: line 1"),
         ("Procfile", "# nothing\n", "Procfile: there is no process type"),
         (".env", "PORT=1\nthis is no setting\n", ".env: line 2"),
     ],
@@ -208,6 +209,8 @@ def test_a_reader_that_does_not_read_blocks_nobody(checkout, reader, until):
 
 def test_kill_9_of_the_launcher_blocks_no_next_start_and_keeps_the_data(make_checkout):
     checkout = make_checkout(embedded=True)
+    checkout.write("parent.py", "import subprocess, sys\nsubprocess.run([sys.executable, 'web.py'])\n")
+    checkout.write("Procfile", "web: python parent.py\n")  # the port is a grandchild's
     launcher = checkout.start()
     checkout.ready(launcher)
     remember(checkout, "before")
@@ -216,8 +219,7 @@ def test_kill_9_of_the_launcher_blocks_no_next_start_and_keeps_the_data(make_che
     checkout.ready(launcher)
     assert remembered(checkout) == ["before"]
     remember(checkout, "again")
-    pids = checkout.pids
-    for pid in [launcher.pid, *pids.values()]:
+    for pid in [launcher.pid, *checkout.pids.values()]:
         os.kill(pid, signal.SIGKILL)
     launcher = checkout.start()
     checkout.ready(launcher)

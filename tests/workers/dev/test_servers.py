@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from workers.dev import binaries, privileges, processes
-from workers.dev.servers import Broken, Postgres, Valkey, free_port
+from workers.dev.servers import Postgres, Valkey, free_port
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="root on Linux only")
 
@@ -129,7 +129,7 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_done(tmp_path):
     (tmp_path / "postgres.new.killed/data/base").mkdir(parents=True)
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres/what").touch()
-    with pytest.raises(Broken, match="is no PostgreSQL data"):
+    with pytest.raises(binaries.Broken, match="is no PostgreSQL data"):
         Postgres(tmp_path / "postgres", free_port(), "a-password").start()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["postgres", "postgres.log"]
 
@@ -137,7 +137,7 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_done(tmp_path):
 def test_a_server_that_cannot_start_says_why_in_one_line(postgres):
     blocker = Valkey(postgres.directory.parent / "blocker", postgres.port, "a-password")
     blocker.start()
-    with pytest.raises(Broken, match=r"\Apostgres does not start: .*TCP/IP sockets.*\Z"):
+    with pytest.raises(binaries.Broken, match=r"\Apostgres does not start: .*TCP/IP sockets.*\Z"):
         postgres.start()
     blocker.stop()
 

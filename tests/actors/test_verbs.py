@@ -1,0 +1,199 @@
+"""Promises, and the three ways they are kept."""
+
+import threading
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors import origin, verbs
+from actors.verbs import Entry, effect, promise, record, records, transaction
+from db import journal, postgres
+from db.fault import Code, Fault
+from tests.makers import work
+
+seen: list[object] = []
+
+
+class NotToday(Fault):
+    """Not today."""
+
+    code = Code.INVALID_TRANSITION
+
+
+class Word(Entry):
+    text: str
+
+
+@record("test")
+def add(number: int) -> None:
+    seen.append(number)
+
+
+@record("test")
+def add_then_fail(fault: str) -> None:
+    promise(add.message(1))
+    raise NotToday if fault == "law" else ZeroDivisionError(fault)
+
+
+@effect("test")
+def ask(question: str) -> journal.Task | None:
+    seen.append((question, origin.current().request_id))
+    return add.message(42)
+
+
+@effect("test")
+def look() -> None:
+    seen.append(postgres.database.is_closed())
+
+
+@effect("test")
+def ask_in_vain() -> journal.Task | None:
+    raise ConnectionError("nobody answers")
+
+
+@records("test", Word)
+def spell(words: Sequence[Word]) -> None:
+    if any(word.text == "poison" for word in words):
+        raise ValueError("poison")
+    seen.append([word.text for word in words])
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen(database):
+    seen.clear()
+
+
+def promised(*tasks: journal.Task) -> list[UUID]:
+    with transaction():
+        for task in tasks:
+            promise(task)
+    return [task.id for task in tasks]
+
+
+def row(id: UUID) -> journal.Row | None:
+    return journal.Row.get_or_none(journal.Row.id == id)
+
+
+def test_a_promise_outside_a_transaction_is_refused():
+    with pytest.raises(RuntimeError, match="outside a transaction"):
+        promise(add.message(1))
+
+
+def test_a_promise_is_forgotten_with_its_transaction():
+    with pytest.raises(ZeroDivisionError), transaction():
+        promise(add.message(1))
+        raise ZeroDivisionError
+    assert work() == []
+
+
+def test_a_message_delivered_twice_is_done_once():
+    [id] = promised(add.message(7))
+    add(str(id))
+    add(str(id))
+    assert seen == [7]
+
+
+def test_what_the_law_refuses_is_done_with_and_leaves_nothing():
+    [id] = promised(add_then_fail.message("law"))
+    add_then_fail(str(id))
+    assert row(id) is None
+    assert work() == []
+
+
+def test_a_fault_undoes_everything_but_the_promise():
+    [id] = promised(add_then_fail.message("broken"))
+    add_then_fail(str(id))
+    kept = row(id)
+    assert kept is not None
+    assert (kept.error, kept.attempts, kept.leased_until) == ("ZeroDivisionError: broken", 0, None)
+    assert journal.Row.select().count() == 1
+
+
+def test_what_an_effect_learned_is_promised_when_it_is_done():
+    origin.set(origin.Origin("request-1"))
+    promised(ask.message("how much?"))
+    assert work() == ["test_verbs.ask", "test_verbs.add"]
+    assert seen == [("how much?", "request-1"), 42]
+
+
+def test_an_effect_in_hand_is_not_begun_again():
+    [id] = promised(ask.message("?"))
+    assert journal.lease(id, 60) is not None
+    ask(str(id))
+    assert seen == []
+
+
+def test_an_effect_whose_lease_ran_out_is_begun_again():
+    [id] = promised(ask.message("?"))
+    journal.lease(id, 0)
+    ask(str(id))
+    assert len(seen) == 1
+
+
+def test_who_lost_his_lease_is_not_believed():
+    [id] = promised(ask.message("?"))
+    stale = journal.lease(id, 0)
+    assert stale is not None
+    assert [task.id for task in journal.resend(["test"], 10)] == [id]
+    assert journal.finish(stale) is False
+    assert row(id) is not None
+
+
+def test_an_effect_that_failed_is_put_off():
+    [id] = promised(ask_in_vain.message())
+    ask_in_vain(str(id))
+    kept = row(id)
+    assert kept is not None
+    assert kept.error == "ConnectionError: nobody answers"
+    assert kept.leased_until is None
+
+
+def test_one_wake_up_does_all_of_a_kind_in_their_order():
+    ids = promised(*[spell.message(Word(id=uuid4(), text=text)) for text in ("a", "b", "c")])
+    spell(str(ids[2]))
+    assert seen == [["a", "b", "c"]]
+    assert work() == []
+
+
+def test_a_bad_entry_does_not_hold_up_the_good_ones():
+    ids = promised(*[spell.message(Word(id=uuid4(), text=text)) for text in ("a", "poison", "c")])
+    spell(str(ids[0]))
+    assert seen == [["a"], ["c"]]
+    kept = row(ids[1])
+    assert kept is not None
+    assert kept.error == "ValueError: poison"
+
+
+def test_many_entries_of_a_kind_need_one_message():
+    tasks = [spell.message(Word(id=uuid4(), text="x")) for _ in range(3)]
+    other = [add.message(1), add.message(2)]
+    assert verbs.wakeups([*tasks, *other]) == [tasks[0], *other]
+
+
+def test_an_entry_promised_twice_is_written_once():
+    task = spell.message(Word(id=uuid4(), text="once"))
+    promised(task)
+    promised(task)
+    work()
+    assert seen == [["once"]]
+
+
+def test_a_promise_under_a_key_is_in_the_journal_once():
+    promised(add.message(1).once("monday"))
+    promised(add.message(1).once("monday"), add.message(1).once("tuesday"))
+    assert work() == ["test_verbs.add", "test_verbs.add"]
+
+
+def test_no_connection_is_held_while_an_effect_touches_the_world():
+    def perform() -> None:
+        with postgres.connection(), transaction():
+            promise(task)
+        look.perform(task.id)
+
+    # In a thread of its own, for this one holds the test's transaction open.
+    task = look.message()
+    thread = threading.Thread(target=perform)
+    thread.start()
+    thread.join()
+    assert seen == [True]

@@ -1,0 +1,235 @@
+"""Coming in, staying in, going out."""
+
+import jwt
+import pytest
+from freezegun import freeze_time
+
+from db import admin, auth
+from db.auth import Role
+from tests import makers
+from tests.makers import PASSWORD, SECRETS, Visitor, error, visitor, work
+
+NOON, NEXT = "2026-03-01T12:00:00Z", "2026-03-01T12:00:%02dZ"
+
+
+@pytest.fixture
+def me(client) -> Visitor:
+    return visitor(client)
+
+
+def anyone(client) -> Visitor:
+    return Visitor(client)
+
+
+def reason(result) -> str:
+    assert error(result) == (401, "UNAUTHORIZED")
+    assert result.headers["WWW-Authenticate"] == "Bearer"
+    return result.json["error"]["details"]["reason"]
+
+
+def test_who_registers_is_signed_in(client):
+    email = makers.address()
+    body = {"email": f"  {email} ", "password": PASSWORD, "name": " Jo Doe "}
+    result = anyone(client).post("/auth/register", body)
+    assert result.status_code == 201
+    data = result.json["data"]
+    assert data.keys() == {"user", "accessToken", "refreshToken", "tokenType", "expiresIn"}
+    assert (data["tokenType"], data["expiresIn"]) == ("Bearer", 900)
+    user = data["user"]
+    assert user.keys() == {"id", "email", "name", "role", "emailVerified", "createdAt", "updatedAt"}
+    assert (user["email"], user["name"], user["role"], user["emailVerified"]) == (
+        email,
+        "Jo Doe",
+        "CUSTOMER",
+        False,
+    )
+    assert Visitor(client, data["accessToken"]).get("/auth/me").json["data"] == user
+
+
+def test_a_vendor_may_register_and_an_admin_may_not(client):
+    body = {"email": makers.address(), "password": PASSWORD, "name": "Jo"}
+    assert error(anyone(client).post("/auth/register", {**body, "role": "ADMIN"})) == (
+        400,
+        "VALIDATION_ERROR",
+    )
+    assert (
+        anyone(client).post("/auth/register", {**body, "role": "VENDOR"}).json["data"]["user"]["role"]
+        == "VENDOR"
+    )
+
+
+def test_an_address_belongs_to_one_person_however_it_is_written(client):
+    email = makers.address()
+    visitor(client, email=email)
+    body = {"email": email.upper(), "password": PASSWORD, "name": "Jo"}
+    assert error(anyone(client).post("/auth/register", body)) == (409, "EMAIL_TAKEN")
+    assert (
+        anyone(client).post("/auth/login", {"email": email.upper(), "password": PASSWORD}).status_code == 200
+    )
+
+
+@pytest.mark.parametrize(
+    "email", ["", "nobody", "a@", "@b.example", "a b@c.example", "x" * 300 + "@c.example", 5]
+)
+def test_what_is_no_address_is_refused(client, email):
+    body = {"email": email, "password": PASSWORD, "name": "Jo"}
+    assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("password", ["short", "x" * 129, "jo@example.com", "Jo Longname", 12345678])
+def test_what_is_no_good_password_is_refused(client, password):
+    body = {"email": "jo@example.com", "name": "Jo Longname", "password": password}
+    result = anyone(client).post("/auth/register", body)
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == ["password"]
+
+
+def test_a_password_is_not_cut(client):
+    email, password = makers.address(), "é" * 127
+    anyone(client).post("/auth/register", {"email": email, "password": password + "1", "name": "Jo"})
+    login = {"email": email, "password": password + "2"}
+    assert error(anyone(client).post("/auth/login", login)) == (401, "INVALID_CREDENTIALS")
+    assert anyone(client).post("/auth/login", {**login, "password": password + "1"}).status_code == 200
+
+
+def test_an_unknown_address_and_a_wrong_password_are_refused_alike(client, me):
+    wrong = anyone(client).post("/auth/login", {"email": me.user["email"], "password": "wrong password"})
+    unknown = anyone(client).post("/auth/login", {"email": makers.address(), "password": "wrong password"})
+    nonsense = anyone(client).post("/auth/login", {"email": "nonsense", "password": ""})
+    assert error(wrong) == (401, "INVALID_CREDENTIALS")
+    assert wrong.content == unknown.content == nonsense.content
+
+
+def test_a_closed_account_cannot_sign_in_and_its_tokens_are_dead(client, me):
+    auth.User.update(active=False).where(auth.User.id == me.user["id"]).execute()
+    login = {"email": me.user["email"], "password": PASSWORD}
+    assert error(anyone(client).post("/auth/login", login)) == (401, "INVALID_CREDENTIALS")
+    assert reason(me.get("/auth/me")) == "token_revoked"
+
+
+def test_without_a_token_nobody_is_known(client):
+    assert reason(anyone(client).get("/auth/me")) == "token_missing"
+    assert reason(anyone(client).get("/auth/me", headers={"Authorization": "Basic abc"})) == "token_missing"
+
+
+def test_a_token_of_another_make_is_invalid(client, me):
+    claims = jwt.decode(me.token, options={"verify_signature": False})
+    forged = jwt.encode(claims, "another secret that is long enough, too", algorithm="HS256")
+    unsigned = jwt.encode(claims, None, algorithm="none")
+    longer = jwt.encode(claims, SECRETS["JWT_SECRET"] * 2, algorithm="HS512")
+    poorer = jwt.encode({"exp": claims["exp"]}, SECRETS["JWT_SECRET"], algorithm="HS256")
+    strange = jwt.encode({**claims, "sid": 5}, SECRETS["JWT_SECRET"], algorithm="HS256")
+    for token in ("x", "a.b.c", forged, unsigned, longer, poorer, strange, me.token[:-2], me.refresh_token):
+        assert reason(Visitor(client, token).get("/auth/me")) == "token_invalid"
+
+
+def test_an_access_token_lives_fifteen_minutes(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        claims = jwt.decode(me.token, options={"verify_signature": False})
+        assert claims["exp"] - claims["iat"] == 900
+        assert claims.keys() == {"userId", "email", "role", "iat", "exp", "sid", "jti"}
+        clock.tick(899)
+        assert me.get("/auth/me").status_code == 200
+        clock.tick(2)
+        assert reason(me.get("/auth/me")) == "token_expired"
+
+
+def test_a_refresh_token_is_spent_for_the_next(client, me):
+    first = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token})
+    assert first.status_code == 200
+    data = first.json["data"]
+    assert data["refreshToken"] != me.refresh_token
+    assert Visitor(client, data["accessToken"]).get("/auth/me").status_code == 200
+    assert anyone(client).post("/auth/refresh", {"refreshToken": data["refreshToken"]}).status_code == 200
+
+
+def test_twenty_tabs_get_the_same_successor_within_ten_seconds(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        answers = []
+        for _ in range(20):
+            answers.append(
+                anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token}).json["data"]
+            )
+            clock.tick(0.5)
+    assert len({answer["refreshToken"] for answer in answers}) == 1
+    assert auth.Session.select().where(auth.Session.user_id == me.user["id"]).count() == 1
+
+
+def test_a_refresh_token_used_later_ends_the_whole_session(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        successor = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token}).json["data"]
+        clock.tick(10.1)
+        stolen = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token})
+        assert error(stolen) == (401, "TOKEN_REUSED")
+        assert reason(Visitor(client, successor["accessToken"]).get("/auth/me")) == "token_revoked"
+        thief = anyone(client).post("/auth/refresh", {"refreshToken": successor["refreshToken"]})
+        assert reason(thief) == "token_revoked"
+        work()
+    assert admin.AuditLog.select().where(admin.AuditLog.action == "auth.token.reused").count() == 1
+
+
+def test_a_refresh_token_lives_seven_days(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        clock.tick(7 * 86400)
+        result = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token})
+        assert reason(result) == "token_expired"
+    assert reason(anyone(client).post("/auth/refresh", {"refreshToken": "never made"})) == "token_invalid"
+
+
+def test_only_the_digest_of_a_refresh_token_is_kept(me):
+    [kept] = auth.RefreshToken.select().where(auth.RefreshToken.user_id == me.user["id"])
+    assert len(kept.token) == 64
+    assert me.refresh_token not in kept.token
+
+
+def test_signing_out_ends_this_session_at_once_and_no_other(client, me):
+    login = {"email": me.user["email"], "password": PASSWORD}
+    other = Visitor(client, anyone(client).post("/auth/login", login).json["data"]["accessToken"])
+    assert me.post("/auth/logout").status_code == 200
+    assert reason(me.get("/auth/me")) == "token_revoked"
+    assert reason(anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token})) == "token_revoked"
+    assert other.get("/auth/me").status_code == 200
+
+    third = Visitor(client, anyone(client).post("/auth/login", login).json["data"]["accessToken"])
+    assert other.post("/auth/logout", {"everywhere": True}).status_code == 200
+    assert reason(third.get("/auth/me")) == "token_revoked"
+
+
+def test_a_new_role_counts_at_the_next_request(client, me):
+    auth.User.update(role=Role.VENDOR).where(auth.User.id == me.user["id"]).execute()
+    assert error(me.post("/payments", {"type": "payment", "amount": 1})) == (403, "FORBIDDEN")
+
+
+def test_what_people_do_at_the_door_is_audited_and_told(client):
+    agent = {"User-Agent": "a browser", "X-Request-ID": "request-77"}
+    email = makers.address()
+    body = {"email": email, "password": PASSWORD, "name": "Jo"}
+    data = anyone(client).post("/auth/register", body, headers=agent).json["data"]
+    anyone(client).post("/auth/login", {"email": email, "password": PASSWORD}, headers=agent)
+    anyone(client).post("/auth/login", {"email": email, "password": "wrong"}, headers=agent)
+    anyone(client).post("/auth/login", {"email": makers.address(), "password": "wrong"}, headers=agent)
+    Visitor(client, data["accessToken"]).post("/auth/logout", headers=agent)
+    work()
+
+    lines = list(admin.AuditLog.select().where(admin.AuditLog.request_id == "request-77"))
+    assert [line.action for line in sorted(lines, key=lambda line: line.created_at)] == [
+        "auth.user.registered",
+        "auth.user.signed_in",
+        "auth.user.sign_in_failed",
+        "auth.user.sign_in_failed",
+        "auth.user.signed_out",
+    ]
+    assert {line.user_agent for line in lines} == {"a browser"}
+    assert {line.ip_address for line in lines} == {"127.0.0.1"}
+    assert [str(line.user_id) for line in lines].count(data["user"]["id"]) == 4
+    told = [event for event in admin.events(0, 100) if event.request_id == "request-77"]
+    assert [event.type for event in told] == [
+        "auth:user:registered",
+        "auth:user:logged_in",
+        "auth:user:logged_out",
+    ]
+    assert all("password" not in str(event.data) for event in told)

@@ -1,0 +1,161 @@
+"""Every answer has one of two shapes, whoever made it."""
+
+import json
+
+import pytest
+from falcon.testing import TestClient
+
+from api.app import create_app
+from db import postgres
+from db.auth import Role
+from tests.makers import Visitor, error, visitor
+
+
+@pytest.fixture
+def me(client) -> Visitor:
+    return visitor(client, Role.CUSTOMER)
+
+
+def test_an_unknown_address_is_a_404(client):
+    assert error(client.simulate_get("/api/nothing")) == (404, "NOT_FOUND")
+    assert error(client.simulate_get("/")) == (404, "NOT_FOUND")
+
+
+def test_an_id_that_is_no_uuid_is_a_404(me):
+    assert error(me.get("/payments/42")) == (404, "NOT_FOUND")
+
+
+def test_a_method_that_an_address_does_not_know_is_a_405_that_names_the_others(me):
+    result = me.send("DELETE", "/auth/me")
+    assert error(result) == (405, "METHOD_NOT_ALLOWED")
+    assert "GET" in result.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"type": "payment"',
+        b"[]",
+        b"null",
+        b'"text"',
+        b"12",
+        b"\xff\xfe",
+        b'{"type": "payment", "amount": NaN}',
+        b'{"type": "payment", "amount": Infinity}',
+        b'{"description": "\\u0000"}',
+        b'{"metadata": {"a": ["\\\\\\u0000"]}}',
+        b'{"description": "\\ud800"}',
+        b'{"metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"amount": ' + b"9" * 5000 + b"}",
+        b'{"description": "\x00"}',
+    ],
+    ids=lambda body: body[:30].decode("latin-1"),
+)
+def test_a_body_that_is_no_json_object_is_a_400(me, body):
+    result = me.post("/payments", body=body, headers={"Content-Type": "application/json"})
+    assert error(result) == (400, "MALFORMED_JSON")
+
+
+def test_an_escaped_backslash_before_u0000_is_no_nul(me):
+    raw = b'{"type": "payment", "amount": 1, "description": "\\\\u0000"}'
+    result = me.post("/payments", body=raw, headers={"Content-Type": "application/json"})
+    assert result.status_code == 201
+    assert result.json["data"]["description"] == "\\u0000"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "text/plain", "application/json; charset=utf-16", "multipart/form-data; boundary=x"],
+)
+def test_a_body_of_another_kind_is_a_415(me, content_type):
+    headers = {"Content-Type": content_type} if content_type else {}
+    result = me.post("/payments", body=b'{"type": "payment", "amount": 1}', headers=headers)
+    assert error(result) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_a_body_over_one_mebibyte_is_a_413(me):
+    headers = {"Content-Type": "application/json", "Content-Length": str(1024 * 1024 + 1)}
+    assert error(me.post("/payments", headers=headers, body=b"{}")) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_a_chunked_body_is_a_411_and_never_read_as_empty(me):
+    headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    assert error(me.post("/auth/logout", headers=headers, body=b"{}")) == (411, "LENGTH_REQUIRED")
+
+
+def test_all_faults_are_told_at_once_and_no_input_is_echoed(me):
+    secret = "s3cret"
+    result = me.post(
+        "/payments", {"type": secret, "amount": True, "currency": "XXX", "metadata": [], "x": secret}
+    )
+    assert error(result) == (400, "VALIDATION_ERROR")
+    fields = {fault["field"] for fault in result.json["error"]["details"]["fields"]}
+    assert fields == {"type", "amount", "currency", "metadata", "x"}
+    assert secret not in result.text
+
+
+def test_a_query_has_its_faults_told_too(me):
+    result = me.get("/payments?limit=0&cursor=!&status=lost&colour=red&from=yesterday")
+    assert error(result) == (400, "VALIDATION_ERROR")
+    fields = {fault["field"] for fault in result.json["error"]["details"]["fields"]}
+    assert fields == {"limit", "cursor", "status", "colour", "from"}
+
+
+def test_a_crash_is_a_500_that_tells_nothing(me, monkeypatch):
+    monkeypatch.setattr("db.auth.live", lambda _session: 1 / 0)
+    result = me.get("/auth/me")
+    assert error(result) == (500, "INTERNAL_ERROR")
+    assert "division" not in result.text
+
+
+def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(settings, postgres_server, stores):
+    client = TestClient(create_app(settings))
+    postgres.database.dispose()
+    postgres.open("postgresql://paywright@127.0.0.1:1/none", connections=1)
+    try:
+        result = client.simulate_post(
+            "/api/auth/login", json={"email": "a@b.example", "password": "12345678"}
+        )
+        health = client.simulate_get("/health")
+    finally:
+        postgres.open(postgres_server.url, connections=20)
+    assert error(result) == (503, "SERVICE_UNAVAILABLE")
+    assert int(result.headers["Retry-After"]) >= 1
+    assert (health.status_code, health.json["status"], health.json["services"]["database"]) == (
+        503,
+        "down",
+        "down",
+    )
+
+
+def test_head_answers_wherever_get_does(me):
+    for path in ("/auth/me", "/payments"):
+        got, head = me.get(path), me.send("HEAD", path)
+        assert (head.status_code, head.text) == (200, "")
+        assert head.headers["Content-Length"] == str(len(got.content))
+    assert me.client.simulate_head("/health").status_code == 200
+
+
+def test_the_callers_request_id_is_taken_when_it_is_sane(client):
+    assert (
+        client.simulate_get("/health", headers={"X-Request-ID": "abc-123"}).headers["X-Request-ID"]
+        == "abc-123"
+    )
+    for insane in ("", "a b", "x" * 129, "<script>", 'a"b'):
+        made = client.simulate_get("/api/nothing", headers={"X-Request-ID": insane}).headers["X-Request-ID"]
+        assert len(made) == 36
+
+
+def test_a_success_has_data_and_a_message(me):
+    body = json.loads(me.get("/auth/me").content)
+    assert body.keys() == {"success", "data", "message"}
+    assert body["success"] is True
+
+
+def test_a_thing_that_did_not_change_is_not_sent_again(me):
+    first = me.get("/auth/me")
+    again = me.get("/auth/me", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert me.get("/auth/me", headers={"If-None-Match": '"other"'}).status_code == 200

@@ -1,0 +1,276 @@
+"""Payments at the door: who may make what, who sees what, page by page."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import peewee
+import pytest
+
+from db import admin, payments, postgres
+from db.auth import Role
+from tests import makers
+from tests.makers import Visitor, error, visitor, work
+
+
+@pytest.fixture
+def customer(client) -> Visitor:
+    return visitor(client, Role.CUSTOMER)
+
+
+@pytest.fixture
+def vendor(client) -> Visitor:
+    return visitor(client, Role.VENDOR)
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    return visitor(client, Role.ADMIN)
+
+
+def pay(who: Visitor, **more):
+    return who.post("/payments", {"type": "payment", "amount": "12.50", **more})
+
+
+def ask(who: Visitor, **more):
+    return who.post("/payments", {"type": "initiate", "amount": "80.00", **more})
+
+
+def fields(result) -> dict[str, str]:
+    assert error(result) == (400, "VALIDATION_ERROR")
+    return {fault["field"]: fault["message"] for fault in result.json["error"]["details"]["fields"]}
+
+
+def test_a_payment_is_accepted_at_once_and_settled_behind_the_door(customer):
+    result = pay(customer, description="Lunch", metadata={"table": 4})
+    assert result.status_code == 201
+    data = result.json["data"]
+    assert data == {
+        "id": data["id"],
+        "userId": customer.user["id"],
+        "type": "payment",
+        "status": "pending",
+        "amount": "12.50",
+        "currency": "USD",
+        "description": "Lunch",
+        "metadata": {"table": 4},
+        "requestId": None,
+        "customerEmail": None,
+        "failure": None,
+        "allowedActions": [],
+        "version": 1,
+        "createdAt": data["createdAt"],
+        "updatedAt": data["updatedAt"],
+    }
+    assert data["createdAt"].endswith("Z")
+    assert len(data["createdAt"]) == len("2026-01-31T09:30:00.125Z")
+
+    work()
+
+    settled = customer.get(f"/payments/{data['id']}")
+    assert (settled.json["data"]["status"], settled.json["data"]["version"]) == ("completed", 3)
+
+
+def test_a_declined_payment_says_why(customer):
+    id = pay(customer, metadata={"simulate": "decline:expired_card"}).json["data"]["id"]
+    work()
+    data = customer.get(f"/payments/{id}").json["data"]
+    assert data["status"] == "failed"
+    assert data["failure"] == {"code": "expired_card", "message": "The payment was declined: expired card."}
+
+
+def test_the_requests_id_is_in_all_that_it_caused(customer):
+    headers = {"X-Request-ID": "lunch-1"}
+    id = customer.post("/payments", {"type": "payment", "amount": 1}, headers=headers).json["data"]["id"]
+    work()
+    assert {line.request_id for line in admin.audit_logs(id)} == {"lunch-1"}
+    assert {event.request_id for event in admin.events(0, 100) if event.data["id"] == id} == {"lunch-1"}
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "shown"),
+    [
+        ("0.01", "USD", "0.01"),
+        (0.01, "USD", "0.01"),
+        (5, "EUR", "5.00"),
+        ("99999999.99", "USD", "99999999.99"),
+        (99999999.99, "USD", "99999999.99"),
+        ("500", "JPY", "500"),
+        (500, "JPY", "500"),
+        ("7.5", "CHF", "7.50"),
+    ],
+)
+def test_an_amount_is_text_or_a_number_and_comes_back_in_the_currencys_own_decimals(
+    customer, amount, currency, shown
+):
+    assert pay(customer, amount=amount, currency=currency).json["data"]["amount"] == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency"),
+    [
+        ("0", "USD"), ("0.00", "USD"), ("0.001", "USD"), (0.001, "USD"), ("-1", "USD"), (-1, "USD"),
+        ("100000000.00", "USD"), (1e30, "USD"), (1e999, "USD"), ("1.234", "USD"), ("1.5", "JPY"), (1.5, "JPY"),
+        ("abc", "USD"), ("", "USD"), ("1e3", "USD"), ("1_000", "USD"), (" 1", "USD"), ("١", "USD"), ("NaN", "USD"),
+        ("Infinity", "USD"), ("+1", "USD"), (True, "USD"), ([1], "USD"), ({}, "USD"), (None, "USD"),
+    ],
+)  # fmt: skip
+def test_what_is_no_amount_of_that_currency_is_refused(customer, amount, currency):
+    result = pay(customer, amount=amount, currency=currency)
+    assert result.status_code == 400
+    if result.json["error"]["code"] == "VALIDATION_ERROR":
+        assert fields(result).keys() == {"amount"}
+
+
+@pytest.mark.parametrize("currency", ["usd", "US", "USDD", "ABC", "KWD", "CLF", "XAU", "", 840])
+def test_what_is_no_currency_of_at_most_two_decimals_is_refused(customer, currency):
+    assert "currency" in fields(pay(customer, currency=currency))
+
+
+def test_text_and_metadata_have_their_limits(customer):
+    assert pay(customer, description="ü" * 500, metadata={"a": "x" * 8000}).status_code == 201
+    refused = fields(pay(customer, description="ü" * 501, metadata={"a": "x" * 8200}))
+    assert refused.keys() == {"description", "metadata"}
+    result = customer.post(
+        "/payments",
+        body=b'{"type": "payment", "amount": 1, "metadata": {"a": 1e999}}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert fields(result).keys() == {"metadata"}
+
+
+def test_each_role_makes_its_own_type(customer, vendor, boss):
+    assert error(ask(customer)) == (403, "FORBIDDEN")
+    assert error(pay(vendor)) == (403, "FORBIDDEN")
+    assert error(pay(boss)) == (403, "FORBIDDEN")
+    assert error(ask(boss)) == (403, "FORBIDDEN")
+    assert ask(vendor).status_code == 201
+    work()
+    refusals = admin.AuditLog.select().where(admin.AuditLog.action == "auth.access.refused")
+    assert refusals.count() == 4
+
+
+def test_a_request_is_paid_by_whoever_has_its_id(customer, vendor):
+    request = ask(vendor, description="Two chairs").json["data"]
+    work()
+    seen = customer.get(f"/payments/{request['id']}").json["data"]
+    assert (seen["status"], seen["allowedActions"]) == ("initiated", ["pay"])
+
+    result = customer.post("/payments", {"type": "payment", "requestId": request["id"]})
+    assert result.status_code == 201
+    assert (result.json["data"]["amount"], result.json["data"]["requestId"]) == ("80.00", request["id"])
+    again = customer.post("/payments", {"type": "payment", "requestId": request["id"]})
+    assert error(again) == (409, "REQUEST_NOT_PAYABLE")
+
+    work()
+    assert vendor.get(f"/payments/{request['id']}").json["data"]["status"] == "completed"
+    again = customer.post("/payments", {"type": "payment", "requestId": request["id"]})
+    assert error(again) == (409, "REQUEST_NOT_PAYABLE")
+
+
+def test_a_request_addressed_to_one_customer_is_for_nobody_else(client, customer, vendor):
+    request = ask(vendor, customerEmail=customer.user["email"].upper()).json["data"]
+    work()
+    stranger = visitor(client)
+    assert error(stranger.get(f"/payments/{request['id']}")) == (404, "NOT_FOUND")
+    paid = stranger.post("/payments", {"type": "payment", "requestId": request["id"]})
+    assert error(paid) == (404, "NOT_FOUND")
+    assert [it["id"] for it in customer.get("/payments").json["data"]["items"]] == [request["id"]]
+    assert customer.post("/payments", {"type": "payment", "requestId": request["id"]}).status_code == 201
+
+
+def test_against_a_request_amount_and_currency_are_the_requests(customer, vendor):
+    request = ask(vendor).json["data"]
+    work()
+    result = customer.post("/payments", {"type": "payment", "requestId": request["id"], "amount": "80.00"})
+    assert fields(result).keys() == {"amount"}
+    result = customer.post("/payments", {"type": "payment", "requestId": request["id"], "currency": "USD"})
+    assert fields(result).keys() == {"currency"}
+    assert fields(customer.post("/payments", {"type": "payment", "requestId": "7"})).keys() >= {"requestId"}
+    unknown = customer.post("/payments", {"type": "payment", "requestId": str(uuid4())})
+    assert error(unknown) == (404, "NOT_FOUND")
+
+
+def test_only_a_request_is_addressed_and_pays_no_other(customer, vendor):
+    assert fields(pay(customer, customerEmail="a@b.example")).keys() == {"customerEmail"}
+    assert fields(ask(vendor, requestId=str(uuid4()))).keys() >= {"requestId"}
+
+
+def test_each_sees_their_own_set(client, customer, vendor, boss):
+    request = ask(vendor).json["data"]["id"]
+    work()
+    against = customer.post("/payments", {"type": "payment", "requestId": request}).json["data"]["id"]
+    alone = pay(customer).json["data"]["id"]
+    work()
+
+    def sees(who: Visitor) -> set[str]:
+        return {it["id"] for it in who.get("/payments").json["data"]["items"]}
+
+    assert sees(customer) == {against, alone}
+    assert sees(vendor) == {request, against}
+    assert sees(boss) >= {request, against, alone}
+    assert sees(visitor(client)) == sees(visitor(client, Role.VENDOR)) == set()
+    assert error(vendor.get(f"/payments/{alone}")) == (404, "NOT_FOUND")
+    assert error(visitor(client).get(f"/payments/{alone}")) == (404, "NOT_FOUND")
+    assert boss.get(f"/payments/{alone}").status_code == 200
+
+
+def test_a_list_is_read_page_by_page_newest_first_whatever_arrives_meanwhile(customer):
+    made = [pay(customer).json["data"]["id"] for _ in range(7)]
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        data = customer.get(f"/payments?limit=3{cursor}").json["data"]
+        assert data["pagination"]["limit"] == 3
+        seen += [it["id"] for it in data["items"]]
+        token = data["pagination"]["nextCursor"]
+        cursor = f"&cursor={token}" if token else None
+        pay(customer)
+    assert seen == made[::-1]
+
+
+def test_payments_of_the_same_moment_are_neither_skipped_nor_repeated(customer):
+    made = {pay(customer).json["data"]["id"] for _ in range(5)}
+    moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    payments.Payment.update(created_at=moment).execute()
+    first = customer.get("/payments?limit=2").json["data"]
+    rest = customer.get(f"/payments?limit=100&cursor={first['pagination']['nextCursor']}").json["data"]
+    seen = [it["id"] for it in first["items"] + rest["items"]]
+    assert (len(seen), set(seen)) == (5, made)
+    assert rest["pagination"]["nextCursor"] is None
+
+
+def test_a_list_is_filtered(customer, vendor):
+    request = ask(vendor, currency="EUR").json["data"]["id"]
+    work()
+    paid = customer.post("/payments", {"type": "payment", "requestId": request}).json["data"]["id"]
+    pay(customer, metadata={"simulate": "decline"})
+    work()
+
+    def found(query: str) -> list[str]:
+        return [it["id"] for it in vendor.get(f"/payments?{query}").json["data"]["items"]]
+
+    assert found("type=initiate") == [request]
+    assert found(f"requestId={request}") == [paid]
+    assert found("status=completed&currency=EUR&type=payment") == [paid]
+    assert found("status=failed") == found("currency=USD") == []
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat().replace("+00:00", "Z")
+    assert found(f"from={soon}") == []
+    assert len(found(f"to={soon}")) == 2
+    assert error(vendor.get("/payments?from=2026-01-01")) == (400, "VALIDATION_ERROR")
+
+
+def test_a_payments_etag_is_its_version(customer):
+    id = pay(customer).json["data"]["id"]
+    first = customer.get(f"/payments/{id}")
+    assert first.headers["ETag"] == '"1"'
+    assert customer.get(f"/payments/{id}", headers={"If-None-Match": '"1"'}).status_code == 304
+    work()
+    assert customer.get(f"/payments/{id}", headers={"If-None-Match": '"1"'}).headers["ETag"] == '"3"'
+
+
+def test_what_the_database_forbids_does_not_depend_on_the_door(database):
+    request = makers.open_request()
+    columns = {"user_id": request.user_id, "type": "payment", "amount": 1, "request_id": request.id}
+    payments.add(**columns, status="pending")
+    with pytest.raises(peewee.IntegrityError, match="one_live_per_request"), postgres.database.atomic():
+        payments.add(**columns, status="processing")

@@ -1,0 +1,136 @@
+"""The models and the migrations say the same, to the last default and CHECK."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import peewee
+import psycopg2
+import pytest
+from psycopg2 import sql
+
+from db import admin, auth, journal, migrate, payments, postgres, profile, psp_ledger
+
+MODELS: list[type[postgres.Model]] = [
+    auth.User,
+    auth.Session,
+    auth.RefreshToken,
+    payments.Payment,
+    payments.PaymentTransaction,
+    admin.AuditLog,
+    admin.Event,
+    admin.SystemConfig,
+    profile.UserProfile,
+    journal.Row,
+    psp_ledger.Charge,
+]
+
+CATALOGUE = {
+    "columns": """
+        SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               a.attidentity, pg_get_expr(d.adbin, d.adrelid)
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname = ANY(%s)
+    """,
+    "constraints": """
+        SELECT n.nspname, c.relname, pg_get_constraintdef(k.oid)
+        FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE k.contype <> 'n' AND n.nspname = ANY(%s)
+    """,
+    "indexes": """
+        SELECT n.nspname, c.relname, pg_get_indexdef(i.indexrelid)
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = i.indexrelid)
+          AND n.nspname = ANY(%s)
+    """,
+}
+
+
+@contextmanager
+def scratch(url: str, name: str) -> Iterator[str]:
+    """A database of its own for the block: its URL."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        yield url.rpartition("/")[0] + "/" + name
+    finally:
+        cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        connection.close()
+
+
+def catalogue(url: str, schemas: list[str]) -> dict[str, set[tuple[object, ...]]]:
+    connection = psycopg2.connect(url)
+    try:
+        found = {}
+        for what, query in CATALOGUE.items():
+            cursor = connection.cursor()
+            cursor.execute(query, (schemas,))
+            found[what] = set(cursor.fetchall())
+        return found
+    finally:
+        connection.close()
+
+
+def test_models_and_migrations_make_the_same_database(postgres_server):
+    schemas = sorted({str(model._meta.schema) for model in MODELS})
+    with (
+        scratch(postgres_server.url, "migrated") as migrated,
+        scratch(postgres_server.url, "modelled") as modelled,
+    ):
+        migrate.up(migrated)
+        database = peewee.PostgresqlDatabase(modelled)
+        with database.bind_ctx(MODELS), database.connection_context():
+            for schema in schemas:
+                database.execute_sql(f"CREATE SCHEMA {schema}")
+            for model in MODELS:
+                model.create_table(safe=False)
+        by_hand, by_model = catalogue(migrated, schemas), catalogue(modelled, schemas)
+    for what in CATALOGUE:
+        assert len(by_hand[what]) > 20
+        assert by_hand[what] - by_model[what] == set(), f"{what} that only the migrations make"
+        assert by_model[what] - by_hand[what] == set(), f"{what} that only the models make"
+
+
+def test_every_table_has_a_model(stores):
+    with postgres.connection():
+        tables = postgres.rows(
+            "SELECT table_schema || '.' || table_name AS name FROM information_schema.tables"
+            " WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('public', 'pg_catalog', 'information_schema')"
+        )
+    assert {row["name"] for row in tables} == {f"{m._meta.schema}.{m._meta.table_name}" for m in MODELS}
+
+
+def test_no_foreign_key_cascades_into_money_or_audit_rows(stores):
+    with postgres.connection():
+        cascades = postgres.rows(
+            "SELECT conrelid::regclass::text AS name FROM pg_constraint WHERE contype = 'f' AND confdeltype <> 'a'"
+        )
+    assert {row["name"].partition(".")[0] for row in cascades} <= {"auth", "profile"}
+
+
+def test_migrating_again_changes_nothing(postgres_server, stores):
+    assert migrate.up(postgres_server.url) == []
+
+
+def test_a_migration_edited_after_it_was_applied_is_refused(postgres_server, stores, tmp_path, monkeypatch):
+    for file in migrate.FILES.glob("*.sql"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "0001_auth.sql").write_text("SELECT 1")
+    monkeypatch.setattr(migrate, "FILES", tmp_path)
+    with pytest.raises(migrate.Edited, match=r"0001_auth\.sql"):
+        migrate.up(postgres_server.url)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(postgres_server, tmp_path, monkeypatch):
+    (tmp_path / "0001_half.sql").write_text("CREATE TABLE half (id int); SELECT 1 / 0;")
+    monkeypatch.setattr(migrate, "FILES", tmp_path)
+    with scratch(postgres_server.url, "half") as url:
+        with pytest.raises(psycopg2.errors.DivisionByZero):
+            migrate.up(url)
+        connection = psycopg2.connect(url)
+        cursor = connection.cursor()
+        cursor.execute("SELECT to_regclass('half')")
+        assert cursor.fetchone() == (None,)
+        connection.close()

@@ -1,0 +1,141 @@
+"""What the relay sends again, and what it leaves alone."""
+
+import pytest
+from dramatiq import Message
+
+from actors import broker, verbs
+from actors.verbs import promise, record, transaction
+from db import journal, postgres, redis
+from workers import relay
+
+QUEUE = "relayed"
+
+
+@record(QUEUE)
+def nod() -> None:
+    """Nothing."""
+
+
+@pytest.fixture(autouse=True)
+def empty_wire(database):
+    broker.opened().client.flushdb()
+
+
+@pytest.fixture
+def redis_away(valkey_server):
+    broker.open("redis://127.0.0.1:1/0")
+    yield
+    broker.open(valkey_server.url)
+
+
+def overdue(**columns: object) -> journal.Task:
+    """A promise whose time has come, of which the wire knows nothing."""
+    task = nod.message()
+    with transaction():
+        promise(task)
+    broker.opened().client.flushdb()
+    columns.setdefault("due_at", postgres.rows("SELECT clock_timestamp() - interval '1 second' AS t")[0]["t"])
+    journal.Row.update(**columns).where(journal.Row.id == task.id).execute()
+    return task
+
+
+def row(task: journal.Task) -> journal.Row:
+    return journal.Row.get_by_id(task.id)
+
+
+def messages() -> list[str]:
+    """The ids of the messages that wait, as a worker of Dramatiq's sees them."""
+    consumer, found = broker.opened().consume(QUEUE, prefetch=10, timeout=1), []
+    while message := next(consumer):
+        found.append(message.message_id)
+        consumer.ack(message)
+    return found
+
+
+def test_what_is_pushed_is_what_dramatiq_reads():
+    task = nod.message()
+    broker.push([task])
+    consumer = broker.opened().consume(QUEUE, prefetch=1, timeout=1)
+    proxy = next(consumer)
+    assert proxy is not None
+    assert (proxy.message_id, proxy.actor_name, proxy.args) == (str(task.id), nod.name, (str(task.id),))
+    consumer.ack(proxy)
+    assert broker.opened().client.keys("dramatiq:relayed*") == []
+
+    # And the other way round: what Dramatiq writes lies where ours does.
+    broker.opened().enqueue(Message(QUEUE, nod.name, (), {}, {}))
+    assert broker.backlog(QUEUE) == 1
+
+
+def test_a_fresh_promise_is_left_to_the_fast_path():
+    with transaction():
+        promise(nod.message())
+    assert relay.once() == 0
+
+
+def test_an_overdue_promise_is_sent_and_counted():
+    task = overdue()
+    assert relay.once() == 1
+    assert messages() == [str(task.id)]
+    assert row(task).attempts == 1
+    assert relay.once() == 0
+
+
+def test_what_still_waits_in_its_queue_is_not_sent_again():
+    task = overdue()
+    broker.push([nod.message()])
+    assert relay.once() == 0
+    assert row(task).attempts == 0
+
+
+def test_what_failed_is_sent_again_however_long_its_queue():
+    task = overdue(error="it broke")
+    broker.push([nod.message()])
+    assert relay.once() == 1
+    assert row(task).attempts == 1
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_a_redis_that_is_away_costs_no_attempt():
+    task = nod.message()
+    with transaction():
+        promise(task)
+    journal.Row.update(due_at=journal.Row.created_at).execute()
+    with pytest.raises(redis.Unreachable):
+        relay.once()
+    assert row(task).attempts == 0
+
+
+def test_after_the_last_attempt_a_promise_is_dead_until_it_is_revived():
+    task = overdue(attempts=journal.MAX_ATTEMPTS, error="it broke")
+    assert relay.once() == 0
+    assert row(task).dead_at is not None
+    nod(str(task.id))
+    assert row(task).dead_at is not None
+
+    assert journal.revive([task.id]) == 1
+    assert relay.once() == 1
+    assert row(task).attempts == 1
+
+
+def test_waits_grow_between_attempts():
+    task = overdue(error="it broke")
+    waits = []
+    for attempts in (0, 4, 11):
+        columns = {"attempts": attempts, "due_at": journal.Row.created_at}
+        journal.Row.update(columns).where(journal.Row.id == task.id).execute()
+        relay.once()
+        waited = postgres.rows(
+            "SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.tasks"
+        )
+        waits.append(float(waited[0]["s"]))
+    assert journal.GRACE <= waits[0] < journal.GRACE + 1
+    assert journal.GRACE + 3 < waits[1] < journal.GRACE + 9
+    assert journal.GRACE + 29 < waits[2] <= journal.GRACE + 60
+
+
+def test_a_verb_that_this_process_does_not_know_is_sent_all_the_same():
+    task = overdue(verb="payments.from_the_next_release")
+    assert "payments.from_the_next_release" not in verbs.registry
+    assert relay.once() == 1
+    assert messages() == [str(task.id)]

@@ -1,0 +1,57 @@
+"""One scheduler leads, and a job is promised once a slot."""
+
+from datetime import timedelta
+
+import freezegun
+import pytest
+
+from actors import housekeeping
+from db import auth, journal
+from tests import makers
+from tests.makers import work
+from workers import scheduler
+
+NOON = "2026-03-01T12:00:00Z"
+
+
+def test_one_scheduler_leads_and_another_follows_when_it_ends(postgres_server, stores):
+    first, second = scheduler.Leadership(postgres_server.url), scheduler.Leadership(postgres_server.url)
+    assert first.held()
+    assert first.held()
+    assert not second.held()
+    first.release()
+    assert second.held()
+    second.release()
+
+
+def test_a_scheduler_whose_connection_is_lost_knows_that_it_does_not_lead(postgres_server, stores):
+    leader, other = scheduler.Leadership(postgres_server.url), scheduler.Leadership(postgres_server.url)
+    assert leader.held()
+    leader._connection.close()
+    assert other.held()
+    assert not leader.held()
+    other.release()
+    leader.release()
+
+
+def test_a_job_is_promised_once_a_slot(database):
+    job, every = housekeeping.expire_refresh_tokens, timedelta(minutes=10)
+    with freezegun.freeze_time(NOON):
+        scheduler.due(job, every)
+        scheduler.due(job, every)
+    assert journal.Row.select().count() == 1
+    with freezegun.freeze_time("2026-03-01T12:10:00Z"):
+        scheduler.due(job, every)
+    assert work() == ["housekeeping.expire_refresh_tokens"] * 2
+
+
+@pytest.mark.parametrize(("at", "left"), [("2026-03-08T11:59:59Z", 1), ("2026-03-08T12:00:00Z", 0)])
+def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, at, left):
+    with freezegun.freeze_time(NOON):
+        makers.visitor(client)
+        work()
+    with freezegun.freeze_time(at):
+        scheduler.due(housekeeping.expire_refresh_tokens, timedelta(minutes=10))
+        work()
+    assert auth.RefreshToken.select().count() == left
+    assert auth.Session.select().count() == left
