@@ -1,13 +1,19 @@
 """The stub: a payment provider in a process of its own, with a ledger of its own.
 
-It decides by the order's `metadata.simulate`: `approve` (as does no or another word) charges, `decline` and
-`decline:<code>` decline.
+It decides by the order's `metadata.simulate`:
+
+    approve             charges (as does no or another word)
+    decline[:<code>]    declines, with this code
+    slow                charges, and takes three seconds to say so
 """
+
+import time
 
 from actors.psp.provider import Answer, Order, Outcome
 from db import postgres, psp_ledger
 
 _CODE_LENGTH = 100
+_SLOW = 3.0
 
 
 class Stub:
@@ -25,6 +31,8 @@ class Stub:
                 outcome=decided.outcome,
                 code=decided.code,
             )
+        if _word(order) == "slow":
+            time.sleep(_SLOW)
         return _answer(booked)
 
     def find(self, key: str) -> Answer | None:
@@ -39,7 +47,11 @@ def _answer(booked: psp_ledger.Charge) -> Answer:
 
 
 def _decide(order: Order) -> Answer:
-    word, _, code = str(order.metadata.get("simulate", "approve")).partition(":")
-    if word == "decline":
+    if _word(order) == "decline":
+        code = str(order.metadata["simulate"]).partition(":")[2]
         return Answer(Outcome.DECLINED, code[:_CODE_LENGTH] or "card_declined")
     return Answer(Outcome.CHARGED)
+
+
+def _word(order: Order) -> str:
+    return str(order.metadata.get("simulate", "approve")).partition(":")[0]

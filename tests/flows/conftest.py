@@ -1,0 +1,154 @@
+"""The whole stack, real processes and all, on stores that the tests may stop and kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+import psycopg2
+import psycopg2.extras
+import pytest
+import redis
+
+from tests.makers import SECRETS
+from workers.dev.servers import Postgres, Valkey, free_port
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], seconds: float = 60) -> T:
+    """Waits for the condition, and gives what it found."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+class Stack:
+    """A running Paywright, and what a test does to it and asks of it."""
+
+    def __init__(self, directory: Path, postgres: Postgres, valkey: Valkey) -> None:
+        self.directory, self.postgres, self.valkey = directory, postgres, valkey
+        self.port = free_port()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self._launcher: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts every process of the Procfile, and waits until the door answers."""
+        chosen = {
+            **SECRETS,
+            "APP_ENV": "development",
+            "DATA_DIR": str(self.directory),
+            "DATABASE_URL": self.postgres.url,
+            "REDIS_URL": self.valkey.url,
+            "PORT": str(self.port),
+        }
+        environment = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
+        with (self.directory / "log").open("wb") as log:
+            launcher = self._launcher = subprocess.Popen(
+                [sys.executable, "-m", "workers.dev"], env={**environment, **chosen}, stdout=log, stderr=log
+            )
+        until(lambda: (self.directory / "stack.env").exists() or launcher.poll() is not None)
+        assert launcher.poll() is None, self.log()
+        until(lambda: self.health() == "ok")
+
+    def stop(self) -> None:
+        self.http.close()
+        if self._launcher:
+            self._launcher.send_signal(signal.SIGINT)
+            assert self._launcher.wait(30) == 0, self.log()
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    def pid(self, name: str) -> int:
+        """The process of this name, as `payments.1`; waits for one that is being started again."""
+        pids = self.directory / "pids.json"
+        return int(until(lambda: json.loads(pids.read_text()).get(name)))
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        os.kill(self.pid(name), signal.SIGKILL)
+
+    def pause(self, name: str) -> None:
+        os.kill(self.pid(name), signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        os.kill(self.pid(name), signal.SIGCONT)
+
+    def flush(self) -> None:
+        """Redis forgets everything."""
+        with redis.from_url(self.valkey.url) as client:
+            client.flushall()
+
+    def health(self) -> str:
+        try:
+            return str(self.http.get("/health").json()["status"])
+        except httpx.TransportError:
+            return "no answer"
+
+    def rows(self, query: str, *params: Any) -> list[dict[str, Any]]:
+        connection = psycopg2.connect(self.postgres.url, cursor_factory=psycopg2.extras.RealDictCursor)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(query, params)
+                return [dict(row) for row in cursor.fetchall()]
+        finally:
+            connection.close()
+
+    def customer(self) -> "Customer":
+        body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse battery", "name": "Jo"}
+        data = self.http.post("/api/auth/register", json=body).raise_for_status().json()["data"]
+        return Customer(self, {"Authorization": f"Bearer {data['accessToken']}"})
+
+
+class Customer:
+    """Somebody who pays."""
+
+    def __init__(self, stack: Stack, headers: dict[str, str]) -> None:
+        self.stack, self.headers = stack, headers
+
+    def post(self, **metadata: Any) -> httpx.Response:
+        """Makes a payment."""
+        body = {"type": "payment", "amount": "12.50", "metadata": metadata}
+        response = self.stack.http.post("/api/payments", json=body, headers=self.headers)
+        assert response.status_code == 201, response.text
+        return response
+
+    def pay(self, **metadata: Any) -> str:
+        """Makes a payment; its id."""
+        return str(self.post(**metadata).json()["data"]["id"])
+
+    def status(self, id: str) -> str:
+        response = self.stack.http.get(f"/api/payments/{id}", headers=self.headers)
+        return str(response.raise_for_status().json()["data"]["status"])
+
+    def settled(self, ids: list[str], seconds: float = 90) -> list[str]:
+        """Waits until all of these are final; their statuses."""
+        until(lambda: not {"pending", "processing"} & {self.status(id) for id in ids}, seconds)
+        return [self.status(id) for id in ids]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("stack")
+    postgres = Postgres(directory / "postgres", free_port(), "test")
+    valkey = Valkey(directory / "valkey", free_port(), "test")
+    postgres.start()
+    valkey.start()
+    stack = Stack(directory, postgres, valkey)
+    try:
+        stack.start()
+        yield stack
+        stack.stop()
+    finally:
+        valkey.stop()
+        postgres.stop()

@@ -1,0 +1,148 @@
+"""A payment ends once and is charged once, whatever is killed on its way."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from tests.flows.conftest import Stack, until
+
+
+def charges(stack: Stack, ids: list[str]) -> list[int]:
+    """How often each of these was charged."""
+    rows = stack.rows("SELECT payment_id::text FROM psp.charges WHERE payment_id = ANY(%s::uuid[])", ids)
+    booked = [row["payment_id"] for row in rows]
+    return [booked.count(id) for id in ids]
+
+
+def told(stack: Stack, id: str) -> list[str]:
+    """The types of the events about one payment, in their order, once all its promises are kept."""
+    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.tasks")[0]["n"] == 0)
+    query = "SELECT type FROM admin.events WHERE data ->> 'id' = %s AND published_at IS NOT NULL ORDER BY seq"
+    return [row["type"].rpartition(":")[2] for row in stack.rows(query, id)]
+
+
+@pytest.fixture
+def heard(stack: Stack) -> Iterator[redis.client.PubSub]:
+    with redis.from_url(stack.valkey.url) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        yield pubsub
+
+
+def test_a_payment_goes_through_all_processes(stack: Stack, heard: redis.client.PubSub):
+    heard.subscribe("events")
+    heard.get_message(timeout=5)
+    customer = stack.customer()
+    paid = customer.post(simulate="approve")
+    id, declined = paid.json()["data"]["id"], customer.pay(simulate="decline:expired_card")
+
+    assert customer.settled([id, declined]) == ["completed", "failed"]
+
+    assert charges(stack, [id, declined]) == [1, 1]
+    assert told(stack, id) == ["created", "updated", "updated", "completed"]
+    assert told(stack, declined) == ["created", "updated", "updated", "failed"]
+    messages: list[dict[str, Any]] = []
+    while not {"payments:payment:completed", "payments:payment:failed"} <= {it["type"] for it in messages}:
+        message = heard.get_message(timeout=10)
+        assert message is not None
+        messages.append(json.loads(message["data"]))
+    assert [it["seq"] for it in messages] == list(
+        range(messages[0]["seq"], messages[0]["seq"] + len(messages))
+    )
+    assert {it["requestId"] for it in messages if it["data"]["id"] == id} == {paid.headers["X-Request-ID"]}
+    actions = stack.rows("SELECT count(*) AS n FROM admin.audit_logs WHERE resource_id = %s", id)
+    assert actions[0]["n"] == 3
+
+
+def test_a_worker_killed_in_mid_charge_charges_once(stack: Stack):
+    customer = stack.customer()
+    id = customer.pay(simulate="slow")
+    # The charge is booked, and its answer on the way for three seconds.
+    until(lambda: charges(stack, [id]) == [1])
+    stack.kill("psp.1")
+    assert customer.status(id) == "processing"
+
+    assert customer.settled([id]) == ["completed"]
+    assert charges(stack, [id]) == [1]
+    assert told(stack, id) == ["created", "updated", "updated", "completed"]
+
+
+def test_a_flushed_redis_loses_no_payment_that_waits(stack: Stack):
+    customer = stack.customer()
+    stack.pause("payments.1")
+    try:
+        ids = [customer.pay() for _ in range(10)]
+        stack.flush()
+    finally:
+        stack.resume("payments.1")
+    assert customer.settled(ids) == ["completed"] * 10
+    assert charges(stack, ids) == [1] * 10
+
+
+def test_a_redis_that_is_down_keeps_nobody_from_paying(stack: Stack):
+    customer = stack.customer()
+    stack.valkey.stop()
+    try:
+        id = customer.pay()
+        assert stack.health() == "degraded"
+        assert customer.status(id) == "pending"
+    finally:
+        stack.valkey.start()
+    assert customer.settled([id]) == ["completed"]
+    until(lambda: stack.health() == "ok")
+
+
+def test_a_postgres_that_restarts_is_a_503_and_then_forgotten(stack: Stack):
+    customer = stack.customer()
+    waiting = customer.pay(simulate="slow")
+    stack.postgres.stop()
+    try:
+        response = stack.http.get("/api/payments", headers=customer.headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert int(response.headers["Retry-After"]) >= 1
+        assert stack.health() == "down"
+    finally:
+        stack.postgres.start()
+    until(lambda: stack.health() == "ok")
+    assert customer.settled([waiting, customer.pay()]) == ["completed"] * 2
+
+
+def test_fifty_payments_survive_kills_and_a_flush(stack: Stack):
+    customer = stack.customer()
+    ids = []
+    with ThreadPoolExecutor(4) as pool:
+        for place in range(50):
+            ids.append(pool.submit(customer.pay, simulate="decline" if place % 5 == 4 else "approve"))
+            if place in (15, 35):
+                stack.kill("payments.1")
+                stack.kill("psp.1")
+            if place in (25, 45):
+                stack.flush()
+    made = [id.result() for id in ids]
+    assert customer.settled(made) == (["completed"] * 4 + ["failed"]) * 10
+    assert charges(stack, made) == [1] * 50
+    assert told(stack, made[0]) == ["created", "updated", "updated", "completed"]
+
+
+def test_two_customers_race_for_one_request_and_one_pays(stack: Stack):
+    body = {
+        "email": "racing-vendor@example.com",
+        "password": "correct horse battery",
+        "name": "V",
+        "role": "VENDOR",
+    }
+    data = stack.http.post("/api/auth/register", json=body).json()["data"]
+    vendor = {"Authorization": f"Bearer {data['accessToken']}"}
+    ask = {"type": "initiate", "amount": "80.00"}
+    request = stack.http.post("/api/payments", json=ask, headers=vendor).json()["data"]["id"]
+    query = "SELECT status FROM payments.payments WHERE id = %s"
+    until(lambda: stack.rows(query, request)[0]["status"] == "initiated")
+
+    customers = [stack.customer() for _ in range(8)]
+    pay = {"type": "payment", "requestId": request}
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda c: stack.http.post("/api/payments", json=pay, headers=c.headers), customers)
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
+    until(lambda: stack.rows(query, request)[0]["status"] == "completed")
