@@ -200,7 +200,7 @@ def run(console: Console) -> None:
     with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
         story = Story(console, Door(http))
         console.print(f"[bold]The life of a payment[/], told by {base}: {story.door.health()}")
-        people = [story.door.sign_in(email, data / "demo-sessions.json") for email in ready.DEMO_USERS[1:]]
+        people = [story.door.sign_in(email, data / "demo-sessions.json") for email in DEMO_USERS[1:]]
         postgres.open(database, connections=2)
         with postgres.connection():
             since = admin.Event.select(peewee.fn.MAX(admin.Event.seq)).scalar() or 0

@@ -66,6 +66,16 @@ def born(pid: int) -> str | None:
     return None if state[:1] in ("", "Z", "X") else since.strip()
 
 
+def catches(pid: int, signum: signal.Signals) -> bool:
+    """Whether a process handles this signal itself (Linux only; elsewhere nobody is known to)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) & 1 << signum - 1)
+
+
 def command(pid: int) -> str:
     """The command line of a process, empty if it is gone."""
     if not LINUX:

@@ -7,10 +7,9 @@ import shlex
 from workers.dev import state
 from workers.dev.output import Output
 from workers.dev.settings import Settings
-from workers.dev.stack import Plan
+from workers.dev.stack import DEMO_USERS, Plan
 from workers.dev.supervisor import Child, Stop
 
-DEMO_USERS = ("admin@example.com", "vendor@example.com", "customer@example.com")
 DEMO_PASSWORD = "Paywright-demo-1"
 
 

@@ -53,6 +53,7 @@ class Supervisor:
         self.pipes: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
         self.asked: list[int] = []
         self.parent = os.getppid() if "MAKELEVEL" in os.environ else None
+        self.minds = self.parent is not None and processes.catches(self.parent, signal.SIGINT)
         # A signal, a dead child's too, ends the wait in `_listen` at once.
         self.woken, self.waker = socket.socketpair()
         self.woken.setblocking(False)
@@ -89,6 +90,10 @@ class Supervisor:
             raise Stop(0)
         if self.parent not in (None, os.getppid()):
             raise Stop(0, "make is gone")
+        # An interrupted make gives up its handler and waits for us. It does not pass the signal on: it takes
+        # for granted that it came from a terminal, and so to us as well.
+        if self.minds and self.parent and not processes.catches(self.parent, signal.SIGINT):
+            raise Stop(0)
 
     def stop(self) -> None:
         """First those who work, all at once, then the servers they need."""

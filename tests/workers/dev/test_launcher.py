@@ -207,6 +207,16 @@ def test_a_reader_that_does_not_read_blocks_nobody(checkout, reader, until):
         os.close(read)
 
 
+def test_an_interrupt_that_only_make_gets_stops_everything(checkout, gone):
+    checkout.write("Makefile", "run:\n\t@exec $(LAUNCHER)\n")
+    make = checkout.start(through=["sh", "-c", 'LAUNCHER="$*" exec make -s run', "make"])
+    checkout.ready(make)
+    pids = checkout.pids
+    make.send_signal(signal.SIGINT)
+    make.wait(30)
+    gone(pids.values())
+
+
 def test_kill_9_of_the_launcher_blocks_no_next_start_and_keeps_the_data(make_checkout):
     checkout = make_checkout(embedded=True)
     checkout.write("parent.py", "import subprocess, sys\nsubprocess.run([sys.executable, 'web.py'])\n")
