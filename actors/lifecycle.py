@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from db.fault import Code, Fault
-from db.payments import Status, Type
+from db.states import Status, Type
 
 
 class Step(StrEnum):

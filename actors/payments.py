@@ -18,7 +18,8 @@ from actors.psp.provider import Outcome
 from actors.verbs import effect, promise, record
 from db import journal, payments
 from db.fault import Code, Fault, NotFound
-from db.payments import Payment, Status, Type
+from db.payments import Payment
+from db.states import Status, Type
 
 
 class RequestNotPayable(Fault):

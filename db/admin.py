@@ -85,7 +85,7 @@ def audit_logs(resource_id: UUID) -> Sequence[AuditLog]:
 
 def append_events(rows: Sequence[Mapping[str, Any]]) -> None:
     """Puts events at the end of the log, in the order given. The caller holds the log's lock."""
-    last = Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.seq), 0)).scalar()
+    last = last_seq()
     Event.insert_many([{**row, "seq": last + place} for place, row in enumerate(rows, 1)]).execute()
 
 
@@ -104,3 +104,8 @@ def mark_published(events: Sequence[Event]) -> None:
 def events(after: int, limit: int) -> Sequence[Event]:
     """The log from the event behind `after` on, oldest first."""
     return list(Event.select().where(Event.seq > after).order_by(Event.seq).limit(limit))
+
+
+def last_seq() -> int:
+    """The number of the last event in the log; 0 when it is empty."""
+    return int(Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.seq), 0)).scalar())

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -13,24 +12,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import page as pages
 from db import postgres
-
-
-class Type(StrEnum):
-    """`initiate` is a request for money, `payment` is money."""
-
-    INITIATE = "initiate"
-    PAYMENT = "payment"
-
-
-class Status(StrEnum):
-    """Where a payment stands."""
-
-    PENDING = "pending"
-    INITIATED = "initiated"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+from db.states import Status
 
 
 class Payment(postgres.Model):

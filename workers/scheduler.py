@@ -1,10 +1,7 @@
 """The scheduler: promises what has to be done regularly. Any number may run; one of them leads."""
 
-from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
-import psycopg2
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -12,6 +9,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from actors import housekeeping
 from actors.verbs import Record, promise, transaction
 from db import postgres, times
+from db.leadership import Leadership
 from workers import process
 
 log = structlog.get_logger(__name__)
@@ -23,35 +21,6 @@ JOBS: dict[Record[[]], timedelta] = {
 
 # How often a scheduler looks whether it leads, in seconds.
 _LOOK = 0.5
-
-
-class Leadership:
-    """A lock on a connection of its own: lost with the connection, free when the holder dies."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: Any = None
-
-    def held(self) -> bool:
-        """Whether this process leads now; takes the lead when it is free."""
-        try:
-            if self._connection is None:
-                self._connection = psycopg2.connect(self._url, connect_timeout=3)
-                self._connection.autocommit = True
-            with self._connection.cursor() as cursor:
-                # Taken again by its holder it only counts up; nobody counts it down.
-                cursor.execute("SELECT pg_try_advisory_lock(hashtextextended('paywright.scheduler', 0))")
-                return bool(cursor.fetchone()[0])
-        except psycopg2.Error:
-            self.release()
-            return False
-
-    def release(self) -> None:
-        """Lets another lead."""
-        if self._connection is not None:
-            with suppress(psycopg2.Error):
-                self._connection.close()
-            self._connection = None
 
 
 def due(job: Record[[]], every: timedelta) -> None:
@@ -82,7 +51,7 @@ def run() -> None:
             next_run_time=times.now(),
         )
     scheduler.start(paused=True)
-    leadership = Leadership(settings.database_url)
+    leadership = Leadership(settings.database_url, "paywright.scheduler")
     leads = False
     log.info("working", kind="scheduler")
     while not told.wait(_LOOK):

@@ -14,7 +14,8 @@ from api.policies import Caller, Permission
 from db import payments
 from db.auth import Role
 from db.fault import NotFound
-from db.payments import Payment, Seen, Type
+from db.payments import Payment, Seen
+from db.states import Type
 
 
 class Payments:

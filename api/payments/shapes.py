@@ -12,7 +12,8 @@ from actors.lifecycle import Step
 from api.policies import Caller, Permission
 from api.shapes import Amount, Currency, Email, PageQuery, Shape, wrong
 from db import money
-from db.payments import Filter, Payment, Status, Type
+from db.payments import Filter, Payment
+from db.states import Status, Type
 
 _METADATA_BYTES = 8 * 1024
 _DEFAULT_CURRENCY = "USD"

@@ -14,26 +14,6 @@ from workers import scheduler
 NOON = "2026-03-01T12:00:00Z"
 
 
-def test_one_scheduler_leads_and_another_follows_when_it_ends(postgres_server, stores):
-    first, second = scheduler.Leadership(postgres_server.url), scheduler.Leadership(postgres_server.url)
-    assert first.held()
-    assert first.held()
-    assert not second.held()
-    first.release()
-    assert second.held()
-    second.release()
-
-
-def test_a_scheduler_whose_connection_is_lost_knows_that_it_does_not_lead(postgres_server, stores):
-    leader, other = scheduler.Leadership(postgres_server.url), scheduler.Leadership(postgres_server.url)
-    assert leader.held()
-    leader._connection.close()
-    assert other.held()
-    assert not leader.held()
-    other.release()
-    leader.release()
-
-
 def test_a_job_is_promised_once_a_slot(database):
     job, every = housekeeping.expire_refresh_tokens, timedelta(minutes=10)
     with freezegun.freeze_time(NOON):

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-import peewee
 from dotenv import dotenv_values
 from redis.client import PubSub
 from rich.console import Console
@@ -23,6 +22,7 @@ from rich.table import Table
 from actors import events
 from db import admin, payments, postgres, psp_ledger, redis
 from workers.dev import ready, state
+from workers.dev.stack import DEMO_USERS
 
 NOTHING = "nothing is running here: start it with `make run` in another terminal"
 SECONDS = 30.0
@@ -203,7 +203,7 @@ def run(console: Console) -> None:
         people = [story.door.sign_in(email, data / "demo-sessions.json") for email in DEMO_USERS[1:]]
         postgres.open(database, connections=2)
         with postgres.connection():
-            since = admin.Event.select(peewee.fn.MAX(admin.Event.seq)).scalar() or 0
+            since = admin.last_seq()
         story.listen(wire)
         live(story, *people)
     books = _books(story.names, since)
@@ -240,10 +240,9 @@ def _books(names: Mapping[str, str], since: int) -> dict[str, Book]:
 
 
 def _book(id: UUID, since: int) -> Book:
-    # Not the whole event log, which may be long and has no index on what it is about.
-    log = admin.Event.select().where(admin.Event.seq > since, admin.Event.data["id"] == str(id))
+    log = [event for event in admin.events(since, 10_000) if event.data.get("id") == str(id)]
     charge = psp_ledger.find(str(id))
-    rows = payments.history(id), admin.audit_logs(id), list(log.order_by(admin.Event.seq))
+    rows = payments.history(id), admin.audit_logs(id), log
     return dict(zip(TABLES, (*rows, [charge] if charge else []), strict=True))
 
 

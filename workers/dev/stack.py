@@ -11,8 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg2
-
 from workers.dev import processes, procfile, state
 from workers.dev.servers import Postgres, Server, Valkey, free_port
 from workers.dev.settings import Settings, Wrong, web_port
@@ -103,13 +101,10 @@ def start_seed(supervisor: Supervisor, planned: Plan) -> Child | None:
 
 def _seeded(url: str) -> bool:
     """Whether they are all there: looking is faster than making them again."""
-    query = "SELECT count(*) FROM auth.users WHERE lower(email) = ANY(%s)"
-    try:
-        with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-            cursor.execute(query, (list(DEMO_USERS),))
-            return bool(cursor.fetchone() == (len(DEMO_USERS),))
-    except psycopg2.Error:
-        return False
+    auth, postgres = import_module("db.auth"), import_module("db.postgres")
+    postgres.open(url, connections=1)
+    with postgres.connection():
+        return all(auth.by_email(email) for email in DEMO_USERS)
 
 
 def start_processes(supervisor: Supervisor, planned: Plan) -> None:

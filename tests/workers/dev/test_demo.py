@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from workers.dev import demo, ready
+from workers.dev import demo, ready, stack
 
-EMAIL = ready.DEMO_USERS[1]
+EMAIL = stack.DEMO_USERS[1]
 
 
 @pytest.fixture
