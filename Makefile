@@ -42,7 +42,7 @@ $(INSTALLED): requirements.lock
 
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-		--generate-hashes --quiet --upgrade --output-file requirements.lock
+		--generate-hashes --quiet --upgrade --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:
 	rm -rf .venv .data .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

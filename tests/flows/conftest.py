@@ -75,8 +75,16 @@ class Stack:
         return int(until(lambda: json.loads(pids.read_text()).get(name)))
 
     def kill(self, name: str) -> None:
-        """kill -9."""
-        os.kill(self.pid(name), signal.SIGKILL)
+        """kill -9; a process that another kill has just ended is killed when it is back."""
+
+        def killed() -> bool:
+            try:
+                os.kill(self.pid(name), signal.SIGKILL)
+            except ProcessLookupError:
+                return False
+            return True
+
+        until(killed)
 
     def pause(self, name: str) -> None:
         os.kill(self.pid(name), signal.SIGSTOP)

@@ -1,0 +1,92 @@
+"""The rules of the house that no linter knows."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from actors import audit, events, every, lifecycle, verbs
+from api.settings import Settings as WebSettings
+from db.fault import Code, Fault
+from workers.process import Settings as WorkerSettings
+
+ROOMS = {"api", "workers", "actors", "db"}
+TOP = ROOMS | {
+    *("tests", "docs", "Procfile", "pyproject.toml", "compose.yml", "README.md", "LICENSE", "Makefile"),
+    "requirements.lock",
+}
+
+
+def test_the_top_level_is_the_house_and_nothing_else(root):
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True)
+    top = {path.partition("/")[0] for path in listed.stdout.split()}
+    assert {name for name in top if not name.startswith(".")} <= TOP
+
+
+def test_every_step_of_the_law_has_its_audit_action():
+    for step in lifecycle.Step:
+        assert audit.Action(f"payments.payment.{step}")
+
+
+def test_every_verb_is_served_by_a_process_of_the_procfile(root):
+    assert every
+    queues = {verb.queue for verb in verbs.registry.values() if not verb.name.startswith("test_")}
+    procfile = (root / "Procfile").read_text()
+    served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
+    assert queues - {"relayed", "test"} == served | {"psp"}
+
+
+def test_compose_runs_what_the_procfile_names(root):
+    procfile = dict(
+        line.split(": ", 1) for line in (root / "Procfile").read_text().splitlines() if line[:1] != "#"
+    )
+    services = yaml.safe_load((root / "compose.yml").read_text())["services"]
+    assert {name: services[name]["command"] for name in procfile} == procfile
+
+
+def test_every_setting_is_in_the_example(root):
+    example = (root / ".env.example").read_text()
+    named = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
+    read = {name.upper() for kind in (WebSettings, WorkerSettings) for name in kind.model_fields}
+    assert read <= named
+    documented = (root / "docs/configuration.md").read_text()
+    assert {name for name in named if f"`{name}`" not in documented} == set()
+
+
+def test_every_event_is_documented(root):
+    documented = set(re.findall(r"`([a-z]+:[a-z]+:[a-z_]+)`", (root / "docs/events.md").read_text()))
+    assert documented == set(events.Type)
+
+
+def test_every_error_code_has_a_status_and_every_fault_a_sentence():
+    assert all(400 <= code.status <= 599 for code in Code)
+
+    def kinds(of: type[Fault]) -> list[type[Fault]]:
+        return [kind for direct in of.__subclasses__() for kind in (direct, *kinds(direct))]
+
+    for kind in kinds(Fault):
+        assert kind.code in Code
+        assert (kind.__doc__ or "").strip().endswith("."), kind
+
+
+def test_the_lock_file_has_all_that_is_asked_for(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    asked = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    names = {re.split(r"[<>=\[]", line)[0] for line in asked}
+    locked = set(re.findall(r"^([a-z0-9-]+)==", (root / "requirements.lock").read_text(), re.MULTILINE))
+    assert names <= locked
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_every_module_says_what_it_is(root, room):
+    for path in (root / room).rglob("*.py"):
+        assert path.read_text().startswith('"""'), path
+
+
+def test_links_in_the_documents_lead_somewhere(root):
+    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
