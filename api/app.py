@@ -21,20 +21,9 @@ from api.tokens import Tokens
 from db import redis
 
 
-def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
-    """The WSGI application for these settings."""
-    tokens = Tokens(settings.jwt_secret)
-    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
-    sessions = Sessions(passwords, tokens)
-    health = Health(redis.connect(settings.redis_url))
-
-    gates: list[Any] = [RequestId(), AccessLog(), Body(), Connection(), Callers(tokens)]
-    app = falcon.App(middleware=gates)
-    envelope.install(app)
-
-    app.add_route("/health", health)
-    app.add_route("/api/health", health)
-    for path, resource in {
+def routes(sessions: Sessions) -> dict[str, Any]:
+    """Every address of the API, in the order of the documents."""
+    return {
         "/api/auth/register": auth.Register(sessions),
         "/api/auth/login": auth.Login(sessions),
         "/api/auth/refresh": auth.Refresh(sessions),
@@ -42,7 +31,21 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         "/api/auth/me": auth.Me(),
         "/api/payments": payments.Payments(),
         "/api/payments/{payment_id:uuid}": payments.OnePayment(),
-    }.items():
+    }
+
+
+def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
+    """The WSGI application for these settings."""
+    tokens = Tokens(settings.jwt_secret)
+    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
+    health = Health(redis.connect(settings.redis_url))
+
+    gates: list[Any] = [RequestId(), AccessLog(), Body(), Connection(), Callers(tokens)]
+    app = falcon.App(middleware=gates)
+    envelope.install(app)
+    for path in ("/health", "/api/health"):
+        app.add_route(path, health)
+    for path, resource in routes(Sessions(passwords, tokens)).items():
         _add(app, path, resource)
     return app
 

@@ -106,7 +106,7 @@ class Stack:
     def rows(self, query: str, *params: Any) -> list[dict[str, Any]]:
         connection = psycopg2.connect(self.postgres.url, cursor_factory=psycopg2.extras.RealDictCursor)
         try:
-            with connection.cursor() as cursor:
+            with connection, connection.cursor() as cursor:
                 cursor.execute(query, params)
                 return [dict(row) for row in cursor.fetchall()]
         finally:

@@ -1,0 +1,47 @@
+"""The law, every pair of it."""
+
+from itertools import product
+
+import pytest
+
+from actors.lifecycle import FINAL, LAW, Refused, Step, after
+from db.states import Status, Type
+
+# As docs/life-of-a-payment.md draws it.
+DRAWN = {
+    "payment": """
+        - create pending, pending begin processing, pending cancel cancelled,
+        processing complete completed, processing fail failed
+    """,
+    "initiate": """
+        - create pending, pending begin initiated, pending cancel cancelled, initiated cancel cancelled,
+        initiated expire failed, initiated engage processing, processing complete completed,
+        processing reopen initiated
+    """,
+}
+
+
+def test_the_law_is_what_is_drawn():
+    drawn = {
+        (type, *step.split())
+        for type, steps in DRAWN.items()
+        for step in (part.strip() for part in steps.split(","))
+    }
+    assert {(type, before or "-", step, to) for (type, before, step), to in LAW.items()} == drawn
+
+
+@pytest.mark.parametrize(("type", "status", "step"), list(product(Type, [None, *Status], Step)))
+def test_every_other_step_is_refused_in_a_sentence(type, status, step):
+    if (type, status, step) in LAW:
+        assert after(type, status, step) is LAW[type, status, step]
+    else:
+        with pytest.raises(Refused, match=f"A {type} that is .* cannot take the step: {step}"):
+            after(type, status, step)
+
+
+def test_nothing_leaves_a_final_status_and_everything_else_can_be_left():
+    left = {(type, before) for type, before, _ in LAW if before}
+    assert {before for _, before in left} & FINAL == set()
+    assert {(type, to) for (type, _, _), to in LAW.items()} - left == {
+        (type, status) for type in Type for status in FINAL
+    }

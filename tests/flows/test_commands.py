@@ -1,0 +1,45 @@
+"""What a visitor and an operator type at a running stack."""
+
+import os
+import subprocess
+import sys
+
+from tests.flows.conftest import Stack, until
+from tests.makers import SECRETS
+
+
+def run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
+    stores = {"DATABASE_URL": stack.postgres.url, "REDIS_URL": stack.valkey.url}
+    environment = {**os.environ, **SECRETS, **stores, "DATA_DIR": str(stack.directory), "COLUMNS": "80"}
+    return subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_the_demo_tells_the_story_any_number_of_times(stack: Stack):
+    for _ in range(2):
+        told = run(stack, "-m", "workers.dev.demo")
+        assert told.returncode == 0, told.stderr
+        assert "80.00 USD were paid and charged once" in told.stdout
+        assert "insufficient_funds" in told.stdout
+
+
+def test_a_dead_promise_is_revived_by_a_command(stack: Stack):
+    customer = stack.customer()
+    stack.pause("payments.1")
+    try:
+        id = customer.pay()
+        stack.rows(
+            "UPDATE journal.tasks SET dead_at = now() WHERE verb = 'payments.begin' AND args ->> 'payment_id' = %s"
+            " RETURNING id",
+            id,
+        )
+    finally:
+        stack.resume("payments.1")
+    waiting = "SELECT 1 FROM journal.tasks WHERE dead_at IS NULL"
+    until(lambda: not stack.rows(waiting))
+    assert customer.status(id) == "pending"
+
+    revived = run(stack, "-m", "workers.relay", "revive")
+    assert revived.stdout == "1 promises will be sent again\n"
+    assert customer.settled([id]) == ["completed"]
