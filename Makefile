@@ -1,6 +1,6 @@
 # Two commands matter: `make run` and `make test`. Both need only Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help run demo check test lock clean
+.PHONY: help run demo check test openapi lock clean
 
 # The first interpreter on this machine that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -9,12 +9,13 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:
-	@echo "make run    start everything on this machine; Ctrl-C stops it"
-	@echo "make demo   show the life of a payment on the running stack"
-	@echo "make test   all tests, against real servers, with coverage"
-	@echo "make check  format, lint, types, imports, house rules"
-	@echo "make lock   resolve the dependencies anew into requirements.lock"
-	@echo "make clean  forget the environment and all local data"
+	@echo "make run      start everything on this machine; Ctrl-C stops it"
+	@echo "make demo     show the life of a payment on the running stack"
+	@echo "make test     all tests, against real servers, with coverage"
+	@echo "make check    format, lint, types, imports, house rules"
+	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
+	@echo "make lock     resolve the dependencies anew into requirements.lock"
+	@echo "make clean    forget the environment and all local data"
 
 run: $(INSTALLED)
 	@exec $(BIN)/python -m workers.dev
@@ -31,6 +32,9 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q tests/house
+
+openapi: $(INSTALLED)
+	$(BIN)/python -m api.openapi > docs/openapi.json
 
 $(INSTALLED): requirements.lock
 	@test -n "$(PYTHON)" || { echo "Paywright needs Python 3.11 or newer; none was found on PATH." >&2; exit 1; }

@@ -18,6 +18,10 @@ class Action(StrEnum):
     USER_SIGNED_IN = "auth.user.signed_in"
     SIGN_IN_FAILED = "auth.user.sign_in_failed"
     USER_SIGNED_OUT = "auth.user.signed_out"
+    PASSWORD_CHANGED = "auth.password.changed"
+    PASSWORD_FORGOTTEN = "auth.password.forgotten"
+    PASSWORD_RESET = "auth.password.reset"
+    EMAIL_VERIFIED = "auth.email.verified"
     TOKEN_REUSED = "auth.token.reused"
     ACCESS_REFUSED = "auth.access.refused"
     # One a step of the law: lifecycle.Step.

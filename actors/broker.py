@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import dramatiq
@@ -23,8 +25,8 @@ _broker: RedisBroker | None = None
 _asleep_until = 0.0
 
 
-def open(url: str) -> RedisBroker:
-    """Makes the broker of this process. Connects to nothing.
+def open(url: str, *, timeout: float) -> RedisBroker:
+    """Makes the broker of this process; `timeout`, in seconds, bounds each answer. Connects to nothing.
 
     Retries, delays and results are the journal's business: of Dramatiq's middleware only the time limit
     stays. Messages of a dead worker come back by maintenance, which by default is drawn too seldom (one
@@ -33,7 +35,7 @@ def open(url: str) -> RedisBroker:
     global _broker
     middleware: list[Middleware] = [TimeLimit(time_limit=TIME_LIMIT)]
     _broker = RedisBroker(
-        client=redis.connect(url),
+        client=redis.connect(url, timeout=timeout),
         middleware=middleware,
         maintenance_chance=50_000,
         heartbeat_timeout=30_000,
@@ -95,10 +97,15 @@ def publish(channel: str, messages: Iterable[bytes]) -> None:
         pipe.execute()
 
 
-def backlog(queue: str) -> int:
-    """How many messages wait in a queue, those in hand not counted. Raises redis.Unreachable."""
+def oldest(queue: str) -> datetime | None:
+    """When the first of the messages that wait in a queue was sent; None when none waits, those in hand not
+    counted. Raises redis.Unreachable."""
     broker = opened()
-    return int(broker.client.llen(f"{broker.namespace}:{queue}"))
+    place: Any = broker.client.lindex(f"{broker.namespace}:{queue}", 0)
+    raw: Any = broker.client.hget(f"{broker.namespace}:{queue}.msgs", place) if place else None
+    if raw is None:
+        return None
+    return datetime.fromtimestamp(dramatiq.Message.decode(raw).message_timestamp / 1000, UTC)
 
 
 def opened() -> RedisBroker:

@@ -10,11 +10,11 @@ from pydantic_core import to_json
 
 from actors import broker, origin
 from actors.verbs import Entry, effect, promise, records
-from db import admin, postgres, times
+from db import admin, journal, postgres, times
 
 CHANNEL = "events"
-# How many events go out in one round trip.
-_BATCH = 200
+# How many events go out in one round trip, and how many trips one broadcast makes.
+_BATCH, _TURNS = 200, 20
 
 
 class Type(StrEnum):
@@ -58,17 +58,24 @@ def log(events: Sequence[Event]) -> None:
 
 
 @effect("events")
-def broadcast() -> None:
-    """Publishes what the log has and subscribers have not, in the log's order.
+def broadcast() -> journal.Task | None:
+    """Publishes what the log has and subscribers have not, in the log's order; promises the rest, if any.
 
-    The lock keeps two broadcasters from overtaking one another. It belongs to the connection and not to a
-    transaction, and a broadcaster that dies lets go of it. Killed between publishing and marking, the next
-    one publishes again: under the same id.
+    The lock keeps two broadcasters from overtaking one another, and dies with its holder. Whoever does not
+    get it leaves: the holder looks once more after letting go. Killed between publishing and marking, the
+    next one publishes again, under the same ids.
     """
-    with postgres.connection(), postgres.held("events.broadcast"):
-        while events := admin.unpublished_events(_BATCH):
-            broker.publish(CHANNEL, [to_json(message(event)) for event in events])
-            admin.mark_published(events)
+    with postgres.connection():
+        for _ in range(_TURNS):
+            with postgres.held("events.broadcast") as mine:
+                if not mine:
+                    return None
+                events = admin.unpublished_events(_BATCH)
+                broker.publish(CHANNEL, [to_json(message(event)) for event in events])
+                admin.mark_published(events)
+            if not admin.unpublished_events(1):
+                return None
+    return broadcast.message()
 
 
 def message(event: admin.Event) -> dict[str, Any]:

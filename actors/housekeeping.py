@@ -1,10 +1,28 @@
 """What has to be swept up now and then; the scheduler promises it."""
 
-from actors.verbs import record
-from db import auth, times
+from datetime import timedelta
+
+from actors.verbs import promise, record
+from db import attempts, auth, links, times
+
+# Rows that one transaction deletes: well below what the statement timeout allows.
+_MANY = 5000
 
 
 @record("housekeeping")
 def expire_refresh_tokens() -> None:
     """Deletes refresh tokens past their seven days, and the sessions that have none left."""
-    auth.expire_refresh_tokens(times.now())
+    if auth.expire_refresh_tokens(times.now(), _MANY) == _MANY:
+        promise(expire_refresh_tokens.message())
+
+
+@record("housekeeping")
+def expire_one_time_tokens() -> None:
+    """Deletes links that no longer work."""
+    links.expire(times.now())
+
+
+@record("housekeeping")
+def expire_sign_in_failures() -> None:
+    """Deletes failures to sign in that slow nobody down any more."""
+    attempts.expire(times.now() - timedelta(days=1))

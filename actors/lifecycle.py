@@ -51,3 +51,8 @@ def after(type: Type, status: Status | None, step: Step) -> Status:
         return LAW[type, status, step]
     except KeyError:
         raise Refused(type=type, status=status or "not there yet", step=step) from None
+
+
+def allows(type: Type, status: Status, step: Step) -> bool:
+    """Whether the law knows this step."""
+    return (type, status, step) in LAW

@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from actors import audit, events, lifecycle, snapshots
 from actors.lifecycle import Step
 from actors.psp import provider
@@ -20,6 +22,8 @@ from db import journal, payments
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
 from db.states import Status, Type
+
+log = structlog.get_logger(__name__)
 
 
 class RequestNotPayable(Fault):
@@ -130,7 +134,17 @@ def settle(payment_id: UUID, outcome: Outcome, code: str | None) -> None:
         payment = _move(payment, Step.FAIL, failure=failure)
         request_step = Step.REOPEN
     if payment.request_id:
-        _move(_locked(payment.request_id), request_step, reason=f"payment {payment.id} {payment.status}")
+        _follow(_locked(payment.request_id), payment, request_step)
+
+
+def _follow(request: Payment, payment: Payment, step: Step) -> None:
+    if lifecycle.allows(Type(request.type), Status(request.status), step):
+        _move(request, step, reason=f"payment {payment.id} {payment.status}")
+    else:
+        # It moved behind our back. That must not undo what the PSP did with the payment.
+        log.error(
+            "a paid request could not follow", request=str(request.id), status=request.status, step=step
+        )
 
 
 # --- every step -----------------------------------------------------------------------------------------

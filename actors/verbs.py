@@ -5,6 +5,7 @@ only says which row to look at: it may come late, twice or never, and the work i
 """
 
 import inspect
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from db.fault import Fault
 LEASE = 15
 # How many promises of one kind a wake-up drains at a time.
 BATCH = 200
+# How long a worker without a database rests before it takes the next message, in seconds.
+_PAUSE = 3.0
 
 P = ParamSpec("P")
 log = structlog.get_logger(__name__)
@@ -57,14 +60,14 @@ def transaction() -> Iterator[None]:
     if _promised.get() is not None:
         raise RuntimeError("a transaction is open already: a verb has one")
     promised: list[journal.Task] = []
-    token = _promised.set(promised)
     try:
+        _promised.set(promised)
         with postgres.database.atomic():
             yield
             if promised:
                 journal.write(promised)
     finally:
-        _promised.reset(token)
+        _promised.set(None)
     broker.try_push(wakeups(promised))
 
 
@@ -105,15 +108,28 @@ class Verb(ABC):
         """Does what was promised under this id; nothing when it is done already or in another's hands."""
 
     def __call__(self, id: str) -> None:
-        """Performs, and never raises: a fault is noted in the journal, and the relay sends again."""
+        """Answers a message: performs, and notes a fault in the journal; the relay will send again."""
         try:
             self.perform(UUID(id))
-        except postgres.Unreachable as error:
+        except BaseException as error:
+            self._note(UUID(id), error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _note(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
+        """Writes down what went wrong, where it can be written."""
+        if postgres.away(error):
             log.warning("the database is away, the relay will send again", verb=self.name, error=str(error))
-        except Exception as error:
-            log.exception("a verb failed, the relay will send again", verb=self.name, task=id)
+            # Nor does it help to take the next message at once: others may have a database.
+            time.sleep(_PAUSE)
+            return
+        log.error("a verb failed, the relay will send again", verb=self.name, task=str(id), exc_info=error)
+        reason = str(error).strip().partition("\n")[0]
+        try:
             with postgres.connection():
-                journal.fail(UUID(id), f"{type(error).__name__}: {error}")
+                journal.fail(id, f"{type(error).__name__}: {reason}", attempts=attempts)
+        except postgres.Unreachable as away:
+            log.warning("a fault could not be noted", verb=self.name, task=str(id), error=str(away))
 
     def _task(self, id: UUID, args: object) -> journal.Task:
         return journal.Task(id, self.name, self.queue, to_jsonable_python(args), origin.current().request_id)
@@ -129,14 +145,10 @@ def serve(queues: set[str]) -> None:
             broker.actor(verb.name, verb.queue, verb.__call__)
 
 
-class Record(Verb, Generic[P]):
-    """Changes our data: one transaction takes the promise, asks the law, writes, promises what follows.
+class _Call(Verb, Generic[P]):
+    """A verb whose promise is one call of its function."""
 
-    Exactly once: the promise is removed by the transaction that keeps it, so a second delivery finds none.
-    What the law refuses is an outcome, not a fault: nothing is written, and the promise is done with.
-    """
-
-    def __init__(self, do: Callable[P, None], queue: str) -> None:
+    def __init__(self, do: Callable[P, journal.Task | None], queue: str) -> None:
         super().__init__(do.__module__, do.__name__, queue)
         self._signature = inspect.signature(do)
         self._do = validate_call(do)
@@ -145,14 +157,25 @@ class Record(Verb, Generic[P]):
         """The promise to call the function with these arguments, to be handed to `promise`."""
         return self._task(uuid4(), self._signature.bind(*args, **kwargs).arguments)
 
+    def _call(self, task: journal.Task) -> journal.Task | None:
+        with origin.of(task.request_id):
+            return self._do(**task.args)  # type: ignore[call-arg]
+
+
+class Record(_Call[P]):
+    """Changes our data: one transaction takes the promise, asks the law, writes, promises what follows.
+
+    Exactly once: the promise is removed by the transaction that keeps it, so a second delivery finds none.
+    What the law refuses is an outcome, not a fault: nothing is written, and the promise is done with.
+    """
+
     def perform(self, id: UUID) -> None:
         with postgres.connection():
             try:
                 with transaction():
                     task = journal.take(id)
                     if task is not None:
-                        with origin.of(task.request_id):
-                            self._do(**task.args)  # type: ignore[call-arg]
+                        self._call(task)
             except Fault as refused:
                 with transaction():
                     journal.take(id)
@@ -175,40 +198,53 @@ class Records(Verb, Generic[E]):
         return self._task(entry.id, entry)
 
     def perform(self, id: UUID) -> None:
+        asked: UUID | None = id
         with postgres.connection():
-            try:
-                while self._drain(BATCH, id):
-                    pass
-            except postgres.Unreachable:
-                raise
-            except Exception:
-                # One of them is bad: the good ones must not wait for it.
-                self._drain_singly(id)
+            # Whoever has the lock may have looked for the last time before this promise was committed; so
+            # it looks once more after letting go, and nobody has to wait for it.
+            while self._drain(asked) and journal.waiting(self.name, 1):
+                asked = None
 
-    def _drain(self, limit: int, id: UUID) -> bool:
-        """Does up to so many; whether there may be more. Of those that failed before, only this one."""
-        with transaction():
-            # Waits rather than tries: the holder may have looked for the last time before we committed.
-            postgres.lock(self.name)
-            tasks = journal.take_many(self.name, limit, id)
-            if tasks:
-                self._do([self._entry.model_validate(task.args) for task in tasks])
-        return len(tasks) == limit
+    def _drain(self, asked: UUID | None) -> bool:
+        """Does the first of them, and the one asked for even if it failed before; False when another is at
+        it."""
+        try:
+            with transaction():
+                if not postgres.lock(self.name):
+                    return False
+                self._write(journal.take_many(self.name, BATCH, asked))
+        except postgres.Unreachable:
+            raise
+        except Exception:
+            # One of them is bad: the good ones must not wait for it.
+            for id in journal.waiting(self.name, BATCH, asked):
+                self._drain_one(id)
+        return True
 
-    def _drain_singly(self, id: UUID) -> None:
-        for one in journal.waiting(self.name, BATCH, id):
-            try:
-                with transaction():
-                    postgres.lock(self.name)
-                    task = journal.take(one)
-                    if task is not None:
-                        self._do([self._entry.model_validate(task.args)])
-            except Exception as error:
-                log.exception("a verb failed, the relay will send again", verb=self.name, task=str(one))
-                journal.fail(one, f"{type(error).__name__}: {error}")
+    def _drain_one(self, id: UUID) -> None:
+        try:
+            with transaction():
+                if postgres.lock(self.name):
+                    task = journal.take(id)
+                    self._write([task] if task else [])
+        except postgres.Unreachable:
+            raise
+        except Exception as error:
+            self._note(id, error)
+
+    def _write(self, tasks: Sequence[journal.Task]) -> None:
+        if tasks:
+            self._do([self._entry.model_validate(task.args) for task in tasks])
+
+    def _note(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
+        if isinstance(error, postgres.Unreachable):
+            # None of the entries is to blame: to put one off would be to change the order.
+            log.warning("entries wait, the relay will send again", verb=self.name, error=str(error))
+        else:
+            super()._note(id, error, attempts=attempts)
 
 
-class Effect(Verb, Generic[P]):
+class Effect(_Call[P]):
     """Touches the world, with no transaction open; returns the verb to which it tells what it learned.
 
     At least once: a worker may die between the effect and our writing it down, so the other side must
@@ -216,22 +252,16 @@ class Effect(Verb, Generic[P]):
     is not believed, for the promise has been handed to another by then.
     """
 
-    def __init__(self, do: Callable[P, journal.Task | None], queue: str) -> None:
-        super().__init__(do.__module__, do.__name__, queue)
-        self._signature = inspect.signature(do)
-        self._do = validate_call(do)
-
-    def message(self, *args: P.args, **kwargs: P.kwargs) -> journal.Task:
-        """The promise to call the function with these arguments, to be handed to `promise`."""
-        return self._task(uuid4(), self._signature.bind(*args, **kwargs).arguments)
-
     def perform(self, id: UUID) -> None:
         with postgres.connection():
             task = journal.lease(id, LEASE)
         if task is None:
             return
-        with origin.of(task.request_id):
-            learned = self._do(**task.args)  # type: ignore[call-arg]
+        try:
+            learned = self._call(task)
+        except Exception as error:
+            self._note(id, error, attempts=task.attempts)
+            return
         with postgres.connection(), transaction():
             if journal.finish(task) and learned is not None:
                 promise(learned)

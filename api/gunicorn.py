@@ -12,7 +12,7 @@ _settings = or_exit(Settings)
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "gthread"
+worker_class = "api.worker.Worker"
 threads = 8
 preload_app = True
 keepalive = 5

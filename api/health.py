@@ -6,6 +6,8 @@ from falcon import Request, Response
 from pydantic_core import to_json
 from redis import Redis
 
+from api.answers import Answer, Moment
+from api.gateway.operation import page
 from db import postgres, presence, redis, times
 
 State = Literal["ok", "down"]
@@ -14,12 +16,29 @@ State = Literal["ok", "down"]
 NEEDED = frozenset({"payments", "psp", "events", "relay"})
 
 
+class Parts(Answer):
+    """Each part of it."""
+
+    database: State
+    redis: State
+    workers: State
+
+
+class HealthReport(Answer):
+    """How the service is: `degraded` still takes payments, `down` does not."""
+
+    status: Literal["ok", "degraded", "down"]
+    timestamp: Moment
+    services: Parts
+
+
 class Health:
     """GET /health: `down` (503) without the database, `degraded` without Redis or a kind of worker."""
 
     def __init__(self, client: Redis) -> None:
         self._redis = client
 
+    @page(gives=HealthReport, statuses=(200, 503))
     def on_get(self, _req: Request, resp: Response) -> None:
         """Asks each part, briefly."""
         database, (wire, workers) = _database(), self._wire()
@@ -28,8 +47,6 @@ class Health:
         resp.status = 503 if status == "down" else 200
         resp.content_type = "application/json"
         resp.data = to_json({"status": status, "timestamp": times.text(times.now()), "services": services})
-
-    on_head = on_get
 
     def _wire(self) -> tuple[State, State]:
         try:

@@ -5,6 +5,20 @@ import hashlib
 import hmac
 
 import bcrypt
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+# The most used ones of public leaks, as the zxcvbn project collected them; in lower case.
+_COMMON = frozenset(FREQUENCY_LISTS["passwords"])
+
+
+def weak(password: str, *, email: str, name: str) -> str | None:
+    """Why a password is no good for this person, beyond its length; None when it is."""
+    plain = password.casefold()
+    if plain in _COMMON:
+        return "is among the most common passwords"
+    if plain in {email.casefold(), email.partition("@")[0].casefold(), name.casefold()}:
+        return "must not be the e-mail address or the name"
+    return None
 
 
 class Passwords:

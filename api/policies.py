@@ -46,6 +46,6 @@ class Caller:
 
 
 class Forbidden(Fault):
-    """A {role} may not do this."""
+    """The role {role} may not do this."""
 
     code = Code.FORBIDDEN

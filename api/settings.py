@@ -1,9 +1,13 @@
 """What the web process needs to know besides the stores."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
+from api.gateway.address import Proxies
+from api.gateway.cors import parse_origins
+from api.gateway.limits import Rate
+from api.keys import Keys
 from db import settings
 
 
@@ -13,9 +17,27 @@ class Settings(settings.Settings):
     host: str = "127.0.0.1"
     port: int = Field(3000, ge=1, le=65535)
     web_concurrency: int = Field(2, ge=1, le=64)
+    # The first one signs; the other one, while they are rotated, only verifies (see api.keys).
     jwt_secret: str = Field(min_length=1)
+    jwt_secret_other: str = ""
+    # PEM blocks of Ed25519 keys; where there is a private one, it signs and the secret does not.
+    jwt_ed25519: str = ""
+    jwt_issuer: str = Field("paywright", min_length=1)
+    jwt_audience: str = Field("paywright-api", min_length=1)
     password_pepper: str = Field(min_length=1)
     bcrypt_rounds: int = Field(10, ge=4, le=16)
+    cors_origins: Annotated[frozenset[str], PlainValidator(parse_origins)] = frozenset()
+    rate_limit_api: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(100, 15 * 60)
+    rate_limit_auth: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(5, 15 * 60)
+    trusted_proxies: Annotated[Proxies, PlainValidator(Proxies.parse)] = Proxies()
+
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> Self:
+        try:
+            Keys(self.jwt_secret, self.jwt_secret_other, ed25519=self.jwt_ed25519)
+        except ValueError as error:
+            raise settings.WrongSetting(f"wrong setting: JWT_ED25519: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _strong_in_production(self) -> Self:

@@ -1,16 +1,32 @@
 """What all shapes share: strict, closed to unknown fields, camelCase; and the types that several use."""
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
+from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from db import money, page
 
+UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 _DECIMAL = re.compile(r"-?[0-9]{1,32}(\.[0-9]{1,32})?")
 
 
@@ -31,6 +47,11 @@ class Query(Shape):
 def wrong(message: str) -> PydanticCustomError:
     """A fault of one field, with a message for the caller."""
     return PydanticCustomError("wrong", message)
+
+
+def email(value: str) -> str:
+    """An e-mail address as the database knows it. Raises a fault of the field."""
+    return _email(value)
 
 
 def _email(value: str) -> str:
@@ -67,16 +88,104 @@ def _currency(value: str) -> str:
     return value
 
 
-Email = Annotated[str, StringConstraints(max_length=254), AfterValidator(_email)]
-Cursor = Annotated[str, AfterValidator(_cursor)]
-Amount = Annotated[Decimal, BeforeValidator(_amount)]
-Currency = Annotated[str, AfterValidator(_currency)]
+def _id(value: Any) -> Any:
+    if isinstance(value, str) and not UUID_TEXT.fullmatch(value):
+        raise wrong("must be a UUID")
+    return value
+
+
+def _moment(value: Any) -> Any:
+    if not (isinstance(value, str) and _ISO.fullmatch(value)):
+        raise wrong("must be a moment as in 2026-01-31T09:30:00Z")
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise wrong("must be a moment between the years 1 and 9999 in UTC") from None
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise wrong("must be a whole number")
+    return value
+
+
+def _described(**schema: Any) -> WithJsonSchema:
+    return WithJsonSchema(schema)
+
+
+# Named, so that the document of the API defines each once. What a validator in Python takes, no schema can be
+# drawn from: it is said beside it.
+Email = TypeAliasType(
+    "Email",
+    Annotated[
+        str,
+        StringConstraints(max_length=254),
+        AfterValidator(_email),
+        _described(
+            type="string",
+            format="email",
+            maxLength=254,
+            description="An e-mail address: trimmed, and compared without case.",
+            examples=["customer@example.com"],
+        ),
+    ],
+)
+Cursor = TypeAliasType(
+    "Cursor",
+    Annotated[
+        str,
+        AfterValidator(_cursor),
+        _described(
+            type="string",
+            pattern="^[A-Za-z0-9_-]{32}$",
+            description="The `nextCursor` of the page before: opaque.",
+            examples=["AAZJtfEiwEgBmyxefUp8MZpWD20MOhsu"],
+        ),
+    ],
+)
+Amount = TypeAliasType(
+    "Amount",
+    Annotated[
+        Decimal,
+        BeforeValidator(_amount),
+        _described(
+            anyOf=[
+                {"type": "string", "pattern": r"^(?!0+(\.0+)?$)[0-9]{1,8}(\.[0-9]{1,2})?$"},
+                {"type": "number", "minimum": float(money.SMALLEST), "maximum": float(money.LARGEST)},
+            ],
+            description="Money, 0.01 to 99999999.99, with no more decimals than the currency has.",
+            examples=["12.50"],
+        ),
+    ],
+)
+Currency = TypeAliasType(
+    "Currency",
+    Annotated[
+        str,
+        AfterValidator(_currency),
+        _described(
+            type="string",
+            enum=sorted(money.CURRENCIES),
+            description="An ISO 4217 code of a currency with at most two decimals.",
+            examples=["USD"],
+        ),
+    ],
+)
+
+
+# In its one canonical spelling: a thing has one address.
+Id = Annotated[UUID, BeforeValidator(_id)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_utc)]
 
 
 class PageQuery(Query):
     """A page of a list."""
 
-    limit: int = Field(20, ge=1, le=100)
+    limit: Annotated[int, BeforeValidator(_digits)] = Field(20, ge=1, le=100)
     cursor: Cursor | None = None
 
     @property

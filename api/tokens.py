@@ -12,13 +12,15 @@ from uuid import UUID, uuid4
 
 import jwt
 
+from api.keys import Keys
 from db import auth
 from db.fault import Code, Fault
 
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=7)
 
-_ALGORITHM = "HS256"
+# RFC 9068: an access token, so that no other token of ours is ever taken for one.
+_TYPE = "at+jwt"
 
 
 class Reason(StrEnum):
@@ -50,10 +52,11 @@ class Claims:
 class Tokens:
     """Makes and reads the tokens of this installation."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
-        # Its own key: a refresh token's successor must not be computable from anything that is signed.
-        self._succession = hmac.digest(self._secret, b"refresh-token-succession", hashlib.sha256)
+    def __init__(self, keys: Keys, *, issuer: str, audience: str, pepper: str) -> None:
+        self._keys, self._issuer, self._audience = keys, issuer, audience
+        # Its own key, made of the one secret that is never rotated: within GRACE of a rotation two processes
+        # must still agree on a token's successor.
+        self._succession = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
 
     def access(self, user: auth.User, session_id: UUID, now: datetime) -> str:
         """An access token for a session."""
@@ -65,17 +68,33 @@ class Tokens:
             "jti": str(uuid4()),
             "iat": now,
             "exp": now + ACCESS_LIFETIME,
+            "iss": self._issuer,
+            "aud": self._audience,
         }
-        return jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
+        key = self._keys.signing
+        return jwt.encode(claims, key.signs, key.algorithm, headers={"kid": key.id, "typ": _TYPE})
 
     def read(self, token: str) -> Claims:
-        """What an access token says. Raises Unauthorized. The algorithm is our choice, not the token's."""
+        """What an access token says. Raises Unauthorized.
+
+        The token only names a key; which algorithm goes with it is ours to say (RFC 8725, 3.1).
+        """
         try:
+            header = jwt.get_unverified_header(token)
+            key = self._keys.get(header.get("kid"))
+            if key is None or header.get("typ") != _TYPE:
+                raise Unauthorized(Reason.INVALID)
             claims = jwt.decode(
                 token,
-                self._secret,
-                algorithms=[_ALGORITHM],
-                options={"require": ["userId", "sid", "iat", "exp"]},
+                key.verifies,
+                algorithms=[key.algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
+                # Not whether it was issued in the past: the clock of another machine may be a second ahead.
+                options={
+                    "require": ["userId", "sid", "jti", "iat", "exp", "iss", "aud"],
+                    "verify_iat": False,
+                },
             )
             return Claims(UUID(claims["userId"]), UUID(claims["sid"]))
         except jwt.ExpiredSignatureError:

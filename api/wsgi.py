@@ -9,5 +9,5 @@ from db.settings import or_exit
 settings = or_exit(Settings)
 logs.open(settings.log_level)
 postgres.open(settings.database_url, connections=settings.database_pool)
-broker.open(settings.redis_url)
+broker.open(settings.redis_url, timeout=0.5)
 application = create_app(settings)

@@ -10,6 +10,7 @@ import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
+from db import page as pages
 from db import postgres
 
 
@@ -95,7 +96,28 @@ def user(id: UUID) -> User | None:
 
 def by_email(email: str) -> User | None:
     """The person with this address, compared without case."""
-    return User.get_or_none(peewee.fn.lower(User.email) == email.strip().lower())
+    return User.get_or_none(peewee.fn.lower(User.email) == peewee.fn.lower(email.strip()))
+
+
+def locked_user(id: UUID) -> User | None:
+    """The same, the row locked to the end of the transaction: a password changed meanwhile is seen."""
+    found: User | None = User.select().where(User.id == id).for_update().first()
+    return found
+
+
+def set_password(id: UUID, password_hash: str) -> None:
+    """Gives a person another password."""
+    _change(id, password_hash=password_hash)
+
+
+def verify_email(id: UUID) -> None:
+    """Notes that the address is this person's."""
+    _change(id, email_verified=True)
+
+
+def _change(id: UUID, **columns: Any) -> None:
+    columns["updated_at"] = peewee.fn.clock_timestamp()
+    User.update(**columns).where(User.id == id).execute()
 
 
 def start_session(user_id: UUID, *, ip_address: str | None, user_agent: str | None) -> Session:
@@ -118,16 +140,32 @@ def live(session_id: UUID) -> Mapping[str, Any] | None:
     return found[0] if found else None
 
 
-def end_session(session_id: UUID) -> bool:
-    """Ends a session; whether it was still live."""
-    update = Session.update(ended_at=peewee.fn.clock_timestamp())
-    return bool(update.where(Session.id == session_id, Session.ended_at.is_null()).execute())
+def sessions(
+    user_id: UUID, *, used_since: datetime, limit: int, after: pages.Place | None
+) -> pages.Page[Session]:
+    """A person's sessions that go on, newest first."""
+    query = Session.select().where(
+        Session.user_id == user_id, Session.ended_at.is_null(), Session.last_used_at > used_since
+    )
+    if after:
+        place = peewee.Tuple(after.created_at, after.id)
+        query = query.where(peewee.Tuple(Session.created_at, Session.id) < place)
+    found = list(query.order_by(Session.created_at.desc(), Session.id.desc()).limit(limit + 1))
+    return pages.cut(found, limit)
 
 
-def end_sessions(user_id: UUID) -> int:
-    """Ends every live session of a person; how many there were."""
+def end_session(session_id: UUID, *, user_id: UUID | None = None) -> bool:
+    """Ends a session, only if it is this person's when one is named; whether it was still live."""
     update = Session.update(ended_at=peewee.fn.clock_timestamp())
-    return int(update.where(Session.user_id == user_id, Session.ended_at.is_null()).execute())
+    whose = Session.user_id == user_id if user_id else SQL("true")
+    return bool(update.where(Session.id == session_id, Session.ended_at.is_null(), whose).execute())
+
+
+def end_sessions(user_id: UUID, *, but: UUID | None = None) -> int:
+    """Ends every live session of a person, but one when it is named; how many there were."""
+    update = Session.update(ended_at=peewee.fn.clock_timestamp())
+    others = Session.id != but if but else SQL("true")
+    return int(update.where(Session.user_id == user_id, Session.ended_at.is_null(), others).execute())
 
 
 def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at: datetime) -> None:
@@ -150,10 +188,12 @@ def spend(token: RefreshToken, now: datetime) -> None:
     Session.update(last_used_at=now).where(Session.id == token.session_id).execute()
 
 
-def expire_refresh_tokens(now: datetime) -> int:
-    """Deletes the refresh tokens that have expired, and the sessions left with none; how many tokens."""
-    tokens = int(RefreshToken.delete().where(RefreshToken.expires_at <= now).execute())
+def expire_refresh_tokens(now: datetime, limit: int) -> int:
+    """Deletes so many refresh tokens that have expired, and the sessions they leave with none; how many."""
+    some = RefreshToken.select(RefreshToken.id).where(RefreshToken.expires_at <= now).limit(limit)
+    tokens = postgres.returned(RefreshToken.delete().where(RefreshToken.id.in_(some)), RefreshToken)
     if tokens:
-        family = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
-        Session.delete().where(~peewee.fn.EXISTS(family)).execute()
-    return tokens
+        left = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
+        emptied = Session.id.in_({token.session_id for token in tokens})
+        Session.delete().where(emptied, ~peewee.fn.EXISTS(left)).execute()
+    return len(tokens)

@@ -64,6 +64,8 @@ class Fault(Exception):
     """Something the caller can be told. A subclass's docstring is the sentence; `{name}` is filled in."""
 
     code: ClassVar[Code]
+    # In seconds: when it may be worth another try.
+    retry_after: int | None = None
 
     def __init__(self, details: dict[str, Any] | None = None, /, **words: object) -> None:
         self.message = (type(self).__doc__ or "").strip().format(**words)

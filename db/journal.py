@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -14,11 +15,11 @@ from db import postgres
 
 # The fast path has this long before the relay looks after a promise. In seconds.
 GRACE = 5
-# How often a promise is sent again before it is given up.
-MAX_ATTEMPTS = 12
+# How often a promise is sent again before it is given up: it takes about an hour.
+MAX_ATTEMPTS = 20
 
-# Half a second, doubling to a minute, with jitter so that what failed together does not come back together.
-_BACKOFF = "least(60, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
+# Half a second, doubling to five minutes, with jitter: what failed together must not come back together.
+_BACKOFF = "least(300, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
 
 
 class Row(postgres.Model):
@@ -31,6 +32,7 @@ class Row(postgres.Model):
     args = peewee.JSONField()
     request_id = peewee.CharField(128, null=True)
     attempts = peewee.IntegerField(constraints=[SQL("DEFAULT 0")])
+    sent_at = DateTimeTZField(constraints=postgres.CLOCK)
     due_at = DateTimeTZField()
     leased_until = DateTimeTZField(null=True)
     error = peewee.TextField(null=True)
@@ -42,7 +44,7 @@ class Row(postgres.Model):
         table_name = "tasks"
 
 
-Row.add_index(SQL("CREATE INDEX tasks_due_at ON journal.tasks (due_at) WHERE dead_at IS NULL"))
+Row.add_index(SQL("CREATE INDEX tasks_due_at ON journal.tasks (queue, due_at) WHERE dead_at IS NULL"))
 Row.add_index(SQL("CREATE INDEX tasks_verb ON journal.tasks (verb, position) WHERE dead_at IS NULL"))
 
 
@@ -100,10 +102,13 @@ _WAITING = (
 )
 
 
-def take_many(verb: str, limit: int, asked: UUID) -> list[Task]:
-    """Removes the first promises of one verb and hands them over, in order; as with `take`."""
+def take_many(verb: str, limit: int, asked: UUID | None = None) -> list[Task]:
+    """Removes the first promises of one verb and hands them over, in order.
+
+    It waits for a row that the relay holds for a moment: to skip it would be to change the order.
+    """
     taken = postgres.rows(
-        f"WITH taken AS (DELETE FROM journal.tasks WHERE id = ANY(ARRAY({_WAITING} FOR UPDATE SKIP LOCKED))"
+        f"WITH taken AS (DELETE FROM journal.tasks WHERE id = ANY(ARRAY({_WAITING} FOR UPDATE))"
         f" RETURNING position, {_TASK}) SELECT {_TASK} FROM taken ORDER BY position",
         verb,
         asked,
@@ -112,7 +117,7 @@ def take_many(verb: str, limit: int, asked: UUID) -> list[Task]:
     return [Task(**row) for row in taken]
 
 
-def waiting(verb: str, limit: int, asked: UUID) -> list[UUID]:
+def waiting(verb: str, limit: int, asked: UUID | None = None) -> list[UUID]:
     """The ids that `take_many` would take."""
     return [row["id"] for row in postgres.rows(_WAITING, verb, asked, limit)]
 
@@ -143,46 +148,68 @@ def finish(task: Task) -> bool:
     )
 
 
-def fail(id: UUID, error: str) -> None:
-    """Notes what went wrong and puts the promise off. The attempt itself is counted when it is sent again."""
+def fail(id: UUID, error: str, *, attempts: int | None = None) -> None:
+    """Notes what went wrong and puts the promise off. The attempt itself is counted when it is sent again.
+
+    With `attempts`, only if it was not sent again since: another may have it in hand.
+    """
     postgres.rows(
         f"UPDATE journal.tasks SET error = %s, leased_until = NULL, due_at = clock_timestamp() + {_BACKOFF}"
-        " WHERE id = %s",
-        error[:2000],
+        " WHERE id = %s AND attempts = coalesce(%s, attempts)",
+        error.replace("\0", "")[:500],
         id,
+        attempts,
     )
 
 
-def overdue_queues() -> list[str]:
-    """The queues that have promises overdue."""
+def overdue(queues: Collection[str]) -> list[str]:
+    """Which of these queues have promises overdue."""
     found = postgres.rows(
-        "SELECT DISTINCT queue FROM journal.tasks WHERE dead_at IS NULL AND due_at <= clock_timestamp()"
+        "SELECT queue FROM unnest(%s) AS queue WHERE EXISTS (SELECT FROM journal.tasks t"
+        " WHERE t.queue = queue.queue AND dead_at IS NULL AND due_at <= clock_timestamp())",
+        list(queues),
     )
     return [row["queue"] for row in found]
 
 
-def resend(drained: Collection[str], limit: int) -> list[Task]:
-    """Counts one more attempt for overdue promises, and hands them over to be sent.
+def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Task], list[Task]]:
+    """Counts one more attempt for overdue promises of a queue: those to be sent, and those given up.
 
-    One that was never begun is left alone while its queue (one not in `drained`) still holds messages: it
-    waits there. Sending it again would help nobody, and would count against it.
+    `oldest` is when the first of the messages that wait in the queue was sent, None when none waits. A
+    promise that was never begun, and was sent after that, still waits there: sending it again would help
+    nobody, and would count against it. Five seconds are for clocks that disagree.
     """
     found = postgres.rows(
-        "UPDATE journal.tasks SET attempts = attempts + 1,"
+        "UPDATE journal.tasks SET attempts = attempts + 1, sent_at = clock_timestamp(),"
         " dead_at = CASE WHEN attempts >= %s THEN clock_timestamp() END,"
         f" due_at = clock_timestamp() + %s * interval '1 second' + {_BACKOFF}"
         " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks"
-        " WHERE dead_at IS NULL AND due_at <= clock_timestamp()"
-        " AND (queue = ANY(%s) OR error IS NOT NULL OR leased_until IS NOT NULL)"
+        " WHERE queue = %s AND dead_at IS NULL AND due_at <= clock_timestamp()"
+        " AND (%s::timestamptz IS NULL OR sent_at < %s::timestamptz - interval '5 seconds'"
+        " OR error IS NOT NULL OR leased_until IS NOT NULL)"
         " ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED))"
         f" RETURNING position, dead_at, {_TASK}",
         MAX_ATTEMPTS,
         GRACE,
-        list(drained),
+        queue,
+        oldest,
+        oldest,
         limit,
     )
     found.sort(key=lambda row: row.pop("position"))
-    return [Task(**row) for row in found if row.pop("dead_at") is None]
+    alive: list[Task] = []
+    dead: list[Task] = []
+    for row in found:
+        (alive if row.pop("dead_at") is None else dead).append(Task(**row))
+    return alive, dead
+
+
+def not_sent(tasks: Sequence[Task]) -> None:
+    """Takes back the attempts of promises that could not be sent after all; they are due at once."""
+    postgres.rows(
+        "UPDATE journal.tasks SET attempts = attempts - 1, due_at = clock_timestamp() WHERE id = ANY(%s)",
+        [task.id for task in tasks],
+    )
 
 
 def revive(ids: Iterable[UUID] | None = None) -> int:

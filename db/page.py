@@ -22,6 +22,7 @@ class Row(Protocol):
     def created_at(self) -> datetime: ...
 
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Row)
 
 
@@ -50,10 +51,10 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Page(Generic[R]):
+class Page(Generic[T]):
     """Some rows, and the cursor of the next ones (None at the end)."""
 
-    items: Sequence[R]
+    items: Sequence[T]
     limit: int
     next_cursor: str | None
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any
 from uuid import UUID
 
@@ -65,8 +67,7 @@ for _index in (
     "CREATE INDEX payments_customer_email ON payments.payments (lower(customer_email), created_at, id)"
     " WHERE customer_email IS NOT NULL",
     "CREATE INDEX payments_request_id ON payments.payments (request_id) WHERE request_id IS NOT NULL",
-    "CREATE INDEX payments_status ON payments.payments (status, updated_at)"
-    " WHERE status IN ('pending', 'initiated', 'processing')",
+    "CREATE INDEX payments_status ON payments.payments (status, created_at, id)",
 ):
     Payment.add_index(SQL(_index))
 
@@ -116,7 +117,7 @@ class Seen:
         if self.payee_id:
             found.append(Payment.payee_id == self.payee_id)
         if self.customer_email:
-            found.append(peewee.fn.lower(Payment.customer_email) == self.customer_email.lower())
+            found.append(peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(self.customer_email))
         return found or [SQL("true")]
 
 
@@ -147,6 +148,12 @@ class Filter:
 def add(**columns: Any) -> Payment:
     """A new row of `payments`."""
     return postgres.returned(Payment.insert(**columns), Payment)[0]
+
+
+def seen(id: UUID, by: Seen) -> Payment | None:
+    """The payment or request with this id, if it is one of theirs."""
+    theirs = reduce(or_, by.branches())
+    return Payment.get_or_none(Payment.id == id, theirs)
 
 
 def get(id: UUID) -> Payment | None:
@@ -207,12 +214,13 @@ def page(seen: Seen, which: Filter, *, limit: int, after: pages.Place | None) ->
 
     One query a branch, each a walk along its own index: an OR between them would read and sort everything.
     """
-    found: list[Payment] = []
+    found: dict[UUID, Payment] = {}
     for branch in seen.branches():
         query = Payment.select().where(branch, *which.conditions())
         if after:
             place = peewee.Tuple(after.created_at, after.id)
             query = query.where(peewee.Tuple(Payment.created_at, Payment.id) < place)
-        found.extend(query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit + 1))
-    found.sort(key=lambda payment: (payment.created_at, payment.id), reverse=True)
-    return pages.cut(found[: limit + 1], limit)
+        query = query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit + 1)
+        found |= {payment.id: payment for payment in query}
+    newest = sorted(found.values(), key=lambda payment: (payment.created_at, payment.id), reverse=True)
+    return pages.cut(newest[: limit + 1], limit)

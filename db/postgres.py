@@ -1,12 +1,12 @@
 """The connection to PostgreSQL: one pool a process, one connection a thread, opened only when asked."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import peewee
 import psycopg2.extras
-from playhouse.pool import PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 # statement_timeout < an actor's time limit < an effect's lease: whoever still works has not been replaced.
 _SESSION = (
@@ -19,8 +19,9 @@ psycopg2.extras.register_uuid()
 
 database: peewee.PostgresqlDatabase = PooledPostgresqlDatabase(None, autoconnect=False)
 
-# What peewee raises when the server is away, restarting or out of reach; never for a wrong statement.
-Unreachable = (peewee.OperationalError, peewee.InterfaceError)
+# What is raised when the server is away, or does not get to it in time (a lock, a deadlock, a full pool):
+# worth another try as it is. A wrong statement is none of these.
+Unreachable = (peewee.OperationalError, peewee.InterfaceError, MaxConnectionsExceeded)
 
 
 def open(url: str, *, connections: int) -> None:
@@ -32,7 +33,16 @@ def open(url: str, *, connections: int) -> None:
         connect_timeout=3,
         options=_SESSION,
         keepalives_idle=30,
+        keepalives_interval=5,
+        keepalives_count=3,
+        tcp_user_timeout=8000,
     )
+
+
+def away(error: BaseException) -> bool:
+    """Whether the server itself is out of reach: no SQLSTATE, or one of class 08, 57P or 53."""
+    state = getattr(getattr(error, "orig", None), "pgcode", None)
+    return isinstance(error, Unreachable) and (state is None or state.startswith(("08", "57P", "53")))
 
 
 @contextmanager
@@ -60,23 +70,27 @@ def returned(query: Any, model: type[M]) -> list[M]:
     return list(query.returning(model).execute())
 
 
-def lock(name: str) -> None:
-    """Waits for the named lock and holds it to the end of the transaction: one writer at a time."""
-    database.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
+def lock(name: str) -> bool:
+    """Takes the named lock to the end of the transaction, one writer at a time; False when another has it."""
+    [taken] = rows("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0)) AS mine", name)
+    return bool(taken["mine"])
 
 
 @contextmanager
-def held(name: str) -> Iterator[None]:
+def held(name: str) -> Iterator[bool]:
     """Holds the named lock as long as the block runs, without a transaction: the world may be asked inside.
 
-    A connection that was lost has lost its lock with it, and is closed by whoever opened it.
+    Yields False, without waiting, when another holds it. It belongs to the connection, so a connection that
+    may not have let go of it is closed, and never goes back to the pool.
     """
-    database.execute_sql("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
     try:
-        yield
-    finally:
-        with suppress(*Unreachable):
-            database.execute_sql("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+        [taken] = rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0)) AS mine", name)
+        yield taken["mine"]
+        if taken["mine"]:
+            rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", name)
+    except BaseException:
+        database.manual_close()  # type: ignore[attr-defined]
+        raise
 
 
 # Column constraints that most tables share. clock_timestamp() and not now(): two changes made in one

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import cast
 
@@ -17,17 +18,17 @@ FORGOTTEN = 15
 BEAT = 5
 
 
-def try_beat(client: Redis, kind: str) -> None:
-    """Says that this process, a worker of this kind, is alive; a Redis that is away does not hear it."""
+def try_beat(client: Redis, kinds: Iterable[str]) -> None:
+    """Says that this process is alive, and what it serves; a Redis that is away does not hear it."""
     with suppress(Unreachable):
-        client.zadd(_KEY, {_name(kind): time.time()})
+        client.zadd(_KEY, {_name(kind): time.time() for kind in kinds})
         client.zremrangebyscore(_KEY, 0, time.time() - FORGOTTEN)
 
 
-def leave(client: Redis, kind: str) -> None:
+def leave(client: Redis, kinds: Iterable[str]) -> None:
     """Says that this process stops."""
     with suppress(Unreachable):
-        client.zrem(_KEY, _name(kind))
+        client.zrem(_KEY, *map(_name, kinds))
 
 
 def _name(kind: str) -> str:

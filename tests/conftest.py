@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from falcon.testing import TestClient
 
-from actors import broker, logs, origin
+from actors import broker, logs, mail, origin
 from actors.psp import provider
 from actors.psp.stub import Stub
+from actors.settings import MailSettings
 from api.app import create_app
 from api.settings import Settings
 from db import migrate, postgres
+from tests import makers
 from tests.makers import SECRETS
 from workers.dev.servers import Postgres, Valkey, free_port
 
@@ -42,7 +44,7 @@ def stores(postgres_server: Postgres, valkey_server: Valkey) -> dict[str, str]:
     """A migrated database and a Redis, opened for this process; their settings."""
     migrate.up(postgres_server.url)
     postgres.open(postgres_server.url, connections=20)
-    broker.open(valkey_server.url)
+    broker.open(valkey_server.url, timeout=5)
     return {"DATABASE_URL": postgres_server.url, "REDIS_URL": valkey_server.url}
 
 
@@ -50,6 +52,8 @@ def stores(postgres_server: Postgres, valkey_server: Valkey) -> dict[str, str]:
 def database(stores: dict[str, str]) -> Iterator[None]:
     """The database in a transaction that is rolled back: what a test writes, no other sees."""
     provider.choose(Stub())
+    mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    makers.letterbox.clear()
     origin.set(origin.NOWHERE)
     with postgres.connection(), postgres.database.atomic() as transaction:
         yield

@@ -1,8 +1,13 @@
 """What tests make again and again, one word each."""
 
+import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from email.message import EmailMessage
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from falcon.testing import Result, TestClient
@@ -16,13 +21,54 @@ from db.payments import Payment
 
 assert every
 
+T = TypeVar("T")
+
+MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery"
 SECRETS = {
     "APP_ENV": "test",
     "JWT_SECRET": "a secret for tests, thirty-two bytes long",
     "PASSWORD_PEPPER": "a pepper for tests",
     "BCRYPT_ROUNDS": "4",
+    # Off: all tests come from one address.
+    "RATE_LIMIT_API": "",
+    "RATE_LIMIT_AUTH": "",
 }
+
+
+class Letterbox(list[EmailMessage]):
+    """Where the letters of a test go."""
+
+    def send(self, letter: EmailMessage) -> None:
+        self.append(letter)
+
+    def token(self) -> str:
+        """What the link in the last letter carries."""
+        return token_of(self[-1])
+
+
+def token_of(letter: EmailMessage) -> str:
+    """What the link in a letter carries."""
+    [token] = re.findall(r"token=([\w-]+)", text_of(letter))
+    return str(token)
+
+
+def text_of(letter: EmailMessage, kind: str = "plain") -> str:
+    """What a letter says."""
+    body = letter.get_body((kind,))
+    return str(body.get_content()) if body else ""
+
+
+letterbox = Letterbox()
+
+
+def until(condition: Callable[[], T], seconds: float = 60) -> T:
+    """Waits for the condition, and gives what it found."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+    return found
 
 
 def address() -> str:
@@ -68,14 +114,14 @@ def now(payment: Payment) -> Payment:
 def work(*, also: str = "") -> list[str]:
     """Does all promised work in this thread, in its order; the verbs of business that were done.
 
-    Not named are those that only tell of it (audit.*, events.*), unless `also` is a prefix of theirs.
+    Not named are those that only tell of it (audit.*, events.*, mail.*), unless `also` is a prefix of theirs.
     """
     done = []
     while task := _next():
         verbs.registry[task.verb].perform(task.id)
         failed = journal.Row.get_or_none(journal.Row.id == task.id)
         assert failed is None, f"{task.verb} is still to be done: {failed.error}"
-        if not task.verb.startswith(("audit.", "events.")) or (also and task.verb.startswith(also)):
+        if not task.verb.startswith(("audit.", "events.", "mail.")) or (also and task.verb.startswith(also)):
             done.append(task.verb)
     return done
 

@@ -35,11 +35,11 @@ def run(kind: str, queues: set[str]) -> None:
     worker.start()
     log.info("working", kind=kind, queues=sorted(queues), threads=settings.worker_threads)
     while not told.is_set():
-        presence.try_beat(client, kind)
+        presence.try_beat(client, queues)
         told.wait(presence.BEAT)
     log.info("stopping", kind=kind)
     worker.stop(timeout=_SHUTDOWN)
-    presence.leave(client, kind)
+    presence.leave(client, queues)
 
 
 if __name__ == "__main__":

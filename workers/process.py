@@ -3,8 +3,9 @@
 import signal
 import threading
 from types import FrameType
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors import broker, logs
 from db import postgres, settings
@@ -17,13 +18,20 @@ class Settings(settings.Settings):
     # How long an idle worker waits at most before it looks for messages again, in milliseconds.
     worker_poll_ms: int = Field(50, ge=5, le=5000)
 
+    @model_validator(mode="after")
+    def _a_connection_each(self) -> Self:
+        if self.database_pool < self.worker_threads + 1:
+            raise settings.WrongSetting("wrong setting: DATABASE_POOL: needs more than WORKER_THREADS")
+        return self
+
 
 def boot() -> Settings:
     """Reads the settings, or ends the process in one line; opens the logs, and names the stores."""
     read = settings.or_exit(Settings)
     logs.open(read.log_level)
     postgres.open(read.database_url, connections=read.database_pool)
-    broker.open(read.redis_url)
+    # A worker can wait for Redis, where the door cannot; and Dramatiq takes a timeout for a defect.
+    broker.open(read.redis_url, timeout=5)
     return read
 
 

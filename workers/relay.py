@@ -20,18 +20,27 @@ _BATCH, _REST = 200, 0.5
 
 
 def once() -> int:
-    """Sends overdue promises again, each counted as an attempt; how many.
+    """Sends overdue promises again, each counted as an attempt; how many. Raises redis.Unreachable.
 
-    Counting and sending are one transaction: a Redis that is away (redis.Unreachable) counts nothing.
+    They are sent after the commit: a worker that is quicker than a commit would find the row locked, take it
+    for another's, and drop the message. What then cannot be sent costs no attempt.
     """
     assert every
+    sent = 0
     with postgres.connection():
-        queues = journal.overdue_queues()
-        drained = [queue for queue in queues if broker.backlog(queue) == 0]
-        with postgres.database.atomic():
-            overdue = journal.resend(drained, _BATCH) if queues else []
-            broker.push(verbs.wakeups(overdue))
-    return len(overdue)
+        for queue in journal.overdue({verb.queue for verb in verbs.registry.values()}):
+            oldest = broker.oldest(queue)
+            with postgres.database.atomic():
+                overdue, dead = journal.resend(queue, oldest, _BATCH)
+            for task in dead:
+                log.error("a promise is dead", verb=task.verb, task=str(task.id), attempts=task.attempts)
+            try:
+                broker.push(verbs.wakeups(overdue))
+            except redis.Unreachable:
+                journal.not_sent(overdue)
+                raise
+            sent += len(overdue)
+    return sent
 
 
 def run() -> None:
@@ -41,10 +50,10 @@ def run() -> None:
     client = redis.connect(settings.redis_url)
     log.info("working", kind="relay")
     sent, well = 0, True
-    while not told.wait(0 if sent == _BATCH else _REST):
+    while not told.wait(0 if sent >= _BATCH else _REST):
         try:
             sent = once()
-            presence.try_beat(client, "relay")
+            presence.try_beat(client, ["relay"])
         except (*postgres.Unreachable, redis.Unreachable) as error:
             # Said once, not twice a second: it may last.
             if well:

@@ -1,78 +1,222 @@
 """The auth routes."""
 
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from falcon import Request
 
 from actors import snapshots
-from api.auth import shapes
-from api.auth.sessions import Sessions
+from api.answers import User
+from api.auth import answers, shapes
+from api.auth.attempts import TooManyFailures
+from api.auth.credentials import Credentials
+from api.auth.sessions import EmailTaken, InvalidCredentials, Sessions, TokenReused
 from api.gateway import caller
 from api.gateway.operation import operation
 from api.policies import Permission
+from api.shapes import PageQuery
+from api.tokens import Unauthorized
 from db import auth
 from db.auth import Role
 from db.fault import NotFound
 
 
+@dataclass
 class Register:
     """POST /auth/register"""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
+    sessions: Sessions
 
-    @operation(Permission.ANYONE, "Welcome.", takes=shapes.Register, status=201)
+    @operation(
+        Permission.ANYONE,
+        "Welcome.",
+        name="register",
+        takes=shapes.Register,
+        gives=answers.AuthResult,
+        refuses=(EmailTaken,),
+        status=201,
+    )
     def on_post(self, _req: Request, wish: shapes.Register) -> dict[str, Any]:
         """Opens an account and signs it in."""
-        return self._sessions.register(
+        return self.sessions.register(
             email=wish.email, password=wish.password, name=wish.name, role=Role(wish.role)
         )
 
 
+@dataclass
 class Login:
     """POST /auth/login"""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
+    sessions: Sessions
 
-    @operation(Permission.ANYONE, "Signed in.", takes=shapes.Login)
+    @operation(
+        Permission.ANYONE,
+        "Signed in.",
+        name="login",
+        takes=shapes.Login,
+        gives=answers.AuthResult,
+        refuses=(InvalidCredentials, TooManyFailures),
+    )
     def on_post(self, _req: Request, wish: shapes.Login) -> dict[str, Any]:
         """Signs in."""
-        return self._sessions.login(email=wish.email, password=wish.password)
+        return self.sessions.login(email=wish.email, password=wish.password)
 
 
+@dataclass
 class Refresh:
     """POST /auth/refresh"""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
+    sessions: Sessions
 
-    @operation(Permission.ANYONE, "Tokens renewed.", takes=shapes.Refresh)
+    @operation(
+        Permission.ANYONE,
+        "Tokens renewed.",
+        name="refresh",
+        takes=shapes.Refresh,
+        gives=answers.AuthResult,
+        refuses=(Unauthorized, TokenReused),
+    )
     def on_post(self, _req: Request, wish: shapes.Refresh) -> dict[str, Any]:
         """Spends a refresh token for the next pair."""
-        return self._sessions.refresh(wish.refresh_token)
+        return self.sessions.refresh(wish.refresh_token)
 
 
+@dataclass
 class Logout:
     """POST /auth/logout"""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
+    sessions: Sessions
 
-    @operation(Permission.SIGNED_IN, "Signed out.", takes=shapes.Logout)
+    @operation(Permission.SIGNED_IN, "Signed out.", name="logout", takes=shapes.Logout)
     def on_post(self, req: Request, wish: shapes.Logout) -> None:
         """Ends the caller's session, or all of them."""
-        who = caller.of(req)
-        self._sessions.logout(who.user_id, who.session_id, everywhere=wish.everywhere)
+        self.sessions.logout(caller.of(req), everywhere=wish.everywhere, refresh_token=wish.refresh_token)
 
 
 class Me:
     """GET /auth/me"""
 
-    @operation(Permission.SIGNED_IN, "You.", one=True)
+    @operation(Permission.SIGNED_IN, "You.", name="getMe", gives=User, one=True)
     def on_get(self, req: Request) -> dict[str, Any]:
         """The caller."""
         user = auth.user(caller.of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
         return snapshots.user(user)
+
+
+@dataclass
+class MySessions:
+    """GET /auth/sessions"""
+
+    sessions: Sessions
+
+    @operation(
+        Permission.SIGNED_IN, "Your sessions.", name="listSessions", asks=PageQuery, gives=answers.Sessions
+    )
+    def on_get(self, req: Request, wish: PageQuery) -> dict[str, Any]:
+        """The caller's sessions that go on, newest first."""
+        who = caller.of(req)
+        page = self.sessions.page(who, limit=wish.limit, after=wish.place)
+        return {
+            "items": [shapes.session(it, current=who.session_id) for it in page.items],
+            "pagination": {"limit": page.limit, "nextCursor": page.next_cursor},
+        }
+
+
+@dataclass
+class OneSession:
+    """DELETE /auth/sessions/:id"""
+
+    sessions: Sessions
+
+    @operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
+    def on_delete(self, req: Request, session_id: UUID) -> None:
+        """Ends one of the caller's sessions."""
+        self.sessions.end(caller.of(req), session_id)
+
+
+@dataclass
+class Password:
+    """PUT /auth/password"""
+
+    credentials: Credentials
+
+    @operation(
+        Permission.SIGNED_IN,
+        "Password changed.",
+        name="changePassword",
+        takes=shapes.ChangePassword,
+        refuses=(InvalidCredentials, TooManyFailures),
+    )
+    def on_put(self, req: Request, wish: shapes.ChangePassword) -> None:
+        """Changes the caller's password."""
+        self.credentials.change_password(caller.of(req), current=wish.current_password, new=wish.new_password)
+
+
+@dataclass
+class ForgotPassword:
+    """POST /auth/forgot-password"""
+
+    credentials: Credentials
+
+    @operation(
+        Permission.ANYONE,
+        "If there is an account with this address, a letter is on its way.",
+        name="forgotPassword",
+        takes=shapes.ForgotPassword,
+    )
+    def on_post(self, _req: Request, wish: shapes.ForgotPassword) -> None:
+        """Mails a link to choose a new password."""
+        self.credentials.forgot(wish.email)
+
+
+@dataclass
+class ResetPassword:
+    """POST /auth/reset-password"""
+
+    credentials: Credentials
+
+    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", takes=shapes.ResetPassword)
+    def on_post(self, _req: Request, wish: shapes.ResetPassword) -> None:
+        """Sets a new password by a mailed link."""
+        self.credentials.reset(token=wish.token, new=wish.new_password)
+
+
+@dataclass
+class VerifyEmail:
+    """GET /auth/verify-email"""
+
+    credentials: Credentials
+
+    @operation(
+        Permission.ANYONE,
+        "E-mail address confirmed.",
+        name="verifyEmail",
+        asks=shapes.VerifyEmail,
+        gives=answers.Verified,
+    )
+    def on_get(self, req: Request, wish: shapes.VerifyEmail) -> dict[str, bool]:
+        """Proves an address by a mailed link. A HEAD, as scanners of mail send it, uses nothing up."""
+        if req.method == "HEAD":
+            self.credentials.could_verify(wish.token)
+        else:
+            self.credentials.verify_email(wish.token)
+        return {"emailVerified": True}
+
+
+@dataclass
+class ResendVerification:
+    """POST /auth/verify-email/resend"""
+
+    credentials: Credentials
+
+    @operation(
+        Permission.SIGNED_IN,
+        "A letter is on its way, unless the address is confirmed already.",
+        name="resendVerification",
+    )
+    def on_post(self, req: Request) -> None:
+        """Mails the link again."""
+        self.credentials.resend(caller.of(req).user_id)

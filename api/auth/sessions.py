@@ -5,13 +5,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from actors import audit, events, origin, snapshots
-from actors.verbs import transaction
+from actors import audit, events, mail, origin, snapshots
+from actors.verbs import promise, transaction
+from api.auth import attempts
 from api.passwords import Passwords
+from api.policies import Caller
 from api.tokens import ACCESS_LIFETIME, REFRESH_LIFETIME, Reason, Tokens, Unauthorized, fingerprint
 from db import auth, times
-from db.auth import Role, User
-from db.fault import Code, Fault
+from db.auth import Role, Session, User
+from db.fault import Code, Fault, NotFound
+from db.page import Page, Place
 
 # A refresh token used again this soon is a second tab or a lost answer; later it is a stolen one.
 GRACE = timedelta(seconds=10)
@@ -47,21 +50,33 @@ class Sessions:
         hashed = self.passwords.hash(password)
         with transaction():
             user = open_account(email=email, password_hash=hashed, name=name, role=role)
+            promise(mail.ask_to_verify.message(user.id))
             return self._begin(user)
 
     def login(self, *, email: str, password: str) -> dict[str, Any]:
-        """A new session. Raises InvalidCredentials, in the same words and time whatever was wrong."""
+        """A new session. Raises InvalidCredentials, in the same words and time whatever was wrong; or
+        TooManyFailures."""
+        attempts.check(email)
         user = auth.by_email(email)
         hashed = user.password_hash if user is not None and user.active else None
         # No transaction is open while bcrypt works.
         if not self.passwords.match(password, hashed) or user is None:
             with transaction():
+                attempts.failed(email)
                 audit.note(audit.Action.SIGN_IN_FAILED, user_id=user.id if user else None)
             raise InvalidCredentials
+        renewed = self.passwords.hash(password) if self.passwords.stale(user.password_hash) else None
         with transaction():
+            now = auth.locked_user(user.id)
+            # Changed, or closed, while bcrypt worked: that has ended all sessions, and this is none of them.
+            if now is None or not now.active or now.password_hash != user.password_hash:
+                raise InvalidCredentials
+            if renewed:
+                auth.set_password(user.id, renewed)
+            attempts.forget(email)
             audit.note(audit.Action.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
-            events.announce(events.Type.USER_LOGGED_IN, snapshots.user(user))
-            return self._begin(user)
+            events.announce(events.Type.USER_LOGGED_IN, snapshots.user(now))
+            return self._begin(now)
 
     def refresh(self, token: str) -> dict[str, Any]:
         """The next pair of tokens. Raises Unauthorized, or TokenReused having ended the session.
@@ -73,14 +88,13 @@ class Sessions:
             spent = auth.locked_refresh_token(fingerprint(token))
             if spent is None:
                 raise Unauthorized(Reason.INVALID)
-            if auth.live(spent.session_id) is None:
+            reused = spent.spent_at is not None and now - spent.spent_at > GRACE
+            if not reused and auth.live(spent.session_id) is None:
                 raise Unauthorized(Reason.REVOKED)
             if spent.expires_at <= now:
                 raise Unauthorized(Reason.EXPIRED)
             successor = self.tokens.successor(token)
-            reused = spent.spent_at is not None and now - spent.spent_at > GRACE
-            if reused:
-                auth.end_session(spent.session_id)
+            if reused and auth.end_session(spent.session_id):
                 audit.note(
                     audit.Action.TOKEN_REUSED, resource=("session", spent.session_id), user_id=spent.user_id
                 )
@@ -93,17 +107,30 @@ class Sessions:
             raise TokenReused
         return self._result(user, spent.session_id, successor)
 
-    def logout(self, user_id: UUID, session_id: UUID, *, everywhere: bool) -> None:
-        """Ends this session, or all of this person's; its access tokens are dead with it."""
+    def logout(self, caller: Caller, *, everywhere: bool = False, refresh_token: str | None = None) -> None:
+        """Ends this session, or all of this person's; its access tokens are dead with it. A refresh token
+        of another session of theirs ends that one too."""
         with transaction():
             if everywhere:
-                auth.end_sessions(user_id)
+                auth.end_sessions(caller.user_id)
             else:
-                auth.end_session(session_id)
-            audit.note(
-                audit.Action.USER_SIGNED_OUT, resource=("user", user_id), details={"everywhere": everywhere}
-            )
-            events.announce(events.Type.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})
+                auth.end_session(caller.session_id)
+                token = auth.locked_refresh_token(fingerprint(refresh_token)) if refresh_token else None
+                if token is not None:
+                    auth.end_session(token.session_id, user_id=caller.user_id)
+            _tell_signed_out(caller.user_id, everywhere=everywhere)
+
+    def page(self, caller: Caller, *, limit: int, after: Place | None) -> Page[Session]:
+        """The caller's sessions that go on."""
+        since = times.now() - REFRESH_LIFETIME
+        return auth.sessions(caller.user_id, used_since=since, limit=limit, after=after)
+
+    def end(self, caller: Caller, session_id: UUID) -> None:
+        """Ends one of the caller's sessions. Raises NotFound."""
+        with transaction():
+            if not auth.end_session(session_id, user_id=caller.user_id):
+                raise NotFound(thing="session")
+            _tell_signed_out(caller.user_id, session_id=session_id)
 
     def _begin(self, user: User) -> dict[str, Any]:
         where = origin.current()
@@ -132,3 +159,9 @@ def open_account(*, email: str, password_hash: str, name: str, role: Role, **mor
     )
     events.announce(events.Type.USER_REGISTERED, snapshots.user(user))
     return user
+
+
+def _tell_signed_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:
+    resource = ("session", session_id) if session_id else ("user", user_id)
+    audit.note(audit.Action.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
+    events.announce(events.Type.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})

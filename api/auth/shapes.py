@@ -1,11 +1,16 @@
-"""What the auth routes take."""
+"""What the auth routes take and give."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from api.shapes import Email, Shape, wrong
-from db.auth import Role
+from api.passwords import weak
+from api.shapes import Email, Query, Shape, email, wrong
+from api.text import Text
+from db import times
+from db.auth import Role, Session
 
 
 def _no_blank(value: str) -> str:
@@ -14,10 +19,19 @@ def _no_blank(value: str) -> str:
     return value.strip()
 
 
-Name = Annotated[str, Field(max_length=255), AfterValidator(_no_blank)]
+Name = Annotated[
+    Text,
+    Field(max_length=255, examples=["Robin Doe"], json_schema_extra={"pattern": r"\S"}),
+    AfterValidator(_no_blank),
+]
 # As it was typed: neither trimmed nor cut.
-Password = Annotated[str, Field(min_length=8, max_length=128)]
-RefreshToken = Annotated[str, Field(min_length=1, max_length=512)]
+Password = Annotated[str, Field(min_length=8, max_length=128, examples=["four boats on a lake"])]
+RefreshToken = Annotated[
+    str, Field(min_length=1, max_length=512, examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])
+]
+MailedToken = Annotated[str, Field(max_length=512, examples=["nS3vT8q0m1Kc7wZ5xJr2Lg9bYd4eHf6uPa0iXo_QEtk"])]
+# Anything may be tried: what is no address or password belongs to nobody.
+Tried = Annotated[str, Field(max_length=1024, examples=["Paywright-demo-1"])]
 
 
 class Register(Shape):
@@ -30,17 +44,27 @@ class Register(Shape):
 
     @field_validator("password")
     @classmethod
-    def _not_the_obvious(cls, password: str, info: ValidationInfo) -> str:
-        if password.casefold() in {str(info.data.get(known, "")).casefold() for known in ("email", "name")}:
-            raise wrong("must not be the e-mail address or the name")
+    def _not_weak(cls, password: str, info: ValidationInfo) -> str:
+        reason = weak(password, email=info.data.get("email", ""), name=info.data.get("name", ""))
+        if reason:
+            raise wrong(reason)
         return password
 
 
-class Login(Shape):
-    """A sign-in. Anything may be tried: what is no address or password belongs to nobody."""
+def _as_registered(value: str) -> str:
+    try:
+        return email(value)
+    except PydanticCustomError:
+        return value
 
-    email: Annotated[str, Field(max_length=1024)]
-    password: Annotated[str, Field(max_length=1024)]
+
+class Login(Shape):
+    """A sign-in."""
+
+    email: Annotated[
+        str, Field(max_length=1024, examples=["customer@example.com"]), AfterValidator(_as_registered)
+    ]
+    password: Tried
 
 
 class Refresh(Shape):
@@ -54,3 +78,41 @@ class Logout(Shape):
 
     refresh_token: RefreshToken | None = None
     everywhere: bool = False
+
+
+class ChangePassword(Shape):
+    """Another password, by who knows the current one."""
+
+    current_password: Tried
+    new_password: Password
+
+
+class ForgotPassword(Shape):
+    """Help for who has forgotten."""
+
+    email: Email
+
+
+class ResetPassword(Shape):
+    """Another password, by who has the mailed link."""
+
+    token: MailedToken
+    new_password: Password
+
+
+class VerifyEmail(Query):
+    """What the mailed link carries."""
+
+    token: MailedToken
+
+
+def session(it: Session, *, current: UUID) -> dict[str, Any]:
+    """A session, and whether it is the one that asks."""
+    return {
+        "id": str(it.id),
+        "createdAt": times.text(it.created_at),
+        "lastUsedAt": times.text(it.last_used_at),
+        "ipAddress": it.ip_address,
+        "userAgent": it.user_agent,
+        "current": it.id == current,
+    }

@@ -21,11 +21,12 @@ class AccessLog:
     def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
         """Writes the line."""
         caller = origin.current().user_id
+        began = getattr(req.context, "began", time.perf_counter())
         log.info(
             "request",
             method=req.method,
             route=req.uri_template or "unknown",
             status=resp.status_code,
-            ms=round((time.perf_counter() - req.context.began) * 1000, 1),
+            ms=round((time.perf_counter() - began) * 1000, 1),
             caller=str(caller) if caller else None,
         )

@@ -1,16 +1,22 @@
-"""Gate 3: how large and of what kind a body may be; and the reading of it against a shape."""
+"""Gate 5: how large and of what kind a body may be; and the reading of it against a shape."""
 
+import json
 import re
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from falcon import Request, Response
+from falcon import Request, Response, parse_header
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails
 
 from api.shapes import Query, Shape
 from db.fault import Code, Fault
 
-LARGEST = 1024 * 1024
+# How many faults one answer names, and how much of a field's name.
+_FAULTS, _NAME = 50, 100
+
+MIB = 1024 * 1024
+LARGEST = 1 * MIB
 
 # JSON may spell a NUL, which no text column takes: `\u0000` with an even number of backslashes before it.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -20,7 +26,7 @@ Q = TypeVar("Q", bound=Query)
 
 
 class TooLarge(Fault):
-    """The body is larger than 1 MiB."""
+    """The body is larger than {limit} MiB."""
 
     code = Code.PAYLOAD_TOO_LARGE
 
@@ -50,29 +56,44 @@ class Invalid(Fault):
 
 
 class Body:
-    """Refuses a body by its headers, before a byte of it is in memory."""
+    """Refuses a body by its headers, before a byte of it is in memory.
+
+    `larger` are the paths that take more than 1 MiB, with how many bytes they take.
+    """
+
+    def __init__(self, larger: Mapping[str, int] | None = None) -> None:
+        self._larger = larger or {}
 
     def process_request(self, req: Request, _resp: Response) -> None:
         """Looks at the length."""
         if req.get_header("Transfer-Encoding"):
             raise LengthRequired
-        if (req.content_length or 0) > LARGEST:
-            raise TooLarge
+        limit = self._larger.get(req.path, LARGEST)
+        if (req.content_length or 0) > limit:
+            raise TooLarge(limit=limit // MIB)
+
+    def process_resource(self, req: Request, _resp: Response, _resource: Any, _params: Any) -> None:
+        """Reads it, unless it is one of the large ones: a slow client must not hold a database connection
+        meanwhile."""
+        req.context.raw = b"" if req.path in self._larger else _all_of(req)
 
 
 def read(req: Request, shape: type[S]) -> S:
     """The body as a shape. Raises Malformed, WrongMediaType or Invalid, which lists every fault at once."""
-    raw = req.bounded_stream.read()
+    raw = req.context.raw
     if raw:
-        _of_json(req.content_type or "")
+        _of_json(req)
     elif any(field.is_required() for field in shape.model_fields.values()):
         raise Malformed(what="is empty")
     else:
         raw = b"{}"
     try:
-        value = from_json(raw, allow_inf_nan=False)
+        # Only to look at: the shape reads the text itself, which knows more than these values.
+        value = json.loads(raw, parse_constant=_no_number, object_pairs_hook=_once)
+    except RecursionError:
+        raise Malformed(what="is nested too deeply") from None
     except ValueError:
-        raise Malformed(what="is not valid JSON") from None
+        raise Malformed(what="is not valid JSON, or names a field twice") from None
     if not isinstance(value, dict):
         raise Malformed(what="must be a JSON object")
     if _NUL.search(raw):
@@ -80,7 +101,33 @@ def read(req: Request, shape: type[S]) -> S:
     try:
         return shape.model_validate_json(raw)
     except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            # Half a surrogate pair, which Python's reader lets pass.
+            raise Malformed(what="is not valid JSON") from None
         raise _invalid(error) from None
+
+
+def _all_of(req: Request) -> bytes:
+    try:
+        raw: bytes = req.bounded_stream.read()
+    except OSError:
+        raise Malformed(what="was cut off") from None
+    if len(raw) < (req.content_length or 0):
+        # A client that died in the middle meant more than it said: nothing of it is done.
+        raise Malformed(what="is shorter than its Content-Length")
+    return raw
+
+
+def _no_number(_name: str) -> None:
+    raise ValueError("NaN and Infinity are no JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        # Readers of JSON disagree about which one counts.
+        raise ValueError("a field is named twice")
+    return found
 
 
 def query(req: Request, shape: type[Q]) -> Q:
@@ -91,15 +138,27 @@ def query(req: Request, shape: type[Q]) -> Q:
         raise _invalid(error) from None
 
 
-def _of_json(content_type: str) -> None:
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    charsets = [part.partition("=")[2].strip('"') for part in parameters if part.startswith("charset=")]
-    if media_type != "application/json" or any(charset not in ("utf-8", "utf8") for charset in charsets):
+def _of_json(req: Request) -> None:
+    media_type, parameters = parse_header(req.content_type or "")
+    charset = parameters.get("charset", "utf-8").lower()
+    encoded = (req.get_header("Content-Encoding") or "identity").lower() != "identity"
+    if media_type.lower() != "application/json" or charset not in ("utf-8", "utf8") or encoded:
         raise WrongMediaType
 
 
 def _invalid(error: ValidationError) -> Invalid:
-    # Only where and why: what was sent may be a password.
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    fields = [{"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]} for fault in faults]
-    return Invalid({"fields": fields})
+    # Only where and why: what was sent may be a password, and there may be a great deal of it.
+    faults = error.errors(include_url=False, include_context=False, include_input=False)[:_FAULTS]
+    return Invalid({"fields": [{"field": _place(fault["loc"]), "message": _why(fault)} for fault in faults]})
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location))[:_NAME]
+
+
+def _why(fault: ErrorDetails) -> str:
+    if fault["type"] == "too_long":
+        # A text that was cleaned first is "a value of so many items" to pydantic.
+        return fault["msg"].replace("items after validation", "characters")
+    # pydantic quotes the character that it stumbled over.
+    return "must be a UUID" if fault["type"].startswith("uuid") else fault["msg"]

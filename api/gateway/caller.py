@@ -1,4 +1,4 @@
-"""Gate 5: who is asking, and whether their role may."""
+"""Gate 7: who is asking, and whether their role may."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Gate 4: a request that found its route has a database connection, and gives it back."""
+"""Gate 6: a request that found its route has a database connection, and gives it back."""
 
 from typing import Any
 

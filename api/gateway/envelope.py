@@ -56,10 +56,14 @@ def _fault(_req: Request, resp: Response, fault: Fault, _params: dict[str, Any])
     refuse(resp, fault.code, fault.message, fault.details)
     if isinstance(fault, Unauthorized):
         resp.set_header("WWW-Authenticate", "Bearer")
+    if fault.retry_after is not None:
+        resp.set_header("Retry-After", str(fault.retry_after))
 
 
-def _falcon(_req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
-    code, message = _FALCON.get(error.status_code, (None, ""))
+def _falcon(req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
+    # A method that HTTP does not know is a 400 to Falcon.
+    status = error.status_code if req.method in falcon.HTTP_METHODS else 405
+    code, message = _FALCON.get(status, (None, ""))
     if code is None:
         raise error
     if error.headers:
@@ -68,7 +72,7 @@ def _falcon(_req: Request, resp: Response, error: falcon.HTTPError, _params: dic
 
 
 def _unreachable(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
-    log.error("the database is away", path=req.path, error=str(error))
+    log.error("the database did not answer", path=req.path, error=str(error))
     resp.set_header("Retry-After", _RETRY_AFTER)
     refuse(resp, Code.SERVICE_UNAVAILABLE, "The service is not available at the moment.")
 

@@ -1,16 +1,21 @@
 """An operation: what a responder asks for, takes and gives, said once, next to it."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 from falcon import Request, Response
+from pydantic import BaseModel
 
 from api.gateway import body, envelope
 from api.policies import Permission
 from api.shapes import Query, Shape
+from db.fault import Fault
+
+R = TypeVar("R", bound=Callable[..., None])
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,24 @@ class Operation:
     message: str
     # The answer is one thing: it carries an ETag and honours If-None-Match.
     one: bool
+    # From here on only the document of the API and the tests read it (api/openapi).
+    name: str
+    gives: type[BaseModel] | None
+    refuses: tuple[type[Fault], ...]
+    examples: Mapping[str, Mapping[str, Any]]
+    about: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What answers anyone outside the envelope, and opens no connection: health, keys, documents."""
+
+    name: str
+    media: str
+    gives: type[BaseModel] | None
+    statuses: tuple[int, ...]
+    one: bool
+    about: str
 
 
 @dataclass(frozen=True)
@@ -42,9 +65,17 @@ def operation(
     asks: type[Query] | None = None,
     status: int = 200,
     one: bool = False,
+    name: str = "",
+    gives: type[BaseModel] | None = None,
+    refuses: tuple[type[Fault], ...] = (),
+    examples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """Makes a Falcon responder of a function that gets the request, the path's parameters, and the body or
-    query in its shape (`wish`), and returns the data of the answer."""
+    query in its shape (`wish`), and returns the data of the answer.
+
+    The rest is for the document of the API: its operationId, the shape of the data, bodies to try, and the
+    faults of its own. Those that the gates raise need not be named.
+    """
 
     def decorate(do: Callable[..., Any]) -> Callable[..., None]:
         @wraps(do)
@@ -57,9 +88,28 @@ def operation(
             tagged = data if isinstance(data, Tagged) else None
             envelope.succeed(resp, tagged.data if tagged else data, status=status, message=message)
             if one:
-                _tag(req, resp, tagged)
+                tag(req, resp, tagged.version if tagged else None)
 
-        respond.operation = Operation(may, takes, asks, status, message, one)  # type: ignore[attr-defined]
+        respond.operation = Operation(  # type: ignore[attr-defined]
+            may, takes, asks, status, message, one, name, gives, refuses, examples or {}, _about(do)
+        )
+        return respond
+
+    return decorate
+
+
+def page(
+    *,
+    name: str = "",
+    media: str = "application/json",
+    gives: type[BaseModel] | None = None,
+    statuses: tuple[int, ...] = (200,),
+    one: bool = False,
+) -> Callable[[R], R]:
+    """Describes a responder that writes its answer itself."""
+
+    def decorate(respond: R) -> R:
+        respond.page = Page(name, media, gives, statuses, one, _about(respond))  # type: ignore[attr-defined]
         return respond
 
     return decorate
@@ -76,10 +126,21 @@ def declared(resource: object, method: str) -> Operation | None:
     return getattr(responder, "operation", None)
 
 
-def _tag(req: Request, resp: Response, tagged: Tagged | None) -> None:
-    tag = str(tagged.version) if tagged else hashlib.sha256(resp.data or b"").hexdigest()[:32]
-    resp.etag = tag
-    if any(known in ("*", tag) for known in req.if_none_match or []):
+def page_of(resource: object, method: str) -> Page | None:
+    """The page behind a method of a resource."""
+    responder = getattr(resource, f"on_{method.lower()}", None)
+    return getattr(responder, "page", None)
+
+
+def tag(req: Request, resp: Response, version: int | None = None) -> None:
+    """Gives the answer an ETag, its version or else its content's; 304 when the caller has that already."""
+    etag = str(version) if version is not None else hashlib.sha256(resp.data or b"").hexdigest()[:32]
+    resp.etag = etag
+    if any(known in ("*", etag) for known in req.if_none_match or []):
         resp.status = 304
         resp.delete_header("Content-Type")
         resp.data = None
+
+
+def _about(responder: Callable[..., Any]) -> str:
+    return inspect.cleandoc(responder.__doc__ or "")

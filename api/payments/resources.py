@@ -9,7 +9,7 @@ from actors import payments as life
 from actors.verbs import transaction
 from api.gateway import caller
 from api.gateway.operation import Tagged, operation
-from api.payments import shapes
+from api.payments import answers, shapes
 from api.policies import Caller, Permission
 from db import payments
 from db.auth import Role
@@ -21,7 +21,13 @@ from db.states import Type
 class Payments:
     """GET, POST /payments"""
 
-    @operation(Permission.SEE_PAYMENTS, "Payments.", asks=shapes.PaymentsQuery)
+    @operation(
+        Permission.SEE_PAYMENTS,
+        "Payments.",
+        name="listPayments",
+        asks=shapes.PaymentsQuery,
+        gives=answers.Payments,
+    )
     def on_get(self, req: Request, wish: shapes.PaymentsQuery) -> dict[str, Any]:
         """The caller's own set, newest first."""
         who = caller.of(req)
@@ -31,7 +37,16 @@ class Payments:
             "pagination": {"limit": page.limit, "nextCursor": page.next_cursor},
         }
 
-    @operation(Permission.CREATE_PAYMENT, "Payment accepted.", takes=shapes.NewPayment, status=201)
+    @operation(
+        Permission.CREATE_PAYMENT,
+        "Payment accepted.",
+        name="createPayment",
+        takes=shapes.NewPayment,
+        gives=answers.Payment,
+        refuses=(NotFound, life.RequestNotPayable),
+        examples=shapes.NEW_PAYMENTS,
+        status=201,
+    )
     def on_post(self, req: Request, wish: shapes.NewPayment) -> dict[str, Any]:
         """Accepts a payment or a request for one; the actors do the rest."""
         who = caller.of(req)
@@ -45,12 +60,12 @@ class Payments:
 class OnePayment:
     """GET /payments/:id"""
 
-    @operation(Permission.SEE_PAYMENTS, "Payment.", one=True)
+    @operation(Permission.SEE_PAYMENTS, "Payment.", name="getPayment", gives=answers.Payment, one=True)
     def on_get(self, req: Request, payment_id: UUID) -> Tagged:
         """One payment, if the caller may see it."""
         who = caller.of(req)
-        payment = payments.get(payment_id)
-        if payment is None or not _sees(who, payment):
+        payment = payments.seen(payment_id, _seen_by(who)) or _link(payment_id, who)
+        if payment is None:
             raise NotFound(thing="payment")
         return Tagged(shapes.payment(payment, who), payment.version)
 
@@ -81,10 +96,7 @@ def _seen_by(who: Caller) -> Seen:
     return Seen(user_id=who.user_id, customer_email=who.email)
 
 
-def _sees(who: Caller, payment: Payment) -> bool:
-    """Whether the caller may read this one: it is in their set, or it is an open payment link."""
-    if who.role is Role.ADMIN:
-        return True
-    if who.role is Role.VENDOR:
-        return payment.payee_id == who.user_id
-    return payment.user_id == who.user_id or life.meant_for(payment, who.email)
+def _link(payment_id: UUID, who: Caller) -> Payment | None:
+    """A request that this customer may pay because they know its id."""
+    payment = payments.get(payment_id) if who.role is Role.CUSTOMER else None
+    return payment if payment is not None and life.meant_for(payment, who.email) else None

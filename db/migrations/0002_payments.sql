@@ -30,16 +30,14 @@ CREATE TABLE payments.payments (
 -- At most one live payment a request, whoever races.
 CREATE UNIQUE INDEX payments_one_live_per_request ON payments.payments (request_id)
     WHERE request_id IS NOT NULL AND status IN ('pending', 'processing', 'completed');
--- The pages of a list, newest first: of all, of a payer, of a payee, of an addressed customer.
+-- The pages of a list, newest first: of all, of a payer, of a payee, of an addressed customer, of a status.
 CREATE INDEX payments_created_at ON payments.payments (created_at, id);
 CREATE INDEX payments_user_id ON payments.payments (user_id, created_at, id);
 CREATE INDEX payments_payee_id ON payments.payments (payee_id, created_at, id) WHERE payee_id IS NOT NULL;
 CREATE INDEX payments_customer_email ON payments.payments (lower(customer_email), created_at, id)
     WHERE customer_email IS NOT NULL;
 CREATE INDEX payments_request_id ON payments.payments (request_id) WHERE request_id IS NOT NULL;
--- Only the unfinished are ever looked for by status alone.
-CREATE INDEX payments_status ON payments.payments (status, updated_at)
-    WHERE status IN ('pending', 'initiated', 'processing');
+CREATE INDEX payments_status ON payments.payments (status, created_at, id);
 
 CREATE TABLE payments.payment_transactions (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

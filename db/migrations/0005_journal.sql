@@ -12,7 +12,8 @@ CREATE TABLE journal.tasks (
     args jsonb NOT NULL,
     request_id varchar(128),
     attempts integer NOT NULL DEFAULT 0,
-    -- When the relay sends it (again).
+    -- When it was last sent, and when the relay sends it again.
+    sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     due_at timestamptz NOT NULL,
     -- Until when an effect has it in hand.
     leased_until timestamptz,
@@ -21,5 +22,5 @@ CREATE TABLE journal.tasks (
     dead_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
-CREATE INDEX tasks_due_at ON journal.tasks (due_at) WHERE dead_at IS NULL;
+CREATE INDEX tasks_due_at ON journal.tasks (queue, due_at) WHERE dead_at IS NULL;
 CREATE INDEX tasks_verb ON journal.tasks (verb, position) WHERE dead_at IS NULL;

@@ -1,6 +1,5 @@
 """Promises, and the three ways they are kept."""
 
-import threading
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
@@ -135,7 +134,8 @@ def test_who_lost_his_lease_is_not_believed():
     [id] = promised(ask.message("?"))
     stale = journal.lease(id, 0)
     assert stale is not None
-    assert [task.id for task in journal.resend(["test"], 10)] == [id]
+    [again], dead = journal.resend("test", None, 10)
+    assert (again.id, again.attempts, dead) == (id, 1, [])
     assert journal.finish(stale) is False
     assert row(id) is not None
 
@@ -179,21 +179,20 @@ def test_an_entry_promised_twice_is_written_once():
     assert seen == [["once"]]
 
 
+def test_who_lost_his_lease_does_not_put_off_who_has_it():
+    [id] = promised(ask_in_vain.message())
+    stale = journal.lease(id, 0)
+    journal.resend("test", None, 10)
+    assert stale is not None
+    assert journal.lease(id, 60) is not None
+    ask_in_vain._note(id, ConnectionError("late"), attempts=stale.attempts)
+    kept = row(id)
+    assert kept is not None
+    assert kept.error is None
+    assert kept.leased_until is not None
+
+
 def test_a_promise_under_a_key_is_in_the_journal_once():
     promised(add.message(1).once("monday"))
     promised(add.message(1).once("monday"), add.message(1).once("tuesday"))
     assert work() == ["test_verbs.add", "test_verbs.add"]
-
-
-def test_no_connection_is_held_while_an_effect_touches_the_world():
-    def perform() -> None:
-        with postgres.connection(), transaction():
-            promise(task)
-        look.perform(task.id)
-
-    # In a thread of its own, for this one holds the test's transaction open.
-    task = look.message()
-    thread = threading.Thread(target=perform)
-    thread.start()
-    thread.join()
-    assert seen == [True]

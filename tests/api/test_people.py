@@ -1,31 +1,28 @@
 """People made by a command."""
 
 import io
+from typing import Any
 
 import pytest
 
 from api import people
-from api.auth.sessions import Sessions
-from api.passwords import Passwords
-from api.tokens import Tokens
 from db import auth
 from db.auth import Role
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
-def sessions(settings) -> Sessions:
-    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
-    return Sessions(passwords, Tokens(settings.jwt_secret))
+def sign_in(client, email: str, password: str) -> dict[str, Any]:
+    result = client.simulate_post("/api/auth/login", json={"email": email, "password": password})
+    return result.json["data"]["user"]
 
 
-def test_the_demo_users_can_sign_in_and_are_made_once(settings):
+def test_the_demo_users_can_sign_in_and_are_made_once(client, settings):
     people.demo(settings)
     people.demo(settings)
     for role in Role:
-        email = f"{role.lower()}@example.com"
-        result = sessions(settings).login(email=email, password="Paywright-demo-1")
-        assert (result["user"]["role"], result["user"]["emailVerified"]) == (role, True)
+        user = sign_in(client, f"{role.lower()}@example.com", "Paywright-demo-1")
+        assert (user["role"], user["emailVerified"]) == (role, True)
     assert auth.User.select().count() == 3
 
 
@@ -36,11 +33,10 @@ def test_there_are_no_demo_users_in_production(settings):
     assert auth.User.select().count() == 0
 
 
-def test_the_first_admin_is_made_with_a_password_from_standard_input(settings, monkeypatch):
+def test_the_first_admin_is_made_with_a_password_from_standard_input(client, settings, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("a long enough password\n"))
     people.admin(settings, "boss@bank.example")
-    result = sessions(settings).login(email="boss@bank.example", password="a long enough password")
-    assert result["user"]["role"] == "ADMIN"
+    assert sign_in(client, "boss@bank.example", "a long enough password")["role"] == "ADMIN"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One of several leads."""
 
 from db.leadership import Leadership
+from tests.makers import until
 
 
 def pair(url: str) -> tuple[Leadership, Leadership]:
@@ -13,7 +14,7 @@ def test_one_leads_and_another_follows_when_it_lets_go(stores):
     assert first.held()
     assert not second.held()
     first.release()
-    assert second.held()
+    until(second.held)
     second.release()
 
 
@@ -21,9 +22,9 @@ def test_who_lost_the_connection_knows_that_it_does_not_lead(stores):
     leader, other = pair(stores["DATABASE_URL"])
     assert leader.held()
     leader._connection.close()
-    assert other.held()
+    until(other.held)
     assert not leader.held()
     assert not leader.held()
     other.release()
-    assert leader.held()
+    until(leader.held)
     leader.release()

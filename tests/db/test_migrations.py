@@ -8,12 +8,14 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from db import admin, auth, journal, migrate, payments, postgres, profile, psp_ledger
+from db import admin, attempts, auth, journal, links, migrate, payments, postgres, profile, psp_ledger
 
 MODELS: list[type[postgres.Model]] = [
     auth.User,
     auth.Session,
     auth.RefreshToken,
+    links.OneTimeToken,
+    attempts.SignInFailure,
     payments.Payment,
     payments.PaymentTransaction,
     admin.AuditLog,

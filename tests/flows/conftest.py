@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -17,19 +16,8 @@ import psycopg2.extras
 import pytest
 import redis
 
-from tests.makers import SECRETS
+from tests.makers import SECRETS, until
 from workers.dev.servers import Postgres, Valkey, free_port
-
-T = TypeVar("T")
-
-
-def until(condition: Callable[[], T], seconds: float = 60) -> T:
-    """Waits for the condition, and gives what it found."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
-    return found
 
 
 class Stack:

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
-from tests.flows.conftest import Stack, until
-from tests.makers import SECRETS
+from tests.flows.conftest import Stack
+from tests.makers import SECRETS, until
 
 
 def run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.flows.conftest import Stack, until
+from tests.flows.conftest import Stack
+from tests.makers import until
 
 
 def charges(stack: Stack, ids: list[str]) -> list[int]:

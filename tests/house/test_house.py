@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from actors import audit, events, every, lifecycle, verbs
+from actors.settings import MailSettings
 from api.settings import Settings as WebSettings
 from db.fault import Code, Fault
 from workers.process import Settings as WorkerSettings
@@ -35,7 +36,7 @@ def test_every_verb_is_served_by_a_process_of_the_procfile(root):
     queues = {verb.queue for verb in verbs.registry.values() if not verb.name.startswith("test_")}
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
-    assert queues - {"relayed", "test"} == served | {"psp"}
+    assert queues - {"relayed", "test"} == served | {"psp", "mail"}
 
 
 def test_compose_runs_what_the_procfile_names(root):
@@ -48,8 +49,10 @@ def test_compose_runs_what_the_procfile_names(root):
 
 def test_every_setting_is_in_the_example(root):
     example = (root / ".env.example").read_text()
-    named = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
-    read = {name.upper() for kind in (WebSettings, WorkerSettings) for name in kind.model_fields}
+    named = set(re.findall(r"^([A-Z0-9_]+)=", example, re.MULTILINE))
+    read = {
+        name.upper() for kind in (WebSettings, WorkerSettings, MailSettings) for name in kind.model_fields
+    }
     assert read <= named
     documented = (root / "docs/configuration.md").read_text()
     assert {name for name in named if f"`{name}`" not in documented} == set()

@@ -1,11 +1,13 @@
 """What the relay sends again, and what it leaves alone."""
 
+from datetime import datetime, timedelta
+
 import pytest
 from dramatiq import Message
 
 from actors import broker, verbs
 from actors.verbs import promise, record, transaction
-from db import journal, postgres, redis
+from db import journal, postgres, redis, times
 from workers import relay
 
 QUEUE = "relayed"
@@ -23,9 +25,9 @@ def empty_wire(database):
 
 @pytest.fixture
 def redis_away(valkey_server):
-    broker.open("redis://127.0.0.1:1/0")
+    broker.open("redis://127.0.0.1:1/0", timeout=0.5)
     yield
-    broker.open(valkey_server.url)
+    broker.open(valkey_server.url, timeout=5)
 
 
 def overdue(**columns: object) -> journal.Task:
@@ -34,6 +36,18 @@ def overdue(**columns: object) -> journal.Task:
     with transaction():
         promise(task)
     broker.opened().client.flushdb()
+    return _overdue(task, **columns)
+
+
+def overdue_unseen() -> journal.Task:
+    """The same, where there is no wire."""
+    task = nod.message()
+    with transaction():
+        promise(task)
+    return _overdue(task)
+
+
+def _overdue(task: journal.Task, **columns: object) -> journal.Task:
     columns.setdefault("due_at", postgres.rows("SELECT clock_timestamp() - interval '1 second' AS t")[0]["t"])
     journal.Row.update(**columns).where(journal.Row.id == task.id).execute()
     return task
@@ -64,7 +78,7 @@ def test_what_is_pushed_is_what_dramatiq_reads():
 
     # And the other way round: what Dramatiq writes lies where ours does.
     broker.opened().enqueue(Message(QUEUE, nod.name, (), {}, {}))
-    assert broker.backlog(QUEUE) == 1
+    assert broker.opened().client.llen(f"dramatiq:{QUEUE}") == 1
 
 
 def test_a_fresh_promise_is_left_to_the_fast_path():
@@ -81,29 +95,58 @@ def test_an_overdue_promise_is_sent_and_counted():
     assert relay.once() == 0
 
 
+def ago(seconds: float) -> datetime:
+    return times.now() - timedelta(seconds=seconds)
+
+
+def wait_in_queue(since: datetime) -> None:
+    """A message that a worker has not fetched yet."""
+    millis = int(since.timestamp() * 1000)
+    broker.opened().enqueue(Message(QUEUE, nod.name, (), {}, {}, message_timestamp=millis))
+
+
 def test_what_still_waits_in_its_queue_is_not_sent_again():
-    task = overdue()
-    broker.push([nod.message()])
+    task = overdue(sent_at=ago(60))
+    wait_in_queue(since=ago(61))
     assert relay.once() == 0
     assert row(task).attempts == 0
 
 
+def test_what_was_lost_is_sent_again_however_busy_its_queue():
+    task = overdue(sent_at=ago(60))
+    wait_in_queue(since=ago(50))
+    assert relay.once() == 1
+    assert row(task).attempts == 1
+
+
 def test_what_failed_is_sent_again_however_long_its_queue():
-    task = overdue(error="it broke")
-    broker.push([nod.message()])
+    task = overdue(error="it broke", sent_at=ago(60))
+    wait_in_queue(since=ago(61))
     assert relay.once() == 1
     assert row(task).attempts == 1
 
 
 @pytest.mark.usefixtures("redis_away")
 def test_a_redis_that_is_away_costs_no_attempt():
-    task = nod.message()
-    with transaction():
-        promise(task)
-    journal.Row.update(due_at=journal.Row.created_at).execute()
+    task = overdue_unseen()
     with pytest.raises(redis.Unreachable):
         relay.once()
     assert row(task).attempts == 0
+
+
+def test_a_redis_that_goes_away_before_the_push_costs_no_attempt(monkeypatch):
+    task = overdue()
+
+    def gone(_tasks: object) -> None:
+        raise redis.Unreachable("gone")
+
+    monkeypatch.setattr(broker, "push", gone)
+    with pytest.raises(redis.Unreachable):
+        relay.once()
+    assert row(task).attempts == 0
+    monkeypatch.undo()
+    assert relay.once() == 1
+    assert row(task).attempts == 1
 
 
 def test_after_the_last_attempt_a_promise_is_dead_until_it_is_revived():
@@ -121,7 +164,7 @@ def test_after_the_last_attempt_a_promise_is_dead_until_it_is_revived():
 def test_waits_grow_between_attempts():
     task = overdue(error="it broke")
     waits = []
-    for attempts in (0, 4, 11):
+    for attempts in (0, 4, 19):
         columns = {"attempts": attempts, "due_at": journal.Row.created_at}
         journal.Row.update(columns).where(journal.Row.id == task.id).execute()
         relay.once()
@@ -131,7 +174,7 @@ def test_waits_grow_between_attempts():
         waits.append(float(waited[0]["s"]))
     assert journal.GRACE <= waits[0] < journal.GRACE + 1
     assert journal.GRACE + 3 < waits[1] < journal.GRACE + 9
-    assert journal.GRACE + 29 < waits[2] <= journal.GRACE + 60
+    assert journal.GRACE + 149 < waits[2] <= journal.GRACE + 300
 
 
 def test_a_verb_that_this_process_does_not_know_is_sent_all_the_same():

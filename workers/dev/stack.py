@@ -17,6 +17,7 @@ from workers.dev.settings import Settings, Wrong, web_port
 from workers.dev.supervisor import Child, Stop, Supervisor
 
 DEMO_USERS = ("admin@example.com", "vendor@example.com", "customer@example.com")
+SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER")
 DEFAULT_PORT = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
 
 
@@ -53,8 +54,8 @@ def plan(chosen: Settings) -> Plan:
         "PORT": str(ports["web"]),
         "DATA_DIR": str(data),
         "APP_ENV": chosen.get("APP_ENV") or "development",
-        "JWT_SECRET": chosen.get("JWT_SECRET") or secrets["JWT_SECRET"],
-        "PASSWORD_PEPPER": chosen.get("PASSWORD_PEPPER") or secrets["PASSWORD_PEPPER"],
+        # In production they are the operator's to choose, and to keep.
+        **{name: chosen.get(name) or (None if chosen.production else secrets[name]) for name in SECRETS},
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}:{chosen.get('PATH') or '/usr/bin:/bin'}",
     }

@@ -1,9 +1,12 @@
 """Coming in, staying in, going out."""
 
+from typing import Any
+
 import jwt
 import pytest
 from freezegun import freeze_time
 
+from api.passwords import Passwords
 from db import admin, auth
 from db.auth import Role
 from tests import makers
@@ -114,13 +117,31 @@ def test_without_a_token_nobody_is_known(client):
 
 def test_a_token_of_another_make_is_invalid(client, me):
     claims = jwt.decode(me.token, options={"verify_signature": False})
-    forged = jwt.encode(claims, "another secret that is long enough, too", algorithm="HS256")
-    unsigned = jwt.encode(claims, None, algorithm="none")
-    longer = jwt.encode(claims, SECRETS["JWT_SECRET"] * 2, algorithm="HS512")
-    poorer = jwt.encode({"exp": claims["exp"]}, SECRETS["JWT_SECRET"], algorithm="HS256")
-    strange = jwt.encode({**claims, "sid": 5}, SECRETS["JWT_SECRET"], algorithm="HS256")
-    for token in ("x", "a.b.c", forged, unsigned, longer, poorer, strange, me.token[:-2], me.refresh_token):
+    # Without `alg`, which PyJWT would believe more than its own argument.
+    header = {name: jwt.get_unverified_header(me.token)[name] for name in ("kid", "typ")}
+    secret = SECRETS["JWT_SECRET"]
+
+    def forged(claims: Any = claims, key: Any = secret, algorithm: str = "HS256", **headers: Any) -> str:
+        return jwt.encode(claims, key, algorithm, {**header, **headers})
+
+    for token in (
+        "x",
+        "a.b.c",
+        me.token[:-2],
+        me.refresh_token,
+        forged(key="another secret that is long enough, too"),
+        forged(key=None, algorithm="none"),
+        forged(key=secret * 2, algorithm="HS512"),
+        forged(typ="JWT"),
+        forged(kid="another"),
+        jwt.encode(claims, secret, "HS256"),
+        forged({**claims, "iss": "somebody"}),
+        forged({**claims, "aud": "something"}),
+        forged({**claims, "sid": 5}),
+        forged({"exp": claims["exp"]}),
+    ):
         assert reason(Visitor(client, token).get("/auth/me")) == "token_invalid"
+    assert Visitor(client, forged()).get("/auth/me").status_code == 200
 
 
 def test_an_access_token_lives_fifteen_minutes(client):
@@ -128,7 +149,7 @@ def test_an_access_token_lives_fifteen_minutes(client):
         me = visitor(client)
         claims = jwt.decode(me.token, options={"verify_signature": False})
         assert claims["exp"] - claims["iat"] == 900
-        assert claims.keys() == {"userId", "email", "role", "iat", "exp", "sid", "jti"}
+        assert claims.keys() == {"userId", "email", "role", "iat", "exp", "sid", "jti", "iss", "aud"}
         clock.tick(899)
         assert me.get("/auth/me").status_code == 200
         clock.tick(2)
@@ -233,3 +254,39 @@ def test_what_people_do_at_the_door_is_audited_and_told(client):
         "auth:user:logged_out",
     ]
     assert all("password" not in str(event.data) for event in told)
+
+
+@pytest.mark.parametrize("local", ["İstan", "ΟΔΟΣ", "e\u0301te", "Größe"])
+def test_who_registers_can_sign_in_with_the_same_words(client, local):
+    email = f"{local}{makers.address()}"
+    body = {"email": email, "password": PASSWORD, "name": "Jo"}
+    assert anyone(client).post("/auth/register", body).status_code == 201
+    assert anyone(client).post("/auth/login", {"email": email, "password": PASSWORD}).status_code == 200
+    assert error(anyone(client).post("/auth/register", body)) == (409, "EMAIL_TAKEN")
+
+
+def test_a_token_from_a_machine_whose_clock_is_ahead_is_taken(client):
+    with freeze_time("2026-03-01T12:00:05Z"):
+        me = visitor(client)
+    with freeze_time(NOON):
+        assert me.get("/auth/me").status_code == 200
+
+
+@pytest.mark.parametrize("password", ["password", "12345678", "Password1", "qwertyuiop"])
+def test_a_common_password_is_refused(client, password):
+    body = {"email": makers.address(), "name": "Jo", "password": password}
+    assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
+
+
+def test_a_password_changed_while_another_signs_in_wins(client, me, settings, monkeypatch):
+    """bcrypt takes its time; meanwhile the password may have become another."""
+    match = Passwords.match
+
+    def slowly(self: Passwords, password: str, hashed: str | None) -> bool:
+        same = match(self, password, hashed)
+        auth.set_password(me.user["id"], self.hash("a password of today"))
+        return same
+
+    monkeypatch.setattr(Passwords, "match", slowly)
+    login = anyone(client).post("/auth/login", {"email": me.user["email"], "password": PASSWORD})
+    assert error(login) == (401, "INVALID_CREDENTIALS")

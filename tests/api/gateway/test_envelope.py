@@ -159,3 +159,79 @@ def test_a_thing_that_did_not_change_is_not_sent_again(me):
     again = me.get("/auth/me", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert me.get("/auth/me", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore::wsgiref.validate.WSGIWarning")
+@pytest.mark.parametrize("method", ["FOO", "LINK", "WEBSOCKET", "get"])
+def test_a_method_that_nobody_knows_is_a_405(me, method):
+    result = me.send(method, "/payments")
+    assert error(result) == (405, "METHOD_NOT_ALLOWED")
+    assert len(result.headers["X-Request-ID"]) == 36
+
+
+def test_a_body_that_was_cut_off_is_not_acted_upon(me):
+    headers = {"Content-Type": "application/json", "Content-Length": "500"}
+    result = me.post("/payments", body=b'{"type": "payment", "amount": "77.77"}', headers=headers)
+    assert error(result) == (400, "MALFORMED_JSON")
+    assert me.get("/payments").json["data"]["items"] == []
+
+
+def test_a_field_that_is_named_twice_is_refused(me):
+    raw = b'{"type": "payment", "amount": 5, "amount": 1}'
+    result = me.post("/payments", body=raw, headers={"Content-Type": "application/json"})
+    assert error(result) == (400, "MALFORMED_JSON")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json; charset = latin1"},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    ],
+)
+def test_a_body_in_another_code_is_a_415(me, headers):
+    result = me.post("/payments", body=b'{"type": "payment", "amount": 1}', headers=headers)
+    assert error(result) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_a_thousand_faults_are_not_all_told(me):
+    result = me.post("/payments", {"x" * 1000 + str(n): 1 for n in range(300)})
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert len(result.content) < 20_000
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=1_0", "limit=1.0", "limit=%205", "limit=%2B5", "limit=101", "limit="]
+)
+def test_a_limit_is_a_whole_number(me, query):
+    assert error(me.get(f"/payments?{query}")) == (400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "123",
+        "-1",
+        "2026-01-01",
+        "2026-01-01T00:00:00",
+        "0001-01-01T00:00:00%2B23:59",
+        "9999-12-31T23:59:59-23:59",
+        "2026-13-01T00:00:00Z",
+        "now",
+    ],
+)
+def test_a_moment_has_a_date_a_time_and_an_offset(me, moment):
+    assert error(me.get(f"/payments?from={moment}")) == (400, "VALIDATION_ERROR")
+
+
+def test_a_moment_may_be_at_any_offset(me):
+    assert me.get("/payments?from=2026-01-01T00:00:00%2B23:59&to=2026-01-31T09:30:00.125Z").status_code == 200
+
+
+@pytest.mark.parametrize("shape", ["{{{}}}", "urn:uuid:{}", "{}x", "{}-"])
+def test_an_id_has_one_spelling(me, shape):
+    id = me.post("/payments", {"type": "payment", "amount": 1}).json["data"]["id"]
+    for odd in (shape.format(id), id.replace("-", "")):
+        assert error(me.get(f"/payments/{odd}")) == (404, "NOT_FOUND")
+        assert error(me.get(f"/payments?requestId={odd}")) == (400, "VALIDATION_ERROR")
+    assert me.get(f"/payments/{id.upper()}").status_code == 200

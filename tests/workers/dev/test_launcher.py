@@ -119,9 +119,15 @@ def test_a_failed_seed_stops_the_start_with_its_last_line(checkout):
 
 def test_there_are_no_demo_users_in_production(checkout):
     checkout.write("api/people.py", "raise SystemExit('never')")
-    launcher = checkout.start(APP_ENV="production")
+    launcher = checkout.start(APP_ENV="production", JWT_SECRET="x" * 32, PASSWORD_PEPPER="y" * 32)
     checkout.ready(launcher)
     assert "Paywright-demo-1" not in checkout.out
+
+
+def test_in_production_no_secret_is_made_up(checkout):
+    checkout.write("web.py", "import os, sys\nsys.exit('JWT_SECRET' in os.environ and 3 or 2)\n")
+    code, said = checkout.refusal(APP_ENV="production")
+    assert (code, said) == (2, "web.1 refuses its settings\n")
 
 
 def test_a_failed_migration_stops_the_start_with_one_line(checkout):

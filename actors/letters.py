@@ -1,0 +1,66 @@
+"""What the letters say, in plain text and in HTML."""
+
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A subject, some paragraphs, and perhaps a link with what it says."""
+
+    subject: str
+    paragraphs: tuple[str, ...]
+    link: tuple[str, str] | None = None
+
+    def text(self) -> str:
+        """As plain text."""
+        link = [f"{self.link[0]}:\n{self.link[1]}"] if self.link else []
+        return "\n\n".join([self.paragraphs[0], *link, *self.paragraphs[1:]]) + "\n"
+
+    def html(self) -> str:
+        """As a page without a style sheet, a picture or a script. ASCII: the rest is written as entities."""
+        first, *others = (f"<p>{escape(paragraph)}</p>" for paragraph in self.paragraphs)
+        link = [f'<p><a href="{escape(self.link[1])}">{escape(self.link[0])}</a></p>'] if self.link else []
+        page = "\n".join(
+            [
+                f'<!doctype html>\n<html lang="en"><head><title>{escape(self.subject)}</title></head><body>',
+                *(first, *link, *others),
+                "</body></html>\n",
+            ]
+        )
+        return page.encode("ascii", "xmlcharrefreplace").decode()
+
+
+def verify_email(name: str, link: str) -> Letter:
+    """To somebody new, or who asked for it again."""
+    return Letter(
+        "Confirm your e-mail address",
+        (
+            f"Hello {name}, please confirm that this is your e-mail address.",
+            "The link works once, for 24 hours. If you have not opened an account, do nothing.",
+        ),
+        ("Confirm", link),
+    )
+
+
+def reset_password(name: str, link: str) -> Letter:
+    """To somebody who forgot."""
+    return Letter(
+        "Choose a new password",
+        (
+            f"Hello {name}, somebody asked for a new password for your account.",
+            "The link works once, for 30 minutes. If it was not you, do nothing: your password stays.",
+        ),
+        ("Choose a new password", link),
+    )
+
+
+def password_changed(name: str) -> Letter:
+    """To whoever should know, in case it was somebody else."""
+    return Letter(
+        "Your password was changed",
+        (
+            f"Hello {name}, the password of your account was changed, and your other sessions were ended.",
+            "If it was not you, ask for a new password at once.",
+        ),
+    )

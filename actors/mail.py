@@ -1,0 +1,129 @@
+"""Mail: links that work once, and news about an account.
+
+A link's token is made from the id of its row and a secret, not drawn: so a letter that is sent again holds
+the same link, and the journal never holds a token. The database keeps only its SHA-256.
+"""
+
+import base64
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import timedelta
+from email.message import EmailMessage
+from email.utils import formatdate
+from enum import StrEnum
+from uuid import UUID, uuid4
+
+from actors import letters, post
+from actors.settings import MailSettings
+from actors.verbs import effect, promise, record
+from db import auth, links, postgres, times
+from db.links import Purpose
+
+_LIFETIME = {Purpose.VERIFY_EMAIL: timedelta(hours=24), Purpose.RESET_PASSWORD: timedelta(minutes=30)}
+
+
+class News(StrEnum):
+    """What is told without a link."""
+
+    PASSWORD_CHANGED = "password-changed"
+
+
+@dataclass(frozen=True)
+class _Office:
+    post: post.Post
+    sender: str
+    public_url: str
+    frontend_url: str
+    key: bytes
+
+
+_office: _Office | None = None
+
+
+def open(settings: MailSettings, by: post.Post | None = None) -> None:
+    """Sets where this process's mail goes: to MAIL_URL, or `by` another way."""
+    global _office
+    # Its own key, made of the one secret that is never rotated: links must outlive a new signing key.
+    key = hmac.digest(settings.password_pepper.encode(), b"one-time-links", hashlib.sha256)
+    frontend = settings.frontend_url or settings.public_url
+    goes_to = post.office(settings.mail_url) if by is None else by
+    _office = _Office(goes_to, settings.mail_from, settings.public_url, frontend, key)
+
+
+@record("mail")
+def ask_to_verify(user_id: UUID) -> None:
+    """Mails a person a link that proves the address theirs, unless it is proved."""
+    user = auth.user(user_id)
+    if user is not None and user.active and not user.email_verified:
+        _promise_link(user.id, Purpose.VERIFY_EMAIL)
+
+
+@record("mail")
+def help_who_forgot(email: str) -> None:
+    """Mails a link to choose a new password, if there is somebody with this address.
+
+    The door promises this for every address alike: so its answer, and how long it takes, tells nothing.
+    """
+    user = auth.by_email(email)
+    if user is not None and user.active:
+        _promise_link(user.id, Purpose.RESET_PASSWORD)
+
+
+@effect("mail")
+def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
+    """Sends the letter with the link of this row."""
+    with postgres.connection():
+        user = auth.user(user_id)
+    if user is None or not user.active:
+        return
+    if purpose is Purpose.VERIFY_EMAIL:
+        link = f"{_opened().public_url}/api/auth/verify-email?token={_token(id)}"
+        letter = letters.verify_email(user.name, link)
+    else:
+        letter = letters.reset_password(
+            user.name, f"{_opened().frontend_url}/reset-password?token={_token(id)}"
+        )
+    _send(user.email, letter, f"{purpose}.{id}")
+
+
+@effect("mail")
+def tell(user_id: UUID, news: News, id: UUID) -> None:
+    """Sends a letter about the account; the id makes it one letter, however often it is sent."""
+    with postgres.connection():
+        user = auth.user(user_id)
+    if user is not None and user.active:
+        _send(user.email, letters.password_changed(user.name), f"{news}.{id}")
+
+
+def _promise_link(user_id: UUID, purpose: Purpose) -> None:
+    id = uuid4()
+    links.add(id, user_id, purpose, token=_token(id), expires_at=times.now() + _LIFETIME[purpose])
+    promise(send_link.message(user_id, purpose, id))
+
+
+def _token(id: UUID) -> str:
+    digest = hmac.digest(_opened().key, id.bytes, hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def _send(to: str, letter: letters.Letter, name: str) -> None:
+    message = EmailMessage()
+    message["From"] = _opened().sender
+    message["To"] = to
+    message["Subject"] = letter.subject
+    message["Date"] = formatdate(usegmt=True)
+    # By it a mailbox recognises a letter that was sent again.
+    message["Message-ID"] = f"<{name}@paywright>"
+    message["Auto-Submitted"] = "auto-generated"
+    text = letter.text()
+    # Where it can be, not quoted-printable: it would cut a link in two.
+    message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
+    message.add_alternative(letter.html(), subtype="html", cte="7bit")
+    _opened().post.send(message)
+
+
+def _opened() -> _Office:
+    if _office is None:
+        raise RuntimeError("mail.open() was not called: only the mail worker sends mail")
+    return _office

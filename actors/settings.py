@@ -1,0 +1,44 @@
+"""What the mail worker needs to know besides the stores."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from db import settings
+
+
+def _box() -> str:
+    return (Path(os.environ.get("DATA_DIR") or ".data").resolve() / "mail").as_uri()
+
+
+class MailSettings(settings.Settings):
+    """Where mail goes, and what its links lead to."""
+
+    # smtp://[user:password@]host[:port], smtps://..., or file:///a/directory: one .eml a message.
+    mail_url: str = Field(default_factory=_box)
+    mail_from: str = Field("Paywright <no-reply@paywright.example>", min_length=3)
+    # The address of this API, and that of the frontend, as people's browsers reach them.
+    public_url: str = "http://127.0.0.1:3000"
+    frontend_url: str = ""
+    password_pepper: str = Field(min_length=1)
+
+    @field_validator("mail_url")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not value:
+            return _box()
+        parts = urlsplit(value)
+        if parts.scheme == "file" and parts.path and not parts.netloc:
+            return value
+        if parts.scheme in ("smtp", "smtps") and parts.hostname:
+            return value
+        raise ValueError("must be smtp://host:port, smtps://host:port or file:///directory")
+
+    @field_validator("public_url", "frontend_url")
+    @classmethod
+    def _web(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be an http:// or https:// URL")
+        return value.rstrip("/")

@@ -1,0 +1,60 @@
+"""What the auth routes give."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from api.answers import Answer, Id, Moment, Pagination, User
+
+
+class AuthResult(Answer):
+    """Who signed in, and the tokens of the session; `expiresIn` is in seconds."""
+
+    user: User
+    access_token: Annotated[
+        str, Field(examples=["eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIwMTliIn0.c2lnbmF0dXJl"])
+    ]
+    refresh_token: Annotated[str, Field(examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])]
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Field(examples=[900])]
+
+
+class Session(Answer):
+    """One sign-in that is still live; `current` is the one that asks."""
+
+    id: Id
+    created_at: Moment
+    last_used_at: Moment
+    ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
+    user_agent: Annotated[str | None, Field(examples=["Mozilla/5.0"])]
+    current: bool
+
+
+class Sessions(Answer):
+    """One page of the caller's sessions that go on, newest first."""
+
+    items: list[Session]
+    pagination: Pagination
+
+
+class Verified(Answer):
+    """The address is proved."""
+
+    email_verified: Literal[True]
+
+
+class PublicKey(Answer):
+    """A key that verifies access tokens, as RFC 8037 writes it."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
+    kid: Annotated[str, Field(examples=["5d1b3f0c9a7e2468"])]
+    x: Annotated[str, Field(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
+
+
+class PublicKeys(Answer):
+    """The keys that verify access tokens (RFC 7517); none where a shared secret signs them."""
+
+    keys: list[PublicKey]

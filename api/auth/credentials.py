@@ -1,0 +1,99 @@
+"""Passwords and addresses: changing the one, proving the other."""
+
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from actors import audit, events, mail, snapshots
+from actors.mail import News
+from actors.verbs import promise, transaction
+from api.auth import attempts
+from api.auth.sessions import InvalidCredentials
+from api.gateway.body import Invalid
+from api.passwords import Passwords, weak
+from api.policies import Caller
+from db import auth, links, times
+from db.auth import User
+from db.links import Purpose
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Changes what a person is recognised by."""
+
+    passwords: Passwords
+
+    def change_password(self, caller: Caller, *, current: str, new: str) -> None:
+        """Another password; this session goes on, every other ends. Raises InvalidCredentials, Invalid."""
+        attempts.check(caller.email)
+        user = auth.user(caller.user_id)
+        if user is None or not self.passwords.match(current, user.password_hash):
+            with transaction():
+                attempts.failed(caller.email)
+                audit.note(audit.Action.SIGN_IN_FAILED, resource=("user", caller.user_id))
+            raise InvalidCredentials
+        hashed = self._hash(new, user, field="newPassword")
+        with transaction():
+            now = auth.locked_user(user.id)
+            if now is None or now.password_hash != user.password_hash:
+                raise InvalidCredentials
+            auth.end_sessions(user.id, but=caller.session_id)
+            self._set(user, hashed, audit.Action.PASSWORD_CHANGED)
+
+    def forgot(self, email: str) -> None:
+        """Mails a link, if there is somebody with this address; nobody can tell from here."""
+        with transaction():
+            audit.note(audit.Action.PASSWORD_FORGOTTEN)
+            promise(mail.help_who_forgot.message(email))
+
+    def reset(self, *, token: str, new: str) -> None:
+        """Another password, by a mailed link; every session ends. Raises Invalid."""
+        user_id = links.user_of(token, Purpose.RESET_PASSWORD, times.now())
+        user = auth.user(user_id) if user_id else None
+        if user is None or not user.active:
+            raise _no_token()
+        # A password that is refused leaves the link good.
+        hashed = self._hash(new, user, field="newPassword")
+        with transaction():
+            now = times.now()
+            if links.use(token, Purpose.RESET_PASSWORD, now) is None:
+                raise _no_token()
+            auth.locked_user(user.id)
+            links.use_all(user.id, Purpose.RESET_PASSWORD, now)
+            auth.end_sessions(user.id)
+            attempts.forget(user.email)
+            self._set(user, hashed, audit.Action.PASSWORD_RESET)
+
+    def verify_email(self, token: str) -> None:
+        """Notes that the address is the person's who got the link. Raises Invalid."""
+        with transaction():
+            user_id = links.use(token, Purpose.VERIFY_EMAIL, times.now())
+            if user_id is None:
+                raise _no_token()
+            auth.verify_email(user_id)
+            audit.note(audit.Action.EMAIL_VERIFIED, resource=("user", user_id), user_id=user_id)
+
+    def could_verify(self, token: str) -> None:
+        """Raises Invalid when the link does not work; uses nothing up."""
+        if links.user_of(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+            raise _no_token()
+
+    def resend(self, user_id: UUID) -> None:
+        """Mails the link again, unless the address is proved already."""
+        with transaction():
+            promise(mail.ask_to_verify.message(user_id))
+
+    def _hash(self, password: str, user: User, *, field: str) -> str:
+        reason = weak(password, email=user.email, name=user.name)
+        if reason:
+            raise Invalid({"fields": [{"field": field, "message": reason}]})
+        return self.passwords.hash(password)
+
+    def _set(self, user: User, hashed: str, action: audit.Action) -> None:
+        auth.set_password(user.id, hashed)
+        audit.note(action, resource=("user", user.id), user_id=user.id)
+        events.announce(events.Type.PASSWORD_CHANGED, snapshots.user(user))
+        promise(mail.tell.message(user.id, News.PASSWORD_CHANGED, uuid4()))
+
+
+def _no_token() -> Invalid:
+    return Invalid({"fields": [{"field": "token", "message": "is unknown, used or expired"}]})

@@ -1,0 +1,71 @@
+"""Where a request comes from: the peer's address, or what proxies that we trust say of theirs."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Self
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
+# Some proxies add the port: 192.0.2.1:443, [2001:db8::1]:443.
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """The proxies whose word on a client's address is taken."""
+
+    networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def parse(cls, value: "str | Proxies") -> Self:
+        """Reads addresses and CIDRs, comma separated. Raises ValueError."""
+        if isinstance(value, cls):
+            return value
+        try:
+            return cls(tuple(_network(part.strip()) for part in str(value).split(",") if part.strip()))
+        except ValueError:
+            raise ValueError(
+                "must be addresses or CIDRs without host bits, comma separated, as 10.0.0.0/8,::1"
+            ) from None
+
+    def client(self, peer: str, forwarded_for: str) -> str:
+        """The client's address: the peer's, or the right-most in X-Forwarded-For that is no trusted proxy's.
+
+        What stands further left was written by somebody we do not know. Empty if the peer has no address,
+        as on a Unix socket.
+        """
+        address = _address(peer)
+        if address is None:
+            return ""
+        for hop in reversed(forwarded_for.split(",")):
+            if not self._trusts(address) or (before := _address(hop)) is None:
+                break
+            address = before
+        return str(address)
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self.networks)
+
+
+def _address(text: str) -> Address | None:
+    text = text.strip()
+    if with_port := _WITH_PORT.fullmatch(text):
+        text = with_port[1] or with_port[2]
+    try:
+        # A zone (fe80::1%eth0) names an interface of one machine: nothing to count or to write down.
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _network(text: str) -> Network:
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        mapped = network.network_address.ipv4_mapped
+        return IPv4Network((int(mapped or 0), network.prefixlen - 96))
+    return network

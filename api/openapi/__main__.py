@@ -1,0 +1,24 @@
+"""`python -m api.openapi > docs/openapi.json`: the document as it is committed."""
+
+import json
+import sys
+
+from falcon import testing
+
+from actors import logs
+from api.app import create_app
+from api.settings import Settings
+
+# The document does not depend on them, and the application opens nothing.
+_ANY = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "JWT_SECRET": "-", "PASSWORD_PEPPER": "-"}
+
+
+def written() -> str:
+    """What the application serves, laid out for people and for `git diff`."""
+    served = testing.TestClient(create_app(Settings.read(_ANY))).simulate_get("/api/openapi.json")
+    return json.dumps(served.json, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    logs.open("CRITICAL")
+    sys.stdout.write(written())

@@ -1,0 +1,256 @@
+"""The document: OpenAPI 3.1, from the operations of the route table."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import groupby
+from typing import Any
+
+import falcon
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
+from api.answers import Error
+from api.gateway.operation import Operation, Page, declared, page_of
+from api.openapi import headers, refusals
+from api.openapi.refusals import Refusal
+from api.openapi.schemas import Schema, Schemas
+from api.policies import POLICY, Permission
+
+VERSION = "0.1.0"
+
+_ABOUT = """\
+Payments: accepted at once, settled behind the door, never lost and never charged twice.
+
+* JSON in and out. A success is `{"success": true, "data": …, "message": "…"}`, a refusal
+  `{"success": false, "error": {"code": "…", "message": "…", "details": {…}}}`; the codes are those of `Code`.
+* Unknown fields are refused and types are strict; all faults of the input are told at once, in
+  `details.fields`.
+* Money is a decimal string with the currency's own number of decimals; a JSON number is taken too. Moments
+  are ISO 8601 in UTC, ids UUIDs.
+* Lists are newest first; `cursor` takes the `nextCursor` of the page before.
+* `HEAD` answers wherever `GET` does. A body must say its length: a chunked one is a 411.
+* Sign in for an access token (15 minutes) and send it as `Authorization: Bearer …`; renew it with the
+  refresh token.
+"""
+
+_UUID = {"type": "string", "format": "uuid"}
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+_SERVICES = ("auth", "payments", "admin", "profile")
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one address, and what it says of itself."""
+
+    path: str
+    method: str
+    service: str
+    told: Operation | Page
+
+    @property
+    def ids(self) -> list[str]:
+        """The path's parameters."""
+        return _PARAMETER.findall(self.path)
+
+    @property
+    def models(self) -> Iterator[type[BaseModel]]:
+        """Every model that it mentions."""
+        if self.told.gives:
+            yield self.told.gives
+        if isinstance(self.told, Operation):
+            yield from (model for model in (self.told.takes, self.told.asks) if model)
+
+
+def routes(table: Mapping[str, Any]) -> Iterator[Route]:
+    """Every method of every address; HEAD goes without saying."""
+    for path, resource in table.items():
+        place = type(resource).__module__.split(".")[1]
+        service = place if place in _SERVICES else "operations"
+        for method in falcon.HTTP_METHODS:
+            told = declared(resource, method) or page_of(resource, method)
+            if told and method != "HEAD":
+                yield Route(path, method, service, told)
+
+
+def document(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document of a route table."""
+    known = list(routes(table))
+    schemas = Schemas([Error, *(model for route in known for model in route.models)])
+    writer = _Writer(schemas)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in known:
+        path = _PARAMETER.sub(lambda found: f"{{{to_camel(found[1])}}}", route.path)
+        paths.setdefault(path, {})[route.method.lower()] = writer.operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Paywright",
+            "version": VERSION,
+            "summary": "A payments backend.",
+            "description": _ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/", "description": "Where this document comes from."}],
+        "tags": [_tag(service) for service in dict.fromkeys(route.service for route in known)],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "parameters": headers.SENT,
+            "headers": headers.CARRIED,
+            "responses": dict(sorted(writer.responses.items())),
+            "schemas": schemas.components(),
+        },
+    }
+
+
+def _tag(service: str) -> dict[str, str]:
+    module = sys.modules.get(f"api.{service}")
+    about = (
+        module.__doc__ if module else None
+    ) or "What operators and programs ask: health, keys, documents."
+    return {"name": service, "description": about}
+
+
+class _Writer:
+    """Writes operations, and collects the refusals that they share."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self.responses: dict[str, Any] = {}
+
+    def operation(self, route: Route) -> dict[str, Any]:
+        told = route.told
+        summary, _, more = told.about.partition("\n")
+        written: dict[str, Any] = {
+            "operationId": told.name or _name(route),
+            "tags": [route.service],
+            "summary": summary,
+            **({"description": more.strip()} if more.strip() else {}),
+            "parameters": [*map(_id, route.ids), headers.sent("RequestId")],
+        }
+        if told.one:
+            written["parameters"].append(headers.sent("IfNoneMatch"))
+        if isinstance(told, Page):
+            return {**written, "security": [], "responses": self._page(told)}
+        if told.may is Permission.ANYONE:
+            written["security"] = []
+        else:
+            written["x-roles"] = sorted(POLICY[told.may])
+        if told.asks:
+            written["parameters"].extend(self._query(told.asks))
+        if told.takes:
+            written["requestBody"] = self._body(told)
+        return {**written, "responses": self._answers(route, told)}
+
+    def _query(self, shape: type[BaseModel]) -> Iterator[dict[str, Any]]:
+        schema = self._schemas.of(shape)
+        required = schema.get("required", [])
+        for name, field in schema["properties"].items():
+            yield {"name": name, "in": "query", "required": name in required, "schema": _asked(field)}
+
+    def _body(self, told: Operation) -> dict[str, Any]:
+        assert told.takes is not None
+        schema = self._schemas.ref(told.takes)
+        examples = told.examples or {"body": self._schemas.example(schema)}
+        required = bool(self._schemas.of(told.takes).get("required"))
+        content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
+        return {"required": required, "content": {"application/json": content}}
+
+    def _answers(self, route: Route, told: Operation) -> dict[str, Any]:
+        answers: dict[str, Any] = {str(told.status): self._success(told)}
+        if told.one:
+            answers["304"] = _unchanged(limited=True)
+        told_of = refusals.of(told, has_id=bool(route.ids))
+        for status, group in groupby(told_of, key=lambda refusal: refusal.code.status):
+            answers[str(status)] = {"$ref": f"#/components/responses/{self._shared(status, list(group))}"}
+        return answers
+
+    def _success(self, told: Operation) -> dict[str, Any]:
+        data = self._schemas.ref(told.gives) if told.gives else {"type": "null"}
+        example = self._schemas.example(data) if told.gives else None
+        schema = {
+            "type": "object",
+            "required": ["success", "data", "message"],
+            "additionalProperties": False,
+            "properties": {"success": {"const": True}, "data": data, "message": {"type": "string"}},
+        }
+        return {
+            "description": told.message,
+            "headers": headers.of(told.status, limited=True, tagged=told.one),
+            "content": {
+                "application/json": {
+                    "schema": schema,
+                    "example": {"success": True, "data": example, "message": told.message},
+                }
+            },
+        }
+
+    def _page(self, told: Page) -> dict[str, Any]:
+        schema: Schema = {"type": "string" if told.media.startswith("text/") else "object"}
+        content: dict[str, Any] = {"schema": schema}
+        if told.gives:
+            schema = self._schemas.ref(told.gives)
+            content = {"schema": schema, "example": self._schemas.example(schema)}
+        answers = {
+            str(status): {
+                "description": HTTPStatus(status).phrase,
+                "headers": headers.of(status, limited=False, tagged=told.one),
+                "content": {told.media: content},
+            }
+            for status in told.statuses
+        }
+        return {**answers, **({"304": _unchanged(limited=False)} if told.one else {})}
+
+    def _shared(self, status: int, group: list[Refusal]) -> str:
+        """The name of the response for these refusals, written once."""
+        name = "Or".join(refusal.name for refusal in group)
+        enum = list(dict.fromkeys(refusal.code for refusal in group))
+        codes = {"properties": {"error": {"properties": {"code": {"enum": enum}}}}}
+        examples = {it.name: {"summary": it.message, "value": _refusal(it)} for it in group}
+        self.responses[name] = {
+            "description": " ".join(dict.fromkeys(refusal.message for refusal in group)),
+            "headers": headers.of(status, limited=True),
+            "content": {
+                "application/json": {
+                    "schema": {"allOf": [self._schemas.ref(Error), codes]},
+                    "examples": examples,
+                }
+            },
+        }
+        return name
+
+
+def _name(route: Route) -> str:
+    """`postAuthLogin`: the method and the address, where a route gives itself no better name."""
+    path = route.path if isinstance(route.told, Page) else route.path.removeprefix("/api")
+    words = re.split(r"[/._-]", _PARAMETER.sub("by-id", path))
+    return route.method.lower() + "".join(word.capitalize() for word in words)
+
+
+def _asked(field: Schema) -> Schema:
+    """A field of a query. A query string has no null: what is not asked for is left out."""
+    kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+    if not kinds:
+        return field
+    rest = {
+        key: value for key, value in field.items() if key != "anyOf" and (key, value) != ("default", None)
+    }
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+
+
+def _id(name: str) -> dict[str, Any]:
+    example = "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"
+    return {"name": to_camel(name), "in": "path", "required": True, "schema": _UUID, "example": example}
+
+
+def _unchanged(*, limited: bool) -> dict[str, Any]:
+    return {"description": "Unchanged.", "headers": headers.of(304, limited=limited, tagged=True)}
+
+
+def _refusal(refusal: Refusal) -> dict[str, Any]:
+    error = {"code": refusal.code, "message": refusal.message, "details": refusal.details}
+    return {"success": False, "error": error}

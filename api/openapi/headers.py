@@ -1,0 +1,59 @@
+"""The headers of the document: those that a request may send, and those that an answer carries."""
+
+from typing import Any
+
+# As request headers; `components/parameters`.
+SENT: dict[str, dict[str, Any]] = {
+    "RequestId": {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "The caller's own id of this request: 1 to 128 letters, digits and `._:-`.",
+        "schema": {"type": "string"},
+        "example": "checkout-4711",
+    },
+    "IfNoneMatch": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The `ETag` that the caller has: while it still holds, the answer is a 304.",
+        "schema": {"type": "string"},
+        "example": '"1"',
+    },
+}
+
+_WHOLE = {"type": "integer", "minimum": 0}
+
+# As answer headers; `components/headers`.
+CARRIED: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "The id of the request: the same in log lines, audit rows and events.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "ETag": {"description": "The version of this one thing.", "schema": {"type": "string"}},
+    "RateLimit-Limit": {"description": "Requests allowed in the window.", "schema": _WHOLE},
+    "RateLimit-Remaining": {"description": "How many of them are left.", "schema": _WHOLE},
+    "RateLimit-Reset": {"description": "Seconds until the window ends.", "schema": _WHOLE},
+    "Retry-After": {"description": "Seconds until another try may be worth it.", "schema": _WHOLE},
+    "WWW-Authenticate": {
+        "description": "Where an access token is missing or no longer good.",
+        "schema": {"type": "string", "const": "Bearer"},
+    },
+    "Allow": {"description": "The methods that this address knows.", "schema": {"type": "string"}},
+}
+
+LIMITS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+
+_BY_STATUS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
+
+
+def sent(name: str) -> dict[str, str]:
+    """A reference to a request header."""
+    return {"$ref": f"#/components/parameters/{name}"}
+
+
+def of(status: int, *, limited: bool, tagged: bool = False) -> dict[str, Any]:
+    """The headers of an answer with this status."""
+    names = ["X-Request-ID", *(LIMITS if limited else ()), *_BY_STATUS.get(status, ())]
+    if tagged:
+        names.append("ETag")
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

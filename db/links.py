@@ -1,0 +1,88 @@
+"""One-time tokens: what a mailed link carries, known by its SHA-256 alone."""
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import peewee
+from peewee import SQL
+from playhouse.postgres_ext import DateTimeTZField
+
+from db import postgres
+
+
+class Purpose(StrEnum):
+    """What a link is good for."""
+
+    VERIFY_EMAIL = "verify-email"
+    RESET_PASSWORD = "reset-password"
+
+
+class OneTimeToken(postgres.Model):
+    """A link that was mailed to a person, for one purpose, once."""
+
+    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
+    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
+    purpose = peewee.CharField(
+        50, constraints=[peewee.Check("purpose IN ('verify-email', 'reset-password')")]
+    )
+    token = peewee.CharField(64, constraints=[SQL("UNIQUE")])
+    expires_at = DateTimeTZField()
+    used_at = DateTimeTZField(null=True)
+    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "auth"
+        table_name = "one_time_tokens"
+
+
+for _column in ("user_id", "expires_at"):
+    OneTimeToken.add_index(SQL(f"CREATE INDEX one_time_tokens_{_column} ON auth.one_time_tokens ({_column})"))
+
+
+def fingerprint(token: str) -> str:
+    """What the database keeps of a token that has entropy enough to need no salt: SHA-256, in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def add(id: UUID, user_id: UUID, purpose: Purpose, *, token: str, expires_at: datetime) -> None:
+    """Remembers a link that will be mailed."""
+    OneTimeToken.insert(
+        id=id, user_id=user_id, purpose=purpose, token=fingerprint(token), expires_at=expires_at
+    ).execute()
+
+
+def user_of(token: str, purpose: Purpose, now: datetime) -> UUID | None:
+    """Whom a token belongs to that could be used now; it stays unused."""
+    found = OneTimeToken.get_or_none(*_usable(token, purpose, now))
+    return found.user_id if found else None
+
+
+def use(token: str, purpose: Purpose, now: datetime) -> UUID | None:
+    """Uses a token up; whom it belongs to, None when it is unknown, used or expired. One of many wins."""
+    update = OneTimeToken.update(used_at=now).where(*_usable(token, purpose, now))
+    used = postgres.returned(update, OneTimeToken)
+    return used[0].user_id if used else None
+
+
+def use_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
+    """Uses up whatever else a person was mailed for this purpose."""
+    update = OneTimeToken.update(used_at=now)
+    update.where(
+        OneTimeToken.user_id == user_id, OneTimeToken.purpose == purpose, OneTimeToken.used_at.is_null()
+    ).execute()
+
+
+def expire(now: datetime) -> int:
+    """Deletes what has expired; how many."""
+    return int(OneTimeToken.delete().where(OneTimeToken.expires_at <= now).execute())
+
+
+def _usable(token: str, purpose: Purpose, now: datetime) -> list[peewee.Node]:
+    return [
+        OneTimeToken.token == fingerprint(token),
+        OneTimeToken.purpose == purpose,
+        OneTimeToken.used_at.is_null(),
+        OneTimeToken.expires_at > now,
+    ]

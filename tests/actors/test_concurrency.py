@@ -1,0 +1,205 @@
+"""What only two connections can show: committed data, and threads that meet on it."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from actors import broker, events
+from actors import payments as life
+from actors.psp.provider import Outcome
+from actors.verbs import Entry, effect, promise, record, records, transaction
+from db import admin, journal, payments, postgres
+from db.auth import Role
+from tests import makers
+
+seen: list[Any] = []
+
+
+class Number(Entry):
+    number: int
+
+
+@record("together")
+def nod() -> None:
+    seen.append("nod")
+
+
+@records("together", Number)
+def count(numbers: Sequence[Number]) -> None:
+    seen.extend(entry.number for entry in numbers)
+
+
+@effect("together")
+def look() -> None:
+    seen.append(postgres.database.is_closed())
+
+
+@pytest.fixture(autouse=True)
+def committed(stores) -> Iterator[None]:
+    """Data that is really committed, and cleaned up."""
+    seen.clear()
+    yield
+    with postgres.connection():
+        for table in (
+            *("journal.tasks", "admin.events", "admin.audit_logs"),
+            *("payments.payment_transactions", "payments.payments", "auth.users"),
+        ):
+            postgres.rows(f"DELETE FROM {table}")
+
+
+@contextmanager
+def elsewhere(holding: Callable[[], Any]) -> Iterator[None]:
+    """Another connection, in a transaction that has done this and is not committed before the block ends."""
+    begun, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with postgres.connection(), postgres.database.atomic():
+            holding()
+            begun.set()
+            end.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert begun.wait(20)
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(20)
+
+
+def promised(*tasks: journal.Task) -> list[journal.Task]:
+    with postgres.connection(), transaction():
+        for task in tasks:
+            promise(task)
+    return list(tasks)
+
+
+def waiting() -> int:
+    with postgres.connection():
+        return journal.Row.select().count()
+
+
+def test_a_promise_in_anothers_hands_is_left_to_it():
+    [task] = promised(nod.message())
+    with elsewhere(lambda: journal.take(task.id)):
+        nod(str(task.id))
+        assert seen == []
+    # It was committed there: done, and not by us.
+    assert waiting() == 0
+
+
+def test_no_connection_is_held_while_an_effect_touches_the_world():
+    [task] = promised(look.message())
+    look(str(task.id))
+    assert seen == [True]
+    assert waiting() == 0
+
+
+def test_one_at_a_time_drains_and_nobody_waits_for_it():
+    [task] = promised(count.message(Number(id=uuid4(), number=1)))
+    with elsewhere(lambda: postgres.lock(count.name)):
+        count(str(task.id))
+        assert seen == []
+    count(str(task.id))
+    assert seen == [1]
+
+
+def test_what_is_promised_while_another_drains_is_drained_by_it(monkeypatch):
+    [first] = promised(count.message(Number(id=uuid4(), number=1)))
+    write = count._write
+
+    def and_meanwhile(tasks: Sequence[journal.Task]) -> None:
+        write(tasks)
+        if len(seen) == 1:
+            # Another process promises, wakes up, finds the lock taken and leaves.
+            def other() -> None:
+                [second] = promised(count.message(Number(id=uuid4(), number=2)))
+                count(str(second.id))
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join(20)
+
+    monkeypatch.setattr(count, "_write", and_meanwhile)
+    count(str(first.id))
+    assert seen == [1, 2]
+    assert waiting() == 0
+
+
+def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
+    tasks = promised(*[count.message(Number(id=uuid4(), number=n)) for n in range(3)])
+    locked = "SELECT id FROM journal.tasks WHERE id = %s FOR UPDATE"
+    with elsewhere(lambda: postgres.rows(locked, tasks[0].id)):
+        worker = threading.Thread(target=count, args=(str(tasks[1].id),))
+        worker.start()
+        worker.join(0.3)
+        assert seen == []
+    worker.join(20)
+    assert seen == [0, 1, 2]
+
+
+def test_one_broadcaster_at_a_time_and_the_lock_is_let_go():
+    with postgres.connection():
+        event = {"id": uuid4(), "type": "x", "data": {}, "request_id": None, "occurred_at": makers.MOMENT}
+        admin.append_events([event])
+        with postgres.held("events.broadcast") as mine:
+            assert mine
+            other: list[bool] = []
+
+            def attempt() -> None:
+                with postgres.connection(), postgres.held("events.broadcast") as taken:
+                    other.append(taken)
+
+            thread = threading.Thread(target=attempt)
+            thread.start()
+            thread.join(20)
+            assert other == [False]
+        assert events.broadcast._do() is None
+        assert admin.unpublished_events(1) == []
+
+
+def test_a_lock_that_may_not_have_been_let_go_takes_its_connection_with_it():
+    with postgres.connection():
+        with pytest.raises(KeyboardInterrupt), postgres.held("events.broadcast"):
+            raise KeyboardInterrupt
+        assert postgres.database.is_closed()
+
+    def free() -> bool:
+        with postgres.connection(), postgres.held("events.broadcast") as mine:
+            return mine
+
+    # The server needs a moment to notice.
+    makers.until(free)
+
+
+def test_the_fast_path_sends_what_was_committed():
+    broker.opened().client.flushdb()
+    tasks = promised(nod.message(), nod.message(), count.message(Number(id=uuid4(), number=1)))
+    consumer = broker.opened().consume("together", prefetch=10, timeout=1)
+    sent = []
+    while message := next(consumer):
+        sent.append(message.message_id)
+        consumer.ack(message)
+    assert sent == [str(task.id) for task in tasks]
+
+
+def test_a_payment_is_settled_once_by_two_workers_at_the_same_moment():
+    with postgres.connection():
+        customer = makers.user(Role.CUSTOMER)
+        payment = makers.payment(customer)
+        for row in list(journal.Row.select().where(journal.Row.verb == "payments.begin")):
+            life.begin.perform(row.id)
+    tasks = promised(*[life.settle.message(payment.id, Outcome.CHARGED, None) for _ in range(4)])
+    threads = [threading.Thread(target=life.settle, args=(str(task.id),)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    with postgres.connection():
+        steps = [moved.transaction_type for moved in payments.history(payment.id)]
+    assert steps == ["create", "begin", "complete"]

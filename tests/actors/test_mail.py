@@ -1,0 +1,170 @@
+"""Letters, and how they leave the house."""
+
+import email
+import email.policy
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
+
+from actors import letters, mail, post
+from actors.mail import News
+from actors.settings import MailSettings
+from actors.verbs import promise, transaction
+from db import journal
+from db.auth import User
+from db.links import OneTimeToken, Purpose
+from db.settings import WrongSetting
+from tests import makers
+from tests.makers import SECRETS, letterbox, work
+from workers.dev.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+class Inbox(Message):
+    """What an SMTP server was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters: list[email.message.Message] = []
+
+    def handle_message(self, message: email.message.Message) -> None:
+        self.letters.append(message)
+
+
+@pytest.fixture
+def smtp() -> Iterator[tuple[Inbox, str]]:
+    inbox, port = Inbox(), free_port()
+    controller = Controller(inbox, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield inbox, f"smtp://127.0.0.1:{port}"
+    controller.stop()
+
+
+def news(user: User) -> journal.Task:
+    task = mail.tell.message(user.id, News.PASSWORD_CHANGED, uuid4())
+    with transaction():
+        promise(task)
+    return task
+
+
+def through(url: str, stores: dict[str, str]) -> None:
+    mail.open(MailSettings.read({**SECRETS, **stores, "MAIL_URL": url}))
+
+
+def test_a_letter_goes_to_an_smtp_server(smtp, stores):
+    inbox, url = smtp
+    through(url, stores)
+    user = makers.user()
+    User.update(name="Zoë <Z>").execute()
+    news(user)
+    work()
+    [letter] = inbox.letters
+    assert (letter["To"], letter["Subject"]) == (user.email, "Your password was changed")
+    assert "Hello Zoë <Z>" in makers.text_of(parse(bytes(letter)))
+    assert "Hello Zo&#235; &lt;Z&gt;" in makers.text_of(parse(bytes(letter)), "html")
+
+
+def test_a_letter_goes_into_a_directory_one_file_a_letter(tmp_path, stores):
+    through((tmp_path / "my mail").as_uri(), stores)
+    user = makers.user()
+    with transaction():
+        promise(mail.ask_to_verify.message(user.id))
+    work()
+    [file] = (tmp_path / "my mail").iterdir()
+    assert file.suffix == ".eml"
+    assert file.stat().st_mode & 0o077 == 0
+    raw = file.read_bytes()
+    # Readable without decoding, too: a link that is cut in two is no link.
+    assert raw.count(b"http://127.0.0.1:3000/api/auth/verify-email?token=") == 2
+
+
+def test_a_letter_sent_again_is_the_same_letter(tmp_path, stores):
+    through(tmp_path.as_uri(), stores)
+    user = makers.user()
+    with transaction():
+        promise(mail.ask_to_verify.message(user.id))
+    mail.ask_to_verify.perform(next(iter(journal.Row.select())).id)
+    [row] = journal.Row.select()
+    mail.send_link._do(**row.args)
+    [first] = tmp_path.iterdir()
+    before = first.read_bytes()
+    mail.send_link._do(**row.args)
+    [again] = tmp_path.iterdir()
+    assert makers.token_of(parse(before)) == makers.token_of(parse(again.read_bytes()))
+
+
+def parse(raw: bytes) -> email.message.EmailMessage:
+    return email.message_from_bytes(raw, policy=email.policy.default)
+
+
+def test_a_server_that_is_away_delays_a_letter_and_loses_none(stores):
+    through(f"smtp://127.0.0.1:{free_port()}", stores)
+    task = news(makers.user())
+    mail.tell(str(task.id))
+    [waiting] = journal.Row.select()
+    assert waiting.id == task.id
+    assert (waiting.error or "").startswith("ConnectionRefusedError")
+
+
+def test_nobody_writes_to_a_closed_account(stores):
+    user = makers.user(active=False)
+    news(user)
+    with transaction():
+        promise(mail.ask_to_verify.message(user.id))
+        promise(mail.help_who_forgot.message(user.email))
+    work()
+    assert letterbox == []
+    assert OneTimeToken.select().count() == 0
+
+
+def test_the_journal_holds_no_token():
+    user = makers.user()
+    with transaction():
+        promise(mail.help_who_forgot.message(user.email))
+    mail.help_who_forgot.perform(next(iter(journal.Row.select())).id)
+    [row] = journal.Row.select().where(journal.Row.verb == "mail.send_link")
+    work()
+    assert letterbox.token() not in str(row.args)
+    assert row.args.keys() == {"user_id", "purpose", "id"}
+    assert row.args["purpose"] == Purpose.RESET_PASSWORD
+
+
+def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
+    settings = {"PUBLIC_URL": "https://api.example/", "FRONTEND_URL": "https://www.example"}
+    mail.open(MailSettings.read({**SECRETS, **stores, **settings}), by=letterbox)
+    user = makers.user()
+    with transaction():
+        promise(mail.help_who_forgot.message(user.email))
+        promise(mail.ask_to_verify.message(user.id))
+    work()
+    texts = [makers.text_of(letter) for letter in letterbox]
+    assert any("https://www.example/reset-password?token=" in text for text in texts)
+    assert any("https://api.example/api/auth/verify-email?token=" in text for text in texts)
+
+
+@pytest.mark.parametrize("url", ["mailto:x", "smtp://", "file://host/path", "http://x"])
+def test_a_mail_url_of_another_kind_stops_the_start(stores, url):
+    with pytest.raises(WrongSetting, match="MAIL_URL: must be smtp"):
+        MailSettings.read({**SECRETS, **stores, "MAIL_URL": url})
+
+
+def test_a_letter_in_html_says_what_the_plain_one_says():
+    letter = letters.reset_password("Jo & <Co>", "https://x.example/?token=a&b=1")
+    assert "Hello Jo & <Co>" in letter.text()
+    assert "Hello Jo &amp; &lt;Co&gt;" in letter.html()
+    assert 'href="https://x.example/?token=a&amp;b=1"' in letter.html()
+
+
+def test_smtp_with_a_name_and_a_password_is_understood():
+    office = post.office("smtps://jo%40x:p%3Aw@mail.example")
+    assert isinstance(office, post.Smtp)
+    assert (office._host, office._port, office._user, office._password) == (
+        "mail.example",
+        465,
+        "jo@x",
+        "p:w",
+    )

@@ -1,0 +1,254 @@
+"""Passwords changed, forgotten and reset; addresses proved; an account under attack."""
+
+import pytest
+from freezegun import freeze_time
+
+from api.passwords import Passwords
+from db import admin, auth, links
+from tests import makers
+from tests.makers import PASSWORD, Visitor, error, letterbox, visitor, work
+
+NOON = "2026-03-01T12:00:00Z"
+ANOTHER = "another good password"
+
+
+@pytest.fixture
+def me(client) -> Visitor:
+    return visitor(client)
+
+
+def sign_in(client, email: str, password: str = PASSWORD, **more):
+    return Visitor(client).post("/auth/login", {"email": email, "password": password}, **more)
+
+
+def enters(client, result) -> bool:
+    return Visitor(client, result.json["data"]["accessToken"]).get("/auth/me").status_code == 200
+
+
+def change(who: Visitor, current: str = PASSWORD, new: str = ANOTHER):
+    return who.send("PUT", "/auth/password", {"currentPassword": current, "newPassword": new})
+
+
+def reset(client, token: str, new: str = ANOTHER):
+    return Visitor(client).post("/auth/reset-password", {"token": token, "newPassword": new})
+
+
+def fields(result) -> list[str]:
+    assert error(result) == (400, "VALIDATION_ERROR")
+    return [fault["field"] for fault in result.json["error"]["details"]["fields"]]
+
+
+# --- changing -------------------------------------------------------------------------------------------
+
+
+def test_a_changed_password_ends_every_other_session_and_keeps_this_one(client, me):
+    other = sign_in(client, me.user["email"])
+    assert change(me).status_code == 200
+    assert me.get("/auth/me").status_code == 200
+    assert Visitor(client).post("/auth/refresh", {"refreshToken": me.refresh_token}).status_code == 200
+    assert not enters(client, other)
+    assert error(sign_in(client, me.user["email"])) == (401, "INVALID_CREDENTIALS")
+    assert sign_in(client, me.user["email"], ANOTHER).status_code == 200
+
+    work()
+    assert [letter["Subject"] for letter in letterbox].count("Your password was changed") == 1
+    assert [event.type for event in admin.events(0, 100)].count("auth:password:changed") == 1
+    assert admin.AuditLog.select().where(admin.AuditLog.action == "auth.password.changed").count() == 1
+
+
+def test_a_wrong_current_password_changes_nothing(client, me):
+    assert error(change(me, current="wrong")) == (401, "INVALID_CREDENTIALS")
+    assert sign_in(client, me.user["email"]).status_code == 200
+
+
+@pytest.mark.parametrize("new", ["short", "x" * 129, "password123", "Sunshine", "Some One"])
+def test_a_bad_new_password_is_refused(me, new):
+    assert fields(change(me, new=new)) == ["newPassword"]
+
+
+def test_a_password_hashed_at_another_cost_is_renewed_at_sign_in(client, me, settings):
+    dearer = Passwords(pepper=settings.password_pepper, rounds=5).hash(PASSWORD)
+    auth.set_password(me.user["id"], dearer)
+    assert sign_in(client, me.user["email"]).status_code == 200
+    renewed = auth.user(me.user["id"])
+    assert renewed is not None
+    assert renewed.password_hash.startswith("$2b$04$")
+    assert sign_in(client, me.user["email"]).status_code == 200
+
+
+# --- forgotten ------------------------------------------------------------------------------------------
+
+
+def test_who_forgot_gets_a_link_that_works_once(client, me):
+    assert (
+        Visitor(client).post("/auth/forgot-password", {"email": me.user["email"].upper()}).status_code == 200
+    )
+    work()
+    assert letterbox[-1]["To"] == me.user["email"]
+    token = letterbox.token()
+
+    assert reset(client, token).status_code == 200
+    assert me.get("/auth/me").status_code == 401
+    assert sign_in(client, me.user["email"], ANOTHER).status_code == 200
+    assert fields(reset(client, token, "yet another password")) == ["token"]
+
+
+def test_forgetting_answers_alike_for_everybody(client, me):
+    known = Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+    work()
+    letterbox.clear()
+    unknown = Visitor(client).post("/auth/forgot-password", {"email": makers.address()})
+    work()
+    assert known.content == unknown.content
+    assert letterbox == []
+
+
+def test_a_reset_link_lives_thirty_minutes(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        for _ in range(2):
+            Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+            work()
+        first, second = letterbox[-2:]
+        clock.tick(1799)
+        assert fields(reset(client, makers.token_of(first), "short")) == ["newPassword"]
+        assert reset(client, makers.token_of(first)).status_code == 200
+        # The other link of the same wish is used up with it.
+        assert fields(reset(client, makers.token_of(second))) == ["token"]
+        Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+        work()
+        clock.tick(1800)
+        assert fields(reset(client, letterbox.token())) == ["token"]
+
+
+def test_a_link_is_good_for_its_own_purpose_only(client, me):
+    work()
+    verification = letterbox.token()
+    assert fields(reset(client, verification)) == ["token"]
+    assert fields(reset(client, "made up")) == ["token"]
+
+
+def test_the_database_and_the_journal_hold_no_token(client, me):
+    Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+    work()
+    token = letterbox.token()
+    [kept] = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
+    assert kept.token == links.fingerprint(token)
+    assert token not in str(kept.__data__)
+
+
+# --- addresses ------------------------------------------------------------------------------------------
+
+
+def test_a_new_address_is_proved_by_the_link_that_was_mailed(client, me):
+    work()
+    assert letterbox[-1]["Subject"] == "Confirm your e-mail address"
+    token = letterbox.token()
+    path = f"/auth/verify-email?token={token}"
+    assert Visitor(client).send("HEAD", path).status_code == 200
+    assert me.get("/auth/me").json["data"]["emailVerified"] is False
+    assert Visitor(client).get(path).json["data"] == {"emailVerified": True}
+    assert me.get("/auth/me").json["data"]["emailVerified"] is True
+    assert fields(Visitor(client).get(path)) == ["token"]
+    assert Visitor(client).send("HEAD", path).status_code == 400
+    assert fields(Visitor(client).get("/auth/verify-email")) == ["token"]
+
+
+def test_the_link_is_mailed_again_until_the_address_is_proved(client, me):
+    work()
+    letterbox.clear()
+    assert me.post("/auth/verify-email/resend").status_code == 200
+    work()
+    assert Visitor(client).get(f"/auth/verify-email?token={letterbox.token()}").status_code == 200
+    letterbox.clear()
+    assert me.post("/auth/verify-email/resend").status_code == 200
+    work()
+    assert letterbox == []
+
+
+# --- sessions -------------------------------------------------------------------------------------------
+
+
+def test_everybody_sees_their_own_sessions(client, me):
+    agent = {"User-Agent": "a phone"}
+    phone = sign_in(client, me.user["email"], headers=agent).json["data"]["accessToken"]
+    visitor(client)
+    data = me.get("/auth/sessions").json["data"]
+    assert data["items"][0]["userAgent"] == "a phone"
+    assert [it["current"] for it in data["items"]] == [False, True]
+    assert data["items"][0].keys() == {"id", "createdAt", "lastUsedAt", "ipAddress", "userAgent", "current"}
+    assert data["pagination"] == {"limit": 20, "nextCursor": None}
+
+    page = me.get("/auth/sessions?limit=1").json["data"]
+    rest = me.get(f"/auth/sessions?cursor={page['pagination']['nextCursor']}").json["data"]
+    assert page["items"] + rest["items"] == data["items"]
+
+    assert me.send("DELETE", f"/auth/sessions/{data['items'][0]['id']}").status_code == 200
+    assert Visitor(client, phone).get("/auth/me").status_code == 401
+    assert error(me.send("DELETE", f"/auth/sessions/{data['items'][0]['id']}")) == (404, "NOT_FOUND")
+    assert len(me.get("/auth/sessions").json["data"]["items"]) == 1
+
+
+def test_another_persons_session_is_not_there(client, me):
+    stranger = visitor(client)
+    [session] = stranger.get("/auth/sessions").json["data"]["items"]
+    assert error(me.send("DELETE", f"/auth/sessions/{session['id']}")) == (404, "NOT_FOUND")
+    assert stranger.get("/auth/me").status_code == 200
+
+
+def test_signing_out_with_a_refresh_token_ends_its_session_if_it_is_ones_own(client, me):
+    other = sign_in(client, me.user["email"]).json["data"]
+    stranger = visitor(client)
+    assert me.post("/auth/logout", {"refreshToken": stranger.refresh_token}).status_code == 200
+    assert stranger.get("/auth/me").status_code == 200
+    again = Visitor(client, other["accessToken"])
+    third = sign_in(client, me.user["email"]).json["data"]
+    assert again.post("/auth/logout", {"refreshToken": third["refreshToken"]}).status_code == 200
+    assert Visitor(client, third["accessToken"]).get("/auth/me").status_code == 401
+
+
+# --- an account under attack ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_address_that_keeps_failing_answers_ever_more_slowly(client, known):
+    with freeze_time(NOON) as clock:
+        email = visitor(client).user["email"] if known else makers.address()
+        for _ in range(5):
+            assert error(sign_in(client, email, "wrong")) == (401, "INVALID_CREDENTIALS")
+        waits = []
+        for _ in range(8):
+            slowed = sign_in(client, email, "wrong")
+            assert error(slowed) == (429, "RATE_LIMITED")
+            waits.append(int(slowed.headers["Retry-After"]))
+            clock.tick(waits[-1])
+            assert error(sign_in(client, email, "wrong")) == (401, "INVALID_CREDENTIALS")
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_who_waits_gets_in_and_starts_anew(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        for _ in range(5):
+            sign_in(client, me.user["email"], "wrong")
+        # Even the right password has to wait, and being refused makes the wait no longer.
+        for _ in range(3):
+            assert error(sign_in(client, me.user["email"])) == (429, "RATE_LIMITED")
+        clock.tick(1)
+        assert sign_in(client, me.user["email"]).status_code == 200
+        assert error(sign_in(client, me.user["email"], "wrong")) == (401, "INVALID_CREDENTIALS")
+
+
+def test_guessing_the_current_password_is_slowed_down_too(me):
+    for _ in range(5):
+        assert error(change(me, current="wrong")) == (401, "INVALID_CREDENTIALS")
+    assert error(change(me)) == (429, "RATE_LIMITED")
+
+
+def test_a_reset_ends_the_wait(client, me):
+    for _ in range(5):
+        sign_in(client, me.user["email"], "wrong")
+    Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+    work()
+    assert reset(client, letterbox.token()).status_code == 200
+    assert sign_in(client, me.user["email"], ANOTHER).status_code == 200

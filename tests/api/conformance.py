@@ -1,0 +1,83 @@
+"""Every answer that a test of the door gets is held against the document of the API."""
+
+import re
+from functools import cached_property
+from typing import Any
+
+import jsonschema_rs
+from falcon.testing import Result, TestClient
+
+
+class Document:
+    """The document, asked whether it told of an answer."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+        self._validators: dict[int, jsonschema_rs.Draft202012Validator] = {}
+
+    def check(self, method: str, path: str, result: Result) -> None:
+        """Raises AssertionError for a status, media type, header or body that the document does not know."""
+        told = self._operation(method, path)
+        if told is None:
+            if result.status_code >= 400 and method != "HEAD":
+                self._validate({"$ref": "#/components/schemas/Error"}, result.json)
+            return
+        where = f"{method} {path}: {result.status_code} {result.text}"
+        assert str(result.status_code) in told["responses"], f"{where}: the document knows no such status"
+        response = self._resolve(told["responses"][str(result.status_code)])
+        for name, header in response["headers"].items():
+            if self._resolve(header).get("required"):
+                assert name in result.headers, f"{where}: has no {name}"
+        content = response.get("content")
+        if content is None:
+            assert result.content == b"", where
+            return
+        media = result.headers["Content-Type"].partition(";")[0]
+        assert media in content, f"{where}: the document knows no {media}"
+        if media == "application/json":
+            self._validate(content[media]["schema"], result.json)
+
+    def _operation(self, method: str, path: str) -> dict[str, Any] | None:
+        address = path.partition("?")[0]
+        for pattern, methods in self._paths.items():
+            if pattern.fullmatch(address):
+                found: dict[str, Any] | None = methods.get(method.lower())
+                return found
+        return None
+
+    @cached_property
+    def _paths(self) -> dict[re.Pattern[str], dict[str, Any]]:
+        return {
+            re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))): methods
+            for path, methods in self._document["paths"].items()
+        }
+
+    def _resolve(self, told: dict[str, Any]) -> dict[str, Any]:
+        found: Any = told
+        if "$ref" in told:
+            found = self._document
+            for key in told["$ref"].removeprefix("#/").split("/"):
+                found = found[key]
+        return dict(found)
+
+    def _validate(self, schema: dict[str, Any], value: Any) -> None:
+        validator = self._validators.get(id(schema))
+        if validator is None:
+            whole = {**schema, "components": self._document["components"]}
+            validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+            self._validators[id(schema)] = validator
+        faults = [f"{fault.instance_path}: {fault.message}" for fault in validator.iter_errors(value)]
+        assert not faults, f"{value}: {faults}"
+
+
+class Conforming(TestClient):
+    """A client that takes no answer of which the document does not tell."""
+
+    def __init__(self, app: Any, document: Document) -> None:
+        super().__init__(app)
+        self._document = document
+
+    def simulate_request(self, method: str = "GET", path: str = "/", **more: Any) -> Result:
+        result: Result = super().simulate_request(method, path, **more)
+        self._document.check(method, path, result)
+        return result

@@ -1,0 +1,71 @@
+"""The client's address is the peer's, unless a proxy that we trust says otherwise."""
+
+import pytest
+
+from api.gateway.address import Proxies
+from api.settings import Settings
+from db import admin
+from db.settings import WrongSetting
+from tests.makers import SECRETS, work
+
+STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
+TRUSTED = Proxies.parse("10.0.0.0/8, 192.0.2.7, 2001:db8:1::/48")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("203.0.113.5", "", "203.0.113.5"),
+        # A stranger's word counts for nothing.
+        ("203.0.113.5", "198.51.100.1", "203.0.113.5"),
+        ("10.1.2.3", "", "10.1.2.3"),
+        ("10.1.2.3", "198.51.100.1", "198.51.100.1"),
+        # What stands left of the client was written by the client.
+        ("10.1.2.3", "1.1.1.1, 198.51.100.1", "198.51.100.1"),
+        ("10.1.2.3", "1.1.1.1,198.51.100.1 ,10.9.9.9, 192.0.2.7", "198.51.100.1"),
+        ("192.0.2.7", "10.0.0.1, 10.0.0.2", "10.0.0.1"),
+        # Garbage ends the chain.
+        ("10.1.2.3", "nonsense", "10.1.2.3"),
+        ("10.1.2.3", "198.51.100.1, unknown, 10.9.9.9", "10.9.9.9"),
+        ("10.1.2.3", "198.51.100.1,,10.9.9.9", "10.9.9.9"),
+        # Some proxies add the port.
+        ("10.1.2.3", "198.51.100.1:4711", "198.51.100.1"),
+        ("10.1.2.3", "[2001:db8:2::1]:4711", "2001:db8:2::1"),
+        ("10.1.2.3", "[2001:db8:2::1]", "2001:db8:2::1"),
+        ("2001:db8:1::1", "2001:DB8:2:0::1", "2001:db8:2::1"),
+        ("2001:db8:2::1", "198.51.100.1", "2001:db8:2::1"),
+        # A dual-stack socket shows IPv4 as IPv6.
+        ("::ffff:10.1.2.3", "::ffff:198.51.100.1", "198.51.100.1"),
+        ("::ffff:203.0.113.5", "198.51.100.1", "203.0.113.5"),
+        ("fe80::1%eth0", "", "fe80::1"),
+        ("", "198.51.100.1", ""),
+    ],
+)
+def test_the_right_most_that_is_no_trusted_proxy_is_the_client(peer, forwarded, client):
+    assert TRUSTED.client(peer, forwarded) == client
+
+
+def test_nobody_is_trusted_unless_named():
+    assert Proxies().client("127.0.0.1", "198.51.100.1") == "127.0.0.1"
+
+
+def test_a_mapped_network_is_an_ipv4_network():
+    assert Proxies.parse("::ffff:10.0.0.0/104") == Proxies.parse("10.0.0.0/8")
+
+
+@pytest.mark.parametrize("wrong", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8;::1", "*"])
+def test_a_wrong_list_stops_the_start_with_its_name(wrong):
+    with pytest.raises(WrongSetting, match=r"^wrong setting: TRUSTED_PROXIES: .*10\.0\.0\.0/8,::1$"):
+        Settings.read({**SECRETS, **STORES, "TRUSTED_PROXIES": wrong})
+
+
+def test_the_audit_log_names_the_client_and_not_the_proxy(database, behind_a_proxy):
+    wish = {"email": "nobody@example.com", "password": "wrong password"}
+    behind_a_proxy.simulate_post(
+        "/api/auth/login", json=wish, headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.1"}
+    )
+    work()
+    assert (
+        admin.AuditLog.select().order_by(admin.AuditLog.created_at.desc()).first().ip_address
+        == "198.51.100.1"
+    )

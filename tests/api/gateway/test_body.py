@@ -1,0 +1,49 @@
+"""How large a body may be is said by its length, before it is read."""
+
+import falcon
+import pytest
+from falcon.testing import TestClient
+
+from api.gateway import envelope
+from api.gateway.body import LARGEST, MIB, Body
+from tests.makers import error
+
+
+class Unreadable:
+    def read(self, *_):
+        raise AssertionError("it was read")
+
+    readline = readlines = __iter__ = read
+
+
+@pytest.fixture
+def client():
+    class Taker:
+        def on_post(self, _req, _resp):
+            pass
+
+    app = falcon.App(middleware=[Body({"/avatar": 5 * MIB})])
+    envelope.install(app)
+    for path in ("/avatar", "/other"):
+        app.add_route(path, Taker())
+    return TestClient(app)
+
+
+def post(client, path, size):
+    return client.simulate_post(
+        path, headers={"Content-Length": str(size)}, extras={"wsgi.input": Unreadable()}
+    )
+
+
+def test_one_mebibyte_is_taken_and_a_byte_more_is_refused_unread(client):
+    assert client.simulate_post("/other", body=b"x" * LARGEST).status_code == 200
+    result = post(client, "/other", LARGEST + 1)
+    assert error(result) == (413, "PAYLOAD_TOO_LARGE")
+    assert "1 MiB" in result.json["error"]["message"]
+
+
+def test_a_path_may_take_more_and_says_how_much(client):
+    assert post(client, "/avatar", 5 * MIB).status_code == 200
+    result = post(client, "/avatar", 5 * MIB + 1)
+    assert error(result) == (413, "PAYLOAD_TOO_LARGE")
+    assert "5 MiB" in result.json["error"]["message"]

@@ -1,0 +1,144 @@
+"""Only the pages of the origins that are named may read our answers."""
+
+import pytest
+
+from api.settings import Settings
+from db.settings import WrongSetting
+from tests.makers import SECRETS, error
+
+STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
+SHOP, ADMIN, STRANGER = "https://shop.example", "http://localhost:5173", "https://evil.example"
+
+
+@pytest.fixture
+def client(door):
+    return door(CORS_ORIGINS=f"{SHOP}, {ADMIN}")
+
+
+@pytest.fixture
+def limited(door):
+    return door(CORS_ORIGINS=SHOP, RATE_LIMIT_API="5/hour", TRUSTED_PROXIES="127.0.0.1")
+
+
+def preflight(client, origin, path="/api/payments", method="POST"):
+    asked = {
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,x-evil",
+    }
+    return client.simulate_options(path, headers={"Origin": origin, **asked})
+
+
+def cors(result):
+    return {name for name in result.headers if name.lower().startswith("access-control-")}
+
+
+@pytest.mark.parametrize("origin", [SHOP, ADMIN])
+def test_a_named_origin_may_read_and_send_credentials(client, origin):
+    result = client.simulate_get("/health", headers={"Origin": origin})
+    assert result.headers["Access-Control-Allow-Origin"] == origin
+    assert result.headers["Access-Control-Allow-Credentials"] == "true"
+    assert result.headers["Vary"] == "Origin"
+    exposed = result.headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"ETag", "X-Request-ID", "RateLimit-Remaining", "Retry-After", "Idempotency-Replayed"} <= {
+        *exposed
+    }
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        STRANGER,
+        "null",
+        "*",
+        "",
+        "http://shop.example",
+        "https://shop.example:8443",
+        "https://shop.example.evil.example",
+        "https://evil-shop.example",
+        "https://SHOP.example",
+        "https://shop.example/",
+        f"{SHOP}, {ADMIN}",
+    ],
+)
+def test_any_other_is_served_but_may_not_read(client, origin):
+    result = client.simulate_get("/health", headers={"Origin": origin})
+    assert result.status_code == 200
+    assert cors(result) == set()
+    assert result.headers["Vary"] == "Origin"
+    assert cors(preflight(client, origin)) == set()
+
+
+def test_a_preflight_is_answered_without_a_token_and_costs_nothing_of_the_limit(limited):
+    for _ in range(7):
+        result = preflight(limited, SHOP)
+        assert (result.status_code, result.content) == (204, b"")
+        assert result.headers["Access-Control-Allow-Origin"] == SHOP
+        assert result.headers["Access-Control-Allow-Credentials"] == "true"
+        assert "DELETE" in result.headers["Access-Control-Allow-Methods"]
+        assert int(result.headers["Access-Control-Max-Age"]) > 0
+        assert result.headers["Vary"] == "Origin"
+        assert result.headers["X-Request-ID"]
+        assert "RateLimit-Limit" not in result.headers
+
+
+def test_the_allowed_headers_are_a_list_and_no_echo(client):
+    allowed = preflight(client, SHOP).headers["Access-Control-Allow-Headers"]
+    assert set(allowed.split(", ")) == {
+        *("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Prefer"),
+        "X-Request-ID",
+    }
+
+
+def test_a_preflight_is_the_same_wherever_it_goes(client):
+    for path in ("/api/nothing", "/health", "/api/auth/login"):
+        assert preflight(client, SHOP, path).status_code == 204
+
+
+def test_a_refusal_can_be_read_too(client):
+    for path in ("/api/nothing", "/api/auth/me"):
+        result = client.simulate_get(path, headers={"Origin": SHOP})
+        assert result.status_code in (401, 404)
+        assert result.headers["Access-Control-Allow-Origin"] == SHOP
+
+
+def test_too_many_requests_are_a_refusal_that_can_be_read(limited):
+    headers = {"Origin": SHOP, "X-Forwarded-For": "198.51.100.200"}
+    for _ in range(6):
+        result = limited.simulate_get("/api/auth/me", headers=headers)
+    assert error(result) == (429, "RATE_LIMITED")
+    assert result.headers["Access-Control-Allow-Origin"] == SHOP
+
+
+def test_options_that_is_no_preflight_names_the_methods_in_the_envelope(client):
+    for headers in ({}, {"Origin": SHOP}, {"Access-Control-Request-Method": "GET"}):
+        result = client.simulate_options("/api/payments", headers=headers)
+        assert result.status_code == 200
+        assert result.json["success"] is True
+        assert set(result.json["data"]["methods"]) == {"GET", "HEAD", "POST"}
+        assert set(result.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST", "OPTIONS"}
+    assert error(client.simulate_options("/api/nothing")) == (404, "NOT_FOUND")
+
+
+def test_without_origins_no_other_page_may_read(door):
+    result = door().simulate_get("/health", headers={"Origin": SHOP})
+    assert cors(result) == set()
+    assert "Vary" not in result.headers
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("*", f"{SHOP},*", "shop.example", "ftp://shop.example", "null", "https://", f"{SHOP} {ADMIN}"),
+        *(f"{SHOP}/", f"{SHOP}/path", "https://*.example", "https://shop.example:443", "http://a.example:80"),
+        *("https://user@shop.example", "https://shop.example?x", "https://sh\u00f6p.example"),
+    ],
+)
+def test_a_wrong_list_stops_the_start_with_its_name(wrong):
+    with pytest.raises(WrongSetting, match=r"^wrong setting: CORS_ORIGINS: [^\n]+$"):
+        Settings.read({**SECRETS, **STORES, "CORS_ORIGINS": wrong})
+
+
+def test_no_origin_and_several_are_fine():
+    read = Settings.read({**SECRETS, **STORES, "CORS_ORIGINS": f" {SHOP} ,{ADMIN},http://[::1]:3000,"})
+    assert read.cors_origins == {SHOP, ADMIN, "http://[::1]:3000"}
+    assert Settings.read({**SECRETS, **STORES}).cors_origins == frozenset()

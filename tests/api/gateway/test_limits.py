@@ -1,0 +1,319 @@
+"""How many requests one address may make; every process counts along."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+from structlog.testing import capture_logs
+
+from api.gateway.limits import LARGEST_MEMORY, PAUSE, PREFIX, Count, Memory, Rate, Shared
+from api.settings import Settings
+from db import redis
+from db.settings import WrongSetting
+from tests.makers import SECRETS, error
+
+STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(autouse=True)
+def transaction(database):
+    """What a test writes is rolled back."""
+
+
+@pytest.fixture
+def wire(stores):
+    client = redis.connect(stores["REDIS_URL"])
+    for key in client.scan_iter(f"{PREFIX}*"):
+        client.delete(key)
+    return client
+
+
+@pytest.fixture
+def doors(door, wire):
+    """Makes doors behind a proxy, so that a test may come from anywhere."""
+    return lambda **more: door(TRUSTED_PROXIES="127.0.0.1", **more)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Dead:
+    """A Redis that does not answer, and how often it was asked."""
+
+    def __init__(self):
+        self.asked, self.away = 0, True
+
+    def register_script(self, _script):
+        def run(keys, windows):
+            self.asked += 1
+            if self.away:
+                raise redis.Unreachable("no answer")
+            return [[1, window] for window in windows]
+
+        return run
+
+
+def get(client, path="/api/nothing", address="198.51.100.1", **more):
+    return client.simulate_get(path, headers={"X-Forwarded-For": address}, **more)
+
+
+def post(client, path, address="198.51.100.1"):
+    return client.simulate_post(path, json={}, headers={"X-Forwarded-For": address})
+
+
+def limit(result):
+    return tuple(int(result.headers[f"RateLimit-{name}"]) for name in ("Limit", "Remaining", "Reset"))
+
+
+def test_an_answer_tells_how_many_are_left_and_until_when(doors):
+    client = doors(RATE_LIMIT_API="3/15minutes")
+    for left in (2, 1, 0):
+        result = get(client)
+        assert result.status_code == 404
+        limit_, remaining, reset = limit(result)
+        assert (limit_, remaining) == (3, left)
+        assert 895 <= reset <= 900
+        assert "Retry-After" not in result.headers
+
+
+def test_one_too_many_is_a_429_that_says_when_to_come_back(doors):
+    client = doors(RATE_LIMIT_API="1/minute")
+    get(client)
+    result = get(client)
+    assert error(result) == (429, "RATE_LIMITED")
+    assert limit(result)[:2] == (1, 0)
+    assert result.headers["Retry-After"] == result.headers["RateLimit-Reset"]
+    assert 0 < int(result.headers["Retry-After"]) <= 60
+
+
+def test_every_address_has_its_own_count(doors):
+    client = doors(RATE_LIMIT_API="1/minute")
+    assert [get(client, address=f"198.51.100.{n}").status_code for n in (1, 2, 1, 2)] == [404, 404, 429, 429]
+
+
+def test_an_ipv6_customer_has_a_whole_network_and_one_count(doors):
+    client = doors(RATE_LIMIT_API="1/minute")
+    addresses = ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")
+    assert [get(client, address=address).status_code for address in addresses] == [404, 429, 404]
+
+
+def test_all_processes_count_together(doors):
+    one, other = doors(RATE_LIMIT_API="2/minute"), doors(RATE_LIMIT_API="2/minute")
+    assert [get(client).status_code for client in (one, other, one, other)] == [404, 404, 429, 429]
+
+
+def test_no_request_is_lost_in_the_count_however_many_come_at_once(wire):
+    shared = Shared(wire, Memory())
+    with ThreadPoolExecutor(16) as pool:
+        counts = list(pool.map(lambda _: shared([("{a}:api", 60)])[0].times, range(200)))
+    assert sorted(counts) == list(range(1, 201))
+
+
+def test_the_count_begins_anew_when_its_window_is_over(doors, wire):
+    client = doors(RATE_LIMIT_API="1/minute")
+    assert [get(client).status_code for _ in range(2)] == [404, 429]
+    [key] = wire.keys(f"{PREFIX}*")
+    assert 0 < wire.ttl(key) <= 60
+    wire.pexpire(key, 1)
+    while wire.exists(key):
+        pass
+    assert get(client).status_code == 404
+
+
+def test_a_refused_request_does_not_make_the_wait_longer(doors, wire):
+    client = doors(RATE_LIMIT_API="1/minute")
+    get(client)
+    [key] = wire.keys(f"{PREFIX}*")
+    wire.pexpire(key, 5000)
+    assert int(get(client).headers["Retry-After"]) <= 5
+
+
+def test_a_key_that_lost_its_end_gets_one(doors, wire):
+    client = doors(RATE_LIMIT_API="1/minute")
+    get(client)
+    [key] = wire.keys(f"{PREFIX}*")
+    wire.persist(key)
+    assert get(client).status_code == 429
+    assert 0 < wire.ttl(key) <= 60
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_every_request_to_the_api_counts_whatever_becomes_of_it(doors, method):
+    client = doors(RATE_LIMIT_API="100/15minutes")
+    result = client.simulate_request(method, "/api/payments", headers={"Content-Length": "9999999"})
+    assert limit(result)[:2] == (100, 99)
+
+
+def test_sign_in_and_its_like_have_a_limit_together(doors):
+    client = doors(RATE_LIMIT_AUTH="5/15minutes")
+    paths = [
+        f"/api/auth/{name}" for name in ("register", "login", "forgot-password", "reset-password", "login")
+    ]
+    assert [limit(post(client, path))[1] for path in paths] == [4, 3, 2, 1, 0]
+    for path in paths:
+        result = post(client, path)
+        assert error(result) == (429, "RATE_LIMITED")
+        assert limit(result)[0] == 5
+
+
+def test_the_other_routes_do_not_count_there(doors):
+    client = doors(RATE_LIMIT_AUTH="1/hour")
+    for path in ("/api/auth/refresh", "/api/auth/logout"):
+        assert "RateLimit-Limit" not in post(client, path).headers
+    assert "RateLimit-Limit" not in get(client, "/api/auth/login").headers
+    assert limit(post(client, "/api/auth/login"))[:2] == (1, 0)
+
+
+def test_a_sign_in_counts_in_both_and_the_tighter_one_is_told(doors):
+    client = doors(RATE_LIMIT_API="4/hour", RATE_LIMIT_AUTH="2/minute")
+    assert limit(post(client, "/api/auth/login"))[:2] == (2, 1)
+    assert limit(get(client))[:2] == (4, 2)
+    assert limit(post(client, "/api/auth/login"))[:2] == (2, 0)
+    assert limit(post(client, "/api/auth/login"))[:2] == (2, 0)
+    # All four are spent, the last by a refusal: now both refuse, and the hour takes longer than the minute.
+    result = post(client, "/api/auth/login")
+    assert (result.status_code, limit(result)[:2]) == (429, (4, 0))
+    assert int(result.headers["Retry-After"]) > 60
+    assert get(client).status_code == 429
+
+
+def test_both_limits_cost_one_round_trip(doors, wire):
+    client = doors(RATE_LIMIT_API="9/minute", RATE_LIMIT_AUTH="9/minute")
+    post(client, "/api/auth/login")
+
+    def trips():
+        return int(wire.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    before = trips()
+    post(client, "/api/auth/login")
+    assert trips() - before == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/api/health", "/api/docs", "/api/docs/x", "/api/openapi.json", "/api/media/a.webp", "/x"],
+)
+def test_health_documents_and_media_are_exempt(doors, path):
+    client = doors(RATE_LIMIT_API="1/hour")
+    for _ in range(3):
+        result = get(client, path)
+        assert result.status_code != 429
+        assert "RateLimit-Limit" not in result.headers
+
+
+def test_an_address_that_only_looks_exempt_is_not(doors):
+    client = doors(RATE_LIMIT_API="1/hour")
+    assert [get(client, path).status_code for path in ("/api/healthy", "/api/docsx")] == [404, 429]
+
+
+def test_without_limits_nothing_is_asked_or_told(doors, wire):
+    client = doors(RATE_LIMIT_API="", RATE_LIMIT_AUTH=" ")
+    for _ in range(10):
+        assert "RateLimit-Limit" not in post(client, "/api/auth/login").headers
+    assert wire.keys(f"{PREFIX}*") == []
+
+
+def test_without_redis_each_process_goes_on_by_itself(doors):
+    one = doors(RATE_LIMIT_API="2/minute", RATE_LIMIT_AUTH="1/minute", REDIS_URL=NOWHERE)
+    other = doors(RATE_LIMIT_API="2/minute", REDIS_URL=NOWHERE)
+    assert [get(one).status_code for _ in range(3)] == [404, 404, 429]
+    assert [get(other).status_code for _ in range(3)] == [404, 404, 429]
+    assert error(post(one, "/api/auth/login", "198.51.100.9"))[0] == 400
+    assert error(post(one, "/api/auth/login", "198.51.100.9")) == (429, "RATE_LIMITED")
+
+
+def test_a_redis_that_does_not_answer_is_asked_once_a_second_and_again_when_it_is_back():
+    clock, client = Clock(), Dead()
+    shared = Shared(cast(Redis, client), Memory(clock), clock)
+    with capture_logs() as lines:
+        for _ in range(50):
+            shared([("a", 60)])
+        assert client.asked == 1
+        clock.now += PAUSE
+        for _ in range(50):
+            shared([("a", 60)])
+        assert client.asked == 2
+        client.away = False
+        clock.now += PAUSE
+        assert shared([("a", 60)]) == [Count(1, 60.0)]
+        shared([("a", 60)])
+    assert client.asked == 4
+    assert [line["event"] for line in lines] == ["redis is away, each process counts on its own"] * 2
+
+
+def test_memory_counts_in_windows_too():
+    clock = Clock()
+    memory = Memory(clock)
+    assert [memory([("a", 60), ("b", 5)]) for _ in range(2)][1] == [Count(2, 60.0), Count(2, 5.0)]
+    clock.now += 5
+    assert memory([("a", 60), ("b", 5)]) == [Count(3, 55.0), Count(1, 5.0)]
+
+
+def test_memory_does_not_grow_without_end():
+    memory = Memory(largest=3)
+    for n in range(10):
+        memory([(str(n), 60)])
+    assert len(memory._windows) == 3
+    assert memory([("9", 60)])[0].times == 2
+    assert memory([("0", 60)])[0].times == 1
+    assert LARGEST_MEMORY <= 100_000
+
+
+def test_memory_counts_for_many_threads():
+    memory, name = Memory(), uuid4().hex
+    with ThreadPoolExecutor(8) as pool:
+        counts = list(pool.map(lambda _: memory([(name, 60)])[0].times, range(500)))
+    assert sorted(counts) == list(range(1, 501))
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("100/15minutes", Rate(100, 900)),
+        ("5/minute", Rate(5, 60)),
+        ("1/1second", Rate(1, 1)),
+        ("10/30seconds", Rate(10, 30)),
+        (" 7 / 2 hours ", Rate(7, 7200)),
+        ("9/1day", Rate(9, 86400)),
+        ("", None),
+        ("  ", None),
+    ],
+)
+def test_a_limit_is_so_many_in_such_a_time(text, rate):
+    read = Settings.read({**SECRETS, **STORES, "RATE_LIMIT_API": text, "RATE_LIMIT_AUTH": text})
+    assert (read.rate_limit_api, read.rate_limit_auth) == (rate, rate)
+
+
+def test_there_are_limits_unless_something_else_is_said():
+    open_ = {name: value for name, value in SECRETS.items() if not name.startswith("RATE_")}
+    read = Settings.read({**open_, **STORES})
+    assert (read.rate_limit_api, read.rate_limit_auth) == (Rate(100, 900), Rate(5, 900))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "0",
+        "100",
+        "0/minute",
+        "-1/minute",
+        "5/0minutes",
+        "5/fortnight",
+        "a/minute",
+        "5/minute;",
+        "1e3/day",
+        "5 per minute",
+    ],
+)
+@pytest.mark.parametrize("name", ["RATE_LIMIT_API", "RATE_LIMIT_AUTH"])
+def test_a_wrong_limit_stops_the_start_with_its_name(name, wrong):
+    with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: [^\n]*100/15minutes[^\n]*$"):
+        Settings.read({**SECRETS, **STORES, name: wrong})

@@ -1,0 +1,159 @@
+"""Markup is taken out of what people write; everything else stays as it came."""
+
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.auth.shapes import Register
+from api.text import clean
+from db.auth import Role
+from tests.makers import PASSWORD, address, error, visitor
+
+PIECES = [
+    *("<", ">", "/", "!", "-", "?", "=", "'", '"', " ", "\n", "a", "b", "&", "&lt;", "1"),
+    *(
+        "script",
+        "STYLE",
+        "<b>",
+        "</b>",
+        "<script>",
+        "</script>",
+        "</style >",
+        "<!--",
+        "-->",
+        "<a href=",
+        "on=1",
+    ),
+]
+# The same examples at each run, however slow the machine is.
+thoroughly = settings(derandomize=True, database=None, deadline=None, max_examples=500)
+broken = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "Smith & Sons",
+            "a < b",
+            "1 <2",
+            "a<1",
+            "5 > 3",
+            "a < b && c > d",
+            "x <= y >= z",
+            "<3",
+            "</3",
+            "->",
+            "<",
+        ),
+        *(
+            "&amp;",
+            "&lt;script&gt;",
+            "\U0001f600 \u4f60\u597d",
+            " spaces \t\n stay ",
+            "a<b",
+            "if x<y then",
+            "",
+            "\u202e",
+        ),
+        *("O'Brien", 'he said "so"', "100 % {sure} \\u0000 $1", "Zo\u00eb", "e\u0301", "\ufb01"),
+    ],
+)
+def test_other_text_comes_back_as_it_went_in(text):
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<b>bold</b>", "bold"),
+        ("a<b>c", "ac"),
+        ("Tom <i class='x'>&amp;</i> Jerry", "Tom &amp; Jerry"),
+        ("<p>one</p><br/>two", "onetwo"),
+        ("a <B>b</B\n> c", "a b c"),
+        # Scripts and styles lose what is in them.
+        ("x<script>alert(1)</script>y", "xy"),
+        ("x<SCRIPT src=//evil>alert(1)</sCript >y", "xy"),
+        ("x<style>p{}</style>y", "xy"),
+        ("x<script>alert(1)", "x"),
+        ("x<script>'</scriptx>'</script>y", "xy"),
+        ("<scripted>play</scripted>", "play"),
+        # Attributes do not survive.
+        ("<img src=x onerror=alert(1)>", ""),
+        ("<svg/onload=alert(1)>", ""),
+        ('<a title="x>y" onclick="z">text</a>', "text"),
+        ("<a title='x>y'>text</a>", "text"),
+        ("<a href=\n'javascript:alert(1)'>text", "text"),
+        # Half a tag.
+        ("hello <a href=", "hello "),
+        ("hello <img src=x onerror=alert(1)", "hello "),
+        ("hello <script", "hello "),
+        ("hello </scr", "hello "),
+        ("hello <!-- there", "hello "),
+        # Comments, declarations, instructions.
+        ("a<!-- <b>x</b> -->b", "ab"),
+        ("a<!-->b<!-- -- > -->c", "abc"),
+        ("<!DOCTYPE html>a<?php echo 1 ?>b", "ab"),
+        # What is taken out leaves no tag behind.
+        ("<<b></b>script>alert(1)<<i>/script>", "script>alert(1)/script>"),
+        ("<<script>script>alert(1)</script>", "<"),
+        ("<scr<script>ipt>alert(1)</scr</script>ipt>", "ipt>alert(1)ipt>"),
+        ("<<b>!-- x", "!-- x"),
+        ("<<<<b>img src=x>", "img src=x>"),
+    ],
+)
+def test_markup_is_taken_out(text, left):
+    assert clean(text) == left
+
+
+@thoroughly
+@given(st.text() | broken)
+def test_cleaning_twice_is_cleaning_once(text):
+    assert clean(clean(text)) == clean(text)
+
+
+@thoroughly
+@given(broken)
+def test_no_tag_can_be_made_of_what_is_left(text):
+    assert not re.search(r"<[A-Za-z/!?][^>]*>", clean(text))
+    assert not re.search(r"<((script|style)\b|a[^<]*=)", clean(text), re.IGNORECASE)
+
+
+@thoroughly
+@given(st.text(alphabet=st.characters(exclude_characters="<")))
+def test_text_without_an_angle_is_left_alone(text):
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<", "<a", "<a ", "<!--", "<script>", "<a '", '<a ">', "<a '>\"", "</", "<<b>", "a<b ", "<a='\""],
+)
+@pytest.mark.parametrize("tail", ["", ">", "'>", '">'])
+def test_the_longest_body_is_cleaned_in_no_time(piece, tail):
+    began = time.perf_counter()
+    clean(piece * (500_000 // len(piece)) + tail)
+    assert time.perf_counter() - began < 5
+
+
+def test_a_description_is_cleaned_and_then_measured(client):
+    me = visitor(client, Role.CUSTOMER)
+    wish = {"type": "payment", "amount": 1, "description": "<b>" + "x" * 498 + "</b> \U0001f600"}
+    assert me.post("/payments", wish).json["data"]["description"] == "x" * 498 + " \U0001f600"
+    result = me.post("/payments", wish | {"description": "x" * 501})
+    assert error(result) == (400, "VALIDATION_ERROR")
+    [fault] = result.json["error"]["details"]["fields"]
+    assert fault["field"] == "description"
+    assert "500 characters" in fault["message"]
+
+
+def test_a_name_is_cleaned_and_blank_if_nothing_is_left(client):
+    wish = {"email": address(), "password": PASSWORD}
+    answer = client.simulate_post("/api/auth/register", json=wish | {"name": "Smith & <i>Sons</i> <3"})
+    assert answer.json["data"]["user"]["name"] == "Smith & Sons <3"
+    answer = client.simulate_post("/api/auth/register", json=wish | {"name": " <b> </b> "})
+    assert error(answer) == (400, "VALIDATION_ERROR")
+    assert Register(email=address(), password=PASSWORD, name="a < b").name == "a < b"

@@ -1,0 +1,86 @@
+"""Sessions over real processes: many tabs at once, and an end that everybody notices."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from statistics import median
+from time import perf_counter
+
+from tests.flows.conftest import Stack
+from tests.makers import PASSWORD, address, until
+
+
+def register(stack: Stack) -> dict[str, str]:
+    body = {"email": address(), "password": PASSWORD, "name": "Jo"}
+    data = stack.http.post("/api/auth/register", json=body).raise_for_status().json()["data"]
+    return {"email": body["email"], "access": data["accessToken"], "refresh": data["refreshToken"]}
+
+
+def status(stack: Stack, access: str) -> int:
+    return stack.http.get("/api/auth/me", headers={"Authorization": f"Bearer {access}"}).status_code
+
+
+@contextmanager
+def no_redis(stack: Stack):
+    stack.valkey.stop()
+    try:
+        yield
+    finally:
+        stack.valkey.start()
+        until(lambda: stack.health() == "ok")
+
+
+def test_twenty_tabs_that_refresh_at_once_stay_signed_in(stack: Stack):
+    me = register(stack)
+    refresh = {"refreshToken": me["refresh"]}
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: stack.http.post("/api/auth/refresh", json=refresh), range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    data = [answer.json()["data"] for answer in answers]
+    assert len({it["refreshToken"] for it in data}) == 1
+    assert {status(stack, it["accessToken"]) for it in data} == {200}
+    query = (
+        "SELECT count(*) AS n FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id WHERE u.email = %s"
+    )
+    assert stack.rows(query, me["email"])[0]["n"] == 1
+
+
+def test_twenty_registrations_of_one_address_make_one_account(stack: Stack):
+    body = {"email": address(), "password": PASSWORD, "name": "Jo"}
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: stack.http.post("/api/auth/register", json=body), range(20)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
+
+
+def test_a_sign_out_is_known_to_every_process_at_once_with_redis_or_without(stack: Stack):
+    for away in (False, True):
+        me = register(stack)
+        assert status(stack, me["access"]) == 200
+        if away:
+            with no_redis(stack):
+                assert ended(stack, me) == {401}
+        else:
+            assert ended(stack, me) == {401}
+
+
+def ended(stack: Stack, me: dict[str, str]) -> set[int]:
+    headers = {"Authorization": f"Bearer {me['access']}"}
+    assert stack.http.post("/api/auth/logout", headers=headers).status_code == 200
+    # Enough for every process to be asked.
+    with ThreadPoolExecutor(10) as pool:
+        return set(pool.map(lambda _: status(stack, me["access"]), range(30)))
+
+
+def test_an_unknown_address_takes_as_long_as_a_wrong_password(stack: Stack):
+    """Pairs, in turn, so that a busy machine slows both alike; compared by the middle of many."""
+    people = [register(stack)["email"] for _ in range(12)]
+
+    def seconds(email: str) -> float:
+        began = perf_counter()
+        answer = stack.http.post("/api/auth/login", json={"email": email, "password": "not the password"})
+        assert answer.status_code == 401
+        return perf_counter() - began
+
+    pairs = [(seconds(known), seconds(address())) for known in people for _ in range(3)]
+    ratio = median(known / unknown for known, unknown in pairs)
+    # Without the dummy hash an unknown address is answered in a fraction of the time.
+    assert 0.7 < ratio < 1.4

@@ -1,0 +1,107 @@
+"""What only a socket sees: the server has no name, and no body is ever taken for the next request."""
+
+import json
+import socket
+import time
+
+import httpx
+import pytest
+
+SMUGGLED = b"GET /api/SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n"
+NEXT = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def say(stack, sent: bytes) -> list[bytes]:
+    """Sends, and reads to the end of the connection; the answers, each without its `HTTP/1.1 `."""
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as wire:
+        wire.sendall(sent)
+        answer = b"".join(iter(lambda: wire.recv(65536), b""))
+    return answer.split(b"HTTP/1.1 ")[1:]
+
+
+def posted(path: str, *headers: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode() + body
+
+
+def length(of: int) -> str:
+    return f"Content-Length: {of}"
+
+
+JSON = "Content-Type: application/json"
+CHUNKED = "Transfer-Encoding: chunked"
+CHUNK = b"%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
+LARGE = 2 * 1024 * 1024
+
+
+def test_the_server_has_no_name(stack):
+    for answer in (stack.http.get("/health"), stack.http.get("/api/nothing"), stack.http.head("/health")):
+        assert "Server" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("status", "request_"),
+    [
+        (401, posted("/api/auth/logout", JSON, length(len(SMUGGLED)), body=SMUGGLED)),
+        (415, posted("/api/auth/login", "Content-Type: text/plain", length(len(SMUGGLED)), body=SMUGGLED)),
+        (411, posted("/api/auth/login", JSON, CHUNKED, body=CHUNK)),
+        (413, posted("/api/auth/login", JSON, length(LARGE), body=SMUGGLED.ljust(LARGE))),
+        (404, posted("/api/nothing", JSON, length(len(SMUGGLED)), body=SMUGGLED)),
+    ],
+)
+def test_a_refused_body_is_read_away_before_the_next_request(stack, status, request_):
+    first, second = say(stack, request_ + NEXT)
+    assert first.startswith(str(status).encode())
+    assert second.startswith(b"200")
+
+
+@pytest.mark.parametrize(
+    ("status", "request_"),
+    [
+        # What does not come, comes too slowly or is too much, ends the connection; so does what is no HTTP.
+        (413, posted("/api/auth/login", JSON, length(LARGE), body=SMUGGLED)),
+        (411, posted("/api/auth/login", JSON, CHUNKED, body=b"zz\r\n" + SMUGGLED)),
+        (400, posted("/api/auth/login", JSON, length(5), CHUNKED, body=b"0\r\n\r\n" + SMUGGLED)),
+        (400, posted("/api/auth/login", JSON, "Transfer-Encoding: gzip", body=SMUGGLED)),
+        (400, posted("/api/auth/login", JSON, length(3), length(4), body=SMUGGLED)),
+        (400, posted("/api/auth/login", "No colon", body=SMUGGLED)),
+        (400, posted("/api/auth/login", "X: " + "x" * 20_000, body=SMUGGLED)),
+        (400, b"NONSENSE\r\n\r\n" + SMUGGLED),
+    ],
+)
+def test_where_the_next_request_begins_is_never_guessed(stack, status, request_):
+    began = time.monotonic()
+    [answer] = say(stack, request_)
+    assert answer.startswith(str(status).encode())
+    assert time.monotonic() - began < 5
+
+
+def test_what_is_no_http_is_answered_in_the_envelope_too(stack):
+    [answer] = say(stack, b"NONSENSE\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert json.loads(body)["error"]["code"] == "VALIDATION_ERROR"
+    lines = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:])
+    assert lines[b"content-length"] == str(len(body)).encode()
+    assert lines[b"x-content-type-options"] == b"nosniff"
+    assert lines[b"x-request-id"]
+    assert b"server" not in lines
+
+
+def test_a_client_that_sends_too_much_gets_to_read_why(stack):
+    for size in (LARGE, 3 * LARGE):
+        answer = stack.http.post("/api/auth/login", content=b"x" * size)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_clients_that_do_not_hang_up_stop_nobody(stack):
+    idle = [socket.create_connection(("127.0.0.1", stack.port), timeout=10) for _ in range(8)]
+    try:
+        for wire in idle:
+            wire.sendall(b"GET /api/nothing HTTP/1.0\r\n\r\n")
+            assert wire.recv(65536)
+        began = time.monotonic()
+        with httpx.Client(base_url=str(stack.http.base_url)) as client:
+            assert client.get("/api/nothing").status_code == 404
+        assert time.monotonic() - began < 1.5
+    finally:
+        for wire in idle:
+            wire.close()
