@@ -1,5 +1,6 @@
 """Sessions over real processes: many tabs at once, and an end that everybody notices."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from statistics import median
@@ -84,3 +85,32 @@ def test_an_unknown_address_takes_as_long_as_a_wrong_password(stack: Stack):
     ratio = median(known / unknown for known, unknown in pairs)
     # Without the dummy hash an unknown address is answered in a fraction of the time.
     assert 0.7 < ratio < 1.4
+
+
+def test_the_logs_hold_no_password_no_token_and_no_whole_address(stack: Stack):
+    me = register(stack)
+    headers = {"Authorization": f"Bearer {me['access']}"}
+    secrets = [me["access"], me["refresh"], PASSWORD, me["email"]]
+    again = stack.http.post("/api/auth/login", json={"email": me["email"], "password": PASSWORD}).json()[
+        "data"
+    ]
+    secrets += [again["accessToken"], again["refreshToken"]]
+    change = {"currentPassword": PASSWORD, "newPassword": "a password of tomorrow"}
+    assert stack.http.put("/api/auth/password", json=change, headers=headers).status_code == 200
+    secrets.append(change["newPassword"])
+    stack.http.post("/api/auth/login", json={"email": me["email"], "password": "wrong", "more": me["email"]})
+    stack.http.post("/api/auth/forgot-password", json={"email": me["email"]})
+    mails = stack.directory / "mail"
+    letters = until(
+        lambda: [it for it in mails.glob("reset-password.*.eml") if me["email"] in it.read_text()]
+    )
+    [token] = set(re.findall(r"token=([\w-]+)", letters[0].read_text()))
+    answer = stack.http.get(
+        "/api/auth/verify-email", params={"token": token}, headers={"X-Request-ID": "the-last"}
+    )
+    assert answer.status_code == 400
+    secrets.append(token)
+
+    log = until(lambda: stack.log() if '"the-last"' in stack.log() else "")
+    assert '"route": "/api/auth/password"' in log
+    assert [secret for secret in secrets if secret in log] == []

@@ -252,3 +252,23 @@ def test_a_reset_ends_the_wait(client, me):
     work()
     assert reset(client, letterbox.token()).status_code == 200
     assert sign_in(client, me.user["email"], ANOTHER).status_code == 200
+
+
+def test_a_link_to_prove_an_address_lives_a_day(client):
+    with freeze_time(NOON) as clock:
+        for age, answer in ((86_399, 200), (86_400, 400)):
+            visitor(client)
+            work()
+            path = f"/auth/verify-email?token={letterbox.token()}"
+            clock.tick(age)
+            assert Visitor(client).get(path).status_code == answer
+
+
+def test_a_session_that_was_not_used_for_seven_days_is_not_listed(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        auth.Session.update(last_used_at=makers.MOMENT).execute()
+        clock.tick(7 * 86_400)
+        now = sign_in(client, me.user["email"]).json["data"]["accessToken"]
+        # The database's clock is not frozen: what it wrote is of another year.
+        assert len(Visitor(client, now).get("/auth/sessions").json["data"]["items"]) == 1
