@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import closing
 
@@ -215,7 +216,10 @@ def test_a_reader_that_does_not_read_blocks_nobody(checkout, reader, until):
 
 def test_an_interrupt_that_only_make_gets_stops_everything(checkout, gone):
     checkout.write("Makefile", "run:\n\t@exec $(LAUNCHER)\n")
-    make = checkout.start(through=["sh", "-c", 'LAUNCHER="$*" exec make -s run', "make"])
+    # Whoever runs us in the background may have made us ignore interrupts, and make would inherit it.
+    run_make = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    run_make += "os.execvp('make', ['make', '-s', 'run', 'LAUNCHER=' + ' '.join(sys.argv[1:])])"
+    make = checkout.start(through=[sys.executable, "-c", run_make])
     checkout.ready(make)
     pids = checkout.pids
     make.send_signal(signal.SIGINT)
