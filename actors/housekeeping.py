@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from actors.verbs import promise, record
-from db import attempts, auth, links, times
+from db import attempts, auth, idempotency, links, times
 
 # Rows that one transaction deletes: well below what the statement timeout allows.
 _MANY = 5000
@@ -26,3 +26,10 @@ def expire_one_time_tokens() -> None:
 def expire_sign_in_failures() -> None:
     """Deletes failures to sign in that slow nobody down any more."""
     attempts.expire(times.now() - timedelta(days=1))
+
+
+@record("housekeeping")
+def expire_idempotency_keys() -> None:
+    """Deletes keys that are a day old and whose payment is final."""
+    if idempotency.expire(times.now() - timedelta(days=1), _MANY) == _MANY:
+        promise(expire_idempotency_keys.message())

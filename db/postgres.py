@@ -41,8 +41,13 @@ def open(url: str, *, connections: int) -> None:
 
 def away(error: BaseException) -> bool:
     """Whether the server itself is out of reach: no SQLSTATE, or one of class 08, 57P or 53."""
-    state = getattr(getattr(error, "orig", None), "pgcode", None)
+    state = sqlstate(error)
     return isinstance(error, Unreachable) and (state is None or state.startswith(("08", "57P", "53")))
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The server's code for an error; None when it did not come from the server."""
+    return getattr(getattr(error, "orig", None), "pgcode", None)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def text_of(letter: EmailMessage, kind: str = "plain") -> str:
 letterbox = Letterbox()
 
 
-def until(condition: Callable[[], T], seconds: float = 60) -> T:
+def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
     """Waits for the condition, and gives what it found."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -19,6 +19,7 @@ JOBS: dict[Record[[]], timedelta] = {
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),
     housekeeping.expire_one_time_tokens: timedelta(minutes=10),
     housekeeping.expire_sign_in_failures: timedelta(hours=1),
+    housekeeping.expire_idempotency_keys: timedelta(hours=1),
 }
 
 # How often a scheduler looks whether it leads, in seconds.

@@ -27,11 +27,16 @@ _FALCON = {
 }
 
 
-def succeed(resp: Response, data: Any, *, status: int = 200, message: str) -> None:
-    """Answers with data."""
+def success(data: Any, message: str) -> bytes:
+    """The envelope of a success, as it goes over the wire."""
+    return to_json({"success": True, "data": data, "message": message})
+
+
+def succeed(resp: Response, body: bytes, *, status: int) -> None:
+    """Answers with the envelope of a success."""
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = to_json({"success": True, "data": data, "message": message})
+    resp.data = body
 
 
 def refuse(resp: Response, code: Code, message: str, details: dict[str, Any] | None = None) -> None:

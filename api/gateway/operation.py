@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from falcon import Request, Response
 from pydantic import BaseModel
 
-from api.gateway import body, envelope
+from api.gateway import body as bodies
+from api.gateway import envelope, idempotency
 from api.policies import Permission
 from api.shapes import Query, Shape
 from db.fault import Fault
@@ -29,6 +30,8 @@ class Operation:
     message: str
     # The answer is one thing: it carries an ETag and honours If-None-Match.
     one: bool
+    # An Idempotency-Key is heard.
+    idempotent: bool
     # From here on only the document of the API and the tests read it (api/openapi).
     name: str
     gives: type[BaseModel] | None
@@ -65,13 +68,15 @@ def operation(
     asks: type[Query] | None = None,
     status: int = 200,
     one: bool = False,
+    idempotent: bool = False,
     name: str = "",
     gives: type[BaseModel] | None = None,
     refuses: tuple[type[Fault], ...] = (),
     examples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """Makes a Falcon responder of a function that gets the request, the path's parameters, and the body or
-    query in its shape (`wish`), and returns the data of the answer.
+    query in its shape (`wish`), and returns the data of the answer. An idempotent one returns the function
+    that makes it, to be called in the transaction of its key.
 
     The rest is for the document of the API: its operationId, the shape of the data, bodies to try, and the
     faults of its own. Those that the gates raise need not be named.
@@ -81,17 +86,35 @@ def operation(
         @wraps(do)
         def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
             if takes is not None:
-                params["wish"] = body.read(req, takes)
+                params["wish"] = bodies.read(req, takes)
             if asks is not None:
-                params["wish"] = body.query(req, asks)
+                params["wish"] = bodies.query(req, asks)
             data = do(self, req, **params)
+            if idempotent:
+                written = idempotency.once(req, status=status, message=message, do=data)
+                envelope.succeed(resp, written.body, status=written.status)
+                if written.replayed:
+                    resp.set_header(idempotency.REPLAYED, "true")
+                return
             tagged = data if isinstance(data, Tagged) else None
-            envelope.succeed(resp, tagged.data if tagged else data, status=status, message=message)
+            body = envelope.success(tagged.data if tagged else data, message)
+            envelope.succeed(resp, body, status=status)
             if one:
                 tag(req, resp, tagged.version if tagged else None)
 
         respond.operation = Operation(  # type: ignore[attr-defined]
-            may, takes, asks, status, message, one, name, gives, refuses, examples or {}, _about(do)
+            may,
+            takes,
+            asks,
+            status,
+            message,
+            one,
+            idempotent,
+            name,
+            gives,
+            refuses + ((idempotency.InProgress, idempotency.Mismatch) if idempotent else ()),
+            examples or {},
+            _about(do),
         )
         return respond
 

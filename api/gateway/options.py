@@ -15,6 +15,7 @@ class Options:
         """Answers instead of the resource, which need not know the method."""
         if req.method == "OPTIONS":
             methods = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
-            envelope.succeed(resp, {"methods": methods}, message="The methods of this address.")
+            data = {"methods": methods}
+            envelope.succeed(resp, envelope.success(data, "The methods of this address."), status=200)
             resp.set_header("Allow", ", ".join([*methods, "OPTIONS"]))
             resp.complete = True

@@ -140,6 +140,8 @@ class _Writer:
             written["security"] = []
         else:
             written["x-roles"] = sorted(POLICY[told.may])
+        if told.idempotent:
+            written["parameters"].append(headers.sent("IdempotencyKey"))
         if told.asks:
             written["parameters"].extend(self._query(told.asks))
         if told.takes:
@@ -180,7 +182,7 @@ class _Writer:
         }
         return {
             "description": told.message,
-            "headers": headers.of(told.status, limited=True, tagged=told.one),
+            "headers": headers.of(told.status, limited=True, tagged=told.one, replayed=told.idempotent),
             "content": {
                 "application/json": {
                     "schema": schema,

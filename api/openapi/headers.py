@@ -18,6 +18,14 @@ SENT: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
         "example": '"1"',
     },
+    "IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "1 to 255 printable characters: the same request under the same key is done once, and "
+        "answered as the first time, byte for byte. Kept for a day, and until the payment is final.",
+        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+        "example": "order-4711",
+    },
 }
 
 _WHOLE = {"type": "integer", "minimum": 0}
@@ -30,6 +38,10 @@ CARRIED: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
     },
     "ETag": {"description": "The version of this one thing.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "Where this answer was given before.",
+        "schema": {"type": "string", "const": "true"},
+    },
     "RateLimit-Limit": {"description": "Requests allowed in the window.", "schema": _WHOLE},
     "RateLimit-Remaining": {"description": "How many of them are left.", "schema": _WHOLE},
     "RateLimit-Reset": {"description": "Seconds until the window ends.", "schema": _WHOLE},
@@ -51,9 +63,11 @@ def sent(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/parameters/{name}"}
 
 
-def of(status: int, *, limited: bool, tagged: bool = False) -> dict[str, Any]:
+def of(status: int, *, limited: bool, tagged: bool = False, replayed: bool = False) -> dict[str, Any]:
     """The headers of an answer with this status."""
     names = ["X-Request-ID", *(LIMITS if limited else ()), *_BY_STATUS.get(status, ())]
     if tagged:
         names.append("ETag")
+    if replayed:
+        names.append("Idempotency-Replayed")
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,12 +1,12 @@
 """The payments routes."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from falcon import Request
 
 from actors import payments as life
-from actors.verbs import transaction
 from api.gateway import caller
 from api.gateway.operation import Tagged, operation
 from api.payments import answers, shapes
@@ -46,15 +46,15 @@ class Payments:
         refuses=(NotFound, life.RequestNotPayable),
         examples=shapes.NEW_PAYMENTS,
         status=201,
+        idempotent=True,
     )
-    def on_post(self, req: Request, wish: shapes.NewPayment) -> dict[str, Any]:
+    def on_post(self, req: Request, wish: shapes.NewPayment) -> Callable[[], dict[str, Any]]:
         """Accepts a payment or a request for one; the actors do the rest."""
         who = caller.of(req)
         needed = Permission.REQUEST_MONEY if wish.type is Type.INITIATE else Permission.PAY
         if not who.may(needed):
             caller.refuse(who, needed)
-        with transaction():
-            return shapes.payment(_create(wish, who), who)
+        return lambda: shapes.payment(_create(wish, who), who)
 
 
 class OnePayment:

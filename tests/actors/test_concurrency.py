@@ -3,16 +3,19 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from falcon.testing import TestClient
 
 from actors import broker, events
 from actors import payments as life
 from actors.psp.provider import Outcome
 from actors.verbs import Entry, effect, promise, record, records, transaction
-from db import admin, journal, payments, postgres
+from api.app import create_app
+from db import admin, idempotency, journal, payments, postgres
 from db.auth import Role
 from tests import makers
 
@@ -46,7 +49,12 @@ def committed(stores) -> Iterator[None]:
     with postgres.connection():
         for table in (
             *("journal.tasks", "admin.events", "admin.audit_logs"),
-            *("payments.payment_transactions", "payments.payments", "auth.users"),
+            *(
+                "payments.idempotency_keys",
+                "payments.payment_transactions",
+                "payments.payments",
+                "auth.users",
+            ),
         ):
             postgres.rows(f"DELETE FROM {table}")
 
@@ -203,3 +211,15 @@ def test_a_payment_is_settled_once_by_two_workers_at_the_same_moment():
     with postgres.connection():
         steps = [moved.transaction_type for moved in payments.history(payment.id)]
     assert steps == ["create", "begin", "complete"]
+
+
+def test_who_waits_too_long_for_a_key_is_told_so(settings):
+    client = TestClient(create_app(settings))
+    me = makers.visitor(client)
+    claim = partial(idempotency.claim, UUID(me.user["id"]), "order-1", "of another process")
+    with elsewhere(claim):
+        result = me.post(
+            "/payments", {"type": "payment", "amount": 1}, headers={"Idempotency-Key": "order-1"}
+        )
+    assert makers.error(result) == (409, "IDEMPOTENCY_IN_PROGRESS")
+    assert result.headers["Retry-After"] == "1"

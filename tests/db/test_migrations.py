@@ -8,7 +8,19 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from db import admin, attempts, auth, journal, links, migrate, payments, postgres, profile, psp_ledger
+from db import (
+    admin,
+    attempts,
+    auth,
+    idempotency,
+    journal,
+    links,
+    migrate,
+    payments,
+    postgres,
+    profile,
+    psp_ledger,
+)
 
 MODELS: list[type[postgres.Model]] = [
     auth.User,
@@ -18,6 +30,7 @@ MODELS: list[type[postgres.Model]] = [
     attempts.SignInFailure,
     payments.Payment,
     payments.PaymentTransaction,
+    idempotency.IdempotencyKey,
     admin.AuditLog,
     admin.Event,
     admin.SystemConfig,

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -147,3 +149,48 @@ def test_two_customers_race_for_one_request_and_one_pays(stack: Stack):
         answers = pool.map(lambda c: stack.http.post("/api/payments", json=pay, headers=c.headers), customers)
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
     until(lambda: stack.rows(query, request)[0]["status"] == "completed")
+
+
+def test_of_fifty_requests_with_one_key_one_is_done_and_all_are_answered_alike(stack: Stack):
+    customer = stack.customer()
+    headers = {**customer.headers, "Idempotency-Key": "order-50"}
+    body = {"type": "payment", "amount": "12.50"}
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(
+            pool.map(lambda _: stack.http.post("/api/payments", json=body, headers=headers), range(50))
+        )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
+    id = answers[0].json()["data"]["id"]
+    assert customer.settled([id]) == ["completed"]
+    mine = stack.http.get("/api/payments", headers=customer.headers).json()["data"]["items"]
+    assert [it["id"] for it in mine] == [id]
+    assert charges(stack, [id]) == [1]
+
+
+def test_a_web_process_killed_in_the_middle_leaves_nothing_half_done(stack: Stack):
+    """Every answer that came is true, and every payment that is there can be had again under its key."""
+    customer = stack.customer()
+    body = {"type": "payment", "amount": "12.50"}
+
+    def pay(n: int) -> httpx.Response | None:
+        try:
+            headers = {**customer.headers, "Idempotency-Key": f"order-{n}"}
+            return httpx.post(f"{stack.http.base_url}/api/payments", json=body, headers=headers, timeout=30)
+        except httpx.TransportError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(pay, n) for n in range(60)]
+        stack.kill("web.1")
+        first = [future.result() for future in futures]
+    until(lambda: stack.health() == "ok")
+    again = [until(partial(pay, n)) for n in range(60)]
+    assert {answer.status_code for answer in again} == {201}
+    for before, after in zip(first, again, strict=True):
+        assert before is None or before.content == after.content
+    mine = stack.rows(
+        "SELECT count(*) AS n FROM payments.payments WHERE user_id = %s", again[0].json()["data"]["userId"]
+    )
+    assert mine[0]["n"] == 60

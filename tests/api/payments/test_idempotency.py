@@ -1,0 +1,107 @@
+"""The same request under the same key is done once and answered alike."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import pytest
+from freezegun import freeze_time
+
+from actors import housekeeping
+from actors.verbs import promise, transaction
+from db import idempotency, payments
+from db.auth import Role
+from tests.makers import Visitor, error, visitor, work
+
+WISH = {"type": "payment", "amount": "12.50"}
+
+
+@pytest.fixture
+def customer(client) -> Visitor:
+    return visitor(client, Role.CUSTOMER)
+
+
+def pay(who: Visitor, key: str, wish: Mapping[str, object] = WISH, **more):
+    return who.post("/payments", wish, headers={"Idempotency-Key": key}, **more)
+
+
+def made() -> int:
+    return payments.Payment.select().count()
+
+
+def test_the_second_time_the_first_answer_comes_again_byte_for_byte(customer):
+    first = pay(customer, "order-1")
+    work()
+    again = pay(customer, "order-1")
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.content == first.content
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert made() == 1
+    assert work() == []
+
+
+def test_white_space_and_the_order_of_fields_make_no_other_request(customer):
+    first = pay(customer, "order-1")
+    headers = {"Idempotency-Key": "order-1", "Content-Type": "application/json"}
+    again = customer.post("/payments", headers=headers, body=b'{ "amount": "12.50",\n"type": "payment" }')
+    assert again.content == first.content
+
+
+def test_the_same_key_with_another_request_is_a_422(customer):
+    pay(customer, "order-1")
+    other = pay(customer, "order-1", {**WISH, "amount": "12.51"})
+    assert error(other) == (422, "IDEMPOTENCY_MISMATCH")
+    assert made() == 1
+
+
+def test_another_key_is_another_payment_and_another_persons_key_is_theirs(client, customer):
+    assert pay(customer, "order-1").json != pay(customer, "order-2").json
+    assert "Idempotency-Replayed" not in pay(visitor(client), "order-1").headers
+    assert made() == 3
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "schlüssel"])
+def test_what_is_no_key_is_refused(customer, key):
+    result = pay(customer, key)
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert result.json["error"]["details"]["fields"][0]["field"] == "Idempotency-Key"
+    assert made() == 0
+
+
+@pytest.mark.parametrize("key", ["x", "x" * 255, "a key with spaces", "~!@#$%^&*()"])
+def test_any_printable_characters_are_a_key(customer, key):
+    pay(customer, key)
+    assert pay(customer, key).headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_refusal_is_not_kept(client, customer):
+    vendor = visitor(client, Role.VENDOR)
+    request = vendor.post("/payments", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
+    wish = {"type": "payment", "requestId": request}
+    assert error(pay(customer, "order-1", wish)) == (409, "REQUEST_NOT_PAYABLE")
+    assert error(pay(customer, "order-2", {"type": "payment"})) == (400, "VALIDATION_ERROR")
+    assert error(pay(vendor, "order-3")) == (403, "FORBIDDEN")
+    assert idempotency.IdempotencyKey.select().count() == 0
+    work()
+    assert pay(customer, "order-1", wish).status_code == 201
+
+
+def test_a_key_is_kept_for_a_day_and_until_its_payment_is_final(customer):
+    done = pay(customer, "done").json["data"]["id"]
+    work()
+    pay(customer, "waits")
+    tomorrow = payments.Payment.get_by_id(done).created_at + timedelta(days=1)
+    minute = timedelta(minutes=1)
+
+    def expire(at: datetime) -> set[str]:
+        task = housekeeping.expire_idempotency_keys.message()
+        with transaction():
+            promise(task)
+        with freeze_time(at):
+            housekeeping.expire_idempotency_keys.perform(task.id)
+        return {row.key for row in idempotency.IdempotencyKey.select()}
+
+    assert expire(tomorrow - minute) == {"done", "waits"}
+    assert expire(tomorrow + minute) == {"waits"}
+    work()
+    assert expire(tomorrow + minute) == set()
