@@ -1,7 +1,8 @@
 """The wire: the only place that makes a Dramatiq broker, and the fast way from a commit to a worker."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,15 @@ TIME_LIMIT = 10_000
 
 # Seconds for which a Redis that did not answer is not asked again by the fast path: the relay will.
 _PAUSE = 1.0
+
+# How long a shared message keeps others from being sent, in ms: it may get lost, and the relay is slower.
+_WAITS = 2_000
+_UNLESS_ONE_WAITS = """
+if redis.call('set', KEYS[1], '1', 'NX', 'PX', ARGV[3]) then
+    redis.call('hset', KEYS[2], ARGV[1], ARGV[2])
+    redis.call('rpush', KEYS[3], ARGV[1])
+end
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +60,10 @@ def actor(name: str, queue: str, perform: Callable[[str], None]) -> None:
     dramatiq.Actor(perform, broker=opened(), actor_name=name, queue_name=queue, priority=0, options={})
 
 
-def push(tasks: Iterable[journal.Task]) -> None:
+def push(tasks: Iterable[journal.Task], shared: Collection[str] = ()) -> None:
     """Sends promises to their queues in one round trip. Raises redis.Unreachable.
+
+    Of a verb in `shared` one message wakes up for all its promises: while one waits, no other is sent.
 
     Two plain commands a message, as Dramatiq's own script would run them one trip each; a test holds this
     to the installed version's layout.
@@ -68,13 +80,17 @@ def push(tasks: Iterable[journal.Task]) -> None:
                 options={"redis_message_id": str(uuid4())},
                 message_id=str(task.id),
             )
-            place = message.options["redis_message_id"]
-            pipe.hset(f"{broker.namespace}:{task.queue}.msgs", place, message.encode())
-            pipe.rpush(f"{broker.namespace}:{task.queue}", place)
+            place, queue = message.options["redis_message_id"], f"{broker.namespace}:{task.queue}"
+            if task.verb in shared:
+                keys = (_waiting(task.verb), f"{queue}.msgs", queue)
+                pipe.eval(_UNLESS_ONE_WAITS, 3, *keys, place, message.encode(), _WAITS)
+            else:
+                pipe.hset(f"{queue}.msgs", place, message.encode())
+                pipe.rpush(queue, place)
         pipe.execute()
 
 
-def try_push(tasks: list[journal.Task]) -> None:
+def try_push(tasks: list[journal.Task], shared: Collection[str] = ()) -> None:
     """The fast path: sends what was just committed, as far as Redis answers; else the relay will.
 
     Without a broker, as in a command, everything is the relay's.
@@ -83,10 +99,22 @@ def try_push(tasks: list[journal.Task]) -> None:
     if _broker is None or not tasks or time.monotonic() < _asleep_until:
         return
     try:
-        push(tasks)
+        push(tasks, shared)
     except redis.Unreachable as error:
         _asleep_until = time.monotonic() + _PAUSE
         log.warning("redis is away, the relay will send", error=str(error), promises=len(tasks))
+
+
+def woken(verb: str) -> None:
+    """The message for all promises of a verb waits no longer: said before they are looked for, so that what
+    is committed too late to be seen sends another one."""
+    with suppress(redis.Unreachable):
+        if _broker is not None:
+            _broker.client.delete(_waiting(verb))
+
+
+def _waiting(verb: str) -> str:
+    return f"{opened().namespace}:waiting:{verb}"
 
 
 def publish(channel: str, messages: Iterable[bytes]) -> None:

@@ -68,7 +68,7 @@ def transaction() -> Iterator[None]:
                 journal.write(promised)
     finally:
         _promised.set(None)
-    broker.try_push(wakeups(promised))
+    broker.try_push(wakeups(promised), shared())
 
 
 def promise(task: journal.Task) -> None:
@@ -84,13 +84,14 @@ def promise(task: journal.Task) -> None:
 
 def wakeups(tasks: Sequence[journal.Task]) -> list[journal.Task]:
     """Which of these need a message of their own: one is enough for all of a @records verb."""
-    seen: set[str] = set()
-    needed = []
-    for task in tasks:
-        if not (isinstance(registry.get(task.verb), Records) and task.verb in seen):
-            needed.append(task)
-        seen.add(task.verb)
-    return needed
+    known = shared()
+    first = {task.verb: task for task in reversed(tasks) if task.verb in known}
+    return [task for task in tasks if task.verb not in known or first[task.verb] is task]
+
+
+def shared() -> frozenset[str]:
+    """The verbs of which one message does for all their promises."""
+    return frozenset(name for name, verb in registry.items() if isinstance(verb, Records))
 
 
 class Verb(ABC):
@@ -199,6 +200,7 @@ class Records(Verb, Generic[E]):
 
     def perform(self, id: UUID) -> None:
         asked: UUID | None = id
+        broker.woken(self.name)
         with postgres.connection():
             # Whoever has the lock may have looked for the last time before this promise was committed; so
             # it looks once more after letting go, and nobody has to wait for it.

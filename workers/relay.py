@@ -35,7 +35,7 @@ def once() -> int:
             for task in dead:
                 log.error("a promise is dead", verb=task.verb, task=str(task.id), attempts=task.attempts)
             try:
-                broker.push(verbs.wakeups(overdue))
+                broker.push(overdue)
             except redis.Unreachable:
                 journal.not_sent(overdue)
                 raise

@@ -196,6 +196,24 @@ def test_the_fast_path_sends_what_was_committed():
     assert sent == [str(task.id) for task in tasks]
 
 
+def test_while_a_wake_up_waits_no_other_is_sent_and_then_one_is():
+    broker.opened().client.flushdb()
+
+    def one() -> journal.Task:
+        return count.message(Number(id=uuid4(), number=1))
+
+    def length() -> int:
+        return broker.opened().client.llen("dramatiq:together")
+
+    promised(one())
+    promised(one(), one())
+    assert length() == 1
+    count(str(uuid4()))
+    assert seen == [1, 1, 1]
+    promised(one())
+    assert length() == 2
+
+
 def test_a_payment_is_settled_once_by_two_workers_at_the_same_moment():
     with postgres.connection():
         customer = makers.user(Role.CUSTOMER)
