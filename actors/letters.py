@@ -31,12 +31,18 @@ class Letter:
         return page.encode("ascii", "xmlcharrefreplace").decode()
 
 
+def _hello(name: str) -> str:
+    """A name is somebody else's text in our letter: short, on one line, and nothing to click on."""
+    name = " ".join(name.split())[:60]
+    return "Hello" if "/" in name or "www." in name.lower() else f"Hello {name}"
+
+
 def verify_email(name: str, link: str) -> Letter:
     """To somebody new, or who asked for it again."""
     return Letter(
         "Confirm your e-mail address",
         (
-            f"Hello {name}, please confirm that this is your e-mail address.",
+            f"{_hello(name)}, please confirm that this is your e-mail address.",
             "The link works once, for 24 hours. If you have not opened an account, do nothing.",
         ),
         ("Confirm", link),
@@ -48,7 +54,7 @@ def reset_password(name: str, link: str) -> Letter:
     return Letter(
         "Choose a new password",
         (
-            f"Hello {name}, somebody asked for a new password for your account.",
+            f"{_hello(name)}, somebody asked for a new password for your account.",
             "The link works once, for 30 minutes. If it was not you, do nothing: your password stays.",
         ),
         ("Choose a new password", link),
@@ -60,7 +66,7 @@ def password_changed(name: str) -> Letter:
     return Letter(
         "Your password was changed",
         (
-            f"Hello {name}, the password of your account was changed, and your other sessions were ended.",
+            f"{_hello(name)}, the password of your account was changed, and your other sessions were ended.",
             "If it was not you, ask for a new password at once.",
         ),
     )

@@ -14,13 +14,21 @@ from email.utils import formatdate
 from enum import StrEnum
 from uuid import UUID, uuid4
 
+import structlog
+from email_validator import validate_email
+
 from actors import letters, post
 from actors.settings import MailSettings
 from actors.verbs import effect, promise, record
 from db import auth, links, postgres, times
 from db.links import Purpose
 
+log = structlog.get_logger(__name__)
+
 _LIFETIME = {Purpose.VERIFY_EMAIL: timedelta(hours=24), Purpose.RESET_PASSWORD: timedelta(minutes=30)}
+
+
+_LETTERS_AN_HOUR = 5
 
 
 class News(StrEnum):
@@ -97,6 +105,9 @@ def tell(user_id: UUID, news: News, id: UUID) -> None:
 
 
 def _promise_link(user_id: UUID, purpose: Purpose) -> None:
+    if links.how_many(user_id, purpose, times.now() - timedelta(hours=1)) >= _LETTERS_AN_HOUR:
+        # Anybody can ask for them: nobody's mailbox is flooded.
+        return
     id = uuid4()
     links.add(id, user_id, purpose, token=_token(id), expires_at=times.now() + _LIFETIME[purpose])
     promise(send_link.message(user_id, purpose, id))
@@ -110,7 +121,8 @@ def _token(id: UUID) -> str:
 def _send(to: str, letter: letters.Letter, name: str) -> None:
     message = EmailMessage()
     message["From"] = _opened().sender
-    message["To"] = to
+    # The domain as DNS writes it: not every server takes another.
+    message["To"] = validate_email(to, check_deliverability=False, test_environment=True).ascii_email or to
     message["Subject"] = letter.subject
     message["Date"] = formatdate(usegmt=True)
     # By it a mailbox recognises a letter that was sent again.
@@ -120,7 +132,12 @@ def _send(to: str, letter: letters.Letter, name: str) -> None:
     # Where it can be, not quoted-printable: it would cut a link in two.
     message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
     message.add_alternative(letter.html(), subtype="html", cte="7bit")
-    _opened().post.send(message)
+    try:
+        _opened().post.send(message)
+    except post.Refused as refused:
+        if not refused.final:
+            raise
+        log.error("a letter was refused for good", letter=name, code=refused.code)
 
 
 def _opened() -> _Office:

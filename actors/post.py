@@ -13,6 +13,19 @@ from urllib.request import url2pathname
 _TIMEOUT = 4
 
 
+class Refused(Exception):
+    """A server's refusal: its code, and not what else it says, which may be an address."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the server answered {code}")
+        self.code = code
+
+    @property
+    def final(self) -> bool:
+        """Whether it would say the same again (RFC 5321, 4.2.1)."""
+        return 500 <= self.code < 600
+
+
 class Post(Protocol):
     """Takes letters. Whatever it raises means that this one may not have left."""
 
@@ -47,7 +60,17 @@ class Smtp:
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
 
     def send(self, letter: EmailMessage) -> None:
-        """Hands the letter over. Raises smtplib.SMTPException or OSError."""
+        """Hands the letter over. Raises Refused or OSError."""
+        try:
+            self._send(letter)
+        except smtplib.SMTPRecipientsRefused as error:
+            raise Refused(next(iter(error.recipients.values()))[0]) from None
+        except smtplib.SMTPResponseException as error:
+            raise Refused(error.smtp_code) from None
+        except smtplib.SMTPException as error:
+            raise ConnectionError(type(error).__name__) from None
+
+    def _send(self, letter: EmailMessage) -> None:
         context = ssl.create_default_context()
         if self._secure:
             server: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=_TIMEOUT, context=context)
@@ -58,6 +81,8 @@ class Smtp:
             if not self._secure and server.has_extn("starttls"):
                 server.starttls(context=context)
                 server.ehlo()
+            elif not self._secure and self._user:
+                raise ConnectionError("no STARTTLS: a password is not sent in clear")
             if self._user:
                 server.login(self._user, self._password)
             server.send_message(letter)

@@ -1,6 +1,7 @@
 """What the mail worker needs to know besides the stores."""
 
 import os
+from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,15 +31,22 @@ class MailSettings(settings.Settings):
         if not value:
             return _box()
         parts = urlsplit(value)
-        if parts.scheme == "file" and parts.path and not parts.netloc:
+        if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
             return value
         if parts.scheme in ("smtp", "smtps") and parts.hostname:
-            return value
+            return settings.has_a_port(value)
         raise ValueError("must be smtp://host:port, smtps://host:port or file:///directory")
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, value: str) -> str:
+        if "@" not in parseaddr(value)[1] or not value.isprintable():
+            raise ValueError("must be an address, as Paywright <no-reply@bank.example>")
+        return value
 
     @field_validator("public_url", "frontend_url")
     @classmethod
     def _web(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
+        if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
             raise ValueError("must be an http:// or https:// URL")
         return value.rstrip("/")

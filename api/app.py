@@ -19,6 +19,7 @@ from api.gateway.ids import Canonical
 from api.gateway.limits import Limits, Memory, Shared
 from api.gateway.operation import declared, page_of
 from api.gateway.options import Options
+from api.gateway.path import Path
 from api.gateway.request_id import RequestId
 from api.health import Health
 from api.keys import Keys
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         Headers(),
         RequestId(settings.trusted_proxies),
         AccessLog(),
+        Path(),
         Cors(settings.cors_origins),
         Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(wire, Memory())),
         Body(),

@@ -45,6 +45,8 @@ class Health:
         status = "down" if database == "down" else "ok" if wire == workers == "ok" else "degraded"
         services = {"database": database, "redis": wire, "workers": workers}
         resp.status = 503 if status == "down" else 200
+        if status == "down":
+            resp.set_header("Retry-After", "1")
         resp.content_type = "application/json"
         resp.data = to_json({"status": status, "timestamp": times.text(times.now()), "services": services})
 

@@ -20,8 +20,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from dotenv import dotenv_values, set_key
+from dotenv import dotenv_values
 
+_NAMES = ("JWT_SECRET", "JWT_SECRET_OTHER")
 _PEM = re.compile(r"-----BEGIN (PRIVATE|PUBLIC) KEY-----.+?-----END \1 KEY-----", re.DOTALL)
 
 
@@ -88,20 +89,32 @@ def _pem(block: str) -> Key:
 
 
 def rotate(step: str, file: Path) -> None:
-    """Takes a step in an env file. Raises ValueError when its secrets are not ready for it."""
+    """Takes a step in an env file, in one write. Raises ValueError when its secrets are not ready for it.
+
+    Values change places as they are written there, quotes and all.
+    """
+    file = file.resolve()
+    lines = file.read_text().splitlines()
     values = dotenv_values(file)
-    one, other = (values.get(name) or "" for name in ("JWT_SECRET", "JWT_SECRET_OTHER"))
+    one, other = (values.get(name) or "" for name in _NAMES)
+    written = {
+        name: line.partition("=")[2] for line in lines for name in _NAMES if line.startswith(f"{name}=")
+    }
     match step, bool(one), bool(other):
         case "add", True, False:
-            changed = {"JWT_SECRET_OTHER": secrets.token_urlsafe(48)}
+            after = [written[_NAMES[0]], secrets.token_urlsafe(48)]
         case "promote", True, True:
-            changed = {"JWT_SECRET": other, "JWT_SECRET_OTHER": one}
+            after = [written[_NAMES[1]], written[_NAMES[0]]]
         case "drop", True, True:
-            changed = {"JWT_SECRET_OTHER": ""}
+            after = [written[_NAMES[0]], ""]
         case _:
             raise ValueError(f"{step} is not the next step for the JWT_SECRETs in {file}")
-    for name, value in changed.items():
-        set_key(file, name, value)
+    kept = [line for line in lines if not line.startswith(tuple(f"{name}=" for name in _NAMES))]
+    kept += [f"{name}={value}" for name, value in zip(_NAMES, after, strict=True)]
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.touch(mode=0o600)
+    fresh.write_text("\n".join(kept) + "\n")
+    fresh.replace(file)
 
 
 if __name__ == "__main__":

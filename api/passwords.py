@@ -13,10 +13,10 @@ _COMMON = frozenset(FREQUENCY_LISTS["passwords"])
 
 def weak(password: str, *, email: str, name: str) -> str | None:
     """Why a password is no good for this person, beyond its length; None when it is."""
-    plain = password.casefold()
+    plain = password.strip().casefold()
     if plain in _COMMON:
         return "is among the most common passwords"
-    if plain in {email.casefold(), email.partition("@")[0].casefold(), name.casefold()}:
+    if plain in {email.casefold(), email.partition("@")[0].casefold(), name.strip().casefold()}:
         return "must not be the e-mail address or the name"
     return None
 

@@ -14,7 +14,7 @@ from db import settings
 class Settings(settings.Settings):
     """Read by the entry points, handed to `create_app`."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:_-]+$")
     port: int = Field(3000, ge=1, le=65535)
     web_concurrency: int = Field(2, ge=1, le=64)
     # The first one signs; the other one, while they are rotated, only verifies (see api.keys).
@@ -42,9 +42,11 @@ class Settings(settings.Settings):
     @model_validator(mode="after")
     def _strong_in_production(self) -> Self:
         if self.app_env == "production":
-            for name in ("jwt_secret", "password_pepper"):
-                if len(getattr(self, name).encode()) < 32:
-                    raise settings.WrongSetting(
-                        f"wrong setting: {name.upper()}: needs at least 32 bytes in production"
-                    )
+            named = [("JWT_SECRET", self.jwt_secret), ("PASSWORD_PEPPER", self.password_pepper)]
+            weak = [name for name, value in named if len(value.encode()) < 32 or len(set(value)) < 10]
+            if weak:
+                raise settings.WrongSetting(
+                    "wrong setting: "
+                    + "; ".join(f"{name}: needs 32 random bytes or more in production" for name in weak)
+                )
         return self

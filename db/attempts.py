@@ -1,6 +1,5 @@
 """Failures to sign in, by address: whether there is an account behind it makes no difference here."""
 
-import hashlib
 from datetime import datetime
 
 import peewee
@@ -25,33 +24,48 @@ class SignInFailure(postgres.Model):
 SignInFailure.add_index(SQL("CREATE INDEX sign_in_failures_failed_at ON auth.sign_in_failures (failed_at)"))
 
 
-def failures(email: str) -> tuple[int, datetime] | None:
+# Folded by the database, as it compares addresses: one account must not have many counts.
+_ADDRESS = "encode(sha256(convert_to(lower(%s), 'UTF8')), 'hex')"
+
+
+def failures(who: str) -> tuple[int, datetime] | None:
     """How often it has failed, and when last; None when it has not."""
-    found = SignInFailure.get_or_none(SignInFailure.address == _address(email))
-    return (found.failures, found.failed_at) if found else None
+    found = postgres.rows(
+        f"SELECT failures, failed_at FROM auth.sign_in_failures WHERE address = {_ADDRESS}", who.strip()
+    )
+    return (found[0]["failures"], found[0]["failed_at"]) if found else None
 
 
-def failed(email: str, now: datetime, *, forgotten: datetime) -> None:
+def take_turn(who: str, failed_at: datetime, now: datetime) -> bool:
+    """Takes the one attempt that the end of a wait allows: of many at once, one gets it."""
+    return bool(
+        postgres.rows(
+            f"UPDATE auth.sign_in_failures SET failed_at = %s WHERE address = {_ADDRESS} AND failed_at = %s"
+            " RETURNING failures",
+            now,
+            who.strip(),
+            failed_at,
+        )
+    )
+
+
+def failed(who: str, now: datetime, *, forgotten: datetime) -> None:
     """One more failure; what failed last before `forgotten` no longer counts."""
     postgres.rows(
-        "INSERT INTO auth.sign_in_failures AS f (address, failures, failed_at) VALUES (%s, 1, %s)"
+        f"INSERT INTO auth.sign_in_failures AS f (address, failures, failed_at) VALUES ({_ADDRESS}, 1, %s)"
         " ON CONFLICT (address) DO UPDATE SET failed_at = EXCLUDED.failed_at,"
         " failures = CASE WHEN f.failed_at < %s THEN 1 ELSE f.failures + 1 END",
-        _address(email),
+        who.strip(),
         now,
         forgotten,
     )
 
 
-def succeeded(email: str) -> None:
+def succeeded(who: str) -> None:
     """Forgets the failures."""
-    SignInFailure.delete().where(SignInFailure.address == _address(email)).execute()
+    postgres.rows(f"DELETE FROM auth.sign_in_failures WHERE address = {_ADDRESS}", who.strip())
 
 
 def expire(before: datetime) -> int:
     """Deletes what failed last before this moment; how many addresses."""
     return int(SignInFailure.delete().where(SignInFailure.failed_at < before).execute())
-
-
-def _address(email: str) -> str:
-    return hashlib.sha256(email.strip().lower().encode()).hexdigest()

@@ -53,6 +53,14 @@ def add(id: UUID, user_id: UUID, purpose: Purpose, *, token: str, expires_at: da
     ).execute()
 
 
+def how_many(user_id: UUID, purpose: Purpose, since: datetime) -> int:
+    """How many links a person was mailed for a purpose since then."""
+    made = OneTimeToken.select().where(
+        OneTimeToken.user_id == user_id, OneTimeToken.purpose == purpose, OneTimeToken.created_at > since
+    )
+    return int(made.count())
+
+
 def user_of(token: str, purpose: Purpose, now: datetime) -> UUID | None:
     """Whom a token belongs to that could be used now; it stays unused."""
     found = OneTimeToken.get_or_none(*_usable(token, purpose, now))

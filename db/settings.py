@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -35,14 +36,14 @@ class Settings(BaseModel):
     def _postgres(cls, value: str) -> str:
         if not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL")
-        return value
+        return has_a_port(value)
 
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must be a redis:// URL")
-        return value
+        return has_a_port(value)
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -52,6 +53,15 @@ class Settings(BaseModel):
         except ValidationError as wrong:
             faults = (f"{fault['loc'][0]}: {_plain(fault['msg'])}" for fault in wrong.errors())
             raise WrongSetting("wrong setting: " + "; ".join(faults)) from None
+
+
+def has_a_port(url: str) -> str:
+    """The URL, if its port is a number or not there. Raises ValueError."""
+    try:
+        assert urlsplit(url).port != 0
+    except (ValueError, AssertionError):
+        raise ValueError("has a port that is none") from None
+    return url
 
 
 S = TypeVar("S", bound=Settings)

@@ -21,28 +21,34 @@ class TooManyFailures(Fault):
         super().__init__({"retryAfter": self.retry_after})
 
 
-def check(email: str) -> None:
+def check(who: str) -> None:
     """Raises TooManyFailures when an attempt comes too soon, without looking at what is attempted.
 
-    What is refused here does not count as a failure: so nobody can keep an account shut by asking.
+    What is refused here does not count as a failure: so nobody can keep an account shut by asking. `who` is
+    an address, or whatever else keeps its own count.
     """
-    known = attempts.failures(email)
+    known = attempts.failures(who)
     if known is None:
         return
-    wait = _wait(*known) - times.now()
+    times_failed, failed_at = known
+    now = times.now()
+    wait = _wait(times_failed, failed_at) - now
     if wait > timedelta(0):
         raise TooManyFailures(wait)
+    # Who waited has one attempt, not one for every connection that waited along.
+    if times_failed >= _FREE and not attempts.take_turn(who, failed_at, now):
+        raise TooManyFailures(timedelta(seconds=1))
 
 
-def failed(email: str) -> None:
+def failed(who: str) -> None:
     """Counts a failure."""
     now = times.now()
-    attempts.failed(email, now, forgotten=now - _FORGOTTEN)
+    attempts.failed(who, now, forgotten=now - _FORGOTTEN)
 
 
-def forget(email: str) -> None:
+def forget(who: str) -> None:
     """Whoever proved to be the owner starts anew."""
-    attempts.succeeded(email)
+    attempts.succeeded(who)
 
 
 def _wait(failures: int, failed_at: datetime) -> datetime:

@@ -24,11 +24,13 @@ class Credentials:
 
     def change_password(self, caller: Caller, *, current: str, new: str) -> None:
         """Another password; this session goes on, every other ends. Raises InvalidCredentials, Invalid."""
-        attempts.check(caller.email)
+        # A count of its own: whoever hammers at the door must not keep the owner from changing the lock.
+        count = f"the current password of {caller.user_id}"
+        attempts.check(count)
         user = auth.user(caller.user_id)
         if user is None or not self.passwords.match(current, user.password_hash):
             with transaction():
-                attempts.failed(caller.email)
+                attempts.failed(count)
                 audit.note(audit.Action.SIGN_IN_FAILED, resource=("user", caller.user_id))
             raise InvalidCredentials
         hashed = self._hash(new, user, field="newPassword")
@@ -36,6 +38,7 @@ class Credentials:
             now = auth.locked_user(user.id)
             if now is None or now.password_hash != user.password_hash:
                 raise InvalidCredentials
+            attempts.forget(count)
             auth.end_sessions(user.id, but=caller.session_id)
             self._set(user, hashed, audit.Action.PASSWORD_CHANGED)
 
@@ -54,11 +57,12 @@ class Credentials:
         # A password that is refused leaves the link good.
         hashed = self._hash(new, user, field="newPassword")
         with transaction():
-            now = times.now()
-            if links.use(token, Purpose.RESET_PASSWORD, now) is None:
+            # The person first and then the link, as everywhere: two links at once must not wait crosswise.
+            owner = auth.locked_user(user.id)
+            if owner is None or not owner.active:
                 raise _no_token()
-            auth.locked_user(user.id)
-            links.use_all(user.id, Purpose.RESET_PASSWORD, now)
+            if links.use(token, Purpose.RESET_PASSWORD, times.now()) is None:
+                raise _no_token()
             auth.end_sessions(user.id)
             attempts.forget(user.email)
             self._set(user, hashed, audit.Action.PASSWORD_RESET)
@@ -67,8 +71,10 @@ class Credentials:
         """Notes that the address is the person's who got the link. Raises Invalid."""
         with transaction():
             user_id = links.use(token, Purpose.VERIFY_EMAIL, times.now())
-            if user_id is None:
+            user = auth.user(user_id) if user_id else None
+            if user_id is None or user is None or not user.active:
                 raise _no_token()
+            links.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
             auth.verify_email(user_id)
             audit.note(audit.Action.EMAIL_VERIFIED, resource=("user", user_id), user_id=user_id)
 
@@ -90,6 +96,8 @@ class Credentials:
 
     def _set(self, user: User, hashed: str, action: audit.Action) -> None:
         auth.set_password(user.id, hashed)
+        # Whoever asked for a link before, perhaps from a mailbox that is no longer safe, has none now.
+        links.use_all(user.id, Purpose.RESET_PASSWORD, times.now())
         audit.note(action, resource=("user", user.id), user_id=user.id)
         events.announce(events.Type.PASSWORD_CHANGED, snapshots.user(user))
         promise(mail.tell.message(user.id, News.PASSWORD_CHANGED, uuid4()))

@@ -1,6 +1,7 @@
 """What the auth routes take and give."""
 
 from typing import Annotated, Any, Literal
+from unicodedata import category
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -12,17 +13,23 @@ from api.text import Text
 from db import times
 from db.auth import Role, Session
 
+# A joiner is part of a name in some scripts, and of many emoji.
+_JOINERS = "\u200c\u200d"
 
-def _no_blank(value: str) -> str:
+
+def _name(value: str) -> str:
     if not value.strip():
         raise wrong("must not be blank")
-    return value.strip()
+    # Line ends, controls and marks that change the direction: a name is one line, in letters too.
+    if any(category(sign) in ("Cc", "Cf", "Zl", "Zp") and sign not in _JOINERS for sign in value):
+        raise wrong("must not hold control characters")
+    return value
 
 
 Name = Annotated[
     Text,
     Field(max_length=255, examples=["Robin Doe"], json_schema_extra={"pattern": r"\S"}),
-    AfterValidator(_no_blank),
+    AfterValidator(_name),
 ]
 # As it was typed: neither trimmed nor cut.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["four boats on a lake"])]

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from api.gateway import body as bodies
 from api.gateway import envelope, idempotency
 from api.policies import Permission
-from api.shapes import Query, Shape
+from api.shapes import Nothing, Query, Shape
 from db.fault import Fault
 
 R = TypeVar("R", bound=Callable[..., None])
@@ -87,6 +87,8 @@ def operation(
         def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
             if takes is not None:
                 params["wish"] = bodies.read(req, takes)
+            elif req.context.raw:
+                bodies.read(req, Nothing)
             if asks is not None:
                 params["wish"] = bodies.query(req, asks)
             data = do(self, req, **params)

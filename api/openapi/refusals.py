@@ -63,6 +63,12 @@ def of(operation: Operation, *, has_id: bool) -> list[Refusal]:
     """Every refusal of an operation, in the order of their statuses."""
     faults: list[type[Fault]] = [
         RateLimited,
+        body.LengthRequired,
+        body.TooLarge,
+        # Also what takes no body takes none that is malformed or says something.
+        body.Malformed,
+        body.Invalid,
+        body.WrongMediaType,
         *operation.refuses,
         *_by_the_gates(operation),
         *([NotFound] if has_id else []),
@@ -76,10 +82,6 @@ def _by_the_gates(operation: Operation) -> Iterable[type[Fault]]:
         yield Unauthorized
     if POLICY[operation.may] != frozenset(Role):
         yield Forbidden
-    if operation.takes or operation.asks:
-        yield body.Invalid
-    if operation.takes:
-        yield from (body.Malformed, body.LengthRequired, body.TooLarge, body.WrongMediaType)
 
 
 def _told(fault: type[Fault]) -> Refusal:

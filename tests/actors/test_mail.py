@@ -110,6 +110,49 @@ def test_a_server_that_is_away_delays_a_letter_and_loses_none(stores):
     assert (waiting.error or "").startswith("ConnectionRefusedError")
 
 
+@pytest.mark.parametrize(("code", "kept"), [(550, 0), (451, 1)])
+def test_a_refusal_for_good_ends_it_and_one_for_now_does_not(smtp, stores, code, kept):
+    inbox, url = smtp
+
+    async def refuse(*_: object) -> str:
+        return f"{code} no"
+
+    inbox.handle_RCPT = refuse
+    through(url, stores)
+    user = makers.user()
+    task = news(user)
+    mail.tell(str(task.id))
+    assert journal.Row.select().where(journal.Row.id == task.id).count() == kept
+    errors = [row.error for row in journal.Row.select()]
+    assert all(user.email not in (text or "") for text in errors)
+    assert inbox.letters == []
+
+
+def test_a_password_is_not_sent_in_clear(smtp, stores):
+    inbox, url = smtp
+    through(url.replace("smtp://", "smtp://jo:secret@"), stores)
+    task = news(makers.user())
+    mail.tell(str(task.id))
+    [row] = journal.Row.select().where(journal.Row.id == task.id)
+    assert "STARTTLS" in (row.error or "")
+    assert inbox.letters == []
+
+
+def test_a_domain_goes_out_as_dns_writes_it(smtp, stores):
+    inbox, url = smtp
+    through(url, stores)
+    user = makers.user()
+    User.update(email="jo@münchen.example").where(User.id == user.id).execute()
+    news(user)
+    work()
+    assert inbox.letters[0]["To"] == "jo@xn--mnchen-3ya.example"
+
+
+@pytest.mark.parametrize("name", ["Pay http://evil.example/ now", "WWW.evil.example"])
+def test_a_name_is_nothing_to_click_on(name):
+    assert "evil" not in letters.password_changed(name).text()
+
+
 def test_nobody_writes_to_a_closed_account(stores):
     user = makers.user(active=False)
     news(user)
@@ -146,7 +189,7 @@ def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
     assert any("https://api.example/api/auth/verify-email?token=" in text for text in texts)
 
 
-@pytest.mark.parametrize("url", ["mailto:x", "smtp://", "file://host/path", "http://x"])
+@pytest.mark.parametrize("url", ["mailto:x", "smtp://", "file://host/path", "file:relative", "http://x"])
 def test_a_mail_url_of_another_kind_stops_the_start(stores, url):
     with pytest.raises(WrongSetting, match="MAIL_URL: must be smtp"):
         MailSettings.read({**SECRETS, **stores, "MAIL_URL": url})

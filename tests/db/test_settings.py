@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from actors.settings import MailSettings
 from api.settings import Settings
 from db.settings import WrongSetting
 from tests.makers import SECRETS
@@ -31,6 +32,10 @@ def test_settings_have_defaults_and_are_frozen():
         ("LOG_LEVEL", "LOUD"),
         ("BCRYPT_ROUNDS", "40"),
         ("JWT_SECRET", ""),
+        ("DATABASE_URL", "postgresql://h:notaport/x"),
+        ("REDIS_URL", "redis://h:notaport"),
+        ("HOST", ""),
+        ("HOST", "not a host"),
     ],
 )
 def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name, value):
@@ -45,12 +50,31 @@ def test_a_missing_setting_is_named():
         Settings.read({name: value for name, value in GOOD.items() if name != "DATABASE_URL"})
 
 
-def test_in_production_a_weak_secret_is_refused():
-    with pytest.raises(WrongSetting, match="JWT_SECRET: needs at least 32 bytes"):
-        Settings.read({**GOOD, "APP_ENV": "production", "JWT_SECRET": "short", "PASSWORD_PEPPER": "x" * 32})
-    with pytest.raises(WrongSetting, match="PASSWORD_PEPPER: needs at least 32 bytes"):
-        Settings.read({**GOOD, "APP_ENV": "production"})
-    assert Settings.read({**GOOD, "APP_ENV": "production", "PASSWORD_PEPPER": "x" * 32})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAIL_URL", "smtp://h:bad"),
+        ("MAIL_URL", "smtp://h:99999"),
+        ("MAIL_FROM", "no address"),
+        ("MAIL_FROM", "a@b.example\nBcc: c@d.example"),
+        ("PUBLIC_URL", "https://"),
+        ("FRONTEND_URL", "ftp://x"),
+    ],
+)
+def test_a_wrong_setting_of_the_mail_worker_is_named(name, value):
+    with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: "):
+        MailSettings.read({**GOOD, name: value})
+
+
+def test_in_production_weak_secrets_are_refused_all_at_once():
+    strong = "0123456789abcdefghijklmnopqrstuvwxyz"
+    for weak in ("short", "a" * 40):
+        chosen = {**GOOD, "APP_ENV": "production", "JWT_SECRET": weak, "PASSWORD_PEPPER": weak}
+        with pytest.raises(WrongSetting, match=r"JWT_SECRET: needs .*; PASSWORD_PEPPER: needs "):
+            Settings.read(chosen)
+        with pytest.raises(WrongSetting, match=r"^wrong setting: PASSWORD_PEPPER: needs "):
+            Settings.read({**chosen, "JWT_SECRET": strong})
+    assert Settings.read({**chosen, "JWT_SECRET": strong, "PASSWORD_PEPPER": strong})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from workers.dev.settings import Settings, Wrong, web_port
 from workers.dev.supervisor import Child, Stop, Supervisor
 
 DEMO_USERS = ("admin@example.com", "vendor@example.com", "customer@example.com")
-SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER")
+SECRETS = ("JWT_SECRET", "JWT_SECRET_OTHER", "PASSWORD_PEPPER")
 DEFAULT_PORT = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
 
 
@@ -55,7 +55,7 @@ def plan(chosen: Settings) -> Plan:
         "DATA_DIR": str(data),
         "APP_ENV": chosen.get("APP_ENV") or "development",
         # In production they are the operator's to choose, and to keep.
-        **{name: chosen.get(name) or (None if chosen.production else secrets[name]) for name in SECRETS},
+        **{name: chosen.get(name) or (None if chosen.production else secrets.get(name)) for name in SECRETS},
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}:{chosen.get('PATH') or '/usr/bin:/bin'}",
     }

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from workers.dev import processes
 
 SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER", "POSTGRES_PASSWORD", "VALKEY_PASSWORD")
@@ -55,8 +57,7 @@ def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
 def secret_values(directory: Path) -> dict[str, str]:
     """Made at the first start, the same ever after."""
     path = directory / "secrets.env"
-    lines = path.read_text().splitlines() if path.exists() else []
-    known = {name: value for name, _, value in (line.partition("=") for line in lines) if value}
+    known = {name: value for name, value in dotenv_values(path).items() if value}
     if missing := [name for name in SECRETS if name not in known]:
         known |= {name: secrets.token_urlsafe(48) for name in missing}
         write(path, "".join(f"{name}={value}\n" for name, value in known.items()))

@@ -61,7 +61,7 @@ def test_a_wrong_current_password_changes_nothing(client, me):
     assert sign_in(client, me.user["email"]).status_code == 200
 
 
-@pytest.mark.parametrize("new", ["short", "x" * 129, "password123", "Sunshine", "Some One"])
+@pytest.mark.parametrize("new", ["short", "x" * 129, "password123", "Sunshine", "Some One", " some one "])
 def test_a_bad_new_password_is_refused(me, new):
     assert fields(change(me, new=new)) == ["newPassword"]
 
@@ -243,6 +243,62 @@ def test_guessing_the_current_password_is_slowed_down_too(me):
     for _ in range(5):
         assert error(change(me, current="wrong")) == (401, "INVALID_CREDENTIALS")
     assert error(change(me)) == (429, "RATE_LIMITED")
+
+
+def test_who_is_hammered_at_can_still_change_the_password(client, me):
+    for _ in range(6):
+        sign_in(client, me.user["email"], "wrong")
+    assert error(sign_in(client, me.user["email"])) == (429, "RATE_LIMITED")
+    assert change(me).status_code == 200
+
+
+def test_the_end_of_a_wait_allows_one_attempt_and_not_many(client, monkeypatch):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        for _ in range(5):
+            sign_in(client, me.user["email"], "wrong")
+        clock.tick(1)
+        tried: list[int] = []
+        match = Passwords.match
+
+        def and_meanwhile(self: Passwords, password: str, hashed: str | None) -> bool:
+            tried.append(sign_in(client, me.user["email"]).status_code if not tried else 0)
+            return match(self, password, hashed)
+
+        monkeypatch.setattr(Passwords, "match", and_meanwhile)
+        sign_in(client, me.user["email"], "wrong")
+        assert tried == [429]
+
+
+def test_an_address_has_one_count_however_it_is_spelled(client):
+    me = visitor(client)
+    for spelling in (str.lower, str.upper, str.title, str.swapcase, str.capitalize):
+        sign_in(client, spelling(me.user["email"]), "wrong")
+    assert error(sign_in(client, me.user["email"])) == (429, "RATE_LIMITED")
+
+
+def test_a_changed_password_leaves_no_link_good(client, me):
+    Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+    work()
+    token = letterbox.token()
+    assert change(me).status_code == 200
+    assert fields(reset(client, token)) == ["token"]
+
+
+def test_nobodys_mailbox_is_flooded(client, me):
+    for _ in range(10):
+        assert me.post("/auth/verify-email/resend").status_code == 200
+        assert Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]}).status_code == 200
+        work()
+    subjects = [letter["Subject"] for letter in letterbox]
+    assert (subjects.count("Confirm your e-mail address"), subjects.count("Choose a new password")) == (5, 5)
+
+
+def test_what_takes_no_body_takes_none_that_says_something(me):
+    assert me.post("/auth/verify-email/resend", {}).status_code == 200
+    assert error(me.post("/auth/verify-email/resend", {"x": 1})) == (400, "VALIDATION_ERROR")
+    headers = {"Content-Type": "application/json"}
+    assert error(me.post("/auth/verify-email/resend", body=b"{", headers=headers)) == (400, "MALFORMED_JSON")
 
 
 def test_a_reset_ends_the_wait(client, me):

@@ -52,6 +52,17 @@ def test_no_token_is_refused_at_any_step_of_a_rotation(door, tmp_path):
     assert (values["A"], values["B"], values["JWT_SECRET_OTHER"]) == ("1", "2", "")
 
 
+def test_values_change_places_as_they_are_written_and_a_link_is_followed(tmp_path):
+    real, link = tmp_path / "real.env", tmp_path / "link.env"
+    real.write_text("JWT_SECRET='a b # c'\nA=1\nJWT_SECRET_OTHER=plain\n")
+    link.symlink_to(real)
+    keys.rotate("promote", link)
+    assert link.is_symlink()
+    assert real.read_text() == "A=1\nJWT_SECRET=plain\nJWT_SECRET_OTHER='a b # c'\n"
+    keys.rotate("drop", link)
+    assert dotenv_values(real) == {"A": "1", "JWT_SECRET": "plain", "JWT_SECRET_OTHER": ""}
+
+
 def test_a_step_out_of_order_is_refused(tmp_path):
     file = tmp_path / "secrets.env"
     file.write_text("JWT_SECRET=one\n")

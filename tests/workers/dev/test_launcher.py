@@ -125,6 +125,17 @@ def test_there_are_no_demo_users_in_production(checkout):
     assert "Paywright-demo-1" not in checkout.out
 
 
+def test_secrets_in_rotation_reach_the_processes(checkout):
+    checkout.write(
+        "web.py",
+        "import os, sys\nprint(os.environ['JWT_SECRET'], os.environ['JWT_SECRET_OTHER'])\nsys.exit(2)\n",
+    )
+    (checkout.root / ".data").mkdir()
+    checkout.write(".data/secrets.env", "JWT_SECRET='one # two'\nJWT_SECRET_OTHER=other\n")
+    checkout.refusal()
+    assert "one # two other" in checkout.out
+
+
 def test_in_production_no_secret_is_made_up(checkout):
     checkout.write("web.py", "import os, sys\nsys.exit('JWT_SECRET' in os.environ and 3 or 2)\n")
     code, said = checkout.refusal(APP_ENV="production")
