@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from workers.dev import binaries, cluster, privileges, processes
@@ -30,7 +31,7 @@ def free_port(*wanted: int | None, host: str = HOST) -> int:
     raise binaries.Broken("there is no free port")
 
 
-class Server:
+class Server(ABC):
     """What both have in common. `start` and `stop` wait; `spawn` and `ready` are for who must not."""
 
     name: str
@@ -81,15 +82,17 @@ class Server:
                 continue
 
     @property
+    @abstractmethod
     def url(self) -> str:
-        raise NotImplementedError
+        """As DATABASE_URL or REDIS_URL has it."""
 
+    @abstractmethod
     def spawn(self, output: int) -> subprocess.Popen[bytes]:
         """Start the process and do not wait for it; `output` as in Popen; raises Broken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ready(self) -> bool:
-        raise NotImplementedError
+        """Whether it answers."""
 
     def _spawn_logged(self) -> None:
         self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
