@@ -36,8 +36,6 @@ LAW: dict[tuple[Type, Status | None, Step], Status] = {
     (Type.INITIATE, Status.PROCESSING, Step.REOPEN): Status.INITIATED,
 }
 
-FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
-
 
 class Refused(Fault):
     """A {type} that is {status} cannot take the step: {step}."""

@@ -8,7 +8,7 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
-from db.states import Status
+from db.states import FINAL
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -75,7 +75,7 @@ def expire(before: datetime, limit: int) -> int:
             " FROM payments.idempotency_keys k JOIN payments.payments p ON p.id = k.payment_id"
             " WHERE k.created_at < %s AND p.status = ANY(%s) LIMIT %s) RETURNING key",
             before,
-            [Status.COMPLETED, Status.FAILED, Status.CANCELLED],
+            sorted(FINAL),
             limit,
         )
     )

@@ -19,3 +19,7 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+# What nothing leaves.
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from actors.lifecycle import FINAL, LAW, Refused, Step, after
-from db.states import Status, Type
+from actors.lifecycle import LAW, Refused, Step, after
+from db.states import FINAL, Status, Type
 
 # As docs/life-of-a-payment.md draws it.
 DRAWN = {
