@@ -33,6 +33,11 @@ class Action(StrEnum):
     PAYMENT_REOPEN = "payments.payment.reopen"
     PAYMENT_EXPIRE = "payments.payment.expire"
     PAYMENT_CANCEL = "payments.payment.cancel"
+    PAYMENT_UPDATE = "payments.payment.update"
+    # Allowed when it was asked for, and not any more when its turn came.
+    STEP_REFUSED = "payments.step.refused"
+    # What a day's statement of the PSP says, and we do not.
+    STATEMENT_DIFFERS = "payments.statement.differs"
 
 
 class Line(Entry):

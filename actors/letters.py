@@ -37,6 +37,22 @@ def _hello(name: str) -> str:
     return "Hello" if "/" in name or "www." in name.lower() else f"Hello {name}"
 
 
+@dataclass(frozen=True)
+class Payment:
+    """What a letter says of a payment: `12.50 EUR`, what it was for, its id, and why it failed, if it did."""
+
+    amount: str
+    description: str | None
+    id: str
+    failure: str | None
+
+    def about(self) -> str:
+        """Which payment this is: somebody else's text is short, on one line, and nothing to click on."""
+        words = " ".join((self.description or "").split())[:100]
+        harmless = words and "/" not in words and "www." not in words.lower()
+        return f"Payment {self.id}" + (f": {words}" if harmless else "") + "."
+
+
 def verify_email(name: str, link: str) -> Letter:
     """To somebody new, or who asked for it again."""
     return Letter(
@@ -70,3 +86,19 @@ def password_changed(name: str) -> Letter:
             "If it was not you, ask for a new password at once.",
         ),
     )
+
+
+def payment_completed(name: str, payment: Payment, *, paid_to_you: bool) -> Letter:
+    """To the payer, and to the vendor who asked for the money."""
+    happened = (
+        f"you were paid {payment.amount}" if paid_to_you else f"your payment of {payment.amount} went through"
+    )
+    return Letter(f"Payment of {payment.amount} completed", (f"{_hello(name)}, {happened}.", payment.about()))
+
+
+def payment_failed(name: str, payment: Payment, *, paid_to_you: bool) -> Letter:
+    """To the payer, and to the vendor who asked for the money."""
+    whose = "a payment to you" if paid_to_you else "your payment"
+    happened = f"{_hello(name)}, {whose} of {payment.amount} failed, and no money was taken."
+    why = (payment.failure,) if payment.failure else ()
+    return Letter(f"Payment of {payment.amount} failed", (happened, *why, payment.about()))

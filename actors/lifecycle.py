@@ -31,6 +31,7 @@ LAW: dict[tuple[Type, Status | None, Step], Status] = {
     # Engaged: a payment against it is under way. Completed with it, reopened when it fails or is cancelled.
     (Type.INITIATE, Status.INITIATED, Step.ENGAGE): Status.PROCESSING,
     (Type.INITIATE, Status.INITIATED, Step.EXPIRE): Status.FAILED,
+    (Type.INITIATE, Status.INITIATED, Step.FAIL): Status.FAILED,
     (Type.INITIATE, Status.INITIATED, Step.CANCEL): Status.CANCELLED,
     (Type.INITIATE, Status.PROCESSING, Step.COMPLETE): Status.COMPLETED,
     (Type.INITIATE, Status.PROCESSING, Step.REOPEN): Status.INITIATED,

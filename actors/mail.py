@@ -20,8 +20,9 @@ from email_validator import validate_email
 from actors import letters, post
 from actors.settings import MailSettings
 from actors.verbs import effect, promise, record
-from db import auth, links, postgres, times
+from db import auth, links, money, payments, postgres, profile, times
 from db.links import Purpose
+from db.states import Status
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +103,23 @@ def tell(user_id: UUID, news: News, id: UUID) -> None:
         user = auth.user(user_id)
     if user is not None and user.active:
         _send(user.email, letters.password_changed(user.name), f"{news}.{id}")
+
+
+@effect("mail")
+def tell_of_payment(user_id: UUID, payment_id: UUID) -> None:
+    """Tells a payer, or a vendor who was paid, how a payment ended, unless they do not want to know."""
+    with postgres.connection():
+        user, payment = auth.user(user_id), payments.get(payment_id)
+        if user is None or payment is None or not user.active:
+            return
+        completed = payment.status == Status.COMPLETED
+        if not profile.wants(user.id, "paymentCompleted" if completed else "paymentFailed"):
+            return
+    amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
+    news = letters.Payment(amount, payment.description, str(payment.id), payment.failure_message)
+    write = letters.payment_completed if completed else letters.payment_failed
+    letter = write(user.name, news, paid_to_you=user.id == payment.payee_id)
+    _send(user.email, letter, f"payment-{payment.status}.{payment.id}.{user.id}")
 
 
 def _promise_link(user_id: UUID, purpose: Purpose) -> None:

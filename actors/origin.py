@@ -44,3 +44,14 @@ def of(request_id: str | None) -> Iterator[None]:
             yield
         finally:
             _current.reset(token)
+
+
+@contextmanager
+def acting(origin: Origin) -> Iterator[None]:
+    """Work that an actor does for a person, who is answerable for it."""
+    with of(origin.request_id):
+        token = _current.set(origin)
+        try:
+            yield
+        finally:
+            _current.reset(token)

@@ -1,29 +1,41 @@
-"""The life of a payment, in the order in which it is lived: create, begin, charge, settle.
+"""The life of a payment, in the order in which it is lived.
 
-create   at the door       -> pending       promises begin
-begin    payments worker   -> processing    promises charge (a request: -> initiated, and waits)
-charge   psp worker        asks the PSP     promises settle
-settle   payments worker   -> completed | failed
+create    at the door       -> pending        promises begin
+begin     payments worker   -> processing     promises charge (a request: -> initiated, and waits)
+charge    psp worker        asks the PSP      promises settle, or doubt when it is not known what came of it
+settle    payments worker   -> completed | failed
+
+doubt     payments worker   asks again, gives up, or leaves it to the reconciler
+reconcile payments worker   takes up what is stuck, and lets the psp worker look
+cancel, fail, expire        what people and time do to it
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 
-from actors import audit, events, lifecycle, snapshots
+from actors import audit, events, lifecycle, origin, snapshots, steps
 from actors.lifecycle import Step
-from actors.psp import provider
+from actors.origin import Origin
+from actors.psp import asking, provider
+from actors.psp import doubt as doubts
 from actors.psp.provider import Outcome
-from actors.verbs import effect, promise, record
-from db import journal, payments
+from actors.verbs import effect, promise, record, transaction
+from db import config, journal, payments, postgres, psp_attempts, times
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
-from db.states import Status, Type
+from db.states import FINAL, Status, Type
 
 log = structlog.get_logger(__name__)
+
+# When the reconciler takes up a payment: after it has been processing for so long, and then every so often.
+_STUCK, _AGAIN = timedelta(seconds=3), timedelta(seconds=30)
+# How many it takes up at once, and how many requests expire in one transaction.
+_MANY, _SOME = 500, 100
 
 
 class RequestNotPayable(Fault):
@@ -75,7 +87,7 @@ def pay_request(
         raise RequestNotPayable(status=request.status)
     wish = Wish(request.amount, request.currency, description, metadata)
     payment = _create(Type.PAYMENT, customer_id, wish, request_id=request.id, payee_id=request.user_id)
-    _move(request, Step.ENGAGE, reason=f"payment {payment.id}", actor_id=customer_id)
+    steps.take(request, Step.ENGAGE, reason=f"payment {payment.id}")
     return payment
 
 
@@ -86,10 +98,9 @@ def meant_for(request: Payment, email: str) -> bool:
 
 
 def _create(type: Type, user_id: UUID, wish: Wish, **more: Any) -> Payment:
-    payment = payments.add(
-        user_id=user_id,
-        type=type,
-        status=lifecycle.after(type, None, Step.CREATE),
+    payment = steps.create(
+        type,
+        user_id,
         amount=wish.amount,
         currency=wish.currency,
         description=wish.description,
@@ -97,8 +108,6 @@ def _create(type: Type, user_id: UUID, wish: Wish, **more: Any) -> Payment:
         customer_email=wish.customer_email,
         **more,
     )
-    _tell(payment, Step.CREATE, None, reason=None, actor_id=user_id)
-    events.announce(events.Type.PAYMENT_CREATED, snapshots.payment(payment))
     promise(begin.message(payment.id))
     return payment
 
@@ -109,82 +118,179 @@ def _create(type: Type, user_id: UUID, wish: Wish, **more: Any) -> Payment:
 @record("payments")
 def begin(payment_id: UUID) -> None:
     """Takes up what was created: a payment goes to the PSP, a request is open from now on."""
-    payment = _move(_locked(payment_id), Step.BEGIN)
+    payment = steps.take(steps.locked(payment_id), Step.BEGIN)
     if payment.type == Type.PAYMENT:
-        promise(charge.message(payment.id, payment.amount, payment.currency, payment.metadata))
+        promise(_charge(payment))
+
+
+def _charge(payment: Payment) -> journal.Task:
+    # Under an id of its own: one at a time asks for the money of one payment.
+    task = charge.message(payment.id, payment.amount, payment.currency, payment.metadata)
+    return task.once(str(payment.id))
 
 
 @effect("psp")
 def charge(payment_id: UUID, amount: Decimal, currency: str, metadata: dict[str, Any]) -> journal.Task:
     """Asks the PSP for the money. The key is the payment's id: however often it is asked, it charges once."""
-    order = provider.Order(str(payment_id), payment_id, amount, currency, metadata)
-    answer = provider.chosen().charge(order)
+    order = provider.Order(asking.reference(payment_id), payment_id, amount, currency, metadata)
+    return _learned(payment_id, asking.charge(order))
+
+
+def _learned(payment_id: UUID, answer: provider.Answer | None) -> journal.Task:
+    if answer is None:
+        return doubt.message(payment_id)
     return settle.message(payment_id, answer.outcome, answer.code)
+
+
+def hear(payment_id: UUID, answer: provider.Answer) -> None:
+    """Takes an answer that the PSP gives unasked, a second time or late."""
+    with postgres.connection(), transaction():
+        promise(_learned(payment_id, answer))
 
 
 @record("payments")
 def settle(payment_id: UUID, outcome: Outcome, code: str | None) -> None:
     """Writes down what the PSP decided; a request that was paid is completed, else it is open again."""
-    payment = _locked(payment_id)
-    if outcome == Outcome.CHARGED:
-        payment = _move(payment, Step.COMPLETE)
-        request_step = Step.COMPLETE
+    payment = steps.locked(payment_id)
+    if outcome is Outcome.CHARGED and payment.status in (Status.FAILED, Status.CANCELLED):
+        # Never dropped, and never paid back by a guess: a person has to look at it.
+        payments.mark_for_review(payment.id, f"the PSP charged it, but it is {payment.status}")
+    elif outcome is Outcome.CHARGED:
+        steps.take(payment, Step.COMPLETE)
     else:
-        failure = (code or "declined", f"The payment was declined: {(code or 'declined').replace('_', ' ')}.")
-        payment = _move(payment, Step.FAIL, failure=failure)
-        request_step = Step.REOPEN
-    if payment.request_id:
-        _follow(_locked(payment.request_id), payment, request_step)
+        code = code or "declined"
+        message = f"The payment was declined: {code.replace('_', ' ')}."
+        steps.take(payment, Step.FAIL, failure=(code, message))
 
 
-def _follow(request: Payment, payment: Payment, step: Step) -> None:
-    if lifecycle.allows(Type(request.type), Status(request.status), step):
-        _move(request, step, reason=f"payment {payment.id} {payment.status}")
+# --- in doubt -------------------------------------------------------------------------------------------
+
+
+@record("payments")
+def doubt(payment_id: UUID) -> None:
+    """Decides what to do about a payment that the PSP was asked about and has not decided."""
+    payment = steps.locked(payment_id)
+    if payment.status != Status.PROCESSING:
+        return
+    verdict = doubts.judge(psp_attempts.of(payment.id), times.now())
+    log.info("in doubt", payment=str(payment.id), act=verdict.act, review=verdict.review)
+    if verdict.act is doubts.Act.GIVE_UP:
+        failure = ("provider_unavailable", "The payment provider was not available.")
+        steps.take(payment, Step.FAIL, failure=failure)
+        return
+    if verdict.review:
+        payments.mark_for_review(payment.id, "the PSP does not answer")
+    if verdict.act is doubts.Act.ASK:
+        promise(_charge(payment).later(verdict.after))
+
+
+@record("payments")
+def reconcile() -> None:
+    """Takes up payments that are stuck in `processing`, whatever became of their promises."""
+    now = times.now()
+    for payment_id in payments.stuck(now - _STUCK, now - _AGAIN, _MANY):
+        promise(look.message(payment_id).once(str(payment_id)))
+
+
+@effect("psp")
+def look(payment_id: UUID, inquiry: UUID | None = None) -> journal.Task | None:
+    """Asks the PSP what it knows; `inquiry` is the id under which somebody waits for the result."""
+    result, answer = asking.find(payment_id, inquiry or uuid4())
+    return None if result is None else _learned(payment_id, answer)
+
+
+# --- cancel, fail, expire -------------------------------------------------------------------------------
+
+
+class Undecided(Fault):
+    """The payment provider has not decided about this payment, or does not say: it cannot be failed now."""
+
+    code = Code.INVALID_TRANSITION
+
+
+class OthersDecide(Fault):
+    """Nobody sets a payment to {status} by hand: that comes from its life alone."""
+
+    code = Code.INVALID_TRANSITION
+
+
+@record("payments")
+def cancel(payment_id: UUID, reason: str | None, by: Origin) -> None:
+    """Cancels what nobody has begun to pay."""
+    with origin.acting(by):
+        _ask_for(Step.CANCEL, payment_id, reason)
+
+
+@record("payments")
+def fail(payment_id: UUID, reason: str | None, by: Origin) -> None:
+    """Fails by hand what the PSP knows nothing of, and never will."""
+    with origin.acting(by):
+        payment = steps.locked(payment_id)
+        # Asked again under the lock: since then somebody may have called the PSP.
+        if with_the_psp(payment) and not lost(payment):
+            _refused(Step.FAIL, payment, reason)
+        else:
+            _ask_for(Step.FAIL, payment_id, reason)
+
+
+def with_the_psp(payment: Payment) -> bool:
+    """Whether it is in the hands of the PSP, so that nobody but the PSP knows how it ends."""
+    return payment.type == Type.PAYMENT and payment.status == Status.PROCESSING
+
+
+def lost(payment: Payment) -> bool:
+    """Whether the PSP has no order for a payment in its hands, and none can arrive any more."""
+    return doubts.lost(psp_attempts.of(payment.id), times.now())
+
+
+def _ask_for(step: Step, payment_id: UUID, reason: str | None) -> None:
+    payment = steps.locked(payment_id)
+    if lifecycle.allows(Type(payment.type), Status(payment.status), step):
+        failure = ("failed_by_admin", reason or "An administrator failed it.") if step is Step.FAIL else None
+        steps.take(payment, step, reason=reason, failure=failure)
     else:
-        # It moved behind our back. That must not undo what the PSP did with the payment.
-        log.error(
-            "a paid request could not follow", request=str(request.id), status=request.status, step=step
-        )
+        _refused(step, payment, reason)
 
 
-# --- every step -----------------------------------------------------------------------------------------
+def _refused(step: Step, payment: Payment, reason: str | None) -> None:
+    """What was allowed when it was asked for, and is not any more, is written down for whoever asked."""
+    details = {"step": step, "status": payment.status, "reason": reason}
+    audit.note(audit.Action.STEP_REFUSED, resource=("payment", payment.id), details=details)
 
 
-def _locked(id: UUID) -> Payment:
-    payment = payments.locked(id)
-    if payment is None:
-        raise NotFound(thing="payment")
-    return payment
+@record("payments")
+def expire_requests() -> None:
+    """Fails requests that nobody has paid in time."""
+    hours = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
+    stale = payments.stale(times.now() - timedelta(hours=hours), _SOME)
+    for request in stale:
+        steps.take(request, Step.EXPIRE, failure=("expired", "The request was not paid in time."))
+    if len(stale) == _SOME:
+        promise(expire_requests.message())
 
 
-def _move(
-    payment: Payment,
-    step: Step,
-    *,
-    reason: str | None = None,
-    actor_id: UUID | None = None,
-    failure: tuple[str, str] | None = None,
-) -> Payment:
-    """Takes one step of the law with a locked payment: status, history, audit row and events, or none."""
-    before = Status(payment.status)
-    to = lifecycle.after(Type(payment.type), before, step)
-    payment = payments.change(payment, to, failure=failure)
-    _tell(payment, step, before, reason=reason or (failure and failure[0]) or None, actor_id=actor_id)
-    snapshot = snapshots.payment(payment)
-    events.announce(events.Type.PAYMENT_UPDATED, snapshot)
-    if to == Status.COMPLETED:
-        events.announce(events.Type.PAYMENT_COMPLETED, snapshot)
-    if to == Status.FAILED:
-        events.announce(events.Type.PAYMENT_FAILED, snapshot)
-    return payment
+# --- edit -----------------------------------------------------------------------------------------------
 
 
-def _tell(
-    payment: Payment, step: Step, before: Status | None, *, reason: str | None, actor_id: UUID | None
-) -> None:
-    payments.add_transaction(payment, type=step, from_status=before, reason=reason, actor_id=actor_id)
+class NotEditable(Fault):
+    """The {fields} of a {type} that is {status} cannot be changed."""
+
+    code = Code.INVALID_TRANSITION
+
+
+_OF_AN_OPEN_REQUEST = frozenset({"amount", "currency", "customer_email"})
+
+
+def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
+    """Changes a locked payment's own words, or an open request's terms. Raises NotEditable."""
+    open_request = payment.type == Type.INITIATE and payment.status in (Status.PENDING, Status.INITIATED)
+    terms = changes.keys() & _OF_AN_OPEN_REQUEST
+    if payment.status in FINAL or (terms and not open_request):
+        fields = ", ".join(sorted(changes if payment.status in FINAL else terms))
+        raise NotEditable(fields=fields, type=payment.type, status=payment.status)
+    edited = payments.edit(payment, **changes)
     audit.note(
-        audit.Action(f"payments.payment.{step}"),
-        resource=("payment", payment.id),
-        details={"type": payment.type, "from": before, "to": payment.status, "reason": reason},
+        audit.Action.PAYMENT_UPDATE, resource=("payment", payment.id), details={"fields": sorted(changes)}
     )
+    events.announce(events.Type.PAYMENT_UPDATED, snapshots.payment(edited))
+    return edited

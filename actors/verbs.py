@@ -83,7 +83,9 @@ def promise(task: journal.Task) -> None:
 
 
 def wakeups(tasks: Sequence[journal.Task]) -> list[journal.Task]:
-    """Which of these need a message of their own: one is enough for all of a @records verb."""
+    """Which of these need a message now: one is enough for all of a @records verb, and what is due later is
+    sent by the relay."""
+    tasks = [task for task in tasks if not task.after]
     known = shared()
     first = {task.verb: task for task in reversed(tasks) if task.verb in known}
     return [task for task in tasks if task.verb not in known or first[task.verb] is task]

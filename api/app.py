@@ -26,6 +26,7 @@ from api.keys import Keys
 from api.openapi.resources import Docs, Document, OpenApi
 from api.passwords import Passwords
 from api.payments import resources as payments
+from api.payments.reports import Reports
 from api.settings import Settings
 from api.tokens import Tokens
 from db import redis
@@ -47,7 +48,12 @@ def routes(sessions: Sessions, credentials: Credentials) -> dict[str, Any]:
         "/api/auth/sessions": auth.MySessions(sessions),
         "/api/auth/sessions/{session_id:uuid}": auth.OneSession(sessions),
         "/api/payments": payments.Payments(),
+        "/api/payments/history": payments.History(),
+        "/api/payments/reports": Reports(),
+        "/api/payments/differences": payments.Differences(),
         "/api/payments/{payment_id:uuid}": payments.OnePayment(),
+        "/api/payments/{payment_id:uuid}/status": payments.OneStatus(),
+        "/api/payments/{payment_id:uuid}/attempts": payments.Attempts(),
     }
 
 

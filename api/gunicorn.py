@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from actors import logs
+from api.gateway import prefer
 from api.settings import Settings
 from db import postgres
 from db.settings import or_exit
@@ -13,7 +14,8 @@ _settings = or_exit(Settings)
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
-threads = 8
+# More than prefer.SEATS: whoever waits must not keep others from the door.
+threads = prefer.SEATS + 8
 preload_app = True
 keepalive = 5
 graceful_timeout = 20

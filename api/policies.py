@@ -17,6 +17,9 @@ class Permission(StrEnum):
     CREATE_PAYMENT = "create a payment"
     REQUEST_MONEY = "request money"
     PAY = "pay"
+    CHANGE_PAYMENTS = "change payments"
+    SEE_REPORTS = "see reports"
+    SETTLE_BY_HAND = "settle payments by hand"
 
 
 _EVERYBODY = frozenset(Role)
@@ -28,6 +31,9 @@ POLICY: dict[Permission, frozenset[Role]] = {
     Permission.CREATE_PAYMENT: frozenset({Role.VENDOR, Role.CUSTOMER}),
     Permission.REQUEST_MONEY: frozenset({Role.VENDOR}),
     Permission.PAY: frozenset({Role.CUSTOMER}),
+    Permission.CHANGE_PAYMENTS: frozenset({Role.VENDOR, Role.ADMIN}),
+    Permission.SEE_REPORTS: frozenset({Role.VENDOR, Role.ADMIN}),
+    Permission.SETTLE_BY_HAND: frozenset({Role.ADMIN}),
 }
 
 

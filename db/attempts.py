@@ -68,4 +68,4 @@ def succeeded(who: str) -> None:
 
 def expire(before: datetime) -> int:
     """Deletes what failed last before this moment; how many addresses."""
-    return int(SignInFailure.delete().where(SignInFailure.failed_at < before).execute())
+    return int(postgres.delete(SignInFailure).where(SignInFailure.failed_at < before).execute())

@@ -147,11 +147,7 @@ def sessions(
     query = Session.select().where(
         Session.user_id == user_id, Session.ended_at.is_null(), Session.last_used_at > used_since
     )
-    if after:
-        place = peewee.Tuple(after.created_at, after.id)
-        query = query.where(peewee.Tuple(Session.created_at, Session.id) < place)
-    found = list(query.order_by(Session.created_at.desc(), Session.id.desc()).limit(limit + 1))
-    return pages.cut(found, limit)
+    return pages.newest(Session, [query], limit=limit, after=after)
 
 
 def end_session(session_id: UUID, *, user_id: UUID | None = None) -> bool:
@@ -191,9 +187,9 @@ def spend(token: RefreshToken, now: datetime) -> None:
 def expire_refresh_tokens(now: datetime, limit: int) -> int:
     """Deletes so many refresh tokens that have expired, and the sessions they leave with none; how many."""
     some = RefreshToken.select(RefreshToken.id).where(RefreshToken.expires_at <= now).limit(limit)
-    tokens = postgres.returned(RefreshToken.delete().where(RefreshToken.id.in_(some)), RefreshToken)
+    tokens = postgres.returned(postgres.delete(RefreshToken).where(RefreshToken.id.in_(some)), RefreshToken)
     if tokens:
         left = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
         emptied = Session.id.in_({token.session_id for token in tokens})
-        Session.delete().where(emptied, ~peewee.fn.EXISTS(left)).execute()
+        postgres.delete(Session).where(emptied, ~peewee.fn.EXISTS(left)).execute()
     return len(tokens)

@@ -21,6 +21,8 @@ class IdempotencyKey(postgres.Model):
     request = peewee.CharField(64)
     status = peewee.IntegerField(null=True)
     body = peewee.BlobField(null=True)
+    # Whoever was first waits for another answer, so this one was given to nobody.
+    to_come = peewee.BooleanField(constraints=[SQL("DEFAULT false")])
     payment_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES payments.payments (id)")])
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
 
@@ -53,18 +55,30 @@ def claim(user_id: UUID, key: str, request: str) -> IdempotencyKey | None:
         if postgres.sqlstate(error) == _LOCK_NOT_AVAILABLE:
             raise Busy from None
         raise
-    found: IdempotencyKey | None = IdempotencyKey.get_or_none(_this(user_id, key))
+    found = kept(user_id, key)
     if found is None:
         # It expired between the two statements: whoever tries again is the first.
         raise Busy
     return found
 
 
-def keep(user_id: UUID, key: str, *, status: int, body: bytes, payment_id: UUID) -> None:
-    """Keeps the answer under a key that this transaction has claimed."""
-    IdempotencyKey.update(status=status, body=body, payment_id=payment_id).where(
-        _this(user_id, key)
-    ).execute()
+def kept(user_id: UUID, key: str) -> IdempotencyKey | None:
+    """What is kept under a key."""
+    found: IdempotencyKey | None = IdempotencyKey.get_or_none(_this(user_id, key))
+    return found
+
+
+def give(user_id: UUID, key: str, *, status: int, body: bytes) -> IdempotencyKey | None:
+    """Makes this the answer, if none was given yet; the one that is to be given."""
+    this = _this(user_id, key) & (IdempotencyKey.to_come == True)  # noqa: E712
+    IdempotencyKey.update(status=status, body=body, to_come=False).where(this).execute()
+    return kept(user_id, key)
+
+
+def keep(user_id: UUID, key: str, *, status: int, body: bytes, payment_id: UUID, to_come: bool) -> None:
+    """Keeps the answer under a key that this transaction has claimed; or, `to_come`, what it is for now."""
+    update = IdempotencyKey.update(status=status, body=body, payment_id=payment_id, to_come=to_come)
+    update.where(_this(user_id, key)).execute()
 
 
 def expire(before: datetime, limit: int) -> int:

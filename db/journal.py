@@ -58,6 +58,12 @@ class Task:
     args: dict[str, Any]
     request_id: str | None
     attempts: int = 0
+    # In how many seconds it is due; at once where it is 0.
+    after: float = 0
+
+    def later(self, seconds: float) -> "Task":
+        """The same, but not before so many seconds have passed: the relay sends it then."""
+        return replace(self, after=seconds)
 
     def once(self, key: str) -> "Task":
         """The same under an id made of its verb and a key: promised twice, it is in the journal once."""
@@ -65,14 +71,22 @@ class Task:
 
 
 def write(tasks: Sequence[Task]) -> None:
-    """Writes promises, in their order, in the transaction that is open. A known id is written once."""
+    """Writes promises, in their order, in the transaction that is open. A known id is written once.
+
+    What is due later was never sent, so no message of it waits in its queue: see `resend`.
+    """
     values = [
-        (task.id, task.verb, task.queue, Json(task.args), task.request_id, f"{GRACE} seconds")
+        (task.id, task.verb, task.queue, Json(task.args), task.request_id)
+        + (("-infinity", task.after) if task.after else (None, GRACE))
         for task in tasks
     ]
-    places = ", ".join(["(%s, %s, %s, %s, %s, clock_timestamp() + %s::interval)"] * len(values))
+    place = (
+        "(%s, %s, %s, %s, %s, coalesce(%s::timestamptz, clock_timestamp()),"
+        " clock_timestamp() + %s * interval '1 second')"
+    )
+    places = ", ".join([place] * len(values))
     postgres.rows(
-        f"INSERT INTO journal.tasks (id, verb, queue, args, request_id, due_at) VALUES {places}"
+        f"INSERT INTO journal.tasks (id, verb, queue, args, request_id, sent_at, due_at) VALUES {places}"
         " ON CONFLICT (id) DO NOTHING",
         *(value for row in values for value in row),
     )

@@ -84,7 +84,7 @@ def use_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
 
 def expire(now: datetime) -> int:
     """Deletes what has expired; how many."""
-    return int(OneTimeToken.delete().where(OneTimeToken.expires_at <= now).execute())
+    return int(postgres.delete(OneTimeToken).where(OneTimeToken.expires_at <= now).execute())
 
 
 def _usable(token: str, purpose: Purpose, now: datetime) -> list[peewee.Node]:

@@ -6,8 +6,10 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
+
+import peewee
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -64,3 +66,21 @@ def cut(rows: Sequence[R], limit: int) -> Page[R]:
     more = len(rows) > limit
     items = rows[:limit]
     return Page(items, limit, Place(items[-1].created_at, items[-1].id).cursor() if more else None)
+
+
+def newest(model: Any, queries: Sequence[Any], *, limit: int, after: Place | None) -> Page[Any]:
+    """The newest rows of `model` that any of these queries finds, from `after` on.
+
+    One query a branch, each a walk along its own index: an OR between them would read and sort everything.
+    """
+    found: dict[UUID, Any] = {}
+    for query in queries:
+        behind = query.where(_key(model) < peewee.Tuple(after.created_at, after.id)) if after else query
+        rows = behind.order_by(model.created_at.desc(), model.id.desc()).limit(limit + 1)
+        found |= {row.id: row for row in rows}
+    rows = sorted(found.values(), key=lambda row: (row.created_at, row.id), reverse=True)
+    return cut(rows[: limit + 1], limit)
+
+
+def _key(model: Any) -> Any:
+    return peewee.Tuple(model.created_at, model.id)

@@ -14,7 +14,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import page as pages
 from db import postgres
-from db.states import Status
+from db.states import Status, Type
 
 
 class Payment(postgres.Model):
@@ -43,6 +43,9 @@ class Payment(postgres.Model):
     failure_code = peewee.CharField(100, null=True)
     failure_message = peewee.TextField(null=True)
     version = peewee.IntegerField(constraints=[SQL("DEFAULT 1")])
+    # Why a person should look at it; null while nobody needs to.
+    review = peewee.TextField(null=True)
+    reconciled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
     updated_at = DateTimeTZField(constraints=postgres.CLOCK)
 
@@ -68,6 +71,11 @@ for _index in (
     " WHERE customer_email IS NOT NULL",
     "CREATE INDEX payments_request_id ON payments.payments (request_id) WHERE request_id IS NOT NULL",
     "CREATE INDEX payments_status ON payments.payments (status, created_at, id)",
+    "CREATE INDEX payments_review ON payments.payments (created_at, id) WHERE review IS NOT NULL",
+    "CREATE INDEX payments_processing ON payments.payments (coalesce(reconciled_at, updated_at))"
+    " WHERE type = 'payment' AND status = 'processing'",
+    "CREATE INDEX payments_open_requests ON payments.payments (created_at)"
+    " WHERE type = 'initiate' AND status = 'initiated'",
 ):
     Payment.add_index(SQL(_index))
 
@@ -84,6 +92,9 @@ class PaymentTransaction(postgres.Model):
     status = peewee.CharField(50)
     reason = peewee.TextField(null=True)
     actor_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    # Whose it is, as the payment has it, where neither ever changes: so a person's history has an index.
+    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id)")])
+    payee_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
     metadata = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
 
@@ -92,13 +103,13 @@ class PaymentTransaction(postgres.Model):
         table_name = "payment_transactions"
 
 
-for _columns in ("payment_id, created_at, id", "created_at, id"):
-    PaymentTransaction.add_index(
-        SQL(
-            f"CREATE INDEX payment_transactions_{_columns.split(',')[0]}"
-            f" ON payments.payment_transactions ({_columns})"
-        )
-    )
+for _index in (
+    "_payment_id ON payments.payment_transactions (payment_id, created_at, id)",
+    "_created_at ON payments.payment_transactions (created_at, id)",
+    "_user_id ON payments.payment_transactions (user_id, created_at, id)",
+    "_payee_id ON payments.payment_transactions (payee_id, created_at, id) WHERE payee_id IS NOT NULL",
+):
+    PaymentTransaction.add_index(SQL(f"CREATE INDEX payment_transactions{_index}"))
 
 
 @dataclass(frozen=True)
@@ -117,8 +128,24 @@ class Seen:
         if self.payee_id:
             found.append(Payment.payee_id == self.payee_id)
         if self.customer_email:
-            found.append(peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(self.customer_email))
+            found.append(self._addressed())
         return found or [SQL("true")]
+
+    def moved(self) -> list[Any]:
+        """One query for their history each; an address may change, so it is looked up with the payment."""
+        rows = PaymentTransaction.select()
+        found = []
+        if self.user_id:
+            found.append(rows.where(PaymentTransaction.user_id == self.user_id))
+        if self.payee_id:
+            found.append(rows.where(PaymentTransaction.payee_id == self.payee_id))
+        if self.customer_email:
+            theirs = Payment.select(Payment.id).where(self._addressed())
+            found.append(rows.where(PaymentTransaction.payment_id.in_(theirs)))
+        return found or [rows]
+
+    def _addressed(self) -> peewee.Node:
+        return peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(self.customer_email)
 
 
 @dataclass(frozen=True)
@@ -131,6 +158,7 @@ class Filter:
     from_: datetime | None = None
     to: datetime | None = None
     request_id: UUID | None = None
+    needs_review: bool | None = None
 
     def conditions(self) -> list[peewee.Node]:
         """As the WHERE clause has them."""
@@ -141,6 +169,7 @@ class Filter:
             (self.from_, Payment.created_at >= self.from_),
             (self.to, Payment.created_at < self.to),
             (self.request_id, Payment.request_id == self.request_id),
+            (self.needs_review, Payment.review.is_null(not self.needs_review)),
         )
         return [condition for value, condition in pairs if value is not None]
 
@@ -178,13 +207,55 @@ def change(payment: Payment, to: Status, *, failure: tuple[str, str] | None = No
         status=to,
         failure_code=code,
         failure_message=message,
+        review=None,
+        reconciled_at=None,
         version=Payment.version + 1,
         updated_at=peewee.fn.clock_timestamp(),
     ).where(Payment.id == payment.id, Payment.status == payment.status, Payment.version == payment.version)
+    return _only(update, payment)
+
+
+def edit(payment: Payment, **columns: Any) -> Payment:
+    """Writes what may be changed of a locked payment besides its status, one version on."""
+    update = Payment.update(
+        **columns, version=Payment.version + 1, updated_at=peewee.fn.clock_timestamp()
+    ).where(Payment.id == payment.id, Payment.version == payment.version)
+    return _only(update, payment)
+
+
+def _only(update: Any, payment: Payment) -> Payment:
     changed = postgres.returned(update, Payment)
     if not changed:
         raise RuntimeError(f"payment {payment.id} moved under its lock")
     return changed[0]
+
+
+def mark_for_review(id: UUID, why: str) -> None:
+    """Says that a person should look at it; no change of it, so no version."""
+    Payment.update(review=why).where(Payment.id == id).execute()
+
+
+def stuck(begun_before: datetime, reconciled_before: datetime, limit: int) -> list[UUID]:
+    """Takes up payments that are still `processing`, the longest first: begun, and last taken up, before."""
+    found = postgres.rows(
+        "UPDATE payments.payments SET reconciled_at = clock_timestamp() WHERE id = ANY(ARRAY("
+        "SELECT id FROM payments.payments WHERE type = 'payment' AND status = 'processing'"
+        " AND coalesce(reconciled_at, updated_at) < %s AND (reconciled_at IS NULL OR reconciled_at < %s)"
+        " ORDER BY coalesce(reconciled_at, updated_at) LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)) RETURNING id",
+        begun_before,
+        reconciled_before,
+        limit,
+    )
+    return [row["id"] for row in found]
+
+
+def stale(made_before: datetime, limit: int) -> Sequence[Payment]:
+    """Locks requests that were made before and are open still, as far as nobody is paying them just now."""
+    query = Payment.select().where(
+        Payment.type == Type.INITIATE, Payment.status == Status.INITIATED, Payment.created_at < made_before
+    )
+    oldest = query.order_by(Payment.created_at).limit(limit)
+    return list(oldest.for_update("FOR NO KEY UPDATE SKIP LOCKED"))  # type: ignore[arg-type]
 
 
 def add_transaction(
@@ -200,6 +271,8 @@ def add_transaction(
         status=payment.status,
         reason=reason,
         actor_id=actor_id,
+        user_id=payment.user_id,
+        payee_id=payment.payee_id,
     ).execute()
 
 
@@ -210,17 +283,28 @@ def history(payment_id: UUID) -> Sequence[PaymentTransaction]:
 
 
 def page(seen: Seen, which: Filter, *, limit: int, after: pages.Place | None) -> pages.Page[Payment]:
-    """The newest payments that are seen and match, from `after` on.
+    """The newest payments that are seen and match, from `after` on."""
+    queries = [Payment.select().where(branch, *which.conditions()) for branch in seen.branches()]
+    return pages.newest(Payment, queries, limit=limit, after=after)
 
-    One query a branch, each a walk along its own index: an OR between them would read and sort everything.
-    """
-    found: dict[UUID, Payment] = {}
-    for branch in seen.branches():
-        query = Payment.select().where(branch, *which.conditions())
-        if after:
-            place = peewee.Tuple(after.created_at, after.id)
-            query = query.where(peewee.Tuple(Payment.created_at, Payment.id) < place)
-        query = query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit + 1)
-        found |= {payment.id: payment for payment in query}
-    newest = sorted(found.values(), key=lambda payment: (payment.created_at, payment.id), reverse=True)
-    return pages.cut(newest[: limit + 1], limit)
+
+def moves(
+    seen: Seen,
+    *,
+    payment_id: UUID | None,
+    from_: datetime | None,
+    to: datetime | None,
+    limit: int,
+    after: pages.Place | None,
+) -> pages.Page[PaymentTransaction]:
+    """The newest changes of the payments that are seen, from `after` on."""
+    row = PaymentTransaction
+    pairs = (
+        (payment_id, row.payment_id == payment_id),
+        (from_, row.created_at >= from_),
+        (to, row.created_at < to),
+    )
+    conditions = [condition for value, condition in pairs if value is not None]
+    # `true`: WHERE wants one at least.
+    queries = [query.where(SQL("true"), *conditions) for query in seen.moved()]
+    return pages.newest(row, queries, limit=limit, after=after)

@@ -1,5 +1,7 @@
 """What people say about themselves."""
 
+from uuid import UUID
+
 import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
@@ -25,3 +27,14 @@ class UserProfile(postgres.Model):
     class Meta:
         schema = "profile"
         table_name = "user_profiles"
+
+
+def wants(user_id: UUID, notification: str) -> bool:
+    """Whether a person wants to be told of this, as `paymentCompleted`; who has not said so does."""
+    found = postgres.rows(
+        "SELECT preferences #> ARRAY['notifications', %s] = 'false' AS no FROM profile.user_profiles"
+        " WHERE user_id = %s",
+        notification,
+        user_id,
+    )
+    return not (found and found[0]["no"])

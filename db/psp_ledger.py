@@ -1,5 +1,7 @@
 """The stubbed PSP's ledger: another company's records, which only the stub writes."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -27,6 +29,45 @@ class Charge(postgres.Model):
 
 
 Charge.add_index(SQL("CREATE INDEX charges_payment_id ON psp.charges (payment_id)"))
+Charge.add_index(SQL("CREATE INDEX charges_created_at ON psp.charges (created_at, idempotency_key)"))
+
+
+class PspOrder(postgres.Model):
+    """What the stub was asked to play under a key, the first time, and how often it was asked."""
+
+    idempotency_key = peewee.CharField(255, primary_key=True)
+    simulate = peewee.CharField(255)
+    calls = peewee.IntegerField()
+    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "psp"
+        table_name = "orders"
+
+
+def ordered(key: str, simulate: str) -> PspOrder:
+    """Counts one more call under this key, with what it plays, which the first call decides."""
+    insert = PspOrder.insert(idempotency_key=key, simulate=simulate, calls=1).on_conflict(
+        conflict_target=[PspOrder.idempotency_key], update={PspOrder.calls: PspOrder.calls + 1}
+    )
+    return postgres.returned(insert, PspOrder)[0]
+
+
+def played(key: str) -> str | None:
+    """What is played under this key."""
+    order = PspOrder.get_or_none(PspOrder.idempotency_key == key)
+    return order.simulate if order else None
+
+
+def decided(
+    since: datetime, until: datetime, after: tuple[datetime, str] | None, limit: int
+) -> Sequence[Charge]:
+    """What was decided from `since` on and before `until`, in its order, behind the charge of `after`."""
+    query = Charge.select().where(Charge.created_at >= since, Charge.created_at < until)
+    if after:
+        place = peewee.Tuple(Charge.created_at, Charge.idempotency_key)
+        query = query.where(place > peewee.Tuple(*after))
+    return list(query.order_by(Charge.created_at, Charge.idempotency_key).limit(limit))
 
 
 def find(key: str) -> Charge | None:

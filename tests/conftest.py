@@ -8,7 +8,6 @@ from falcon.testing import TestClient
 
 from actors import broker, logs, mail, origin
 from actors.psp import provider
-from actors.psp.stub import Stub
 from actors.settings import MailSettings
 from api.app import create_app
 from api.settings import Settings
@@ -51,7 +50,7 @@ def stores(postgres_server: Postgres, valkey_server: Valkey) -> dict[str, str]:
 @pytest.fixture
 def database(stores: dict[str, str]) -> Iterator[None]:
     """The database in a transaction that is rolled back: what a test writes, no other sees."""
-    provider.choose(Stub())
+    provider.choose(makers.stub())
     mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
     makers.letterbox.clear()
     origin.set(origin.NOWHERE)

@@ -14,6 +14,7 @@ from falcon.testing import Result, TestClient
 
 from actors import every, verbs
 from actors import payments as life
+from actors.psp.stub import Stub
 from actors.verbs import transaction
 from db import auth, journal, payments
 from db.auth import Role, User
@@ -60,6 +61,11 @@ def text_of(letter: EmailMessage, kind: str = "plain") -> str:
 
 
 letterbox = Letterbox()
+
+
+def stub() -> Stub:
+    """The provider, without its waiting times."""
+    return Stub(life.hear, sleep=lambda _seconds: None)
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:

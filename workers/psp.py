@@ -1,9 +1,10 @@
 """The PSP worker: the one process that talks to a payment provider, and the place where it is chosen."""
 
+from actors import payments
 from actors.psp import provider
 from actors.psp.stub import Stub
 from workers import main
 
 if __name__ == "__main__":
-    provider.choose(Stub())
+    provider.choose(Stub(tell=payments.hear))
     main.run("psp", {"psp"})

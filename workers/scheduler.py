@@ -6,7 +6,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from actors import housekeeping
+from actors import housekeeping, payments, statements
 from actors.verbs import Record, promise, transaction
 from db import postgres, times
 from db.leadership import Leadership
@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 
 # How often each job is due.
 JOBS: dict[Record[[]], timedelta] = {
+    payments.reconcile: timedelta(seconds=2),
+    payments.expire_requests: timedelta(minutes=1),
+    statements.open: timedelta(minutes=15),
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),
     housekeeping.expire_one_time_tokens: timedelta(minutes=10),
     housekeeping.expire_sign_in_failures: timedelta(hours=1),

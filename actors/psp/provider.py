@@ -4,7 +4,9 @@ A provider charges at most once under one idempotency key, for ever, and answers
 decided the first time. Its conformance test is what an adapter to a real one has to pass.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
@@ -37,15 +39,49 @@ class Answer:
     code: str | None = None
 
 
+@dataclass(frozen=True)
+class Line:
+    """What a provider's statement says of one order."""
+
+    key: str
+    amount: Decimal
+    currency: str
+    outcome: Outcome
+    booked_at: datetime
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Some lines of a statement, and where to go on; None at its end."""
+
+    lines: Sequence[Line]
+    more: str | None
+
+
+class Unavailable(Exception):
+    """It said that it could not do it (5xx), or was never reached: nothing of this call is under way."""
+
+
+class NoAnswer(Exception):
+    """It was asked, and what became of it is not known: this call may still be heard."""
+
+
 class Provider(Protocol):
-    """A payment provider."""
+    """A payment provider. Whatever else its methods raise is to be taken for NoAnswer.
+
+    An answer may also come unasked, a second time or late: the adapter hands it to `payments.hear`.
+    """
 
     def charge(self, order: Order) -> Answer:
-        """Charges, or declines to. Whatever it raises means that the outcome is unknown."""
+        """Charges, or declines to. Raises Unavailable or NoAnswer."""
         ...
 
     def find(self, key: str) -> Answer | None:
-        """What was decided under this key; None when the provider knows of no such order."""
+        """What was decided under this key; None when the provider knows of no such order. Raises as above."""
+        ...
+
+    def statement(self, day: date, after: str | None) -> Statement:
+        """What was decided on a day (UTC) that is over, from the beginning or from where `more` pointed."""
         ...
 
 

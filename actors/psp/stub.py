@@ -1,27 +1,92 @@
 """The stub: a payment provider in a process of its own, with a ledger of its own.
 
-It decides by the order's `metadata.simulate`:
+It plays what the order's `metadata.simulate` says; without it, it approves `psp.approvalRate` of all orders:
 
-    approve             charges (as does no or another word)
+    approve             charges (as does a word that it does not know)
     decline[:<code>]    declines, with this code
     slow                charges, and takes three seconds to say so
+    error               cannot (5xx) the first two times, then charges
+    outage              cannot, ever; and knows of no such order
+    blackout            answers nothing, neither to `charge` nor to `find`, until somebody books the order
+    timeout             charges, and the answer is lost
+    duplicate           charges, and says so twice
+    late                takes eight seconds to charge; meanwhile it knows of no such order
 """
 
+import random
 import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
-from actors.psp.provider import Answer, Order, Outcome
-from db import postgres, psp_ledger
+from actors.psp.provider import Answer, Line, NoAnswer, Order, Outcome, Statement, Unavailable
+from db import config, postgres, psp_ledger
 
-_CODE_LENGTH = 100
-_SLOW = 3.0
+_CODE_LENGTH, _WORD_LENGTH = 100, 255
+# In seconds: how long an answer takes, and how long one waits for one that does not come.
+_SLOW, _LATE, _PATIENCE = 3.0, 8.0, 1.0
+_ERRORS = 2
+_LINES = 500
 
 
 class Stub:
-    """A Provider that keeps its word: one decision a key, booked before it is told."""
+    """A Provider that keeps its word: one decision a key, booked before it is told.
+
+    `tell` takes the answers that come unasked; `sleep` is the clock, which a test may stop.
+    """
+
+    def __init__(
+        self, tell: Callable[[UUID, Answer], None], sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._tell, self._sleep = tell, sleep
 
     def charge(self, order: Order) -> Answer:
         """Books the decision under the order's key, or finds it booked."""
-        decided = _decide(order)
+        with postgres.connection():
+            asked = psp_ledger.ordered(order.key, _wish(order))
+            latency = config.number(config.Key.PSP_LATENCY_MS)
+            rate = config.number(config.Key.PSP_APPROVAL_RATE)
+        self._sleep(float(latency) / 1000)
+        word, _, code = asked.simulate.partition(":")
+        if word == "outage" or (word == "error" and asked.calls <= _ERRORS):
+            raise Unavailable("503")
+        if word == "blackout":
+            self._silence()
+        if word == "late":
+            self._sleep(_LATE)
+        answer = self._book(order, _decide(word, code, float(rate)))
+        if word == "slow":
+            self._sleep(_SLOW)
+        if word == "timeout":
+            self._silence()
+        if word == "duplicate":
+            self._tell(order.payment_id, answer)
+        return answer
+
+    def find(self, key: str) -> Answer | None:
+        """What is booked under this key."""
+        with postgres.connection():
+            booked = psp_ledger.find(key)
+            word = psp_ledger.played(key)
+        if booked is None and word == "blackout":
+            self._silence()
+        return _answer(booked) if booked else None
+
+    def statement(self, day: date, after: str | None) -> Statement:
+        """The ledger of that day, in its order."""
+        begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        moment, _, key = (after or "").partition(" ")
+        place = (datetime.fromisoformat(moment), key) if after else None
+        with postgres.connection():
+            found = psp_ledger.decided(begin, begin + timedelta(days=1), place, _LINES)
+        lines = [
+            Line(it.idempotency_key, it.amount, it.currency, Outcome(it.outcome), it.created_at)
+            for it in found
+        ]
+        more = f"{found[-1].created_at.isoformat()} {found[-1].idempotency_key}" if found else None
+        return Statement(lines, more if len(found) == _LINES else None)
+
+    def _book(self, order: Order, decided: Answer) -> Answer:
         with postgres.connection():
             booked = psp_ledger.add(
                 order.key,
@@ -31,27 +96,24 @@ class Stub:
                 outcome=decided.outcome,
                 code=decided.code,
             )
-        if _word(order) == "slow":
-            time.sleep(_SLOW)
         return _answer(booked)
 
-    def find(self, key: str) -> Answer | None:
-        """What is booked under this key."""
-        with postgres.connection():
-            booked = psp_ledger.find(key)
-        return _answer(booked) if booked else None
+    def _silence(self) -> None:
+        self._sleep(_PATIENCE)
+        raise NoAnswer("no answer in time")
 
 
 def _answer(booked: psp_ledger.Charge) -> Answer:
     return Answer(Outcome(booked.outcome), booked.code)
 
 
-def _decide(order: Order) -> Answer:
-    if _word(order) == "decline":
-        code = str(order.metadata["simulate"]).partition(":")[2]
+def _wish(order: Order) -> str:
+    """What to play; empty where the order does not say."""
+    return str(order.metadata.get("simulate", "")).replace("\0", "")[:_WORD_LENGTH]
+
+
+def _decide(word: str, code: str, approval_rate: float) -> Answer:
+    # A share of what did not ask for anything: random() is below 1, so a rate of 1 declines nothing.
+    if word == "decline" or (not word and random.random() >= approval_rate):
         return Answer(Outcome.DECLINED, code[:_CODE_LENGTH] or "card_declined")
     return Answer(Outcome.CHARGED)
-
-
-def _word(order: Order) -> str:
-    return str(order.metadata.get("simulate", "approve")).partition(":")[0]

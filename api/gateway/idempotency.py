@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -41,37 +41,74 @@ class Mismatch(Fault):
 
 @dataclass(frozen=True)
 class Written:
-    """An answer as bytes; whether it was given before."""
+    """An answer as bytes, the id of what it is about; whether it was given before, or is still to come."""
 
     status: int
     body: bytes
+    id: UUID
     replayed: bool = False
+    to_come: bool = False
 
 
-def once(req: Request, *, status: int, message: str, do: Callable[[], dict[str, Any]]) -> Written:
+def once(
+    req: Request, *, status: int, message: str, do: Callable[[], dict[str, Any]], heard: bool, waits: bool
+) -> Written:
     """Does it in a transaction and answers, or gives the answer that was given. Raises InProgress, Mismatch,
-    Invalid, and what `do` raises."""
+    Invalid, and what `do` raises.
+
+    Where keys are not `heard`, it is done in any case. Who `waits` for it to be settled gets an answer that
+    is to be given by `give`.
+    """
     caller: Caller = req.context.caller
-    key = req.get_header(HEADER)
-    if key is not None and not _KEY.fullmatch(key):
-        message = "must be 1 to 255 printable ASCII characters"
-        raise Invalid({"fields": [{"field": HEADER, "message": message}]})
+    key = _key(req) if heard else None
     try:
         with transaction():
             kept = idempotency.claim(caller.user_id, key, _request(req)) if key is not None else None
             if kept is None:
                 data = do()
-                body = envelope.success(data, message)
+                id, body = UUID(data["id"]), envelope.success(data, message)
                 if key is not None:
                     idempotency.keep(
-                        caller.user_id, key, status=status, body=body, payment_id=UUID(data["id"])
+                        caller.user_id, key, status=status, body=body, payment_id=id, to_come=waits
                     )
-                return Written(status, body)
+                return Written(status, body, id, to_come=waits)
     except idempotency.Busy:
         raise InProgress from None
     if kept.request != _request(req):
         raise Mismatch
-    return Written(kept.status or status, bytes(kept.body or b""), replayed=True)
+    return _written(kept)
+
+
+def give(req: Request, written: Written, *, status: int, body: bytes, heard: bool) -> Written:
+    """Gives the answer that was to come. Of many that waited under one key, all get what the first got."""
+    caller: Caller = req.context.caller
+    key = _key(req) if heard else None
+    kept = idempotency.give(caller.user_id, key, status=status, body=body) if key is not None else None
+    if kept is None:
+        return Written(status, body, written.id)
+    return replace(_written(kept), replayed=written.replayed)
+
+
+def _written(kept: idempotency.IdempotencyKey) -> Written:
+    assert kept.status, "what is committed has its answer"
+    assert kept.body, "and that has a body"
+    assert kept.payment_id, "which is about a payment"
+    return Written(kept.status, bytes(kept.body), kept.payment_id, replayed=True, to_come=kept.to_come)
+
+
+def known(req: Request) -> bool:
+    """Whether there is an answer under the key of this request already, so that nothing will be done."""
+    caller: Caller = req.context.caller
+    key = _key(req)
+    return key is not None and idempotency.kept(caller.user_id, key) is not None
+
+
+def _key(req: Request) -> str | None:
+    key = req.get_header(HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        message = "must be 1 to 255 printable ASCII characters"
+        raise Invalid({"fields": [{"field": HEADER, "message": message}]})
+    return key
 
 
 def _request(req: Request) -> str:

@@ -1,17 +1,17 @@
 """An operation: what a responder asks for, takes and gives, said once, next to it."""
 
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
+from uuid import UUID
 
 from falcon import Request, Response
 from pydantic import BaseModel
 
 from api.gateway import body as bodies
-from api.gateway import envelope, idempotency
+from api.gateway import envelope, etag, idempotency, prefer
 from api.policies import Permission
 from api.shapes import Nothing, Query, Shape
 from db.fault import Fault
@@ -32,6 +32,12 @@ class Operation:
     one: bool
     # An Idempotency-Key is heard.
     idempotent: bool
+    # `Prefer: wait` is heard.
+    waits: bool
+    # What it gives besides JSON, to whoever asks for it.
+    downloads: str | None
+    # If-Match is heard.
+    guarded: bool
     # From here on only the document of the API and the tests read it (api/openapi).
     name: str
     gives: type[BaseModel] | None
@@ -60,6 +66,33 @@ class Tagged:
     version: int
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """What is done in one transaction, with its Idempotency-Key, and ends behind the door.
+
+    `do` gives the data of the answer; `settled` that of the thing with this id once it is settled, else None.
+    """
+
+    do: Callable[[], dict[str, Any]]
+    settled: Callable[[UUID], dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file, written whole before its first byte is sent: it is complete, or it is an error."""
+
+    file: IO[bytes]
+    length: int
+    media: str
+    name: str
+
+    def send(self, resp: Response) -> None:
+        """Answers with it."""
+        resp.content_type = self.media
+        resp.downloadable_as = self.name
+        resp.set_stream(self.file, self.length)
+
+
 def operation(
     may: Permission,
     message: str,
@@ -69,14 +102,17 @@ def operation(
     status: int = 200,
     one: bool = False,
     idempotent: bool = False,
+    waits: bool = False,
+    downloads: str | None = None,
+    guarded: bool = False,
     name: str = "",
     gives: type[BaseModel] | None = None,
     refuses: tuple[type[Fault], ...] = (),
     examples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """Makes a Falcon responder of a function that gets the request, the path's parameters, and the body or
-    query in its shape (`wish`), and returns the data of the answer. An idempotent one returns the function
-    that makes it, to be called in the transaction of its key.
+    query in its shape (`wish`), and returns the data of the answer; what is handed on to the actors returns
+    Accepted.
 
     The rest is for the document of the API: its operationId, the shape of the data, bodies to try, and the
     faults of its own. Those that the gates raise need not be named.
@@ -92,19 +128,19 @@ def operation(
             if asks is not None:
                 params["wish"] = bodies.query(req, asks)
             data = do(self, req, **params)
-            if idempotent:
-                written = idempotency.once(req, status=status, message=message, do=data)
-                envelope.succeed(resp, written.body, status=written.status)
-                if written.replayed:
-                    resp.set_header(idempotency.REPLAYED, "true")
+            if isinstance(data, Accepted):
+                _accept(req, resp, data, told)
+                return
+            if isinstance(data, Download):
+                data.send(resp)
                 return
             tagged = data if isinstance(data, Tagged) else None
             body = envelope.success(tagged.data if tagged else data, message)
             envelope.succeed(resp, body, status=status)
             if one:
-                tag(req, resp, tagged.version if tagged else None)
+                etag.tag(req, resp, tagged.version if tagged else None)
 
-        respond.operation = Operation(  # type: ignore[attr-defined]
+        told = respond.operation = Operation(  # type: ignore[attr-defined]
             may,
             takes,
             asks,
@@ -112,15 +148,44 @@ def operation(
             message,
             one,
             idempotent,
+            waits,
+            downloads,
+            guarded,
             name,
             gives,
-            refuses + ((idempotency.InProgress, idempotency.Mismatch) if idempotent else ()),
+            refuses
+            + ((idempotency.InProgress, idempotency.Mismatch) if idempotent else ())
+            + ((etag.Changed,) if guarded else ()),
             examples or {},
             _about(do),
         )
         return respond
 
     return decorate
+
+
+def _accept(req: Request, resp: Response, accepted: Accepted, told: Operation) -> None:
+    written = idempotency.once(
+        req,
+        status=told.status,
+        message=told.message,
+        do=accepted.do,
+        heard=told.idempotent,
+        waits=told.waits and prefer.seconds(req) > 0,
+    )
+    if written.to_come:
+        status, body = written.status, written.body
+        data = prefer.settled(req, written, accepted.settled)
+        if data is not None:
+            # Accepted it was before; by now it is done.
+            status = 200 if status == 202 else status
+            body = envelope.success(data, told.message)
+        written = idempotency.give(req, written, status=status, body=body, heard=told.idempotent)
+        if data is not None and written.body == body:
+            resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
+    envelope.succeed(resp, written.body, status=written.status)
+    if written.replayed:
+        resp.set_header(idempotency.REPLAYED, "true")
 
 
 def page(
@@ -155,16 +220,6 @@ def page_of(resource: object, method: str) -> Page | None:
     """The page behind a method of a resource."""
     responder = getattr(resource, f"on_{method.lower()}", None)
     return getattr(responder, "page", None)
-
-
-def tag(req: Request, resp: Response, version: int | None = None) -> None:
-    """Gives the answer an ETag, its version or else its content's; 304 when the caller has that already."""
-    etag = str(version) if version is not None else hashlib.sha256(resp.data or b"").hexdigest()[:32]
-    resp.etag = etag
-    if any(known in ("*", etag) for known in req.if_none_match or []):
-        resp.status = 304
-        resp.delete_header("Content-Type")
-        resp.data = None
 
 
 def _about(responder: Callable[..., Any]) -> str:

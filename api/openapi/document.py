@@ -132,7 +132,7 @@ class _Writer:
             **({"description": more.strip()} if more.strip() else {}),
             "parameters": [*map(_id, route.ids), headers.sent("RequestId")],
         }
-        if told.one:
+        if told.one and route.method == "GET":
             written["parameters"].append(headers.sent("IfNoneMatch"))
         if isinstance(told, Page):
             return {**written, "security": [], "responses": self._page(told)}
@@ -142,6 +142,10 @@ class _Writer:
             written["x-roles"] = sorted(POLICY[told.may])
         if told.idempotent:
             written["parameters"].append(headers.sent("IdempotencyKey"))
+        if told.waits:
+            written["parameters"].append(headers.sent("Prefer"))
+        if told.guarded:
+            written["parameters"].append(headers.sent("IfMatch"))
         if told.asks:
             written["parameters"].extend(self._query(told.asks))
         if told.takes:
@@ -164,7 +168,10 @@ class _Writer:
 
     def _answers(self, route: Route, told: Operation) -> dict[str, Any]:
         answers: dict[str, Any] = {str(told.status): self._success(told)}
-        if told.one:
+        if told.waits and told.status == 202:
+            # It waited, and is done.
+            answers = {"200": answers["202"], **answers}
+        if told.one and route.method == "GET":
             answers["304"] = _unchanged(limited=True)
         told_of = refusals.of(told, has_id=bool(route.ids))
         for status, group in groupby(told_of, key=lambda refusal: refusal.code.status):
@@ -182,12 +189,22 @@ class _Writer:
         }
         return {
             "description": told.message,
-            "headers": headers.of(told.status, limited=True, tagged=told.one, replayed=told.idempotent),
+            "headers": headers.of(
+                told.status,
+                limited=True,
+                tagged=told.one,
+                replayed=told.idempotent,
+                more=[
+                    *(["Preference-Applied"] if told.waits else []),
+                    *(["Content-Disposition"] if told.downloads else []),
+                ],
+            ),
             "content": {
                 "application/json": {
                     "schema": schema,
                     "example": {"success": True, "data": example, "message": told.message},
-                }
+                },
+                **({told.downloads: {"schema": {"type": "string"}}} if told.downloads else {}),
             },
         }
 

@@ -1,5 +1,6 @@
 """The headers of the document: those that a request may send, and those that an answer carries."""
 
+from collections.abc import Iterable
 from typing import Any
 
 # As request headers; `components/parameters`.
@@ -17,6 +18,21 @@ SENT: dict[str, dict[str, Any]] = {
         "description": "The `ETag` that the caller has: while it still holds, the answer is a 304.",
         "schema": {"type": "string"},
         "example": '"1"',
+    },
+    "IfMatch": {
+        "name": "If-Match",
+        "in": "header",
+        "description": "The `ETag` of what the caller means to change: another version is a 412.",
+        "schema": {"type": "string"},
+        "example": '"1"',
+    },
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=N` (RFC 7240), 1 to 10 seconds: the answer waits until the payment is settled. "
+        "If that takes longer, or too many wait already, it is the plain one.",
+        "schema": {"type": "string"},
+        "example": "wait=5",
     },
     "IdempotencyKey": {
         "name": "Idempotency-Key",
@@ -42,6 +58,11 @@ CARRIED: dict[str, dict[str, Any]] = {
         "description": "Where this answer was given before.",
         "schema": {"type": "string", "const": "true"},
     },
+    "Preference-Applied": {
+        "description": "Where the answer waited until the payment was settled.",
+        "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
+    },
+    "Content-Disposition": {"description": "The name of the file.", "schema": {"type": "string"}},
     "RateLimit-Limit": {"description": "Requests allowed in the window.", "schema": _WHOLE},
     "RateLimit-Remaining": {"description": "How many of them are left.", "schema": _WHOLE},
     "RateLimit-Reset": {"description": "Seconds until the window ends.", "schema": _WHOLE},
@@ -63,11 +84,14 @@ def sent(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/parameters/{name}"}
 
 
-def of(status: int, *, limited: bool, tagged: bool = False, replayed: bool = False) -> dict[str, Any]:
+def of(
+    status: int, *, limited: bool, tagged: bool = False, replayed: bool = False, more: Iterable[str] = ()
+) -> dict[str, Any]:
     """The headers of an answer with this status."""
     names = ["X-Request-ID", *(LIMITS if limited else ()), *_BY_STATUS.get(status, ())]
     if tagged:
         names.append("ETag")
     if replayed:
         names.append("Idempotency-Replayed")
+    names.extend(more)
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

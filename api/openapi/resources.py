@@ -8,7 +8,8 @@ import falcon
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.gateway.operation import page, tag
+from api.gateway.etag import tag
+from api.gateway.operation import page
 from api.openapi.document import document
 from api.openapi.page import render
 

@@ -1,12 +1,19 @@
 """What the payments routes give."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from actors.lifecycle import Step
 from api.answers import Answer, Id, Moment, Pagination
 from api.shapes import Currency
+from db.psp_attempts import Operation, Result
+from db.reports import Period
 from db.states import Status, Type
+
+Money = Annotated[str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{2})?$", examples=["12.50"])]
+Sum = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]{2})?$", examples=["150.00"])]
 
 
 class Failure(Answer):
@@ -23,7 +30,7 @@ class Payment(Answer):
     user_id: Id
     type: Annotated[Type, Field(examples=[Type.PAYMENT])]
     status: Status
-    amount: Annotated[str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{2})?$", examples=["12.50"])]
+    amount: Money
     currency: Currency
     description: Annotated[str | None, Field(examples=["Lunch"])]
     metadata: Annotated[dict[str, Any], Field(examples=[{"table": 4}])]
@@ -34,6 +41,102 @@ class Payment(Answer):
     version: Annotated[int, Field(ge=1, examples=[1])]
     created_at: Moment
     updated_at: Moment
+
+
+class Move(Answer):
+    """One change of a payment's status; `metadata.from` is where it came from, null at its creation."""
+
+    id: Id
+    payment_id: Id
+    transaction_type: Annotated[Step, Field(examples=[Step.COMPLETE])]
+    amount: Money
+    currency: Currency
+    status: Annotated[Status, Field(examples=[Status.COMPLETED])]
+    metadata: Annotated[dict[str, Any], Field(examples=[{"from": "processing", "reason": None}])]
+    created_at: Moment
+
+
+class History(Answer):
+    """One page of changes, newest first."""
+
+    items: list[Move]
+    pagination: Pagination
+
+
+_BY_STATUS = {Status.COMPLETED: {"count": 12, "amount": "150.00"}}
+
+
+class Count(Answer):
+    """How many payments, and how much money in all of them."""
+
+    count: Annotated[int, Field(ge=0, examples=[12])]
+    amount: Sum
+
+
+class Total(Count):
+    """All payments in one currency. `successRate` is completed of completed and failed; null without any."""
+
+    currency: Currency
+    by_status: Annotated[
+        dict[Status, Count], Field(examples=[{"completed": {"count": 12, "amount": "150.00"}}])
+    ]
+    success_rate: Annotated[float | None, Field(ge=0, le=1, examples=[1.0])]
+
+
+class Point(Count):
+    """The payments of one period, currency and status; `period` is its first day, weeks begin on Monday."""
+
+    period: Annotated[date, Field(examples=["2026-01-31"])]
+    currency: Currency
+    status: Annotated[Status, Field(examples=[Status.COMPLETED])]
+
+
+class Report(Answer):
+    """Each `payment` once, by its creation; `requests` counts payment requests. Currencies are never added
+    together."""
+
+    from_: Annotated[Moment, Field(alias="from")]
+    to: Moment
+    group_by: Period
+    totals: list[Total]
+    series: list[Point]
+    requests: Annotated[dict[Status, int], Field(examples=[{"initiated": 3}])]
+
+
+class Attempt(Answer):
+    """One call of the PSP. `outcome` is null as long as it is under way, or if the process died over it."""
+
+    id: Id
+    operation: Annotated[Operation, Field(examples=[Operation.CHARGE])]
+    reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    outcome: Annotated[Result | None, Field(examples=[Result.CHARGED])]
+    code: Annotated[str | None, Field(examples=[None])]
+    created_at: Moment
+    ended_at: Annotated[Moment | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+
+
+class Attempts(Answer):
+    """One page of calls, newest first; `review` is why a person should look at the payment."""
+
+    review: Annotated[str | None, Field(examples=["the PSP does not answer"])]
+    items: list[Attempt]
+    pagination: Pagination
+
+
+class Difference(Answer):
+    """Where the PSP's statement and the payments disagree."""
+
+    reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    payment_id: Annotated[Id | None, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    reason: Annotated[str, Field(examples=["charged, but the payment is failed"])]
+
+
+class Differences(Answer):
+    """A day's statement against the payments as they are now; `matched` is false until it was fetched."""
+
+    day: Annotated[date, Field(examples=["2026-01-31"])]
+    matched: bool
+    items: list[Difference]
 
 
 class Payments(Answer):

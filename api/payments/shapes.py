@@ -2,20 +2,37 @@
 
 import json
 import math
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from actors import lifecycle, snapshots
 from actors.lifecycle import Step
 from api.policies import Caller, Permission
-from api.shapes import Amount, Currency, Email, Id, Moment, PageQuery, Shape, wrong
+from api.shapes import Amount, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
 from api.text import Text
-from db import money
-from db.payments import Filter, Payment
-from db.states import Status, Type
+from db import money, times
+from db.auth import Role
+from db.page import Page
+from db.payments import Filter, Payment, PaymentTransaction
+from db.psp_attempts import PspAttempt
+from db.reports import Period
+from db.states import FINAL, Status, Type
+
+T = TypeVar("T")
 
 _METADATA_BYTES = 8 * 1024
 _DEFAULT_CURRENCY = "USD"
@@ -91,6 +108,13 @@ NEW_PAYMENTS: dict[str, dict[str, Any]] = {
     "paymentOfRequest": {"type": "payment", "requestId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"},
 }
 
+
+def _day(value: Any) -> Any:
+    if not (isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value)):
+        raise wrong("must be a day as in 2026-01-31")
+    return value
+
+
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Description = Annotated[Text, Field(max_length=500)]
 
@@ -149,6 +173,40 @@ def _left_out(value: Any) -> None:
         raise wrong("is the request's own: leave it out")
 
 
+class PaymentChanges(Shape):
+    """What may be changed of a payment or request: the fields that are named, and nothing else.
+
+    `amount`, `currency` and `customerEmail` belong to a request that nobody is paying yet.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    # A default that is made is no part of the schema: left out is not null.
+    description: Description | None = Field(default_factory=lambda: None)
+    metadata: Metadata = Field(default_factory=dict)
+    amount: Amount = Field(default_factory=lambda: money.SMALLEST)
+    currency: Currency = Field(default_factory=lambda: _DEFAULT_CURRENCY)
+    customer_email: Email | None = Field(default_factory=lambda: None)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise wrong("names no field to change")
+        return self
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The fields that are to be changed, by their column."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class NewStatus(Shape):
+    """Where a payment is to be moved by hand, and why."""
+
+    status: Status
+    reason: Annotated[Text, Field(max_length=500)] | None = None
+
+
 class PaymentsQuery(PageQuery):
     """Which payments."""
 
@@ -158,11 +216,49 @@ class PaymentsQuery(PageQuery):
     from_: Moment | None = Field(None, alias="from")
     to: Moment | None = None
     request_id: Id | None = None
+    needs_review: bool | None = None
 
     @property
     def filter(self) -> Filter:
         """As the database is asked."""
-        return Filter(self.status, self.type, self.currency, self.from_, self.to, self.request_id)
+        return Filter(
+            self.status, self.type, self.currency, self.from_, self.to, self.request_id, self.needs_review
+        )
+
+
+class HistoryQuery(PageQuery):
+    """Which changes."""
+
+    payment_id: Id | None = None
+    from_: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
+
+
+class AttemptsQuery(PageQuery):
+    """Which page."""
+
+
+class ReportQuery(Query):
+    """Which payments are counted, by their creation, and how they are put together."""
+
+    from_: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
+    group_by: Period = Period.DAY
+    format: Literal["json", "csv"] | None = None
+
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """From when (included) to when (not included): the last thirty days, unless they say otherwise."""
+        to = self.to or now
+        try:
+            return self.from_ or to - timedelta(days=30), to
+        except OverflowError:
+            return datetime.min.replace(tzinfo=UTC), to
+
+
+class DifferencesQuery(Query):
+    """Which day's statement."""
+
+    day: Annotated[date, BeforeValidator(_day)]
 
 
 def payment(it: Payment, caller: Caller) -> dict[str, Any]:
@@ -172,5 +268,56 @@ def payment(it: Payment, caller: Caller) -> dict[str, Any]:
 
 def allowed_actions(it: Payment, caller: Caller) -> list[str]:
     """What the routes then allow; the law is asked, not repeated."""
-    payable = lifecycle.allows(Type(it.type), Status(it.status), Step.ENGAGE)
-    return ["pay"] if payable and caller.may(Permission.PAY) else []
+
+    def lawful(step: Step) -> bool:
+        return lifecycle.allows(Type(it.type), Status(it.status), step)
+
+    theirs = may_change(it, caller)
+    actions = {
+        "pay": caller.may(Permission.PAY) and lawful(Step.ENGAGE),
+        "update": theirs and it.status not in FINAL,
+        "cancel": theirs and lawful(Step.CANCEL),
+        "fail": caller.may(Permission.SETTLE_BY_HAND) and lawful(Step.FAIL),
+    }
+    return [action for action, allowed in actions.items() if allowed]
+
+
+def may_change(it: Payment, caller: Caller) -> bool:
+    """Whether it is the caller's to change: an administrator's in any case, a vendor's if they asked for it.
+    Payments against it are theirs to see only."""
+    if not caller.may(Permission.CHANGE_PAYMENTS):
+        return False
+    return caller.role is Role.ADMIN or (it.type == Type.INITIATE and it.user_id == caller.user_id)
+
+
+def move(it: PaymentTransaction) -> dict[str, Any]:
+    """One change of a payment."""
+    return {
+        "id": str(it.id),
+        "paymentId": str(it.payment_id),
+        "transactionType": it.transaction_type,
+        "amount": money.text(it.amount, it.currency),
+        "currency": it.currency,
+        "status": it.status,
+        "metadata": {**it.metadata, "from": it.from_status, "reason": it.reason},
+        "createdAt": times.text(it.created_at),
+    }
+
+
+def attempt(it: PspAttempt) -> dict[str, Any]:
+    """One call of the PSP."""
+    return {
+        "id": str(it.id),
+        "operation": it.operation,
+        "reference": it.reference,
+        "outcome": it.outcome,
+        "code": it.code,
+        "createdAt": times.text(it.created_at),
+        "endedAt": times.text(it.ended_at) if it.ended_at else None,
+    }
+
+
+def page(it: Page[T], written: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    """A page of a list."""
+    items = [written(one) for one in it.items]
+    return {"items": items, "pagination": {"limit": it.limit, "nextCursor": it.next_cursor}}

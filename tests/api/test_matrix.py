@@ -101,7 +101,9 @@ def test_a_role_may_use_exactly_what_the_policy_says(client, method, path, may, 
     if role in POLICY[may]:
         assert result.status_code not in (401, 403)
     else:
-        assert error(result) == (403, "FORBIDDEN")
+        assert result.status_code == 403
+        if method != "HEAD":
+            assert error(result) == (403, "FORBIDDEN")
 
 
 @every_address

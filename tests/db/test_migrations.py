@@ -19,7 +19,9 @@ from db import (
     payments,
     postgres,
     profile,
+    psp_attempts,
     psp_ledger,
+    statements,
 )
 
 MODELS: list[type[postgres.Model]] = [
@@ -37,6 +39,10 @@ MODELS: list[type[postgres.Model]] = [
     profile.UserProfile,
     journal.Row,
     psp_ledger.Charge,
+    psp_ledger.PspOrder,
+    psp_attempts.PspAttempt,
+    statements.Statement,
+    statements.StatementLine,
 ]
 
 CATALOGUE = {

@@ -7,14 +7,14 @@ from uuid import uuid4
 import pytest
 
 from actors.psp.provider import Answer, Order, Outcome, Provider
-from actors.psp.stub import Stub
+from tests import makers
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
 def provider() -> Provider:
-    return Stub()
+    return makers.stub()
 
 
 def order(**metadata: Any) -> Order:

@@ -1,0 +1,99 @@
+"""What to do about a payment that the PSP has not decided, by what came of asking it. Pure."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import takewhile
+from typing import Protocol
+
+from db.psp_attempts import Operation, Result
+
+# How often the PSP is asked for the money, before its saying that it has no such order is believed.
+TRIES = 5
+# How long a call whose end is not known may still be heard: longer than a client waits for an answer, and
+# than the lease of whoever made it.
+ARRIVES_WITHIN = timedelta(seconds=30)
+
+
+class Asked(Protocol):
+    """A call, as `db.psp_attempts` has it."""
+
+    @property
+    def operation(self) -> str: ...
+    @property
+    def outcome(self) -> str | None: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def ended_at(self) -> datetime | None: ...
+
+
+class Act(StrEnum):
+    """What can be done."""
+
+    # Ask again, in a moment; whoever asks looks first what the PSP knows.
+    ASK = "ask"
+    # Leave it to the reconciler: it looks again and again.
+    WAIT = "wait"
+    # The PSP has no such order, and none can arrive any more: it has failed.
+    GIVE_UP = "give up"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do, after how many seconds; and whether a person should know."""
+
+    act: Act
+    after: float = 0
+    review: bool = False
+
+
+def judge(asked: Sequence[Asked], now: datetime) -> Verdict:
+    """What to do after these calls, oldest first, none of which was answered with a decision."""
+    calls = sum(it.operation == Operation.CHARGE for it in asked)
+    last = asked[-1] if asked else None
+    if last is None or last.operation == Operation.CHARGE:
+        return Verdict(Act.ASK, _backoff(calls))
+    if last.outcome == Result.NOT_FOUND:
+        if calls < TRIES:
+            return Verdict(Act.ASK, _backoff(calls))
+        return Verdict(Act.GIVE_UP if lost(asked, now) else Act.WAIT)
+    # It does not even say whether it knows the order.
+    silent = _silent(asked)
+    if silent < TRIES:
+        return Verdict(Act.ASK, _backoff(silent), review=True)
+    return Verdict(Act.WAIT, review=True)
+
+
+def lost(asked: Sequence[Asked], now: datetime) -> bool:
+    """Whether the PSP, asked after the last call for the money, had no such order, and none can arrive."""
+    since = [it.outcome for it in takewhile(lambda it: it.operation == Operation.FIND, reversed(asked))]
+    return Result.NOT_FOUND in since and not may_arrive(asked, now)
+
+
+def may_arrive(asked: Sequence[Asked], now: datetime) -> bool:
+    """Whether a call for the money may still be heard by the PSP, which then charges."""
+    return any(
+        it.operation == Operation.CHARGE
+        and it.outcome in (None, Result.NO_ANSWER)
+        and now - (it.ended_at or it.created_at) < ARRIVES_WITHIN
+        for it in asked
+    )
+
+
+def _silent(asked: Sequence[Asked]) -> int:
+    """How many calls in a row, to the last one, were not answered."""
+    count = 0
+    for it in reversed(asked):
+        if it.outcome in (Result.NOT_FOUND, Result.CHARGED, Result.DECLINED):
+            break
+        count += 1
+    return count
+
+
+def _backoff(times: int) -> float:
+    # Half a second, doubling; with jitter: what failed together must not come back together.
+    return math.ldexp(0.5, max(0, times - 1)) * (0.5 + random.random())

@@ -1,0 +1,74 @@
+"""The end of a day: the PSP's statement is fetched, and every payment matched against it.
+
+open      housekeeping   once the day is over, promises fetch
+fetch     psp worker     asks for some lines, promises book
+book      housekeeping   writes them, promises fetch for more, or match
+match     housekeeping   reports every difference: to the log, the audit log, and for review
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import structlog
+
+from actors import audit
+from actors.psp import provider
+from actors.psp.provider import Outcome
+from actors.verbs import effect, promise, record
+from db import journal, payments, statements, times
+
+log = structlog.get_logger(__name__)
+
+# How long after midnight a day is over: what was begun before it is decided by then.
+_CLOSES = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Booked:
+    """A line of a statement."""
+
+    reference: str
+    amount: Decimal
+    currency: str
+    outcome: Outcome
+    booked_at: datetime
+
+
+@record("housekeeping")
+def open() -> None:
+    """Begins with yesterday (UTC), unless it was matched already."""
+    day = (times.now() - _CLOSES).date() - timedelta(days=1)
+    if not statements.matched(day):
+        promise(fetch.message(day).once(str(day)))
+
+
+@effect("psp")
+def fetch(day: date, after: str | None = None) -> journal.Task:
+    """Asks for a part of a day's statement."""
+    part = provider.chosen().statement(day, after)
+    lines = [Booked(it.key, it.amount, it.currency, it.outcome, it.booked_at) for it in part.lines]
+    return book.message(day, lines, part.more)
+
+
+@record("housekeeping")
+def book(day: date, lines: list[Booked], more: str | None) -> None:
+    """Writes the lines down."""
+    if lines:
+        statements.add_lines([{**asdict(line), "day": day} for line in lines])
+    promise(match.message(day) if more is None else fetch.message(day, more))
+
+
+@record("housekeeping")
+def match(day: date) -> None:
+    """Compares the day's statement with the payments as they are now, and reports every difference."""
+    found = statements.differences(day)
+    for it in found:
+        log.error("the PSP's statement differs", day=str(day), reference=it.reference, reason=it.reason)
+        resource = ("payment", it.payment_id) if it.payment_id else None
+        details = {"day": str(day), "reference": it.reference, "reason": it.reason}
+        audit.note(audit.Action.STATEMENT_DIFFERS, resource=resource, details=details)
+        if it.payment_id:
+            payments.mark_for_review(it.payment_id, f"the PSP's statement says: {it.reason}")
+    closed = statements.close(day, len(found))
+    log.info("a statement was matched", day=str(day), lines=closed.lines, differences=closed.differences)

@@ -1,0 +1,81 @@
+"""How a step is taken: status, history, audit row and events change together, or none of them does."""
+
+from typing import Any
+from uuid import UUID
+
+from actors import audit, events, lifecycle, mail, origin, snapshots
+from actors.lifecycle import Step
+from actors.verbs import promise
+from db import payments
+from db.fault import NotFound
+from db.payments import Payment
+from db.states import Status, Type
+
+Failure = tuple[str, str]
+
+
+def locked(id: UUID) -> Payment:
+    """The payment, locked to the end of the transaction. Raises NotFound."""
+    payment = payments.locked(id)
+    if payment is None:
+        raise NotFound(thing="payment")
+    return payment
+
+
+def create(type: Type, user_id: UUID, **columns: Any) -> Payment:
+    """The first step: out of nothing."""
+    status = lifecycle.after(type, None, Step.CREATE)
+    payment = payments.add(user_id=user_id, type=type, status=status, **columns)
+    _write(payment, Step.CREATE, None, reason=None)
+    events.announce(events.Type.PAYMENT_CREATED, snapshots.payment(payment))
+    return payment
+
+
+def take(
+    payment: Payment, step: Step, *, reason: str | None = None, failure: Failure | None = None
+) -> Payment:
+    """Takes one step of the law with a locked payment; a failure is its code and message. Raises Refused."""
+    before = Status(payment.status)
+    to = lifecycle.after(Type(payment.type), before, step)
+    payment = payments.change(payment, to, failure=failure)
+    _write(payment, step, before, reason=reason or (failure[0] if failure else None))
+    snapshot = snapshots.payment(payment)
+    events.announce(events.Type.PAYMENT_UPDATED, snapshot)
+    if to is Status.COMPLETED:
+        events.announce(events.Type.PAYMENT_COMPLETED, snapshot)
+    if to is Status.FAILED:
+        events.announce(events.Type.PAYMENT_FAILED, snapshot)
+    if payment.type == Type.PAYMENT and to in (Status.COMPLETED, Status.FAILED):
+        for reader in (payment.user_id, payment.payee_id):
+            if reader is not None:
+                promise(mail.tell_of_payment.message(reader, payment.id))
+    if payment.request_id and to in _TO_REQUEST:
+        _follow(locked(payment.request_id), payment, _TO_REQUEST[to])
+    return payment
+
+
+# What becomes of a request when its payment ends.
+_TO_REQUEST = {
+    Status.COMPLETED: Step.COMPLETE,
+    Status.FAILED: Step.REOPEN,
+    Status.CANCELLED: Step.REOPEN,
+}
+
+
+def _follow(request: Payment, payment: Payment, step: Step) -> None:
+    if lifecycle.allows(Type(request.type), Status(request.status), step):
+        take(request, step, reason=f"payment {payment.id} {payment.status}")
+    else:
+        # It moved behind our back. That must not undo what the PSP did with the payment.
+        why = f"it is {request.status}, but its payment {payment.id} is {payment.status}"
+        payments.mark_for_review(request.id, why)
+
+
+def _write(payment: Payment, step: Step, before: Status | None, *, reason: str | None) -> None:
+    actor_id = origin.current().user_id
+    payments.add_transaction(payment, type=step, from_status=before, reason=reason, actor_id=actor_id)
+    audit.note(
+        audit.Action(f"payments.payment.{step}"),
+        resource=("payment", payment.id),
+        details={"type": payment.type, "from": before, "to": payment.status, "reason": reason},
+    )

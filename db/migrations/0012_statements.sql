@@ -1,0 +1,17 @@
+-- The PSP's statements, day by day, as it sent them: what our payments are matched against.
+
+CREATE TABLE payments.statements (
+    day date PRIMARY KEY,
+    lines integer NOT NULL,
+    differences integer NOT NULL,
+    matched_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE payments.statement_lines (
+    reference varchar(255) PRIMARY KEY,
+    day date NOT NULL,
+    amount numeric(10, 2) NOT NULL,
+    currency varchar(3) NOT NULL,
+    outcome varchar(50) NOT NULL CHECK (outcome IN ('charged', 'declined')),
+    booked_at timestamptz NOT NULL
+);
+CREATE INDEX statement_lines_day ON payments.statement_lines (day);

@@ -1,0 +1,111 @@
+"""The PSP's statements: what it says it decided, day by day, and where we say otherwise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import peewee
+from playhouse.postgres_ext import DateTimeTZField
+
+from db import postgres
+
+
+class Statement(postgres.Model):
+    """A day that was matched."""
+
+    day = peewee.DateField(primary_key=True)
+    lines = peewee.IntegerField()
+    differences = peewee.IntegerField()
+    matched_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "payments"
+        table_name = "statements"
+
+
+class StatementLine(postgres.Model):
+    """What the PSP says it decided under one reference of ours."""
+
+    reference = peewee.CharField(255, primary_key=True)
+    day = peewee.DateField()
+    amount = peewee.DecimalField(10, 2)
+    currency = peewee.CharField(3)
+    outcome = peewee.CharField(50, constraints=[peewee.Check("outcome IN ('charged', 'declined')")])
+    booked_at = DateTimeTZField(null=False)
+
+    class Meta:
+        schema = "payments"
+        table_name = "statement_lines"
+
+
+StatementLine.add_index(peewee.SQL("CREATE INDEX statement_lines_day ON payments.statement_lines (day)"))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where the PSP and we disagree: about a payment, or about one that we do not have."""
+
+    reference: str
+    payment_id: UUID | None
+    reason: str
+
+
+def span(day: date) -> tuple[datetime, datetime]:
+    """A day in UTC: its first moment, and that of the next one."""
+    begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return begin, begin + timedelta(days=1)
+
+
+def matched(day: date) -> bool:
+    """Whether this day's statement was matched already."""
+    return bool(Statement.select().where(Statement.day == day).exists())
+
+
+def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes lines of a statement; one that is known is replaced."""
+    insert = StatementLine.insert_many(rows)
+    keep = [StatementLine.day, StatementLine.amount, StatementLine.currency, StatementLine.outcome]
+    insert.on_conflict(
+        conflict_target=[StatementLine.reference], preserve=[*keep, StatementLine.booked_at]
+    ).execute()
+
+
+def close(day: date, differences: int) -> Statement:
+    """Writes down that this day was matched, and with how many differences."""
+    lines = StatementLine.select().where(StatementLine.day == day).count()
+    insert = Statement.insert(day=day, lines=lines, differences=differences)
+    again = [Statement.lines, Statement.differences]
+    moment = {Statement.matched_at: peewee.fn.clock_timestamp()}
+    closed = insert.on_conflict(conflict_target=[Statement.day], preserve=again, update=moment)
+    return postgres.returned(closed, Statement)[0]
+
+
+# A reference of ours is a payment's id; another company may still send others.
+_OURS = "CASE WHEN l.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN l.reference::uuid END"
+
+_THEY_SAY = f"""
+SELECT l.reference, p.id AS payment_id, CASE
+    WHEN p.id IS NULL THEN l.outcome || ', and there is no such payment'
+    WHEN l.currency <> p.currency OR l.amount <> p.amount
+        THEN l.outcome || ' ' || l.amount || ' ' || l.currency || ', but the payment is over '
+             || p.amount || ' ' || p.currency
+    ELSE l.outcome || ', but the payment is ' || p.status END AS reason
+FROM payments.statement_lines l LEFT JOIN payments.payments p ON p.type = 'payment' AND p.id = {_OURS}
+WHERE l.day = %s AND (p.id IS NULL OR l.currency <> p.currency OR l.amount <> p.amount
+    OR p.status <> CASE l.outcome WHEN 'charged' THEN 'completed' ELSE 'failed' END)
+"""
+# By the history: what was completed on that day was charged then or before, and stands in some statement.
+_WE_SAY = """
+SELECT p.id::text AS reference, p.id AS payment_id, 'completed, but never charged' AS reason
+FROM payments.payment_transactions t JOIN payments.payments p ON p.id = t.payment_id AND p.type = 'payment'
+WHERE t.transaction_type = 'complete' AND t.created_at >= %s AND t.created_at < %s
+    AND NOT EXISTS (SELECT FROM payments.statement_lines l WHERE l.reference = p.id::text)
+"""
+
+
+def differences(day: date) -> list[Difference]:
+    """Every difference between a day's statement and the payments as they are now."""
+    found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, *span(day))
+    return [Difference(**row) for row in sorted(found, key=lambda row: str(row["reference"]))]
