@@ -36,6 +36,8 @@ class Action(StrEnum):
     PAYMENT_UPDATE = "payments.payment.update"
     # Allowed when it was asked for, and not any more when its turn came.
     STEP_REFUSED = "payments.step.refused"
+    # Somebody wanted to fail it by hand, and the PSP, asked first, had decided.
+    PSP_DECIDED = "payments.psp.decided"
     # What a day's statement of the PSP says, and we do not.
     STATEMENT_DIFFERS = "payments.statement.differs"
 

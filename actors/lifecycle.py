@@ -38,8 +38,11 @@ LAW: dict[tuple[Type, Status | None, Step], Status] = {
 }
 
 
+_THINGS = {Type.PAYMENT: "payment", Type.INITIATE: "payment request"}
+
+
 class Refused(Fault):
-    """A {type} that is {status} cannot take the step: {step}."""
+    """A {thing} that is {status} cannot take the step: {step}."""
 
     code = Code.INVALID_TRANSITION
 
@@ -49,7 +52,7 @@ def after(type: Type, status: Status | None, step: Step) -> Status:
     try:
         return LAW[type, status, step]
     except KeyError:
-        raise Refused(type=type, status=status or "not there yet", step=step) from None
+        raise Refused(thing=_THINGS[type], status=status or "not there yet", step=step) from None
 
 
 def allows(type: Type, status: Status, step: Step) -> bool:

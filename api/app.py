@@ -25,8 +25,11 @@ from api.health import Health
 from api.keys import Keys
 from api.openapi.resources import Docs, Document, OpenApi
 from api.passwords import Passwords
+from api.payments import operating
 from api.payments import resources as payments
+from api.payments.history import History
 from api.payments.reports import Reports
+from api.payments.status import OneStatus
 from api.settings import Settings
 from api.tokens import Tokens
 from db import redis
@@ -48,12 +51,12 @@ def routes(sessions: Sessions, credentials: Credentials) -> dict[str, Any]:
         "/api/auth/sessions": auth.MySessions(sessions),
         "/api/auth/sessions/{session_id:uuid}": auth.OneSession(sessions),
         "/api/payments": payments.Payments(),
-        "/api/payments/history": payments.History(),
+        "/api/payments/history": History(),
         "/api/payments/reports": Reports(),
-        "/api/payments/differences": payments.Differences(),
+        "/api/payments/differences": operating.Differences(),
         "/api/payments/{payment_id:uuid}": payments.OnePayment(),
-        "/api/payments/{payment_id:uuid}/status": payments.OneStatus(),
-        "/api/payments/{payment_id:uuid}/attempts": payments.Attempts(),
+        "/api/payments/{payment_id:uuid}/status": OneStatus(),
+        "/api/payments/{payment_id:uuid}/attempts": operating.Attempts(),
     }
 
 

@@ -21,11 +21,11 @@ from pydantic import (
 
 from actors import lifecycle, snapshots
 from actors.lifecycle import Step
+from api.payments import sight
 from api.policies import Caller, Permission
 from api.shapes import Amount, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
 from api.text import Text
 from db import money, times
-from db.auth import Role
 from db.page import Page
 from db.payments import Filter, Payment, PaymentTransaction
 from db.psp_attempts import PspAttempt
@@ -272,7 +272,7 @@ def allowed_actions(it: Payment, caller: Caller) -> list[str]:
     def lawful(step: Step) -> bool:
         return lifecycle.allows(Type(it.type), Status(it.status), step)
 
-    theirs = may_change(it, caller)
+    theirs = sight.may_change(it, caller)
     actions = {
         "pay": caller.may(Permission.PAY) and lawful(Step.ENGAGE),
         "update": theirs and it.status not in FINAL,
@@ -280,14 +280,6 @@ def allowed_actions(it: Payment, caller: Caller) -> list[str]:
         "fail": caller.may(Permission.SETTLE_BY_HAND) and lawful(Step.FAIL),
     }
     return [action for action, allowed in actions.items() if allowed]
-
-
-def may_change(it: Payment, caller: Caller) -> bool:
-    """Whether it is the caller's to change: an administrator's in any case, a vendor's if they asked for it.
-    Payments against it are theirs to see only."""
-    if not caller.may(Permission.CHANGE_PAYMENTS):
-        return False
-    return caller.role is Role.ADMIN or (it.type == Type.INITIATE and it.user_id == caller.user_id)
 
 
 def move(it: PaymentTransaction) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""What the door does about cancelling and failing: it checks, and hands on to the actors."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from actors import audit, lifecycle, origin, steps
+from actors import payments as life
+from actors.lifecycle import Step
+from actors.verbs import promise
+from api.payments import shapes
+from api.policies import Caller
+from db import payments
+from db.payments import Payment
+from db.states import Status, Type
+
+
+def cancel(payment_id: UUID, reason: str | None) -> Payment:
+    payment = steps.locked(payment_id)
+    lifecycle.after(Type(payment.type), Status(payment.status), Step.CANCEL)
+    promise(life.cancel.message(payment.id, reason, origin.current()))
+    return payment
+
+
+def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
+    payment = steps.locked(payment_id)
+    if decided:
+        # The PSP knows how it ends, and that is on its way, or has come: what was asked for is written down.
+        details = {"step": Step.FAIL, "reason": reason}
+        audit.note(audit.Action.PSP_DECIDED, resource=("payment", payment.id), details=details)
+        return payment
+    lifecycle.after(Type(payment.type), Status(payment.status), Step.FAIL)
+    if life.with_the_psp(payment) and not life.lost(payment):
+        raise life.Undecided
+    promise(life.fail.message(payment.id, reason, origin.current()))
+    return payment
+
+
+def when_in(ends: frozenset[Status], who: Caller) -> Callable[[UUID], dict[str, Any] | None]:
+    """What the payment is, once it stands in one of these."""
+
+    def ask(payment_id: UUID) -> dict[str, Any] | None:
+        payment = payments.get(payment_id)
+        return shapes.payment(payment, who) if payment and payment.status in ends else None
+
+    return ask

@@ -1,0 +1,59 @@
+"""What an administrator looks at when a payment does not come to its end by itself."""
+
+from typing import Any
+from uuid import UUID
+
+from falcon import Request
+
+from api.gateway.operation import operation
+from api.payments import answers, shapes
+from api.policies import Permission
+from db import payments, psp_attempts, statements
+from db.fault import NotFound
+
+
+class Attempts:
+    """GET /payments/:id/attempts"""
+
+    @operation(
+        Permission.SETTLE_BY_HAND,
+        "Attempts.",
+        name="listAttempts",
+        asks=shapes.AttemptsQuery,
+        gives=answers.Attempts,
+    )
+    def on_get(self, _req: Request, payment_id: UUID, wish: shapes.AttemptsQuery) -> dict[str, Any]:
+        """What the PSP was asked about a payment, newest first, and why a person should look at it."""
+        payment = payments.get(payment_id)
+        if payment is None:
+            raise NotFound(thing="payment")
+        page = psp_attempts.page(payment.id, limit=wish.limit, after=wish.place)
+        return {"review": payment.review, **shapes.page(page, shapes.attempt)}
+
+
+class Differences:
+    """GET /payments/differences"""
+
+    @operation(
+        Permission.SETTLE_BY_HAND,
+        "Differences.",
+        name="listDifferences",
+        asks=shapes.DifferencesQuery,
+        gives=answers.Differences,
+    )
+    def on_get(self, _req: Request, wish: shapes.DifferencesQuery) -> dict[str, Any]:
+        """Where a day's statement of the PSP and the payments disagree."""
+        matched = statements.matched(wish.day)
+        found = statements.differences(wish.day) if matched else []
+        return {
+            "day": wish.day.isoformat(),
+            "matched": matched,
+            "items": [
+                {
+                    "reference": it.reference,
+                    "paymentId": str(it.payment_id) if it.payment_id else None,
+                    "reason": it.reason,
+                }
+                for it in found
+            ],
+        }
