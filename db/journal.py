@@ -71,8 +71,9 @@ class Task:
 
 
 def write(tasks: Sequence[Task]) -> None:
-    """Writes promises, in their order, in the transaction that is open. A known id is written once.
+    """Writes promises, in their order, in the transaction that is open.
 
+    A known id is written once; where its promise is dead, it lives again: it was promised anew.
     What is due later was never sent, so no message of it waits in its queue: see `resend`.
     """
     values = [
@@ -87,7 +88,8 @@ def write(tasks: Sequence[Task]) -> None:
     places = ", ".join([place] * len(values))
     postgres.rows(
         f"INSERT INTO journal.tasks (id, verb, queue, args, request_id, sent_at, due_at) VALUES {places}"
-        " ON CONFLICT (id) DO NOTHING",
+        " ON CONFLICT (id) DO UPDATE SET dead_at = NULL, attempts = 0, leased_until = NULL, error = NULL,"
+        " sent_at = excluded.sent_at, due_at = excluded.due_at WHERE tasks.dead_at IS NOT NULL",
         *(value for row in values for value in row),
     )
 

@@ -14,6 +14,7 @@ It plays what the order's `metadata.simulate` says; without it, it approves `psp
 """
 
 import random
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -22,7 +23,8 @@ from uuid import UUID
 from actors.psp.provider import Answer, Line, NoAnswer, Order, Outcome, Statement, Unavailable
 from db import config, postgres, psp_ledger
 
-_CODE_LENGTH, _WORD_LENGTH = 100, 255
+_WORD_LENGTH = 255
+_CODE = re.compile(r"[A-Za-z0-9_-]{1,100}")
 # In seconds: how long an answer takes, and how long one waits for one that does not come.
 _SLOW, _LATE, _PATIENCE = 3.0, 8.0, 1.0
 _ERRORS = 2
@@ -109,11 +111,13 @@ def _answer(booked: psp_ledger.Charge) -> Answer:
 
 def _wish(order: Order) -> str:
     """What to play; empty where the order does not say."""
-    return str(order.metadata.get("simulate", "")).replace("\0", "")[:_WORD_LENGTH]
+    wish = order.metadata.get("simulate")
+    return "" if wish is None else str(wish).replace("\0", "")[:_WORD_LENGTH]
 
 
 def _decide(word: str, code: str, approval_rate: float) -> Answer:
     # A share of what did not ask for anything: random() is below 1, so a rate of 1 declines nothing.
     if word == "decline" or (not word and random.random() >= approval_rate):
-        return Answer(Outcome.DECLINED, code[:_CODE_LENGTH] or "card_declined")
+        # It ends up in a letter, and anybody may write it: a code is a word.
+        return Answer(Outcome.DECLINED, code if _CODE.fullmatch(code) else "card_declined")
     return Answer(Outcome.CHARGED)

@@ -48,6 +48,9 @@ def settled(
         return None
     try:
         return until(req, lambda: ask(written.id), patience)
+    except postgres.Unreachable:
+        # What was accepted is accepted.
+        return None
     finally:
         _seats.release()
 
