@@ -1,5 +1,6 @@
 """What the letters say, in plain text and in HTML."""
 
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -31,10 +32,18 @@ class Letter:
         return page.encode("ascii", "xmlcharrefreplace").decode()
 
 
+# What a mail program makes a link of: an address of whatever kind, with a scheme or without.
+_LINK = re.compile(r"/|@|[^\W\d_]\.[^\W\d_]")
+
+
+def _words(text: str, length: int) -> str:
+    """Somebody else's text in our letter: short, on one line, and nothing to click on."""
+    words = " ".join(text.split())[:length]
+    return "" if _LINK.search(words) else words
+
+
 def _hello(name: str) -> str:
-    """A name is somebody else's text in our letter: short, on one line, and nothing to click on."""
-    name = " ".join(name.split())[:60]
-    return "Hello" if "/" in name or "www." in name.lower() else f"Hello {name}"
+    return f"Hello {_words(name, 60)}".strip()
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,9 @@ class Payment:
     failure: str | None
 
     def about(self) -> str:
-        """Which payment this is: somebody else's text is short, on one line, and nothing to click on."""
-        words = " ".join((self.description or "").split())[:100]
-        harmless = words and "/" not in words and "www." not in words.lower()
-        return f"Payment {self.id}" + (f": {words}" if harmless else "") + "."
+        """Which payment this is."""
+        words = _words(self.description or "", 100)
+        return f"Payment {self.id}" + (f": {words}" if words else "") + "."
 
 
 def verify_email(name: str, link: str) -> Letter:

@@ -1,6 +1,7 @@
 """What an operator may change while everything runs: the keys there are, and what each is as long as nobody
 says otherwise."""
 
+import time
 from decimal import Decimal
 from enum import StrEnum
 
@@ -25,7 +26,25 @@ DEFAULTS: dict[Key, Decimal] = {
 }
 
 
+# For how long what was read is good, in seconds: a change is heard of in every process within that time.
+_FRESH = 1.0
+
+_read: dict[str, Decimal] = {}
+_read_at = float("-inf")
+
+
 def number(key: Key) -> Decimal:
-    """The value that holds now."""
-    row = SystemConfig.get_or_none(SystemConfig.key == key)
-    return Decimal(str(row.value)) if row is not None else DEFAULTS[key]
+    """The value that holds now, or did a second ago."""
+    global _read_at
+    if time.monotonic() - _read_at >= _FRESH:
+        found = {row.key: Decimal(str(row.value)) for row in SystemConfig.select() if row.key in DEFAULTS}
+        _read.clear()
+        _read.update(found)
+        _read_at = time.monotonic()
+    return _read.get(key, DEFAULTS[key])
+
+
+def forget() -> None:
+    """Reads anew next time."""
+    global _read_at
+    _read_at = float("-inf")

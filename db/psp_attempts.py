@@ -61,17 +61,19 @@ PspAttempt.add_index(
 )
 
 
-def begin(id: UUID, payment_id: UUID, operation: Operation, reference: str) -> bool:
-    """Writes down that the PSP is about to be asked; False when the payment is not `processing` any more.
+def begin(id: UUID, payment_id: UUID, operation: Operation, reference: str, *, first: bool = False) -> bool:
+    """Writes down that the PSP is about to be asked; False when the payment is not `processing` any more, or
+    this would not be the `first` call.
 
     Under the payment's lock: whoever fails a payment by hand sees this call, or this call sees that.
     """
+    only = " WHERE NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)"
     return bool(
         postgres.rows(
             "WITH payment AS (SELECT id FROM payments.payments WHERE id = %s AND status = %s"
             " FOR NO KEY UPDATE)"
             " INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)"
-            " SELECT %s, id, %s, %s FROM payment RETURNING id",
+            f" SELECT %s, id, %s, %s FROM payment{only if first else ''} RETURNING id",
             payment_id,
             Status.PROCESSING,
             id,

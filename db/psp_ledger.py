@@ -45,12 +45,12 @@ class PspOrder(postgres.Model):
         table_name = "orders"
 
 
-def ordered(key: str, simulate: str) -> PspOrder:
-    """Counts one more call under this key, with what it plays, which the first call decides."""
+def ordered(key: str, simulate: str) -> int:
+    """Counts one more call under this key, with what it plays, which the first call decides; how many."""
     insert = PspOrder.insert(idempotency_key=key, simulate=simulate, calls=1).on_conflict(
         conflict_target=[PspOrder.idempotency_key], update={PspOrder.calls: PspOrder.calls + 1}
     )
-    return postgres.returned(insert, PspOrder)[0]
+    return int(postgres.returned(insert, PspOrder)[0].calls)
 
 
 def played(key: str) -> str | None:

@@ -11,7 +11,7 @@ from actors.psp import provider
 from actors.settings import MailSettings
 from api.app import create_app
 from api.settings import Settings
-from db import migrate, postgres
+from db import config, migrate, postgres
 from tests import makers
 from tests.makers import SECRETS
 from workers.dev.servers import Postgres, Valkey, free_port
@@ -54,6 +54,7 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
     makers.letterbox.clear()
     origin.set(origin.NOWHERE)
+    config.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
         yield
         transaction.rollback()

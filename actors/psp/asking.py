@@ -17,16 +17,23 @@ log = structlog.get_logger(__name__)
 def charge(order: Order) -> Answer | None:
     """Asks for the money; None when it is not known what came of it.
 
-    Where it was asked for before, the PSP is asked first what it knows: unknown is not failed.
+    Where the PSP was asked about it before, it is first asked what it knows: unknown is not failed.
     """
+
+    def ask() -> Answer:
+        return provider.chosen().charge(order)
+
+    id = uuid4()
+    if _begun(id, order.payment_id, Operation.CHARGE, first=True):
+        return _ended(id, order.payment_id, Operation.CHARGE, ask)[1]
+    result, answer = find(order.payment_id, uuid4())
+    if result is not Result.NOT_FOUND:
+        return answer
     with postgres.connection():
         calls = psp_attempts.calls(order.payment_id)
-    if calls:
-        result, answer = find(order.payment_id, uuid4())
-        if result is not Result.NOT_FOUND or calls >= TRIES:
-            return answer
-    _, answer = _call(uuid4(), order.payment_id, Operation.CHARGE, lambda: provider.chosen().charge(order))
-    return answer
+    if calls >= TRIES or not _begun(id, order.payment_id, Operation.CHARGE):
+        return None
+    return _ended(id, order.payment_id, Operation.CHARGE, ask)[1]
 
 
 def find(payment_id: UUID, attempt_id: UUID) -> tuple[Result | None, Answer | None]:
@@ -34,8 +41,10 @@ def find(payment_id: UUID, attempt_id: UUID) -> tuple[Result | None, Answer | No
 
     The result is None when the payment needs no answer any more.
     """
+    if not _begun(attempt_id, payment_id, Operation.FIND):
+        return None, None
     key = reference(payment_id)
-    return _call(attempt_id, payment_id, Operation.FIND, lambda: provider.chosen().find(key))
+    return _ended(attempt_id, payment_id, Operation.FIND, lambda: provider.chosen().find(key))
 
 
 def reference(payment_id: UUID) -> str:
@@ -43,12 +52,14 @@ def reference(payment_id: UUID) -> str:
     return str(payment_id)
 
 
-def _call(
-    id: UUID, payment_id: UUID, operation: Operation, ask: Callable[[], Answer | None]
-) -> tuple[Result | None, Answer | None]:
+def _begun(id: UUID, payment_id: UUID, operation: Operation, *, first: bool = False) -> bool:
     with postgres.connection():
-        if not psp_attempts.begin(id, payment_id, operation, reference(payment_id)):
-            return None, None
+        return psp_attempts.begin(id, payment_id, operation, reference(payment_id), first=first)
+
+
+def _ended(
+    id: UUID, payment_id: UUID, operation: Operation, ask: Callable[[], Answer | None]
+) -> tuple[Result, Answer | None]:
     answer = None
     try:
         answer = ask()

@@ -28,6 +28,8 @@ _CODE = re.compile(r"[A-Za-z0-9_-]{1,100}")
 # In seconds: how long an answer takes, and how long one waits for one that does not come.
 _SLOW, _LATE, _PATIENCE = 3.0, 8.0, 1.0
 _ERRORS = 2
+# What it plays by what it was asked before.
+_REMEMBERED = ("error", "blackout")
 _LINES = 500
 
 
@@ -44,13 +46,14 @@ class Stub:
 
     def charge(self, order: Order) -> Answer:
         """Books the decision under the order's key, or finds it booked."""
+        word, _, code = _wish(order).partition(":")
         with postgres.connection():
-            asked = psp_ledger.ordered(order.key, _wish(order))
             latency = config.number(config.Key.PSP_LATENCY_MS)
             rate = config.number(config.Key.PSP_APPROVAL_RATE)
-        self._sleep(float(latency) / 1000)
-        word, _, code = asked.simulate.partition(":")
-        if word == "outage" or (word == "error" and asked.calls <= _ERRORS):
+            calls = psp_ledger.ordered(order.key, word) if word in _REMEMBERED else 0
+        if latency:
+            self._sleep(float(latency) / 1000)
+        if word == "outage" or (word == "error" and calls <= _ERRORS):
             raise Unavailable("503")
         if word == "blackout":
             self._silence()
@@ -69,8 +72,8 @@ class Stub:
         """What is booked under this key."""
         with postgres.connection():
             booked = psp_ledger.find(key)
-            word = psp_ledger.played(key)
-        if booked is None and word == "blackout":
+            silent = booked is None and psp_ledger.played(key) == "blackout"
+        if silent:
             self._silence()
         return _answer(booked) if booked else None
 
