@@ -16,6 +16,7 @@ from db.states import Status, Type
 
 
 def cancel(payment_id: UUID, reason: str | None) -> Payment:
+    """Promises that it is cancelled, if the law allows that now; the payment as it is. Raises Refused."""
     payment = steps.locked(payment_id)
     lifecycle.after(Type(payment.type), Status(payment.status), Step.CANCEL)
     promise(life.cancel.message(payment.id, reason, origin.current()))
@@ -23,6 +24,8 @@ def cancel(payment_id: UUID, reason: str | None) -> Payment:
 
 
 def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
+    """Promises that it fails, unless the PSP has `decided` how it ends; the payment as it is. Raises Refused,
+    and Undecided while a call may still reach the PSP."""
     payment = steps.locked(payment_id)
     if decided:
         # The PSP knows how it ends, and that is on its way, or has come: what was asked for is written down.

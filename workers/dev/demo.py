@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from actors import events
-from db import admin, payments, postgres, psp_ledger, redis
+from db import admin, payments, postgres, psp_attempts, psp_ledger, redis
 from workers.dev import ready, state
 from workers.dev.stack import DEMO_USERS
 
@@ -33,6 +33,7 @@ ENDS = {
     "request": ("completed", []),
     "payment": ("completed", ["charged"]),
     "declined": ("failed", ["declined"]),
+    "lost": ("completed", ["charged"]),
 }
 # The tables at the end: their columns, and the field of the row where it has another name.
 TABLES = {
@@ -43,9 +44,10 @@ TABLES = {
         "ms=created_at action from=details.from to=details.to request=request_id"
     ),
     "What was told: admin.events": "ms=occurred_at published=published_at seq type status=data.status",
+    "What the PSP was asked: payments.psp_attempts": "ms=created_at answered=ended_at operation outcome code",
     "What the PSP booked: psp.charges": ("ms=created_at outcome amount currency code key=idempotency_key"),
 }
-NUMBERS = ("ms", "published", "seq", "amount")
+NUMBERS = ("ms", "published", "answered", "seq", "amount")
 UUID_TAIL = re.compile(r"(?<=\b[0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 Book = Mapping[str, Sequence[Any]]
@@ -224,12 +226,12 @@ def run(console: Console) -> None:
     for table in TABLES:
         console.print("", _table(table, books, {it["user"]["id"]: _first(it) for it in people}))
     _judge(books)
-    console.print("\n80.00 USD were paid and charged once; 19.99 EUR were declined and never taken.")
+    console.print("\n80.00 USD and 5.00 CHF were paid and charged once; 19.99 EUR were never taken.")
     console.print("How that works: [bold]docs/life-of-a-payment.md[/]")
 
 
 def live(story: Story, vendor: dict[str, Any], customer: dict[str, Any]) -> None:
-    """Money asked for, money paid, money refused."""
+    """Money asked for, paid, refused, and paid without our being told."""
     vera, carl, token = _first(vendor), _first(customer), customer["accessToken"]
     wish: dict[str, Any] = {"type": "initiate", "amount": "80.00", "currency": "USD"}
     wish |= {"description": "Two concert tickets", "customerEmail": customer["user"]["email"]}
@@ -239,6 +241,8 @@ def live(story: Story, vendor: dict[str, Any], customer: dict[str, Any]) -> None
     wish = {"type": "payment", "amount": "19.99", "currency": "EUR"}
     wish |= {"metadata": {"simulate": "decline:insufficient_funds"}}
     story.step(f"3  {carl} spends 19.99 EUR that are not there", token, "declined", wish)
+    wish = {"type": "payment", "amount": "5.00", "currency": "CHF", "metadata": {"simulate": "timeout"}}
+    story.step(f"4  {carl} pays 5.00 CHF, and the PSP's answer is lost", token, "lost", wish)
 
 
 def _books(names: Mapping[str, str], since: int) -> dict[str, Book]:
@@ -255,20 +259,20 @@ def _books(names: Mapping[str, str], since: int) -> dict[str, Book]:
 def _book(id: UUID, since: int) -> Book:
     log = [event for event in admin.events(since, 10_000) if event.data.get("id") == str(id)]
     charge = psp_ledger.find(str(id))
-    rows = payments.history(id), admin.audit_logs(id), log
+    rows = payments.history(id), admin.audit_logs(id), log, psp_attempts.of(id)
     return dict(zip(TABLES, (*rows, [charge] if charge else []), strict=True))
 
 
 def _complete(book: Book) -> bool:
     """A change has one audit row and one event, the end an event besides, and all are published."""
-    history, audit, log, _ = book.values()
+    history, audit, log, *_ = book.values()
     ended = history[-1].status in ("completed", "failed")
     return len(audit) == len(history) == sum(it.published_at is not None for it in log) - ended
 
 
 def _judge(books: Mapping[str, Book]) -> None:
     for name, book in books.items():
-        history, _, _, charges = book.values()
+        history, *_, charges = book.values()
         end, booked = history[-1].status, [it.outcome for it in charges]
         if (end, booked) != ENDS[name]:
             raise Trouble(
