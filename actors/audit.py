@@ -34,6 +34,7 @@ class Action(StrEnum):
     PAYMENT_EXPIRE = "payments.payment.expire"
     PAYMENT_CANCEL = "payments.payment.cancel"
     PAYMENT_UPDATE = "payments.payment.update"
+    PAYMENT_REVIEWED = "payments.payment.reviewed"
     # Allowed when it was asked for, and not any more when its turn came.
     STEP_REFUSED = "payments.step.refused"
     # Somebody wanted to fail it by hand, and the PSP, asked first, had decided.

@@ -33,7 +33,7 @@ class Letter:
 
 
 # What a mail program makes a link of: an address of whatever kind, with a scheme or without.
-_LINK = re.compile(r"/|@|[^\W\d_]\.[^\W\d_]")
+_LINK = re.compile(r"/|@|\w\.[^\W\d_]")
 
 
 def _words(text: str, length: int) -> str:

@@ -155,6 +155,8 @@ def settle(payment_id: UUID, outcome: Outcome, code: str | None) -> None:
     if outcome is Outcome.CHARGED and payment.status in (Status.FAILED, Status.CANCELLED):
         # Never dropped, and never paid back by a guess: a person has to look at it.
         payments.mark_for_review(payment.id, f"the PSP charged it, but it is {payment.status}")
+    elif outcome is Outcome.DECLINED and payment.status == Status.COMPLETED:
+        payments.mark_for_review(payment.id, "the PSP declined it, but it is completed")
     elif outcome is Outcome.CHARGED:
         steps.take(payment, Step.COMPLETE)
     else:
@@ -172,7 +174,7 @@ def doubt(payment_id: UUID) -> None:
     payment = steps.locked(payment_id)
     if payment.status != Status.PROCESSING:
         return
-    verdict = doubts.judge(psp_attempts.of(payment.id), times.now())
+    verdict = doubts.judge(psp_attempts.of(payment.id))
     log.info("in doubt", payment=str(payment.id), act=verdict.act, review=verdict.review)
     if verdict.act is doubts.Act.GIVE_UP:
         failure = ("provider_unavailable", "The payment provider was not available.")
@@ -186,10 +188,17 @@ def doubt(payment_id: UUID) -> None:
 
 @record("payments")
 def reconcile() -> None:
-    """Takes up payments that are stuck in `processing`, whatever became of their promises."""
+    """Takes up payments that are stuck in `processing`: their call takes long, or their promise is gone.
+
+    Those whose turn has not come yet are left alone: a queue that is long gets no shorter by questions.
+    """
     now = times.now()
-    for payment_id in payments.stuck(now - _STUCK, now - _AGAIN, _MANY):
-        promise(look.message(payment_id).once(str(payment_id)))
+    stuck = {
+        journal.known_id(charge.name, str(payment_id)): payment_id
+        for payment_id in payments.stuck(now - _STUCK, now - _AGAIN, _MANY)
+    }
+    for task_id in stuck.keys() - journal.to_be_begun(list(stuck)):
+        promise(look.message(stuck[task_id]).once(str(stuck[task_id])))
 
 
 @effect("psp")
@@ -240,7 +249,7 @@ def with_the_psp(payment: Payment) -> bool:
 
 def lost(payment: Payment) -> bool:
     """Whether the PSP has no order for a payment in its hands, and none can arrive any more."""
-    return doubts.lost(psp_attempts.of(payment.id), times.now())
+    return doubts.lost(psp_attempts.of(payment.id))
 
 
 def _ask_for(step: Step, payment_id: UUID, reason: str | None) -> None:
@@ -294,3 +303,22 @@ def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
     )
     events.announce(events.Type.PAYMENT_UPDATED, snapshots.payment(edited))
     return edited
+
+
+# --- review ---------------------------------------------------------------------------------------------
+
+
+class NothingToReview(Fault):
+    """Nobody needs to look at this payment."""
+
+    code = Code.INVALID_TRANSITION
+
+
+def reviewed(payment: Payment, reason: str) -> Payment:
+    """Takes the mark from a locked payment that somebody has looked at. Raises NothingToReview."""
+    if payment.review is None:
+        raise NothingToReview
+    payments.mark_for_review(payment.id, None)
+    details = {"review": payment.review, "reason": reason}
+    audit.note(audit.Action.PAYMENT_REVIEWED, resource=("payment", payment.id), details=details)
+    return payment

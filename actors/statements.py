@@ -37,9 +37,11 @@ class Booked:
 
 @record("housekeeping")
 def open() -> None:
-    """Begins with yesterday (UTC), unless it was matched already."""
-    day = (times.now() - _CLOSES).date() - timedelta(days=1)
-    if not statements.matched(day):
+    """Begins with the day (UTC) after the last that was matched, if it is over: also after a standstill."""
+    today = (times.now() - _CLOSES).date()
+    last = statements.last()
+    day = today - timedelta(days=1) if last is None else last + timedelta(days=1)
+    if day < today:
         promise(fetch.message(day).once(str(day)))
 
 
@@ -56,12 +58,14 @@ def book(day: date, lines: list[Booked], more: str | None) -> None:
     """Writes the lines down."""
     if lines:
         statements.add_lines([{**asdict(line), "day": day} for line in lines])
-    promise(match.message(day) if more is None else fetch.message(day, more))
+    promise(match.message(day).once(str(day)) if more is None else fetch.message(day, more))
 
 
 @record("housekeeping")
 def match(day: date) -> None:
     """Compares the day's statement with the payments as they are now, and reports every difference."""
+    if statements.matched(day):
+        return
     found = statements.differences(day)
     for it in found:
         log.error("the PSP's statement differs", day=str(day), reference=it.reference, reason=it.reason)

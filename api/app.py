@@ -57,6 +57,7 @@ def routes(sessions: Sessions, credentials: Credentials) -> dict[str, Any]:
         "/api/payments/{payment_id:uuid}": payments.OnePayment(),
         "/api/payments/{payment_id:uuid}/status": OneStatus(),
         "/api/payments/{payment_id:uuid}/attempts": operating.Attempts(),
+        "/api/payments/{payment_id:uuid}/review": operating.Review(),
     }
 
 

@@ -35,11 +35,9 @@ _read_at = float("-inf")
 
 def number(key: Key) -> Decimal:
     """The value that holds now, or did a second ago."""
-    global _read_at
+    global _read, _read_at
     if time.monotonic() - _read_at >= _FRESH:
-        found = {row.key: Decimal(str(row.value)) for row in SystemConfig.select() if row.key in DEFAULTS}
-        _read.clear()
-        _read.update(found)
+        _read = {row.key: Decimal(str(row.value)) for row in SystemConfig.select() if row.key in DEFAULTS}
         _read_at = time.monotonic()
     return _read.get(key, DEFAULTS[key])
 

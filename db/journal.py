@@ -67,7 +67,12 @@ class Task:
 
     def once(self, key: str) -> "Task":
         """The same under an id made of its verb and a key: promised twice, it is in the journal once."""
-        return replace(self, id=uuid5(NAMESPACE_OID, f"{self.verb}:{key}"))
+        return replace(self, id=known_id(self.verb, key))
+
+
+def known_id(verb: str, key: str) -> UUID:
+    """The id of a promise that there is once for a key."""
+    return uuid5(NAMESPACE_OID, f"{verb}:{key}")
 
 
 def write(tasks: Sequence[Task]) -> None:
@@ -86,12 +91,14 @@ def write(tasks: Sequence[Task]) -> None:
         " clock_timestamp() + %s * interval '1 second')"
     )
     places = ", ".join([place] * len(values))
-    postgres.rows(
+    written = postgres.rows(
         f"INSERT INTO journal.tasks (id, verb, queue, args, request_id, sent_at, due_at) VALUES {places}"
-        " ON CONFLICT (id) DO UPDATE SET dead_at = NULL, attempts = 0, leased_until = NULL, error = NULL,"
-        " sent_at = excluded.sent_at, due_at = excluded.due_at WHERE tasks.dead_at IS NOT NULL",
+        # Not DO UPDATE: it locks the row, and whoever comes to do the work would leave.
+        " ON CONFLICT (id) DO NOTHING RETURNING id",
         *(value for row in values for value in row),
     )
+    if len(written) < len(tasks):
+        revive({task.id for task in tasks} - {row["id"] for row in written})
 
 
 _TASK = "id, verb, queue, args, request_id, attempts"
@@ -176,6 +183,16 @@ def fail(id: UUID, error: str, *, attempts: int | None = None) -> None:
         id,
         attempts,
     )
+
+
+def to_be_begun(ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these promises wait for their turn: alive, and in nobody's hands."""
+    found = postgres.rows(
+        "SELECT id FROM journal.tasks WHERE id = ANY(%s) AND dead_at IS NULL"
+        " AND (leased_until IS NULL OR leased_until <= clock_timestamp())",
+        list(ids),
+    )
+    return {row["id"] for row in found}
 
 
 def overdue(queues: Collection[str]) -> list[str]:

@@ -141,7 +141,9 @@ class Seen:
             found.append(rows.where(PaymentTransaction.payee_id == self.payee_id))
         if self.customer_email:
             theirs = Payment.select(Payment.id).where(self._addressed())
-            found.append(rows.where(PaymentTransaction.payment_id.in_(theirs)))
+            # ANY(ARRAY()) and not IN: the latter walks along the newest of everybody's, looking for theirs.
+            addressed = peewee.fn.ANY(peewee.fn.ARRAY(theirs))
+            found.append(rows.where(PaymentTransaction.payment_id == addressed))
         return found or [rows]
 
     def _addressed(self) -> peewee.Node:
@@ -230,8 +232,8 @@ def _only(update: Any, payment: Payment) -> Payment:
     return changed[0]
 
 
-def mark_for_review(id: UUID, why: str) -> None:
-    """Says that a person should look at it; no change of it, so no version."""
+def mark_for_review(id: UUID, why: str | None) -> None:
+    """Says why a person should look at it, or that nobody needs to; no change of it, so no version."""
     Payment.update(review=why).where(Payment.id == id).execute()
 
 

@@ -73,7 +73,9 @@ def begin(id: UUID, payment_id: UUID, operation: Operation, reference: str, *, f
             "WITH payment AS (SELECT id FROM payments.payments WHERE id = %s AND status = %s"
             " FOR NO KEY UPDATE)"
             " INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)"
-            f" SELECT %s, id, %s, %s FROM payment{only if first else ''} RETURNING id",
+            f" SELECT %s, id, %s, %s FROM payment{only if first else ''}"
+            # A process died over it, and this is the next one.
+            " ON CONFLICT (id) DO UPDATE SET created_at = clock_timestamp() RETURNING id",
             payment_id,
             Status.PROCESSING,
             id,

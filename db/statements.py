@@ -63,6 +63,12 @@ def matched(day: date) -> bool:
     return bool(Statement.select().where(Statement.day == day).exists())
 
 
+def last() -> date | None:
+    """The last day that was matched."""
+    found: date | None = Statement.select(peewee.fn.MAX(Statement.day)).scalar()
+    return found
+
+
 def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes lines of a statement; one that is known is replaced."""
     insert = StatementLine.insert_many(rows)
@@ -107,5 +113,7 @@ WHERE t.transaction_type = 'complete' AND t.created_at >= %s AND t.created_at < 
 
 def differences(day: date) -> list[Difference]:
     """Every difference between a day's statement and the payments as they are now."""
-    found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, *span(day))
+    # Clocks differ: what was completed in a day's last minute may stand in the statement of the next.
+    begin, end = (moment - timedelta(minutes=1) for moment in span(day))
+    found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, begin, end)
     return [Difference(**row) for row in sorted(found, key=lambda row: str(row["reference"]))]

@@ -68,6 +68,9 @@ def _ended(
         result = Result.UNAVAILABLE
     except NoAnswer:
         result = Result.NO_ANSWER
+    except Exception:
+        log.exception("the PSP's adapter failed", payment=str(payment_id), operation=operation)
+        result = Result.NO_ANSWER
     log.info("the PSP was asked", payment=str(payment_id), operation=operation, result=result)
     with postgres.connection():
         psp_attempts.end(id, result, answer.code if answer else None)

@@ -51,7 +51,7 @@ class Verdict:
     review: bool = False
 
 
-def judge(asked: Sequence[Asked], now: datetime) -> Verdict:
+def judge(asked: Sequence[Asked]) -> Verdict:
     """What to do after these calls, oldest first, none of which was answered with a decision."""
     calls = sum(it.operation == Operation.CHARGE for it in asked)
     last = asked[-1] if asked else None
@@ -60,7 +60,7 @@ def judge(asked: Sequence[Asked], now: datetime) -> Verdict:
     if last.outcome == Result.NOT_FOUND:
         if calls < TRIES:
             return Verdict(Act.ASK, _backoff(calls))
-        return Verdict(Act.GIVE_UP if lost(asked, now) else Act.WAIT)
+        return Verdict(Act.GIVE_UP if lost(asked) else Act.WAIT)
     # It does not even say whether it knows the order.
     silent = _silent(asked)
     if silent < TRIES:
@@ -68,18 +68,22 @@ def judge(asked: Sequence[Asked], now: datetime) -> Verdict:
     return Verdict(Act.WAIT, review=True)
 
 
-def lost(asked: Sequence[Asked], now: datetime) -> bool:
-    """Whether the PSP, asked after the last call for the money, had no such order, and none can arrive."""
-    since = [it.outcome for it in takewhile(lambda it: it.operation == Operation.FIND, reversed(asked))]
-    return Result.NOT_FOUND in since and not may_arrive(asked, now)
+def lost(asked: Sequence[Asked]) -> bool:
+    """Whether the PSP, asked after the last call for the money, had no such order, and none could arrive by
+    then. What counts is the moment of the question, not that of ours: the answer may have lain about."""
+    if any(it.outcome in (Result.CHARGED, Result.DECLINED) for it in asked):
+        # It was decided; a question that was asked before that may have been written down after it.
+        return False
+    since = takewhile(lambda it: it.operation == Operation.FIND, reversed(asked))
+    return any(it.outcome == Result.NOT_FOUND and not may_arrive(asked, it.created_at) for it in since)
 
 
-def may_arrive(asked: Sequence[Asked], now: datetime) -> bool:
-    """Whether a call for the money may still be heard by the PSP, which then charges."""
+def may_arrive(asked: Sequence[Asked], at: datetime) -> bool:
+    """Whether a call for the money might, at that moment, still be heard by the PSP, which then charges."""
     return any(
         it.operation == Operation.CHARGE
         and it.outcome in (None, Result.NO_ANSWER)
-        and now - (it.ended_at or it.created_at) < ARRIVES_WITHIN
+        and at - (it.ended_at or it.created_at) < ARRIVES_WITHIN
         for it in asked
     )
 

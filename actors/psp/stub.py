@@ -52,7 +52,8 @@ class Stub:
             rate = config.number(config.Key.PSP_APPROVAL_RATE)
             calls = psp_ledger.ordered(order.key, word) if word in _REMEMBERED else 0
         if latency:
-            self._sleep(float(latency) / 1000)
+            # At most a second: `late` takes eight, and an actor has ten.
+            self._sleep(min(1.0, float(latency) / 1000))
         if word == "outage" or (word == "error" and calls <= _ERRORS):
             raise Unavailable("503")
         if word == "blackout":

@@ -153,7 +153,8 @@ def _invalid(error: ValidationError) -> Invalid:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, location))[:_NAME]
+    # What is wrong with the whole has no name of its own.
+    return ".".join(map(str, location))[:_NAME] or "body"
 
 
 def _why(fault: ErrorDetails) -> str:

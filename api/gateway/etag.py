@@ -1,10 +1,14 @@
 """ETags: what has not changed is not sent again, and what has changed is not overwritten."""
 
 import hashlib
+import re
 
 from falcon import Request, Response
 
 from db.fault import Code, Fault
+
+# An entity tag, whole: what stands between two commas, or at an end.
+_TAG = re.compile(r'(?:(?<=,)|^)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 
 
 class Changed(Fault):
@@ -17,7 +21,7 @@ def tag(req: Request, resp: Response, version: int | None = None) -> None:
     """Gives the answer an ETag, its version or else its content's; 304 when the caller has that already."""
     etag = str(version) if version is not None else hashlib.sha256(resp.data or b"").hexdigest()[:32]
     resp.etag = etag
-    if req.method in ("GET", "HEAD") and any(known in ("*", etag) for known in req.if_none_match or []):
+    if req.method in ("GET", "HEAD") and _names(req, "If-None-Match", etag, weak=True):
         resp.status = 304
         resp.delete_header("Content-Type")
         resp.data = None
@@ -26,10 +30,16 @@ def tag(req: Request, resp: Response, version: int | None = None) -> None:
 def must_match(req: Request, version: int) -> None:
     """Refuses to change another version than the caller's `If-Match` names, if it names one. Raises Changed.
 
-    By strong comparison (RFC 9110, 8.8.3.2); what cannot be read matches nothing.
+    What cannot be read matches nothing.
     """
-    if req.get_header("If-Match") is None:
-        return
-    named = req.if_match or []
-    if not any(it == "*" or (it == str(version) and not getattr(it, "is_weak", False)) for it in named):
+    if req.get_header("If-Match") is not None and not _names(req, "If-Match", str(version), weak=False):
         raise Changed(version=version)
+
+
+def _names(req: Request, header: str, etag: str, *, weak: bool) -> bool:
+    """Whether a header names this tag: by weak comparison or by strong (RFC 9110, 8.8.3.2), or as `*`."""
+    value = req.get_header(header) or ""
+    if value.strip() == "*":
+        return True
+    # Not by Falcon, to which "*" in quotes is the star, and a tag without quotes a tag.
+    return any(tag == etag and (weak or not mark) for mark, tag in _TAG.findall(value))

@@ -86,11 +86,16 @@ class Download:
     media: str
     name: str
 
-    def send(self, resp: Response) -> None:
-        """Answers with it."""
+    def send(self, req: Request, resp: Response) -> None:
+        """Answers with it; to a HEAD, with what there is to say of it."""
         resp.content_type = self.media
         resp.downloadable_as = self.name
-        resp.set_stream(self.file, self.length)
+        if req.method == "HEAD":
+            # Falcon would drop the stream without closing it.
+            self.file.close()
+            resp.content_length = self.length
+        else:
+            resp.set_stream(self.file, self.length)
 
 
 def operation(
@@ -132,7 +137,7 @@ def operation(
                 _accept(req, resp, data, told)
                 return
             if isinstance(data, Download):
-                data.send(resp)
+                data.send(req, resp)
                 return
             tagged = data if isinstance(data, Tagged) else None
             body = envelope.success(tagged.data if tagged else data, message)

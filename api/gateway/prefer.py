@@ -25,7 +25,7 @@ _LONGEST = 10
 # In seconds: how long after the first question the second is asked, and the longest pause between two.
 _SOON, _SELDOM = 0.02, 0.5
 
-_WAIT = re.compile(r'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(;.*)?', re.IGNORECASE)
+_WAIT = re.compile(r'\s*wait\s*=\s*("?)0*([0-9]+)\1\s*(;.*)?', re.IGNORECASE)
 _seats = threading.BoundedSemaphore(SEATS)
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def seconds(req: Request) -> int:
     """How long the caller would wait; 0 when not at all. Of two wishes the first one counts (RFC 7240, 2)."""
     for preference in (req.get_header(HEADER) or "").split(","):
         if found := _WAIT.fullmatch(preference):
-            return min(int(found[1]), _LONGEST)
+            return min(int(found[2][:3]), _LONGEST)
     return 0
 
 
@@ -43,30 +43,33 @@ def settled(
     req: Request, written: Written, ask: Callable[[UUID], dict[str, Any] | None]
 ) -> dict[str, Any] | None:
     """What the thing is when it is settled, if the caller wants to wait for it and that is soon enough."""
-    patience = seconds(req)
-    if not patience or not _seats.acquire(blocking=False):
+    if not (patience := seconds(req)):
         return None
     try:
         return until(req, lambda: ask(written.id), patience)
     except postgres.Unreachable:
         # What was accepted is accepted.
         return None
-    finally:
-        _seats.release()
 
 
 def until(req: Request, ask: Callable[[], T | None], patience: float) -> T | None:
-    """Asks again and again until there is an answer or patience ends. No connection is held between."""
+    """Asks again and again until there is an answer or patience ends; not at all, where all seats are
+    taken. No connection is held between."""
+    if not _seats.acquire(blocking=False):
+        return None
     deadline = time.monotonic() + patience
     pause = _SOON
-    with _released(req):
-        while True:
-            with postgres.connection():
-                answer = ask()
-            if answer is not None or time.monotonic() + pause > deadline:
-                return answer
-            time.sleep(pause)
-            pause = min(pause * 1.5, _SELDOM)
+    try:
+        with _released(req):
+            while True:
+                with postgres.connection():
+                    answer = ask()
+                if answer is not None or time.monotonic() + pause > deadline:
+                    return answer
+                time.sleep(pause)
+                pause = min(pause * 1.5, _SELDOM)
+    finally:
+        _seats.release()
 
 
 @contextmanager

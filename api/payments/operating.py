@@ -5,6 +5,10 @@ from uuid import UUID
 
 from falcon import Request
 
+from actors import payments as life
+from actors import steps
+from actors.verbs import transaction
+from api.gateway import caller
 from api.gateway.operation import operation
 from api.payments import answers, shapes
 from api.policies import Permission
@@ -29,6 +33,24 @@ class Attempts:
             raise NotFound(thing="payment")
         page = psp_attempts.page(payment.id, limit=wish.limit, after=wish.place)
         return {"review": payment.review, **shapes.page(page, shapes.attempt)}
+
+
+class Review:
+    """POST /payments/:id/review"""
+
+    @operation(
+        Permission.SETTLE_BY_HAND,
+        "Reviewed.",
+        name="reviewPayment",
+        takes=shapes.Reviewed,
+        gives=answers.Payment,
+        refuses=(life.NothingToReview,),
+    )
+    def on_post(self, req: Request, payment_id: UUID, wish: shapes.Reviewed) -> dict[str, Any]:
+        """Takes a payment from the list of those that need review. It comes back if it is still in doubt."""
+        with transaction():
+            reviewed = life.reviewed(steps.locked(payment_id), wish.reason)
+        return shapes.payment(reviewed, caller.of(req))
 
 
 class Differences:

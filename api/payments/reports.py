@@ -114,11 +114,15 @@ def _download(sums: Iterator[Sum], name: str) -> Download:
     formula.
     """
     file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    rows = csv.writer(text)
-    rows.writerow(_COLUMNS)
-    rows.writerows(_point(it).values() for it in sums if it.currency)
-    text.detach()
+    try:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        rows = csv.writer(text)
+        rows.writerow(_COLUMNS)
+        rows.writerows(_point(it).values() for it in sums if it.currency)
+        text.detach()
+    except BaseException:
+        file.close()
+        raise
     length = file.tell()
     file.seek(0)
     return Download(file, length, _CSV, name)

@@ -207,6 +207,12 @@ class NewStatus(Shape):
     reason: Annotated[Text, Field(max_length=500)] | None = None
 
 
+class Reviewed(Shape):
+    """What somebody found who looked at a payment."""
+
+    reason: Annotated[Text, Field(min_length=1, max_length=500)]
+
+
 class PaymentsQuery(PageQuery):
     """Which payments."""
 

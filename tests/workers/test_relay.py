@@ -8,6 +8,7 @@ from dramatiq import Message
 from actors import broker, verbs
 from actors.verbs import promise, record, transaction
 from db import journal, postgres, redis, times
+from tests import makers
 from workers import relay
 
 QUEUE = "relayed"
@@ -24,7 +25,9 @@ def empty_wire(database):
 
 
 @pytest.fixture
-def redis_away(valkey_server):
+def redis_away(valkey_server, monkeypatch):
+    # What is noted of its absence is forgotten with the test.
+    monkeypatch.setattr(broker, "_asleep_until", 0.0)
     broker.open("redis://127.0.0.1:1/0", timeout=0.5)
     yield
     broker.open(valkey_server.url, timeout=5)
@@ -182,3 +185,75 @@ def test_a_verb_that_this_process_does_not_know_is_sent_all_the_same():
     assert "payments.from_the_next_release" not in verbs.registry
     assert relay.once() == 1
     assert messages() == [str(task.id)]
+
+
+def promised_later(seconds: float) -> journal.Task:
+    task = nod.message().later(seconds)
+    with transaction():
+        promise(task)
+    return task
+
+
+def test_what_is_due_later_is_not_sent_with_its_commit_nor_before_its_time():
+    now, later = nod.message(), nod.message().later(60)
+    with transaction():
+        promise(later)
+        promise(now)
+    assert messages() == [str(now.id)]
+    assert relay.once() == 0
+    assert row(later).attempts == 0
+
+
+def test_what_is_due_later_is_sent_when_its_time_has_come():
+    task = promised_later(0.3)
+    assert makers.until(relay.once, 5) == 1
+    assert messages() == [str(task.id)]
+    sent = row(task)
+    assert 0.3 <= (sent.sent_at - sent.created_at).total_seconds() < 2
+    # And from now on it is a promise as any other.
+    assert relay.once() == 0
+    _overdue(task)
+    assert relay.once() == 1
+
+
+@pytest.mark.parametrize("waits_since", [3600, 61, 1, 0])
+def test_what_is_due_later_is_sent_in_its_time_however_busy_its_queue(waits_since):
+    task = promised_later(60)
+    for seconds in (waits_since, 0):
+        wait_in_queue(since=ago(seconds))
+    assert relay.once() == 0
+    _overdue(task)
+    assert relay.once() == 1
+    assert str(task.id) in messages()
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_what_is_due_later_outlives_a_redis_that_is_away(valkey_server):
+    task = promised_later(60)
+    _overdue(task)
+    with pytest.raises(redis.Unreachable):
+        relay.once()
+    broker.open(valkey_server.url, timeout=5)
+    assert relay.once() == 1
+    assert messages() == [str(task.id)]
+
+
+def test_what_was_dead_and_is_promised_anew_lives_again():
+    def promised() -> journal.Task:
+        task = nod.message().once("every day")
+        with transaction():
+            promise(task)
+        return task
+
+    task = promised()
+    columns = {"attempts": journal.MAX_ATTEMPTS, "error": "it broke"}
+    journal.Row.update(columns).where(journal.Row.id == task.id).execute()
+    _overdue(task)
+    assert relay.once() == 0
+    assert row(task).dead_at is not None
+
+    assert promised().id == task.id
+    lives = row(task)
+    assert (lives.dead_at, lives.attempts, lives.error) == (None, 0, None)
+    nod(str(task.id))
+    assert journal.Row.select().count() == 0

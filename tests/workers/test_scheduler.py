@@ -1,6 +1,6 @@
 """One scheduler leads, and a job is promised once a slot."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import freezegun
 import pytest
@@ -35,3 +35,14 @@ def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, a
         work()
     assert auth.RefreshToken.select().count() == left
     assert auth.Session.select().count() == left
+
+
+@pytest.mark.parametrize("job", scheduler.JOBS, ids=lambda job: job.name)
+def test_every_job_can_be_done_and_again_in_its_next_slot(database, job):
+    every = scheduler.JOBS[job]
+    noon = datetime.fromisoformat(NOON)
+    for moment in (noon, noon + every - timedelta(milliseconds=1), noon + every):
+        with freezegun.freeze_time(moment):
+            scheduler.due(job, every)
+    assert journal.Row.select().where(journal.Row.verb == job.name).count() == 2
+    assert work().count(job.name) == 2

@@ -10,6 +10,7 @@ from actors import housekeeping
 from actors.verbs import promise, transaction
 from db import idempotency, payments
 from db.auth import Role
+from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
 WISH = {"type": "payment", "amount": "12.50"}
@@ -105,3 +106,56 @@ def test_a_key_is_kept_for_a_day_and_until_its_payment_is_final(customer):
     assert expire(tomorrow + minute) == {"waits"}
     work()
     assert expire(tomorrow + minute) == set()
+
+
+def test_the_key_of_one_address_is_another_request_at_another(client, customer):
+    vendor = visitor(client, Role.VENDOR)
+    wish = {"type": "initiate", "amount": "80.00"}
+    first, second = (pay(vendor, key, wish).json["data"]["id"] for key in ("order-1", "order-2"))
+    work()
+    key = {"Idempotency-Key": "order-3"}
+    cancel = {"status": "cancelled"}
+    assert vendor.post(f"/payments/{first}/status", cancel, headers=key).status_code == 202
+    for other in (
+        vendor.post(f"/payments/{second}/status", cancel, headers=key),
+        vendor.post("/payments", wish, headers=key),
+    ):
+        assert error(other) == (422, "IDEMPOTENCY_MISMATCH")
+    assert work() == ["payments.cancel"]
+
+
+@pytest.mark.parametrize("key", ["order-1", "another", "", "x" * 256])
+def test_a_key_is_not_heard_where_it_is_not_told_of(client, key):
+    """Cancelling twice cancels once in any case: it is refused, not answered alike."""
+    vendor = visitor(client, Role.VENDOR)
+    id = pay(vendor, "order-1", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
+    work()
+    headers = {"Idempotency-Key": key}
+    changed = vendor.send("PUT", f"/payments/{id}", {"amount": "79.00"}, headers=headers)
+    assert changed.json["data"]["amount"] == "79.00"
+    assert vendor.send("DELETE", f"/payments/{id}", headers=headers).status_code == 202
+    assert work() == ["payments.cancel"]
+    again = vendor.send("DELETE", f"/payments/{id}", headers=headers)
+    assert error(again) == (409, "INVALID_TRANSITION")
+    assert "Idempotency-Replayed" not in again.headers
+    assert [row.key for row in idempotency.IdempotencyKey.select()] == ["order-1"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "schlüssel"])
+def test_what_is_no_key_changes_no_status(client, key):
+    boss = visitor(client, Role.ADMIN)
+    request = makers.open_request()
+    for status in ("cancelled", "failed"):
+        address, headers = f"/payments/{request.id}/status", {"Idempotency-Key": key}
+        assert error(boss.post(address, {"status": status}, headers=headers)) == (400, "VALIDATION_ERROR")
+    assert work() == []
+
+
+def test_somebody_elses_key_on_the_same_payment_is_theirs(client):
+    vendor, boss = visitor(client, Role.VENDOR), visitor(client, Role.ADMIN)
+    id = pay(vendor, "order-1", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
+    work()
+    address, headers = f"/payments/{id}/status", {"Idempotency-Key": "cancel-1"}
+    assert vendor.post(address, {"status": "cancelled"}, headers=headers).status_code == 202
+    work()
+    assert error(boss.post(address, {"status": "cancelled"}, headers=headers)) == (409, "INVALID_TRANSITION")

@@ -1,0 +1,148 @@
+"""What is done about a payment that the PSP has not decided: a table of what it said, and what follows."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+
+from actors.psp import doubt
+from actors.psp.doubt import ARRIVES_WITHIN, TRIES, Act
+from tests.makers import MOMENT
+
+ARRIVES = ARRIVES_WITHIN.total_seconds()
+# What came of asking for the money, and of asking what is known of it.
+CHARGE, FIND = "charge", "find"
+OUTAGE = [(CHARGE, "unavailable", 60.0)] * TRIES
+NO_ORDER = (FIND, "not_found", 1.0)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call, as db.psp_attempts has it."""
+
+    operation: str
+    outcome: str | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+def asked(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
+    """Calls, oldest first, each with its end so many seconds ago; one without outcome began then."""
+    moments = [MOMENT - timedelta(seconds=ago) for _, _, ago in calls]
+    return [
+        Call(operation, outcome, moment, moment if outcome else None)
+        for (operation, outcome, _), moment in zip(calls, moments, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("calls", "act", "review"),
+    [
+        # Nothing was asked yet, or nothing after the last order: ask, which begins with a look.
+        ([], Act.ASK, False),
+        ([(CHARGE, "unavailable", 1)], Act.ASK, False),
+        ([(CHARGE, "no_answer", 1)], Act.ASK, False),
+        ([(CHARGE, None, 1)], Act.ASK, False),
+        (OUTAGE, Act.ASK, False),
+        # It has no such order: it is given it again, a few times.
+        ([NO_ORDER], Act.ASK, False),
+        ([(CHARGE, "unavailable", 2), NO_ORDER], Act.ASK, False),
+        ([*OUTAGE[1:], NO_ORDER], Act.ASK, False),
+        # Then its saying so is believed, unless an order may still be on its way to it.
+        ([*OUTAGE, NO_ORDER], Act.GIVE_UP, False),
+        ([*OUTAGE, (CHARGE, "no_answer", 2), NO_ORDER], Act.WAIT, False),
+        ([*OUTAGE, (CHARGE, None, 2), NO_ORDER], Act.WAIT, False),
+        ([(CHARGE, None, ARRIVES), *OUTAGE, NO_ORDER], Act.WAIT, False),
+        ([(CHARGE, None, ARRIVES + 1), *OUTAGE, NO_ORDER], Act.GIVE_UP, False),
+        # It does not even say whether it has one: never guessed, and a person should know.
+        ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Act.ASK, True),
+        ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Act.ASK, True),
+        ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Act.ASK, True),
+        ([(CHARGE, "no_answer", 2), *[(FIND, "no_answer", 1)] * (TRIES - 1)], Act.WAIT, True),
+        ([*OUTAGE, (FIND, "unavailable", 1)], Act.WAIT, True),
+        ([*OUTAGE, (FIND, "no_answer", 1)], Act.WAIT, True),
+        # It was silent, and has found its voice again.
+        ([(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 2)] * TRIES, NO_ORDER], Act.ASK, False),
+        ([*OUTAGE, *[(FIND, "no_answer", 2)] * TRIES, NO_ORDER], Act.GIVE_UP, False),
+        ([*OUTAGE, NO_ORDER, (FIND, "no_answer", 1)], Act.ASK, True),
+    ],
+)
+def test_unknown_is_not_failed(calls, act, review):
+    verdict = doubt.judge(asked(calls))
+    assert (verdict.act, verdict.review) == (act, review)
+
+
+@pytest.mark.parametrize(
+    ("calls", "lost"),
+    [
+        ([], False),
+        ([NO_ORDER], True),
+        ([(CHARGE, "unavailable", 2)], False),
+        ([(CHARGE, "unavailable", 2), NO_ORDER], True),
+        ([(CHARGE, "unavailable", 3), NO_ORDER, (FIND, "no_answer", 1)], True),
+        # Asked before the last order: that says nothing about the last one.
+        ([(CHARGE, "unavailable", 9), (FIND, "not_found", 8), (CHARGE, "unavailable", 1)], False),
+        ([(CHARGE, "unavailable", 2), (FIND, "no_answer", 1)], False),
+        ([(CHARGE, "no_answer", 2), NO_ORDER], False),
+        ([(CHARGE, "no_answer", ARRIVES + 1), NO_ORDER], True),
+        ([(CHARGE, None, ARRIVES + 1), NO_ORDER], True),
+    ],
+)
+def test_a_payment_is_lost_when_the_psp_has_no_order_and_can_get_none(calls, lost):
+    assert doubt.lost(asked(calls)) is lost
+
+
+def test_that_it_has_no_order_is_believed_only_if_it_was_asked_when_none_could_arrive_any_more():
+    # The payments worker was away: the answer is old, and the order may have arrived after it.
+    calls = asked([*OUTAGE, (CHARGE, "no_answer", ARRIVES + 10), (FIND, "not_found", ARRIVES + 9)])
+    assert not doubt.lost(calls)
+    assert doubt.judge(calls).act is not Act.GIVE_UP
+
+
+@pytest.mark.parametrize("decided", ["charged", "declined"])
+def test_what_the_psp_decided_while_somebody_looked_is_not_given_up(decided):
+    # The look began after the order and was over before it: nothing was booked yet.
+    begun = MOMENT - timedelta(seconds=8)
+    order = Call(CHARGE, decided, begun, MOMENT - timedelta(seconds=1))
+    looked = Call(FIND, "not_found", begun + timedelta(seconds=3), begun + timedelta(seconds=3))
+    calls = [*asked(OUTAGE), order, looked]
+    assert not doubt.lost(calls)
+    assert doubt.judge(calls).act is not Act.GIVE_UP
+
+
+@pytest.mark.parametrize(
+    ("calls", "may"),
+    [
+        ([], False),
+        ([(CHARGE, None, 0)], True),
+        ([(CHARGE, None, ARRIVES - 0.001)], True),
+        ([(CHARGE, None, ARRIVES)], False),
+        ([(CHARGE, "no_answer", ARRIVES - 0.001)], True),
+        ([(CHARGE, "no_answer", ARRIVES)], False),
+        ([(CHARGE, "unavailable", 0)], False),
+        ([(CHARGE, "declined", 0)], False),
+        ([(FIND, None, 0), (FIND, "no_answer", 0)], False),
+        ([(CHARGE, None, 1), (CHARGE, "unavailable", 0), (FIND, "not_found", 0)], True),
+    ],
+)
+def test_a_call_whose_end_is_not_known_may_be_heard_for_half_a_minute(calls, may):
+    assert doubt.may_arrive(asked(calls), MOMENT) is may
+
+
+def test_the_half_minute_counts_from_the_end_of_the_call():
+    ended = MOMENT - timedelta(seconds=ARRIVES - 1)
+    call = Call(CHARGE, "no_answer", ended - timedelta(seconds=10), ended)
+    assert doubt.may_arrive([call], MOMENT)
+
+
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.5), (0.5, 1.0), (0.999, 1.499)])
+def test_waits_double_and_differ(monkeypatch, chance, factor):
+    monkeypatch.setattr(random, "random", lambda: chance)
+    after_orders = [doubt.judge(asked(OUTAGE[:n])).after for n in range(TRIES + 1)]
+    assert after_orders == pytest.approx([wait * factor for wait in (0.5, 0.5, 1, 2, 4, 8)])
+    silence = [[(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 1)] * n] for n in range(1, TRIES - 1)]
+    assert [doubt.judge(asked(calls)).after for calls in silence] == pytest.approx(
+        [wait * factor for wait in (1, 2, 4)]
+    )

@@ -1,0 +1,543 @@
+"""What becomes of a payment when the PSP is away, silent, slow, late, or says it twice."""
+
+from typing import Any
+from uuid import uuid4
+
+import freezegun
+import pytest
+
+from actors import payments as life
+from actors import verbs
+from actors.origin import Origin
+from actors.psp import provider
+from actors.psp.doubt import ARRIVES_WITHIN, TRIES
+from actors.psp.provider import Answer, Outcome
+from actors.psp.stub import Stub
+from actors.verbs import promise, transaction
+from db import admin, journal, payments, postgres, psp_attempts, psp_ledger
+from db.auth import Role
+from db.payments import Payment
+from tests import makers
+from tests.makers import work
+from workers import scheduler
+
+pytestmark = pytest.mark.usefixtures("database")
+
+CHARGED, SILENT, AWAY, NONE = "charged", "no_answer", "unavailable", "not_found"
+NOON = "2026-03-01T12:00:00Z"
+ARRIVES = ARRIVES_WITHIN.total_seconds()
+AGAIN = [("find", NONE), ("charge", AWAY)]
+
+
+def attempts(payment: Payment) -> list[tuple[str, str | None]]:
+    """What the PSP was asked, and what came of it."""
+    return [(it.operation, it.outcome) for it in psp_attempts.of(payment.id)]
+
+
+def charges(payment: Payment) -> list[str]:
+    """What the PSP has in its ledger."""
+    found = psp_ledger.Charge.select().where(psp_ledger.Charge.payment_id == payment.id)
+    return [charge.outcome for charge in found]
+
+
+def steps(payment: Payment) -> list[str]:
+    return [row.transaction_type for row in payments.history(payment.id)]
+
+
+def refused(payment: Payment) -> list[admin.AuditLog]:
+    work()
+    return [row for row in admin.audit_logs(payment.id) if row.action == "payments.step.refused"]
+
+
+def do(*tasks: journal.Task) -> list[str]:
+    """Promises these, and does all there is."""
+    with transaction():
+        for task in tasks:
+            promise(task)
+    return work()
+
+
+def perform(*names: str) -> None:
+    """Does what is promised of these verbs, and nothing else."""
+    for name in names:
+        for row in list(journal.Row.select().where(journal.Row.verb == name)):
+            verbs.registry[name].perform(row.id)
+
+
+def orphan(**metadata: Any) -> Payment:
+    """A payment that is with the PSP as far as we know, and of which no promise is left."""
+    payment = makers.payment(**metadata)
+    perform("payments.begin")
+    postgres.rows("DELETE FROM journal.tasks WHERE verb = 'payments.charge'")
+    assert makers.now(payment).status == "processing"
+    return payment
+
+
+def book(payment: Payment, outcome: str = CHARGED) -> None:
+    """Somebody at the PSP books the order after all."""
+    postgres.rows(
+        "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
+        " VALUES (%s, %s, %s, %s, %s)",
+        *(str(payment.id), payment.id, payment.amount, payment.currency, outcome),
+    )
+
+
+def called(payment: Payment, outcome: str | None, *, ago: float, operation: str = "charge") -> None:
+    """The PSP was asked so many seconds ago; without an outcome, the process died over it."""
+    postgres.rows(
+        "INSERT INTO payments.psp_attempts (id, payment_id, operation, reference, outcome, created_at, ended_at)"
+        " SELECT gen_random_uuid(), %s, %s, %s, %s, moment, CASE WHEN %s::text IS NOT NULL THEN moment END"
+        " FROM (SELECT clock_timestamp() - %s * interval '1 second' AS moment) AS at",
+        *(payment.id, operation, str(payment.id), outcome, outcome, ago),
+    )
+
+
+def begun(payment: Payment, *, ago: float, taken_up: float | None = None) -> None:
+    """It is with the PSP for so long, and the reconciler took it up so long ago, in seconds before noon."""
+    postgres.rows(
+        "UPDATE payments.payments SET updated_at = %s::timestamptz - %s * interval '1 second',"
+        " reconciled_at = %s::timestamptz - %s * interval '1 second' WHERE id = %s",
+        *(NOON, ago, NOON, taken_up, payment.id),
+    )
+
+
+def reconcile_at_noon() -> list[str]:
+    with freezegun.freeze_time(NOON):
+        scheduler.due(life.reconcile, scheduler.JOBS[life.reconcile])
+        perform("payments.reconcile")
+    return work()
+
+
+# --- what the stub plays, to its end --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("simulate", "status", "code", "booked", "asked"),
+    [
+        ("approve", "completed", None, [CHARGED], [("charge", CHARGED)]),
+        ("slow", "completed", None, [CHARGED], [("charge", CHARGED)]),
+        ("late", "completed", None, [CHARGED], [("charge", CHARGED)]),
+        ("duplicate", "completed", None, [CHARGED], [("charge", CHARGED)]),
+        ("decline", "failed", "card_declined", ["declined"], [("charge", "declined")]),
+        ("decline:expired_card", "failed", "expired_card", ["declined"], [("charge", "declined")]),
+        ("timeout", "completed", None, [CHARGED], [("charge", SILENT), ("find", CHARGED)]),
+        (
+            *("error", "completed", None, [CHARGED]),
+            [("charge", AWAY), *AGAIN, ("find", NONE), ("charge", CHARGED)],
+        ),
+        (
+            *("outage", "failed", "provider_unavailable", []),
+            [("charge", AWAY), *AGAIN * (TRIES - 1), ("find", NONE)],
+        ),
+        ("blackout", "processing", None, [], [("charge", SILENT), *[("find", SILENT)] * (TRIES - 1)]),
+    ],
+)
+def test_every_payment_ends_as_the_contract_says(simulate, status, code, booked, asked):
+    payment = makers.payment(simulate=simulate)
+    work()
+    ended = makers.now(payment)
+    assert (ended.status, ended.failure_code) == (status, code)
+    assert charges(payment) == booked
+    assert attempts(payment) == asked
+    assert steps(payment)[2:] == {"completed": ["complete"], "failed": ["fail"], "processing": []}[status]
+    assert ended.review == ("the PSP does not answer" if simulate == "blackout" else None)
+
+
+def test_while_the_psp_is_away_it_is_asked_ever_more_seldom():
+    makers.payment(simulate="outage")
+    perform("payments.begin")
+    waits = []
+    for _ in range(TRIES):
+        perform("payments.charge", "payments.doubt")
+        [row] = postgres.rows(
+            "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.tasks WHERE verb = 'payments.charge'"
+        )
+        waits.append(float(row["wait"]))
+    for place, wait in enumerate(waits):
+        assert 2**place * 0.25 <= wait <= 2**place * 0.75 + 0.01
+
+
+def test_a_request_whose_payment_the_psp_never_got_can_be_paid_again():
+    request = makers.open_request()
+    pay(request, simulate="outage")
+    work()
+    assert makers.now(request).status == "initiated"
+    again = pay(request)
+    work()
+    assert (makers.now(again).status, makers.now(request).status) == ("completed", "completed")
+
+
+def test_a_request_whose_payment_is_in_doubt_is_kept_from_others():
+    request = makers.open_request()
+    pay(request, simulate="blackout")
+    work()
+    assert makers.now(request).status == "processing"
+    with pytest.raises(life.RequestNotPayable):
+        pay(request)
+
+
+def test_a_provider_that_raises_something_else_is_one_that_did_not_answer(monkeypatch):
+    def broken(*_args: object) -> None:
+        raise ConnectionResetError
+
+    for name in ("charge", "find"):
+        monkeypatch.setattr(provider.chosen(), name, broken)
+    payment = makers.payment()
+    for _ in range(TRIES):
+        perform("payments.begin", "payments.charge", "payments.doubt")
+    assert makers.now(payment).status == "processing"
+    assert makers.now(payment).review == "the PSP does not answer"
+    assert attempts(payment) == [("charge", SILENT), *[("find", SILENT)] * (TRIES - 1)]
+
+
+# --- reconciling ----------------------------------------------------------------------------------------
+
+
+def test_the_blackout_ends_when_somebody_books_the_order():
+    payment = makers.payment(simulate="blackout")
+    work()
+    assert makers.now(payment).review
+    begun(payment, ago=60, taken_up=31)
+    assert reconcile_at_noon() == ["payments.look", "payments.doubt"]
+    assert makers.now(payment).review
+
+    book(payment)
+    begun(payment, ago=60, taken_up=31)
+    assert reconcile_at_noon() == ["payments.look", "payments.settle"]
+
+    settled = makers.now(payment)
+    assert (settled.status, settled.review, settled.reconciled_at) == ("completed", None, None)
+    assert charges(payment) == [CHARGED]
+    assert steps(payment) == ["create", "begin", "complete"]
+
+
+@pytest.mark.parametrize(
+    ("simulate", "status", "code"),
+    [
+        ("approve", "completed", None),
+        ("decline:lost_card", "failed", "lost_card"),
+        ("timeout", "completed", None),
+        ("outage", "failed", "provider_unavailable"),
+    ],
+)
+def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
+    payment = orphan(simulate=simulate)
+    begun(payment, ago=4)
+    assert reconcile_at_noon()[:2] == ["payments.look", "payments.doubt"]
+    assert (makers.now(payment).status, makers.now(payment).failure_code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("ago", "taken_up", "looks"),
+    [
+        # Just begun: its own promises are at it.
+        (2.9, None, 0),
+        (3.1, None, 1),
+        (3600, None, 1),
+        # Taken up a moment ago: the PSP is not asked all the time.
+        (3600, 29.9, 0),
+        (3600, 30.1, 1),
+    ],
+)
+def test_the_reconciler_is_in_no_hurry(ago, taken_up, looks):
+    payment = orphan(simulate="blackout")
+    begun(payment, ago=ago, taken_up=taken_up)
+    assert reconcile_at_noon().count("payments.look") == looks
+    assert len(attempts(payment)) > 0 if looks else attempts(payment) == []
+
+
+def test_what_the_reconciler_has_taken_up_it_leaves_alone_for_a_while():
+    payment = orphan(simulate="blackout")
+    begun(payment, ago=60)
+    looked = [do(life.reconcile.message()).count("payments.look") for _ in range(2)]
+    assert looked == [1, 0]
+
+
+def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
+    engaged, paid = makers.open_request(), makers.payment()
+    pay(engaged, simulate="blackout")
+    work()
+    waiting = makers.payment()
+    postgres.rows("DELETE FROM journal.tasks")
+    for it in (engaged, paid, waiting):
+        begun(it, ago=3600)
+    assert [makers.now(it).status for it in (engaged, paid, waiting)] == [
+        "processing",
+        "completed",
+        "pending",
+    ]
+    assert reconcile_at_noon() == []
+
+
+def test_of_many_stuck_payments_each_is_looked_after_once():
+    stuck = [orphan() for _ in range(5)]
+    for payment in stuck:
+        begun(payment, ago=60)
+    done = do(life.reconcile.message(), life.reconcile.message())
+    assert done.count("payments.look") == 5
+    assert [makers.now(payment).status for payment in stuck] == ["completed"] * 5
+    assert [charges(payment) for payment in stuck] == [[CHARGED]] * 5
+
+
+def test_what_still_waits_for_its_turn_is_not_asked_about():
+    payment = makers.payment()
+    perform("payments.begin")
+    begun(payment, ago=60)
+    with freezegun.freeze_time(NOON):
+        scheduler.due(life.reconcile, scheduler.JOBS[life.reconcile])
+        perform("payments.reconcile")
+    assert work() == ["payments.charge", "payments.settle"]
+    assert attempts(payment) == [("charge", CHARGED)]
+
+
+def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
+    payment = orphan()
+    for _ in range(3):
+        begun(payment, ago=600, taken_up=31)
+        with freezegun.freeze_time(NOON):
+            scheduler.due(life.reconcile, scheduler.JOBS[life.reconcile])
+            perform("payments.reconcile")
+    assert work().count("payments.look") == 1
+
+
+def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
+    payment = makers.payment(simulate="late")
+
+    def meanwhile(seconds: float) -> None:
+        if seconds:
+            begun(payment, ago=60)
+            with transaction():
+                promise(life.reconcile.message())
+            perform("payments.reconcile", "payments.look", "payments.doubt")
+
+    provider.choose(Stub(life.hear, sleep=meanwhile))
+    work()
+    assert attempts(payment) == [("charge", CHARGED), ("find", NONE)]
+    assert makers.now(payment).status == "completed"
+    assert (charges(payment), steps(payment)) == ([CHARGED], ["create", "begin", "complete"])
+
+
+# --- giving up ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ago", "status"),
+    [
+        # The process died over the call, or nobody answered it: it may still be heard.
+        (None, ARRIVES - 5, "processing"),
+        (SILENT, ARRIVES - 5, "processing"),
+        (None, ARRIVES + 1, "failed"),
+        (SILENT, ARRIVES + 1, "failed"),
+        # It said that it could not.
+        (AWAY, 1, "failed"),
+    ],
+)
+def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status):
+    payment = orphan(simulate="outage")
+    for _ in range(TRIES):
+        called(payment, outcome, ago=ago)
+
+    do(life.doubt.message(payment.id), life.look.message(payment.id))
+
+    assert makers.now(payment).status == status
+    assert makers.now(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
+    assert makers.now(payment).review is None
+
+
+def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
+    payment = orphan(simulate="outage")
+    for _ in range(TRIES):
+        called(payment, None, ago=ARRIVES - 5)
+    do(life.look.message(payment.id))
+    assert makers.now(payment).status == "processing"
+
+    postgres.rows("UPDATE payments.psp_attempts SET created_at = created_at - interval '6 seconds'")
+    begun(payment, ago=60)
+    reconcile_at_noon()
+    assert makers.now(payment).status == "failed"
+
+
+def test_what_the_dead_call_charged_after_all_is_found():
+    payment = orphan()
+    called(payment, None, ago=1)
+    book(payment)
+    assert do(life.doubt.message(payment.id)) == ["payments.doubt", "payments.charge", "payments.settle"]
+    assert attempts(payment) == [("charge", None), ("find", CHARGED)]
+    assert charges(payment) == [CHARGED]
+    assert makers.now(payment).status == "completed"
+
+
+# --- answers that come late, or twice -------------------------------------------------------------------
+
+
+def declined() -> Payment:
+    payment = makers.payment(simulate="decline")
+    work()
+    return payment
+
+
+def cancelled() -> Payment:
+    payment = makers.payment()
+    with transaction():
+        promise(life.cancel.message(payment.id, None, Origin()))
+    perform("payments.cancel")
+    work()
+    return payment
+
+
+@pytest.mark.parametrize(("ended", "status"), [(declined, "failed"), (cancelled, "cancelled")])
+def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
+    payment = makers.now(ended())
+    assert (payment.status, payment.review) == (status, None)
+
+    life.hear(payment.id, Answer(Outcome.CHARGED))
+    assert work() == ["payments.settle"]
+
+    after = makers.now(payment)
+    assert (after.status, after.version) == (status, payment.version)
+    assert after.review == f"the PSP charged it, but it is {status}"
+
+
+@pytest.mark.parametrize("answer", [Answer(Outcome.CHARGED), Answer(Outcome.DECLINED, "lost_card")])
+def test_an_answer_that_comes_three_times_counts_once(answer):
+    payment = orphan()
+    for _ in range(3):
+        life.hear(payment.id, answer)
+    assert work() == ["payments.settle"] * 3
+    settled = makers.now(payment)
+    assert steps(payment) == ["create", "begin", "complete" if settled.status == "completed" else "fail"]
+    assert (settled.version, settled.review) == (3, None)
+    told = [event.type for event in admin.events(0, 1000) if event.data.get("id") == str(payment.id)]
+    assert len(told) == 4
+
+
+def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
+    payment = orphan()
+    life.hear(payment.id, Answer(Outcome.CHARGED))
+    assert do(life.doubt.message(payment.id)) == ["payments.settle", "payments.doubt"]
+    assert makers.now(payment).status == "completed"
+    assert attempts(payment) == []
+
+
+def test_a_look_that_somebody_waits_for_is_taken_up_when_its_process_died():
+    payment, inquiry = orphan(), uuid4()
+    psp_attempts.begin(inquiry, payment.id, psp_attempts.Operation.FIND, str(payment.id))
+    assert do(life.look.message(payment.id, inquiry))[0] == "payments.look"
+    assert psp_attempts.result(inquiry) == NONE
+
+
+def test_who_looks_after_a_payment_that_has_ended_asks_nobody():
+    payment = makers.payment()
+    work()
+    assert do(life.look.message(payment.id)) == ["payments.look"]
+    assert attempts(payment) == [("charge", CHARGED)]
+
+
+# --- by hand --------------------------------------------------------------------------------------------
+
+
+def caller() -> Origin:
+    return Origin(f"request-{uuid4().hex}", makers.user(Role.ADMIN).id, "203.0.113.7", "curl/8")
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        # Nobody has asked what it knows; a call may still be heard; it does not say; it was asked too early.
+        [],
+        [("charge", None, 1), ("find", NONE, 0)],
+        [("charge", SILENT, 1), ("find", NONE, 0)],
+        [("charge", SILENT, 60), ("find", SILENT, 1)],
+        [("charge", AWAY, 3), ("find", NONE, 2), ("charge", AWAY, 1)],
+        # It was answered while somebody looked, and that is not settled yet.
+        [("charge", CHARGED, 8), ("find", NONE, 5)],
+        # The answer is older than the last moment at which the call could be heard.
+        [("charge", SILENT, ARRIVES + 10), ("find", NONE, ARRIVES + 9)],
+    ],
+)
+def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
+    payment, by = orphan(), caller()
+    for operation, outcome, ago in calls:
+        called(payment, outcome, ago=ago, operation=operation)
+
+    do(life.fail.message(payment.id, "it hangs", by))
+
+    assert makers.now(payment).status == "processing"
+    [row] = refused(payment)
+    assert row.details == {"step": "fail", "status": "processing", "reason": "it hangs"}
+    assert said_by(row) == by
+
+
+def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
+    payment, by = orphan(), caller()
+    called(payment, SILENT, ago=ARRIVES + 2)
+    called(payment, NONE, ago=1, operation="find")
+
+    do(life.fail.message(payment.id, "it hangs", by))
+
+    failed = makers.now(payment)
+    assert (failed.status, failed.failure_code, failed.failure_message) == (
+        "failed",
+        "failed_by_admin",
+        "it hangs",
+    )
+    assert refused(payment) == []
+    [*_, row] = admin.audit_logs(payment.id)
+    assert (row.action, said_by(row)) == ("payments.payment.fail", by)
+    [*_, moved] = payments.history(payment.id)
+    assert (moved.actor_id, moved.reason) == (by.user_id, "it hangs")
+
+
+def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
+    payment, by = makers.payment(), caller()
+    with transaction():
+        promise(life.cancel.message(payment.id, "ordered twice", by))
+    perform("payments.begin", "payments.cancel")
+
+    [row] = refused(payment)
+    assert row.details == {"step": "cancel", "status": "processing", "reason": "ordered twice"}
+    assert said_by(row) == by
+    assert makers.now(payment).status == "completed"
+    assert charges(payment) == [CHARGED]
+
+
+def test_a_payment_that_was_cancelled_is_never_begun():
+    payment, by = makers.payment(), caller()
+    with transaction():
+        promise(life.cancel.message(payment.id, "ordered twice", by))
+    perform("payments.cancel")
+    assert work() == ["payments.begin"]
+
+    assert makers.now(payment).status == "cancelled"
+    assert (charges(payment), attempts(payment), refused(payment)) == ([], [], [])
+    [*_, row] = admin.audit_logs(payment.id)
+    assert (row.action, said_by(row)) == ("payments.payment.cancel", by)
+
+
+def test_a_call_after_a_failure_by_hand_is_not_made():
+    payment = orphan()
+    called(payment, AWAY, ago=2)
+    called(payment, NONE, ago=1, operation="find")
+    do(life.fail.message(payment.id, None, caller()))
+    before = attempts(payment)
+
+    do(life.charge.message(payment.id, payment.amount, payment.currency, payment.metadata))
+
+    assert attempts(payment) == before
+    assert (charges(payment), makers.now(payment).status) == ([], "failed")
+
+
+def said_by(row: admin.AuditLog) -> Origin:
+    return Origin(row.request_id, row.user_id, row.ip_address, row.user_agent)
+
+
+def pay(request: Payment, **metadata: Any) -> Payment:
+    customer = makers.user()
+    with transaction():
+        return life.pay_request(
+            request.id,
+            customer_id=customer.id,
+            customer_email=customer.email,
+            description=None,
+            metadata=metadata,
+        )

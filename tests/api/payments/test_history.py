@@ -1,0 +1,220 @@
+"""The history at the door: every change of status, of the caller's own set, newest first."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from db import payments, postgres, times
+from db.auth import Role
+from db.payments import PaymentTransaction
+from tests.makers import Visitor, error, visitor, work
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def customer(client) -> Visitor:
+    return visitor(client, Role.CUSTOMER)
+
+
+@pytest.fixture
+def vendor(client) -> Visitor:
+    return visitor(client, Role.VENDOR)
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    return visitor(client, Role.ADMIN)
+
+
+def made(who: Visitor, **wish: object) -> str:
+    """What they have made, and what has become of it."""
+    id = who.post("/payments", wish).json["data"]["id"]
+    work()
+    return str(id)
+
+
+def pay(customer: Visitor, **more: object) -> str:
+    return made(customer, type="payment", **({} if "requestId" in more else {"amount": "12.50"}), **more)
+
+
+def ask(vendor: Visitor, **more: object) -> str:
+    return made(vendor, type="initiate", **{"amount": "80.00", **more})
+
+
+def history(who: Visitor, query: str = "") -> list[dict[str, object]]:
+    result = who.get(f"/payments/history{query}")
+    assert result.status_code == 200, result.text
+    items: list[dict[str, object]] = result.json["data"]["items"]
+    return items
+
+
+def steps(items: list[dict[str, object]]) -> list[object]:
+    return [it["transactionType"] for it in items]
+
+
+def test_every_change_is_told_newest_first(customer):
+    id = pay(customer, metadata={"simulate": "decline:expired_card"})
+    items = history(customer)
+    told = [(it["transactionType"], it["status"], it["metadata"]) for it in items]
+    assert told == [
+        ("fail", "failed", {"from": "processing", "reason": "expired_card"}),
+        ("begin", "processing", {"from": "pending", "reason": None}),
+        ("create", "pending", {"from": None, "reason": None}),
+    ]
+    for it in items:
+        assert it.keys() == {
+            *("id", "paymentId", "transactionType", "amount", "currency", "status", "metadata", "createdAt")
+        }
+        assert (it["paymentId"], it["amount"], it["currency"]) == (id, "12.50", "USD")
+
+
+def test_an_amount_has_its_currencys_decimals_and_is_what_it_was_then(vendor):
+    id = ask(vendor, amount="500", currency="JPY")
+    vendor.send("PUT", f"/payments/{id}", {"amount": "7.50", "currency": "EUR"})
+    vendor.send("DELETE", f"/payments/{id}")
+    work()
+    money = [(it["amount"], it["currency"]) for it in history(vendor)]
+    assert money == [("7.50", "EUR"), ("500", "JPY"), ("500", "JPY")]
+
+
+def test_each_sees_the_history_of_their_own_set(client, customer, vendor, boss):
+    link, alone = ask(vendor), pay(customer)
+    addressed = ask(vendor, customerEmail=customer.user["email"].upper())
+    against = pay(customer, requestId=link)
+
+    def sees(who: Visitor) -> set[object]:
+        return {it["paymentId"] for it in history(who, "?limit=100")}
+
+    assert sees(customer) == {alone, against, addressed}
+    assert sees(vendor) == {link, addressed, against}
+    assert sees(boss) == {link, addressed, alone, against}
+    assert sees(visitor(client)) == sees(visitor(client, Role.VENDOR)) == set()
+
+    vendor.send("PUT", f"/payments/{addressed}", {"customerEmail": None})
+    assert sees(customer) == {alone, against}
+
+
+def test_what_concerns_somebody_twice_is_told_once(customer):
+    # They asked for it when they were a vendor, and addressed it to themselves.
+    me = UUID(customer.user["id"])
+    columns = {"type": "initiate", "status": "pending", "amount": 1, "customer_email": customer.user["email"]}
+    request = payments.add(user_id=me, payee_id=me, **columns)
+    payments.add_transaction(request, type="create", from_status=None, reason=None, actor_id=me)
+    assert steps(history(customer)) == ["create"]
+    assert [it["id"] for it in customer.get("/payments").json["data"]["items"]] == [str(request.id)]
+
+
+def test_the_history_of_one_payment_is_that_of_no_other(client, customer, vendor, boss):
+    first, second = pay(customer), pay(customer)
+    for id in (first, second):
+        assert steps(history(customer, f"?paymentId={id}")) == ["complete", "begin", "create"]
+    assert len(history(boss, f"?paymentId={first}")) == 3
+    stranger, link = visitor(client), ask(vendor)
+    for who, id in ((stranger, first), (vendor, first), (customer, link), (boss, str(uuid4()))):
+        assert history(who, f"?paymentId={id}") == []
+
+
+def test_the_history_of_a_span_begins_with_from_and_ends_before_to(customer, boss):
+    id = pay(customer)
+    for hours, row in enumerate(payments.history(UUID(id))):
+        moment = NOON + timedelta(hours=hours)
+        PaymentTransaction.update(created_at=moment).where(PaymentTransaction.id == row.id).execute()
+
+    def between(begin: datetime | None, end: datetime | None) -> list[object]:
+        pairs = (("from", begin), ("to", end))
+        query = "&".join(f"{name}={times.text(moment)}" for name, moment in pairs if moment)
+        return steps(history(customer, f"?{query}"))
+
+    hour = timedelta(hours=1)
+    assert between(NOON, NOON + 2 * hour) == ["begin", "create"]
+    assert between(NOON + hour, None) == ["complete", "begin"]
+    assert between(None, NOON) == []
+    assert between(NOON + 2 * hour, NOON) == []
+    assert len(history(customer, f"?paymentId={id}&from=2026-03-01T15:30:00%2B02:30")) == 2
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_the_history_is_read_page_by_page_whatever_happens_meanwhile(customer, vendor, limit):
+    ids = [pay(customer), pay(customer), ask(vendor, customerEmail=customer.user["email"])]
+    seen: list[object] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        data = customer.get(f"/payments/history?limit={limit}{cursor}").json["data"]
+        assert data["pagination"]["limit"] == limit
+        seen += [(it["paymentId"], it["transactionType"]) for it in data["items"]]
+        token = data["pagination"]["nextCursor"]
+        cursor = f"&cursor={token}" if token else None
+        pay(customer)
+    ends = ("begin", "create")
+    assert seen == [(ids[2], it) for it in ends] + [
+        (id, it) for id in (ids[1], ids[0]) for it in ("complete", *ends)
+    ]
+
+
+def test_changes_of_the_same_moment_are_neither_skipped_nor_repeated(customer, vendor):
+    for _ in range(3):
+        pay(customer)
+        ask(vendor, customerEmail=customer.user["email"])
+    PaymentTransaction.update(created_at=NOON).execute()
+    everything = [row.id for row in PaymentTransaction.select()]
+    seen: list[UUID] = []
+    query: str | None = ""
+    while query is not None:
+        data = customer.get(f"/payments/history?limit=4{query}").json["data"]
+        seen += [UUID(it["id"]) for it in data["items"]]
+        token = data["pagination"]["nextCursor"]
+        query = f"&cursor={token}" if token else None
+    assert sorted(seen) == sorted(everything)
+
+
+def test_a_page_costs_what_is_on_it_however_much_there_is(customer, vendor, boss):
+    postgres.rows("SET LOCAL statement_timeout = '60s'")
+    others = {"user_id": UUID(vendor.user["id"]), "payee_id": UUID(vendor.user["id"])}
+    request = payments.add(
+        **others, type="initiate", status="initiated", amount=1, customer_email="a@b.example"
+    )
+    postgres.rows(
+        "INSERT INTO payments.payments (user_id, payee_id, type, status, amount, customer_email, created_at)"
+        " SELECT user_id, payee_id, type, status, amount, n || customer_email, created_at - n * interval '1 minute'"
+        " FROM payments.payments, generate_series(1, 15000) AS n WHERE id = %s",
+        request.id,
+    )
+    postgres.rows(
+        "INSERT INTO payments.payment_transactions"
+        " (payment_id, transaction_type, amount, currency, status, user_id, payee_id, created_at)"
+        " SELECT id, 'begin', amount, currency, status, user_id, payee_id, created_at FROM payments.payments,"
+        " generate_series(1, 5)"
+    )
+    postgres.rows("ANALYZE payments.payments, payments.payment_transactions")
+
+    def rows_read() -> int:
+        read = "SELECT sum(seq_tup_read + idx_tup_fetch) AS rows FROM pg_stat_xact_user_tables"
+        return int(postgres.rows(f"{read} WHERE schemaname = 'payments'")[0]["rows"])
+
+    for who in (customer, vendor, boss):
+        before = rows_read()
+        history(who)
+        assert rows_read() - before < 200, who.user["role"]
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("paymentId=7", "paymentId"),
+        ("paymentId=", "paymentId"),
+        ("from=2026-03-01", "from"),
+        ("to=yesterday", "to"),
+        ("to=2026-02-30T00:00:00Z", "to"),
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("cursor=abc", "cursor"),
+        ("status=completed", "status"),
+        ("from=2026-03-01T00:00:00Z&from=2026-03-02T00:00:00Z", "from"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(customer, query, wrong):
+    result = customer.get(f"/payments/history?{query}")
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [wrong]

@@ -1,0 +1,387 @@
+"""Reports at the door: what payments add up to, as JSON and as a file for a spreadsheet."""
+
+import csv
+import gc
+import io
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from db import payments, postgres, times
+from db.auth import Role
+from tests.makers import Visitor, error, visitor, work
+
+# A Thursday; the week began on Monday the 26th, in the month before.
+DAY = datetime(2026, 2, 5, tzinfo=UTC)
+YEAR = "from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z"
+COLUMNS = ["period", "currency", "status", "count", "amount"]
+CELLS = (r"\d{4}-\d{2}-\d{2}", r"[A-Z]{3}", r"[a-z]+", r"[1-9]\d*", r"\d+(\.\d\d)?")
+
+
+@pytest.fixture
+def people(client) -> SimpleNamespace:
+    """Two vendors, a customer, and an administrator."""
+    roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "boss": Role.ADMIN}
+    return SimpleNamespace(**{name: visitor(client, role) for name, role in roles.items()})
+
+
+def id_of(who: Visitor) -> UUID:
+    return UUID(who.user["id"])
+
+
+def paid(
+    people: SimpleNamespace,
+    amount: str,
+    currency: str = "USD",
+    *,
+    to: Visitor | None = None,
+    status: str = "completed",
+    at: datetime = DAY,
+) -> None:
+    """A payment of the customer's that was made then and stands there now."""
+    columns = {"user_id": id_of(people.customer), "payee_id": id_of(to) if to else None}
+    payments.add(
+        **columns, type="payment", amount=Decimal(amount), currency=currency, status=status, created_at=at
+    )
+
+
+def asked(vendor: Visitor, status: str, *, at: datetime = DAY) -> None:
+    """A request of the vendor's that was made then and stands there now."""
+    columns = {"user_id": id_of(vendor), "payee_id": id_of(vendor)}
+    payments.add(**columns, type="initiate", amount=80, status=status, created_at=at)
+
+
+def report(who: Visitor, query: str = YEAR) -> dict[str, Any]:
+    result = who.get(f"/payments/reports?{query}")
+    assert result.status_code == 200, result.text
+    data: dict[str, Any] = result.json["data"]
+    return data
+
+
+def series(data: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [tuple(point[column] for column in COLUMNS) for point in data["series"]]
+
+
+def table(result) -> list[list[str]]:
+    assert result.status_code == 200, result.text
+    return list(csv.reader(io.StringIO(result.content.decode(), newline="")))
+
+
+# --- what is added up -----------------------------------------------------------------------------------
+
+
+def test_payments_are_added_up_by_currency_and_status(people):
+    paid(people, "10.50")
+    paid(people, "0.01")
+    paid(people, "7", status="failed")
+    paid(people, "3", status="pending")
+    paid(people, "500", "JPY")
+    paid(people, "1.10", "EUR", status="cancelled")
+    assert report(people.boss)["totals"] == [
+        {
+            "currency": "EUR",
+            "count": 1,
+            "amount": "1.10",
+            "byStatus": {"cancelled": {"count": 1, "amount": "1.10"}},
+            "successRate": None,
+        },
+        {
+            "currency": "JPY",
+            "count": 1,
+            "amount": "500",
+            "byStatus": {"completed": {"count": 1, "amount": "500"}},
+            "successRate": 1,
+        },
+        {
+            "currency": "USD",
+            "count": 4,
+            "amount": "20.51",
+            "byStatus": {
+                "completed": {"count": 2, "amount": "10.51"},
+                "failed": {"count": 1, "amount": "7.00"},
+                "pending": {"count": 1, "amount": "3.00"},
+            },
+            "successRate": pytest.approx(2 / 3),
+        },
+    ]
+
+
+def test_requests_are_counted_and_are_no_payments(people):
+    asked(people.vendor, "initiated")
+    asked(people.vendor, "initiated", at=DAY + timedelta(days=3))
+    asked(people.vendor, "completed")
+    asked(people.vendor, "failed", at=DAY.replace(year=2025))
+    data = report(people.boss)
+    assert data["requests"] == {"initiated": 2, "completed": 1}
+    assert data["totals"] == data["series"] == []
+
+
+def test_a_paid_request_is_one_payment_and_one_request(people):
+    request = people.vendor.post("/payments", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
+    work()
+    wish = {"type": "payment", "requestId": request}
+    people.customer.post("/payments", {**wish, "metadata": {"simulate": "decline"}})
+    work()
+    people.customer.post("/payments", wish)
+    work()
+    data = report(people.vendor, "")
+    [total] = data["totals"]
+    assert (total["count"], total["amount"], total["successRate"]) == (2, "160.00", 0.5)
+    assert total["byStatus"]["completed"] == {"count": 1, "amount": "80.00"}
+    assert data["requests"] == {"completed": 1}
+
+
+@pytest.mark.parametrize(
+    ("group_by", "periods"),
+    [
+        ("day", ["2026-01-25", "2026-01-26", "2026-01-31", "2026-02-01", "2026-02-02"]),
+        ("week", ["2026-01-19", "2026-01-26", "2026-02-02"]),
+        ("month", ["2026-01-01", "2026-02-01"]),
+    ],
+)
+def test_days_weeks_and_months_begin_at_midnight_utc(people, group_by, periods):
+    postgres.rows("SET LOCAL timezone = 'Pacific/Kiritimati'")
+    moments = [
+        *("2026-01-25T23:59:59.999999Z", "2026-01-26T00:00:00Z"),  # Sunday, Monday
+        *("2026-01-31T23:59:59.999999Z", "2026-02-01T00:00:00Z"),  # Saturday, Sunday
+        *("2026-02-01T23:59:59.999999Z", "2026-02-02T00:00:00Z"),  # Sunday, Monday
+    ]
+    for moment in moments:
+        paid(people, "1", at=datetime.fromisoformat(moment))
+    data = report(people.boss, f"{YEAR}&groupBy={group_by}")
+    assert data["groupBy"] == group_by
+    assert [point["period"] for point in data["series"]] == periods
+    assert sum(point["count"] for point in data["series"]) == len(moments)
+
+
+def test_a_series_has_one_point_for_each_period_currency_and_status_in_this_order(people):
+    # Not by chance: the server is not to add up by sorting.
+    postgres.rows("SET LOCAL enable_sort = off")
+    for at in (DAY + timedelta(days=1), DAY):
+        paid(people, "1", at=at)
+        paid(people, "2", at=at, status="failed")
+        paid(people, "500", "JPY", at=at)
+        paid(people, "3", at=at)
+    assert series(report(people.boss)) == [
+        (day, *rest)
+        for day in ("2026-02-05", "2026-02-06")
+        for rest in (
+            ("JPY", "completed", 1, "500"),
+            ("USD", "completed", 2, "4.00"),
+            ("USD", "failed", 1, "2.00"),
+        )
+    ]
+
+
+def test_a_sum_may_be_larger_than_any_payment(people):
+    for _ in range(200):
+        paid(people, "99999999.99")
+    data = report(people.boss)
+    assert series(data) == [("2026-02-05", "USD", "completed", 200, "19999999998.00")]
+    assert data["totals"][0]["amount"] == "19999999998.00"
+
+
+def test_the_sum_of_the_report_is_the_sum_of_the_payments(people):
+    amounts = [Decimal(cents) / 100 for cents in (1, 7, 99, 12_345, 9_999_999_999)]
+    statuses = ("completed", "failed", "pending", "processing", "cancelled")
+    for day in range(40):
+        for amount, status in zip(amounts, statuses, strict=True):
+            paid(people, str(amount), status=status, at=DAY + timedelta(days=day))
+    for group_by in ("day", "week", "month"):
+        data = report(people.boss, f"{YEAR}&groupBy={group_by}")
+        assert sum(Decimal(point["amount"]) for point in data["series"]) == 40 * sum(amounts)
+        assert Decimal(data["totals"][0]["amount"]) == 40 * sum(amounts)
+        for status, total in data["totals"][0]["byStatus"].items():
+            points = [point for point in data["series"] if point["status"] == status]
+            assert Decimal(total["amount"]) == sum(Decimal(point["amount"]) for point in points)
+            assert total["count"] == sum(point["count"] for point in points) == 40
+
+
+# --- for whom, and when ---------------------------------------------------------------------------------
+
+
+def test_a_vendor_counts_what_is_theirs_an_administrator_everything_a_customer_nothing(people):
+    paid(people, "1", to=people.vendor)
+    paid(people, "2", to=people.other)
+    paid(people, "4")
+    asked(people.vendor, "initiated")
+    asked(people.other, "failed")
+
+    def seen(who: Visitor) -> tuple[list[str], dict[str, int]]:
+        data = report(who)
+        return [total["amount"] for total in data["totals"]], data["requests"]
+
+    assert seen(people.vendor) == (["1.00"], {"initiated": 1})
+    assert seen(people.other) == (["2.00"], {"failed": 1})
+    assert seen(people.boss) == (["7.00"], {"initiated": 1, "failed": 1})
+    for query in ("", "?format=csv"):
+        assert error(people.customer.get(f"/payments/reports{query}")) == (403, "FORBIDDEN")
+    assert [row[4] for row in table(people.vendor.get(f"/payments/reports?{YEAR}&format=csv"))[1:]] == [
+        "1.00"
+    ]
+
+
+def test_from_is_counted_and_to_is_not(people):
+    paid(people, "1", at=DAY - timedelta(microseconds=1))
+    paid(people, "2", at=DAY)
+    paid(people, "4", at=DAY + timedelta(hours=1))
+    data = report(people.boss, "from=2026-02-05T00:00:00Z&to=2026-02-05T01:00:00Z")
+    assert (data["from"], data["to"]) == ("2026-02-05T00:00:00.000Z", "2026-02-05T01:00:00.000Z")
+    assert series(data) == [("2026-02-05", "USD", "completed", 1, "2.00")]
+    data = report(people.boss, "from=2026-02-05T02:00:00%2B02:00&to=2026-02-05T00:00:00.000001-01:00")
+    assert series(data) == [("2026-02-05", "USD", "completed", 2, "6.00")]
+
+
+def test_without_a_span_it_is_the_last_thirty_days(people):
+    now = times.now()
+    for days, amount in ((0, "1"), (29, "2"), (31, "4")):
+        paid(people, amount, at=now - timedelta(days=days))
+    data = report(people.boss, "")
+    assert data["totals"][0]["amount"] == "3.00"
+    assert data["groupBy"] == "day"
+    begin, end = (datetime.fromisoformat(data[name]) for name in ("from", "to"))
+    assert end - begin == timedelta(days=30)
+    assert abs(end - now) < timedelta(minutes=1)
+
+
+def test_with_half_a_span_the_other_half_is_now_or_thirty_days_before(people):
+    paid(people, "1", at=DAY)
+    data = report(people.boss, "to=2026-03-07T00:00:00Z")
+    assert data["from"] == "2026-02-05T00:00:00.000Z"
+    assert data["totals"][0]["count"] == 1
+    begin = times.text(times.now() - timedelta(days=90))
+    paid(people, "2", at=times.now() - timedelta(days=60))
+    assert report(people.boss, f"from={begin}")["totals"][0]["amount"] == "2.00"
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("from=2026-02-05T00:00:00Z&to=2026-02-05T00:00:00Z", "to"),
+        ("from=2026-02-06T00:00:00Z&to=2026-02-05T00:00:00Z", "to"),
+        ("from=9999-01-01T00:00:00Z", "to"),
+        ("from=2026-02-05", "from"),
+        ("from=2026-02-05T00:00:00", "from"),
+        ("from=", "from"),
+        ("to=tomorrow", "to"),
+        ("to=2026-02-30T00:00:00Z", "to"),
+        ("from=0001-01-01T00:00:00%2B01:00", "from"),
+        ("groupBy=year", "groupBy"),
+        ("groupBy=", "groupBy"),
+        ("groupBy=DAY", "groupBy"),
+        ("format=xml", "format"),
+        ("format=csv&limit=3", "limit"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused_in_the_envelope(people, query, wrong):
+    result = people.boss.get(f"/payments/reports?{query}", headers={"Accept": "text/csv"})
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [wrong]
+
+
+def test_all_of_time_can_be_reported(people):
+    paid(people, "1")
+    span = "from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z"
+    assert report(people.boss, span)["totals"][0]["count"] == 1
+    assert report(people.boss, "to=0001-01-02T00:00:00Z")["totals"] == []
+
+
+# --- as a file ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "media"),
+    [
+        ("", None, "application/json"),
+        ("", "*/*", "application/json"),
+        ("", "application/json", "application/json"),
+        ("", "text/html,application/xhtml+xml,*/*;q=0.8", "application/json"),
+        ("", "application/json, text/csv;q=0.5", "application/json"),
+        ("", "application/json;q=0.5, text/csv;q=0.9", "text/csv"),
+        ("", "text/csv;q=0", "application/json"),
+        ("", "nonsense", "application/json"),
+        ("", "text/csv", "text/csv"),
+        ("", "text/csv, */*;q=0.1", "text/csv"),
+        ("&format=csv", None, "text/csv"),
+        ("&format=csv", "application/json", "text/csv"),
+        ("&format=json", "text/csv", "application/json"),
+    ],
+)
+def test_a_file_is_given_to_whoever_asks_for_one(people, query, accept, media):
+    paid(people, "1")
+    headers = {"Accept": accept} if accept else {}
+    result = people.boss.get(f"/payments/reports?{YEAR}{query}", headers=headers)
+    assert result.status_code == 200
+    assert result.headers["Content-Type"].partition(";")[0] == media
+    assert result.content.startswith(b"{" if media == "application/json" else b"period,")
+
+
+def test_the_file_has_a_name_and_its_length_and_is_not_kept(people):
+    paid(people, "1")
+    got = people.boss.get(f"/payments/reports?{YEAR}&format=csv")
+    name = 'attachment; filename="payments-2026-01-01-2027-01-01.csv"'
+    assert got.headers["Content-Disposition"] == name
+    assert got.headers["Content-Length"] == str(len(got.content))
+    assert got.headers["Cache-Control"] == "no-store"
+    assert got.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_head_has_the_headers_of_the_file_and_leaves_none_open(people):
+    paid(people, "1")
+    got, head = (
+        people.boss.send(method, f"/payments/reports?{YEAR}&format=csv") for method in ("GET", "HEAD")
+    )
+    assert head.content == b""
+    for header in ("Content-Type", "Content-Disposition", "Content-Length"):
+        assert head.headers[header] == got.headers[header]
+    # What was not closed says so when it goes.
+    gc.collect()
+
+
+def test_the_file_says_what_the_series_says(people):
+    for day in range(70):
+        for currency, amount in (("USD", "99999999.99"), ("JPY", "500"), ("EUR", "0.01")):
+            paid(people, amount, currency, at=DAY + timedelta(days=day))
+    asked(people.vendor, "initiated")
+    for group_by in ("day", "week", "month"):
+        query = f"{YEAR}&groupBy={group_by}"
+        header, *rows = table(people.boss.get(f"/payments/reports?{query}&format=csv"))
+        assert header == COLUMNS
+        assert rows == [[str(cell) for cell in point] for point in series(report(people.boss, query))]
+
+
+def test_no_cell_is_a_formula_to_a_spreadsheet(people):
+    names = {"description": "=HYPERLINK(1)", "customer_email": None, "metadata": {"a": "@SUM(1)"}}
+    payments.add(
+        **names, user_id=id_of(people.customer), type="payment", status="completed", amount=1, created_at=DAY
+    )
+    for _ in range(200):
+        paid(people, "99999999.99", status="failed")
+    paid(people, "500", "JPY", status="processing")
+    asked(people.vendor, "initiated")
+    result = people.boss.get(f"/payments/reports?{YEAR}&format=csv")
+    rows = table(result)[1:]
+    assert len(rows) == 3
+    for row in rows:
+        for cell, pattern in zip(row, CELLS, strict=True):
+            assert re.fullmatch(pattern, cell), cell
+    assert result.content.endswith(b"\r\n")
+    assert result.content.isascii()
+
+
+def test_a_file_without_payments_has_its_header(people):
+    assert table(people.vendor.get(f"/payments/reports?{YEAR}&format=csv")) == [COLUMNS]
+
+
+def test_a_large_file_is_whole(people, monkeypatch):
+    """Above what is kept in memory it goes over the disk."""
+    monkeypatch.setattr("api.payments.reports._IN_MEMORY", 100)
+    for day in range(50):
+        paid(people, "1", at=DAY + timedelta(days=day))
+    rows = table(people.boss.get(f"/payments/reports?{YEAR}&format=csv"))
+    assert [row[3] for row in rows] == ["count"] + ["1"] * 50

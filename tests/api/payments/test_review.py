@@ -1,0 +1,248 @@
+"""What an administrator looks at: payments in doubt, the calls of the PSP, and its statement."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from db import admin, payments, psp_attempts, statements
+from db.auth import Role
+from db.payments import Payment
+from db.psp_attempts import Operation, PspAttempt
+from db.states import Status
+from tests import makers
+from tests.makers import Visitor, error, visitor, work
+
+DAY = date(2026, 3, 1)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def customer(client) -> Visitor:
+    return visitor(client, Role.CUSTOMER)
+
+
+@pytest.fixture
+def vendor(client) -> Visitor:
+    return visitor(client, Role.VENDOR)
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    return visitor(client, Role.ADMIN)
+
+
+def paid(who: Visitor, **metadata: Any) -> Payment:
+    """A payment of theirs, and what has become of it."""
+    payment = makers.payment(SimpleNamespace(id=UUID(who.user["id"])), **metadata)  # type: ignore[arg-type]
+    work()
+    return makers.now(payment)
+
+
+# --- needs review ---------------------------------------------------------------------------------------
+
+
+def test_only_what_a_person_should_look_at_is_listed_for_review(customer, boss):
+    fine, doubtful = paid(customer), paid(customer, simulate="blackout")
+
+    def found(query: str) -> list[str]:
+        return [it["id"] for it in boss.get(f"/payments?{query}").json["data"]["items"]]
+
+    assert found("needsReview=true") == [str(doubtful.id)]
+    assert found("needsReview=false") == [str(fine.id)]
+    assert found("") == [str(doubtful.id), str(fine.id)]
+    assert found("needsReview=true&status=processing&type=payment") == [str(doubtful.id)]
+    assert found("needsReview=true&status=completed") == []
+
+
+def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
+    payment = paid(customer, simulate="blackout")
+    payments.change(payment, Status.COMPLETED)
+    assert boss.get("/payments?needsReview=true").json["data"]["items"] == []
+
+
+def test_the_list_for_review_is_read_page_by_page(customer, boss):
+    made = [str(paid(customer).id) for _ in range(5)]
+    for id in made:
+        payments.mark_for_review(UUID(id), "look")
+    paid(customer)
+    first = boss.get("/payments?needsReview=true&limit=3").json["data"]
+    cursor = first["pagination"]["nextCursor"]
+    rest = boss.get(f"/payments?needsReview=true&limit=3&cursor={cursor}").json["data"]
+    assert [it["id"] for it in first["items"] + rest["items"]] == made[::-1]
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_nobody_else_asks_for_review(customer, vendor, value):
+    for who in (customer, vendor):
+        assert error(who.get(f"/payments?needsReview={value}")) == (403, "FORBIDDEN")
+    work()
+    assert admin.AuditLog.select().where(admin.AuditLog.action == "auth.access.refused").count() == 2
+
+
+@pytest.mark.parametrize("value", ["maybe", "", "2"])
+def test_review_is_needed_or_not(boss, value):
+    assert error(boss.get(f"/payments?needsReview={value}")) == (400, "VALIDATION_ERROR")
+
+
+# --- attempts -------------------------------------------------------------------------------------------
+
+
+def test_an_administrator_sees_every_call_of_the_psp_newest_first(customer, boss):
+    payment = paid(customer, simulate="timeout")
+    data = boss.get(f"/payments/{payment.id}/attempts").json["data"]
+    calls = [(it["operation"], it["outcome"], it["reference"]) for it in data["items"]]
+    assert calls == [("find", "charged", str(payment.id)), ("charge", "no_answer", str(payment.id))]
+    assert data["review"] is None
+    for it in data["items"]:
+        assert it.keys() == {"id", "operation", "reference", "outcome", "code", "createdAt", "endedAt"}
+        assert it["createdAt"] <= it["endedAt"]
+
+
+def test_a_decline_has_its_code_and_a_call_under_way_no_end(customer, boss):
+    declined = paid(customer, simulate="decline:expired_card")
+    [call] = boss.get(f"/payments/{declined.id}/attempts").json["data"]["items"]
+    assert (call["outcome"], call["code"]) == ("declined", "expired_card")
+
+    doubtful = paid(customer, simulate="blackout")
+    psp_attempts.begin(uuid4(), doubtful.id, Operation.FIND, str(doubtful.id))
+    data = boss.get(f"/payments/{doubtful.id}/attempts").json["data"]
+    assert (data["items"][0]["outcome"], data["items"][0]["endedAt"]) == (None, None)
+    assert data["review"] == "the PSP does not answer"
+
+
+def test_what_the_psp_was_never_asked_about_has_no_calls(boss):
+    request = makers.open_request()
+    data = boss.get(f"/payments/{request.id}/attempts").json["data"]
+    assert (data["items"], data["review"]) == ([], None)
+
+
+@pytest.mark.parametrize("moment", [None, NOON], ids=["one after the other", "all at one moment"])
+def test_calls_are_read_page_by_page(customer, boss, moment):
+    payment = paid(customer, simulate="blackout")
+    if moment:
+        PspAttempt.update(created_at=moment).execute()
+    made = [str(it.id) for it in psp_attempts.of(payment.id)]
+    assert len(made) > 3
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        data = boss.get(f"/payments/{payment.id}/attempts?limit=2{cursor}").json["data"]
+        seen += [it["id"] for it in data["items"]]
+        token = data["pagination"]["nextCursor"]
+        cursor = f"&cursor={token}" if token else None
+        psp_attempts.begin(uuid4(), payment.id, Operation.FIND, str(payment.id))
+    assert seen == made[::-1]
+
+
+def test_calls_are_for_administrators_and_of_payments_that_there_are(customer, vendor, boss):
+    payment = paid(customer)
+    for who in (customer, vendor):
+        assert error(who.get(f"/payments/{payment.id}/attempts")) == (403, "FORBIDDEN")
+    for id in (uuid4(), "7"):
+        assert error(boss.get(f"/payments/{id}/attempts")) == (404, "NOT_FOUND")
+    for query in ("limit=0", "cursor=x", "outcome=charged"):
+        result = boss.get(f"/payments/{payment.id}/attempts?{query}")
+        assert error(result) == (400, "VALIDATION_ERROR")
+
+
+# --- differences ----------------------------------------------------------------------------------------
+
+
+def line(reference: object, outcome: str, amount: str = "12.50", currency: str = "USD") -> dict[str, Any]:
+    """A line of the PSP's statement of that day."""
+    decided = {"outcome": outcome, "amount": Decimal(amount), "currency": currency}
+    return {"reference": str(reference), "day": DAY, "booked_at": NOON, **decided}
+
+
+def differences(boss: Visitor, day: date = DAY) -> dict[str, Any]:
+    result = boss.get(f"/payments/differences?day={day}")
+    assert result.status_code == 200, result.text
+    data: dict[str, Any] = result.json["data"]
+    return data
+
+
+def test_a_day_that_was_not_matched_says_so(boss):
+    assert differences(boss) == {"day": "2026-03-01", "matched": False, "items": []}
+
+
+def test_a_day_that_agrees_has_no_differences(customer, boss):
+    completed, failed = paid(customer), paid(customer, simulate="decline")
+    statements.add_lines([line(completed.id, "charged"), line(failed.id, "declined")])
+    statements.close(DAY, 0)
+    assert differences(boss) == {"day": "2026-03-01", "matched": True, "items": []}
+
+
+def test_a_day_tells_where_the_psp_and_the_payments_disagree(customer, boss):
+    completed, failed, other, fine = (
+        paid(customer),
+        paid(customer, simulate="decline"),
+        paid(customer),
+        paid(customer),
+    )
+    stranger, foreign = uuid4(), "another-company-7"
+    expected = {
+        str(completed.id): (str(completed.id), "declined, but the payment is completed"),
+        str(failed.id): (str(failed.id), "charged, but the payment is failed"),
+        str(other.id): (str(other.id), "charged 12.51 USD, but the payment is over 12.50 USD"),
+        str(stranger): (None, "charged, and there is no such payment"),
+        foreign: (None, "declined, and there is no such payment"),
+    }
+    statements.add_lines(
+        [
+            line(completed.id, "declined"),
+            line(failed.id, "charged"),
+            line(other.id, "charged", "12.51"),
+            line(stranger, "charged"),
+            line(foreign, "declined"),
+            line(fine.id, "charged"),
+        ]
+    )
+    statements.close(DAY, len(expected))
+    items = differences(boss)["items"]
+    assert {it["reference"]: (it["paymentId"], it["reason"]) for it in items} == expected
+    assert len(items) == len(expected)
+
+
+def test_what_was_completed_on_the_day_and_stands_in_no_statement_is_a_difference(customer, boss):
+    payment = paid(customer)
+    completed_on = payments.history(payment.id)[-1].created_at.date()
+    for day in (completed_on, completed_on - timedelta(days=1)):
+        statements.close(day, 0)
+    [item] = differences(boss, completed_on)["items"]
+    assert item == {
+        "reference": str(payment.id),
+        "paymentId": str(payment.id),
+        "reason": "completed, but never charged",
+    }
+    assert differences(boss, completed_on - timedelta(days=1))["items"] == []
+
+
+def test_a_difference_that_was_mended_is_gone(customer, boss):
+    payment = paid(customer, simulate="blackout")
+    statements.add_lines([line(payment.id, "charged")])
+    statements.close(DAY, 1)
+    assert differences(boss)["items"][0]["reason"] == "charged, but the payment is processing"
+    payments.change(payment, Status.COMPLETED)
+    assert differences(boss)["items"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?day=", "?day=2026-3-1", "?day=2026-02-30", "?day=0", "?day=today", "?day=20260301",
+              "?day=2026-03-01T00:00:00Z", "?day=0000-01-01", "?day=2026-03-01&limit=3"]
+)  # fmt: skip
+def test_a_statement_is_that_of_one_day(boss, query):
+    assert error(boss.get(f"/payments/differences{query}")) == (400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_the_first_and_the_last_day_of_all_are_days(boss, day):
+    assert differences(boss, date.fromisoformat(day)) == {"day": day, "matched": False, "items": []}
+
+
+def test_the_statement_is_for_administrators(customer, vendor):
+    for who in (customer, vendor):
+        assert error(who.get("/payments/differences?day=2026-03-01")) == (403, "FORBIDDEN")

@@ -1,0 +1,415 @@
+"""Statuses set by hand: cancelled by whoever asked for the money, failed by an administrator."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors import payments as life
+from actors import verbs
+from actors.psp.provider import Answer, Outcome
+from api.gateway import prefer
+from db import admin, journal, payments, postgres, psp_attempts, psp_ledger
+from db.auth import Role
+from db.payments import Payment
+from db.psp_attempts import Operation, Result
+from tests import makers
+from tests.makers import Visitor, error, visitor, work
+
+STATES = [
+    *(
+        ("initiate", status)
+        for status in ("pending", "initiated", "processing", "completed", "failed", "cancelled")
+    ),
+    *(("payment", status) for status in ("pending", "processing", "completed", "failed", "cancelled")),
+]
+
+
+@pytest.fixture
+def customer(client) -> Visitor:
+    return visitor(client, Role.CUSTOMER)
+
+
+@pytest.fixture
+def vendor(client) -> Visitor:
+    return visitor(client, Role.VENDOR)
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    return visitor(client, Role.ADMIN)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
+    """What happens while a request waits; nobody sleeps, and every look at the clock is a second later."""
+
+    def happens(what: Callable[[], object]) -> None:
+        clock = SimpleNamespace(monotonic=count().__next__, sleep=lambda _seconds: what())
+        monkeypatch.setattr(prefer, "time", clock)
+
+    happens(lambda: None)
+    return happens
+
+
+def do(verb: str) -> None:
+    """Does the first promise of this verb, if there is one, and leaves the others."""
+    row = journal.Row.select().where(journal.Row.verb == verb).order_by(journal.Row.position).first()
+    if row is not None:
+        verbs.registry[verb].perform(row.id)
+
+
+def promised() -> set[str]:
+    return {row.verb for row in journal.Row.select() if row.verb.startswith("payments.")}
+
+
+def move(who: Visitor, payment: Payment, status: str, reason: str | None = None, **headers: str):
+    body = {"status": status} | ({} if reason is None else {"reason": reason})
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return who.post(f"/payments/{payment.id}/status", body, headers=sent)
+
+
+def at(customer: Visitor, vendor: Visitor, type: str, status: str) -> Payment:
+    """A payment between the two, or the vendor's request, that stands there."""
+    customer_id, vendor_id = UUID(customer.user["id"]), UUID(vendor.user["id"])
+    user_id = vendor_id if type == "initiate" else customer_id
+    return payments.add(user_id=user_id, payee_id=vendor_id, type=type, status=status, amount=80)
+
+
+def asked(payment: Payment, *, ended: bool = True) -> Payment:
+    """The payment, begun, the PSP called once for its money; its promises are lost. The call has an end, or
+    is under way."""
+    do("payments.begin")
+    if ended:
+        do("payments.charge")
+    else:
+        psp_attempts.begin(uuid4(), payment.id, Operation.CHARGE, str(payment.id))
+    postgres.rows("DELETE FROM journal.tasks WHERE verb LIKE 'payments.%%'")
+    return makers.now(payment)
+
+
+def age_attempts() -> None:
+    """The PSP was called so long ago that no call is still under way."""
+    postgres.rows(
+        "UPDATE payments.psp_attempts SET created_at = created_at - %s, ended_at = ended_at - %s",
+        *[timedelta(seconds=31)] * 2,
+    )
+
+
+def book(payment: Payment, outcome: str, code: str | None = None) -> None:
+    """The PSP decides, and we do not hear of it."""
+    psp_ledger.add(
+        str(payment.id), payment_id=payment.id, amount=payment.amount, currency="USD", outcome=outcome, code=code
+    )  # fmt: skip
+
+
+def ended(payment: Payment) -> tuple[str, str | None]:
+    found = makers.now(payment)
+    return found.status, found.failure_code
+
+
+# --- who may set what -----------------------------------------------------------------------------------
+
+
+def test_a_vendor_cancels_their_request_and_says_why(vendor):
+    request = makers.open_request(vendor_of(vendor))
+    result = move(vendor, request, "cancelled", "Sold <b>out</b> & gone", X_Request_ID="out-1")
+    assert (result.status_code, result.json["data"]["status"]) == (202, "initiated")
+    assert work() == ["payments.cancel"]
+    assert ended(request) == ("cancelled", None)
+    row = payments.history(request.id)[-1]
+    assert (row.status, row.reason, row.actor_id) == ("cancelled", "Sold out & gone", request.user_id)
+    line = admin.audit_logs(request.id)[-1]
+    assert (line.action, line.user_id, line.request_id) == (
+        "payments.payment.cancel",
+        request.user_id,
+        "out-1",
+    )
+    assert line.details["reason"] == "Sold out & gone"
+
+
+def vendor_of(who: Visitor) -> Any:
+    return SimpleNamespace(id=UUID(who.user["id"]))
+
+
+@pytest.mark.parametrize("status", ["failed", "completed", "processing", "pending", "initiated"])
+def test_a_vendor_sets_nothing_but_cancelled(vendor, status):
+    request = makers.open_request(vendor_of(vendor))
+    assert error(move(vendor, request, status)) == (403, "FORBIDDEN")
+    work()
+    assert ended(request) == ("initiated", None)
+    assert admin.AuditLog.select().where(admin.AuditLog.action == "auth.access.refused").count() == 1
+
+
+@pytest.mark.parametrize("status", ["completed", "processing", "pending", "initiated"])
+@pytest.mark.parametrize("type", ["initiate", "payment"])
+def test_what_comes_from_the_psp_alone_is_set_by_nobody(customer, vendor, boss, type, status):
+    payment = at(customer, vendor, type, "processing" if type == "payment" else "initiated")
+    assert error(move(boss, payment, status)) == (409, "INVALID_TRANSITION")
+    work()
+    assert makers.now(payment).version == 1
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_the_psp_does_not_have_fails_by_hand_only_as_an_open_request(
+    customer, vendor, boss, state, meanwhile
+):
+    payment = at(customer, vendor, *state)
+    result = move(boss, payment, "failed")
+    if state == ("initiate", "initiated"):
+        assert result.status_code == 202
+    else:
+        assert error(result) == (409, "INVALID_TRANSITION")
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [("No such goods", "No such goods"), (None, "An administrator failed it.")],
+)
+def test_an_administrator_fails_an_open_request(vendor, boss, reason, message):
+    request = makers.open_request(vendor_of(vendor))
+    assert move(boss, request, "failed", reason).status_code == 202
+    assert work() == ["payments.fail"]
+    shown = vendor.get(f"/payments/{request.id}").json["data"]
+    assert (shown["status"], shown["failure"]) == (
+        "failed",
+        {"code": "failed_by_admin", "message": message},
+    )
+    row = payments.history(request.id)[-1]
+    assert (row.transaction_type, row.reason) == ("fail", reason or "failed_by_admin")
+    assert str(row.actor_id) == boss.user["id"]
+
+
+# --- failing what the PSP has in its hands --------------------------------------------------------------
+
+
+def test_what_the_psp_has_charged_completes(customer, boss, meanwhile):
+    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    meanwhile(lambda: do("payments.look"))
+    result = move(boss, payment, "failed", "He asked for it")
+    assert (result.status_code, result.json["data"]["status"]) == (202, "processing")
+    assert work() == ["payments.settle"]
+    assert ended(payment) == ("completed", None)
+    [line] = [it for it in admin.audit_logs(payment.id) if it.action == "payments.psp.decided"]
+    assert str(line.user_id) == boss.user["id"]
+    assert line.details == {"step": "fail", "reason": "He asked for it"}
+
+
+def customer_of(who: Visitor) -> Any:
+    return SimpleNamespace(id=UUID(who.user["id"]))
+
+
+def test_what_the_psp_has_declined_fails_as_the_psp_said(customer, boss, meanwhile):
+    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    book(payment, "declined", "expired_card")
+    meanwhile(lambda: do("payments.look"))
+    assert move(boss, payment, "failed", "He asked for it").status_code == 202
+    work()
+    assert ended(payment) == ("failed", "expired_card")
+
+
+@pytest.mark.parametrize("psp", ["asked", "not asked"])
+def test_what_has_ended_while_one_waited_is_as_it_ended(customer, boss, meanwhile, psp):
+    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+
+    def late_answer() -> None:
+        life.hear(payment.id, Answer(Outcome.CHARGED))
+        do("payments.settle")
+
+    meanwhile(work if psp == "asked" else late_answer)
+    result = move(boss, payment, "failed")
+    assert (result.status_code, result.json["data"]["status"]) == (202, "completed")
+    work()
+    assert ended(payment) == ("completed", None)
+
+
+def test_what_the_psp_does_not_know_and_cannot_get_any_more_fails_as_the_administrator_said(
+    customer, boss, meanwhile
+):
+    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    meanwhile(lambda: do("payments.look"))
+    assert move(boss, payment, "failed", "The shop burned down").status_code == 202
+    do("payments.fail")
+    assert ended(payment) == ("failed", "failed_by_admin")
+    failure = customer.get(f"/payments/{payment.id}").json["data"]["failure"]
+    assert failure["message"] == "The shop burned down"
+    row = payments.history(payment.id)[-1]
+    assert (row.reason, str(row.actor_id)) == ("The shop burned down", boss.user["id"])
+    # What the look had promised for it finds it ended.
+    work()
+    assert ended(payment) == ("failed", "failed_by_admin")
+    assert psp_ledger.find(str(payment.id)) is None
+
+
+def test_its_request_is_open_again(vendor, boss, client, meanwhile):
+    request = makers.open_request(vendor_of(vendor))
+    wish = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "outage"}}
+    id = visitor(client).post("/payments", wish).json["data"]["id"]
+    payment = asked(payments.Payment.get_by_id(id))
+    meanwhile(lambda: do("payments.look"))
+    move(boss, payment, "failed")
+    do("payments.fail")
+    assert ended(request) == ("initiated", None)
+
+
+def test_what_the_psp_does_not_know_but_may_still_get_does_not_fail(customer, boss, meanwhile):
+    payment = asked(makers.payment(customer_of(customer)), ended=False)
+    meanwhile(lambda: do("payments.look"))
+    assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
+    assert ended(payment) == ("processing", None)
+    assert "payments.fail" not in promised()
+
+    age_attempts()
+    assert move(boss, payment, "failed").status_code == 202
+    do("payments.fail")
+    assert ended(payment) == ("failed", "failed_by_admin")
+
+
+def test_a_call_that_began_meanwhile_saves_it(customer, boss, meanwhile):
+    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    meanwhile(lambda: do("payments.look"))
+    assert move(boss, payment, "failed").status_code == 202
+    psp_attempts.begin(uuid4(), payment.id, Operation.CHARGE, str(payment.id))
+    do("payments.fail")
+    assert ended(payment) == ("processing", None)
+    work(also="audit")
+    [line] = [it for it in admin.audit_logs(payment.id) if it.action == "payments.step.refused"]
+    assert str(line.user_id) == boss.user["id"]
+
+
+@pytest.mark.parametrize("what", ["payments.look", "nothing"], ids=["silent", "away"])
+def test_what_a_silent_psp_may_have_does_not_fail(customer, boss, meanwhile, what):
+    payment = asked(makers.payment(customer_of(customer), simulate="blackout"))
+    age_attempts()
+    meanwhile(lambda: do(what))
+    assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
+    assert ended(payment) == ("processing", None)
+    assert "payments.fail" not in promised()
+
+
+def test_what_the_psp_said_before_is_not_what_it_says_now(customer, boss, meanwhile):
+    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    meanwhile(lambda: do("payments.look"))
+    assert move(boss, payment, "failed").status_code == 202
+    postgres.rows("DELETE FROM journal.tasks WHERE verb LIKE 'payments.%%'")
+    meanwhile(lambda: do("nothing"))
+    assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
+    assert "payments.fail" not in promised()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_worker_that_died_over_the_question_is_followed_by_one_that_asks_again(
+    customer, boss, meanwhile, answered
+):
+    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+
+    def die_and_come_back() -> None:
+        row = journal.Row.get(journal.Row.verb == "payments.look")
+        id = UUID(row.args["inquiry"])
+        assert psp_attempts.begin(id, payment.id, Operation.FIND, str(payment.id))
+        if answered:
+            psp_attempts.end(id, Result.CHARGED)
+        do("payments.look")
+        assert "payments.look" not in promised()
+
+    meanwhile(die_and_come_back)
+    assert move(boss, payment, "failed").status_code == 202
+    work()
+    assert ended(payment) == ("completed", None)
+
+
+# --- keys, bodies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_the_same_key_is_the_same_answer_whatever_became_of_it_since(vendor, boss, status):
+    request = makers.open_request(vendor_of(vendor))
+    first = move(boss, request, status, "Sold out", Idempotency_Key="k")
+    work()
+    again = move(boss, request, status, "Sold out", Idempotency_Key="k")
+    assert (again.status_code, again.content) == (202, first.content)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    assert work() == []
+    assert ended(request)[0] == status
+    other = move(boss, request, status, "Another reason", Idempotency_Key="k")
+    assert error(other) == (422, "IDEMPOTENCY_MISMATCH")
+    assert error(move(boss, request, status, "Sold out")) == (409, "INVALID_TRANSITION")
+
+
+def test_a_known_key_does_not_ask_the_psp_again(customer, boss, meanwhile):
+    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    meanwhile(lambda: do("payments.look"))
+    first = move(boss, payment, "failed", Idempotency_Key="k")
+    again = move(boss, payment, "failed", Idempotency_Key="k")
+    assert again.content == first.content
+    asked_for = [it.operation for it in psp_attempts.of(payment.id)]
+    assert asked_for == ["charge", "find"]
+
+
+def test_a_refusal_is_not_kept_under_its_key(customer, boss, meanwhile):
+    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    assert error(move(boss, payment, "failed", Idempotency_Key="k")) == (409, "INVALID_TRANSITION")
+    meanwhile(lambda: do("payments.look"))
+    assert move(boss, payment, "failed", Idempotency_Key="k").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ({}, {"status"}),
+        ({"status": None}, {"status"}),
+        ({"status": "paid"}, {"status"}),
+        ({"status": "CANCELLED"}, {"status"}),
+        ({"status": ["cancelled"]}, {"status"}),
+        ({"status": "cancelled", "reason": 7}, {"reason"}),
+        ({"status": "cancelled", "reason": "x" * 501}, {"reason"}),
+        ({"status": "cancelled", "why": "x", "actorId": str(uuid4())}, {"why", "actorId"}),
+    ],
+)
+def test_what_is_no_status_or_reason_is_refused(vendor, body, wrong):
+    request = makers.open_request(vendor_of(vendor))
+    result = vendor.post(f"/payments/{request.id}/status", body)
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert {fault["field"] for fault in result.json["error"]["details"]["fields"]} == wrong
+    assert work() == []
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b'"cancelled"', b'{"status": "cancelled"'])
+def test_what_is_no_object_is_refused(vendor, body):
+    request = makers.open_request(vendor_of(vendor))
+    headers = {"Content-Type": "application/json"}
+    result = vendor.post(f"/payments/{request.id}/status", body=body, headers=headers)
+    assert error(result) == (400, "MALFORMED_JSON")
+    assert work() == []
+
+
+# --- what one is told one may do, one may ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_allowed_actions_are_those_that_the_routes_allow(customer, vendor, boss, meanwhile, state):
+    payment = at(customer, vendor, *state)
+    book(payment, "charged")
+    meanwhile(lambda: do("payments.look"))
+    address = f"/payments/{payment.id}"
+    tries: dict[str, Callable[[Visitor], Any]] = {
+        "pay": lambda who: who.post("/payments", {"type": "payment", "requestId": str(payment.id)}),
+        "update": lambda who: who.send("PUT", address, {"description": "x"}),
+        "cancel": lambda who: who.send("DELETE", address),
+        "fail": lambda who: who.post(f"{address}/status", {"status": "failed"}),
+    }
+
+    def succeeds(action: str, who: Visitor) -> bool:
+        with postgres.database.atomic() as attempt:
+            result = tries[action](who)
+            attempt.rollback()
+        return result.status_code < 400
+
+    for who in (customer, vendor, boss):
+        told = who.get(address).json["data"]["allowedActions"]
+        assert told == [action for action in tries if succeeds(action, who)], who.user["role"]

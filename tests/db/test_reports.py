@@ -1,0 +1,79 @@
+"""What payments add up to: one statement, and as many rows in memory as are read at a time."""
+
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from db import money, payments, postgres, reports
+from db.auth import Role
+from db.reports import Period, Sum
+from tests import makers
+
+DAY = datetime(2026, 2, 5, tzinfo=UTC)
+YEARS = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+MIB = 1024 * 1024
+
+
+@pytest.mark.usefixtures("database")
+def test_a_series_of_more_than_a_hundred_thousand_sums_is_read_in_little_memory():
+    days, currencies = 700, sorted(money.CURRENCIES)[:150]
+    postgres.rows("SET LOCAL statement_timeout = '60s'")
+    postgres.rows(
+        "INSERT INTO payments.payments (user_id, type, status, amount, currency, created_at)"
+        " SELECT %s, 'payment', 'completed', 1.25, currency, %s + day * interval '1 day'"
+        " FROM generate_series(0, %s - 1) AS day, unnest(%s::text[]) AS currency",
+        makers.user().id,
+        DAY - timedelta(days=days),
+        days,
+        currencies,
+    )
+    count, amount = 0, Decimal(0)
+    tracemalloc.start()
+    try:
+        for it in reports.sums(*YEARS, Period.DAY):
+            count += 1
+            amount += it.amount or 0
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == days * len(currencies) > 100_000
+    assert amount == count * Decimal("1.25")
+    assert peak < 4 * MIB
+
+
+@pytest.mark.usefixtures("database")
+def test_what_is_made_while_a_report_is_read_is_in_no_part_of_it():
+    customer, vendor = makers.user(), makers.user(Role.VENDOR)
+
+    def add() -> None:
+        columns = {"amount": 1, "status": "completed", "created_at": DAY}
+        payments.add(user_id=customer.id, payee_id=vendor.id, type="payment", **columns)
+        payments.add(user_id=vendor.id, payee_id=vendor.id, type="initiate", **columns)
+
+    def counts(sums: Iterator[Sum]) -> Iterator[tuple[str, int]]:
+        return (("request" if it.period is None else "payment", it.count) for it in sums)
+
+    add()
+    for payee_id in (None, vendor.id):
+        before = list(counts(reports.sums(*YEARS, Period.DAY, payee_id=payee_id)))
+        reading = counts(reports.sums(*YEARS, Period.DAY, payee_id=payee_id))
+        first = next(reading)
+        add()
+        assert [first, *reading] == before
+    assert list(counts(reports.sums(*YEARS, Period.DAY))) == [("payment", 3), ("request", 3)]
+
+
+def test_a_report_may_take_longer_than_what_else_is_asked_on_its_connection(stores):
+    def patience() -> str:
+        return str(postgres.rows("SHOW statement_timeout")[0]["statement_timeout"])
+
+    with postgres.connection():
+        usual = patience()
+        rows = postgres.stream("SELECT 1 AS one", seconds=60)
+        assert next(rows) == {"one": 1}
+        assert (usual, patience()) == ("5s", "1min")
+        assert list(rows) == []
+        assert patience() == usual
