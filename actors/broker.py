@@ -55,9 +55,10 @@ def open(url: str, *, timeout: float) -> RedisBroker:
     return _broker
 
 
-def actor(name: str, queue: str, perform: Callable[[str], None]) -> None:
-    """Lets this process answer messages for a verb; each carries the id of a promise and nothing else."""
-    dramatiq.Actor(perform, broker=opened(), actor_name=name, queue_name=queue, priority=0, options={})
+def actor(name: str, queue: str, perform: Callable[[str], None], *, priority: int) -> None:
+    """Lets this process answer messages for a verb; each carries the id of a promise and nothing else. Of two
+    that wait in this process, the one with the lower priority goes first."""
+    dramatiq.Actor(perform, broker=opened(), actor_name=name, queue_name=queue, priority=priority, options={})
 
 
 def push(tasks: Iterable[journal.Task], shared: Collection[str] = ()) -> None:

@@ -2,8 +2,12 @@
 
 from datetime import timedelta
 
+import structlog
+
 from actors.verbs import promise, record
-from db import attempts, auth, idempotency, links, times
+from db import attempts, auth, idempotency, links, operating, times
+
+log = structlog.get_logger(__name__)
 
 # Rows that one transaction deletes: well below what the statement timeout allows.
 _MANY = 5000
@@ -33,3 +37,16 @@ def expire_idempotency_keys() -> None:
     """Deletes keys that are a day old and whose payment is final."""
     if idempotency.expire(times.now() - timedelta(days=1), _MANY) == _MANY:
         promise(expire_idempotency_keys.message())
+
+
+@record("housekeeping")
+def check_invariants() -> None:
+    """Looks whether what must hold does hold of the last day's payments, for whoever watches."""
+    now = times.now()
+    standings = [operating.check(name, now, now - timedelta(days=1)) for name in operating.INVARIANTS]
+    for it in standings:
+        if not it.ok:
+            log.error(
+                "an invariant is broken", invariant=it.name, count=it.count, some=list(it.offenders)[:3]
+            )
+    operating.keep(standings)

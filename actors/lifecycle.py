@@ -38,7 +38,7 @@ LAW: dict[tuple[Type, Status | None, Step], Status] = {
 }
 
 
-_THINGS = {Type.PAYMENT: "payment", Type.INITIATE: "payment request"}
+THINGS = {Type.PAYMENT: "payment", Type.INITIATE: "payment request"}
 
 
 class Refused(Fault):
@@ -52,7 +52,7 @@ def after(type: Type, status: Status | None, step: Step) -> Status:
     try:
         return LAW[type, status, step]
     except KeyError:
-        raise Refused(thing=_THINGS[type], status=status or "not there yet", step=step) from None
+        raise Refused(thing=THINGS[type], status=status or "not there yet", step=step) from None
 
 
 def allows(type: Type, status: Status, step: Step) -> bool:

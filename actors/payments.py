@@ -123,9 +123,11 @@ def begin(payment_id: UUID) -> None:
         promise(_charge(payment))
 
 
-def _charge(payment: Payment) -> journal.Task:
-    # Under an id of its own: one at a time asks for the money of one payment.
-    task = charge.message(payment.id, payment.amount, payment.currency, payment.metadata)
+def _charge(payment: Payment, metadata: dict[str, Any] | None = None) -> journal.Task:
+    # Under an id of its own: one at a time asks for the money of one payment. With the metadata of the first
+    # order: they may be edited meanwhile, and a PSP may refuse another order under the same key.
+    first = payment.metadata if metadata is None else metadata
+    task = charge.message(payment.id, payment.amount, payment.currency, first)
     return task.once(str(payment.id))
 
 
@@ -133,13 +135,15 @@ def _charge(payment: Payment) -> journal.Task:
 def charge(payment_id: UUID, amount: Decimal, currency: str, metadata: dict[str, Any]) -> journal.Task:
     """Asks the PSP for the money. The key is the payment's id: however often it is asked, it charges once."""
     order = provider.Order(asking.reference(payment_id), payment_id, amount, currency, metadata)
-    return _learned(payment_id, asking.charge(order))
+    return _learned(payment_id, asking.charge(order), metadata)
 
 
-def _learned(payment_id: UUID, answer: provider.Answer | None) -> journal.Task:
+def _learned(
+    payment_id: UUID, answer: provider.Answer | None, metadata: dict[str, Any] | None = None
+) -> journal.Task:
     if answer is None:
-        return doubt.message(payment_id)
-    return settle.message(payment_id, answer.outcome, answer.code)
+        return doubt.message(payment_id, metadata)
+    return settle.message(payment_id, answer.outcome, answer.code, answer.amount, answer.currency)
 
 
 def hear(payment_id: UUID, answer: provider.Answer) -> None:
@@ -149,10 +153,19 @@ def hear(payment_id: UUID, answer: provider.Answer) -> None:
 
 
 @record("payments")
-def settle(payment_id: UUID, outcome: Outcome, code: str | None) -> None:
+def settle(
+    payment_id: UUID,
+    outcome: Outcome,
+    code: str | None,
+    amount: Decimal | None = None,
+    currency: str | None = None,
+) -> None:
     """Writes down what the PSP decided; a request that was paid is completed, else it is open again."""
     payment = steps.locked(payment_id)
-    if outcome is Outcome.CHARGED and payment.status in (Status.FAILED, Status.CANCELLED):
+    if amount is not None and (amount, currency) != (payment.amount, payment.currency):
+        # It stays as it is: what was decided is not what was asked.
+        payments.mark_for_review(payment.id, f"the PSP says: {outcome} {amount} {currency}")
+    elif outcome is Outcome.CHARGED and payment.status not in (Status.PROCESSING, Status.COMPLETED):
         # Never dropped, and never paid back by a guess: a person has to look at it.
         payments.mark_for_review(payment.id, f"the PSP charged it, but it is {payment.status}")
     elif outcome is Outcome.DECLINED and payment.status == Status.COMPLETED:
@@ -169,8 +182,9 @@ def settle(payment_id: UUID, outcome: Outcome, code: str | None) -> None:
 
 
 @record("payments")
-def doubt(payment_id: UUID) -> None:
-    """Decides what to do about a payment that the PSP was asked about and has not decided."""
+def doubt(payment_id: UUID, metadata: dict[str, Any] | None = None) -> None:
+    """Decides what to do about a payment that the PSP was asked about and has not decided; `metadata` is what
+    it was asked with."""
     payment = steps.locked(payment_id)
     if payment.status != Status.PROCESSING:
         return
@@ -183,7 +197,7 @@ def doubt(payment_id: UUID) -> None:
     if verdict.review:
         payments.mark_for_review(payment.id, "the PSP does not answer")
     if verdict.act is doubts.Act.ASK:
-        promise(_charge(payment).later(verdict.after))
+        promise(_charge(payment, metadata).later(verdict.after))
 
 
 @record("payments")
@@ -201,7 +215,7 @@ def reconcile() -> None:
         promise(look.message(stuck[task_id]).once(str(stuck[task_id])))
 
 
-@effect("psp")
+@effect("psp-questions", patient=True)
 def look(payment_id: UUID, inquiry: UUID | None = None) -> journal.Task | None:
     """Asks the PSP what it knows; `inquiry` is the id under which somebody waits for the result."""
     result, answer = asking.find(payment_id, inquiry or uuid4())
@@ -282,21 +296,27 @@ def expire_requests() -> None:
 
 
 class NotEditable(Fault):
-    """The {fields} of a {type} that is {status} cannot be changed."""
+    """The {fields} of a {thing} that is {status} cannot be changed."""
 
     code = Code.INVALID_TRANSITION
 
 
-_OF_AN_OPEN_REQUEST = frozenset({"amount", "currency", "customer_email"})
+# By their columns, as the door calls them.
+_OF_AN_OPEN_REQUEST = {"amount": "amount", "currency": "currency", "customer_email": "customerEmail"}
+
+
+def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
+    """Raises NotEditable where these fields cannot be changed now."""
+    open_request = payment.type == Type.INITIATE and payment.status in (Status.PENDING, Status.INITIATED)
+    fixed = changes if payment.status in FINAL else changes.keys() & _OF_AN_OPEN_REQUEST.keys()
+    if fixed and not (open_request and payment.status not in FINAL):
+        names = ", ".join(_OF_AN_OPEN_REQUEST.get(field, field) for field in sorted(fixed))
+        raise NotEditable(fields=names, thing=lifecycle.THINGS[Type(payment.type)], status=payment.status)
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
     """Changes a locked payment's own words, or an open request's terms. Raises NotEditable."""
-    open_request = payment.type == Type.INITIATE and payment.status in (Status.PENDING, Status.INITIATED)
-    terms = changes.keys() & _OF_AN_OPEN_REQUEST
-    if payment.status in FINAL or (terms and not open_request):
-        fields = ", ".join(sorted(changes if payment.status in FINAL else terms))
-        raise NotEditable(fields=fields, type=payment.type, status=payment.status)
+    may_be_edited(payment, changes)
     edited = payments.edit(payment, **changes)
     audit.note(
         audit.Action.PAYMENT_UPDATE, resource=("payment", payment.id), details={"fields": sorted(changes)}

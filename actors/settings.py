@@ -1,27 +1,72 @@
-"""What the mail worker needs to know besides the stores."""
+"""What those need to know, besides the stores, who send mail or keep media."""
 
 import os
 from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import fsspec
 from pydantic import Field, field_validator
 
 from db import settings
 
 
 def _box() -> str:
-    return (Path(os.environ.get("DATA_DIR") or ".data").resolve() / "mail").as_uri()
+    return _local("mail")
 
 
-class MailSettings(settings.Settings):
+def _local(name: str) -> str:
+    return (Path(os.environ.get("DATA_DIR") or ".data").resolve() / name).as_uri()
+
+
+class PublicSettings(settings.Settings):
+    """What links lead to."""
+
+    # The address of this API, as people's browsers reach it.
+    public_url: str = "http://127.0.0.1:3000"
+
+    @field_validator("public_url")
+    @classmethod
+    def _web(cls, value: str) -> str:
+        return _a_web_address(value)
+
+
+class MediaSettings(PublicSettings):
+    """Where pictures are kept, and what links to them begin with."""
+
+    # file:///a/directory, or whatever else fsspec reaches.
+    media_url: str = Field(default_factory=lambda: _local("media"))
+
+    @field_validator("media_url")
+    @classmethod
+    def _reached(cls, value: str) -> str:
+        if not value:
+            return _local("media")
+        parts = urlsplit(value)
+        if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+            return value
+        if parts.scheme in ("", "file") or "://" not in value:
+            raise ValueError("must be file:///directory, or a URL of another kind that fsspec knows")
+        try:
+            fsspec.get_filesystem_class(parts.scheme)
+        except (ValueError, ImportError) as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+def _a_web_address(value: str) -> str:
+    if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+        raise ValueError("must be an http:// or https:// URL")
+    return value.rstrip("/")
+
+
+class MailSettings(PublicSettings):
     """Where mail goes, and what its links lead to."""
 
     # smtp://[user:password@]host[:port], smtps://..., or file:///a/directory: one .eml a message.
     mail_url: str = Field(default_factory=_box)
     mail_from: str = Field("Paywright <no-reply@paywright.example>", min_length=3)
-    # The address of this API, and that of the frontend, as people's browsers reach them.
-    public_url: str = "http://127.0.0.1:3000"
+    # The address of the frontend, as people's browsers reach it.
     frontend_url: str = ""
     password_pepper: str = Field(min_length=1)
 
@@ -44,9 +89,7 @@ class MailSettings(settings.Settings):
             raise ValueError("must be an address, as Paywright <no-reply@bank.example>")
         return value
 
-    @field_validator("public_url", "frontend_url")
+    @field_validator("frontend_url")
     @classmethod
-    def _web(cls, value: str) -> str:
-        if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
-            raise ValueError("must be an http:// or https:// URL")
-        return value.rstrip("/")
+    def _web_too(cls, value: str) -> str:
+        return _a_web_address(value)

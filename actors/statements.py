@@ -22,12 +22,17 @@ log = structlog.get_logger(__name__)
 
 # How long after midnight a day is over: what was begun before it is decided by then.
 _CLOSES = timedelta(minutes=30)
+# How many days back one looks for a day that was missed.
+_BACK = 7
+# How many differences are told one by one; a day that differs more than that is another matter.
+_ONE_BY_ONE = 100
 
 
 @dataclass(frozen=True)
 class Booked:
     """A line of a statement."""
 
+    id: str
     reference: str
     amount: Decimal
     currency: str
@@ -37,19 +42,18 @@ class Booked:
 
 @record("housekeeping")
 def open() -> None:
-    """Begins with the day (UTC) after the last that was matched, if it is over: also after a standstill."""
+    """Begins with every day (UTC) that is over and was not matched: also after a standstill, and also when
+    one of them cannot be."""
     today = (times.now() - _CLOSES).date()
-    last = statements.last()
-    day = today - timedelta(days=1) if last is None else last + timedelta(days=1)
-    if day < today:
+    for day in statements.unmatched(today, _BACK):
         promise(fetch.message(day).once(str(day)))
 
 
-@effect("psp")
+@effect("psp-questions", patient=True)
 def fetch(day: date, after: str | None = None) -> journal.Task:
     """Asks for a part of a day's statement."""
     part = provider.chosen().statement(day, after)
-    lines = [Booked(it.key, it.amount, it.currency, it.outcome, it.booked_at) for it in part.lines]
+    lines = [Booked(it.id, it.key, it.amount, it.currency, it.outcome, it.booked_at) for it in part.lines]
     return book.message(day, lines, part.more)
 
 
@@ -67,12 +71,15 @@ def match(day: date) -> None:
     if statements.matched(day):
         return
     found = statements.differences(day)
-    for it in found:
+    payments.mark_all_for_review(
+        [(it.payment_id, f"the PSP's statement says: {it.reason}") for it in found if it.payment_id]
+    )
+    for it in found[:_ONE_BY_ONE]:
         log.error("the PSP's statement differs", day=str(day), reference=it.reference, reason=it.reason)
         resource = ("payment", it.payment_id) if it.payment_id else None
         details = {"day": str(day), "reference": it.reference, "reason": it.reason}
         audit.note(audit.Action.STATEMENT_DIFFERS, resource=resource, details=details)
-        if it.payment_id:
-            payments.mark_for_review(it.payment_id, f"the PSP's statement says: {it.reason}")
     closed = statements.close(day, len(found))
+    if len(found) > _ONE_BY_ONE:
+        log.error("and many more", day=str(day), differences=len(found))
     log.info("a statement was matched", day=str(day), lines=closed.lines, differences=closed.differences)

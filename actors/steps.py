@@ -3,9 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-from actors import audit, events, lifecycle, mail, origin, snapshots
+from actors import audit, events, lifecycle, origin, snapshots
 from actors.lifecycle import Step
-from actors.verbs import promise
 from db import payments
 from db.fault import NotFound
 from db.payments import Payment
@@ -45,10 +44,6 @@ def take(
         events.announce(events.Type.PAYMENT_COMPLETED, snapshot)
     if to is Status.FAILED:
         events.announce(events.Type.PAYMENT_FAILED, snapshot)
-    if payment.type == Type.PAYMENT and to in (Status.COMPLETED, Status.FAILED):
-        for reader in (payment.user_id, payment.payee_id):
-            if reader is not None:
-                promise(mail.tell_of_payment.message(reader, payment.id))
     if payment.request_id and to in _TO_REQUEST:
         _follow(locked(payment.request_id), payment, _TO_REQUEST[to])
     return payment

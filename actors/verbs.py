@@ -102,6 +102,7 @@ class Verb(ABC):
     def __init__(self, module: str, name: str, queue: str) -> None:
         self.name = f"{module.rpartition('.')[2]}.{name}"
         self.queue = queue
+        self.patient = False
         if self.name in registry:
             raise RuntimeError(f"two verbs are called {self.name}")
         registry[self.name] = self
@@ -145,14 +146,15 @@ def serve(queues: set[str]) -> None:
     """Lets this process answer the messages of these queues. The broker must be open."""
     for verb in registry.values():
         if verb.queue in queues:
-            broker.actor(verb.name, verb.queue, verb.__call__)
+            broker.actor(verb.name, verb.queue, verb.__call__, priority=1 if verb.patient else 0)
 
 
 class _Call(Verb, Generic[P]):
     """A verb whose promise is one call of its function."""
 
-    def __init__(self, do: Callable[P, journal.Task | None], queue: str) -> None:
+    def __init__(self, do: Callable[P, journal.Task | None], queue: str, *, patient: bool = False) -> None:
         super().__init__(do.__module__, do.__name__, queue)
+        self.patient = patient
         self._signature = inspect.signature(do)
         self._do = validate_call(do)
 
@@ -281,6 +283,6 @@ def records(queue: str, entry: type[E]) -> Callable[[Many[E]], Records[E]]:
     return lambda do: Records(do, entry, queue)
 
 
-def effect(queue: str) -> Callable[[Callable[P, journal.Task | None]], Effect[P]]:
-    """Makes a verb that touches the world."""
-    return lambda do: Effect(do, queue)
+def effect(queue: str, *, patient: bool = False) -> Callable[[Callable[P, journal.Task | None]], Effect[P]]:
+    """Makes a verb that touches the world; a `patient` one lets all others of its process go first."""
+    return lambda do: Effect(do, queue, patient=patient)

@@ -3,14 +3,22 @@
 from typing import Any
 
 import falcon
+from redis import Redis
 
+from actors.media import Media
+from api.admin.analytics import Analytics
+from api.admin.audit import AuditLogs, AuditVerification
+from api.admin.config import Config
+from api.admin.events import EventLog
+from api.admin.health import AdminHealth, Invariants
+from api.admin.users import OneUser, UserRole, Users
 from api.auth import resources as auth
 from api.auth.credentials import Credentials
 from api.auth.keyset import KeySet
 from api.auth.sessions import Sessions
 from api.gateway import envelope
 from api.gateway.access_log import AccessLog
-from api.gateway.body import Body
+from api.gateway.body import MIB, Body
 from api.gateway.caller import Callers
 from api.gateway.connection import Connection
 from api.gateway.cors import Cors
@@ -20,9 +28,11 @@ from api.gateway.limits import Limits, Memory, Shared
 from api.gateway.operation import declared, page_of
 from api.gateway.options import Options
 from api.gateway.path import Path
+from api.gateway.read_only import Maintenance
 from api.gateway.request_id import RequestId
 from api.health import Health
 from api.keys import Keys
+from api.metrics import Metrics
 from api.openapi.resources import Docs, Document, OpenApi
 from api.passwords import Passwords
 from api.payments import operating
@@ -30,13 +40,16 @@ from api.payments import resources as payments
 from api.payments.history import History
 from api.payments.reports import Reports
 from api.payments.status import OneStatus
+from api.profile import resources as profile
+from api.profile.avatar import Avatar, Avatars
 from api.settings import Settings
 from api.tokens import Tokens
 from db import redis
 
 
-def routes(sessions: Sessions, credentials: Credentials) -> dict[str, Any]:
+def routes(passwords: Passwords, tokens: Tokens, wire: Redis, media: Media) -> dict[str, Any]:
     """Every address of the API, in the order of the documents."""
+    sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)
     return {
         "/api/auth/register": auth.Register(sessions),
         "/api/auth/login": auth.Login(sessions),
@@ -50,6 +63,16 @@ def routes(sessions: Sessions, credentials: Credentials) -> dict[str, Any]:
         "/api/auth/verify-email/resend": auth.ResendVerification(credentials),
         "/api/auth/sessions": auth.MySessions(sessions),
         "/api/auth/sessions/{session_id:uuid}": auth.OneSession(sessions),
+        "/api/admin/users": Users(passwords),
+        "/api/admin/users/{user_id:uuid}": OneUser(),
+        "/api/admin/users/{user_id:uuid}/role": UserRole(),
+        "/api/admin/audit-logs": AuditLogs(),
+        "/api/admin/audit-logs/verify": AuditVerification(),
+        "/api/admin/config": Config(),
+        "/api/admin/events": EventLog(),
+        "/api/admin/health": AdminHealth(wire),
+        "/api/admin/invariants": Invariants(),
+        "/api/admin/analytics": Analytics(wire),
         "/api/payments": payments.Payments(),
         "/api/payments/history": History(),
         "/api/payments/reports": Reports(),
@@ -58,12 +81,22 @@ def routes(sessions: Sessions, credentials: Credentials) -> dict[str, Any]:
         "/api/payments/{payment_id:uuid}/status": OneStatus(),
         "/api/payments/{payment_id:uuid}/attempts": operating.Attempts(),
         "/api/payments/{payment_id:uuid}/review": operating.Review(),
+        "/api/profile": profile.Profile(media),
+        "/api/profile/avatar": Avatar(media),
+        "/api/profile/preferences": profile.Preferences(),
     }
 
 
-def pages(health: Health, keys: KeySet) -> dict[str, Any]:
+def pages(keys: Keys, wire: Redis, media: Media) -> dict[str, Any]:
     """Every address that answers outside the envelope."""
-    return {"/health": health, "/api/health": health, "/.well-known/jwks.json": keys}
+    health = Health(wire)
+    return {
+        "/health": health,
+        "/api/health": health,
+        "/.well-known/jwks.json": KeySet(keys),
+        "/metrics": Metrics(wire),
+        "/media/avatars/{name}": Avatars(media),
+    }
 
 
 def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
@@ -77,7 +110,7 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
     )
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
     wire = redis.connect(settings.redis_url)
-    health = Health(wire)
+    media = Media(settings)
 
     gates: list[Any] = [
         # The way out is the way in backwards: who stands first here has the last word.
@@ -87,15 +120,16 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         Path(),
         Cors(settings.cors_origins),
         Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(wire, Memory())),
-        Body(),
+        Body({"/api/profile/avatar": 5 * MIB}),
         Options(),
         Connection(),
         Callers(tokens),
+        Maintenance(),
     ]
     app = falcon.App(middleware=gates)
     app.router_options.converters["uuid"] = Canonical
     envelope.install(app)
-    table = routes(Sessions(passwords, tokens), Credentials(passwords)) | pages(health, KeySet(keys))
+    table = routes(passwords, tokens, wire, media) | pages(keys, wire, media)
     document = Document(table)
     table |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
     for path, resource in table.items():

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from actors import logs
-from api.gateway import prefer
+from api.gateway import meter, prefer
 from api.settings import Settings
-from db import postgres
+from db import postgres, redis
 from db.settings import or_exit
 
 _settings = or_exit(Settings)
@@ -31,5 +31,6 @@ logconfig_dict = logs.config(_settings.log_level)
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """A forked worker must not speak on its parent's connections."""
+    """A forked worker must not speak on its parent's connections; what it counts, it hands on itself."""
     postgres.database.dispose()
+    meter.start(redis.connect(_settings.redis_url))

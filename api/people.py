@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from actors import logs
 from actors.verbs import transaction
-from api.auth.sessions import EmailTaken, open_account
-from api.auth.shapes import Register
+from api.accounts import EmailTaken, NewAccount, open_account
 from api.passwords import Passwords
 from api.settings import Settings
 from db import postgres
@@ -28,7 +27,7 @@ def demo(settings: Settings) -> None:
     if settings.app_env == "production":
         sys.exit("the demo users' password is public: there are none in production")
     for role, name in DEMO.items():
-        wish = Register(email=f"{role.lower()}@example.com", name=name, password=DEMO_PASSWORD)
+        wish = NewAccount(email=f"{role.lower()}@example.com", name=name, password=DEMO_PASSWORD)
         try:
             _open(settings, wish, role)
         except EmailTaken:
@@ -38,7 +37,7 @@ def demo(settings: Settings) -> None:
 def admin(settings: Settings, email: str) -> None:
     """Makes an admin."""
     try:
-        wish = Register(email=email, name="Admin", password=sys.stdin.readline().rstrip("\r\n"))
+        wish = NewAccount(email=email, name="Admin", password=sys.stdin.readline().rstrip("\r\n"))
         _open(settings, wish, Role.ADMIN)
     except ValidationError as error:
         sys.exit("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()))
@@ -46,7 +45,7 @@ def admin(settings: Settings, email: str) -> None:
         sys.exit(taken.message)
 
 
-def _open(settings: Settings, wish: Register, role: Role) -> None:
+def _open(settings: Settings, wish: NewAccount, role: Role) -> None:
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
     hashed = passwords.hash(wish.password)
     with postgres.connection(), transaction():

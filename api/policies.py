@@ -20,6 +20,7 @@ class Permission(StrEnum):
     CHANGE_PAYMENTS = "change payments"
     SEE_REPORTS = "see reports"
     SETTLE_BY_HAND = "settle payments by hand"
+    OPERATE = "operate"
 
 
 _EVERYBODY = frozenset(Role)
@@ -34,6 +35,7 @@ POLICY: dict[Permission, frozenset[Role]] = {
     Permission.CHANGE_PAYMENTS: frozenset({Role.VENDOR, Role.ADMIN}),
     Permission.SEE_REPORTS: frozenset({Role.VENDOR, Role.ADMIN}),
     Permission.SETTLE_BY_HAND: frozenset({Role.ADMIN}),
+    Permission.OPERATE: frozenset({Role.ADMIN}),
 }
 
 

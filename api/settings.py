@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PlainValidator, model_validator
 
+from actors.settings import MediaSettings
 from api.gateway.address import Proxies
 from api.gateway.cors import parse_origins
 from api.gateway.limits import Rate
@@ -11,7 +12,7 @@ from api.keys import Keys
 from db import settings
 
 
-class Settings(settings.Settings):
+class Settings(MediaSettings):
     """Read by the entry points, handed to `create_app`."""
 
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:_-]+$")

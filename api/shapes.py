@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
@@ -36,6 +37,26 @@ class Shape(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
     )
+
+    # Whether there must be a body, though no field of it is required.
+    needed: ClassVar[bool] = False
+
+
+class Changes(Shape):
+    """A body that changes what it names, and names something."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise wrong("names nothing to change")
+        return self
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The fields that are named."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class Nothing(Shape):
@@ -184,6 +205,8 @@ Currency = TypeAliasType(
 )
 
 
+# A whole number in a query: pydantic would take `1.0` and `1_000`, too.
+Digits = BeforeValidator(_digits)
 # In its one canonical spelling: a thing has one address.
 Id = Annotated[UUID, BeforeValidator(_id)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_utc)]

@@ -1,13 +1,17 @@
 """What operators look at: the audit log, the event log, the configuration."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import peewee
+import psycopg2.extras
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
+from db import page as pages
 from db import postgres
 
 
@@ -24,19 +28,40 @@ class AuditLog(postgres.Model):
     user_agent = peewee.TextField(null=True)
     request_id = peewee.CharField(128, null=True)
     created_at = DateTimeTZField()
+    # Its place in the chain (db/chain.py); null only in a row that the application did not write.
+    seq = peewee.BigIntegerField(null=True, constraints=[SQL("UNIQUE")])
+    hash = peewee.BlobField(null=True, constraints=[SQL("CHECK (octet_length(hash) = 32)")])
 
     class Meta:
         schema = "admin"
         table_name = "audit_logs"
 
 
-for _columns in ("created_at, id", "user_id, created_at, id", "action, created_at, id"):
+for _columns in (
+    "created_at, id",
+    "user_id, created_at, id",
+    "action, created_at, id",
+    "resource_type, created_at, id",
+):
     AuditLog.add_index(
         SQL(f"CREATE INDEX audit_logs_{_columns.split(',')[0]} ON admin.audit_logs ({_columns})")
     )
 AuditLog.add_index(
     SQL("CREATE INDEX audit_logs_resource_id ON admin.audit_logs (resource_id, created_at, id)")
 )
+
+
+class AuditSeal(postgres.Model):
+    """The head of the audit log's chain, in one row: who removes the newest row has to move it, too."""
+
+    id = peewee.BooleanField(primary_key=True, constraints=[SQL("DEFAULT true"), SQL("CHECK (id)")])
+    seq = peewee.BigIntegerField()
+    hash = peewee.BlobField(constraints=[SQL("CHECK (octet_length(hash) = 32)")])
+    sealed_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "admin"
+        table_name = "audit_seal"
 
 
 class Event(postgres.Model):
@@ -56,6 +81,14 @@ class Event(postgres.Model):
 
 
 Event.add_index(SQL("CREATE INDEX events_unpublished ON admin.events (seq) WHERE published_at IS NULL"))
+Event.add_index(SQL("CREATE INDEX events_occurred_at ON admin.events (occurred_at)"))
+Event.add_index(SQL("CREATE INDEX events_about ON admin.events ((data ->> 'id'))"))
+Event.add_index(
+    SQL(
+        "CREATE INDEX events_customer_email ON admin.events (lower(data ->> 'customerEmail'))"
+        " WHERE data ->> 'customerEmail' IS NOT NULL"
+    )
+)
 
 
 class SystemConfig(postgres.Model):
@@ -72,15 +105,41 @@ class SystemConfig(postgres.Model):
         table_name = "system_config"
 
 
-def add_audit_logs(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of the audit log."""
-    AuditLog.insert_many(rows).execute()
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which rows of the audit log: every one that is set must match. `from_` is included, `to` is not."""
+
+    user_id: UUID | None = None
+    action: str | None = None
+    resource_type: str | None = None
+    resource_id: UUID | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+
+    def conditions(self) -> list[peewee.Node]:
+        """As the WHERE clause has them."""
+        pairs = (
+            (self.user_id, AuditLog.user_id == self.user_id),
+            (self.action, AuditLog.action == self.action),
+            (self.resource_type, AuditLog.resource_type == self.resource_type),
+            (self.resource_id, AuditLog.resource_id == self.resource_id),
+            (self.from_, AuditLog.created_at >= self.from_),
+            (self.to, AuditLog.created_at < self.to),
+        )
+        return [condition for value, condition in pairs if value is not None]
 
 
 def audit_logs(resource_id: UUID) -> Sequence[AuditLog]:
     """What was done to one thing, oldest first."""
     query = AuditLog.select().where(AuditLog.resource_id == resource_id)
     return list(query.order_by(AuditLog.created_at, AuditLog.id))
+
+
+def audit_page(which: AuditFilter, *, limit: int, after: pages.Place | None) -> pages.Page[AuditLog]:
+    """The newest rows of the audit log that match, from `after` on."""
+    # `true`: WHERE wants one at least.
+    query = AuditLog.select().where(SQL("true"), *which.conditions())
+    return pages.newest(AuditLog, [query], limit=limit, after=after)
 
 
 def append_events(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -109,3 +168,24 @@ def events(after: int, limit: int) -> Sequence[Event]:
 def last_seq() -> int:
     """The number of the last event in the log; 0 when it is empty."""
     return int(Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.seq), 0)).scalar())
+
+
+def forget_person(id: UUID, *, email: str, now_known_as: Mapping[str, str]) -> None:
+    """Takes a person out of the events: those about them, and those that name their address.
+
+    First out of those that are promised and not yet in the log: whoever is writing them just now is waited
+    for, and has them in the log by then.
+    """
+    about = psycopg2.extras.Json(dict(now_known_as))
+    named = psycopg2.extras.Json({"customerEmail": now_known_as["email"]})
+    for data, table, where in (
+        ("args -> 'data'", "journal.tasks", "verb = 'events.log' AND"),
+        ("data", "admin.events", ""),
+    ):
+        column = data.partition(" ")[0]
+        for changed, condition, key in (
+            (about, f"{data} ->> 'id' = %s AND {data} ? 'email'", str(id)),
+            (named, f"lower({data} ->> 'customerEmail') = lower(%s)", email),
+        ):
+            new = f"{data} || %s" if column == "data" else f"jsonb_set(args, '{{data}}', {data} || %s)"
+            postgres.rows(f"UPDATE {table} SET {column} = {new} WHERE {where} {condition}", changed, key)

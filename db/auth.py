@@ -42,6 +42,7 @@ class User(postgres.Model):
 
 User.add_index(SQL("CREATE UNIQUE INDEX users_email ON auth.users (lower(email))"))
 User.add_index(SQL("CREATE INDEX users_role ON auth.users (role)"))
+User.add_index(SQL("CREATE INDEX users_created_at ON auth.users (created_at, id)"))
 
 
 class Session(postgres.Model):
@@ -113,6 +114,47 @@ def set_password(id: UUID, password_hash: str) -> None:
 def verify_email(id: UUID) -> None:
     """Notes that the address is this person's."""
     _change(id, email_verified=True)
+
+
+def change(id: UUID, **columns: Any) -> User | None:
+    """Changes a person; None when the address is another's."""
+    try:
+        with postgres.database.atomic():
+            _change(id, **columns)
+    except peewee.IntegrityError:
+        return None
+    return User.get_by_id(id)
+
+
+def locked_admins() -> list[UUID]:
+    """The administrators there are, all of their rows locked, in one order: of two who depose one another at
+    once, the second sees what the first has done."""
+    admins = User.select(User.id).where(User.role == Role.ADMIN, User.active == True)  # noqa: E712
+    return [user.id for user in admins.order_by(User.id).for_update()]
+
+
+def close(id: UUID, *, email: str, name: str) -> User:
+    """Closes an account: nobody signs in, every token is dead, and nothing is left of who it was."""
+    # With them go their refresh tokens, addresses and agents.
+    postgres.delete(Session).where(Session.user_id == id).execute()
+    postgres.rows("DELETE FROM auth.one_time_tokens WHERE user_id = %s", id)
+    postgres.rows("DELETE FROM profile.user_profiles WHERE user_id = %s", id)
+    _change(id, email=email, name=name, password_hash="closed", email_verified=False, active=False)
+    return User.get_by_id(id)
+
+
+def page(
+    *, role: str | None, q: str | None, active: bool | None, limit: int, after: pages.Place | None
+) -> pages.Page[User]:
+    """The newest people: with this role, whose address or name holds `q`, whose account is open."""
+    holds = "%" + (q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    pairs = (
+        (role, User.role == role),
+        (q, (User.email**holds) | (User.name**holds)),
+        (active, User.active == active),
+    )
+    conditions = [condition for value, condition in pairs if value is not None]
+    return pages.newest(User, [User.select().where(SQL("true"), *conditions)], limit=limit, after=after)
 
 
 def _change(id: UUID, **columns: Any) -> None:

@@ -2,47 +2,118 @@
 says otherwise."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
 
+import peewee
+
+from db import postgres
 from db.admin import SystemConfig
 
 
 class Key(StrEnum):
     """A key of the configuration."""
 
-    # The share of payments that the stub approves where they do not say what to simulate: 0 to 1.
     PSP_APPROVAL_RATE = "psp.approvalRate"
-    # How long the stub takes to decide, in milliseconds.
     PSP_LATENCY_MS = "psp.latencyMs"
-    # For how long a request may be paid, in hours.
+    PAYMENTS_MAX_AMOUNT = "payments.maxAmount"
     PAYMENTS_REQUEST_TTL_HOURS = "payments.requestTtlHours"
+    MAINTENANCE_READ_ONLY = "maintenance.readOnly"
 
 
-DEFAULTS: dict[Key, Decimal] = {
-    Key.PSP_APPROVAL_RATE: Decimal(1),
-    Key.PSP_LATENCY_MS: Decimal(0),
-    Key.PAYMENTS_REQUEST_TTL_HOURS: Decimal(7 * 24),
+@dataclass(frozen=True)
+class Setting:
+    """What a key is, and how it stands; who set it last, if anybody did."""
+
+    key: Key
+    value: Any
+    description: str
+    updated_at: datetime | None = None
+    updated_by: UUID | None = None
+
+
+_DEFAULTS = {
+    setting.key: setting
+    for setting in (
+        Setting(
+            Key.PSP_APPROVAL_RATE,
+            1,
+            "The share of payments, 0 to 1, that the stubbed PSP approves unless they say what to simulate.",
+        ),
+        Setting(
+            Key.PSP_LATENCY_MS, 0, "How long the stubbed PSP takes to decide, in milliseconds, at most 1000."
+        ),
+        Setting(Key.PAYMENTS_MAX_AMOUNT, "99999999.99", "The largest amount of a new payment or request."),
+        Setting(
+            Key.PAYMENTS_REQUEST_TTL_HOURS,
+            7 * 24,
+            "For how long a request may be paid, in hours.",
+        ),
+        Setting(
+            Key.MAINTENANCE_READ_ONLY,
+            False,
+            "Whether everything that would change something is refused with a 503.",
+        ),
+    )
 }
-
-
-# For how long what was read is good, in seconds: a change is heard of in every process within that time.
+# For how long what was read is good, in seconds: so a change holds in every process within that time, with
+# Redis or without.
 _FRESH = 1.0
 
-_read: dict[str, Decimal] = {}
+_read: dict[str, Any] = {}
 _read_at = float("-inf")
 
 
-def number(key: Key) -> Decimal:
+def value(key: Key) -> Any:
     """The value that holds now, or did a second ago."""
     global _read, _read_at
     if time.monotonic() - _read_at >= _FRESH:
-        _read = {row.key: Decimal(str(row.value)) for row in SystemConfig.select() if row.key in DEFAULTS}
+        _read = {row.key: row.value for row in SystemConfig.select()}
         _read_at = time.monotonic()
-    return _read.get(key, DEFAULTS[key])
+    return _read.get(key, _DEFAULTS[key].value)
+
+
+def number(key: Key) -> Decimal:
+    """The same, as a number."""
+    return Decimal(str(value(key)))
 
 
 def forget() -> None:
     """Reads anew next time."""
     global _read_at
     _read_at = float("-inf")
+
+
+def settings() -> list[Setting]:
+    """Every key, as it stands in the database."""
+    rows = {row.key: row for row in SystemConfig.select()}
+    return [_standing(default, rows.get(default.key)) for default in _DEFAULTS.values()]
+
+
+def change(values: Mapping[Key, Any], by: UUID) -> None:
+    """Writes these values, in the transaction that is open."""
+    rows = [
+        {"key": key, "value": value, "description": _DEFAULTS[key].description, "updated_by": by}
+        for key, value in sorted(values.items())
+    ]
+    SystemConfig.insert_many(rows).on_conflict(
+        conflict_target=[SystemConfig.key],
+        preserve=[SystemConfig.value, SystemConfig.description, SystemConfig.updated_by],
+        update={SystemConfig.updated_at: peewee.fn.clock_timestamp()},
+    ).execute()
+
+
+def locked() -> None:
+    """One change at a time: each is told with what was before it."""
+    postgres.rows("LOCK TABLE admin.system_config IN SHARE ROW EXCLUSIVE MODE")
+
+
+def _standing(default: Setting, row: SystemConfig | None) -> Setting:
+    if row is None:
+        return default
+    return Setting(default.key, row.value, default.description, row.updated_at, row.updated_by)

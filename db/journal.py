@@ -58,6 +58,8 @@ class Task:
     args: dict[str, Any]
     request_id: str | None
     attempts: int = 0
+    # Which promise under this id it is: there may be another one after it.
+    position: int = 0
     # In how many seconds it is due; at once where it is 0.
     after: float = 0
 
@@ -101,7 +103,7 @@ def write(tasks: Sequence[Task]) -> None:
         revive({task.id for task in tasks} - {row["id"] for row in written})
 
 
-_TASK = "id, verb, queue, args, request_id, attempts"
+_TASK = "id, verb, queue, args, request_id, attempts, position"
 
 
 def take(id: UUID) -> Task | None:
@@ -132,7 +134,7 @@ def take_many(verb: str, limit: int, asked: UUID | None = None) -> list[Task]:
     """
     taken = postgres.rows(
         f"WITH taken AS (DELETE FROM journal.tasks WHERE id = ANY(ARRAY({_WAITING} FOR UPDATE))"
-        f" RETURNING position, {_TASK}) SELECT {_TASK} FROM taken ORDER BY position",
+        f" RETURNING {_TASK}) SELECT {_TASK} FROM taken ORDER BY position",
         verb,
         asked,
         limit,
@@ -166,7 +168,10 @@ def finish(task: Task) -> bool:
     """Removes a leased promise; False when the lease ran out and it was sent again: another has it now."""
     return bool(
         postgres.rows(
-            "DELETE FROM journal.tasks WHERE id = %s AND attempts = %s RETURNING id", task.id, task.attempts
+            "DELETE FROM journal.tasks WHERE id = %s AND attempts = %s AND position = %s RETURNING id",
+            task.id,
+            task.attempts,
+            task.position,
         )
     )
 
@@ -221,7 +226,7 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Task],
         " AND (%s::timestamptz IS NULL OR sent_at < %s::timestamptz - interval '5 seconds'"
         " OR error IS NOT NULL OR leased_until IS NOT NULL)"
         " ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED))"
-        f" RETURNING position, dead_at, {_TASK}",
+        f" RETURNING dead_at, {_TASK}",
         MAX_ATTEMPTS,
         GRACE,
         queue,
@@ -229,7 +234,7 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Task],
         oldest,
         limit,
     )
-    found.sort(key=lambda row: row.pop("position"))
+    found.sort(key=lambda row: row["position"])
     alive: list[Task] = []
     dead: list[Task] = []
     for row in found:

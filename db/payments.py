@@ -232,9 +232,25 @@ def _only(update: Any, payment: Payment) -> Payment:
     return changed[0]
 
 
+def readdress(old: str, new: str) -> None:
+    """Gives the requests that are addressed to somebody another address; nobody is told of it."""
+    addressed = peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(old)
+    Payment.update(customer_email=new).where(addressed).execute()
+
+
 def mark_for_review(id: UUID, why: str | None) -> None:
     """Says why a person should look at it, or that nobody needs to; no change of it, so no version."""
     Payment.update(review=why).where(Payment.id == id).execute()
+
+
+def mark_all_for_review(marks: Sequence[tuple[UUID, str]]) -> None:
+    """The same for many."""
+    postgres.rows(
+        "UPDATE payments.payments p SET review = m.why FROM unnest(%s::uuid[], %s::text[]) AS m (id, why)"
+        " WHERE p.id = m.id",
+        [id for id, _ in marks],
+        [why for _, why in marks],
+    )
 
 
 def stuck(begun_before: datetime, reconciled_before: datetime, limit: int) -> list[UUID]:
@@ -242,7 +258,10 @@ def stuck(begun_before: datetime, reconciled_before: datetime, limit: int) -> li
     found = postgres.rows(
         "UPDATE payments.payments SET reconciled_at = clock_timestamp() WHERE id = ANY(ARRAY("
         "SELECT id FROM payments.payments WHERE type = 'payment' AND status = 'processing'"
-        " AND coalesce(reconciled_at, updated_at) < %s AND (reconciled_at IS NULL OR reconciled_at < %s)"
+        " AND coalesce(reconciled_at, updated_at) < %s"
+        # The longer it has been so, the longer the pauses: a tenth of its age.
+        " AND (reconciled_at IS NULL OR (reconciled_at < %s"
+        " AND reconciled_at < clock_timestamp() - (clock_timestamp() - updated_at) / 10))"
         " ORDER BY coalesce(reconciled_at, updated_at) LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)) RETURNING id",
         begun_before,
         reconciled_before,

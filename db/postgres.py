@@ -45,6 +45,11 @@ def away(error: BaseException) -> bool:
     return isinstance(error, Unreachable) and (state is None or state.startswith(("08", "57P", "53")))
 
 
+def too_slow(error: BaseException) -> bool:
+    """Whether a statement of ours took longer than it may: that is its own fault, and no other's."""
+    return sqlstate(error) == "57014"
+
+
 def sqlstate(error: BaseException) -> str | None:
     """The server's code for an error; None when it did not come from the server."""
     return getattr(getattr(error, "orig", None), "pgcode", None)
@@ -70,11 +75,16 @@ def rows(sql: str, *params: Any) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def patient(seconds: float) -> None:
+    """Lets statements take so long, to the end of the transaction."""
+    rows("SELECT set_config('statement_timeout', %s, true)", f"{seconds}s")
+
+
 def stream(sql: str, *params: Any, seconds: float) -> Iterator[dict[str, Any]]:
     """Runs one query, in a transaction as long as it is read, and hands its rows over a thousand at a time;
     each thousand may take so many seconds."""
     with database.atomic():
-        rows("SELECT set_config('statement_timeout', %s, true)", f"{seconds}s")
+        patient(seconds)
         rows(f"DECLARE stream NO SCROLL CURSOR FOR {sql}", *params)
         while some := rows("FETCH 1000 FROM stream"):
             yield from some

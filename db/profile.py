@@ -1,5 +1,6 @@
 """What people say about themselves."""
 
+from typing import Any
 from uuid import UUID
 
 import peewee
@@ -16,6 +17,7 @@ class UserProfile(postgres.Model):
     user_id = peewee.UUIDField(
         constraints=[SQL("UNIQUE"), SQL("REFERENCES auth.users (id) ON DELETE CASCADE")]
     )
+    # Where it lies in the media store: where that is reached from outside may change.
     avatar_url = peewee.CharField(500, null=True)
     phone = peewee.CharField(20, null=True)
     address = peewee.TextField(null=True)
@@ -38,3 +40,22 @@ def wants(user_id: UUID, notification: str) -> bool:
         user_id,
     )
     return not (found and found[0]["no"])
+
+
+def of(user_id: UUID) -> UserProfile | None:
+    """A person's profile; None of somebody who never said anything."""
+    return UserProfile.get_or_none(UserProfile.user_id == user_id)
+
+
+def change(user_id: UUID, **columns: Any) -> UserProfile:
+    """Changes a person's profile, which begins with the first change."""
+    UserProfile.insert(user_id=user_id).on_conflict_ignore().execute()
+    columns["updated_at"] = peewee.fn.clock_timestamp()
+    update = UserProfile.update(**columns).where(UserProfile.user_id == user_id)
+    return postgres.returned(update, UserProfile)[0]
+
+
+def avatar(user_id: UUID) -> str | None:
+    """The name of the picture that a person shows, if any."""
+    profile = of(user_id)
+    return profile.avatar_url if profile else None

@@ -75,7 +75,7 @@ def begin(id: UUID, payment_id: UUID, operation: Operation, reference: str, *, f
             " INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)"
             f" SELECT %s, id, %s, %s FROM payment{only if first else ''}"
             # A process died over it, and this is the next one.
-            " ON CONFLICT (id) DO UPDATE SET created_at = clock_timestamp() RETURNING id",
+            " ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id",
             payment_id,
             Status.PROCESSING,
             id,
@@ -110,10 +110,20 @@ def calls(payment_id: UUID) -> int:
     return int(query.count())
 
 
+# What is known of a payment that has been in doubt for weeks fits on a page: the last questions are enough.
+_QUESTIONS = 20
+
+
 def of(payment_id: UUID) -> Sequence[PspAttempt]:
-    """Every call for one payment, oldest first."""
+    """The calls for one payment, oldest first: all for the money, and the last questions."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
-    return list(query.order_by(PspAttempt.created_at, PspAttempt.id))
+    charges = query.where(PspAttempt.operation == Operation.CHARGE)
+    questions = query.where(PspAttempt.operation == Operation.FIND).order_by(
+        PspAttempt.created_at.desc(), PspAttempt.id.desc()
+    )
+    return sorted(
+        [*charges, *questions.limit(_QUESTIONS)], key=lambda attempt: (attempt.created_at, attempt.id)
+    )
 
 
 def page(payment_id: UUID, *, limit: int, after: pages.Place | None) -> pages.Page[PspAttempt]:

@@ -23,7 +23,7 @@ class Settings(BaseModel):
     app_env: Literal["development", "test", "production"] = "development"
     database_url: str
     redis_url: str
-    database_pool: int = Field(20, ge=1, le=500)
+    database_pool: int = Field(30, ge=1, le=500)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("log_level", mode="before")

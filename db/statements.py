@@ -26,10 +26,11 @@ class Statement(postgres.Model):
 
 
 class StatementLine(postgres.Model):
-    """What the PSP says it decided under one reference of ours."""
+    """One booking of the PSP, under a reference of ours."""
 
-    reference = peewee.CharField(255, primary_key=True)
+    id = peewee.CharField(255, primary_key=True)
     day = peewee.DateField()
+    reference = peewee.CharField(255)
     amount = peewee.DecimalField(10, 2)
     currency = peewee.CharField(3)
     outcome = peewee.CharField(50, constraints=[peewee.Check("outcome IN ('charged', 'declined')")])
@@ -40,7 +41,14 @@ class StatementLine(postgres.Model):
         table_name = "statement_lines"
 
 
-StatementLine.add_index(peewee.SQL("CREATE INDEX statement_lines_day ON payments.statement_lines (day)"))
+for _column in ("day", "reference"):
+    StatementLine.add_index(
+        peewee.SQL(f"CREATE INDEX statement_lines_{_column} ON payments.statement_lines ({_column})")
+    )
+
+
+# How long comparing a day may take, in seconds: less than an actor has.
+_PATIENCE = 8
 
 
 @dataclass(frozen=True)
@@ -63,18 +71,23 @@ def matched(day: date) -> bool:
     return bool(Statement.select().where(Statement.day == day).exists())
 
 
-def last() -> date | None:
-    """The last day that was matched."""
-    found: date | None = Statement.select(peewee.fn.MAX(Statement.day)).scalar()
-    return found
+def unmatched(until: date, back: int) -> list[date]:
+    """The days before `until` that were not matched, as far back as so many days or to the first one that
+    was; the day before, where none ever was."""
+    first: date | None = Statement.select(peewee.fn.MIN(Statement.day)).scalar()
+    done = {
+        row.day for row in Statement.select(Statement.day).where(Statement.day >= until - timedelta(back))
+    }
+    days = (until - timedelta(days) for days in range(back if first else 1, 0, -1))
+    return [day for day in days if day not in done and (first is None or day > first)]
 
 
 def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes lines of a statement; one that is known is replaced."""
-    insert = StatementLine.insert_many(rows)
-    keep = [StatementLine.day, StatementLine.amount, StatementLine.currency, StatementLine.outcome]
-    insert.on_conflict(
-        conflict_target=[StatementLine.reference], preserve=[*keep, StatementLine.booked_at]
+    columns = (StatementLine.day, StatementLine.reference, StatementLine.amount, StatementLine.currency)
+    StatementLine.insert_many(list({row["id"]: row for row in rows}.values())).on_conflict(
+        conflict_target=[StatementLine.id],
+        preserve=[*columns, StatementLine.outcome, StatementLine.booked_at],
     ).execute()
 
 
@@ -91,6 +104,13 @@ def close(day: date, differences: int) -> Statement:
 # A reference of ours is a payment's id; another company may still send others.
 _OURS = "CASE WHEN l.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN l.reference::uuid END"
 
+_TWICE = f"""
+SELECT l.reference, {_OURS} AS payment_id, 'charged ' || count(*) || ' times' AS reason
+FROM payments.statement_lines l
+WHERE l.outcome = 'charged' AND l.reference IN (
+    SELECT reference FROM payments.statement_lines WHERE day = %s)
+GROUP BY l.reference HAVING count(*) > 1
+"""
 _THEY_SAY = f"""
 SELECT l.reference, p.id AS payment_id, CASE
     WHEN p.id IS NULL THEN l.outcome || ', and there is no such payment'
@@ -113,7 +133,13 @@ WHERE t.transaction_type = 'complete' AND t.created_at >= %s AND t.created_at < 
 
 def differences(day: date) -> list[Difference]:
     """Every difference between a day's statement and the payments as they are now."""
-    # Clocks differ: what was completed in a day's last minute may stand in the statement of the next.
+    # Clocks differ: what was completed in a day's last minute may stand in the statement of the next. Before
+    # the first day there is no statement.
     begin, end = (moment - timedelta(minutes=1) for moment in span(day))
-    found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, begin, end)
+    if not Statement.select().where(Statement.day < day).exists():
+        begin, _ = span(day)
+    with postgres.database.atomic():
+        postgres.patient(_PATIENCE)
+        found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, begin, end)
+        found += postgres.rows(_TWICE, day)
     return [Difference(**row) for row in sorted(found, key=lambda row: str(row["reference"]))]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from falcon.testing import TestClient
 
-from actors import broker, logs, mail, origin
+from actors import broker, logs, mail, media, origin
 from actors.psp import provider
-from actors.settings import MailSettings
+from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
 from api.settings import Settings
 from db import config, migrate, postgres
@@ -39,12 +39,15 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="session")
-def stores(postgres_server: Postgres, valkey_server: Valkey) -> dict[str, str]:
-    """A migrated database and a Redis, opened for this process; their settings."""
+def stores(
+    postgres_server: Postgres, valkey_server: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """A migrated database and a Redis, opened for this process, and a place for media; their settings."""
     migrate.up(postgres_server.url)
     postgres.open(postgres_server.url, connections=20)
     broker.open(valkey_server.url, timeout=5)
-    return {"DATABASE_URL": postgres_server.url, "REDIS_URL": valkey_server.url}
+    pictures = tmp_path_factory.mktemp("media").as_uri()
+    return {"DATABASE_URL": postgres_server.url, "REDIS_URL": valkey_server.url, "MEDIA_URL": pictures}
 
 
 @pytest.fixture
@@ -52,10 +55,12 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     """The database in a transaction that is rolled back: what a test writes, no other sees."""
     provider.choose(makers.stub())
     mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    media.open(MediaSettings.read({**SECRETS, **stores}))
     makers.letterbox.clear()
     origin.set(origin.NOWHERE)
     config.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
+        makers.nothing_is_new()
         yield
         transaction.rollback()
 

@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from falcon.testing import Result, TestClient
+from peewee import SQL
 
 from actors import every, verbs
 from actors import payments as life
 from actors.psp.stub import Stub
 from actors.verbs import transaction
-from db import auth, journal, payments
+from db import admin, auth, journal, payments, postgres, subscriptions
 from db.auth import Role, User
 from db.payments import Payment
+from workers.hub import hub
 
 assert every
 
@@ -61,6 +63,23 @@ def text_of(letter: EmailMessage, kind: str = "plain") -> str:
 
 
 letterbox = Letterbox()
+
+
+def wipe() -> None:
+    """Takes back whatever was committed, in every table; what the migrations put there is as it was.
+
+    As a replica: triggers and foreign keys look away, which only a superuser may ask for.
+    """
+    with postgres.connection(), postgres.database.atomic():
+        tables = postgres.rows(
+            "SELECT format('%%I.%%I', schemaname, tablename) AS name FROM pg_tables"
+            " WHERE schemaname NOT IN ('public', 'pg_catalog', 'information_schema')"
+            " AND tablename NOT IN ('audit_seal', 'subscriptions')"
+        )
+        postgres.rows("SET LOCAL session_replication_role = replica")
+        postgres.rows(";".join(f"DELETE FROM {table['name']}" for table in tables))
+        postgres.rows("UPDATE admin.audit_seal SET seq = 0, hash = decode(repeat('00', 32), 'hex')")
+        nothing_is_new()
 
 
 def stub() -> Stub:
@@ -123,13 +142,30 @@ def work(*, also: str = "") -> list[str]:
     Not named are those that only tell of it (audit.*, events.*, mail.*), unless `also` is a prefix of theirs.
     """
     done = []
-    while task := _next():
+    # Whoever listens has heard nothing before everything is said; and what it promises is to be done as well.
+    while (task := _next()) or listen():
+        if task is None:
+            continue
         verbs.registry[task.verb].perform(task.id)
         failed = journal.Row.get_or_none(journal.Row.id == task.id)
         assert failed is None, f"{task.verb} is still to be done: {failed.error}"
         if not task.verb.startswith(("audit.", "events.", "mail.")) or (also and task.verb.startswith(also)):
             done.append(task.verb)
     return done
+
+
+def listen() -> bool:
+    """The hub hears what has happened since it last listened; whether there was anything for it."""
+    heard = hub.once()
+    stumbled = subscriptions.Subscription.get_or_none(subscriptions.Subscription.error.is_null(False))
+    assert stumbled is None, f"{stumbled.name} failed: {stumbled.error}"
+    return heard
+
+
+def nothing_is_new() -> None:
+    """Whatever other tests have left in the event log is no news for the hub."""
+    places = {"seq": admin.last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
+    subscriptions.Subscription.update(places).execute()
 
 
 def _next() -> journal.Row | None:

@@ -9,8 +9,10 @@ import sys
 import structlog
 from dramatiq import Worker
 
-from actors import broker, every, verbs
+from actors import broker, every, media, verbs
+from actors.settings import MediaSettings
 from db import presence, redis
+from db.settings import or_exit
 from workers import process
 
 log = structlog.get_logger(__name__)
@@ -24,6 +26,8 @@ def run(kind: str, queues: set[str]) -> None:
     assert every
     settings = process.boot()
     told = process.until_told()
+    if "housekeeping" in queues:
+        media.open(or_exit(MediaSettings))
     verbs.serve(queues)
     client = redis.connect(settings.redis_url)
     worker = Worker(

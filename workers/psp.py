@@ -7,4 +7,5 @@ from workers import main
 
 if __name__ == "__main__":
     provider.choose(Stub(tell=payments.hear))
-    main.run("psp", {"psp"})
+    # Questions have a queue of their own: a PSP that answers none of them must not keep it from charging.
+    main.run("psp", {"psp", "psp-questions"})

@@ -8,7 +8,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from actors import housekeeping, payments, statements
 from actors.verbs import Record, promise, transaction
-from db import postgres, times
+from db import operating, postgres, times
 from db.leadership import Leadership
 from workers import process
 
@@ -19,6 +19,7 @@ JOBS: dict[Record[[]], timedelta] = {
     payments.reconcile: timedelta(seconds=2),
     payments.expire_requests: timedelta(minutes=1),
     statements.open: timedelta(minutes=15),
+    housekeeping.check_invariants: timedelta(minutes=1),
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),
     housekeeping.expire_one_time_tokens: timedelta(minutes=10),
     housekeeping.expire_sign_in_failures: timedelta(hours=1),
@@ -38,6 +39,7 @@ def due(job: Record[[]], every: timedelta) -> None:
     slot = int(times.now().timestamp() // every.total_seconds())
     with postgres.connection(), transaction():
         promise(job.message().once(str(slot)))
+        operating.ran(job.name, times.now())
 
 
 def run() -> None:

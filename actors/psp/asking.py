@@ -20,8 +20,11 @@ def charge(order: Order) -> Answer | None:
     Where the PSP was asked about it before, it is first asked what it knows: unknown is not failed.
     """
 
+    # Before anything is written: where there is no provider, none was asked.
+    chosen = provider.chosen()
+
     def ask() -> Answer:
-        return provider.chosen().charge(order)
+        return chosen.charge(order)
 
     id = uuid4()
     if _begun(id, order.payment_id, Operation.CHARGE, first=True):
@@ -41,10 +44,10 @@ def find(payment_id: UUID, attempt_id: UUID) -> tuple[Result | None, Answer | No
 
     The result is None when the payment needs no answer any more.
     """
+    chosen, key = provider.chosen(), reference(payment_id)
     if not _begun(attempt_id, payment_id, Operation.FIND):
         return None, None
-    key = reference(payment_id)
-    return _ended(attempt_id, payment_id, Operation.FIND, lambda: provider.chosen().find(key))
+    return _ended(attempt_id, payment_id, Operation.FIND, lambda: chosen.find(key))
 
 
 def reference(payment_id: UUID) -> str:

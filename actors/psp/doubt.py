@@ -16,6 +16,8 @@ TRIES = 5
 # How long a call whose end is not known may still be heard: longer than a client waits for an answer, and
 # than the lease of whoever made it.
 ARRIVES_WITHIN = timedelta(seconds=30)
+# How long after the first call the PSP is not asked for the money again.
+TOO_LATE = timedelta(hours=1)
 
 
 class Asked(Protocol):
@@ -58,7 +60,8 @@ def judge(asked: Sequence[Asked]) -> Verdict:
     if last is None or last.operation == Operation.CHARGE:
         return Verdict(Act.ASK, _backoff(calls))
     if last.outcome == Result.NOT_FOUND:
-        if calls < TRIES:
+        # Nobody expects to be charged for what they wanted long ago.
+        if calls < TRIES and last.created_at - asked[0].created_at < TOO_LATE:
             return Verdict(Act.ASK, _backoff(calls))
         return Verdict(Act.GIVE_UP if lost(asked) else Act.WAIT)
     # It does not even say whether it knows the order.

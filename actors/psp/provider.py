@@ -5,12 +5,15 @@ decided the first time. Its conformance test is what an adapter to a real one ha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
+
+# How much of a decline's code is kept.
+CODE_LENGTH = 100
 
 
 class Outcome(StrEnum):
@@ -33,16 +36,25 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """What it decided; a decline has a code, such as `insufficient_funds`."""
+    """What it decided; a decline has a code, such as `insufficient_funds`. And over which money, if it says
+    so: then that has to be what was ordered."""
 
     outcome: Outcome
     code: str | None = None
+    amount: Decimal | None = field(default=None, compare=False)
+    currency: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        # Whatever an adapter hands on has to fit into our books.
+        if self.code is not None:
+            object.__setattr__(self, "code", self.code.replace("\0", "")[:CODE_LENGTH])
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a provider's statement says of one order."""
+    """One booking in a provider's statement: its own id, and the key of our order."""
 
+    id: str
     key: str
     amount: Decimal
     currency: str

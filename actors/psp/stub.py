@@ -86,7 +86,14 @@ class Stub:
         with postgres.connection():
             found = psp_ledger.decided(begin, begin + timedelta(days=1), place, _LINES)
         lines = [
-            Line(it.idempotency_key, it.amount, it.currency, Outcome(it.outcome), it.created_at)
+            Line(
+                it.idempotency_key,
+                it.idempotency_key,
+                it.amount,
+                it.currency,
+                Outcome(it.outcome),
+                it.created_at,
+            )
             for it in found
         ]
         more = f"{found[-1].created_at.isoformat()} {found[-1].idempotency_key}" if found else None
@@ -110,7 +117,7 @@ class Stub:
 
 
 def _answer(booked: psp_ledger.Charge) -> Answer:
-    return Answer(Outcome(booked.outcome), booked.code)
+    return Answer(Outcome(booked.outcome), booked.code, booked.amount, booked.currency)
 
 
 def _wish(order: Order) -> str:

@@ -7,12 +7,13 @@ from uuid import UUID
 from falcon import Request
 
 from actors import snapshots
+from api.accounts import EmailTaken
 from api.answers import User
 from api.auth import answers, shapes
 from api.auth.attempts import TooManyFailures
 from api.auth.credentials import Credentials
-from api.auth.sessions import EmailTaken, InvalidCredentials, Sessions, TokenReused
-from api.gateway import caller
+from api.auth.sessions import InvalidCredentials, Sessions, TokenReused
+from api.gateway import caller, read_only
 from api.gateway.operation import operation
 from api.policies import Permission
 from api.shapes import PageQuery
@@ -54,6 +55,7 @@ class Login:
         Permission.ANYONE,
         "Signed in.",
         name="login",
+        always=True,
         takes=shapes.Login,
         gives=answers.AuthResult,
         refuses=(InvalidCredentials, TooManyFailures),
@@ -73,6 +75,7 @@ class Refresh:
         Permission.ANYONE,
         "Tokens renewed.",
         name="refresh",
+        always=True,
         takes=shapes.Refresh,
         gives=answers.AuthResult,
         refuses=(Unauthorized, TokenReused),
@@ -88,7 +91,7 @@ class Logout:
 
     sessions: Sessions
 
-    @operation(Permission.SIGNED_IN, "Signed out.", name="logout", takes=shapes.Logout)
+    @operation(Permission.SIGNED_IN, "Signed out.", name="logout", always=True, takes=shapes.Logout)
     def on_post(self, req: Request, wish: shapes.Logout) -> None:
         """Ends the caller's session, or all of them."""
         self.sessions.logout(caller.of(req), everywhere=wish.everywhere, refresh_token=wish.refresh_token)
@@ -202,6 +205,8 @@ class VerifyEmail:
         if req.method == "HEAD":
             self.credentials.could_verify(wish.token)
         else:
+            # The one GET that changes something.
+            read_only.refuse()
             self.credentials.verify_email(wish.token)
         return {"emailVerified": True}
 

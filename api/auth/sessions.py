@@ -7,6 +7,7 @@ from uuid import UUID
 
 from actors import audit, events, mail, origin, snapshots
 from actors.verbs import promise, transaction
+from api.accounts import open_account
 from api.auth import attempts
 from api.passwords import Passwords
 from api.policies import Caller
@@ -18,12 +19,6 @@ from db.page import Page, Place
 
 # A refresh token used again this soon is a second tab or a lost answer; later it is a stolen one.
 GRACE = timedelta(seconds=10)
-
-
-class EmailTaken(Fault):
-    """There is an account with this e-mail address already."""
-
-    code = Code.EMAIL_TAKEN
 
 
 class InvalidCredentials(Fault):
@@ -147,18 +142,6 @@ class Sessions:
             "tokenType": "Bearer",
             "expiresIn": int(ACCESS_LIFETIME.total_seconds()),
         }
-
-
-def open_account(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User:
-    """A new person, in the open transaction. Raises EmailTaken."""
-    user = auth.add_user(email=email, password_hash=password_hash, name=name, role=role, **more)
-    if user is None:
-        raise EmailTaken
-    audit.note(
-        audit.Action.USER_REGISTERED, resource=("user", user.id), user_id=user.id, details={"role": role}
-    )
-    events.announce(events.Type.USER_REGISTERED, snapshots.user(user))
-    return user
 
 
 def _tell_signed_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:

@@ -1,38 +1,16 @@
 """What the auth routes take and give."""
 
 from typing import Annotated, Any, Literal
-from unicodedata import category
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from api.passwords import weak
-from api.shapes import Email, Query, Shape, email, wrong
-from api.text import Text
+from api.accounts import NewAccount, Password
+from api.shapes import Email, Query, Shape, email
 from db import times
 from db.auth import Role, Session
 
-# A joiner is part of a name in some scripts, and of many emoji.
-_JOINERS = "\u200c\u200d"
-
-
-def _name(value: str) -> str:
-    if not value.strip():
-        raise wrong("must not be blank")
-    # Line ends, controls and marks that change the direction: a name is one line, in letters too.
-    if any(category(sign) in ("Cc", "Cf", "Zl", "Zp") and sign not in _JOINERS for sign in value):
-        raise wrong("must not hold control characters")
-    return value
-
-
-Name = Annotated[
-    Text,
-    Field(max_length=255, examples=["Robin Doe"], json_schema_extra={"pattern": r"\S"}),
-    AfterValidator(_name),
-]
-# As it was typed: neither trimmed nor cut.
-Password = Annotated[str, Field(min_length=8, max_length=128, examples=["four boats on a lake"])]
 RefreshToken = Annotated[
     str, Field(min_length=1, max_length=512, examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])
 ]
@@ -41,21 +19,10 @@ MailedToken = Annotated[str, Field(max_length=512, examples=["nS3vT8q0m1Kc7wZ5xJ
 Tried = Annotated[str, Field(max_length=1024, examples=["Paywright-demo-1"])]
 
 
-class Register(Shape):
+class Register(NewAccount):
     """A new account."""
 
-    email: Email
-    name: Name
-    password: Password
     role: Literal["CUSTOMER", "VENDOR"] = Role.CUSTOMER.value
-
-    @field_validator("password")
-    @classmethod
-    def _not_weak(cls, password: str, info: ValidationInfo) -> str:
-        reason = weak(password, email=info.data.get("email", ""), name=info.data.get("name", ""))
-        if reason:
-            raise wrong(reason)
-        return password
 
 
 def _as_registered(value: str) -> str:

@@ -58,7 +58,7 @@ class Invalid(Fault):
 class Body:
     """Refuses a body by its headers, before a byte of it is in memory.
 
-    `larger` are the paths that take more than 1 MiB, with how many bytes they take.
+    `larger` are the paths to which more than 1 MiB may be posted, with how many bytes.
     """
 
     def __init__(self, larger: Mapping[str, int] | None = None) -> None:
@@ -68,14 +68,15 @@ class Body:
         """Looks at the length."""
         if req.get_header("Transfer-Encoding"):
             raise LengthRequired
-        limit = self._larger.get(req.path, LARGEST)
+        limit = self._larger.get(req.path, LARGEST) if req.method == "POST" else LARGEST
         if (req.content_length or 0) > limit:
             raise TooLarge(limit=limit // MIB)
 
     def process_resource(self, req: Request, _resp: Response, _resource: Any, _params: Any) -> None:
         """Reads it, unless it is one of the large ones: a slow client must not hold a database connection
         meanwhile."""
-        req.context.raw = b"" if req.path in self._larger else _all_of(req)
+        larger = req.method == "POST" and req.path in self._larger
+        req.context.raw = b"" if larger else _all_of(req)
 
 
 def read(req: Request, shape: type[S]) -> S:
@@ -83,7 +84,7 @@ def read(req: Request, shape: type[S]) -> S:
     raw = req.context.raw
     if raw:
         _of_json(req)
-    elif any(field.is_required() for field in shape.model_fields.values()):
+    elif shape.needed or any(field.is_required() for field in shape.model_fields.values()):
         raise Malformed(what="is empty")
     else:
         raw = b"{}"

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,11 +19,13 @@ from actors.verbs import transaction
 from api.gateway import envelope
 from api.gateway.body import Invalid
 from api.policies import Caller
-from db import idempotency
+from db import idempotency, times
 from db.fault import Code, Fault
 
 HEADER, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 
+# Longer than anybody may wait: after that, its process has died over it.
+_STILL_WAITING = timedelta(seconds=15)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -48,6 +51,8 @@ class Written:
     id: UUID
     replayed: bool = False
     to_come: bool = False
+    # Whoever it is to come for is still at it.
+    waited_for: bool = False
 
 
 def once(
@@ -93,7 +98,22 @@ def _written(kept: idempotency.IdempotencyKey) -> Written:
     assert kept.status, "what is committed has its answer"
     assert kept.body, "and that has a body"
     assert kept.payment_id, "which is about a payment"
-    return Written(kept.status, bytes(kept.body), kept.payment_id, replayed=True, to_come=kept.to_come)
+    return Written(
+        kept.status,
+        bytes(kept.body),
+        kept.payment_id,
+        replayed=True,
+        to_come=kept.to_come,
+        waited_for=kept.to_come and times.now() - kept.created_at < _STILL_WAITING,
+    )
+
+
+def given(req: Request) -> Written | None:
+    """The answer under the key of this request, once it was given."""
+    caller: Caller = req.context.caller
+    key = _key(req)
+    kept = idempotency.kept(caller.user_id, key) if key is not None else None
+    return None if kept is None or kept.to_come else _written(kept)
 
 
 def known(req: Request) -> bool:

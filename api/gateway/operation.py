@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import IO, Any, TypeVar
@@ -11,10 +12,14 @@ from falcon import Request, Response
 from pydantic import BaseModel
 
 from api.gateway import body as bodies
-from api.gateway import envelope, etag, idempotency, prefer
+from api.gateway import envelope, etag, form, idempotency, idle, prefer
 from api.policies import Permission
 from api.shapes import Nothing, Query, Shape
+from db import postgres
 from db.fault import Fault
+
+# In seconds.
+_AS_A_LOCK = 3.0
 
 R = TypeVar("R", bound=Callable[..., None])
 
@@ -38,6 +43,11 @@ class Operation:
     downloads: str | None
     # If-Match is heard.
     guarded: bool
+    # It may change something also while `maintenance.readOnly` is set.
+    always: bool
+    # The field of the form that brings a file, instead of a body in a shape; and of what kinds it may be.
+    file: str | None
+    kinds: tuple[str, ...]
     # From here on only the document of the API and the tests read it (api/openapi).
     name: str
     gives: type[BaseModel] | None
@@ -55,6 +65,7 @@ class Page:
     gives: type[BaseModel] | None
     statuses: tuple[int, ...]
     one: bool
+    refuses: tuple[type[Fault], ...]
     about: str
 
 
@@ -110,14 +121,17 @@ def operation(
     waits: bool = False,
     downloads: str | None = None,
     guarded: bool = False,
+    always: bool = False,
+    file: str | None = None,
+    kinds: tuple[str, ...] = (),
     name: str = "",
     gives: type[BaseModel] | None = None,
     refuses: tuple[type[Fault], ...] = (),
     examples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """Makes a Falcon responder of a function that gets the request, the path's parameters, and the body or
-    query in its shape (`wish`), and returns the data of the answer; what is handed on to the actors returns
-    Accepted.
+    query in its shape (`wish`) or the content of a file (`file`), and returns the data of the answer; what is
+    handed on to the actors returns Accepted.
 
     The rest is for the document of the API: its operationId, the shape of the data, bodies to try, and the
     faults of its own. Those that the gates raise need not be named.
@@ -128,6 +142,10 @@ def operation(
         def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
             if takes is not None:
                 params["wish"] = bodies.read(req, takes)
+            elif file is not None:
+                # A slow client must not hold a database connection meanwhile.
+                with idle.released(req):
+                    params["file"] = form.file(req, file)
             elif req.context.raw:
                 bodies.read(req, Nothing)
             if asks is not None:
@@ -156,6 +174,9 @@ def operation(
             waits,
             downloads,
             guarded,
+            always,
+            file,
+            kinds,
             name,
             gives,
             refuses
@@ -178,6 +199,12 @@ def _accept(req: Request, resp: Response, accepted: Accepted, told: Operation) -
         heard=told.idempotent,
         waits=told.waits and prefer.seconds(req) > 0,
     )
+    if written.waited_for:
+        # The first one waits for its answer; this one waits for it as for a lock, and as long.
+        answer = prefer.until(req, lambda: idempotency.given(req), _AS_A_LOCK)
+        if answer is None:
+            raise idempotency.InProgress
+        written = answer
     if written.to_come:
         status, body = written.status, written.body
         data = prefer.settled(req, written, accepted.settled)
@@ -185,7 +212,9 @@ def _accept(req: Request, resp: Response, accepted: Accepted, told: Operation) -
             # Accepted it was before; by now it is done.
             status = 200 if status == 202 else status
             body = envelope.success(data, told.message)
-        written = idempotency.give(req, written, status=status, body=body, heard=told.idempotent)
+        with suppress(*postgres.Unreachable):
+            # What was accepted is accepted, and answered, though the answer cannot be kept now.
+            written = idempotency.give(req, written, status=status, body=body, heard=told.idempotent)
         if data is not None and written.body == body:
             resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
     envelope.succeed(resp, written.body, status=written.status)
@@ -200,11 +229,12 @@ def page(
     gives: type[BaseModel] | None = None,
     statuses: tuple[int, ...] = (200,),
     one: bool = False,
+    refuses: tuple[type[Fault], ...] = (),
 ) -> Callable[[R], R]:
     """Describes a responder that writes its answer itself."""
 
     def decorate(respond: R) -> R:
-        respond.page = Page(name, media, gives, statuses, one, _about(respond))  # type: ignore[attr-defined]
+        respond.page = Page(name, media, gives, statuses, one, refuses, _about(respond))  # type: ignore[attr-defined]
         return respond
 
     return decorate

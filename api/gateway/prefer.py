@@ -7,15 +7,16 @@ somebody at the door. One too many, or one too long, gets the plain answer, as t
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
 from falcon import Request
 
+from api.gateway import idle
 from api.gateway.idempotency import Written
 from db import postgres
+from db.fault import Code, Fault
 
 HEADER, APPLIED = "Prefer", "Preference-Applied"
 # How many requests of one process may wait at once; api.gunicorn has more threads than that.
@@ -25,7 +26,7 @@ _LONGEST = 10
 # In seconds: how long after the first question the second is asked, and the longest pause between two.
 _SOON, _SELDOM = 0.02, 0.5
 
-_WAIT = re.compile(r'\s*wait\s*=\s*("?)0*([0-9]+)\1\s*(;.*)?', re.IGNORECASE)
+_WAIT = re.compile(r'\s*wait\s*=\s*(?:([0-9]{1,15})|"([0-9]{1,15})")\s*(;.*)?', re.IGNORECASE)
 _seats = threading.BoundedSemaphore(SEATS)
 
 T = TypeVar("T")
@@ -35,8 +36,15 @@ def seconds(req: Request) -> int:
     """How long the caller would wait; 0 when not at all. Of two wishes the first one counts (RFC 7240, 2)."""
     for preference in (req.get_header(HEADER) or "").split(","):
         if found := _WAIT.fullmatch(preference):
-            return min(int(found[2][:3]), _LONGEST)
+            return min(int(found[1] or found[2]), _LONGEST)
     return 0
+
+
+class Crowded(Fault):
+    """Too many are waiting for an answer already."""
+
+    code = Code.SERVICE_UNAVAILABLE
+    retry_after = 1
 
 
 def settled(
@@ -46,41 +54,35 @@ def settled(
     if not (patience := seconds(req)):
         return None
     try:
-        return until(req, lambda: ask(written.id), patience)
-    except postgres.Unreachable:
+        return until(req, lambda: ask(written.id), patience, seats=_seats)
+    except (Crowded, *postgres.Unreachable):
         # What was accepted is accepted.
         return None
 
 
-def until(req: Request, ask: Callable[[], T | None], patience: float) -> T | None:
-    """Asks again and again until there is an answer or patience ends; not at all, where all seats are
-    taken. No connection is held between."""
-    if not _seats.acquire(blocking=False):
-        return None
+def until(
+    req: Request,
+    ask: Callable[[], T | None],
+    patience: float,
+    *,
+    seats: threading.Semaphore | None = None,
+) -> T | None:
+    """Asks again and again until there is an answer or patience ends; no connection is held between. Raises
+    Crowded where no seat is free."""
+    if seats is not None and not seats.acquire(blocking=False):
+        raise Crowded
     deadline = time.monotonic() + patience
     pause = _SOON
     try:
-        with _released(req):
+        with idle.released(req):
             while True:
                 with postgres.connection():
                     answer = ask()
-                if answer is not None or time.monotonic() + pause > deadline:
+                left = deadline - time.monotonic()
+                if answer is not None or left <= 0:
                     return answer
-                time.sleep(pause)
+                time.sleep(min(pause, left))
                 pause = min(pause * 1.5, _SELDOM)
     finally:
-        _seats.release()
-
-
-@contextmanager
-def _released(req: Request) -> Iterator[None]:
-    """Gives the connection back that the gate took for this request, as long as the block runs."""
-    if not getattr(req.context, "opened", False):
-        yield
-        return
-    postgres.database.close()
-    req.context.opened = False
-    try:
-        yield
-    finally:
-        req.context.opened = postgres.database.connect(reuse_if_open=True)
+        if seats is not None:
+            seats.release()

@@ -37,7 +37,7 @@ Payments: accepted at once, settled behind the door, never lost and never charge
 """
 
 _UUID = {"type": "string", "format": "uuid"}
-_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+_PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 _SERVICES = ("auth", "payments", "admin", "profile")
 
 
@@ -51,8 +51,8 @@ class Route:
     told: Operation | Page
 
     @property
-    def ids(self) -> list[str]:
-        """The path's parameters."""
+    def ids(self) -> list[tuple[str, str]]:
+        """The path's parameters: their names, and what converts them, if anything does."""
         return _PARAMETER.findall(self.path)
 
     @property
@@ -130,12 +130,13 @@ class _Writer:
             "tags": [route.service],
             "summary": summary,
             **({"description": more.strip()} if more.strip() else {}),
-            "parameters": [*map(_id, route.ids), headers.sent("RequestId")],
+            "parameters": [*(_id(*it) for it in route.ids), headers.sent("RequestId")],
         }
         if told.one and route.method == "GET":
             written["parameters"].append(headers.sent("IfNoneMatch"))
         if isinstance(told, Page):
-            return {**written, "security": [], "responses": self._page(told)}
+            answers = self._page(told) | self._refusals(refusals.of_page(told))
+            return {**written, "security": [], "responses": answers}
         if told.may is Permission.ANYONE:
             written["security"] = []
         else:
@@ -150,6 +151,8 @@ class _Writer:
             written["parameters"].extend(self._query(told.asks))
         if told.takes:
             written["requestBody"] = self._body(told)
+        elif told.file:
+            written["requestBody"] = _form(told.file, told.kinds)
         return {**written, "responses": self._answers(route, told)}
 
     def _query(self, shape: type[BaseModel]) -> Iterator[dict[str, Any]]:
@@ -162,7 +165,7 @@ class _Writer:
         assert told.takes is not None
         schema = self._schemas.ref(told.takes)
         examples = told.examples or {"body": self._schemas.example(schema)}
-        required = bool(self._schemas.of(told.takes).get("required"))
+        required = told.takes.needed or bool(self._schemas.of(told.takes).get("required"))
         content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
         return {"required": required, "content": {"application/json": content}}
 
@@ -173,10 +176,13 @@ class _Writer:
             answers = {"200": answers["202"], **answers}
         if told.one and route.method == "GET":
             answers["304"] = _unchanged(limited=True)
-        told_of = refusals.of(told, has_id=bool(route.ids))
-        for status, group in groupby(told_of, key=lambda refusal: refusal.code.status):
-            answers[str(status)] = {"$ref": f"#/components/responses/{self._shared(status, list(group))}"}
-        return answers
+        return answers | self._refusals(refusals.of(told, has_id=bool(route.ids)))
+
+    def _refusals(self, told: list[Refusal]) -> dict[str, Any]:
+        return {
+            str(status): {"$ref": f"#/components/responses/{self._shared(status, list(group))}"}
+            for status, group in groupby(told, key=lambda refusal: refusal.code.status)
+        }
 
     def _success(self, told: Operation) -> dict[str, Any]:
         data = self._schemas.ref(told.gives) if told.gives else {"type": "null"}
@@ -209,7 +215,7 @@ class _Writer:
         }
 
     def _page(self, told: Page) -> dict[str, Any]:
-        schema: Schema = {"type": "string" if told.media.startswith("text/") else "object"}
+        schema: Schema = {"type": "object" if told.media == "application/json" else "string"}
         content: dict[str, Any] = {"schema": schema}
         if told.gives:
             schema = self._schemas.ref(told.gives)
@@ -261,9 +267,22 @@ def _asked(field: Schema) -> Schema:
     return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
 
 
-def _id(name: str) -> dict[str, Any]:
-    example = "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"
-    return {"name": to_camel(name), "in": "path", "required": True, "schema": _UUID, "example": example}
+def _id(name: str, converter: str) -> dict[str, Any]:
+    it = {"name": to_camel(name), "in": "path", "required": True}
+    if converter != "uuid":
+        return {**it, "schema": {"type": "string"}, "example": name}
+    return {**it, "schema": _UUID, "example": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}
+
+
+def _form(field: str, kinds: tuple[str, ...]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": [field],
+        "additionalProperties": False,
+        "properties": {field: {"type": "string", "format": "binary"}},
+    }
+    content = {"schema": schema, "encoding": {field: {"contentType": ", ".join(kinds)}}}
+    return {"required": True, "content": {"multipart/form-data": content}}
 
 
 def _unchanged(*, limited: bool) -> dict[str, Any]:

@@ -155,7 +155,9 @@ def _curls(method: str, path: str, operation: dict[str, Any]) -> Iterator[Safe]:
     lines = [f'curl{verb} "$BASE_URL{path}{query}"']
     if "security" not in operation:
         lines.append('-H "Authorization: Bearer $TOKEN"')
-    bodies = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("examples")
+    content = operation.get("requestBody", {}).get("content", {})
+    bodies = content.get("application/json", {}).get("examples")
+    lines += [f"-F {name}=@file" for name in content.get("multipart/form-data", {}).get("encoding", {})]
     if not bodies:
         yield el("pre", " \\\n  ".join(lines))
         return

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.gateway import body
+from api.gateway import body, form
 from api.gateway.limits import RateLimited
-from api.gateway.operation import Operation
+from api.gateway.operation import Operation, Page
 from api.policies import POLICY, Forbidden, Permission
 from api.tokens import Reason, Unauthorized
 from db.auth import Role
@@ -65,16 +65,20 @@ def of(operation: Operation, *, has_id: bool) -> list[Refusal]:
         RateLimited,
         body.LengthRequired,
         body.TooLarge,
-        # Also what takes no body takes none that is malformed or says something.
-        body.Malformed,
         body.Invalid,
-        body.WrongMediaType,
+        # Also what takes no body takes none that is malformed or says something.
+        *([form.NotAForm] if operation.file else [body.Malformed, body.WrongMediaType]),
         *operation.refuses,
         *_by_the_gates(operation),
         *([NotFound] if has_id else []),
     ]
     found = [*map(_told, dict.fromkeys(faults)), *_EVERYWHERE]
     return sorted(found, key=lambda refusal: refusal.code.status)
+
+
+def of_page(page: Page) -> list[Refusal]:
+    """The refusals that a page names: behind most gates it stands in front."""
+    return sorted(map(_told, page.refuses), key=lambda refusal: refusal.code.status)
 
 
 def _by_the_gates(operation: Operation) -> Iterable[type[Fault]]:

@@ -12,7 +12,7 @@ from api.payments import shapes
 from api.policies import Caller
 from db import payments
 from db.payments import Payment
-from db.states import Status, Type
+from db.states import FINAL, Status, Type
 
 
 def cancel(payment_id: UUID, reason: str | None) -> Payment:
@@ -37,6 +37,20 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
         raise life.Undecided
     promise(life.fail.message(payment.id, reason, origin.current()))
     return payment
+
+
+def when_cancelled(who: Caller) -> Callable[[UUID], dict[str, Any] | None]:
+    """What the payment is, once it is cancelled. Raises Refused when it has come to another end before."""
+
+    def ask(payment_id: UUID) -> dict[str, Any] | None:
+        payment = payments.get(payment_id)
+        if payment is None or payment.status not in FINAL:
+            return None
+        if payment.status != Status.CANCELLED:
+            lifecycle.after(Type(payment.type), Status(payment.status), Step.CANCEL)
+        return shapes.payment(payment, who)
+
+    return ask
 
 
 def when_in(ends: frozenset[Status], who: Caller) -> Callable[[UUID], dict[str, Any] | None]:

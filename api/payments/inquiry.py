@@ -1,5 +1,6 @@
 """Asking the PSP from the door: the psp worker looks, and we wait for what it finds."""
 
+import threading
 from uuid import UUID, uuid4
 
 from falcon import Request
@@ -9,29 +10,31 @@ from actors.verbs import promise, transaction
 from api.gateway import prefer
 from db import payments, psp_attempts
 from db.psp_attempts import Result
-from db.states import FINAL
+from db.states import FINAL, Status
 
 # In seconds: longer than the PSP is given to answer.
 _PATIENCE = 5.0
+# Its own, so that who waits for payments keeps no administrator from settling them.
+_seats = threading.BoundedSemaphore(4)
 
 
 def decided(req: Request, payment_id: UUID) -> bool:
     """Whether the PSP knows how this payment ends, so that it will end so. Raises life.Undecided when it does
-    not say; False when it knows of no such order."""
+    not say, and prefer.Crowded; False when it knows of no such order, or it has ended otherwise meanwhile."""
     id = uuid4()
     with transaction():
         promise(life.look.message(payment_id, id))
 
-    def ask() -> Result | None:
+    def ask() -> Result | Status | None:
         if (result := psp_attempts.result(id)) is not None:
             return result
         # Or it has come to an end meanwhile, and nobody needs to be asked.
         payment = payments.get(payment_id)
-        return Result.CHARGED if payment is not None and payment.status in FINAL else None
+        return Status(payment.status) if payment is not None and payment.status in FINAL else None
 
-    result = prefer.until(req, ask, _PATIENCE)
-    if result in (Result.CHARGED, Result.DECLINED):
+    answer = prefer.until(req, ask, _PATIENCE, seats=_seats)
+    if answer in (Result.CHARGED, Result.DECLINED, Status.COMPLETED):
         return True
-    if result is Result.NOT_FOUND:
-        return False
-    raise life.Undecided
+    if answer in (None, Result.NO_ANSWER, Result.UNAVAILABLE):
+        raise life.Undecided
+    return False

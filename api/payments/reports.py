@@ -3,8 +3,10 @@
 import csv
 import io
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import IO, Any, cast
 
@@ -17,13 +19,23 @@ from api.payments import answers, shapes
 from api.policies import Permission
 from db import money, reports, times
 from db.auth import Role
+from db.fault import Code, Fault
 from db.reports import Sum
 from db.states import Status
 
 _CSV = "text/csv"
 _COLUMNS = ("period", "currency", "status", "count", "amount")
+# How many reports one process makes at once, and how long the next one waits for its turn, in seconds.
+_seats, _PATIENCE = threading.BoundedSemaphore(4), 3.0
 # How much of a file is kept in memory before it goes to the disk, in bytes.
 _IN_MEMORY = 1024 * 1024
+
+
+class Busy(Fault):
+    """Too many reports are being made just now."""
+
+    code = Code.SERVICE_UNAVAILABLE
+    retry_after = 5
 
 
 class Reports:
@@ -48,15 +60,28 @@ class Reports:
         if since >= until:
             raise Invalid({"fields": [{"field": "to", "message": "must be later than `from`"}]})
         payee_id = None if who.role is Role.ADMIN else who.user_id
-        sums = reports.sums(since, until, wish.group_by, payee_id=payee_id)
-        if _wants_csv(req, wish):
-            return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
+        with _one_of_few():
+            sums = reports.sums(since, until, wish.group_by, payee_id=payee_id)
+            if _wants_csv(req, wish):
+                return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
+            added_up = _added_up(sums)
         return {
             "from": times.text(since),
             "to": times.text(until),
             "groupBy": wish.group_by,
-            **_added_up(sums),
+            **added_up,
         }
+
+
+@contextmanager
+def _one_of_few() -> Iterator[None]:
+    """A report may take long: only so many at once, or they had all the connections. Raises Busy."""
+    if not _seats.acquire(timeout=_PATIENCE):
+        raise Busy
+    try:
+        yield
+    finally:
+        _seats.release()
 
 
 def _wants_csv(req: Request, wish: shapes.ReportQuery) -> bool:

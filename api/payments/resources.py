@@ -14,7 +14,7 @@ from api.gateway.body import Invalid
 from api.gateway.operation import Accepted, Tagged, operation
 from api.payments import answers, changes, shapes, sight
 from api.policies import Caller, Forbidden, Permission
-from db import money, payments
+from db import config, money, payments
 from db.fault import NotFound
 from db.payments import Payment
 from db.states import FINAL, Status, Type
@@ -57,6 +57,8 @@ class Payments:
         needed = Permission.REQUEST_MONEY if wish.type is Type.INITIATE else Permission.PAY
         if not who.may(needed):
             caller.refuse(who, needed)
+        if wish.amount is not None:
+            _affordable(wish.amount)
         ends = FINAL | {Status.INITIATED}
         return Accepted(lambda: shapes.payment(_create(wish, who), who), changes.when_in(ends, who))
 
@@ -91,6 +93,7 @@ class OnePayment:
         with transaction():
             payment = steps.locked(payment_id)
             etag.must_match(req, payment.version)
+            life.may_be_edited(payment, wish.named)
             edited = life.edit(payment, _fitting(payment, wish.named))
         return Tagged(shapes.payment(edited, who), edited.version)
 
@@ -108,7 +111,7 @@ class OnePayment:
         who = caller.of(req)
         sight.changeable(payment_id, who)
         return Accepted(
-            lambda: shapes.payment(changes.cancel(payment_id, None), who), changes.when_in(FINAL, who)
+            lambda: shapes.payment(changes.cancel(payment_id, None), who), changes.when_cancelled(who)
         )
 
 
@@ -133,8 +136,18 @@ def _fitting(payment: Payment, changes: dict[str, Any]) -> dict[str, Any]:
     """The changes, if amount and currency still fit together afterwards. Raises Invalid."""
     currency = changes.get("currency", payment.currency)
     amount: Decimal = changes.get("amount", payment.amount)
+    if "amount" in changes:
+        _affordable(amount)
     if not money.fits(amount, currency):
         field = "amount" if "amount" in changes else "currency"
         message = f"{currency} has {money.decimals(currency)} decimals"
         raise Invalid({"fields": [{"field": field, "message": message}]})
     return changes
+
+
+def _affordable(amount: Decimal) -> None:
+    """Raises Invalid for more than is allowed now."""
+    largest = config.number(config.Key.PAYMENTS_MAX_AMOUNT)
+    if amount > largest:
+        message = f"must not be more than {largest}"
+        raise Invalid({"fields": [{"field": "amount", "message": message}]})

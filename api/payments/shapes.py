@@ -1,12 +1,10 @@
 """What the payments routes take and give."""
 
-import json
-import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -16,14 +14,15 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from actors import lifecycle, snapshots
+from actors import payments as life
 from actors.lifecycle import Step
+from api.objects import carried
 from api.payments import sight
 from api.policies import Caller, Permission
-from api.shapes import Amount, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
+from api.shapes import Amount, Changes, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
 from api.text import Text
 from db import money, times
 from db.page import Page
@@ -34,29 +33,12 @@ from db.states import FINAL, Status, Type
 
 T = TypeVar("T")
 
-_METADATA_BYTES = 8 * 1024
+_METADATA_KIB = 8
 _DEFAULT_CURRENCY = "USD"
 
 
-def _written_out(value: Any) -> Any:
-    """As the database gives it back: `1e300` comes as three hundred digits."""
-    if isinstance(value, dict):
-        return {name: _written_out(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_written_out(one) for one in value]
-    # What is too large for a float has become infinite, which json.dumps refuses.
-    written_out = isinstance(value, float) and math.isfinite(value)
-    return f"{Decimal(repr(value)):f}" if written_out else value
-
-
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        size = len(json.dumps(_written_out(value), allow_nan=False, ensure_ascii=False).encode())
-    except (ValueError, RecursionError):
-        raise wrong("holds a value that JSON cannot carry") from None
-    if size > _METADATA_BYTES:
-        raise wrong("must not be larger than 8 KiB")
-    return value
+    return carried(value, _METADATA_KIB)
 
 
 _NOTHING = {"type": "null"}
@@ -173,13 +155,11 @@ def _left_out(value: Any) -> None:
         raise wrong("is the request's own: leave it out")
 
 
-class PaymentChanges(Shape):
+class PaymentChanges(Changes):
     """What may be changed of a payment or request: the fields that are named, and nothing else.
 
     `amount`, `currency` and `customerEmail` belong to a request that nobody is paying yet.
     """
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     # A default that is made is no part of the schema: left out is not null.
     description: Description | None = Field(default_factory=lambda: None)
@@ -187,17 +167,6 @@ class PaymentChanges(Shape):
     amount: Amount = Field(default_factory=lambda: money.SMALLEST)
     currency: Currency = Field(default_factory=lambda: _DEFAULT_CURRENCY)
     customer_email: Email | None = Field(default_factory=lambda: None)
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise wrong("names no field to change")
-        return self
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """The fields that are to be changed, by their column."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class NewStatus(Shape):
@@ -280,7 +249,7 @@ def allowed_actions(it: Payment, caller: Caller) -> list[str]:
 
     theirs = sight.may_change(it, caller)
     actions = {
-        "pay": caller.may(Permission.PAY) and lawful(Step.ENGAGE),
+        "pay": caller.may(Permission.PAY) and lawful(Step.ENGAGE) and life.meant_for(it, caller.email),
         "update": theirs and it.status not in FINAL,
         "cancel": theirs and lawful(Step.CANCEL),
         "fail": caller.may(Permission.SETTLE_BY_HAND) and lawful(Step.FAIL),

@@ -50,4 +50,5 @@ class OneStatus:
                 return shapes.payment(changes.cancel(payment_id, wish.reason), who)
             raise life.OthersDecide(status=wish.status)
 
-        return Accepted(do, changes.when_in(FINAL, who))
+        cancels = wish.status is Status.CANCELLED
+        return Accepted(do, changes.when_cancelled(who) if cancels else changes.when_in(FINAL, who))

@@ -7,11 +7,14 @@ CREATE TABLE payments.statements (
     matched_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE TABLE payments.statement_lines (
-    reference varchar(255) PRIMARY KEY,
+    -- The PSP's own id of the booking: under one reference of ours there must be one, and may be two.
+    id varchar(255) PRIMARY KEY,
     day date NOT NULL,
+    reference varchar(255) NOT NULL,
     amount numeric(10, 2) NOT NULL,
     currency varchar(3) NOT NULL,
     outcome varchar(50) NOT NULL CHECK (outcome IN ('charged', 'declined')),
     booked_at timestamptz NOT NULL
 );
 CREATE INDEX statement_lines_day ON payments.statement_lines (day);
+CREATE INDEX statement_lines_reference ON payments.statement_lines (reference);

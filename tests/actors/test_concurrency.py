@@ -46,17 +46,7 @@ def committed(stores) -> Iterator[None]:
     """Data that is really committed, and cleaned up."""
     seen.clear()
     yield
-    with postgres.connection():
-        for table in (
-            *("journal.tasks", "admin.events", "admin.audit_logs"),
-            *(
-                "payments.idempotency_keys",
-                "payments.payment_transactions",
-                "payments.payments",
-                "auth.users",
-            ),
-        ):
-            postgres.rows(f"DELETE FROM {table}")
+    makers.wipe()
 
 
 @contextmanager

@@ -269,6 +269,37 @@ def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
     assert reconcile_at_noon() == []
 
 
+def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_more():
+    payment = orphan(simulate="blackout")
+    postgres.rows("UPDATE payments.payments SET updated_at = now() - interval '1000 seconds'")
+    for taken_up, looks in ((90, []), (110, ["payments.look", "payments.doubt"])):
+        postgres.rows(
+            "UPDATE payments.payments SET reconciled_at = now() - %s * interval '1 second'", taken_up
+        )
+        with transaction():
+            promise(life.reconcile.message())
+        assert work()[1:3] == looks
+    for _ in range(30):
+        called(payment, SILENT, ago=1, operation="find")
+    called(payment, SILENT, ago=900)
+    known = psp_attempts.of(payment.id)
+    assert [it.operation for it in known].count("find") == 20
+    assert known[0].operation == "charge"
+
+
+def test_an_answer_about_other_money_settles_nothing():
+    payment = orphan()
+    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    assert work() == ["payments.settle"]
+    assert (makers.now(payment).status, makers.now(payment).review) == (
+        "processing",
+        "the PSP says: charged 13.50 USD",
+    )
+    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
+    work()
+    assert (makers.now(payment).status, makers.now(payment).review) == ("completed", None)
+
+
 def test_of_many_stuck_payments_each_is_looked_after_once():
     stuck = [orphan() for _ in range(5)]
     for payment in stuck:

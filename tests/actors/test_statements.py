@@ -11,6 +11,7 @@ from actors import payments, statements, verbs
 from actors.psp import provider
 from actors.verbs import promise, transaction
 from db import admin, journal, postgres
+from db import statements as db_statements
 from db.payments import Payment
 from db.statements import Statement, StatementLine
 from tests import makers
@@ -208,7 +209,41 @@ def test_a_long_statement_comes_in_parts():
         booked(f"order-{place}")
     assert close() == [*CHAIN[:-1], *CHAIN[1:]]
     assert matched() == (501, 501)
-    assert len(reported()) == 501
+    assert len(reported()) == 100
+
+
+def test_what_is_charged_twice_is_seen_though_both_lines_are_right():
+    payment = lived()
+    close()
+    assert matched() == (1, 0)
+    again = StatementLine.get()
+    for id, day in (("another", DAY), ("a third", date(2026, 3, 2))):
+        line = {**again.__data__, "id": id, "day": day}
+        db_statements.add_lines([line, line])
+    [found] = db_statements.differences(DAY)
+    assert (found.payment_id, found.reason) == (payment.id, "charged 3 times")
+    assert [it.reason for it in db_statements.differences(date(2026, 3, 2))] == ["charged 3 times"]
+
+
+def test_a_day_that_cannot_be_matched_keeps_no_other_from_it(monkeypatch):
+    close()
+    stub = makers.stub()
+    ledger = stub.statement
+    provider.choose(stub)
+
+    def broken(day: date, after: str | None) -> provider.Statement:
+        if day == date(2026, 3, 2):
+            raise provider.Unavailable
+        return ledger(day, after)
+
+    monkeypatch.setattr(stub, "statement", broken)
+    with freezegun.freeze_time("2026-03-05T02:00:00Z"):
+        scheduler.due(statements.open, scheduler.JOBS[statements.open])
+        while row := journal.Row.get_or_none(journal.Row.error.is_null()):
+            verbs.registry[row.verb].perform(row.id)
+    assert matched(date(2026, 3, 2)) is None
+    assert matched(date(2026, 3, 3)) is not None
+    assert matched(date(2026, 3, 4)) is not None
 
 
 def test_a_statement_goes_on_where_the_psp_was_away(monkeypatch):

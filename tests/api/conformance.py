@@ -22,7 +22,7 @@ class Document:
             if result.status_code >= 400 and method != "HEAD":
                 self._validate({"$ref": "#/components/schemas/Error"}, result.json)
             return
-        where = f"{method} {path}: {result.status_code} {result.text}"
+        where = f"{method} {path}: {result.status_code} {result.content.decode(errors='replace')}"
         assert str(result.status_code) in told["responses"], f"{where}: the document knows no such status"
         response = self._resolve(told["responses"][str(result.status_code)])
         for name, header in response["headers"].items():

@@ -14,7 +14,7 @@ from api.gateway.operation import Operation, Page, declared, page_of
 from api.settings import Settings
 from tests.makers import SECRETS
 
-_STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
+_STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "MEDIA_URL": "memory://media"}
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from db import (
     journal,
     links,
     migrate,
+    operating,
     payments,
     postgres,
     profile,
     psp_attempts,
     psp_ledger,
     statements,
+    subscriptions,
 )
 
 MODELS: list[type[postgres.Model]] = [
@@ -34,8 +36,13 @@ MODELS: list[type[postgres.Model]] = [
     payments.PaymentTransaction,
     idempotency.IdempotencyKey,
     admin.AuditLog,
+    admin.AuditSeal,
     admin.Event,
     admin.SystemConfig,
+    subscriptions.Subscription,
+    subscriptions.MissedEvent,
+    operating.JobRun,
+    operating.Invariant,
     profile.UserProfile,
     journal.Row,
     psp_ledger.Charge,

@@ -36,7 +36,7 @@ def test_every_verb_is_served_by_a_process_of_the_procfile(root):
     queues = {verb.queue for verb in verbs.registry.values() if not verb.name.startswith("test_")}
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
-    assert queues - {"relayed", "test"} == served | {"psp", "mail"}
+    assert queues - {"relayed", "test"} == served | {"psp", "psp-questions", "mail"}
 
 
 def test_compose_runs_what_the_procfile_names(root):

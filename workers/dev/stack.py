@@ -53,6 +53,7 @@ def plan(chosen: Settings) -> Plan:
         "HOST": chosen.host,
         "PORT": str(ports["web"]),
         "DATA_DIR": str(data),
+        "PUBLIC_URL": chosen.get("PUBLIC_URL") or f"http://{chosen.reachable}:{ports['web']}",
         "APP_ENV": chosen.get("APP_ENV") or "development",
         # In production they are the operator's to choose, and to keep.
         **{name: chosen.get(name) or (None if chosen.production else secrets.get(name)) for name in SECRETS},

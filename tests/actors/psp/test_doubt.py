@@ -56,6 +56,9 @@ def asked(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
         ([*OUTAGE, (CHARGE, None, 2), NO_ORDER], Act.WAIT, False),
         ([(CHARGE, None, ARRIVES), *OUTAGE, NO_ORDER], Act.WAIT, False),
         ([(CHARGE, None, ARRIVES + 1), *OUTAGE, NO_ORDER], Act.GIVE_UP, False),
+        # Nor is it given an order of long ago.
+        ([(CHARGE, "no_answer", 3599), NO_ORDER], Act.ASK, False),
+        ([(CHARGE, "no_answer", 3601), NO_ORDER], Act.GIVE_UP, False),
         # It does not even say whether it has one: never guessed, and a person should know.
         ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Act.ASK, True),
         ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Act.ASK, True),

@@ -155,7 +155,7 @@ def test_calls_are_for_administrators_and_of_payments_that_there_are(customer, v
 def line(reference: object, outcome: str, amount: str = "12.50", currency: str = "USD") -> dict[str, Any]:
     """A line of the PSP's statement of that day."""
     decided = {"outcome": outcome, "amount": Decimal(amount), "currency": currency}
-    return {"reference": str(reference), "day": DAY, "booked_at": NOON, **decided}
+    return {"id": str(reference), "reference": str(reference), "day": DAY, "booked_at": NOON, **decided}
 
 
 def differences(boss: Visitor, day: date = DAY) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""Media: pictures that people show, kept outside the database; and the removal of those that nobody shows.
+
+A picture is stored before the transaction that shows it, and removed after the one that does not any more.
+Its removal is promised first in both cases, so no crash leaves a file behind that nobody knows of.
+"""
+
+import secrets
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+from uuid import UUID
+
+import fsspec
+import structlog
+from fsspec.implementations.local import LocalFileSystem
+
+from actors.settings import MediaSettings
+from actors.verbs import effect, promise
+from db import journal, postgres, profile
+from db.fault import Code, Fault
+
+log = structlog.get_logger(__name__)
+
+# In seconds: how long a picture may be stored and not yet shown. Long after its request has ended.
+_PATIENCE = 600
+
+
+class Away(Fault):
+    """Pictures cannot be had or kept at the moment."""
+
+    code = Code.SERVICE_UNAVAILABLE
+    retry_after = 5
+
+
+class Media:
+    """Keeps files under MEDIA_URL, by name. Opened at the first use: what is forked must not share it."""
+
+    def __init__(self, settings: MediaSettings) -> None:
+        self._url, self._public_url = settings.media_url, settings.public_url
+
+    def address(self, name: str | None) -> str | None:
+        """Where browsers find a file."""
+        return f"{self._public_url}/media/{name}" if name else None
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keeps a file. Raises Away; then a part of it may be there."""
+        files, path = self._at(name)
+        try:
+            files.pipe_file(path, content)
+        except OSError as error:
+            raise _away(error) from error
+
+    def get(self, name: str) -> bytes | None:
+        """A file's content, if there is such a file. Raises Away."""
+        files, path = self._at(name)
+        try:
+            return bytes(files.cat_file(path))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _away(error) from error
+
+    def remove(self, name: str) -> None:
+        """Removes a file; it may be gone already. Raises Away."""
+        files, path = self._at(name)
+        try:
+            files.rm_file(path)
+        except FileNotFoundError:
+            log.debug("there is no such file any more", name=name)
+        except OSError as error:
+            raise _away(error) from error
+
+    def _at(self, name: str) -> tuple[Any, str]:
+        if self._url.startswith("file:"):
+            return LocalFileSystem(auto_mkdir=True), f"{url2pathname(urlsplit(self._url).path)}/{name}"
+        files, root = fsspec.url_to_fs(self._url)
+        return files, f"{root.rstrip('/')}/{name}"
+
+
+_media: Media | None = None
+
+
+def open(settings: MediaSettings) -> None:
+    """Sets where this process removes pictures from."""
+    global _media
+    _media = Media(settings)
+
+
+def new_avatar(user_id: UUID) -> tuple[str, journal.Task]:
+    """An unguessable name for somebody's picture, and the promise to remove it unless it is kept."""
+    name = f"avatars/{secrets.token_hex(20)}.webp"
+    return name, discard.message(user_id, name).later(_PATIENCE)
+
+
+def keep(removal: journal.Task) -> None:
+    """Takes the promise to remove a picture back, in the transaction that shows it. Raises Away."""
+    task = journal.take(removal.id)
+    # One that was sent may be being kept just now.
+    if task is None or task.attempts:
+        raise Away
+
+
+def forget(user_id: UUID) -> bool:
+    """Promises to remove the picture that a person shows, in the transaction that shows it no longer; whether
+    there is one."""
+    name = profile.avatar(user_id)
+    if name is not None:
+        promise(discard.message(user_id, name))
+    return name is not None
+
+
+@effect("housekeeping")
+def discard(user_id: UUID, name: str) -> None:
+    """Removes a picture of a person, unless that is what they show."""
+    with postgres.connection():
+        if profile.avatar(user_id) == name:
+            return
+    if _media is None:
+        raise RuntimeError("media.open() was not called: only who knows MEDIA_URL removes pictures")
+    _media.remove(name)
+
+
+def _away(error: OSError) -> Away:
+    log.error("the media store failed", error=f"{type(error).__name__}: {error}")
+    return Away()

@@ -1,0 +1,176 @@
+"""What the admin routes give."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from actors import events
+from api.answers import Answer, Id, Moment, Pagination, User
+from db.auth import Role
+from db.chain import Break
+from db.config import Key
+from db.states import Status
+
+
+class Person(User):
+    """A person, and whether their account is open."""
+
+    active: bool
+
+
+class People(Answer):
+    """One page of people, newest first."""
+
+    items: list[Person]
+    pagination: Pagination
+
+
+class Setting(Answer):
+    """One key of the configuration; who changed it last, if anybody did."""
+
+    key: Annotated[Key, Field(examples=[Key.PSP_APPROVAL_RATE])]
+    value: Annotated[Any, Field(examples=[1])]
+    description: Annotated[str, Field(examples=["For how long a request may be paid, in hours."])]
+    updated_at: Annotated[Moment | None, Field(examples=[None])]
+    updated_by: Annotated[Id | None, Field(examples=[None])]
+
+
+class Configuration(Answer):
+    """Every key there is."""
+
+    items: list[Setting]
+
+
+class Scheduler(Answer):
+    """When each of its jobs was promised last."""
+
+    last_runs: Annotated[
+        dict[str, Moment], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
+    ]
+
+
+class AdminHealth(Answer):
+    """`queues` counts promises that are not kept yet, `workers` the processes of each kind that are alive."""
+
+    database: Literal["ok"]
+    redis: Literal["ok", "down"]
+    version: Annotated[str, Field(examples=["0.1.0"])]
+    queues: Annotated[dict[str, int], Field(examples=[{"payments": 2}])]
+    oldest_promise_seconds: Annotated[float | None, Field(examples=[0.25])]
+    dead_promises: Annotated[int, Field(ge=0, examples=[0])]
+    needs_review: Annotated[int, Field(ge=0, examples=[0])]
+    workers: Annotated[dict[str, int], Field(examples=[{"payments": 1, "psp": 1}])]
+    scheduler: Scheduler
+
+
+class Invariant(Answer):
+    """Something that must hold: how many break it, and the ids of some."""
+
+    name: Annotated[str, Field(examples=["charged_once"])]
+    ok: bool
+    count: Annotated[int, Field(ge=0, examples=[0])]
+    offenders: Annotated[list[str], Field(max_length=20, examples=[[]])]
+
+
+class Invariants(Answer):
+    """Everything that must hold, whatever happens."""
+
+    ok: bool
+    checked_at: Moment
+    invariants: list[Invariant]
+
+
+class ActiveUsers(Answer):
+    """How many people used their session in the last day, and in the last week."""
+
+    day: Annotated[int, Field(alias="24h", ge=0, examples=[3])]
+    week: Annotated[int, Field(alias="7d", ge=0, examples=[5])]
+
+
+class Quantiles(Answer):
+    """Half of them took at most `p50`, 95 % at most `p95`, in ms; null without any."""
+
+    p50: Annotated[float | None, Field(examples=[95.5])]
+    p95: Annotated[float | None, Field(examples=[180.0])]
+
+
+class Requests(Answer):
+    """The requests of one route; `errors` are those that were refused or failed (4xx, 5xx)."""
+
+    route: Annotated[str, Field(examples=["/api/payments/:payment_id"])]
+    method: Annotated[str, Field(examples=["GET"])]
+    count: Annotated[int, Field(ge=0, examples=[12])]
+    errors: Annotated[int, Field(ge=0, examples=[1])]
+    p50_ms: Annotated[float | None, Field(examples=[4.5])]
+    p95_ms: Annotated[float | None, Field(examples=[19.0])]
+
+
+class Analytics(Answer):
+    """What goes on. The time to settle is that of the last seven days; requests are counted since Redis
+    began to, by all processes."""
+
+    users_by_role: Annotated[dict[Role, int], Field(examples=[{"ADMIN": 1, "CUSTOMER": 7}])]
+    active_users: ActiveUsers
+    payments_by_status: Annotated[dict[Status, int], Field(examples=[{"completed": 12}])]
+    volume_by_currency: Annotated[dict[str, str], Field(examples=[{"USD": "150.00"}])]
+    success_rate: Annotated[float | None, Field(ge=0, le=1, examples=[1.0])]
+    time_to_settle_ms: Quantiles
+    requests: list[Requests]
+
+
+class EventMessage(Answer):
+    """One event, as on the channel `events`; `seq` rises by one from each to the next."""
+
+    id: Id
+    seq: Annotated[int, Field(ge=1, examples=[276])]
+    # Not the enum itself: a payment's Type has the name in the document.
+    type: Annotated[
+        str, Field(json_schema_extra={"enum": list(events.Type)}, examples=[events.Type.PAYMENT_FAILED])
+    ]
+    data: Annotated[dict[str, Any], Field(examples=[{"status": "completed"}])]
+    timestamp: Moment
+    request_id: Annotated[str | None, Field(examples=["a54f0afe"])]
+
+
+class EventLog(Answer):
+    """Some of the event log, oldest first."""
+
+    items: list[EventMessage]
+
+
+class AuditLine(Answer):
+    """Who did what to what, when and from where. `userId` is null for what nobody asked for; `action` is one
+    of those that the filter takes, unless somebody else wrote the row."""
+
+    id: Id
+    user_id: Id | None
+    action: Annotated[str, Field(examples=["payments.payment.cancel"])]
+    resource_type: Annotated[str | None, Field(examples=["payment"])]
+    resource_id: Id | None
+    details: Annotated[Any, Field(examples=[{"from": "pending", "to": "cancelled"}])]
+    ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
+    user_agent: Annotated[str | None, Field(examples=["curl/8.5.0"])]
+    request_id: Annotated[str | None, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    created_at: Moment
+
+
+class AuditLogs(Answer):
+    """One page of the audit log, newest first."""
+
+    items: list[AuditLine]
+    pagination: Pagination
+
+
+class AuditBreak(Answer):
+    """The first row that is not as it was written; without an id where it is the newest, and gone."""
+
+    id: Id | None
+    reason: Annotated[Break, Field(examples=[Break.CHANGED])]
+
+
+class AuditVerification(Answer):
+    """Whether the chain holds, over how many rows; if not, where it is broken first."""
+
+    ok: bool
+    rows: Annotated[int, Field(ge=0, examples=[1024])]
+    first_broken: Annotated[AuditBreak | None, Field(examples=[None])]

@@ -1,0 +1,61 @@
+"""GET, PUT /admin/config: what may be changed while everything runs."""
+
+from typing import Any
+
+from falcon import Request
+
+from actors import audit, events
+from actors.verbs import transaction
+from api.admin import answers, shapes
+from api.gateway import caller
+from api.gateway.operation import operation
+from api.policies import Permission
+from db import config, times
+
+
+class Config:
+    """GET, PUT /admin/config"""
+
+    @operation(Permission.OPERATE, "Configuration.", name="getConfig", gives=answers.Configuration, one=True)
+    def on_get(self, _req: Request) -> dict[str, Any]:
+        """Every key, as it stands."""
+        return _written()
+
+    @operation(
+        Permission.OPERATE,
+        "Configuration changed.",
+        name="updateConfig",
+        takes=shapes.ConfigChanges,
+        gives=answers.Configuration,
+        examples={"rate": {"psp.approvalRate": 0.9}, "maintenance": {"maintenance.readOnly": True}},
+        always=True,
+    )
+    def on_put(self, req: Request, wish: shapes.ConfigChanges) -> dict[str, Any]:
+        """Changes the keys that are named, all or none. It holds in every process within two seconds."""
+        values = wish.values
+        with transaction():
+            config.locked()
+            before = {setting.key: setting.value for setting in config.settings()}
+            config.change(values, by=caller.of(req).user_id)
+            changes: dict[str, Any] = {
+                key: {"from": before[key], "to": value} for key, value in values.items()
+            }
+            audit.note(audit.Action.CONFIG_UPDATED, details=changes)
+            events.announce(events.Type.CONFIG_UPDATED, {"changes": changes})
+        config.forget()
+        return _written()
+
+
+def _written() -> dict[str, Any]:
+    return {
+        "items": [
+            {
+                "key": it.key,
+                "value": it.value,
+                "description": it.description,
+                "updatedAt": times.text(it.updated_at) if it.updated_at else None,
+                "updatedBy": str(it.updated_by) if it.updated_by else None,
+            }
+            for it in config.settings()
+        ]
+    }

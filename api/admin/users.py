@@ -1,0 +1,169 @@
+"""Accounts, as an administrator sees and changes them."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from falcon import Request
+
+from actors import audit, events, mail, media, snapshots
+from actors.verbs import promise, transaction
+from api import accounts
+from api.accounts import EmailTaken
+from api.admin import answers, shapes
+from api.gateway.operation import operation
+from api.passwords import Passwords
+from api.policies import Permission
+from db import admin, attempts, auth, links, payments, times
+from db.auth import Role, User
+from db.fault import Code, Fault, NotFound
+from db.links import Purpose
+
+# What is known of somebody whose account is closed; `.invalid` is nobody's domain (RFC 2606).
+_CLOSED_NAME = "Closed account"
+
+
+class LastAdmin(Fault):
+    """This is the last administrator: somebody must be able to make another."""
+
+    code = Code.LAST_ADMIN
+
+
+@dataclass
+class Users:
+    """GET, POST /admin/users"""
+
+    passwords: Passwords
+
+    @operation(Permission.OPERATE, "Users.", name="listUsers", asks=shapes.UsersQuery, gives=answers.People)
+    def on_get(self, _req: Request, wish: shapes.UsersQuery) -> dict[str, Any]:
+        """Everybody, closed accounts too, newest first; `q` is looked for in addresses and names."""
+        page = auth.page(role=wish.role, q=wish.q, active=wish.active, limit=wish.limit, after=wish.place)
+        return {
+            "items": [shapes.person(user) for user in page.items],
+            "pagination": {"limit": page.limit, "nextCursor": page.next_cursor},
+        }
+
+    @operation(
+        Permission.OPERATE,
+        "User created.",
+        name="createUser",
+        takes=shapes.NewUser,
+        gives=answers.Person,
+        refuses=(EmailTaken,),
+        status=201,
+    )
+    def on_post(self, _req: Request, wish: shapes.NewUser) -> dict[str, Any]:
+        """Opens an account for somebody, with any role. Who is not verified gets the mail that asks them."""
+        hashed = self.passwords.hash(wish.password)
+        with transaction():
+            user = accounts.add(
+                email=wish.email,
+                password_hash=hashed,
+                name=wish.name,
+                role=Role(wish.role),
+                email_verified=wish.email_verified,
+            )
+            _tell(user, audit.Action.USER_CREATED, events.Type.ADMIN_USER_CREATED, {"role": user.role})
+            if not user.email_verified:
+                promise(mail.ask_to_verify.message(user.id))
+        return shapes.person(user)
+
+
+class OneUser:
+    """GET, PUT, DELETE /admin/users/:id"""
+
+    @operation(Permission.OPERATE, "User.", name="getUser", gives=answers.Person, one=True)
+    def on_get(self, _req: Request, user_id: UUID) -> dict[str, Any]:
+        """One person."""
+        user = auth.user(user_id)
+        if user is None:
+            raise NotFound(thing="user")
+        return shapes.person(user)
+
+    @operation(
+        Permission.OPERATE,
+        "User changed.",
+        name="updateUser",
+        takes=shapes.UserChanges,
+        gives=answers.Person,
+        refuses=(EmailTaken,),
+        examples={"name": {"name": "Robin Doe"}},
+    )
+    def on_put(self, _req: Request, user_id: UUID, wish: shapes.UserChanges) -> dict[str, Any]:
+        """Changes the fields that are named. Another address is not verified, unless that is said too."""
+        changes = wish.named
+        with transaction():
+            user = _open(user_id)
+            if changes.get("email", user.email).lower() != user.email.lower():
+                changes.setdefault("email_verified", False)
+                # What was mailed to the old address is good for nothing now.
+                for purpose in Purpose:
+                    links.use_all(user.id, purpose, times.now())
+            changed = auth.change(user.id, **changes)
+            if changed is None:
+                raise EmailTaken
+            details = {"fields": sorted(wish.model_fields_set)}
+            _tell(changed, audit.Action.USER_UPDATED, events.Type.ADMIN_USER_UPDATED, details)
+            if user.email != changed.email and not changed.email_verified:
+                promise(mail.ask_to_verify.message(user.id))
+        return shapes.person(changed)
+
+    @operation(
+        Permission.OPERATE, "Account closed.", name="closeUser", gives=answers.Person, refuses=(LastAdmin,)
+    )
+    def on_delete(self, _req: Request, user_id: UUID) -> dict[str, Any]:
+        """Closes an account: no sign-in, every token dead, personal data erased.
+
+        What was paid and what was done stays written down.
+        """
+        with transaction():
+            admins = auth.locked_admins()
+            user = _open(user_id)
+            if admins == [user.id]:
+                raise LastAdmin
+            known_as = {"email": f"closed-{user.id}@closed.invalid", "name": _CLOSED_NAME}
+            media.forget(user.id)
+            closed = auth.close(user.id, **known_as)
+            attempts.succeeded(user.email)
+            payments.readdress(user.email, known_as["email"])
+            admin.forget_person(user.id, email=user.email, now_known_as=known_as)
+            _tell(closed, audit.Action.USER_CLOSED, events.Type.ADMIN_USER_DELETED, {})
+        return shapes.person(closed)
+
+
+class UserRole:
+    """PUT /admin/users/:id/role"""
+
+    @operation(
+        Permission.OPERATE,
+        "Role changed.",
+        name="changeRole",
+        takes=shapes.NewRole,
+        gives=answers.Person,
+        refuses=(LastAdmin,),
+    )
+    def on_put(self, _req: Request, user_id: UUID, wish: shapes.NewRole) -> dict[str, Any]:
+        """Gives somebody another role: it counts at their next request."""
+        with transaction():
+            admins = auth.locked_admins()
+            user = _open(user_id)
+            if admins == [user.id] and wish.role != Role.ADMIN:
+                raise LastAdmin
+            changed = auth.change(user.id, role=wish.role) or user
+            details = {"from": user.role, "to": changed.role}
+            _tell(changed, audit.Action.USER_ROLE_CHANGED, events.Type.ADMIN_USER_UPDATED, details)
+        return shapes.person(changed)
+
+
+def _open(user_id: UUID) -> User:
+    """A person whose account is open, locked. Raises NotFound."""
+    user = auth.locked_user(user_id)
+    if user is None or not user.active:
+        raise NotFound(thing="open account")
+    return user
+
+
+def _tell(user: User, action: audit.Action, event: events.Type, details: dict[str, Any]) -> None:
+    audit.note(action, resource=("user", user.id), details=details)
+    events.announce(event, snapshots.user(user))

@@ -1,0 +1,90 @@
+"""GET /metrics: what Prometheus reads. The figures are the whole installation's, whoever is asked."""
+
+from collections.abc import Iterator
+
+from falcon import Request, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from redis import Redis
+
+from api.gateway import meter as gate
+from api.gateway.operation import page
+from db import meter, operating, postgres, presence, redis
+
+_MEDIA = "text/plain"
+
+
+class Metrics:
+    """GET /metrics"""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    @page(name="getMetrics", media=_MEDIA)
+    def on_get(self, _req: Request, resp: Response) -> None:
+        """Requests, queues, workers and invariants, in the text format of Prometheus."""
+        resp.content_type = f"{_MEDIA}; version=0.0.4; charset=utf-8"
+        resp.data = generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What is known now; what cannot be asked now is left out, and `paywright_up` says so."""
+        up = GaugeMetricFamily("paywright_up", "Whether a store answers.", labels=["store"])
+        try:
+            yield from self._requests()
+            yield self._workers()
+            up.add_metric(["redis"], 1)
+        except redis.Unreachable:
+            up.add_metric(["redis"], 0)
+        try:
+            with postgres.connection():
+                yield from _operating()
+            up.add_metric(["database"], 1)
+        except postgres.Unreachable:
+            up.add_metric(["database"], 0)
+        yield up
+
+    def _requests(self) -> Iterator[Metric]:
+        gate.hand_on(self._client)
+        labels = ["method", "route"]
+        errors = CounterMetricFamily(
+            "paywright_request_errors", "Requests that were refused or failed.", labels=labels
+        )
+        took = HistogramMetricFamily("paywright_request_seconds", "How long requests took.", labels=labels)
+        for route, it in meter.read(self._client).items():
+            errors.add_metric(route, it.errors)
+            reached, buckets = 0, []
+            for end, many in zip((*meter.BUCKETS, None), it.buckets, strict=True):
+                reached += many
+                buckets.append(("+Inf" if end is None else str(end / 1000), reached))
+            took.add_metric(route, buckets, it.ms / 1000)
+        yield errors
+        yield took
+
+    def _workers(self) -> Metric:
+        workers = GaugeMetricFamily("paywright_workers", "Processes that are alive.", labels=["kind"])
+        for kind, many in presence.alive(self._client).items():
+            workers.add_metric([kind], many)
+        return workers
+
+
+def _operating() -> Iterator[Metric]:
+    waits = operating.backlog()
+    queues = GaugeMetricFamily("paywright_promises", "Promises that are not kept yet.", labels=["queue"])
+    for queue, many in waits["queues"].items():
+        queues.add_metric([queue], many)
+    yield queues
+    yield GaugeMetricFamily("paywright_dead_promises", "Promises given up.", value=waits["dead"])
+    yield GaugeMetricFamily("paywright_needs_review", "Payments for a person.", value=waits["in_review"])
+    broken = GaugeMetricFamily(
+        "paywright_invariant_broken", "How many break it, of the last day's.", labels=["invariant"]
+    )
+    for it in operating.kept():
+        broken.add_metric([it.name], it.count)
+    yield broken

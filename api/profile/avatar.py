@@ -1,0 +1,97 @@
+"""Avatars: sent, taken back, and shown to anyone who has their address."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from falcon import Request, Response
+
+from actors import audit, media
+from actors.media import Media
+from actors.verbs import promise, transaction
+from api.gateway import caller, etag, idle
+from api.gateway.operation import operation, page
+from api.policies import Permission
+from api.profile import answers, pictures
+from api.profile.resources import locked, note, written
+from db import profile
+from db.fault import NotFound
+
+_NAME = re.compile(r"[0-9a-f]{40}\.webp")
+
+
+@dataclass
+class Avatar:
+    """POST, DELETE /profile/avatar"""
+
+    store: Media
+
+    @operation(
+        Permission.SIGNED_IN,
+        "Picture changed.",
+        name="uploadAvatar",
+        file="avatar",
+        kinds=pictures.KINDS,
+        gives=answers.Profile,
+        refuses=(NotFound, pictures.NotAPicture, media.Away),
+    )
+    def on_post(self, req: Request, file: bytes) -> dict[str, Any]:
+        """Shows another picture: PNG, JPEG or WebP, at most 5 MiB and 25 megapixels.
+
+        It is turned upright and made at most 512 pixels large; of an animated one the first frame is kept,
+        and nothing of what was written into it.
+        """
+        user_id = caller.of(req).user_id
+        with idle.released(req):
+            content = pictures.small(file)
+        name, removal = media.new_avatar(user_id)
+        with transaction():
+            promise(removal)
+        with idle.released(req):
+            self.store.put(name, content)
+        with transaction():
+            user = locked(user_id)
+            media.keep(removal)
+            media.forget(user_id)
+            profile.change(user_id, avatar_url=name)
+            note(audit.Action.AVATAR_CHANGED, user)
+        return written(user, self.store)
+
+    @operation(
+        Permission.SIGNED_IN,
+        "Picture deleted.",
+        name="deleteAvatar",
+        gives=answers.Profile,
+        refuses=(NotFound,),
+    )
+    def on_delete(self, req: Request) -> dict[str, Any]:
+        """Shows no picture any more."""
+        with transaction():
+            user = locked(caller.of(req).user_id)
+            if media.forget(user.id):
+                profile.change(user.id, avatar_url=None)
+                note(audit.Action.AVATAR_DELETED, user)
+        return written(user, self.store)
+
+
+@dataclass
+class Avatars:
+    """GET /media/avatars/:name"""
+
+    store: Media
+
+    @page(name="getAvatar", media=pictures.MEDIA, one=True, refuses=(NotFound, media.Away))
+    def on_get(self, req: Request, resp: Response, name: str) -> None:
+        """A picture that somebody shows, for anyone who has its address.
+
+        It cannot be guessed, and what is there never changes.
+        """
+        content = self.store.get(f"avatars/{name}") if _NAME.fullmatch(name) else None
+        if content is None:
+            raise NotFound(thing="picture")
+        resp.content_type = pictures.MEDIA
+        resp.data = content
+        resp.cache_control = ["public", "max-age=31536000", "immutable"]
+        # Frontends on other origins show it.
+        resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        etag.tag(req, resp)

@@ -1,0 +1,200 @@
+"""What operators ask of the whole: when each job ran, how much waits, whether what must hold does hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import peewee
+from peewee import SQL
+from playhouse.postgres_ext import DateTimeTZField
+
+from db import postgres
+
+
+class JobRun(postgres.Model):
+    """When a job of the scheduler was promised last."""
+
+    name = peewee.CharField(100, primary_key=True)
+    promised_at = DateTimeTZField(null=False)
+
+    class Meta:
+        schema = "admin"
+        table_name = "job_runs"
+
+
+class Invariant(postgres.Model):
+    """How an invariant stood when it was looked at last."""
+
+    name = peewee.CharField(100, primary_key=True)
+    count = peewee.IntegerField()
+    offenders = peewee.JSONField()
+    checked_at = DateTimeTZField(null=False)
+
+    class Meta:
+        schema = "admin"
+        table_name = "invariants"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An invariant: how many break it, and some of their ids."""
+
+    name: str
+    count: int
+    offenders: Sequence[str]
+    checked_at: datetime
+
+    @property
+    def ok(self) -> bool:
+        """Whether it holds."""
+        return self.count == 0
+
+
+def ran(name: str, at: datetime) -> None:
+    """Notes that a job was promised."""
+    insert = JobRun.insert(name=name, promised_at=at)
+    insert.on_conflict(conflict_target=[JobRun.name], preserve=[JobRun.promised_at]).execute()
+
+
+def runs() -> dict[str, datetime]:
+    """When each job was promised last."""
+    return {row.name: row.promised_at for row in JobRun.select().order_by(JobRun.name)}
+
+
+def backlog() -> dict[str, Any]:
+    """What waits: `queues` (promises of each queue that are due), `oldest` (since when the oldest of them is
+    due; None when none is), `dead` promises, and payments `in_review`."""
+    queues = postgres.rows(
+        "SELECT queue, count(*) AS waiting, min(due_at) AS oldest FROM journal.tasks"
+        " WHERE dead_at IS NULL GROUP BY queue ORDER BY queue"
+    )
+    [rest] = postgres.rows(
+        "SELECT (SELECT count(*) FROM journal.tasks WHERE dead_at IS NOT NULL) AS dead,"
+        " (SELECT min(created_at) FROM journal.tasks WHERE dead_at IS NULL"
+        " AND due_at <= clock_timestamp() + interval '5 seconds') AS oldest,"
+        " (SELECT count(*) FROM payments.payments WHERE review IS NOT NULL) AS in_review"
+    )
+    return {"queues": {row["queue"]: row["waiting"] for row in queues}, **rest}
+
+
+# How long looking for one may take, in seconds; and the time that is given to what is under way.
+_PATIENCE, _SETTLING = 60, "interval '1 minute'"
+
+# Each gives the ids of what breaks it, of the payments made from :since on.
+INVARIANTS: dict[str, str] = {
+    "charged_once": """
+        -- A completed payment has exactly one charge in the PSP's ledger, over the same money.
+        SELECT p.id::text AS id FROM payments.payments p
+        WHERE p.created_at >= :since AND p.type = 'payment' AND p.status = 'completed'
+            AND (SELECT count(*) FROM psp.charges c WHERE c.payment_id = p.id
+                AND c.outcome = 'charged' AND c.amount = p.amount AND c.currency = p.currency) <> 1
+    """,
+    "every_charge_has_its_payment": """
+        SELECT c.idempotency_key AS id FROM psp.charges c
+        WHERE c.created_at >= :since
+            AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.id = c.payment_id AND p.type = 'payment')
+    """,
+    "nothing_that_ended_badly_is_charged": """
+        -- A late charge is marked for review, so it is known.
+        SELECT p.id::text AS id FROM payments.payments p JOIN psp.charges c ON c.payment_id = p.id
+        WHERE p.created_at >= :since AND p.status IN ('failed', 'cancelled') AND c.outcome = 'charged'
+            AND p.review IS NULL
+    """,
+    "the_money_adds_up": """
+        -- Per currency; what the PSP has charged and we do not know yet, or is in review, is left out.
+        SELECT coalesce(ours.currency, theirs.currency) AS id FROM (
+            SELECT currency, sum(amount) AS total FROM payments.payments
+            WHERE created_at >= :since AND type = 'payment' AND status = 'completed'
+            GROUP BY currency) AS ours
+        FULL JOIN (
+            SELECT c.currency, sum(c.amount) AS total FROM psp.charges c JOIN payments.payments p
+                ON p.id = c.payment_id AND p.status <> 'processing' AND p.review IS NULL
+            WHERE p.created_at >= :since AND c.outcome = 'charged'
+            GROUP BY c.currency) AS theirs USING (currency)
+        WHERE ours.total IS DISTINCT FROM theirs.total
+    """,
+    "every_change_has_its_history": """
+        SELECT p.id::text AS id FROM payments.payments p
+        WHERE p.created_at >= :since
+            AND p.status IS DISTINCT FROM (SELECT t.status FROM payments.payment_transactions t
+                WHERE t.payment_id = p.id ORDER BY t.created_at DESC, t.id DESC LIMIT 1)
+    """,
+    "every_history_is_legal": """
+        SELECT DISTINCT id FROM (
+            SELECT t.payment_id::text AS id, t.from_status, t.status, p.type,
+                lag(t.status) OVER (PARTITION BY t.payment_id ORDER BY t.created_at, t.id) AS before
+            FROM payments.payment_transactions t JOIN payments.payments p ON p.id = t.payment_id
+            WHERE p.created_at >= :since
+        ) AS moved
+        WHERE from_status IS DISTINCT FROM before OR NOT payments.is_lawful(type, from_status, status)
+    """,
+    "every_change_is_audited": f"""
+        SELECT t.payment_id::text AS id FROM payments.payment_transactions t
+        LEFT JOIN admin.audit_logs a ON a.resource_id = t.payment_id
+            AND a.action = 'payments.payment.' || t.transaction_type
+        WHERE t.created_at >= :since AND t.created_at < clock_timestamp() - {_SETTLING}
+        GROUP BY t.payment_id, t.transaction_type HAVING count(DISTINCT t.id) <> count(DISTINCT a.id)
+    """,
+    "every_change_is_told": f"""
+        SELECT p.id::text AS id FROM payments.payments p
+        WHERE p.created_at >= :since AND p.updated_at < clock_timestamp() - {_SETTLING}
+            AND (SELECT count(*) FROM admin.events e
+            WHERE e.data ->> 'id' = p.id::text AND e.type IN ('payments:payment:created',
+            'payments:payment:updated')) <> p.version
+    """,
+    "nothing_stays_unfinished": f"""
+        -- Beyond its time without a live promise, and nobody is looking at it.
+        SELECT p.id::text AS id FROM payments.payments p
+        WHERE ((p.type = 'payment' AND p.status = 'processing' AND p.review IS NULL) OR p.status = 'pending')
+            AND p.updated_at < clock_timestamp() - {_SETTLING}
+            AND NOT EXISTS (SELECT FROM journal.tasks j WHERE j.dead_at IS NULL
+                AND j.args ->> 'payment_id' = p.id::text)
+    """,
+    "no_promise_is_dead": """
+        SELECT id::text AS id FROM journal.tasks WHERE dead_at IS NOT NULL
+    """,
+    "no_promise_is_forgotten": f"""
+        SELECT id::text AS id FROM journal.tasks
+        WHERE dead_at IS NULL AND due_at < clock_timestamp() - {_SETTLING}
+    """,
+    "the_log_of_events_has_no_gaps": """
+        SELECT seq::text AS id FROM (
+            SELECT seq, lag(seq, 1, start) OVER (ORDER BY seq) AS before FROM admin.events, (
+                SELECT coalesce((SELECT seq FROM admin.events WHERE occurred_at < :since
+                    ORDER BY occurred_at DESC LIMIT 1), 0) AS start) AS at
+            WHERE seq > start) AS log
+        WHERE seq <> before + 1
+    """,
+}
+
+
+def check(name: str, at: datetime, since: datetime | None = None) -> Standing:
+    """Looks whether an invariant holds, in the transaction that is open: of all payments, or of those that
+    were made from `since` on."""
+    moment = f"'{since.isoformat()}'" if since else "'-infinity'"
+    query = INVARIANTS[name].replace(":since", f"{moment}::timestamptz")
+    postgres.patient(_PATIENCE)
+    [found] = postgres.rows(
+        f"WITH broken AS ({query}) SELECT (SELECT count(*) FROM broken) AS count,"
+        " ARRAY(SELECT id FROM broken LIMIT 20) AS offenders"
+    )
+    return Standing(name, found["count"], found["offenders"], at)
+
+
+def keep(standings: Sequence[Standing]) -> None:
+    """Writes down how the invariants stood."""
+    rows = [
+        {"name": it.name, "count": it.count, "offenders": list(it.offenders), "checked_at": it.checked_at}
+        for it in standings
+    ]
+    columns = [Invariant.count, Invariant.offenders, Invariant.checked_at]
+    Invariant.insert_many(rows).on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
+
+
+def kept() -> list[Standing]:
+    """How the invariants stood when they were looked at last."""
+    return [
+        Standing(row.name, row.count, row.offenders, row.checked_at)
+        for row in Invariant.select().order_by(SQL("name"))
+    ]

@@ -1,0 +1,579 @@
+"""The audit log keeps what was written: it can only be added to, and whoever gets around that is found out."""
+
+import json
+import re
+import subprocess
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import peewee
+import pytest
+
+from actors import audit
+from actors.audit import Action, Line
+from actors.verbs import transaction
+from db import admin, chain, journal, migrate, postgres
+from db.chain import Break, Broken
+from tests import makers
+from tests.db.test_migrations import scratch
+from workers.dev import binaries
+
+AWKWARD: dict[str, Any] = {
+    "b": [1, 1.10, 1e300, -0.0, 1e-7, 12345678901234567890, True, None, {}],
+    "aa": 'Zoë "\\ \n\t \u2028 \U0001f642 \x7f',
+    "": {"z": 0, "é": 0, "Z": 0},
+}
+
+
+def line(**more: Any) -> dict[str, Any]:
+    """A row that has something in every column, as the writer is given it."""
+    columns: dict[str, Any] = {
+        "id": uuid4(),
+        "user_id": None,
+        "action": Action.PAYMENT_CANCEL,
+        "resource_type": "payment",
+        "resource_id": uuid4(),
+        "details": {"from": "pending", "to": "cancelled"},
+        "ip_address": "203.0.113.7",
+        "user_agent": "curl/8.5.0",
+        "request_id": "request-1",
+        "created_at": makers.MOMENT + timedelta(microseconds=123456),
+    }
+    return Line(**columns | more).model_dump(mode="json")
+
+
+def written(count: int) -> list[UUID]:
+    """The ids of as many rows as the log now has more, in their order."""
+    lines = [line(user_id=makers.user().id, details={**AWKWARD, "n": n}) for n in range(count)]
+    for one in lines:
+        chain.append([one])
+    return [UUID(one["id"]) for one in lines]
+
+
+def behind_our_back(sql: str, *params: Any) -> None:
+    """What somebody does who owns the database, and knows how to get around a trigger."""
+    postgres.rows("SET LOCAL session_replication_role = replica")
+    assert postgres.rows(f"{sql} RETURNING 1", *params), "nothing was touched"
+    postgres.rows("SET LOCAL session_replication_role = origin")
+
+
+def insert(seq: str, hash: str = "NULL") -> UUID:
+    """A row that the application did not write."""
+    id = uuid4()
+    behind_our_back(
+        "INSERT INTO admin.audit_logs (id, action, details, created_at, seq, hash)"
+        f" VALUES (%s, 'auth.user.signed_in', '{{}}', clock_timestamp(), {seq}, {hash})",
+        id,
+    )
+    return id
+
+
+# --- it can only be added to ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE admin.audit_logs SET details = '{}'",
+        "UPDATE admin.audit_logs SET seq = seq WHERE false",
+        "DELETE FROM admin.audit_logs",
+        "TRUNCATE admin.audit_logs",
+        "DELETE FROM admin.audit_seal",
+        "TRUNCATE admin.audit_seal",
+        "UPDATE admin.audit_seal SET seq = seq - 1",
+        "UPDATE admin.audit_seal SET hash = sha256('')",
+    ],
+)
+def test_what_was_written_can_neither_be_changed_nor_removed(database, statement):
+    written(2)
+    refused = pytest.raises(peewee.IntegrityError, match=r"is only ever added to: \w+ is refused")
+    with refused, postgres.database.atomic():
+        postgres.rows(statement)
+    assert chain.verify() == chain.Finding(2, 2, head(), None)
+
+
+def head() -> str:
+    [seal] = postgres.rows("SELECT encode(hash, 'hex') AS hash FROM admin.audit_seal")
+    return str(seal["hash"])
+
+
+def test_there_is_one_seal_and_no_other(database):
+    for id in ("true", "false"):
+        with pytest.raises(peewee.IntegrityError), postgres.database.atomic():
+            postgres.rows(f"INSERT INTO admin.audit_seal (id, seq, hash) VALUES ({id}, 9, sha256(''))")
+
+
+def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database, root):
+    grants = re.findall(
+        r"^GRANT .* ON admin\.audit.* TO paywright_app;$", (root / "docs/security.md").read_text(), re.M
+    )
+    assert len(grants) == 2
+    postgres.rows(
+        "CREATE ROLE paywright_app; GRANT USAGE ON SCHEMA admin TO paywright_app;" + "".join(grants)
+    )
+    postgres.rows("SET LOCAL ROLE paywright_app")
+    chain.append([line(), line()])
+    assert chain.verify() == chain.Finding(2, 2, head(), None)
+    for statement in (
+        "DELETE FROM admin.audit_logs",
+        "UPDATE admin.audit_logs SET details = '{}'",
+        "ALTER TABLE admin.audit_logs DISABLE TRIGGER USER",
+        "SET LOCAL session_replication_role = replica",
+        "DROP FUNCTION admin.refuse_to_rewrite CASCADE",
+    ):
+        with (
+            pytest.raises(peewee.ProgrammingError, match=r"permission denied|must be owner"),
+            postgres.database.atomic(),
+        ):
+            postgres.rows(statement)
+
+
+# --- what is whole --------------------------------------------------------------------------------------
+
+
+def test_an_empty_log_is_whole(database):
+    assert chain.verify() == chain.Finding(0, 0, "00" * 32, None)
+
+
+def test_what_the_application_writes_is_whole(database):
+    makers.payment()
+    makers.payment(simulate="decline")
+    makers.work()
+    found = audit.verify()
+    numbers = [row.seq for row in admin.AuditLog.select().order_by(admin.AuditLog.seq)]
+    assert numbers == list(range(1, 7))
+    assert found == chain.Finding(6, 6, head(), None)
+
+
+def test_many_rows_at_a_time_are_the_same_chain_as_one_by_one(database):
+    lines = [line(details=AWKWARD) for _ in range(5)]
+
+    def hashes_of(*batches: list[dict[str, Any]]) -> list[bytes]:
+        with postgres.database.atomic() as one_way:
+            for batch in batches:
+                chain.append(batch)
+            rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+            found = [bytes(row.hash or b"") for row in rows]
+            one_way.rollback()
+        return found
+
+    assert hashes_of(lines) == hashes_of(lines[:1], lines[1:4], lines[4:])
+    assert len(set(hashes_of(lines))) == 5
+
+
+def test_what_was_said_is_kept_as_it_was_said(database):
+    written(1)
+    row = admin.AuditLog.get()
+    assert json.dumps(row.details, sort_keys=True) == json.dumps(
+        {**AWKWARD, "b": [1, 1.1, 10**300, 0.0, 1e-7, 12345678901234567890, True, None, {}], "n": 0},
+        sort_keys=True,
+    )
+    assert row.created_at == makers.MOMENT + timedelta(microseconds=123456)
+
+
+def test_no_setting_of_a_session_breaks_it(database):
+    written(3)
+    for setting in (
+        "timezone = 'Asia/Kathmandu'",
+        "datestyle = 'German, DMY'",
+        "intervalstyle = 'iso_8601'",
+        "extra_float_digits = -15",
+        "bytea_output = 'escape'",
+        "client_encoding = 'LATIN1'",
+        "search_path = 'public'",
+        "enable_indexscan = off",
+        "standard_conforming_strings = on",
+    ):
+        postgres.rows(f"SET LOCAL {setting}")
+        assert chain.verify().broken is None, setting
+    chain.append([line(details=AWKWARD)])
+    postgres.rows("SET LOCAL timezone = 'UTC'; SET LOCAL client_encoding = 'UTF8'")
+    assert chain.verify().broken is None
+
+
+def test_what_is_given_in_another_time_zone_is_the_same_moment(database):
+    chain.append([line(created_at="2026-03-01T17:45:00.000001+05:45")])
+    assert admin.AuditLog.get().created_at == makers.MOMENT + timedelta(microseconds=1)
+    assert chain.verify().broken is None
+
+
+# --- what was changed -----------------------------------------------------------------------------------
+
+CHANGES = {
+    "id": "gen_random_uuid()",
+    "user_id": "NULL",
+    "action": "action || 'x'",
+    "resource_type": "'user'",
+    "resource_id": "NULL",
+    "details": "details || '{\"n\": 1.0}'",
+    "ip_address": "'203.0.113.8'",
+    "user_agent": "user_agent || ' '",
+    "request_id": "''",
+    "created_at": "created_at + interval '1 microsecond'",
+    "hash": "sha256('')",
+}
+
+
+def test_every_column_is_in_the_hash():
+    assert set(CHANGES) | {"seq"} == {field.column_name for field in admin.AuditLog._meta.sorted_fields}
+
+
+@pytest.mark.parametrize("place", [1, 3, 5], ids=["first", "middle", "newest"])
+@pytest.mark.parametrize("column", CHANGES)
+def test_a_changed_column_names_its_row(database, column, place):
+    ids = written(5)
+    behind_our_back(f"UPDATE admin.audit_logs SET {column} = {CHANGES[column]} WHERE seq = %s", place)
+    found = chain.verify()
+    [now] = postgres.rows("SELECT id FROM admin.audit_logs WHERE seq = %s", place)
+    assert found.broken == Broken(now["id"], Break.CHANGED)
+    assert found.rows == 5
+    assert column == "id" or now["id"] == ids[place - 1]
+
+
+def test_a_value_that_moved_to_the_next_column_is_a_change(database):
+    chain.append([line(ip_address="1", user_agent="2"), line(ip_address=None, user_agent="null")])
+    first, second = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+    with postgres.database.atomic() as one_way:
+        behind_our_back("UPDATE admin.audit_logs SET ip_address = '12', user_agent = '' WHERE seq = 1")
+        assert chain.verify().broken == Broken(first.id, Break.CHANGED)
+        one_way.rollback()
+    behind_our_back("UPDATE admin.audit_logs SET user_agent = NULL WHERE seq = 2")
+    assert chain.verify().broken == Broken(second.id, Break.CHANGED)
+
+
+def test_a_row_that_was_chained_anew_gives_itself_away_by_the_next(database):
+    ids = written(3)
+    behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
+    behind_our_back(
+        f"UPDATE admin.audit_logs AS log SET hash = sha256(before.hash || {chain.LINE.replace(' seq', ' log.seq').replace(' id', ' log.id')})"
+        " FROM (SELECT hash FROM admin.audit_logs WHERE seq = 1) AS before WHERE log.seq = 2"
+    )
+    assert chain.verify().broken == Broken(ids[2], Break.CHANGED)
+
+
+def test_swapped_rows_are_changed(database):
+    ids = written(4)
+    behind_our_back("UPDATE admin.audit_logs SET seq = -seq WHERE seq IN (2, 3)")
+    behind_our_back("UPDATE admin.audit_logs SET seq = 5 + seq WHERE seq < 0")
+    assert chain.verify().broken == Broken(ids[2], Break.CHANGED)
+
+
+def test_a_row_that_was_numbered_anew_is_no_longer_the_one_that_was_sealed(database):
+    ids = written(3)
+    behind_our_back("UPDATE admin.audit_logs SET seq = 30 WHERE seq = 3")
+    behind_our_back("UPDATE admin.audit_seal SET seq = 30")
+    assert chain.verify().broken == Broken(ids[2], Break.REMOVED)
+
+
+def test_the_first_of_several_is_named(database):
+    ids = written(6)
+    behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 6")
+    behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 4")
+    behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
+    insert("NULL")
+    assert chain.verify().broken == Broken(ids[1], Break.CHANGED)
+
+
+# --- what was removed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("places", [[1], [3], [2, 3, 4], [1, 2, 3, 4]])
+def test_a_removed_row_names_the_one_after_it(database, places):
+    ids = written(5)
+    behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
+    found = chain.verify()
+    assert found.broken == Broken(ids[places[-1]], Break.REMOVED)
+    assert found.rows == 5 - len(places)
+
+
+@pytest.mark.parametrize("places", [[5], [4, 5], [1, 2, 3, 4, 5]])
+def test_the_newest_is_missed_as_well(database, places):
+    written(5)
+    behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
+    found = chain.verify()
+    assert found.broken == Broken(None, Break.NEWEST_REMOVED)
+    assert found.rows == 5 - len(places)
+
+
+def test_a_removed_newest_is_still_missed_when_the_log_goes_on(database):
+    written(3)
+    behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
+    [after] = written(1)
+    assert chain.verify().broken == Broken(after, Break.REMOVED)
+
+
+def test_a_row_that_lost_its_number_leaves_a_gap(database):
+    ids = written(3)
+    behind_our_back("UPDATE admin.audit_logs SET seq = NULL WHERE seq = 2")
+    assert chain.verify().broken == Broken(ids[2], Break.REMOVED)
+
+
+# --- what was inserted ----------------------------------------------------------------------------------
+
+
+def test_an_inserted_row_is_named(database):
+    written(3)
+    forged = insert("NULL")
+    found = chain.verify()
+    assert (found.rows, found.broken) == (4, Broken(forged, Break.INSERTED))
+    written(1)
+    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+
+
+@pytest.mark.parametrize("seq", [0, -7, 4, 1000, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("hash", ["NULL", "sha256('')"])
+def test_a_row_inserted_with_a_number_is_named_and_keeps_no_true_one_out(database, seq, hash):
+    written(3)
+    forged = insert(str(seq), hash)
+    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+    written(2)
+    found = chain.verify()
+    assert (found.rows, found.broken) == (6, Broken(forged, Break.INSERTED))
+    behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", forged)
+    # With the forged row the true ones are not broken for good.
+    assert chain.verify().broken is None
+
+
+def test_a_row_inserted_with_the_right_hash_is_named(database):
+    written(3)
+    forged = uuid4()
+    behind_our_back(
+        "INSERT INTO admin.audit_logs (id, action, created_at, seq) VALUES (%s, 'x', clock_timestamp(), 4)",
+        forged,
+    )
+    behind_our_back(
+        f"UPDATE admin.audit_logs SET hash = sha256((SELECT hash FROM admin.audit_seal) || {chain.LINE})"
+        " WHERE seq = 4"
+    )
+    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+    written(2)
+    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+
+
+def test_a_row_put_in_the_place_of_another_is_named(database):
+    written(3)
+    behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 2")
+    forged = insert("2", "sha256('')")
+    assert chain.verify().broken == Broken(forged, Break.CHANGED)
+
+
+# --- the seal -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tampered", "how", "place"),
+    [
+        ("UPDATE admin.audit_seal SET hash = sha256('')", Break.SEAL_CHANGED, None),
+        ("UPDATE admin.audit_seal SET seq = 9", Break.NEWEST_REMOVED, None),
+        ("UPDATE admin.audit_seal SET seq = 2", Break.INSERTED, 3),
+        ("DELETE FROM admin.audit_seal", Break.SEAL_REMOVED, None),
+    ],
+)
+def test_a_tampered_seal_is_seen(database, tampered, how, place):
+    ids = written(3)
+    behind_our_back(tampered)
+    assert chain.verify().broken == Broken(ids[place - 1] if place else None, how)
+
+
+def test_a_log_whose_seal_was_removed_goes_on_and_does_not_heal(database):
+    written(3)
+    behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
+    behind_our_back("DELETE FROM admin.audit_seal")
+    [after, _] = written(2)
+    assert chain.verify().broken == Broken(after, Break.CHANGED)
+
+
+# --- the log line ---------------------------------------------------------------------------------------
+
+
+def test_each_verification_leaves_a_witness_in_the_log(database, monkeypatch):
+    said: list[tuple[str, dict[str, Any]]] = []
+
+    class Log:
+        def info(self, event: str, **more: Any) -> None:
+            said.append((event, more))
+
+        error = info
+
+    monkeypatch.setattr(audit, "log", Log())
+    ids = written(2)
+    audit.verify()
+    assert said == [("the audit log is whole", {"rows": 2, "seq": 2, "hash": head()})]
+    behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 1")
+    audit.verify()
+    assert said[1:] == [
+        (
+            "the audit log is broken",
+            {"rows": 1, "id": str(ids[1]), "reason": "a row before this one was removed"},
+        )
+    ]
+
+
+# --- the migration, and moving house --------------------------------------------------------------------
+
+
+def test_what_was_written_before_the_chain_is_chained_by_the_migration(
+    postgres_server, tmp_path, monkeypatch
+):
+    for file in sorted(migrate.FILES.glob("*.sql")):
+        if file.name < "0015":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with scratch(postgres_server.url, "unchained") as url:
+        with monkeypatch.context() as before:
+            before.setattr(migrate, "FILES", tmp_path)
+            migrate.up(url)
+        old = [line(details=AWKWARD, created_at=makers.MOMENT - timedelta(days=n)) for n in range(8)]
+        with elsewhere(url) as database:
+            database.execute_sql(
+                "INSERT INTO admin.audit_logs SELECT * FROM jsonb_populate_recordset(NULL::admin.audit_logs, %s)",
+                [json.dumps(old)],
+            )
+        migrate.up(url)
+        with elsewhere(url):
+            rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+            assert [str(row.id) for row in rows] == [one["id"] for one in reversed(old)]
+            assert chain.verify() == chain.Finding(8, 8, head(), None)
+            chain.append([line()])
+            assert chain.verify() == chain.Finding(9, 9, head(), None)
+            postgres.rows("ALTER TABLE admin.audit_logs DISABLE TRIGGER USER")
+            postgres.rows("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
+            assert chain.verify().broken == Broken(UUID(old[-2]["id"]), Break.CHANGED)
+
+
+@contextmanager
+def elsewhere(url: str) -> Iterator[peewee.PostgresqlDatabase]:
+    """The block works on another database."""
+    other = peewee.PostgresqlDatabase(url)
+    with pytest.MonkeyPatch.context() as patch, other.bind_ctx([admin.AuditLog]), other.connection_context():
+        patch.setattr(postgres, "database", other)
+        yield other
+
+
+def test_a_restored_dump_is_whole(postgres_server):
+    def run(program: str, *words: str) -> None:
+        done = subprocess.run([binaries.postgres_bin() / program, *words], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    url = postgres_server.url
+    dump = postgres_server.directory.with_name("audit.sql")
+    with scratch(url, "dumped") as old, scratch(url, "restored") as new:
+        migrate.up(old)
+        with elsewhere(old):
+            chain.append([line(details=AWKWARD) for _ in range(3)])
+            sealed = head()
+        run("pg_dump", "--file", str(dump), old)
+        run("psql", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", str(dump), new)
+        with elsewhere(new):
+            assert chain.verify() == chain.Finding(3, 3, sealed, None)
+            chain.append([line()])
+            assert chain.verify() == chain.Finding(4, 4, head(), None)
+            with pytest.raises(peewee.IntegrityError, match="is refused"):
+                postgres.rows("DELETE FROM admin.audit_logs")
+
+
+# --- many at once ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def committed(stores) -> Iterator[None]:
+    """Data that is really committed, and cleaned up."""
+    yield
+    makers.wipe()
+
+
+def noted(times: int) -> None:
+    """One after the other something is done, and whoever is woken up writes it down."""
+    with postgres.connection():
+        for _ in range(times):
+            with transaction():
+                audit.note(Action.USER_SIGNED_IN, details=AWKWARD)
+            task = journal.Row.select().where(journal.Row.verb == audit.write.name).first()
+            audit.write(str(task.id if task else uuid4()))
+
+
+def at_once(*works: Callable[[], object]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_twenty_writers_at_once_keep_one_chain(committed):
+    for thread in at_once(*[lambda: noted(10)] * 20):
+        thread.join(60)
+    with postgres.connection():
+        # Who found another at it has left its promise to that one.
+        audit.write(str(uuid4()))
+        assert journal.Row.select().count() == 0
+        numbers = [row.seq for row in admin.AuditLog.select().order_by(admin.AuditLog.seq)]
+        assert numbers == list(range(1, 201))
+        assert chain.verify() == chain.Finding(200, 200, head(), None)
+
+
+def test_verifying_while_others_write_is_no_false_alarm(committed):
+    writers = at_once(*[lambda: noted(30)] * 3)
+    seen = []
+    with postgres.connection():
+        while any(writer.is_alive() for writer in writers):
+            found = chain.verify()
+            assert found.broken is None
+            # The seal that it saw is the seal of the rows that it saw.
+            assert found.rows == found.seq
+            seen.append(found.rows)
+    assert len(set(seen)) > 3
+
+
+def test_a_row_that_cannot_be_written_keeps_no_other_out(committed):
+    stranger = uuid4()
+    with postgres.connection():
+        with transaction():
+            audit.note(Action.USER_SIGNED_IN)
+            audit.note(Action.USER_SIGNED_IN, user_id=stranger)
+            audit.note(Action.USER_SIGNED_OUT)
+        audit.write(str(uuid4()))
+        rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+        assert [row.action for row in rows] == [Action.USER_SIGNED_IN, Action.USER_SIGNED_OUT]
+        assert chain.verify() == chain.Finding(2, 2, head(), None)
+
+
+# --- how much of it there may be ------------------------------------------------------------------------
+
+
+HUNDRED_THOUSAND = """(
+    SELECT jsonb_agg(jsonb_build_object(
+        'id', gen_random_uuid(), 'action', 'payments.payment.cancel', 'resource_type', 'payment',
+        'resource_id', gen_random_uuid(), 'details', jsonb_build_object('n', n), 'created_at', clock_timestamp()
+    )) FROM generate_series(1, 100000) AS n
+)"""
+
+
+def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(database):
+    with postgres.database.atomic():
+        postgres.patient(120)
+        postgres.rows(chain.APPEND.replace("%s", HUNDRED_THOUSAND))
+    postgres.rows("ANALYZE admin.audit_logs")
+    behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 99000")
+    begun = time.monotonic()
+    found = chain.verify()
+    took = time.monotonic() - begun
+    assert (found.rows, found.seq) == (100_000, 100_000)
+    assert found.broken
+    assert found.broken.how is Break.CHANGED
+    assert took < 10
+    tracemalloc.start()
+    try:
+        assert chain.verify() == found
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+    # Along the index: to sort a log of millions would take the disk.
+    plan = "\n".join(row["QUERY PLAN"] for row in postgres.rows(f"EXPLAIN {chain.VERIFY}"))
+    assert "Index Scan using audit_logs_seq_key" in plan
+    assert "Sort" not in plan

@@ -1,0 +1,301 @@
+"""The law where it is raced: threads on connections of their own, at the same payments at the same moment."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import cycle
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from actors import audit, mail, origin, steps, verbs
+from actors import payments as life
+from actors.origin import Origin
+from actors.psp import provider
+from actors.settings import MailSettings
+from actors.verbs import promise, transaction
+from db import admin, config, journal, postgres, psp_attempts
+from db.auth import Role, User
+from db.payments import Payment
+from db.psp_attempts import Operation
+from db.psp_ledger import Charge
+from db.states import Status
+from tests import law, makers
+from tests.makers import SECRETS
+
+SIMULATED = ["approve", "decline", "error", "outage", "timeout", "duplicate", "blackout"]
+
+
+@pytest.fixture(autouse=True)
+def committed(stores) -> Iterator[None]:
+    """Data that is really committed, and cleaned up."""
+    provider.choose(makers.stub())
+    mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    origin.set(origin.NOWHERE)
+    yield
+    makers.wipe()
+
+
+@pytest.fixture
+def boss() -> Origin:
+    with postgres.connection():
+        return Origin(user_id=makers.user(Role.ADMIN).id)
+
+
+def at_once(*works: Callable[[], object], meanwhile: Callable[[], object] | None = None) -> None:
+    """Does each in a thread and on a connection of its own, begun at the same moment; raises what one raises.
+
+    `meanwhile` is done in this thread, again and again until they are all through.
+    """
+    begin = threading.Barrier(len(works))
+
+    def do(work: Callable[[], object]) -> None:
+        with postgres.connection():
+            begin.wait(20)
+            work()
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        done = [threads.submit(do, work) for work in works]
+        while meanwhile and not all(it.done() for it in done):
+            meanwhile()
+    for it in done:
+        it.result()
+
+
+def late(trips: int) -> None:
+    """Some round trips to the database: so that each time two meet at another point."""
+    for _ in range(trips):
+        postgres.rows("SELECT")
+
+
+def promised(*tasks: journal.Task) -> list[UUID]:
+    with transaction():
+        for task in tasks:
+            promise(task)
+    return [task.id for task in tasks]
+
+
+def waiting(*names: str) -> list[journal.Row]:
+    """What is promised of these verbs, or of all of the payments'."""
+    promises = journal.Row.select().order_by(journal.Row.position)
+    verb = journal.Row.verb
+    return list(promises.where(verb.in_(names) if names else verb.startswith("payments.")))
+
+
+def do(*names: str) -> None:
+    """Does whatever is promised of these verbs."""
+    while tasks := waiting(*names):
+        for task in tasks:
+            verbs.registry[task.verb].perform(task.id)
+
+
+def rest() -> Counter[str]:
+    """Does all that is promised; the payments and requests in each status then."""
+    makers.work()
+    assert journal.Row.select().count() == 0
+    return Counter(it.status for it in Payment.select())
+
+
+class Crowd:
+    """Many who do at random whatever can be done to the same few payments."""
+
+    def __init__(self, boss: Origin) -> None:
+        self.boss = boss
+        self.vendor, self.customers = makers.user(Role.VENDOR), [makers.user() for _ in range(3)]
+        self.requests = [makers.request(self.vendor).id for _ in range(8)]
+        do("payments.begin")
+        self.edits: Counter[UUID] = Counter()
+        self.counting = threading.Lock()
+
+    def member(self, seed: int, rounds: int) -> Callable[[], None]:
+        """Does so many things; most of all work."""
+
+        def act() -> None:
+            random = Random(seed)
+            rare = [self.cancel, self.fail, self.edit, self.expire, self.reconcile, self.pay, self.tell]
+            for _ in range(rounds):
+                random.choice([*rare, *3 * [self.pay_request], *6 * [self.work]])(random)
+
+        return act
+
+    def work(self, random: Random) -> None:
+        self.perform(*waiting()[: random.randrange(1, 9)][-1:])
+
+    def tell(self, _random: Random) -> None:
+        self.perform(*waiting("audit.write", "events.log", "events.broadcast", "mail.tell_of_payment")[:1])
+
+    def pay(self, random: Random) -> None:
+        makers.payment(random.choice(self.customers), simulate=random.choice(SIMULATED))
+
+    def pay_request(self, random: Random) -> None:
+        customer, simulate = random.choice(self.customers), random.choice(SIMULATED)
+        with suppress(life.RequestNotPayable):
+            pay_request(random.choice(self.requests), customer, simulate=simulate)
+
+    def cancel(self, random: Random) -> None:
+        self.ask(life.cancel.message(self.anything(random), None, self.boss))
+
+    def fail(self, random: Random) -> None:
+        self.ask(life.fail.message(self.anything(random), None, self.boss))
+
+    def edit(self, random: Random) -> None:
+        with suppress(life.NotEditable), transaction():
+            payment = steps.locked(self.anything(random))
+            life.edit(payment, {"description": f"In {random.random()} words"})
+            with self.counting:
+                self.edits[payment.id] += 1
+
+    def expire(self, random: Random) -> None:
+        ttl = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
+        older = "UPDATE payments.payments SET created_at = created_at - %s * interval '1 hour' WHERE id = %s"
+        postgres.rows(older, ttl, random.choice(self.requests))
+        self.ask(life.expire_requests.message())
+
+    def reconcile(self, random: Random) -> None:
+        older = "UPDATE payments.payments SET updated_at = updated_at - interval '1 minute' WHERE id = %s"
+        postgres.rows(older, self.anything(random))
+        self.ask(life.reconcile.message())
+
+    def anything(self, random: Random) -> UUID:
+        return random.choice([it.id for it in Payment.select(Payment.id).order_by(Payment.created_at)])
+
+    def ask(self, task: journal.Task) -> None:
+        promised(task)
+        self.perform(task)
+
+    def perform(self, *tasks: journal.Task | journal.Row) -> None:
+        for task in tasks:
+            verbs.registry[task.verb].perform(task.id)
+
+
+def pay_request(id: UUID, customer: User, **metadata: str) -> Payment:
+    with transaction():
+        return life.pay_request(
+            id, customer_id=customer.id, customer_email=customer.email, description=None, metadata=metadata
+        )
+
+
+def look() -> None:
+    """Everything at one moment, however much is under way."""
+    with postgres.connection(), postgres.database.atomic():
+        postgres.rows("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        law.holds()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_a_crowd_does_at_once_nobody_sees_a_payment_outside_the_law(boss, seed):
+    with postgres.connection():
+        crowd = Crowd(boss)
+    at_once(*[crowd.member(seed * 100 + n, rounds=80) for n in range(5)], meanwhile=look)
+    with postgres.connection():
+        assert [(it.verb, it.error) for it in journal.Row.select() if it.error] == []
+        law.holds(crowd.edits)
+        assert Status.PENDING not in rest()
+        law.holds(crowd.edits)
+
+
+def test_a_cancellation_that_races_the_charge_wins_before_it_or_not_at_all(boss):
+    with postgres.connection():
+        customer = makers.user()
+        made = [makers.payment(customer) for _ in range(100)]
+        begins = [task.id for task in waiting("payments.begin")]
+        cancels = promised(*[life.cancel.message(it.id, "Ordered twice", boss) for it in made])
+
+    def begin_and_charge(id: UUID, trips: int) -> None:
+        late(trips)
+        life.begin.perform(id)
+        do("payments.charge")
+        do("payments.settle")
+
+    def cancel(id: UUID, trips: int) -> None:
+        late(trips)
+        life.cancel.perform(id)
+
+    for n, (begun, cancelled) in enumerate(zip(begins, cancels, strict=True)):
+        at_once(partial(begin_and_charge, begun, trips=n % 3), partial(cancel, cancelled, trips=n % 4))
+    with postgres.connection():
+        law.holds({})
+        ended = rest()
+        assert ended.keys() == {Status.COMPLETED, Status.CANCELLED}
+        refused = admin.AuditLog.select().where(admin.AuditLog.action == audit.Action.STEP_REFUSED)
+        assert refused.count() == ended[Status.COMPLETED] == Charge.select().count()
+
+
+def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(boss, monkeypatch):
+    with postgres.connection():
+        customer = makers.user()
+        made = [makers.payment(customer) for _ in range(40)]
+        do("payments.begin")
+        charges = [task.id for task in waiting("payments.charge")]
+        # The PSP, asked first, knows of no such order: so it may be failed, as long as it stays so.
+        promised(*[life.look.message(it.id) for it in made])
+        do("payments.look")
+        fails = promised(*[life.fail.message(it.id, "It takes too long", boss) for it in made])
+    written, meeting, trips = psp_attempts.begin, threading.Barrier(2), cycle(range(12))
+
+    def begin(
+        id: UUID, payment_id: UUID, operation: Operation, reference: str, *, first: bool = False
+    ) -> bool:
+        if operation is Operation.CHARGE and not first:
+            meeting.wait(10)
+            late(next(trips))
+        return written(id, payment_id, operation, reference, first=first)
+
+    def fail(id: UUID) -> None:
+        meeting.wait(10)
+        life.fail.perform(id)
+
+    monkeypatch.setattr(psp_attempts, "begin", begin)
+    for charge, failure in zip(charges, fails, strict=True):
+        at_once(partial(life.charge.perform, charge), partial(fail, failure))
+    monkeypatch.undo()
+    with postgres.connection():
+        law.holds({})
+        ended = rest()
+        assert ended.keys() == {Status.COMPLETED, Status.FAILED}
+        assert ended[Status.COMPLETED] == Charge.select().count()
+
+
+def test_of_customers_who_pay_one_request_at_the_same_moment_one_pays():
+    with postgres.connection():
+        vendor, customers = makers.user(Role.VENDOR), [makers.user() for _ in range(3)]
+        requests = [makers.request(vendor) for _ in range(15)]
+        do("payments.begin")
+    for request in requests:
+        accepted: list[Payment] = []
+
+        def pay(customer: User, id: UUID = request.id, accepted: list[Payment] = accepted) -> None:
+            with suppress(life.RequestNotPayable):
+                accepted.append(pay_request(id, customer))
+
+        at_once(*[partial(pay, customer) for customer in customers])
+        assert len(accepted) == 1
+    with postgres.connection():
+        law.holds({})
+        assert rest() == {Status.COMPLETED: 30}
+
+
+def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
+    with postgres.connection():
+        vendor, customer = makers.user(Role.VENDOR), makers.user()
+    paid = []
+
+    def pay(id: UUID, trips: int) -> None:
+        late(trips)
+        with suppress(life.RequestNotPayable):
+            paid.append(pay_request(id, customer))
+
+    for n in range(20):
+        with postgres.connection():
+            request = makers.request(vendor)
+            do("payments.begin")
+            postgres.rows("UPDATE payments.payments SET created_at = created_at - interval '1 month'")
+            [expire] = promised(life.expire_requests.message())
+        at_once(partial(pay, request.id, trips=n % 8), partial(life.expire_requests.perform, expire))
+    with postgres.connection():
+        law.holds({})
+        assert rest() == Counter({Status.COMPLETED: 2 * len(paid), Status.FAILED: 20 - len(paid)})

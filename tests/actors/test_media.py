@@ -1,0 +1,130 @@
+"""Where pictures lie, and how they go."""
+
+from uuid import uuid4
+
+import pytest
+
+from actors import media
+from actors.media import Media
+from actors.settings import MediaSettings
+from actors.verbs import promise, transaction
+from api.settings import Settings
+from db import auth, journal, postgres, profile
+from db.settings import WrongSetting
+from tests.makers import SECRETS, user, work
+
+
+@pytest.fixture
+def store(stores) -> Media:
+    return Media(MediaSettings.read({**SECRETS, **stores}))
+
+
+@pytest.mark.parametrize("kind", [MediaSettings, Settings])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("pictures", "must be file:///directory"),
+        ("/srv/media", "must be file:///directory"),
+        ("file://host/srv/media", "must be file:///directory"),
+        ("file:srv", "must be file:///directory"),
+        ("nothing://bucket", "Protocol not known: nothing"),
+        ("s3://bucket", "s3fs"),
+    ],
+)
+def test_a_media_url_that_cannot_be_reached_stops_the_start_in_one_line(stores, kind, url, why):
+    with pytest.raises(WrongSetting, match=rf"^wrong setting: MEDIA_URL: .*{why}") as wrong:
+        kind.read({**SECRETS, **stores, "MEDIA_URL": url})
+    assert "\n" not in str(wrong.value)
+
+
+def test_by_default_they_lie_beside_the_other_data(stores, monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "my data"))
+    for environment in ({}, {"MEDIA_URL": ""}):
+        stores_only = {name: url for name, url in stores.items() if name != "MEDIA_URL"}
+        read = MediaSettings.read({**SECRETS, **stores_only, **environment})
+        assert read.media_url == (tmp_path / "my data/media").as_uri()
+
+
+@pytest.mark.usefixtures("database")
+def test_what_somebody_shows_is_never_discarded(store):
+    who = user()
+    name, removal = media.new_avatar(who.id)
+    store.put(name, b"picture")
+    profile.change(who.id, avatar_url=name)
+    with transaction():
+        promise(removal)
+    assert work() == ["media.discard"]
+    assert store.get(name) == b"picture"
+
+
+@pytest.mark.usefixtures("database")
+def test_what_nobody_shows_is_discarded_and_discarding_again_does_no_harm(store):
+    who = user()
+    name, _removal = media.new_avatar(who.id)
+    store.put(name, b"picture")
+    for _twice in range(2):
+        with transaction():
+            promise(media.discard.message(who.id, name))
+        assert work() == ["media.discard"]
+        assert store.get(name) is None
+
+
+@pytest.mark.usefixtures("database")
+def test_a_closed_accounts_picture_is_discarded(store):
+    who = user()
+    name, _removal = media.new_avatar(who.id)
+    store.put(name, b"picture")
+    profile.change(who.id, avatar_url=name)
+    with transaction():
+        assert media.forget(who.id)
+        auth.close(who.id, email="closed@closed.invalid", name="Closed account")
+    work()
+    assert store.get(name) is None
+
+
+@pytest.mark.usefixtures("database")
+def test_the_removal_of_a_new_picture_waits_and_is_taken_back(store):
+    _name, removal = media.new_avatar(uuid4())
+    with transaction():
+        promise(removal)
+    [row] = postgres.rows(
+        "SELECT due_at - clock_timestamp() AS wait FROM journal.tasks WHERE id = %s", removal.id
+    )
+    assert row["wait"].total_seconds() > 300
+    with transaction():
+        media.keep(removal)
+    assert work() == []
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("happened", ["sent", "done"])
+def test_a_picture_whose_removal_may_have_begun_is_not_kept(happened):
+    _name, removal = media.new_avatar(uuid4())
+    with transaction():
+        promise(removal)
+    if happened == "sent":
+        journal.Row.update(attempts=1).where(journal.Row.id == removal.id).execute()
+    else:
+        work()
+    with pytest.raises(media.Away), transaction():
+        media.keep(removal)
+
+
+@pytest.mark.usefixtures("database")
+def test_a_store_that_is_away_is_asked_again(store, monkeypatch):
+    class Gone:
+        def __init__(self, **_options):
+            pass
+
+        def rm_file(self, _path):
+            raise PermissionError("not now")
+
+    who = user()
+    monkeypatch.setattr(media, "LocalFileSystem", Gone)
+    task = media.discard.message(who.id, "avatars/a.webp")
+    with transaction():
+        promise(task)
+    media.discard.perform(task.id)
+    row = journal.Row.get_by_id(task.id)
+    assert row.error == "Away: Pictures cannot be had or kept at the moment."
+    assert row.dead_at is None

@@ -1,0 +1,136 @@
+"""The configuration: changed while everything runs."""
+
+import pytest
+
+from api.admin.shapes import ConfigChanges
+from db import admin, config
+from db.auth import Role
+from db.config import Key
+from tests import makers
+from tests.makers import PASSWORD, Visitor, error, visitor, work
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    return visitor(client, Role.ADMIN)
+
+
+def put(who: Visitor, **values):
+    return who.send("PUT", "/admin/config", {key.replace("_", "."): value for key, value in values.items()})
+
+
+def values(who: Visitor) -> dict[str, object]:
+    return {it["key"]: it["value"] for it in who.get("/admin/config").json["data"]["items"]}
+
+
+def test_every_key_can_be_changed():
+    assert {field.alias for field in ConfigChanges.model_fields.values()} == set(Key)
+
+
+def test_until_somebody_says_otherwise_the_defaults_hold(boss):
+    assert values(boss) == {
+        "psp.approvalRate": 1,
+        "psp.latencyMs": 0,
+        "payments.maxAmount": "99999999.99",
+        "payments.requestTtlHours": 168,
+        "maintenance.readOnly": False,
+    }
+    items = boss.get("/admin/config").json["data"]["items"]
+    assert {(it["updatedAt"], it["updatedBy"]) for it in items} == {(None, None)}
+    assert all(it["description"] for it in items)
+
+
+def test_a_change_holds_and_is_told_and_written_down(boss):
+    result = put(boss, psp_approvalRate=0.5, payments_maxAmount="100")
+    assert result.status_code == 200
+    assert values(boss) | {} == {**values(boss), "psp.approvalRate": 0.5, "payments.maxAmount": "100.00"}
+    [changed] = [it for it in result.json["data"]["items"] if it["key"] == "psp.approvalRate"]
+    assert changed["updatedBy"] == boss.user["id"]
+    work()
+    [event] = [it for it in admin.events(0, 100) if it.type == "admin:config:updated"]
+    assert event.data["changes"] == {
+        "psp.approvalRate": {"from": 1, "to": 0.5},
+        "payments.maxAmount": {"from": "99999999.99", "to": "100.00"},
+    }
+    [row] = admin.AuditLog.select().where(admin.AuditLog.action == "admin.config.updated")
+    assert str(row.user_id) == boss.user["id"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({"psp_approvalRate": 1.1}, "psp.approvalRate"), ({"psp_approvalRate": "1"}, "psp.approvalRate"),
+        ({"psp_approvalRate": -0.1}, "psp.approvalRate"), ({"psp_approvalRate": True}, "psp.approvalRate"),
+        ({"psp_latencyMs": 1.5}, "psp.latencyMs"), ({"psp_latencyMs": 1001}, "psp.latencyMs"),
+        ({"payments_maxAmount": "0"}, "payments.maxAmount"), ({"payments_maxAmount": "100000000"}, "payments.maxAmount"),
+        ({"payments_requestTtlHours": 0}, "payments.requestTtlHours"), ({"maintenance_readOnly": "yes"}, "maintenance.readOnly"),
+        ({"maintenance_readOnly": None}, "maintenance.readOnly"), ({"psp_unknown": 1}, "psp.unknown"), ({}, "body"),
+    ],
+)  # fmt: skip
+def test_all_or_nothing(boss, wish, field):
+    before = values(boss)
+    result = put(boss, **{"psp_latencyMs": 5, **wish} if wish else {})
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
+    assert values(boss) == before
+
+
+def test_nobody_pays_more_than_is_allowed_now(client, boss):
+    put(boss, payments_maxAmount=50)
+    customer, vendor = visitor(client), visitor(client, Role.VENDOR)
+    result = customer.post("/payments", {"type": "payment", "amount": "50.01"})
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert result.json["error"]["details"]["fields"] == [
+        {"field": "amount", "message": "must not be more than 50.00"}
+    ]
+    assert customer.post("/payments", {"type": "payment", "amount": 50}).status_code == 201
+    request = vendor.post("/payments", {"type": "initiate", "amount": 50}).json["data"]["id"]
+    assert error(vendor.send("PUT", f"/payments/{request}", {"amount": 51})) == (400, "VALIDATION_ERROR")
+    assert vendor.send("PUT", f"/payments/{request}", {"description": "x"}).status_code == 200
+
+
+def test_while_it_is_maintained_it_can_be_read_and_left_and_nothing_else(client, boss):
+    customer, vendor = visitor(client), visitor(client, Role.VENDOR)
+    work()
+    token = makers.letterbox.token()
+    put(boss, maintenance_readOnly=True)
+    for who, method, path, body in (
+        (customer, "POST", "/payments", {"type": "payment", "amount": 1}),
+        (vendor, "DELETE", f"/payments/{customer.user['id']}", None),
+        (customer, "PUT", "/auth/password", {"currentPassword": PASSWORD, "newPassword": "another fine one"}),
+        (boss, "DELETE", f"/admin/users/{customer.user['id']}", None),
+        (
+            Visitor(client),
+            "POST",
+            "/auth/register",
+            {"email": makers.address(), "password": PASSWORD, "name": "N"},
+        ),
+        (Visitor(client), "POST", "/auth/forgot-password", {"email": customer.user["email"]}),
+        (Visitor(client), "GET", f"/auth/verify-email?token={token}", None),
+    ):
+        result = who.send(method, path, body)
+        assert error(result) == (503, "SERVICE_UNAVAILABLE"), path
+        assert result.json["error"]["details"] == {"reason": "read_only"}
+        assert int(result.headers["Retry-After"]) > 0
+    assert error(Visitor(client).post("/payments", {"type": "payment", "amount": 1})) == (401, "UNAUTHORIZED")
+    assert customer.get("/payments").status_code == 200
+    signed_in = client.simulate_post(
+        "/api/auth/login", json={"email": customer.user["email"], "password": PASSWORD}
+    )
+    assert signed_in.status_code == 200
+    refreshed = client.simulate_post("/api/auth/refresh", json={"refreshToken": customer.refresh_token})
+    assert refreshed.status_code == 200
+    assert customer.post("/auth/logout").status_code == 200
+    put(boss, maintenance_readOnly=False)
+    assert vendor.post("/payments", {"type": "initiate", "amount": 1}).status_code == 201
+
+
+def test_another_process_reads_it_within_a_second(boss, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("db.config.time.monotonic", lambda: now[0])
+    config.forget()
+    assert config.value(Key.PSP_LATENCY_MS) == 0
+    admin.SystemConfig.insert(key=Key.PSP_LATENCY_MS, value=7).execute()
+    assert config.value(Key.PSP_LATENCY_MS) == 0
+    now[0] += 1
+    assert config.value(Key.PSP_LATENCY_MS) == 7

@@ -1,0 +1,200 @@
+"""Accounts in an administrator's hands."""
+
+from uuid import uuid4
+
+import pytest
+
+from db import admin, auth, payments
+from db.auth import Role
+from tests import makers
+from tests.makers import PASSWORD, Visitor, error, visitor, work
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    who = visitor(client, Role.ADMIN)
+    work()
+    makers.letterbox.clear()
+    return who
+
+
+def new(**more):
+    return {"email": makers.address(), "name": "New One", "password": PASSWORD, "role": "CUSTOMER", **more}
+
+
+def sign_in(client, email, password=PASSWORD):
+    return client.simulate_post("/api/auth/login", json={"email": email, "password": password})
+
+
+def test_an_administrator_opens_an_account_of_any_role(client, boss):
+    for role in Role:
+        wish = new(role=role, emailVerified=True)
+        result = boss.post("/admin/users", wish)
+        assert result.status_code == 201
+        made = result.json["data"]
+        assert made == {
+            "id": made["id"],
+            "email": wish["email"],
+            "name": "New One",
+            "role": role,
+            "emailVerified": True,
+            "active": True,
+            "createdAt": made["createdAt"],
+            "updatedAt": made["updatedAt"],
+        }
+        assert sign_in(client, wish["email"]).status_code == 200
+        assert boss.get(f"/admin/users/{made['id']}").json["data"] == made
+    work()
+    assert makers.letterbox == []
+    told = [event.type for event in admin.events(0, 1000)]
+    assert told.count("admin:user:created") == 3
+
+
+def test_who_is_not_verified_is_asked_to(boss):
+    wish = new()
+    boss.post("/admin/users", wish)
+    work()
+    assert [letter["To"] for letter in makers.letterbox] == [wish["email"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"role": "BOSS"}, "role"),
+        ({"password": "12345678"}, "password"),
+        ({"email": "x"}, "email"),
+        ({"active": True}, "active"),
+    ],
+)
+def test_what_is_no_account_is_refused(boss, more, field):
+    result = boss.post("/admin/users", new(**more))
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
+
+
+def test_an_address_belongs_to_one_person(boss):
+    wish = new()
+    assert boss.post("/admin/users", wish).status_code == 201
+    assert error(boss.post("/admin/users", new(email=wish["email"].upper()))) == (409, "EMAIL_TAKEN")
+    other = boss.post("/admin/users", new()).json["data"]["id"]
+    assert error(boss.send("PUT", f"/admin/users/{other}", {"email": wish["email"]})) == (409, "EMAIL_TAKEN")
+    assert boss.get(f"/admin/users/{other}").json["data"]["email"] != wish["email"]
+
+
+def test_people_are_listed_newest_first_by_role_words_and_whether_they_are_open(boss):
+    ann = boss.post("/admin/users", new(name="Ann 100% O_ne", role="VENDOR")).json["data"]
+    bob = boss.post("/admin/users", new(name="Bob", email="bob.one@shop.example")).json["data"]
+    boss.send("DELETE", f"/admin/users/{bob['id']}")
+
+    def found(query: str) -> list[str]:
+        return [it["id"] for it in boss.get(f"/admin/users?{query}").json["data"]["items"]]
+
+    assert found("limit=2")[0] == bob["id"]
+    assert found("role=VENDOR") == [ann["id"]]
+    assert found("q=ann 100%25 o_") == [ann["id"]]
+    assert found("q=%25") == [ann["id"]]
+    assert found("active=false") == [bob["id"]]
+    assert bob["id"] not in found("active=true")
+    assert found("q=bob.one") == []
+    assert error(boss.get("/admin/users?role=BOSS")) == (400, "VALIDATION_ERROR")
+    page = boss.get("/admin/users?limit=1").json["data"]
+    rest = boss.get(f"/admin/users?limit=100&cursor={page['pagination']['nextCursor']}").json["data"]
+    assert page["items"][0]["id"] not in {it["id"] for it in rest["items"]}
+
+
+def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_it(client, boss):
+    who = visitor(client)
+    work()
+    old = makers.letterbox[-1]
+    address = makers.address()
+    changed = boss.send(
+        "PUT", f"/admin/users/{who.user['id']}", {"email": address, "name": "Smith & <b>Sons</b>"}
+    )
+    assert (changed.json["data"]["email"], changed.json["data"]["emailVerified"]) == (address, False)
+    assert changed.json["data"]["name"] == "Smith & Sons"
+    work()
+    assert makers.letterbox[-1]["To"] == address
+    assert client.simulate_get(f"/api/auth/verify-email?token={makers.token_of(old)}").status_code == 400
+    assert client.simulate_get(f"/api/auth/verify-email?token={makers.letterbox.token()}").status_code == 200
+    assert who.get("/auth/me").json["data"]["email"] == address
+
+
+@pytest.mark.parametrize(
+    "wish", [{}, {"role": "ADMIN"}, {"active": False}, {"name": None}, {"emailVerified": "yes"}]
+)
+def test_what_cannot_be_changed_so_is_refused(client, boss, wish):
+    who = visitor(client)
+    assert error(boss.send("PUT", f"/admin/users/{who.user['id']}", wish)) == (400, "VALIDATION_ERROR")
+
+
+def test_another_role_counts_at_the_next_request(client, boss):
+    who = visitor(client)
+    assert error(who.get("/admin/users")) == (403, "FORBIDDEN")
+    assert boss.send("PUT", f"/admin/users/{who.user['id']}/role", {"role": "ADMIN"}).status_code == 200
+    assert who.get("/admin/users").status_code == 200
+    boss.send("PUT", f"/admin/users/{who.user['id']}/role", {"role": "VENDOR"})
+    assert error(who.get("/admin/users")) == (403, "FORBIDDEN")
+    work()
+    [changed, *_] = [
+        row for row in admin.audit_logs(who.user["id"]) if row.action == "admin.user.role_changed"
+    ]
+    assert (changed.details, str(changed.user_id)) == ({"from": "CUSTOMER", "to": "ADMIN"}, boss.user["id"])
+
+
+def test_the_last_administrator_is_neither_closed_nor_deposed(client, boss):
+    me = boss.user["id"]
+    assert error(boss.send("DELETE", f"/admin/users/{me}")) == (409, "LAST_ADMIN")
+    assert error(boss.send("PUT", f"/admin/users/{me}/role", {"role": "VENDOR"})) == (409, "LAST_ADMIN")
+    assert boss.send("PUT", f"/admin/users/{me}/role", {"role": "ADMIN"}).status_code == 200
+    other = visitor(client, Role.ADMIN)
+    assert other.send("DELETE", f"/admin/users/{me}").status_code == 200
+    assert error(other.send("DELETE", f"/admin/users/{other.user['id']}")) == (409, "LAST_ADMIN")
+
+
+def test_a_closed_account_is_nobodys_any_more(client, boss):
+    customer, vendor = visitor(client), visitor(client, Role.VENDOR)
+    email, id = customer.user["email"], customer.user["id"]
+    vendor.post("/payments", {"type": "initiate", "amount": 5, "customerEmail": email.upper()})
+    paid = customer.post("/payments", {"type": "payment", "amount": 7}).json["data"]["id"]
+    work()
+    # Still on its way into the log when the account is closed.
+    vendor.post("/payments", {"type": "initiate", "amount": 6, "customerEmail": email})
+
+    closed = boss.send("DELETE", f"/admin/users/{id}")
+
+    assert closed.status_code == 200
+    data = closed.json["data"]
+    assert (data["active"], data["name"], data["email"]) == (
+        False,
+        "Closed account",
+        f"closed-{id}@closed.invalid",
+    )
+    assert error(customer.get("/auth/me")) == (401, "UNAUTHORIZED")
+    refreshed = client.simulate_post("/api/auth/refresh", json={"refreshToken": customer.refresh_token})
+    assert refreshed.status_code == 401
+    assert error(sign_in(client, email)) == (401, "INVALID_CREDENTIALS")
+    work()
+    log = [event.data for event in admin.events(0, 1000)]
+    assert not [it for it in log if email.lower() in str(it).lower()]
+    assert not [it for it in log if it.get("id") == id and it.get("name") != "Closed account"]
+    assert boss.get(f"/payments/{paid}").json["data"]["status"] == "completed"
+    assert admin.audit_logs(paid)
+    assert payments.Payment.select().where(payments.Payment.customer_email == email).count() == 0
+    again = client.simulate_post(
+        "/api/auth/register", json={"email": email, "password": PASSWORD, "name": "Again"}
+    )
+    assert again.status_code == 201
+    assert error(boss.send("DELETE", f"/admin/users/{id}")) == (404, "NOT_FOUND")
+    assert error(boss.send("PUT", f"/admin/users/{id}", {"name": "x"})) == (404, "NOT_FOUND")
+    assert boss.get(f"/admin/users/{id}").json["data"]["active"] is False
+    assert auth.Session.select().where(auth.Session.user_id == id).count() == 0
+
+
+def test_who_is_not_there_is_a_404(boss):
+    for method, path, body in (
+        ("GET", "", None),
+        ("PUT", "", {"name": "x"}),
+        ("DELETE", "", None),
+        ("PUT", "/role", {"role": "ADMIN"}),
+    ):
+        assert error(boss.send(method, f"/admin/users/{uuid4()}{path}", body)) == (404, "NOT_FOUND")

@@ -1,0 +1,454 @@
+"""What somebody shows of themselves."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import fsspec
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from PIL import Image, PngImagePlugin
+
+from actors import media
+from actors.media import Media
+from api.gateway.body import Invalid
+from api.profile import pictures
+from api.profile.pictures import MOST_PIXELS
+from db import journal, postgres, profile
+from db.auth import Role
+from tests.api.profile.asking import audited, fields
+from tests.makers import error, visitor, work
+
+BOUNDARY = "a-boundary"
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+
+
+@pytest.fixture(autouse=True)
+def empty_store(files):
+    for file in files():
+        file.unlink()
+
+
+@pytest.fixture
+def files(stores):
+    """What lies in the media store."""
+    place = Path(url2pathname(urlsplit(stores["MEDIA_URL"]).path))
+    return lambda: sorted(place.rglob("*.*"))
+
+
+def drawn(size=(600, 300), color=RED, mode="RGB", kind="PNG", **more) -> bytes:
+    file = io.BytesIO()
+    picture = more.pop("picture", None) or Image.new(mode, size, color)
+    picture.save(file, kind, **more)
+    return file.getvalue()
+
+
+def part(file: bytes, name="avatar", filename="me.png", media_type="image/png") -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\nContent-Type: {media_type}\r\n\r\n'
+    return head.encode() + file + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def post(person, body: bytes, media_type=f"multipart/form-data; boundary={BOUNDARY}", **headers):
+    return person.post("/profile/avatar", body=body, headers={"Content-Type": media_type, **headers})
+
+
+def send(person, file: bytes, **more):
+    return post(person, form(part(file, **more)))
+
+
+def path_of(result) -> str:
+    assert result.status_code == 200, result.text
+    return urlsplit(result.json["data"]["avatarUrl"]).path
+
+
+def shown(client, result) -> Image.Image:
+    """The picture behind an answer's address."""
+    served = client.simulate_get(path_of(result))
+    assert served.status_code == 200
+    return Image.open(io.BytesIO(served.content))
+
+
+def near(color, other) -> bool:
+    return all(abs(one - two) < 30 for one, two in zip(color, other, strict=True))
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_everybody_shows_a_picture(client, role, kind):
+    person = visitor(client, role)
+    result = send(person, drawn(kind=kind))
+    address = result.json["data"]["avatarUrl"]
+    assert address.startswith("http://127.0.0.1:3000/media/avatars/")
+    assert person.get("/profile").json["data"] == result.json["data"]
+    picture = shown(client, result)
+    assert (picture.format, picture.size) == ("WEBP", (512, 256))
+    assert near(picture.getpixel((100, 100)), RED)
+
+
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [
+        ((600, 300), (512, 256)),
+        ((300, 900), (171, 512)),
+        ((512, 512), (512, 512)),
+        ((40, 20), (40, 20)),
+        ((5000, 2), (512, 1)),
+    ],
+)
+def test_it_is_made_small_and_keeps_its_shape(client, person, size, small):
+    assert shown(client, send(person, drawn(size))).size == small
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "kind"),
+    [
+        ("L", 128, "PNG"),
+        ("1", 1, "PNG"),
+        ("P", 0, "PNG"),
+        ("LA", (9, 0), "PNG"),
+        ("RGBA", (1, 2, 3, 0), "PNG"),
+        ("I;16", 40000, "PNG"),
+        ("CMYK", (0, 0, 0, 0), "JPEG"),
+        ("L", 7, "JPEG"),
+        ("RGBA", (1, 2, 3, 0), "WEBP"),
+    ],
+)
+def test_pictures_of_every_make_are_taken(client, person, mode, color, kind):
+    picture = shown(client, send(person, drawn(mode=mode, color=color, kind=kind)))
+    assert picture.mode == ("RGBA" if "A" in mode else "RGB")
+    if mode == "I;16":
+        assert near(picture.getpixel((9, 9)), (156,) * 3)
+    if "A" in mode:
+        assert picture.getchannel("A").getpixel((9, 9)) == 0
+
+
+def test_what_was_written_into_it_is_gone_and_it_stands_upright(client, person):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "somewhere secret"
+    exif.get_ifd(0x8825)[1] = "N"
+    halves = Image.new("RGB", (400, 200), RED)
+    halves.paste(BLUE, (200, 0, 400, 200))
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "somewhere secret")
+    for sent in (
+        drawn(picture=halves, kind="JPEG", exif=exif, comment=b"somewhere secret"),
+        drawn(picture=halves, kind="WEBP", exif=exif, xmp=b"somewhere secret", lossless=True),
+        drawn(picture=halves, exif=exif, pnginfo=text, icc_profile=b"somewhere secret"),
+    ):
+        assert b"somewhere secret" in sent or b"Comment" in sent
+        result = send(person, sent)
+        picture = shown(client, result)
+        assert picture.size == (200, 400)
+        assert near(picture.getpixel((100, 20)), RED)
+        assert near(picture.getpixel((100, 380)), BLUE)
+        served = client.simulate_get(path_of(result)).content
+        assert not [name for name in (b"secret", b"EXIF", b"XMP ", b"ICCP") if name in served]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "MPO"])
+def test_of_an_animated_one_the_first_frame_is_kept(client, person, kind):
+    moving = drawn(kind=kind, save_all=True, append_images=[Image.new("RGB", (600, 300), BLUE)], duration=100)
+    picture = shown(client, send(person, moving))
+    assert getattr(picture, "n_frames", 1) == 1
+    assert near(picture.getpixel((9, 9)), RED)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", drawn(kind="GIF"), drawn(kind="BMP"), drawn(kind="TIFF"), drawn(kind="ICO"), b"%PDF-1.7", b"RIFF\0\0\0\0WAVE", b"<html>", b"\0"],
+)  # fmt: skip
+def test_what_is_no_picture_of_ours_is_refused_whatever_it_is_called(person, files, file):
+    result = send(person, file, filename="me.png", media_type="image/png")
+    assert error(result) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == ["avatar"]
+    assert files() == []
+
+
+def test_a_picture_is_one_by_its_content_and_not_by_its_name(person):
+    assert send(person, drawn(), filename="../../me.exe", media_type="text/plain").status_code == 200
+
+
+def png(width, height, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG that promises this size, and hardly has a pixel."""
+    written = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    for kind, data in [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]:
+        written += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return written
+
+
+def webp_bomb() -> bytes:
+    small, other = (Image.new("RGB", (10, 10), color) for color in (RED, BLUE))
+    file = bytearray(drawn(picture=small, kind="WEBP", save_all=True, append_images=[other]))
+    canvas = file.index(b"VP8X") + 12
+    file[canvas : canvas + 6] = (16383).to_bytes(3, "little") * 2
+    return bytes(file)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [png(100_000, 100_000), png(2**31 - 1, 2**31 - 1), png(5000, MOST_PIXELS // 5000 + 1), webp_bomb()],
+    ids=["large", "largest", "a row too many", "webp"],
+)
+def test_a_bomb_is_refused_before_it_is_decoded(person, files, monkeypatch, bomb):
+    monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("it was decoded"))
+    for plugin in (PngImagePlugin.PngImageFile, Image.OPEN["WEBP"][0]):
+        monkeypatch.setattr(plugin, "load", lambda _self: pytest.fail("it was decoded"))
+    result = send(person, bomb)
+    assert fields(result) == {"avatar"}
+    assert "megapixels" in result.json["error"]["details"]["fields"][0]["message"]
+    assert files() == []
+
+
+NOISE = drawn(picture=Image.effect_noise((300, 300), 50), kind="JPEG")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        drawn()[:-60], drawn(kind="WEBP")[:40], NOISE[: len(NOISE) // 2], drawn()[:9], png(0, 0), png(100, 100), b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n" + bytes(100), b"RIFF\0\0\0\0WEBP",
+        png(9, 9, (b"zTXt", b"a\0\0" + zlib.compress(bytes(9_000_000)))), png(9, 9, (b"eXIf", b"garbage")),
+    ],
+)  # fmt: skip
+def test_a_damaged_picture_is_refused(person, files, file):
+    assert fields(send(person, file)) == {"avatar"}
+    assert files() == []
+
+
+def test_every_cut_and_every_wrong_byte_is_survived():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("PNG", "JPEG", "WEBP"):
+        whole = drawn((20, 10), kind=kind, exif=exif)
+        for at in range(len(whole)):
+            for file in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
+                try:
+                    pictures.small(file)
+                except (pictures.NotAPicture, Invalid):
+                    continue
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        (form(), {"avatar"}),
+        (form(part(b"")), {"avatar"}),
+        (form(part(drawn(), name="picture")), {"body"}),
+        (form(part(drawn()), part(drawn())), {"body"}),
+        (form(part(drawn()), part(b"1", name="more")), {"body"}),
+        (part(drawn()), {"body"}),
+        (form(part(drawn()))[:-40], {"body"}),
+        (b"", {"body"}),
+        (b"nonsense", {"body"}),
+        (b"--a-boundary\r\nContent-Disposition: form-data; name=\xff\xfe\r\n\r\nx\r\n--a-boundary--", {"body"}),
+        (b"--a-boundary\r\n" + b"X: y\r\n" * 5000 + b"\r\n", {"body"}),
+    ],
+    ids=["no part", "empty", "another field", "twice", "one more", "not ended", "cut off", "nothing", "nonsense", "no text", "long head"],
+)  # fmt: skip
+def test_a_form_has_the_one_field(person, files, body, wrong):
+    assert fields(post(person, body)) == wrong
+    assert files() == []
+
+
+@pytest.mark.parametrize(
+    ("media_type", "refusal"),
+    [
+        ("image/png", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("application/json", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("application/x-www-form-urlencoded", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("multipart/form-data", (400, "VALIDATION_ERROR")),
+        ("multipart/form-data; boundary=" + "x" * 71, (400, "VALIDATION_ERROR")),
+        ("multipart/form-data; boundary=other", (400, "VALIDATION_ERROR")),
+    ],
+)
+def test_a_body_is_a_form_and_says_so(person, media_type, refusal):
+    assert error(post(person, form(part(drawn())), media_type)) == refusal
+
+
+def test_a_packed_form_is_none(person):
+    assert error(post(person, form(part(drawn())), **{"Content-Encoding": "gzip"})) == (
+        415,
+        "UNSUPPORTED_MEDIA_TYPE",
+    )
+
+
+class Unreadable:
+    def read(self, *_):
+        raise AssertionError("it was read")
+
+    readline = readlines = __iter__ = read
+
+
+def test_nothing_is_read_from_a_stranger_nor_beyond_five_mebibytes(client, person):
+    def post(size, **headers):
+        headers = {
+            "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
+            "Content-Length": str(size),
+            **headers,
+        }
+        return client.simulate_post(
+            "/api/profile/avatar", headers=headers, extras={"wsgi.input": Unreadable()}
+        )
+
+    mib = 1024 * 1024
+    assert error(post(4 * mib)) == (401, "UNAUTHORIZED")
+    token = {"Authorization": f"Bearer {person.token}"}
+    assert error(post(5 * mib + 1, **token)) == (413, "PAYLOAD_TOO_LARGE")
+    assert error(person.send("PUT", "/profile", body=b"x" * (mib + 1))) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_a_picture_of_several_mebibytes_is_taken(person):
+    room = 5 * 1024 * 1024 - len(form(part(b"")))
+    file = drawn() + bytes(room - len(drawn()))
+    assert send(person, file).status_code == 200
+    assert error(send(person, file + b"x")) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_the_picture_before_is_removed_once_another_is_shown(client, person, files):
+    first = path_of(send(person, drawn(color=RED)))
+    second = path_of(send(person, drawn(color=BLUE)))
+    assert first != second
+    # Only promised, in the transaction that no longer shows it.
+    assert client.simulate_get(first).status_code == 200
+    assert work() == ["media.discard"]
+    assert client.simulate_get(first).status_code == 404
+    assert client.simulate_get(second).status_code == 200
+    assert len(files()) == 1
+
+
+def test_who_takes_a_picture_back_shows_none(client, person, files):
+    path = path_of(send(person, drawn()))
+    for _again in range(2):
+        result = person.send("DELETE", "/profile/avatar")
+        assert (result.status_code, result.json["data"]["avatarUrl"]) == (200, None)
+    assert person.get("/profile").json["data"]["avatarUrl"] is None
+    assert audited(person) == [("profile.avatar.changed", {}), ("profile.avatar.deleted", {})]
+    assert client.simulate_get(path).status_code == 404
+    assert files() == []
+
+
+def test_a_closed_account_leaves_no_picture(client, person, files):
+    send(person, drawn())
+    boss = visitor(client, Role.ADMIN)
+    assert boss.send("DELETE", f"/admin/users/{person.user['id']}").status_code == 200
+    work()
+    assert files() == []
+
+
+def test_a_change_that_fails_leaves_no_picture(person, files, monkeypatch):
+    monkeypatch.setattr(profile, "change", lambda *_args, **_columns: 1 / 0)
+    with postgres.database.atomic():
+        assert error(send(person, drawn())) == (500, "INTERNAL_ERROR")
+    assert len(files()) == 1
+    assert work() == ["media.discard"]
+    assert files() == []
+    assert audited(person) == []
+
+
+def test_a_store_that_is_away_is_a_503_and_is_tidied_later(client, person, files, monkeypatch):
+    path = path_of(send(person, drawn()))
+    kept = files()
+
+    class Full(LocalFileSystem):  # type: ignore[misc]
+        def pipe_file(self, path, value, **_more):
+            super().pipe_file(path, value[:10])
+            raise OSError("no space left")
+
+        def cat_file(self, *_args, **_more):
+            raise OSError("it is gone")
+
+    monkeypatch.setattr(media, "LocalFileSystem", Full)
+    for result in (send(person, drawn()), client.simulate_get(path)):
+        assert error(result) == (503, "SERVICE_UNAVAILABLE")
+        assert result.headers["Retry-After"] == "5"
+        assert "space" not in result.text
+    monkeypatch.undo()
+    assert len(files()) == 2
+    assert work() == ["media.discard"]
+    assert files() == kept
+    assert path_of(person.get("/profile")) == path
+
+
+def test_a_picture_that_is_being_tidied_away_is_not_shown(person, files, monkeypatch):
+    put = Media.put
+
+    def slowly(self, name, content):
+        put(self, name, content)
+        journal.Row.update(attempts=1).where(journal.Row.verb == "media.discard").execute()
+
+    monkeypatch.setattr(Media, "put", slowly)
+    assert error(send(person, drawn())) == (503, "SERVICE_UNAVAILABLE")
+    assert person.get("/profile").json["data"]["avatarUrl"] is None
+    work()
+    assert files() == []
+
+
+def test_a_picture_is_served_to_anyone_for_ever_and_as_what_it_is(client, person):
+    path = path_of(send(person, drawn()))
+    served = client.simulate_get(path)
+    told = {
+        name: served.headers[name]
+        for name in (
+            "Content-Type",
+            "Cache-Control",
+            "X-Content-Type-Options",
+            "Cross-Origin-Resource-Policy",
+        )
+    }
+    assert told == {
+        "Content-Type": "image/webp",
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    assert "default-src 'self'" in served.headers["Content-Security-Policy"]
+    assert "RateLimit-Limit" not in served.headers
+    head = client.simulate_head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(served.content))
+    again = client.simulate_get(path, headers={"If-None-Match": served.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_its_name_cannot_be_guessed(person):
+    names = [Path(path_of(send(person, drawn()))).stem for _ in range(3)]
+    assert len(set(names)) == 3
+    # In hex, so four bits a character.
+    assert all(len(name) * 4 >= 128 for name in names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x", "0" * 40 + ".webp", "0" * 40 + ".png", "..", ".", "..%2F..%2F..%2Fetc%2Fpasswd", "../../../etc/passwd", "%2e%2e/%2e%2e/secret", "..\\secret", "%00", "a%00.webp", "%C0%AE%C0%AE", "", "secret.webp", "{name}"],
+)  # fmt: skip
+def test_there_is_nothing_else_to_be_had(client, person, files, name):
+    send(person, drawn())
+    (files()[0].parent / "secret.webp").write_text("secret")
+    (files()[0].parent.parent / "secret.webp").write_text("secret")
+    assert error(client.simulate_get(f"/media/avatars/{name}")) == (404, "NOT_FOUND")
+
+
+def test_it_lies_wherever_fsspec_reaches(settings):
+    store = Media(settings.model_copy(update={"media_url": "memory://bucket/pictures"}))
+    store.put("avatars/a.webp", b"picture")
+    assert fsspec.filesystem("memory").cat_file("/bucket/pictures/avatars/a.webp") == b"picture"
+    assert store.get("avatars/a.webp") == b"picture"
+    store.remove("avatars/a.webp")
+    store.remove("avatars/a.webp")
+    assert store.get("avatars/a.webp") is None
+
+
+def test_a_directory_may_have_any_name(settings, tmp_path):
+    place = tmp_path / "fünf % of all" / "media"
+    store = Media(settings.model_copy(update={"media_url": place.as_uri()}))
+    store.put("avatars/a.webp", b"picture")
+    assert (place / "avatars/a.webp").read_bytes() == b"picture"

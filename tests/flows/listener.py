@@ -1,0 +1,18 @@
+"""A subscriber in a process of its own: it writes down each event that it gets, from the first one on."""
+
+from actors.subscriber import Subscriber
+from db import postgres, redis
+from db.admin import Event
+from workers import process
+
+
+def listener(event: Event) -> None:
+    """As often as it is called there is a row."""
+    postgres.rows("INSERT INTO heard (id, seq) VALUES (%s, %s)", event.id, event.seq)
+
+
+if __name__ == "__main__":
+    settings = process.boot()
+    subscriber = Subscriber("flow", after=0)
+    subscriber.subscribe(None, listener)
+    subscriber.run(process.until_told(), redis.connect(settings.redis_url))

@@ -1,0 +1,195 @@
+"""Who listens hears everything once, whatever was away: with our library, and with what other teams have."""
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Stack
+from tests.makers import SECRETS, until
+
+
+class Listener:
+    """A subscriber in a process of its own, that a test kills and starts."""
+
+    def __init__(self, log: Path, command: list[str], **environment: str) -> None:
+        self._log, self._command, self._environment = log, command, environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env={**os.environ, **self._environment}, stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        if self._process:
+            assert self._process.poll() is None, self._log.read_text()
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def heard(self) -> list[tuple[int, str]]:
+        """`seq` and `id` of what it got, in the order in which it got it."""
+        raise NotImplementedError
+
+    def heard_more(self, than: int) -> bool:
+        return len(self.heard()) > than
+
+
+class Ours(Listener):
+    """On the library, in our database."""
+
+    def __init__(self, stack: Stack, directory: Path) -> None:
+        self._stack = stack
+        stores = {"DATABASE_URL": stack.postgres.url, "REDIS_URL": stack.valkey.url}
+        super().__init__(
+            directory / "ours.log", [sys.executable, "-m", "tests.flows.listener"], **SECRETS, **stores
+        )
+        stack.rows(
+            "CREATE TABLE heard (place bigint GENERATED ALWAYS AS IDENTITY, id uuid, seq bigint);"
+            " SELECT 1 AS made"
+        )
+
+    def heard(self) -> list[tuple[int, str]]:
+        return [
+            (row["seq"], row["id"])
+            for row in self._stack.rows("SELECT seq, id::text FROM heard ORDER BY place")
+        ]
+
+
+class Theirs(Listener):
+    """The example of docs/events.md, on REST and Redis alone."""
+
+    def __init__(self, stack: Stack, directory: Path, page: str) -> None:
+        [example] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        assert example.count("\n") < 45
+        (directory / "subscriber.py").write_text(example)
+        self._file = directory / "mine.db"
+        super().__init__(
+            directory / "theirs.log",
+            [sys.executable, str(directory / "subscriber.py")],
+            BASE_URL=str(stack.http.base_url),
+            REDIS_URL=stack.valkey.url,
+            EMAIL="admin@example.com",
+            PASSWORD="Paywright-demo-1",
+            MINE=str(self._file),
+        )
+
+    def heard(self) -> list[tuple[int, str]]:
+        if not self._file.exists():
+            return []
+        with sqlite3.connect(self._file) as mine:
+            try:
+                found = mine.execute("SELECT seq, id FROM events ORDER BY rowid").fetchall()
+            except sqlite3.OperationalError:
+                # It has only just begun.
+                found = []
+        mine.close()
+        return found
+
+
+@pytest.fixture
+def listeners(stack: Stack, tmp_path: Path, root: Path) -> Iterator[list[Listener]]:
+    both = [Ours(stack, tmp_path), Theirs(stack, tmp_path, (root / "docs/events.md").read_text())]
+    yield both
+    for it in both:
+        it.kill()
+    stack.rows("DROP TABLE heard; SELECT 1 AS gone")
+
+
+def log_of(stack: Stack) -> list[tuple[int, str]]:
+    return [
+        (row["seq"], row["id"]) for row in stack.rows("SELECT seq, id::text FROM admin.events ORDER BY seq")
+    ]
+
+
+def up_to_date(stack: Stack, it: Listener) -> bool:
+    return it.heard() == log_of(stack)
+
+
+def quiet(stack: Stack) -> None:
+    """Waits until everything promised is done."""
+    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.tasks")[0]["n"] == 0, 90)
+
+
+def test_a_subscriber_that_was_away_hears_all_of_a_thousand_payments_once(
+    stack: Stack, listeners: list[Listener]
+):
+    customers = [stack.customer() for _ in range(8)]
+    quiet(stack)
+    for it in listeners:
+        it.start()
+    for it in listeners:
+        until(partial(up_to_date, stack, it))
+        it.kill()
+
+    with ThreadPoolExecutor(8) as pool:
+        paid = [pool.submit(customers[n % 8].pay) for n in range(600)]
+        paid[300].result()
+        stack.valkey.stop()
+        for one in paid:
+            one.result()
+        stack.valkey.start()
+        paid += [pool.submit(customers[n % 8].pay) for n in range(400)]
+        ids = [one.result() for one in paid]
+    stack.kill("hub.1")
+    quiet(stack)
+    events = log_of(stack)
+    assert [seq for seq, _id in events] == list(range(1, len(events) + 1))
+    for it in listeners:
+        assert len(it.heard()) < len(events) - 3 * 1000
+
+    # And once more in the middle of what they missed.
+    before = [len(it.heard()) for it in listeners]
+    for it in listeners:
+        it.start()
+    for it, had in zip(listeners, before, strict=True):
+        until(partial(it.heard_more, had))
+        it.kill()
+    for it in listeners:
+        it.start()
+    # From now on they hear it live, and Redis goes once more.
+    stack.valkey.stop()
+    stack.valkey.start()
+    ids += [customers[0].pay(simulate="decline") for _ in range(10)]
+    assert set(customers[0].settled(ids[-10:])) == {"failed"}
+    quiet(stack)
+    for it in listeners:
+        # Not to be taken once: who listens signs in, and that is an event, too.
+        until(partial(up_to_date, stack, it))
+        events = it.heard()
+        assert [seq for seq, _id in events] == list(range(1, len(events) + 1))
+        assert len({id for _seq, id in events}) == len(events)
+
+    ended = stack.rows(
+        "SELECT data ->> 'id' AS id FROM admin.events WHERE type IN ('payments:payment:completed',"
+        " 'payments:payment:failed') AND data ->> 'id' = ANY(%s)",
+        ids,
+    )
+    assert sorted(row["id"] for row in ended) == sorted(ids)
+
+
+def test_the_hub_survives_a_database_that_restarts_and_its_own_death(stack: Stack):
+    customer = stack.customer()
+    stack.pause("hub.1")
+    ids = [customer.pay() for _ in range(5)]
+    assert customer.settled(ids) == ["completed"] * 5
+    stack.postgres.stop()
+    stack.resume("hub.1")
+    stack.postgres.start()
+    until(lambda: stack.health() == "ok")
+    stack.kill("hub.1")
+    ids += [customer.pay(simulate="decline")]
+    customer.settled(ids)
+    seen = "SELECT seq FROM admin.subscriptions WHERE name = 'hub.letters' AND error IS NULL AND seq >= %s"
+    ended = "SELECT max(seq) AS seq FROM admin.events WHERE type = 'payments:payment:failed'"
+    until(lambda: stack.rows(seen, stack.rows(ended)[0]["seq"]))
+    quiet(stack)

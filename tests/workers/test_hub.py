@@ -1,0 +1,45 @@
+"""What our own services do when they hear of an event; the letters are in tests/actors/test_notifications.py."""
+
+import pytest
+
+from actors import events
+from actors.verbs import transaction
+from db import config, journal, subscriptions
+from db.admin import SystemConfig
+from db.config import Key
+from tests import makers
+from tests.makers import letterbox, work
+from workers.hub import hub
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def dies(*_args: object) -> None:
+    raise SystemExit
+
+
+def test_a_hub_that_is_killed_while_it_promises_a_letter_promises_it_once(monkeypatch):
+    payer = makers.user()
+    with monkeypatch.context() as patched:
+        patched.setattr(makers, "listen", lambda: False)
+        makers.payment(payer)
+        work()
+        patched.setattr("actors.mail.tell_of_payment.message", dies)
+        with pytest.raises(SystemExit):
+            hub.once()
+    assert journal.Row.select().count() == 0
+    subscriptions.Subscription.update(due_at=subscriptions.Subscription.moved_at).execute()
+    work()
+    assert [letter["To"] for letter in letterbox] == [payer.email]
+    assert not hub.once()
+
+
+def test_a_changed_configuration_is_read_anew_at_once(monkeypatch):
+    monkeypatch.setattr(config, "_FRESH", 3600.0)
+    assert config.value(Key.MAINTENANCE_READ_ONLY) is False
+    SystemConfig.insert(key=Key.MAINTENANCE_READ_ONLY, value=True).execute()
+    assert config.value(Key.MAINTENANCE_READ_ONLY) is False
+    with transaction():
+        events.announce(events.Type.CONFIG_UPDATED, {"changes": {}})
+    work()
+    assert config.value(Key.MAINTENANCE_READ_ONLY) is True

@@ -1,0 +1,65 @@
+"""The hub: what our own services do when they hear of an event.
+
+`python -m workers.hub` runs it, any number of them; `python -m workers.hub again` hands over once more
+what was given up.
+"""
+
+import sys
+from uuid import UUID
+
+import structlog
+
+from actors import mail
+from actors.events import Type
+from actors.subscriber import Subscriber
+from actors.verbs import promise
+from db import config, payments, presence, redis, states
+from db.admin import Event
+from db.fault import NotFound
+from workers import process
+
+log = structlog.get_logger(__name__)
+
+hub = Subscriber("hub")
+
+
+def letters(event: Event) -> None:
+    """A payment has ended: whoever paid is told, and whoever was to be paid."""
+    if event.data["type"] != states.Type.PAYMENT:
+        return
+    # Who is to be paid is not for everybody to hear, so it is not in the event.
+    payment = payments.get(UUID(event.data["id"]))
+    if payment is None:
+        raise NotFound(thing="payment")
+    for reader in (payment.user_id, payment.payee_id):
+        if reader is not None:
+            promise(mail.tell_of_payment.message(reader, payment.id))
+
+
+def configuration(_event: Event) -> None:
+    """What this process knows of the configuration is old. The others look once a second: db/config.py."""
+    config.forget()
+
+
+hub.subscribe(Type.PAYMENT_COMPLETED, letters)
+hub.subscribe(Type.PAYMENT_FAILED, letters)
+hub.subscribe(Type.CONFIG_UPDATED, configuration)
+# A session that has ended needs no subscriber: it is asked from the database at every request (decision 4).
+
+
+def run() -> None:
+    """Reads the log until told to end."""
+    settings = process.boot()
+    told = process.until_told()
+    wire = redis.connect(settings.redis_url)
+    log.info("working", kind="hub")
+    hub.run(told, wire, beat=lambda: presence.try_beat(wire, ["hub"]))
+    presence.leave(wire, ["hub"])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["again"]:
+        process.boot()
+        sys.stdout.write(f"{hub.again()} events are done now\n")
+    else:
+        run()
