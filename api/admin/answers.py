@@ -59,6 +59,7 @@ class AdminHealth(Answer):
     oldest_promise_seconds: Annotated[float | None, Field(examples=[0.25])]
     dead_promises: Annotated[int, Field(ge=0, examples=[0])]
     needs_review: Annotated[int, Field(ge=0, examples=[0])]
+    missed_events: Annotated[int, Field(ge=0, examples=[0])]
     workers: Annotated[dict[str, int], Field(examples=[{"payments": 1, "psp": 1}])]
     scheduler: Scheduler
 

@@ -1,16 +1,18 @@
 """How the whole is, for operators: what waits, who works, what must hold."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from falcon import Request
 from redis import Redis
 
+from actors import audit
 from api.admin import answers
 from api.gateway.operation import operation
 from api.openapi.document import VERSION
 from api.policies import Permission
-from db import operating, postgres, presence, redis, times
+from db import operating, postgres, presence, redis, subscriptions, times
 
 
 @dataclass
@@ -37,6 +39,7 @@ class AdminHealth:
             "oldestPromiseSeconds": round((now - oldest).total_seconds(), 3) if oldest else None,
             "deadPromises": waits["dead"],
             "needsReview": waits["in_review"],
+            "missedEvents": len(subscriptions.missed()),
             "workers": workers,
             "scheduler": {"lastRuns": {name: times.text(at) for name, at in operating.runs().items()}},
         }
@@ -51,6 +54,7 @@ class Invariants:
         now = times.now()
         with postgres.database.atomic():
             standings = [operating.check(name, now) for name in operating.INVARIANTS]
+        standings.append(_audit_chain(now))
         return {
             "ok": all(it.ok for it in standings),
             "checkedAt": times.text(now),
@@ -59,3 +63,9 @@ class Invariants:
                 for it in standings
             ],
         }
+
+
+def _audit_chain(now: datetime) -> operating.Standing:
+    broken = audit.verify().broken
+    ids = [str(broken.id)] if broken and broken.id else []
+    return operating.Standing("the_audit_log_is_whole", int(broken is not None), ids, now)

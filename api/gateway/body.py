@@ -133,6 +133,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def query(req: Request, shape: type[Q]) -> Q:
     """The query string as a shape. Raises Invalid."""
+    # Which no text column takes.
+    nul = [name for name, value in req.params.items() if "\0" in f"{name}{value}"]
+    if nul:
+        message = "must not contain NUL characters"
+        raise Invalid(
+            {"fields": [{"field": name.replace("\0", "")[:_NAME], "message": message} for name in nul]}
+        )
     try:
         return shape.model_validate(req.params)
     except ValidationError as error:

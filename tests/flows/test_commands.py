@@ -20,7 +20,7 @@ def test_the_demo_tells_the_story_any_number_of_times(stack: Stack):
     for _ in range(2):
         told = run(stack, "-m", "workers.dev.demo")
         assert told.returncode == 0, told.stderr
-        assert "80.00 USD were paid and charged once" in told.stdout
+        assert "80.00 USD and 5.00 CHF were paid and charged once" in told.stdout
         assert "insufficient_funds" in told.stdout
 
 

@@ -111,6 +111,19 @@ def test_a_late_charge_is_known_once_it_is_marked(boss):
     assert "nothing_that_ended_badly_is_charged" not in broken(boss)
 
 
+def test_an_audit_log_that_was_changed_is_seen(boss):
+    makers.payment()
+    work()
+    assert invariants(boss)["the_audit_log_is_whole"]["ok"]
+    postgres.rows("SET LOCAL session_replication_role = replica")
+    [row] = postgres.rows(
+        "UPDATE admin.audit_logs SET details = '{}' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)"
+        " RETURNING id::text"
+    )
+    postgres.rows("SET LOCAL session_replication_role = origin")
+    assert invariants(boss)["the_audit_log_is_whole"]["offenders"] == [row["id"]]
+
+
 def test_no_more_than_twenty_are_named(boss):
     for _ in range(21):
         postgres.rows(
