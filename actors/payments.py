@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors import audit, events, lifecycle, origin, snapshots, steps
+from actors import audit, lifecycle, origin, steps
 from actors.lifecycle import Step
 from actors.origin import Origin
 from actors.psp import asking, provider
@@ -28,7 +28,7 @@ from actors.verbs import effect, promise, record, transaction
 from db import config, journal, payments, postgres, psp_attempts, times
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
-from db.states import FINAL, Status, Type
+from db.states import Status, Type
 
 log = structlog.get_logger(__name__)
 
@@ -290,55 +290,3 @@ def expire_requests() -> None:
         steps.take(request, Step.EXPIRE, failure=("expired", "The request was not paid in time."))
     if len(stale) == _SOME:
         promise(expire_requests.message())
-
-
-# --- edit -----------------------------------------------------------------------------------------------
-
-
-class NotEditable(Fault):
-    """The {fields} of a {thing} that is {status} cannot be changed."""
-
-    code = Code.INVALID_TRANSITION
-
-
-# By their columns, as the door calls them.
-_OF_AN_OPEN_REQUEST = {"amount": "amount", "currency": "currency", "customer_email": "customerEmail"}
-
-
-def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
-    """Raises NotEditable where these fields cannot be changed now."""
-    open_request = payment.type == Type.INITIATE and payment.status in (Status.PENDING, Status.INITIATED)
-    fixed = changes if payment.status in FINAL else changes.keys() & _OF_AN_OPEN_REQUEST.keys()
-    if fixed and not (open_request and payment.status not in FINAL):
-        names = ", ".join(_OF_AN_OPEN_REQUEST.get(field, field) for field in sorted(fixed))
-        raise NotEditable(fields=names, thing=lifecycle.THINGS[Type(payment.type)], status=payment.status)
-
-
-def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
-    """Changes a locked payment's own words, or an open request's terms. Raises NotEditable."""
-    may_be_edited(payment, changes)
-    edited = payments.edit(payment, **changes)
-    audit.note(
-        audit.Action.PAYMENT_UPDATE, resource=("payment", payment.id), details={"fields": sorted(changes)}
-    )
-    events.announce(events.Type.PAYMENT_UPDATED, snapshots.payment(edited))
-    return edited
-
-
-# --- review ---------------------------------------------------------------------------------------------
-
-
-class NothingToReview(Fault):
-    """Nobody needs to look at this payment."""
-
-    code = Code.INVALID_TRANSITION
-
-
-def reviewed(payment: Payment, reason: str) -> Payment:
-    """Takes the mark from a locked payment that somebody has looked at. Raises NothingToReview."""
-    if payment.review is None:
-        raise NothingToReview
-    payments.mark_for_review(payment.id, None)
-    details = {"review": payment.review, "reason": reason}
-    audit.note(audit.Action.PAYMENT_REVIEWED, resource=("payment", payment.id), details=details)
-    return payment

@@ -5,8 +5,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import payments as life
-from actors import steps
+from actors import edits, steps
 from actors.verbs import transaction
 from api.gateway import caller
 from api.gateway.operation import operation
@@ -44,12 +43,12 @@ class Review:
         name="reviewPayment",
         takes=shapes.Reviewed,
         gives=answers.Payment,
-        refuses=(life.NothingToReview,),
+        refuses=(edits.NothingToReview,),
     )
     def on_post(self, req: Request, payment_id: UUID, wish: shapes.Reviewed) -> dict[str, Any]:
         """Takes a payment from the list of those that need review. It comes back if it is still in doubt."""
         with transaction():
-            reviewed = life.reviewed(steps.locked(payment_id), wish.reason)
+            reviewed = edits.reviewed(steps.locked(payment_id), wish.reason)
         return shapes.payment(reviewed, caller.of(req))
 
 

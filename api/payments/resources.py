@@ -6,7 +6,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import lifecycle, steps
+from actors import edits, lifecycle, steps
 from actors import payments as life
 from actors.verbs import transaction
 from api.gateway import caller, etag
@@ -81,7 +81,7 @@ class OnePayment:
         name="updatePayment",
         takes=shapes.PaymentChanges,
         gives=answers.Payment,
-        refuses=(life.NotEditable,),
+        refuses=(edits.NotEditable,),
         examples={"words": {"description": "Lunch for two"}, "terms": {"amount": "79.00", "currency": "EUR"}},
         one=True,
         guarded=True,
@@ -93,8 +93,8 @@ class OnePayment:
         with transaction():
             payment = steps.locked(payment_id)
             etag.must_match(req, payment.version)
-            life.may_be_edited(payment, wish.named)
-            edited = life.edit(payment, _fitting(payment, wish.named))
+            edits.may_be_edited(payment, wish.named)
+            edited = edits.edit(payment, _fitting(payment, wish.named))
         return Tagged(shapes.payment(edited, who), edited.version)
 
     @operation(

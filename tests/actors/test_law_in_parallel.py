@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from actors import audit, mail, origin, steps, verbs
+from actors import audit, edits, mail, origin, steps, verbs
 from actors import payments as life
 from actors.origin import Origin
 from actors.psp import provider
@@ -143,9 +143,9 @@ class Crowd:
         self.ask(life.fail.message(self.anything(random), None, self.boss))
 
     def edit(self, random: Random) -> None:
-        with suppress(life.NotEditable), transaction():
+        with suppress(edits.NotEditable), transaction():
             payment = steps.locked(self.anything(random))
-            life.edit(payment, {"description": f"In {random.random()} words"})
+            edits.edit(payment, {"description": f"In {random.random()} words"})
             with self.counting:
                 self.edits[payment.id] += 1
 

@@ -1,0 +1,55 @@
+"""What people change of a payment without moving it: its words, open terms, the mark for review."""
+
+from typing import Any
+
+from actors import audit, events, lifecycle, snapshots
+from db import payments
+from db.fault import Code, Fault
+from db.payments import Payment
+from db.states import FINAL, Status, Type
+
+
+class NotEditable(Fault):
+    """The {fields} of a {thing} that is {status} cannot be changed."""
+
+    code = Code.INVALID_TRANSITION
+
+
+# By their columns, as the door calls them.
+_OF_AN_OPEN_REQUEST = {"amount": "amount", "currency": "currency", "customer_email": "customerEmail"}
+
+
+def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
+    """Raises NotEditable where these fields cannot be changed now."""
+    open_request = payment.type == Type.INITIATE and payment.status in (Status.PENDING, Status.INITIATED)
+    fixed = changes if payment.status in FINAL else changes.keys() & _OF_AN_OPEN_REQUEST.keys()
+    if fixed and not (open_request and payment.status not in FINAL):
+        names = ", ".join(_OF_AN_OPEN_REQUEST.get(field, field) for field in sorted(fixed))
+        raise NotEditable(fields=names, thing=lifecycle.THINGS[Type(payment.type)], status=payment.status)
+
+
+def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
+    """Changes a locked payment's own words, or an open request's terms. Raises NotEditable."""
+    may_be_edited(payment, changes)
+    edited = payments.edit(payment, **changes)
+    audit.note(
+        audit.Action.PAYMENT_UPDATE, resource=("payment", payment.id), details={"fields": sorted(changes)}
+    )
+    events.announce(events.Type.PAYMENT_UPDATED, snapshots.payment(edited))
+    return edited
+
+
+class NothingToReview(Fault):
+    """Nobody needs to look at this payment."""
+
+    code = Code.INVALID_TRANSITION
+
+
+def reviewed(payment: Payment, reason: str) -> Payment:
+    """Takes the mark from a locked payment that somebody has looked at. Raises NothingToReview."""
+    if payment.review is None:
+        raise NothingToReview
+    payments.mark_for_review(payment.id, None)
+    details = {"review": payment.review, "reason": reason}
+    audit.note(audit.Action.PAYMENT_REVIEWED, resource=("payment", payment.id), details=details)
+    return payment
