@@ -196,6 +196,9 @@ def doubt(payment_id: UUID, metadata: dict[str, Any] | None = None) -> None:
         return
     if verdict.review:
         payments.mark_for_review(payment.id, "the PSP does not answer")
+    if verdict.act is doubts.Act.LOOK:
+        question = look.message(payment.id, None, metadata).once(str(payment.id))
+        promise(question.later(verdict.after))
     if verdict.act is doubts.Act.ASK:
         promise(_charge(payment, metadata).later(verdict.after))
 
@@ -216,10 +219,12 @@ def reconcile() -> None:
 
 
 @effect("psp-questions", patient=True)
-def look(payment_id: UUID, inquiry: UUID | None = None) -> journal.Task | None:
+def look(
+    payment_id: UUID, inquiry: UUID | None = None, metadata: dict[str, Any] | None = None
+) -> journal.Task | None:
     """Asks the PSP what it knows; `inquiry` is the id under which somebody waits for the result."""
     result, answer = asking.find(payment_id, inquiry or uuid4())
-    return None if result is None else _learned(payment_id, answer)
+    return None if result is None else _learned(payment_id, answer, metadata)
 
 
 # --- cancel, fail, expire -------------------------------------------------------------------------------

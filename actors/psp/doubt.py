@@ -38,6 +38,8 @@ class Act(StrEnum):
 
     # Ask again, in a moment; whoever asks looks first what the PSP knows.
     ASK = "ask"
+    # Only look what it knows, in a moment: who did not answer must not keep others waiting for the money.
+    LOOK = "look"
     # Leave it to the reconciler: it looks again and again.
     WAIT = "wait"
     # The PSP has no such order, and none can arrive any more: it has failed.
@@ -58,7 +60,8 @@ def judge(asked: Sequence[Asked]) -> Verdict:
     calls = sum(it.operation == Operation.CHARGE for it in asked)
     last = asked[-1] if asked else None
     if last is None or last.operation == Operation.CHARGE:
-        return Verdict(Act.ASK, _backoff(calls))
+        unheard = last is not None and last.outcome in (None, Result.NO_ANSWER)
+        return Verdict(Act.LOOK if unheard else Act.ASK, _backoff(calls))
     if last.outcome == Result.NOT_FOUND:
         # Nobody expects to be charged for what they wanted long ago.
         if calls < TRIES and last.created_at - asked[0].created_at < TOO_LATE:
@@ -67,7 +70,7 @@ def judge(asked: Sequence[Asked]) -> Verdict:
     # It does not even say whether it knows the order.
     silent = _silent(asked)
     if silent < TRIES:
-        return Verdict(Act.ASK, _backoff(silent), review=True)
+        return Verdict(Act.LOOK, _backoff(silent), review=True)
     return Verdict(Act.WAIT, review=True)
 
 

@@ -43,8 +43,8 @@ def asked(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
         # Nothing was asked yet, or nothing after the last order: ask, which begins with a look.
         ([], Act.ASK, False),
         ([(CHARGE, "unavailable", 1)], Act.ASK, False),
-        ([(CHARGE, "no_answer", 1)], Act.ASK, False),
-        ([(CHARGE, None, 1)], Act.ASK, False),
+        ([(CHARGE, "no_answer", 1)], Act.LOOK, False),
+        ([(CHARGE, None, 1)], Act.LOOK, False),
         (OUTAGE, Act.ASK, False),
         # It has no such order: it is given it again, a few times.
         ([NO_ORDER], Act.ASK, False),
@@ -60,16 +60,16 @@ def asked(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
         ([(CHARGE, "no_answer", 3599), NO_ORDER], Act.ASK, False),
         ([(CHARGE, "no_answer", 3601), NO_ORDER], Act.GIVE_UP, False),
         # It does not even say whether it has one: never guessed, and a person should know.
-        ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Act.ASK, True),
-        ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Act.ASK, True),
-        ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Act.ASK, True),
+        ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Act.LOOK, True),
+        ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Act.LOOK, True),
+        ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Act.LOOK, True),
         ([(CHARGE, "no_answer", 2), *[(FIND, "no_answer", 1)] * (TRIES - 1)], Act.WAIT, True),
         ([*OUTAGE, (FIND, "unavailable", 1)], Act.WAIT, True),
         ([*OUTAGE, (FIND, "no_answer", 1)], Act.WAIT, True),
         # It was silent, and has found its voice again.
         ([(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 2)] * TRIES, NO_ORDER], Act.ASK, False),
         ([*OUTAGE, *[(FIND, "no_answer", 2)] * TRIES, NO_ORDER], Act.GIVE_UP, False),
-        ([*OUTAGE, NO_ORDER, (FIND, "no_answer", 1)], Act.ASK, True),
+        ([*OUTAGE, NO_ORDER, (FIND, "no_answer", 1)], Act.LOOK, True),
     ],
 )
 def test_unknown_is_not_failed(calls, act, review):
