@@ -8,7 +8,9 @@ from falcon.testing import TestClient
 from api.app import create_app
 from api.openapi.__main__ import written
 from api.settings import Settings
+from db.auth import Role
 from tests.api.conformance import Conforming, Document
+from tests.makers import Visitor, visitor
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,18 @@ def document() -> Document:
 @pytest.fixture
 def client(database: None, settings: Settings, document: Document) -> TestClient:
     return Conforming(create_app(settings), document)
+
+
+@pytest.fixture
+def customer(client: TestClient) -> Visitor:
+    return visitor(client, Role.CUSTOMER)
+
+
+@pytest.fixture
+def vendor(client: TestClient) -> Visitor:
+    return visitor(client, Role.VENDOR)
+
+
+@pytest.fixture
+def boss(client: TestClient) -> Visitor:
+    return visitor(client, Role.ADMIN)

@@ -10,11 +10,6 @@ from tests import makers
 from tests.makers import PASSWORD, Visitor, error, visitor, work
 
 
-@pytest.fixture
-def boss(client) -> Visitor:
-    return visitor(client, Role.ADMIN)
-
-
 def put(who: Visitor, **values):
     return who.send("PUT", "/admin/config", {key.replace("_", "."): value for key, value in values.items()})
 

@@ -7,17 +7,11 @@ import pytest
 
 from actors import housekeeping
 from db import journal, operating, postgres
-from db.auth import Role
 from tests import makers
-from tests.makers import Visitor, visitor, work
+from tests.makers import Visitor, work
 from workers import scheduler
 
 OLD = "clock_timestamp() - interval '2 minutes'"
-
-
-@pytest.fixture
-def boss(client) -> Visitor:
-    return visitor(client, Role.ADMIN)
 
 
 def invariants(who: Visitor) -> dict[str, Any]:

@@ -13,21 +13,6 @@ from tests.makers import Visitor, error, visitor, work
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture
-def customer(client) -> Visitor:
-    return visitor(client, Role.CUSTOMER)
-
-
-@pytest.fixture
-def vendor(client) -> Visitor:
-    return visitor(client, Role.VENDOR)
-
-
-@pytest.fixture
-def boss(client) -> Visitor:
-    return visitor(client, Role.ADMIN)
-
-
 def made(who: Visitor, **wish: object) -> str:
     """What they have made, and what has become of it."""
     id = who.post("/payments", wish).json["data"]["id"]

@@ -16,11 +16,6 @@ from tests.makers import Visitor, error, visitor, work
 WISH = {"type": "payment", "amount": "12.50"}
 
 
-@pytest.fixture
-def customer(client) -> Visitor:
-    return visitor(client, Role.CUSTOMER)
-
-
 def pay(who: Visitor, key: str, wish: Mapping[str, object] = WISH, **more):
     return who.post("/payments", wish, headers={"Idempotency-Key": key}, **more)
 

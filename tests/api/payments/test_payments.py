@@ -12,21 +12,6 @@ from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
 
-@pytest.fixture
-def customer(client) -> Visitor:
-    return visitor(client, Role.CUSTOMER)
-
-
-@pytest.fixture
-def vendor(client) -> Visitor:
-    return visitor(client, Role.VENDOR)
-
-
-@pytest.fixture
-def boss(client) -> Visitor:
-    return visitor(client, Role.ADMIN)
-
-
 def pay(who: Visitor, **more):
     return who.post("/payments", {"type": "payment", "amount": "12.50", **more})
 

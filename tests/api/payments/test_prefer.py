@@ -46,16 +46,6 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
-@pytest.fixture
-def customer(client) -> Visitor:
-    return visitor(client, Role.CUSTOMER)
-
-
-@pytest.fixture
-def vendor(client) -> Visitor:
-    return visitor(client, Role.VENDOR)
-
-
 def pay(who: Visitor, wish: dict[str, Any] = WISH, **headers: str) -> Result:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     return who.post("/payments", wish, headers=sent)

@@ -9,30 +9,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from db import admin, payments, psp_attempts, statements
-from db.auth import Role
 from db.payments import Payment
 from db.psp_attempts import Operation, PspAttempt
 from db.states import Status
 from tests import makers
-from tests.makers import Visitor, error, visitor, work
+from tests.makers import Visitor, error, work
 
 DAY = date(2026, 3, 1)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def customer(client) -> Visitor:
-    return visitor(client, Role.CUSTOMER)
-
-
-@pytest.fixture
-def vendor(client) -> Visitor:
-    return visitor(client, Role.VENDOR)
-
-
-@pytest.fixture
-def boss(client) -> Visitor:
-    return visitor(client, Role.ADMIN)
 
 
 def paid(who: Visitor, **metadata: Any) -> Payment:

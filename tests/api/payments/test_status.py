@@ -14,7 +14,6 @@ from actors import verbs
 from actors.psp.provider import Answer, Outcome
 from api.gateway import prefer
 from db import admin, journal, payments, postgres, psp_attempts, psp_ledger
-from db.auth import Role
 from db.payments import Payment
 from db.psp_attempts import Operation, Result
 from tests import makers
@@ -27,21 +26,6 @@ STATES = [
     ),
     *(("payment", status) for status in ("pending", "processing", "completed", "failed", "cancelled")),
 ]
-
-
-@pytest.fixture
-def customer(client) -> Visitor:
-    return visitor(client, Role.CUSTOMER)
-
-
-@pytest.fixture
-def vendor(client) -> Visitor:
-    return visitor(client, Role.VENDOR)
-
-
-@pytest.fixture
-def boss(client) -> Visitor:
-    return visitor(client, Role.ADMIN)
 
 
 @pytest.fixture
