@@ -26,6 +26,7 @@ class Action(StrEnum):
     PASSWORD_FORGOTTEN = "auth.password.forgotten"
     PASSWORD_RESET = "auth.password.reset"
     EMAIL_VERIFIED = "auth.email.verified"
+    VERIFICATION_ASKED = "auth.email.verification_asked"
     TOKEN_REUSED = "auth.token.reused"
     ACCESS_REFUSED = "auth.access.refused"
     USER_CREATED = "admin.user.created"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from actors import snapshots
 from actors.audit import Action
 from api.accounts import Name, NewAccount
-from api.shapes import Amount, Changes, Digits, Email, Id, Moment, PageQuery, Query, Shape
+from api.shapes import Amount, Changes, Digits, Email, Id, Moment, PageQuery, Query, Shape, wrong
 from db import money, times
 from db.admin import AuditFilter, AuditLog
 from db.auth import Role, User
@@ -18,7 +18,7 @@ from db.config import Key
 class NewUser(NewAccount):
     """An account that an administrator opens for somebody."""
 
-    role: Role
+    role: Role = Role.CUSTOMER
     email_verified: bool = False
 
 
@@ -73,6 +73,8 @@ class AuditQuery(PageQuery):
 
 
 def _largest(value: Decimal) -> Decimal:
+    if value != value.quantize(money.SMALLEST):
+        raise wrong("must have at most two decimals")
     return value.quantize(money.SMALLEST)
 
 

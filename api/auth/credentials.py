@@ -86,6 +86,7 @@ class Credentials:
     def resend(self, user_id: UUID) -> None:
         """Mails the link again, unless the address is proved already."""
         with transaction():
+            audit.note(audit.Action.VERIFICATION_ASKED, resource=("user", user_id))
             promise(mail.ask_to_verify.message(user_id))
 
     def _hash(self, password: str, user: User, *, field: str) -> str:

@@ -50,6 +50,12 @@ def test_an_administrator_opens_an_account_of_any_role(client, boss):
     assert told.count("admin:user:created") == 3
 
 
+def test_who_is_given_no_role_is_a_customer(boss):
+    wish = new()
+    del wish["role"]
+    assert boss.post("/admin/users", wish).json["data"]["role"] == "CUSTOMER"
+
+
 def test_who_is_not_verified_is_asked_to(boss):
     wish = new()
     boss.post("/admin/users", wish)
