@@ -11,7 +11,9 @@ from api.shapes import wrong
 def carried(value: dict[str, Any], kib: int) -> dict[str, Any]:
     """The object, if it is at most so many KiB as JSON in UTF-8. Raises a fault of the field."""
     try:
-        size = len(json.dumps(_written_out(value), allow_nan=False, ensure_ascii=False).encode())
+        # As small as it can be written: how the caller spaced it is not counted.
+        written = json.dumps(_written_out(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        size = len(written.encode())
     except (ValueError, RecursionError):
         raise wrong("holds a value that JSON cannot carry") from None
     if size > kib * 1024:

@@ -115,6 +115,11 @@ def test_text_and_metadata_have_their_limits(customer):
     assert pay(customer, description="ü" * 500, metadata={"a": "x" * 8000}).status_code == 201
     refused = fields(pay(customer, description="ü" * 501, metadata={"a": "x" * 8200}))
     assert refused.keys() == {"description", "metadata"}
+    # To the byte, as JSON has it without a blank; how the caller spaced it is not counted.
+    room = 8 * 1024 - len('{"a":""}')
+    assert pay(customer, metadata={"a": "x" * room}).status_code == 201
+    assert fields(pay(customer, metadata={"a": "x" * (room + 1)})).keys() == {"metadata"}
+    assert pay(customer, metadata={"many": [1] * 4000}).status_code == 201
     result = customer.post(
         "/payments",
         body=b'{"type": "payment", "amount": 1, "metadata": {"a": 1e999}}',
