@@ -3,8 +3,8 @@
 import re
 import threading
 import time
-from contextlib import suppress
 
+import falcon
 from redis import Redis
 
 from db import meter, redis
@@ -19,10 +19,12 @@ _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
 def count(method: str, template: str | None, *, status: int, ms: float) -> None:
-    """Counts one request; what found no route is counted together."""
+    """Counts one request; what found no route is counted together, and so are methods that HTTP does not
+    know: a caller must not be able to make up what we keep a count of."""
+    known = method if method in falcon.HTTP_METHODS else "unknown"
     route = _PARAMETER.sub(r":\1", template or "unknown")
     with _lock:
-        _counted.setdefault((method, route), Counts()).add(error=status >= 400, ms=ms)
+        _counted.setdefault((known, route), Counts()).add(error=status >= 400, ms=ms)
 
 
 def hand_on(client: Redis) -> None:
@@ -46,8 +48,7 @@ def start(client: Redis) -> None:
     def run() -> None:
         while True:
             time.sleep(_EVERY)
-            with suppress(Exception):
-                hand_on(client)
+            hand_on(client)
 
     threading.Thread(target=run, name="meter", daemon=True).start()
 

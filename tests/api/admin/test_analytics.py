@@ -102,6 +102,13 @@ def test_requests_are_counted_by_route_and_not_by_address(client, boss):
     assert measured["paywright_request_errors_total", "GET", "/api/payments/:payment_id"] == 1
 
 
+def test_a_caller_cannot_make_up_what_is_counted(wire):
+    for method in ("FOO", "BAR", "get"):
+        gate.count(method, None, status=405, ms=1)
+    gate.hand_on(wire)
+    assert {route: it.count for route, it in meter.read(wire).items()} == {("unknown", "unknown"): 3}
+
+
 def test_what_other_processes_counted_is_counted_too(wire, boss):
     counts = Counts()
     counts.add(error=True, ms=30)
