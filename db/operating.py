@@ -63,23 +63,25 @@ def runs() -> dict[str, datetime]:
 
 
 def backlog() -> dict[str, Any]:
-    """What waits: `queues` (promises of each queue that are due), `oldest` (since when the oldest of them is
-    due; None when none is), `dead` promises, and payments `in_review`."""
-    queues = postgres.rows(
-        "SELECT queue, count(*) AS waiting, min(due_at) AS oldest FROM journal.tasks"
-        " WHERE dead_at IS NULL GROUP BY queue ORDER BY queue"
+    """What waits: promises by their `queues`, since when the `oldest` of those that are due is there (None
+    when none is), how many are `dead`, and how many payments are `in_review`."""
+    found = postgres.rows(
+        "SELECT queue, count(*) FILTER (WHERE dead_at IS NULL) AS waiting,"
+        " count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead, min(created_at) FILTER ("
+        "WHERE dead_at IS NULL AND due_at <= clock_timestamp() + interval '5 seconds') AS oldest"
+        " FROM journal.tasks GROUP BY queue ORDER BY queue"
     )
-    [rest] = postgres.rows(
-        "SELECT (SELECT count(*) FROM journal.tasks WHERE dead_at IS NOT NULL) AS dead,"
-        " (SELECT min(created_at) FROM journal.tasks WHERE dead_at IS NULL"
-        " AND due_at <= clock_timestamp() + interval '5 seconds') AS oldest,"
-        " (SELECT count(*) FROM payments.payments WHERE review IS NOT NULL) AS in_review"
-    )
-    return {"queues": {row["queue"]: row["waiting"] for row in queues}, **rest}
+    [review] = postgres.rows("SELECT count(*) AS many FROM payments.payments WHERE review IS NOT NULL")
+    return {
+        "queues": {row["queue"]: row["waiting"] for row in found if row["waiting"]},
+        "oldest": min((row["oldest"] for row in found if row["oldest"]), default=None),
+        "dead": sum(row["dead"] for row in found),
+        "in_review": review["many"],
+    }
 
 
-# How long looking for one may take, in seconds; and the time that is given to what is under way.
-_PATIENCE, _SETTLING = 60, "interval '1 minute'"
+# The time that is given to what is under way.
+_SETTLING = "interval '1 minute'"
 
 # Each gives the ids of what breaks it, of the payments made from :since on.
 INVARIANTS: dict[str, str] = {
@@ -169,27 +171,31 @@ INVARIANTS: dict[str, str] = {
 }
 
 
-def check(name: str, at: datetime, since: datetime | None = None) -> Standing:
-    """Looks whether an invariant holds, in the transaction that is open: of all payments, or of those that
-    were made from `since` on."""
+def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> Standing:
+    """Looks whether an invariant holds: of all payments, or of those that were made from `since` on. Raises
+    what is `postgres.too_slow` when that takes longer than so many seconds."""
     moment = f"'{since.isoformat()}'" if since else "'-infinity'"
     query = INVARIANTS[name].replace(":since", f"{moment}::timestamptz")
-    postgres.patient(_PATIENCE)
-    [found] = postgres.rows(
-        f"WITH broken AS ({query}) SELECT (SELECT count(*) FROM broken) AS count,"
-        " ARRAY(SELECT id FROM broken LIMIT 20) AS offenders"
-    )
+    # In a transaction of its own: one that was too slow spoils no other.
+    with postgres.database.atomic():
+        postgres.patient(seconds)
+        [found] = postgres.rows(
+            f"WITH broken AS ({query}) SELECT (SELECT count(*) FROM broken) AS count,"
+            " ARRAY(SELECT id FROM broken LIMIT 20) AS offenders"
+        )
     return Standing(name, found["count"], found["offenders"], at)
 
 
-def keep(standings: Sequence[Standing]) -> None:
-    """Writes down how the invariants stood."""
-    rows = [
-        {"name": it.name, "count": it.count, "offenders": list(it.offenders), "checked_at": it.checked_at}
-        for it in standings
-    ]
+def keep(standing: Standing) -> None:
+    """Writes down how an invariant stood."""
+    insert = Invariant.insert(
+        name=standing.name,
+        count=standing.count,
+        offenders=list(standing.offenders),
+        checked_at=standing.checked_at,
+    )
     columns = [Invariant.count, Invariant.offenders, Invariant.checked_at]
-    Invariant.insert_many(rows).on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
+    insert.on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
 
 
 def kept() -> list[Standing]:

@@ -135,8 +135,18 @@ def test_the_scheduler_looks_and_says_so(database):
         " VALUES ('x', gen_random_uuid(), 1, 'USD', 'charged')"
     )
     scheduler.due(housekeeping.check_invariants, scheduler.JOBS[housekeeping.check_invariants])
-    assert work() == ["housekeeping.check_invariants"]
+    each = ["housekeeping.check_invariant"] * len(operating.INVARIANTS)
+    assert work() == ["housekeeping.check_invariants", *each]
     kept = {it.name: it for it in operating.kept()}
     assert kept.keys() == operating.INVARIANTS.keys()
     assert [name for name, it in kept.items() if not it.ok] == ["every_charge_has_its_payment"]
     assert kept["every_charge_has_its_payment"].offenders == ["x"]
+
+
+def test_one_that_takes_too_long_keeps_no_other_from_being_looked_at(database, monkeypatch):
+    slow = {"slow": "SELECT pg_sleep(5)::text AS id", **operating.INVARIANTS}
+    monkeypatch.setattr(operating, "INVARIANTS", slow)
+    monkeypatch.setattr(housekeeping, "_PATIENCE", 0.2)
+    scheduler.due(housekeeping.check_invariants, scheduler.JOBS[housekeeping.check_invariants])
+    work()
+    assert {it.name for it in operating.kept()} == slow.keys() - {"slow"}
