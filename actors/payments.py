@@ -246,7 +246,7 @@ class OthersDecide(Fault):
 def cancel(payment_id: UUID, reason: str | None, by: Origin) -> None:
     """Cancels what nobody has begun to pay."""
     with origin.acting(by):
-        _ask_for(Step.CANCEL, payment_id, reason)
+        _ask_for(Step.CANCEL, steps.locked(payment_id), reason)
 
 
 @record("payments")
@@ -258,7 +258,7 @@ def fail(payment_id: UUID, reason: str | None, by: Origin) -> None:
         if with_the_psp(payment) and not lost(payment):
             _refused(Step.FAIL, payment, reason)
         else:
-            _ask_for(Step.FAIL, payment_id, reason)
+            _ask_for(Step.FAIL, payment, reason)
 
 
 def with_the_psp(payment: Payment) -> bool:
@@ -271,8 +271,7 @@ def lost(payment: Payment) -> bool:
     return doubts.lost(psp_attempts.of(payment.id))
 
 
-def _ask_for(step: Step, payment_id: UUID, reason: str | None) -> None:
-    payment = steps.locked(payment_id)
+def _ask_for(step: Step, payment: Payment, reason: str | None) -> None:
     if lifecycle.allows(Type(payment.type), Status(payment.status), step):
         failure = ("failed_by_admin", reason or "An administrator failed it.") if step is Step.FAIL else None
         steps.take(payment, step, reason=reason, failure=failure)

@@ -99,10 +99,12 @@ def shared() -> frozenset[str]:
 class Verb(ABC):
     """Work with a name and a queue. Calling it answers a message; `perform` does the work in this thread."""
 
+    # Lets all others of its process go first.
+    patient = False
+
     def __init__(self, module: str, name: str, queue: str) -> None:
         self.name = f"{module.rpartition('.')[2]}.{name}"
         self.queue = queue
-        self.patient = False
         if self.name in registry:
             raise RuntimeError(f"two verbs are called {self.name}")
         registry[self.name] = self

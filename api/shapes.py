@@ -1,9 +1,10 @@
 """What all shapes share: strict, closed to unknown fields, camelCase; and the types that several use."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
@@ -210,6 +211,15 @@ Digits = BeforeValidator(_digits)
 # In its one canonical spelling: a thing has one address.
 Id = Annotated[UUID, BeforeValidator(_id)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_utc)]
+
+
+T = TypeVar("T")
+
+
+def listed(it: page.Page[T], written: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    """A page of a list, as every list gives it."""
+    items = [written(one) for one in it.items]
+    return {"items": items, "pagination": {"limit": it.limit, "nextCursor": it.next_cursor}}
 
 
 class PageQuery(Query):

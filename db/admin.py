@@ -118,7 +118,7 @@ class AuditFilter:
 
     def conditions(self) -> list[peewee.Node]:
         """As the WHERE clause has them."""
-        pairs = (
+        return pages.asked(
             (self.user_id, AuditLog.user_id == self.user_id),
             (self.action, AuditLog.action == self.action),
             (self.resource_type, AuditLog.resource_type == self.resource_type),
@@ -126,7 +126,6 @@ class AuditFilter:
             (self.from_, AuditLog.created_at >= self.from_),
             (self.to, AuditLog.created_at < self.to),
         )
-        return [condition for value, condition in pairs if value is not None]
 
 
 def audit_logs(resource_id: UUID) -> Sequence[AuditLog]:
@@ -137,8 +136,7 @@ def audit_logs(resource_id: UUID) -> Sequence[AuditLog]:
 
 def audit_page(which: AuditFilter, *, limit: int, after: pages.Place | None) -> pages.Page[AuditLog]:
     """The newest rows of the audit log that match, from `after` on."""
-    # `true`: WHERE wants one at least.
-    query = AuditLog.select().where(SQL("true"), *which.conditions())
+    query = AuditLog.select().where(*which.conditions())
     return pages.newest(AuditLog, [query], limit=limit, after=after)
 
 

@@ -148,13 +148,12 @@ def page(
 ) -> pages.Page[User]:
     """The newest people: with this role, whose address or name holds `q`, whose account is open."""
     holds = "%" + (q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    pairs = (
+    conditions = pages.asked(
         (role, User.role == role),
         (q, (User.email**holds) | (User.name**holds)),
         (active, User.active == active),
     )
-    conditions = [condition for value, condition in pairs if value is not None]
-    return pages.newest(User, [User.select().where(SQL("true"), *conditions)], limit=limit, after=after)
+    return pages.newest(User, [User.select().where(*conditions)], limit=limit, after=after)
 
 
 def _change(id: UUID, **columns: Any) -> None:

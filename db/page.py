@@ -68,6 +68,11 @@ def cut(rows: Sequence[R], limit: int) -> Page[R]:
     return Page(items, limit, Place(items[-1].created_at, items[-1].id).cursor() if more else None)
 
 
+def asked(*pairs: tuple[Any, Any]) -> list[Any]:
+    """The conditions of those values that were asked for; always one at least, as WHERE wants it."""
+    return [peewee.SQL("true"), *(condition for value, condition in pairs if value is not None)]
+
+
 def newest(model: Any, queries: Sequence[Any], *, limit: int, after: Place | None) -> Page[Any]:
     """The newest rows of `model` that any of these queries finds, from `after` on.
 

@@ -164,7 +164,7 @@ class Filter:
 
     def conditions(self) -> list[peewee.Node]:
         """As the WHERE clause has them."""
-        pairs = (
+        return pages.asked(
             (self.status, Payment.status == self.status),
             (self.type, Payment.type == self.type),
             (self.currency, Payment.currency == self.currency),
@@ -173,7 +173,6 @@ class Filter:
             (self.request_id, Payment.request_id == self.request_id),
             (self.needs_review, Payment.review.is_null(not self.needs_review)),
         )
-        return [condition for value, condition in pairs if value is not None]
 
 
 def add(**columns: Any) -> Payment:
@@ -320,12 +319,10 @@ def moves(
 ) -> pages.Page[PaymentTransaction]:
     """The newest changes of the payments that are seen, from `after` on."""
     row = PaymentTransaction
-    pairs = (
+    conditions = pages.asked(
         (payment_id, row.payment_id == payment_id),
         (from_, row.created_at >= from_),
         (to, row.created_at < to),
     )
-    conditions = [condition for value, condition in pairs if value is not None]
-    # `true`: WHERE wants one at least.
-    queries = [query.where(SQL("true"), *conditions) for query in seen.moved()]
+    queries = [query.where(*conditions) for query in seen.moved()]
     return pages.newest(row, queries, limit=limit, after=after)

@@ -8,6 +8,7 @@ from actors import audit
 from api.admin import answers, shapes
 from api.gateway.operation import operation
 from api.policies import Permission
+from api.shapes import listed
 from db import admin
 
 
@@ -24,10 +25,7 @@ class AuditLogs:
     def on_get(self, _req: Request, wish: shapes.AuditQuery) -> dict[str, Any]:
         """What was done, newest first."""
         page = admin.audit_page(wish.filter, limit=wish.limit, after=wish.place)
-        return {
-            "items": [shapes.audit_line(it) for it in page.items],
-            "pagination": {"limit": page.limit, "nextCursor": page.next_cursor},
-        }
+        return listed(page, shapes.audit_line)
 
 
 class AuditVerification:

@@ -14,6 +14,7 @@ from api.admin import answers, shapes
 from api.gateway.operation import operation
 from api.passwords import Passwords
 from api.policies import Permission
+from api.shapes import listed
 from db import admin, attempts, auth, links, payments, times
 from db.auth import Role, User
 from db.fault import Code, Fault, NotFound
@@ -39,10 +40,7 @@ class Users:
     def on_get(self, _req: Request, wish: shapes.UsersQuery) -> dict[str, Any]:
         """Everybody, closed accounts too, newest first; `q` is looked for in addresses and names."""
         page = auth.page(role=wish.role, q=wish.q, active=wish.active, limit=wish.limit, after=wish.place)
-        return {
-            "items": [shapes.person(user) for user in page.items],
-            "pagination": {"limit": page.limit, "nextCursor": page.next_cursor},
-        }
+        return listed(page, shapes.person)
 
     @operation(
         Permission.OPERATE,

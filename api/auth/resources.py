@@ -16,7 +16,7 @@ from api.auth.sessions import InvalidCredentials, Sessions, TokenReused
 from api.gateway import caller, read_only
 from api.gateway.operation import operation
 from api.policies import Permission
-from api.shapes import PageQuery
+from api.shapes import PageQuery, listed
 from api.tokens import Unauthorized
 from db import auth
 from db.auth import Role
@@ -122,10 +122,7 @@ class MySessions:
         """The caller's sessions that go on, newest first."""
         who = caller.of(req)
         page = self.sessions.page(who, limit=wish.limit, after=wish.place)
-        return {
-            "items": [shapes.session(it, current=who.session_id) for it in page.items],
-            "pagination": {"limit": page.limit, "nextCursor": page.next_cursor},
-        }
+        return listed(page, lambda it: shapes.session(it, current=who.session_id))
 
 
 @dataclass

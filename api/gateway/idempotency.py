@@ -66,9 +66,10 @@ def once(
     """
     caller: Caller = req.context.caller
     key = _key(req) if heard else None
+    request = _request(req) if key is not None else ""
     try:
         with transaction():
-            kept = idempotency.claim(caller.user_id, key, _request(req)) if key is not None else None
+            kept = idempotency.claim(caller.user_id, key, request) if key is not None else None
             if kept is None:
                 data = do()
                 id, body = UUID(data["id"]), envelope.success(data, message)
@@ -79,7 +80,7 @@ def once(
                 return Written(status, body, id, to_come=waits)
     except idempotency.Busy:
         raise InProgress from None
-    if kept.request != _request(req):
+    if kept.request != request:
         raise Mismatch
     return _written(kept)
 

@@ -63,9 +63,6 @@ class History(Answer):
     pagination: Pagination
 
 
-_BY_STATUS = {Status.COMPLETED: {"count": 12, "amount": "150.00"}}
-
-
 class Count(Answer):
     """How many payments, and how much money in all of them."""
 
@@ -132,11 +129,13 @@ class Difference(Answer):
 
 
 class Differences(Answer):
-    """A day's statement against the payments as they are now; `matched` is false until it was fetched."""
+    """A day's statement against the payments as they are now; `matched` is false until it was fetched.
+    `items` are the first hundred of `count`."""
 
     day: Annotated[date, Field(examples=["2026-01-31"])]
     matched: bool
-    items: list[Difference]
+    count: Annotated[int, Field(ge=0, examples=[1])]
+    items: Annotated[list[Difference], Field(max_length=100)]
 
 
 class Payments(Answer):

@@ -8,6 +8,7 @@ from api.gateway import caller
 from api.gateway.operation import operation
 from api.payments import answers, shapes, sight
 from api.policies import Permission
+from api.shapes import listed
 from db import payments
 
 
@@ -31,4 +32,4 @@ class History:
             limit=wish.limit,
             after=wish.place,
         )
-        return shapes.page(found, shapes.move)
+        return listed(found, shapes.move)

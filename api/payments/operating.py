@@ -11,8 +11,12 @@ from api.gateway import caller
 from api.gateway.operation import operation
 from api.payments import answers, shapes
 from api.policies import Permission
+from api.shapes import listed
 from db import payments, psp_attempts, statements
 from db.fault import NotFound
+
+# How many differences are shown: a day that has more of them is another matter.
+_SHOWN = 100
 
 
 class Attempts:
@@ -31,7 +35,7 @@ class Attempts:
         if payment is None:
             raise NotFound(thing="payment")
         page = psp_attempts.page(payment.id, limit=wish.limit, after=wish.place)
-        return {"review": payment.review, **shapes.page(page, shapes.attempt)}
+        return {"review": payment.review, **listed(page, shapes.attempt)}
 
 
 class Review:
@@ -69,12 +73,13 @@ class Differences:
         return {
             "day": wish.day.isoformat(),
             "matched": matched,
+            "count": len(found),
             "items": [
                 {
                     "reference": it.reference,
                     "paymentId": str(it.payment_id) if it.payment_id else None,
                     "reason": it.reason,
                 }
-                for it in found
+                for it in found[:_SHOWN]
             ],
         }

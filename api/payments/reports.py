@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 from falcon import Request
 
-from api.gateway import caller
+from api.gateway import caller, idle
 from api.gateway.body import Invalid
 from api.gateway.operation import Download, operation
 from api.payments import answers, shapes
@@ -60,7 +60,7 @@ class Reports:
         if since >= until:
             raise Invalid({"fields": [{"field": "to", "message": "must be later than `from`"}]})
         payee_id = None if who.role is Role.ADMIN else who.user_id
-        with _one_of_few():
+        with _one_of_few(req):
             sums = reports.sums(since, until, wish.group_by, payee_id=payee_id)
             if _wants_csv(req, wish):
                 return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
@@ -74,9 +74,12 @@ class Reports:
 
 
 @contextmanager
-def _one_of_few() -> Iterator[None]:
-    """A report may take long: only so many at once, or they had all the connections. Raises Busy."""
-    if not _seats.acquire(timeout=_PATIENCE):
+def _one_of_few(req: Request) -> Iterator[None]:
+    """A report may take long: only so many at once, or they had all the connections; so who waits for a turn
+    holds none. Raises Busy."""
+    with idle.released(req):
+        mine = _seats.acquire(timeout=_PATIENCE)
+    if not mine:
         raise Busy
     try:
         yield

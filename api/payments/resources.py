@@ -14,6 +14,7 @@ from api.gateway.body import Invalid
 from api.gateway.operation import Accepted, Tagged, operation
 from api.payments import answers, changes, shapes, sight
 from api.policies import Caller, Forbidden, Permission
+from api.shapes import listed
 from db import config, money, payments
 from db.fault import NotFound
 from db.payments import Payment
@@ -37,7 +38,7 @@ class Payments:
         if wish.needs_review is not None and not who.may(Permission.SETTLE_BY_HAND):
             caller.refuse(who, Permission.SETTLE_BY_HAND)
         page = payments.page(sight.of(who), wish.filter, limit=wish.limit, after=wish.place)
-        return shapes.page(page, lambda it: shapes.payment(it, who))
+        return listed(page, lambda it: shapes.payment(it, who))
 
     @operation(
         Permission.CREATE_PAYMENT,

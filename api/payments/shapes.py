@@ -1,10 +1,9 @@
 """What the payments routes take and give."""
 
 import re
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -25,13 +24,10 @@ from api.policies import Caller, Permission
 from api.shapes import Amount, Changes, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
 from api.text import Text
 from db import money, times
-from db.page import Page
 from db.payments import Filter, Payment, PaymentTransaction
 from db.psp_attempts import PspAttempt
 from db.reports import Period
 from db.states import FINAL, Status, Type
-
-T = TypeVar("T")
 
 _METADATA_KIB = 8
 _DEFAULT_CURRENCY = "USD"
@@ -282,9 +278,3 @@ def attempt(it: PspAttempt) -> dict[str, Any]:
         "createdAt": times.text(it.created_at),
         "endedAt": times.text(it.ended_at) if it.ended_at else None,
     }
-
-
-def page(it: Page[T], written: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
-    """A page of a list."""
-    items = [written(one) for one in it.items]
-    return {"items": items, "pagination": {"limit": it.limit, "nextCursor": it.next_cursor}}

@@ -199,7 +199,10 @@ def test_both_limits_cost_one_round_trip(doors, wire):
 
 @pytest.mark.parametrize(
     "path",
-    ["/health", "/api/health", "/api/docs", "/api/docs/x", "/api/openapi.json", "/api/media/a.webp", "/x"],
+    [
+        *("/health", "/api/health", "/api/docs", "/api/docs/x", "/api/openapi.json", "/api/media/a.webp"),
+        *("/media/avatars/a.webp", "/metrics", "/x"),
+    ],
 )
 def test_health_documents_and_media_are_exempt(doors, path):
     client = doors(RATE_LIMIT_API="1/hour")

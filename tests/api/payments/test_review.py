@@ -150,14 +150,14 @@ def differences(boss: Visitor, day: date = DAY) -> dict[str, Any]:
 
 
 def test_a_day_that_was_not_matched_says_so(boss):
-    assert differences(boss) == {"day": "2026-03-01", "matched": False, "items": []}
+    assert differences(boss) == {"day": "2026-03-01", "matched": False, "count": 0, "items": []}
 
 
 def test_a_day_that_agrees_has_no_differences(customer, boss):
     completed, failed = paid(customer), paid(customer, simulate="decline")
     statements.add_lines([line(completed.id, "charged"), line(failed.id, "declined")])
     statements.close(DAY, 0)
-    assert differences(boss) == {"day": "2026-03-01", "matched": True, "items": []}
+    assert differences(boss) == {"day": "2026-03-01", "matched": True, "count": 0, "items": []}
 
 
 def test_a_day_tells_where_the_psp_and_the_payments_disagree(customer, boss):
@@ -205,6 +205,13 @@ def test_what_was_completed_on_the_day_and_stands_in_no_statement_is_a_differenc
     assert differences(boss, completed_on - timedelta(days=1))["items"] == []
 
 
+def test_a_day_that_went_all_wrong_is_counted_and_its_beginning_shown(boss):
+    statements.add_lines([line(f"order-{place:03}", "charged") for place in range(101)])
+    statements.close(DAY, 101)
+    told = differences(boss)
+    assert (told["count"], len(told["items"]), told["items"][0]["reference"]) == (101, 100, "order-000")
+
+
 def test_a_difference_that_was_mended_is_gone(customer, boss):
     payment = paid(customer, simulate="blackout")
     statements.add_lines([line(payment.id, "charged")])
@@ -224,7 +231,12 @@ def test_a_statement_is_that_of_one_day(boss, query):
 
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
 def test_the_first_and_the_last_day_of_all_are_days(boss, day):
-    assert differences(boss, date.fromisoformat(day)) == {"day": day, "matched": False, "items": []}
+    assert differences(boss, date.fromisoformat(day)) == {
+        "day": day,
+        "matched": False,
+        "count": 0,
+        "items": [],
+    }
 
 
 def test_the_statement_is_for_administrators(customer, vendor):
