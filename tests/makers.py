@@ -129,6 +129,19 @@ def open_request(vendor: User | None = None, *, customer_email: str | None = Non
     return now(made)
 
 
+def pay(request: Payment, **metadata: Any) -> Payment:
+    """A payment against a request, which somebody has just made. Raises what the law says."""
+    customer = user()
+    with transaction():
+        return life.pay_request(
+            request.id,
+            customer_id=customer.id,
+            customer_email=customer.email,
+            description=None,
+            metadata=metadata,
+        )
+
+
 def now(payment: Payment) -> Payment:
     """The same payment as the database has it now."""
     found = payments.get(payment.id)

@@ -18,7 +18,7 @@ from db import admin, journal, payments, postgres, psp_attempts, psp_ledger
 from db.auth import Role
 from db.payments import Payment
 from tests import makers
-from tests.makers import work
+from tests.makers import pay, work
 from workers import scheduler
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -560,15 +560,3 @@ def test_a_call_after_a_failure_by_hand_is_not_made():
 
 def said_by(row: admin.AuditLog) -> Origin:
     return Origin(row.request_id, row.user_id, row.ip_address, row.user_agent)
-
-
-def pay(request: Payment, **metadata: Any) -> Payment:
-    customer = makers.user()
-    with transaction():
-        return life.pay_request(
-            request.id,
-            customer_id=customer.id,
-            customer_email=customer.email,
-            description=None,
-            metadata=metadata,
-        )

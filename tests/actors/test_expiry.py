@@ -10,7 +10,7 @@ from db import admin, config, payments, postgres
 from db.auth import Role
 from db.payments import Payment
 from tests import makers
-from tests.makers import work
+from tests.makers import pay, work
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -39,18 +39,6 @@ def configured(hours: float) -> None:
         "INSERT INTO admin.system_config (key, value) VALUES ('payments.requestTtlHours', %s)", Json(hours)
     )
     config.forget()
-
-
-def pay(request: Payment, **metadata: object) -> Payment:
-    customer = makers.user()
-    with transaction():
-        return life.pay_request(
-            request.id,
-            customer_id=customer.id,
-            customer_email=customer.email,
-            description=None,
-            metadata=metadata,
-        )
 
 
 @pytest.mark.parametrize(

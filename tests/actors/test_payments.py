@@ -7,10 +7,9 @@ from actors import verbs
 from actors.psp.provider import Outcome
 from actors.verbs import transaction
 from db import admin, payments, psp_ledger
-from db.auth import Role
 from db.fault import NotFound
 from tests import makers
-from tests.makers import work
+from tests.makers import pay, work
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -113,15 +112,3 @@ def test_the_psps_answer_delivered_twice_settles_once():
         verbs.promise(life.settle.message(payment.id, Outcome.DECLINED, "late"))
     assert work() == ["payments.settle"]
     assert makers.now(payment).status == "completed"
-
-
-def pay(request, **metadata):
-    customer = makers.user(Role.CUSTOMER)
-    with transaction():
-        return life.pay_request(
-            request.id,
-            customer_id=customer.id,
-            customer_email=customer.email,
-            description=None,
-            metadata=metadata,
-        )

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,7 +17,7 @@ from tests.flows.conftest import Stack
 from tests.makers import SECRETS, until
 
 
-class Listener:
+class Listener(ABC):
     """A subscriber in a process of its own, that a test kills and starts."""
 
     def __init__(self, log: Path, command: list[str], **environment: str) -> None:
@@ -36,9 +37,9 @@ class Listener:
             self._process.wait(10)
             self._process = None
 
+    @abstractmethod
     def heard(self) -> list[tuple[int, str]]:
         """`seq` and `id` of what it got, in the order in which it got it."""
-        raise NotImplementedError
 
     def heard_more(self, than: int) -> bool:
         return len(self.heard()) > than
