@@ -103,7 +103,7 @@ def test_postgres_comes_back_from_kill_9_although_a_backend_is_still_computing(p
     again.stop()
 
 
-@pytest.mark.parametrize("stranger", [1, os.getpid(), 4_000_000])
+@pytest.mark.parametrize("stranger", [1, os.getpid(), 4_000_000], ids=["init", "a live process", "nobody"])
 def test_a_recycled_pid_in_postmaster_pid_does_not_matter(postgres, stranger):
     postgres.start()
     file = postgres.directory / "postmaster.pid"
