@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	@exec $(BIN)/python -m workers.dev.demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
