@@ -128,7 +128,6 @@ class Supervisor:
 
     def _bury(self, child: Child, process: subprocess.Popen[bytes]) -> None:
         child.process, child.code = None, process.returncode
-        at_first = child.deaths == 0 and time.monotonic() - child.born < 5
         if not child.server:
             # What it left behind would hold its port. The group's number stays taken while anyone is in it.
             processes.send(process.pid, signal.SIGKILL, group=True)
@@ -138,7 +137,8 @@ class Supervisor:
         self._record()
         if child.once:
             return
-        if child.code == WRONG_SETTING and at_first and not child.server:
+        if child.code == WRONG_SETTING and child.deaths == 0 and not child.server:
+            # However long it took: on a loaded machine a process may need more than ten seconds to read them.
             raise Stop(WRONG_SETTING, f"{child.name} refuses its settings")
         signalled = f"was killed by {signal.Signals(-child.code).name}" if child.code < 0 else ""
         self._again(child, signalled or f"ended with {child.code}")

@@ -113,6 +113,35 @@ def test_a_process_that_refuses_its_settings_stops_the_start(checkout):
     assert "job.1 | RATE_LIMIT_API: what?" in checkout.out
 
 
+SLOW_TO_REFUSE = """
+import subprocess, sys
+from workers.dev.output import Output
+from workers.dev.supervisor import Child, Stop, Supervisor
+
+def spawn(output):
+    return subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"], stdout=output, start_new_session=True)
+
+supervisor = Supervisor(Output(["job"]), lambda pids: None)
+supervisor.start(Child("job", spawn)).born -= 60
+try:
+    supervisor.forever()
+except Stop as stop:
+    print(stop.code, stop.reason)
+"""
+
+
+def test_a_process_that_needs_a_minute_to_refuse_its_settings_stops_the_start_too(root):
+    ran = subprocess.run(
+        [sys.executable, "-c", SLOW_TO_REFUSE],
+        cwd=root,
+        capture_output=True,
+        timeout=60,
+        check=True,
+        text=True,
+    )
+    assert ran.stdout.endswith("2 job refuses its settings\n")
+
+
 def test_a_failed_seed_stops_the_start_with_its_last_line(checkout):
     checkout.write("api/people.py", "raise SystemExit('no users today')")
     assert checkout.refusal() == (1, "seed: no users today\n")
@@ -134,6 +163,20 @@ def test_secrets_in_rotation_reach_the_processes(checkout):
     checkout.write(".data/secrets.env", "JWT_SECRET='one # two'\nJWT_SECRET_OTHER=other\n")
     checkout.refusal()
     assert "one # two other" in checkout.out
+
+
+def test_a_rotated_secret_reaches_a_process_that_is_started_again(checkout, until):
+    web = (checkout.root / "web.py").read_text()
+    checkout.write(
+        "web.py", web.replace('len(os.environ["JWT_SECRET"])', 'os.environ.get("JWT_SECRET_OTHER")')
+    )
+    launcher = checkout.start()
+    checkout.ready(launcher)
+    assert "serving development None" in checkout.out
+    with (checkout.root / ".data/secrets.env").open("a") as secrets:
+        secrets.write("JWT_SECRET_OTHER=the-new-one\n")
+    os.kill(checkout.pids["web.1"], signal.SIGTERM)
+    until(lambda: "serving development the-new-one" in checkout.out)
 
 
 def test_in_production_no_secret_is_made_up(checkout):
