@@ -31,6 +31,10 @@ class Plan:
     def base_url(self) -> str:
         return f"http://{self.settings.reachable}:{self.environ['PORT']}"
 
+    def environ_now(self) -> dict[str, str]:
+        """The environment of a process that starts now: a rotated secret reaches whatever is restarted."""
+        return {**self.environ, **_secrets(self.settings, state.secret_values(self.settings.data))}
+
 
 def plan(chosen: Settings) -> Plan:
     """Ports, passwords and environment; nothing runs yet."""
@@ -55,12 +59,17 @@ def plan(chosen: Settings) -> Plan:
         "DATA_DIR": str(data),
         "PUBLIC_URL": chosen.get("PUBLIC_URL") or f"http://{chosen.reachable}:{ports['web']}",
         "APP_ENV": chosen.get("APP_ENV") or "development",
-        # In production they are the operator's to choose, and to keep.
-        **{name: chosen.get(name) or (None if chosen.production else secrets.get(name)) for name in SECRETS},
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}:{chosen.get('PATH') or '/usr/bin:/bin'}",
     }
+    ours |= _secrets(chosen, secrets)
     return Plan(chosen, embedded, {**chosen.environ, **{k: v for k, v in ours.items() if v is not None}})
+
+
+def _secrets(chosen: Settings, made: Mapping[str, str]) -> dict[str, str]:
+    """The secrets that the operator chose, or those that were made here. In production none is made."""
+    found = {name: chosen.get(name) or (None if chosen.production else made.get(name)) for name in SECRETS}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def start_stores(supervisor: Supervisor, planned: Plan) -> None:
@@ -116,7 +125,8 @@ def start_processes(supervisor: Supervisor, planned: Plan) -> None:
 
 def _child(name: str, argv: list[str], planned: Plan, *, once: bool = False) -> Child:
     def spawn(output: int) -> subprocess.Popen[bytes]:
-        return processes.launch(argv, output=output, environ=planned.environ, directory=planned.settings.root)
+        environ = planned.environ_now()
+        return processes.launch(argv, output=output, environ=environ, directory=planned.settings.root)
 
     return Child(name, spawn, once=once)
 

@@ -55,13 +55,14 @@ def write_numbers(path: Path, numbers: Mapping[str, int]) -> None:
 
 
 def secret_values(directory: Path) -> dict[str, str]:
-    """Made at the first start, the same ever after."""
+    """The secrets of this checkout, made where they are missing. Read at each call: they may be rotated."""
     path = directory / "secrets.env"
-    known = {name: value for name, value in dotenv_values(path).items() if value}
-    if missing := [name for name in SECRETS if name not in known]:
-        known |= {name: secrets.token_urlsafe(48) for name in missing}
-        write(path, "".join(f"{name}={value}\n" for name, value in known.items()))
-    return known
+    known = {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+    if made := {name: secrets.token_urlsafe(48) for name in SECRETS if name not in known}:
+        # The lines that are there stay as they are: a value may need its quotes.
+        kept = path.read_text().rstrip("\n").splitlines() if path.exists() else []
+        write(path, "\n".join([*kept, *(f"{name}={value}" for name, value in made.items()), ""]))
+    return known | made
 
 
 def record(directory: Path, pids: Mapping[str, int]) -> None:
