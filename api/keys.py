@@ -1,28 +1,14 @@
-"""The keys that sign access tokens: the first one signs, all of them verify; each has one algorithm.
-
-`python -m api.keys add|promote|drop FILE` takes a step of a rotation of JWT_SECRET in an env file. After each
-step the web processes are restarted, one after the other; no token is refused in between:
-
-              JWT_SECRET   JWT_SECRET_OTHER
-    add       old          new                 everybody knows the new one, which signs nothing yet
-    promote   new          old                 it signs; wait until the last old token expired (15 minutes)
-    drop      new
-"""
+"""The keys that sign access tokens: the first one signs, all of them verify; each has one algorithm."""
 
 import base64
 import hashlib
 import re
-import secrets
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from dotenv import dotenv_values
 
-_NAMES = ("JWT_SECRET", "JWT_SECRET_OTHER")
 _PEM = re.compile(r"-----BEGIN (PRIVATE|PUBLIC) KEY-----.+?-----END \1 KEY-----", re.DOTALL)
 
 
@@ -53,7 +39,8 @@ class Keys:
 
     def __init__(self, *shared: str, ed25519: str = "") -> None:
         """Of shared secrets the first one signs; PEM blocks follow one another. Raises ValueError."""
-        blocks = [_pem(block[0]) for block in _PEM.finditer(ed25519)]
+        # An environment file with one line a setting has "\\n" where a PEM block has its line ends.
+        blocks = [_pem(block[0]) for block in _PEM.finditer(ed25519.replace("\\n", "\n"))]
         if ed25519 and not blocks:
             raise ValueError("holds no PEM block of a key")
         known = [*blocks, *map(_secret, filter(None, shared))]
@@ -86,41 +73,3 @@ def _pem(block: str) -> Key:
         raise ValueError("holds a key that is not Ed25519")
     id = hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
     return Key(id, "EdDSA", private if isinstance(private, Ed25519PrivateKey) else None, public)
-
-
-def rotate(step: str, file: Path) -> None:
-    """Takes a step in an env file, in one write. Raises ValueError when its secrets are not ready for it.
-
-    Values change places as they are written there, quotes and all.
-    """
-    file = file.resolve()
-    lines = file.read_text().splitlines()
-    values = dotenv_values(file)
-    one, other = (values.get(name) or "" for name in _NAMES)
-    written = {
-        name: line.partition("=")[2] for line in lines for name in _NAMES if line.startswith(f"{name}=")
-    }
-    match step, bool(one), bool(other):
-        case "add", True, False:
-            after = [written[_NAMES[0]], secrets.token_urlsafe(48)]
-        case "promote", True, True:
-            after = [written[_NAMES[1]], written[_NAMES[0]]]
-        case "drop", True, True:
-            after = [written[_NAMES[0]], ""]
-        case _:
-            raise ValueError(f"{step} is not the next step for the JWT_SECRETs in {file}")
-    kept = [line for line in lines if not line.startswith(tuple(f"{name}=" for name in _NAMES))]
-    kept += [f"{name}={value}" for name, value in zip(_NAMES, after, strict=True)]
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.touch(mode=0o600)
-    fresh.write_text("\n".join(kept) + "\n")
-    fresh.replace(file)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m api.keys add|promote|drop FILE")
-    try:
-        rotate(sys.argv[1], Path(sys.argv[2]))
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))

@@ -18,7 +18,7 @@ class Settings(MediaSettings):
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:_-]+$")
     port: int = Field(3000, ge=1, le=65535)
     web_concurrency: int = Field(2, ge=1, le=64)
-    # The first one signs; the other one, while they are rotated, only verifies (see api.keys).
+    # The first one signs; the other one, while they are rotated, only verifies (see api.key_rotation).
     jwt_secret: str = Field(min_length=1)
     jwt_secret_other: str = ""
     # PEM blocks of Ed25519 keys; where there is a private one, it signs and the secret does not.
