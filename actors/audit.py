@@ -48,7 +48,10 @@ class Action(StrEnum):
     PAYMENT_EXPIRE = "payments.payment.expire"
     PAYMENT_CANCEL = "payments.payment.cancel"
     PAYMENT_UPDATE = "payments.payment.update"
+    # A person has looked at it; the cause of a review was found, and was disproved.
     PAYMENT_REVIEWED = "payments.payment.reviewed"
+    REVIEW_OPENED = "payments.review.opened"
+    REVIEW_RESOLVED = "payments.review.resolved"
     # Allowed when it was asked for, and not any more when its turn came.
     STEP_REFUSED = "payments.step.refused"
     # Somebody wanted to fail it by hand, and the PSP, asked first, had decided.

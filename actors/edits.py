@@ -1,4 +1,4 @@
-"""What people change of a payment without moving it: its words, open terms, the mark for review."""
+"""What people change of a payment without moving it: its words, an open request's terms."""
 
 from typing import Any
 
@@ -37,19 +37,3 @@ def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
     )
     events.announce(events.Type.PAYMENT_UPDATED, snapshots.payment(edited))
     return edited
-
-
-class NothingToReview(Fault):
-    """Nobody needs to look at this payment."""
-
-    code = Code.INVALID_TRANSITION
-
-
-def reviewed(payment: Payment, reason: str) -> Payment:
-    """Takes the mark from a locked payment that somebody has looked at. Raises NothingToReview."""
-    if payment.review is None:
-        raise NothingToReview
-    payments.mark_for_review(payment.id, None)
-    details = {"review": payment.review, "reason": reason}
-    audit.note(audit.Action.PAYMENT_REVIEWED, resource=("payment", payment.id), details=details)
-    return payment

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors import audit, lifecycle, origin, steps
+from actors import audit, lifecycle, origin, reviews, steps
 from actors.lifecycle import Step
 from actors.origin import Origin
 from actors.psp import asking, provider
@@ -28,6 +28,7 @@ from actors.verbs import effect, promise, record, transaction
 from db import config, journal, payments, postgres, psp_attempts, times
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
+from db.reviews import Cause
 from db.states import Status, Type
 
 log = structlog.get_logger(__name__)
@@ -162,20 +163,31 @@ def settle(
 ) -> None:
     """Writes down what the PSP decided; a request that was paid is completed, else it is open again."""
     payment = steps.locked(payment_id)
+    _answered(payment)
     if amount is not None and (amount, currency) != (payment.amount, payment.currency):
         # It stays as it is: what was decided is not what was asked.
-        payments.mark_for_review(payment.id, f"the PSP says: {outcome} {amount} {currency}")
+        reviews.open(payment, Cause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}")
     elif outcome is Outcome.CHARGED and payment.status not in (Status.PROCESSING, Status.COMPLETED):
         # Never dropped, and never paid back by a guess: a person has to look at it.
-        payments.mark_for_review(payment.id, f"the PSP charged it, but it is {payment.status}")
+        reviews.open(payment, Cause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}")
     elif outcome is Outcome.DECLINED and payment.status == Status.COMPLETED:
-        payments.mark_for_review(payment.id, "the PSP declined it, but it is completed")
+        reviews.open(payment, Cause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed")
     elif outcome is Outcome.CHARGED:
         steps.take(payment, Step.COMPLETE)
+        _as_the_statement_says(payment, Cause.STATEMENT_CHARGED)
     else:
         code = code or "declined"
         message = f"The payment was declined: {code.replace('_', ' ')}."
         steps.take(payment, Step.FAIL, failure=(code, message))
+        _as_the_statement_says(payment, Cause.STATEMENT_DECLINED)
+
+
+def _answered(payment: Payment) -> None:
+    reviews.disprove(payment, Cause.PSP_SILENT, by="the PSP has answered")
+
+
+def _as_the_statement_says(payment: Payment, cause: Cause) -> None:
+    reviews.disprove(payment, cause, by="the payment has come to what the statement says")
 
 
 # --- in doubt -------------------------------------------------------------------------------------------
@@ -190,12 +202,15 @@ def doubt(payment_id: UUID, metadata: dict[str, Any] | None = None) -> None:
         return
     verdict = doubts.judge(psp_attempts.of(payment.id))
     log.info("in doubt", payment=str(payment.id), act=verdict.act, review=verdict.review)
+    if verdict.review:
+        reviews.open(payment, Cause.PSP_SILENT, "the PSP does not answer")
+    else:
+        # Silence alone ends in a review: the last time it was asked, it answered.
+        _answered(payment)
     if verdict.act is doubts.Act.GIVE_UP:
         failure = ("provider_unavailable", "The payment provider was not available.")
         steps.take(payment, Step.FAIL, failure=failure)
         return
-    if verdict.review:
-        payments.mark_for_review(payment.id, "the PSP does not answer")
     if verdict.act is doubts.Act.LOOK:
         question = look.message(payment.id, None, metadata).once(str(payment.id))
         promise(question.later(verdict.after))

@@ -12,11 +12,11 @@ from decimal import Decimal
 
 import structlog
 
-from actors import audit
+from actors import audit, reviews
 from actors.psp import provider
 from actors.psp.provider import Outcome
 from actors.verbs import effect, promise, record
-from db import journal, payments, statements, times
+from db import journal, statements, times
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +71,8 @@ def match(day: date) -> None:
     if statements.matched(day):
         return
     found = statements.differences(day)
-    payments.mark_all_for_review(
-        [(it.payment_id, f"the PSP's statement says: {it.reason}") for it in found if it.payment_id]
+    reviews.open_all(
+        [(it.payment_id, it.cause, f"the PSP's statement says: {it.reason}") for it in found if it.payment_id]
     )
     for it in found[:_ONE_BY_ONE]:
         log.error("the PSP's statement differs", day=str(day), reference=it.reference, reason=it.reason)

@@ -3,11 +3,12 @@
 from typing import Any
 from uuid import UUID
 
-from actors import audit, events, lifecycle, origin, snapshots
+from actors import audit, events, lifecycle, origin, reviews, snapshots
 from actors.lifecycle import Step
 from db import payments
 from db.fault import NotFound
 from db.payments import Payment
+from db.reviews import Cause
 from db.states import Status, Type
 
 Failure = tuple[str, str]
@@ -63,7 +64,7 @@ def _follow(request: Payment, payment: Payment, step: Step) -> None:
     else:
         # It moved behind our back. That must not undo what the PSP did with the payment.
         why = f"it is {request.status}, but its payment {payment.id} is {payment.status}"
-        payments.mark_for_review(request.id, why)
+        reviews.open(request, Cause.REQUEST_MOVED, why)
 
 
 def _write(payment: Payment, step: Step, before: Status | None, *, reason: str | None) -> None:

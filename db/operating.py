@@ -9,7 +9,7 @@ import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import postgres
+from db import postgres, reviews
 
 
 class JobRun(postgres.Model):
@@ -71,12 +71,11 @@ def backlog() -> dict[str, Any]:
         "WHERE dead_at IS NULL AND due_at <= clock_timestamp() + interval '5 seconds') AS oldest"
         " FROM journal.tasks GROUP BY queue ORDER BY queue"
     )
-    [review] = postgres.rows("SELECT count(*) AS many FROM payments.payments WHERE review IS NOT NULL")
     return {
         "queues": {row["queue"]: row["waiting"] for row in found if row["waiting"]},
         "oldest": min((row["oldest"] for row in found if row["oldest"]), default=None),
         "dead": sum(row["dead"] for row in found),
-        "in_review": review["many"],
+        "in_review": reviews.count(),
     }
 
 
@@ -97,21 +96,21 @@ INVARIANTS: dict[str, str] = {
         WHERE c.created_at >= :since
             AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.id = c.payment_id AND p.type = 'payment')
     """,
-    "nothing_that_ended_badly_is_charged": """
-        -- A late charge is marked for review, so it is known.
+    "nothing_that_ended_badly_is_charged": f"""
+        -- A late charge has its review, open or resolved: so it is known.
         SELECT p.id::text AS id FROM payments.payments p JOIN psp.charges c ON c.payment_id = p.id
         WHERE p.created_at >= :since AND p.status IN ('failed', 'cancelled') AND c.outcome = 'charged'
-            AND p.review IS NULL
+            AND NOT {reviews.explains("p.id")}
     """,
-    "the_money_adds_up": """
-        -- Per currency; what the PSP has charged and we do not know yet, or is in review, is left out.
+    "the_money_adds_up": f"""
+        -- Per currency; what the PSP has charged and we do not know yet, or has a review, is left out.
         SELECT coalesce(ours.currency, theirs.currency) AS id FROM (
             SELECT currency, sum(amount) AS total FROM payments.payments
             WHERE created_at >= :since AND type = 'payment' AND status = 'completed'
             GROUP BY currency) AS ours
         FULL JOIN (
             SELECT c.currency, sum(c.amount) AS total FROM psp.charges c JOIN payments.payments p
-                ON p.id = c.payment_id AND p.status <> 'processing' AND p.review IS NULL
+                ON p.id = c.payment_id AND p.status <> 'processing' AND NOT {reviews.explains("p.id")}
             WHERE p.created_at >= :since AND c.outcome = 'charged'
             GROUP BY c.currency) AS theirs USING (currency)
         WHERE ours.total IS DISTINCT FROM theirs.total
@@ -148,7 +147,9 @@ INVARIANTS: dict[str, str] = {
     "nothing_stays_unfinished": f"""
         -- Beyond its time without a live promise, and nobody is looking at it.
         SELECT p.id::text AS id FROM payments.payments p
-        WHERE ((p.type = 'payment' AND p.status = 'processing' AND p.review IS NULL) OR p.status = 'pending')
+        WHERE ((p.type = 'payment' AND p.status = 'processing' AND NOT EXISTS (
+                SELECT FROM payments.payment_reviews r WHERE r.payment_id = p.id AND r.resolved_at IS NULL))
+                OR p.status = 'pending')
             AND p.updated_at < clock_timestamp() - {_SETTLING}
             AND NOT EXISTS (SELECT FROM journal.tasks j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)

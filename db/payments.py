@@ -13,7 +13,7 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import page as pages
-from db import postgres
+from db import postgres, reviews
 from db.states import Status, Type
 
 
@@ -43,8 +43,6 @@ class Payment(postgres.Model):
     failure_code = peewee.CharField(100, null=True)
     failure_message = peewee.TextField(null=True)
     version = peewee.IntegerField(constraints=[SQL("DEFAULT 1")])
-    # Why a person should look at it; null while nobody needs to.
-    review = peewee.TextField(null=True)
     reconciled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
     updated_at = DateTimeTZField(constraints=postgres.CLOCK)
@@ -71,7 +69,6 @@ for _index in (
     " WHERE customer_email IS NOT NULL",
     "CREATE INDEX payments_request_id ON payments.payments (request_id) WHERE request_id IS NOT NULL",
     "CREATE INDEX payments_status ON payments.payments (status, created_at, id)",
-    "CREATE INDEX payments_review ON payments.payments (created_at, id) WHERE review IS NOT NULL",
     "CREATE INDEX payments_processing ON payments.payments (coalesce(reconciled_at, updated_at))"
     " WHERE type = 'payment' AND status = 'processing'",
     "CREATE INDEX payments_open_requests ON payments.payments (created_at)"
@@ -171,7 +168,10 @@ class Filter:
             (self.from_, Payment.created_at >= self.from_),
             (self.to, Payment.created_at < self.to),
             (self.request_id, Payment.request_id == self.request_id),
-            (self.needs_review, Payment.review.is_null(not self.needs_review)),
+            (
+                self.needs_review,
+                reviews.needed(Payment.id) if self.needs_review else ~reviews.needed(Payment.id),
+            ),
         )
 
 
@@ -208,7 +208,6 @@ def change(payment: Payment, to: Status, *, failure: tuple[str, str] | None = No
         status=to,
         failure_code=code,
         failure_message=message,
-        review=None,
         reconciled_at=None,
         version=Payment.version + 1,
         updated_at=peewee.fn.clock_timestamp(),
@@ -235,21 +234,6 @@ def readdress(old: str, new: str) -> None:
     """Gives the requests that are addressed to somebody another address; nobody is told of it."""
     addressed = peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(old)
     Payment.update(customer_email=new).where(addressed).execute()
-
-
-def mark_for_review(id: UUID, why: str | None) -> None:
-    """Says why a person should look at it, or that nobody needs to; no change of it, so no version."""
-    Payment.update(review=why).where(Payment.id == id).execute()
-
-
-def mark_all_for_review(marks: Sequence[tuple[UUID, str]]) -> None:
-    """The same for many."""
-    postgres.rows(
-        "UPDATE payments.payments p SET review = m.why FROM unnest(%s::uuid[], %s::text[]) AS m (id, why)"
-        " WHERE p.id = m.id",
-        [id for id, _ in marks],
-        [why for _, why in marks],
-    )
 
 
 def stuck(begun_before: datetime, reconciled_before: datetime, limit: int) -> list[UUID]:

@@ -10,6 +10,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.reviews import Cause
 
 
 class Statement(postgres.Model):
@@ -58,6 +59,7 @@ class Difference:
     reference: str
     payment_id: UUID | None
     reason: str
+    cause: Cause
 
 
 def span(day: date) -> tuple[datetime, datetime]:
@@ -105,7 +107,8 @@ def close(day: date, differences: int) -> Statement:
 _OURS = "CASE WHEN l.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN l.reference::uuid END"
 
 _TWICE = f"""
-SELECT l.reference, {_OURS} AS payment_id, 'charged ' || count(*) || ' times' AS reason
+SELECT l.reference, {_OURS} AS payment_id, 'charged ' || count(*) || ' times' AS reason,
+    'statement_differs' AS cause
 FROM payments.statement_lines l
 WHERE l.outcome = 'charged' AND l.reference IN (
     SELECT reference FROM payments.statement_lines WHERE day = %s)
@@ -117,14 +120,17 @@ SELECT l.reference, p.id AS payment_id, CASE
     WHEN l.currency <> p.currency OR l.amount <> p.amount
         THEN l.outcome || ' ' || l.amount || ' ' || l.currency || ', but the payment is over '
              || p.amount || ' ' || p.currency
-    ELSE l.outcome || ', but the payment is ' || p.status END AS reason
+    ELSE l.outcome || ', but the payment is ' || p.status END AS reason,
+    CASE WHEN p.status IN ('pending', 'processing') AND l.currency = p.currency AND l.amount = p.amount
+        THEN 'statement_' || l.outcome ELSE 'statement_differs' END AS cause
 FROM payments.statement_lines l LEFT JOIN payments.payments p ON p.type = 'payment' AND p.id = {_OURS}
 WHERE l.day = %s AND (p.id IS NULL OR l.currency <> p.currency OR l.amount <> p.amount
     OR p.status <> CASE l.outcome WHEN 'charged' THEN 'completed' ELSE 'failed' END)
 """
 # By the history: what was completed on that day was charged then or before, and stands in some statement.
 _WE_SAY = """
-SELECT p.id::text AS reference, p.id AS payment_id, 'completed, but never charged' AS reason
+SELECT p.id::text AS reference, p.id AS payment_id, 'completed, but never charged' AS reason,
+    'statement_differs' AS cause
 FROM payments.payment_transactions t JOIN payments.payments p ON p.id = t.payment_id AND p.type = 'payment'
 WHERE t.transaction_type = 'complete' AND t.created_at >= %s AND t.created_at < %s
     AND NOT EXISTS (SELECT FROM payments.statement_lines l WHERE l.reference = p.id::text)
@@ -142,4 +148,6 @@ def differences(day: date) -> list[Difference]:
         postgres.patient(_PATIENCE)
         found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, begin, end)
         found += postgres.rows(_TWICE, day)
+    for row in found:
+        row["cause"] = Cause(row["cause"])
     return [Difference(**row) for row in sorted(found, key=lambda row: str(row["reference"]))]

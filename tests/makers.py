@@ -17,7 +17,7 @@ from actors import every, verbs
 from actors import payments as life
 from actors.psp.stub import Stub
 from actors.verbs import transaction
-from db import admin, auth, journal, payments, postgres, subscriptions
+from db import admin, auth, journal, payments, postgres, reviews, subscriptions
 from db.auth import Role, User
 from db.payments import Payment
 from workers.hub import hub
@@ -147,6 +147,12 @@ def now(payment: Payment) -> Payment:
     found = payments.get(payment.id)
     assert found is not None
     return found
+
+
+def review(payment: Payment) -> str | None:
+    """Why a person has to look at the payment now; None when nobody has to."""
+    opened = [it.reason for it in reviews.of(payment.id) if it.resolved_at is None]
+    return "; ".join(opened) or None
 
 
 def work(*, also: str = "") -> list[str]:

@@ -10,6 +10,7 @@ from api.answers import Answer, Id, Moment, Pagination
 from api.shapes import Currency
 from db.psp_attempts import Operation, Result
 from db.reports import Period
+from db.reviews import Cause
 from db.states import Status, Type
 
 Money = Annotated[str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{2})?$", examples=["12.50"])]
@@ -112,10 +113,25 @@ class Attempt(Answer):
     ended_at: Annotated[Moment | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
 
 
+class PaymentReview(Answer):
+    """Why a person has to look at a payment. Open as long as `resolvedAt` is null; `resolvedBy` is null where
+    the cause was disproved and nobody had to look."""
+
+    id: Id
+    cause: Annotated[Cause, Field(examples=[Cause.PSP_SILENT])]
+    reason: Annotated[str, Field(examples=["the PSP does not answer"])]
+    opened_at: Moment
+    resolved_at: Annotated[Moment | None, Field(examples=[None])]
+    resolved_by: Annotated[Id | None, Field(examples=[None])]
+    resolution: Annotated[str | None, Field(examples=[None])]
+
+
 class Attempts(Answer):
-    """One page of calls, newest first; `review` is why a person should look at the payment."""
+    """One page of calls, newest first; `review` is why a person has to look at the payment now, `reviews` are
+    all its reviews, oldest first."""
 
     review: Annotated[str | None, Field(examples=["the PSP does not answer"])]
+    reviews: Annotated[list[PaymentReview], Field(max_length=100)]
     items: list[Attempt]
     pagination: Pagination
 

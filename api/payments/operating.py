@@ -5,7 +5,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import edits, steps
+from actors import reviews, steps
 from actors.verbs import transaction
 from api.gateway import caller
 from api.gateway.operation import operation
@@ -13,6 +13,7 @@ from api.payments import answers, shapes
 from api.policies import Permission
 from api.shapes import listed
 from db import payments, psp_attempts, statements
+from db import reviews as db_reviews
 from db.fault import NotFound
 
 # How many differences are shown: a day that has more of them is another matter.
@@ -30,12 +31,17 @@ class Attempts:
         gives=answers.Attempts,
     )
     def on_get(self, _req: Request, payment_id: UUID, wish: shapes.AttemptsQuery) -> dict[str, Any]:
-        """What the PSP was asked about a payment, newest first, and why a person should look at it."""
+        """What the PSP was asked about a payment, newest first, and its reviews."""
         payment = payments.get(payment_id)
         if payment is None:
             raise NotFound(thing="payment")
         page = psp_attempts.page(payment.id, limit=wish.limit, after=wish.place)
-        return {"review": payment.review, **listed(page, shapes.attempt)}
+        all = db_reviews.of(payment.id)
+        return {
+            "review": "; ".join(it.reason for it in all if it.resolved_at is None) or None,
+            "reviews": [shapes.review(it) for it in all],
+            **listed(page, shapes.attempt),
+        }
 
 
 class Review:
@@ -47,13 +53,15 @@ class Review:
         name="reviewPayment",
         takes=shapes.Reviewed,
         gives=answers.Payment,
-        refuses=(edits.NothingToReview,),
+        refuses=(reviews.NothingToReview,),
     )
     def on_post(self, req: Request, payment_id: UUID, wish: shapes.Reviewed) -> dict[str, Any]:
-        """Takes a payment from the list of those that need review. It comes back if it is still in doubt."""
+        """Resolves what a person had to look at. It comes back if the payment has not ended and its cause is
+        still there."""
         with transaction():
-            reviewed = edits.reviewed(steps.locked(payment_id), wish.reason)
-        return shapes.payment(reviewed, caller.of(req))
+            payment = steps.locked(payment_id)
+            reviews.resolve(payment, wish.reason)
+        return shapes.payment(payment, caller.of(req))
 
 
 class Differences:

@@ -27,6 +27,7 @@ from db import money, times
 from db.payments import Filter, Payment, PaymentTransaction
 from db.psp_attempts import PspAttempt
 from db.reports import Period
+from db.reviews import PaymentReview
 from db.states import FINAL, Status, Type
 
 _METADATA_KIB = 8
@@ -277,4 +278,17 @@ def attempt(it: PspAttempt) -> dict[str, Any]:
         "code": it.code,
         "createdAt": times.text(it.created_at),
         "endedAt": times.text(it.ended_at) if it.ended_at else None,
+    }
+
+
+def review(it: PaymentReview) -> dict[str, Any]:
+    """Why a person has to look at a payment, or had to."""
+    return {
+        "id": str(it.id),
+        "cause": it.cause,
+        "reason": it.reason,
+        "openedAt": times.text(it.opened_at),
+        "resolvedAt": times.text(it.resolved_at) if it.resolved_at else None,
+        "resolvedBy": str(it.resolved_by) if it.resolved_by else None,
+        "resolution": it.resolution,
     }

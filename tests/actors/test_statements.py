@@ -85,7 +85,7 @@ def test_on_a_good_day_nothing_differs():
     # Of the outage the PSP has never heard.
     assert matched() == (5, 0)
     assert reported() == []
-    assert [makers.now(payment).review for payment in good] == [None] * 6
+    assert [makers.review(payment) for payment in good] == [None] * 6
 
 
 def test_a_day_without_a_payment_is_a_good_day():
@@ -137,7 +137,7 @@ def test_every_difference_is_told_to_everybody_who_should_know(log, simulate, be
     assert (row.resource_type, row.user_id) == ("payment", None)
     assert row.details == {"day": "2026-03-01", "reference": str(payment.id), "reason": reason}
     after = makers.now(payment)
-    assert after.review == f"the PSP's statement says: {reason}"
+    assert str(makers.review(after)).endswith(f"the PSP's statement says: {reason}")
     # A person decides: nothing is changed by a guess.
     assert (after.status, after.version) == (payment.status, payment.version)
     assert reported() == [(str(payment.id), reason)]
@@ -160,7 +160,7 @@ def test_a_request_is_no_payment_though_its_id_is_known():
     booked(str(request.id))
     close()
     assert reported() == [(str(request.id), "charged, and there is no such payment")]
-    assert makers.now(request).review is None
+    assert makers.review(request) is None
 
 
 def test_a_day_is_matched_once():
@@ -273,11 +273,11 @@ def test_a_mark_of_a_payment_that_is_settled_after_all_is_gone():
     payment = lived(simulate="blackout")
     postgres.rows(BOOK, payment.id)
     close()
-    assert makers.now(payment).review
+    assert makers.review(payment)
     with transaction():
         promise(payments.look.message(payment.id))
     work()
-    assert (makers.now(payment).status, makers.now(payment).review) == ("completed", None)
+    assert (makers.now(payment).status, makers.review(payment)) == ("completed", None)
 
 
 def test_a_chain_that_is_under_way_is_not_begun_again():

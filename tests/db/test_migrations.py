@@ -23,6 +23,7 @@ from db import (
     profile,
     psp_attempts,
     psp_ledger,
+    reviews,
     statements,
     subscriptions,
 )
@@ -50,6 +51,7 @@ MODELS: list[type[postgres.Model]] = [
     psp_ledger.Charge,
     psp_ledger.PspOrder,
     psp_attempts.PspAttempt,
+    reviews.PaymentReview,
     statements.Statement,
     statements.StatementLine,
 ]

@@ -35,7 +35,9 @@ STEPS = {"completed": ["create", "begin", "complete"], "failed": ["create", "beg
 def payments(stack: Stack, ids: list[str]) -> dict[str, dict[str, Any]]:
     """These payments, with their steps and what the PSP has of them."""
     rows = stack.rows(
-        "SELECT id::text, status, failure_code, review,"
+        "SELECT id::text, status, failure_code,"
+        " (SELECT string_agg(reason, '; ') FROM payments.payment_reviews r"
+        "   WHERE r.payment_id = p.id AND r.resolved_at IS NULL) AS review,"
         " ARRAY(SELECT outcome::text FROM psp.charges c WHERE c.payment_id = p.id) AS charges,"
         " ARRAY(SELECT transaction_type::text FROM payments.payment_transactions t"
         "   WHERE t.payment_id = p.id ORDER BY t.created_at) AS steps"

@@ -6,6 +6,8 @@ from uuid import uuid4
 import pytest
 
 from actors import housekeeping
+from actors import payments as life
+from actors.psp.provider import Answer, Outcome
 from db import journal, operating, postgres
 from tests import makers
 from tests.makers import Visitor, work
@@ -101,8 +103,11 @@ def test_a_late_charge_is_known_once_it_is_marked(boss):
     work()
     postgres.rows("UPDATE psp.charges SET outcome = 'charged'")
     assert "nothing_that_ended_badly_is_charged" in broken(boss)
-    postgres.rows("UPDATE payments.payments SET review = 'late' WHERE id = %s", payment.id)
-    assert "nothing_that_ended_badly_is_charged" not in broken(boss)
+    life.hear(payment.id, Answer(Outcome.CHARGED))
+    work()
+    assert broken(boss) == set()
+    assert boss.post(f"/payments/{payment.id}/review", {"reason": "Refunded by the PSP"}).status_code == 200
+    assert broken(boss) == set()
 
 
 def test_an_audit_log_that_was_changed_is_seen(boss):

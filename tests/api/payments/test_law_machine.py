@@ -331,7 +331,7 @@ class Machine(RuleBasedStateMachine):
         assert it.status != Status.PENDING
         if it.type == Type.PAYMENT and it.status == Status.PROCESSING:
             assert silent(it)
-            assert it.review
+            assert makers.review(it)
 
     def was_told_of(self, it: Payment, told: Sequence[admin.Event]) -> None:
         """Every change has its audit row and its event, in the order in which they happened."""

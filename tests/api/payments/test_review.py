@@ -8,9 +8,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db import admin, payments, psp_attempts, statements
+from actors import payments as life
+from actors.psp.provider import Answer, Outcome
+from actors.verbs import promise, transaction
+from db import admin, payments, psp_attempts, reviews, statements
 from db.payments import Payment
 from db.psp_attempts import Operation, PspAttempt
+from db.reviews import Cause
 from db.states import Status
 from tests import makers
 from tests.makers import Visitor, error, work
@@ -44,14 +48,18 @@ def test_only_what_a_person_should_look_at_is_listed_for_review(customer, boss):
 
 def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
     payment = paid(customer, simulate="blackout")
-    payments.change(payment, Status.COMPLETED)
+    life.hear(payment.id, Answer(Outcome.CHARGED))
+    work()
     assert boss.get("/payments?needsReview=true").json["data"]["items"] == []
+    [review] = boss.get(f"/payments/{payment.id}/attempts").json["data"]["reviews"]
+    assert (review["cause"], review["resolution"]) == ("psp_silent", "the PSP has answered")
+    assert (review["resolvedBy"], review["resolvedAt"] >= review["openedAt"]) == (None, True)
 
 
 def test_the_list_for_review_is_read_page_by_page(customer, boss):
     made = [str(paid(customer).id) for _ in range(5)]
     for id in made:
-        payments.mark_for_review(UUID(id), "look")
+        reviews.open([(UUID(id), Cause.STATEMENT_DIFFERS, why) for why in ("look", "and look again")])
     paid(customer)
     first = boss.get("/payments?needsReview=true&limit=3").json["data"]
     cursor = first["pagination"]["nextCursor"]
@@ -70,6 +78,114 @@ def test_nobody_else_asks_for_review(customer, vendor, value):
 @pytest.mark.parametrize("value", ["maybe", "", "2"])
 def test_review_is_needed_or_not(boss, value):
     assert error(boss.get(f"/payments?needsReview={value}")) == (400, "VALIDATION_ERROR")
+
+
+# --- reviews --------------------------------------------------------------------------------------------
+
+
+def late(who: Visitor) -> Payment:
+    """A payment that has failed, and that the PSP says it has charged."""
+    payment = paid(who, simulate="decline")
+    life.hear(payment.id, Answer(Outcome.CHARGED))
+    work()
+    return payment
+
+
+def audited(payment: Payment) -> list[tuple[str, dict[str, Any]]]:
+    """What the audit log says of its reviews."""
+    work()
+    return [(row.action, row.details) for row in admin.audit_logs(payment.id) if "review" in row.action]
+
+
+def reviewed(boss: Visitor, payment: Payment) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = boss.get(f"/payments/{payment.id}/attempts").json["data"]["reviews"]
+    return found
+
+
+def test_a_review_says_since_when_and_who_resolved_it_how(customer, boss):
+    payment = late(customer)
+    [opened] = reviewed(boss, payment)
+    assert (opened["cause"], opened["reason"]) == (
+        "charged_after_end",
+        "the PSP charged it, but it is failed",
+    )
+    assert opened["openedAt"]
+    assert (opened["resolvedAt"], opened["resolvedBy"], opened["resolution"]) == (None, None, None)
+
+    result = boss.post(f"/payments/{payment.id}/review", {"reason": "Refunded on the telephone"})
+    assert (result.status_code, result.json["data"]["status"]) == (200, "failed")
+
+    [resolved] = reviewed(boss, payment)
+    assert resolved["resolution"] == "Refunded on the telephone"
+    assert resolved["resolvedBy"] == boss.user["id"]
+    assert resolved["resolvedAt"] >= opened["openedAt"]
+    assert boss.get("/payments?needsReview=true").json["data"]["items"] == []
+    details = {"id": opened["id"], "cause": opened["cause"], "review": opened["reason"]}
+    assert audited(payment) == [
+        ("payments.review.opened", details),
+        ("payments.payment.reviewed", {**details, "reason": "Refunded on the telephone"}),
+    ]
+
+
+def test_a_review_whose_cause_was_disproved_is_resolved_by_nobody_which_is_audited(customer, boss):
+    payment = paid(customer, simulate="blackout")
+    life.hear(payment.id, Answer(Outcome.CHARGED))
+    assert [action for action, _ in audited(payment)] == [
+        "payments.review.opened",
+        "payments.review.resolved",
+    ]
+    assert reviewed(boss, payment)[0]["resolvedBy"] is None
+
+
+def test_a_review_about_money_outlives_every_step_of_the_payment(customer, boss):
+    payment = paid(customer, simulate="blackout")
+    life.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
+    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
+    work()
+    assert makers.now(payment).status == "completed"
+    open_now = {it["cause"]: it["resolvedAt"] is None for it in reviewed(boss, payment)}
+    assert open_now == {"psp_silent": False, "amount_differs": True}
+
+
+def test_the_same_reason_is_open_once_however_often_it_is_found(customer, boss):
+    payment = late(customer)
+    for _ in range(3):
+        life.hear(payment.id, Answer(Outcome.CHARGED))
+    work()
+    assert len(reviewed(boss, payment)) == 1
+    assert [action for action, _ in audited(payment)] == ["payments.review.opened"]
+
+
+def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(customer, boss):
+    ended, open_still = late(customer), paid(customer, simulate="blackout")
+    for payment in (ended, open_still):
+        assert boss.post(f"/payments/{payment.id}/review", {"reason": "Looked"}).status_code == 200
+    life.hear(ended.id, Answer(Outcome.CHARGED))
+    with transaction():
+        promise(life.look.message(open_still.id))
+    work()
+    assert makers.review(ended) is None
+    assert makers.review(open_still) == "the PSP does not answer"
+
+
+def test_what_needs_no_review_cannot_be_reviewed(customer, vendor, boss):
+    payment = paid(customer)
+    assert error(boss.post(f"/payments/{payment.id}/review", {"reason": "x"})) == (409, "INVALID_TRANSITION")
+    for who in (customer, vendor):
+        assert error(who.post(f"/payments/{late(customer).id}/review", {"reason": "x"})) == (403, "FORBIDDEN")
+
+
+def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_and_by_no_other(
+    customer, boss
+):
+    ahead = "the PSP's statement says: charged, but the payment is processing"
+    ends = {Answer(Outcome.CHARGED): None, Answer(Outcome.DECLINED, "lost_card"): ahead}
+    for answer, left in ends.items():
+        payment = paid(customer, simulate="blackout")
+        reviews.open([(payment.id, Cause.STATEMENT_CHARGED, ahead)])
+        life.hear(payment.id, answer)
+        work()
+        assert makers.review(payment) == left
 
 
 # --- attempts -------------------------------------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""Reviews: opened by what disagrees, resolved by a person or by the disproof of their cause, both audited."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from actors import audit, origin
+from db import reviews
+from db.fault import Code, Fault
+from db.payments import Payment
+from db.reviews import Cause, PaymentReview
+
+# How many opened at once are audited one by one; what goes wrong on a larger scale is another matter.
+_AUDITED = 100
+
+
+class NothingToReview(Fault):
+    """Nobody needs to look at this payment."""
+
+    code = Code.INVALID_TRANSITION
+
+
+def open(payment: Payment, cause: Cause, reason: str) -> None:
+    """Asks a person to look at a locked payment; nothing, where the same review is open."""
+    open_all([(payment.id, cause, reason)])
+
+
+def open_all(found: Sequence[tuple[UUID, Cause, str]]) -> None:
+    """The same for many payments: id, cause and reason of each."""
+    opened = reviews.open(found)
+    for review in opened[:_AUDITED]:
+        _audit(audit.Action.REVIEW_OPENED, review)
+    if len(opened) > _AUDITED:
+        audit.note(audit.Action.REVIEW_OPENED, details={"reviews": len(opened)})
+
+
+def disprove(payment: Payment, *causes: Cause, by: str) -> None:
+    """Resolves what a locked payment was to be looked at for, when that is no longer so, and says by what."""
+    for review in reviews.resolve(payment.id, causes, resolution=by, by=None):
+        _audit(audit.Action.REVIEW_RESOLVED, review, reason=by)
+
+
+def resolve(payment: Payment, reason: str) -> None:
+    """Resolves all open reviews of a locked payment: the caller has looked at it. Raises NothingToReview."""
+    resolved = reviews.resolve(payment.id, list(Cause), resolution=reason, by=origin.current().user_id)
+    if not resolved:
+        raise NothingToReview
+    for review in resolved:
+        _audit(audit.Action.PAYMENT_REVIEWED, review, reason=reason)
+
+
+def _audit(action: audit.Action, review: PaymentReview, **more: str) -> None:
+    details = {"id": str(review.id), "cause": review.cause, "review": review.reason, **more}
+    audit.note(action, resource=("payment", review.payment_id), details=details)
