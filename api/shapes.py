@@ -41,6 +41,9 @@ class Shape(BaseModel):
 
     # Whether there must be a body, though no field of it is required.
     needed: ClassVar[bool] = False
+    # How many members it may have at its top, and how many values in all; `metadata` is limited by its size.
+    most_members: ClassVar[int] = 100
+    most_values: ClassVar[int] = 2000
 
 
 class Changes(Shape):

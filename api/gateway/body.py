@@ -9,6 +9,7 @@ from falcon import Request, Response, parse_header
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from api.gateway import extent
 from api.shapes import Query, Shape
 from db.fault import Code, Fault
 
@@ -17,6 +18,9 @@ _FAULTS, _NAME = 50, 100
 
 MIB = 1024 * 1024
 LARGEST = 1 * MIB
+
+# The member that is limited by its size, 8 KiB: a value takes two bytes at least.
+_METADATA, _METADATA_KIB = "metadata", 8
 
 # JSON may spell a NUL, which no text column takes: `\u0000` with an even number of backslashes before it.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -88,6 +92,7 @@ def read(req: Request, shape: type[S]) -> S:
         raise Malformed(what="is empty")
     else:
         raw = b"{}"
+    _not_too_much(raw, shape)
     try:
         # Only to look at: the shape reads the text itself, which knows more than these values.
         value = json.loads(raw, parse_constant=_no_number, object_pairs_hook=_once)
@@ -102,10 +107,24 @@ def read(req: Request, shape: type[S]) -> S:
     try:
         return shape.model_validate_json(raw)
     except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
+        if error.error_count() == 1 and _faults(error)[0]["type"] == "json_invalid":
             # Half a surrogate pair, which Python's reader lets pass.
             raise Malformed(what="is not valid JSON") from None
         raise _invalid(error) from None
+
+
+def _not_too_much(raw: bytes, shape: type[Shape]) -> None:
+    members, values = shape.most_members, shape.most_values
+    part = extent.exceeded(
+        raw, members=members, values=values, apart=_METADATA, apart_values=_METADATA_KIB * 1024 // 2
+    )
+    if part == _METADATA:
+        raise Invalid(
+            {"fields": [{"field": part, "message": f"must not be larger than {_METADATA_KIB} KiB"}]}
+        )
+    if part:
+        message = f"must not have more than {members} fields, or {values} values in all"
+        raise Invalid({"fields": [{"field": part, "message": message}]})
 
 
 def _all_of(req: Request) -> bytes:
@@ -155,9 +174,14 @@ def _of_json(req: Request) -> None:
 
 
 def _invalid(error: ValidationError) -> Invalid:
-    # Only where and why: what was sent may be a password, and there may be a great deal of it.
-    faults = error.errors(include_url=False, include_context=False, include_input=False)[:_FAULTS]
+    faults = _faults(error)[:_FAULTS]
     return Invalid({"fields": [{"field": _place(fault["loc"]), "message": _why(fault)} for fault in faults]})
+
+
+def _faults(error: ValidationError) -> list[ErrorDetails]:
+    # Only where and why: what was sent may be a password, and there may be a great deal of it. All are built
+    # before any is taken, so how many there can be is limited by the number of values.
+    return error.errors(include_url=False, include_context=False, include_input=False)
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -73,6 +73,9 @@ class Preferences(Shape):
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_EXAMPLE]})
 
     needed: ClassVar = True
+    # Limited by its size: a value takes two bytes at least.
+    most_members: ClassVar = _PREFERENCES_KIB * 1024 // 2
+    most_values: ClassVar = _PREFERENCES_KIB * 1024 // 2
 
     locale: Locale = Field(default_factory=str)
     timezone: Timezone = Field(default_factory=str)

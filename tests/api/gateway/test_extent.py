@@ -1,0 +1,140 @@
+"""A body that holds too much is refused before anything is built from it."""
+
+import json
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from falcon import Request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.auth.shapes import Refresh
+from api.gateway import body
+from api.gateway.body import MIB, Invalid, Malformed
+from api.gateway.extent import exceeded
+from api.objects import carried
+from api.payments.shapes import NewPayment
+from api.profile.shapes import Preferences
+from db.fault import Fault
+from tests.makers import error, visitor
+
+LIMITS: dict[str, Any] = {"members": 100, "values": 2000, "apart": "metadata", "apart_values": 4096}
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=4), inner, max_size=6),
+)
+
+
+def sent(raw: bytes) -> Request:
+    request = SimpleNamespace(
+        context=SimpleNamespace(raw=raw),
+        content_type="application/json",
+        get_header=lambda _name: None,
+    )
+    return cast(Request, request)
+
+
+def over(**body_of) -> str | None:
+    return exceeded(json.dumps(body_of).encode(), **LIMITS)
+
+
+def test_the_limits_are_met_exactly():
+    assert over(**{f"f{at}": at for at in range(100)}) is None
+    assert over(**{f"f{at}": at for at in range(101)}) == "body"
+    assert over(a=[0] * 1998) is None
+    assert over(a=[0] * 1999) == "body"
+    assert over(a=[[]] * 1998) is None
+    assert over(a=[[]] * 1999) == "body"
+    assert over(metadata=[0] * 4000) is None
+    assert over(metadata=[0] * 4200) == "metadata"
+    assert over(metadata=[0] * 4000, a=[0] * 4000) == "body"
+    assert over(a={"metadata": [0] * 4000}) == "body"
+
+
+@settings(derandomize=True, database=None, deadline=None)
+@given(st.dictionaries(st.text(max_size=4), values, max_size=12))
+def test_what_is_within_the_limits_passes_whatever_its_texts_hold(value):
+    def count(one) -> int:
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        return 1 + sum(map(count, inner))
+
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    assert exceeded(raw, members=max(len(value), 1), values=count(value)) is None
+    if len(value) > 1:
+        assert exceeded(raw, members=len(value) - 1, values=count(value)) == "body"
+
+
+HUGE = [
+    b"{" + b",".join(b'"%d":0' % at for at in range(100_000)) + b"}",
+    b'{"a":[' + b"0," * 500_000 + b"0]}",
+    b'{"metadata":[' + b"1e308," * 170_000 + b"1]}",
+    b'{"metadata":{' + b",".join(b'"%d":[]' % at for at in range(80_000)) + b"}}",
+    b"[" * MIB,
+    b'{"a":' * 200_000,
+    b'{"a' * 340_000,
+    b'{"' + b'\\"' * 500_000,
+    b'"' + b'\\"' * 500_000 + b"\\",
+    b'{"a":[' + b":" * 500_000,
+    b'{"a":[' + b"1,]" * 300_000,
+    b'{"a":"' + b"x" * 1_000_000 + b'"}',
+    b'{"a":"' + b"\\u0041" * 160_000 + b'"}',
+    b" " * 1_000_000 + b'{"a":' + b"[]," * 200 + b"1}",
+]
+IDS = ["members", "numbers", "metadata", "metadata members", "arrays", "objects", "no colons", "escapes", "a lone backslash", "colons", "closers", "one text", "escaped text", "blanks"]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", HUGE, ids=IDS)
+@pytest.mark.parametrize("shape", [Refresh, NewPayment, Preferences])
+def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
+    request = sent(raw[:MIB])
+    tracemalloc.start()
+    try:
+        with pytest.raises(Fault):
+            body.read(request, shape)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * MIB
+
+
+@pytest.mark.parametrize("raw", HUGE[:6], ids=IDS[:6])
+def test_nothing_is_built_from_what_holds_too_much(monkeypatch, raw):
+    monkeypatch.setattr(json, "loads", lambda *_args, **_more: pytest.fail("it was built"))
+    with pytest.raises(Invalid):
+        body.read(sent(raw[:MIB]), NewPayment)
+
+
+@pytest.mark.parametrize("raw", HUGE[6:11], ids=IDS[6:11])
+def test_each_byte_is_read_once_also_in_what_is_no_json(raw):
+    # Quadratic, this would take minutes.
+    with pytest.raises((Malformed, Invalid)):
+        body.read(sent(raw[:MIB]), NewPayment)
+
+
+def test_who_sends_too_much_is_told_what(client):
+    person = visitor(client)
+    body_of = {"type": "payment", "amount": "1.00"}
+    for more, field in (
+        ({f"f{at}": 1 for at in range(100)}, "body"),
+        ({"metadata": {"a": [0] * 5000}}, "metadata"),
+    ):
+        result = person.post("/payments", body_of | more)
+        assert error(result) == (400, "VALIDATION_ERROR")
+        assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
+
+
+def test_an_object_is_measured_as_small_as_it_can_be_written_and_no_further_than_its_limit():
+    exact = {"a": "x" * 1016}
+    assert len(json.dumps(exact, separators=(",", ":"))) == 1024
+    assert carried(exact, 1) == exact
+    assert carried({"a": [1.5] * 203}, 1)
+    large: dict[str, Any]
+    for large in ({"a": "x" * 1017}, {"a": [1e308] * 4}, {"a": [[]] * 340}, {"é" * 600: None}):
+        with pytest.raises(ValueError, match="larger than 1 KiB"):
+            carried(large, 1)
+    for unknown in ({"a": float("inf")}, {"a": "\ud800"}):
+        with pytest.raises(ValueError, match="cannot carry"):
+            carried(unknown, 1)
