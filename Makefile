@@ -14,7 +14,7 @@ help:
 	@echo "make test     all tests, against real servers, with coverage"
 	@echo "make check    format, lint, types, imports, house rules"
 	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
-	@echo "make lock     resolve the dependencies anew into requirements.lock"
+	@echo "make lock     resolve the dependencies anew: requirements.lock is what runs, requirements-dev.lock all there is"
 	@echo "make clean    forget the environment and all local data"
 
 run: $(INSTALLED)
@@ -36,17 +36,20 @@ check: $(INSTALLED)
 openapi: $(INSTALLED)
 	$(BIN)/python -m api.openapi > docs/openapi.json
 
-$(INSTALLED): requirements.lock
+$(INSTALLED): requirements-dev.lock
 	@test -n "$(PYTHON)" || { echo "Paywright needs Python 3.11 or newer; none was found on PATH." >&2; exit 1; }
 	@echo "Installing into .venv (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
 	@touch $@
 
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --upgrade \
+	--custom-compile-command "make lock"
+
 lock: $(INSTALLED)
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-		--generate-hashes --quiet --upgrade --custom-compile-command "make lock" --output-file requirements.lock
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
 	rm -rf .venv .data .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -16,7 +16,7 @@ from workers.process import Settings as WorkerSettings
 ROOMS = {"api", "workers", "actors", "db"}
 TOP = ROOMS | {
     *("tests", "docs", "Procfile", "pyproject.toml", "compose.yml", "README.md", "LICENSE", "Makefile"),
-    "requirements.lock",
+    *("requirements.lock", "requirements-dev.lock"),
 }
 
 
@@ -74,12 +74,18 @@ def test_every_error_code_has_a_status_and_every_fault_a_sentence():
         assert (kind.__doc__ or "").strip().endswith("."), kind
 
 
-def test_the_lock_file_has_all_that_is_asked_for(root):
+def test_the_lock_files_have_all_that_is_asked_for_in_one_version(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())
+    runs, all = (
+        set(re.findall(r"^([a-z0-9-]+==\S+)", (root / f"{name}.lock").read_text(), re.MULTILINE))
+        for name in ("requirements", "requirements-dev")
+    )
+    assert runs < all
+    names = {line.partition("==")[0] for line in all}
     asked = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    names = {re.split(r"[<>=\[]", line)[0] for line in asked}
-    locked = set(re.findall(r"^([a-z0-9-]+)==", (root / "requirements.lock").read_text(), re.MULTILINE))
-    assert names <= locked
+    assert {re.split(r"[<>=\[]", line)[0] for line in asked} <= names
+    only_for_developers = {re.split(r"[<>=\[]", line)[0] for line in project["dependency-groups"]["dev"]}
+    assert not only_for_developers & {line.partition("==")[0] for line in runs}
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
