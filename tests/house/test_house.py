@@ -5,7 +5,6 @@ import subprocess
 import tomllib
 
 import pytest
-import yaml
 
 from actors import audit, events, every, lifecycle, verbs
 from actors.settings import MailSettings
@@ -37,14 +36,6 @@ def test_every_verb_is_served_by_a_process_of_the_procfile(root):
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
     assert queues - {"relayed", "test"} == served | {"psp", "psp-questions", "mail"}
-
-
-def test_compose_runs_what_the_procfile_names(root):
-    procfile = dict(
-        line.split(": ", 1) for line in (root / "Procfile").read_text().splitlines() if line[:1] != "#"
-    )
-    services = yaml.safe_load((root / "compose.yml").read_text())["services"]
-    assert {name: services[name]["command"] for name in procfile} == procfile
 
 
 def test_every_setting_is_in_the_example(root):
