@@ -1,0 +1,52 @@
+"""The rights of docs/security.md: enough for every process, and too few to rewrite the audit log."""
+
+import re
+
+import peewee
+import pytest
+
+from db import postgres
+from db.auth import Role
+from tests.makers import visitor, work
+
+GRANTED = re.compile(r"```sql\n(GRANT USAGE.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def as_application(client, root):
+    """The test's transaction goes on as the role that the document describes."""
+    [printed] = GRANTED.findall((root / "docs/security.md").read_text())
+    postgres.rows("CREATE ROLE paywright_app")
+    postgres.rows(printed.replace("%", "%%"))
+    postgres.rows("SET LOCAL ROLE paywright_app")
+
+
+def test_the_printed_rights_are_enough_for_a_payment_and_all_that_follows_it(client, as_application):
+    customer, vendor = visitor(client), visitor(client, Role.VENDOR)
+    request = vendor.post("/payments", {"type": "initiate", "amount": "5.00"}).json["data"]["id"]
+    work()
+    paid = customer.post(
+        "/payments", {"type": "payment", "requestId": request}, headers={"Idempotency-Key": "k"}
+    )
+    work()
+    assert customer.get(f"/payments/{paid.json['data']['id']}").json["data"]["status"] == "completed"
+    boss = visitor(client, Role.ADMIN)
+    assert boss.send("PUT", "/admin/config", {"psp.latencyMs": 1}).status_code == 200
+    assert boss.send("DELETE", f"/admin/users/{customer.user['id']}").status_code == 200
+    work()
+    assert boss.get("/admin/audit-logs/verify").json["data"]["ok"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE admin.audit_logs SET action = 'other'",
+        "DELETE FROM admin.audit_logs",
+        "TRUNCATE admin.audit_logs",
+        "ALTER TABLE admin.audit_logs DISABLE TRIGGER ALL",
+        "DELETE FROM admin.audit_seal",
+    ],
+)
+def test_with_them_nobody_rewrites_the_audit_log(as_application, statement):
+    with pytest.raises(peewee.ProgrammingError, match=r"permission denied|must be owner"):
+        postgres.rows(statement)
