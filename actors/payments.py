@@ -25,7 +25,7 @@ from actors.psp import asking, provider
 from actors.psp import doubt as doubts
 from actors.psp.provider import Outcome
 from actors.verbs import effect, promise, record, transaction
-from db import config, journal, payments, postgres, psp_attempts, times
+from db import config, journal, money, payments, postgres, psp_attempts, times
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
 from db.reviews import Cause
@@ -40,9 +40,15 @@ _MANY, _SOME = 500, 100
 
 
 class RequestNotPayable(Fault):
-    """The payment request cannot be paid: it is {status}."""
+    """The payment request cannot be paid: {reason}."""
 
     code = Code.REQUEST_NOT_PAYABLE
+
+
+class RequestChanged(Fault):
+    """The payment request is for {amount} {currency} now: nothing was paid."""
+
+    code = Code.REQUEST_CHANGED
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,18 @@ def pay(wish: Wish, *, customer_id: UUID) -> Payment:
     return _create(Type.PAYMENT, customer_id, wish)
 
 
+def payable_request(request_id: UUID, customer_id: UUID, customer_email: str) -> Payment:
+    """Locks a request that this customer may pay now. Raises NotFound, or RequestNotPayable."""
+    request = payments.locked(request_id)
+    if request is None or not meant_for(request, customer_email):
+        raise NotFound(thing="payment request")
+    if request.status != Status.INITIATED:
+        raise RequestNotPayable(reason=f"it is {request.status}")
+    if request.user_id == customer_id:
+        raise RequestNotPayable(reason="it is the payer's own")
+    return request
+
+
 def pay_request(
     request_id: UUID,
     *,
@@ -76,16 +94,21 @@ def pay_request(
     customer_email: str,
     description: str | None,
     metadata: dict[str, Any],
+    amount: Decimal | None = None,
+    currency: str | None = None,
 ) -> Payment:
-    """A customer pays a request. Raises NotFound, or RequestNotPayable when it is not open.
+    """A customer pays a request, with the amount and currency that they saw, if they say so. Raises NotFound,
+    RequestNotPayable, and RequestChanged when the request says otherwise by now.
 
-    The request's lock is held from the question to the payment's row: of two customers one is refused.
+    The request's lock is held from the question to the payment's row: of two customers one is refused, and
+    nobody changes its terms in between.
     """
-    request = payments.locked(request_id)
-    if request is None or not meant_for(request, customer_email):
-        raise NotFound(thing="payment request")
-    if request.status != Status.INITIATED:
-        raise RequestNotPayable(status=request.status)
+    request = payable_request(request_id, customer_id, customer_email)
+    if (amount or request.amount, currency or request.currency) != (request.amount, request.currency):
+        shown = money.text(request.amount, request.currency)
+        raise RequestChanged(
+            {"amount": shown, "currency": request.currency}, amount=shown, currency=request.currency
+        )
     wish = Wish(request.amount, request.currency, description, metadata)
     payment = _create(Type.PAYMENT, customer_id, wish, request_id=request.id, payee_id=request.user_id)
     steps.take(request, Step.ENGAGE, reason=f"payment {payment.id}")

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    RootModel,
     StringConstraints,
     WithJsonSchema,
     model_validator,
@@ -29,7 +30,10 @@ UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ISO = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-_DECIMAL = re.compile(r"-?[0-9]{1,32}(\.[0-9]{1,32})?")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,31})(\.[0-9]{1,32})?")
+
+
+C = TypeVar("C")
 
 
 class Shape(BaseModel):
@@ -61,6 +65,16 @@ class Changes(Shape):
     def named(self) -> dict[str, Any]:
         """The fields that are named."""
         return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class Choice(RootModel[C]):
+    """A body in one of several shapes, each whole, so that generated clients know all fields of each."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    needed: ClassVar[bool] = True
+    most_members: ClassVar[int] = Shape.most_members
+    most_values: ClassVar[int] = Shape.most_values
 
 
 class Nothing(Shape):
@@ -111,6 +125,11 @@ def _amount(value: Any) -> Any:
     amount = Decimal(repr(value) if number else value)
     if not amount.is_finite() or not money.SMALLEST <= amount <= money.LARGEST:
         raise wrong(f"must be between {money.SMALLEST} and {money.LARGEST}")
+    if number:
+        # The zeros behind a number are nobody's: serializers write 500 as 500.0.
+        amount = amount.normalize()
+    if not money.fits(amount):
+        raise wrong(f"must have at most {money.MOST_DECIMALS} decimals")
     return amount
 
 
@@ -186,7 +205,7 @@ Amount = TypeAliasType(
         BeforeValidator(_amount),
         _described(
             anyOf=[
-                {"type": "string", "pattern": r"^(?!0+(\.0+)?$)[0-9]{1,8}(\.[0-9]{1,2})?$"},
+                {"type": "string", "pattern": r"^(?!0(\.0+)?$)(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?$"},
                 {"type": "number", "minimum": float(money.SMALLEST), "maximum": float(money.LARGEST)},
             ],
             description="Money, 0.01 to 99999999.99, with no more decimals than the currency has.",

@@ -17,6 +17,7 @@ _TWO_DECIMALS = frozenset(
     USD USN UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG
     """.split()
 )
+MOST_DECIMALS = 2
 CURRENCIES = _NO_DECIMALS | _TWO_DECIMALS
 
 
@@ -25,9 +26,12 @@ def decimals(currency: str) -> int:
     return 0 if currency in _NO_DECIMALS else 2
 
 
-def fits(amount: Decimal, currency: str) -> bool:
-    """Whether the amount has no more decimals than the currency: 5 and 5.00 fit JPY, 5.50 does not."""
-    return amount == amount.quantize(Decimal(1).scaleb(-decimals(currency)))
+def fits(amount: Decimal, currency: str | None = None) -> bool:
+    """Whether the amount has no more decimals than the currency, or than any: 500 fits JPY; 500.50 and 500.00
+    do not. Normalize the amount first where its zeros do not count."""
+    exponent = amount.as_tuple().exponent
+    most = decimals(currency) if currency else MOST_DECIMALS
+    return isinstance(exponent, int) and -exponent <= most
 
 
 def text(amount: Decimal, currency: str) -> str:

@@ -1,16 +1,18 @@
 """Gate 5: how large and of what kind a body may be; and the reading of it against a shape."""
 
+import codecs
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar, cast
 
 from falcon import Request, Response, parse_header
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from api.gateway import extent
-from api.shapes import Query, Shape
+from api.shapes import Choice, Query, Shape
 from db.fault import Code, Fault
 
 # How many faults one answer names, and how much of a field's name.
@@ -25,7 +27,7 @@ _METADATA, _METADATA_KIB = "metadata", 8
 # JSON may spell a NUL, which no text column takes: `\u0000` with an even number of backslashes before it.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-S = TypeVar("S", bound=Shape)
+S = TypeVar("S", bound=Shape | Choice[Any])
 Q = TypeVar("Q", bound=Query)
 
 
@@ -85,17 +87,18 @@ class Body:
 
 def read(req: Request, shape: type[S]) -> S:
     """The body as a shape. Raises Malformed, WrongMediaType or Invalid, which lists every fault at once."""
-    raw = req.context.raw
+    # A byte order mark is no part of the text (RFC 8259, 8.1); editors on Windows put one there.
+    raw = req.context.raw.removeprefix(codecs.BOM_UTF8)
     if raw:
         _of_json(req)
     elif shape.needed or any(field.is_required() for field in shape.model_fields.values()):
         raise Malformed(what="is empty")
     else:
         raw = b"{}"
-    _not_too_much(raw, shape)
+    _not_too_much(raw, shape.most_members, shape.most_values)
     try:
         # Only to look at: the shape reads the text itself, which knows more than these values.
-        value = json.loads(raw, parse_constant=_no_number, object_pairs_hook=_once)
+        value = json.loads(raw, parse_float=_exactly, parse_constant=_no_number, object_pairs_hook=_once)
     except RecursionError:
         raise Malformed(what="is nested too deeply") from None
     except ValueError:
@@ -104,17 +107,20 @@ def read(req: Request, shape: type[S]) -> S:
         raise Malformed(what="must be a JSON object")
     if _NUL.search(raw):
         raise Malformed(what="must not contain NUL characters")
+    rounded = [name for name, part in value.items() if _holds_rounded(part)]
     try:
-        return shape.model_validate_json(raw)
+        valid = cast(S, shape.model_validate_json(raw))
     except ValidationError as error:
         if error.error_count() == 1 and _faults(error)[0]["type"] == "json_invalid":
             # Half a surrogate pair, which Python's reader lets pass.
             raise Malformed(what="is not valid JSON") from None
-        raise _invalid(error) from None
+        raise _invalid(error, rounded, prefixed=issubclass(shape, Choice)) from None
+    if rounded:
+        raise Invalid({"fields": [_rounded(name) for name in rounded]})
+    return valid
 
 
-def _not_too_much(raw: bytes, shape: type[Shape]) -> None:
-    members, values = shape.most_members, shape.most_values
+def _not_too_much(raw: bytes, members: int, values: int) -> None:
     part = extent.exceeded(
         raw, members=members, values=values, apart=_METADATA, apart_values=_METADATA_KIB * 1024 // 2
     )
@@ -136,6 +142,33 @@ def _all_of(req: Request) -> bytes:
         # A client that died in the middle meant more than it said: nothing of it is done.
         raise Malformed(what="is shorter than its Content-Length")
     return raw
+
+
+class _Rounded(float):
+    """A number that was written with more digits than a float holds."""
+
+
+def _exactly(text: str) -> float:
+    number = float(text)
+    try:
+        exact = Decimal(repr(number)) == Decimal(text)
+    except InvalidOperation:
+        # An exponent of more digits than a Decimal takes.
+        exact = False
+    return number if exact else _Rounded(number)
+
+
+def _holds_rounded(value: Any) -> bool:
+    """Whether there is a rounded number anywhere in a value of a body. Its depth is bounded by the reader."""
+    if isinstance(value, dict):
+        return any(map(_holds_rounded, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_rounded, value))
+    return isinstance(value, _Rounded)
+
+
+def _rounded(name: str) -> dict[str, str]:
+    return {"field": name[:_NAME], "message": "holds a number with more digits than can be kept"}
 
 
 def _no_number(_name: str) -> None:
@@ -173,9 +206,13 @@ def _of_json(req: Request) -> None:
         raise WrongMediaType
 
 
-def _invalid(error: ValidationError) -> Invalid:
+def _invalid(error: ValidationError, rounded: Sequence[str] = (), *, prefixed: bool = False) -> Invalid:
     faults = _faults(error)[:_FAULTS]
-    return Invalid({"fields": [{"field": _place(fault["loc"]), "message": _why(fault)} for fault in faults]})
+    # Where a body has one of several shapes, the place begins with the name of the shape.
+    places = [_place(fault["loc"][1:] if prefixed else fault["loc"]) for fault in faults]
+    fields = [{"field": place, "message": _why(fault)} for place, fault in zip(places, faults, strict=True)]
+    fields += [_rounded(name) for name in rounded if name not in places]
+    return Invalid({"fields": fields[:_FAULTS]})
 
 
 def _faults(error: ValidationError) -> list[ErrorDetails]:

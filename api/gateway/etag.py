@@ -27,12 +27,17 @@ def tag(req: Request, resp: Response, version: int | None = None) -> None:
         resp.data = None
 
 
+def has_condition(req: Request) -> bool:
+    """Whether the caller names the version that it means."""
+    return req.get_header("If-Match") is not None
+
+
 def must_match(req: Request, version: int) -> None:
     """Refuses to change another version than the caller's `If-Match` names, if it names one. Raises Changed.
 
     What cannot be read matches nothing.
     """
-    if req.get_header("If-Match") is not None and not _names(req, "If-Match", str(version), weak=False):
+    if has_condition(req) and not _names(req, "If-Match", str(version), weak=False):
         raise Changed(version=version)
 
 

@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from falcon import Request
+from pydantic import BaseModel
 
 from actors.verbs import transaction
 from api.gateway import envelope
@@ -56,7 +58,14 @@ class Written:
 
 
 def once(
-    req: Request, *, status: int, message: str, do: Callable[[], dict[str, Any]], heard: bool, waits: bool
+    req: Request,
+    body: BaseModel | None,
+    *,
+    status: int,
+    message: str,
+    do: Callable[[], dict[str, Any]],
+    heard: bool,
+    waits: bool,
 ) -> Written:
     """Does it in a transaction and answers, or gives the answer that was given. Raises InProgress, Mismatch,
     Invalid, and what `do` raises.
@@ -66,18 +75,18 @@ def once(
     """
     caller: Caller = req.context.caller
     key = _key(req) if heard else None
-    request = _request(req) if key is not None else ""
+    request = _request(req, body) if key is not None else ""
     try:
         with transaction():
             kept = idempotency.claim(caller.user_id, key, request) if key is not None else None
             if kept is None:
                 data = do()
-                id, body = UUID(data["id"]), envelope.success(data, message)
+                id, answer = UUID(data["id"]), envelope.success(data, message)
                 if key is not None:
                     idempotency.keep(
-                        caller.user_id, key, status=status, body=body, payment_id=id, to_come=waits
+                        caller.user_id, key, status=status, body=answer, payment_id=id, to_come=waits
                     )
-                return Written(status, body, id, to_come=waits)
+                return Written(status, answer, id, to_come=waits)
     except idempotency.Busy:
         raise InProgress from None
     if kept.request != request:
@@ -132,7 +141,13 @@ def _key(req: Request) -> str | None:
     return key
 
 
-def _request(req: Request) -> str:
-    # White space and the order of fields make no other request.
-    body = json.dumps(json.loads(req.context.raw or b"null"), sort_keys=True)
-    return hashlib.sha256(f"{req.method} {req.path}\n{body}".encode()).hexdigest()
+def _request(req: Request, body: BaseModel | None) -> str:
+    # What was understood and not how it was written: 12.5 is "12.50", and a default is what it stands for.
+    # The version that the caller means belongs to it.
+    understood = json.dumps(body.model_dump() if body else None, sort_keys=True, default=_plain)
+    version = req.get_header("If-Match") or ""
+    return hashlib.sha256(f"{req.method} {req.path}\n{version}\n{understood}".encode()).hexdigest()
+
+
+def _plain(value: object) -> str:
+    return str(value.normalize() if isinstance(value, Decimal) else value)

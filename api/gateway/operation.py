@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from api.gateway import body as bodies
 from api.gateway import envelope, etag, form, idempotency, idle, prefer
 from api.policies import Permission
-from api.shapes import Nothing, Query, Shape
+from api.shapes import Choice, Nothing, Query, Shape
 from db import postgres
 from db.fault import Fault
 
@@ -29,7 +29,7 @@ class Operation:
     """What a route's method is: who may use it, the shape of its body or query, and of its answer."""
 
     may: Permission
-    takes: type[Shape] | None
+    takes: type[Shape] | type[Choice[Any]] | None
     asks: type[Query] | None
     status: int
     message: str
@@ -113,7 +113,7 @@ def operation(
     may: Permission,
     message: str,
     *,
-    takes: type[Shape] | None = None,
+    takes: type[Shape] | type[Choice[Any]] | None = None,
     asks: type[Query] | None = None,
     status: int = 200,
     one: bool = False,
@@ -141,7 +141,8 @@ def operation(
         @wraps(do)
         def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
             if takes is not None:
-                params["wish"] = bodies.read(req, takes)
+                found = bodies.read(req, takes)
+                params["wish"] = found.root if isinstance(found, Choice) else found
             elif file is not None:
                 # A slow client must not hold a database connection meanwhile.
                 with idle.released(req):
@@ -152,7 +153,7 @@ def operation(
                 params["wish"] = bodies.query(req, asks)
             data = do(self, req, **params)
             if isinstance(data, Accepted):
-                _accept(req, resp, data, told)
+                _accept(req, resp, data, told, params.get("wish"))
                 return
             if isinstance(data, Download):
                 data.send(req, resp)
@@ -190,9 +191,12 @@ def operation(
     return decorate
 
 
-def _accept(req: Request, resp: Response, accepted: Accepted, told: Operation) -> None:
+def _accept(
+    req: Request, resp: Response, accepted: Accepted, told: Operation, body: BaseModel | None
+) -> None:
     written = idempotency.once(
         req,
+        body,
         status=told.status,
         message=told.message,
         do=accepted.do,
@@ -206,16 +210,16 @@ def _accept(req: Request, resp: Response, accepted: Accepted, told: Operation) -
             raise idempotency.InProgress
         written = answer
     if written.to_come:
-        status, body = written.status, written.body
+        status, content = written.status, written.body
         data = prefer.settled(req, written, accepted.settled)
         if data is not None:
             # Accepted it was before; by now it is done.
             status = 200 if status == 202 else status
-            body = envelope.success(data, told.message)
+            content = envelope.success(data, told.message)
         with suppress(*postgres.Unreachable):
             # What was accepted is accepted, and answered, though the answer cannot be kept now.
-            written = idempotency.give(req, written, status=status, body=body, heard=told.idempotent)
-        if data is not None and written.body == body:
+            written = idempotency.give(req, written, status=status, body=content, heard=told.idempotent)
+        if data is not None and written.body == content:
             resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
     envelope.succeed(resp, written.body, status=written.status)
     if written.replayed:

@@ -177,8 +177,6 @@ def _schema(name: str, schema: dict[str, Any]) -> Safe:
             for key, field in fields.items()
         )
         parts.append(_table(("field", "", "type", ""), rows))
-        if kinds := [kind["title"] for kind in schema.get("anyOf", ())]:
-            parts.append(el("p", f"One of: {', '.join(kinds)}."))
     else:
         parts.append(el("p", _kind(schema, all_of_it=True)))
     return el("article", *parts, id=f"schema-{name}")
@@ -189,8 +187,8 @@ def _kind(schema: dict[str, Any], *, all_of_it: bool = False) -> Safe:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return el("a", name, href=f"#schema-{name}")
-    if "anyOf" in schema:
-        return Safe(" or ".join(_kind(kind) for kind in schema["anyOf"]))
+    if kinds := schema.get("anyOf") or schema.get("oneOf"):
+        return Safe(" or ".join(_kind(kind) for kind in kinds))
     if "const" in schema:
         return el("code", json.dumps(schema["const"]))
     if "enum" in schema and (all_of_it or len(schema["enum"]) <= _FEW):

@@ -56,6 +56,9 @@ _WORDS = _Words(
     type="payment",
     status="completed",
     step="cancel",
+    reason="it is completed",
+    amount="12.50",
+    currency="EUR",
 )
 
 

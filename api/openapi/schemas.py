@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from api.shapes import Query
+from api.shapes import Choice, Query, Shape
 
 Schema = dict[str, Any]
 
@@ -21,6 +21,12 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
+def _without_defaults(schema: Schema) -> None:
+    """Lets what may be left out of a body be left out: generators make a field with a default required."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
 class Schemas:
     """Every model of the document."""
 
@@ -33,6 +39,12 @@ class Schemas:
         )
         self._refs = {model: ref for (model, _mode), ref in refs.items()}
         self._defined: dict[str, Schema] = defined.get("$defs", {})
+        for model in self._models:
+            if issubclass(model, Shape) and not issubclass(model, Query):
+                _without_defaults(self.of(model))
+            if issubclass(model, Choice):
+                for kind in self.of(model)["oneOf"]:
+                    _without_defaults(self._defined[kind["$ref"].removeprefix(_PREFIX)])
 
     def components(self) -> dict[str, Schema]:
         """All but the queries, whose fields are parameters."""
@@ -63,8 +75,8 @@ class Schemas:
             required = schema.get("required", [])
             fields = schema["properties"].items()
             return {name: self.example(field) for name, field in fields if name in required}
-        if "anyOf" in schema:
-            return self.example(schema["anyOf"][0])
+        if kinds := schema.get("anyOf") or schema.get("oneOf"):
+            return self.example(kinds[0])
         if schema.get("type") == "array":
             return [self.example(schema["items"])]
         return _PLAIN[schema["type"]]

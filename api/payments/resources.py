@@ -18,7 +18,7 @@ from api.shapes import listed
 from db import config, money, payments
 from db.fault import NotFound
 from db.payments import Payment
-from db.states import FINAL, Status, Type
+from db.states import FINAL, Status
 
 
 class Payments:
@@ -46,22 +46,28 @@ class Payments:
         name="createPayment",
         takes=shapes.NewPayment,
         gives=answers.Payment,
-        refuses=(NotFound, life.RequestNotPayable),
+        refuses=(NotFound, life.RequestNotPayable, life.RequestChanged),
         examples=shapes.NEW_PAYMENTS,
         status=201,
         idempotent=True,
         waits=True,
+        guarded=True,
     )
-    def on_post(self, req: Request, wish: shapes.NewPayment) -> Accepted:
-        """Accepts a payment or a request for one; the actors do the rest."""
+    def on_post(self, req: Request, wish: shapes.AnyNewPayment) -> Accepted:
+        """Accepts a payment or a request for one; the actors do the rest.
+
+        A payment of a request is bound to what the payer saw by `amount` and `currency`, or by `If-Match`
+        with the request's `ETag`; on other bodies `If-Match` says nothing.
+        """
         who = caller.of(req)
-        needed = Permission.REQUEST_MONEY if wish.type is Type.INITIATE else Permission.PAY
+        asks = isinstance(wish, shapes.NewPaymentRequest)
+        needed = Permission.REQUEST_MONEY if asks else Permission.PAY
         if not who.may(needed):
             caller.refuse(who, needed)
-        if wish.amount is not None:
+        if not isinstance(wish, shapes.NewPaymentOfRequest):
             _affordable(wish.amount)
         ends = FINAL | {Status.INITIATED}
-        return Accepted(lambda: shapes.payment(_create(wish, who), who), changes.when_in(ends, who))
+        return Accepted(lambda: shapes.payment(_create(req, wish, who), who), changes.when_in(ends, who))
 
 
 class OnePayment:
@@ -116,19 +122,24 @@ class OnePayment:
         )
 
 
-def _create(wish: shapes.NewPayment, who: Caller) -> Payment:
-    if wish.request_id:
+def _create(req: Request, wish: shapes.AnyNewPayment, who: Caller) -> Payment:
+    if isinstance(wish, shapes.NewPaymentOfRequest):
+        if etag.has_condition(req):
+            # Locked from here on, so that the version still holds when the payment is made.
+            request = life.payable_request(wish.request_id, who.user_id, who.email)
+            etag.must_match(req, request.version)
         return life.pay_request(
             wish.request_id,
             customer_id=who.user_id,
             customer_email=who.email,
             description=wish.description,
             metadata=wish.metadata,
+            amount=wish.amount,
+            currency=wish.currency,
         )
-    assert wish.amount is not None, "the shape asks for it where there is no request"
-    assert wish.currency is not None, "the shape has a default where there is no request"
+    assert wish.currency is not None, "the shape has a default"
     made = life.Wish(wish.amount, wish.currency, wish.description, wish.metadata, wish.customer_email)
-    if wish.type is Type.INITIATE:
+    if isinstance(wish, shapes.NewPaymentRequest):
         return life.ask(made, vendor_id=who.user_id)
     return life.pay(made, customer_id=who.user_id)
 
@@ -136,7 +147,8 @@ def _create(wish: shapes.NewPayment, who: Caller) -> Payment:
 def _fitting(payment: Payment, changes: dict[str, Any]) -> dict[str, Any]:
     """The changes, if amount and currency still fit together afterwards. Raises Invalid."""
     currency = changes.get("currency", payment.currency)
-    amount: Decimal = changes.get("amount", payment.amount)
+    # As it is kept, it has the decimals of every currency.
+    amount: Decimal = changes.get("amount", payment.amount.normalize())
     if "amount" in changes:
         _affordable(amount)
     if not money.fits(amount, currency):

@@ -4,13 +4,13 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
 )
@@ -21,7 +21,7 @@ from actors.lifecycle import Step
 from api.objects import carried
 from api.payments import sight
 from api.policies import Caller, Permission
-from api.shapes import Amount, Changes, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
+from api.shapes import Amount, Changes, Choice, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
 from api.text import Text
 from db import money, times
 from db.payments import Filter, Payment, PaymentTransaction
@@ -37,38 +37,6 @@ _DEFAULT_CURRENCY = "USD"
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
     return carried(value, _METADATA_KIB)
 
-
-_NOTHING = {"type": "null"}
-
-# Which fields go together: the validators below say it again, in Python.
-_KINDS: Any = [
-    {
-        "title": "a payment request",
-        "properties": {"type": {"const": Type.INITIATE}, "requestId": _NOTHING, "amount": {"not": _NOTHING}},
-        "required": ["amount"],
-    },
-    {
-        "title": "a payment on its own",
-        "properties": {
-            "type": {"const": Type.PAYMENT},
-            "requestId": _NOTHING,
-            "customerEmail": _NOTHING,
-            "amount": {"not": _NOTHING},
-        },
-        "required": ["amount"],
-    },
-    {
-        "title": "a payment against a request",
-        "properties": {
-            "type": {"const": Type.PAYMENT},
-            "requestId": {"not": _NOTHING},
-            "customerEmail": _NOTHING,
-            "amount": _NOTHING,
-            "currency": _NOTHING,
-        },
-        "required": ["requestId"],
-    },
-]
 
 NEW_PAYMENTS: dict[str, dict[str, Any]] = {
     "payment": {
@@ -98,58 +66,108 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Description = Annotated[Text, Field(max_length=500)]
 
 
-class NewPayment(Shape):
-    """A payment, or a request for one. Against a request, amount and currency are the request's."""
+def _type(value: Any) -> Any:
+    if value not in tuple(Type):
+        raise wrong('must be "initiate" or "payment"')
+    return value
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": _KINDS})
 
-    type: Type
-    request_id: Id | None = None
-    currency: Currency | None = Field(None, validate_default=True)
-    amount: Amount | None = Field(None, validate_default=True)
+def _absent(message: str) -> BeforeValidator:
+    """Takes null alone: a field of another kind of payment."""
+
+    def refused(value: Any) -> None:
+        if value is not None:
+            raise wrong(message)
+
+    return BeforeValidator(refused)
+
+
+_PaysNoOther = Annotated[None, _absent("a payment request pays no other")]
+_IsNotAddressed = Annotated[None, _absent("only a payment request is addressed to a customer")]
+
+
+class _NewPayment(Shape):
     description: Description | None = None
     metadata: Metadata = {}
-    customer_email: Email | None = None
 
-    @field_validator("request_id")
-    @classmethod
-    def _only_paid(cls, request_id: UUID | None, info: ValidationInfo) -> UUID | None:
-        if request_id and info.data.get("type") == Type.INITIATE:
-            raise wrong("a payment request pays no other")
-        return request_id
 
-    @field_validator("customer_email")
-    @classmethod
-    def _only_addressed(cls, email: str | None, info: ValidationInfo) -> str | None:
-        if email and info.data.get("type") == Type.PAYMENT:
-            raise wrong("only a payment request is addressed to a customer")
-        return email
+class _NewTerms(_NewPayment):
+    # Before the amount, which must fit it.
+    currency: Annotated[Currency | None, AfterValidator(lambda code: code or _DEFAULT_CURRENCY)] = Field(
+        None, validate_default=True, description=f"{_DEFAULT_CURRENCY} where it is left out."
+    )
+    amount: Amount
 
-    @field_validator("currency")
+    @field_validator("amount")
     @classmethod
-    def _chosen(cls, currency: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("request_id"):
-            _left_out(currency)
-            return None
-        return currency or _DEFAULT_CURRENCY
+    def _fits(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
+        return fitting(amount, info.data.get("currency"))
+
+
+class NewPaymentRequest(_NewTerms):
+    """A payment request: money that a vendor asks for."""
+
+    type: Annotated[Literal["initiate"], BeforeValidator(_type)]
+    customer_email: Email | None = Field(
+        None, description="Only the customer with this verified address sees and pays it."
+    )
+    request_id: _PaysNoOther = None
+
+
+class NewPaymentOnItsOwn(_NewTerms):
+    """Money that a customer pays, against no request."""
+
+    type: Annotated[Literal["payment"], BeforeValidator(_type)]
+    request_id: None = None
+    customer_email: _IsNotAddressed = None
+
+
+class NewPaymentOfRequest(_NewPayment):
+    """Money that a customer pays against a request, which says how much.
+
+    `amount` and `currency` may repeat what the payer saw: if the request says otherwise by now, nothing is
+    paid, and the answer is a 409 `REQUEST_CHANGED`. `If-Match` with the request's `ETag` binds all of it.
+    """
+
+    type: Annotated[Literal["payment"], BeforeValidator(_type)]
+    request_id: Id
+    currency: Currency | None = None
+    amount: Amount | None = None
+    customer_email: _IsNotAddressed = None
 
     @field_validator("amount")
     @classmethod
     def _fits(cls, amount: Decimal | None, info: ValidationInfo) -> Decimal | None:
-        if info.data.get("request_id"):
-            _left_out(amount)
-            return None
-        if amount is None:
-            raise wrong("is required")
-        currency = info.data.get("currency")
-        if currency and not money.fits(amount, currency):
-            raise wrong(f"{currency} has {money.decimals(currency)} decimals")
-        return amount
+        return amount and fitting(amount, info.data.get("currency"))
 
 
-def _left_out(value: Any) -> None:
-    if value is not None:
-        raise wrong("is the request's own: leave it out")
+def fitting(amount: Decimal, currency: str | None) -> Decimal:
+    """The amount, if it has no more decimals than the currency. Raises a fault of the field."""
+    if currency and not money.fits(amount, currency):
+        raise wrong(f"{currency} has {money.decimals(currency)} decimals")
+    return amount
+
+
+def _kind(body: dict[str, Any]) -> str:
+    if body.get("type") == Type.INITIATE:
+        return "request"
+    return "alone" if body.get("requestId") is None else "of request"
+
+
+AnyNewPayment = NewPaymentRequest | NewPaymentOnItsOwn | NewPaymentOfRequest
+
+
+class NewPayment(
+    Choice[
+        Annotated[
+            Annotated[NewPaymentRequest, Tag("request")]
+            | Annotated[NewPaymentOnItsOwn, Tag("alone")]
+            | Annotated[NewPaymentOfRequest, Tag("of request")],
+            Discriminator(_kind),
+        ]
+    ]
+):
+    """A payment, or a request for one."""
 
 
 class PaymentChanges(Changes):

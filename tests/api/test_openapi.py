@@ -144,7 +144,7 @@ def test_every_body_to_try_is_taken(template, method, told):
     ("value", "taken"),
     [
         ("12.50", True), ("0.01", True), ("500", True), (12.5, True), (500, True), (99999999.99, True),
-        ("abc", False), ("1.234", False), ("-1", False), ("1e3", False), (0, False), (-1, False), (1e9, False),
+        ("0012.50", False), ("abc", False), ("1.234", False), ("-1", False), ("1e3", False), (0, False), (-1, False), (1e9, False),
         (True, False), (None, False), ([], False),
     ],
 )  # fmt: skip
@@ -162,7 +162,11 @@ def test_an_amount_is_described_as_it_is_taken(value, taken):
         ({"type": "payment"}, False),
         ({"type": "payment", "amount": None}, False),
         ({"type": "payment", "amount": 1, "customerEmail": "a@b.example"}, False),
-        ({"type": "payment", "amount": 1, "requestId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}, False),
+        ({"type": "payment", "amount": 1, "requestId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}, True),
+        ({"type": "payment", "amount": True, "requestId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}, False),
+        ({"type": "payment", "amount": 1, "requestId": None, "customerEmail": None}, True),
+        ({"type": "payment", "amount": {"cents": 5}}, False),
+        ({"amount": 1}, False),
         ({"type": "initiate", "requestId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}, False),
         ({"type": "payment", "amount": 1, "colour": "red"}, False),
     ],

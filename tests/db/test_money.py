@@ -21,7 +21,7 @@ def test_money_is_shown_with_its_currencys_own_decimals(amount, currency, text):
         ("1.25", "USD", True),
         ("1.255", "USD", False),
         ("5", "JPY", True),
-        ("5.00", "JPY", True),
+        ("5.00", "JPY", False),
         ("5.5", "JPY", False),
     ],
 )

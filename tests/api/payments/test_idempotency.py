@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pytest
+from falcon.testing import Result
 from freezegun import freeze_time
 
 from actors import housekeeping
@@ -41,6 +42,40 @@ def test_white_space_and_the_order_of_fields_make_no_other_request(customer):
     headers = {"Idempotency-Key": "order-1", "Content-Type": "application/json"}
     again = customer.post("/payments", headers=headers, body=b'{ "amount": "12.50",\n"type": "payment" }')
     assert again.content == first.content
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        {"amount": 12.5},
+        {"amount": "12.5"},
+        {"currency": "USD"},
+        {"currency": None, "requestId": None, "description": None, "metadata": {}},
+    ],
+)
+def test_another_spelling_of_the_same_request_is_the_same_request(customer, spelled):
+    first = pay(customer, "order-1")
+    assert pay(customer, "order-1", {**WISH, **spelled}).content == first.content
+
+
+def test_another_version_is_another_request(client, customer):
+    vendor = visitor(client, Role.VENDOR)
+    request = vendor.post("/payments", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
+    work()
+    version = customer.get(f"/payments/{request}").headers["ETag"]
+
+    def pay_it(**headers: str) -> Result:
+        return customer.post(
+            "/payments",
+            {"type": "payment", "requestId": request},
+            headers={"Idempotency-Key": "order-1", **headers},
+        )
+
+    first = pay_it(**{"If-Match": version})
+    assert first.status_code == 201
+    assert pay_it(**{"If-Match": version}).content == first.content
+    assert error(pay_it(**{"If-Match": '"9"'})) == (422, "IDEMPOTENCY_MISMATCH")
+    assert error(pay_it()) == (422, "IDEMPOTENCY_MISMATCH")
 
 
 def test_the_same_key_with_another_request_is_a_422(customer):

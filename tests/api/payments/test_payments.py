@@ -81,6 +81,8 @@ def test_the_requests_id_is_in_all_that_it_caused(customer):
         (99999999.99, "USD", "99999999.99"),
         ("500", "JPY", "500"),
         (500, "JPY", "500"),
+        (500.0, "JPY", "500"),
+        (1e2, "JPY", "100"),
         ("7.5", "CHF", "7.50"),
     ],
 )
@@ -94,6 +96,7 @@ def test_an_amount_is_text_or_a_number_and_comes_back_in_the_currencys_own_decim
     ("amount", "currency"),
     [
         ("0", "USD"), ("0.00", "USD"), ("0.001", "USD"), (0.001, "USD"), ("-1", "USD"), (-1, "USD"),
+        ("500.00", "JPY"), ("12.500", "USD"), ("0012.50", "USD"), ("00", "USD"),
         ("100000000.00", "USD"), (1e30, "USD"), (1e999, "USD"), ("1.234", "USD"), ("1.5", "JPY"), (1.5, "JPY"),
         ("abc", "USD"), ("", "USD"), ("1e3", "USD"), ("1_000", "USD"), (" 1", "USD"), ("١", "USD"), ("NaN", "USD"),
         ("Infinity", "USD"), ("+1", "USD"), (True, "USD"), ([1], "USD"), ({}, "USD"), (None, "USD"),
@@ -168,21 +171,77 @@ def test_a_request_addressed_to_one_customer_is_for_nobody_else(client, customer
     assert customer.post("/payments", {"type": "payment", "requestId": request["id"]}).status_code == 201
 
 
-def test_against_a_request_amount_and_currency_are_the_requests(customer, vendor):
+def pay_request(who: Visitor, request: str, *, version: str | None = None, **seen):
+    headers = {"If-Match": version} if version else {}
+    return who.post("/payments", {"type": "payment", "requestId": request, **seen}, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "seen", [{"amount": "80.00"}, {"amount": 80}, {"currency": "USD"}, {"amount": "80", "currency": "USD"}]
+)
+def test_a_payer_may_repeat_what_they_saw_of_a_request(customer, vendor, seen):
     request = ask(vendor).json["data"]
     work()
-    result = customer.post("/payments", {"type": "payment", "requestId": request["id"], "amount": "80.00"})
-    assert fields(result).keys() == {"amount"}
-    result = customer.post("/payments", {"type": "payment", "requestId": request["id"], "currency": "USD"})
-    assert fields(result).keys() == {"currency"}
-    assert fields(customer.post("/payments", {"type": "payment", "requestId": "7"})).keys() >= {"requestId"}
-    unknown = customer.post("/payments", {"type": "payment", "requestId": str(uuid4())})
-    assert error(unknown) == (404, "NOT_FOUND")
+    result = pay_request(customer, request["id"], **seen)
+    assert result.status_code == 201
+    assert (result.json["data"]["amount"], result.json["data"]["currency"]) == ("80.00", "USD")
+
+
+@pytest.mark.parametrize(
+    "seen", [{"amount": "10.00"}, {"amount": 80.01}, {"currency": "GBP"}, {"amount": 80, "currency": "EUR"}]
+)
+def test_what_the_payer_saw_is_what_is_paid_or_nothing(customer, vendor, seen):
+    request = ask(vendor).json["data"]
+    work()
+    result = pay_request(customer, request["id"], **seen)
+    assert error(result) == (409, "REQUEST_CHANGED")
+    assert result.json["error"]["details"] == {"amount": "80.00", "currency": "USD"}
+    assert work() == []
+    assert customer.get(f"/payments/{request['id']}").json["data"]["status"] == "initiated"
+    assert payments.Payment.select().count() == 1
+
+
+def test_who_names_the_version_they_saw_pays_that_one_or_nothing(customer, vendor):
+    request = ask(vendor).json["data"]["id"]
+    work()
+    seen = customer.get(f"/payments/{request}").headers["ETag"]
+    assert (
+        vendor.send("PUT", f"/payments/{request}", {"amount": "9999.00", "currency": "GBP"}).status_code
+        == 200
+    )
+    assert error(pay_request(customer, request, version=seen)) == (412, "VERSION_MISMATCH")
+    assert error(pay_request(customer, request, version="nonsense")) == (412, "VERSION_MISMATCH")
+    assert payments.Payment.select().count() == 1
+    seen = customer.get(f"/payments/{request}").headers["ETag"]
+    assert pay_request(customer, request, version=seen).json["data"]["amount"] == "9999.00"
+    # That it cannot be paid at all comes before which version it is.
+    assert error(pay_request(customer, request, version=seen)) == (409, "REQUEST_NOT_PAYABLE")
+
+
+def test_a_request_that_is_none_cannot_be_paid(customer):
+    assert fields(pay_request(customer, "7")).keys() == {"requestId"}
+    assert error(pay_request(customer, str(uuid4()))) == (404, "NOT_FOUND")
+    assert error(pay_request(customer, str(uuid4()), version='"1"')) == (404, "NOT_FOUND")
+    assert fields(pay_request(customer, str(uuid4()), amount="500.00", currency="JPY")).keys() == {"amount"}
+
+
+def test_all_faults_of_a_new_payment_are_named_at_once(customer):
+    assert fields(pay(customer, amount="1.234", currency="XXX")).keys() == {"amount", "currency"}
+    everything = pay(customer, amount=True, currency=1, description=2, metadata=[], colour="red")
+    assert fields(everything).keys() == {"amount", "currency", "description", "metadata", "colour"}
+    assert fields(customer.post("/payments", {"type": "gift"})).keys() == {"type", "amount"}
+    assert fields(customer.post("/payments", {"amount": "1.00", "requestId": 3})).keys() == {
+        "type",
+        "requestId",
+    }
 
 
 def test_only_a_request_is_addressed_and_pays_no_other(customer, vendor):
     assert fields(pay(customer, customerEmail="a@b.example")).keys() == {"customerEmail"}
-    assert fields(ask(vendor, requestId=str(uuid4()))).keys() >= {"requestId"}
+    assert fields(ask(vendor, requestId=str(uuid4()))).keys() == {"requestId"}
+    nothing = {"requestId": None, "customerEmail": None, "currency": None, "description": None}
+    assert ask(vendor, **nothing).json["data"]["currency"] == "USD"
+    assert pay(customer, **nothing).json["data"]["currency"] == "USD"
 
 
 def test_each_sees_their_own_set(client, customer, vendor, boss):
