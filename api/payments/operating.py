@@ -56,8 +56,10 @@ class Review:
         refuses=(reviews.NothingToReview,),
     )
     def on_post(self, req: Request, payment_id: UUID, wish: shapes.Reviewed) -> dict[str, Any]:
-        """Resolves what a person had to look at. It comes back if the payment has not ended and its cause is
-        still there."""
+        """Resolves what a person had to look at.
+
+        It comes back if the payment has not ended and its cause is still there.
+        """
         with transaction():
             payment = steps.locked(payment_id)
             reviews.resolve(payment, wish.reason)
