@@ -69,11 +69,11 @@ class Ours(Listener):
 class Theirs(Listener):
     """The example of docs/events.md, on REST and Redis alone."""
 
-    def __init__(self, stack: Stack, directory: Path, page: str) -> None:
+    def __init__(self, stack: Stack, directory: Path, page: str, *, file: str = "mine.db") -> None:
         [example] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-        assert example.count("\n") < 45
+        assert example.count("\n") < 60
         (directory / "subscriber.py").write_text(example)
-        self._file = directory / "mine.db"
+        self._file = directory / file
         super().__init__(
             directory / "theirs.log",
             [sys.executable, str(directory / "subscriber.py")],
