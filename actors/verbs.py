@@ -18,11 +18,13 @@ from pydantic import BaseModel, validate_call
 from pydantic_core import to_jsonable_python
 
 from actors import broker, origin
-from db import journal, postgres
+from db import journal, operating, postgres
 from db.fault import Fault
 
 # How long an effect may have its promise in hand, in seconds: longer than an actor's time limit.
 LEASE = 15
+# The key under which there is one job for all times at which it is scheduled.
+SCHEDULED = "scheduled"
 # How many promises of one kind a wake-up drains at a time.
 BATCH = 200
 # How long a worker without a database rests before it takes the next message, in seconds.
@@ -160,6 +162,11 @@ class _Call(Verb, Generic[P]):
         self._signature = inspect.signature(do)
         self._do = validate_call(do)
 
+    def scheduled(self) -> journal.Task:
+        """The one standing job of this name, which the scheduler enqueues again and again: as long as it has
+        not run, there is no second one."""
+        return self._task(uuid4(), {}).once(SCHEDULED)
+
     def message(self, *args: P.args, **kwargs: P.kwargs) -> journal.Task:
         """The promise to call the function with these arguments, to be handed to `promise`."""
         return self._task(uuid4(), self._signature.bind(*args, **kwargs).arguments)
@@ -183,6 +190,8 @@ class Record(_Call[P]):
                     task = journal.take(id)
                     if task is not None:
                         self._call(task)
+                        if task.id == journal.known_id(self.name, SCHEDULED):
+                            operating.ended(self.name)
             except Fault as refused:
                 with transaction():
                     journal.take(id)

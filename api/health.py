@@ -13,7 +13,7 @@ from db import postgres, presence, redis, times
 State = Literal["ok", "down"]
 
 # The kinds of worker that a payment needs to come to its end.
-NEEDED = frozenset({"payments", "psp", "events", "relay"})
+NEEDED = frozenset({"payments", "psp", "events", "relay", "scheduler", "hub", "mail"})
 
 
 class Parts(Answer):

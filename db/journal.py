@@ -147,6 +147,16 @@ def waiting(verb: str, limit: int, asked: UUID | None = None) -> list[UUID]:
     return [row["id"] for row in postgres.rows(_WAITING, verb, asked, limit)]
 
 
+def hasten(id: UUID) -> None:
+    """Makes a job that failed and waits for its next try due at once, unless it is in hand."""
+    postgres.rows(
+        "UPDATE journal.tasks SET due_at = clock_timestamp() WHERE id = (SELECT id FROM journal.tasks"
+        " WHERE id = %s AND dead_at IS NULL AND error IS NOT NULL AND due_at > clock_timestamp()"
+        " AND (leased_until IS NULL OR leased_until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)",
+        id,
+    )
+
+
 def lease(id: UUID, seconds: float) -> Task | None:
     """Takes a promise in hand for so long without removing it; None as with `take`.
 

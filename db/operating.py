@@ -13,10 +13,11 @@ from db import postgres, reviews
 
 
 class JobRun(postgres.Model):
-    """When a job of the scheduler was promised last."""
+    """When a job of the scheduler was enqueued last, and when it last ran to its end."""
 
     name = peewee.CharField(100, primary_key=True)
     promised_at = DateTimeTZField(null=False)
+    ended_at = DateTimeTZField(null=True)
 
     class Meta:
         schema = "admin"
@@ -55,6 +56,12 @@ def ran(name: str, at: datetime) -> None:
     """Notes that a job was promised."""
     insert = JobRun.insert(name=name, promised_at=at)
     insert.on_conflict(conflict_target=[JobRun.name], preserve=[JobRun.promised_at]).execute()
+
+
+def ended(name: str) -> None:
+    """Notes that a scheduled job ran to its end."""
+    update = JobRun.update(ended_at=peewee.fn.clock_timestamp())
+    update.where(JobRun.name == name).execute()
 
 
 def runs() -> dict[str, datetime]:

@@ -20,6 +20,7 @@ from actors.verbs import transaction
 from db import admin, auth, journal, payments, postgres, reviews, subscriptions
 from db.auth import Role, User
 from db.payments import Payment
+from workers import scheduler
 from workers.hub import hub
 
 assert every
@@ -171,6 +172,15 @@ def work(*, also: str = "") -> list[str]:
         if not task.verb.startswith(("audit.", "events.", "mail.")) or (also and task.verb.startswith(also)):
             done.append(task.verb)
     return done
+
+
+def due(job: verbs.Record[[]]) -> None:
+    """The time of a scheduled job has come."""
+    assert _leader.look()
+    assert scheduler.due(job, _leader)
+
+
+_leader = scheduler.Leader()
 
 
 def listen() -> bool:

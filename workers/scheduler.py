@@ -1,5 +1,11 @@
-"""The scheduler: promises what has to be done regularly. Any number may run; one of them leads."""
+"""The scheduler: enqueues what has to be done regularly. Any number may run; one of them leads.
 
+Who leads holds a lease, renews it every few seconds, and enqueues in a transaction that checks its
+generation. A leader that is stopped, killed, frozen or cut off is replaced within `LEASE_S` and a look; one
+that comes back after that enqueues nothing.
+"""
+
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -8,8 +14,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from actors import housekeeping, payments, statements
 from actors.verbs import Record, promise, transaction
-from db import operating, postgres, times
-from db.leadership import Leadership
+from db import journal, leases, operating, postgres, presence, redis, times
 from workers import process
 
 log = structlog.get_logger(__name__)
@@ -26,32 +31,78 @@ JOBS: dict[Record[[]], timedelta] = {
     housekeeping.expire_idempotency_keys: timedelta(hours=1),
 }
 
-# How often a scheduler looks whether it leads, in seconds.
-_LOOK = 0.5
+LEASE = "scheduler"
+# How long a leader is not replaced after its last sign of life, and how often it gives one, in seconds.
+LEASE_S, _LOOK_S = 12.0, 2.0
+# How long the beat may wait for Redis, in seconds: a Redis that hangs must not cost the lead.
+_BEAT_TIMEOUT_S = 1.0
 
 
-def due(job: Record[[]], every: timedelta) -> None:
-    """Promises a job for the slot of time that has begun.
+class Leader:
+    """What this process knows of its lead: the generation of its lease, while it has one."""
 
-    The slot is in the promise's id: a leader that was replaced and does not know it yet promises no second
-    run of what still waits to be done.
+    def __init__(self) -> None:
+        self._generation: int | None = None
+
+    def look(self) -> bool:
+        """Renews the lease, or takes it when it is free; whether this process leads."""
+        with postgres.connection():
+            if self._generation is not None and not leases.renew(LEASE, self._generation, LEASE_S):
+                self._generation = None
+            if self._generation is None:
+                self._generation = leases.take(LEASE, leases.me(), LEASE_S)
+        return self._generation is not None
+
+    def holds(self) -> bool:
+        """Whether it still leads, to the end of the open transaction: what it thinks may be old."""
+        return self._generation is not None and leases.held(LEASE, self._generation)
+
+    def resign(self) -> None:
+        """Lets another lead at once."""
+        if self._generation is not None:
+            with postgres.connection():
+                leases.release(LEASE, self._generation)
+            self._generation = None
+
+
+def due(job: Record[[]], leader: Leader) -> bool:
+    """Enqueues a job whose time has come; False where this process does not lead any more.
+
+    There is one job of each name, however often its time came and nobody did it. One that is dead lives
+    again, and one that failed does not wait for longer than this.
     """
-    slot = int(times.now().timestamp() // every.total_seconds())
+    task = job.scheduled()
     with postgres.connection(), transaction():
-        promise(job.message().once(str(slot)))
+        if not leader.holds():
+            return False
+        journal.hasten(task.id)
+        promise(task)
         operating.ran(job.name, times.now())
+    return True
+
+
+def try_due(job: Record[[]], leader: Leader) -> None:
+    """The same, for a thread of the clock: what goes wrong is tried again at the job's next time."""
+    try:
+        if not due(job, leader):
+            log.warning("another scheduler leads: nothing was enqueued", verb=job.name)
+    except postgres.Unreachable as error:
+        # The loop says that the database is away, once; else the job is being done at this moment.
+        if not postgres.away(error):
+            log.info("a job is still running at its next time", verb=job.name, error=str(error).strip())
 
 
 def run() -> None:
     """Leads, or waits to lead, until told to end."""
     settings = process.boot()
     told = process.until_told()
+    leader = Leader()
     scheduler = BackgroundScheduler(timezone="UTC")
     for job, every in JOBS.items():
         scheduler.add_job(
-            due,
+            try_due,
             IntervalTrigger(seconds=int(every.total_seconds())),
-            args=(job, every),
+            args=(job, leader),
             id=job.name,
             coalesce=True,
             max_instances=1,
@@ -59,16 +110,30 @@ def run() -> None:
             next_run_time=times.now(),
         )
     scheduler.start(paused=True)
-    leadership = Leadership(settings.database_url, "paywright.scheduler")
-    leads = False
+    client = redis.connect(settings.redis_url, timeout=_BEAT_TIMEOUT_S)
+    leads, well = False, True
     log.info("working", kind="scheduler")
-    while not told.wait(_LOOK):
-        if leadership.held() != leads:
-            leads = not leads
+    while not told.wait(_LOOK_S):
+        try:
+            now = leader.look()
+        except postgres.Unreachable as error:
+            # Said once, not every two seconds: it may last.
+            if well:
+                log.warning("the database is away, waiting", kind="scheduler", error=str(error).strip())
+            now, well = False, False
+        else:
+            if not well:
+                log.info("the database is back", kind="scheduler")
+            well = True
+        if now != leads:
+            leads = now
             (scheduler.resume if leads else scheduler.pause)()
             log.info("leading" if leads else "waiting to lead", kind="scheduler")
+        presence.try_beat(client, ["scheduler"])
     scheduler.shutdown(wait=True)
-    leadership.release()
+    with suppress(*postgres.Unreachable):
+        leader.resign()
+    presence.leave(client, ["scheduler"])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from db.auth import Role
 from db.payments import Payment
 from tests import makers
 from tests.makers import pay, work
-from workers import scheduler
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -103,7 +102,7 @@ def begun(payment: Payment, *, ago: float, taken_up: float | None = None) -> Non
 
 def reconcile_at_noon() -> list[str]:
     with freezegun.freeze_time(NOON):
-        scheduler.due(life.reconcile, scheduler.JOBS[life.reconcile])
+        makers.due(life.reconcile)
         perform("payments.reconcile")
     return work()
 
@@ -319,7 +318,7 @@ def test_what_still_waits_for_its_turn_is_not_asked_about():
     perform("payments.begin")
     begun(payment, ago=60)
     with freezegun.freeze_time(NOON):
-        scheduler.due(life.reconcile, scheduler.JOBS[life.reconcile])
+        makers.due(life.reconcile)
         perform("payments.reconcile")
     assert work() == ["payments.charge", "payments.settle"]
     assert attempts(payment) == [("charge", CHARGED)]
@@ -330,7 +329,7 @@ def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
     for _ in range(3):
         begun(payment, ago=600, taken_up=31)
         with freezegun.freeze_time(NOON):
-            scheduler.due(life.reconcile, scheduler.JOBS[life.reconcile])
+            makers.due(life.reconcile)
             perform("payments.reconcile")
     assert work().count("payments.look") == 1
 

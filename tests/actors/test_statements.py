@@ -16,7 +16,6 @@ from db.payments import Payment
 from db.statements import Statement, StatementLine
 from tests import makers
 from tests.makers import work
-from workers import scheduler
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -37,7 +36,7 @@ def log(monkeypatch) -> structlog.testing.CapturingLogger:
 def close(at: str = OVER) -> list[str]:
     """What the scheduler does at this moment, and what follows."""
     with freezegun.freeze_time(at):
-        scheduler.due(statements.open, scheduler.JOBS[statements.open])
+        makers.due(statements.open)
         return work()
 
 
@@ -238,7 +237,7 @@ def test_a_day_that_cannot_be_matched_keeps_no_other_from_it(monkeypatch):
 
     monkeypatch.setattr(stub, "statement", broken)
     with freezegun.freeze_time("2026-03-05T02:00:00Z"):
-        scheduler.due(statements.open, scheduler.JOBS[statements.open])
+        makers.due(statements.open)
         while row := journal.Row.get_or_none(journal.Row.error.is_null()):
             verbs.registry[row.verb].perform(row.id)
     assert matched(date(2026, 3, 2)) is None
@@ -284,7 +283,7 @@ def test_a_chain_that_is_under_way_is_not_begun_again():
     booked("order-77")
     for at in (OVER, "2026-03-02T00:45:00Z"):
         with freezegun.freeze_time(at):
-            scheduler.due(statements.open, scheduler.JOBS[statements.open])
+            makers.due(statements.open)
             for name in ("statements.open", "statements.fetch"):
                 for row in list(journal.Row.select().where(journal.Row.verb == name)):
                     verbs.registry[name].perform(row.id)

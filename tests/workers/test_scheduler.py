@@ -1,48 +1,176 @@
-"""One scheduler leads, and a job is promised once a slot."""
+"""One scheduler leads, and of each job one waits to be done."""
 
-from datetime import datetime, timedelta
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
 
 import freezegun
 import pytest
 
-from actors import housekeeping
-from db import auth, journal
+from actors import housekeeping, payments
+from db import auth, journal, leases, operating, postgres, presence, redis
 from tests import makers
-from tests.makers import work
+from tests.makers import SECRETS, until, work
 from workers import scheduler
+from workers.scheduler import Leader
 
 NOON = "2026-03-01T12:00:00Z"
 
 
-def test_a_job_is_promised_once_a_slot(database):
-    job, every = housekeeping.expire_refresh_tokens, timedelta(minutes=10)
-    with freezegun.freeze_time(NOON):
-        scheduler.due(job, every)
-        scheduler.due(job, every)
-    assert journal.Row.select().count() == 1
-    with freezegun.freeze_time("2026-03-01T12:10:00Z"):
-        scheduler.due(job, every)
-    assert work() == ["housekeeping.expire_refresh_tokens"] * 2
+@pytest.fixture
+def leader(database) -> Leader:
+    leader = Leader()
+    assert leader.look()
+    return leader
+
+
+def waiting(name: str) -> list[journal.Row]:
+    return list(journal.Row.select().where(journal.Row.verb == name))
+
+
+def expire_the_lease() -> None:
+    leases.Lease.update(expires_at=postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]).execute()
+
+
+def test_twelve_times_without_a_worker_leave_one_job_waiting(leader):
+    for _ in range(12):
+        assert scheduler.due(payments.reconcile, leader)
+    assert len(waiting("payments.reconcile")) == 1
+    assert work() == ["payments.reconcile"]
+    assert scheduler.due(payments.reconcile, leader)
+    assert work() == ["payments.reconcile"]
+
+
+def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
+    scheduler.due(payments.reconcile, leader)
+    dead = {"dead_at": journal.Row.created_at, "attempts": journal.MAX_ATTEMPTS, "error": "it broke"}
+    journal.Row.update(dead).execute()
+    scheduler.due(payments.reconcile, leader)
+    [row] = waiting("payments.reconcile")
+    assert (row.dead_at, row.attempts) == (None, 0)
+    assert work() == ["payments.reconcile"]
+
+
+def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time(leader):
+    scheduler.due(payments.reconcile, leader)
+    [row] = waiting("payments.reconcile")
+    journal.fail(row.id, "it broke")
+    journal.Row.update(due_at=row.due_at + timedelta(minutes=5)).execute()
+    scheduler.due(payments.reconcile, leader)
+    assert journal.overdue(["payments"]) == ["payments"]
+
+
+def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, monkeypatch):
+    scheduler.due(housekeeping.expire_one_time_tokens, leader)
+    [run] = operating.JobRun.select()
+    assert run.ended_at is None
+    with monkeypatch.context() as broken:
+        broken.setattr("db.links.expire", lambda _now: 1 / 0)
+        [row] = waiting("housekeeping.expire_one_time_tokens")
+        housekeeping.expire_one_time_tokens(str(row.id))
+    assert operating.JobRun.get().ended_at is None
+    work()
+    assert operating.JobRun.get().ended_at > run.promised_at
+
+
+def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader):
+    expire_the_lease()
+    other = Leader()
+    assert other.look()
+    assert not scheduler.due(payments.reconcile, leader)
+    assert journal.Row.select().count() == 0
+    assert operating.runs() == {}
+    assert scheduler.due(payments.reconcile, other)
+    assert not leader.look()
+
+
+def test_a_leader_that_was_frozen_and_not_replaced_leads_on(leader):
+    expire_the_lease()
+    assert leader.look()
+    assert not Leader().look()
+
+
+def test_who_resigns_is_followed_at_once(leader):
+    other = Leader()
+    assert not other.look()
+    leader.resign()
+    assert other.look()
+    assert not scheduler.due(payments.reconcile, leader)
 
 
 @pytest.mark.parametrize(("at", "left"), [("2026-03-08T11:59:59Z", 1), ("2026-03-08T12:00:00Z", 0)])
-def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, at, left):
+def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, leader, at, left):
     with freezegun.freeze_time(NOON):
         makers.visitor(client)
         work()
     with freezegun.freeze_time(at):
-        scheduler.due(housekeeping.expire_refresh_tokens, timedelta(minutes=10))
+        scheduler.due(housekeeping.expire_refresh_tokens, leader)
         work()
     assert auth.RefreshToken.select().count() == left
     assert auth.Session.select().count() == left
 
 
 @pytest.mark.parametrize("job", scheduler.JOBS, ids=lambda job: job.name)
-def test_every_job_can_be_done_and_again_in_its_next_slot(database, job):
-    every = scheduler.JOBS[job]
-    noon = datetime.fromisoformat(NOON)
-    for moment in (noon, noon + every - timedelta(milliseconds=1), noon + every):
-        with freezegun.freeze_time(moment):
-            scheduler.due(job, every)
-    assert journal.Row.select().where(journal.Row.verb == job.name).count() == 2
-    assert work().count(job.name) == 2
+def test_every_job_can_be_done_and_again_at_its_next_time(leader, job):
+    for _ in range(2):
+        scheduler.due(job, leader)
+        assert work().count(job.name) == 1
+
+
+@pytest.fixture
+def schedulers(stores, root) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Two real ones."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "workers.scheduler"],
+            cwd=root,
+            env={**os.environ, **SECRETS, **stores},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    yield started
+    for process in started:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait(20)
+    makers.wipe()
+
+
+def leading() -> int | None:
+    """The process that leads, once it has enqueued something."""
+    with postgres.connection():
+        holder = leases.holder(scheduler.LEASE)
+        return int(holder.rpartition(":")[2]) if holder and operating.runs() else None
+
+
+def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_at_once(schedulers, stores):
+    first = until(leading)
+    os.kill(first, signal.SIGSTOP)
+    # By the database's clock, which does not depend on how long this test had to wait for its turn.
+    [seen] = lease_rows()
+    second = until(lambda: leading() not in (None, first) and leading())
+    assert second in {process.pid for process in schedulers} - {first}
+    assert seen["left"] <= scheduler.LEASE_S < 30
+    with postgres.connection():
+        before = operating.runs()[payments.reconcile.name]
+        until(lambda: operating.runs()[payments.reconcile.name] > before)
+
+    os.kill(first, signal.SIGCONT)
+    [asleep, other] = [process for pid in (first, second) for process in schedulers if process.pid == pid]
+    until(lambda: presence.alive(redis.connect(stores["REDIS_URL"])).get("scheduler") == 2)
+    assert leading() == second
+    other.terminate()
+    assert other.wait(30) == 0
+    assert until(leading) == asleep.pid
+
+
+def lease_rows() -> list[dict[str, float]]:
+    with postgres.connection():
+        return postgres.rows(
+            "SELECT extract(epoch FROM expires_at - clock_timestamp())::float AS left FROM journal.leases"
+        )

@@ -11,7 +11,6 @@ from actors.psp.provider import Answer, Outcome
 from db import journal, operating, postgres
 from tests import makers
 from tests.makers import Visitor, work
-from workers import scheduler
 
 OLD = "clock_timestamp() - interval '2 minutes'"
 
@@ -37,7 +36,7 @@ def aged() -> None:
 
 def test_what_waits_and_who_works_is_told(boss):
     work()
-    scheduler.due(housekeeping.expire_sign_in_failures, scheduler.JOBS[housekeeping.expire_sign_in_failures])
+    makers.due(housekeeping.expire_sign_in_failures)
     makers.payment()
     data = boss.get("/admin/health").json["data"]
     assert (data["database"], data["redis"], data["deadPromises"], data["needsReview"]) == ("ok", "ok", 0, 0)
@@ -139,7 +138,7 @@ def test_the_scheduler_looks_and_says_so(database):
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
         " VALUES ('x', gen_random_uuid(), 1, 'USD', 'charged')"
     )
-    scheduler.due(housekeeping.check_invariants, scheduler.JOBS[housekeeping.check_invariants])
+    makers.due(housekeeping.check_invariants)
     each = ["housekeeping.check_invariant"] * len(operating.INVARIANTS)
     assert work() == ["housekeeping.check_invariants", *each]
     kept = {it.name: it for it in operating.kept()}
@@ -152,6 +151,6 @@ def test_one_that_takes_too_long_keeps_no_other_from_being_looked_at(database, m
     slow = {"slow": "SELECT pg_sleep(5)::text AS id", **operating.INVARIANTS}
     monkeypatch.setattr(operating, "INVARIANTS", slow)
     monkeypatch.setattr(housekeeping, "_PATIENCE", 0.2)
-    scheduler.due(housekeeping.check_invariants, scheduler.JOBS[housekeeping.check_invariants])
+    makers.due(housekeeping.check_invariants)
     work()
     assert {it.name for it in operating.kept()} == slow.keys() - {"slow"}
