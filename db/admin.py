@@ -19,7 +19,8 @@ class AuditLog(postgres.Model):
     """Who did what to what, when and from where."""
 
     id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    user_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    # Refers to auth.users without a foreign key: the writer is one, and must wait for nobody's row.
+    user_id = peewee.UUIDField(null=True)
     action = peewee.CharField(100)
     resource_type = peewee.CharField(50, null=True)
     resource_id = peewee.UUIDField(null=True)
@@ -153,9 +154,12 @@ def unpublished_events(limit: int) -> Sequence[Event]:
 
 
 def mark_published(events: Sequence[Event]) -> None:
-    """Remembers that these events went out."""
-    update = Event.update(published_at=peewee.fn.clock_timestamp())
-    update.where(Event.seq.in_([event.seq for event in events])).execute()
+    """Remembers that these events went out. All writers lock these rows in the order of `seq`."""
+    postgres.rows(
+        "UPDATE admin.events SET published_at = clock_timestamp() WHERE seq = ANY(ARRAY("
+        "SELECT seq FROM admin.events WHERE seq = ANY(%s) ORDER BY seq FOR NO KEY UPDATE))",
+        [event.seq for event in events],
+    )
 
 
 def events(after: int, limit: int) -> Sequence[Event]:

@@ -1,6 +1,6 @@
 """People, their sessions and refresh tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -101,8 +101,11 @@ def by_email(email: str) -> User | None:
 
 
 def locked_user(id: UUID) -> User | None:
-    """The same, the row locked to the end of the transaction: a password changed meanwhile is seen."""
-    found: User | None = User.select().where(User.id == id).for_update().first()
+    """The same, the row locked to the end of the transaction: a password changed meanwhile is seen.
+
+    It comes before every lock on a session, a token or a profile of this user (decision 20).
+    """
+    found: User | None = User.select().where(User.id == id).for_update(postgres.NO_KEY_UPDATE).first()
     return found
 
 
@@ -126,11 +129,17 @@ def change(id: UUID, **columns: Any) -> User | None:
     return User.get_by_id(id)
 
 
-def locked_admins() -> list[UUID]:
-    """The administrators there are, all of their rows locked, in one order: of two who depose one another at
-    once, the second sees what the first has done."""
-    admins = User.select(User.id).where(User.role == Role.ADMIN, User.active == True)  # noqa: E712
-    return [user.id for user in admins.order_by(User.id).for_update()]
+def locked_with_admins(id: UUID) -> tuple[User | None, list[UUID]]:
+    """The user with this id, and the ids of the active administrators; all of these rows are locked.
+
+    One statement locks them in the order of their ids. Of two administrators who demote one another at once,
+    the second sees what the first has done.
+    """
+    admin = (User.role == Role.ADMIN) & (User.active == True)  # noqa: E712
+    query = User.select().where((User.id == id) | admin).order_by(User.id)
+    locked = list(query.for_update(postgres.NO_KEY_UPDATE))
+    admins = [user.id for user in locked if user.role == Role.ADMIN and user.active]
+    return next((user for user in locked if user.id == id), None), admins
 
 
 def close(id: UUID, *, email: str, name: str) -> User:
@@ -198,11 +207,23 @@ def end_session(session_id: UUID, *, user_id: UUID | None = None) -> bool:
     return bool(update.where(Session.id == session_id, Session.ended_at.is_null(), whose).execute())
 
 
-def end_sessions(user_id: UUID, *, but: UUID | None = None) -> int:
-    """Ends every live session of a person, but one when it is named; how many there were."""
-    update = Session.update(ended_at=peewee.fn.clock_timestamp())
-    others = Session.id != but if but else SQL("true")
-    return int(update.where(Session.user_id == user_id, Session.ended_at.is_null(), others).execute())
+def end_sessions(user_id: UUID, *, but: UUID | None = None, only: Collection[UUID] | None = None) -> int:
+    """Ends the live sessions of a user: all, or all `but` one, or `only` these; how many there were.
+
+    The rows are locked in the order of their ids: two calls at once must not wait crosswise.
+    """
+    return len(
+        postgres.rows(
+            "UPDATE auth.sessions SET ended_at = clock_timestamp() WHERE id = ANY(ARRAY("
+            "SELECT id FROM auth.sessions WHERE user_id = %s AND ended_at IS NULL"
+            " AND (%s::uuid IS NULL OR id <> %s::uuid) AND (%s::uuid[] IS NULL OR id = ANY(%s::uuid[]))"
+            " ORDER BY id FOR NO KEY UPDATE)) RETURNING id",
+            user_id,
+            but,
+            but,
+            *[None if only is None else list(only)] * 2,
+        )
+    )
 
 
 def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at: datetime) -> None:
@@ -213,9 +234,18 @@ def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at
     ).execute()
 
 
+def session_of(token: str) -> UUID | None:
+    """The session of the refresh token with this SHA-256."""
+    found = RefreshToken.get_or_none(RefreshToken.token == token)
+    return found.session_id if found else None
+
+
 def locked_refresh_token(token: str) -> RefreshToken | None:
-    """The refresh token with this SHA-256, its row locked: of twenty tabs, one at a time."""
-    found: RefreshToken | None = RefreshToken.select().where(RefreshToken.token == token).for_update().first()
+    """The refresh token with this SHA-256, locked after its session: of twenty tabs, one at a time."""
+    this = RefreshToken.token == token
+    session = RefreshToken.select(RefreshToken.session_id).where(this)
+    Session.select(Session.id).where(Session.id.in_(session)).for_update(postgres.NO_KEY_UPDATE).first()
+    found: RefreshToken | None = RefreshToken.select().where(this).for_update(postgres.NO_KEY_UPDATE).first()
     return found
 
 
@@ -226,11 +256,15 @@ def spend(token: RefreshToken, now: datetime) -> None:
 
 
 def expire_refresh_tokens(now: datetime, limit: int) -> int:
-    """Deletes so many refresh tokens that have expired, and the sessions they leave with none; how many."""
-    some = RefreshToken.select(RefreshToken.id).where(RefreshToken.expires_at <= now).limit(limit)
-    tokens = postgres.returned(postgres.delete(RefreshToken).where(RefreshToken.id.in_(some)), RefreshToken)
-    if tokens:
-        left = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
-        emptied = Session.id.in_({token.session_id for token in tokens})
-        postgres.delete(Session).where(emptied, ~peewee.fn.EXISTS(left)).execute()
+    """Deletes so many refresh tokens that have expired, and the sessions they leave with none; how many.
+
+    Sessions are locked before their tokens; one that is in use now is left for the next run.
+    """
+    some = list(RefreshToken.select().where(RefreshToken.expires_at <= now).limit(limit))
+    sessions = Session.select(Session.id).where(Session.id.in_({it.session_id for it in some}))
+    locked = [it.id for it in sessions.order_by(Session.id).for_update(postgres.FREE_TO_DELETE)]
+    expired = RefreshToken.id.in_([it.id for it in some]) & RefreshToken.session_id.in_(locked)
+    tokens = postgres.returned(postgres.delete(RefreshToken).where(expired), RefreshToken)
+    left = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
+    postgres.delete(Session).where(Session.id.in_(locked), ~peewee.fn.EXISTS(left)).execute()
     return len(tokens)

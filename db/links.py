@@ -83,8 +83,10 @@ def use_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
 
 
 def expire(now: datetime) -> int:
-    """Deletes what has expired; how many."""
-    return int(postgres.delete(OneTimeToken).where(OneTimeToken.expires_at <= now).execute())
+    """Deletes what has expired; how many. A link that is in use now is left for the next run."""
+    expired = OneTimeToken.select(OneTimeToken.id).where(OneTimeToken.expires_at <= now)
+    some = peewee.fn.ARRAY(expired.for_update(postgres.FREE_TO_DELETE))
+    return int(postgres.delete(OneTimeToken).where(OneTimeToken.id == peewee.fn.ANY(some)).execute())
 
 
 def _usable(token: str, purpose: Purpose, now: datetime) -> list[peewee.Node]:

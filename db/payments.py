@@ -88,10 +88,11 @@ class PaymentTransaction(postgres.Model):
     from_status = peewee.CharField(50, null=True)
     status = peewee.CharField(50)
     reason = peewee.TextField(null=True)
-    actor_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    # These refer to auth.users without foreign keys: a history row waits for no user's row.
+    actor_id = peewee.UUIDField(null=True)
     # Whose it is, as the payment has it, where neither ever changes: so a person's history has an index.
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id)")])
-    payee_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    user_id = peewee.UUIDField()
+    payee_id = peewee.UUIDField(null=True)
     metadata = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
 
@@ -194,11 +195,13 @@ def get(id: UUID) -> Payment | None:
 def locked(id: UUID) -> Payment | None:
     """The same, its row locked to the end of the transaction: nobody else moves it meanwhile.
 
-    NO KEY: a payment that refers to the request may still be inserted by others without waiting for us.
+    The request that it pays is locked before it, in the same statement (decision 20).
     """
-    query = Payment.select().where(Payment.id == id)
-    found: Payment | None = query.for_update("FOR NO KEY UPDATE").first()  # type: ignore[arg-type]
-    return found
+    ids = SQL(
+        "ANY(ARRAY[%s::uuid, (SELECT request_id FROM payments.payments WHERE id = %s::uuid)])", (id, id)
+    )
+    query = Payment.select().where(Payment.id == ids).order_by(Payment.id == id)
+    return next((it for it in query.for_update(postgres.NO_KEY_UPDATE) if it.id == id), None)
 
 
 def change(payment: Payment, to: Status, *, failure: tuple[str, str] | None = None) -> Payment:

@@ -1,4 +1,7 @@
-"""The connection to PostgreSQL: one pool a process, one connection a thread, opened only when asked."""
+"""The connection to PostgreSQL: one pool a process, one connection a thread, opened only when asked.
+
+Every transaction takes its locks in one order: docs/decisions/0020-one-order-of-locks.md.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,6 +131,13 @@ def held(name: str) -> Iterator[bool]:
 # transaction must not share a moment.
 NEW_ID: list[peewee.Node] = [peewee.SQL("DEFAULT gen_random_uuid()")]
 CLOCK: list[peewee.Node] = [peewee.SQL("DEFAULT clock_timestamp()")]
+
+
+# The lock of a row that changes: no key of ours ever changes, so a row that refers to this one is inserted
+# meanwhile without waiting.
+NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"
+# The lock of rows that are to be deleted, as far as nobody uses them just now.
+FREE_TO_DELETE: Any = "FOR UPDATE SKIP LOCKED"
 
 
 class Model(peewee.Model):

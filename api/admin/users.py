@@ -116,8 +116,9 @@ class OneUser:
         What was paid and what was done stays written down.
         """
         with transaction():
-            admins = auth.locked_admins()
-            user = _open(user_id)
+            user, admins = auth.locked_with_admins(user_id)
+            if user is None or not user.active:
+                raise NotFound(thing="open account")
             if admins == [user.id]:
                 raise LastAdmin
             known_as = {"email": f"closed-{user.id}@closed.invalid", "name": _CLOSED_NAME}
@@ -144,8 +145,9 @@ class UserRole:
     def on_put(self, _req: Request, user_id: UUID, wish: shapes.NewRole) -> dict[str, Any]:
         """Gives somebody another role: it counts at their next request."""
         with transaction():
-            admins = auth.locked_admins()
-            user = _open(user_id)
+            user, admins = auth.locked_with_admins(user_id)
+            if user is None or not user.active:
+                raise NotFound(thing="open account")
             if admins == [user.id] and wish.role != Role.ADMIN:
                 raise LastAdmin
             changed = auth.change(user.id, role=wish.role) or user

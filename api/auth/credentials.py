@@ -69,10 +69,13 @@ class Credentials:
 
     def verify_email(self, token: str) -> None:
         """Notes that the address is the person's who got the link. Raises Invalid."""
+        user_id = links.user_of(token, Purpose.VERIFY_EMAIL, times.now())
         with transaction():
-            user_id = links.use(token, Purpose.VERIFY_EMAIL, times.now())
-            user = auth.user(user_id) if user_id else None
+            # The user first and then the link, as everywhere.
+            user = auth.locked_user(user_id) if user_id else None
             if user_id is None or user is None or not user.active:
+                raise _no_token()
+            if links.use(token, Purpose.VERIFY_EMAIL, times.now()) is None:
                 raise _no_token()
             links.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
             auth.verify_email(user_id)

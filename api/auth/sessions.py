@@ -109,10 +109,8 @@ class Sessions:
             if everywhere:
                 auth.end_sessions(caller.user_id)
             else:
-                auth.end_session(caller.session_id)
-                token = auth.locked_refresh_token(fingerprint(refresh_token)) if refresh_token else None
-                if token is not None:
-                    auth.end_session(token.session_id, user_id=caller.user_id)
+                other = auth.session_of(fingerprint(refresh_token)) if refresh_token else None
+                auth.end_sessions(caller.user_id, only={caller.session_id, *([other] if other else [])})
             _tell_signed_out(caller.user_id, everywhere=everywhere)
 
     def page(self, caller: Caller, *, limit: int, after: Place | None) -> Page[Session]:
