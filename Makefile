@@ -1,6 +1,6 @@
 # Two commands matter: `make run` and `make test`. Both need only Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help run demo check test openapi lock clean
+.PHONY: help run demo token check test openapi lock clean
 
 # The first interpreter on this machine that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -11,6 +11,7 @@ INSTALLED := .venv/installed
 help:
 	@echo "make run      start everything on this machine; Ctrl-C stops it"
 	@echo "make demo     show the life of a payment on the running stack"
+	@echo "make token    an access token for curl, of AS=customer, vendor or admin"
 	@echo "make test     all tests, against real servers, with coverage"
 	@echo "make check    format, lint, types, imports, house rules"
 	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
@@ -22,6 +23,10 @@ run: $(INSTALLED)
 
 demo: $(INSTALLED)
 	@exec $(BIN)/python -m workers.dev.demo
+
+AS ?= customer
+token: $(INSTALLED)
+	@exec $(BIN)/python -m workers.dev.token $(AS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)

@@ -24,6 +24,16 @@ def test_the_demo_tells_the_story_any_number_of_times(stack: Stack):
         assert "insufficient_funds" in told.stdout
 
 
+def test_a_token_for_curl_is_to_be_had_any_number_of_times(stack: Stack):
+    for name in ("customer", "vendor", "admin", "customer"):
+        printed = run(stack, "-m", "workers.dev.token", name)
+        assert printed.returncode == 0, printed.stderr
+        me = stack.http.get("/api/auth/me", headers={"Authorization": f"Bearer {printed.stdout.strip()}"})
+        assert me.json()["data"]["email"] == f"{name}@example.com"
+    nobody = run(stack, "-m", "workers.dev.token", "nobody")
+    assert (nobody.returncode, nobody.stderr) == (1, "AS=nobody: there is admin, vendor and customer\n")
+
+
 def test_a_dead_promise_is_revived_by_a_command(stack: Stack):
     customer = stack.customer()
     stack.pause("payments.1")

@@ -1,19 +1,15 @@
 """`make demo`: the life of a payment on the running stack, told over HTTP, its events heard live."""
 
 import json
-import os
 import queue
 import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
-from dotenv import dotenv_values
 from redis.client import PubSub
 from rich.console import Console
 from rich.markup import escape
@@ -21,10 +17,9 @@ from rich.table import Table
 
 from actors import events
 from db import admin, payments, postgres, psp_attempts, psp_ledger, redis
-from workers.dev import ready, state
+from workers.dev.client import Door, Trouble, running
 from workers.dev.stack import DEMO_USERS
 
-NOTHING = "nothing is running here: start it with `make run` in another terminal"
 SECONDS = 30.0
 MOVING = ("pending", "processing")
 COLOURS = {"initiated": "cyan", "completed": "green", "failed": "red", "cancelled": "red"}
@@ -51,64 +46,6 @@ NUMBERS = ("ms", "published", "answered", "seq", "amount")
 UUID_TAIL = re.compile(r"(?<=\b[0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 Book = Mapping[str, Sequence[Any]]
-
-
-class Trouble(Exception):
-    """Why the story cannot go on, in one line."""
-
-
-class Door:
-    """The REST API; whatever it refuses is Trouble."""
-
-    def __init__(self, http: httpx.Client, wire: str = "") -> None:
-        self.http, self.wire = http, wire
-
-    def health(self) -> str:
-        """How the stack is. Raises Trouble when there is none, or none that can work."""
-        try:
-            health = self.http.get("/health").json()
-            down = ", ".join(name for name, how in health["services"].items() if how != "ok")
-            status = str(health["status"])
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError):
-            raise Trouble(NOTHING) from None
-        if status == "down":
-            raise Trouble(f"the stack is running but not well: {down} down")
-        return f"{status} ({down} down)" if down else status
-
-    def sign_in(self, email: str, sessions: Path) -> dict[str, Any]:
-        """By the last run's refresh token, as sign-ins are few; by password when that is refused."""
-        tokens = _tokens(sessions)
-        answer = None
-        if email in tokens:
-            answer = self._send("POST", "/auth/refresh", {"refreshToken": tokens[email]})
-        if answer is None or answer.status_code == 401:
-            answer = self._send("POST", "/auth/login", {"email": email, "password": ready.DEMO_PASSWORD})
-        signed_in = _data(answer)
-        state.write(sessions, json.dumps(tokens | {email: signed_in["refreshToken"]}))
-        return signed_in
-
-    def ask(self, method: str, path: str, token: str, body: Any = None) -> dict[str, Any]:
-        """What is answered to the bearer of this token."""
-        return _data(self._send(method, path, body, {"Authorization": f"Bearer {token}"}))
-
-    def _send(self, method: str, path: str, body: Any, headers: Any = None) -> httpx.Response:
-        try:
-            answer = self.http.request(method, f"/api{path}", json=body, headers=headers)
-            if answer.status_code == 429 and self._forgiven():
-                answer = self.http.request(method, f"/api{path}", json=body, headers=headers)
-            return answer
-        except httpx.HTTPError as error:
-            raise Trouble(f"{method} /api{path}: no answer: {error}") from None
-
-    def _forgiven(self) -> bool:
-        """Whether what was counted against this machine is forgotten: a story told twenty times in a row is
-        no attack, and who can read stack.env may do it."""
-        try:
-            client = redis.connect(self.wire)
-            counted = list(client.scan_iter("paywright:limit:127.0.0.1:*"))
-            return bool(counted and client.delete(*counted))
-        except (redis.Unreachable, ValueError):
-            return False
 
 
 class Story:
@@ -206,20 +143,14 @@ def main() -> int:
 
 def run(console: Console) -> None:
     """The story, then what the books say of it. Raises Trouble."""
-    data = Path({**dotenv_values(".env"), **os.environ}.get("DATA_DIR") or ".data")
-    stack = dotenv_values(data / "stack.env")
-    base, database, wire = (stack.get(name) for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL"))
-    if not (base and database and wire):
-        raise Trouble(NOTHING)
-    # The environment's proxy does not lead to this machine.
-    with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
-        story = Story(console, Door(http, wire))
-        console.print(f"[bold]The life of a payment[/], told by {base}: {story.door.health()}")
-        people = [story.door.sign_in(email, data / "demo-sessions.json") for email in DEMO_USERS[1:]]
-        postgres.open(database, connections=2)
+    with running() as stack:
+        story = Story(console, stack.door)
+        console.print(f"[bold]The life of a payment[/], told by {stack.base_url}: {story.door.health()}")
+        people = [story.door.sign_in(email, stack.sessions) for email in DEMO_USERS[1:]]
+        postgres.open(stack.database_url, connections=2)
         with postgres.connection():
             since = admin.last_seq()
-        story.listen(wire)
+        story.listen(stack.redis_url)
         live(story, *people)
     books = _books(story.names, since)
     console.print("\n[bold]And what is written down[/], in ms since each one's creation")
@@ -314,26 +245,6 @@ def _coloured(text: str) -> str:
 
 def _first(signed_in: dict[str, Any]) -> str:
     return str(signed_in["user"]["name"]).split()[0]
-
-
-def _tokens(path: Path) -> dict[str, str]:
-    """Refresh tokens by e-mail; what cannot be read counts as forgotten."""
-    try:
-        return {str(email): str(token) for email, token in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _data(answer: httpx.Response) -> dict[str, Any]:
-    """What was answered. Raises Trouble with the refusal."""
-    try:
-        body = answer.json()
-        if answer.is_success:
-            return dict(body["data"])
-        error = f"{body['error']['code']}: {body['error']['message']}"
-    except (ValueError, LookupError, TypeError):
-        error = "and no answer of ours"
-    raise Trouble(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {error}")
 
 
 if __name__ == "__main__":

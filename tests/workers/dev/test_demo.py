@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from workers.dev import demo, ready, stack
+from workers.dev import client, demo, ready, stack
 
 EMAIL = stack.DEMO_USERS[1]
 
@@ -19,7 +19,7 @@ def sessions(tmp_path):
     return tmp_path / "demo-sessions.json"
 
 
-def door(answers: dict[str, tuple[int, Any]]) -> tuple[demo.Door, list[tuple[str, Any]]]:
+def door(answers: dict[str, tuple[int, Any]]) -> tuple[client.Door, list[tuple[str, Any]]]:
     """A door that answers by path, and the requests that it was sent."""
     sent: list[tuple[str, Any]] = []
 
@@ -30,7 +30,7 @@ def door(answers: dict[str, tuple[int, Any]]) -> tuple[demo.Door, list[tuple[str
         return httpx.Response(status, json=reply)
 
     http = httpx.Client(base_url="http://door", transport=httpx.MockTransport(answer))
-    return demo.Door(http), sent
+    return client.Door(http), sent
 
 
 def signed_in(refresh_token: str) -> tuple[int, Any]:
@@ -46,24 +46,25 @@ def refused(status: int, code: str, message: str = "No.") -> tuple[int, Any]:
     "left",
     [None, "BASE_URL=http://127.0.0.1:1\nDATABASE_URL=x\nREDIS_URL=x\n", "BASE_URL=http://127.0.0.1:1\n"],
 )
-def test_without_a_running_stack_it_says_so_in_one_line(tmp_path, root, left):
+@pytest.mark.parametrize("program", ["demo", "token"])
+def test_without_a_running_stack_it_says_so_in_one_line(tmp_path, root, left, program):
     if left:
         (tmp_path / "stack.env").write_text(left)
     environ = os.environ | {"DATA_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "workers.dev.demo"]
+    command = [sys.executable, "-m", f"workers.dev.{program}"]
     ended = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", demo.NOTHING + "\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", client.NOTHING + "\n")
 
 
 @pytest.mark.parametrize("reply", [{}, [], {"status": "ok", "services": None}])
 def test_another_program_on_the_port_is_no_stack(reply):
-    with pytest.raises(demo.Trouble, match="nothing is running here"):
+    with pytest.raises(client.Trouble, match="nothing is running here"):
         door({"/health": (200, reply)})[0].health()
 
 
 def test_a_stack_without_its_database_is_named_and_one_without_redis_goes_on():
     down = {"status": "down", "services": {"database": "down", "redis": "ok"}}
-    with pytest.raises(demo.Trouble, match="not well: database down"):
+    with pytest.raises(client.Trouble, match="not well: database down"):
         door({"/health": (503, down)})[0].health()
     degraded = {"status": "degraded", "services": {"database": "ok", "redis": "down"}}
     assert door({"/health": (200, degraded)})[0].health() == "degraded (redis down)"
@@ -98,7 +99,7 @@ def test_a_spent_sign_in_falls_back_to_the_password(sessions):
 def test_only_a_401_falls_back_and_every_other_refusal_is_one_readable_line(sessions):
     sessions.write_text(json.dumps({EMAIL: "good"}))
     at, sent = door({"/api/auth/refresh": refused(429, "RATE_LIMITED", "Too many requests.")})
-    with pytest.raises(demo.Trouble) as trouble:
+    with pytest.raises(client.Trouble) as trouble:
         at.sign_in(EMAIL, sessions)
     assert str(trouble.value) == "POST /api/auth/refresh: 429 RATE_LIMITED: Too many requests."
     assert len(sent) == 1
