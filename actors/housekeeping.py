@@ -5,12 +5,15 @@ from datetime import timedelta
 import structlog
 
 from actors.verbs import promise, record
-from db import attempts, auth, idempotency, links, operating, postgres, times
+from db import auth, idempotency, links, operating, postgres, sign_in_failures, times
 
 log = structlog.get_logger(__name__)
 
 # Rows that one transaction deletes: well below what the statement timeout allows.
 _MANY = 5000
+# How long a sign-in failure is kept after it stopped to count, and an address that an account knows.
+SIGN_IN_FAILURE_LIFE = timedelta(hours=2)
+KNOWN_ADDRESS_LIFE = timedelta(days=90)
 # How long looking for one invariant may take, in seconds: less than an actor has.
 _PATIENCE = 5
 
@@ -30,8 +33,9 @@ def expire_one_time_tokens() -> None:
 
 @record("housekeeping")
 def expire_sign_in_failures() -> None:
-    """Deletes failures to sign in that slow nobody down any more."""
-    attempts.expire(times.now() - timedelta(days=1))
+    """Deletes sign-in failures that slow nobody down any more, and addresses that were not used for long."""
+    sign_in_failures.expire(times.now() - SIGN_IN_FAILURE_LIFE)
+    sign_in_failures.expire_known_addresses(times.now() - KNOWN_ADDRESS_LIFE)
 
 
 @record("housekeeping")

@@ -43,6 +43,11 @@ class Passwords:
         """Whether the hash was made at another cost than today's."""
         return not hashed.startswith(f"$2b${self._rounds:02}$")
 
+    def pseudonym(self, address: str) -> str:
+        """What is kept of an address that nobody has: 64 hexadecimal digits, keyed with the pepper."""
+        named = b"address\0" + address.strip().casefold().encode()
+        return hmac.new(self._pepper, named, hashlib.sha256).hexdigest()
+
     def _digest(self, password: str) -> bytes:
         # bcrypt sees 72 bytes at most and stops at a NUL: 64 characters of base64 have neither problem.
         keyed = hmac.digest(self._pepper, password.encode(), hashlib.sha384)

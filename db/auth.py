@@ -147,6 +147,7 @@ def close(id: UUID, *, email: str, name: str) -> User:
     # With them go their refresh tokens, addresses and agents.
     postgres.delete(Session).where(Session.user_id == id).execute()
     postgres.rows("DELETE FROM auth.one_time_tokens WHERE user_id = %s", id)
+    postgres.rows("DELETE FROM auth.known_addresses WHERE user_id = %s", id)
     postgres.rows("DELETE FROM profile.user_profiles WHERE user_id = %s", id)
     _change(id, email=email, name=name, password_hash="closed", email_verified=False, active=False)
     return User.get_by_id(id)
@@ -237,6 +238,14 @@ def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at
 def session_of(token: str) -> UUID | None:
     """The session of the refresh token with this SHA-256."""
     found = RefreshToken.get_or_none(RefreshToken.token == token)
+    return found.session_id if found else None
+
+
+def earlier_session(refresh_token: str, user_id: UUID | None) -> UUID | None:
+    """The session of the refresh token with this SHA-256, if it is this user's, spent or expired too."""
+    found: RefreshToken | None = RefreshToken.get_or_none(
+        RefreshToken.token == refresh_token, RefreshToken.user_id == user_id
+    )
     return found.session_id if found else None
 
 

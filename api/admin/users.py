@@ -15,7 +15,7 @@ from api.gateway.operation import operation
 from api.passwords import Passwords
 from api.policies import Permission
 from api.shapes import listed
-from db import admin, attempts, auth, links, payments, times
+from db import admin, auth, links, payments, sign_in_failures, times
 from db.auth import Role, User
 from db.fault import Code, Fault, NotFound
 from db.links import Purpose
@@ -124,7 +124,7 @@ class OneUser:
             known_as = {"email": f"closed-{user.id}@closed.invalid", "name": _CLOSED_NAME}
             media.forget(user.id)
             closed = auth.close(user.id, **known_as)
-            attempts.succeeded(user.email)
+            sign_in_failures.forget_account(str(user.id))
             payments.readdress(user.email, known_as["email"])
             admin.forget_person(user.id, email=user.email, now_known_as=known_as)
             _tell(closed, audit.Action.USER_CLOSED, events.Type.ADMIN_USER_DELETED, {})

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from actors import audit, events, mail, snapshots
 from actors.mail import News
 from actors.verbs import promise, transaction
-from api.auth import attempts
+from api.auth import sign_in_failures
 from api.auth.sessions import InvalidCredentials
 from api.gateway.body import Invalid
 from api.passwords import Passwords, weak
@@ -14,6 +14,7 @@ from api.policies import Caller
 from db import auth, links, times
 from db.auth import User
 from db.links import Purpose
+from db.sign_in_failures import PasswordUse, forget_account
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,12 @@ class Credentials:
 
     def change_password(self, caller: Caller, *, current: str, new: str) -> None:
         """Another password; this session goes on, every other ends. Raises InvalidCredentials, Invalid."""
-        # A count of its own: whoever hammers at the door must not keep the owner from changing the lock.
-        count = f"the current password of {caller.user_id}"
-        attempts.check(count)
+        # Apart from sign-in, and for each session: nobody else's guesses keep the owner from changing it.
+        session = f"session {caller.session_id}"
+        slot = sign_in_failures.reserve(PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session)
         user = auth.user(caller.user_id)
         if user is None or not self.passwords.match(current, user.password_hash):
             with transaction():
-                attempts.failed(count)
                 audit.note(audit.Action.SIGN_IN_FAILED, resource=("user", caller.user_id))
             raise InvalidCredentials
         hashed = self._hash(new, user, field="newPassword")
@@ -38,7 +38,7 @@ class Credentials:
             now = auth.locked_user(user.id)
             if now is None or now.password_hash != user.password_hash:
                 raise InvalidCredentials
-            attempts.forget(count)
+            slot.succeeded()
             auth.end_sessions(user.id, but=caller.session_id)
             self._set(user, hashed, audit.Action.PASSWORD_CHANGED)
 
@@ -64,7 +64,9 @@ class Credentials:
             if links.use(token, Purpose.RESET_PASSWORD, times.now()) is None:
                 raise _no_token()
             auth.end_sessions(user.id)
-            attempts.forget(user.email)
+            # Who has the mailbox is the owner: from here on they are known, whoever else keeps guessing.
+            forget_account(str(user.id))
+            sign_in_failures.know(user.id)
             self._set(user, hashed, audit.Action.PASSWORD_RESET)
 
     def verify_email(self, token: str) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from actors import audit, events, mail, origin, snapshots
 from actors.verbs import promise, transaction
 from api.accounts import open_account
-from api.auth import attempts
+from api.auth import sign_in_failures
 from api.passwords import Passwords
 from api.policies import Caller
 from api.tokens import ACCESS_LIFETIME, REFRESH_LIFETIME, Reason, Tokens, Unauthorized, fingerprint
@@ -16,6 +16,7 @@ from db import auth, times
 from db.auth import Role, Session, User
 from db.fault import Code, Fault, NotFound
 from db.page import Page, Place
+from db.sign_in_failures import PasswordUse
 
 # A refresh token used again this soon is a second tab or a lost answer; later it is a stolen one.
 GRACE = timedelta(seconds=10)
@@ -48,16 +49,18 @@ class Sessions:
             promise(mail.ask_to_verify.message(user.id))
             return self._begin(user)
 
-    def login(self, *, email: str, password: str) -> dict[str, Any]:
+    def login(self, *, email: str, password: str, refresh_token: str = "") -> dict[str, Any]:
         """A new session. Raises InvalidCredentials, in the same words and time whatever was wrong; or
         TooManyFailures."""
-        attempts.check(email)
         user = auth.by_email(email)
+        # By the user's id and not by the address: the database knows more spellings of one than we do.
+        account = str(user.id) if user is not None else self.passwords.pseudonym(email)
+        client = sign_in_failures.client_of(user, refresh_token)
+        slot = sign_in_failures.reserve(PasswordUse.SIGN_IN, account, client)
         hashed = user.password_hash if user is not None and user.active else None
         # No transaction is open while bcrypt works.
         if not self.passwords.match(password, hashed) or user is None:
             with transaction():
-                attempts.failed(email)
                 audit.note(audit.Action.SIGN_IN_FAILED, user_id=user.id if user else None)
             raise InvalidCredentials
         renewed = self.passwords.hash(password) if self.passwords.stale(user.password_hash) else None
@@ -68,7 +71,7 @@ class Sessions:
                 raise InvalidCredentials
             if renewed:
                 auth.set_password(user.id, renewed)
-            attempts.forget(email)
+            slot.succeeded()
             audit.note(audit.Action.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
             events.announce(events.Type.USER_LOGGED_IN, snapshots.user(now))
             return self._begin(now)
@@ -128,6 +131,7 @@ class Sessions:
     def _begin(self, user: User) -> dict[str, Any]:
         where = origin.current()
         session = auth.start_session(user.id, ip_address=where.ip_address, user_agent=where.user_agent)
+        sign_in_failures.know(user.id)
         token = self.tokens.refresh()
         auth.add_refresh_token(session, token=fingerprint(token), expires_at=times.now() + REFRESH_LIFETIME)
         return self._result(user, session.id, token)

@@ -10,7 +10,6 @@ from psycopg2 import sql
 
 from db import (
     admin,
-    attempts,
     auth,
     idempotency,
     journal,
@@ -24,6 +23,7 @@ from db import (
     psp_attempts,
     psp_ledger,
     reviews,
+    sign_in_failures,
     statements,
     subscriptions,
 )
@@ -33,7 +33,8 @@ MODELS: list[type[postgres.Model]] = [
     auth.Session,
     auth.RefreshToken,
     links.OneTimeToken,
-    attempts.SignInFailure,
+    sign_in_failures.SignInFailure,
+    sign_in_failures.KnownAddress,
     payments.Payment,
     payments.PaymentTransaction,
     idempotency.IdempotencyKey,

@@ -1,10 +1,15 @@
 """Passwords changed, forgotten and reset; addresses proved; an account under attack."""
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import pytest
+from falcon.testing import TestClient
 from freezegun import freeze_time
 
+from api.app import create_app
 from api.passwords import Passwords
-from db import admin, auth, links
+from db import admin, auth, links, postgres, sign_in_failures
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, letterbox, visitor, work
 
@@ -239,6 +244,91 @@ def test_who_waits_gets_in_and_starts_anew(client):
         assert error(sign_in(client, me.user["email"], "wrong")) == (401, "INVALID_CREDENTIALS")
 
 
+def from_address(address: str) -> dict[str, Any]:
+    return {"extras": {"REMOTE_ADDR": address}}
+
+
+def guess(client, email: str, times: int, *, network: str = "203.0.113") -> list[int]:
+    return [
+        sign_in(client, email, "wrong", **from_address(f"{network}.{place % 250}")).status_code
+        for place in range(times)
+    ]
+
+
+def test_strangers_share_one_count_from_wherever_they_ask(client, me):
+    assert guess(client, me.user["email"], 8) == [401] * 5 + [429] * 3
+    elsewhere = sign_in(client, me.user["email"], "wrong", **from_address("2001:db8::1"))
+    assert error(elsewhere) == (429, "RATE_LIMITED")
+
+
+@pytest.mark.parametrize("home", ["198.51.100.7", "2001:db8:1:2::7"])
+def test_whoever_guesses_does_not_keep_out_an_owner_who_asks_from_a_known_network(client, me, home):
+    email = me.user["email"]
+    assert sign_in(client, email, **from_address(home)).status_code == 200
+    with freeze_time(NOON) as clock:
+        for _ in range(60):
+            guess(client, email, 2)
+            assert sign_in(client, email, **from_address(home)).status_code == 200
+            clock.tick(1)
+    neighbour = {"198.51.100.7": "198.51.100.99", "2001:db8:1:2::7": "2001:db8:1:3::1"}[home]
+    assert sign_in(client, email, **from_address(neighbour)).status_code == 200
+
+
+def test_a_guesser_next_door_does_not_keep_the_owner_out(client, me):
+    email = me.user["email"]
+    assert sign_in(client, email, **from_address("198.51.100.7")).status_code == 200
+    assert guess(client, email, 7, network="198.51.100")[-1] == 429
+    assert sign_in(client, email, **from_address("198.51.100.7")).status_code == 200
+
+
+def test_an_owner_who_shows_an_earlier_refresh_token_has_a_count_of_their_own(client, me):
+    email = me.user["email"]
+    stranger = visitor(client)
+    guess(client, email, 6)
+    for token, status in (("made up", 429), (stranger.refresh_token, 429), (me.refresh_token, 200)):
+        headers = {"Authorization": f"Bearer {token}"}
+        far_away = from_address("192.0.2.200")
+        if status == 429:
+            assert error(sign_in(client, email, headers=headers, **far_away)) == (429, "RATE_LIMITED")
+        else:
+            # Spent, expired and ended: it has signed in once.
+            me.post("/auth/refresh", {"refreshToken": token})
+            auth.RefreshToken.update(expires_at=makers.MOMENT).execute()
+            me.post("/auth/logout")
+            assert sign_in(client, email, headers=headers, **far_away).status_code == status
+
+
+def test_a_known_client_that_fails_is_slowed_down_like_everybody(client, me):
+    assert [sign_in(client, me.user["email"], "wrong").status_code for _ in range(7)] == [401] * 5 + [429] * 2
+    assert sign_in(client, me.user["email"], **from_address("192.0.2.9")).status_code == 200
+
+
+def test_the_owners_sign_in_gives_strangers_no_other_round(client, me):
+    email = me.user["email"]
+    guess(client, email, 3)
+    assert sign_in(client, email, **from_address("192.0.2.9")).status_code == 200
+    assert guess(client, email, 3) == [401, 401, 429]
+    assert sign_in(client, email, **from_address("192.0.2.9")).status_code == 200
+
+
+def test_whoever_resets_the_password_is_known_from_then_on(client, me):
+    email = me.user["email"]
+    Visitor(client).post("/auth/forgot-password", {"email": email})
+    work()
+    away = from_address("192.0.2.9")
+    body = {"token": letterbox.token(), "newPassword": ANOTHER}
+    assert Visitor(client).post("/auth/reset-password", body, **away).status_code == 200
+    guess(client, email, 6)
+    assert sign_in(client, email, ANOTHER, **away).status_code == 200
+
+
+def test_an_account_knows_the_addresses_that_signed_in_last(client, me):
+    for place in range(25):
+        sign_in(client, me.user["email"], **from_address(f"198.51.{place}.1"))
+    known = sign_in_failures.known_addresses(me.user["id"])
+    assert sorted(known) == sorted(f"198.51.{place}.1" for place in range(5, 25))
+
+
 def test_guessing_the_current_password_is_slowed_down_too(me):
     for _ in range(5):
         assert error(change(me, current="wrong")) == (401, "INVALID_CREDENTIALS")
@@ -248,6 +338,8 @@ def test_guessing_the_current_password_is_slowed_down_too(me):
 def test_who_is_hammered_at_can_still_change_the_password(client, me):
     for _ in range(6):
         sign_in(client, me.user["email"], "wrong")
+        sign_in(client, me.user["id"], "wrong")
+        sign_in(client, f"the current password of {me.user['id']}", "wrong")
     assert error(sign_in(client, me.user["email"])) == (429, "RATE_LIMITED")
     assert change(me).status_code == 200
 
@@ -268,6 +360,23 @@ def test_the_end_of_a_wait_allows_one_attempt_and_not_many(client, monkeypatch):
         monkeypatch.setattr(Passwords, "match", and_meanwhile)
         sign_in(client, me.user["email"], "wrong")
         assert tried == [429]
+
+
+def test_of_a_burst_of_guesses_few_are_looked_at(stores, settings):
+    client = TestClient(create_app(settings))
+    try:
+        with postgres.connection():
+            email = visitor(client).user["email"]
+
+        def guess_from(place: int) -> int:
+            return sign_in(client, email, "wrong", **from_address(f"203.0.113.{place}")).status_code
+
+        with ThreadPoolExecutor(16) as guessers:
+            answers = list(guessers.map(guess_from, range(200)))
+    finally:
+        makers.wipe()
+    assert set(answers) == {401, 429}
+    assert 5 <= answers.count(401) <= 10
 
 
 def test_an_address_has_one_count_however_it_is_spelled(client):
