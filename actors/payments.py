@@ -6,7 +6,7 @@ charge    psp worker        asks the PSP      promises settle, or doubt when it 
 settle    payments worker   -> completed | failed
 
 doubt     payments worker   asks again, gives up, or leaves it to the reconciler
-reconcile payments worker   takes up what is stuck, and lets the psp worker look
+reconcile payments worker   takes up what is stuck or lost, and lets the psp worker look
 cancel, fail, expire        what people and time do to it
 """
 
@@ -28,6 +28,7 @@ from actors.verbs import effect, promise, record, transaction
 from db import config, journal, money, payments, postgres, psp_attempts, times
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
+from db.psp_attempts import Result
 from db.reviews import Cause
 from db.states import Status, Type
 
@@ -35,6 +36,9 @@ log = structlog.get_logger(__name__)
 
 # When the reconciler takes up a payment: after it has been processing for so long, and then every so often.
 _STUCK, _AGAIN = timedelta(seconds=3), timedelta(seconds=30)
+# When it takes up what was created and not begun; and how long a job is dead before it is enqueued again: an
+# operator may look at it meanwhile.
+_NOT_BEGUN, _DEAD = timedelta(minutes=1), timedelta(minutes=10)
 # How many it takes up at once, and how many requests expire in one transaction.
 _MANY, _SOME = 500, 100
 
@@ -132,8 +136,13 @@ def _create(type: Type, user_id: UUID, wish: Wish, **more: Any) -> Payment:
         customer_email=wish.customer_email,
         **more,
     )
-    promise(begin.message(payment.id))
+    promise(_begin(payment.id))
     return payment
+
+
+def _begin(payment_id: UUID) -> journal.Task:
+    # Under an id of its own, by which the reconciler sees whether it waits for its turn or is lost.
+    return begin.message(payment_id).once(str(payment_id))
 
 
 # --- begin, charge, settle ------------------------------------------------------------------------------
@@ -144,36 +153,46 @@ def begin(payment_id: UUID) -> None:
     """Takes up what was created: a payment goes to the PSP, a request is open from now on."""
     payment = steps.take(steps.locked(payment_id), Step.BEGIN)
     if payment.type == Type.PAYMENT:
-        promise(_charge(payment))
+        promise(_charge(payment.id))
 
 
-def _charge(payment: Payment, metadata: dict[str, Any] | None = None) -> journal.Task:
-    # Under an id of its own: one at a time asks for the money of one payment. With the metadata of the first
-    # order: they may be edited meanwhile, and a PSP may refuse another order under the same key.
-    first = payment.metadata if metadata is None else metadata
-    task = charge.message(payment.id, payment.amount, payment.currency, first)
-    return task.once(str(payment.id))
+def _charge(payment_id: UUID) -> journal.Task:
+    # Under an id of its own: one at a time asks for the money of one payment.
+    return charge.message(payment_id).once(str(payment_id))
 
 
 @effect("psp")
-def charge(payment_id: UUID, amount: Decimal, currency: str, metadata: dict[str, Any]) -> journal.Task:
+def charge(payment_id: UUID) -> journal.Task | None:
     """Asks the PSP for the money. The key is the payment's id: however often it is asked, it charges once."""
-    order = provider.Order(asking.reference(payment_id), payment_id, amount, currency, metadata)
-    return _learned(payment_id, asking.charge(order), metadata)
+    return _in_doubt(payment_id, asking.charge(payment_id, _settle))
 
 
-def _learned(
-    payment_id: UUID, answer: provider.Answer | None, metadata: dict[str, Any] | None = None
-) -> journal.Task:
-    if answer is None:
-        return doubt.message(payment_id, metadata)
-    return settle.message(payment_id, answer.outcome, answer.code, answer.amount, answer.currency)
+def _settle(payment_id: UUID, answer: provider.Answer, attempt_id: UUID) -> journal.Task:
+    # Once for what was said, not for the payment: of two things that were said, neither is dropped.
+    over = (answer.amount, answer.currency)
+    task = settle.message(payment_id, answer.outcome, answer.code, *over, attempt_id=attempt_id)
+    return task.once(str(attempt_id))
+
+
+def _in_doubt(payment_id: UUID, result: Result | None) -> journal.Task | None:
+    """What follows when the PSP has not decided; what it decides is settled from where it was heard."""
+    return None if result in asking.DECIDED else doubt.message(payment_id).once(str(payment_id))
 
 
 def hear(payment_id: UUID, answer: provider.Answer) -> None:
     """Takes an answer that the PSP gives unasked, a second time or late."""
+    id = uuid4()
     with postgres.connection(), transaction():
-        promise(_learned(payment_id, answer))
+        psp_attempts.notice(
+            id,
+            payment_id,
+            asking.reference(payment_id),
+            Result(answer.outcome),
+            code=answer.code,
+            amount=answer.amount,
+            currency=answer.currency,
+        )
+        promise(_settle(payment_id, answer, id))
 
 
 @record("payments")
@@ -183,9 +202,13 @@ def settle(
     code: str | None,
     amount: Decimal | None = None,
     currency: str | None = None,
+    *,
+    attempt_id: UUID | None = None,
 ) -> None:
     """Writes down what the PSP decided; a request that was paid is completed, else it is open again."""
     payment = steps.locked(payment_id)
+    if attempt_id:
+        psp_attempts.settled(attempt_id)
     _answered(payment)
     if amount is not None and (amount, currency) != (payment.amount, payment.currency):
         # It stays as it is: what was decided is not what was asked.
@@ -195,6 +218,9 @@ def settle(
         reviews.open(payment, Cause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}")
     elif outcome is Outcome.DECLINED and payment.status == Status.COMPLETED:
         reviews.open(payment, Cause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed")
+    elif payment.status != Status.PROCESSING:
+        # It was said before: both agree.
+        log.info("settled already", payment=str(payment.id), status=payment.status)
     elif outcome is Outcome.CHARGED:
         steps.take(payment, Step.COMPLETE)
         _as_the_statement_says(payment, Cause.STATEMENT_CHARGED)
@@ -217,9 +243,8 @@ def _as_the_statement_says(payment: Payment, cause: Cause) -> None:
 
 
 @record("payments")
-def doubt(payment_id: UUID, metadata: dict[str, Any] | None = None) -> None:
-    """Decides what to do about a payment that the PSP was asked about and has not decided; `metadata` is what
-    it was asked with."""
+def doubt(payment_id: UUID) -> None:
+    """Decides what to do about a payment that the PSP was asked about and has not decided."""
     payment = steps.locked(payment_id)
     if payment.status != Status.PROCESSING:
         return
@@ -235,34 +260,51 @@ def doubt(payment_id: UUID, metadata: dict[str, Any] | None = None) -> None:
         steps.take(payment, Step.FAIL, failure=failure)
         return
     if verdict.act is doubts.Act.LOOK:
-        question = look.message(payment.id, None, metadata).once(str(payment.id))
-        promise(question.later(verdict.after))
+        promise(_look(payment.id).later(verdict.after))
     if verdict.act is doubts.Act.ASK:
-        promise(_charge(payment, metadata).later(verdict.after))
+        promise(_charge(payment.id).later(verdict.after))
 
 
 @record("payments")
 def reconcile() -> None:
-    """Takes up payments that are stuck in `processing`: their call takes long, or their promise is gone.
+    """Takes up what nobody is at: decisions that were not settled, payments that are stuck in `processing`,
+    and what was created and never begun.
 
-    Those whose turn has not come yet are left alone: a queue that is long gets no shorter by questions.
+    What waits for its turn is left alone: a queue that is long gets no shorter by questions.
     """
     now = times.now()
-    stuck = {
-        journal.known_id(charge.name, str(payment_id)): payment_id
-        for payment_id in payments.stuck(now - _STUCK, now - _AGAIN, _MANY)
-    }
-    for task_id in stuck.keys() - journal.to_be_begun(list(stuck)):
-        promise(look.message(stuck[task_id]).once(str(stuck[task_id])))
+    _enqueue_lost([_settle_again(it) for it in psp_attempts.unsettled(now - _STUCK, _MANY)])
+    _enqueue_lost([_begin(id) for id in payments.not_begun(now - _NOT_BEGUN, _MANY)])
+    stuck = set(payments.stuck(now - _STUCK, now - _AGAIN, _MANY))
+    stuck -= psp_attempts.to_be_settled(stuck)
+    waiting = {id: {journal.known_id(job.name, str(id)) for job in (charge, doubt, look)} for id in stuck}
+    live = journal.to_be_begun([task for tasks in waiting.values() for task in tasks])
+    for id in stuck:
+        if live.isdisjoint(waiting[id]):
+            promise(_look(id))
+
+
+def _enqueue_lost(tasks: list[journal.Task]) -> None:
+    lost = journal.lost([task.id for task in tasks], _DEAD)
+    for task in tasks:
+        if task.id in lost:
+            promise(task)
+
+
+def _settle_again(it: psp_attempts.PspAttempt) -> journal.Task:
+    answer = provider.Answer(Outcome(str(it.outcome)), it.code, it.amount, it.currency)
+    return _settle(it.payment_id, answer, it.id)
+
+
+def _look(payment_id: UUID) -> journal.Task:
+    return look.message(payment_id).once(str(payment_id))
 
 
 @effect("psp-questions", patient=True)
-def look(
-    payment_id: UUID, inquiry: UUID | None = None, metadata: dict[str, Any] | None = None
-) -> journal.Task | None:
+def look(payment_id: UUID, inquiry: UUID | None = None) -> journal.Task | None:
     """Asks the PSP what it knows; `inquiry` is the id under which somebody waits for the result."""
-    result, answer = asking.find(payment_id, inquiry or uuid4())
-    return None if result is None else _learned(payment_id, answer, metadata)
+    result = asking.find(payment_id, inquiry or uuid4(), _settle)
+    return None if result is None else _in_doubt(payment_id, result)
 
 
 # --- cancel, fail, expire -------------------------------------------------------------------------------

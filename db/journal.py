@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -208,6 +208,17 @@ def to_be_begun(ids: Sequence[UUID]) -> set[UUID]:
         list(ids),
     )
     return {row["id"] for row in found}
+
+
+def lost(ids: Sequence[UUID], dead_for: timedelta) -> set[UUID]:
+    """Which of these jobs have to be enqueued again: they are gone, or have been dead for so long."""
+    known = postgres.rows(
+        "SELECT id FROM journal.tasks WHERE id = ANY(%s)"
+        " AND (dead_at IS NULL OR dead_at > clock_timestamp() - %s)",
+        list(ids),
+        dead_for,
+    )
+    return set(ids) - {row["id"] for row in known}
 
 
 def overdue(queues: Collection[str]) -> list[str]:

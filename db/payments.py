@@ -43,6 +43,8 @@ class Payment(postgres.Model):
     failure_code = peewee.CharField(100, null=True)
     failure_message = peewee.TextField(null=True)
     version = peewee.IntegerField(constraints=[SQL("DEFAULT 1")])
+    # What the PSP was given, where `metadata` was changed after that.
+    ordered_metadata = peewee.JSONField(null=True)
     reconciled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
     updated_at = DateTimeTZField(constraints=postgres.CLOCK)
@@ -220,6 +222,9 @@ def change(payment: Payment, to: Status, *, failure: tuple[str, str] | None = No
 
 def edit(payment: Payment, **columns: Any) -> Payment:
     """Writes what may be changed of a locked payment besides its status, one version on."""
+    if "metadata" in columns and payment.status == Status.PROCESSING and payment.ordered_metadata is None:
+        # A PSP may refuse another order under the same key.
+        columns["ordered_metadata"] = payment.metadata
     update = Payment.update(
         **columns, version=Payment.version + 1, updated_at=peewee.fn.clock_timestamp()
     ).where(Payment.id == payment.id, Payment.version == payment.version)
@@ -237,6 +242,14 @@ def readdress(old: str, new: str) -> None:
     """Gives the requests that are addressed to somebody another address; nobody is told of it."""
     addressed = peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(old)
     Payment.update(customer_email=new).where(addressed).execute()
+
+
+def not_begun(created_before: datetime, limit: int) -> list[UUID]:
+    """Payments and requests that are still `pending` and were created before, the oldest first."""
+    query = Payment.select(Payment.id).where(
+        Payment.status == Status.PENDING, Payment.created_at < created_before
+    )
+    return [row.id for row in query.order_by(Payment.created_at).limit(limit)]
 
 
 def stuck(begun_before: datetime, reconciled_before: datetime, limit: int) -> list[UUID]:

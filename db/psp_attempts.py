@@ -1,7 +1,11 @@
 """What the PSP was asked about a payment, when, and what came of it: one row a call, written before it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import peewee
@@ -14,10 +18,11 @@ from db.states import Status
 
 
 class Operation(StrEnum):
-    """What it can be asked: for the money, or what it knows."""
+    """What it can be asked: for the money, or what it knows; or it says something unasked."""
 
     CHARGE = "charge"
     FIND = "find"
+    NOTICE = "notice"
 
 
 class Result(StrEnum):
@@ -38,7 +43,7 @@ class PspAttempt(postgres.Model):
 
     id = peewee.UUIDField(primary_key=True)
     payment_id = peewee.UUIDField(constraints=[SQL("REFERENCES payments.payments (id)")])
-    operation = peewee.CharField(50, constraints=[peewee.Check("operation IN ('charge', 'find')")])
+    operation = peewee.CharField(50, constraints=[peewee.Check("operation IN ('charge', 'find', 'notice')")])
     reference = peewee.CharField(255)
     outcome = peewee.CharField(
         50,
@@ -48,6 +53,11 @@ class PspAttempt(postgres.Model):
         ],
     )
     code = peewee.CharField(100, null=True)
+    # What it decided over, where it says so.
+    amount = peewee.DecimalField(10, 2, null=True)
+    currency = peewee.CharField(3, null=True)
+    # When a decision was held against the payment: settled, or given a review.
+    settled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
     ended_at = DateTimeTZField(null=True)
 
@@ -59,41 +69,117 @@ class PspAttempt(postgres.Model):
 PspAttempt.add_index(
     SQL("CREATE INDEX psp_attempts_payment_id ON payments.psp_attempts (payment_id, created_at, id)")
 )
+PspAttempt.add_index(
+    SQL(
+        "CREATE INDEX psp_attempts_unsettled ON payments.psp_attempts (ended_at)"
+        " WHERE outcome IN ('charged', 'declined') AND settled_at IS NULL"
+    )
+)
 
 
-def begin(id: UUID, payment_id: UUID, operation: Operation, reference: str, *, first: bool = False) -> bool:
-    """Writes down that the PSP is about to be asked; False when the payment is not `processing` any more, or
+@dataclass(frozen=True)
+class Begun:
+    """A call that was written down, and the order that it is about: the same at every call for a payment."""
+
+    amount: Decimal
+    currency: str
+    metadata: dict[str, Any]
+
+
+def begin(
+    id: UUID, payment_id: UUID, operation: Operation, reference: str, *, first: bool = False
+) -> Begun | None:
+    """Writes down that the PSP is about to be asked; None when the payment is not `processing` any more, or
     this would not be the `first` call.
 
     Under the payment's lock: whoever fails a payment by hand sees this call, or this call sees that.
     """
     only = " WHERE NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)"
-    return bool(
-        postgres.rows(
-            "WITH payment AS (SELECT id FROM payments.payments WHERE id = %s AND status = %s"
-            " FOR NO KEY UPDATE)"
-            " INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)"
-            f" SELECT %s, id, %s, %s FROM payment{only if first else ''}"
-            # A process died over it, and this is the next one.
-            " ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id",
-            payment_id,
-            Status.PROCESSING,
-            id,
-            operation,
-            reference,
-        )
+    begun = postgres.rows(
+        "WITH payment AS (SELECT id, amount, currency, coalesce(ordered_metadata, metadata) AS metadata"
+        " FROM payments.payments WHERE id = %s AND status = %s FOR NO KEY UPDATE),"
+        " begun AS (INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)"
+        f" SELECT %s, id, %s, %s FROM payment{only if first else ''}"
+        # A process died over it, and this is the next one.
+        " ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id)"
+        " SELECT amount, currency, metadata FROM payment WHERE EXISTS (SELECT FROM begun)",
+        payment_id,
+        Status.PROCESSING,
+        id,
+        operation,
+        reference,
     )
+    return Begun(**begun[0]) if begun else None
 
 
-def end(id: UUID, result: Result, code: str | None = None) -> None:
-    """Writes down what came of it."""
+def end(
+    id: UUID,
+    result: Result,
+    code: str | None = None,
+    amount: Decimal | None = None,
+    currency: str | None = None,
+) -> None:
+    """Writes down what came of it; of a decision, also what it was over."""
     postgres.rows(
-        "UPDATE payments.psp_attempts SET outcome = %s, code = %s, ended_at = clock_timestamp()"
-        " WHERE id = %s",
+        "UPDATE payments.psp_attempts SET outcome = %s, code = %s, amount = %s, currency = %s,"
+        " ended_at = clock_timestamp() WHERE id = %s",
         result,
         code,
+        amount,
+        currency,
         id,
     )
+
+
+def notice(
+    id: UUID,
+    payment_id: UUID,
+    reference: str,
+    result: Result,
+    *,
+    code: str | None,
+    amount: Decimal | None,
+    currency: str | None,
+) -> None:
+    """Writes down what the PSP said unasked about a payment; nothing, where there is no such payment."""
+    postgres.rows(
+        "INSERT INTO payments.psp_attempts"
+        " (id, payment_id, operation, reference, outcome, code, amount, currency, ended_at)"
+        " SELECT %s, p.id, %s, %s, %s, %s, %s, %s, clock_timestamp() FROM payments.payments p"
+        " WHERE p.id = %s",
+        *(id, Operation.NOTICE, reference, result, code, amount, currency, payment_id),
+    )
+
+
+def settled(id: UUID) -> None:
+    """Notes that this decision was held against the payment: nobody needs to remember it any more."""
+    postgres.rows(
+        "UPDATE payments.psp_attempts SET settled_at = clock_timestamp()"
+        " WHERE id = %s AND settled_at IS NULL",
+        id,
+    )
+
+
+def unsettled(ended_before: datetime, limit: int) -> Sequence[PspAttempt]:
+    """Decisions that were not held against their payment yet, the oldest first."""
+    row = PspAttempt
+    query = row.select().where(
+        row.outcome.in_([Result.CHARGED, Result.DECLINED]),
+        row.settled_at.is_null(),
+        row.ended_at < ended_before,
+    )
+    return list(query.order_by(row.ended_at).limit(limit))
+
+
+def to_be_settled(payment_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these payments have a decision that was not held against them yet."""
+    row = PspAttempt
+    query = row.select(row.payment_id).where(
+        row.payment_id.in_(list(payment_ids)),
+        row.outcome.in_([Result.CHARGED, Result.DECLINED]),
+        row.settled_at.is_null(),
+    )
+    return {found.payment_id for found in query.distinct()}
 
 
 def result(id: UUID) -> Result | None:
@@ -112,18 +198,20 @@ def calls(payment_id: UUID) -> int:
 
 # What is known of a payment that has been in doubt for weeks fits on a page: the last questions are enough.
 _QUESTIONS = 20
+# And the last notices, if a provider repeats them.
+_NOTICES = 20
 
 
 def of(payment_id: UUID) -> Sequence[PspAttempt]:
-    """The calls for one payment, oldest first: all for the money, and the last questions."""
+    """The calls for one payment, oldest first: all for the money, the last questions and notices."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
-    charges = query.where(PspAttempt.operation == Operation.CHARGE)
-    questions = query.where(PspAttempt.operation == Operation.FIND).order_by(
-        PspAttempt.created_at.desc(), PspAttempt.id.desc()
-    )
-    return sorted(
-        [*charges, *questions.limit(_QUESTIONS)], key=lambda attempt: (attempt.created_at, attempt.id)
-    )
+    newest = query.order_by(PspAttempt.created_at.desc(), PspAttempt.id.desc())
+    known = [
+        *query.where(PspAttempt.operation == Operation.CHARGE),
+        *newest.where(PspAttempt.operation == Operation.FIND).limit(_QUESTIONS),
+        *newest.where(PspAttempt.operation == Operation.NOTICE).limit(_NOTICES),
+    ]
+    return sorted(known, key=lambda attempt: (attempt.created_at, attempt.id))
 
 
 def page(payment_id: UUID, *, limit: int, after: pages.Place | None) -> pages.Page[PspAttempt]:

@@ -57,6 +57,7 @@ class Verdict:
 
 def judge(asked: Sequence[Asked]) -> Verdict:
     """What to do after these calls, oldest first, none of which was answered with a decision."""
+    known, asked = asked, [it for it in asked if it.operation != Operation.NOTICE]
     calls = sum(it.operation == Operation.CHARGE for it in asked)
     last = asked[-1] if asked else None
     if last is None or last.operation == Operation.CHARGE:
@@ -66,7 +67,7 @@ def judge(asked: Sequence[Asked]) -> Verdict:
         # Nobody expects to be charged for what they wanted long ago.
         if calls < TRIES and last.created_at - asked[0].created_at < TOO_LATE:
             return Verdict(Act.ASK, _backoff(calls))
-        return Verdict(Act.GIVE_UP if lost(asked) else Act.WAIT)
+        return Verdict(Act.GIVE_UP if lost(known) else Act.WAIT)
     # It does not even say whether it knows the order.
     silent = _silent(asked)
     if silent < TRIES:

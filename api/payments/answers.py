@@ -102,7 +102,8 @@ class Report(Answer):
 
 
 class Attempt(Answer):
-    """One call of the PSP. `outcome` is null as long as it is under way, or if the process died over it."""
+    """One call of the PSP, or a `notice`: what it said unasked. `outcome` is null as long as a call is under
+    way, or if the process died over it."""
 
     id: Id
     operation: Annotated[Operation, Field(examples=[Operation.CHARGE])]

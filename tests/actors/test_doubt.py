@@ -1,5 +1,7 @@
 """What becomes of a payment when the PSP is away, silent, slow, late, or says it twice."""
 
+from collections.abc import Callable
+from datetime import date
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from actors.verbs import promise, transaction
 from db import admin, journal, payments, postgres, psp_attempts, psp_ledger
 from db.auth import Role
 from db.payments import Payment
+from db.states import Status
 from tests import makers
 from tests.makers import pay, work
 
@@ -116,7 +119,7 @@ def reconcile_at_noon() -> list[str]:
         ("approve", "completed", None, [CHARGED], [("charge", CHARGED)]),
         ("slow", "completed", None, [CHARGED], [("charge", CHARGED)]),
         ("late", "completed", None, [CHARGED], [("charge", CHARGED)]),
-        ("duplicate", "completed", None, [CHARGED], [("charge", CHARGED)]),
+        ("duplicate", "completed", None, [CHARGED], [("charge", CHARGED), ("notice", CHARGED)]),
         ("decline", "failed", "card_declined", ["declined"], [("charge", "declined")]),
         ("decline:expired_card", "failed", "expired_card", ["declined"], [("charge", "declined")]),
         ("timeout", "completed", None, [CHARGED], [("charge", SILENT), ("find", CHARGED)]),
@@ -250,6 +253,36 @@ def test_what_the_reconciler_has_taken_up_it_leaves_alone_for_a_while():
     begun(payment, ago=60)
     looked = [do(life.reconcile.message())[1:2] for _ in range(2)]
     assert looked == [["payments.look"], []]
+
+
+@pytest.mark.parametrize("make", [makers.payment, makers.request], ids=["payment", "request"])
+@pytest.mark.parametrize(
+    ("ago", "job", "begins"),
+    [
+        (61, "gone", 1),
+        (59, "gone", 0),
+        # Waits for its turn, or for an operator; but not for ever.
+        (61, "waiting", 1),
+        (3600, "dead for 9 minutes", 0),
+        (3600, "dead for 11 minutes", 1),
+    ],
+)
+def test_what_was_created_and_whose_beginning_is_lost_is_begun_after_a_minute(make, ago, job, begins):
+    made = make()
+    postgres.rows(
+        "UPDATE payments.payments SET created_at = %s::timestamptz - %s * interval '1 second'", NOON, ago
+    )
+    if job == "gone":
+        postgres.rows("DELETE FROM journal.tasks WHERE verb = 'payments.begin'")
+    elif job != "waiting":
+        minutes = int(job.split()[2])
+        postgres.rows(
+            "UPDATE journal.tasks SET dead_at = clock_timestamp() - %s * interval '1 minute'"
+            " WHERE verb = 'payments.begin'",
+            minutes,
+        )
+    assert reconcile_at_noon().count("payments.begin") == begins
+    assert (makers.now(made).status != "pending") is bool(begins)
 
 
 def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
@@ -450,7 +483,7 @@ def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
     life.hear(payment.id, Answer(Outcome.CHARGED))
     assert do(life.doubt.message(payment.id)) == ["payments.settle", "payments.doubt"]
     assert makers.now(payment).status == "completed"
-    assert attempts(payment) == []
+    assert attempts(payment) == [("notice", CHARGED)]
 
 
 def test_a_look_that_somebody_waits_for_is_taken_up_when_its_process_died():
@@ -465,6 +498,144 @@ def test_who_looks_after_a_payment_that_has_ended_asks_nobody():
     work()
     assert do(life.look.message(payment.id)) == ["payments.look"]
     assert attempts(payment) == [("charge", CHARGED)]
+
+
+# --- facts ----------------------------------------------------------------------------------------------
+
+
+class Frozen:
+    """A Provider whose first call hangs for longer than its lease, with its process; then it is answered."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile, self._calls = meanwhile, 0
+
+    def charge(self, order: provider.Order) -> Answer:
+        self._calls += 1
+        if self._calls > 1:
+            raise provider.Unavailable
+        self._meanwhile()
+        return Answer(Outcome.CHARGED, None, order.amount, order.currency)
+
+    def find(self, _key: str) -> Answer | None:
+        return None
+
+    def statement(self, _day: date, _after: str | None) -> provider.Statement:
+        return provider.Statement([], None)
+
+
+def test_a_charge_that_is_heard_of_after_its_lease_when_the_payment_has_failed_gets_a_review():
+    payment = makers.payment()
+
+    def another_worker_goes_on() -> None:
+        # The relay has sent it again, and the call cannot be heard any more by its age.
+        postgres.rows("UPDATE journal.tasks SET leased_until = NULL, attempts = attempts + 1")
+        postgres.rows(
+            "UPDATE payments.psp_attempts SET created_at = created_at - %s * interval '1 second'", ARRIVES + 1
+        )
+        work()
+        assert makers.now(payment).failure_code == "provider_unavailable"
+
+    provider.choose(Frozen(another_worker_goes_on))
+    work()
+
+    assert attempts(payment)[0] == ("charge", CHARGED)
+    assert makers.now(payment).status == "failed"
+    assert makers.review(payment) == "the PSP charged it, but it is failed"
+
+
+def test_a_charge_that_is_heard_of_after_its_lease_completes_a_payment_that_waits_for_it():
+    payment = makers.payment()
+
+    def another_worker_goes_on() -> None:
+        postgres.rows("UPDATE journal.tasks SET leased_until = NULL, attempts = attempts + 1")
+        perform("payments.charge", "payments.doubt")
+
+    provider.choose(Frozen(another_worker_goes_on))
+    perform("payments.begin", "payments.charge", "payments.settle")
+    assert (makers.now(payment).status, makers.review(payment)) == ("completed", None)
+
+
+def forgotten(payment: Payment) -> None:
+    """The job that would have settled what the PSP said is gone."""
+    perform("payments.begin", "payments.charge")
+    assert attempts(payment)[0][1] in (CHARGED, "declined")
+    postgres.rows("DELETE FROM journal.tasks WHERE verb = 'payments.settle'")
+
+
+@pytest.mark.parametrize(
+    ("simulate", "status", "ends", "review"),
+    [
+        ("approve", "processing", "completed", None),
+        ("decline", "processing", "failed", None),
+        ("approve", "failed", "failed", "the PSP charged it, but it is failed"),
+        ("decline", "completed", "completed", "the PSP declined it, but it is completed"),
+    ],
+)
+def test_what_the_psp_said_and_nobody_settled_is_found_by_the_reconciler(simulate, status, ends, review):
+    payment = makers.payment(simulate=simulate)
+    forgotten(payment)
+    if status != "processing":
+        payments.change(makers.now(payment), Status(status))
+    postgres.rows("UPDATE payments.psp_attempts SET ended_at = %s::timestamptz - interval '4 seconds'", NOON)
+
+    assert reconcile_at_noon() == ["payments.settle"]
+    assert (makers.now(payment).status, makers.review(payment)) == (ends, review)
+    # Once is enough.
+    assert reconcile_at_noon() == []
+    assert [operation for operation, _ in attempts(payment)] == ["charge"]
+
+
+def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhile():
+    orders = []
+    stub = makers.stub()
+
+    class Watched(Stub):
+        def charge(self, order: provider.Order) -> Answer:
+            orders.append(order)
+            return stub.charge(order)
+
+    provider.choose(Watched(life.hear, sleep=lambda _seconds: None))
+    payment = makers.payment(simulate="blackout", order="A-1")
+    perform("payments.begin")
+    for note in ("before the first call", "asked the PSP by telephone"):
+        payments.edit(makers.now(payment), metadata={"note": note})
+        work()
+    # Its voice is back, and it has never heard of the order.
+    postgres.rows("DELETE FROM psp.orders")
+    begun(payment, ago=60, taken_up=31)
+    reconcile_at_noon()
+
+    assert [order.metadata for order in orders] == [{"simulate": "blackout", "order": "A-1"}] * len(orders)
+    assert len(orders) > 1
+    assert makers.now(payment).metadata == {"note": "asked the PSP by telephone"}
+
+
+def test_metadata_that_was_edited_before_the_payment_began_is_what_the_psp_gets():
+    payment = makers.payment(simulate="approve")
+    payments.edit(payment, metadata={"simulate": "decline"})
+    work()
+    assert makers.now(payment).status == "failed"
+
+
+def test_of_payments_whose_settling_waits_for_its_turn_nobody_asks_the_psp():
+    waiting = [makers.payment() for _ in range(100)]
+    perform("payments.begin", "payments.charge")
+    for payment in waiting:
+        begun(payment, ago=60)
+    postgres.rows("UPDATE payments.psp_attempts SET ended_at = %s::timestamptz - interval '60 seconds'", NOON)
+    assert reconcile_at_noon() == ["payments.settle"] * 100
+    assert [attempts(payment) for payment in waiting] == [[("charge", CHARGED)]] * 100
+
+
+def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_the_psp():
+    payment = makers.payment(simulate="timeout")
+    perform("payments.begin", "payments.charge")
+    begun(payment, ago=60)
+    with freezegun.freeze_time(NOON):
+        makers.due(life.reconcile)
+        perform("payments.reconcile")
+    assert journal.Row.select().where(journal.Row.verb == "payments.look").count() == 0
+    assert work() == ["payments.doubt", "payments.look", "payments.settle"]
 
 
 # --- by hand --------------------------------------------------------------------------------------------
@@ -555,7 +726,7 @@ def test_a_call_after_a_failure_by_hand_is_not_made():
     do(life.fail.message(payment.id, None, caller()))
     before = attempts(payment)
 
-    do(life.charge.message(payment.id, payment.amount, payment.currency, payment.metadata))
+    do(life.charge.message(payment.id))
 
     assert attempts(payment) == before
     assert (charges(payment), makers.now(payment).status) == ([], "failed")

@@ -239,7 +239,7 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
 
     def begin(
         id: UUID, payment_id: UUID, operation: Operation, reference: str, *, first: bool = False
-    ) -> bool:
+    ) -> psp_attempts.Begun | None:
         if operation is Operation.CHARGE and not first:
             meeting.wait(10)
             late(next(trips))
