@@ -73,6 +73,9 @@ for _index in (
     "CREATE INDEX payments_status ON payments.payments (status, created_at, id)",
     "CREATE INDEX payments_processing ON payments.payments (coalesce(reconciled_at, updated_at))"
     " WHERE type = 'payment' AND status = 'processing'",
+    "CREATE INDEX payments_currency ON payments.payments (currency, created_at, id)",
+    "CREATE INDEX payments_open_by_vendor ON payments.payments (user_id, id)"
+    " WHERE type = 'initiate' AND status IN ('pending', 'initiated')",
     "CREATE INDEX payments_open_requests ON payments.payments (created_at)"
     " WHERE type = 'initiate' AND status = 'initiated'",
 ):
@@ -276,6 +279,17 @@ def stale(made_before: datetime, limit: int) -> Sequence[Payment]:
     )
     oldest = query.order_by(Payment.created_at).limit(limit)
     return list(oldest.for_update("FOR NO KEY UPDATE SKIP LOCKED"))  # type: ignore[arg-type]
+
+
+def open_of_vendor(vendor_id: UUID, limit: int) -> Sequence[Payment]:
+    """Locks so many requests of a vendor that nobody is paying, in the order of their ids."""
+    query = Payment.select().where(
+        Payment.user_id == vendor_id,
+        Payment.type == Type.INITIATE,
+        Payment.status.in_([Status.PENDING, Status.INITIATED]),
+    )
+    some = query.order_by(Payment.id).limit(limit)
+    return list(some.for_update("FOR NO KEY UPDATE"))  # type: ignore[arg-type]
 
 
 def add_transaction(

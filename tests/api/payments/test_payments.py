@@ -323,3 +323,26 @@ def test_what_the_database_forbids_does_not_depend_on_the_door(database):
     payments.add(**columns, status="pending")
     with pytest.raises(peewee.IntegrityError, match="one_live_per_request"), postgres.database.atomic():
         payments.add(**columns, status="processing")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["currency=CHF", "currency=EUR", "currency=USD&status=failed", "needsReview=false", "needsReview=true"],
+)
+def test_a_page_of_a_filter_costs_what_is_on_it_however_much_there_is(customer, boss, query):
+    postgres.rows("SET LOCAL statement_timeout = '60s'")
+    payments.add(user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF")
+    postgres.rows(
+        "INSERT INTO payments.payments (user_id, type, status, amount, currency, created_at)"
+        " SELECT user_id, type, status, amount, 'USD', created_at - n * interval '1 minute'"
+        " FROM payments.payments, generate_series(1, 15000) AS n"
+    )
+    postgres.rows("ANALYZE payments.payments")
+
+    def rows_read() -> int:
+        read = "SELECT sum(seq_tup_read + idx_tup_fetch) AS rows FROM pg_stat_xact_user_tables"
+        return int(postgres.rows(f"{read} WHERE schemaname = 'payments'")[0]["rows"])
+
+    before = rows_read()
+    assert boss.get(f"/payments?{query}").status_code == 200
+    assert rows_read() - before < 200
