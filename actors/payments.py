@@ -18,14 +18,14 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors import audit, lifecycle, origin, reviews, steps
+from actors import audit, lifecycle, origin, payable, reviews, steps
 from actors.lifecycle import Step
 from actors.origin import Origin
 from actors.psp import asking, provider
 from actors.psp import doubt as doubts
 from actors.psp.provider import Outcome
 from actors.verbs import effect, promise, record, transaction
-from db import config, journal, money, payments, postgres, psp_attempts, times
+from db import auth, config, journal, money, payments, postgres, psp_attempts, times
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
 from db.psp_attempts import Result
@@ -49,6 +49,12 @@ class RequestNotPayable(Fault):
     code = Code.REQUEST_NOT_PAYABLE
 
 
+class NoVendor(Fault):
+    """Only a vendor whose account is open asks for money."""
+
+    code = Code.FORBIDDEN
+
+
 class RequestChanged(Fault):
     """The payment request is for {amount} {currency} now: nothing was paid."""
 
@@ -70,7 +76,10 @@ class Wish:
 
 
 def ask(wish: Wish, *, vendor_id: UUID) -> Payment:
-    """A vendor asks for money: a payment request."""
+    """A vendor asks for money: a payment request. Raises NoVendor."""
+    # Of a request that is made just as the account is closed, the job that cancels them knows.
+    if not auth.hold_vendor(vendor_id):
+        raise NoVendor
     return _create(Type.INITIATE, vendor_id, wish, payee_id=vendor_id)
 
 
@@ -84,10 +93,8 @@ def payable_request(request_id: UUID, customer_id: UUID, customer_email: str) ->
     request = payments.locked(request_id)
     if request is None or not meant_for(request, customer_email):
         raise NotFound(thing="payment request")
-    if request.status != Status.INITIATED:
-        raise RequestNotPayable(reason=f"it is {request.status}")
-    if request.user_id == customer_id:
-        raise RequestNotPayable(reason="it is the payer's own")
+    if reason := payable.obstacles([request], customer_id).get(request.id):
+        raise RequestNotPayable(reason=reason)
     return request
 
 
@@ -363,6 +370,28 @@ def _refused(step: Step, payment: Payment, reason: str | None) -> None:
     """What was allowed when it was asked for, and is not any more, is written down for whoever asked."""
     details = {"step": step, "status": payment.status, "reason": reason}
     audit.note(audit.Action.STEP_REFUSED, resource=("payment", payment.id), details=details)
+
+
+def withdraw(vendor_id: UUID) -> None:
+    """Lets the open requests of a vendor be cancelled, in the transaction that closes or suspends the account
+    or takes the role."""
+    promise(withdraw_requests.message(vendor_id, origin.current()))
+
+
+@record("payments")
+def withdraw_requests(vendor_id: UUID, by: Origin) -> None:
+    """Cancels open requests of somebody who is no vendor any more, so many at a time.
+
+    Nothing when they are one again: what they asked for since then is open.
+    """
+    if auth.vendors([vendor_id]):
+        return
+    with origin.acting(by):
+        some = payments.open_of_vendor(vendor_id, _SOME)
+        for request in some:
+            steps.take(request, Step.CANCEL, reason=steps.NO_VENDOR)
+        if len(some) == _SOME:
+            promise(withdraw_requests.message(vendor_id, by))
 
 
 @record("payments")

@@ -5,13 +5,16 @@ from uuid import UUID
 
 from actors import audit, events, lifecycle, origin, reviews, snapshots
 from actors.lifecycle import Step
-from db import payments
+from db import auth, payments
 from db.fault import NotFound
 from db.payments import Payment
 from db.reviews import Cause
 from db.states import Status, Type
 
 Failure = tuple[str, str]
+
+# Why a request is cancelled that nobody asked to cancel.
+NO_VENDOR = "its vendor takes no payments any more"
 
 
 def locked(id: UUID) -> Payment:
@@ -60,7 +63,10 @@ _TO_REQUEST = {
 
 def _follow(request: Payment, payment: Payment, step: Step) -> None:
     if lifecycle.allows(Type(request.type), Status(request.status), step):
-        take(request, step, reason=f"payment {payment.id} {payment.status}")
+        request = take(request, step, reason=f"payment {payment.id} {payment.status}")
+        if step is Step.REOPEN and not auth.vendors([request.user_id]):
+            # The job that cancels a vendor's open requests has passed it by: it was being paid.
+            take(request, Step.CANCEL, reason=NO_VENDOR)
     else:
         # It moved behind our back. That must not undo what the PSP did with the payment.
         why = f"it is {request.status}, but its payment {payment.id} is {payment.status}"

@@ -95,6 +95,20 @@ def user(id: UUID) -> User | None:
     return User.get_or_none(User.id == id)
 
 
+def vendors(ids: Collection[UUID]) -> set[UUID]:
+    """Those of these people who may be paid: vendors whose account is open."""
+    if not ids:
+        return set()
+    found = User.select(User.id).where(User.id.in_(ids), User.active == True, User.role == Role.VENDOR)  # noqa: E712
+    return {user.id for user in found}
+
+
+def hold_vendor(id: UUID) -> bool:
+    """Whether this person may be paid; if so, they remain a vendor to the end of the transaction."""
+    query = User.select(User.id).where(User.id == id, User.active == True, User.role == Role.VENDOR)  # noqa: E712
+    return query.for_update("FOR SHARE").first() is not None  # type: ignore[arg-type]
+
+
 def by_email(email: str) -> User | None:
     """The person with this address, compared without case."""
     return User.get_or_none(peewee.fn.lower(User.email) == peewee.fn.lower(email.strip()))

@@ -7,6 +7,7 @@ from uuid import UUID
 from falcon import Request
 
 from actors import audit, events, mail, media, snapshots
+from actors import payments as life
 from actors.verbs import promise, transaction
 from api import accounts
 from api.accounts import EmailTaken
@@ -127,6 +128,8 @@ class OneUser:
             sign_in_failures.forget_account(str(user.id))
             payments.readdress(user.email, known_as["email"])
             admin.forget_person(user.id, email=user.email, now_known_as=known_as)
+            if user.role == Role.VENDOR:
+                life.withdraw(user.id)
             _tell(closed, audit.Action.USER_CLOSED, events.Type.ADMIN_USER_DELETED, {})
         return shapes.person(closed)
 
@@ -151,6 +154,8 @@ class UserRole:
             if admins == [user.id] and wish.role != Role.ADMIN:
                 raise LastAdmin
             changed = auth.change(user.id, role=wish.role) or user
+            if user.role == Role.VENDOR != changed.role:
+                life.withdraw(user.id)
             details = {"from": user.role, "to": changed.role}
             _tell(changed, audit.Action.USER_ROLE_CHANGED, events.Type.ADMIN_USER_UPDATED, details)
         return shapes.person(changed)

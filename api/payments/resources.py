@@ -38,7 +38,8 @@ class Payments:
         if wish.needs_review is not None and not who.may(Permission.SETTLE_BY_HAND):
             caller.refuse(who, Permission.SETTLE_BY_HAND)
         page = payments.page(sight.of(who), wish.filter, limit=wish.limit, after=wish.place)
-        return listed(page, lambda it: shapes.payment(it, who))
+        shown = shapes.payments(page.items, who)
+        return listed(page, lambda it: shown[it.id])
 
     @operation(
         Permission.CREATE_PAYMENT,
@@ -46,7 +47,7 @@ class Payments:
         name="createPayment",
         takes=shapes.NewPayment,
         gives=answers.Payment,
-        refuses=(NotFound, life.RequestNotPayable, life.RequestChanged),
+        refuses=(NotFound, life.RequestNotPayable, life.RequestChanged, life.NoVendor),
         examples=shapes.NEW_PAYMENTS,
         status=201,
         idempotent=True,

@@ -1,9 +1,11 @@
 """What the payments routes take and give."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from actors import lifecycle, snapshots
+from actors import lifecycle, payable, snapshots
 from actors import payments as life
 from actors.lifecycle import Step
 from api.objects import carried
@@ -253,21 +255,32 @@ class DifferencesQuery(Query):
 
 def payment(it: Payment, caller: Caller) -> dict[str, Any]:
     """A payment, and what this caller may do with it now."""
-    return {**snapshots.payment(it), "allowedActions": allowed_actions(it, caller)}
+    return payments([it], caller)[it.id]
 
 
-def allowed_actions(it: Payment, caller: Caller) -> list[str]:
-    """What the routes then allow; the law is asked, not repeated."""
+def payments(some: Sequence[Payment], caller: Caller) -> dict[UUID, dict[str, Any]]:
+    """The same for many, by their ids."""
+    requests = [it for it in some if caller.may(Permission.PAY) and life.meant_for(it, caller.email)]
+    obstacles = payable.obstacles(requests, caller.user_id)
+    to_pay = {it.id for it in requests} - obstacles.keys()
+    return {
+        it.id: {**snapshots.payment(it), "allowedActions": _allowed_actions(it, caller, pay=it.id in to_pay)}
+        for it in some
+    }
 
-    def lawful(step: Step) -> bool:
+
+def _allowed_actions(it: Payment, caller: Caller, *, pay: bool) -> list[str]:
+    """What the routes then allow; the transition table is asked, not repeated."""
+
+    def allows(step: Step) -> bool:
         return lifecycle.allows(Type(it.type), Status(it.status), step)
 
     theirs = sight.may_change(it, caller)
     actions = {
-        "pay": caller.may(Permission.PAY) and lawful(Step.ENGAGE) and life.meant_for(it, caller.email),
+        "pay": pay,
         "update": theirs and it.status not in FINAL,
-        "cancel": theirs and lawful(Step.CANCEL),
-        "fail": caller.may(Permission.SETTLE_BY_HAND) and lawful(Step.FAIL),
+        "cancel": theirs and allows(Step.CANCEL),
+        "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Step.FAIL),
     }
     return [action for action, allowed in actions.items() if allowed]
 

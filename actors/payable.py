@@ -1,0 +1,34 @@
+"""Whether a payment request can be paid: what its state, its vendor and the configuration say."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from actors import lifecycle, steps
+from actors.lifecycle import Step
+from db import auth, config
+from db.payments import Payment
+from db.states import Status, Type
+
+
+def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]:
+    """Why this customer cannot pay these requests now, by their ids; a request that can be paid is not in it.
+
+    One query whatever the number of requests.
+    """
+    open_ids = {it.id for it in requests if lifecycle.allows(Type(it.type), Status(it.status), Step.ENGAGE)}
+    vendors = auth.vendors({request.user_id for request in requests if request.id in open_ids})
+    largest = config.number(config.Key.PAYMENTS_MAX_AMOUNT)
+
+    def obstacle(request: Payment) -> str | None:
+        if request.id not in open_ids:
+            return f"it is {request.status}"
+        if request.user_id == customer_id:
+            return "it is the payer's own"
+        if request.user_id not in vendors:
+            return steps.NO_VENDOR
+        if request.amount > largest:
+            return f"payments of more than {largest} are not taken now"
+        return None
+
+    found = {request.id: obstacle(request) for request in requests}
+    return {id: reason for id, reason in found.items() if reason}
