@@ -29,6 +29,8 @@ if redis.call('set', KEYS[1], '1', 'NX', 'PX', ARGV[3]) then
 end
 """
 
+_PUBLISH = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1], message) end"
+
 log = structlog.get_logger(__name__)
 
 _broker: RedisBroker | None = None
@@ -119,11 +121,9 @@ def _waiting(verb: str) -> str:
 
 
 def publish(channel: str, messages: Iterable[bytes]) -> None:
-    """Broadcasts messages in their order, in one round trip. Raises redis.Unreachable."""
-    with opened().client.pipeline(transaction=False) as pipe:
-        for message in messages:
-            pipe.publish(channel, message)
-        pipe.execute()
+    """Broadcasts messages in their order, in one round trip with one answer: so the client's timeout bounds
+    the whole. Raises redis.Unreachable."""
+    opened().client.eval(_PUBLISH, 1, channel, *messages)
 
 
 def oldest(queue: str) -> datetime | None:

@@ -1,7 +1,8 @@
 """Events: their catalogue, their log, and their broadcast on the Redis channel `events`."""
 
+import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
@@ -9,12 +10,18 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from actors import broker, origin
-from actors.verbs import Entry, effect, promise, records
-from db import admin, journal, postgres, times
+from actors.verbs import Entry, effect, promise, record, records, transaction
+from db import admin, journal, leases, postgres, times
 
 CHANNEL = "events"
-# How many events go out in one round trip, and how many trips one broadcast makes.
-_BATCH, _TURNS = 200, 20
+# How many events go out in one round trip.
+_BATCH = 200
+# Who publishes is alone at it. A holder that hangs is replaced after so many seconds: more than Redis has for
+# one round trip (to connect, to take it and to answer), and than a broadcast goes on.
+LEASE, LEASE_S = "events.broadcast", 20.0
+_DEADLINE_S = 8.0
+# When whoever found the lease taken looks again, in seconds; how long an event waits before it is overdue.
+_LOOK_AGAIN_S, _OVERDUE = 1.0, timedelta(seconds=10)
 
 
 class Type(StrEnum):
@@ -59,23 +66,56 @@ def log(events: Sequence[Event]) -> None:
 
 @effect("events")
 def broadcast() -> journal.Task | None:
-    """Publishes what the log has and subscribers have not, in the log's order; promises the rest, if any.
+    """Publishes what the log has and subscribers have not, in the log's order; enqueues the rest, if any.
 
-    The lock keeps two broadcasters from overtaking one another, and dies with its holder. Whoever does not
-    get it leaves: the holder looks once more after letting go. Killed between publishing and marking, the
-    next one publishes again, under the same ids.
+    A lease keeps two broadcasters from overtaking one another. Whoever finds it taken leaves a standing job
+    behind: its holder may hang or be gone, and the event of this job would wait for the next one.
     """
     with postgres.connection():
-        for _ in range(_TURNS):
-            with postgres.held("events.broadcast") as mine:
-                if not mine:
-                    return None
-                events = admin.unpublished_events(_BATCH)
-                broker.publish(CHANNEL, [to_json(message(event)) for event in events])
-                admin.mark_published(events)
-            if not admin.unpublished_events(1):
-                return None
-    return broadcast.message()
+        generation = leases.take(LEASE, leases.me(), LEASE_S)
+    if generation is None:
+        return _standing().later(_LOOK_AGAIN_S)
+    deadline, replaced = time.monotonic() + _DEADLINE_S, False
+    try:
+        while not replaced and time.monotonic() < deadline and (events := _next(generation)):
+            broker.publish(CHANNEL, [to_json(message(event)) for event in events])
+            replaced = not _published(generation, events)
+    finally:
+        with postgres.connection():
+            leases.release(LEASE, generation)
+    # After the lease is free: what was logged while others found it taken is seen here, or by who takes it.
+    with postgres.connection():
+        return broadcast.message() if admin.unpublished_events(1) else None
+
+
+def _next(generation: int) -> Sequence[admin.Event]:
+    """What is to be published next; nothing for a holder that was replaced."""
+    with postgres.connection():
+        kept = leases.renew(LEASE, generation, LEASE_S)
+        return admin.unpublished_events(_BATCH) if kept else []
+
+
+def _published(generation: int, events: Sequence[admin.Event]) -> bool:
+    """Marks events that went out; False, and marks none, where another holds the lease by now: it publishes
+    them again, under the same ids and with all that follows them."""
+    with postgres.connection(), transaction():
+        if not leases.held(LEASE, generation):
+            return False
+        admin.mark_published(events)
+    return True
+
+
+def _standing() -> journal.Task:
+    return broadcast.message().once("standing")
+
+
+@record("events")
+def publish_overdue() -> None:
+    """Enqueues a broadcast where events have waited too long, whatever became of their own."""
+    if admin.unpublished_before(times.now() - _OVERDUE):
+        task = _standing()
+        journal.hasten(task.id)
+        promise(task)
 
 
 def message(event: admin.Event) -> dict[str, Any]:

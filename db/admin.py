@@ -153,6 +153,12 @@ def unpublished_events(limit: int) -> Sequence[Event]:
     return list(query.order_by(Event.seq).limit(limit))
 
 
+def unpublished_before(moment: datetime) -> bool:
+    """Whether an event that occurred before this moment has not been published yet."""
+    query = Event.select().where(Event.published_at.is_null(), Event.occurred_at < moment)
+    return bool(query.exists())
+
+
 def mark_published(events: Sequence[Event]) -> None:
     """Remembers that these events went out. All writers lock these rows in the order of `seq`."""
     postgres.rows(

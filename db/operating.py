@@ -168,6 +168,10 @@ INVARIANTS: dict[str, str] = {
         SELECT id::text AS id FROM journal.tasks
         WHERE dead_at IS NULL AND due_at < clock_timestamp() - {_SETTLING}
     """,
+    "everything_logged_is_published": f"""
+        SELECT id::text AS id FROM admin.events
+        WHERE published_at IS NULL AND occurred_at < clock_timestamp() - {_SETTLING}
+    """,
     "the_log_of_events_has_no_gaps": """
         SELECT seq::text AS id FROM (
             SELECT seq, lag(seq, 1, start) OVER (ORDER BY seq) AS before FROM admin.events, (

@@ -110,23 +110,6 @@ def lock(name: str) -> bool:
     return bool(taken["mine"])
 
 
-@contextmanager
-def held(name: str) -> Iterator[bool]:
-    """Holds the named lock as long as the block runs, without a transaction: the world may be asked inside.
-
-    Yields False, without waiting, when another holds it. It belongs to the connection, so a connection that
-    may not have let go of it is closed, and never goes back to the pool.
-    """
-    try:
-        [taken] = rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0)) AS mine", name)
-        yield taken["mine"]
-        if taken["mine"]:
-            rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", name)
-    except BaseException:
-        database.manual_close()  # type: ignore[attr-defined]
-        raise
-
-
 # Column constraints that most tables share. clock_timestamp() and not now(): two changes made in one
 # transaction must not share a moment.
 NEW_ID: list[peewee.Node] = [peewee.SQL("DEFAULT gen_random_uuid()")]

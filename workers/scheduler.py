@@ -12,7 +12,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from actors import housekeeping, payments, statements
+from actors import events, housekeeping, payments, statements
 from actors.verbs import Record, promise, transaction
 from db import journal, leases, operating, postgres, presence, redis, times
 from workers import process
@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 JOBS: dict[Record[[]], timedelta] = {
     payments.reconcile: timedelta(seconds=2),
     payments.expire_requests: timedelta(minutes=1),
+    events.publish_overdue: timedelta(seconds=10),
     statements.open: timedelta(minutes=15),
     housekeeping.check_invariants: timedelta(minutes=1),
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 from falcon.testing import TestClient
 
-from actors import broker, events
+from actors import broker
 from actors import payments as life
 from actors.psp.provider import Outcome
 from actors.verbs import Entry, effect, promise, record, records, transaction
 from api.app import create_app
-from db import admin, idempotency, journal, payments, postgres
+from db import idempotency, journal, payments, postgres
 from db.auth import Role
 from tests import makers
 
@@ -139,40 +139,6 @@ def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
         assert seen == []
     worker.join(20)
     assert seen == [0, 1, 2]
-
-
-def test_one_broadcaster_at_a_time_and_the_lock_is_let_go():
-    with postgres.connection():
-        event = {"id": uuid4(), "type": "x", "data": {}, "request_id": None, "occurred_at": makers.MOMENT}
-        admin.append_events([event])
-        with postgres.held("events.broadcast") as mine:
-            assert mine
-            other: list[bool] = []
-
-            def attempt() -> None:
-                with postgres.connection(), postgres.held("events.broadcast") as taken:
-                    other.append(taken)
-
-            thread = threading.Thread(target=attempt)
-            thread.start()
-            thread.join(20)
-            assert other == [False]
-        assert events.broadcast._do() is None
-        assert admin.unpublished_events(1) == []
-
-
-def test_a_lock_that_may_not_have_been_let_go_takes_its_connection_with_it():
-    with postgres.connection():
-        with pytest.raises(KeyboardInterrupt), postgres.held("events.broadcast"):
-            raise KeyboardInterrupt
-        assert postgres.database.is_closed()
-
-    def free() -> bool:
-        with postgres.connection(), postgres.held("events.broadcast") as mine:
-            return mine
-
-    # The server needs a moment to notice.
-    makers.until(free)
 
 
 def test_the_fast_path_sends_what_was_committed():
