@@ -2,13 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from falcon.testing import TestClient
 from freezegun import freeze_time
+from zxcvbn.matching import dictionary_match
 
 from api.app import create_app
-from api.passwords import Passwords
+from api.passwords import SCORED_CHARACTERS, Passwords, weak
 from db import admin, auth, links, postgres, sign_in_failures
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, letterbox, visitor, work
@@ -66,7 +68,13 @@ def test_a_wrong_current_password_changes_nothing(client, me):
     assert sign_in(client, me.user["email"]).status_code == 200
 
 
-@pytest.mark.parametrize("new", ["short", "x" * 129, "password123", "Sunshine", "Some One", " some one "])
+@pytest.mark.parametrize(
+    "new",
+    [
+        *("short", "x" * 129, "password123", "Sunshine", "Some One", " some one ", "aaaaaaaa", "paywright"),
+        *("Paywright123", "Password123!", "P@ssw0rd2024", "customer1", "Some One1", "11111111112"),
+    ],
+)
 def test_a_bad_new_password_is_refused(me, new):
     assert fields(change(me, new=new)) == ["newPassword"]
 
@@ -79,6 +87,47 @@ def test_a_password_hashed_at_another_cost_is_renewed_at_sign_in(client, me, set
     assert renewed is not None
     assert renewed.password_hash.startswith("$2b$04$")
     assert sign_in(client, me.user["email"]).status_code == 200
+
+
+def test_a_password_is_the_same_however_its_accents_are_composed(client):
+    composed, apart = "cr\u00e8me br\u00fbl\u00e9e au th\u00e9", "cre\u0300me bru\u0302le\u0301e au the\u0301"
+    body = {"email": makers.address(), "password": apart, "name": "Some One"}
+    assert Visitor(client).post("/auth/register", body).status_code == 201
+    for spelling in (composed, apart):
+        assert sign_in(client, body["email"], spelling).status_code == 200
+    body = {"email": makers.address(), "password": composed, "name": "Some One"}
+    assert Visitor(client).post("/auth/register", body).status_code == 201
+    assert sign_in(client, body["email"], apart).status_code == 200
+
+
+def test_a_long_password_is_as_hard_to_guess_as_its_harder_end():
+    assert weak("x" * 100, email="", name="") is not None
+    assert weak("x" * 80 + " four boats", email="", name="") is None
+
+
+def test_no_password_takes_long_to_weigh():
+    tried: list[int] = []
+
+    def counted(password: str, _ranked_dictionaries: Any) -> list[Any]:
+        tried.append(len(password))
+        return dictionary_match(password, _ranked_dictionaries)
+
+    # Every sign that may stand for a letter: tried in all combinations they took seconds.
+    with patch("zxcvbn.matching.dictionary_match", counted):
+        assert weak("4@8({[<369&!1|0$57+%2" * 6, email="", name="") is None
+    assert max(tried) == SCORED_CHARACTERS
+    assert len(tried) < 200
+
+
+def test_a_context_is_one_requests_own():
+    context = {f"Zorbalax{place} Quuxley": f"zorbalax{place}quuxley" for place in range(8)}
+
+    def is_weak(name: str) -> bool:
+        return all(weak(context[name], email="", name=name) for _ in range(5))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(is_weak, context))
+    assert weak("zorbalax7quuxley", email="", name="Some One") is None
 
 
 # --- forgotten ------------------------------------------------------------------------------------------
