@@ -33,7 +33,7 @@ class Avatar:
         file="avatar",
         kinds=pictures.KINDS,
         gives=answers.Profile,
-        refuses=(NotFound, pictures.NotAPicture, media.Away),
+        refuses=(NotFound, pictures.NotAPicture, pictures.Busy, media.Away),
     )
     def on_post(self, req: Request, file: bytes) -> dict[str, Any]:
         """Shows another picture: PNG, JPEG or WebP, at most 5 MiB and 25 megapixels.

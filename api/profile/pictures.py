@@ -1,27 +1,29 @@
 """Pictures: whatever somebody sends becomes a small one of our own making, or is refused."""
 
-import io
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import structlog
-from PIL import Image, ImageOps
 
 from api.gateway.body import Invalid
 from db.fault import Code, Fault
 
 log = structlog.get_logger(__name__)
 
-LARGEST_SIDE = 512
-# 24 megapixels are what good cameras make; decoded they are a hundred megabytes, so few are at a time.
-MOST_PIXELS = 25_000_000
-_AT_ONCE = threading.BoundedSemaphore(2)
-
 MEDIA = "image/webp"
 KINDS = ("image/png", "image/jpeg", "image/webp")
-_FORMATS = ("PNG", "JPEG", "WEBP")
 
-# Pillow's own limit warns first, and raises only at seven times ours: the one below is what counts.
-Image.MAX_IMAGE_PIXELS = None
+# How many pictures a process has decoded at once, and how long a request waits for its turn.
+_AT_ONCE = threading.BoundedSemaphore(2)
+TURN_S = 2.0
+# Longer than the decoder's limit of CPU time, which a busy machine stretches.
+_DECODER_DEADLINE_S = 15.0
+
+# Isolated (-I): it finds its packages, and no module of ours; its environment is empty and holds no secret.
+_DECODER = [sys.executable, "-I", str(Path(__file__).with_name("decoding.py"))]
+_REFUSED = 3
 
 
 class NotAPicture(Fault):
@@ -33,20 +35,23 @@ class NotAPicture(Fault):
         super().__init__({"fields": [{"field": "avatar", "message": "must be a PNG, JPEG or WebP picture"}]})
 
 
+class Busy(Fault):
+    """Too many pictures are being decoded at the moment."""
+
+    code = Code.SERVICE_UNAVAILABLE
+    retry_after = 5
+
+
 def small(file: bytes) -> bytes:
-    """The picture as WebP, upright, at most 512 pixels a side, of an animated one the first frame, and
-    without anything that was written into it. Raises NotAPicture or Invalid."""
+    """The picture as `decoding` makes it. Raises NotAPicture, Invalid or Busy."""
     if not _is_one(file):
         raise NotAPicture
-    with _AT_ONCE:
-        try:
-            return _made_small(file)
-        except (Invalid, NotAPicture):
-            raise
-        except Exception as error:
-            # Decoders stumble in many ways; whichever it is, the picture is at fault.
-            log.info("a picture could not be read", error=f"{type(error).__name__}: {error}")
-            raise _wrong("is damaged") from None
+    if not _AT_ONCE.acquire(timeout=TURN_S):
+        raise Busy
+    try:
+        return _decoded(file)
+    finally:
+        _AT_ONCE.release()
 
 
 def _is_one(file: bytes) -> bool:
@@ -54,27 +59,21 @@ def _is_one(file: bytes) -> bool:
     return webp or file.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
 
 
-def _made_small(file: bytes) -> bytes:
-    with Image.open(io.BytesIO(file), formats=_FORMATS) as sent:
-        # Of the header only: nothing is decoded yet.
-        if sent.width * sent.height > MOST_PIXELS:
-            raise _wrong(f"must not have more than {MOST_PIXELS // 1_000_000} megapixels")
-        # A JPEG is decoded only as large as it is needed.
-        sent.draft(None, (2 * LARGEST_SIDE, 2 * LARGEST_SIDE))
-        sent.load()
-        picture = _eight_bits(sent).convert("RGBA" if sent.has_transparency_data else "RGB")
-    picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    upright = ImageOps.exif_transpose(picture)
-    # What is written into a picture comes along with it; only its pixels are kept.
-    bare = Image.frombytes(upright.mode, upright.size, upright.tobytes())
-    made = io.BytesIO()
-    bare.save(made, "WEBP", quality=85)
-    return made.getvalue()
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of 16 bits would otherwise turn white."""
-    return picture.point(lambda grey: grey / 256).convert("L") if picture.mode.startswith("I") else picture
+def _decoded(file: bytes) -> bytes:
+    try:
+        decoder = subprocess.run(
+            _DECODER, input=file, capture_output=True, timeout=_DECODER_DEADLINE_S, check=False, env={}
+        )
+    except subprocess.TimeoutExpired:
+        raise _wrong("takes too long to decode") from None
+    if decoder.returncode == 0:
+        return decoder.stdout
+    error = decoder.stderr.decode(errors="replace")[-500:]
+    log.info("a picture could not be decoded", status=decoder.returncode, error=error)
+    if decoder.returncode == _REFUSED:
+        raise _wrong(decoder.stdout.decode())
+    # Its limit of CPU time ended it (by a signal), or the decoder broke.
+    raise _wrong("takes too long to decode" if decoder.returncode < 0 else "is damaged")
 
 
 def _wrong(message: str) -> Invalid:

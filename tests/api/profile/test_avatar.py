@@ -1,9 +1,14 @@
 """What somebody shows of themselves."""
 
 import io
+import os
+import resource
 import struct
+import sys
+import threading
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -14,9 +19,8 @@ from PIL import Image, PngImagePlugin
 
 from actors import media
 from actors.media import Media
-from api.gateway.body import Invalid
-from api.profile import pictures
-from api.profile.pictures import MOST_PIXELS
+from api.profile import decoding, pictures
+from api.profile.decoding import MOST_PIXELS, MOST_SCANS
 from db import journal, postgres, profile
 from db.auth import Role
 from tests.api.profile.asking import audited, fields
@@ -188,7 +192,7 @@ def webp_bomb() -> bytes:
     small, other = (Image.new("RGB", (10, 10), color) for color in (RED, BLUE))
     file = bytearray(drawn(picture=small, kind="WEBP", save_all=True, append_images=[other]))
     canvas = file.index(b"VP8X") + 12
-    file[canvas : canvas + 6] = (16383).to_bytes(3, "little") * 2
+    file[canvas : canvas + 6] = (7999).to_bytes(3, "little") * 2
     return bytes(file)
 
 
@@ -198,13 +202,85 @@ def webp_bomb() -> bytes:
     ids=["large", "largest", "a row too many", "webp"],
 )
 def test_a_bomb_is_refused_before_it_is_decoded(person, files, monkeypatch, bomb):
-    monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("it was decoded"))
-    for plugin in (PngImagePlugin.PngImageFile, Image.OPEN["WEBP"][0]):
-        monkeypatch.setattr(plugin, "load", lambda _self: pytest.fail("it was decoded"))
     result = send(person, bomb)
     assert fields(result) == {"avatar"}
     assert "megapixels" in result.json["error"]["details"]["fields"][0]["message"]
     assert files() == []
+    monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("it was decoded"))
+    for plugin in (PngImagePlugin.PngImageFile, Image.OPEN["WEBP"][0]):
+        monkeypatch.setattr(plugin, "load", lambda _self: pytest.fail("it was decoded"))
+    with pytest.raises(decoding.Refused, match="megapixels"):
+        decoding.made_small(bomb)
+
+
+def progressive(empty_scans: int) -> bytes:
+    """A progressive JPEG with so many scans more, each of which changes nothing and costs a pass over all."""
+    whole = drawn((2000, 2000), mode="L", color=9, kind="JPEG", progressive=True)
+    table = b"\xff\xc4\x00\x14\x11" + b"\x01" + bytes(15) + b"\x00"
+    # One component, its first AC coefficient, refined from bit 1 to bit 0.
+    scan = b"\xff\xda\x00\x08\x01\x01\x01\x01\x01\x10" + b"\x00" * 8
+    return whole[:-2] + (table + scan) * empty_scans + whole[-2:]
+
+
+def test_scans_are_counted_before_they_are_decoded(person, files, monkeypatch):
+    result = send(person, progressive(1000))
+    assert fields(result) == {"avatar"}
+    assert "scans" in result.json["error"]["details"]["fields"][0]["message"]
+    assert files() == []
+    assert progressive(0).count(b"\xff\xda") < MOST_SCANS / 4
+    assert send(person, progressive(0)).status_code == 200
+    monkeypatch.setattr(Image, "open", lambda *_args, **_more: pytest.fail("it was opened"))
+    with pytest.raises(decoding.Refused, match="scans"):
+        decoding.made_small(progressive(1000))
+
+
+def decoder(script: str) -> list[str]:
+    return [sys.executable, "-I", "-c", script]
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "too long"),
+        ("import time; time.sleep(60)", "too long"),
+        ("raise SystemExit(1)", "damaged"),
+    ],
+    ids=["its CPU time is used up", "it hangs", "it breaks"],
+)
+def test_a_decoder_that_fails_is_the_pictures_fault(person, files, monkeypatch, script, message):
+    monkeypatch.setattr(pictures, "_DECODER", decoder(script))
+    monkeypatch.setattr(pictures, "_DECODER_DEADLINE_S", 1)
+    result = send(person, drawn())
+    assert fields(result) == {"avatar"}
+    assert message in result.json["error"]["details"]["fields"][0]["message"]
+    assert files() == []
+
+
+def test_the_decoder_has_limits_and_no_secret(person, monkeypatch):
+    said = "import os, resource, sys; sys.stdout.write(str(os.environ)); sys.exit(3)"
+    monkeypatch.setattr(pictures, "_DECODER", decoder(said))
+    message = send(person, drawn()).json["error"]["details"]["fields"][0]["message"]
+    assert "SECRET" not in message
+    assert "DATABASE_URL" not in message
+    set_to = {}
+    monkeypatch.setattr(resource, "setrlimit", lambda which, to: set_to.update({which: to}))
+    monkeypatch.setattr(os, "nice", lambda _by: None)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"nothing")))
+    assert decoding.main() == decoding.REFUSED == pictures._REFUSED
+    assert set_to[resource.RLIMIT_CPU] == (decoding.CPU_LIMIT_S, decoding.CPU_LIMIT_S)
+    assert resource.RLIMIT_AS in set_to
+
+
+def test_nobody_waits_long_for_a_turn_to_be_decoded(person, files, monkeypatch):
+    turns = threading.BoundedSemaphore(1)
+    turns.acquire()
+    monkeypatch.setattr(pictures, "_AT_ONCE", turns)
+    monkeypatch.setattr(pictures, "TURN_S", 0.01)
+    result = send(person, drawn())
+    assert error(result) == (503, "SERVICE_UNAVAILABLE")
+    assert result.headers["Retry-After"] == "5"
+    turns.release()
+    assert send(person, drawn()).status_code == 200
 
 
 NOISE = drawn(picture=Image.effect_noise((300, 300), 50), kind="JPEG")
@@ -231,8 +307,8 @@ def test_every_cut_and_every_wrong_byte_is_survived():
         for at in range(len(whole)):
             for file in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
                 try:
-                    pictures.small(file)
-                except (pictures.NotAPicture, Invalid):
+                    decoding.made_small(file)
+                except decoding.Refused:
                     continue
 
 
