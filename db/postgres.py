@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL: one pool a process, one connection a thread, opened only when asked.
+"""The connection to PostgreSQL: one a thread, taken from the pool of its process when it is asked for.
 
 Every transaction takes its locks in one order: docs/decisions/0020-one-order-of-locks.md.
 """
@@ -8,44 +8,134 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import peewee
+import psycopg2
+import psycopg2.extensions
 import psycopg2.extras
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
-# statement_timeout < an actor's time limit < an effect's lease: whoever still works has not been replaced.
-_SESSION = (
-    "-c statement_timeout=5s -c lock_timeout=3s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
-)
+from db import pool
+from db.pool import MARGIN_S, STATEMENT_LIMIT_S, Connection, Pool, wait
 
 M = TypeVar("M", bound="Model")
 
 psycopg2.extras.register_uuid()
 
-database: peewee.PostgresqlDatabase = PooledPostgresqlDatabase(None, autoconnect=False)
+Away = pool.Away
 
-# What is raised when the server is away, or does not get to it in time (a lock, a deadlock, a full pool):
-# worth another try as it is. A wrong statement is none of these.
-Unreachable = (peewee.OperationalError, peewee.InterfaceError, MaxConnectionsExceeded)
+# What is raised when the database is away (`Away`), or does not get to it in time (a lock, a deadlock): worth
+# another try as it is. A wrong statement is none of these.
+Unreachable = (peewee.OperationalError, peewee.InterfaceError)
+
+# The SQLSTATEs by which a server says that it is away: read-only (a full disk, a failover); and of classes 08
+# (connection), 53 (no connection, disk or memory left), 57P (shutting down, starting up), 58 (I/O).
+# A class of exceptions does not say it: 25006 is an InternalError.
+_AWAY = ("25006", "08", "53", "57P", "58")
 
 
-def open(url: str, *, connections: int) -> None:
-    """Names the database and the size of the pool. Connects to nothing."""
-    database.init(
-        url,
-        max_connections=connections,
-        timeout=3,
-        connect_timeout=3,
-        options=_SESSION,
-        keepalives_idle=30,
-        keepalives_interval=5,
-        keepalives_count=3,
-        tcp_user_timeout=8000,
-    )
+class Database(peewee.PostgresqlDatabase):
+    """peewee's database on a pool of our own: peewee's connects, and asks SELECT 1 before each use, under one
+    lock for all threads."""
+
+    pool: Pool | None = None
+
+    def __init__(self) -> None:
+        super().__init__(None, autoconnect=False)
+        self._thread: Any = cast(Any, self)._state
+
+    def open(self, url: str, *, connections: int) -> None:
+        """Names the database and the size of the pool. Connects to nothing."""
+        psycopg2.extensions.set_wait_callback(wait)
+        self.init(url)
+        if self.pool is not None:
+            self.pool.forget()
+        self.pool = Pool(url, connections)
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Takes a connection for this thread; whether it had none. Raises Away."""
+        if not self._thread.closed:
+            if reuse_if_open:
+                return False
+            raise peewee.OperationalError("this thread has a connection already")
+        if self.pool is None:
+            raise peewee.InterfaceError("postgres.open() was not called by this process's entry point")
+        self._thread.set_connection(self.pool.take())
+        return True
+
+    def close(self) -> bool:
+        """Gives this thread's connection back; whether it had one."""
+        if self._thread.closed:
+            return False
+        if self.in_transaction():
+            raise peewee.OperationalError("a transaction is open")
+        connection: Connection = self._thread.conn
+        self._thread.reset()
+        assert connection.pool
+        connection.pool.give(connection)
+        return True
+
+    def dispose(self) -> None:
+        """Forgets every connection without closing it: in a forked process they are its parent's."""
+        self._thread.reset()
+        self.pool = self.pool and self.pool.anew()
+
+    def begin(self, isolation_level: str | None = None) -> None:
+        """Begins a transaction, with its time limits where the session has none."""
+        level = f" ISOLATION LEVEL {isolation_level}" if isolation_level else ""
+        local = "" if self._thread.closed else self._thread.conn.local_limits
+        self._run(f"BEGIN{level}{local}")
+        self.allow(STATEMENT_LIMIT_S)
+
+    def allow(self, seconds: float) -> None:
+        """Waits so long for each answer of the server, to the end of the transaction."""
+        self._thread.conn.limit_s = seconds
+
+    def commit(self) -> None:
+        """Commits."""
+        self._run("COMMIT")
+
+    def rollback(self) -> None:
+        """Rolls back; a connection that is lost has done so already."""
+        if self._thread.closed or not self._thread.conn.closed:
+            self._run("ROLLBACK")
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Runs one statement; its cursor. Raises Away where that is why it fails."""
+        connection: Connection | None = self._thread.conn
+        if connection is None or not connection.local_limits or _in_transaction(connection):
+            return self._run(sql, params)
+        # A session behind PgBouncer: only a transaction has time limits.
+        with self.atomic():
+            return self._run(sql, params)
+
+    def _run(self, sql: str, params: Any = None) -> Any:
+        try:
+            return cast(Any, super()).execute_sql(sql, params)
+        except peewee.PeeweeException as error:
+            connection: Connection | None = self._thread.conn
+            if connection is None or not _is_away(error, connection):
+                raise
+            connection.unfit = True
+            if sqlstate(error) == "25006" and connection.pool:
+                # So are the others.
+                connection.pool.forget()
+            raise Away(getattr(error, "orig", error), *error.args) from error
+
+
+def _is_away(error: peewee.PeeweeException, connection: Connection) -> bool:
+    return bool(connection.closed) or (sqlstate(error) or "").startswith(_AWAY)
+
+
+def _in_transaction(connection: Connection) -> bool:
+    idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+    return bool(connection.closed) or connection.get_transaction_status() != idle
+
+
+database = Database()
+open = database.open
 
 
 def away(error: BaseException) -> bool:
-    """Whether the server itself is out of reach: no SQLSTATE, or one of class 08, 57P or 53."""
-    state = sqlstate(error)
-    return isinstance(error, Unreachable) and (state is None or state.startswith(("08", "57P", "53")))
+    """Whether the database itself is away, which is nobody's fault here."""
+    return isinstance(error, Away)
 
 
 def too_slow(error: BaseException) -> bool:
@@ -81,6 +171,7 @@ def rows(sql: str, *params: Any) -> list[dict[str, Any]]:
 def patient(seconds: float) -> None:
     """Lets statements take so long, to the end of the transaction."""
     rows("SELECT set_config('statement_timeout', %s, true)", f"{seconds}s")
+    database.allow(seconds + MARGIN_S)
 
 
 def stream(sql: str, *params: Any, seconds: float) -> Iterator[dict[str, Any]]:

@@ -326,8 +326,8 @@ def settle() -> int:
 
 def in_use() -> int:
     """How many connections of the pool somebody holds."""
-    pool: Any = postgres.database
-    return len(pool._in_use)
+    assert postgres.database.pool
+    return len(postgres.database.pool.taken)
 
 
 def test_who_waits_holds_no_connection(committed, settings):
