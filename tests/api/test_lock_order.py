@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import combinations_with_replacement
 from random import Random
+from typing import Any
 from uuid import UUID, uuid4
 
 import peewee
@@ -46,7 +47,7 @@ def door(stores, settings, monkeypatch) -> Iterator[TestClient]:
     random = Random(9)
     execute = postgres.database.execute_sql
 
-    def held_back(*args: object, **more: object) -> object:
+    def held_back(*args: Any, **more: Any) -> Any:
         time.sleep(random.random() * HOLD_S)
         return execute(*args, **more)
 
