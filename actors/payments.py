@@ -26,6 +26,7 @@ from actors.psp import doubt as doubts
 from actors.psp.provider import Outcome
 from actors.verbs import effect, promise, record, transaction
 from db import auth, config, journal, money, payments, postgres, psp_attempts, times
+from db import reviews as db_reviews
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
 from db.psp_attempts import Result
@@ -346,6 +347,22 @@ def fail(payment_id: UUID, reason: str | None, by: Origin) -> None:
             _refused(Step.FAIL, payment, reason)
         else:
             _ask_for(Step.FAIL, payment, reason)
+
+
+class NotReported(Fault):
+    """The payment provider reports nothing about this payment that a person has to settle."""
+
+    code = Code.INVALID_TRANSITION
+
+
+def end(payment: Payment, outcome: Status, reason: str) -> Payment:
+    """Ends a locked payment by hand: the PSP decided about it, but not about what it was asked for, and so it
+    would never end by itself. Raises NotReported, where no open review says so, and Refused."""
+    if not db_reviews.is_open(payment.id, db_reviews.ABOUT_MONEY):
+        raise NotReported
+    if outcome is Status.COMPLETED:
+        return steps.take(payment, Step.COMPLETE, reason=reason)
+    return steps.take(payment, Step.FAIL, reason=reason, failure=("failed_by_admin", reason))
 
 
 def with_the_psp(payment: Payment) -> bool:

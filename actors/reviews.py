@@ -8,6 +8,7 @@ from db import reviews
 from db.fault import Code, Fault
 from db.payments import Payment
 from db.reviews import Cause, PaymentReview
+from db.states import Status
 
 # How many opened at once are audited one by one; what goes wrong on a larger scale is another matter.
 _AUDITED = 100
@@ -39,13 +40,15 @@ def disprove(payment: Payment, *causes: Cause, by: str) -> None:
         _audit(audit.Action.REVIEW_RESOLVED, review, reason=by)
 
 
-def resolve(payment: Payment, reason: str) -> None:
-    """Resolves all open reviews of a locked payment: the caller has looked at it. Raises NothingToReview."""
+def resolve(payment: Payment, reason: str, *, outcome: Status | None = None) -> None:
+    """Resolves all open reviews of a locked payment: the caller has looked at it, and may have given it this
+    `outcome`. Raises NothingToReview."""
     resolved = reviews.resolve(payment.id, list(Cause), resolution=reason, by=origin.current().user_id)
     if not resolved:
         raise NothingToReview
+    more = {"outcome": outcome} if outcome else {}
     for review in resolved:
-        _audit(audit.Action.PAYMENT_REVIEWED, review, reason=reason)
+        _audit(audit.Action.PAYMENT_REVIEWED, review, reason=reason, **more)
 
 
 def _audit(action: audit.Action, review: PaymentReview, **more: str) -> None:

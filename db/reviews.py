@@ -1,6 +1,6 @@
 """Reviews: why a person has to look at a payment, since when, and how it was resolved."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -115,6 +115,15 @@ def resolve(
         list(causes),
     )
     return sorted((PaymentReview(**row) for row in resolved), key=lambda it: (it.opened_at, it.id))
+
+
+def is_open(payment_id: UUID, causes: Collection[Cause]) -> bool:
+    """Whether the payment has an open review with one of these causes."""
+    row = PaymentReview
+    query = row.select().where(
+        row.payment_id == payment_id, row.resolved_at.is_null(), row.cause.in_(list(causes))
+    )
+    return bool(query.exists())
 
 
 def of(payment_id: UUID) -> Sequence[PaymentReview]:

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import reviews, steps
+from actors import lifecycle, reviews, steps
+from actors import payments as life
 from actors.verbs import transaction
 from api.gateway import caller
 from api.gateway.operation import operation
@@ -53,16 +54,24 @@ class Review:
         name="reviewPayment",
         takes=shapes.Reviewed,
         gives=answers.Payment,
-        refuses=(reviews.NothingToReview,),
+        refuses=(reviews.NothingToReview, life.NotReported, lifecycle.Refused),
+        examples={
+            "looked": {"reason": "Refunded by the PSP"},
+            "ended": {"reason": "Charged 13.50, the difference was refunded", "outcome": "completed"},
+        },
     )
     def on_post(self, req: Request, payment_id: UUID, wish: shapes.Reviewed) -> dict[str, Any]:
         """Resolves what a person had to look at.
 
-        It comes back if the payment has not ended and its cause is still there.
+        It comes back if the payment has not ended and its cause is still there. With an `outcome` the payment
+        ends by hand: that is for one that is `processing`, and of which the PSP reports a decision that is
+        not the one it was asked for.
         """
         with transaction():
             payment = steps.locked(payment_id)
-            reviews.resolve(payment, wish.reason)
+            if wish.outcome:
+                payment = life.end(payment, wish.outcome, wish.reason)
+            reviews.resolve(payment, wish.reason, outcome=wish.outcome)
         return shapes.payment(payment, caller.of(req))
 
 

@@ -194,9 +194,10 @@ class NewStatus(Shape):
 
 
 class Reviewed(Shape):
-    """What somebody found who looked at a payment."""
+    """What somebody found who looked at a payment; and its `outcome`, where it has to be ended by hand."""
 
     reason: Annotated[Text, Field(min_length=1, max_length=500)]
+    outcome: Literal[Status.COMPLETED, Status.FAILED] | None = None
 
 
 class PaymentsQuery(PageQuery):

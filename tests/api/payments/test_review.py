@@ -11,7 +11,7 @@ import pytest
 from actors import payments as life
 from actors.psp.provider import Answer, Outcome
 from actors.verbs import promise, transaction
-from db import admin, payments, psp_attempts, reviews, statements
+from db import admin, payments, postgres, psp_attempts, reviews, statements
 from db.payments import Payment
 from db.psp_attempts import Operation, PspAttempt
 from db.reviews import Cause
@@ -186,6 +186,64 @@ def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_
         life.hear(payment.id, answer)
         work()
         assert makers.review(payment) == left
+
+
+# --- ended by hand --------------------------------------------------------------------------------------
+
+
+def misreported(payment: Payment) -> Payment:
+    """The PSP has charged one dollar more than it was asked for."""
+    postgres.rows(
+        "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
+        " SELECT id, id, amount + 1, currency, 'charged' FROM payments.payments WHERE id = %s",
+        payment.id,
+    )
+    with transaction():
+        promise(life.look.message(payment.id))
+    work()
+    assert makers.now(payment).status == "processing"
+    return payment
+
+
+@pytest.mark.parametrize(("outcome", "request_is"), [("completed", "completed"), ("failed", "initiated")])
+def test_an_administrator_ends_a_payment_over_which_the_psp_reports_another_amount(boss, outcome, request_is):
+    request = makers.open_request()
+    payment = makers.pay(request, simulate="blackout")
+    work()
+    misreported(payment)
+    body = {"reason": "Charged one dollar more, which was refunded", "outcome": outcome}
+
+    result = boss.post(f"/payments/{payment.id}/review", body)
+
+    assert (result.status_code, result.json["data"]["status"]) == (200, outcome)
+    assert (makers.now(request).status, makers.review(payment)) == (request_is, None)
+    moved = payments.history(payment.id)[-1]
+    assert (str(moved.actor_id), moved.status, moved.reason) == (boss.user["id"], outcome, body["reason"])
+    action, details = audited(payment)[-1]
+    assert (action, details["reason"], details["outcome"]) == ("payments.payment.reviewed", *body.values())
+    checked = boss.get("/admin/invariants").json["data"]["invariants"]
+    assert [it["name"] for it in checked if not it["ok"]] == []
+    # It is said once more, and everybody knows.
+    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    work()
+    assert (makers.now(payment).status, makers.review(payment)) == (outcome, None)
+
+
+def test_nobody_ends_by_hand_what_the_psp_may_still_decide_or_what_has_ended(customer, boss):
+    silent, ended, fine = paid(customer, simulate="blackout"), late(customer), paid(customer)
+    for payment in (silent, ended, fine):
+        for outcome in ("completed", "failed"):
+            result = boss.post(f"/payments/{payment.id}/review", {"reason": "x", "outcome": outcome})
+            assert error(result) == (409, "INVALID_TRANSITION")
+    assert makers.now(silent).status == "processing"
+    assert makers.review(ended)
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "processing", "charged", "", True])
+def test_a_payment_ends_by_hand_in_one_of_two_ways(customer, boss, outcome):
+    payment = misreported(paid(customer, simulate="blackout"))
+    result = boss.post(f"/payments/{payment.id}/review", {"reason": "x", "outcome": outcome})
+    assert error(result) == (400, "VALIDATION_ERROR")
 
 
 # --- attempts -------------------------------------------------------------------------------------------
