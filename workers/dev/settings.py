@@ -101,4 +101,4 @@ def _dotenv(path: Path) -> dict[str, str]:
         return {}
     except (OSError, UnicodeError) as error:
         raise Wrong(f".env: {error}") from None
-    return {name: value or "" for name, value in dotenv_values(path).items()}
+    return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}

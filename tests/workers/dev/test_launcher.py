@@ -14,6 +14,8 @@ import psycopg2
 import pytest
 import redis
 
+from workers.dev import settings
+
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('stubborn'); time.sleep(600)"
 )
@@ -44,6 +46,13 @@ def test_it_migrates_seeds_serves_and_says_so(checkout):
     }
     assert (checkout.root / ".data/stack.env").stat().st_mode & 0o777 == 0o600
     assert (checkout.root / ".data/secrets.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_dollar_in_a_secret_is_a_dollar(tmp_path):
+    (tmp_path / "Procfile").write_text("web: true\n")
+    (tmp_path / ".env").write_text("JWT_SECRET=a$b${HOME}c\nPASSWORD_PEPPER='${JWT_SECRET}'\n")
+    read = settings.read(tmp_path, {})
+    assert read.environ == {"JWT_SECRET": "a$b${HOME}c", "PASSWORD_PEPPER": "${JWT_SECRET}"}
 
 
 def test_ctrl_c_stops_everything(checkout, gone):
