@@ -8,8 +8,8 @@ from falcon import Request, Response
 METHODS = "GET, HEAD, POST, PUT, DELETE"
 HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
 EXPOSED = (
-    "ETag, X-Request-ID, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, "
-    "Idempotency-Replayed, Preference-Applied, Content-Disposition"
+    "ETag, X-Request-ID, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit, RateLimit-Policy, "
+    "Retry-After, WWW-Authenticate, Allow, Idempotency-Replayed, Preference-Applied, Content-Disposition"
 )
 # In seconds: for how long a browser may keep our answer to a preflight.
 MAX_AGE = "7200"
