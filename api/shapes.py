@@ -146,6 +146,8 @@ def _id(value: Any) -> Any:
 
 
 def _moment(value: Any) -> Any:
+    if isinstance(value, str) and " " in value and _ISO.fullmatch(value.replace(" ", "+")):
+        raise wrong("has a + that a query reads as a blank: write %2B, or Z for UTC")
     if not (isinstance(value, str) and _ISO.fullmatch(value)):
         raise wrong("must be a moment as in 2026-01-31T09:30:00Z")
     return value

@@ -192,8 +192,10 @@ def query(req: Request, shape: type[Q]) -> Q:
         raise Invalid(
             {"fields": [{"field": name.replace("\0", "")[:_NAME], "message": message} for name in nul]}
         )
+    # A form sends the fields that nobody filled in, too: what is blank is not asked for.
+    asked = {name: value for name, value in req.params.items() if value != ""}
     try:
-        return shape.model_validate(req.params)
+        return shape.model_validate(asked)
     except ValidationError as error:
         raise _invalid(error) from None
 

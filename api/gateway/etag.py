@@ -27,6 +27,12 @@ def tag(req: Request, resp: Response, version: int | None = None) -> None:
         resp.data = None
 
 
+def known(req: Request, version: int) -> bool:
+    """Whether the caller has this version, by its `If-None-Match`; `*` names none."""
+    value = req.get_header("If-None-Match") or ""
+    return value.strip() != "*" and _names(req, "If-None-Match", str(version), weak=True)
+
+
 def has_condition(req: Request) -> bool:
     """Whether the caller names the version that it means."""
     return req.get_header("If-Match") is not None

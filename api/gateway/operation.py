@@ -71,10 +71,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Tagged:
-    """One thing with a version of its own, which becomes its ETag; without one, its content does."""
+    """One thing with a version of its own, which becomes its ETag; without one, its content does.
+
+    `waited`: the answer waited for another version than the caller has.
+    """
 
     data: Mapping[str, Any]
     version: int
+    waited: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,8 @@ def operation(
             envelope.succeed(resp, body, status=status)
             if one:
                 etag.tag(req, resp, tagged.version if tagged else None)
+            if tagged and tagged.waited:
+                resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
 
         told = respond.operation = Operation(  # type: ignore[attr-defined]
             may,

@@ -60,6 +60,15 @@ def settled(
         return None
 
 
+def another(req: Request, ask: Callable[[], T | None]) -> T | None:
+    """What `ask` finds as soon as it finds something; None after so many seconds as the caller would wait, or
+    at once where no seat is free."""
+    try:
+        return until(req, ask, seconds(req), seats=_seats)
+    except Crowded:
+        return None
+
+
 def until(
     req: Request,
     ask: Callable[[], T | None],

@@ -144,7 +144,8 @@ class _Writer:
         if told.idempotent:
             written["parameters"].append(headers.sent("IdempotencyKey"))
         if told.waits:
-            written["parameters"].append(headers.sent("Prefer"))
+            waits_for = "PreferAnother" if route.method == "GET" else "Prefer"
+            written["parameters"].append(headers.sent(waits_for))
         if told.guarded:
             written["parameters"].append(headers.sent("IfMatch"))
         if told.asks:
@@ -175,7 +176,7 @@ class _Writer:
             # It waited, and is done.
             answers = {"200": answers["202"], **answers}
         if told.one and route.method == "GET":
-            answers["304"] = _unchanged(limited=True)
+            answers["304"] = _unchanged(limited=True, waited=told.waits)
         return answers | self._refusals(refusals.of(told, has_id=bool(route.ids)))
 
     def _refusals(self, told: list[Refusal]) -> dict[str, Any]:
@@ -285,8 +286,9 @@ def _form(field: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": content}}
 
 
-def _unchanged(*, limited: bool) -> dict[str, Any]:
-    return {"description": "Unchanged.", "headers": headers.of(304, limited=limited, tagged=True)}
+def _unchanged(*, limited: bool, waited: bool = False) -> dict[str, Any]:
+    more = ["Preference-Applied"] if waited else []
+    return {"description": "Unchanged.", "headers": headers.of(304, limited=limited, tagged=True, more=more)}
 
 
 def _refusal(refusal: Refusal) -> dict[str, Any]:

@@ -34,6 +34,14 @@ SENT: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
         "example": "wait=5",
     },
+    "PreferAnother": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=N` (RFC 7240), 1 to 10 seconds, beside `If-None-Match`: the answer waits for "
+        "another version than that. If too many wait already, it is a 304 at once.",
+        "schema": {"type": "string"},
+        "example": "wait=10",
+    },
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
@@ -59,7 +67,7 @@ CARRIED: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "const": "true"},
     },
     "Preference-Applied": {
-        "description": "Where the answer waited until the payment was settled.",
+        "description": "Where the answer waited: until the payment was settled, or for another version.",
         "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
     },
     "Content-Disposition": {"description": "The name of the file.", "schema": {"type": "string"}},

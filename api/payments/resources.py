@@ -9,7 +9,7 @@ from falcon import Request
 from actors import edits, lifecycle, steps
 from actors import payments as life
 from actors.verbs import transaction
-from api.gateway import caller, etag
+from api.gateway import caller, etag, prefer
 from api.gateway.body import Invalid
 from api.gateway.operation import Accepted, Tagged, operation
 from api.payments import answers, changes, shapes, sight
@@ -74,14 +74,21 @@ class Payments:
 class OnePayment:
     """GET, PUT, DELETE /payments/:id"""
 
-    @operation(Permission.SEE_PAYMENTS, "Payment.", name="getPayment", gives=answers.Payment, one=True)
+    @operation(
+        Permission.SEE_PAYMENTS, "Payment.", name="getPayment", gives=answers.Payment, one=True, waits=True
+    )
     def on_get(self, req: Request, payment_id: UUID) -> Tagged:
-        """One payment, if the caller may see it."""
+        """One payment, if the caller may see it.
+
+        With `If-None-Match` and `Prefer: wait=N` the answer waits for another version: 200 as soon as there
+        is one, 304 after N seconds.
+        """
         who = caller.of(req)
-        payment = payments.seen(payment_id, sight.of(who)) or sight.link(payment_id, who)
-        if payment is None:
-            raise NotFound(thing="payment")
-        return Tagged(shapes.payment(payment, who), payment.version)
+        payment = _visible(payment_id, who)
+        waits = bool(prefer.seconds(req)) and etag.known(req, payment.version)
+        if waits:
+            payment = prefer.another(req, lambda: _newer(payment_id, who, req)) or payment
+        return Tagged(shapes.payment(payment, who), payment.version, waits)
 
     @operation(
         Permission.CHANGE_PAYMENTS,
@@ -121,6 +128,19 @@ class OnePayment:
         return Accepted(
             lambda: shapes.payment(changes.cancel(payment_id, None), who), changes.when_cancelled(who)
         )
+
+
+def _visible(payment_id: UUID, who: Caller) -> Payment:
+    """Raises NotFound."""
+    payment = payments.seen(payment_id, sight.of(who)) or sight.link(payment_id, who)
+    if payment is None:
+        raise NotFound(thing="payment")
+    return payment
+
+
+def _newer(payment_id: UUID, who: Caller, req: Request) -> Payment | None:
+    payment = _visible(payment_id, who)
+    return None if etag.known(req, payment.version) else payment
 
 
 def _create(req: Request, wish: shapes.AnyNewPayment, who: Caller) -> Payment:

@@ -152,10 +152,8 @@ def test_every_action_of_the_catalogue_is_a_filter(boss):
     ("query", "field"),
     [
         ("action=payments.payment.canceled", "action"),
-        ("action=", "action"),
         ("userId=me", "userId"),
         ("resourceId=1", "resourceId"),
-        ("resourceType=", "resourceType"),
         ("resourceType=%00", "resourceType"),
         (f"resourceType={'x' * 51}", "resourceType"),
         ("from=yesterday", "from"),

@@ -70,7 +70,7 @@ def test_what_waits_for_redis_can_be_read(boss):
 
 @pytest.mark.parametrize(
     "query",
-    ["after=-1", "after=x", "after=1.5", "after=", f"after={2**63}", "limit=0", "limit=101", "cursor=x"],
+    ["after=-1", "after=x", "after=1.5", f"after={2**63}", "limit=0", "limit=101", "cursor=x"],
 )
 def test_a_wrong_question_is_refused(boss, query):
     result = boss.get("/admin/events", query_string=query)

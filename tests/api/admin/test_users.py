@@ -102,7 +102,7 @@ def test_people_are_listed_newest_first_by_role_words_and_whether_they_are_open(
     assert found("active=false") == [bob["id"]]
     assert bob["id"] not in found("active=true")
     assert found("q=bob.one") == []
-    for query in ("role=BOSS", "q=%00", "q=a%00b", "active=perhaps", "q="):
+    for query in ("role=BOSS", "q=%00", "q=a%00b", "active=perhaps"):
         assert error(boss.get(f"/admin/users?{query}")) == (400, "VALIDATION_ERROR"), query
     page = boss.get("/admin/users?limit=1").json["data"]
     rest = boss.get(f"/admin/users?limit=100&cursor={page['pagination']['nextCursor']}").json["data"]

@@ -346,3 +346,23 @@ def test_a_page_of_a_filter_costs_what_is_on_it_however_much_there_is(customer, 
     before = rows_read()
     assert boss.get(f"/payments?{query}").status_code == 200
     assert rows_read() - before < 200
+
+
+def test_a_filter_that_nobody_filled_in_is_no_filter(customer, boss):
+    pay(customer)
+    everything = customer.get("/payments").json["data"]
+    blank = "&".join(
+        f"{name}=" for name in ("status", "type", "currency", "from", "to", "requestId", "limit", "cursor")
+    )
+    assert customer.get(f"/payments?{blank}").json["data"] == everything
+    assert len(boss.get("/payments?needsReview=&status=").json["data"]["items"]) >= 1
+    assert boss.get("/admin/users?q=&role=&active=").status_code == 200
+    assert boss.get("/admin/audit-logs?action=&userId=").status_code == 200
+    assert fields(boss.get("/payments/differences?day=")).keys() == {"day"}
+
+
+def test_a_bare_plus_in_a_moment_is_explained(customer):
+    refused = fields(customer.get("/payments?from=2026-01-31T09:30:00+01:00&to=2026-02-01"))
+    assert "%2B" in refused["from"]
+    assert "%2B" not in refused["to"]
+    assert customer.get("/payments?from=2026-01-31T09:30:00%2B01:00").status_code == 200

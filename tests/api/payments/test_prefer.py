@@ -355,3 +355,55 @@ def test_who_waits_holds_no_connection(committed, settings):
         thread.join(20)
     assert [told(result) for result in results] == [(201, "completed", "wait=10")] * many
     assert in_use() == 0
+
+
+# --- another version ------------------------------------------------------------------------------------
+
+
+def look(who: Visitor, id: str, version: str, wait: str = "wait=5") -> Result:
+    return who.get(f"/payments/{id}", headers={"If-None-Match": version, "Prefer": wait})
+
+
+def test_who_has_this_version_waits_for_another(customer, clock):
+    first = pay(customer)
+    clock.meanwhile = work
+    result = look(customer, first.json["data"]["id"], '"1"')
+    assert told(result) == (200, "completed", "wait=5")
+    assert result.headers["ETag"] == '"3"'
+
+
+def test_after_so_many_seconds_nothing_has_changed(customer, clock):
+    first = pay(customer)
+    result = look(customer, first.json["data"]["id"], '"1"')
+    assert (result.status_code, result.content) == (304, b"")
+    assert result.headers["Preference-Applied"] == "wait=5"
+    assert 4.9 < clock.now < 5.1
+
+
+@pytest.mark.parametrize("version", ['"2"', "*", "1", ""])
+def test_nobody_waits_who_does_not_have_this_version(customer, clock, version):
+    result = look(customer, pay(customer).json["data"]["id"], version)
+    assert result.status_code == (304 if version == "*" else 200)
+    assert "Preference-Applied" not in result.headers
+    assert clock.pauses == []
+
+
+def test_who_waits_is_told_when_the_thing_is_not_theirs_any_more(customer, vendor, clock):
+    request = vendor.post(
+        "/payments", {"type": "initiate", "amount": 5, "customerEmail": customer.user["email"]}
+    ).json["data"]["id"]
+
+    def readdress() -> None:
+        vendor.send("PUT", f"/payments/{request}", {"customerEmail": "another@example.com"})
+
+    clock.meanwhile = readdress
+    assert error(look(customer, request, '"1"')) == (404, "NOT_FOUND")
+
+
+def test_where_too_many_wait_nothing_has_changed_at_once(customer, clock, monkeypatch):
+    monkeypatch.setattr(prefer, "_seats", threading.BoundedSemaphore(1))
+    id = pay(customer).json["data"]["id"]
+    with prefer._seats:
+        result = look(customer, id, '"1"')
+    assert result.status_code == 304
+    assert clock.pauses == []
