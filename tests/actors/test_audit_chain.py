@@ -63,6 +63,16 @@ def behind_our_back(sql: str, *params: Any) -> None:
     postgres.rows("SET LOCAL session_replication_role = origin")
 
 
+def verify() -> chain.Finding:
+    """What a verification finds, wherever its steps begin and end."""
+    with pytest.MonkeyPatch.context() as patch:
+        whole = chain.verify()
+        for rows in (1, 2, 3):
+            patch.setattr(chain, "STEP_ROWS", rows)
+            assert chain.verify() == whole, rows
+    return whole
+
+
 def insert(seq: str, hash: str = "NULL") -> UUID:
     """A row that the application did not write."""
     id = uuid4()
@@ -95,7 +105,7 @@ def test_what_was_written_can_neither_be_changed_nor_removed(database, statement
     refused = pytest.raises(peewee.IntegrityError, match=r"is only ever added to: \w+ is refused")
     with refused, postgres.database.atomic():
         postgres.rows(statement)
-    assert chain.verify() == chain.Finding(2, 2, head(), None)
+    assert verify() == chain.Finding(2, 2, head(), None)
 
 
 def head() -> str:
@@ -119,7 +129,7 @@ def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database,
     )
     postgres.rows("SET LOCAL ROLE paywright_app")
     chain.append([line(), line()])
-    assert chain.verify() == chain.Finding(2, 2, head(), None)
+    assert verify() == chain.Finding(2, 2, head(), None)
     for statement in (
         "DELETE FROM admin.audit_logs",
         "UPDATE admin.audit_logs SET details = '{}'",
@@ -138,7 +148,7 @@ def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database,
 
 
 def test_an_empty_log_is_whole(database):
-    assert chain.verify() == chain.Finding(0, 0, "00" * 32, None)
+    assert verify() == chain.Finding(0, 0, "00" * 32, None)
 
 
 def test_what_the_application_writes_is_whole(database):
@@ -191,16 +201,16 @@ def test_no_setting_of_a_session_breaks_it(database):
         "standard_conforming_strings = on",
     ):
         postgres.rows(f"SET LOCAL {setting}")
-        assert chain.verify().broken is None, setting
+        assert verify().broken is None, setting
     chain.append([line(details=AWKWARD)])
     postgres.rows("SET LOCAL timezone = 'UTC'; SET LOCAL client_encoding = 'UTF8'")
-    assert chain.verify().broken is None
+    assert verify().broken is None
 
 
 def test_what_is_given_in_another_time_zone_is_the_same_moment(database):
     chain.append([line(created_at="2026-03-01T17:45:00.000001+05:45")])
     assert admin.AuditLog.get().created_at == makers.MOMENT + timedelta(microseconds=1)
-    assert chain.verify().broken is None
+    assert verify().broken is None
 
 
 # --- what was changed -----------------------------------------------------------------------------------
@@ -229,7 +239,7 @@ def test_every_column_is_in_the_hash():
 def test_a_changed_column_names_its_row(database, column, place):
     ids = written(5)
     behind_our_back(f"UPDATE admin.audit_logs SET {column} = {CHANGES[column]} WHERE seq = %s", place)
-    found = chain.verify()
+    found = verify()
     [now] = postgres.rows("SELECT id FROM admin.audit_logs WHERE seq = %s", place)
     assert found.broken == Broken(now["id"], Break.CHANGED)
     assert found.rows == 5
@@ -241,10 +251,10 @@ def test_a_value_that_moved_to_the_next_column_is_a_change(database):
     first, second = admin.AuditLog.select().order_by(admin.AuditLog.seq)
     with postgres.database.atomic() as one_way:
         behind_our_back("UPDATE admin.audit_logs SET ip_address = '12', user_agent = '' WHERE seq = 1")
-        assert chain.verify().broken == Broken(first.id, Break.CHANGED)
+        assert verify().broken == Broken(first.id, Break.CHANGED)
         one_way.rollback()
     behind_our_back("UPDATE admin.audit_logs SET user_agent = NULL WHERE seq = 2")
-    assert chain.verify().broken == Broken(second.id, Break.CHANGED)
+    assert verify().broken == Broken(second.id, Break.CHANGED)
 
 
 def test_a_row_that_was_chained_anew_gives_itself_away_by_the_next(database):
@@ -254,21 +264,21 @@ def test_a_row_that_was_chained_anew_gives_itself_away_by_the_next(database):
         f"UPDATE admin.audit_logs AS log SET hash = sha256(before.hash || {chain.LINE.replace(' seq', ' log.seq').replace(' id', ' log.id')})"
         " FROM (SELECT hash FROM admin.audit_logs WHERE seq = 1) AS before WHERE log.seq = 2"
     )
-    assert chain.verify().broken == Broken(ids[2], Break.CHANGED)
+    assert verify().broken == Broken(ids[2], Break.CHANGED)
 
 
 def test_swapped_rows_are_changed(database):
     ids = written(4)
     behind_our_back("UPDATE admin.audit_logs SET seq = -seq WHERE seq IN (2, 3)")
     behind_our_back("UPDATE admin.audit_logs SET seq = 5 + seq WHERE seq < 0")
-    assert chain.verify().broken == Broken(ids[2], Break.CHANGED)
+    assert verify().broken == Broken(ids[2], Break.CHANGED)
 
 
 def test_a_row_that_was_numbered_anew_is_no_longer_the_one_that_was_sealed(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET seq = 30 WHERE seq = 3")
     behind_our_back("UPDATE admin.audit_seal SET seq = 30")
-    assert chain.verify().broken == Broken(ids[2], Break.REMOVED)
+    assert verify().broken == Broken(ids[2], Break.REMOVED)
 
 
 def test_the_first_of_several_is_named(database):
@@ -277,7 +287,7 @@ def test_the_first_of_several_is_named(database):
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 4")
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
     insert("NULL")
-    assert chain.verify().broken == Broken(ids[1], Break.CHANGED)
+    assert verify().broken == Broken(ids[1], Break.CHANGED)
 
 
 # --- what was removed -----------------------------------------------------------------------------------
@@ -287,7 +297,7 @@ def test_the_first_of_several_is_named(database):
 def test_a_removed_row_names_the_one_after_it(database, places):
     ids = written(5)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
-    found = chain.verify()
+    found = verify()
     assert found.broken == Broken(ids[places[-1]], Break.REMOVED)
     assert found.rows == 5 - len(places)
 
@@ -296,7 +306,7 @@ def test_a_removed_row_names_the_one_after_it(database, places):
 def test_the_newest_is_missed_as_well(database, places):
     written(5)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
-    found = chain.verify()
+    found = verify()
     assert found.broken == Broken(None, Break.NEWEST_REMOVED)
     assert found.rows == 5 - len(places)
 
@@ -305,13 +315,13 @@ def test_a_removed_newest_is_still_missed_when_the_log_goes_on(database):
     written(3)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
     [after] = written(1)
-    assert chain.verify().broken == Broken(after, Break.REMOVED)
+    assert verify().broken == Broken(after, Break.REMOVED)
 
 
 def test_a_row_that_lost_its_number_leaves_a_gap(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET seq = NULL WHERE seq = 2")
-    assert chain.verify().broken == Broken(ids[2], Break.REMOVED)
+    assert verify().broken == Broken(ids[2], Break.REMOVED)
 
 
 # --- what was inserted ----------------------------------------------------------------------------------
@@ -320,10 +330,10 @@ def test_a_row_that_lost_its_number_leaves_a_gap(database):
 def test_an_inserted_row_is_named(database):
     written(3)
     forged = insert("NULL")
-    found = chain.verify()
+    found = verify()
     assert (found.rows, found.broken) == (4, Broken(forged, Break.INSERTED))
     written(1)
-    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, Break.INSERTED)
 
 
 @pytest.mark.parametrize("seq", [0, -7, 4, 1000, 2**62, 2**63 - 1])
@@ -331,13 +341,13 @@ def test_an_inserted_row_is_named(database):
 def test_a_row_inserted_with_a_number_is_named_and_keeps_no_true_one_out(database, seq, hash):
     written(3)
     forged = insert(str(seq), hash)
-    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, Break.INSERTED)
     written(2)
-    found = chain.verify()
+    found = verify()
     assert (found.rows, found.broken) == (6, Broken(forged, Break.INSERTED))
     behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", forged)
     # With the forged row the true ones are not broken for good.
-    assert chain.verify().broken is None
+    assert verify().broken is None
 
 
 def test_a_row_inserted_with_the_right_hash_is_named(database):
@@ -351,16 +361,16 @@ def test_a_row_inserted_with_the_right_hash_is_named(database):
         f"UPDATE admin.audit_logs SET hash = sha256((SELECT hash FROM admin.audit_seal) || {chain.LINE})"
         " WHERE seq = 4"
     )
-    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, Break.INSERTED)
     written(2)
-    assert chain.verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, Break.INSERTED)
 
 
 def test_a_row_put_in_the_place_of_another_is_named(database):
     written(3)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 2")
     forged = insert("2", "sha256('')")
-    assert chain.verify().broken == Broken(forged, Break.CHANGED)
+    assert verify().broken == Broken(forged, Break.CHANGED)
 
 
 # --- the seal -------------------------------------------------------------------------------------------
@@ -378,7 +388,7 @@ def test_a_row_put_in_the_place_of_another_is_named(database):
 def test_a_tampered_seal_is_seen(database, tampered, how, place):
     ids = written(3)
     behind_our_back(tampered)
-    assert chain.verify().broken == Broken(ids[place - 1] if place else None, how)
+    assert verify().broken == Broken(ids[place - 1] if place else None, how)
 
 
 def test_a_log_whose_seal_was_removed_goes_on_and_does_not_heal(database):
@@ -386,7 +396,7 @@ def test_a_log_whose_seal_was_removed_goes_on_and_does_not_heal(database):
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
     behind_our_back("DELETE FROM admin.audit_seal")
     [after, _] = written(2)
-    assert chain.verify().broken == Broken(after, Break.CHANGED)
+    assert verify().broken == Broken(after, Break.CHANGED)
 
 
 # --- the log line ---------------------------------------------------------------------------------------
@@ -438,12 +448,12 @@ def test_what_was_written_before_the_chain_is_chained_by_the_migration(
         with elsewhere(url):
             rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
             assert [str(row.id) for row in rows] == [one["id"] for one in reversed(old)]
-            assert chain.verify() == chain.Finding(8, 8, head(), None)
+            assert verify() == chain.Finding(8, 8, head(), None)
             chain.append([line()])
-            assert chain.verify() == chain.Finding(9, 9, head(), None)
+            assert verify() == chain.Finding(9, 9, head(), None)
             postgres.rows("ALTER TABLE admin.audit_logs DISABLE TRIGGER USER")
             postgres.rows("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
-            assert chain.verify().broken == Broken(UUID(old[-2]["id"]), Break.CHANGED)
+            assert verify().broken == Broken(UUID(old[-2]["id"]), Break.CHANGED)
 
 
 @contextmanager
@@ -470,9 +480,9 @@ def test_a_restored_dump_is_whole(postgres_server):
         run("pg_dump", "--file", str(dump), old)
         run("psql", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", str(dump), new)
         with elsewhere(new):
-            assert chain.verify() == chain.Finding(3, 3, sealed, None)
+            assert verify() == chain.Finding(3, 3, sealed, None)
             chain.append([line()])
-            assert chain.verify() == chain.Finding(4, 4, head(), None)
+            assert verify() == chain.Finding(4, 4, head(), None)
             with pytest.raises(peewee.IntegrityError, match="is refused"):
                 postgres.rows("DELETE FROM admin.audit_logs")
 
@@ -574,6 +584,9 @@ def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(
         tracemalloc.stop()
     assert peak < 2_000_000
     # Along the index: to sort a log of millions would take the disk.
-    plan = "\n".join(row["QUERY PLAN"] for row in postgres.rows(f"EXPLAIN {chain.VERIFY}"))
+    at = (0, "00" * 32, -(2**63), chain.STEP_ROWS, chain.STEP_ROWS)
+    plan = "\n".join(row["QUERY PLAN"] for row in postgres.rows(f"EXPLAIN {chain.VERIFY}", *at))
     assert "Index Scan using audit_logs_seq_key" in plan
-    assert "Sort" not in plan
+    assert "Seq Scan on audit_logs" not in plan
+    # What is sorted is what one step has found, never the log.
+    assert all(re.fullmatch(r"(found|broken)\w*\.place.*", key) for key in re.findall("Sort Key: (.*)", plan))
