@@ -58,6 +58,8 @@ class Action(StrEnum):
     PSP_DECIDED = "payments.psp.decided"
     # What a day's statement of the PSP says, and we do not.
     STATEMENT_DIFFERS = "payments.statement.differs"
+    # Somebody asked for a look at all invariants.
+    INVARIANTS_CHECKED = "admin.invariants.checked"
 
 
 class Line(Entry):
@@ -109,13 +111,18 @@ def write(lines: Sequence[Line]) -> None:
 
 
 def verify() -> chain.Finding:
-    """Walks along the whole chain. The log line is its witness outside the database: who owns that can chain
-    everything anew, but not so that an older line still agrees with its row."""
+    """Verifies the whole chain, now."""
     found = chain.verify()
+    witness(found)
+    return found
+
+
+def witness(found: chain.Finding | chain.Step) -> None:
+    """Logs what a verification found. The log line is its witness outside the database: who owns that can
+    chain everything anew, but not so that an older line still agrees with its row."""
     if found.broken:
         log.error(
             "the audit log is broken", rows=found.rows, id=str(found.broken.id), reason=found.broken.how
         )
     else:
         log.info("the audit log is whole", rows=found.rows, seq=found.seq, hash=found.hash)
-    return found

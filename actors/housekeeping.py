@@ -1,11 +1,13 @@
 """What has to be swept up now and then; the scheduler promises it."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 import structlog
 
-from actors.verbs import promise, record
-from db import auth, idempotency, links, operating, postgres, sign_in_failures, times
+from actors import audit
+from actors.verbs import effect, promise, record
+from db import auth, chain, idempotency, journal, links, operating, postgres, sign_in_failures, times
 
 log = structlog.get_logger(__name__)
 
@@ -14,8 +16,14 @@ _MANY = 5000
 # How long a sign-in failure is kept after it stopped to count, and an address that an account knows.
 SIGN_IN_FAILURE_LIFE = timedelta(hours=2)
 KNOWN_ADDRESS_LIFE = timedelta(days=90)
-# How long looking for one invariant may take, in seconds: less than an actor has.
-_PATIENCE = 5
+# How long looking at one invariant may take, in seconds: less than a job has.
+_LOOK_S = 5
+# The run of looks that the scheduler asks for.
+_SCHEDULED = "scheduled"
+# Audit rows up to which the whole log is verified each minute; a longer one is verified once a day.
+_AUDIT_ROWS_A_MINUTE = 100_000
+# Steps of a look at the newest audit rows.
+_NEWEST_STEPS = 10
 
 
 @record("housekeeping")
@@ -47,23 +55,105 @@ def expire_idempotency_keys() -> None:
 
 @record("housekeeping")
 def check_invariants() -> None:
-    """Lets each invariant be looked at by itself: together they might take longer than an actor has."""
-    for name in operating.INVARIANTS:
-        promise(check_invariant.message(name).once(name))
+    """Lets all that must hold be looked at, and the audit log be verified."""
+    look(_SCHEDULED, whole=chain.newest_seq() <= _AUDIT_ROWS_A_MINUTE or not _verified_today())
 
 
-@record("housekeeping")
-def check_invariant(name: str) -> None:
-    """Looks whether what must hold does hold of the last day's payments, for whoever watches."""
+def look(run: str, *, whole: bool) -> None:
+    """Enqueues one look at each invariant, under a name of the run: the same run is there once. The `whole`
+    audit log is verified if asked for; where that is under way, it goes on."""
+    # One after the other, each in a job of its own: together they could outlast a job, or keep other jobs of
+    # their queue waiting.
+    promise(_check(operating.names()[0], run))
+    if whole or chain.place(chain.WHOLE):
+        promise(_verify_from(chain.place(chain.WHOLE) or chain.START))
+
+
+def _verify_from(at: chain.Place) -> journal.Task:
+    return verify_audit_log.message().once(str(at.seq))
+
+
+def _check(name: str, run: str) -> journal.Task:
+    return check_invariant.message(name, run).once(f"{name} {run}")
+
+
+def _verified_today() -> bool:
+    at = operating.looked_at(operating.WHOLE_AUDIT_LOG)
+    return at is not None and at.date() == times.now().date()
+
+
+@effect("housekeeping")
+def check_invariant(name: str, run: str = _SCHEDULED) -> journal.Task | None:
+    """Looks at one invariant, of what changed in the last day, for whoever watches; then at the next one."""
+    with postgres.connection():
+        if name in operating.INVARIANTS:
+            _keep(_standing(name))
+        elif name == operating.NEWEST_AUDIT_ROWS:
+            _verify_newest_audit_rows()
+    # A name of another release is followed by none: the next minute begins anew.
+    following = dict(pairwise(operating.names())).get(name)
+    return _check(following, run) if following else None
+
+
+def _standing(name: str) -> operating.Standing:
     now = times.now()
     try:
-        found = operating.check(name, now, since=now - timedelta(days=1), seconds=_PATIENCE)
-    except postgres.Unreachable as error:
-        if not postgres.too_slow(error):
+        return operating.check(name, now, since=now - timedelta(days=1), seconds=_LOOK_S)
+    except Exception as error:
+        if postgres.away(error):
             raise
-        # The next minute asks again: no reason to insist on this one.
-        log.warning("an invariant takes too long to look at", invariant=name)
-        return
-    if not found.ok:
-        log.error("an invariant is broken", invariant=name, count=found.count, some=found.offenders[:3])
+        # What is not known to hold is no green, and keeps no other from being looked at.
+        slow = postgres.too_slow(error)
+        reason = f"looking at it took longer than {_LOOK_S} s" if slow else "looking at it failed"
+        log.error("an invariant could not be looked at", invariant=name, reason=reason, exc_info=error)
+        return operating.Standing(name, None, (), now, reason)
+
+
+def _keep(found: operating.Standing) -> None:
+    if found.count:
+        some = list(found.offenders[:3])
+        log.error("an invariant is broken", invariant=found.name, count=found.count, some=some)
     operating.keep(found)
+
+
+def _verify_newest_audit_rows() -> None:
+    """Verifies what was written since the last look, from the place that was verified then: so the newest row
+    is missed at once, however long the log is."""
+    at = chain.place(chain.NEWEST)
+    if at is None:
+        # The whole log is verified first, and leaves a place.
+        return
+    for _ in range(_NEWEST_STEPS):
+        found = chain.step(at)
+        if found.broken:
+            break
+        chain.move(chain.NEWEST, at := found.reached)
+        if found.ended:
+            break
+    _keep(_audit_standing(operating.NEWEST_AUDIT_ROWS, found))
+
+
+def _audit_standing(name: str, found: chain.Step) -> operating.Standing:
+    broken = found.broken
+    if broken is None and not found.ended:
+        return operating.Standing(name, None, (), times.now(), "more rows came than could be verified")
+    ids = [str(broken.id)] if broken and broken.id else []
+    return operating.Standing(name, int(broken is not None), ids, times.now(), broken.how if broken else None)
+
+
+@effect("housekeeping")
+def verify_audit_log() -> journal.Task | None:
+    """Verifies the next rows of the audit log, then those after them, to the end or to the first break."""
+    with postgres.connection():
+        found = chain.step(chain.place(chain.WHOLE) or chain.START)
+        if not found.ended and not found.broken:
+            chain.move(chain.WHOLE, found.reached)
+            return _verify_from(found.reached)
+        audit.witness(found)
+        _keep(_audit_standing(operating.WHOLE_AUDIT_LOG, found))
+        chain.forget(chain.WHOLE)
+        if found.broken is None:
+            if chain.place(chain.NEWEST) is None:
+                _keep(_audit_standing(operating.NEWEST_AUDIT_ROWS, found))
+            chain.move(chain.NEWEST, found.reached)
+    return None

@@ -1,5 +1,6 @@
 """GET /metrics: what Prometheus reads. The figures are the whole installation's, whoever is asked."""
 
+import math
 from collections.abc import Iterator
 
 from falcon import Request, Response
@@ -14,7 +15,7 @@ from redis import Redis
 
 from api.gateway import meter as gate
 from api.gateway.operation import page
-from db import meter, operating, postgres, presence, redis
+from db import meter, operating, postgres, presence, redis, times
 
 _MEDIA = "text/plain"
 
@@ -82,9 +83,22 @@ def _operating() -> Iterator[Metric]:
     yield queues
     yield GaugeMetricFamily("paywright_dead_promises", "Promises given up.", value=waits["dead"])
     yield GaugeMetricFamily("paywright_needs_review", "Payments for a person.", value=waits["in_review"])
+    yield from _invariants()
+
+
+def _invariants() -> Iterator[Metric]:
+    now = times.now()
+    ok = GaugeMetricFamily("paywright_invariant_ok", "Whether it is known to hold.", labels=["invariant"])
     broken = GaugeMetricFamily(
-        "paywright_invariant_broken", "How many break it, of the last day's.", labels=["invariant"]
+        "paywright_invariant_broken",
+        "How many break it, of the last day's; NaN where the last look could not be finished, or is too old.",
+        labels=["invariant"],
     )
-    for it in operating.kept():
-        broken.add_metric([it.name], it.count)
-    yield broken
+    age = GaugeMetricFamily(
+        "paywright_invariant_age_seconds", "How old the last look is; +Inf without one.", labels=["invariant"]
+    )
+    for it in operating.standings(now):
+        ok.add_metric([it.name], it.ok)
+        broken.add_metric([it.name], math.nan if it.count is None else it.count)
+        age.add_metric([it.name], (now - it.checked_at).total_seconds() if it.checked_at else math.inf)
+    yield from (ok, broken, age)

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres, reviews
@@ -25,11 +24,12 @@ class JobRun(postgres.Model):
 
 
 class Invariant(postgres.Model):
-    """How an invariant stood when it was looked at last."""
+    """How an invariant stood when it was looked at last; `count` is null when that could not be finished."""
 
     name = peewee.CharField(100, primary_key=True)
-    count = peewee.IntegerField()
+    count = peewee.IntegerField(null=True)
     offenders = peewee.JSONField()
+    reason = peewee.TextField(null=True)
     checked_at = DateTimeTZField(null=False)
 
     class Meta:
@@ -39,16 +39,17 @@ class Invariant(postgres.Model):
 
 @dataclass(frozen=True)
 class Standing:
-    """An invariant: how many break it, and some of their ids."""
+    """An invariant: how many break it (None: that is not known, for the `reason`), and some of their ids."""
 
     name: str
-    count: int
-    offenders: Sequence[str]
-    checked_at: datetime
+    count: int | None
+    offenders: Sequence[str] = ()
+    checked_at: datetime | None = None
+    reason: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether it holds."""
+        """Whether it is known to hold."""
         return self.count == 0
 
 
@@ -186,11 +187,22 @@ INVARIANTS: dict[str, str] = {
 }
 
 
-def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> Standing:
-    """Looks whether an invariant holds: of all payments, or of those that were made from `since` on. Raises
-    what is `postgres.too_slow` when that takes longer than so many seconds."""
-    moment = f"'{since.isoformat()}'" if since else "'-infinity'"
-    query = INVARIANTS[name].replace(":since", f"{moment}::timestamptz")
+# What is verified along the chain of the audit log: its newest rows each minute, and all of it.
+NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "the_audit_log_goes_on_unbroken", "the_audit_log_is_whole"
+
+# A look that is older tells nothing of now: whoever should look is dead. A long audit log is verified daily.
+LOOK_EXPIRES, WHOLE_LOOK_EXPIRES = timedelta(minutes=10), timedelta(hours=36)
+
+
+def names() -> tuple[str, ...]:
+    """All that must hold, in the order in which it is looked at."""
+    return (NEWEST_AUDIT_ROWS, *INVARIANTS, WHOLE_AUDIT_LOG)
+
+
+def check(name: str, at: datetime, *, seconds: float, since: datetime) -> Standing:
+    """Looks whether an invariant holds of the payments that were made or changed from `since` on. Raises what
+    is `postgres.too_slow` when that takes longer than so many seconds."""
+    query = INVARIANTS[name].replace(":since", f"'{since.isoformat()}'::timestamptz")
     # In a transaction of its own: one that was too slow spoils no other.
     with postgres.database.atomic():
         postgres.patient(seconds)
@@ -207,15 +219,31 @@ def keep(standing: Standing) -> None:
         name=standing.name,
         count=standing.count,
         offenders=list(standing.offenders),
+        reason=standing.reason,
         checked_at=standing.checked_at,
     )
-    columns = [Invariant.count, Invariant.offenders, Invariant.checked_at]
+    columns = [Invariant.count, Invariant.offenders, Invariant.reason, Invariant.checked_at]
     insert.on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
 
 
-def kept() -> list[Standing]:
-    """How the invariants stood when they were looked at last."""
-    return [
-        Standing(row.name, row.count, row.offenders, row.checked_at)
-        for row in Invariant.select().order_by(SQL("name"))
-    ]
+def looked_at(name: str) -> datetime | None:
+    """When an invariant was looked at last."""
+    row = Invariant.get_or_none(Invariant.name == name)
+    return row.checked_at if row else None
+
+
+def standings(now: datetime) -> list[Standing]:
+    """How each invariant stood at its last look. One that was never looked at, or too long ago, is not known
+    to hold: the last green says nothing about now."""
+    rows = {row.name: row for row in Invariant.select()}
+    return [_standing(name, rows.get(name), now) for name in names()]
+
+
+def _standing(name: str, row: Invariant | None, now: datetime) -> Standing:
+    if row is None:
+        return Standing(name, None, reason="it was not looked at yet")
+    expires = WHOLE_LOOK_EXPIRES if name == WHOLE_AUDIT_LOG else LOOK_EXPIRES
+    # One that was broken is not taken for better because nobody looks.
+    if row.count == 0 and now - row.checked_at > expires:
+        return Standing(name, None, (), row.checked_at, f"it was not looked at for {expires}")
+    return Standing(name, row.count, row.offenders, row.checked_at, row.reason)

@@ -65,19 +65,27 @@ class AdminHealth(Answer):
 
 
 class Invariant(Answer):
-    """Something that must hold: how many break it, and the ids of some."""
+    """Something that must hold: how many break it, and the ids of some.
+
+    One whose last look could not be finished, or is too old, is not `ok`, and has no `count`; `reason` says
+    why. `checkedAt` is null before the first look.
+    """
 
     name: Annotated[str, Field(examples=["charged_once"])]
     ok: bool
-    count: Annotated[int, Field(ge=0, examples=[0])]
+    count: Annotated[int | None, Field(ge=0, examples=[0])]
+    checked_at: Annotated[Moment | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
     offenders: Annotated[list[str], Field(max_length=20, examples=[[]])]
+    reason: Annotated[str, Field(examples=["looking at it took longer than 5 s"])] = Field(
+        default_factory=str
+    )
 
 
 class Invariants(Answer):
-    """Everything that must hold, whatever happens."""
+    """Everything that must hold, as it stood when it was looked at last; `checkedAt` is the oldest look."""
 
     ok: bool
-    checked_at: Moment
+    checked_at: Annotated[Moment | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
     invariants: list[Invariant]
 
 

@@ -11,6 +11,7 @@ from psycopg2 import sql
 from db import (
     admin,
     auth,
+    chain,
     idempotency,
     journal,
     leases,
@@ -46,6 +47,7 @@ MODELS: list[type[postgres.Model]] = [
     subscriptions.MissedEvent,
     operating.JobRun,
     operating.Invariant,
+    chain.AuditVerification,
     profile.UserProfile,
     journal.Row,
     leases.Lease,

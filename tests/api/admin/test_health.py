@@ -1,24 +1,41 @@
 """How the whole is, as an administrator asks: what waits, and whether what must hold does hold."""
 
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from actors import housekeeping
+from actors import housekeeping, verbs
 from actors import payments as life
 from actors.psp.provider import Answer, Outcome
-from db import journal, operating, postgres
+from db import admin, chain, journal, operating, postgres, times
 from tests import makers
-from tests.makers import Visitor, work
+from tests.makers import Visitor, visitor, work
 
 OLD = "clock_timestamp() - interval '2 minutes'"
 
 
-def invariants(who: Visitor) -> dict[str, Any]:
+def look(who: Visitor) -> None:
+    """Somebody asks for a look at everything, and it is made."""
+    assert who.post("/admin/invariants").status_code == 202
+    # What waits on purpose goes on waiting.
+    while found := journal.Row.get_or_none(journal.Row.verb.startswith("housekeeping.")):
+        verbs.registry[found.verb].perform(found.id)
+
+
+def told(who: Visitor) -> dict[str, Any]:
     data = who.get("/admin/invariants").json["data"]
     assert data["ok"] is all(it["ok"] for it in data["invariants"])
-    return {it["name"]: it for it in data["invariants"]}
+    return data
+
+
+def invariants(who: Visitor) -> dict[str, Any]:
+    look(who)
+    return {it["name"]: it for it in told(who)["invariants"]}
 
 
 def broken(who: Visitor) -> set[str]:
@@ -133,24 +150,211 @@ def test_no_more_than_twenty_are_named(boss):
     assert (found["count"], len(found["offenders"])) == (21, 20)
 
 
-def test_the_scheduler_looks_and_says_so(database):
+def scheduled() -> list[str]:
+    """A minute of the scheduler."""
+    makers.due(housekeeping.check_invariants)
+    return work()
+
+
+def samples(who: Visitor, name: str) -> dict[str, float]:
+    text = who.client.simulate_get("/metrics").text
+    families = [it for it in text_string_to_metric_families(text) if it.name == name]
+    return {sample.labels["invariant"]: sample.value for family in families for sample in family.samples}
+
+
+def test_the_scheduler_looks_and_says_so(boss):
+    work()
     postgres.rows(
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
         " VALUES ('x', gen_random_uuid(), 1, 'USD', 'charged')"
     )
-    makers.due(housekeeping.check_invariants)
     each = ["housekeeping.check_invariant"] * len(operating.INVARIANTS)
-    assert work() == ["housekeeping.check_invariants", *each]
-    kept = {it.name: it for it in operating.kept()}
-    assert kept.keys() == operating.INVARIANTS.keys()
-    assert [name for name, it in kept.items() if not it.ok] == ["every_charge_has_its_payment"]
-    assert kept["every_charge_has_its_payment"].offenders == ["x"]
+    assert sorted(scheduled()) == sorted(
+        ["housekeeping.check_invariants", "housekeeping.verify_audit_log", *each, *each[:2]]
+    )
+    [one] = [it for it in told(boss)["invariants"] if not it["ok"]]
+    assert (one["name"], one["count"], one["offenders"]) == ("every_charge_has_its_payment", 1, ["x"])
+    values = samples(boss, "paywright_invariant_broken")
+    assert {name for name, value in values.items() if value} == {"every_charge_has_its_payment"}
+    ages = samples(boss, "paywright_invariant_age_seconds")
+    assert ages.keys() == values.keys() == set(operating.names())
+    assert all(0 <= age < 60 for age in ages.values())
 
 
-def test_one_that_takes_too_long_keeps_no_other_from_being_looked_at(database, monkeypatch):
-    slow = {"slow": "SELECT pg_sleep(5)::text AS id", **operating.INVARIANTS}
-    monkeypatch.setattr(operating, "INVARIANTS", slow)
-    monkeypatch.setattr(housekeeping, "_PATIENCE", 0.2)
-    makers.due(housekeeping.check_invariants)
+def test_nothing_is_known_to_hold_before_the_first_look(boss):
+    data = told(boss)
+    assert (data["ok"], data["checkedAt"]) == (False, None)
+    for it in data["invariants"]:
+        assert (it["ok"], it["count"], it["checkedAt"], it["offenders"]) == (False, None, None, [])
+        assert it["reason"] == "it was not looked at yet"
+    assert set(samples(boss, "paywright_invariant_ok").values()) == {0}
+    assert set(samples(boss, "paywright_invariant_age_seconds").values()) == {math.inf}
+
+
+def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_being_looked_at(
+    boss, monkeypatch
+):
     work()
-    assert {it.name for it in operating.kept()} == slow.keys() - {"slow"}
+    scheduled()
+    assert told(boss)["ok"]
+    monkeypatch.setitem(operating.INVARIANTS, "charged_once", "SELECT pg_sleep(5)::text AS id")
+    monkeypatch.setattr(housekeeping, "_LOOK_S", 0.2)
+    monkeypatch.setattr(times, "now", later(minutes=1))
+    scheduled()
+    [slow] = [it for it in told(boss)["invariants"] if not it["ok"]]
+    assert (slow["name"], slow["count"], slow["offenders"]) == ("charged_once", None, [])
+    assert slow["reason"] == "looking at it took longer than 0.2 s"
+    assert math.isnan(samples(boss, "paywright_invariant_broken")["charged_once"])
+
+
+def test_one_that_cannot_be_looked_at_is_not_known_to_hold(boss, monkeypatch):
+    work()
+    monkeypatch.setitem(operating.INVARIANTS, "charged_once", "SELECT no_such_column")
+    scheduled()
+    [it] = [it for it in told(boss)["invariants"] if not it["ok"]]
+    assert (it["name"], it["count"], it["reason"]) == ("charged_once", None, "looking at it failed")
+
+
+def test_a_look_that_is_too_old_says_nothing_about_now(boss):
+    work()
+    scheduled()
+    assert told(boss)["ok"]
+    postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '11 minutes'")
+    stale = {it["name"] for it in told(boss)["invariants"] if not it["ok"]}
+    # A long audit log is verified whole once a day.
+    assert stale == set(operating.names()) - {"the_audit_log_is_whole"}
+    assert math.isnan(samples(boss, "paywright_invariant_broken")["charged_once"])
+    assert samples(boss, "paywright_invariant_age_seconds")["charged_once"] > 600
+    postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '37 hours'")
+    assert not any(it["ok"] for it in told(boss)["invariants"])
+
+
+def test_a_look_asked_for_is_audited_and_made_once_however_many_ask(boss):
+    work()
+    for _ in range(3):
+        result = boss.post("/admin/invariants")
+        assert (result.status_code, result.json["data"]["ok"]) == (202, False)
+    assert work().count("housekeeping.check_invariant") <= 2 * len(operating.names())
+    assert told(boss)["ok"]
+    notes = [row.action for row in admin.AuditLog.select()].count("admin.invariants.checked")
+    assert notes == 3
+
+
+# --- the audit log --------------------------------------------------------------------------------------
+
+
+def later(**more: float) -> Callable[[], datetime]:
+    """A clock that is ahead."""
+    real = times.now
+    return lambda: real() + timedelta(**more)
+
+
+def audit_rows(who: Visitor, count: int) -> None:
+    for _ in range(count):
+        visitor(who.client)
+    work()
+
+
+def audit_standings(who: Visitor) -> dict[str, Any]:
+    return {it["name"]: it for it in told(who)["invariants"] if "audit_log" in it["name"]}
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        "UPDATE admin.audit_logs SET details = '[]' WHERE seq = 2",
+        "DELETE FROM admin.audit_logs WHERE seq = 2",
+        "UPDATE admin.audit_logs SET details = '[]' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)",
+        "DELETE FROM admin.audit_logs WHERE seq = (SELECT max(seq) FROM admin.audit_logs)",
+    ],
+)
+def test_the_scheduler_finds_that_the_audit_log_was_changed(boss, tampered, monkeypatch):
+    audit_rows(boss, 3)
+    scheduled()
+    assert all(it["ok"] for it in audit_standings(boss).values())
+    behind_our_back(tampered)
+    said: list[tuple[str, Any]] = []
+    monkeypatch.setattr(
+        housekeeping.log,
+        "error",
+        lambda event, **more: said.append((event, more["invariant"])),
+        raising=False,
+    )
+    monkeypatch.setattr(times, "now", later(minutes=1))
+    scheduled()
+    assert not audit_standings(boss)["the_audit_log_is_whole"]["ok"]
+    assert ("an invariant is broken", "the_audit_log_is_whole") in said
+    assert samples(boss, "paywright_invariant_broken")["the_audit_log_is_whole"] == 1
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_minute(
+    boss, monkeypatch, step
+):
+    monkeypatch.setattr(chain, "STEP_ROWS", step)
+    monkeypatch.setattr(housekeeping, "_AUDIT_ROWS_A_MINUTE", 0)
+    noon = times.now().replace(hour=12)
+    monkeypatch.setattr(times, "now", lambda: noon)
+    audit_rows(boss, 4)
+    [rows] = postgres.rows("SELECT count(*) AS many FROM admin.audit_logs")
+    done = scheduled()
+    assert done.count("housekeeping.verify_audit_log") == -(-rows["many"] // step)
+    assert all(it["ok"] for it in audit_standings(boss).values())
+
+    # An old row is not looked at before the next day.
+    behind_our_back("UPDATE admin.audit_logs SET details = '[]' WHERE seq = 2")
+    monkeypatch.setattr(times, "now", lambda: noon + timedelta(minutes=1))
+    assert "housekeeping.verify_audit_log" not in scheduled()
+    monkeypatch.setattr(times, "now", lambda: noon + timedelta(hours=12, minutes=1))
+    assert "housekeeping.verify_audit_log" in scheduled()
+    found = audit_standings(boss)
+    [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
+    assert found["the_audit_log_goes_on_unbroken"]["ok"]
+    assert found["the_audit_log_is_whole"]["offenders"] == [second["id"]]
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        "DELETE FROM admin.audit_logs WHERE seq = (SELECT max(seq) FROM admin.audit_logs)",
+        # Its seal along with it: no verification of what is left would miss it.
+        "WITH gone AS (DELETE FROM admin.audit_logs WHERE seq = (SELECT seq FROM admin.audit_seal))"
+        " UPDATE admin.audit_seal seal SET seq = log.seq, hash = log.hash FROM admin.audit_logs log"
+        " WHERE log.seq = seal.seq - 1",
+        "UPDATE admin.audit_seal SET hash = sha256('')",
+        "DELETE FROM admin.audit_seal",
+    ],
+)
+def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_log_is(
+    boss, monkeypatch, tampered
+):
+    audit_rows(boss, 3)
+    scheduled()
+    monkeypatch.setattr(housekeeping, "_AUDIT_ROWS_A_MINUTE", 0)
+    behind_our_back(tampered)
+    monkeypatch.setattr(times, "now", later(minutes=1))
+    scheduled()
+    assert not audit_standings(boss)["the_audit_log_goes_on_unbroken"]["ok"]
+
+
+def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_minute(boss, monkeypatch):
+    audit_rows(boss, 5)
+    monkeypatch.setattr(chain, "STEP_ROWS", 2)
+    makers.due(housekeeping.check_invariants)
+    housekeeping.check_invariants.perform(journal.Row.get().id)
+    [first] = journal.Row.select().where(journal.Row.verb == housekeeping.verify_audit_log.name)
+    housekeeping.verify_audit_log.perform(first.id)
+    postgres.rows("DELETE FROM journal.tasks")
+    place = chain.place(chain.WHOLE)
+    assert place is not None
+    assert place.seq == 2
+    monkeypatch.setattr(times, "now", later(minutes=1))
+    scheduled()
+    assert chain.place(chain.WHOLE) is None
+    assert audit_standings(boss)["the_audit_log_is_whole"]["ok"]
+
+
+def behind_our_back(sql: str) -> None:
+    postgres.rows("SET LOCAL session_replication_role = replica")
+    assert postgres.rows(f"{sql} RETURNING 1")
+    postgres.rows("SET LOCAL session_replication_role = origin")
