@@ -199,10 +199,11 @@ def names() -> tuple[str, ...]:
     return (NEWEST_AUDIT_ROWS, *INVARIANTS, WHOLE_AUDIT_LOG)
 
 
-def check(name: str, at: datetime, *, seconds: float, since: datetime) -> Standing:
-    """Looks whether an invariant holds of the payments that were made or changed from `since` on. Raises what
-    is `postgres.too_slow` when that takes longer than so many seconds."""
-    query = INVARIANTS[name].replace(":since", f"'{since.isoformat()}'::timestamptz")
+def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> Standing:
+    """Looks whether an invariant holds: of all payments, or of those made or changed from `since` on. Raises
+    what is `postgres.too_slow` when that takes longer than so many seconds."""
+    moment = since.isoformat() if since else "-infinity"
+    query = INVARIANTS[name].replace(":since", f"'{moment}'::timestamptz")
     # In a transaction of its own: one that was too slow spoils no other.
     with postgres.database.atomic():
         postgres.patient(seconds)
