@@ -536,11 +536,11 @@ def test_verifying_while_others_write_is_no_false_alarm(committed):
 
 
 def test_a_row_that_cannot_be_written_keeps_no_other_out(committed):
-    stranger = uuid4()
+    too_long = "x" * 51
     with postgres.connection():
         with transaction():
             audit.note(Action.USER_SIGNED_IN)
-            audit.note(Action.USER_SIGNED_IN, user_id=stranger)
+            audit.note(Action.USER_SIGNED_IN, resource=(too_long, uuid4()))
             audit.note(Action.USER_SIGNED_OUT)
         audit.write(str(uuid4()))
         rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
