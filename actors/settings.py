@@ -19,16 +19,25 @@ def _local(name: str) -> str:
     return (Path(os.environ.get("DATA_DIR") or ".data").resolve() / name).as_uri()
 
 
+PUBLIC_URL = "http://127.0.0.1:3000"
+# compose.yml's mail catcher.
+MAIL_CATCHER = "smtp://mailpit:1025"
+
+
 class PublicSettings(settings.Settings):
     """What links lead to."""
 
     # The address of this API, as people's browsers reach it.
-    public_url: str = "http://127.0.0.1:3000"
+    public_url: str = PUBLIC_URL
 
     @field_validator("public_url")
     @classmethod
     def _web(cls, value: str) -> str:
         return _a_web_address(value)
+
+    def public_url_faults(self) -> list[str]:
+        """What is wrong with the address in production, for those whose links lead there."""
+        return [] if self.public_url not in ("", PUBLIC_URL) else [_left("PUBLIC_URL")]
 
 
 class MediaSettings(PublicSettings):
@@ -52,6 +61,15 @@ class MediaSettings(PublicSettings):
         except (ValueError, ImportError) as error:
             raise ValueError(str(error)) from None
         return value
+
+    def production_faults(self) -> list[str]:
+        """A developer's directory is no place for pictures."""
+        left = self.media_url == _local("media")
+        return [*super().production_faults(), *([_left("MEDIA_URL")] if left else [])]
+
+
+def _left(name: str) -> str:
+    return f"{name}: must be set in production, and not to the developer's default"
 
 
 def _a_web_address(value: str) -> str:
@@ -88,6 +106,16 @@ class MailSettings(PublicSettings):
         if "@" not in parseaddr(value)[1] or not value.isprintable():
             raise ValueError("must be an address, as Paywright <no-reply@bank.example>")
         return value
+
+    def production_faults(self) -> list[str]:
+        """Mail must leave the machine, and its links must lead to it."""
+        left = self.mail_url in (_box(), MAIL_CATCHER)
+        return [
+            *super().production_faults(),
+            *settings.secret_faults(PASSWORD_PEPPER=self.password_pepper),
+            *([_left("MAIL_URL")] if left else []),
+            *self.public_url_faults(),
+        ]
 
     @field_validator("frontend_url")
     @classmethod

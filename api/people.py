@@ -1,7 +1,7 @@
-"""People made by a command: `python -m api.people demo`, `python -m api.people admin EMAIL`.
+"""People made by a command: `python -m api.people demo`, `… close-demo`, `… admin EMAIL`.
 
-The demo users are for a developer's machine. The second makes the first admin of an installation; the
-password is one line of standard input.
+The demo users are for a developer's machine; `close-demo` suspends them where its database goes to
+production. The last one makes the first admin of an installation; the password is one line of standard input.
 """
 
 import argparse
@@ -9,17 +9,16 @@ import sys
 
 from pydantic import ValidationError
 
-from actors import logs
+from actors import audit, logs
 from actors.verbs import transaction
+from api import demo_users
 from api.accounts import EmailTaken, NewAccount, open_account
+from api.demo_users import DEMO, DEMO_PASSWORD
 from api.passwords import Passwords
 from api.settings import Settings
-from db import postgres
+from db import auth, postgres
 from db.auth import Role
 from db.settings import or_exit
-
-DEMO_PASSWORD = "Paywright-demo-1"
-DEMO = {Role.ADMIN: "Ada Admin", Role.VENDOR: "Vera Vendor", Role.CUSTOMER: "Carl Customer"}
 
 
 def demo(settings: Settings) -> None:
@@ -27,11 +26,23 @@ def demo(settings: Settings) -> None:
     if settings.app_env == "production":
         sys.exit("the demo users' password is public: there are none in production")
     for role, name in DEMO.items():
-        wish = NewAccount(email=f"{role.lower()}@example.com", name=name, password=DEMO_PASSWORD)
+        wish = NewAccount(email=demo_users.address(role), name=name, password=DEMO_PASSWORD)
         try:
             _open(settings, wish, role)
         except EmailTaken:
             continue
+
+
+def close_demo() -> None:
+    """Suspends the demo users: nobody signs in as one, and their sessions end."""
+    with postgres.connection():
+        for user in demo_users.active():
+            with transaction():
+                auth.change(user.id, active=False)
+                auth.end_sessions(user.id)
+                audit.note(
+                    audit.Action.USER_UPDATED, resource=("user", user.id), details={"fields": ["active"]}
+                )
 
 
 def admin(settings: Settings, email: str) -> None:
@@ -57,6 +68,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m api.people", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="make the demo users")
+    commands.add_parser("close-demo", help="suspend the demo users")
     commands.add_parser("admin", help="make an admin").add_argument("email")
     asked = parser.parse_args(arguments)
     settings = or_exit(Settings)
@@ -64,6 +76,8 @@ def main(arguments: list[str]) -> None:
     postgres.open(settings.database_url, connections=2)
     if asked.command == "demo":
         demo(settings)
+    elif asked.command == "close-demo":
+        close_demo()
     else:
         admin(settings, asked.email)
 

@@ -1,6 +1,6 @@
 """What the web process needs to know besides the stores."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PlainValidator, model_validator
 
@@ -10,6 +10,9 @@ from api.gateway.cors import parse_origins
 from api.gateway.limits import Rate
 from api.keys import Keys
 from db import settings
+
+# Where the usual tools serve a frontend under development.
+LOCAL_FRONTENDS = "http://localhost:3000,http://localhost:4200,http://localhost:5173"
 
 
 class Settings(MediaSettings):
@@ -40,14 +43,22 @@ class Settings(MediaSettings):
             raise settings.WrongSetting(f"wrong setting: JWT_ED25519: {error}") from None
         return self
 
-    @model_validator(mode="after")
-    def _strong_in_production(self) -> Self:
-        if self.app_env == "production":
-            named = [("JWT_SECRET", self.jwt_secret), ("PASSWORD_PEPPER", self.password_pepper)]
-            weak = [name for name, value in named if len(value.encode()) < 32 or len(set(value)) < 10]
-            if weak:
-                raise settings.WrongSetting(
-                    "wrong setting: "
-                    + "; ".join(f"{name}: needs 32 random bytes or more in production" for name in weak)
-                )
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _local_frontends(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("APP_ENV") == "production" or values.get("CORS_ORIGINS"):
+            return values
+        return {**values, "CORS_ORIGINS": LOCAL_FRONTENDS}
+
+    def production_faults(self) -> list[str]:
+        """Whoever verifies with a weak or published secret lets anybody in."""
+        secrets = {"JWT_SECRET": self.jwt_secret, "PASSWORD_PEPPER": self.password_pepper}
+        if self.jwt_secret_other:
+            secrets["JWT_SECRET_OTHER"] = self.jwt_secret_other
+        open_to_all = self.trusted_proxies.trusts_whole_internet
+        return [
+            *super().production_faults(),
+            *settings.secret_faults(**secrets),
+            *self.public_url_faults(),
+            *(["TRUSTED_PROXIES: must name your proxies, and not the whole internet"] if open_to_all else []),
+        ]

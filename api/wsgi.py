@@ -1,13 +1,21 @@
 """Where the web process begins: reads the settings, names the stores, makes the application."""
 
+import sys
+
 from actors import broker, logs
+from api import demo_users
 from api.app import create_app
 from api.settings import Settings
 from db import postgres
-from db.settings import or_exit
+from db.settings import WrongSetting, or_exit
 
 settings = or_exit(Settings)
 logs.open(settings.log_level)
 postgres.open(settings.database_url, connections=settings.database_pool)
 broker.open(settings.redis_url, timeout=0.5)
+try:
+    demo_users.check(settings)
+except WrongSetting as wrong:
+    sys.stderr.write(f"{wrong}\n")
+    sys.exit(2)
 application = create_app(settings)

@@ -1,12 +1,30 @@
 """Settings: read once from the environment into frozen values; a wrong one stops the start in one line."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+# Secrets that anybody can read in this repository.
+PUBLISHED = frozenset(
+    {
+        "for-development-only-and-not-for-anything-else",
+        "for-development-only-and-for-no-other-use",
+        "a secret for tests, thirty-two bytes long",
+    }
+)
+SECRET_BYTES = 32
+# What people write where a secret is to come: it makes none longer.
+_FILLERS = re.compile(
+    r"change[-_ ]?(me|this|it)?|please|default|example|secret|password|passphrase|pepper|paywright"
+    r"|production|development|insecure|unsafe|random|string|super|token|replace|dummy",
+    re.IGNORECASE,
+)
 
 
 class WrongSetting(Exception):
@@ -45,6 +63,16 @@ class Settings(BaseModel):
             raise ValueError("must be a redis:// URL")
         return has_a_port(value)
 
+    @model_validator(mode="after")
+    def _fit_for_production(self) -> Self:
+        if self.app_env == "production" and (faults := self.production_faults()):
+            raise WrongSetting("wrong setting: " + "; ".join(faults))
+        return self
+
+    def production_faults(self) -> list[str]:
+        """What is good enough for a developer and not for production: `NAME: what is wrong` each."""
+        return []
+
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Reads the environment. Raises WrongSetting, one line, naming every variable at fault."""
@@ -53,6 +81,30 @@ class Settings(BaseModel):
         except ValidationError as wrong:
             faults = (f"{fault['loc'][0]}: {_plain(fault['msg'])}" for fault in wrong.errors())
             raise WrongSetting("wrong setting: " + "; ".join(faults)) from None
+
+
+def secret_faults(**secrets: str) -> list[str]:
+    """What is wrong with these secrets in production, by their names: weak, published, or used twice."""
+    faults, seen = [], dict[str, str]()
+    for name, value in secrets.items():
+        if value in PUBLISHED:
+            faults.append(f"{name}: is a published example, and no secret")
+        elif value in seen:
+            faults.append(f"{name}: is the same as {seen[value]}: each needs a value of its own")
+        elif _weak(value):
+            faults.append(f"{name}: needs {SECRET_BYTES} random bytes or more in production")
+        seen.setdefault(value, name)
+    return faults
+
+
+def _weak(secret: str) -> bool:
+    rest = _FILLERS.sub("", secret)
+    if len(rest.encode()) < SECRET_BYTES or len(set(rest)) < 8:
+        return True
+    # Repetition (abcabc), and runs of the alphabet or of digits: hardly there in anything random.
+    triples = [rest[place : place + 3] for place in range(len(rest) - 2)]
+    steps = [ord(after) - ord(before) for before, after in pairwise(rest)]
+    return len(set(triples)) < 0.8 * len(triples) or sum(abs(step) <= 1 for step in steps) > len(steps) / 2
 
 
 def has_a_port(url: str) -> str:

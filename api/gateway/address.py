@@ -10,6 +10,9 @@ Network = IPv4Network | IPv6Network
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
+# The shortest prefixes of private networks: 10.0.0.0/8 and fc00::/7.
+_LARGEST_NETWORK = {4: 8, 6: 7}
+
 # Some proxies add the port: 192.0.2.1:443, [2001:db8::1]:443.
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
 
@@ -31,6 +34,11 @@ class Proxies:
             raise ValueError(
                 "must be addresses or CIDRs without host bits, comma separated, as 10.0.0.0/8,::1"
             ) from None
+
+    @property
+    def trusts_whole_internet(self) -> bool:
+        """Whether so large a part of it is trusted that clients choose their address themselves."""
+        return any(network.prefixlen < _LARGEST_NETWORK[network.version] for network in self.networks)
 
     def client(self, peer: str, forwarded_for: str) -> str:
         """The client's address: the peer's, or the right-most in X-Forwarded-For that is no trusted proxy's.

@@ -1,6 +1,8 @@
 """A wrong or missing setting is one line that names it."""
 
 import os
+import re
+import secrets
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 
 from actors.settings import MailSettings
 from api.settings import Settings
-from db.settings import WrongSetting
+from db.settings import PUBLISHED, WrongSetting, secret_faults
 from tests.makers import SECRETS
 
 GOOD = {**SECRETS, "DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}
@@ -66,15 +68,95 @@ def test_a_wrong_setting_of_the_mail_worker_is_named(name, value):
         MailSettings.read({**GOOD, name: value})
 
 
-def test_in_production_weak_secrets_are_refused_all_at_once():
-    strong = "0123456789abcdefghijklmnopqrstuvwxyz"
-    for weak in ("short", "a" * 40):
-        chosen = {**GOOD, "APP_ENV": "production", "JWT_SECRET": weak, "PASSWORD_PEPPER": weak}
-        with pytest.raises(WrongSetting, match=r"JWT_SECRET: needs .*; PASSWORD_PEPPER: needs "):
-            Settings.read(chosen)
-        with pytest.raises(WrongSetting, match=r"^wrong setting: PASSWORD_PEPPER: needs "):
-            Settings.read({**chosen, "JWT_SECRET": strong})
-    assert Settings.read({**chosen, "JWT_SECRET": strong, "PASSWORD_PEPPER": strong})
+STRONG, OTHER, THIRD = (secrets.token_urlsafe(32) for _ in range(3))
+PRODUCTION = {
+    **GOOD,
+    "APP_ENV": "production",
+    "JWT_SECRET": STRONG,
+    "PASSWORD_PEPPER": OTHER,
+    "PUBLIC_URL": "https://pay.bank.example",
+    "MEDIA_URL": "file:///srv/media",
+    "MAIL_URL": "smtps://mail.bank.example",
+}
+WEAK = [
+    "short",
+    "a" * 40,
+    "0123456789abcdefghijklmnopqrstuvwxyz",
+    "changemechangemechangemechangeme12345678",
+    "passwordpasswordpasswordpassword1234",
+    "please-change-me-this-is-not-a-secret",
+    *PUBLISHED,
+]
+
+
+def test_in_production_proper_settings_are_taken():
+    for kind in (Settings, MailSettings):
+        assert kind.read(PRODUCTION).app_env == "production"
+        assert kind.read({**PRODUCTION, "JWT_SECRET_OTHER": THIRD})
+
+
+@pytest.mark.parametrize("make", [secrets.token_hex, secrets.token_urlsafe])
+def test_no_random_secret_is_taken_for_a_weak_one(make):
+    assert not [secret for _ in range(500) if secret_faults(X=(secret := make(32)))]
+
+
+@pytest.mark.parametrize("weak", WEAK)
+def test_in_production_a_weak_or_published_secret_is_refused(weak):
+    for name in ("JWT_SECRET", "PASSWORD_PEPPER", "JWT_SECRET_OTHER"):
+        with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: ") as wrong:
+            Settings.read({**PRODUCTION, name: weak})
+        assert weak not in str(wrong.value)
+    with pytest.raises(WrongSetting, match=r"^wrong setting: PASSWORD_PEPPER: "):
+        MailSettings.read({**PRODUCTION, "PASSWORD_PEPPER": weak})
+    assert Settings.read({**GOOD, "JWT_SECRET": weak})
+
+
+def test_in_production_no_two_secrets_are_the_same():
+    for name, value in (
+        ("PASSWORD_PEPPER", STRONG),
+        ("JWT_SECRET_OTHER", STRONG),
+        ("JWT_SECRET_OTHER", OTHER),
+    ):
+        with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: is the same as "):
+            Settings.read({**PRODUCTION, name: value})
+
+
+def test_what_compose_has_for_developers_is_published(root):
+    compose = (root / "compose.yml").read_text()
+    defaults = re.findall(r"\$\{(?:JWT_SECRET|PASSWORD_PEPPER)-([^}]+)\}", compose)
+    assert defaults
+    assert set(defaults) | {SECRETS["JWT_SECRET"]} <= PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (Settings, "PUBLIC_URL", "http://127.0.0.1:3000"),
+        (Settings, "PUBLIC_URL", ""),
+        (Settings, "MEDIA_URL", ""),
+        (Settings, "TRUSTED_PROXIES", "0.0.0.0/0"),
+        (Settings, "TRUSTED_PROXIES", "10.0.0.0/8,::/0"),
+        (MailSettings, "MAIL_URL", ""),
+        (MailSettings, "MAIL_URL", "smtp://mailpit:1025"),
+        (MailSettings, "PUBLIC_URL", "http://127.0.0.1:3000/"),
+    ],
+)
+def test_in_production_a_developers_default_is_refused(kind, name, value):
+    with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: "):
+        kind.read({**PRODUCTION, name: value})
+    without = {key: other for key, other in PRODUCTION.items() if key != name}
+    if name != "TRUSTED_PROXIES":
+        with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: "):
+            kind.read(without)
+    assert kind.read({**GOOD, name: value})
+
+
+def test_outside_production_the_usual_local_frontends_are_allowed():
+    local = {f"http://localhost:{port}" for port in (3000, 4200, 5173)}
+    assert Settings.read(GOOD).cors_origins == local
+    assert Settings.read({**GOOD, "CORS_ORIGINS": ""}).cors_origins == local
+    assert Settings.read({**GOOD, "CORS_ORIGINS": "https://a.example"}).cors_origins == {"https://a.example"}
+    assert Settings.read(PRODUCTION).cors_origins == frozenset()
 
 
 @pytest.mark.parametrize(

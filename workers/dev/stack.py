@@ -52,12 +52,13 @@ def plan(chosen: Settings) -> Plan:
             embedded.append(server)
             urls[setting] = server.url
     state.write_numbers(data / "ports.json", ports)
+    base_url = f"http://{chosen.reachable}:{ports['web']}"
     ours = {
         **urls,
         "HOST": chosen.host,
         "PORT": str(ports["web"]),
         "DATA_DIR": str(data),
-        "PUBLIC_URL": chosen.get("PUBLIC_URL") or f"http://{chosen.reachable}:{ports['web']}",
+        "PUBLIC_URL": chosen.get("PUBLIC_URL") or ("" if chosen.production else base_url),
         "APP_ENV": chosen.get("APP_ENV") or "development",
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}:{chosen.get('PATH') or '/usr/bin:/bin'}",
