@@ -1,10 +1,9 @@
 """The wire: the only place that makes a Dramatiq broker, and the fast way from a commit to a worker."""
 
-import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import dramatiq
@@ -16,9 +15,6 @@ from db import journal, redis
 
 # An actor's time limit in ms: above the database's statement_timeout, below an effect's lease.
 TIME_LIMIT = 10_000
-
-# Seconds for which a Redis that did not answer is not asked again by the fast path: the relay will.
-_PAUSE = 1.0
 
 # How long a shared message keeps others from being sent, in ms: it may get lost, and the relay is slower.
 _WAITS = 2_000
@@ -34,7 +30,6 @@ _PUBLISH = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1], mes
 log = structlog.get_logger(__name__)
 
 _broker: RedisBroker | None = None
-_asleep_until = 0.0
 
 
 def open(url: str, *, timeout: float) -> RedisBroker:
@@ -98,13 +93,14 @@ def try_push(tasks: list[journal.Task], shared: Collection[str] = ()) -> None:
 
     Without a broker, as in a command, everything is the relay's.
     """
-    global _asleep_until
-    if _broker is None or not tasks or time.monotonic() < _asleep_until:
+    if _broker is None or not tasks:
         return
     try:
-        push(tasks, shared)
+        with redis.asked(cast(redis.Client, _broker.client)):
+            push(tasks, shared)
+    except redis.Asleep:
+        return
     except redis.Unreachable as error:
-        _asleep_until = time.monotonic() + _PAUSE
         log.warning("redis is away, the relay will send", error=str(error), promises=len(tasks))
 
 

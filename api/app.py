@@ -3,7 +3,6 @@
 from typing import Any
 
 import falcon
-from redis import Redis
 
 from actors.media import Media
 from api.admin.analytics import Analytics
@@ -47,7 +46,7 @@ from api.tokens import Tokens
 from db import redis
 
 
-def routes(passwords: Passwords, tokens: Tokens, wire: Redis, media: Media) -> dict[str, Any]:
+def routes(passwords: Passwords, tokens: Tokens, wire: redis.Client, media: Media) -> dict[str, Any]:
     """Every address of the API, in the order of the documents."""
     sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)
     return {
@@ -87,7 +86,7 @@ def routes(passwords: Passwords, tokens: Tokens, wire: Redis, media: Media) -> d
     }
 
 
-def pages(keys: Keys, wire: Redis, media: Media) -> dict[str, Any]:
+def pages(keys: Keys, wire: redis.Client, media: Media) -> dict[str, Any]:
     """Every address that answers outside the envelope."""
     health = Health(wire)
     return {
@@ -109,7 +108,7 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         pepper=settings.password_pepper,
     )
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
-    wire = redis.connect(settings.redis_url)
+    wire = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
 
     gates: list[Any] = [

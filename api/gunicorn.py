@@ -33,4 +33,4 @@ logconfig_dict = logs.config(_settings.log_level)
 def post_fork(_server: Any, _worker: Any) -> None:
     """A forked worker must not speak on its parent's connections; what it counts, it hands on itself."""
     postgres.database.dispose()
-    meter.start(redis.connect(_settings.redis_url))
+    meter.start(redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S))

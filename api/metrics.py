@@ -11,7 +11,6 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
-from redis import Redis
 
 from api.gateway import meter as gate
 from api.gateway.operation import page
@@ -23,7 +22,7 @@ _MEDIA = "text/plain"
 class Metrics:
     """GET /metrics"""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: redis.Client) -> None:
         self._client = client
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -38,8 +37,7 @@ class Metrics:
         """What is known now; what cannot be asked now is left out, and `paywright_up` says so."""
         up = GaugeMetricFamily("paywright_up", "Whether a store answers.", labels=["store"])
         try:
-            yield from self._requests()
-            yield self._workers()
+            yield from self._redis()
             up.add_metric(["redis"], 1)
         except redis.Unreachable:
             up.add_metric(["redis"], 0)
@@ -51,8 +49,13 @@ class Metrics:
             up.add_metric(["database"], 0)
         yield up
 
-    def _requests(self) -> Iterator[Metric]:
+    def _redis(self) -> list[Metric]:
         gate.hand_on(self._client)
+        with redis.asked(self._client):
+            redis.ask_to_write(self._client)
+            return [*self._requests(), self._workers()]
+
+    def _requests(self) -> Iterator[Metric]:
         labels = ["method", "route"]
         errors = CounterMetricFamily(
             "paywright_request_errors", "Requests that were refused or failed.", labels=labels

@@ -6,13 +6,13 @@ from actors import broker, logs
 from api import demo_users
 from api.app import create_app
 from api.settings import Settings
-from db import postgres
+from db import postgres, redis
 from db.settings import WrongSetting, or_exit
 
 settings = or_exit(Settings)
 logs.open(settings.log_level)
 postgres.open(settings.database_url, connections=settings.database_pool)
-broker.open(settings.redis_url, timeout=0.5)
+broker.open(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
 try:
     demo_users.check(settings)
 except WrongSetting as wrong:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from falcon import Request
-from redis import Redis
 
 from api.admin import answers
 from api.gateway import meter as gate
@@ -18,7 +17,7 @@ from db.states import Status
 class Analytics:
     """GET /admin/analytics"""
 
-    client: Redis
+    client: redis.Client
 
     @operation(Permission.OPERATE, "Analytics.", name="getAnalytics", gives=answers.Analytics)
     def on_get(self, _req: Request) -> dict[str, Any]:
@@ -43,7 +42,8 @@ class Analytics:
     def _requests(self) -> list[dict[str, Any]]:
         gate.hand_on(self.client)
         try:
-            counted = meter.read(self.client)
+            with redis.asked(self.client):
+                counted = meter.read(self.client)
         except redis.Unreachable:
             return []
         return [

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from falcon import Request
-from redis import Redis
 
 from actors import audit, housekeeping
 from actors.verbs import transaction
@@ -19,7 +18,7 @@ from db import operating, presence, redis, subscriptions, times
 class AdminHealth:
     """GET /admin/health"""
 
-    client: Redis
+    client: redis.Client
 
     @operation(Permission.OPERATE, "Health.", name="getAdminHealth", gives=answers.AdminHealth)
     def on_get(self, _req: Request) -> dict[str, Any]:
@@ -27,7 +26,9 @@ class AdminHealth:
         waits = operating.backlog()
         now = times.now()
         try:
-            workers, wire = presence.alive(self.client), "ok"
+            with redis.asked(self.client):
+                redis.ask_to_write(self.client)
+                workers, wire = presence.alive(self.client), "ok"
         except redis.Unreachable:
             workers, wire = {}, "down"
         oldest = waits["oldest"]

@@ -11,7 +11,6 @@ from typing import Self
 
 import structlog
 from falcon import Request, Response
-from redis import Redis
 
 from actors import origin
 from db import redis
@@ -24,8 +23,6 @@ GUARDED = frozenset(
 )
 EXEMPT = ("/api/health", "/api/docs", "/api/openapi.json", "/api/media")
 
-# Seconds for which a Redis that did not answer is not asked again.
-PAUSE = 1.0
 # How many addresses a process counts at most while Redis is away.
 LARGEST_MEMORY = 10_000
 
@@ -108,50 +105,49 @@ class Memory:
             now = self._clock()
             return [self._count(key, seconds, now) for key, seconds in keys]
 
+    def learn(self, keys: Sequence[tuple[str, int]], counts: Sequence[Count]) -> None:
+        """Takes over what another has counted, to go on from there."""
+        with self._lock:
+            now = self._clock()
+            for (key, _), count in zip(keys, counts, strict=True):
+                self._keep(key, count.times, now + count.seconds)
+
     def _count(self, key: str, seconds: int, now: float) -> Count:
         times, end = self._windows.get(key, (0, 0.0))
         if end <= now:
+            # A new window is as a new address.
             self._windows.pop(key, None)
             times, end = 0, now + seconds
-            if len(self._windows) >= self._largest:
-                self._windows.pop(next(iter(self._windows)))
-        self._windows[key] = (times + 1, end)
+        self._keep(key, times + 1, end)
         return Count(times + 1, end - now)
+
+    def _keep(self, key: str, times: int, end: float) -> None:
+        if key not in self._windows and len(self._windows) >= self._largest:
+            self._windows.pop(next(iter(self._windows)))
+        self._windows[key] = (times, end)
 
 
 class Shared:
-    """Counts in Redis, in one round trip; in memory while Redis does not answer."""
+    """Counts in Redis, in one round trip; in memory while Redis does not answer, from where Redis was."""
 
-    def __init__(self, client: Redis, memory: Counter, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: redis.Client, memory: Memory) -> None:
+        self._client, self._memory = client, memory
         self._script = client.register_script(_COUNT)
-        self._memory, self._clock = memory, clock
-        self._lock = Lock()
-        self._away = False
-        self._asleep_until = 0.0
 
     def __call__(self, keys: Sequence[tuple[str, int]]) -> list[Count]:
-        if not self._may_ask():
-            return self._memory(keys)
         try:
-            counts = self._script([PREFIX + key for key, _ in keys], [seconds * 1000 for _, seconds in keys])
+            with redis.asked(self._client):
+                found = self._script(
+                    [PREFIX + key for key, _ in keys], [seconds * 1000 for _, seconds in keys]
+                )
+        except redis.Asleep:
+            return self._memory(keys)
         except redis.Unreachable as error:
-            self._asleep_until = self._clock() + PAUSE
-            self._away = True
             log.warning("redis is away, each process counts on its own", error=str(error))
             return self._memory(keys)
-        self._away = False
-        return [Count(int(times), int(rest) / 1000) for times, rest in counts]
-
-    def _may_ask(self) -> bool:
-        if not self._away:
-            return True
-        with self._lock:
-            # One thread tries whether Redis is back; the others do not wait for a hanging one with it.
-            now = self._clock()
-            if now < self._asleep_until:
-                return False
-            self._asleep_until = now + PAUSE
-            return True
+        counts = [Count(int(times), int(rest) / 1000) for times, rest in found]
+        self._memory.learn(keys, counts)
+        return counts
 
 
 class Limits:

@@ -5,7 +5,6 @@ import threading
 import time
 
 import falcon
-from redis import Redis
 
 from db import meter, redis
 from db.meter import Counts, Route
@@ -27,7 +26,7 @@ def count(method: str, template: str | None, *, status: int, ms: float) -> None:
         _counted.setdefault((known, route), Counts()).add(error=status >= 400, ms=ms)
 
 
-def hand_on(client: Redis) -> None:
+def hand_on(client: redis.Client) -> None:
     """Adds what was counted here to what all have; with Redis away it is kept, and handed on later."""
     global _counted
     with _lock:
@@ -35,14 +34,15 @@ def hand_on(client: Redis) -> None:
     if not counted:
         return
     try:
-        meter.add(client, counted)
+        with redis.asked(client):
+            meter.add(client, counted)
     except redis.Unreachable:
         with _lock:
             for route, counts in counted.items():
                 _merge(_counted.setdefault(route, Counts()), counts)
 
 
-def start(client: Redis) -> None:
+def start(client: redis.Client) -> None:
     """Hands on every second, as long as this process lives."""
 
     def run() -> None:

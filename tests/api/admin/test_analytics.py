@@ -1,11 +1,10 @@
 """What goes on, in figures: for an administrator, and for Prometheus."""
 
 import pytest
-import redis as redis_py
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.gateway import meter as gate
-from db import meter, postgres
+from db import meter, postgres, redis
 from db.auth import Role
 from db.meter import Counts
 from tests import makers
@@ -13,8 +12,8 @@ from tests.makers import Visitor, visitor, work
 
 
 @pytest.fixture
-def wire(stores) -> redis_py.Redis:
-    client = redis_py.from_url(stores["REDIS_URL"])
+def wire(stores) -> redis.Client:
+    client = redis.connect(stores["REDIS_URL"])
     client.delete("paywright:requests")
     gate._counted.clear()
     return client
@@ -119,7 +118,7 @@ def test_what_other_processes_counted_is_counted_too(wire, boss):
 
 
 def test_while_redis_is_away_they_are_kept(wire):
-    away = redis_py.from_url("redis://127.0.0.1:1", socket_connect_timeout=0.2)
+    away = redis.connect("redis://127.0.0.1:1")
     gate.count("GET", "/api/x/{id:uuid}", status=200, ms=1)
     gate.hand_on(away)
     gate.count("GET", "/api/x/{id:uuid}", status=500, ms=20_000)

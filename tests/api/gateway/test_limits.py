@@ -1,16 +1,17 @@
 """How many requests one address may make; every process counts along."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 from uuid import uuid4
 
 import pytest
-from redis import Redis
 from structlog.testing import capture_logs
 
-from api.gateway.limits import LARGEST_MEMORY, PAUSE, PREFIX, Count, Memory, Rate, Shared
+from api.gateway.limits import LARGEST_MEMORY, PREFIX, Count, Memory, Rate, Shared
 from api.settings import Settings
 from db import redis
+from db.breaker import REST_S, Breaker
 from db.settings import WrongSetting
 from tests.makers import SECRETS, error
 
@@ -48,8 +49,8 @@ class Clock:
 class Dead:
     """A Redis that does not answer, and how often it was asked."""
 
-    def __init__(self):
-        self.asked, self.away = 0, True
+    def __init__(self, clock):
+        self.asked, self.away, self.breaker = 0, True, Breaker(clock)
 
     def register_script(self, _script):
         def run(keys, windows):
@@ -234,22 +235,54 @@ def test_without_redis_each_process_goes_on_by_itself(doors):
 
 
 def test_a_redis_that_does_not_answer_is_asked_once_a_second_and_again_when_it_is_back():
-    clock, client = Clock(), Dead()
-    shared = Shared(cast(Redis, client), Memory(clock), clock)
+    clock = Clock()
+    client = Dead(clock)
+    shared = Shared(cast(redis.Client, client), Memory(clock))
     with capture_logs() as lines:
         for _ in range(50):
             shared([("a", 60)])
         assert client.asked == 1
-        clock.now += PAUSE
+        clock.now += REST_S
         for _ in range(50):
             shared([("a", 60)])
         assert client.asked == 2
         client.away = False
-        clock.now += PAUSE
+        clock.now += REST_S
         assert shared([("a", 60)]) == [Count(1, 60.0)]
         shared([("a", 60)])
     assert client.asked == 4
     assert [line["event"] for line in lines] == ["redis is away, each process counts on its own"] * 2
+
+
+def test_without_redis_a_process_goes_on_from_where_redis_was(doors, wire, monkeypatch):
+    client = doors(RATE_LIMIT_API="5/minute")
+    assert [limit(get(client))[1] for _ in range(3)] == [4, 3, 2]
+    monkeypatch.setattr(wire.breaker, "_away", True)
+    monkeypatch.setattr(wire.breaker, "_asleep_until", math.inf)
+    assert [limit(get(client))[1] for _ in range(2)] == [1, 0]
+    assert error(get(client)) == (429, "RATE_LIMITED")
+
+
+@pytest.mark.parametrize("refusal", ["maxmemory", "replica"])
+def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(doors, wire, refusal, monkeypatch):
+    client = doors(RATE_LIMIT_API="3/minute")
+    # No second passes.
+    monkeypatch.setattr(wire.breaker, "_clock", lambda: 1000.0)
+    if refusal == "maxmemory":
+        wire.config_set("maxmemory", 1)
+    else:
+        wire.replicaof("127.0.0.1", 1)
+    try:
+        assert [get(client).status_code for _ in range(4)] == [404, 404, 404, 429]
+        before = wire.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+        get(client)
+        assert wire.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] == before
+        services = client.simulate_get("/health").json["services"]
+        assert (services["database"], services["redis"]) == ("ok", "down")
+    finally:
+        wire.config_set("maxmemory", 0)
+        wire.replicaof("NO", "ONE")
+        wire.breaker.well()
 
 
 def test_memory_counts_in_windows_too():
