@@ -75,7 +75,7 @@ def wipe() -> None:
         tables = postgres.rows(
             "SELECT format('%%I.%%I', schemaname, tablename) AS name FROM pg_tables"
             " WHERE schemaname NOT IN ('public', 'pg_catalog', 'information_schema')"
-            " AND tablename NOT IN ('audit_seal', 'subscriptions')"
+            " AND tablename NOT IN ('audit_seal', 'health_check', 'subscriptions')"
         )
         postgres.rows("SET LOCAL session_replication_role = replica")
         postgres.rows(";".join(f"DELETE FROM {table['name']}" for table in tables))
