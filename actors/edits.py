@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from actors import audit, events, lifecycle, snapshots
+from actors import addressees, audit, events, lifecycle, snapshots
 from db import payments
 from db.fault import Code, Fault
 from db.payments import Payment
@@ -31,7 +31,10 @@ def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
     """Changes a locked payment's own words, or an open request's terms. Raises NotEditable."""
     may_be_edited(payment, changes)
-    edited = payments.edit(payment, **changes)
+    addressee = (
+        {"addressee_id": addressees.of(changes["customer_email"])} if "customer_email" in changes else {}
+    )
+    edited = payments.edit(payment, **changes, **addressee)
     audit.note(
         audit.Action.PAYMENT_UPDATE, resource=("payment", payment.id), details={"fields": sorted(changes)}
     )

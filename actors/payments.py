@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors import audit, lifecycle, origin, payable, reviews, steps
+from actors import addressees, audit, lifecycle, origin, payable, reviews, steps
 from actors.lifecycle import Step
 from actors.origin import Origin
 from actors.psp import asking, provider
@@ -81,7 +81,8 @@ def ask(wish: Wish, *, vendor_id: UUID) -> Payment:
     # Of a request that is made just as the account is closed, the job that cancels them knows.
     if not auth.hold_vendor(vendor_id):
         raise NoVendor
-    return _create(Type.INITIATE, vendor_id, wish, payee_id=vendor_id)
+    addressee_id = addressees.of(wish.customer_email)
+    return _create(Type.INITIATE, vendor_id, wish, payee_id=vendor_id, addressee_id=addressee_id)
 
 
 def pay(wish: Wish, *, customer_id: UUID) -> Payment:
@@ -89,10 +90,10 @@ def pay(wish: Wish, *, customer_id: UUID) -> Payment:
     return _create(Type.PAYMENT, customer_id, wish)
 
 
-def payable_request(request_id: UUID, customer_id: UUID, customer_email: str) -> Payment:
+def payable_request(request_id: UUID, customer_id: UUID) -> Payment:
     """Locks a request that this customer may pay now. Raises NotFound, or RequestNotPayable."""
     request = payments.locked(request_id)
-    if request is None or not meant_for(request, customer_email):
+    if request is None or not meant_for(request, customer_id):
         raise NotFound(thing="payment request")
     if reason := payable.obstacles([request], customer_id).get(request.id):
         raise RequestNotPayable(reason=reason)
@@ -103,7 +104,6 @@ def pay_request(
     request_id: UUID,
     *,
     customer_id: UUID,
-    customer_email: str,
     description: str | None,
     metadata: dict[str, Any],
     amount: Decimal | None = None,
@@ -115,7 +115,7 @@ def pay_request(
     The request's lock is held from the question to the payment's row: of two customers one is refused, and
     nobody changes its terms in between.
     """
-    request = payable_request(request_id, customer_id, customer_email)
+    request = payable_request(request_id, customer_id)
     if (amount or request.amount, currency or request.currency) != (request.amount, request.currency):
         shown = money.text(request.amount, request.currency)
         raise RequestChanged(
@@ -127,10 +127,10 @@ def pay_request(
     return payment
 
 
-def meant_for(request: Payment, email: str) -> bool:
-    """Whether this is a request that a customer with this address may see and pay: theirs, or a link."""
-    addressee = request.customer_email
-    return request.type == Type.INITIATE and (addressee is None or addressee.lower() == email.lower())
+def meant_for(request: Payment, customer_id: UUID) -> bool:
+    """Whether this is a request that this customer may see and pay: addressed to them, or to nobody."""
+    theirs = request.customer_email is None or request.addressee_id == customer_id
+    return request.type == Type.INITIATE and theirs
 
 
 def _create(type: Type, user_id: UUID, wish: Wish, **more: Any) -> Payment:

@@ -5,7 +5,7 @@ from unicodedata import category
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from actors import audit, events, snapshots
+from actors import addressees, audit, events, snapshots
 from api.passwords import weak
 from api.shapes import Email, Shape, wrong
 from api.text import Text
@@ -62,6 +62,8 @@ def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -
     user = auth.add_user(email=email, password_hash=password_hash, name=name, role=role, **more)
     if user is None:
         raise EmailTaken
+    if user.email_verified:
+        addressees.proved(user)
     return user
 
 

@@ -114,6 +114,12 @@ def by_email(email: str) -> User | None:
     return User.get_or_none(peewee.fn.lower(User.email) == peewee.fn.lower(email.strip()))
 
 
+def proved_owner(email: str) -> UUID | None:
+    """The id of the user who has proved this address."""
+    found = by_email(email)
+    return found.id if found is not None and found.email_verified else None
+
+
 def locked_user(id: UUID) -> User | None:
     """The same, the row locked to the end of the transaction: a password changed meanwhile is seen.
 

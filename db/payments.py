@@ -40,6 +40,8 @@ class Payment(postgres.Model):
     request_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES payments.payments (id)")])
     payee_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
     customer_email = peewee.CharField(255, null=True)
+    # Who has proved that address, or had when it was theirs; null while nobody has.
+    addressee_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
     failure_code = peewee.CharField(100, null=True)
     failure_message = peewee.TextField(null=True)
     version = peewee.IntegerField(constraints=[SQL("DEFAULT 1")])
@@ -56,6 +58,7 @@ class Payment(postgres.Model):
             peewee.Check("type = 'initiate' OR status <> 'initiated'"),
             peewee.Check("type = 'payment' OR request_id IS NULL"),
             peewee.Check("type = 'initiate' OR customer_email IS NULL"),
+            peewee.Check("customer_email IS NOT NULL OR addressee_id IS NULL"),
             peewee.Check("status = 'failed' OR failure_code IS NULL"),
         ]
 
@@ -67,8 +70,12 @@ for _index in (
     "CREATE INDEX payments_user_id ON payments.payments (user_id, created_at, id)",
     "CREATE INDEX payments_payee_id ON payments.payments (payee_id, created_at, id)"
     " WHERE payee_id IS NOT NULL",
-    "CREATE INDEX payments_customer_email ON payments.payments (lower(customer_email), created_at, id)"
+    "CREATE INDEX payments_addressee_id ON payments.payments (addressee_id, created_at, id)"
+    " WHERE addressee_id IS NOT NULL",
+    "CREATE INDEX payments_customer_email ON payments.payments (lower(customer_email), id)"
     " WHERE customer_email IS NOT NULL",
+    "CREATE INDEX payments_unbound ON payments.payments (lower(customer_email), id)"
+    " WHERE customer_email IS NOT NULL AND addressee_id IS NULL",
     "CREATE INDEX payments_request_id ON payments.payments (request_id) WHERE request_id IS NOT NULL",
     "CREATE INDEX payments_status ON payments.payments (status, created_at, id)",
     "CREATE INDEX payments_processing ON payments.payments (coalesce(reconciled_at, updated_at))"
@@ -98,6 +105,8 @@ class PaymentTransaction(postgres.Model):
     # Whose it is, as the payment has it, where neither ever changes: so a person's history has an index.
     user_id = peewee.UUIDField()
     payee_id = peewee.UUIDField(null=True)
+    # As the payment has it, and changed with it: `_readdress_history`.
+    addressee_id = peewee.UUIDField(null=True)
     metadata = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
 
@@ -111,6 +120,8 @@ for _index in (
     "_created_at ON payments.payment_transactions (created_at, id)",
     "_user_id ON payments.payment_transactions (user_id, created_at, id)",
     "_payee_id ON payments.payment_transactions (payee_id, created_at, id) WHERE payee_id IS NOT NULL",
+    "_addressee_id ON payments.payment_transactions (addressee_id, created_at, id)"
+    " WHERE addressee_id IS NOT NULL",
 ):
     PaymentTransaction.add_index(SQL(f"CREATE INDEX payment_transactions{_index}"))
 
@@ -121,7 +132,7 @@ class Seen:
 
     user_id: UUID | None = None
     payee_id: UUID | None = None
-    customer_email: str | None = None
+    addressee_id: UUID | None = None
 
     def branches(self) -> list[peewee.Node]:
         """One condition each, each with an index in the order of the pages behind it."""
@@ -130,27 +141,21 @@ class Seen:
             found.append(Payment.user_id == self.user_id)
         if self.payee_id:
             found.append(Payment.payee_id == self.payee_id)
-        if self.customer_email:
-            found.append(self._addressed())
+        if self.addressee_id:
+            found.append(Payment.addressee_id == self.addressee_id)
         return found or [SQL("true")]
 
     def moved(self) -> list[Any]:
-        """One query for their history each; an address may change, so it is looked up with the payment."""
+        """One query for their history each, with an index in the order of the pages behind it."""
         rows = PaymentTransaction.select()
         found = []
         if self.user_id:
             found.append(rows.where(PaymentTransaction.user_id == self.user_id))
         if self.payee_id:
             found.append(rows.where(PaymentTransaction.payee_id == self.payee_id))
-        if self.customer_email:
-            theirs = Payment.select(Payment.id).where(self._addressed())
-            # ANY(ARRAY()) and not IN: the latter walks along the newest of everybody's, looking for theirs.
-            addressed = peewee.fn.ANY(peewee.fn.ARRAY(theirs))
-            found.append(rows.where(PaymentTransaction.payment_id == addressed))
+        if self.addressee_id:
+            found.append(rows.where(PaymentTransaction.addressee_id == self.addressee_id))
         return found or [rows]
-
-    def _addressed(self) -> peewee.Node:
-        return peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(self.customer_email)
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,36 @@ def edit(payment: Payment, **columns: Any) -> Payment:
     update = Payment.update(
         **columns, version=Payment.version + 1, updated_at=peewee.fn.clock_timestamp()
     ).where(Payment.id == payment.id, Payment.version == payment.version)
-    return _only(update, payment)
+    edited = _only(update, payment)
+    if edited.addressee_id != payment.addressee_id:
+        _readdress_history([edited.id], edited.addressee_id)
+    return edited
+
+
+def bind(email: str, addressee_id: UUID, *, limit: int, wait: bool = True) -> int:
+    """Gives so many requests to a user who has proved the address that they name, and that nobody had proved;
+    how many. Unless they `wait`, those that somebody is changing just now are left out.
+
+    Nothing of a request changes that others see, so its version stays.
+    """
+    found = postgres.rows(
+        "SELECT id FROM payments.payments WHERE lower(customer_email) = lower(%s) AND addressee_id IS NULL"
+        " AND customer_email IS NOT NULL ORDER BY id LIMIT %s"
+        f" FOR NO KEY UPDATE{'' if wait else ' SKIP LOCKED'}",
+        email,
+        limit,
+    )
+    ids = [row["id"] for row in found]
+    if ids:
+        Payment.update(addressee_id=addressee_id).where(Payment.id.in_(ids)).execute()
+        _readdress_history(ids, addressee_id)
+    return len(ids)
+
+
+def _readdress_history(payment_ids: Sequence[UUID], addressee_id: UUID | None) -> None:
+    # A statement of its own, once the payments are locked: it sees what was written while it waited for them.
+    row = PaymentTransaction
+    row.update(addressee_id=addressee_id).where(row.payment_id.in_(payment_ids)).execute()
 
 
 def _only(update: Any, payment: Payment) -> Payment:
@@ -307,6 +341,7 @@ def add_transaction(
         actor_id=actor_id,
         user_id=payment.user_id,
         payee_id=payment.payee_id,
+        addressee_id=payment.addressee_id,
     ).execute()
 
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.message import EmailMessage
 from typing import Any, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from falcon.testing import Result, TestClient
 from peewee import SQL
 
-from actors import every, verbs
+from actors import addressees, every, verbs
 from actors import payments as life
 from actors.psp.stub import Stub
 from actors.verbs import transaction
@@ -134,13 +134,7 @@ def pay(request: Payment, **metadata: Any) -> Payment:
     """A payment against a request, which somebody has just made. Raises what the law says."""
     customer = user()
     with transaction():
-        return life.pay_request(
-            request.id,
-            customer_id=customer.id,
-            customer_email=customer.email,
-            description=None,
-            metadata=metadata,
-        )
+        return life.pay_request(request.id, customer_id=customer.id, description=None, metadata=metadata)
 
 
 def now(payment: Payment) -> Payment:
@@ -239,6 +233,14 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
     if role is Role.ADMIN:
         User.update(role=role).where(User.id == data["user"]["id"]).execute()
     return Visitor(client, data["accessToken"], data["refreshToken"], data["user"])
+
+
+def prove(who: Visitor) -> None:
+    """The address of a visitor is proved, as by the mailed link."""
+    with transaction():
+        auth.verify_email(UUID(who.user["id"]))
+        addressees.proved(auth.User.get_by_id(who.user["id"]))
+    work()
 
 
 def error(result: Result) -> tuple[int, str]:

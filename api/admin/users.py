@@ -6,7 +6,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import audit, events, mail, media, snapshots
+from actors import addressees, audit, events, mail, media, snapshots
 from actors import payments as life
 from actors.verbs import promise, transaction
 from api import accounts
@@ -102,6 +102,8 @@ class OneUser:
             changed = auth.change(user.id, **changes)
             if changed is None:
                 raise EmailTaken
+            if changed.email_verified and (not user.email_verified or user.email != changed.email):
+                addressees.proved(changed)
             details = {"fields": sorted(wish.model_fields_set)}
             _tell(changed, audit.Action.USER_UPDATED, events.Type.ADMIN_USER_UPDATED, details)
             if user.email != changed.email and not changed.email_verified:

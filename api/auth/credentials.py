@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from actors import audit, events, mail, snapshots
+from actors import addressees, audit, events, mail, snapshots
 from actors.mail import News
 from actors.verbs import promise, transaction
 from api.auth import sign_in_failures
@@ -81,6 +81,7 @@ class Credentials:
                 raise _no_token()
             links.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
             auth.verify_email(user_id)
+            addressees.proved(user)
             audit.note(audit.Action.EMAIL_VERIFIED, resource=("user", user_id), user_id=user_id)
 
     def could_verify(self, token: str) -> None:

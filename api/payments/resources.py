@@ -147,12 +147,11 @@ def _create(req: Request, wish: shapes.AnyNewPayment, who: Caller) -> Payment:
     if isinstance(wish, shapes.NewPaymentOfRequest):
         if etag.has_condition(req):
             # Locked from here on, so that the version still holds when the payment is made.
-            request = life.payable_request(wish.request_id, who.user_id, who.email)
+            request = life.payable_request(wish.request_id, who.user_id)
             etag.must_match(req, request.version)
         return life.pay_request(
             wish.request_id,
             customer_id=who.user_id,
-            customer_email=who.email,
             description=wish.description,
             metadata=wish.metadata,
             amount=wish.amount,

@@ -261,7 +261,7 @@ def payment(it: Payment, caller: Caller) -> dict[str, Any]:
 
 def payments(some: Sequence[Payment], caller: Caller) -> dict[UUID, dict[str, Any]]:
     """The same for many, by their ids."""
-    requests = [it for it in some if caller.may(Permission.PAY) and life.meant_for(it, caller.email)]
+    requests = [it for it in some if caller.may(Permission.PAY) and life.meant_for(it, caller.user_id)]
     obstacles = payable.obstacles(requests, caller.user_id)
     to_pay = {it.id for it in requests} - obstacles.keys()
     return {

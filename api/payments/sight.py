@@ -18,13 +18,13 @@ def of(who: Caller) -> Seen:
         return Seen()
     if who.role is Role.VENDOR:
         return Seen(payee_id=who.user_id)
-    return Seen(user_id=who.user_id, customer_email=who.email)
+    return Seen(user_id=who.user_id, addressee_id=who.user_id)
 
 
 def link(payment_id: UUID, who: Caller) -> Payment | None:
     """A request that this customer may pay because they know its id."""
     payment = payments.get(payment_id) if who.role is Role.CUSTOMER else None
-    return payment if payment is not None and life.meant_for(payment, who.email) else None
+    return payment if payment is not None and life.meant_for(payment, who.user_id) else None
 
 
 def changeable(payment_id: UUID, who: Caller) -> Payment:

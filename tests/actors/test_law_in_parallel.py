@@ -174,9 +174,7 @@ class Crowd:
 
 def pay_request(id: UUID, customer: User, **metadata: str) -> Payment:
     with transaction():
-        return life.pay_request(
-            id, customer_id=customer.id, customer_email=customer.email, description=None, metadata=metadata
-        )
+        return life.pay_request(id, customer_id=customer.id, description=None, metadata=metadata)
 
 
 def look() -> None:

@@ -45,7 +45,6 @@ def paid(
             payment = life.pay_request(
                 request.id,
                 customer_id=payer.id,
-                customer_email=payer.email,
                 description=description,
                 metadata=metadata,
             )

@@ -1,7 +1,7 @@
 """The models and the migrations say the same, to the last default and CHECK."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import peewee
 import psycopg2
@@ -171,3 +171,39 @@ def test_a_migration_that_fails_leaves_nothing_behind(postgres_server, tmp_path,
         cursor.execute("SELECT to_regclass('half')")
         assert cursor.fetchone() == (None,)
         connection.close()
+
+
+def test_a_request_of_before_belongs_to_whoever_has_proved_its_address(
+    postgres_server, tmp_path, monkeypatch
+):
+    files = sorted(migrate.FILES.glob("*.sql"))
+    monkeypatch.setattr(migrate, "FILES", tmp_path)
+    with scratch(postgres_server.url, "before") as url:
+        for file in files:
+            if file.name < "0028":
+                (tmp_path / file.name).write_bytes(file.read_bytes())
+        migrate.up(url)
+        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(BEFORE_ADDRESSEES)
+        for file in files:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        migrate.up(url)
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT p.customer_email, u.name, t.addressee_id = p.addressee_id FROM payments.payments p"
+                " JOIN payments.payment_transactions t ON t.payment_id = p.id"
+                " LEFT JOIN auth.users u ON u.id = p.addressee_id ORDER BY 1"
+            )
+            assert cursor.fetchall() == [("A@example.com", "a", True), ("b@example.com", None, None)]
+
+
+BEFORE_ADDRESSEES = """
+    INSERT INTO auth.users (email, password_hash, name, role, email_verified)
+        VALUES ('a@example.com', '', 'a', 'CUSTOMER', true), ('b@example.com', '', 'b', 'CUSTOMER', false);
+    INSERT INTO payments.payments (user_id, type, status, amount, customer_email)
+        SELECT id, 'initiate', 'pending', 1, address FROM auth.users,
+            unnest(ARRAY['A@example.com', 'b@example.com']) AS address WHERE name = 'a';
+    INSERT INTO payments.payment_transactions
+        (payment_id, transaction_type, amount, currency, status, user_id)
+        SELECT id, 'create', amount, currency, status, user_id FROM payments.payments;
+"""

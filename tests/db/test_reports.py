@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 @pytest.mark.usefixtures("database")
 def test_a_series_of_more_than_a_hundred_thousand_sums_is_read_in_little_memory():
     days, currencies = 700, sorted(money.CURRENCIES)[:150]
-    postgres.rows("SET LOCAL statement_timeout = '60s'")
+    postgres.patient(60)
     postgres.rows(
         "INSERT INTO payments.payments (user_id, type, status, amount, currency, created_at)"
         " SELECT %s, 'payment', 'completed', 1.25, currency, %s + day * interval '1 day'"

@@ -11,7 +11,7 @@ from actors import verbs
 from db import admin, journal, payments
 from db.auth import Role
 from db.payments import Payment
-from tests.makers import Visitor, error, visitor, work
+from tests.makers import Visitor, error, prove, visitor, work
 
 WORDS = {"description": "Three chairs"}
 TERMS = {"amount": "79.00"}
@@ -288,6 +288,7 @@ def test_a_change_is_told_once_and_audited_once_and_is_no_step(people):
 def test_a_request_is_addressed_anew_and_becomes_a_link_again(client, people):
     id = opened(people.vendor)
     stranger = visitor(client)
+    prove(stranger)
 
     def readers() -> list[str]:
         return [

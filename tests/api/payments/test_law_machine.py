@@ -50,7 +50,7 @@ class Person:
 
     def sees(self, it: Payment) -> bool:
         if self.role is Role.CUSTOMER:
-            link = it.type == Type.INITIATE and it.customer_email in (None, self.email)
+            link = it.type == Type.INITIATE and (it.customer_email is None or it.addressee_id == self.id)
             return it.user_id == self.id or link
         return self.role is Role.ADMIN or it.payee_id == self.id
 
@@ -377,6 +377,7 @@ def people(client, monkeypatch) -> dict[str, Person]:
         name: Person(role, makers.visitor(client, role)) for name, role in zip(EVERYBODY, roles, strict=True)
     }
     makers.work()
+    makers.prove(made["customer 1"].visitor)
     return made
 
 

@@ -118,6 +118,7 @@ def test_nobody_pays_their_own_request(vendor, monkeypatch):
 
 
 def test_a_request_that_is_above_the_largest_amount_by_now_is_not_paid(customer, vendor, boss):
+    makers.prove(customer)
     request = makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     assert actions(customer, request) == ["pay"]
     assert boss.send("PUT", "/admin/config", {"payments.maxAmount": "79.99"}).status_code == 200
@@ -132,6 +133,7 @@ def test_a_request_that_is_above_the_largest_amount_by_now_is_not_paid(customer,
 
 
 def test_what_may_be_done_with_a_page_of_requests_costs_one_question(customer, vendor, monkeypatch):
+    makers.prove(customer)
     for _ in range(5):
         makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     asked = []

@@ -9,7 +9,7 @@ import pytest
 from db import admin, payments, postgres
 from db.auth import Role
 from tests import makers
-from tests.makers import Visitor, error, visitor, work
+from tests.makers import Visitor, error, prove, visitor, work
 
 
 def pay(who: Visitor, **more):
@@ -161,6 +161,7 @@ def test_a_request_is_paid_by_whoever_has_its_id(customer, vendor):
 
 
 def test_a_request_addressed_to_one_customer_is_for_nobody_else(client, customer, vendor):
+    prove(customer)
     request = ask(vendor, customerEmail=customer.user["email"].upper()).json["data"]
     work()
     stranger = visitor(client)
@@ -330,7 +331,7 @@ def test_what_the_database_forbids_does_not_depend_on_the_door(database):
     ["currency=CHF", "currency=EUR", "currency=USD&status=failed", "needsReview=false", "needsReview=true"],
 )
 def test_a_page_of_a_filter_costs_what_is_on_it_however_much_there_is(customer, boss, query):
-    postgres.rows("SET LOCAL statement_timeout = '60s'")
+    postgres.patient(60)
     payments.add(user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF")
     postgres.rows(
         "INSERT INTO payments.payments (user_id, type, status, amount, currency, created_at)"
