@@ -17,7 +17,7 @@ from api.auth.keyset import KeySet
 from api.auth.sessions import Sessions
 from api.gateway import envelope
 from api.gateway.access_log import AccessLog
-from api.gateway.body import MIB, Body
+from api.gateway.body import Body
 from api.gateway.caller import Callers
 from api.gateway.connection import Connection
 from api.gateway.cors import Cors
@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         Path(),
         Cors(settings.cors_origins),
         Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(wire, Memory())),
-        Body({"/api/profile/avatar": 5 * MIB}),
+        Body(),
         Options(),
         Connection(),
         Callers(tokens),

@@ -1,5 +1,6 @@
 """How gunicorn runs the web process; `gunicorn --config python:api.gunicorn api.wsgi:application`."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,28 @@ from api.settings import Settings
 from db import postgres, redis
 from db.settings import or_exit
 
+_MOST_DESCRIPTORS = 20_000
+# Those of a web process that are no client's: stores, files, pipes, bodies that wait in a file.
+_OTHER_DESCRIPTORS = 200
+
 _settings = or_exit(Settings)
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
-# More than prefer.SEATS: whoever waits must not keep others from the door.
+# More than prefer.SEATS: whoever waits must not keep others from being served.
 threads = prefer.SEATS + 8
+# A connection is a greenlet and a file descriptor, and no thread.
+_descriptors = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], _MOST_DESCRIPTORS)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+worker_connections = _descriptors - _OTHER_DESCRIPTORS
 preload_app = True
 keepalive = 5
+# Longer than a request may take to be complete.
 graceful_timeout = 20
-max_requests = 10_000
-max_requests_jitter = 1_000
+# A peer's headers say nothing of the path (SCRIPT_NAME) or of the scheme; of addresses, see address.py.
+forwarder_headers = ""
+forwarded_allow_ips = ""
 # Its heartbeat file must not be on a disk: a slow one looks like a hung worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # By default a socket in the home directory that all installations of a user would share.

@@ -3,7 +3,7 @@
 import codecs
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,8 @@ _FAULTS, _NAME = 50, 100
 
 MIB = 1024 * 1024
 LARGEST = 1 * MIB
+# The paths to which more may be posted, with how many bytes.
+LARGER = {"/api/profile/avatar": 5 * MIB}
 
 # The member that is limited by its size, 8 KiB: a value takes two bytes at least.
 _METADATA, _METADATA_KIB = "metadata", 8
@@ -61,27 +63,25 @@ class Invalid(Fault):
     code = Code.VALIDATION_ERROR
 
 
+def largest(method: str, path: str) -> int:
+    """How many bytes the body of such a request may have."""
+    return LARGER.get(path, LARGEST) if method == "POST" else LARGEST
+
+
 class Body:
-    """Refuses a body by its headers, before a byte of it is in memory.
-
-    `larger` are the paths to which more than 1 MiB may be posted, with how many bytes.
-    """
-
-    def __init__(self, larger: Mapping[str, int] | None = None) -> None:
-        self._larger = larger or {}
+    """Refuses a body by its headers, before a byte of it is in memory."""
 
     def process_request(self, req: Request, _resp: Response) -> None:
         """Looks at the length."""
         if req.get_header("Transfer-Encoding"):
             raise LengthRequired
-        limit = self._larger.get(req.path, LARGEST) if req.method == "POST" else LARGEST
+        limit = largest(req.method, req.path)
         if (req.content_length or 0) > limit:
             raise TooLarge(limit=limit // MIB)
 
     def process_resource(self, req: Request, _resp: Response, _resource: Any, _params: Any) -> None:
-        """Reads it, unless it is one of the large ones: a slow client must not hold a database connection
-        meanwhile."""
-        larger = req.method == "POST" and req.path in self._larger
+        """Reads it, unless it is one of the large ones, which is read by its operation."""
+        larger = req.method == "POST" and req.path in LARGER
         req.context.raw = b"" if larger else _all_of(req)
 
 

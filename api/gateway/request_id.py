@@ -24,8 +24,7 @@ class RequestId:
 
     def process_request(self, req: Request, resp: Response) -> None:
         """Opens the request's origin."""
-        offered = req.get_header(HEADER) or ""
-        request_id = offered if _SANE.fullmatch(offered) else str(uuid4())
+        request_id = chosen(req.get_header(HEADER) or "")
         agent = (req.user_agent or "")[:_USER_AGENT_LENGTH] or None
         address = self._proxies.client(req.remote_addr, req.get_header("X-Forwarded-For") or "")
         # The thread served another request before.
@@ -40,3 +39,8 @@ class RequestId:
             resp.set_header(HEADER, str(uuid4()))
         structlog.contextvars.clear_contextvars()
         origin.set(origin.NOWHERE)
+
+
+def chosen(offered: str) -> str:
+    """The id that a caller offers, if it is a sane token; else a new one."""
+    return offered if _SANE.fullmatch(offered) else str(uuid4())

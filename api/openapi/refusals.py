@@ -26,6 +26,7 @@ class Refusal:
 # No Fault that anybody raises, but what the envelope says to any request.
 _EVERYWHERE = (
     Refusal("MethodNotAllowed", Code.METHOD_NOT_ALLOWED, "This address does not know this method.", {}),
+    Refusal("RequestTimeout", Code.REQUEST_TIMEOUT, "The request was not complete in time.", {}),
     Refusal("InternalError", Code.INTERNAL_ERROR, "Something went wrong on our side.", {}),
     Refusal(
         "ServiceUnavailable", Code.SERVICE_UNAVAILABLE, "The service is not available at the moment.", {}

@@ -22,9 +22,9 @@ def client():
         def on_post(self, _req, _resp):
             pass
 
-    app = falcon.App(middleware=[Body({"/avatar": 5 * MIB})])
+    app = falcon.App(middleware=[Body()])
     envelope.install(app)
-    for path in ("/avatar", "/other"):
+    for path in ("/api/profile/avatar", "/other"):
         app.add_route(path, Taker())
     return TestClient(app)
 
@@ -43,7 +43,7 @@ def test_one_mebibyte_is_taken_and_a_byte_more_is_refused_unread(client):
 
 
 def test_a_path_may_take_more_and_says_how_much(client):
-    assert post(client, "/avatar", 5 * MIB).status_code == 200
-    result = post(client, "/avatar", 5 * MIB + 1)
+    assert post(client, "/api/profile/avatar", 5 * MIB).status_code == 200
+    result = post(client, "/api/profile/avatar", 5 * MIB + 1)
     assert error(result) == (413, "PAYLOAD_TOO_LARGE")
     assert "5 MiB" in result.json["error"]["message"]

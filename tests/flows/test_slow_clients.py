@@ -1,0 +1,133 @@
+"""Five hundred clients of each slow kind keep nobody else waiting, with no proxy in front."""
+
+import resource
+import selectors
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from api.worker import READ_DEADLINE_S, WRITE_DEADLINE_S
+
+MANY, PIPELINES = 500, 100
+
+HEAD = (
+    b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n"
+)
+LARGE = b"GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+
+KINDS = {
+    "half a head": HEAD[:40],
+    "half a body": HEAD + b"X-Request-ID: mine\r\n\r\n{",
+    "nothing": b"",
+}
+# A tenth of that on a machine with nothing else to do; with a thread a client it was longer than the test.
+HEALTH_S = 3.0
+
+
+@pytest.fixture
+def descriptors():
+    """As many as this process may have: a client here is one, and so it is in each web process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def connect(stack, descriptors):
+    """Connects, sends, and closes at the end."""
+    opened = []
+
+    def made(sent: bytes, **options: int) -> socket.socket:
+        wire = socket.socket()
+        opened.append(wire)
+        for name, value in options.items():
+            wire.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+        wire.settimeout(30)
+        wire.connect(("127.0.0.1", stack.port))
+        if sent:
+            wire.sendall(sent)
+        return wire
+
+    yield made
+    for wire in opened:
+        wire.close()
+
+
+def ended(
+    wires: list[socket.socket], *, within: float, meanwhile: Callable[[], object]
+) -> dict[socket.socket, bytes]:
+    """What each was told before it was closed."""
+    told = dict.fromkeys(wires, b"")
+    deadline = time.monotonic() + within
+    with selectors.DefaultSelector() as waiting:
+        for wire in wires:
+            waiting.register(wire, selectors.EVENT_READ, data=wire)
+        while waiting.get_map():
+            assert time.monotonic() < deadline, f"{len(waiting.get_map())} are open still"
+            for key, _ in waiting.select(0.2):
+                piece = key.data.recv(65536)
+                told[key.data] += piece
+                if not piece:
+                    waiting.unregister(key.data)
+                    key.data.close()
+            meanwhile()
+    return told
+
+
+def test_slow_and_silent_clients_keep_nobody_waiting_and_are_told(stack, connect):
+    slow = {kind: [connect(sent) for _ in range(MANY)] for kind, sent in KINDS.items()}
+    unread = [connect(LARGE * 50, SO_RCVBUF=4096) for _ in range(PIPELINES)]
+    asked: list[tuple[float, float]] = []
+    with httpx.Client(base_url=str(stack.http.base_url), timeout=30) as client:
+
+        def ask() -> None:
+            if not asked or time.monotonic() - asked[-1][0] > 0.3:
+                began = time.monotonic()
+                assert client.get("/health").status_code == 200
+                asked.append((time.monotonic(), time.monotonic() - began))
+
+        told = ended(
+            [wire for wires in slow.values() for wire in wires],
+            within=READ_DEADLINE_S * 3,
+            meanwhile=ask,
+        )
+    assert len(asked) >= 10
+    assert max(took for _, took in asked) < HEALTH_S
+    for kind, wires in slow.items():
+        answers = {told[wire].partition(b"\r\n")[0] for wire in wires}
+        assert answers == {b"HTTP/1.1 408 Request Timeout"}, kind
+        assert all(b'"code":"REQUEST_TIMEOUT"' in told[wire] for wire in wires)
+        assert all(b"Connection: close" in told[wire] for wire in wires)
+    assert all(b"X-Request-ID: mine" in told[wire] for wire in slow["half a body"])
+    # Nobody reads these answers to their end: their connections are gone as well.
+    for wire in unread:
+        wire.settimeout(WRITE_DEADLINE_S * 3)
+        with pytest.raises(OSError):  # noqa: PT011
+            while True:
+                wire.sendall(LARGE)
+
+
+def test_a_drip_is_no_progress(stack, connect):
+    wire = connect(HEAD)
+    wire.settimeout(0.2)
+    began = time.monotonic()
+    told = b""
+    while not told:
+        wire.sendall(b"X: y\r\n")
+        try:
+            told = wire.recv(65536)
+        except TimeoutError:
+            assert time.monotonic() - began < READ_DEADLINE_S * 3
+    assert told.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began > READ_DEADLINE_S - 1
+
+
+def test_a_kept_connection_that_asks_nothing_more_goes_without_a_word(stack, connect):
+    wire = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    [told] = ended([wire], within=READ_DEADLINE_S, meanwhile=lambda: None).values()
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert told.count(b"HTTP/1.1 ") == 1
