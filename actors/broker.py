@@ -9,12 +9,8 @@ from uuid import uuid4
 import dramatiq
 import structlog
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import Middleware, TimeLimit
 
 from db import journal, redis
-
-# An actor's time limit in ms: above the database's statement_timeout, below an effect's lease.
-TIME_LIMIT = 10_000
 
 # How long a shared message keeps others from being sent, in ms: it may get lost, and the relay is slower.
 _WAITS = 2_000
@@ -35,15 +31,14 @@ _broker: RedisBroker | None = None
 def open(url: str, *, timeout: float) -> RedisBroker:
     """Makes the broker of this process; `timeout`, in seconds, bounds each answer. Connects to nothing.
 
-    Retries, delays and results are the journal's business: of Dramatiq's middleware only the time limit
-    stays. Messages of a dead worker come back by maintenance, which by default is drawn too seldom (one
-    command in a thousand) to be of use: measured in quarters of an hour.
+    Retries, delays and results are the journal's business, so none of Dramatiq's middleware is used; nor its
+    time limit: see actors/in_hand.py. Messages of a dead worker come back by maintenance, which by default is
+    drawn too seldom (one command in a thousand) to be of use: measured in quarters of an hour.
     """
     global _broker
-    middleware: list[Middleware] = [TimeLimit(time_limit=TIME_LIMIT)]
     _broker = RedisBroker(
         client=redis.connect(url, timeout=timeout),
-        middleware=middleware,
+        middleware=[],
         maintenance_chance=50_000,
         heartbeat_timeout=30_000,
         dead_message_ttl=3_600_000,
@@ -52,10 +47,9 @@ def open(url: str, *, timeout: float) -> RedisBroker:
     return _broker
 
 
-def actor(name: str, queue: str, perform: Callable[[str], None], *, priority: int) -> None:
-    """Lets this process answer messages for a verb; each carries the id of a promise and nothing else. Of two
-    that wait in this process, the one with the lower priority goes first."""
-    dramatiq.Actor(perform, broker=opened(), actor_name=name, queue_name=queue, priority=priority, options={})
+def actor(name: str, queue: str, perform: Callable[[str], None]) -> None:
+    """Lets this process answer messages for a verb; each carries the id of a promise and nothing else."""
+    dramatiq.Actor(perform, broker=opened(), actor_name=name, queue_name=queue, priority=0, options={})
 
 
 def push(tasks: Iterable[journal.Task], shared: Collection[str] = ()) -> None:

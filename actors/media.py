@@ -5,7 +5,10 @@ Its removal is promised first in both cases, so no crash leaves a file behind th
 """
 
 import secrets
-from typing import Any
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from uuid import UUID
@@ -23,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 # In seconds: how long a picture may be stored and not yet shown. Long after its request has ended.
 _PATIENCE = 600
+# How long an object store may take for one file, in seconds: shorter than a lease (actors/in_hand.py).
+STORE_DEADLINE_S = 10.0
+
+R = TypeVar("R")
 
 
 class Away(Fault):
@@ -33,9 +40,11 @@ class Away(Fault):
 
 
 class Media:
-    """Keeps files under MEDIA_URL, by name. Opened at the first use: what is forked must not share it."""
+    """Keeps files under MEDIA_URL, by name. Opened at the first use: what is forked must not share it. A
+    store on the other side of a network has `deadline` seconds for each call."""
 
-    def __init__(self, settings: MediaSettings) -> None:
+    def __init__(self, settings: MediaSettings, deadline: float = STORE_DEADLINE_S) -> None:
+        self._deadline = deadline
         self._url, self._public_url = settings.media_url, settings.public_url
 
     def address(self, name: str | None) -> str | None:
@@ -44,17 +53,15 @@ class Media:
 
     def put(self, name: str, content: bytes) -> None:
         """Keeps a file. Raises Away; then a part of it may be there."""
-        files, path = self._at(name)
         try:
-            files.pipe_file(path, content)
+            self._do(lambda files, path: files.pipe_file(path, content), name)
         except OSError as error:
             raise _away(error) from error
 
     def get(self, name: str) -> bytes | None:
         """A file's content, if there is such a file. Raises Away."""
-        files, path = self._at(name)
         try:
-            return bytes(files.cat_file(path))
+            return bytes(self._do(lambda files, path: files.cat_file(path), name))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -62,19 +69,24 @@ class Media:
 
     def remove(self, name: str) -> None:
         """Removes a file; it may be gone already. Raises Away."""
-        files, path = self._at(name)
         try:
-            files.rm_file(path)
+            self._do(lambda files, path: files.rm_file(path), name)
         except FileNotFoundError:
             log.debug("there is no such file any more", name=name)
         except OSError as error:
             raise _away(error) from error
 
-    def _at(self, name: str) -> tuple[Any, str]:
+    def _do(self, call: Callable[[Any, str], R], name: str) -> R:
+        """Does this to a file, given the file system and the path there. Raises OSError, also
+        TimeoutError."""
         if self._url.startswith("file:"):
-            return LocalFileSystem(auto_mkdir=True), f"{url2pathname(urlsplit(self._url).path)}/{name}"
-        files, root = fsspec.url_to_fs(self._url)
-        return files, f"{root.rstrip('/')}/{name}"
+            return call(LocalFileSystem(auto_mkdir=True), f"{url2pathname(urlsplit(self._url).path)}/{name}")
+
+        def away() -> R:
+            files, root = fsspec.url_to_fs(self._url)
+            return call(files, f"{root.rstrip('/')}/{name}")
+
+        return _within(self._deadline, away)
 
 
 _media: Media | None = None
@@ -118,6 +130,24 @@ def discard(user_id: UUID, name: str) -> None:
     if _media is None:
         raise RuntimeError("media.open() was not called: only who knows MEDIA_URL removes pictures")
     _media.remove(name)
+
+
+def _within(seconds: float, do: Callable[[], R]) -> R:
+    """What `do` gives, if it takes no longer than this; else TimeoutError, and its thread is left to itself.
+
+    In a thread of its own, since fsspec has no time limit that all of its file systems know. A daemon: one
+    that hangs keeps no process from ending.
+    """
+    outcome: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(do())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome.result(seconds)
 
 
 def _away(error: OSError) -> Away:

@@ -308,7 +308,7 @@ def _look(payment_id: UUID) -> journal.Task:
     return look.message(payment_id).once(str(payment_id))
 
 
-@effect("psp-questions", patient=True)
+@effect("psp-questions")
 def look(payment_id: UUID, inquiry: UUID | None = None) -> journal.Task | None:
     """Asks the PSP what it knows; `inquiry` is the id under which somebody waits for the result."""
     result = asking.find(payment_id, inquiry or uuid4(), _settle)

@@ -49,7 +49,7 @@ def open() -> None:
         promise(fetch.message(day).once(str(day)))
 
 
-@effect("psp-questions", patient=True)
+@effect("psp-questions")
 def fetch(day: date, after: str | None = None) -> journal.Task:
     """Asks for a part of a day's statement."""
     part = provider.chosen().statement(day, after)

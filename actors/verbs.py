@@ -7,7 +7,7 @@ only says which row to look at: it may come late, twice or never, and the work i
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Generic, ParamSpec, Protocol, TypeVar
@@ -17,12 +17,11 @@ import structlog
 from pydantic import BaseModel, validate_call
 from pydantic_core import to_jsonable_python
 
-from actors import broker, origin
+from actors import broker, crew, in_hand, origin
+from actors.crew import Crew
 from db import journal, operating, postgres
 from db.fault import Fault
 
-# How long an effect may have its promise in hand, in seconds: longer than an actor's time limit.
-LEASE = 15
 # The key under which there is one job for all times at which it is scheduled.
 SCHEDULED = "scheduled"
 # How many promises of one kind a wake-up drains at a time.
@@ -101,9 +100,6 @@ def shared() -> frozenset[str]:
 class Verb(ABC):
     """Work with a name and a queue. Calling it answers a message; `perform` does the work in this thread."""
 
-    # Lets all others of its process go first.
-    patient = False
-
     def __init__(self, module: str, name: str, queue: str) -> None:
         self.name = f"{module.rpartition('.')[2]}.{name}"
         self.queue = queue
@@ -146,19 +142,18 @@ class Verb(ABC):
 registry: dict[str, Verb] = {}
 
 
-def serve(queues: set[str]) -> None:
-    """Lets this process answer the messages of these queues. The broker must be open."""
+def serve(queues: Collection[str], by: Crew) -> None:
+    """Lets the threads of this crew answer the messages of these queues. The broker must be open."""
     for verb in registry.values():
         if verb.queue in queues:
-            broker.actor(verb.name, verb.queue, verb.__call__, priority=1 if verb.patient else 0)
+            broker.actor(verb.name, verb.queue, by.doing(verb.__call__))
 
 
 class _Call(Verb, Generic[P]):
     """A verb whose promise is one call of its function."""
 
-    def __init__(self, do: Callable[P, journal.Task | None], queue: str, *, patient: bool = False) -> None:
+    def __init__(self, do: Callable[P, journal.Task | None], queue: str) -> None:
         super().__init__(do.__module__, do.__name__, queue)
-        self.patient = patient
         self._signature = inspect.signature(do)
         self._do = validate_call(do)
 
@@ -221,6 +216,7 @@ class Records(Verb, Generic[E]):
             # it looks once more after letting go, and nobody has to wait for it.
             while self._drain(asked) and journal.waiting(self.name, 1):
                 asked = None
+                crew.got_on()
 
     def _drain(self, asked: UUID | None) -> bool:
         """Does the first of them, and the one asked for even if it failed before; False when another is at
@@ -265,22 +261,24 @@ class Effect(_Call[P]):
     """Touches the world, with no transaction open; returns the verb to which it tells what it learned.
 
     At least once: a worker may die between the effect and our writing it down, so the other side must
-    recognise a repetition by a key. A lease keeps others off meanwhile; one that took longer than its lease
-    is not believed, for the promise has been handed to another by then.
+    recognise a repetition by a key. A lease keeps others off meanwhile, and is renewed while the thread
+    lives; it decides who may call, not who is believed. What was learned is written down and the job is
+    done, also where the lease was lost and another has it in hand by now.
     """
 
     def perform(self, id: UUID) -> None:
-        with postgres.connection():
-            task = journal.lease(id, LEASE)
-        if task is None:
-            return
-        try:
-            learned = self._call(task)
-        except Exception as error:
-            self._note(id, error, attempts=task.attempts)
-            return
+        with in_hand.held(id) as task:
+            if task is None:
+                return
+            try:
+                learned = self._call(task)
+            except Exception as error:
+                self._note(id, error, attempts=task.attempts)
+                return
         with postgres.connection(), transaction():
-            if journal.finish(task) and learned is not None:
+            if not journal.finish(task):
+                log.warning("another had the same job in hand", verb=self.name, task=str(id))
+            if learned is not None:
                 promise(learned)
 
 
@@ -294,6 +292,6 @@ def records(queue: str, entry: type[E]) -> Callable[[Many[E]], Records[E]]:
     return lambda do: Records(do, entry, queue)
 
 
-def effect(queue: str, *, patient: bool = False) -> Callable[[Callable[P, journal.Task | None]], Effect[P]]:
-    """Makes a verb that touches the world; a `patient` one lets all others of its process go first."""
-    return lambda do: Effect(do, queue, patient=patient)
+def effect(queue: str) -> Callable[[Callable[P, journal.Task | None]], Effect[P]]:
+    """Makes a verb that touches the world."""
+    return lambda do: Effect(do, queue)

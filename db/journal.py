@@ -63,6 +63,8 @@ class Task:
     position: int = 0
     # In how many seconds it is due; at once where it is 0.
     after: float = 0
+    # Until when it is in hand, where it is leased: it is also what tells this lease from a later one.
+    leased_until: datetime | None = None
 
     def later(self, seconds: float) -> "Task":
         """The same, but not before so many seconds have passed: the relay sends it then."""
@@ -168,21 +170,43 @@ def lease(id: UUID, seconds: float) -> Task | None:
         " due_at = clock_timestamp() + %s * interval '1 second'"
         " WHERE id = (SELECT id FROM journal.tasks WHERE id = %s AND dead_at IS NULL"
         " AND (leased_until IS NULL OR leased_until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)"
-        f" RETURNING {_TASK}",
+        f" RETURNING {_TASK}, leased_until",
         seconds,
         seconds,
         id,
     )
 
 
+def renew(held: Sequence[tuple[UUID, datetime]], seconds: float) -> dict[tuple[UUID, datetime], datetime]:
+    """Keeps jobs in hand for so long from now, each given by its id and the end of its lease; the new ends,
+    of those that nobody else has taken since.
+
+    A row that is locked is being taken or given up at this moment, and is left alone.
+    """
+    renewed = postgres.rows(
+        "WITH held AS (SELECT t.id, h.until FROM journal.tasks t"
+        " JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until)"
+        " ON t.id = h.id AND t.leased_until = h.until FOR UPDATE OF t SKIP LOCKED)"
+        " UPDATE journal.tasks t SET leased_until = clock_timestamp() + %s * interval '1 second',"
+        " due_at = clock_timestamp() + %s * interval '1 second'"
+        " FROM held WHERE t.id = held.id RETURNING t.id, held.until, t.leased_until",
+        [id for id, _until in held],
+        [until for _id, until in held],
+        seconds,
+        seconds,
+    )
+    return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
+
+
 def finish(task: Task) -> bool:
-    """Removes a leased promise; False when the lease ran out and it was sent again: another has it now."""
+    """Removes a leased job that was done; False when it is gone already.
+
+    Also when its lease has run out and another has it in hand: what the outside has done is done, and a third
+    must not do it again.
+    """
     return bool(
         postgres.rows(
-            "DELETE FROM journal.tasks WHERE id = %s AND attempts = %s AND position = %s RETURNING id",
-            task.id,
-            task.attempts,
-            task.position,
+            "DELETE FROM journal.tasks WHERE id = %s AND position = %s RETURNING id", task.id, task.position
         )
     )
 

@@ -83,9 +83,9 @@ def wipe() -> None:
         nothing_is_new()
 
 
-def stub() -> Stub:
+def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
     """The provider, without its waiting times."""
-    return Stub(life.hear, sleep=lambda _seconds: None)
+    return Stub(life.hear, sleep=sleep)
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:

@@ -4,12 +4,16 @@ One process, many threads, no master and no forks: a process type is scaled by s
 one that is killed takes no other with it.
 """
 
+import os
 import sys
+import threading
+from collections.abc import Mapping
 
 import structlog
 from dramatiq import Worker
 
-from actors import broker, every, media, verbs
+from actors import broker, every, in_hand, media, verbs
+from actors.crew import Crew
 from actors.settings import MediaSettings
 from db import presence, redis
 from db.settings import or_exit
@@ -19,31 +23,67 @@ log = structlog.get_logger(__name__)
 
 # How long what is in hand may take when the process is told to end, in ms; below a platform's kill grace.
 _SHUTDOWN = 12_000
+# After how many seconds in which all threads of a crew hang the process beats no more, and when it ends
+# itself: longer than any call to the outside may take.
+_SILENT_AFTER_S, _ENDS_AFTER_S = 50, 75
+_LOOK_S = 1
 
 
 def run(kind: str, queues: set[str]) -> None:
     """Serves the queues until told to end."""
-    assert every
     settings = process.boot()
+    serve(kind, {frozenset(queues): settings.worker_threads}, settings)
+
+
+def serve(kind: str, crews: Mapping[frozenset[str], int], settings: process.Settings) -> None:
+    """Serves each of these sets of queues with so many threads of its own, until told to end."""
+    assert every
     told = process.until_told()
+    queues = frozenset().union(*crews)
     if "housekeeping" in queues:
         media.open(or_exit(MediaSettings))
-    verbs.serve(queues)
     client = redis.connect(settings.redis_url)
-    worker = Worker(
-        broker.opened(),
-        queues=queues,
-        worker_threads=settings.worker_threads,
-        worker_timeout=settings.worker_poll_ms,
-    )
-    worker.start()
-    log.info("working", kind=kind, queues=sorted(queues), threads=settings.worker_threads)
+    # Until the last job is done, and so longer than `told`.
+    ended = threading.Event()
+    threading.Thread(target=in_hand.keep_renewing, args=(ended,), daemon=True).start()
+    watched = [Crew(threads) for threads in crews.values()]
+    for crew, served in zip(watched, crews, strict=True):
+        verbs.serve(served, crew)
+    workers = [
+        Worker(
+            broker.opened(),
+            queues=set(served),
+            worker_threads=threads,
+            worker_timeout=settings.worker_poll_ms,
+        )
+        for served, threads in crews.items()
+    ]
+    for worker in workers:
+        worker.start()
+    log.info("working", kind=kind, queues=sorted(queues), threads=sum(crews.values()))
+    looks = 0
     while not told.is_set():
-        presence.try_beat(client, queues)
-        told.wait(presence.BEAT)
+        still = max(crew.look() for crew in watched) * _LOOK_S
+        if still >= _ENDS_AFTER_S:
+            log.critical("all threads hang, ending", kind=kind, seconds=still)
+            os._exit(1)
+        if still < _SILENT_AFTER_S and looks % presence.BEAT == 0:
+            presence.try_beat(client, queues)
+        looks += 1
+        told.wait(_LOOK_S)
     log.info("stopping", kind=kind)
-    worker.stop(timeout=_SHUTDOWN)
+    stop(workers)
+    ended.set()
     presence.leave(client, queues)
+
+
+def stop(workers: list[Worker]) -> None:
+    """Lets all of them finish what is in hand, at the same time."""
+    stopping = [threading.Thread(target=worker.stop, args=(_SHUTDOWN,)) for worker in workers]
+    for thread in stopping:
+        thread.start()
+    for thread in stopping:
+        thread.join()
 
 
 if __name__ == "__main__":

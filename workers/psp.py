@@ -3,9 +3,16 @@
 from actors import payments
 from actors.psp import provider
 from actors.psp.stub import Stub
-from workers import main
+from workers import main, process
+
+# How many threads ask the PSP about what is not known.
+INQUIRERS = 2
 
 if __name__ == "__main__":
     provider.choose(Stub(tell=payments.hear))
-    # Questions have a queue of their own: a PSP that answers none of them must not keep it from charging.
-    main.run("psp", {"psp", "psp-questions"})
+    read = process.boot()
+    # Questions have threads of their own: neither does a PSP that answers none of them keep it from
+    # charging, nor do orders that take long keep what is not known of others from being asked.
+    main.serve(
+        "psp", {frozenset({"psp"}): read.worker_threads, frozenset({"psp-questions"}): INQUIRERS}, read
+    )

@@ -12,6 +12,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+# How long one call may take as a whole, in seconds: shorter than its lease (actors/in_hand.py). A timeout of
+# each read is not enough, since a slow answer begins it anew.
+DEADLINE_S = 12.0
 # How much of a decline's code is kept.
 CODE_LENGTH = 100
 
@@ -80,6 +83,8 @@ class NoAnswer(Exception):
 
 class Provider(Protocol):
     """A payment provider. Whatever else its methods raise is to be taken for NoAnswer.
+
+    Each call ends within DEADLINE_S, whatever the other side does: what is not answered by then is NoAnswer.
 
     An answer may also come unasked, a second time or late: the adapter hands it to `payments.hear`.
     """

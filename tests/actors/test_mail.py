@@ -2,7 +2,9 @@
 
 import email
 import email.policy
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -211,3 +213,31 @@ def test_smtp_with_a_name_and_a_password_is_understood():
         "jo@x",
         "p:w",
     )
+
+
+def test_two_threads_with_one_letter_leave_one_file(tmp_path, monkeypatch):
+    directory, letter = post.Directory(tmp_path.as_uri()), parse(b"Message-ID: <one@paywright>\n\nHello.")
+    together, failed = threading.Barrier(2), []
+    write = Path.write_bytes
+
+    def at_the_same_time(path: Path, content: bytes) -> int:
+        together.wait(20)
+        written = write(path, content)
+        together.wait(20)
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", at_the_same_time)
+
+    def send() -> None:
+        try:
+            directory.send(letter)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failed == []
+    assert [file.name for file in tmp_path.iterdir()] == ["one.eml"]

@@ -1,10 +1,12 @@
 """Where pictures lie, and how they go."""
 
+import threading
 from uuid import uuid4
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from actors import media
+from actors import in_hand, media
 from actors.media import Media
 from actors.settings import MediaSettings
 from actors.verbs import promise, transaction
@@ -128,3 +130,27 @@ def test_a_store_that_is_away_is_asked_again(store, monkeypatch):
     row = journal.Row.get_by_id(task.id)
     assert row.error == "Away: Pictures cannot be had or kept at the moment."
     assert row.dead_at is None
+
+
+def test_a_store_that_hangs_is_away_after_its_time(stores, monkeypatch):
+    """A call may hang for as long as it likes: who waits for it does not."""
+    go_on = threading.Event()
+
+    class Hanging(MemoryFileSystem):  # type: ignore[misc]
+        def cat_file(self, *_args, **_options):
+            go_on.wait(60)
+
+        pipe_file = rm_file = cat_file
+
+    monkeypatch.setattr("fsspec.url_to_fs", lambda _url: (Hanging(), "pictures"))
+    kept = Media(MediaSettings.read({**SECRETS, **stores, "MEDIA_URL": "memory://pictures"}), deadline=0.1)
+    try:
+        for call in (lambda: kept.get("a"), lambda: kept.put("a", b""), lambda: kept.remove("a")):
+            with pytest.raises(media.Away):
+                call()
+    finally:
+        go_on.set()
+
+
+def test_a_call_to_the_store_ends_before_its_lease():
+    assert media.STORE_DEADLINE_S < in_hand.LEASE_S

@@ -130,16 +130,6 @@ def test_an_effect_whose_lease_ran_out_is_begun_again():
     assert len(seen) == 1
 
 
-def test_who_lost_his_lease_is_not_believed():
-    [id] = promised(ask.message("?"))
-    stale = journal.lease(id, 0)
-    assert stale is not None
-    [again], dead = journal.resend("test", None, 10)
-    assert (again.id, again.attempts, dead) == (id, 1, [])
-    assert journal.finish(stale) is False
-    assert row(id) is not None
-
-
 def test_an_effect_that_failed_is_put_off():
     [id] = promised(ask_in_vain.message())
     ask_in_vain(str(id))

@@ -3,6 +3,8 @@
 An adapter brings its own `provider` and `book`, and its sandbox's own words for what these orders simulate.
 """
 
+import contextlib
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from actors.psp.provider import Answer, Line, NoAnswer, Order, Outcome, Provider, Unavailable
+from actors import in_hand
+from actors.psp.provider import DEADLINE_S, Answer, Line, NoAnswer, Order, Outcome, Provider, Unavailable
 from db import postgres
 from tests import makers
 
@@ -24,8 +27,14 @@ Book = Callable[[str, datetime], None]
 
 
 @pytest.fixture
-def provider() -> Provider:
-    return makers.stub()
+def slept() -> list[float]:
+    """For how many seconds a provider that plays its waiting would have waited."""
+    return []
+
+
+@pytest.fixture
+def provider(slept: list[float]) -> Provider:
+    return makers.stub(slept.append)
 
 
 @pytest.fixture
@@ -167,3 +176,21 @@ def now() -> datetime:
 
 def today() -> date:
     return now().astimezone(UTC).date()
+
+
+# An adapter brings a sandbox, or a server of its own, that hangs for these.
+@pytest.mark.parametrize("simulate", ["blackout", "timeout", "late", "slow"])
+def test_a_call_ends_in_its_time_with_an_answer_or_without(
+    provider: Provider, simulate: str, slept: list[float]
+):
+    made = order(simulate=simulate)
+    for call in (lambda: provider.charge(made), lambda: provider.find(made.key)):
+        began = time.monotonic()
+        with pytest.raises(NoAnswer) if simulate == "blackout" else contextlib.suppress(NoAnswer):
+            call()
+        assert time.monotonic() - began + sum(slept) < DEADLINE_S
+        slept.clear()
+
+
+def test_a_call_ends_before_its_lease():
+    assert DEADLINE_S < in_hand.LEASE_S

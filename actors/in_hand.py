@@ -1,0 +1,86 @@
+"""External jobs that this process has in hand: their leases are renewed as long as their threads live.
+
+statement_timeout (5 s) < a call's deadline < how long its lease is renewed: whoever still works has not been
+replaced. No exception is thrown into a thread that takes too long (Dramatiq's TimeLimit would): it would not
+reach a blocked `recv`, and could break off anywhere else. So each call to the outside has a deadline of its
+own.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from db import journal, postgres
+
+# How long a job is not given to another after its last renewal, and how often it is renewed, in seconds.
+LEASE_S, _RENEW_EVERY_S = 15.0, 4.0
+# For how long a lease is renewed, in seconds: longer than any deadline. Who hangs beyond it is replaced.
+RENEWED_FOR_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Held:
+    """A job in hand: until when its lease is known to last, and since when it is held (by a clock that nobody
+    sets)."""
+
+    task: journal.Task
+    until: datetime
+    since: float
+
+
+_lock = threading.Lock()
+_held: list[Held] = []
+
+
+@contextmanager
+def held(id: UUID) -> Iterator[journal.Task | None]:
+    """Has an external job in hand for the block; None when it is done, dead, or in another's hands."""
+    with postgres.connection():
+        task = journal.lease(id, LEASE_S)
+    if task is None:
+        yield None
+        return
+    assert task.leased_until is not None
+    mine = Held(task, task.leased_until, time.monotonic())
+    with _lock:
+        _held.append(mine)
+    try:
+        yield task
+    finally:
+        with _lock:
+            _held.remove(mine)
+
+
+def renew() -> None:
+    """Renews all leases in hand, in one statement, but those that are held for too long already."""
+    now = time.monotonic()
+    with _lock:
+        leases = {(it.task.id, it.until): it for it in _held if now - it.since < RENEWED_FOR_S}
+    if leases:
+        with postgres.connection():
+            renewed = journal.renew(list(leases), LEASE_S)
+        for lease, until in renewed.items():
+            leases[lease].until = until
+
+
+def keep_renewing(ended: threading.Event) -> None:
+    """The heartbeat: renews again and again until this process has nothing in hand any more."""
+    well = True
+    while not ended.wait(_RENEW_EVERY_S):
+        try:
+            renew()
+        except postgres.Unreachable as error:
+            # Said once, not every four seconds. Nobody else can take a lease meanwhile either.
+            if well:
+                log.warning("leases cannot be renewed", error=str(error).strip())
+            well = False
+        else:
+            well = True
