@@ -6,7 +6,7 @@ SMALLEST, LARGEST = Decimal("0.01"), Decimal("99999999.99")
 
 # ISO 4217, list one (active codes). Those with three or four decimals (BHD, KWD, CLF, ...) do not fit
 # DECIMAL(10,2), and the metals and test codes (XAU, XTS, ...) are no money: neither is here.
-_NO_DECIMALS = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
+NO_DECIMALS = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
 _TWO_DECIMALS = frozenset(
     """
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE
@@ -18,12 +18,12 @@ _TWO_DECIMALS = frozenset(
     """.split()
 )
 MOST_DECIMALS = 2
-CURRENCIES = _NO_DECIMALS | _TWO_DECIMALS
+CURRENCIES = NO_DECIMALS | _TWO_DECIMALS
 
 
 def decimals(currency: str) -> int:
     """How many decimals the currency has by ISO 4217: 0 or 2."""
-    return 0 if currency in _NO_DECIMALS else 2
+    return 0 if currency in NO_DECIMALS else 2
 
 
 def fits(amount: Decimal, currency: str | None = None) -> bool:

@@ -14,6 +14,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import page as pages
 from db import postgres, reviews
+from db.money import NO_DECIMALS
 from db.states import Status, Type
 
 
@@ -60,6 +61,11 @@ class Payment(postgres.Model):
             peewee.Check("type = 'initiate' OR customer_email IS NULL"),
             peewee.Check("customer_email IS NOT NULL OR addressee_id IS NULL"),
             peewee.Check("status = 'failed' OR failure_code IS NULL"),
+            peewee.Check(
+                "amount = trunc(amount) OR currency NOT IN ("
+                + ", ".join(f"'{currency}'" for currency in sorted(NO_DECIMALS))
+                + ")"
+            ),
         ]
 
 

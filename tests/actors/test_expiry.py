@@ -122,12 +122,13 @@ def test_a_payment_by_itself_never_expires():
 def test_however_many_expire_no_transaction_is_long(requests, turns):
     vendor = makers.user(Role.VENDOR)
     stale = makers.open_request(vendor)
-    postgres.rows(
-        "INSERT INTO payments.payments (user_id, payee_id, type, status, amount)"
-        " SELECT user_id, payee_id, type, status, amount FROM payments.payments, generate_series(2, %s)"
-        " WHERE id = %s",
-        *(requests, stale.id),
-    )
+    with makers.behind_our_back():
+        postgres.rows(
+            "INSERT INTO payments.payments (user_id, payee_id, type, status, amount)"
+            " SELECT user_id, payee_id, type, status, amount FROM payments.payments, generate_series(2, %s)"
+            " WHERE id = %s",
+            *(requests, stale.id),
+        )
     old = "UPDATE payments.payments SET created_at = clock_timestamp() - interval '8 days' WHERE user_id = %s"
     postgres.rows(old, vendor.id)
     assert expire() == [DONE] * turns

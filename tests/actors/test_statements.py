@@ -46,10 +46,11 @@ def lived(charged_at: str = NOON, completed_at: str | None = None, **metadata: A
     work()
     payment = makers.now(payment)
     postgres.rows("UPDATE psp.charges SET created_at = %s WHERE payment_id = %s", charged_at, payment.id)
-    postgres.rows(
-        "UPDATE payments.payment_transactions SET created_at = %s WHERE payment_id = %s",
-        *(completed_at or charged_at, payment.id),
-    )
+    with makers.behind_our_back():
+        postgres.rows(
+            "UPDATE payments.payment_transactions SET created_at = %s WHERE payment_id = %s",
+            *(completed_at or charged_at, payment.id),
+        )
     return payment
 
 

@@ -7,7 +7,7 @@ import peewee
 import pytest
 
 from actors.lifecycle import LAW
-from db import postgres
+from db import money, postgres
 from db.auth import Role
 from db.states import Status, Type
 from tests import makers
@@ -23,27 +23,32 @@ STANDS = [
 ]
 
 
+INSERT = "INSERT INTO payments.payments (user_id, type, status, amount, currency) VALUES (%s, %s, %s, %s, %s)"
+
+
 def standing(type: Type, status: Status) -> UUID:
     """A payment that stands there, however it came to."""
-    [row] = postgres.rows(
-        "INSERT INTO payments.payments (user_id, type, status, amount) VALUES (%s, %s, %s, 12.50) RETURNING id",
-        makers.user(Role.VENDOR).id,
-        type,
-        status,
-    )
+    vendor = makers.user(Role.VENDOR).id
+    with makers.behind_our_back():
+        [row] = postgres.rows(f"{INSERT} RETURNING id", *(vendor, type, status, "12.50", "USD"))
     return UUID(str(row["id"]))
 
 
-def taken(id: UUID, **columns: str) -> bool:
-    """Whether the table would take it."""
-    settings = ", ".join(f"{name} = %s" for name in columns)
+def accepted(sql: str, *params: object) -> bool:
+    """Whether the database would take this statement."""
     try:
         with postgres.database.atomic() as savepoint:
-            postgres.rows(f"UPDATE payments.payments SET {settings} WHERE id = %s", *columns.values(), id)
+            postgres.rows(sql, *params)
             savepoint.rollback()
     except peewee.IntegrityError:
         return False
     return True
+
+
+def taken(id: UUID, **columns: object) -> bool:
+    """Whether the table would take it."""
+    settings = ", ".join(f"{name} = %s" for name in columns)
+    return accepted(f"UPDATE payments.payments SET {settings} WHERE id = %s", *columns.values(), id)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +78,61 @@ def test_the_database_knows_the_law_with_its_beginnings():
     steps = list(product(Type, [None, *Status], Status))
     known = {it for it in steps if postgres.rows("SELECT WHERE payments.is_lawful(%s, %s, %s)", *it)}
     assert known == LED
+
+
+@pytest.mark.parametrize(("type", "status"), list(product(Type, Status)))
+def test_nothing_comes_into_being_but_pending(type, status):
+    vendor = makers.user(Role.VENDOR).id
+    assert accepted(INSERT, vendor, type, status, "12.50", "USD") is (status is Status.PENDING)
+
+
+@pytest.mark.parametrize(("type", "status"), STANDS)
+def test_money_is_changed_of_an_open_request_alone(type, status):
+    id = standing(type, status)
+    is_open = type is Type.INITIATE and status in (Status.PENDING, Status.INITIATED)
+    assert taken(id, amount="13.50") is is_open
+    assert taken(id, currency="EUR") is is_open
+    # What nothing changes is no change.
+    assert taken(id, amount="12.50", currency="USD", description="the same")
+
+
+def test_money_is_not_changed_by_the_step_that_engages_or_ends_a_request():
+    id = standing(Type.INITIATE, Status.INITIATED)
+    assert taken(id, status="processing")
+    assert not taken(id, status="processing", amount="13.50")
+    assert not taken(id, status="cancelled", currency="EUR")
+
+
+@pytest.mark.parametrize(("type", "status"), STANDS)
+def test_nobody_else_pays_or_is_paid_and_no_other_request(type, status):
+    id, other = standing(type, status), standing(Type.INITIATE, Status.INITIATED)
+    assert not taken(id, user_id=makers.user().id)
+    assert not taken(id, payee_id=makers.user(Role.VENDOR).id)
+    assert not taken(id, request_id=other)
+
+
+def test_an_amount_has_no_more_decimals_than_its_currency_as_the_code_knows_them():
+    vendor = makers.user(Role.VENDOR).id
+    for currency in sorted(money.CURRENCIES):
+        assert accepted(INSERT, vendor, "payment", "pending", "5.00", currency)
+        with_cents = accepted(INSERT, vendor, "payment", "pending", "5.55", currency)
+        assert with_cents is (money.decimals(currency) == 2), currency
+
+
+def test_an_open_request_does_not_change_to_a_currency_that_its_amount_does_not_fit():
+    assert not taken(standing(Type.INITIATE, Status.INITIATED), currency="JPY")
+
+
+@pytest.mark.parametrize(
+    "rewrites",
+    [
+        "UPDATE payments.payment_transactions SET reason = 'another'",
+        "UPDATE payments.payment_transactions SET created_at = created_at - interval '1 second'",
+        "UPDATE payments.payment_transactions SET user_id = gen_random_uuid()",
+        "DELETE FROM payments.payment_transactions",
+        "TRUNCATE payments.payment_transactions",
+    ],
+)
+def test_history_is_only_ever_added_to(rewrites):
+    makers.payment()
+    assert not accepted(rewrites)

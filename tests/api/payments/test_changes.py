@@ -11,6 +11,7 @@ from actors import verbs
 from db import admin, journal, payments
 from db.auth import Role
 from db.payments import Payment
+from tests import makers
 from tests.makers import Visitor, error, prove, visitor, work
 
 WORDS = {"description": "Three chairs"}
@@ -58,7 +59,7 @@ def at(people: SimpleNamespace, type: str, status: str) -> str:
     """A payment between vendor and customer, or the vendor's request, that stands there."""
     vendor, customer = UUID(people.vendor.user["id"]), UUID(people.customer.user["id"])
     user_id = vendor if type == "initiate" else customer
-    return str(payments.add(user_id=user_id, payee_id=vendor, type=type, status=status, amount=80).id)
+    return str(makers.standing(user_id=user_id, payee_id=vendor, type=type, status=status, amount=80).id)
 
 
 def do(verb: str) -> None:

@@ -323,7 +323,7 @@ def test_what_the_database_forbids_does_not_depend_on_the_door(database):
     columns = {"user_id": request.user_id, "type": "payment", "amount": 1, "request_id": request.id}
     payments.add(**columns, status="pending")
     with pytest.raises(peewee.IntegrityError, match="one_live_per_request"), postgres.database.atomic():
-        payments.add(**columns, status="processing")
+        makers.standing(**columns, status="processing")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from uuid import UUID
 
 import pytest
 
-from db import payments, postgres, times
+from db import postgres, times
 from db.auth import Role
+from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
 # A Thursday; the week began on Monday the 26th, in the month before.
@@ -45,7 +46,7 @@ def paid(
 ) -> None:
     """A payment of the customer's that was made then and stands there now."""
     columns = {"user_id": id_of(people.customer), "payee_id": id_of(to) if to else None}
-    payments.add(
+    makers.standing(
         **columns, type="payment", amount=Decimal(amount), currency=currency, status=status, created_at=at
     )
 
@@ -53,7 +54,7 @@ def paid(
 def asked(vendor: Visitor, status: str, *, at: datetime = DAY) -> None:
     """A request of the vendor's that was made then and stands there now."""
     columns = {"user_id": id_of(vendor), "payee_id": id_of(vendor)}
-    payments.add(**columns, type="initiate", amount=80, status=status, created_at=at)
+    makers.standing(**columns, type="initiate", amount=80, status=status, created_at=at)
 
 
 def report(who: Visitor, query: str = YEAR) -> dict[str, Any]:
@@ -355,7 +356,7 @@ def test_the_file_says_what_the_series_says(people):
 
 def test_no_cell_is_a_formula_to_a_spreadsheet(people):
     names = {"description": "=HYPERLINK(1)", "customer_email": None, "metadata": {"a": "@SUM(1)"}}
-    payments.add(
+    makers.standing(
         **names, user_id=id_of(people.customer), type="payment", status="completed", amount=1, created_at=DAY
     )
     for _ in range(200):

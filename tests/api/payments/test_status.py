@@ -61,7 +61,7 @@ def at(customer: Visitor, vendor: Visitor, type: str, status: str) -> Payment:
     """A payment between the two, or the vendor's request, that stands there."""
     customer_id, vendor_id = UUID(customer.user["id"]), UUID(vendor.user["id"])
     user_id = vendor_id if type == "initiate" else customer_id
-    return payments.add(user_id=user_id, payee_id=vendor_id, type=type, status=status, amount=80)
+    return makers.standing(user_id=user_id, payee_id=vendor_id, type=type, status=status, amount=80)
 
 
 def asked(payment: Payment, *, ended: bool = True) -> Payment:
