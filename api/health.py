@@ -59,7 +59,7 @@ class Health:
         resp.data = to_json({"status": status, "timestamp": times.text(times.now()), "services": services})
 
     def _services(self) -> dict[str, State]:
-        # One looks; whoever comes meanwhile has the same answer.
+        # One thread looks; those that come meanwhile have the same answer.
         with self._lock:
             if self._clock() >= self._until:
                 database, (wire, workers) = _database(), self._wire()

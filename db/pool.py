@@ -179,7 +179,7 @@ class Pool:
                 return
 
     def answers(self) -> bool:
-        """Whether the server answers anybody; where it does not, everybody is told at once.
+        """Whether the server answers anybody; where it does not, everybody who waits fails at once.
 
         One thread asks, and those that come meanwhile have its answer.
         """

@@ -1,6 +1,7 @@
 """The models and the migrations say the same, to the last default and CHECK."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import peewee
@@ -149,6 +150,12 @@ def test_no_foreign_key_cascades_into_money_or_audit_rows(stores):
 
 def test_migrating_again_changes_nothing(postgres_server, stores):
     assert migrate.up(postgres_server.url) == []
+
+
+def test_of_several_at_once_one_migrates_and_the_others_find_nothing_to_do(postgres_server):
+    with scratch(postgres_server.url, "crowded") as url, ThreadPoolExecutor(3) as threads:
+        applied = [name for names in threads.map(migrate.up, [url] * 3) for name in names]
+    assert sorted(applied) == [file.name for file in sorted(migrate.FILES.glob("[0-9]*.sql"))]
 
 
 def test_a_migration_edited_after_it_was_applied_is_refused(postgres_server, stores, tmp_path, monkeypatch):

@@ -412,6 +412,20 @@ def test_where_no_options_are_taken_transactions_bring_their_limits_along(make, 
             cursor.execute("ALTER ROLE paywright RESET TimeZone")
 
 
+def test_a_role_that_has_the_limits_spares_the_transactions_theirs(make, server):
+    bare = make()
+    bare.pool._options = None
+    with connected(server.url) as cursor:
+        for name, value in pool.LIMITS.items():
+            cursor.execute(f"ALTER ROLE paywright SET {name} = '{value}'")
+        try:
+            with taken(bare):
+                assert bare._thread.conn.local_limits == ""
+                assert settings(bare) == [*pool.LIMITS.values(), "UTC"]
+        finally:
+            cursor.execute("ALTER ROLE paywright RESET ALL")
+
+
 def test_the_server_notices_a_client_whose_machine_is_gone(own):
     with taken(own):
         assert own.execute_sql("SHOW tcp_keepalives_idle").fetchone()[0] == "10"

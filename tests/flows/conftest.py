@@ -23,8 +23,11 @@ from workers.dev.servers import Postgres, Valkey, free_port
 class Stack:
     """A running Paywright, and what a test does to it and asks of it."""
 
-    def __init__(self, directory: Path, postgres: Postgres, valkey: Valkey) -> None:
+    def __init__(
+        self, directory: Path, postgres: Postgres, valkey: Valkey, *, database_url: str | None = None
+    ) -> None:
         self.directory, self.postgres, self.valkey = directory, postgres, valkey
+        self.database_url = database_url or postgres.url
         self.port = free_port()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
         self._launcher: subprocess.Popen[bytes] | None = None
@@ -35,7 +38,7 @@ class Stack:
             **SECRETS,
             "APP_ENV": "development",
             "DATA_DIR": str(self.directory),
-            "DATABASE_URL": self.postgres.url,
+            "DATABASE_URL": self.database_url,
             "REDIS_URL": self.valkey.url,
             "PORT": str(self.port),
         }

@@ -1,0 +1,167 @@
+"""A pooler may stand in front of PostgreSQL, in transaction mode: each transaction may get another session."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db import pool
+from db.postgres import Away, Database
+from tests.flows.conftest import Customer, Stack
+from tests.frozen import frozen
+from tests.makers import until
+from workers.dev.servers import Postgres, Server, Valkey, free_port
+
+# How many sessions of PostgreSQL it opens.
+SESSIONS = 12
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+pytestmark = pytest.mark.skipif(
+    PGBOUNCER is None and not os.environ.get("CI"), reason="pgbouncer is not installed on this machine"
+)
+
+
+class PgBouncer(Server):
+    """PgBouncer as Debian has it: it takes no `options`, and few sessions serve many clients."""
+
+    name = "pgbouncer"
+    stops = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, directory: Path, postgres: Postgres) -> None:
+        super().__init__(directory, free_port(), postgres.password)
+        self._behind = postgres
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://paywright:{self.password}@127.0.0.1:{self.port}/paywright"
+
+    def spawn(self, output: int) -> subprocess.Popen[bytes]:
+        assert PGBOUNCER, "CI installs pgbouncer"
+        self.directory.mkdir(exist_ok=True)
+        config = self.directory / "pgbouncer.ini"
+        config.write_text(
+            "[databases]\n"
+            f"paywright = host=127.0.0.1 port={self._behind.port} user=paywright password={self.password}\n"
+            "[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            "auth_type = any\npool_mode = transaction\n"
+            f"default_pool_size = {SESSIONS}\nmax_client_conn = 500\n"
+        )
+        # It refuses to be root.
+        who = ["-u", "nobody"] if os.geteuid() == 0 else []
+        return self._launch([PGBOUNCER, *who, config], output)
+
+    def ready(self) -> bool:
+        return b"process up" in self.log.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("pooled")
+    postgres = Postgres(directory / "postgres", free_port(), "test")
+    valkey = Valkey(directory / "valkey", free_port(), "test")
+    postgres.start()
+    valkey.start()
+    bouncer = PgBouncer(directory / "pgbouncer", postgres)
+    stack = Stack(directory, postgres, valkey, database_url=bouncer.url)
+    try:
+        bouncer.start()
+        stack.start()
+        yield stack
+        stack.stop()
+    finally:
+        bouncer.stop()
+        valkey.stop()
+        postgres.stop()
+
+
+def answers(database: Database) -> bool:
+    try:
+        database.connect()
+        try:
+            database.execute_sql("UPDATE journal.health_check SET written_at = clock_timestamp()")
+        finally:
+            database.close()
+    except Away:
+        return False
+    return True
+
+
+def test_the_whole_life_of_payments_and_requests_goes_through_it(stack: Stack):
+    customer = stack.customer()
+    paid = [customer.pay(simulate=how) for how in ("approve", "decline", "timeout", "slow", "error")]
+    assert customer.settled(paid) == ["completed", "failed", "completed", "completed", "completed"]
+
+    body = {"email": "vendor@pooled.example", "password": "correct horse battery", "name": "Vi"}
+    made = stack.http.post("/api/auth/register", json={**body, "role": "VENDOR"}).raise_for_status().json()
+    vendor = Customer(stack, {"Authorization": f"Bearer {made['data']['accessToken']}"})
+    request = {"type": "initiate", "amount": "80.00", "currency": "EUR"}
+    asked = stack.http.post("/api/payments", json=request, headers=vendor.headers).raise_for_status()
+    ids = [asked.json()["data"]["id"]]
+    asked = stack.http.post(
+        "/api/payments",
+        json=request,
+        headers={**vendor.headers, "Idempotency-Key": "once", "Prefer": "wait=5"},
+    )
+    ids.append(asked.json()["data"]["id"])
+    until(lambda: [vendor.status(id) for id in ids] == ["initiated", "initiated"])
+    gone = stack.http.delete(f"/api/payments/{ids[0]}", headers=vendor.headers)
+    assert gone.status_code == 202
+    until(lambda: vendor.status(ids[0]) == "cancelled")
+
+    against = {"type": "payment", "requestId": ids[1], "metadata": {"simulate": "approve"}}
+    answer = stack.http.post("/api/payments", json=against, headers=customer.headers)
+    assert customer.settled([answer.json()["data"]["id"]]) == ["completed"]
+    report = stack.http.get("/api/payments/reports", headers=vendor.headers).raise_for_status().json()["data"]
+    [euros] = [it for it in report["totals"] if it["currency"] == "EUR"]
+    assert "80.00" in str(euros)
+    csv = stack.http.get("/api/payments/reports", headers={**vendor.headers, "Accept": "text/csv"})
+    assert "80.00" in csv.raise_for_status().text
+
+    until(
+        lambda: stack.rows("SELECT count(*) AS n FROM admin.events WHERE published_at IS NULL")[0]["n"] == 0
+    )
+    assert stack.health() == "ok"
+    assert stack.rows("SELECT count(*) AS n FROM journal.tasks WHERE dead_at IS NOT NULL")[0]["n"] == 0
+
+
+def test_few_sessions_serve_all_processes_and_none_keeps_a_lock(stack: Stack):
+    sessions = "SELECT count(*) AS n FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    # The pooler's, and this one.
+    assert stack.rows(sessions)[0]["n"] <= SESSIONS + 1
+    kept = (
+        "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND state = 'idle' AND state_change < clock_timestamp() - interval '1 second'"
+    )
+    assert stack.rows(kept) == []
+
+
+def test_statements_have_their_time_limits_all_the_same(stack: Stack):
+    database = Database()
+    database.open(stack.database_url, connections=2)
+    database.connect()
+    try:
+        for name, value in {**pool.LIMITS, "TimeZone": "UTC"}.items():
+            assert database.execute_sql(f"SHOW {name}").fetchone()[0] == value
+            with database.atomic():
+                assert database.execute_sql(f"SHOW {name}").fetchone()[0] == value
+    finally:
+        database.close()
+
+
+def test_a_frozen_server_behind_it_is_away_and_comes_back(stack: Stack):
+    database = Database()
+    database.open(stack.database_url, connections=2)
+    assert answers(database)
+    with frozen(stack.postgres):
+        assert not answers(database)
+        until(lambda: stack.http.get("/health").status_code == 503, 20)
+        answer = stack.http.post("/api/auth/login", json={"email": "a@b.example", "password": "12345678"})
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    until(lambda: answers(database), 30)
+    until(lambda: stack.health() == "ok", 60)
