@@ -32,6 +32,7 @@ class Action(StrEnum):
     USER_CREATED = "admin.user.created"
     USER_UPDATED = "admin.user.updated"
     USER_ROLE_CHANGED = "admin.user.role_changed"
+    USER_SESSIONS_ENDED = "admin.user.sessions_ended"
     USER_CLOSED = "admin.user.closed"
     CONFIG_UPDATED = "admin.config.updated"
     PROFILE_UPDATED = "profile.updated"

@@ -10,6 +10,7 @@ from api.admin.audit import AuditLogs, AuditVerification
 from api.admin.config import Config
 from api.admin.events import EventLog
 from api.admin.health import AdminHealth, Invariants
+from api.admin.user_sessions import UserSession, UserSessions
 from api.admin.users import OneUser, UserRole, Users
 from api.auth import resources as auth
 from api.auth.credentials import Credentials
@@ -65,6 +66,8 @@ def routes(passwords: Passwords, tokens: Tokens, wire: redis.Client, media: Medi
         "/api/admin/users": Users(passwords),
         "/api/admin/users/{user_id:uuid}": OneUser(),
         "/api/admin/users/{user_id:uuid}/role": UserRole(),
+        "/api/admin/users/{user_id:uuid}/sessions": UserSessions(tokens),
+        "/api/admin/users/{user_id:uuid}/sessions/{session_id:uuid}": UserSession(),
         "/api/admin/audit-logs": AuditLogs(),
         "/api/admin/audit-logs/verify": AuditVerification(),
         "/api/admin/config": Config(),
@@ -106,6 +109,7 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         pepper=settings.password_pepper,
+        session_max_age=settings.session_max_age,
     )
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
     wire = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)

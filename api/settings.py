@@ -1,5 +1,7 @@
 """What the web process needs to know besides the stores."""
 
+import re
+from datetime import timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PlainValidator, model_validator
@@ -13,6 +15,21 @@ from db import settings
 
 # Where the usual tools serve a frontend under development.
 LOCAL_FRONTENDS = "http://localhost:3000,http://localhost:4200,http://localhost:5173"
+
+
+_DURATION = re.compile(r"([1-9]\d{0,8})\s*(s|m|h|d|second|minute|hour|day)?s?")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> timedelta:
+    """Reads `30days`, `12 hours` or a number of seconds. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.fullmatch(str(value).strip())
+    seconds = int(found[1]) * _UNITS_S[(found[2] or "s")[0]] if found else 0
+    if not 1 <= seconds <= _UNITS_S["d"] * 3650:
+        raise ValueError("must be a time of at most ten years, as 30days or 12hours, or a number of seconds")
+    return timedelta(seconds=seconds)
 
 
 class Settings(MediaSettings):
@@ -30,6 +47,8 @@ class Settings(MediaSettings):
     jwt_audience: str = Field("paywright-api", min_length=1)
     password_pepper: str = Field(min_length=1)
     bcrypt_rounds: int = Field(10, ge=4, le=16)
+    # How long after its sign-in a session ends, however often it is refreshed.
+    session_max_age: Annotated[timedelta, PlainValidator(_duration)] = timedelta(days=30)
     cors_origins: Annotated[frozenset[str], PlainValidator(parse_origins)] = frozenset()
     rate_limit_api: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(100, 15 * 60)
     rate_limit_auth: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(5, 15 * 60)

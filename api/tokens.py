@@ -52,8 +52,11 @@ class Claims:
 class Tokens:
     """Makes and reads the tokens of this installation."""
 
-    def __init__(self, keys: Keys, *, issuer: str, audience: str, pepper: str) -> None:
+    def __init__(
+        self, keys: Keys, *, issuer: str, audience: str, pepper: str, session_max_age: timedelta
+    ) -> None:
         self._keys, self._issuer, self._audience = keys, issuer, audience
+        self.session_max_age = session_max_age
         # Its own key, made of the one secret that is never rotated: within GRACE of a rotation two processes
         # must still agree on a token's successor.
         self._succession = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
@@ -101,6 +104,10 @@ class Tokens:
             raise Unauthorized(Reason.EXPIRED) from None
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
             raise Unauthorized(Reason.INVALID) from None
+
+    def ends_at(self, signed_in_at: datetime) -> datetime:
+        """When a session ends that began then, however often it is refreshed."""
+        return signed_in_at + self.session_max_age
 
     def refresh(self) -> str:
         """A new refresh token: 256 random bits."""

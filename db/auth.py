@@ -31,13 +31,16 @@ class User(postgres.Model):
     name = peewee.CharField(255)
     role = peewee.CharField(50, constraints=[peewee.Check("role IN ('ADMIN', 'CUSTOMER', 'VENDOR')")])
     email_verified = peewee.BooleanField(constraints=[SQL("DEFAULT false")])
+    # Suspended where it is false: may be true again, unless the account is closed.
     active = peewee.BooleanField(constraints=[SQL("DEFAULT true")])
+    closed_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
     updated_at = DateTimeTZField(constraints=postgres.CLOCK)
 
     class Meta:
         schema = "auth"
         table_name = "users"
+        constraints = [peewee.Check("closed_at IS NULL OR NOT active")]
 
 
 User.add_index(SQL("CREATE UNIQUE INDEX users_email ON auth.users (lower(email))"))
@@ -169,7 +172,8 @@ def close(id: UUID, *, email: str, name: str) -> User:
     postgres.rows("DELETE FROM auth.one_time_tokens WHERE user_id = %s", id)
     postgres.rows("DELETE FROM auth.known_addresses WHERE user_id = %s", id)
     postgres.rows("DELETE FROM profile.user_profiles WHERE user_id = %s", id)
-    _change(id, email=email, name=name, password_hash="closed", email_verified=False, active=False)
+    closed = {"password_hash": "closed", "email_verified": False, "active": False}
+    _change(id, email=email, name=name, **closed, closed_at=peewee.fn.clock_timestamp())
     return User.get_by_id(id)
 
 
@@ -198,13 +202,15 @@ def start_session(user_id: UUID, *, ip_address: str | None, user_agent: str | No
 
 
 def live(session_id: UUID) -> Mapping[str, Any] | None:
-    """Who is behind a session now (`user_id, email, role`); None once it or the account has ended.
+    """Who is behind a session now (`user_id, email, role`), and when it began (`created_at`); None once it or
+    the account has ended.
 
     Asked at every request: so a sign-out, a new role or a closed account takes effect at the next one, in
     every process, and no cache can be stale.
     """
     found = postgres.rows(
-        "SELECT u.id AS user_id, u.email, u.role FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id"
+        "SELECT u.id AS user_id, u.email, u.role, s.created_at"
+        " FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id"
         " WHERE s.id = %s AND s.ended_at IS NULL AND u.active",
         session_id,
     )
@@ -212,11 +218,14 @@ def live(session_id: UUID) -> Mapping[str, Any] | None:
 
 
 def sessions(
-    user_id: UUID, *, used_since: datetime, limit: int, after: pages.Place | None
+    user_id: UUID, *, used_since: datetime, begun_since: datetime, limit: int, after: pages.Place | None
 ) -> pages.Page[Session]:
     """A person's sessions that go on, newest first."""
     query = Session.select().where(
-        Session.user_id == user_id, Session.ended_at.is_null(), Session.last_used_at > used_since
+        Session.user_id == user_id,
+        Session.ended_at.is_null(),
+        Session.last_used_at > used_since,
+        Session.created_at > begun_since,
     )
     return pages.newest(Session, [query], limit=limit, after=after)
 
@@ -245,6 +254,18 @@ def end_sessions(user_id: UUID, *, but: UUID | None = None, only: Collection[UUI
             *[None if only is None else list(only)] * 2,
         )
     )
+
+
+def end_oldest_sessions(user_id: UUID, *, keep: int) -> None:
+    """Ends the live sessions of a user but the newest ones. The caller holds the user's lock."""
+    older = postgres.rows(
+        "SELECT id FROM auth.sessions WHERE user_id = %s AND ended_at IS NULL"
+        " ORDER BY created_at DESC, id DESC OFFSET %s",
+        user_id,
+        keep,
+    )
+    if older:
+        end_sessions(user_id, only=[row["id"] for row in older])
 
 
 def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at: datetime) -> None:

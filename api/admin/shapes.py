@@ -29,6 +29,8 @@ class UserChanges(Changes):
     name: Name = Field(default_factory=str)
     email: Email = Field(default_factory=str)
     email_verified: bool = Field(default_factory=bool)
+    # False suspends the account.
+    active: bool = Field(default_factory=bool)
 
 
 class NewRole(Shape):

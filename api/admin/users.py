@@ -6,7 +6,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import addressees, audit, events, mail, media, snapshots
+from actors import addressees, audit, events, mail, media
 from actors import payments as life
 from actors.verbs import promise, transaction
 from api import accounts
@@ -86,14 +86,21 @@ class OneUser:
         name="updateUser",
         takes=shapes.UserChanges,
         gives=answers.Person,
-        refuses=(EmailTaken,),
-        examples={"name": {"name": "Robin Doe"}},
+        refuses=(EmailTaken, LastAdmin),
+        examples={"name": {"name": "Robin Doe"}, "suspend": {"active": False}},
     )
     def on_put(self, _req: Request, user_id: UUID, wish: shapes.UserChanges) -> dict[str, Any]:
-        """Changes the fields that are named. Another address is not verified, unless that is said too."""
+        """Changes the fields that are named. Another address is not verified, unless that is said too.
+
+        `active: false` suspends the account: no sign-in, every token dead, a vendor's open requests are
+        cancelled. `active: true` lets its owner sign in again.
+        """
         changes = wish.named
+        suspends = changes.get("active") is False
         with transaction():
-            user = _open(user_id)
+            user, admins = _open(user_id)
+            if suspends and admins == [user.id]:
+                raise LastAdmin
             if changes.get("email", user.email).lower() != user.email.lower():
                 changes.setdefault("email_verified", False)
                 # What was mailed to the old address is good for nothing now.
@@ -104,6 +111,10 @@ class OneUser:
                 raise EmailTaken
             if changed.email_verified and (not user.email_verified or user.email != changed.email):
                 addressees.proved(changed)
+            if suspends:
+                auth.end_sessions(user.id)
+                if user.role == Role.VENDOR:
+                    life.withdraw(user.id)
             details = {"fields": sorted(wish.model_fields_set)}
             _tell(changed, audit.Action.USER_UPDATED, events.Type.ADMIN_USER_UPDATED, details)
             if user.email != changed.email and not changed.email_verified:
@@ -119,9 +130,7 @@ class OneUser:
         What was paid and what was done stays written down.
         """
         with transaction():
-            user, admins = auth.locked_with_admins(user_id)
-            if user is None or not user.active:
-                raise NotFound(thing="open account")
+            user, admins = _open(user_id)
             if admins == [user.id]:
                 raise LastAdmin
             known_as = {"email": f"closed-{user.id}@closed.invalid", "name": _CLOSED_NAME}
@@ -150,9 +159,7 @@ class UserRole:
     def on_put(self, _req: Request, user_id: UUID, wish: shapes.NewRole) -> dict[str, Any]:
         """Gives somebody another role: it counts at their next request."""
         with transaction():
-            user, admins = auth.locked_with_admins(user_id)
-            if user is None or not user.active:
-                raise NotFound(thing="open account")
+            user, admins = _open(user_id)
             if admins == [user.id] and wish.role != Role.ADMIN:
                 raise LastAdmin
             changed = auth.change(user.id, role=wish.role) or user
@@ -163,14 +170,14 @@ class UserRole:
         return shapes.person(changed)
 
 
-def _open(user_id: UUID) -> User:
-    """A person whose account is open, locked. Raises NotFound."""
-    user = auth.locked_user(user_id)
-    if user is None or not user.active:
+def _open(user_id: UUID) -> tuple[User, list[UUID]]:
+    """A user whose account is not closed, and the active administrators, all locked. Raises NotFound."""
+    user, admins = auth.locked_with_admins(user_id)
+    if user is None or user.closed_at is not None:
         raise NotFound(thing="open account")
-    return user
+    return user, admins
 
 
 def _tell(user: User, action: audit.Action, event: events.Type, details: dict[str, Any]) -> None:
     audit.note(action, resource=("user", user.id), details=details)
-    events.announce(event, snapshots.user(user))
+    events.announce(event, shapes.person(user))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.answers import Answer, Id, Moment, Pagination, User
+from api.answers import Answer, User
 
 
 class AuthResult(Answer):
@@ -17,24 +17,6 @@ class AuthResult(Answer):
     refresh_token: Annotated[str, Field(examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])]
     token_type: Literal["Bearer"]
     expires_in: Annotated[int, Field(examples=[900])]
-
-
-class Session(Answer):
-    """One sign-in that is still live; `current` is the one that asks."""
-
-    id: Id
-    created_at: Moment
-    last_used_at: Moment
-    ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
-    user_agent: Annotated[str | None, Field(examples=["Mozilla/5.0"])]
-    current: bool
-
-
-class Sessions(Answer):
-    """One page of the caller's sessions that go on, newest first."""
-
-    items: list[Session]
-    pagination: Pagination
 
 
 class Verified(Answer):

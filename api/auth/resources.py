@@ -7,6 +7,7 @@ from uuid import UUID
 from falcon import Request
 
 from actors import snapshots
+from api import sessions as shown
 from api.accounts import EmailTaken
 from api.answers import User
 from api.auth import answers, shapes
@@ -16,7 +17,7 @@ from api.auth.sign_in_failures import TooManyFailures
 from api.gateway import caller, read_only
 from api.gateway.operation import operation
 from api.policies import Permission
-from api.shapes import PageQuery, listed
+from api.shapes import PageQuery
 from api.tokens import Unauthorized
 from db import auth
 from db.auth import Role
@@ -122,13 +123,12 @@ class MySessions:
     sessions: Sessions
 
     @operation(
-        Permission.SIGNED_IN, "Your sessions.", name="listSessions", asks=PageQuery, gives=answers.Sessions
+        Permission.SIGNED_IN, "Your sessions.", name="listSessions", asks=PageQuery, gives=shown.Sessions
     )
     def on_get(self, req: Request, wish: PageQuery) -> dict[str, Any]:
         """The caller's sessions that go on, newest first."""
         who = caller.of(req)
-        page = self.sessions.page(who, limit=wish.limit, after=wish.place)
-        return listed(page, lambda it: shapes.session(it, current=who.session_id))
+        return shown.page(self.sessions.tokens, who.user_id, wish, current=who.session_id)
 
 
 @dataclass

@@ -11,15 +11,17 @@ from api.accounts import open_account
 from api.auth import sign_in_failures
 from api.passwords import Passwords
 from api.policies import Caller
+from api.sessions import announce_end
 from api.tokens import ACCESS_LIFETIME, REFRESH_LIFETIME, Reason, Tokens, Unauthorized, fingerprint
 from db import auth, times
-from db.auth import Role, Session, User
+from db.auth import Role, User
 from db.fault import Code, Fault, NotFound
-from db.page import Page, Place
 from db.sign_in_failures import PasswordUse
 
 # A refresh token used again this soon is a second tab or a lost answer; later it is a stolen one.
 GRACE = timedelta(seconds=10)
+# How many sessions an account has at most: another sign-in ends the oldest.
+MOST_SESSIONS = 50
 
 
 class InvalidCredentials(Fault):
@@ -87,9 +89,11 @@ class Sessions:
             if spent is None:
                 raise Unauthorized(Reason.INVALID)
             reused = spent.spent_at is not None and now - spent.spent_at > GRACE
-            if not reused and auth.live(spent.session_id) is None:
+            live = auth.live(spent.session_id)
+            if not reused and live is None:
                 raise Unauthorized(Reason.REVOKED)
-            if spent.expires_at <= now:
+            ends_at = self.tokens.ends_at(live["created_at"]) if live else now
+            if spent.expires_at <= now or (live and ends_at <= now):
                 raise Unauthorized(Reason.EXPIRED)
             successor = self.tokens.successor(token)
             if reused and auth.end_session(spent.session_id):
@@ -98,7 +102,8 @@ class Sessions:
                 )
             elif spent.spent_at is None:
                 auth.spend(spent, now)
-                auth.add_refresh_token(spent, token=fingerprint(successor), expires_at=now + REFRESH_LIFETIME)
+                expires_at = min(ends_at, now + REFRESH_LIFETIME)
+                auth.add_refresh_token(spent, token=fingerprint(successor), expires_at=expires_at)
             user = auth.user(spent.user_id)
         # The end of the session is committed before it is told.
         if reused or user is None:
@@ -116,11 +121,6 @@ class Sessions:
                 auth.end_sessions(caller.user_id, only={caller.session_id, *([other] if other else [])})
             _tell_signed_out(caller.user_id, everywhere=everywhere)
 
-    def page(self, caller: Caller, *, limit: int, after: Place | None) -> Page[Session]:
-        """The caller's sessions that go on."""
-        since = times.now() - REFRESH_LIFETIME
-        return auth.sessions(caller.user_id, used_since=since, limit=limit, after=after)
-
     def end(self, caller: Caller, session_id: UUID) -> None:
         """Ends one of the caller's sessions. Raises NotFound."""
         with transaction():
@@ -131,9 +131,11 @@ class Sessions:
     def _begin(self, user: User) -> dict[str, Any]:
         where = origin.current()
         session = auth.start_session(user.id, ip_address=where.ip_address, user_agent=where.user_agent)
+        auth.end_oldest_sessions(user.id, keep=MOST_SESSIONS)
         sign_in_failures.know(user.id)
         token = self.tokens.refresh()
-        auth.add_refresh_token(session, token=fingerprint(token), expires_at=times.now() + REFRESH_LIFETIME)
+        expires_at = times.now() + min(REFRESH_LIFETIME, self.tokens.session_max_age)
+        auth.add_refresh_token(session, token=fingerprint(token), expires_at=expires_at)
         return self._result(user, session.id, token)
 
     def _result(self, user: User, session_id: UUID, refresh_token: str) -> dict[str, Any]:
@@ -149,4 +151,4 @@ class Sessions:
 def _tell_signed_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:
     resource = ("session", session_id) if session_id else ("user", user_id)
     audit.note(audit.Action.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
-    events.announce(events.Type.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})
+    announce_end(user_id, everywhere=everywhere)

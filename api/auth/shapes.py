@@ -1,15 +1,13 @@
 """What the auth routes take and give."""
 
-from typing import Annotated, Any, Literal
-from uuid import UUID
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from api.accounts import NewAccount, Password
 from api.shapes import Email, Query, Shape, email
-from db import times
-from db.auth import Role, Session
+from db.auth import Role
 
 RefreshToken = Annotated[
     str, Field(min_length=1, max_length=512, examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])
@@ -78,15 +76,3 @@ class VerifyEmail(Query):
     """What the mailed link carries."""
 
     token: MailedToken
-
-
-def session(it: Session, *, current: UUID) -> dict[str, Any]:
-    """A session, and whether it is the one that asks."""
-    return {
-        "id": str(it.id),
-        "createdAt": times.text(it.created_at),
-        "lastUsedAt": times.text(it.last_used_at),
-        "ipAddress": it.ip_address,
-        "userAgent": it.user_agent,
-        "current": it.id == current,
-    }

@@ -9,7 +9,7 @@ from actors.verbs import transaction
 from api.gateway.operation import operation_of
 from api.policies import Caller, Forbidden, Permission
 from api.tokens import Reason, Tokens, Unauthorized
-from db import auth
+from db import auth, times
 from db.auth import Role
 
 
@@ -39,6 +39,8 @@ class Callers:
         live = auth.live(claims.session_id)
         if live is None or live["user_id"] != claims.user_id:
             raise Unauthorized(Reason.REVOKED)
+        if self._tokens.ends_at(live["created_at"]) <= times.now():
+            raise Unauthorized(Reason.EXPIRED)
         return Caller(claims.user_id, live["email"], Role(live["role"]), claims.session_id)
 
 

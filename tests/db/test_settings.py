@@ -38,6 +38,8 @@ def test_settings_have_defaults_and_are_frozen():
         ("REDIS_URL", "redis://h:notaport"),
         ("HOST", ""),
         ("HOST", "not a host"),
+        ("SESSION_MAX_AGE", "a month"),
+        ("SESSION_MAX_AGE", "99999days"),
     ],
 )
 def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name, value):
@@ -45,6 +47,18 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name, value):
         Settings.read({**GOOD, name: value})
     assert "\n" not in str(wrong.value)
     assert not value or value not in str(wrong.value)
+
+
+def test_a_time_is_read_with_its_unit_or_in_seconds():
+    for written, seconds in (
+        ("30days", 2_592_000),
+        ("12 hours", 43_200),
+        ("90", 90),
+        ("5m", 300),
+        ("1day", 86_400),
+    ):
+        assert Settings.read({**GOOD, "SESSION_MAX_AGE": written}).session_max_age.total_seconds() == seconds
+    assert Settings.read(GOOD).session_max_age.days == 30
 
 
 def test_a_missing_setting_is_named():

@@ -127,7 +127,8 @@ def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_i
 
 
 @pytest.mark.parametrize(
-    "wish", [{}, {"role": "ADMIN"}, {"active": False}, {"name": None}, {"emailVerified": "yes"}]
+    "wish",
+    [{}, {"role": "ADMIN"}, {"active": "no"}, {"active": None}, {"name": None}, {"emailVerified": "yes"}],
 )
 def test_what_cannot_be_changed_so_is_refused(client, boss, wish):
     who = visitor(client)
@@ -205,3 +206,93 @@ def test_who_is_not_there_is_a_404(boss):
         ("PUT", "/role", {"role": "ADMIN"}),
     ):
         assert error(boss.send(method, f"/admin/users/{uuid4()}{path}", body)) == (404, "NOT_FOUND")
+
+
+# --- suspended ------------------------------------------------------------------------------------------
+
+
+def test_a_suspended_account_is_out_at_once_and_comes_back_by_signing_in(client, boss):
+    who = visitor(client)
+    path = f"/admin/users/{who.user['id']}"
+    suspended = boss.send("PUT", path, {"active": False})
+    assert (suspended.status_code, suspended.json["data"]["active"]) == (200, False)
+    assert error(who.get("/auth/me")) == (401, "UNAUTHORIZED")
+    assert error(who.post("/auth/refresh", {"refreshToken": who.refresh_token})) == (401, "UNAUTHORIZED")
+    assert error(sign_in(client, who.user["email"])) == (401, "INVALID_CREDENTIALS")
+    assert who.user["id"] in [it["id"] for it in boss.get("/admin/users?active=false").json["data"]["items"]]
+
+    assert boss.send("PUT", path, {"active": True}).json["data"]["active"] is True
+    assert error(who.get("/auth/me")) == (401, "UNAUTHORIZED")
+    assert sign_in(client, who.user["email"]).status_code == 200
+    work()
+    told = [event.data["active"] for event in admin.events(0, 1000) if event.type == "admin:user:updated"]
+    assert told == [False, True]
+    rows = boss.get(f"/admin/audit-logs?action=admin.user.updated&resourceId={who.user['id']}").json["data"]
+    assert [row["details"] for row in rows["items"]] == [{"fields": ["active"]}] * 2
+
+
+def test_a_suspended_vendors_open_requests_are_cancelled(client, boss):
+    vendor = visitor(client, Role.VENDOR)
+    wish = {"type": "initiate", "amount": "5.00"}
+    request = vendor.post("/payments", wish).json["data"]["id"]
+    work()
+    boss.send("PUT", f"/admin/users/{vendor.user['id']}", {"active": False})
+    work()
+    assert boss.get(f"/payments/{request}").json["data"]["status"] == "cancelled"
+
+
+def test_the_last_administrator_cannot_be_suspended(client, boss):
+    path = f"/admin/users/{boss.user['id']}"
+    assert error(boss.send("PUT", path, {"active": False})) == (409, "LAST_ADMIN")
+    visitor(client, Role.ADMIN)
+    assert boss.send("PUT", path, {"active": False}).status_code == 200
+
+
+def test_a_closed_account_does_not_come_back_and_a_suspended_one_can_be_closed(client, boss):
+    who = visitor(client)
+    path = f"/admin/users/{who.user['id']}"
+    assert boss.send("PUT", path, {"active": False}).status_code == 200
+    assert boss.send("DELETE", path).status_code == 200
+    assert error(boss.send("PUT", path, {"active": True})) == (404, "NOT_FOUND")
+    assert error(boss.send("DELETE", path)) == (404, "NOT_FOUND")
+
+
+# --- sessions -------------------------------------------------------------------------------------------
+
+
+def test_an_administrator_sees_and_ends_somebodys_sessions(client, boss):
+    who = visitor(client)
+    path = f"/admin/users/{who.user['id']}/sessions"
+    second = sign_in(client, who.user["email"]).json["data"]["accessToken"]
+    items = boss.get(path).json["data"]["items"]
+    assert [it["current"] for it in items] == [False, False]
+    assert items == who.get("/auth/sessions").json["data"]["items"][:1] + items[1:]
+
+    assert boss.send("DELETE", f"{path}/{items[0]['id']}").status_code == 200
+    assert Visitor(client, second).get("/auth/me").status_code == 401
+    assert who.get("/auth/me").status_code == 200
+    assert error(boss.send("DELETE", f"{path}/{items[0]['id']}")) == (404, "NOT_FOUND")
+
+    third = sign_in(client, who.user["email"]).json["data"]
+    assert boss.send("DELETE", path).status_code == 200
+    for token in (who.token, third["accessToken"]):
+        assert error(Visitor(client, token).get("/auth/me")) == (401, "UNAUTHORIZED")
+    assert error(who.post("/auth/refresh", {"refreshToken": third["refreshToken"]})) == (401, "UNAUTHORIZED")
+    assert boss.get(path).json["data"]["items"] == []
+
+    work()
+    rows = boss.get("/admin/audit-logs?action=admin.user.sessions_ended").json["data"]["items"]
+    assert [row["details"] for row in rows] == [{"sessions": 2}, {"sessionId": items[0]["id"]}]
+    told = [event.data for event in admin.events(0, 1000) if event.type == "auth:user:logged_out"]
+    assert told == [{"userId": who.user["id"], "everywhere": everywhere} for everywhere in (False, True)]
+
+
+def test_somebodys_session_is_found_only_under_them(client, boss):
+    who, other = visitor(client), visitor(client)
+    [session] = boss.get(f"/admin/users/{who.user['id']}/sessions").json["data"]["items"]
+    wrong = f"/admin/users/{other.user['id']}/sessions/{session['id']}"
+    assert error(boss.send("DELETE", wrong)) == (404, "NOT_FOUND")
+    for method in ("GET", "DELETE"):
+        assert error(boss.send(method, f"/admin/users/{uuid4()}/sessions")) == (404, "NOT_FOUND")
+        assert error(who.send(method, f"/admin/users/{who.user['id']}/sessions")) == (403, "FORBIDDEN")
+    assert who.get("/auth/me").status_code == 200

@@ -1,6 +1,7 @@
 """Passwords changed, forgotten and reset; addresses proved; an account under attack."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -11,7 +12,7 @@ from zxcvbn.matching import dictionary_match
 
 from api.app import create_app
 from api.passwords import SCORED_CHARACTERS, Passwords, weak
-from db import admin, auth, links, postgres, sign_in_failures
+from db import admin, auth, links, postgres, sign_in_failures, times
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, letterbox, visitor, work
 
@@ -259,6 +260,37 @@ def test_signing_out_with_a_refresh_token_ends_its_session_if_it_is_ones_own(cli
     third = sign_in(client, me.user["email"]).json["data"]
     assert again.post("/auth/logout", {"refreshToken": third["refreshToken"]}).status_code == 200
     assert Visitor(client, third["accessToken"]).get("/auth/me").status_code == 401
+
+
+def test_a_session_ends_a_while_after_its_sign_in_however_often_it_is_refreshed(client, me):
+    auth.Session.update(created_at=times.now() - timedelta(days=29, hours=23)).execute()
+    refreshed = Visitor(client).post("/auth/refresh", {"refreshToken": me.refresh_token}).json["data"]
+    [successor] = auth.RefreshToken.select().where(auth.RefreshToken.spent_at.is_null())
+    assert successor.expires_at < times.now() + timedelta(hours=2)
+    assert me.get("/auth/me").status_code == 200
+
+    auth.Session.update(created_at=times.now() - timedelta(days=30)).execute()
+    ended = me.get("/auth/me")
+    assert (error(ended), ended.json["error"]["details"]) == (
+        (401, "UNAUTHORIZED"),
+        {"reason": "token_expired"},
+    )
+    again = Visitor(client).post("/auth/refresh", {"refreshToken": refreshed["refreshToken"]})
+    assert (error(again), again.json["error"]["details"]) == (
+        (401, "UNAUTHORIZED"),
+        {"reason": "token_expired"},
+    )
+    now = sign_in(client, me.user["email"]).json["data"]["accessToken"]
+    assert len(Visitor(client, now).get("/auth/sessions").json["data"]["items"]) == 1
+
+
+def test_an_account_has_at_most_fifty_sessions_and_the_oldest_ends(client, me):
+    first = sign_in(client, me.user["email"]).json["data"]["accessToken"]
+    for _ in range(49):
+        last = sign_in(client, me.user["email"]).json["data"]["accessToken"]
+    assert me.get("/auth/me").status_code == 401
+    assert Visitor(client, first).get("/auth/me").status_code == 200
+    assert len(Visitor(client, last).get("/auth/sessions?limit=100").json["data"]["items"]) == 50
 
 
 # --- an account under attack ----------------------------------------------------------------------------
