@@ -99,8 +99,6 @@ def read(req: Request, shape: type[S]) -> S:
     try:
         # Only to look at: the shape reads the text itself, which knows more than these values.
         value = json.loads(raw, parse_float=_exactly, parse_constant=_no_number, object_pairs_hook=_once)
-    except RecursionError:
-        raise Malformed(what="is nested too deeply") from None
     except ValueError:
         raise Malformed(what="is not valid JSON, or names a field twice") from None
     if not isinstance(value, dict):
@@ -121,9 +119,12 @@ def read(req: Request, shape: type[S]) -> S:
 
 
 def _not_too_much(raw: bytes, members: int, values: int) -> None:
-    part = extent.exceeded(
-        raw, members=members, values=values, apart=_METADATA, apart_values=_METADATA_KIB * 1024 // 2
-    )
+    try:
+        part = extent.exceeded(
+            raw, members=members, values=values, apart=_METADATA, apart_values=_METADATA_KIB * 1024 // 2
+        )
+    except extent.TooDeep:
+        raise Malformed(what="is nested too deeply") from None
     if part == _METADATA:
         raise Invalid(
             {"fields": [{"field": part, "message": f"must not be larger than {_METADATA_KIB} KiB"}]}

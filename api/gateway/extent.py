@@ -5,8 +5,13 @@ import re
 # The tokens of JSON. Every quantifier is possessive and the closing quote may be missing, so each byte is
 # read once, also in what is no JSON.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?|[\[\]{},:]|[^\s"\[\]{},:]++', re.DOTALL)
+DEEPEST = 100
 # A member has five at most: name, colon, two brackets, comma.
 _TOKENS_A_VALUE = 5
+
+
+class TooDeep(Exception):
+    """A JSON text is nested more deeply than anything that is read recursively should be."""
 
 
 def exceeded(
@@ -16,7 +21,7 @@ def exceeded(
 
     The object may have so many members at its top and so many values in all; the top member `apart` has a
     limit of its own. The count ends at the first limit that is passed: what is refused costs less than what
-    is read.
+    is read. Raises TooDeep.
     """
     if text.count(b",") + text.count(b"[") + text.count(b"{") < min(members, values):
         # Every value but the first follows one of these.
@@ -31,6 +36,8 @@ def exceeded(
         first = text[found.start()]
         if first in b"[{":
             depth += 1
+            if depth > DEEPEST:
+                raise TooDeep
             counted[inside] += 1
         elif first in b"]}":
             depth -= 1

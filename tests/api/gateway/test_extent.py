@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from api.auth.shapes import Refresh
 from api.gateway import body
 from api.gateway.body import MIB, Invalid, Malformed
-from api.gateway.extent import exceeded
+from api.gateway.extent import DEEPEST, TooDeep, exceeded
 from api.objects import carried
 from api.payments.shapes import NewPayment
 from api.profile.shapes import Preferences
@@ -67,6 +67,15 @@ def test_what_is_within_the_limits_passes_whatever_its_texts_hold(value):
         assert exceeded(raw, members=len(value) - 1, values=count(value)) == "body"
 
 
+def test_a_depth_that_nobody_needs_is_refused():
+    def nested(depth: int) -> bytes:
+        return b'{"a":' * depth + b"1" + b"}" * depth
+
+    assert exceeded(nested(DEEPEST), **LIMITS) is None
+    with pytest.raises(TooDeep):
+        exceeded(nested(DEEPEST + 1), **LIMITS)
+
+
 HUGE = [
     b"{" + b",".join(b'"%d":0' % at for at in range(100_000)) + b"}",
     b'{"a":[' + b"0," * 500_000 + b"0]}",
@@ -103,7 +112,7 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
 @pytest.mark.parametrize("raw", HUGE[:6], ids=IDS[:6])
 def test_nothing_is_built_from_what_holds_too_much(monkeypatch, raw):
     monkeypatch.setattr(json, "loads", lambda *_args, **_more: pytest.fail("it was built"))
-    with pytest.raises(Invalid):
+    with pytest.raises((Invalid, Malformed)):
         body.read(sent(raw[:MIB]), NewPayment)
 
 
