@@ -3,6 +3,7 @@
 from typing import Any
 
 import falcon
+from falcon.routing import CompiledRouter
 
 from actors.media import Media
 from api.admin.analytics import Analytics
@@ -115,11 +116,13 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
     wire = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
 
+    router = CompiledRouter()
+    router.options.converters["uuid"] = Canonical
     gates: list[Any] = [
         # The way out is the way in backwards: who stands first here has the last word.
         Headers(),
         RequestId(settings.trusted_proxies),
-        AccessLog(),
+        AccessLog(router.find, tokens),
         Path(),
         Cors(settings.cors_origins),
         Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(wire, Memory())),
@@ -129,8 +132,7 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
         Callers(tokens),
         Maintenance(),
     ]
-    app = falcon.App(middleware=gates)
-    app.router_options.converters["uuid"] = Canonical
+    app = falcon.App(middleware=gates, router=router)
     envelope.install(app)
     table = routes(passwords, tokens, wire, media) | pages(keys, wire, media)
     document = Document(table)

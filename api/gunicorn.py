@@ -11,8 +11,9 @@ from db import postgres, redis
 from db.settings import or_exit
 
 _MOST_DESCRIPTORS = 20_000
-# Those of a web process that are no client's: stores, files, pipes, bodies that wait in a file.
+# Those of a web process that are no client's: stores, files, pipes.
 _OTHER_DESCRIPTORS = 200
+_FEWEST_CONNECTIONS = 50
 
 _settings = or_exit(Settings)
 
@@ -21,10 +22,11 @@ workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
 # More than prefer.SEATS: whoever waits must not keep others from being served.
 threads = prefer.SEATS + 8
-# A connection is a greenlet and a file descriptor, and no thread.
-_descriptors = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], _MOST_DESCRIPTORS)
-resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-worker_connections = _descriptors - _OTHER_DESCRIPTORS
+# A connection is a greenlet and a file descriptor, and no thread; its body may wait in a file.
+_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+_descriptors = _MOST_DESCRIPTORS if _hard == resource.RLIM_INFINITY else min(_hard, _MOST_DESCRIPTORS)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors, _hard))
+worker_connections = max(_descriptors // 2 - _OTHER_DESCRIPTORS, _FEWEST_CONNECTIONS)
 preload_app = True
 keepalive = 5
 # Longer than a request may take to be complete.
@@ -32,6 +34,8 @@ graceful_timeout = 20
 # A peer's headers say nothing of the path (SCRIPT_NAME) or of the scheme; of addresses, see address.py.
 forwarder_headers = ""
 forwarded_allow_ips = ""
+# The application answers them with a 405 that says what is known.
+permit_unconventional_http_method = True
 # Its heartbeat file must not be on a disk: a slow one looks like a hung worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # By default a socket in the home directory that all installations of a user would share.

@@ -32,16 +32,21 @@ class Callers:
             refuse(caller, operation.may)
 
     def _identify(self, req: Request) -> Caller:
-        scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthorized(Reason.MISSING)
-        claims = self._tokens.read(token.strip())
+        claims = self._tokens.read(bearer(req))
         live = auth.live(claims.session_id)
         if live is None or live["user_id"] != claims.user_id:
             raise Unauthorized(Reason.REVOKED)
         if self._tokens.ends_at(live["created_at"]) <= times.now():
             raise Unauthorized(Reason.EXPIRED)
         return Caller(claims.user_id, live["email"], Role(live["role"]), claims.session_id)
+
+
+def bearer(req: Request) -> str:
+    """The access token that a request brings. Raises Unauthorized."""
+    scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized(Reason.MISSING)
+    return token.strip()
 
 
 def of(req: Request) -> Caller:

@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 # In seconds: how soon a caller should try again what failed for our sake.
 _RETRY_AFTER = "1"
 
+# What any address of ours may know.
+_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+
 # Falcon raises errors of its own (no route, no method, ...); each status has one code and one sentence.
 _FALCON = {
     400: (Code.VALIDATION_ERROR, "The request is malformed."),
@@ -66,8 +69,11 @@ def _fault(_req: Request, resp: Response, fault: Fault, _params: dict[str, Any])
 
 
 def _falcon(req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
-    # A method that HTTP does not know is a 400 to Falcon.
-    status = error.status_code if req.method in falcon.HTTP_METHODS else 405
+    status = error.status_code
+    if status == 400 and req.method not in falcon.HTTP_METHODS:
+        # WEBSOCKET is a word of Falcon's own, refused before it looks for the address.
+        status = 405
+        resp.set_header("Allow", _METHODS)
     code, message = _FALCON.get(status, (None, ""))
     if code is None:
         raise error

@@ -105,3 +105,47 @@ def test_clients_that_do_not_hang_up_stop_nobody(stack):
     finally:
         for wire in idle:
             wire.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/zzz/metrics", ["SCRIPT_NAME: /zzz"]),
+        ("/zzz/metrics", ["Script-Name: /zzz"]),
+        ("/zzz/health", ["PATH_INFO: /health", "X-Forwarded-Prefix: /zzz", "X-Original-URL: /health"]),
+        ("/%6detrics", []),
+        ("/api%2fhealth", []),
+        ("//metrics", []),
+        ("/health/../metrics", []),
+    ],
+)
+def test_nothing_of_a_peer_changes_the_path(stack, path, headers):
+    lines = [f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]
+    [answer] = say(stack, "\r\n".join(lines).encode())
+    assert answer.startswith(b"404")
+
+
+@pytest.mark.parametrize("method", ["BREW", "get", "X", "A" * 40, "WEBSOCKET"])
+def test_a_method_nobody_knows_is_a_405_that_says_which_are(stack, method):
+    request = f"{method} /api/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    [answer] = say(stack, request.encode())
+    assert answer.startswith(b"405")
+    assert b"allow: GET, HEAD" in answer
+    assert b"x-request-id: " in answer
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        posted("/api/auth/login", JSON, CHUNKED, body=CHUNK),
+        posted("/api/auth/login", JSON, length(LARGE)),
+        posted("/api/auth/login", "Content-Type: text/plain", length(2), body=b"{}"),
+        b"NONSENSE\r\n\r\n",
+    ],
+    ids=["411", "413", "415", "400"],
+)
+def test_every_refusal_has_an_id_of_its_request(stack, request_):
+    [answer] = say(stack, request_.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"x-request-id: " in head.lower()
+    assert json.loads(body)["success"] is False

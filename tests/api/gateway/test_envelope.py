@@ -21,6 +21,14 @@ def test_an_unknown_address_is_a_404(client):
     assert error(client.simulate_get("/")) == (404, "NOT_FOUND")
 
 
+@pytest.mark.parametrize(
+    "path", ["/%6detrics", "/api%2fauth/me", "/api/auth%2Fme", "/%61pi/auth/me", "/health/%2e%2e/metrics"]
+)
+def test_a_path_that_is_encoded_is_a_404(client, path):
+    assert error(client.simulate_get(path)) == (404, "NOT_FOUND")
+    assert client.simulate_get("/health?a=%2f").status_code == 200
+
+
 def test_an_id_that_is_no_uuid_is_a_404(me):
     assert error(me.get("/payments/42")) == (404, "NOT_FOUND")
 
@@ -167,6 +175,10 @@ def test_a_method_that_nobody_knows_is_a_405(me, method):
     result = me.send(method, "/payments")
     assert error(result) == (405, "METHOD_NOT_ALLOWED")
     assert len(result.headers["X-Request-ID"]) == 36
+    assert {"GET", "POST", "OPTIONS"} <= set(result.headers["Allow"].split(", "))
+    if method != "WEBSOCKET":
+        assert "DELETE" not in result.headers["Allow"]
+        assert error(me.send(method, "/nothing")) == (404, "NOT_FOUND")
 
 
 def test_a_body_that_was_cut_off_is_not_acted_upon(me):
@@ -200,9 +212,7 @@ def test_a_thousand_faults_are_not_all_told(me):
     assert len(result.content) < 20_000
 
 
-@pytest.mark.parametrize(
-    "query", ["limit=1_0", "limit=1.0", "limit=%205", "limit=%2B5", "limit=101", "limit="]
-)
+@pytest.mark.parametrize("query", ["limit=1_0", "limit=1.0", "limit=%205", "limit=%2B5", "limit=101"])
 def test_a_limit_is_a_whole_number(me, query):
     assert error(me.get(f"/payments?{query}")) == (400, "VALIDATION_ERROR")
 
