@@ -46,6 +46,12 @@ class Row(postgres.Model):
 
 Row.add_index(SQL("CREATE INDEX tasks_due_at ON journal.tasks (queue, due_at) WHERE dead_at IS NULL"))
 Row.add_index(SQL("CREATE INDEX tasks_dead ON journal.tasks (verb, dead_at) WHERE dead_at IS NOT NULL"))
+Row.add_index(
+    SQL(
+        "CREATE INDEX tasks_payment ON journal.tasks ((args ->> 'payment_id'))"
+        " WHERE args ->> 'payment_id' IS NOT NULL"
+    )
+)
 Row.add_index(SQL("CREATE INDEX tasks_verb ON journal.tasks (verb, position) WHERE dead_at IS NULL"))
 
 

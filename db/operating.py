@@ -87,16 +87,39 @@ def backlog() -> dict[str, Any]:
     }
 
 
-# The time that is given to what is under way.
+# Changes of payments, jobs or events that one look reads at most: what takes longer than a minute cannot be
+# looked at each minute.
+LOOK_ROWS = 100_000
+
+# The time that is given to what is under way. Below, statement_timestamp() and not clock_timestamp(): no
+# index helps to compare with what may change from row to row.
 _SETTLING = "interval '1 minute'"
 
-# Each gives the ids of what breaks it, of the payments made from :since on.
+# What was made, or has changed its status, from :since on.
+_RECENT = """
+    SELECT id FROM payments.payments WHERE created_at >= :since
+    UNION SELECT payment_id FROM payments.payment_transactions WHERE created_at >= :since
+"""
+
+# The queues with live jobs: one step along an index each, however many jobs there are.
+_QUEUES = """
+    WITH RECURSIVE queues AS (
+        (SELECT queue FROM journal.tasks WHERE dead_at IS NULL ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT (SELECT t.queue FROM journal.tasks t WHERE t.dead_at IS NULL AND t.queue > queues.queue
+            ORDER BY t.queue LIMIT 1)
+        FROM queues WHERE queues.queue IS NOT NULL
+    )
+"""
+
+# Each gives the ids of what breaks it, of the payments made or changed from :since on. Looked at each minute:
+# each walks along indexes and reads no more than there is since then, however much there is in all.
 INVARIANTS: dict[str, str] = {
     "charged_once": f"""
         -- A completed payment has exactly one charge in the PSP's ledger, over the same money; or a person
         -- looks at what differs, or has looked.
-        SELECT p.id::text AS id FROM payments.payments p
-        WHERE p.created_at >= :since AND p.type = 'payment' AND p.status = 'completed'
+        SELECT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id)
+        WHERE p.type = 'payment' AND p.status = 'completed'
             AND (SELECT count(*) FROM psp.charges c WHERE c.payment_id = p.id
                 AND c.outcome = 'charged' AND c.amount = p.amount AND c.currency = p.currency) <> 1
             AND NOT {reviews.explains("p.id")}
@@ -108,79 +131,99 @@ INVARIANTS: dict[str, str] = {
     """,
     "nothing_that_ended_badly_is_charged": f"""
         -- A late charge has its review, open or resolved: so it is known.
-        SELECT p.id::text AS id FROM payments.payments p JOIN psp.charges c ON c.payment_id = p.id
-        WHERE p.created_at >= :since AND p.status IN ('failed', 'cancelled') AND c.outcome = 'charged'
+        SELECT p.id::text AS id FROM ({_RECENT} UNION
+            SELECT payment_id FROM psp.charges WHERE created_at >= :since) AS recent
+        JOIN payments.payments p USING (id) JOIN psp.charges c ON c.payment_id = p.id
+        WHERE p.status IN ('failed', 'cancelled') AND c.outcome = 'charged'
             AND NOT {reviews.explains("p.id")}
     """,
     "the_money_adds_up": f"""
         -- Per currency; what the PSP has charged and we do not know yet, or has a review, is left out.
-        SELECT coalesce(ours.currency, theirs.currency) AS id FROM (
-            SELECT p.currency, sum(p.amount) AS total FROM payments.payments p
-            WHERE p.created_at >= :since AND p.type = 'payment' AND p.status = 'completed'
-                AND NOT {reviews.explains("p.id")}
-            GROUP BY p.currency) AS ours
-        FULL JOIN (
-            SELECT c.currency, sum(c.amount) AS total FROM psp.charges c JOIN payments.payments p
-                ON p.id = c.payment_id AND p.status <> 'processing' AND NOT {reviews.explains("p.id")}
-            WHERE p.created_at >= :since AND c.outcome = 'charged'
-            GROUP BY c.currency) AS theirs USING (currency)
-        WHERE ours.total IS DISTINCT FROM theirs.total
+        WITH ours AS MATERIALIZED (
+            SELECT p.id, p.status, p.currency, p.amount FROM ({_RECENT}) AS recent
+            JOIN payments.payments p USING (id)
+            WHERE p.type = 'payment' AND p.status <> 'processing' AND NOT {reviews.explains("p.id")}
+        )
+        SELECT currency AS id FROM (
+            SELECT currency, amount FROM ours WHERE status = 'completed'
+            UNION ALL
+            SELECT c.currency, -c.amount FROM ours JOIN psp.charges c ON c.payment_id = ours.id
+            WHERE c.outcome = 'charged'
+        ) AS booked GROUP BY currency HAVING sum(amount) <> 0
     """,
-    "every_change_has_its_history": """
-        SELECT p.id::text AS id FROM payments.payments p
-        WHERE p.created_at >= :since
-            AND p.status IS DISTINCT FROM (SELECT t.status FROM payments.payment_transactions t
-                WHERE t.payment_id = p.id ORDER BY t.created_at DESC, t.id DESC LIMIT 1)
+    "every_change_has_its_history": f"""
+        SELECT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id)
+        WHERE p.status IS DISTINCT FROM (SELECT t.status FROM payments.payment_transactions t
+            WHERE t.payment_id = p.id ORDER BY t.created_at DESC, t.id DESC LIMIT 1)
     """,
-    "every_history_is_legal": """
-        SELECT DISTINCT id FROM (
-            SELECT t.payment_id::text AS id, t.from_status, t.status, p.type,
-                lag(t.status) OVER (PARTITION BY t.payment_id ORDER BY t.created_at, t.id) AS before
-            FROM payments.payment_transactions t JOIN payments.payments p ON p.id = t.payment_id
-            WHERE p.created_at >= :since
+    "every_history_is_legal": f"""
+        SELECT DISTINCT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id),
+        LATERAL (
+            SELECT t.from_status, t.status, lag(t.status) OVER (ORDER BY t.created_at, t.id) AS before
+            FROM payments.payment_transactions t WHERE t.payment_id = p.id
         ) AS moved
-        WHERE from_status IS DISTINCT FROM before OR NOT payments.is_lawful(type, from_status, status)
+        WHERE from_status IS DISTINCT FROM before OR NOT payments.is_lawful(type, from_status, moved.status)
     """,
     "every_change_is_audited": f"""
-        SELECT t.payment_id::text AS id FROM payments.payment_transactions t
-        LEFT JOIN admin.audit_logs a ON a.resource_id = t.payment_id
-            AND a.action = 'payments.payment.' || t.transaction_type
-        WHERE t.created_at >= :since AND t.created_at < clock_timestamp() - {_SETTLING}
-        GROUP BY t.payment_id, t.transaction_type HAVING count(DISTINCT t.id) <> count(DISTINCT a.id)
+        -- All changes of a payment and all its rows are counted, and not those of a span of time: a change at
+        -- its edge would have its row outside.
+        SELECT DISTINCT recent.id::text AS id FROM ({_RECENT}) AS recent, LATERAL (
+            SELECT 'payments.payment.' || t.transaction_type AS action, count(*) AS changes,
+                count(*) FILTER (WHERE t.created_at < statement_timestamp() - {_SETTLING}) AS settled
+            FROM payments.payment_transactions t WHERE t.payment_id = recent.id GROUP BY t.transaction_type
+        ) AS moved
+        WHERE (SELECT count(*) FROM admin.audit_logs a
+            WHERE a.resource_id = recent.id AND a.action = moved.action) NOT BETWEEN settled AND changes
     """,
     "every_change_is_told": f"""
-        SELECT p.id::text AS id FROM payments.payments p
-        WHERE p.created_at >= :since AND p.updated_at < clock_timestamp() - {_SETTLING}
+        SELECT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id)
+        WHERE p.updated_at < statement_timestamp() - {_SETTLING}
             AND (SELECT count(*) FROM admin.events e
             WHERE e.data ->> 'id' = p.id::text AND e.type IN ('payments:payment:created',
             'payments:payment:updated')) <> p.version
     """,
     "nothing_stays_unfinished": f"""
-        -- Beyond its time without a live promise, and nobody is looking at it.
+        -- The reconciler should have taken it up a minute ago (payments.stuck), no job of it is alive, and
+        -- nobody was asked to look at it.
+        SELECT p.id::text AS id FROM payments.payments p, (
+            SELECT statement_timestamp() - {_SETTLING} AS moment) AS late
+        WHERE p.type = 'payment' AND p.status = 'processing'
+            AND coalesce(p.reconciled_at, p.updated_at) < moment - interval '3 seconds'
+            AND (p.reconciled_at IS NULL OR (p.reconciled_at < moment - interval '30 seconds'
+                AND p.reconciled_at < moment - (moment - p.updated_at) / 10))
+            AND NOT EXISTS (SELECT FROM payments.payment_reviews r
+                WHERE r.payment_id = p.id AND r.resolved_at IS NULL)
+            AND NOT EXISTS (SELECT FROM journal.tasks j WHERE j.dead_at IS NULL
+                AND j.args ->> 'payment_id' = p.id::text)
+        UNION ALL
+        -- What was never begun is begun anew after a minute (payments.not_begun).
         SELECT p.id::text AS id FROM payments.payments p
-        WHERE ((p.type = 'payment' AND p.status = 'processing' AND NOT EXISTS (
-                SELECT FROM payments.payment_reviews r WHERE r.payment_id = p.id AND r.resolved_at IS NULL))
-                OR p.status = 'pending')
-            AND p.updated_at < clock_timestamp() - {_SETTLING}
+        WHERE p.status = 'pending' AND p.created_at < statement_timestamp() - 2 * {_SETTLING}
+            AND p.updated_at < statement_timestamp() - 2 * {_SETTLING}
             AND NOT EXISTS (SELECT FROM journal.tasks j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
     """,
-    "no_promise_is_dead": """
-        SELECT id::text AS id FROM journal.tasks WHERE dead_at IS NOT NULL
+    "no_promise_is_dead": f"""
+        SELECT id::text AS id FROM journal.tasks WHERE dead_at IS NOT NULL LIMIT {LOOK_ROWS}
     """,
     "no_promise_is_forgotten": f"""
-        SELECT id::text AS id FROM journal.tasks
-        WHERE dead_at IS NULL AND due_at < clock_timestamp() - {_SETTLING}
+        {_QUEUES} SELECT id::text AS id FROM queues, LATERAL (
+            SELECT id FROM journal.tasks t WHERE t.queue = queues.queue AND t.dead_at IS NULL
+                AND t.due_at < statement_timestamp() - {_SETTLING} ORDER BY t.due_at LIMIT {LOOK_ROWS}
+        ) AS late
     """,
     "everything_logged_is_published": f"""
         SELECT id::text AS id FROM admin.events
-        WHERE published_at IS NULL AND occurred_at < clock_timestamp() - {_SETTLING}
+        WHERE published_at IS NULL AND occurred_at < statement_timestamp() - {_SETTLING} LIMIT {LOOK_ROWS}
     """,
-    "the_log_of_events_has_no_gaps": """
+    "the_log_of_events_has_no_gaps": f"""
         SELECT seq::text AS id FROM (
             SELECT seq, lag(seq, 1, start) OVER (ORDER BY seq) AS before FROM admin.events, (
-                SELECT coalesce((SELECT seq FROM admin.events WHERE occurred_at < :since
-                    ORDER BY occurred_at DESC LIMIT 1), 0) AS start) AS at
+                SELECT greatest(
+                    coalesce((SELECT seq FROM admin.events WHERE occurred_at < :since
+                        ORDER BY occurred_at DESC LIMIT 1), 0),
+                    (SELECT max(seq) - {LOOK_ROWS} FROM admin.events)
+                ) AS start) AS at
             WHERE seq > start) AS log
         WHERE seq <> before + 1
     """,
@@ -200,18 +243,32 @@ def names() -> tuple[str, ...]:
 
 
 def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> Standing:
-    """Looks whether an invariant holds: of all payments, or of those made or changed from `since` on. Raises
-    what is `postgres.too_slow` when that takes longer than so many seconds."""
-    moment = since.isoformat() if since else "-infinity"
-    query = INVARIANTS[name].replace(":since", f"'{moment}'::timestamptz")
+    """Looks whether an invariant holds: of all payments, or of those made or changed from `since` on, as far
+    as these are not too many for one look. Raises what is `postgres.too_slow` when that takes longer than so
+    many seconds."""
     # In a transaction of its own: one that was too slow spoils no other.
     with postgres.database.atomic():
         postgres.patient(seconds)
+        # A planner that takes the last day for a large part of a table would read it whole.
+        postgres.rows("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off")
+        postgres.rows("SET LOCAL enable_mergejoin = off")
+        moment = _window(since) if since else "-infinity"
+        query = INVARIANTS[name].replace(":since", f"'{moment}'::timestamptz")
         [found] = postgres.rows(
             f"WITH broken AS ({query}) SELECT (SELECT count(*) FROM broken) AS count,"
             " ARRAY(SELECT id FROM broken LIMIT 20) AS offenders"
         )
     return Standing(name, found["count"], found["offenders"], at)
+
+
+def _window(since: datetime) -> str:
+    [oldest] = postgres.rows(
+        "SELECT max(created_at) AS at FROM (SELECT created_at FROM payments.payment_transactions"
+        " WHERE created_at >= %s ORDER BY created_at DESC OFFSET %s LIMIT 1) AS last",
+        since,
+        LOOK_ROWS,
+    )
+    return (oldest["at"] or since).isoformat()
 
 
 def keep(standing: Standing) -> None:
