@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 
 # How long after midnight a day is over: what was begun before it is decided by then.
 _CLOSES = timedelta(minutes=30)
-# How many days back one looks for a day that was missed.
-_BACK = 7
+# How many days that were missed are begun with at once.
+_DAYS = 100
 # How many differences are told one by one; a day that differs more than that is another matter.
 _ONE_BY_ONE = 100
 
@@ -45,7 +45,7 @@ def open() -> None:
     """Begins with every day (UTC) that is over and was not matched: also after a standstill, and also when
     one of them cannot be."""
     today = (times.now() - _CLOSES).date()
-    for day in statements.unmatched(today, _BACK):
+    for day in statements.unmatched(today, _DAYS):
         promise(fetch.message(day).once(str(day)))
 
 

@@ -73,15 +73,25 @@ def matched(day: date) -> bool:
     return bool(Statement.select().where(Statement.day == day).exists())
 
 
-def unmatched(until: date, back: int) -> list[date]:
-    """The days before `until` that were not matched, as far back as so many days or to the first one that
-    was; the day before, where none ever was."""
-    first: date | None = Statement.select(peewee.fn.MIN(Statement.day)).scalar()
-    done = {
-        row.day for row in Statement.select(Statement.day).where(Statement.day >= until - timedelta(back))
-    }
-    days = (until - timedelta(days) for days in range(back if first else 1, 0, -1))
-    return [day for day in days if day not in done and (first is None or day > first)]
+def unmatched(until: date, limit: int) -> list[date]:
+    """The days before `until` that were not matched, back to the first one that was, the oldest first; of
+    very many, the newest. The day before, where none ever was.
+
+    A day that is not over by the database's clock is none of them: what is matched is closed for good, and
+    the clock of a process may be wrong.
+    """
+    found = postgres.rows(
+        "WITH known AS (SELECT min(day) AS first FROM payments.statements),"
+        " ended AS (SELECT"
+        " least(%s::date, (clock_timestamp() AT TIME ZONE 'UTC')::date) - 1 AS last)"
+        " SELECT day::date FROM known, ended,"
+        " generate_series(coalesce(first + 1, last)::timestamp, last, '1 day') AS day"
+        " WHERE NOT EXISTS (SELECT FROM payments.statements s WHERE s.day = day.day::date)"
+        " ORDER BY day DESC LIMIT %s",
+        until,
+        limit,
+    )
+    return sorted(row["day"] for row in found)
 
 
 def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """The end of a day: what the PSP says it decided, held against what we know."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import freezegun
@@ -290,6 +290,31 @@ def test_a_chain_that_is_under_way_is_not_begun_again():
                     verbs.registry[name].perform(row.id)
     work()
     assert len(reported()) == 1
+
+
+def test_after_a_standstill_of_weeks_every_day_is_matched():
+    close()
+    booked("order-77")
+    postgres.rows("UPDATE psp.charges SET created_at = '2026-03-03T12:00:00Z'")
+    close("2026-04-02T00:30:00Z")
+    assert [row.day for row in Statement.select().order_by(Statement.day)] == [
+        DAY + timedelta(days=days) for days in range(32)
+    ]
+    assert matched(date(2026, 3, 3)) == (1, 1)
+
+
+def test_after_a_standstill_of_months_the_days_are_matched_some_at_a_time():
+    Statement.insert(day=date(2025, 3, 1), lines=0, differences=0).execute()
+    for days in (100, 200):
+        close("2026-03-02T00:30:00Z")
+        assert Statement.select().count() == days + 1
+    assert matched(DAY) is not None
+
+
+def test_a_day_that_is_not_over_by_the_databases_clock_is_not_closed_by_a_worker_that_is_ahead():
+    [clock] = postgres.rows("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today")
+    close(f"{clock['today'] + timedelta(days=3)}T02:00:00Z")
+    assert [row.day for row in Statement.select() if row.day > clock["today"]] == []
 
 
 def test_after_a_standstill_every_day_is_matched_one_by_one():
