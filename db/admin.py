@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import peewee
-import psycopg2.extras
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
@@ -176,24 +175,3 @@ def events(after: int, limit: int) -> Sequence[Event]:
 def last_seq() -> int:
     """The number of the last event in the log; 0 when it is empty."""
     return int(Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.seq), 0)).scalar())
-
-
-def forget_person(id: UUID, *, email: str, now_known_as: Mapping[str, str]) -> None:
-    """Takes a person out of the events: those about them, and those that name their address.
-
-    First out of those that are promised and not yet in the log: whoever is writing them just now is waited
-    for, and has them in the log by then.
-    """
-    about = psycopg2.extras.Json(dict(now_known_as))
-    named = psycopg2.extras.Json({"customerEmail": now_known_as["email"]})
-    for data, table, where in (
-        ("args -> 'data'", "journal.tasks", "verb = 'events.log' AND"),
-        ("data", "admin.events", ""),
-    ):
-        column = data.partition(" ")[0]
-        for changed, condition, key in (
-            (about, f"{data} ->> 'id' = %s AND {data} ? 'email'", str(id)),
-            (named, f"lower({data} ->> 'customerEmail') = lower(%s)", email),
-        ):
-            new = f"{data} || %s" if column == "data" else f"jsonb_set(args, '{{data}}', {data} || %s)"
-            postgres.rows(f"UPDATE {table} SET {column} = {new} WHERE {where} {condition}", changed, key)

@@ -10,8 +10,8 @@ import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
+from db import erasure, postgres
 from db import page as pages
-from db import postgres
 
 
 class Role(StrEnum):
@@ -146,6 +146,8 @@ def change(id: UUID, **columns: Any) -> User | None:
     """Changes a person; None when the address is another's."""
     try:
         with postgres.database.atomic():
+            if "email" in columns:
+                erasure.remember_address(id)
             _change(id, **columns)
     except peewee.IntegrityError:
         return None
@@ -166,9 +168,9 @@ def locked_with_admins(id: UUID) -> tuple[User | None, list[UUID]]:
 
 
 def close(id: UUID, *, email: str, name: str) -> User:
-    """Closes an account: nobody signs in, every token is dead, and nothing is left of who it was."""
-    # With them go their refresh tokens, addresses and agents.
-    postgres.delete(Session).where(Session.user_id == id).execute()
+    """Closes an account: nobody signs in, every token is dead, and nothing here is left of who it was."""
+    erasure.remember_address(id)
+    end_sessions(id)
     postgres.rows("DELETE FROM auth.one_time_tokens WHERE user_id = %s", id)
     postgres.rows("DELETE FROM auth.known_addresses WHERE user_id = %s", id)
     postgres.rows("DELETE FROM profile.user_profiles WHERE user_id = %s", id)

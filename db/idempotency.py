@@ -35,6 +35,10 @@ class IdempotencyKey(postgres.Model):
 IdempotencyKey.add_index(
     SQL("CREATE INDEX idempotency_keys_created_at ON payments.idempotency_keys (created_at)")
 )
+# By it an erasure finds what was answered about a request.
+IdempotencyKey.add_index(
+    SQL("CREATE INDEX idempotency_keys_payment_id ON payments.idempotency_keys (payment_id)")
+)
 
 
 class Busy(Exception):

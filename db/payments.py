@@ -281,10 +281,14 @@ def _only(update: Any, payment: Payment) -> Payment:
     return changed[0]
 
 
-def readdress(old: str, new: str) -> None:
-    """Gives the requests that are addressed to somebody another address; nobody is told of it."""
-    addressed = peewee.fn.lower(Payment.customer_email) == peewee.fn.lower(old)
-    Payment.update(customer_email=new).where(addressed).execute()
+def readdress(ids: Sequence[UUID], email: str) -> list[Payment]:
+    """Gives these requests another address, one version on; as they are now."""
+    locked = Payment.select(Payment.id).where(Payment.id.in_(ids)).order_by(Payment.id)
+    locked_ids = [it.id for it in locked.for_update(postgres.NO_KEY_UPDATE)]
+    update = Payment.update(
+        customer_email=email, version=Payment.version + 1, updated_at=peewee.fn.clock_timestamp()
+    )
+    return postgres.returned(update.where(Payment.id.in_(locked_ids)), Payment)
 
 
 def not_begun(created_before: datetime, limit: int) -> list[UUID]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import addressees, audit, events, mail, media
+from actors import addressees, audit, erasure, events, mail
 from actors import payments as life
 from actors.verbs import promise, transaction
 from api import accounts
@@ -16,13 +16,10 @@ from api.gateway.operation import operation
 from api.passwords import Passwords
 from api.policies import Permission
 from api.shapes import listed
-from db import admin, auth, links, payments, sign_in_failures, times
+from db import auth, links, times
 from db.auth import Role, User
 from db.fault import Code, Fault, NotFound
 from db.links import Purpose
-
-# What is known of somebody whose account is closed; `.invalid` is nobody's domain (RFC 2606).
-_CLOSED_NAME = "Closed account"
 
 
 class LastAdmin(Fault):
@@ -125,7 +122,7 @@ class OneUser:
         Permission.OPERATE, "Account closed.", name="closeUser", gives=answers.Person, refuses=(LastAdmin,)
     )
     def on_delete(self, _req: Request, user_id: UUID) -> dict[str, Any]:
-        """Closes an account: no sign-in, every token dead, personal data erased.
+        """Closes an account: no sign-in, every token dead; a job erases the personal data wherever it stands.
 
         What was paid and what was done stays written down.
         """
@@ -133,12 +130,7 @@ class OneUser:
             user, admins = _open(user_id)
             if admins == [user.id]:
                 raise LastAdmin
-            known_as = {"email": f"closed-{user.id}@closed.invalid", "name": _CLOSED_NAME}
-            media.forget(user.id)
-            closed = auth.close(user.id, **known_as)
-            sign_in_failures.forget_account(str(user.id))
-            payments.readdress(user.email, known_as["email"])
-            admin.forget_person(user.id, email=user.email, now_known_as=known_as)
+            closed = erasure.close(user)
             if user.role == Role.VENDOR:
                 life.withdraw(user.id)
             _tell(closed, audit.Action.USER_CLOSED, events.Type.ADMIN_USER_DELETED, {})
