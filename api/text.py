@@ -4,6 +4,10 @@ import re
 from typing import Annotated
 
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+# Five times the longest field, in characters.
+LONGEST = 10_000
 
 # What the HTML standard takes for the beginning of markup; `a < b`, `1 <2` and `<3` are none.
 _OPENING = re.compile(r"<(?:[A-Za-z]|!--|[/!?])")
@@ -11,8 +15,14 @@ _OPENING = re.compile(r"<(?:[A-Za-z]|!--|[/!?])")
 _TAG = re.compile(r"""<[A-Za-z](?:[^>"']|"[^"]*+"|'[^']*+')*+>""")
 _NAME = re.compile(r"[A-Za-z][^\s/>]*")
 _COMMENT = re.compile(r"<!--(?:-?>|.*?--!?>)", re.DOTALL)
-# Half a tag, at the end of the text, that half an attribute or a script could hang on.
-_HALF = re.compile(r"<(?:!--|/[A-Za-z]|(?:script|style)\b|[A-Za-z][^<]*=)", re.IGNORECASE)
+# Elements that change how the rest of a page is read, or load something.
+_TAKES_OVER = (
+    "applet|audio|base|body|button|embed|fencedframe|form|frame|frameset|head|html|iframe|image|img|input|link|"
+    "listing|marquee|math|meta|noembed|noframes|noscript|object|option|plaintext|portal|script|select|source|"
+    "style|svg|table|template|textarea|title|video|xmp"
+)
+# Half a tag, at the end of the text: in a page, what follows would close it. `a<b`, `if x<y then` are none.
+_HALF = re.compile(rf"<(?:!--|/[A-Za-z]|(?:{_TAKES_OVER})\b|[A-Za-z][^<]*=)", re.IGNORECASE)
 # Their content is no text either; it ends at nothing but the end tag.
 _SILENT = {name: re.compile(rf"(?=</{name}[\s/>])", re.IGNORECASE) for name in ("script", "style")}
 
@@ -65,4 +75,11 @@ def _end(found: re.Match[str] | None, text: str) -> int:
     return found.end() if found else len(text)
 
 
-Text = Annotated[str, AfterValidator(clean)]
+def _cleaned(text: str) -> str:
+    # A text is cleaned first and measured then, so how much there is to clean has a limit of its own.
+    if len(text) > LONGEST:
+        raise PydanticCustomError("wrong", f"should have at most {LONGEST} characters, markup included")
+    return clean(text)
+
+
+Text = Annotated[str, AfterValidator(_cleaned)]

@@ -24,6 +24,8 @@ PIECES = [
         "</style >",
         "<!--",
         "-->",
+        "textarea ",
+        "<plaintext",
         "<a href=",
         "on=1",
     ),
@@ -56,6 +58,9 @@ broken = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
             " spaces \t\n stay ",
             "a<b",
             "if x<y then",
+            "x<b or c",
+            "n<title_length",
+            "cost<table4",
             "",
             "\u202e",
         ),
@@ -93,6 +98,11 @@ def test_other_text_comes_back_as_it_went_in(text):
         ("hello <script", "hello "),
         ("hello </scr", "hello "),
         ("hello <!-- there", "hello "),
+        ("Bob <textarea ", "Bob "),
+        ("x <plaintext ", "x "),
+        ("x <PLAINTEXT", "x "),
+        ("x <svg/onload", "x "),
+        ("a <b <iframe ", "a <b "),
         # Comments, declarations, instructions.
         ("a<!-- <b>x</b> -->b", "ab"),
         ("a<!-->b<!-- -- > -->c", "abc"),
@@ -119,7 +129,7 @@ def test_cleaning_twice_is_cleaning_once(text):
 @given(broken)
 def test_no_tag_can_be_made_of_what_is_left(text):
     assert not re.search(r"<[A-Za-z/!?][^>]*>", clean(text))
-    assert not re.search(r"<((script|style)\b|a[^<]*=)", clean(text), re.IGNORECASE)
+    assert not re.search(r"<((script|style|textarea|plaintext)\b|a[^<]*=)", clean(text), re.IGNORECASE)
 
 
 @thoroughly
@@ -157,3 +167,11 @@ def test_a_name_is_cleaned_and_blank_if_nothing_is_left(client):
     answer = client.simulate_post("/api/auth/register", json=wish | {"name": " <b> </b> "})
     assert error(answer) == (400, "VALIDATION_ERROR")
     assert Register(email=address(), password=PASSWORD, name="a < b").name == "a < b"
+
+
+def test_what_is_far_too_long_is_refused_before_it_is_cleaned(client, monkeypatch):
+    monkeypatch.setattr("api.text.clean", lambda _text: pytest.fail("it was cleaned"))
+    wish = {"email": address(), "password": PASSWORD, "name": "<b>" * 200_000}
+    answer = client.simulate_post("/api/auth/register", json=wish)
+    assert error(answer) == (400, "VALIDATION_ERROR")
+    assert [fault["field"] for fault in answer.json["error"]["details"]["fields"]] == ["name"]
