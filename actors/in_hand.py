@@ -16,6 +16,7 @@ from uuid import UUID
 
 import structlog
 
+from actors import shares
 from db import journal, postgres
 
 # How long a job is not given to another after its last renewal, and how often it is renewed, in seconds.
@@ -60,15 +61,20 @@ def held(id: UUID) -> Iterator[journal.Task | None]:
 
 
 def renew() -> None:
-    """Renews all leases in hand, in one statement, but those that are held for too long already."""
+    """Renews all leases in hand, in one statement, but those that are held for too long already; and keeps
+    from being sent again what is set aside."""
     now = time.monotonic()
     with _lock:
         leases = {(it.task.id, it.until): it for it in _held if now - it.since < RENEWED_FOR_S}
-    if leases:
-        with postgres.connection():
-            renewed = journal.renew(list(leases), LEASE_S)
-        for lease, until in renewed.items():
-            leases[lease].until = until
+    aside = shares.set_aside()
+    if not leases and not aside:
+        return
+    with postgres.connection():
+        if aside:
+            journal.put_off(aside, journal.ASIDE_S)
+        renewed = journal.renew(list(leases), LEASE_S) if leases else {}
+    for lease, until in renewed.items():
+        leases[lease].until = until
 
 
 def keep_renewing(ended: threading.Event) -> None:

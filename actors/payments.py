@@ -161,17 +161,21 @@ def begin(payment_id: UUID) -> None:
     """Takes up what was created: a payment goes to the PSP, a request is open from now on."""
     payment = steps.take(steps.locked(payment_id), Step.BEGIN)
     if payment.type == Type.PAYMENT:
-        promise(_charge(payment.id))
+        promise(_charge(payment))
 
 
-def _charge(payment_id: UUID) -> journal.Task:
+def _charge(payment: Payment) -> journal.Task:
     # Under an id of its own: one at a time asks for the money of one payment.
-    return charge.message(payment_id).once(str(payment_id))
+    return charge.message(payment.id, payment.user_id).once(str(payment.id))
 
 
-@effect("psp")
-def charge(payment_id: UUID) -> journal.Task | None:
-    """Asks the PSP for the money. The key is the payment's id: however often it is asked, it charges once."""
+@effect("psp", share="customer_id")
+def charge(
+    payment_id: UUID,
+    customer_id: UUID | None = None,  # noqa: ARG001 -- says whose share of the threads it takes
+) -> journal.Task | None:
+    """Asks the PSP for the money. The key is the payment's id: however often it is asked, it charges once.
+    One customer's payments keep no other's waiting."""
     return _in_doubt(payment_id, asking.charge(payment_id, _settle))
 
 
@@ -270,7 +274,7 @@ def doubt(payment_id: UUID) -> None:
     if verdict.act is doubts.Act.LOOK:
         promise(_look(payment.id).later(verdict.after))
     if verdict.act is doubts.Act.ASK:
-        promise(_charge(payment.id).later(verdict.after))
+        promise(_charge(payment).later(verdict.after))
 
 
 @record("payments")

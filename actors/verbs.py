@@ -17,8 +17,9 @@ import structlog
 from pydantic import BaseModel, validate_call
 from pydantic_core import to_jsonable_python
 
-from actors import broker, crew, in_hand, origin
+from actors import broker, crew, in_hand, origin, shares
 from actors.crew import Crew
+from actors.shares import Shares
 from db import journal, operating, postgres
 from db.fault import Fault
 
@@ -142,10 +143,13 @@ class Verb(ABC):
 registry: dict[str, Verb] = {}
 
 
-def serve(queues: Collection[str], by: Crew) -> None:
-    """Lets the threads of this crew answer the messages of these queues. The broker must be open."""
+def serve(queues: Collection[str], by: Crew, share: int | None = None) -> None:
+    """Lets the threads of this crew answer the messages of these queues; `share` of them at most those of one
+    customer, where a verb knows whose its jobs are. The broker must be open."""
     for verb in registry.values():
         if verb.queue in queues:
+            if isinstance(verb, Effect):
+                verb.shares.limit = share
             broker.actor(verb.name, verb.queue, by.doing(verb.__call__))
 
 
@@ -266,18 +270,57 @@ class Effect(_Call[P]):
     done, also where the lease was lost and another has it in hand by now.
     """
 
+    def __init__(self, do: Callable[P, journal.Task | None], queue: str, share: str | None) -> None:
+        super().__init__(do, queue)
+        self._share = share
+        self.shares = Shares()
+
     def perform(self, id: UUID) -> None:
         with in_hand.held(id) as task:
             if task is None:
                 return
-            try:
-                learned = self._call(task)
-            except Exception as error:
-                self._note(id, error, attempts=task.attempts)
-                return
+            key = None if self._share is None else str(task.args.get(self._share))
+            if key is None:
+                self._finish(task)
+            elif self.shares.enter(key):
+                try:
+                    self._finish(task)
+                finally:
+                    self.shares.leave(key)
+            else:
+                self._set_aside(key, task)
+        while key is not None and (waited := self.shares.next(key)):
+            self._do_waited(key, waited)
+
+    def _set_aside(self, key: str, task: journal.Task) -> None:
+        room = self.shares.has_room()
+        # First there: as soon as it waits here, another thread may take it in hand.
+        with postgres.connection():
+            journal.set_aside(task, journal.ASIDE_S if room else shares.PUT_OFF_S, count_back=not room)
+        if room:
+            self.shares.set_aside(key, task.id)
+
+    def _do_waited(self, key: str, id: UUID) -> None:
+        """Does what waited for a thread of the share; what goes wrong is this job's fault, and no other's."""
+        try:
+            with in_hand.held(id) as task:
+                if task is not None:
+                    self._finish(task)
+        except Exception as error:
+            self._note(id, error)
+        finally:
+            self.shares.leave(key)
+        crew.got_on()
+
+    def _finish(self, task: journal.Task) -> None:
+        try:
+            learned = self._call(task)
+        except Exception as error:
+            self._note(task.id, error, attempts=task.attempts)
+            return
         with postgres.connection(), transaction():
             if not journal.finish(task):
-                log.warning("another had the same job in hand", verb=self.name, task=str(id))
+                log.warning("another had the same job in hand", verb=self.name, task=str(task.id))
             if learned is not None:
                 promise(learned)
 
@@ -292,6 +335,9 @@ def records(queue: str, entry: type[E]) -> Callable[[Many[E]], Records[E]]:
     return lambda do: Records(do, entry, queue)
 
 
-def effect(queue: str) -> Callable[[Callable[P, journal.Task | None]], Effect[P]]:
-    """Makes a verb that touches the world."""
-    return lambda do: Effect(do, queue)
+def effect(
+    queue: str, *, share: str | None = None
+) -> Callable[[Callable[P, journal.Task | None]], Effect[P]]:
+    """Makes a verb that touches the world; jobs with the same value of the argument `share` have a share of
+    the threads."""
+    return lambda do: Effect(do, queue, share)

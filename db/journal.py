@@ -15,6 +15,9 @@ from db import postgres
 
 # The fast path has this long before the relay looks after a promise. In seconds.
 GRACE = 5
+# How long a job that a worker has set aside is not sent again, after the last word of that worker. In
+# seconds.
+ASIDE_S = 15.0
 # How often a promise is sent again before it is given up: it takes about an hour.
 MAX_ATTEMPTS = 20
 
@@ -202,6 +205,33 @@ def renew(held: Sequence[tuple[UUID, datetime]], seconds: float) -> dict[tuple[U
         seconds,
     )
     return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
+
+
+def set_aside(task: Task, seconds: float, *, count_back: bool = False) -> None:
+    """Gives a leased job that was not begun out of hand, not to be sent again before so many seconds.
+
+    Waiting for a turn is no attempt: where it will be sent again for that alone, this sending is counted
+    back.
+    """
+    postgres.rows(
+        "UPDATE journal.tasks SET leased_until = NULL, attempts = greatest(0, attempts - %s),"
+        " due_at = clock_timestamp() + %s * interval '1 second' WHERE id = %s AND leased_until = %s",
+        int(count_back),
+        seconds,
+        task.id,
+        task.leased_until,
+    )
+
+
+def put_off(ids: Sequence[UUID], seconds: float) -> None:
+    """Keeps jobs that are in nobody's hands from being sent again before so many seconds."""
+    postgres.rows(
+        "UPDATE journal.tasks SET due_at = clock_timestamp() + %s * interval '1 second'"
+        " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks WHERE id = ANY(%s) AND dead_at IS NULL"
+        " AND leased_until IS NULL FOR UPDATE SKIP LOCKED))",
+        seconds,
+        list(ids),
+    )
 
 
 def finish(task: Task) -> bool:

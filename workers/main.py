@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import structlog
 from dramatiq import Worker
 
-from actors import broker, every, in_hand, media, verbs
+from actors import broker, every, in_hand, media, shares, verbs
 from actors.crew import Crew
 from actors.settings import MediaSettings
-from db import presence, redis
+from db import postgres, presence, redis
 from db.settings import or_exit
 from workers import process
 
@@ -35,8 +35,11 @@ def run(kind: str, queues: set[str]) -> None:
     serve(kind, {frozenset(queues): settings.worker_threads}, settings)
 
 
-def serve(kind: str, crews: Mapping[frozenset[str], int], settings: process.Settings) -> None:
-    """Serves each of these sets of queues with so many threads of its own, until told to end."""
+def serve(
+    kind: str, crews: Mapping[frozenset[str], int], settings: process.Settings, *, share: int | None = None
+) -> None:
+    """Serves each of these sets of queues with so many threads of its own, until told to end; `share` of
+    them at most for one customer, where a verb knows whose its jobs are."""
     assert every
     told = process.until_told()
     queues = frozenset().union(*crews)
@@ -48,7 +51,7 @@ def serve(kind: str, crews: Mapping[frozenset[str], int], settings: process.Sett
     threading.Thread(target=in_hand.keep_renewing, args=(ended,), daemon=True).start()
     watched = [Crew(threads) for threads in crews.values()]
     for crew, served in zip(watched, crews, strict=True):
-        verbs.serve(served, crew)
+        verbs.serve(served, crew, share)
     workers = [
         Worker(
             broker.opened(),
@@ -72,6 +75,11 @@ def serve(kind: str, crews: Mapping[frozenset[str], int], settings: process.Sett
         looks += 1
         told.wait(_LOOK_S)
     log.info("stopping", kind=kind)
+    try:
+        with postgres.connection():
+            shares.close()
+    except postgres.Unreachable as error:
+        log.warning("what was set aside waits for the relay", error=str(error).strip())
     stop(workers)
     ended.set()
     presence.leave(client, queues)

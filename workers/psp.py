@@ -5,14 +5,16 @@ from actors.psp import provider
 from actors.psp.stub import Stub
 from workers import main, process
 
-# How many threads ask the PSP about what is not known.
-INQUIRERS = 2
+# How many times WORKER_THREADS ask for the money: they only wait for answers. One customer has one of these
+# parts at most, so that others have the rest.
+PARTS = 3
+# How many threads ask the PSP about what is not known. They are threads of their own: a PSP that answers no
+# question does not keep it from charging, and orders that take long do not keep questions from being asked.
+INQUIRERS = 4
 
 if __name__ == "__main__":
     provider.choose(Stub(tell=payments.hear))
     read = process.boot()
-    # Questions have threads of their own: neither does a PSP that answers none of them keep it from
-    # charging, nor do orders that take long keep what is not known of others from being asked.
-    main.serve(
-        "psp", {frozenset({"psp"}): read.worker_threads, frozenset({"psp-questions"}): INQUIRERS}, read
-    )
+    share = read.worker_threads
+    crews = {frozenset({"psp"}): PARTS * share, frozenset({"psp-questions"}): INQUIRERS}
+    main.serve("psp", crews, read, share=share)

@@ -129,6 +129,19 @@ def test_fifty_payments_survive_kills_and_a_flush(stack: Stack):
     assert told(stack, made[0]) == ["created", "updated", "updated", "completed"]
 
 
+def test_a_burst_of_slow_payments_keeps_no_other_customer_waiting(stack: Stack):
+    slow, other = stack.customer(), stack.customer()
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda _: slow.pay(simulate="slow"), range(80)))
+    body = {"type": "payment", "amount": "12.50"}
+    quick = stack.http.post("/api/payments", json=body, headers={**other.headers, "Prefer": "wait=10"})
+    assert quick.json()["data"]["status"] == "completed"
+    # It was settled in the middle of them, and they were so on time, too: eight at a time, three seconds each.
+    assert slow.status(ids[-1]) in ("pending", "processing")
+    assert slow.settled(ids, 180) == ["completed"] * 80
+    assert charges(stack, ids) == [1] * 80
+
+
 def test_two_customers_race_for_one_request_and_one_pays(stack: Stack):
     body = {
         "email": "racing-vendor@example.com",

@@ -1,0 +1,239 @@
+"""One customer's payments that take long keep no other's waiting, nor what is not known from being asked."""
+
+import threading
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+import dramatiq
+import pytest
+
+from actors import broker, in_hand, shares, verbs
+from actors import payments as life
+from actors.crew import Crew
+from actors.psp import provider
+from actors.psp.stub import Stub
+from actors.verbs import effect, promise, transaction
+from db import journal, payments, postgres
+from db.auth import User
+from tests import makers
+from tests.makers import until
+from workers import relay
+
+seen: list[str] = []
+doing: Callable[[str], object] = print
+
+
+@effect("shared", share="customer")
+def call(customer: str, what: str) -> None:
+    seen.append(f"{customer}{what}")
+    doing(f"{customer}{what}")
+
+
+@pytest.fixture(autouse=True)
+def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
+    """Data that is really committed, and cleaned up; and shares of one thread, in which nothing waits."""
+    seen.clear()
+    broker.open(valkey_server.url, timeout=5).client.flushdb()
+    monkeypatch.setattr(shares, "_all", [])
+    for verb in (call, life.charge):
+        monkeypatch.setattr(verb, "shares", shares.Shares())
+    call.shares.limit = 1
+    yield
+    broker.open(valkey_server.url, timeout=5).client.flushdb()
+    makers.wipe()
+
+
+@pytest.fixture
+def go_on() -> Iterator[threading.Event]:
+    """Set, it lets everything that takes long come to its end."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def promised(customer: str, what: str) -> UUID:
+    task = call.message(customer, what)
+    with postgres.connection(), transaction():
+        promise(task)
+    return task.id
+
+
+def row(id: UUID) -> journal.Row:
+    with postgres.connection():
+        found: journal.Row = journal.Row.get_by_id(id)
+        return found
+
+
+def in_a_thread(id: UUID) -> threading.Thread:
+    thread = threading.Thread(target=call, args=(str(id),))
+    thread.start()
+    return thread
+
+
+def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "doing", lambda what: what == "a1" and go_on.wait(60))
+    first, *others = [promised("a", str(n)) for n in (1, 2, 3)]
+    thread = in_a_thread(first)
+    until(lambda: seen == ["a1"])
+    # Set aside: these come back at once, and the other customer is served.
+    for id in others:
+        call(str(id))
+    call(str(promised("b", "1")))
+    assert seen == ["a1", "b1"]
+
+    # It is in nobody's hands, no attempt, and not sent again as long as this process says so.
+    waits = row(others[0])
+    assert (waits.leased_until, waits.attempts, waits.error) == (None, 0, None)
+    before = waits.due_at
+    in_hand.renew()
+    assert row(others[0]).due_at > before
+    assert relay.once() == 0
+
+    go_on.set()
+    thread.join(20)
+    assert seen == ["a1", "b1", "a2", "a3"]
+    with postgres.connection():
+        assert journal.Row.select().count() == 0
+
+
+def test_a_message_that_comes_twice_waits_once(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+    thread = in_a_thread(promised("a", "1"))
+    until(lambda: seen == ["a1"])
+    second = promised("a", "2")
+    call(str(second))
+    call(str(second))
+    assert call.shares.waiting() == [second]
+    go_on.set()
+    thread.join(20)
+    assert seen == ["a1", "a2"]
+
+
+def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
+    def fail(what: str) -> None:
+        go_on.wait(60)
+        if what != "a3":
+            raise ConnectionError(what)
+
+    monkeypatch.setitem(globals(), "doing", fail)
+    ids = [promised("a", str(n)) for n in (1, 2, 3)]
+    thread = in_a_thread(ids[0])
+    until(lambda: seen == ["a1"])
+    for id in ids[1:]:
+        call(str(id))
+    go_on.set()
+    thread.join(20)
+    assert seen == ["a1", "a2", "a3"]
+    assert [row(id).error for id in ids[:2]] == ["ConnectionError: a1", "ConnectionError: a2"]
+
+
+def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+    monkeypatch.setattr(shares, "MOST", 1)
+    thread = in_a_thread(promised("a", "1"))
+    until(lambda: seen == ["a1"])
+    call(str(promised("a", "2")))
+    third = promised("a", "3")
+    with postgres.connection():
+        journal.Row.update(attempts=3).where(journal.Row.id == third).execute()
+    call(str(third))
+    assert third not in call.shares.waiting()
+    assert (row(third).attempts, row(third).leased_until) == (2, None)
+    go_on.set()
+    thread.join(20)
+    assert seen == ["a1", "a2"]
+
+
+def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+    thread = in_a_thread(promised("a", "1"))
+    until(lambda: seen == ["a1"])
+    second = promised("a", "2")
+    call(str(second))
+    broker.opened().client.flushdb()
+    with postgres.connection():
+        shares.close()
+    go_on.set()
+    thread.join(20)
+    assert seen == ["a1"]
+    assert relay.once() == 1
+    assert row(second).attempts == 1
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., None]]:
+    """Real workers of Dramatiq's, for the life of a payment."""
+    workers: list[dramatiq.Worker] = []
+
+    def start(queue: str, threads: int, share: int | None = None) -> None:
+        verbs.serve({queue}, Crew(threads), share)
+        workers.append(
+            dramatiq.Worker(broker.opened(), queues={queue}, worker_threads=threads, worker_timeout=50)
+        )
+        workers[-1].start()
+
+    yield start
+    for worker in workers:
+        worker.stop()
+
+
+def paid(customer: User, **metadata: str) -> UUID:
+    with postgres.connection():
+        return makers.payment(customer, **metadata).id
+
+
+def customer() -> User:
+    with postgres.connection():
+        return makers.user()
+
+
+def statuses(ids: list[UUID]) -> list[str]:
+    with postgres.connection():
+        found = payments.Payment.select().where(payments.Payment.id.in_(ids))
+        return sorted(str(payment.status) for payment in found)
+
+
+def orders() -> int:
+    """How often the PSP was asked for money."""
+    with postgres.connection():
+        found = postgres.rows("SELECT count(*) AS n FROM payments.psp_attempts WHERE operation = 'charge'")
+        return int(found[0]["n"])
+
+
+def test_eighty_slow_payments_of_one_customer_keep_no_other_waiting(serve, go_on):
+    """Not a question of time: none of the eighty comes to its end before the other's payment does."""
+    provider.choose(Stub(life.hear, sleep=lambda _seconds: go_on.wait(120)))
+    one, other = customer(), customer()
+    slow = [paid(one, simulate="slow") for _ in range(80)]
+    serve("payments", 4)
+    serve("psp", 6, share=2)
+    until(lambda: statuses(slow) == ["processing"] * 80)
+    until(lambda: len(life.charge.shares.waiting()) == 78)
+    quick = paid(other, simulate="approve")
+    until(lambda: statuses([quick]) == ["completed"])
+    assert statuses(slow) == ["processing"] * 80
+    assert orders() == 3
+
+    go_on.set()
+    until(lambda: statuses(slow) == ["completed"] * 80)
+    assert orders() == 81
+
+
+def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_on):
+    def sleep(seconds: float) -> None:
+        # Who plays `slow` waits for three seconds, an answer that is lost is given up after one.
+        if seconds > 2:
+            go_on.wait(120)
+
+    provider.choose(Stub(life.hear, sleep=sleep))
+    serve("payments", 4)
+    serve("psp", 2)
+    serve("psp-questions", 1)
+    lost = paid(customer(), simulate="timeout")
+    until(lambda: statuses([lost]) == ["processing"] and orders() == 1)
+    slow = [paid(customer(), simulate="slow") for _ in range(20)]
+    until(lambda: orders() == 3)
+
+    until(lambda: relay.once() == 0 and statuses([lost]) == ["completed"])
+    assert orders() == 3
+    assert statuses(slow) == ["processing"] * 20
