@@ -17,9 +17,10 @@ import psycopg2.extensions as driver
 
 from db.breaker import Breaker
 
-# How long a request waits for a connection, and for the server when one is opened.
-SEAT_WAIT_S = 2.0
-CONNECT_S = 2.0
+# How long a request waits for a connection, be it for a free one or for the server; the server has at least
+# the second time.
+TAKE_S = 2.0
+CONNECT_S = 0.5
 # After so long without an answer it is asked whether the server answers anybody; that has so long as well.
 # Together with what follows, a request has its 503 within three seconds.
 LOOK_S = 1.0
@@ -83,14 +84,10 @@ class Connection(driver.connection):
         poller.register(self.fileno(), select.POLLIN)
         return not poller.poll(0)
 
-    def answers(self) -> bool:
-        """Whether the server answers here, within LOOK_S."""
+    def ask(self) -> None:
+        """Asks for any answer, within LOOK_S. Raises psycopg2.Error."""
         self.limit_s = LOOK_S
-        try:
-            self.cursor().execute("SELECT 1")
-        except psycopg2.Error:
-            return False
-        return True
+        self.cursor().execute("SELECT 1")
 
 
 def wait(connection: driver.connection) -> None:
@@ -140,10 +137,11 @@ class Pool:
 
     def take(self) -> Connection:
         """A connection, which goes back by `give`. Raises Away."""
-        if not self._seats.acquire(timeout=SEAT_WAIT_S):
+        deadline = time.monotonic() + TAKE_S
+        if not self._seats.acquire(timeout=TAKE_S):
             raise Away(f"all {self._size} connections of this process are in use")
         try:
-            connection = self._unused() or self._new()
+            connection = self._unused() or self._new(deadline)
         except BaseException:
             self._seats.release()
             raise
@@ -194,16 +192,11 @@ class Pool:
             return self._answered
 
     def _ask(self) -> bool:
-        connection: Connection | None = None
         try:
-            connection = self._idle.pop() if self._idle else None
-        except IndexError:
-            connection = None
-        try:
-            if connection is None:
+            if connection := self._quiet():
+                connection.ask()
+            else:
                 connection = self._open(LOOK_S)
-            elif not connection.answers():
-                return False
         except NoAnswer:
             return False
         except psycopg2.Error:
@@ -215,27 +208,35 @@ class Pool:
             connection.close()
         return True
 
-    def _unused(self) -> Connection | None:
+    def _quiet(self) -> Connection | None:
+        """An idle connection that the server has not ended."""
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 break
-            if connection.epoch != self._epoch or not connection.is_quiet():
-                connection.close()
-            elif time.monotonic() - connection.used_at < UNCHECKED_S or connection.answers():
+            if connection.epoch == self._epoch and connection.is_quiet():
                 return connection
-            else:
+            connection.close()
+        return None
+
+    def _unused(self) -> Connection | None:
+        connection = self._quiet()
+        if connection and time.monotonic() - connection.used_at > UNCHECKED_S:
+            try:
+                connection.ask()
+            except psycopg2.Error:
                 connection.close()
                 # Nor will those answer that were idle for longer.
                 self.forget()
-        return None
+                return None
+        return connection
 
-    def _new(self) -> Connection:
+    def _new(self, deadline: float) -> Connection:
         if not self._breaker.lets_through():
             raise Away("the database is away, and was asked a moment ago")
         try:
-            connection = self._open(CONNECT_S)
+            connection = self._open(max(CONNECT_S, deadline - time.monotonic()))
         except psycopg2.Error as error:
             self._breaker.failed()
             raise Away(error, *error.args) from error
@@ -244,27 +245,27 @@ class Pool:
 
     def _open(self, seconds: float) -> Connection:
         """A connection to a server that writes. Raises psycopg2.Error."""
-        deadline, epoch = time.monotonic() + seconds, self._epoch
+        deadline, epoch, options = time.monotonic() + seconds, self._epoch, self._options
         try:
-            connection = self._connect(seconds)
+            connection = self._connect(seconds, options)
         except psycopg2.OperationalError as error:
             # PgBouncer knows no `options`.
-            if not self._options or "unsupported startup parameter" not in str(error):
+            if not options or "unsupported startup parameter" not in str(error):
                 raise
             self._options = None
-            connection = self._connect(max(0.0, deadline - time.monotonic()))
+            connection = self._connect(max(0.0, deadline - time.monotonic()), None)
         connection.autocommit = True
-        connection.pool, connection.epoch, connection.used_at = self, epoch, time.monotonic()
         connection.limit_s = max(0.0, deadline - time.monotonic())
         try:
             self._look_at_session(connection)
         except BaseException:
             connection.close()
             raise
+        connection.pool, connection.epoch, connection.used_at = self, epoch, time.monotonic()
         return connection
 
-    def _connect(self, seconds: float) -> Connection:
-        options: dict[str, Any] = {"options": self._options} if self._options else {}
+    def _connect(self, seconds: float, options: str | None) -> Connection:
+        more: dict[str, Any] = {"options": options} if options else {}
         connected: Connection = psycopg2.connect(
             self._url,
             connection_factory=lambda dsn: Connection(dsn, seconds),
@@ -272,7 +273,7 @@ class Pool:
             keepalives_interval=5,
             keepalives_count=3,
             tcp_user_timeout=8000,
-            **options,
+            **more,
         )
         return connected
 

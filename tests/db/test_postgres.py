@@ -163,7 +163,7 @@ def test_there_are_never_more_connections_than_allowed_and_who_waits_gets_one(ma
 
 def test_who_finds_no_free_connection_waits_a_bounded_time(make, monkeypatch):
     small = make(connections=1)
-    monkeypatch.setattr(pool, "SEAT_WAIT_S", 0.05)
+    monkeypatch.setattr(pool, "TAKE_S", 0.05)
     with taken(small), ThreadPoolExecutor(1) as thread, pytest.raises(Away, match="in use"):
         thread.submit(ask, small).result()
     assert ask(small) == 1
@@ -314,7 +314,7 @@ def test_a_server_that_says_nothing_keeps_nobody_waiting_for_another(make):
         with ThreadPoolExecutor(12) as threads:
             took = list(threads.map(one, range(12)))
         # Not one after the other, which were 24 s.
-        assert max(took) < 3 * pool.CONNECT_S
+        assert max(took) < 3 * pool.TAKE_S
         asked = len(silent.callers)
         for _ in range(100):
             failing(mute.connect)
@@ -353,6 +353,26 @@ def test_a_slow_statement_is_not_taken_for_a_frozen_server(own, monkeypatch):
     with taken(own):
         own.execute_sql("SELECT pg_sleep(0.7)")
     assert ask(own) == 1
+
+
+def test_a_slow_statement_is_no_sign_either_while_idle_connections_were_ended(own, server, monkeypatch):
+    monkeypatch.setattr(pool, "LOOK_S", 0.2)
+    with taken(own), ThreadPoolExecutor(1) as thread, connected(server.url) as cursor:
+        other = thread.submit(pid, own).result()
+        epoch = own.pool._epoch
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (other,))
+        own.execute_sql("SELECT pg_sleep(0.5)")
+        assert own.pool._epoch == epoch
+
+
+def test_a_server_that_froze_while_nobody_asked_is_found_out_once(own, server, monkeypatch):
+    ask(own)
+    monkeypatch.setattr(pool, "UNCHECKED_S", 0)
+    with frozen(server):
+        # The idle connection and a new one share the time.
+        assert failing(lambda: ask(own)) < 2 * pool.TAKE_S
+        assert not own.pool._idle
+    until(lambda: answers(own), 30)
 
 
 def test_a_backend_that_hangs_alone_fails_alone(own, monkeypatch):
