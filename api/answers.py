@@ -58,12 +58,17 @@ class FieldFault(Answer):
 
 
 class Details(BaseModel):
-    """What a program may want to know besides the code: `fields` of VALIDATION_ERROR, `reason` of others."""
+    """What a program may want to know besides the code: `fields` of VALIDATION_ERROR, `reason` of
+    UNAUTHORIZED and others, `retryAfter` (seconds) of RATE_LIMITED, `amount` and `currency` of
+    REQUEST_CHANGED."""
 
     model_config = ConfigDict(extra="allow")
 
     fields: list[FieldFault] = Field(default_factory=list)
-    reason: str = Field(default_factory=str, examples=list(Reason))
+    reason: Reason | Literal["read_only"] = Field(default_factory=lambda: Reason.MISSING)
+    retry_after: int = Field(default_factory=int, ge=1, alias="retryAfter")
+    amount: str = Field(default_factory=str, examples=["12.50"])
+    currency: str = Field(default_factory=str, examples=["EUR"])
 
 
 class Problem(Answer):

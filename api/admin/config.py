@@ -27,7 +27,7 @@ class Config:
         name="updateConfig",
         takes=shapes.ConfigChanges,
         gives=answers.Configuration,
-        examples={"rate": {"psp.approvalRate": 0.9}, "maintenance": {"maintenance.readOnly": True}},
+        examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
         always=True,
     )
     def on_put(self, req: Request, wish: shapes.ConfigChanges) -> dict[str, Any]:

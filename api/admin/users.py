@@ -47,6 +47,15 @@ class Users:
         takes=shapes.NewUser,
         gives=answers.Person,
         refuses=(EmailTaken,),
+        examples={
+            "vendor": {
+                "email": "alex@example.com",
+                "password": "one lamp in a window",
+                "name": "Alex Poe",
+                "role": "VENDOR",
+                "emailVerified": True,
+            }
+        },
         status=201,
     )
     def on_post(self, _req: Request, wish: shapes.NewUser) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from falcon import Request, Response
 from pydantic_core import to_json
 
 from api.auth import answers
+from api.gateway import etag
 from api.gateway.operation import page
 from api.keys import Keys
 
@@ -14,9 +15,10 @@ class KeySet:
     def __init__(self, keys: Keys) -> None:
         self._body = to_json(keys.jwks())
 
-    @page(name="getKeys", gives=answers.PublicKeys)
-    def on_get(self, _req: Request, resp: Response) -> None:
+    @page(name="getKeys", gives=answers.PublicKeys, one=True)
+    def on_get(self, req: Request, resp: Response) -> None:
         """The public keys that verify access tokens."""
         resp.content_type = "application/json"
         resp.cache_control = ["public", "max-age=300"]
         resp.data = self._body
+        etag.tag(req, resp)

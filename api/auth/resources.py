@@ -37,6 +37,20 @@ class Register:
         takes=shapes.Register,
         gives=answers.AuthResult,
         refuses=(EmailTaken,),
+        # Nobody's: the demo users keep their accounts when it is tried.
+        examples={
+            "customer": {
+                "email": "robin@example.com",
+                "password": "four boats on a lake",
+                "name": "Robin Doe",
+            },
+            "vendor": {
+                "email": "kim@example.com",
+                "password": "two chairs by a door",
+                "name": "Kim Roe",
+                "role": "VENDOR",
+            },
+        },
         status=201,
     )
     def on_post(self, _req: Request, wish: shapes.Register) -> dict[str, Any]:
@@ -154,6 +168,10 @@ class Password:
         "Password changed.",
         name="changePassword",
         takes=shapes.ChangePassword,
+        # Not the demo users' password: it is not changed when this is tried.
+        examples={
+            "passwords": {"currentPassword": "the password so far", "newPassword": "four boats on a lake"}
+        },
         refuses=(InvalidCredentials, TooManyFailures),
     )
     def on_put(self, req: Request, wish: shapes.ChangePassword) -> None:

@@ -35,6 +35,12 @@ th, td { border-bottom: 1px solid var(--line); }
 
 _FEW = 12
 
+_SHELL = """\
+export BASE_URL=http://127.0.0.1:3000
+export TOKEN=$(curl -s "$BASE_URL/api/auth/login" -H "Content-Type: application/json" \\
+  -d '{"email": "customer@example.com", "password": "Paywright-demo-1"}' |
+  sed 's/.*"accessToken":"\\([^"]*\\)".*/\\1/')"""
+
 
 class Safe(str):
     """Text that is HTML already."""
@@ -57,8 +63,8 @@ def render(document: dict[str, Any]) -> str:
         el("h1", f"{info['title']} API ", el("small", info["version"])),
         *_prose(info["description"]),
         el("p", "For programs: ", el("a", "/api/openapi.json", href="/api/openapi.json"), " (OpenAPI 3.1)."),
-        el("p", "The examples run in a shell that knows these two:"),
-        el("pre", "export BASE_URL=http://127.0.0.1:3000\nexport TOKEN=…  # the accessToken of a sign-in"),
+        el("p", "The examples run in a shell that knows these two (here of the demo customer):"),
+        el("pre", _SHELL),
         *_services(document, operations),
         el("h2", "Schemas", id="schemas"),
         *(_schema(name, schema) for name, schema in document["components"]["schemas"].items()),
@@ -147,9 +153,8 @@ def _curls(method: str, path: str, operation: dict[str, Any]) -> Iterator[Safe]:
     for parameter in operation["parameters"]:
         if parameter.get("in") == "path":
             path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
-    asked = [
-        f"{it['name']}=…" for it in operation["parameters"] if it.get("in") == "query" and it["required"]
-    ]
+    queries = [it for it in operation["parameters"] if it.get("in") == "query"]
+    asked = [f"{it['name']}={it['example']}" for it in queries if it["required"]]
     verb = "" if method == "GET" else f" -X {method}"
     query = f"?{'&'.join(asked)}" if asked else ""
     lines = [f'curl{verb} "$BASE_URL{path}{query}"']
@@ -157,9 +162,11 @@ def _curls(method: str, path: str, operation: dict[str, Any]) -> Iterator[Safe]:
         lines.append('-H "Authorization: Bearer $TOKEN"')
     content = operation.get("requestBody", {}).get("content", {})
     bodies = content.get("application/json", {}).get("examples")
-    lines += [f"-F {name}=@file" for name in content.get("multipart/form-data", {}).get("encoding", {})]
+    files = list(content.get("multipart/form-data", {}).get("encoding", {}))
+    lines += [f"-F {name}=@{name}.png" for name in files]
     if not bodies:
-        yield el("pre", " \\\n  ".join(lines))
+        note = "".join(f"# {name}.png: a picture of yours\n" for name in files)
+        yield el("pre", note + " \\\n  ".join(lines))
         return
     lines.append('-H "Content-Type: application/json"')
     for name, body in bodies.items():

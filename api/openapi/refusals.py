@@ -24,8 +24,11 @@ class Refusal:
 
 
 # No Fault that anybody raises, but what the envelope says to any request.
+_METHOD_NOT_ALLOWED = Refusal(
+    "MethodNotAllowed", Code.METHOD_NOT_ALLOWED, "This address does not know this method.", {}
+)
 _EVERYWHERE = (
-    Refusal("MethodNotAllowed", Code.METHOD_NOT_ALLOWED, "This address does not know this method.", {}),
+    _METHOD_NOT_ALLOWED,
     Refusal("RequestTimeout", Code.REQUEST_TIMEOUT, "The request was not complete in time.", {}),
     Refusal("InternalError", Code.INTERNAL_ERROR, "Something went wrong on our side.", {}),
     Refusal(
@@ -35,10 +38,53 @@ _EVERYWHERE = (
 
 _DETAILS: dict[Code, dict[str, Any]] = {
     Code.UNAUTHORIZED: {"reason": Reason.EXPIRED},
+    Code.RATE_LIMITED: {"retryAfter": 60},
+    Code.REQUEST_CHANGED: {"amount": "12.50", "currency": "EUR"},
     Code.VALIDATION_ERROR: {
         "fields": [{"field": "limit", "message": "Input should be less than or equal to 100"}]
     },
 }
+
+
+_WHEN = {
+    Code.VALIDATION_ERROR: "The input is wrong; `details.fields` names every fault.",
+    Code.MALFORMED_JSON: "The body is no JSON object.",
+    Code.UNAUTHORIZED: "The access token is missing or not good; `details.reason` says why.",
+    Code.INVALID_CREDENTIALS: "The e-mail address or the password is wrong.",
+    Code.TOKEN_REUSED: "The refresh token was used before; its session has ended.",
+    Code.FORBIDDEN: "The caller may not do this.",
+    Code.NOT_FOUND: "There is no such thing, or it is not the caller's to see.",
+    Code.METHOD_NOT_ALLOWED: "The address does not know the method; `Allow` names those it knows.",
+    Code.REQUEST_TIMEOUT: "Head and body were not complete in time; the connection is closed.",
+    Code.EMAIL_TAKEN: "There is an account with this e-mail address.",
+    Code.INVALID_TRANSITION: "The state of the payment does not allow this.",
+    Code.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
+    Code.REQUEST_CHANGED: "The payment request has another amount or currency than the payer saw; `details` "
+    "has those of now. Nothing was paid.",
+    Code.IDEMPOTENCY_IN_PROGRESS: "The first request with this `Idempotency-Key` is not answered yet.",
+    Code.LAST_ADMIN: "The last administrator can be neither closed nor given another role.",
+    Code.LENGTH_REQUIRED: "The request does not say how long its body is.",
+    Code.VERSION_MISMATCH: "`If-Match` names another version.",
+    Code.PAYLOAD_TOO_LARGE: "The body is too large.",
+    Code.UNSUPPORTED_MEDIA_TYPE: "The body is not of the kind that this address takes.",
+    Code.IDEMPOTENCY_MISMATCH: "The `Idempotency-Key` was used with another request.",
+    Code.RATE_LIMITED: "Too many requests: try again after `Retry-After` seconds.",
+    Code.INTERNAL_ERROR: "Something went wrong on our side.",
+    Code.SERVICE_UNAVAILABLE: "The service is not available, or refuses changes for now: try again after "
+    "`Retry-After` seconds.",
+}
+
+
+def codes() -> dict[str, Any]:
+    """The schema of the closed list of codes: each with its status and when it comes."""
+    lines = [f"* `{code}` ({code.status}): {when}" for code, when in _WHEN.items()]
+    return {
+        "title": "Code",
+        "type": "string",
+        "enum": list(_WHEN),
+        "description": "\n".join(["Why a request was refused.", "", *lines]),
+        "x-enumDescriptions": dict(_WHEN),
+    }
 
 
 class _Words(dict[str, str]):
@@ -81,8 +127,9 @@ def of(operation: Operation, *, has_id: bool) -> list[Refusal]:
 
 
 def of_page(page: Page) -> list[Refusal]:
-    """The refusals that a page names: behind most gates it stands in front."""
-    return sorted(map(_told, page.refuses), key=lambda refusal: refusal.code.status)
+    """The refusals of a page: what it names, and what follows from its method."""
+    found = [*map(_told, page.refuses), _METHOD_NOT_ALLOWED]
+    return sorted(found, key=lambda refusal: refusal.code.status)
 
 
 def _by_the_gates(operation: Operation) -> Iterable[type[Fault]]:

@@ -36,6 +36,8 @@ class Document:
         assert media in content, f"{where}: the document knows no {media}"
         if media == "application/json":
             self._validate(content[media]["schema"], result.json)
+            if result.status_code >= 400 and "x-codes" in response:
+                assert result.json["error"]["code"] in response["x-codes"], f"{where}: no such code is named"
 
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:
         address = path.partition("?")[0]

@@ -1,5 +1,6 @@
 """The document of the API says what is so: all of it, and nothing else."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -104,8 +105,37 @@ def test_no_two_models_share_a_name():
     assert not [name for name in DOCUMENT["components"]["schemas"] if "__" in name]
 
 
-def test_the_codes_are_the_closed_list():
-    assert DOCUMENT["components"]["schemas"]["Code"]["enum"] == [code.value for code in Code]
+def test_the_codes_are_the_closed_list_and_each_is_described():
+    codes = DOCUMENT["components"]["schemas"]["Code"]
+    assert codes["enum"] == [code.value for code in Code]
+    assert list(codes["x-enumDescriptions"]) == codes["enum"]
+    for code in Code:
+        assert f"* `{code}` ({code.status}): {codes['x-enumDescriptions'][code]}" in codes["description"]
+
+
+def test_what_may_be_left_out_of_a_body_has_no_default():
+    bodies = [it["requestBody"]["content"] for *_, it in OPERATIONS if "requestBody" in it]
+    schemas = [
+        resolve(content["application/json"]["schema"]) for content in bodies if "application/json" in content
+    ]
+    whole = [resolve(kind) for schema in schemas for kind in schema.get("oneOf", [schema])]
+    assert len(whole) > len(schemas)
+    assert not [field for schema in whole for field in schema["properties"].values() if "default" in field]
+
+
+def test_every_thing_to_try_can_be_pasted_as_it_stands(client):
+    page = client.simulate_get("/api/docs").text
+    tries = [html.unescape(found) for found in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)]
+    assert len(tries) > len(OPERATIONS)
+    assert not [text for text in tries if "…" in text or "{" in text.partition(" -d ")[0].replace('{"', "")]
+
+
+def test_no_thing_to_try_changes_a_demo_user():
+    for *_, operation in OPERATIONS:
+        if operation["operationId"] in ("register", "createUser", "changePassword"):
+            [content] = operation["requestBody"]["content"].values()
+            shown = json.dumps(content["examples"])
+            assert not re.search(r"(admin|vendor|customer)@example\.com|Paywright-demo-1", shown)
 
 
 @every_operation
@@ -123,9 +153,8 @@ def test_every_refusal_has_an_example_of_each_of_its_codes(told):
     for status, response in told["responses"].items():
         if int(status) >= 400 and told["tags"] != ["operations"]:
             content = resolve(response)["content"]["application/json"]
-            [_envelope, codes] = content["schema"]["allOf"]
             shown = [example["value"]["error"]["code"] for example in content["examples"].values()]
-            assert set(shown) == set(codes["properties"]["error"]["properties"]["code"]["enum"])
+            assert set(shown) == set(resolve(response)["x-codes"])
             for code, example in zip(shown, content["examples"].values(), strict=True):
                 assert str(Code(code).status) == status
                 assert "{" not in example["summary"]

@@ -1,0 +1,242 @@
+"""Generated clients take every body that the API takes, and refuse nonsense before it is sent.
+
+They come from npm and PyPI, into a folder of this machine's cache; where there is no npm or no registry, these
+tests are skipped, but not in CI.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import jsonschema_rs
+import pytest
+
+NODE = ["@redocly/cli@2.77.0", "openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"]
+PYTHON = ["openapi-python-client==0.29.1"]
+INSTALL_S, RUN_S = 300, 120
+
+# Nothing of ours is sent anywhere, and no newer version is asked for.
+QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "NO_UPDATE_NOTIFIER": "1"}
+
+TAKEN = """
+import createClient from "openapi-fetch";
+import type { components, paths } from "./api";
+
+const api = createClient<paths>({ baseUrl: "http://127.0.0.1:3000" });
+const key = { header: { "Idempotency-Key": "order-1", Prefer: "wait=5" } };
+
+export async function everything(): Promise<string> {
+  await api.POST("/api/auth/register", { body: { email: "a@b.example", password: "four boats", name: "A" } });
+  await api.POST("/api/auth/register", {
+    body: { email: "a@b.example", password: "four boats", name: "A", role: "VENDOR" },
+  });
+  await api.POST("/api/auth/logout", { body: {} });
+  await api.POST("/api/auth/logout", { body: { everywhere: true } });
+  await api.POST("/api/payments", { body: { type: "payment", amount: "12.50" } });
+  await api.POST("/api/payments", { params: key, body: { type: "payment", amount: 12.5, currency: "EUR" } });
+  await api.POST("/api/payments", {
+    body: { type: "payment", amount: 1, description: null, metadata: { table: 4, nested: [{ a: null }] } },
+  });
+  await api.POST("/api/payments", { body: { type: "payment", requestId: "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e" } });
+  await api.POST("/api/payments", {
+    params: { header: { "If-Match": '"2"' } },
+    body: { type: "payment", requestId: "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e", amount: "80.00", currency: "USD" },
+  });
+  await api.POST("/api/payments", { body: { type: "initiate", amount: 80, customerEmail: "a@b.example" } });
+  await api.PUT("/api/payments/{paymentId}", {
+    params: { path: { paymentId: "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e" } },
+    body: { description: null },
+  });
+  await api.POST("/api/payments/{paymentId}/status", {
+    params: { path: { paymentId: "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e" } },
+    body: { status: "cancelled" },
+  });
+  await api.POST("/api/admin/users", { body: { email: "a@b.example", password: "four boats", name: "A" } });
+  await api.PUT("/api/admin/config", { body: { "payments.maxAmount": "100.00" } });
+  await api.PUT("/api/profile", { body: { bio: null } });
+  await api.PUT("/api/profile/preferences", { body: { theme: "dark", mine: { a: 1 } } });
+  const page = await api.GET("/api/payments", { params: { query: { status: "completed", limit: 5 } } });
+  const payments: components["schemas"]["Payment"][] = page.data?.data.items ?? [];
+  if (page.error?.error.code === "UNAUTHORIZED" && page.error.error.details.reason === "token_expired") {
+    return String(page.error.error.details.retryAfter);
+  }
+  return payments.map((payment) => payment.amount + payment.currency + payment.allowedActions.join()).join();
+}
+"""
+
+TAKEN_IN_PYTHON = """
+import json
+from typing import Any
+from uuid import UUID
+
+from client.models import (
+    Currency, Logout, NewPaymentOfRequest, NewPaymentOnItsOwn, NewPaymentOnItsOwnMetadata, NewPaymentRequest, NewStatus,
+    NewUser, Register, RegisterRole, Status,
+)
+
+REQUEST = UUID("019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e")
+bodies: dict[str, list[Any]] = {
+    "Register": [
+        Register(email="a@b.example", password="four boats", name="A"),
+        Register(email="a@b.example", password="four boats", name="A", role=RegisterRole.VENDOR),
+    ],
+    "Logout": [Logout(), Logout(everywhere=True)],
+    "NewPayment": [
+        NewPaymentOnItsOwn(type_="payment", amount="12.50"),
+        NewPaymentOnItsOwn(type_="payment", amount=12.5, currency=Currency.EUR, description="Lunch",
+                           metadata=NewPaymentOnItsOwnMetadata.from_dict({"table": 4})),
+        NewPaymentRequest(type_="initiate", amount="80.00", customer_email="a@b.example"),
+        NewPaymentOfRequest(type_="payment", request_id=REQUEST),
+        NewPaymentOfRequest(type_="payment", request_id=REQUEST, amount="80.00", currency=Currency.USD),
+    ],
+    "NewStatus": [NewStatus(status=Status.CANCELLED), NewStatus(status=Status.CANCELLED, reason="Ordered twice")],
+    "NewUser": [NewUser(email="a@b.example", password="four boats", name="A")],
+}
+print(json.dumps({name: [body.to_dict() for body in some] for name, some in bodies.items()}))
+"""
+
+NONSENSE_IN_PYTHON = """
+from client.models import Logout, NewPaymentOnItsOwn, NewPaymentOfRequest, NewPaymentRequest, Register
+
+NewPaymentOnItsOwn(amount="12.50")  # type: ignore[call-arg]
+NewPaymentOnItsOwn(type_="payment")  # type: ignore[call-arg]
+NewPaymentOnItsOwn(type_="gift", amount="12.50")  # type: ignore[arg-type]
+NewPaymentOnItsOwn(type_="payment", amount={"cents": 5})  # type: ignore[arg-type]
+NewPaymentOnItsOwn(type_="payment", amount="1", currency="XXX")  # type: ignore[arg-type]
+NewPaymentOnItsOwn(type_="payment", amount="1", customer_email="a@b.example")  # type: ignore[arg-type]
+NewPaymentOfRequest(type_="payment", request_id=42)  # type: ignore[arg-type]
+NewPaymentRequest(type_="initiate", amount="1", request_id="x")  # type: ignore[arg-type]
+Register(email="a@b.example", password="four boats")  # type: ignore[call-arg]
+Register(email="a@b.example", password="four boats", name="A", role="ADMIN")  # type: ignore[arg-type]
+Logout(everywhere="yes")  # type: ignore[arg-type]
+"""
+
+NONSENSE = {
+    '/api/payments': [
+        '{ amount: { cents: 5 } }',
+        '{ amount: "12.50" }',
+        '{ type: "payment" }',
+        '{ type: "gift", amount: 1 }',
+        '{ type: "payment", amount: true }',
+        '{ type: "payment", amount: null }',
+        '{ type: "payment", amount: { nonsense: true } }',
+        '{ type: "payment", amount: 1, currency: "XXX" }',
+        '{ type: "payment", amount: 1, customerEmail: "a@b.example" }',
+        '{ type: "payment", amount: 1, colour: "red" }',
+        '{ type: "payment", requestId: 42 }',
+        '{ type: "initiate", requestId: "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e" }',
+        '{ type: "initiate", amount: 1, metadata: [] }',
+    ],
+    '/api/auth/register': [
+        '{ email: "a@b.example", password: "four boats" }',
+        '{ email: "a@b.example", password: "four boats", name: "A", role: "ADMIN" }',
+    ],
+    '/api/auth/logout': ['{ everywhere: "yes" }'],
+}  # fmt: skip
+
+
+def unavailable(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def run(command: Sequence[str | Path], cwd: Path, seconds: float = RUN_S) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | QUIET
+    return subprocess.run(
+        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=seconds, check=False
+    )
+
+
+def cached(name: str, wanted: str, install: Sequence[Sequence[str | Path]], root: Path) -> Path:
+    """A folder with what these commands install into it, kept for the next run as long as the same is wanted."""
+    folder = root / ".pytest_cache" / name
+    done = folder / "installed"
+    if not done.exists() or done.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for command in install:
+            try:
+                installed = run(command, folder, INSTALL_S)
+            except subprocess.TimeoutExpired:
+                unavailable(f"not installed in {INSTALL_S} s")
+            if installed.returncode:
+                unavailable(f"cannot be installed: {installed.stderr[-500:]}")
+        done.write_text(wanted)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def node(root: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        unavailable("there is no npm")
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--prefix", "."]
+    return cached("generators-node", " ".join(NODE), [[str(npm), "install", *options, *NODE]], root)
+
+
+@pytest.fixture(scope="module")
+def python(root: Path) -> Path:
+    install = [
+        [sys.executable, "-m", "venv", "venv"],
+        ["venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PYTHON],
+    ]
+    return cached("generators-python", " ".join(PYTHON), install, root)
+
+
+@pytest.fixture(scope="module")
+def document(root: Path) -> Path:
+    return root / "docs/openapi.json"
+
+
+def test_redocly_has_nothing_to_say(node, document):
+    lint = run([node / "node_modules/.bin/redocly", "lint", document, "--format=json"], node)
+    found = json.loads(lint.stdout[lint.stdout.index("{") :])
+    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, lint.stdout
+
+
+def test_a_client_in_typescript_takes_every_body_and_refuses_nonsense(node, document):
+    work = node / "client"
+    work.mkdir(exist_ok=True)
+    made = run([node / "node_modules/.bin/openapi-typescript", document, "-o", "api.ts"], work)
+    assert made.returncode == 0, made.stderr
+    bodies = [
+        f'// @ts-expect-error: nonsense\nawait api.POST("{path}", {{ body: {body} }});'
+        for path, several in NONSENSE.items()
+        for body in several
+    ]
+    head = TAKEN.partition("const key")[0]
+    (work / "taken.ts").write_text(TAKEN)
+    (work / "nonsense.ts").write_text("\n".join([head, "export async function nonsense() {", *bodies, "}"]))
+    options = ["--strict", "--noEmit", "--skipLibCheck", "--target", "es2022", "--module", "nodenext"]
+    checked = run([node / "node_modules/.bin/tsc", *options, "taken.ts", "nonsense.ts"], work)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_a_client_in_python_takes_every_body_and_refuses_nonsense(python, document):
+    config = python / "config.yml"
+    # The one answer that is neither JSON nor text.
+    config.write_text("content_type_overrides: {image/webp: application/octet-stream}\npost_hooks: []\n")
+    command = ["generate", "--path", document, "--output-path", "client", "--overwrite", "--meta", "none"]
+    generator = python / "venv/bin/openapi-python-client"
+    made = run([generator, *command, "--config", config, "--fail-on-warning"], python)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (python / "taken.py").write_text(TAKEN_IN_PYTHON)
+    (python / "nonsense.py").write_text(NONSENSE_IN_PYTHON)
+
+    interpreter = python / "venv/bin/python"
+    options = ["--strict", "--follow-imports=silent", "--python-executable", interpreter]
+    checked = run([sys.executable, "-m", "mypy", *options, "taken.py", "nonsense.py"], python)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+    written = run([interpreter, "taken.py"], python)
+    components = json.loads(document.read_text())["components"]
+    for name, bodies in json.loads(written.stdout).items():
+        schema = {"$ref": f"#/components/schemas/{name}", "components": components}
+        validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+        assert not [body for body in bodies if not validator.is_valid(body)]
