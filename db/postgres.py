@@ -214,6 +214,14 @@ NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"
 FREE_TO_DELETE: Any = "FOR UPDATE SKIP LOCKED"
 
 
+class AnyDecimal(peewee.DecimalField):
+    """A number with as many digits as it has, never rounded."""
+
+    def get_modifiers(self) -> list[int]:
+        """No precision and no scale."""
+        return []
+
+
 class Model(peewee.Model):
     """What every table's model shares: the one database."""
 

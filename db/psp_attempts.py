@@ -53,9 +53,9 @@ class PspAttempt(postgres.Model):
         ],
     )
     code = peewee.CharField(100, null=True)
-    # What it decided over, where it says so.
-    amount = peewee.DecimalField(10, 2, null=True)
-    currency = peewee.CharField(3, null=True)
+    # What it decided over, where it says so, whether or not that fits our own money.
+    amount = postgres.AnyDecimal(null=True)
+    currency = peewee.TextField(null=True)
     # When a decision was held against the payment: settled, or given a review.
     settled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField(constraints=postgres.CLOCK)

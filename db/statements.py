@@ -29,11 +29,12 @@ class Statement(postgres.Model):
 class StatementLine(postgres.Model):
     """One booking of the PSP, under a reference of ours."""
 
-    id = peewee.CharField(255, primary_key=True)
+    id = peewee.TextField(primary_key=True)
     day = peewee.DateField()
-    reference = peewee.CharField(255)
-    amount = peewee.DecimalField(10, 2)
-    currency = peewee.CharField(3)
+    reference = peewee.TextField()
+    # As the PSP says it, whether or not it fits our own money.
+    amount = postgres.AnyDecimal()
+    currency = peewee.TextField()
     outcome = peewee.CharField(50, constraints=[peewee.Check("outcome IN ('charged', 'declined')")])
     booked_at = DateTimeTZField(null=False)
 

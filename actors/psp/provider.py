@@ -17,6 +17,8 @@ from uuid import UUID
 DEADLINE_S = 12.0
 # How much of a decline's code is kept.
 CODE_LENGTH = 100
+# And of the texts in a line of a statement: more does not fit into an index.
+TEXT_LENGTH = 600
 
 
 class Outcome(StrEnum):
@@ -48,9 +50,13 @@ class Answer:
     currency: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        # Whatever an adapter hands on has to fit into our books.
+        # Whatever an adapter hands on has to fit into our books, but for what no money is: that is no answer.
+        if self.amount is not None and not self.amount.is_finite():
+            raise ValueError(f"the provider says {self.amount}")
         if self.code is not None:
-            object.__setattr__(self, "code", self.code.replace("\0", "")[:CODE_LENGTH])
+            object.__setattr__(self, "code", _kept(self.code)[:CODE_LENGTH])
+        if self.currency is not None:
+            object.__setattr__(self, "currency", _kept(self.currency))
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,15 @@ class Line:
     currency: str
     outcome: Outcome
     booked_at: datetime
+
+    def __post_init__(self) -> None:
+        for name in ("id", "key", "currency"):
+            object.__setattr__(self, name, _kept(getattr(self, name))[:TEXT_LENGTH])
+
+
+def _kept(text: str) -> str:
+    # PostgreSQL keeps every character but this one.
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -334,6 +335,40 @@ def test_an_answer_about_other_money_settles_nothing():
         "completed",
         "the PSP says: charged 13.50 USD",
     )
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency"),
+    [
+        ("100000000.00", "USD"),
+        ("12.505", "USD"),
+        ("12.500000000000000000001", "USD"),
+        ("12.50", "USDT"),
+        ("12.50", "USD\0"),
+        ("-12.50", "USD"),
+        ("1E+30", "USD"),
+    ],
+)
+def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(amount, currency):
+    payment = orphan()
+    life.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
+    assert work() == ["payments.settle"]
+    [said] = psp_attempts.of(payment.id)
+    assert (said.amount, said.currency) == (
+        Decimal(amount),
+        currency.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+    )
+    assert makers.now(payment).status == "processing"
+    assert str(makers.review(payment)).startswith("the PSP says: charged ")
+
+
+def test_an_amount_that_is_no_number_is_no_answer(monkeypatch):
+    monkeypatch.setattr(
+        provider.chosen(), "charge", lambda _order: Answer(Outcome.CHARGED, None, Decimal("NaN"), "USD")
+    )
+    payment = makers.payment()
+    perform("payments.begin", "payments.charge")
+    assert attempts(payment) == [("charge", SILENT)]
 
 
 def test_of_many_stuck_payments_each_is_looked_after_once():

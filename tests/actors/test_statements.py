@@ -1,6 +1,8 @@
 """The end of a day: what the PSP says it decided, held against what we know."""
 
+from dataclasses import replace
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 import freezegun
@@ -153,6 +155,26 @@ def test_an_order_that_is_not_ours_is_told_too(log, reference):
     assert reported() == [(reference, "charged, and there is no such payment")]
     assert [call.kwargs["reference"] for call in log.calls if call.method_name == "error"] == [reference]
     assert matched() == (1, 1)
+
+
+def test_a_line_that_fits_no_payment_is_told_and_keeps_no_other_from_it(monkeypatch):
+    payment, stub = lived(), makers.stub()
+    ours = stub.statement(DAY, None)
+    other = replace(
+        ours.lines[0],
+        id="\N{EURO SIGN}" * 3000 + "\0",
+        key="order " * 60,
+        amount=Decimal("1E+12"),
+        currency="USDT",
+    )
+    monkeypatch.setattr(
+        stub, "statement", lambda _day, _after: provider.Statement([*ours.lines, other], None)
+    )
+    provider.choose(stub)
+    assert close() == CHAIN
+    assert matched() == (2, 1)
+    assert reported() == [("order " * 60, "charged, and there is no such payment")]
+    assert makers.review(payment) is None
 
 
 def test_a_request_is_no_payment_though_its_id_is_known():
