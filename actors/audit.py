@@ -10,9 +10,11 @@ import structlog
 
 from actors import origin
 from actors.verbs import Entry, promise, records
-from db import chain, times
+from db import chain, refusals, times
 
 log = structlog.get_logger(__name__)
+
+_UUID_LENGTH = 36
 
 
 class Action(StrEnum):
@@ -21,6 +23,9 @@ class Action(StrEnum):
     USER_REGISTERED = "auth.user.registered"
     USER_SIGNED_IN = "auth.user.signed_in"
     SIGN_IN_FAILED = "auth.user.sign_in_failed"
+    # Too many failures before: no password was looked at.
+    SIGN_IN_REFUSED = "auth.user.sign_in_refused"
+    PASSWORD_CHANGE_REFUSED = "auth.password.change_refused"
     USER_SIGNED_OUT = "auth.user.signed_out"
     PASSWORD_CHANGED = "auth.password.changed"
     PASSWORD_FORGOTTEN = "auth.password.forgotten"
@@ -103,6 +108,33 @@ def note(
             )
         )
     )
+
+
+def note_often(action: Action, *, account: str, user_id: UUID | None) -> None:
+    """Notes what strangers cause as often as they like: the first in a minute at once, the others together.
+
+    `account` is the user's id, or a keyed digest of an address that nobody has.
+    """
+    if refusals.count(action, account, times.now()) == 1:
+        note(action, **_about(account, user_id))
+
+
+def sum_up(before: datetime, limit: int) -> int:
+    """Notes how often more it was in the minutes that began before this moment; how many minutes it took."""
+    taken = refusals.take(before, limit)
+    for it in taken:
+        if it.times > 1:
+            user_id = UUID(it.account) if len(it.account) == _UUID_LENGTH else None
+            about = _about(it.account, user_id)
+            more = {"times": it.times - 1, "minute": times.text(it.minute)}
+            note(Action(it.action), **{**about, "details": {**about["details"], **more}})
+    return len(taken)
+
+
+def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
+    if user_id is None:
+        return {"details": {"addressDigest": account}}
+    return {"resource": ("user", user_id), "details": {}}
 
 
 @records("events", Line)

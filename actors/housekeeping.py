@@ -13,6 +13,8 @@ log = structlog.get_logger(__name__)
 
 # Rows that one transaction deletes: well below what the statement timeout allows.
 _MANY = 5000
+# How many minutes of refusals one transaction writes down.
+_REFUSALS = 500
 # How long a sign-in failure is kept after it stopped to count, and an address that an account knows.
 SIGN_IN_FAILURE_LIFE = timedelta(hours=2)
 KNOWN_ADDRESS_LIFE = timedelta(days=90)
@@ -44,6 +46,13 @@ def expire_sign_in_failures() -> None:
     """Deletes sign-in failures that slow nobody down any more, and addresses that were not used for long."""
     sign_in_failures.expire(times.now() - SIGN_IN_FAILURE_LIFE)
     sign_in_failures.expire_known_addresses(times.now() - KNOWN_ADDRESS_LIFE)
+
+
+@record("housekeeping")
+def sum_up_refusals() -> None:
+    """Writes down how often sign-ins were refused, and letters asked for, in the minutes that are over."""
+    if audit.sum_up(times.now() - timedelta(minutes=1), _REFUSALS) == _REFUSALS:
+        promise(sum_up_refusals.message())
 
 
 @record("housekeeping")

@@ -32,8 +32,13 @@ class Letter:
         return page.encode("ascii", "xmlcharrefreplace").decode()
 
 
-# What a mail program makes a link of: an address of whatever kind, with a scheme or without.
-_LINK = re.compile(r"/|@|\w\.[^\W\d_]")
+# What a mail program makes a link of: an address with a scheme or without, in digits too; a number to call.
+_DOT = "[.\u3002\uff0e\uff61]"
+_LINK = re.compile(
+    rf"/|@|\w{_DOT}\w*[^\W\d_]|\d+(?:{_DOT}\d+){{3}}|\+\s*\d[\d ()-]{{5}}"
+    r"|\b(?:javascript|data|tel|sms|mailto|callto|https?)\s*:",
+    re.IGNORECASE,
+)
 
 
 def _words(text: str, length: int) -> str:
@@ -67,7 +72,7 @@ def verify_email(name: str, link: str) -> Letter:
         "Confirm your e-mail address",
         (
             f"{_hello(name)}, please confirm that this is your e-mail address.",
-            "The link works once, for 24 hours. If you have not opened an account, do nothing.",
+            "The link works for 24 hours. If you have not opened an account, do nothing.",
         ),
         ("Confirm", link),
     )
@@ -92,6 +97,17 @@ def password_changed(name: str) -> Letter:
         (
             f"{_hello(name)}, the password of your account was changed, and your other sessions were ended.",
             "If it was not you, ask for a new password at once.",
+        ),
+    )
+
+
+def address_changed() -> Letter:
+    """To the old address, which no longer belongs to the account: it does not say which one does."""
+    return Letter(
+        "The e-mail address of your account was changed",
+        (
+            "Hello, the account that had this e-mail address has another one now: no more letters come here.",
+            "If you did not ask for that, tell whoever runs this service.",
         ),
     )
 

@@ -16,6 +16,7 @@ from api.admin.users import OneUser, UserRole, Users
 from api.auth import resources as auth
 from api.auth.credentials import Credentials
 from api.auth.keyset import KeySet
+from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage
 from api.auth.sessions import Sessions
 from api.gateway import envelope
 from api.gateway.access_log import AccessLog
@@ -99,6 +100,9 @@ def pages(keys: Keys, wire: redis.Client, media: Media) -> dict[str, Any]:
         "/.well-known/jwks.json": KeySet(keys),
         "/metrics": Metrics(wire),
         "/media/avatars/{name}": Avatars(media),
+        "/verify-email": VerifyEmailPage(),
+        "/reset-password": ResetPasswordPage(),
+        "/mailed-link.js": MailedLinkScript(),
     }
 
 

@@ -31,6 +31,8 @@ class OneTimeToken(postgres.Model):
     expires_at = DateTimeTZField()
     used_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    address = peewee.CharField(64, null=True)
+    due_at = DateTimeTZField(constraints=postgres.CLOCK)
 
     class Meta:
         schema = "auth"
@@ -46,19 +48,57 @@ def fingerprint(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def add(id: UUID, user_id: UUID, purpose: Purpose, *, token: str, expires_at: datetime) -> None:
-    """Remembers a link that will be mailed."""
+def add(
+    id: UUID,
+    user_id: UUID,
+    purpose: Purpose,
+    *,
+    token: str,
+    email: str,
+    due_at: datetime,
+    expires_at: datetime,
+) -> None:
+    """Remembers a link that will be mailed to this address when it is due."""
     OneTimeToken.insert(
-        id=id, user_id=user_id, purpose=purpose, token=fingerprint(token), expires_at=expires_at
+        id=id,
+        user_id=user_id,
+        purpose=purpose,
+        token=fingerprint(token),
+        address=fingerprint(email.lower()),
+        due_at=due_at,
+        expires_at=expires_at,
     ).execute()
 
 
-def how_many(user_id: UUID, purpose: Purpose, since: datetime) -> int:
-    """How many links a person was mailed for a purpose since then."""
-    made = OneTimeToken.select().where(
-        OneTimeToken.user_id == user_id, OneTimeToken.purpose == purpose, OneTimeToken.created_at > since
+def due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime]:
+    """When the letters of a purpose were due to a user since then, or are to come, in their order."""
+    rows = postgres.rows(
+        "SELECT due_at FROM auth.one_time_tokens"
+        " WHERE user_id = %s AND purpose = %s AND due_at > %s ORDER BY due_at",
+        user_id,
+        purpose,
+        since,
     )
-    return int(made.count())
+    return [row["due_at"] for row in rows]
+
+
+def usable(id: UUID, now: datetime) -> bool:
+    """Whether the link of this row still works."""
+    found: OneTimeToken | None = OneTimeToken.get_or_none(OneTimeToken.id == id)
+    return found is not None and found.used_at is None and found.expires_at > now
+
+
+def find(token: str, purpose: Purpose) -> OneTimeToken | None:
+    """The link with this token, used or not."""
+    found: OneTimeToken | None = OneTimeToken.get_or_none(
+        OneTimeToken.token == fingerprint(token), OneTimeToken.purpose == purpose
+    )
+    return found
+
+
+def mailed_to(link: OneTimeToken, email: str) -> bool:
+    """Whether a link went to this address."""
+    return link.address == fingerprint(email.lower())
 
 
 def user_of(token: str, purpose: Purpose, now: datetime) -> UUID | None:

@@ -28,6 +28,7 @@ JOBS: dict[Record[[]], timedelta] = {
     housekeeping.check_invariants: timedelta(minutes=1),
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),
     housekeeping.expire_one_time_tokens: timedelta(minutes=10),
+    housekeeping.sum_up_refusals: timedelta(minutes=1),
     housekeeping.expire_sign_in_failures: timedelta(hours=1),
     housekeeping.expire_idempotency_keys: timedelta(hours=1),
 }

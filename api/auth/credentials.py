@@ -27,7 +27,14 @@ class Credentials:
         """Another password; this session goes on, every other ends. Raises InvalidCredentials, Invalid."""
         # Apart from sign-in, and for each session: nobody else's guesses keep the owner from changing it.
         session = f"session {caller.session_id}"
-        slot = sign_in_failures.reserve(PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session)
+        account = str(caller.user_id)
+        try:
+            slot = sign_in_failures.reserve(PasswordUse.CHANGE_PASSWORD, account, session)
+        except sign_in_failures.TooManyFailures:
+            with transaction():
+                action = audit.Action.PASSWORD_CHANGE_REFUSED
+                audit.note_often(action, account=account, user_id=caller.user_id)
+            raise
         user = auth.user(caller.user_id)
         if user is None or not self.passwords.match(current, user.password_hash):
             with transaction():
@@ -45,7 +52,11 @@ class Credentials:
     def forgot(self, email: str) -> None:
         """Mails a link, if there is somebody with this address; nobody can tell from here."""
         with transaction():
-            audit.note(audit.Action.PASSWORD_FORGOTTEN)
+            # Asked for every address alike; it makes a difference only in the audit log.
+            user = auth.by_email(email)
+            account = str(user.id) if user else self.passwords.pseudonym(email)
+            user_id = user.id if user else None
+            audit.note_often(audit.Action.PASSWORD_FORGOTTEN, account=account, user_id=user_id)
             promise(mail.help_who_forgot.message(email))
 
     def reset(self, *, token: str, new: str) -> None:
@@ -70,13 +81,20 @@ class Credentials:
             self._set(user, hashed, audit.Action.PASSWORD_RESET)
 
     def verify_email(self, token: str) -> None:
-        """Notes that the address is the person's who got the link. Raises Invalid."""
-        user_id = links.user_of(token, Purpose.VERIFY_EMAIL, times.now())
+        """Notes that the address belongs to whoever got the link; also again, as long as it is the account's.
+        Raises Invalid."""
+        link = links.find(token, Purpose.VERIFY_EMAIL)
+        if link is None:
+            raise _no_token()
+        user_id = link.user_id
         with transaction():
             # The user first and then the link, as everywhere.
-            user = auth.locked_user(user_id) if user_id else None
-            if user_id is None or user is None or not user.active:
+            user = auth.locked_user(user_id)
+            if user is None or not user.active:
                 raise _no_token()
+            if user.email_verified and links.mailed_to(link, user.email):
+                # Again, perhaps after a mail scanner: what it is there for is done.
+                return
             if links.use(token, Purpose.VERIFY_EMAIL, times.now()) is None:
                 raise _no_token()
             links.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
@@ -86,13 +104,16 @@ class Credentials:
 
     def could_verify(self, token: str) -> None:
         """Raises Invalid when the link does not work; uses nothing up."""
-        if links.user_of(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+        link = links.find(token, Purpose.VERIFY_EMAIL)
+        user = auth.user(link.user_id) if link else None
+        done = link and user and user.active and user.email_verified and links.mailed_to(link, user.email)
+        if not done and links.user_of(token, Purpose.VERIFY_EMAIL, times.now()) is None:
             raise _no_token()
 
     def resend(self, user_id: UUID) -> None:
         """Mails the link again, unless the address is proved already."""
         with transaction():
-            audit.note(audit.Action.VERIFICATION_ASKED, resource=("user", user_id))
+            audit.note_often(audit.Action.VERIFICATION_ASKED, account=str(user_id), user_id=user_id)
             promise(mail.ask_to_verify.message(user_id))
 
     def _hash(self, password: str, user: User, *, field: str) -> str:

@@ -58,12 +58,23 @@ class Sessions:
         # By the user's id and not by the address: the database knows more spellings of one than we do.
         account = str(user.id) if user is not None else self.passwords.pseudonym(email)
         client = sign_in_failures.client_of(user, refresh_token)
-        slot = sign_in_failures.reserve(PasswordUse.SIGN_IN, account, client)
+        try:
+            slot = sign_in_failures.reserve(PasswordUse.SIGN_IN, account, client)
+        except sign_in_failures.TooManyFailures:
+            with transaction():
+                audit.note_often(
+                    audit.Action.SIGN_IN_REFUSED, account=account, user_id=user.id if user else None
+                )
+            raise
         hashed = user.password_hash if user is not None and user.active else None
         # No transaction is open while bcrypt works.
         if not self.passwords.match(password, hashed) or user is None:
             with transaction():
-                audit.note(audit.Action.SIGN_IN_FAILED, user_id=user.id if user else None)
+                audit.note(
+                    audit.Action.SIGN_IN_FAILED,
+                    user_id=user.id if user else None,
+                    details={} if user else {"addressDigest": account},
+                )
             raise InvalidCredentials
         renewed = self.passwords.hash(password) if self.passwords.stale(user.password_hash) else None
         with transaction():

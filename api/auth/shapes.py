@@ -72,6 +72,12 @@ class ResetPassword(Shape):
     new_password: Password
 
 
+class VerifyEmailToken(Shape):
+    """What the mailed link carries."""
+
+    token: MailedToken
+
+
 class VerifyEmail(Query):
     """What the mailed link carries."""
 

@@ -61,7 +61,7 @@ def test_a_letter_goes_to_an_smtp_server(smtp, stores):
     inbox, url = smtp
     through(url, stores)
     user = makers.user()
-    User.update(name="Zoë <Z>").execute()
+    User.update(name="Zoë <Z>", email_verified=True).execute()
     news(user)
     work()
     [letter] = inbox.letters
@@ -81,7 +81,7 @@ def test_a_letter_goes_into_a_directory_one_file_a_letter(tmp_path, stores):
     assert file.stat().st_mode & 0o077 == 0
     raw = file.read_bytes()
     # Readable without decoding, too: a link that is cut in two is no link.
-    assert raw.count(b"http://127.0.0.1:3000/api/auth/verify-email?token=") == 2
+    assert raw.count(b"http://127.0.0.1:3000/verify-email?token=") == 2
 
 
 def test_a_letter_sent_again_is_the_same_letter(tmp_path, stores):
@@ -150,9 +150,33 @@ def test_a_domain_goes_out_as_dns_writes_it(smtp, stores):
     assert inbox.letters[0]["To"] == "jo@xn--mnchen-3ya.example"
 
 
-@pytest.mark.parametrize("name", ["Pay http://evil.example/ now", "WWW.evil.example"])
-def test_a_name_is_nothing_to_click_on(name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Pay http://evil.example/ now", "WWW.evil.example", "evil\u3002example", "evil\uff0eexample"),
+        *("evil 185.12.3.4:8080", "evil tel:+4990012345", "javascript:evil", "evil +49 900 123456"),
+    ],
+)
+def test_a_name_is_nothing_to_click_on_or_to_call(name):
     assert "evil" not in letters.password_changed(name).text()
+
+
+@pytest.mark.parametrize(
+    "name", ["Robin Doe", "Dr. Ann O'Neil-Smith Jr.", "J. R. R. Tolkien", "Zoë 2nd", "李 小龍"]
+)
+def test_a_name_is_shown_as_it_is(name):
+    assert f"Hello {name}," in letters.password_changed(name).text()
+
+
+def test_a_stranger_is_not_greeted_by_a_name_that_somebody_else_chose():
+    user = makers.user()
+    User.update(name="URGENT call 0900 123456").where(User.id == user.id).execute()
+    with transaction():
+        promise(mail.ask_to_verify.message(user.id))
+        promise(mail.help_who_forgot.message(user.email))
+    work()
+    assert len(letterbox) == 2
+    assert not [letter for letter in letterbox if "URGENT" in makers.text_of(letter)]
 
 
 def test_nobody_writes_to_a_closed_account(stores):
@@ -188,7 +212,7 @@ def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
     work()
     texts = [makers.text_of(letter) for letter in letterbox]
     assert any("https://www.example/reset-password?token=" in text for text in texts)
-    assert any("https://api.example/api/auth/verify-email?token=" in text for text in texts)
+    assert any("https://www.example/verify-email?token=" in text for text in texts)
 
 
 @pytest.mark.parametrize("url", ["mailto:x", "smtp://", "file://host/path", "file:relative", "http://x"])

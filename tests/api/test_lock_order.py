@@ -116,7 +116,15 @@ class Account:
         self.people = [first, second]
         self.tokens = [str(uuid4()) for _ in range(4)]
         for token, purpose in zip(self.tokens, 2 * list(Purpose), strict=True):
-            links.add(uuid4(), self.id, purpose, token=token, expires_at=times.now().replace(year=9999))
+            links.add(
+                uuid4(),
+                self.id,
+                purpose,
+                token=token,
+                email=self.email,
+                due_at=times.now(),
+                expires_at=times.now().replace(year=9999),
+            )
 
     def sign_in(self, _n: int) -> Result:
         return self.door.simulate_post("/api/auth/login", json={"email": self.email, "password": PASSWORD})

@@ -296,3 +296,15 @@ def test_somebodys_session_is_found_only_under_them(client, boss):
         assert error(boss.send(method, f"/admin/users/{uuid4()}/sessions")) == (404, "NOT_FOUND")
         assert error(who.send(method, f"/admin/users/{who.user['id']}/sessions")) == (403, "FORBIDDEN")
     assert who.get("/auth/me").status_code == 200
+
+
+def test_the_old_address_is_told_of_a_new_one(client, boss):
+    who = visitor(client)
+    work()
+    makers.letterbox.clear()
+    boss.send("PUT", f"/admin/users/{who.user['id']}", {"email": (new_address := makers.address())})
+    work()
+    told = {letter["To"]: letter for letter in makers.letterbox}
+    assert told.keys() == {who.user["email"], new_address}
+    assert told[who.user["email"]]["Subject"] == "The e-mail address of your account was changed"
+    assert new_address not in makers.text_of(told[who.user["email"]])

@@ -323,3 +323,21 @@ def test_a_password_changed_while_another_signs_in_wins(client, me, settings, mo
     monkeypatch.setattr(Passwords, "match", slowly)
     login = anyone(client).post("/auth/login", {"email": me.user["email"], "password": PASSWORD})
     assert error(login) == (401, "INVALID_CREDENTIALS")
+
+
+@pytest.mark.parametrize("email", ["x" * 65 + "@example.com", "a@xn--a.example"])
+def test_an_address_that_mail_cannot_have_is_refused(client, email):
+    body = {"email": email, "password": PASSWORD, "name": "Jo"}
+    assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
+    assert (
+        anyone(client).post("/auth/register", {**body, "email": "x" * 64 + "@example.com"}).status_code == 201
+    )
+
+
+def test_a_domain_in_another_script_is_shown_as_dns_writes_it(client):
+    body = {"email": "Jo@пример.example", "password": PASSWORD, "name": "Jo"}
+    user = anyone(client).post("/auth/register", body).json["data"]["user"]
+    assert user["email"] == "Jo@xn--e1afmkfd.example"
+    for spelling in ("jo@пример.example", "jo@xn--e1afmkfd.example"):
+        login = {"email": spelling, "password": PASSWORD}
+        assert anyone(client).post("/auth/login", login).status_code == 200

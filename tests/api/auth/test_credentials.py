@@ -1,5 +1,6 @@
 """Passwords changed, forgotten and reset; addresses proved; an account under attack."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -10,9 +11,11 @@ from falcon.testing import TestClient
 from freezegun import freeze_time
 from zxcvbn.matching import dictionary_match
 
+from actors import audit, mail
+from actors.verbs import transaction
 from api.app import create_app
 from api.passwords import SCORED_CHARACTERS, Passwords, weak
-from db import admin, auth, links, postgres, sign_in_failures, times
+from db import admin, auth, journal, links, postgres, sign_in_failures, times
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, letterbox, visitor, work
 
@@ -204,9 +207,46 @@ def test_a_new_address_is_proved_by_the_link_that_was_mailed(client, me):
     assert me.get("/auth/me").json["data"]["emailVerified"] is False
     assert Visitor(client).get(path).json["data"] == {"emailVerified": True}
     assert me.get("/auth/me").json["data"]["emailVerified"] is True
-    assert fields(Visitor(client).get(path)) == ["token"]
-    assert Visitor(client).send("HEAD", path).status_code == 400
+    # Whoever comes after a mail scanner is not told that something is wrong.
+    for again in (Visitor(client).get(path), Visitor(client).post("/auth/verify-email", {"token": token})):
+        assert again.json["data"] == {"emailVerified": True}
+    assert Visitor(client).send("HEAD", path).status_code == 200
+    assert admin_rows("auth.email.verified") == 1
+    assert fields(Visitor(client).get("/auth/verify-email?token=made-up")) == ["token"]
+    assert Visitor(client).send("HEAD", "/auth/verify-email?token=made-up").status_code == 400
     assert fields(Visitor(client).get("/auth/verify-email")) == ["token"]
+
+
+def test_a_used_link_is_good_only_as_long_as_the_address_is_the_accounts_verified_one(client, me):
+    work()
+    body = {"token": letterbox.token()}
+    assert Visitor(client).post("/auth/verify-email", body).json["data"] == {"emailVerified": True}
+    auth.change(me.user["id"], email=makers.address())
+    assert fields(Visitor(client).post("/auth/verify-email", body)) == ["token"]
+    auth.change(me.user["id"], email=me.user["email"], email_verified=False)
+    assert fields(Visitor(client).post("/auth/verify-email", body)) == ["token"]
+
+
+def test_whoever_only_opens_the_letters_links_verifies_nothing(client, me):
+    work()
+    [link] = set(re.findall(r"http://127\.0\.0\.1:3000(/\S+)", makers.text_of(letterbox[-1])))
+    for _ in range(2):
+        page = client.simulate_get(link)
+        assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert me.get("/auth/me").json["data"]["emailVerified"] is False
+
+
+@pytest.mark.parametrize("path", ["/verify-email", "/reset-password"])
+def test_the_page_of_a_mailed_link_runs_only_what_comes_from_here(client, path):
+    page = client.simulate_get(path)
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    [script] = re.findall(r"<script[^>]*>", page.text)
+    source = re.search(r'src="(/[^"]+)"', script)
+    assert source
+    assert client.simulate_get(source[1]).headers["Content-Type"].startswith("text/javascript")
+    assert not re.findall(r"\son\w+=|href=|https?:", page.text)
+    inputs = re.findall(r'<input id="([^"]+)"', page.text)
+    assert inputs == re.findall(r'<label for="([^"]+)"', page.text)
 
 
 def test_the_link_is_mailed_again_until_the_address_is_proved(client, me):
@@ -475,13 +515,95 @@ def test_a_changed_password_leaves_no_link_good(client, me):
     assert fields(reset(client, token)) == ["token"]
 
 
-def test_nobodys_mailbox_is_flooded(client, me):
-    for _ in range(10):
-        assert me.post("/auth/verify-email/resend").status_code == 200
-        assert Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]}).status_code == 200
-        work()
+def test_recovery_cannot_be_used_up_and_nobodys_mailbox_is_flooded(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        begun = times.now()
+        reset_links = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
+        for _ in range(120):
+            # Somebody else asks for a letter every minute.
+            assert (
+                Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]}).status_code == 200
+            )
+            work()
+            # There always is a link that works, in a letter that has arrived.
+            assert any(link.due_at <= times.now() < link.expires_at for link in reset_links.clone())
+            clock.tick(60)
+        due = sorted((link.due_at - begun) // timedelta(minutes=1) for link in reset_links)
+        assert due[:4] == [0, 1, 16, 31]
+        assert all(sum(start <= minute < start + 60 for minute in due) <= 5 for start in range(120))
+        assert [letter["Subject"] for letter in letterbox].count("Choose a new password") == len(due)
+        assert reset(client, letterbox.token()).status_code == 200
+
+
+def test_a_letter_whose_link_is_used_up_before_it_leaves_is_not_sent(client, me):
+    work()
+    letterbox.clear()
+    for _ in range(2):
+        Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+    work()
+    Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+    mail.help_who_forgot.perform(
+        next(iter(journal.Row.select().where(journal.Row.verb == mail.help_who_forgot.name))).id
+    )
+    assert reset(client, letterbox.token()).status_code == 200
+    work()
     subjects = [letter["Subject"] for letter in letterbox]
-    assert (subjects.count("Confirm your e-mail address"), subjects.count("Choose a new password")) == (5, 5)
+    assert (subjects.count("Choose a new password"), subjects.count("Your password was changed")) == (2, 1)
+
+
+def test_a_message_id_does_not_give_the_link_away(client, me):
+    Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+    work()
+    [kept] = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
+    assert str(kept.id) not in letterbox[-1]["Message-ID"]
+
+
+# --- what is written down -------------------------------------------------------------------------------
+
+
+def admin_rows(action: str) -> int:
+    work()
+    return admin.AuditLog.select().where(admin.AuditLog.action == action).count()
+
+
+def test_refused_sign_ins_leave_a_row_at_once_and_one_for_the_rest_of_the_minute(client, me):
+    guess(client, me.user["email"], 30)
+    assert admin_rows("auth.user.sign_in_failed") == 5
+    assert admin_rows("auth.user.sign_in_refused") == 1
+    assert audit_sum_up() == 1
+    work()
+    rows = admin.AuditLog.select().where(admin.AuditLog.action == "auth.user.sign_in_refused")
+    first, rest = rows.order_by(admin.AuditLog.created_at)
+    assert str(first.resource_id) == str(rest.resource_id) == me.user["id"]
+    assert (first.ip_address, rest.details["times"]) == ("203.0.113.5", 24)
+    assert audit_sum_up() == 0
+
+
+def test_failures_of_an_address_that_nobody_has_are_told_apart_without_naming_it(client):
+    email = makers.address()
+    for address in (email, email.upper(), makers.address()):
+        sign_in(client, address, "wrong")
+    work()
+    rows = admin.AuditLog.select().where(admin.AuditLog.action == "auth.user.sign_in_failed")
+    digests = [row.details["addressDigest"] for row in rows.order_by(admin.AuditLog.created_at)]
+    assert digests[0] == digests[1] != digests[2]
+    assert email not in str([row.details for row in rows])
+
+
+def test_asking_for_letters_again_and_again_does_not_flood_the_audit_log(client, me):
+    for _ in range(10):
+        Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+        me.post("/auth/verify-email/resend")
+    assert admin_rows("auth.password.forgotten") == admin_rows("auth.email.verification_asked") == 1
+    assert audit_sum_up() == 2
+    assert admin_rows("auth.password.forgotten") == admin_rows("auth.email.verification_asked") == 2
+
+
+def audit_sum_up() -> int:
+    """Writes down the minutes until now, as if they were over."""
+    with transaction():
+        return audit.sum_up(times.now() + timedelta(minutes=1), 100)
 
 
 def test_what_takes_no_body_takes_none_that_says_something(me):

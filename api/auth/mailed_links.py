@@ -1,0 +1,58 @@
+"""The pages that mailed links lead to where there is no frontend: static, and from our own origin alone."""
+
+from pathlib import Path
+
+from falcon import Request, Response
+
+from api.gateway.etag import tag
+from api.gateway.operation import page
+
+_PAGES = Path(__file__).with_name("pages")
+
+
+class _Static:
+    """A file that is read once."""
+
+    file: str
+    media: str
+
+    def __init__(self) -> None:
+        self._content = (_PAGES / self.file).read_bytes()
+
+    def _answer(self, req: Request, resp: Response) -> None:
+        resp.content_type = self.media
+        resp.data = self._content
+        tag(req, resp)
+
+
+class VerifyEmailPage(_Static):
+    """GET /verify-email"""
+
+    file, media = "verify-email.html", "text/html; charset=utf-8"
+
+    @page(name="getVerifyEmailPage", media="text/html", one=True)
+    def on_get(self, req: Request, resp: Response) -> None:
+        """Get the page whose button verifies an e-mail address."""
+        self._answer(req, resp)
+
+
+class ResetPasswordPage(_Static):
+    """GET /reset-password"""
+
+    file, media = "reset-password.html", "text/html; charset=utf-8"
+
+    @page(name="getResetPasswordPage", media="text/html", one=True)
+    def on_get(self, req: Request, resp: Response) -> None:
+        """Get the page that asks for a new password."""
+        self._answer(req, resp)
+
+
+class MailedLinkScript(_Static):
+    """GET /mailed-link.js"""
+
+    file, media = "mailed-link.js", "text/javascript; charset=utf-8"
+
+    @page(name="getMailedLinkScript", media="text/javascript", one=True)
+    def on_get(self, req: Request, resp: Response) -> None:
+        """Get the script of the pages that mailed links lead to."""
+        self._answer(req, resp)
