@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -15,8 +17,10 @@ log = structlog.get_logger(__name__)
 MEDIA = "image/webp"
 KINDS = ("image/png", "image/jpeg", "image/webp")
 
-# How many pictures a process has decoded at once, and how long a request waits for its turn.
-_AT_ONCE = threading.BoundedSemaphore(2)
+# How many pictures a process has decoded at once; how many requests may hold a thread for it, and how long
+# they wait for their turn. With those that wait for an answer (prefer.SEATS) they are fewer than the threads.
+_TURNS = threading.BoundedSemaphore(2)
+_SEATS = threading.BoundedSemaphore(6)
 TURN_S = 2.0
 # Longer than the decoder's limit of CPU time, which a busy machine stretches.
 _DECODER_DEADLINE_S = 15.0
@@ -46,12 +50,18 @@ def small(file: bytes) -> bytes:
     """The picture as `decoding` makes it. Raises NotAPicture, Invalid or Busy."""
     if not _is_one(file):
         raise NotAPicture
-    if not _AT_ONCE.acquire(timeout=TURN_S):
+    with _one_of(_SEATS, 0), _one_of(_TURNS, TURN_S):
+        return _decoded(file)
+
+
+@contextmanager
+def _one_of(places: threading.BoundedSemaphore, wait_s: float) -> Iterator[None]:
+    if not places.acquire(timeout=wait_s):
         raise Busy
     try:
-        return _decoded(file)
+        yield
     finally:
-        _AT_ONCE.release()
+        places.release()
 
 
 def _is_one(file: bytes) -> bool:

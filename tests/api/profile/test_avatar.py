@@ -271,15 +271,16 @@ def test_the_decoder_has_limits_and_no_secret(person, monkeypatch):
     assert resource.RLIMIT_AS in set_to
 
 
-def test_nobody_waits_long_for_a_turn_to_be_decoded(person, files, monkeypatch):
-    turns = threading.BoundedSemaphore(1)
-    turns.acquire()
-    monkeypatch.setattr(pictures, "_AT_ONCE", turns)
+@pytest.mark.parametrize("places", ["_SEATS", "_TURNS"])
+def test_nobody_waits_long_for_a_turn_and_few_at_once(person, files, monkeypatch, places):
+    taken = threading.BoundedSemaphore(1)
+    taken.acquire()
+    monkeypatch.setattr(pictures, places, taken)
     monkeypatch.setattr(pictures, "TURN_S", 0.01)
     result = send(person, drawn())
     assert error(result) == (503, "SERVICE_UNAVAILABLE")
     assert result.headers["Retry-After"] == "5"
-    turns.release()
+    taken.release()
     assert send(person, drawn()).status_code == 200
 
 
