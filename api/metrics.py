@@ -14,9 +14,12 @@ from prometheus_client.core import (
 
 from api.gateway import meter as gate
 from api.gateway.operation import page
+from api.gateway.seats import Busy, Shared
 from db import meter, operating, postgres, presence, redis, times
 
 _MEDIA = "text/plain"
+# For how long the figures serve whoever asks, in seconds: anybody may ask, and as often as they like.
+FRESH_S = 1.0
 
 
 class Metrics:
@@ -26,12 +29,13 @@ class Metrics:
         self._client = client
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        self._shared = Shared(lambda: generate_latest(self._registry), fresh=lambda _took: FRESH_S)
 
-    @page(name="getMetrics", media=_MEDIA)
+    @page(name="getMetrics", media=_MEDIA, refuses=(Busy,))
     def on_get(self, _req: Request, resp: Response) -> None:
         """Requests, queues, workers and invariants, in the text format of Prometheus."""
         resp.content_type = f"{_MEDIA}; version=0.0.4; charset=utf-8"
-        resp.data = generate_latest(self._registry)
+        resp.data = self._shared.get()
 
     def collect(self) -> Iterator[Metric]:
         """What is known now; what cannot be asked now is left out, and `paywright_up` says so."""

@@ -3,39 +3,30 @@
 import csv
 import io
 import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import IO, Any, cast
 
 from falcon import Request
 
-from api.gateway import caller, idle
+from api.gateway import caller
 from api.gateway.body import Invalid
 from api.gateway.operation import Download, operation
+from api.gateway.seats import Seats
 from api.payments import answers, shapes
 from api.policies import Permission
 from db import money, reports, times
 from db.auth import Role
-from db.fault import Code, Fault
 from db.reports import Sum
 from db.states import Status
 
 _CSV = "text/csv"
 _COLUMNS = ("period", "currency", "status", "count", "amount")
-# How many reports one process makes at once, and how long the next one waits for its turn, in seconds.
-_seats, _PATIENCE = threading.BoundedSemaphore(4), 3.0
+# Reports that one process makes at once.
+_seats = Seats(2)
 # How much of a file is kept in memory before it goes to the disk, in bytes.
 _IN_MEMORY = 1024 * 1024
-
-
-class Busy(Fault):
-    """Too many reports are being made just now."""
-
-    code = Code.SERVICE_UNAVAILABLE
-    retry_after = 5
 
 
 class Reports:
@@ -60,7 +51,7 @@ class Reports:
         if since >= until:
             raise Invalid({"fields": [{"field": "to", "message": "must be later than `from`"}]})
         payee_id = None if who.role is Role.ADMIN else who.user_id
-        with _one_of_few(req):
+        with _seats.one(req):
             sums = reports.sums(since, until, wish.group_by, payee_id=payee_id)
             if _wants_csv(req, wish):
                 return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
@@ -71,20 +62,6 @@ class Reports:
             "groupBy": wish.group_by,
             **added_up,
         }
-
-
-@contextmanager
-def _one_of_few(req: Request) -> Iterator[None]:
-    """A report may take long: only so many at once, or they had all the connections; so who waits for a turn
-    holds none. Raises Busy."""
-    with idle.released(req):
-        mine = _seats.acquire(timeout=_PATIENCE)
-    if not mine:
-        raise Busy
-    try:
-        yield
-    finally:
-        _seats.release()
 
 
 def _wants_csv(req: Request, wish: shapes.ReportQuery) -> bool:

@@ -1,10 +1,15 @@
 """What goes on, in figures: for an administrator, and for Prometheus."""
 
+from itertools import count
+from typing import Any
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api import metrics
+from api.admin import analytics
 from api.gateway import meter as gate
-from db import meter, postgres, redis
+from db import meter, operating, postgres, redis
 from db.auth import Role
 from db.meter import Counts
 from tests import makers
@@ -148,3 +153,26 @@ def test_prometheus_reads_what_waits_and_what_is_broken(boss):
     assert measured["paywright_promises", "payments"] == 1
     assert measured["paywright_needs_review",] == 1
     assert measured["paywright_dead_promises",] == 0
+
+
+def test_the_figures_for_prometheus_are_put_together_once_a_second_however_many_ask(boss, monkeypatch):
+    monkeypatch.setattr(metrics, "FRESH_S", 60)
+    looks, backlog = count(), operating.backlog
+
+    def counted() -> dict[str, Any]:
+        next(looks)
+        return backlog()
+
+    monkeypatch.setattr(operating, "backlog", counted)
+    first = boss.client.simulate_get("/metrics").text
+    makers.payment()
+    for _ in range(24):
+        assert boss.client.simulate_get("/metrics").text == first
+    assert next(looks) == 1
+
+
+def test_figures_that_take_long_serve_for_ten_times_as_long_and_others_are_those_of_now(boss):
+    assert (analytics._fresh(0.4), analytics._fresh(3)) == (0, 30)
+    assert figures(boss)["usersByRole"] == {"ADMIN": 1}
+    makers.user()
+    assert figures(boss)["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1}

@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from actors import audit
+from actors import audit, housekeeping
 from actors.audit import Action, Line
+from api.admin import audit as audits
 from db import chain, postgres, times
 from db.auth import Role
 from tests import makers
@@ -250,3 +251,27 @@ def test_a_broken_log_is_an_error_in_the_log_of_the_process(boss, monkeypatch):
     behind_our_back("DELETE FROM admin.audit_logs")
     verified(boss)
     assert said == ["the audit log is broken"]
+
+
+def test_a_long_log_is_not_read_whole_for_an_answer_and_its_newest_rows_are(boss, monkeypatch):
+    for _ in range(4):
+        written()
+    rows = verified(boss)["rows"]
+    monkeypatch.setattr(audits, "VERIFIED_AT_ONCE_ROWS", 1)
+    assert error(boss.get("/admin/audit-logs/verify")) == (503, "SERVICE_UNAVAILABLE")
+    makers.due(housekeeping.check_invariants)
+    work()
+    assert verified(boss) == {"ok": True, "rows": rows, "firstBroken": None}
+    id = written()
+    assert verified(boss) == {"ok": True, "rows": rows + 1, "firstBroken": None}
+    behind_our_back("UPDATE admin.audit_logs SET details = '[]' WHERE seq = 2")
+    assert verified(boss)["ok"]
+    behind_our_back("UPDATE admin.audit_logs SET user_agent = 'nobody' WHERE id = %s", id)
+    assert verified(boss)["firstBroken"]["id"] == id
+    behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", id)
+    assert verified(boss)["firstBroken"] == {"id": None, "reason": "the newest row was removed"}
+    # The next verification of the whole finds the older one.
+    makers.due(housekeeping.check_invariants)
+    work()
+    [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
+    assert verified(boss)["firstBroken"]["id"] == second["id"]

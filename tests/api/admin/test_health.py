@@ -13,11 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from actors import housekeeping, verbs
 from actors import payments as life
 from actors.psp.provider import Answer, Outcome
+from api import metrics
 from db import admin, chain, journal, operating, postgres, times
 from tests import makers
 from tests.makers import Visitor, visitor, work
 
-OLD = "clock_timestamp() - interval '2 minutes'"
+
+@pytest.fixture(autouse=True)
+def figures_of_now(monkeypatch):
+    monkeypatch.setattr(metrics, "FRESH_S", 0)
 
 
 def look(who: Visitor) -> None:
