@@ -18,7 +18,7 @@ import peewee
 import pytest
 from falcon.testing import Result, TestClient
 
-from actors import audit, housekeeping, mail, origin, verbs
+from actors import audit, erasure, housekeeping, mail, origin, verbs
 from actors import payments as life
 from actors.psp import provider
 from actors.psp.provider import Outcome
@@ -26,6 +26,7 @@ from actors.settings import MailSettings
 from actors.verbs import promise, transaction
 from api.app import create_app
 from db import admin, auth, journal, links, payments, postgres, psp_attempts, times
+from db import erasure as rows
 from db.auth import Role
 from db.fault import Fault
 from db.links import Purpose
@@ -36,7 +37,7 @@ from tests.makers import PASSWORD, SECRETS, Visitor, visitor
 from workers.dev.servers import Postgres
 
 # How often all pairs are run, and how long a statement may be held back: so that they meet at other points.
-ROUNDS, HOLD_S = 1, 0.003
+ROUNDS, HOLD_S = 1, 0.002
 
 
 @pytest.fixture
@@ -175,8 +176,17 @@ class Account:
         role = self.random.choice(list(Role))
         return self.bosses[n].send("PUT", f"/admin/users/{self.id}/role", {"role": role})
 
+    def suspend(self, n: int) -> Result:
+        return self.bosses[n].send("PUT", f"/admin/users/{self.id}", {"active": bool(n)})
+
+    def end_their_sessions(self, n: int) -> Result:
+        return self.bosses[n].send("DELETE", f"/admin/users/{self.id}/sessions")
+
     def close(self, n: int) -> Result:
-        return self.bosses[n].send("DELETE", f"/admin/users/{self.id}")
+        closed = self.bosses[n].send("DELETE", f"/admin/users/{self.id}")
+        for _ in range(3):
+            work_off("erasure.")
+        return closed
 
     def pay(self, n: int) -> Result:
         return self.people[n].post("/payments", {"type": "payment", "amount": 1})
@@ -200,7 +210,7 @@ class Account:
         with transaction():
             promise(housekeeping.expire_refresh_tokens.message())
             promise(housekeeping.expire_one_time_tokens.message())
-        work_off("housekeeping.", "erasure.", "mail.ask")
+        work_off("housekeeping.", "addressees.", "mail.ask")
 
 
 ON_AN_ACCOUNT = [
@@ -217,6 +227,8 @@ ON_AN_ACCOUNT = [
     Account.change_preferences,
     Account.rename,
     Account.change_role,
+    Account.suspend,
+    Account.end_their_sessions,
     Account.close,
     Account.pay,
     Account.ask_them,
@@ -312,6 +324,19 @@ class Asked:
     def reconcile(self, _n: int) -> None:
         self._do(life.reconcile.message())
 
+    def erase(self, _n: int) -> None:
+        customer = self.people[Role.CUSTOMER].user
+        free, closed = [customer["email"]], erasure.address(customer["id"])
+        with transaction():
+            rows.requests(UUID(customer["id"]), free, closed=closed, limit=9)
+        with transaction():
+            rows.events_that_name(free, closed=closed, limit=9)
+
+    def bind(self, _n: int) -> None:
+        customer = self.people[Role.CUSTOMER].user
+        with transaction():
+            payments.bind(customer["email"], UUID(customer["id"]), limit=9)
+
     def publish(self, _n: int) -> None:
         work_off("events.", "audit.")
 
@@ -327,6 +352,8 @@ ON_A_REQUEST = [
     Asked.ask_the_psp,
     Asked.expire,
     Asked.reconcile,
+    Asked.erase,
+    Asked.bind,
     Asked.publish,
 ]
 
