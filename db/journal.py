@@ -327,7 +327,9 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Task],
 def not_sent(tasks: Sequence[Task]) -> None:
     """Takes back the attempts of promises that could not be sent after all; they are due at once."""
     postgres.rows(
-        "UPDATE journal.tasks SET attempts = attempts - 1, due_at = clock_timestamp() WHERE id = ANY(%s)",
+        "UPDATE journal.tasks SET attempts = attempts - 1, due_at = clock_timestamp() WHERE id = ANY(ARRAY("
+        # What is taken just now needs no other attempt.
+        "SELECT id FROM journal.tasks WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED))",
         [task.id for task in tasks],
     )
 
