@@ -123,10 +123,10 @@ class OneUser:
                     life.withdraw(user.id)
             details = {"fields": sorted(wish.model_fields_set)}
             _tell(changed, audit.Action.USER_UPDATED, events.Type.ADMIN_USER_UPDATED, details)
-            if user.email != changed.email:
+            if user.email.lower() != changed.email.lower():
                 promise(mail.tell_old_address.message(user.id, user.email, uuid4()))
-                if not changed.email_verified:
-                    promise(mail.ask_to_verify.message(user.id))
+            if user.email != changed.email and not changed.email_verified:
+                promise(mail.ask_to_verify.message(user.id))
         return shapes.person(changed)
 
     @operation(

@@ -55,6 +55,11 @@ class Proxies:
             address = before
         return str(address)
 
+    def trusts_peer(self, peer: str) -> bool:
+        """Whether this peer's word on a client's address is taken."""
+        address = _address(peer)
+        return address is not None and self._trusts(address)
+
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self.networks)
 

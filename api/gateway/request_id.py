@@ -1,6 +1,8 @@
 """Gate 1: every request has an id; it is in its answer, log lines, audit rows and events."""
 
 import re
+import threading
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +16,10 @@ HEADER = "X-Request-ID"
 
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _USER_AGENT_LENGTH = 512
+# How often a process says at most that it ignores a forwarded address.
+WARNING_INTERVAL_S = 60.0
+
+log = structlog.get_logger(__name__)
 
 
 class RequestId:
@@ -21,6 +27,8 @@ class RequestId:
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies
+        self._lock = threading.Lock()
+        self._warned_at = float("-inf")
 
     def process_request(self, req: Request, resp: Response) -> None:
         """Opens the request's origin."""
@@ -31,6 +39,17 @@ class RequestId:
         structlog.contextvars.clear_contextvars()
         origin.set(origin.Origin(request_id, ip_address=address or None, user_agent=agent))
         resp.set_header(HEADER, request_id)
+        if req.get_header("X-Forwarded-For") and not self._proxies.trusts_peer(req.remote_addr):
+            self._warn(req.remote_addr)
+
+    def _warn(self, peer: str) -> None:
+        """Behind a proxy that is not named all clients share one rate limit: an operator must see why."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._warned_at < WARNING_INTERVAL_S:
+                return
+            self._warned_at = now
+        log.warning("X-Forwarded-For is ignored: its sender is not in TRUSTED_PROXIES", peer=peer)
 
     def process_response(self, _req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
         """Closes it: what the thread says next belongs to no request."""

@@ -1,7 +1,12 @@
 """The client's address is the peer's, unless a proxy that we trust says otherwise."""
 
-import pytest
+import time
+from typing import Any
 
+import pytest
+from structlog.testing import capture_logs
+
+from api.gateway import request_id
 from api.gateway.address import Proxies
 from api.settings import Settings
 from db import admin
@@ -69,3 +74,23 @@ def test_the_audit_log_names_the_client_and_not_the_proxy(database, behind_a_pro
         admin.AuditLog.select().order_by(admin.AuditLog.created_at.desc()).first().ip_address
         == "198.51.100.1"
     )
+
+
+def test_an_ignored_forwarded_address_is_warned_of_once_a_minute(door, behind_a_proxy, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    untrusted, forwarded = door(), {"X-Forwarded-For": "198.51.100.1"}
+    with capture_logs() as logged:
+        behind_a_proxy.simulate_get("/mailed-link.js", headers=forwarded)
+        untrusted.simulate_get("/mailed-link.js")
+        assert warnings(logged) == []
+        for _ in range(3):
+            untrusted.simulate_get("/mailed-link.js", headers=forwarded)
+        assert warnings(logged) == ["127.0.0.1"]
+        clock[0] += request_id.WARNING_INTERVAL_S
+        untrusted.simulate_get("/mailed-link.js", headers=forwarded)
+        assert len(warnings(logged)) == 2
+
+
+def warnings(logged: Any) -> list[str]:
+    return [line["peer"] for line in logged if "X-Forwarded-For is ignored" in line["event"]]
