@@ -218,3 +218,64 @@ BEFORE_ADDRESSEES = """
         (payment_id, transaction_type, amount, currency, status, user_id)
         SELECT id, 'create', amount, currency, status, user_id FROM payments.payments;
 """
+
+
+def test_reviews_and_orders_of_before_are_kept(postgres_server, tmp_path, monkeypatch):
+    files = sorted(migrate.FILES.glob("*.sql"))
+    monkeypatch.setattr(migrate, "FILES", tmp_path)
+    with scratch(postgres_server.url, "before_reviews") as url:
+        for file in files:
+            if file.name < "0020":
+                (tmp_path / file.name).write_bytes(file.read_bytes())
+        migrate.up(url)
+        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(BEFORE_REVIEWS)
+        for file in files:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        migrate.up(url)
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT r.reason, r.cause FROM payments.payment_reviews r"
+                " JOIN payments.payments p ON p.id = r.payment_id ORDER BY p.description"
+            )
+            assert cursor.fetchall() == [
+                ("the PSP does not answer", "psp_silent"),
+                ("the PSP charged it, but it is failed", "charged_after_end"),
+                ("the PSP says: charged 13.50 USD", "amount_differs"),
+                ("the PSP's statement says: charged, but the payment is processing", "statement_charged"),
+                ("the PSP's statement says: charged 2 times", "statement_differs"),
+                ("whatever it was", "other"),
+            ]
+            # Only what the payment does not agree with is settled once more.
+            cursor.execute(
+                "SELECT p.description FROM payments.psp_attempts a JOIN payments.payments p"
+                " ON p.id = a.payment_id WHERE a.settled_at IS NULL AND a.outcome = 'charged'"
+            )
+            assert cursor.fetchall() == [("2",)]
+            cursor.execute("SELECT ordered_metadata, metadata FROM payments.payments WHERE description = '1'")
+            assert cursor.fetchall() == [({"order": "A-1"}, {"note": "edited"})]
+            cursor.execute("SELECT args FROM journal.tasks")
+            [(args,)] = cursor.fetchall()
+            assert args.keys() == {"payment_id"}
+
+
+BEFORE_REVIEWS = """
+    INSERT INTO auth.users (email, password_hash, name, role) VALUES ('a@example.com', '', 'a', 'CUSTOMER');
+    INSERT INTO payments.payments (user_id, type, status, amount, metadata, description, review)
+        SELECT u.id, 'payment', status, 12.50, '{"note": "edited"}', called, review FROM auth.users u, (VALUES
+            ('1', 'processing', 'the PSP does not answer'),
+            ('2', 'failed', 'the PSP charged it, but it is failed'),
+            ('3', 'processing', 'the PSP says: charged 13.50 USD'),
+            ('4', 'processing', 'the PSP''s statement says: charged, but the payment is processing'),
+            ('5', 'completed', 'the PSP''s statement says: charged 2 times'),
+            ('6', 'completed', 'whatever it was'),
+            ('7', 'completed', NULL)
+        ) AS v (called, status, review);
+    INSERT INTO payments.psp_attempts (id, payment_id, operation, reference, outcome, ended_at)
+        SELECT gen_random_uuid(), id, 'charge', id, 'charged', now() FROM payments.payments
+        WHERE description IN ('2', '7');
+    INSERT INTO journal.tasks (id, verb, queue, args, due_at)
+        SELECT gen_random_uuid(), 'payments.charge', 'psp', jsonb_build_object('payment_id', id,
+            'amount', '12.50', 'currency', 'USD', 'metadata', '{"order": "A-1"}'::jsonb), now()
+        FROM payments.payments WHERE description = '1';
+"""
