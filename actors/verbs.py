@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID, uuid4
 
@@ -210,7 +211,7 @@ class Records(Verb, Generic[E]):
 
     def message(self, entry: E) -> journal.Task:
         """The promise to write this entry."""
-        return self._task(entry.id, entry)
+        return replace(self._task(entry.id, entry), shared=True)
 
     def perform(self, id: UUID) -> None:
         asked: UUID | None = id

@@ -47,7 +47,14 @@ class Row(postgres.Model):
         table_name = "tasks"
 
 
-Row.add_index(SQL("CREATE INDEX tasks_due_at ON journal.tasks (queue, due_at) WHERE dead_at IS NULL"))
+# What was begun, or no message was sent for; and what was sent and not begun. `resend` says why they are two.
+_BEGUN = "dead_at IS NULL AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')"
+_SENT = (
+    "dead_at IS NULL AND error IS NULL AND leased_until IS NULL"
+    " AND sent_at > '-infinity' AND sent_at < 'infinity'"
+)
+Row.add_index(SQL(f"CREATE INDEX tasks_begun ON journal.tasks (queue, due_at) WHERE {_BEGUN}"))
+Row.add_index(SQL(f"CREATE INDEX tasks_sent ON journal.tasks (queue, sent_at) WHERE {_SENT}"))
 Row.add_index(SQL("CREATE INDEX tasks_dead ON journal.tasks (verb, dead_at) WHERE dead_at IS NOT NULL"))
 Row.add_index(
     SQL(
@@ -72,6 +79,8 @@ class Task:
     position: int = 0
     # In how many seconds it is due; at once where it is 0.
     after: float = 0
+    # One message does for all of this name: none is sent for this one alone.
+    shared: bool = False
     # Until when it is in hand, where it is leased: it is also what tells this lease from a later one.
     leased_until: datetime | None = None
 
@@ -93,11 +102,11 @@ def write(tasks: Sequence[Task]) -> None:
     """Writes promises, in their order, in the transaction that is open.
 
     A known id is written once; where its promise is dead, it lives again: it was promised anew.
-    What is due later was never sent, so no message of it waits in its queue: see `resend`.
+    What is due later was never sent, and what shares a message has none of its own: see `resend` and `wake`.
     """
     values = [
         (task.id, task.verb, task.queue, Json(task.args), task.request_id)
-        + (("-infinity", task.after) if task.after else (None, GRACE))
+        + (("-infinity", task.after) if task.after else ("infinity" if task.shared else None, GRACE))
         for task in tasks
     ]
     place = (
@@ -137,6 +146,12 @@ _WAITING = (
     "SELECT id FROM journal.tasks WHERE verb = %s AND dead_at IS NULL AND (error IS NULL OR id = %s)"
     " ORDER BY position LIMIT %s"
 )
+# Ever fewer where the first of them were begun before and not done: one of them may kill its process, and the
+# others must not die with it.
+_EVER_FEWER = (
+    "SELECT greatest(1, %s >> least(16, 2 * attempts)) AS many FROM journal.tasks"
+    " WHERE verb = %s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1"
+)
 
 
 def take_many(verb: str, limit: int, asked: UUID | None = None) -> list[Task]:
@@ -144,6 +159,8 @@ def take_many(verb: str, limit: int, asked: UUID | None = None) -> list[Task]:
 
     It waits for a row that the relay holds for a moment: to skip it would be to change the order.
     """
+    fewer = postgres.rows(_EVER_FEWER, limit, verb)
+    limit = fewer[0]["many"] if fewer else limit
     taken = postgres.rows(
         f"WITH taken AS (DELETE FROM journal.tasks WHERE id = ANY(ARRAY({_WAITING} FOR UPDATE))"
         f" RETURNING {_TASK}) SELECT {_TASK} FROM taken ORDER BY position",
@@ -282,40 +299,101 @@ def lost(ids: Sequence[UUID], dead_for: timedelta) -> set[UUID]:
     return set(ids) - {row["id"] for row in known}
 
 
+# Overdue by their time, which counts from the statement on: a clock that runs on meanwhile is no bound that
+# an index knows. Of those that share messages only what failed comes one by one.
+_OVERDUE = (
+    f"SELECT id FROM journal.tasks WHERE queue = {{queue}} AND {_BEGUN} AND due_at <= statement_timestamp()"
+    " AND (error IS NOT NULL OR sent_at < 'infinity') ORDER BY due_at LIMIT {limit}"
+)
+# Sent, and neither begun nor waiting in the queue.
+_LOST = (
+    f"SELECT id FROM journal.tasks WHERE queue = {{queue}} AND {_SENT} AND due_at <= statement_timestamp()"
+    " AND sent_at < {before} ORDER BY sent_at LIMIT {limit}"
+)
+
+
 def overdue(queues: Collection[str]) -> list[str]:
-    """Which of these queues have promises overdue."""
+    """Which of these queues have jobs overdue, or in their turn."""
+    parts = {"queue": "q.queue", "before": "'infinity'", "limit": "1"}
     found = postgres.rows(
-        "SELECT queue FROM unnest(%s) AS queue WHERE EXISTS (SELECT FROM journal.tasks t"
-        " WHERE t.queue = queue.queue AND dead_at IS NULL AND due_at <= clock_timestamp())",
+        "SELECT DISTINCT q.queue FROM unnest(%s::text[]) AS q (queue),"
+        f" LATERAL (({_OVERDUE.format(**parts)}) UNION ALL ({_LOST.format(**parts)})) AS t",
         list(queues),
     )
     return [row["queue"] for row in found]
 
 
 def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Task], list[Task]]:
-    """Counts one more attempt for overdue promises of a queue: those to be sent, and those given up.
+    """Counts one more attempt for overdue jobs of a queue: those to be sent, and those given up.
 
     `oldest` is when the first of the messages that wait in the queue was sent, None when none waits. A
-    promise that was never begun, and was sent after that, still waits there: sending it again would help
-    nobody, and would count against it. Five seconds are for clocks that disagree.
+    job that was never begun, and was sent after that, still waits there: sending it again would help
+    nobody, and would count against it. Five seconds are for clocks that disagree. So what only waits is not
+    even looked at, however much it is.
     """
+    parts = {
+        "queue": "%s",
+        "limit": "%s",
+        "before": "coalesce(%s::timestamptz - interval '5 seconds', 'infinity')",
+    }
     found = postgres.rows(
         "UPDATE journal.tasks SET attempts = attempts + 1, sent_at = clock_timestamp(),"
         " dead_at = CASE WHEN attempts >= %s THEN clock_timestamp() END,"
         f" due_at = clock_timestamp() + %s * interval '1 second' + {_BACKOFF}"
-        " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks"
-        " WHERE queue = %s AND dead_at IS NULL AND due_at <= clock_timestamp()"
-        " AND (%s::timestamptz IS NULL OR sent_at < %s::timestamptz - interval '5 seconds'"
-        " OR error IS NOT NULL OR leased_until IS NOT NULL)"
-        " ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED))"
+        f" WHERE id = ANY(ARRAY({_OVERDUE.format(**parts)} FOR UPDATE SKIP LOCKED)"
+        f" || ARRAY({_LOST.format(**parts)} FOR UPDATE SKIP LOCKED))"
         f" RETURNING dead_at, {_TASK}",
         MAX_ATTEMPTS,
         GRACE,
         queue,
-        oldest,
+        limit,
+        queue,
         oldest,
         limit,
     )
+    return _alive_and_dead(found)
+
+
+def in_turn(verbs: Collection[str]) -> list[Task]:
+    """Of these, which share their messages, the first job of each that has waited for longer than its message
+    should take."""
+    found = postgres.rows(
+        f"SELECT {_TASK} FROM unnest(%s::text[]) AS v (name), LATERAL (SELECT * FROM journal.tasks"
+        " WHERE verb = v.name AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1) AS first"
+        " WHERE due_at <= statement_timestamp()",
+        list(verbs),
+    )
+    return [Task(**row, shared=True) for row in found]
+
+
+def wake(verb: str, oldest: datetime | None, limit: int) -> tuple[list[Task], list[Task]]:
+    """Notes that a message is sent for the first jobs of a verb that share it: those that it is for, and
+    those given up.
+
+    What only waits for its turn is not counted: an attempt is counted for those that a message was sent for
+    as the first ones already, and that are the first ones still. `oldest` is as with `resend`: a message
+    that waits there may be theirs.
+    """
+    found = postgres.rows(
+        "UPDATE journal.tasks SET attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,"
+        " dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %s THEN clock_timestamp() END,"
+        " leased_until = clock_timestamp(),"
+        f" due_at = clock_timestamp() + %s * interval '1 second' + {_BACKOFF}"
+        " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks WHERE id IN (SELECT id FROM journal.tasks"
+        " WHERE verb = %s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT %s)"
+        " AND due_at <= statement_timestamp() AND coalesce(leased_until, created_at)"
+        " < coalesce(%s::timestamptz - interval '5 seconds', 'infinity') FOR UPDATE SKIP LOCKED))"
+        f" RETURNING dead_at, {_TASK}",
+        MAX_ATTEMPTS,
+        GRACE,
+        verb,
+        limit,
+        oldest,
+    )
+    return _alive_and_dead(found)
+
+
+def _alive_and_dead(found: list[dict[str, Any]]) -> tuple[list[Task], list[Task]]:
     found.sort(key=lambda row: row["position"])
     alive: list[Task] = []
     dead: list[Task] = []
@@ -327,9 +405,9 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Task],
 def not_sent(tasks: Sequence[Task]) -> None:
     """Takes back the attempts of promises that could not be sent after all; they are due at once."""
     postgres.rows(
-        "UPDATE journal.tasks SET attempts = attempts - 1, due_at = clock_timestamp() WHERE id = ANY(ARRAY("
+        "UPDATE journal.tasks SET attempts = attempts - 1, due_at = clock_timestamp(), sent_at = '-infinity'"
         # What is taken just now needs no other attempt.
-        "SELECT id FROM journal.tasks WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED))",
+        " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED))",
         [task.id for task in tasks],
     )
 
@@ -341,6 +419,8 @@ def revive(ids: Iterable[UUID] | None = None) -> int:
     return len(
         postgres.rows(
             "UPDATE journal.tasks SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL,"
+            # No message of it waits any more.
+            " sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END,"
             f" due_at = clock_timestamp() WHERE dead_at IS NOT NULL{only} RETURNING id",
             *params,
         )

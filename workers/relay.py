@@ -20,10 +20,11 @@ _BATCH, _REST = 200, 0.5
 
 
 def once() -> int:
-    """Sends overdue promises again, each counted as an attempt; how many. Raises redis.Unreachable.
+    """Sends overdue jobs again, each counted as an attempt; how many. Raises redis.Unreachable.
 
     They are sent after the commit: a worker that is quicker than a commit would find the row locked, take it
-    for another's, and drop the message. What then cannot be sent costs no attempt.
+    for another's, and drop the message. What then cannot be sent costs no attempt. Of jobs that share their
+    messages one message is sent for all.
     """
     assert every
     sent = 0
@@ -32,15 +33,27 @@ def once() -> int:
             oldest = broker.oldest(queue)
             with postgres.database.atomic():
                 overdue, dead = journal.resend(queue, oldest, _BATCH)
-            for task in dead:
-                log.error("a promise is dead", verb=task.verb, task=str(task.id), attempts=task.attempts)
+            _bury(dead)
             try:
                 broker.push(overdue)
             except redis.Unreachable:
                 journal.not_sent(overdue)
                 raise
             sent += len(overdue)
+        shared = verbs.shared()
+        for first in journal.in_turn(shared):
+            oldest = broker.oldest(first.queue)
+            with postgres.database.atomic():
+                woken, dead = journal.wake(first.verb, oldest, verbs.BATCH)
+            _bury(dead)
+            broker.push(woken[:1], shared)
+            sent += len(woken[:1])
     return sent
+
+
+def _bury(dead: list[journal.Task]) -> None:
+    for task in dead:
+        log.error("a promise is dead", verb=task.verb, task=str(task.id), attempts=task.attempts)
 
 
 def run() -> None:

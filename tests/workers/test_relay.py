@@ -1,12 +1,16 @@
 """What the relay sends again, and what it leaves alone."""
 
+import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from dramatiq import Message
 
 from actors import broker, verbs
-from actors.verbs import promise, record, transaction
+from actors.verbs import Entry, promise, record, records, transaction
 from db import journal, postgres, redis, times
 from tests import makers
 from workers import relay
@@ -19,15 +23,25 @@ def nod() -> None:
     """Nothing."""
 
 
+class Line(Entry):
+    pass
+
+
+sizes: list[int] = []
+
+
+@records(QUEUE, Line)
+def append(lines: Sequence[Line]) -> None:
+    sizes.append(len(lines))
+
+
 @pytest.fixture(autouse=True)
 def empty_wire(database):
     broker.opened().client.flushdb()
 
 
 @pytest.fixture
-def redis_away(valkey_server, monkeypatch):
-    # What is noted of its absence is forgotten with the test.
-    monkeypatch.setattr(broker, "_asleep_until", 0.0)
+def redis_away(valkey_server):
     broker.open("redis://127.0.0.1:1/0", timeout=0.5)
     yield
     broker.open(valkey_server.url, timeout=5)
@@ -257,3 +271,125 @@ def test_what_was_dead_and_is_promised_anew_lives_again():
     assert (lives.dead_at, lives.attempts, lives.error) == (None, 0, None)
     nod(str(task.id))
     assert journal.Row.select().count() == 0
+
+
+def lines(many: int) -> list[journal.Task]:
+    """Overdue jobs that share their messages, none of which waits."""
+    tasks = [append.message(Line(id=uuid4())) for _ in range(many)]
+    with transaction():
+        for task in tasks:
+            promise(task)
+    broker.opened().client.flushdb()
+    let_be_due()
+    return tasks
+
+
+def let_be_due() -> None:
+    """The time of every job has come."""
+    now = postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]
+    journal.Row.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
+
+
+def attempts(tasks: list[journal.Task]) -> list[int]:
+    return [row(task).attempts for task in tasks]
+
+
+def test_what_shares_a_message_is_sent_one_and_that_is_no_attempt():
+    tasks = lines(verbs.BATCH + 50)
+    assert relay.once() == 1
+    assert messages() == [str(tasks[0].id)]
+    assert set(attempts(tasks)) == {0}
+    assert relay.once() == 0
+    sizes.clear()
+    append(str(tasks[0].id))
+    assert sizes == [verbs.BATCH, 50]
+
+
+def test_what_was_first_and_is_first_still_was_tried_and_what_is_behind_it_only_waits():
+    tasks = lines(verbs.BATCH + 1)
+    relay.once()
+    let_be_due()
+    broker.opened().client.flushdb()
+    assert relay.once() == 1
+    assert attempts(tasks) == [1] * verbs.BATCH + [0]
+
+
+def test_what_kills_its_process_is_given_up_and_takes_no_other_with_it():
+    tasks = lines(3)
+    tried = {"attempts": journal.MAX_ATTEMPTS, "leased_until": journal.Row.created_at}
+    journal.Row.update(tried).where(journal.Row.id == tasks[0].id).execute()
+    # Those that were tried often are done one by one.
+    sizes.clear()
+    with postgres.database.atomic() as undone:
+        append(str(tasks[0].id))
+        undone.rollback()
+    assert sizes == [1, 2]
+    relay.once()
+    assert row(tasks[0]).dead_at is not None
+    assert [row(task).dead_at for task in tasks[1:]] == [None, None]
+
+
+def test_what_shares_a_message_waits_for_one_that_waits_in_the_queue():
+    tasks = lines(1)
+    wait_in_queue(since=ago(61))
+    assert relay.once() == 0
+    assert attempts(tasks) == [0]
+
+
+def test_one_that_failed_is_sent_by_itself_and_counted():
+    [first, second] = lines(2)
+    journal.Row.update(error="it broke").where(journal.Row.id == first.id).execute()
+    assert relay.once() == 2
+    assert messages() == [str(first.id), str(second.id)]
+    assert attempts([first, second]) == [1, 0]
+
+
+def pile_up(many: int, verb: str, sent_at: str) -> None:
+    """So many jobs that were sent a minute ago, and wait for their turn."""
+    postgres.rows(
+        "INSERT INTO journal.tasks (id, verb, queue, args, sent_at, due_at, created_at)"
+        f" SELECT gen_random_uuid(), %s, %s, '{{}}', {sent_at}, clock_timestamp() - interval '1 second',"
+        " clock_timestamp() - interval '1 minute' FROM generate_series(1, %s)",
+        verb,
+        QUEUE,
+        many,
+    )
+    postgres.rows("ANALYZE journal.tasks")
+
+
+def blocks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many blocks of the database one look touches."""
+    touched, rows = 0, postgres.rows
+
+    def explained(sql: str, *params: Any) -> list[dict[str, Any]]:
+        nonlocal touched
+        with postgres.database.atomic() as undone:
+            [found] = rows(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", *params)
+            undone.rollback()
+        plan = found["QUERY PLAN"]
+        [top] = json.loads(plan) if isinstance(plan, str) else plan
+        touched += top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"]
+        return rows(sql, *params)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres, "rows", explained)
+        relay.once()
+    return touched
+
+
+@pytest.mark.parametrize(
+    ("verb", "sent_at"), [(nod.name, "clock_timestamp() - interval '1 minute'"), (append.name, "'infinity'")]
+)
+def test_a_look_costs_the_same_however_much_waits(monkeypatch, verb, sent_at):
+    wait_in_queue(since=ago(61))
+    pile_up(100, verb, sent_at)
+    few = blocks(monkeypatch)
+    pile_up(100_000, verb, sent_at)
+    lost = overdue(error="it broke", sent_at=ago(60))
+    wait_in_queue(since=ago(61))
+    many = blocks(monkeypatch)
+    assert row(lost).attempts == 1
+    assert journal.Row.select().where(journal.Row.attempts > 0).count() == 1
+    # An index is a level deeper, one row was found, and what other tests left is dead; all rows are 2,000 blocks
+    # for each of the statements.
+    assert many < few + 1000
