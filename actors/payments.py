@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors import addressees, audit, lifecycle, origin, payable, reviews, steps
+from actors import addressees, allowance, audit, lifecycle, origin, payable, reviews, steps
 from actors.lifecycle import Step
 from actors.origin import Origin
 from actors.psp import asking, provider
@@ -86,17 +86,21 @@ def ask(wish: Wish, *, vendor_id: UUID) -> Payment:
 
 
 def pay(wish: Wish, *, customer_id: UUID) -> Payment:
-    """A customer pays, against no request."""
+    """A customer pays, against no request. Raises TooManyPayments, NotVerified."""
+    allowance.check(allowance.hold(customer_id), wish.amount, wish.currency)
     return _create(Type.PAYMENT, customer_id, wish)
 
 
 def payable_request(request_id: UUID, customer_id: UUID) -> Payment:
-    """Locks a request that this customer may pay now. Raises NotFound, or RequestNotPayable."""
+    """Locks a request that this customer may pay now. Raises NotFound, RequestNotPayable, TooManyPayments,
+    NotVerified."""
+    customer = allowance.hold(customer_id)
     request = payments.locked(request_id)
     if request is None or not meant_for(request, customer_id):
         raise NotFound(thing="payment request")
     if reason := payable.obstacles([request], customer_id).get(request.id):
         raise RequestNotPayable(reason=reason)
+    allowance.check(customer, request.amount, request.currency)
     return request
 
 
@@ -109,8 +113,8 @@ def pay_request(
     amount: Decimal | None = None,
     currency: str | None = None,
 ) -> Payment:
-    """A customer pays a request, with the amount and currency that they saw, if they say so. Raises NotFound,
-    RequestNotPayable, and RequestChanged when the request says otherwise by now.
+    """A customer pays a request, with the amount and currency that they saw, if they say so. Raises what
+    `payable_request` does, and RequestChanged when the request says otherwise by now.
 
     The request's lock is held from the question to the payment's row: of two customers one is refused, and
     nobody changes its terms in between.

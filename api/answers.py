@@ -65,7 +65,7 @@ class Details(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     fields: list[FieldFault] = Field(default_factory=list)
-    reason: Reason | Literal["read_only"] = Field(default_factory=lambda: Reason.MISSING)
+    reason: Reason | Literal["read_only", "email_unverified"] = Field(default_factory=lambda: Reason.MISSING)
     retry_after: int = Field(default_factory=int, ge=1, alias="retryAfter")
     amount: str = Field(default_factory=str, examples=["12.50"])
     currency: str = Field(default_factory=str, examples=["EUR"])

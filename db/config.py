@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import peewee
+import psycopg2.extras
 
 from db import postgres
 from db.admin import SystemConfig
@@ -23,6 +24,8 @@ class Key(StrEnum):
     PSP_LATENCY_MS = "psp.latencyMs"
     PAYMENTS_MAX_AMOUNT = "payments.maxAmount"
     PAYMENTS_REQUEST_TTL_HOURS = "payments.requestTtlHours"
+    PAYMENTS_DAILY_LIMIT = "payments.dailyLimit"
+    PAYMENTS_UNVERIFIED_AMOUNT = "payments.unverifiedAmount"
     MAINTENANCE_READ_ONLY = "maintenance.readOnly"
 
 
@@ -53,6 +56,17 @@ _DEFAULTS = {
             Key.PAYMENTS_REQUEST_TTL_HOURS,
             7 * 24,
             "For how long a request may be paid, in hours.",
+        ),
+        Setting(
+            Key.PAYMENTS_DAILY_LIMIT,
+            None,
+            "How many payments one customer may make in 24 hours; null: any number.",
+        ),
+        Setting(
+            Key.PAYMENTS_UNVERIFIED_AMOUNT,
+            None,
+            "How much of one currency a customer whose e-mail address is not verified may pay in 24 hours, "
+            "with what is under way; null: any amount.",
         ),
         Setting(
             Key.MAINTENANCE_READ_ONLY,
@@ -98,7 +112,13 @@ def settings() -> list[Setting]:
 def change(values: Mapping[Key, Any], by: UUID) -> None:
     """Writes these values, in the transaction that is open."""
     rows = [
-        {"key": key, "value": value, "description": _DEFAULTS[key].description, "updated_by": by}
+        # As JSON: a null is a value, and no missing one.
+        {
+            "key": key,
+            "value": psycopg2.extras.Json(value),
+            "description": _DEFAULTS[key].description,
+            "updated_by": by,
+        }
         for key, value in sorted(values.items())
     ]
     SystemConfig.insert_many(rows).on_conflict(

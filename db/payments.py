@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -334,6 +335,29 @@ def open_of_vendor(vendor_id: UUID, limit: int) -> Sequence[Payment]:
     )
     some = query.order_by(Payment.id).limit(limit)
     return list(some.for_update("FOR NO KEY UPDATE"))  # type: ignore[arg-type]
+
+
+def nth_newest_payment(user_id: UUID, nth: int, since: datetime) -> datetime | None:
+    """When a customer made the nth newest of their payments since then; None when there are fewer."""
+    mine = Payment.select(Payment.created_at).where(
+        Payment.user_id == user_id, Payment.type == Type.PAYMENT, Payment.created_at > since
+    )
+    found = mine.order_by(Payment.created_at.desc(), Payment.id.desc()).offset(nth - 1).limit(1).first()
+    return found.created_at if found else None
+
+
+def amount_of_customer(user_id: UUID, currency: str, since: datetime) -> Decimal:
+    """The sum of a customer's payments in this currency that are under way, or were made since then and did
+    not fail."""
+    under_way = Payment.status.in_([Status.PENDING, Status.PROCESSING])
+    recent = (Payment.status == Status.COMPLETED) & (Payment.created_at > since)
+    total = Payment.select(peewee.fn.SUM(Payment.amount)).where(
+        Payment.user_id == user_id,
+        Payment.type == Type.PAYMENT,
+        Payment.currency == currency,
+        under_way | recent,
+    )
+    return Decimal(total.scalar() or 0)
 
 
 def add_transaction(

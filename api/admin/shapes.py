@@ -93,6 +93,12 @@ class ConfigChanges(Changes):
     payments_request_ttl_hours: int = Field(
         default_factory=int, alias="payments.requestTtlHours", ge=1, le=24 * 365
     )
+    payments_daily_limit: int | None = Field(
+        default_factory=lambda: None, alias="payments.dailyLimit", ge=1, le=10_000
+    )
+    payments_unverified_amount: Annotated[Amount, AfterValidator(_largest)] | None = Field(
+        default_factory=lambda: None, alias="payments.unverifiedAmount"
+    )
     maintenance_read_only: bool = Field(default_factory=bool, alias="maintenance.readOnly")
 
     @property

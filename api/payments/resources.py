@@ -6,7 +6,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import edits, lifecycle, steps
+from actors import allowance, edits, lifecycle, steps
 from actors import payments as life
 from actors.verbs import transaction
 from api.gateway import caller, etag, prefer
@@ -47,7 +47,14 @@ class Payments:
         name="createPayment",
         takes=shapes.NewPayment,
         gives=answers.Payment,
-        refuses=(NotFound, life.RequestNotPayable, life.RequestChanged, life.NoVendor),
+        refuses=(
+            NotFound,
+            life.RequestNotPayable,
+            life.RequestChanged,
+            life.NoVendor,
+            allowance.NotVerified,
+            allowance.TooManyPayments,
+        ),
         examples=shapes.NEW_PAYMENTS,
         status=201,
         idempotent=True,

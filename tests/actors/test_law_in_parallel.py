@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from actors import audit, edits, mail, origin, steps, verbs
+from actors import allowance, audit, edits, mail, origin, steps, verbs
 from actors import payments as life
 from actors.origin import Origin
 from actors.psp import provider
@@ -20,6 +20,7 @@ from actors.settings import MailSettings
 from actors.verbs import promise, transaction
 from db import admin, config, journal, postgres, psp_attempts
 from db.auth import Role, User
+from db.config import Key
 from db.payments import Payment
 from db.psp_attempts import Operation
 from db.psp_ledger import Charge
@@ -275,6 +276,31 @@ def test_of_customers_who_pay_one_request_at_the_same_moment_one_pays():
     with postgres.connection():
         law.holds({})
         assert rest() == {Status.COMPLETED: 30}
+
+
+def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_taken_than_allowed(boss):
+    with postgres.connection():
+        customer = makers.user()
+        with transaction():
+            config.change(
+                {Key.PAYMENTS_DAILY_LIMIT: 5, Key.PAYMENTS_UNVERIFIED_AMOUNT: "20.00"}, boss.user_id
+            )
+        config.forget()
+    refused: Counter[type[Exception]] = Counter()
+
+    def pay() -> None:
+        try:
+            makers.payment(customer, amount="5.00")
+        except (allowance.TooManyPayments, allowance.NotVerified) as fault:
+            refused[type(fault)] += 1
+
+    at_once(*[pay] * 8)
+    with postgres.connection():
+        assert Payment.select().count() == 4
+        User.update(email_verified=True).where(User.id == customer.id).execute()
+    at_once(*[pay] * 8)
+    config.forget()
+    assert refused == {allowance.NotVerified: 4, allowance.TooManyPayments: 7}
 
 
 def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():

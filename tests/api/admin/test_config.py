@@ -28,6 +28,8 @@ def test_until_somebody_says_otherwise_the_defaults_hold(boss):
         "psp.latencyMs": 0,
         "payments.maxAmount": "99999999.99",
         "payments.requestTtlHours": 168,
+        "payments.dailyLimit": None,
+        "payments.unverifiedAmount": None,
         "maintenance.readOnly": False,
     }
     items = boss.get("/admin/config").json["data"]["items"]
@@ -59,6 +61,8 @@ def test_a_change_holds_and_is_told_and_written_down(boss):
         ({"psp_latencyMs": 1.5}, "psp.latencyMs"), ({"psp_latencyMs": 1001}, "psp.latencyMs"),
         ({"payments_maxAmount": "0"}, "payments.maxAmount"), ({"payments_maxAmount": "1.234"}, "payments.maxAmount"), ({"payments_maxAmount": "100000000"}, "payments.maxAmount"),
         ({"payments_requestTtlHours": 0}, "payments.requestTtlHours"), ({"maintenance_readOnly": "yes"}, "maintenance.readOnly"),
+        ({"payments_dailyLimit": 0}, "payments.dailyLimit"), ({"payments_dailyLimit": 1.5}, "payments.dailyLimit"),
+        ({"payments_unverifiedAmount": "1.234"}, "payments.unverifiedAmount"), ({"payments_unverifiedAmount": 0}, "payments.unverifiedAmount"),
         ({"maintenance_readOnly": None}, "maintenance.readOnly"), ({"psp_unknown": 1}, "psp.unknown"), ({}, "body"),
     ],
 )  # fmt: skip

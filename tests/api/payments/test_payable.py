@@ -29,7 +29,11 @@ def demote(boss: Visitor, who: Visitor) -> None:
     assert result.status_code == 200
 
 
-leaves = pytest.mark.parametrize("leaves", [close, demote])
+def suspend(boss: Visitor, who: Visitor) -> None:
+    assert boss.send("PUT", f"/admin/users/{who.user['id']}", {"active": False}).status_code == 200
+
+
+leaves = pytest.mark.parametrize("leaves", [close, demote, suspend])
 
 
 def actions(who: Visitor, request: Payment) -> list[str]:

@@ -1,0 +1,105 @@
+"""Limits per person, where an operator sets them."""
+
+from datetime import timedelta
+
+import pytest
+
+from actors import allowance
+from db import auth, config, payments, times
+from db.auth import User
+from db.payments import Payment
+from tests import makers
+from tests.makers import Visitor, error, visitor, work
+
+
+def limit(boss: Visitor, **values: object) -> None:
+    body = {f"payments.{name}": value for name, value in values.items()}
+    assert boss.send("PUT", "/admin/config", body).status_code == 200
+    config.forget()
+
+
+def pay(who: Visitor, amount: object = "10.00", **more: object):
+    return who.post("/payments", {"type": "payment", "amount": amount, **more})
+
+
+def pay_request(who: Visitor, request: Payment, **headers: str):
+    return who.post("/payments", {"type": "payment", "requestId": str(request.id)}, headers=headers)
+
+
+def test_a_customer_makes_so_many_payments_in_24_hours(client, customer, boss):
+    limit(boss, dailyLimit=2)
+    request = makers.open_request()
+    assert [pay(customer).status_code, pay(customer).status_code] == [201, 201]
+    refused = pay(customer)
+    assert error(refused) == (429, "RATE_LIMITED")
+    after = int(refused.headers["Retry-After"])
+    assert 86_000 < after <= 86_401
+    assert refused.json["error"]["details"] == {"retryAfter": after}
+    assert error(pay_request(customer, request)) == (429, "RATE_LIMITED")
+    assert pay(visitor(client)).status_code == 201, "another's payments are another's"
+    Payment.update(created_at=times.now() - timedelta(hours=24)).where(
+        Payment.user_id == customer.user["id"]
+    ).execute()
+    assert pay_request(customer, request, **{"If-Match": '"2"'}).status_code == 201
+
+
+def test_a_key_whose_payment_was_taken_is_replayed_above_the_limit(customer, boss):
+    limit(boss, dailyLimit=1)
+    key = {"Idempotency-Key": "order-1"}
+    first = customer.post("/payments", {"type": "payment", "amount": 1}, headers=key)
+    again = customer.post("/payments", {"type": "payment", "amount": 1}, headers=key)
+    assert (first.status_code, again.content) == (201, first.content)
+
+
+def test_who_has_not_proved_their_address_pays_so_much_of_a_currency_in_24_hours(client, customer, boss):
+    limit(boss, unverifiedAmount="25.00")
+    request = makers.open_request()
+    assert pay(customer).status_code == 201
+    assert pay(customer, metadata={"simulate": "decline"}).status_code == 201
+    assert error(pay(customer, "5.01")) == (403, "FORBIDDEN"), "what is under way counts"
+    work()
+    # One completed, one failed: that one counts no more.
+    refused = pay(customer, "15.01")
+    assert error(refused) == (403, "FORBIDDEN")
+    assert refused.json["error"]["details"] == {"reason": "email_unverified"}
+    assert "25.00 USD" in refused.json["error"]["message"]
+    assert error(pay_request(customer, request)) == (403, "FORBIDDEN")
+    assert makers.now(request).status == "initiated"
+    assert pay(customer, "25.00", currency="EUR").status_code == 201
+    assert pay(customer, "15.00").status_code == 201
+    User.update(email_verified=True).where(User.id == customer.user["id"]).execute()
+    assert pay(customer, "9999.00").status_code == 201
+
+
+def test_a_request_for_money_is_no_payment(vendor, boss):
+    limit(boss, dailyLimit=1, unverifiedAmount="1.00")
+    for _ in range(3):
+        assert vendor.post("/payments", {"type": "initiate", "amount": 100}).status_code == 201
+
+
+def test_limits_that_are_off_cost_nothing(customer, boss, monkeypatch):
+    limit(boss, dailyLimit=1, unverifiedAmount="1.00")
+    limit(boss, dailyLimit=None, unverifiedAmount=None)
+
+    def asked(*_args: object) -> None:
+        raise AssertionError("nobody needs to know")
+
+    monkeypatch.setattr(auth, "locked_user", asked)
+    monkeypatch.setattr(payments, "nth_newest_payment", asked)
+    monkeypatch.setattr(payments, "amount_of_customer", asked)
+    assert [pay(customer).status_code for _ in range(3)] == [201] * 3
+    items = {it["key"]: it["value"] for it in boss.get("/admin/config").json["data"]["items"]}
+    assert items["payments.dailyLimit"] is items["payments.unverifiedAmount"] is None
+
+
+@pytest.mark.parametrize(
+    ("age", "taken"), [(timedelta(hours=23, minutes=59), False), (allowance.WINDOW, True)]
+)
+def test_a_payment_under_way_counts_however_old_and_a_completed_one_for_a_day(customer, boss, age, taken):
+    limit(boss, unverifiedAmount="10.00")
+    paid = pay(customer).json["data"]["id"]
+    Payment.update(created_at=times.now() - age).where(Payment.id == paid).execute()
+    assert error(pay(customer)) == (403, "FORBIDDEN")
+    work()
+    Payment.update(created_at=times.now() - age).where(Payment.id == paid).execute()
+    assert (pay(customer).status_code == 201) is taken
