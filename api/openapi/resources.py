@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import falcon
@@ -19,16 +20,28 @@ class Document:
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
+        # Drawing takes long, and from Python 3.12 on cached_property lets every thread draw.
+        self._drawing = Lock()
 
-    @cached_property
+    @property
     def json(self) -> bytes:
         """As programs read it."""
-        return to_json(document(self._table))
+        return self._drawn[0]
 
-    @cached_property
+    @property
     def html(self) -> bytes:
         """As people read it."""
-        return render(document(self._table)).encode()
+        return self._drawn[1]
+
+    @property
+    def _drawn(self) -> tuple[bytes, bytes]:
+        with self._drawing:
+            return self._written
+
+    @cached_property
+    def _written(self) -> tuple[bytes, bytes]:
+        drawn = document(self._table)
+        return to_json(drawn), render(drawn).encode()
 
 
 class OpenApi:
