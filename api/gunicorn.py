@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from actors import logs
-from api.gateway import meter, prefer
+from api.gateway import meter, prefer, seats
+from api.payments import inquiry
+from api.profile import pictures
 from api.settings import Settings
 from db import postgres, redis
 from db.settings import or_exit
@@ -14,14 +16,16 @@ _MOST_DESCRIPTORS = 20_000
 # Those of a web process that are no client's: stores, files, pipes.
 _OTHER_DESCRIPTORS = 200
 _FEWEST_CONNECTIONS = 50
+# Threads that are left when all those wait that may.
+_NEVER_WAITING = 8
 
 _settings = or_exit(Settings)
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
-# More than prefer.SEATS: whoever waits must not keep others from being served.
-threads = prefer.SEATS + 8
+# As many as may wait for something, and some more: whoever waits must not keep others from being served.
+threads = prefer.SEATS + inquiry.SEATS + pictures.SEATS + seats.PATIENT + _NEVER_WAITING
 # A connection is a greenlet and a file descriptor, and no thread; its body may wait in a file.
 _hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 _descriptors = _MOST_DESCRIPTORS if _hard == resource.RLIM_INFINITY else min(_hard, _MOST_DESCRIPTORS)

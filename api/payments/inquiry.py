@@ -15,7 +15,8 @@ from db.states import FINAL, Status
 # In seconds: longer than the PSP is given to answer.
 _PATIENCE = 5.0
 # Its own, so that who waits for payments keeps no administrator from settling them.
-_seats = threading.BoundedSemaphore(4)
+SEATS = 4
+_seats = threading.BoundedSemaphore(SEATS)
 
 
 def decided(req: Request, payment_id: UUID) -> bool:

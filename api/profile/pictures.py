@@ -18,9 +18,10 @@ MEDIA = "image/webp"
 KINDS = ("image/png", "image/jpeg", "image/webp")
 
 # How many pictures a process has decoded at once; how many requests may hold a thread for it, and how long
-# they wait for their turn. With those that wait for an answer (prefer.SEATS) they are fewer than the threads.
-_TURNS = threading.BoundedSemaphore(2)
-_SEATS = threading.BoundedSemaphore(6)
+# they wait for their turn.
+_turns = threading.BoundedSemaphore(2)
+SEATS = 4
+_seats = threading.BoundedSemaphore(SEATS)
 TURN_S = 2.0
 # Longer than the decoder's limit of CPU time, which a busy machine stretches.
 _DECODER_DEADLINE_S = 15.0
@@ -50,7 +51,7 @@ def small(file: bytes) -> bytes:
     """The picture as `decoding` makes it. Raises NotAPicture, Invalid or Busy."""
     if not _is_one(file):
         raise NotAPicture
-    with _one_of(_SEATS, 0), _one_of(_TURNS, TURN_S):
+    with _one_of(_seats, 0), _one_of(_turns, TURN_S):
         return _decoded(file)
 
 

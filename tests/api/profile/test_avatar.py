@@ -271,7 +271,7 @@ def test_the_decoder_has_limits_and_no_secret(person, monkeypatch):
     assert resource.RLIMIT_AS in set_to
 
 
-@pytest.mark.parametrize("places", ["_SEATS", "_TURNS"])
+@pytest.mark.parametrize("places", ["_seats", "_turns"])
 def test_nobody_waits_long_for_a_turn_and_few_at_once(person, files, monkeypatch, places):
     taken = threading.BoundedSemaphore(1)
     taken.acquire()
