@@ -59,7 +59,8 @@ def open(settings: MailSettings, by: post.Post | None = None) -> None:
     # Its own key, made of the one secret that is never rotated: links must outlive a new signing key.
     key = hmac.digest(settings.password_pepper.encode(), b"one-time-links", hashlib.sha256)
     frontend = settings.frontend_url or settings.public_url
-    goes_to = post.office(settings.mail_url) if by is None else by
+    always_tls = settings.app_env == "production"
+    goes_to = post.office(settings.mail_url, always_tls=always_tls) if by is None else by
     _office = _Office(goes_to, settings.mail_from, settings.public_url, frontend, key)
 
 
@@ -142,7 +143,7 @@ def _promise_link(user_id: UUID, purpose: Purpose) -> None:
     user, now = auth.locked_user(user_id), times.now()
     if user is None:
         return
-    due = links.due_since(user_id, purpose, now - timedelta(hours=1))
+    due = links.due_since(user_id, purpose, now - links.LETTERS_COUNT)
     if due and due[-1] > now:
         # One is to come: whoever asks meanwhile gets that one.
         return

@@ -1,5 +1,6 @@
 """How a letter leaves the house: to an SMTP server, or into a directory."""
 
+import ipaddress
 import smtplib
 import socket
 import ssl
@@ -62,9 +63,11 @@ class Smtp:
     """An SMTP server: `smtps://` from the first byte encrypted, `smtp://` where the server offers it. The
     whole talk about one letter takes `deadline` seconds at most, and is broken off then."""
 
-    def __init__(self, url: str, deadline: float = SMTP_DEADLINE_S) -> None:
+    def __init__(self, url: str, deadline: float = SMTP_DEADLINE_S, *, always_tls: bool = False) -> None:
         parts = urlsplit(url)
         self._deadline = deadline
+        # Whoever strips STARTTLS from the greeting must not read the links. On this machine nobody does.
+        self._always_tls = always_tls and not _loopback(parts.hostname or "")
         self._secure = parts.scheme == "smtps"
         self._host, self._port = parts.hostname or "", parts.port or (465 if self._secure else 25)
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -92,8 +95,8 @@ class Smtp:
                 if not self._secure and server.has_extn("starttls"):
                     server.starttls(context=context)
                     server.ehlo()
-                elif not self._secure and self._user:
-                    raise ConnectionError("no STARTTLS: a password is not sent in clear")
+                elif not self._secure and (self._user or self._always_tls):
+                    raise ConnectionError("no STARTTLS: neither a password nor a link is sent in clear")
                 if self._user:
                     server.login(self._user, self._password)
                 server.send_message(letter)
@@ -181,6 +184,13 @@ class _SmtpTls(smtplib.SMTP_SSL, _Smtp):
         smtplib.SMTP_SSL.__init__(self, host, port, context=context)
 
 
-def office(url: str) -> Post:
-    """The Post behind a MAIL_URL."""
-    return Directory(url) if url.startswith("file:") else Smtp(url)
+def office(url: str, *, always_tls: bool = False) -> Post:
+    """The Post behind a MAIL_URL; with `always_tls` nothing is sent in clear to another machine."""
+    return Directory(url) if url.startswith("file:") else Smtp(url, always_tls=always_tls)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

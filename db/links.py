@@ -1,7 +1,7 @@
 """One-time tokens: what a mailed link carries, known by its SHA-256 alone."""
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -10,6 +10,9 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+
+# For how long a letter counts against those that may follow it.
+LETTERS_COUNT = timedelta(hours=1)
 
 
 class Purpose(StrEnum):
@@ -123,8 +126,13 @@ def use_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
 
 
 def expire(now: datetime) -> int:
-    """Deletes what has expired; how many. A link that is in use now is left for the next run."""
-    expired = OneTimeToken.select(OneTimeToken.id).where(OneTimeToken.expires_at <= now)
+    """Deletes what has expired, unless its letter still counts (`due_since`); how many.
+
+    A link that is in use now is left for the next run.
+    """
+    expired = OneTimeToken.select(OneTimeToken.id).where(
+        OneTimeToken.expires_at <= now, OneTimeToken.due_at <= now - LETTERS_COUNT
+    )
     some = peewee.fn.ARRAY(expired.for_update(postgres.FREE_TO_DELETE))
     return int(postgres.delete(OneTimeToken).where(OneTimeToken.id == peewee.fn.ANY(some)).execute())
 

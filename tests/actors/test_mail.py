@@ -140,6 +140,20 @@ def test_a_password_is_not_sent_in_clear(smtp, stores):
     assert inbox.letters == []
 
 
+def test_no_link_is_sent_in_clear_to_another_machine(smtp):
+    inbox, url = smtp
+    letter = email.message.EmailMessage()
+    letter["From"], letter["To"] = "a@bank.example", "b@shop.example"
+    # 0.0.0.0 is this machine, too, but only the kernel knows.
+    elsewhere = url.replace("127.0.0.1", "0.0.0.0")
+    with pytest.raises(ConnectionError, match="STARTTLS"):
+        post.office(elsewhere, always_tls=True).send(letter)
+    assert inbox.letters == []
+    post.office(elsewhere).send(letter)
+    post.office(url, always_tls=True).send(letter)
+    assert len(inbox.letters) == 2
+
+
 def test_a_domain_goes_out_as_dns_writes_it(smtp, stores):
     inbox, url = smtp
     through(url, stores)

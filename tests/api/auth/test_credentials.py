@@ -11,8 +11,8 @@ from falcon.testing import TestClient
 from freezegun import freeze_time
 from zxcvbn.matching import dictionary_match
 
-from actors import audit, mail
-from actors.verbs import transaction
+from actors import audit, housekeeping, mail
+from actors.verbs import promise, transaction
 from api.app import create_app
 from api.passwords import SCORED_CHARACTERS, Passwords, weak
 from db import admin, auth, journal, links, postgres, sign_in_failures, times
@@ -534,6 +534,35 @@ def test_recovery_cannot_be_used_up_and_nobodys_mailbox_is_flooded(client):
         assert all(sum(start <= minute < start + 60 for minute in due) <= 5 for start in range(120))
         assert [letter["Subject"] for letter in letterbox].count("Choose a new password") == len(due)
         assert reset(client, letterbox.token()).status_code == 200
+
+
+def test_a_letter_counts_for_an_hour_though_its_link_has_expired(client):
+    with freeze_time(NOON) as clock:
+        me = visitor(client)
+        reset_links = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
+        Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+        work()
+        for minutes, left in ((59, 1), (2, 0)):
+            clock.tick(minutes * 60)
+            links.expire(times.now())
+            assert reset_links.count() == left
+
+
+def test_what_slows_nobody_down_any_more_is_deleted(client, me):
+    guess(client, me.user["email"], 1)
+    with transaction():
+        promise(housekeeping.expire_sign_in_failures.message())
+    work()
+    assert sign_in_failures.SignInFailure.select().count() == 1
+    assert len(sign_in_failures.known_addresses(me.user["id"])) == 1
+    sign_in_failures.SignInFailure.update(failed_at=times.now() - timedelta(hours=2)).execute()
+    sign_in_failures.KnownAddress.update(seen_at=times.now() - timedelta(days=90)).execute()
+    with transaction():
+        promise(housekeeping.expire_sign_in_failures.message())
+        promise(housekeeping.sum_up_refusals.message())
+    work()
+    assert sign_in_failures.SignInFailure.select().count() == 0
+    assert sign_in_failures.known_addresses(me.user["id"]) == []
 
 
 def test_a_letter_whose_link_is_used_up_before_it_leaves_is_not_sent(client, me):
