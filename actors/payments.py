@@ -25,7 +25,7 @@ from actors.psp import asking, provider
 from actors.psp import doubt as doubts
 from actors.psp.provider import Outcome
 from actors.verbs import effect, promise, record, transaction
-from db import auth, config, journal, money, payments, postgres, psp_attempts, times
+from db import auth, config, journal, money, payments, postgres, psp_attempts
 from db import reviews as db_reviews
 from db.fault import Code, Fault, NotFound
 from db.payments import Payment
@@ -288,10 +288,9 @@ def reconcile() -> None:
 
     What waits for its turn is left alone: a queue that is long gets no shorter by questions.
     """
-    now = times.now()
-    _enqueue_lost([_settle_again(it) for it in psp_attempts.unsettled(now - _STUCK, _MANY)])
-    _enqueue_lost([_begin(id) for id in payments.not_begun(now - _NOT_BEGUN, _MANY)])
-    stuck = set(payments.stuck(now - _STUCK, now - _AGAIN, _MANY))
+    _enqueue_lost([_settle_again(it) for it in psp_attempts.unsettled(_STUCK, _MANY)])
+    _enqueue_lost([_begin(id) for id in payments.not_begun(_NOT_BEGUN, _MANY)])
+    stuck = set(payments.stuck(_STUCK, _AGAIN, _MANY))
     stuck -= psp_attempts.to_be_settled(stuck)
     waiting = {id: {journal.known_id(job.name, str(id)) for job in (charge, doubt, look)} for id in stuck}
     live = journal.to_be_begun([task for tasks in waiting.values() for task in tasks])
@@ -423,7 +422,7 @@ def withdraw_requests(vendor_id: UUID, by: Origin) -> None:
 def expire_requests() -> None:
     """Fails requests that nobody has paid in time."""
     hours = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
-    stale = payments.stale(times.now() - timedelta(hours=hours), _SOME)
+    stale = payments.stale(timedelta(hours=hours), _SOME)
     for request in stale:
         steps.take(request, Step.EXPIRE, failure=("expired", "The request was not paid in time."))
     if len(stale) == _SOME:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import reduce
 from operator import or_
@@ -292,35 +292,38 @@ def readdress(ids: Sequence[UUID], email: str) -> list[Payment]:
     return postgres.returned(update.where(Payment.id.in_(locked_ids)), Payment)
 
 
-def not_begun(created_before: datetime, limit: int) -> list[UUID]:
-    """Payments and requests that are still `pending` and were created before, the oldest first."""
+def not_begun(created_ago: timedelta, limit: int) -> list[UUID]:
+    """Payments and requests that are still `pending` after this time, the oldest first."""
     query = Payment.select(Payment.id).where(
-        Payment.status == Status.PENDING, Payment.created_at < created_before
+        Payment.status == Status.PENDING, Payment.created_at < peewee.fn.statement_timestamp() - created_ago
     )
     return [row.id for row in query.order_by(Payment.created_at).limit(limit)]
 
 
-def stuck(begun_before: datetime, reconciled_before: datetime, limit: int) -> list[UUID]:
-    """Takes up payments that are still `processing`, the longest first: begun, and last taken up, before."""
+def stuck(begun_ago: timedelta, reconciled_ago: timedelta, limit: int) -> list[UUID]:
+    """Takes up payments that are still `processing` so long after they began, and after they were last taken
+    up, the longest first. By the database's clock: a process with another time would take up all or none."""
     found = postgres.rows(
         "UPDATE payments.payments SET reconciled_at = clock_timestamp() WHERE id = ANY(ARRAY("
         "SELECT id FROM payments.payments WHERE type = 'payment' AND status = 'processing'"
-        " AND coalesce(reconciled_at, updated_at) < %s"
+        " AND coalesce(reconciled_at, updated_at) < statement_timestamp() - %s"
         # The longer it has been so, the longer the pauses: a tenth of its age.
-        " AND (reconciled_at IS NULL OR (reconciled_at < %s"
-        " AND reconciled_at < clock_timestamp() - (clock_timestamp() - updated_at) / 10))"
+        " AND (reconciled_at IS NULL OR (reconciled_at < statement_timestamp() - %s"
+        " AND reconciled_at < statement_timestamp() - (statement_timestamp() - updated_at) / 10))"
         " ORDER BY coalesce(reconciled_at, updated_at) LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)) RETURNING id",
-        begun_before,
-        reconciled_before,
+        begun_ago,
+        reconciled_ago,
         limit,
     )
     return [row["id"] for row in found]
 
 
-def stale(made_before: datetime, limit: int) -> Sequence[Payment]:
-    """Locks requests that were made before and are open still, as far as nobody is paying them just now."""
+def stale(made_ago: timedelta, limit: int) -> Sequence[Payment]:
+    """Locks requests that are open still after this time, as far as nobody is paying them just now."""
     query = Payment.select().where(
-        Payment.type == Type.INITIATE, Payment.status == Status.INITIATED, Payment.created_at < made_before
+        Payment.type == Type.INITIATE,
+        Payment.status == Status.INITIATED,
+        Payment.created_at < peewee.fn.statement_timestamp() - made_ago,
     )
     oldest = query.order_by(Payment.created_at).limit(limit)
     return list(oldest.for_update("FOR NO KEY UPDATE SKIP LOCKED"))  # type: ignore[arg-type]

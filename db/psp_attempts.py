@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -160,13 +160,13 @@ def settled(id: UUID) -> None:
     )
 
 
-def unsettled(ended_before: datetime, limit: int) -> Sequence[PspAttempt]:
-    """Decisions that were not held against their payment yet, the oldest first."""
+def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
+    """Decisions that were not held against their payment within this time, the oldest first."""
     row = PspAttempt
     query = row.select().where(
         row.outcome.in_([Result.CHARGED, Result.DECLINED]),
         row.settled_at.is_null(),
-        row.ended_at < ended_before,
+        row.ended_at < peewee.fn.statement_timestamp() - ended_ago,
     )
     return list(query.order_by(row.ended_at).limit(limit))
 
