@@ -94,6 +94,11 @@ def wakeups(tasks: Sequence[journal.Task]) -> list[journal.Task]:
     return [task for task in tasks if task.verb not in known or first[task.verb] is task]
 
 
+def queues() -> set[str]:
+    """The queues that there are jobs for."""
+    return {verb.queue for verb in registry.values()}
+
+
 def shared() -> frozenset[str]:
     """The verbs of which one message does for all their promises."""
     return frozenset(name for name, verb in registry.items() if isinstance(verb, Records))

@@ -12,10 +12,11 @@ from prometheus_client.core import (
     Metric,
 )
 
+from actors.verbs import queues, registry
 from api.gateway import meter as gate
 from api.gateway.operation import page
 from api.gateway.seats import Busy, Shared
-from db import meter, operating, postgres, presence, redis, times
+from db import leases, meter, operating, postgres, presence, redis, times
 
 _MEDIA = "text/plain"
 # For how long the figures serve whoever asks, in seconds: anybody may ask, and as often as they like.
@@ -83,13 +84,35 @@ class Metrics:
 
 
 def _operating() -> Iterator[Metric]:
-    waits = operating.backlog()
-    queues = GaugeMetricFamily("paywright_promises", "Promises that are not kept yet.", labels=["queue"])
-    for queue, many in waits["queues"].items():
-        queues.add_metric([queue], many)
-    yield queues
-    yield GaugeMetricFamily("paywright_dead_promises", "Promises given up.", value=waits["dead"])
-    yield GaugeMetricFamily("paywright_needs_review", "Payments for a person.", value=waits["in_review"])
+    waits, now = operating.backlog(queues()), times.now()
+    jobs = GaugeMetricFamily("paywright_jobs", "Jobs that are not done yet, up to 100,000.", labels=["queue"])
+    ages = GaugeMetricFamily(
+        "paywright_oldest_job_seconds",
+        "How old the oldest job is that is due, 0 without any.",
+        labels=["queue"],
+    )
+    for queue, many in waits.waiting.items():
+        jobs.add_metric([queue], many)
+        ages.add_metric([queue], times.age(waits.oldest[queue], now))
+    dead = GaugeMetricFamily("paywright_dead_jobs", "Jobs given up, by their name.", labels=["job"])
+    for name in sorted({*registry, *waits.dead}):
+        dead.add_metric([name], waits.dead.get(name, 0))
+    runs = GaugeMetricFamily(
+        "paywright_job_ended_timestamp_seconds",
+        "When a scheduled job last ran to its end, 0 where it has not yet.",
+        labels=["job"],
+    )
+    for name, at in operating.runs().items():
+        runs.add_metric([name], at.timestamp() if at else 0)
+    yield from (jobs, ages, dead, runs)
+    yield GaugeMetricFamily(
+        "paywright_needs_review", "Payments for a person to look at.", value=waits.in_review
+    )
+    yield GaugeMetricFamily(
+        "paywright_missed_events", "Events that a subscriber gave up.", value=waits.missed
+    )
+    leads = leases.holder("scheduler") is not None
+    yield GaugeMetricFamily("paywright_scheduler_leads", "Whether any scheduler leads.", value=leads)
     yield from _invariants()
 
 

@@ -1,9 +1,8 @@
 """What operators ask of the whole: when each job ran, how much waits, whether what must hold does hold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
@@ -65,26 +64,85 @@ def ended(name: str) -> None:
     update.where(JobRun.name == name).execute()
 
 
-def runs() -> dict[str, datetime]:
-    """When each job was promised last."""
-    return {row.name: row.promised_at for row in JobRun.select().order_by(JobRun.name)}
-
-
-def backlog() -> dict[str, Any]:
-    """What waits: promises by their `queues`, since when the `oldest` of those that are due is there (None
-    when none is), how many are `dead`, and how many payments are `in_review`."""
-    found = postgres.rows(
-        "SELECT queue, count(*) FILTER (WHERE dead_at IS NULL) AS waiting,"
-        " count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead, min(created_at) FILTER ("
-        "WHERE dead_at IS NULL AND due_at <= clock_timestamp() + interval '5 seconds') AS oldest"
-        " FROM journal.tasks GROUP BY queue ORDER BY queue"
+# The names of live jobs: one step along an index each, however many jobs there are.
+_JOB_NAMES = """
+    WITH RECURSIVE names AS (
+        (SELECT verb FROM journal.tasks WHERE dead_at IS NULL ORDER BY verb LIMIT 1)
+        UNION ALL
+        SELECT (SELECT t.verb FROM journal.tasks t WHERE t.dead_at IS NULL AND t.verb > names.verb
+            ORDER BY t.verb LIMIT 1)
+        FROM names WHERE names.verb IS NOT NULL
     )
-    return {
-        "queues": {row["queue"]: row["waiting"] for row in found if row["waiting"]},
-        "oldest": min((row["oldest"] for row in found if row["oldest"]), default=None),
-        "dead": sum(row["dead"] for row in found),
-        "in_review": reviews.count(),
-    }
+"""
+
+
+def runs() -> dict[str, datetime | None]:
+    """When each scheduled job last ran to its end; None where it has not yet."""
+    return {row.name: row.ended_at for row in JobRun.select().order_by(JobRun.name)}
+
+
+# Jobs and events that are counted, at most: a million of them are no other news than so many.
+COUNTED = 100_000
+# Jobs of one name among which those are looked for that are due: before them stand only a few that wait.
+_OLDEST_OF = 1_000
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits: jobs by queue, since when the oldest that is due is there (None: none is), dead jobs by
+    name, payments with an open review, events that a subscriber gave up."""
+
+    waiting: dict[str, int]
+    oldest: dict[str, datetime | None]
+    dead: dict[str, int]
+    in_review: int
+    missed: int
+
+
+def backlog(queues: Iterable[str]) -> Backlog:
+    """What waits in these queues, and in any other that has jobs. Costs the same beside a million jobs."""
+    with postgres.database.atomic():
+        _along_indexes()
+        found = postgres.rows(
+            # All jobs of a name are in one queue.
+            f"{_JOB_NAMES} SELECT first.queue, (SELECT count(*) FROM (SELECT FROM journal.tasks t"
+            " WHERE t.verb = names.verb AND t.dead_at IS NULL LIMIT %s) AS part) AS many, ("
+            "SELECT created_at FROM (SELECT created_at, due_at, position FROM journal.tasks t"
+            " WHERE t.verb = names.verb AND t.dead_at IS NULL ORDER BY position LIMIT %s) AS part"
+            " WHERE due_at <= statement_timestamp() + interval '5 s' ORDER BY position LIMIT 1) AS since"
+            " FROM names, LATERAL (SELECT queue FROM journal.tasks t WHERE t.verb = names.verb"
+            " AND t.dead_at IS NULL ORDER BY position LIMIT 1) AS first",
+            COUNTED,
+            _OLDEST_OF,
+        )
+        dead = postgres.rows(
+            "SELECT verb, count(*) AS many FROM (SELECT verb FROM journal.tasks WHERE dead_at IS NOT NULL"
+            " LIMIT %s) AS dead GROUP BY verb ORDER BY verb",
+            COUNTED,
+        )
+    [missed] = postgres.rows(
+        "SELECT count(*) AS many FROM (SELECT FROM admin.missed_events LIMIT %s) AS part", COUNTED
+    )
+    names = sorted({*queues, *(row["queue"] for row in found)})
+    of = {name: [row for row in found if row["queue"] == name] for name in names}
+    return Backlog(
+        waiting={name: sum(row["many"] for row in rows) for name, rows in of.items()},
+        oldest={
+            name: min((row["since"] for row in rows if row["since"]), default=None)
+            for name, rows in of.items()
+        },
+        dead={row["verb"]: row["many"] for row in dead},
+        in_review=reviews.count(),
+        missed=missed["many"],
+    )
+
+
+def _along_indexes() -> None:
+    """Keeps the planner from reading a table whole, to the end of the transaction: it would, where it takes
+    what is asked for for a large part of it."""
+    postgres.rows(
+        "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+    )
 
 
 # Changes of payments, jobs or events that one look reads at most: what takes longer than a minute cannot be
@@ -99,17 +157,6 @@ _SETTLING = "interval '1 minute'"
 _RECENT = """
     SELECT id FROM payments.payments WHERE created_at >= :since
     UNION SELECT payment_id FROM payments.payment_transactions WHERE created_at >= :since
-"""
-
-# The queues with live jobs: one step along an index each, however many jobs there are.
-_QUEUES = """
-    WITH RECURSIVE queues AS (
-        (SELECT queue FROM journal.tasks WHERE dead_at IS NULL ORDER BY queue LIMIT 1)
-        UNION ALL
-        SELECT (SELECT t.queue FROM journal.tasks t WHERE t.dead_at IS NULL AND t.queue > queues.queue
-            ORDER BY t.queue LIMIT 1)
-        FROM queues WHERE queues.queue IS NOT NULL
-    )
 """
 
 # Each gives the ids of what breaks it, of the payments made or changed from :since on. Looked at each minute:
@@ -207,10 +254,11 @@ INVARIANTS: dict[str, str] = {
         SELECT id::text AS id FROM journal.tasks WHERE dead_at IS NOT NULL LIMIT {LOOK_ROWS}
     """,
     "no_promise_is_forgotten": f"""
-        {_QUEUES} SELECT id::text AS id FROM queues, LATERAL (
-            SELECT id FROM journal.tasks t WHERE t.queue = queues.queue AND t.dead_at IS NULL
-                AND t.due_at < statement_timestamp() - {_SETTLING} ORDER BY t.due_at LIMIT {LOOK_ROWS}
-        ) AS late
+        {_JOB_NAMES} SELECT id::text AS id FROM names, LATERAL (
+            SELECT id, due_at FROM journal.tasks t WHERE t.verb = names.verb AND t.dead_at IS NULL
+            ORDER BY position LIMIT {_OLDEST_OF}
+        ) AS first
+        WHERE due_at < statement_timestamp() - {_SETTLING}
     """,
     "everything_logged_is_published": f"""
         SELECT id::text AS id FROM admin.events
@@ -249,9 +297,7 @@ def check(name: str, at: datetime, *, seconds: float, since: datetime | None = N
     # In a transaction of its own: one that was too slow spoils no other.
     with postgres.database.atomic():
         postgres.patient(seconds)
-        # A planner that takes the last day for a large part of a table would read it whole.
-        postgres.rows("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off")
-        postgres.rows("SET LOCAL enable_mergejoin = off")
+        _along_indexes()
         moment = _window(since) if since else "-infinity"
         query = INVARIANTS[name].replace(":since", f"'{moment}'::timestamptz")
         [found] = postgres.rows(

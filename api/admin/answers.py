@@ -42,22 +42,26 @@ class Configuration(Answer):
 
 
 class Scheduler(Answer):
-    """When each of its jobs was promised last."""
+    """Which process leads, null when none does; when each of its jobs last ran to its end."""
 
+    leader: Annotated[str | None, Field(examples=["host-1:4711"])]
     last_runs: Annotated[
-        dict[str, Moment], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
+        dict[str, Moment | None], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
     ]
 
 
 class AdminHealth(Answer):
-    """`queues` counts promises that are not kept yet, `workers` the processes of each kind that are alive."""
+    """`queues` counts jobs that are not done yet, up to 100,000 each, and `queueAgeSeconds` says how old the
+    oldest is that is due (0 without any); `workers` counts the processes of each kind that are alive."""
 
     database: Literal["ok"]
     redis: Literal["ok", "down"]
     version: Annotated[str, Field(examples=["0.1.0"])]
-    queues: Annotated[dict[str, int], Field(examples=[{"payments": 2}])]
-    oldest_promise_seconds: Annotated[float | None, Field(examples=[0.25])]
-    dead_promises: Annotated[int, Field(ge=0, examples=[0])]
+    queues: Annotated[dict[str, int], Field(examples=[{"payments": 2, "psp": 0}])]
+    queue_age_seconds: Annotated[dict[str, float], Field(examples=[{"payments": 0.25, "psp": 0}])]
+    oldest_job_seconds: Annotated[float | None, Field(examples=[0.25])]
+    dead_jobs: Annotated[int, Field(ge=0, examples=[0])]
+    dead_jobs_by_name: Annotated[dict[str, int], Field(examples=[{"mail.send": 1}])]
     needs_review: Annotated[int, Field(ge=0, examples=[0])]
     missed_events: Annotated[int, Field(ge=0, examples=[0])]
     workers: Annotated[dict[str, int], Field(examples=[{"payments": 1, "psp": 1}])]

@@ -6,12 +6,12 @@ from typing import Any
 from falcon import Request
 
 from actors import audit, housekeeping
-from actors.verbs import transaction
+from actors.verbs import queues, transaction
 from api.admin import answers
 from api.gateway.operation import operation
 from api.openapi.document import VERSION
 from api.policies import Permission
-from db import operating, presence, redis, subscriptions, times
+from db import leases, operating, presence, redis, times
 
 
 @dataclass
@@ -23,7 +23,7 @@ class AdminHealth:
     @operation(Permission.OPERATE, "Health.", name="getAdminHealth", gives=answers.AdminHealth)
     def on_get(self, _req: Request) -> dict[str, Any]:
         """Stores, queues, workers, jobs. Without a database there is no answer but a 503."""
-        waits = operating.backlog()
+        waits = operating.backlog(queues())
         now = times.now()
         try:
             with redis.asked(self.client):
@@ -31,18 +31,24 @@ class AdminHealth:
                 workers, wire = presence.alive(self.client), "ok"
         except redis.Unreachable:
             workers, wire = {}, "down"
-        oldest = waits["oldest"]
+        ages = {name: times.age(at, now) for name, at in waits.oldest.items()}
+        runs = operating.runs().items()
         return {
             "database": "ok",
             "redis": wire,
             "version": VERSION,
-            "queues": waits["queues"],
-            "oldestPromiseSeconds": round((now - oldest).total_seconds(), 3) if oldest else None,
-            "deadPromises": waits["dead"],
-            "needsReview": waits["in_review"],
-            "missedEvents": len(subscriptions.missed()),
+            "queues": waits.waiting,
+            "queueAgeSeconds": ages,
+            "oldestJobSeconds": max(ages.values()) if any(waits.oldest.values()) else None,
+            "deadJobs": sum(waits.dead.values()),
+            "deadJobsByName": waits.dead,
+            "needsReview": waits.in_review,
+            "missedEvents": waits.missed,
             "workers": workers,
-            "scheduler": {"lastRuns": {name: times.text(at) for name, at in operating.runs().items()}},
+            "scheduler": {
+                "leader": leases.holder("scheduler"),
+                "lastRuns": {name: times.text(at) if at else None for name, at in runs},
+            },
         }
 
 

@@ -158,8 +158,8 @@ def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_at_once(scheduler
     assert second in {process.pid for process in schedulers} - {first}
     assert seen["left"] <= scheduler.LEASE_S < 30
     with postgres.connection():
-        before = operating.runs()[payments.reconcile.name]
-        until(lambda: operating.runs()[payments.reconcile.name] > before)
+        before = operating.JobRun.get_by_id(payments.reconcile.name).promised_at
+        until(lambda: operating.JobRun.get_by_id(payments.reconcile.name).promised_at > before)
 
     os.kill(first, signal.SIGCONT)
     [asleep, other] = [process for pid in (first, second) for process in schedulers if process.pid == pid]

@@ -1,7 +1,6 @@
 """What goes on, in figures: for an administrator, and for Prometheus."""
 
 from itertools import count
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -150,18 +149,18 @@ def test_prometheus_reads_what_waits_and_what_is_broken(boss):
     makers.payment()
     measured = samples(boss)
     assert measured["paywright_up", "database"] == measured["paywright_up", "redis"] == 1
-    assert measured["paywright_promises", "payments"] == 1
+    assert measured["paywright_jobs", "payments"] == 1
     assert measured["paywright_needs_review",] == 1
-    assert measured["paywright_dead_promises",] == 0
+    assert measured["paywright_dead_jobs", "payments.begin"] == 0
 
 
 def test_the_figures_for_prometheus_are_put_together_once_a_second_however_many_ask(boss, monkeypatch):
     monkeypatch.setattr(metrics, "FRESH_S", 60)
     looks, backlog = count(), operating.backlog
 
-    def counted() -> dict[str, Any]:
+    def counted(queues: set[str]) -> operating.Backlog:
         next(looks)
-        return backlog()
+        return backlog(queues)
 
     monkeypatch.setattr(operating, "backlog", counted)
     first = boss.client.simulate_get("/metrics").text
