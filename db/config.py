@@ -49,7 +49,7 @@ _DEFAULTS = {
             "The share of payments, 0 to 1, that the stubbed PSP approves unless they say what to simulate.",
         ),
         Setting(
-            Key.PSP_LATENCY_MS, 0, "How long the stubbed PSP takes to decide, in milliseconds, at most 1000."
+            Key.PSP_LATENCY_MS, 0, "How long the stubbed PSP takes to decide, in milliseconds, at most 5000."
         ),
         Setting(Key.PAYMENTS_MAX_AMOUNT, "99999999.99", "The largest amount of a new payment or request."),
         Setting(

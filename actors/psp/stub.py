@@ -48,18 +48,18 @@ class Stub:
         """Books the decision under the order's key, or finds it booked."""
         word, _, code = _wish(order).partition(":")
         with postgres.connection():
-            latency = config.number(config.Key.PSP_LATENCY_MS)
+            latency_s = float(config.number(config.Key.PSP_LATENCY_MS)) / 1000
             rate = config.number(config.Key.PSP_APPROVAL_RATE)
             calls = psp_ledger.ordered(order.key, word) if word in _REMEMBERED else 0
-        if latency:
-            # At most a second: `late` takes eight, and an actor has ten.
-            self._sleep(min(1.0, float(latency) / 1000))
+        if latency_s:
+            self._sleep(latency_s)
         if word == "outage" or (word == "error" and calls <= _ERRORS):
             raise Unavailable("503")
         if word == "blackout":
             self._silence()
         if word == "late":
-            self._sleep(_LATE)
+            # As a whole: with the latency on top it would outlast the call.
+            self._sleep(max(0.0, _LATE - latency_s))
         answer = self._book(order, _decide(word, code, float(rate)))
         if word == "slow":
             self._sleep(_SLOW)

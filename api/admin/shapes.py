@@ -86,7 +86,7 @@ class ConfigChanges(Changes):
     model_config = ConfigDict(alias_generator=None, json_schema_extra={"minProperties": 1})
 
     psp_approval_rate: float = Field(default_factory=float, alias="psp.approvalRate", ge=0, le=1)
-    psp_latency_ms: int = Field(default_factory=int, alias="psp.latencyMs", ge=0, le=1000)
+    psp_latency_ms: int = Field(default_factory=int, alias="psp.latencyMs", ge=0, le=5000)
     payments_max_amount: Annotated[Amount, AfterValidator(_largest)] = Field(
         default_factory=lambda: money.LARGEST, alias="payments.maxAmount"
     )

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg2.extras import Json
 
-from actors.psp.provider import Answer, NoAnswer, Order, Outcome, Unavailable
+from actors.psp.provider import DEADLINE_S, Answer, NoAnswer, Order, Outcome, Unavailable
 from actors.psp.stub import Stub
 from db import config, postgres, psp_ledger
 
@@ -162,3 +162,10 @@ def test_it_takes_as_long_as_it_is_configured_to(theatre):
     theatre.charge(order(simulate="approve"))
     theatre.charge(order(simulate="outage"))
     assert theatre.waited == [0.25, 0.25]
+
+
+def test_the_longest_latency_makes_no_call_outlast_its_deadline(theatre):
+    configured("psp.latencyMs", 5000)
+    theatre.charge(order(simulate="late"))
+    assert theatre.waited == [5.0, 3.0]
+    assert sum(theatre.waited) < DEADLINE_S

@@ -58,7 +58,7 @@ def test_a_change_holds_and_is_told_and_written_down(boss):
     [
         ({"psp_approvalRate": 1.1}, "psp.approvalRate"), ({"psp_approvalRate": "1"}, "psp.approvalRate"),
         ({"psp_approvalRate": -0.1}, "psp.approvalRate"), ({"psp_approvalRate": True}, "psp.approvalRate"),
-        ({"psp_latencyMs": 1.5}, "psp.latencyMs"), ({"psp_latencyMs": 1001}, "psp.latencyMs"),
+        ({"psp_latencyMs": 1.5}, "psp.latencyMs"), ({"psp_latencyMs": 5001}, "psp.latencyMs"),
         ({"payments_maxAmount": "0"}, "payments.maxAmount"), ({"payments_maxAmount": "1.234"}, "payments.maxAmount"), ({"payments_maxAmount": "100000000"}, "payments.maxAmount"),
         ({"payments_requestTtlHours": 0}, "payments.requestTtlHours"), ({"maintenance_readOnly": "yes"}, "maintenance.readOnly"),
         ({"payments_dailyLimit": 0}, "payments.dailyLimit"), ({"payments_dailyLimit": 1.5}, "payments.dailyLimit"),
