@@ -210,8 +210,9 @@ def _accept(
         waits=told.waits and prefer.seconds(req) > 0,
     )
     if written.waited_for:
-        # The first one waits for its answer; this one waits for it as for a lock, and as long.
-        answer = prefer.until(req, lambda: idempotency.given(req), _AS_A_LOCK)
+        # The first one waits for its answer; this one waits for it as for a lock, and as long. It takes a
+        # seat: fifty under one key must not hold every thread.
+        answer = prefer.another(req, lambda: idempotency.given(req), _AS_A_LOCK)
         if answer is None:
             raise idempotency.InProgress
         written = answer

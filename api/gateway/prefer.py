@@ -60,11 +60,11 @@ def settled(
         return None
 
 
-def another(req: Request, ask: Callable[[], T | None]) -> T | None:
-    """What `ask` finds as soon as it finds something; None after so many seconds as the caller would wait, or
-    at once where no seat is free."""
+def another(req: Request, ask: Callable[[], T | None], patience: float | None = None) -> T | None:
+    """What `ask` finds as soon as it finds something; None after `patience` in seconds (None: as long as the
+    caller would wait), or at once where no seat is free."""
     try:
-        return until(req, ask, seconds(req), seats=_seats)
+        return until(req, ask, seconds(req) if patience is None else patience, seats=_seats)
     except Crowded:
         return None
 

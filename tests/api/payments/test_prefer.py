@@ -282,6 +282,21 @@ def test_who_comes_while_the_first_one_waits_is_given_no_other_answer(customer, 
     assert payments.Payment.select().count() == 1
 
 
+def test_who_comes_while_all_seats_are_taken_waits_for_no_first_one(customer, clock, monkeypatch):
+    second: list[Result] = []
+
+    def come() -> None:
+        clock.meanwhile = pytest.fail
+        second.append(pay(customer, Idempotency_Key="k"))
+        work()
+
+    monkeypatch.setattr(prefer, "_seats", threading.BoundedSemaphore(1))
+    clock.meanwhile = come
+    first = pay(customer, Prefer="wait=5", Idempotency_Key="k")
+    assert error(second[0]) == (409, "IDEMPOTENCY_IN_PROGRESS")
+    assert told(first) == (201, "completed", "wait=5")
+
+
 def test_who_died_waiting_has_left_an_answer_behind(customer, clock, monkeypatch):
     class Killed(BaseException):
         pass
