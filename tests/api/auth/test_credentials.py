@@ -245,6 +245,8 @@ def test_the_page_of_a_mailed_link_runs_only_what_comes_from_here(client, path):
     assert source
     assert client.simulate_get(source[1]).headers["Content-Type"].startswith("text/javascript")
     assert not re.findall(r"\son\w+=|href=|https?:", page.text)
+    # Without its script, it must not put a password into an address.
+    assert '<form method="post"' in page.text
     inputs = re.findall(r'<input id="([^"]+)"', page.text)
     assert inputs == re.findall(r'<label for="([^"]+)"', page.text)
 
