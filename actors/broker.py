@@ -23,9 +23,13 @@ end
 
 _PUBLISH = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1], message) end"
 
+Broker = RedisBroker
+
 log = structlog.get_logger(__name__)
 
 _broker: RedisBroker | None = None
+# Whether the fast path reached Redis at its last try.
+_well = True
 
 
 def open(url: str, *, timeout: float) -> RedisBroker:
@@ -36,20 +40,26 @@ def open(url: str, *, timeout: float) -> RedisBroker:
     drawn too seldom (one command in a thousand) to be of use: measured in quarters of an hour.
     """
     global _broker
-    _broker = RedisBroker(
+    _broker = another(url, timeout=timeout)
+    dramatiq.set_broker(_broker)
+    return _broker
+
+
+def another(url: str, *, timeout: float) -> RedisBroker:
+    """A broker for one more of Dramatiq's workers in this process: each listens to one of its own."""
+    return RedisBroker(
         client=redis.connect(url, timeout=timeout),
         middleware=[],
         maintenance_chance=50_000,
         heartbeat_timeout=30_000,
         dead_message_ttl=3_600_000,
     )
-    dramatiq.set_broker(_broker)
-    return _broker
 
 
-def actor(name: str, queue: str, perform: Callable[[str], None]) -> None:
-    """Lets this process answer messages for a verb; each carries the id of a promise and nothing else."""
-    dramatiq.Actor(perform, broker=opened(), actor_name=name, queue_name=queue, priority=0, options={})
+def actor(name: str, queue: str, perform: Callable[[str], None], on: RedisBroker) -> None:
+    """Lets this process answer messages for a verb, `on` this broker; each carries the id of a promise and
+    nothing else."""
+    dramatiq.Actor(perform, broker=on, actor_name=name, queue_name=queue, priority=0, options={})
 
 
 def push(tasks: Iterable[journal.Task], shared: Collection[str] = ()) -> None:
@@ -87,6 +97,7 @@ def try_push(tasks: list[journal.Task], shared: Collection[str] = ()) -> None:
 
     Without a broker, as in a command, everything is the relay's.
     """
+    global _well
     if _broker is None or not tasks:
         return
     try:
@@ -95,7 +106,14 @@ def try_push(tasks: list[journal.Task], shared: Collection[str] = ()) -> None:
     except redis.Asleep:
         return
     except redis.Unreachable as error:
-        log.warning("redis is away, the relay will send", error=str(error), promises=len(tasks))
+        # Said once, not every second: it may last.
+        if _well:
+            log.warning("redis is away, the relay will send", error=str(error), promises=len(tasks))
+        _well = False
+    else:
+        if not _well:
+            log.info("redis is back")
+        _well = True
 
 
 def woken(verb: str) -> None:

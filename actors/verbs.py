@@ -149,14 +149,14 @@ class Verb(ABC):
 registry: dict[str, Verb] = {}
 
 
-def serve(queues: Collection[str], by: Crew, share: int | None = None) -> None:
-    """Lets the threads of this crew answer the messages of these queues; `share` of them at most those of one
-    customer, where a verb knows whose its jobs are. The broker must be open."""
+def serve(queues: Collection[str], by: Crew, on: broker.Broker, *, share: int | None = None) -> None:
+    """Lets the threads of this crew answer the messages of these queues `on` this broker; `share` of them at
+    most those of one customer, where a verb knows whose its jobs are."""
     for verb in registry.values():
         if verb.queue in queues:
             if isinstance(verb, Effect):
                 verb.shares.limit = share
-            broker.actor(verb.name, verb.queue, by.doing(verb.__call__))
+            broker.actor(verb.name, verb.queue, by.doing(verb.__call__), on)
 
 
 class _Call(Verb, Generic[P]):

@@ -49,18 +49,14 @@ def serve(
     # Until the last job is done, and so longer than `told`.
     ended = threading.Event()
     threading.Thread(target=in_hand.keep_renewing, args=(ended,), daemon=True).start()
-    watched = [Crew(threads) for threads in crews.values()]
-    for crew, served in zip(watched, crews, strict=True):
-        verbs.serve(served, crew, share)
-    workers = [
-        Worker(
-            broker.opened(),
-            queues=set(served),
-            worker_threads=threads,
-            worker_timeout=settings.worker_poll_ms,
-        )
-        for served, threads in crews.items()
-    ]
+    watched: list[Crew] = []
+    workers: list[Worker] = []
+    for served, threads in crews.items():
+        on = broker.another(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
+        watched.append(Crew(threads))
+        verbs.serve(served, watched[-1], on, share=share)
+        poll = settings.worker_poll_ms
+        workers.append(Worker(on, queues=set(served), worker_threads=threads, worker_timeout=poll))
     for worker in workers:
         worker.start()
     log.info("working", kind=kind, queues=sorted(queues), threads=sum(crews.values()))

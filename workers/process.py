@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from actors import broker, logs
 from db import postgres, settings
 
+# A worker can wait for Redis, where the door cannot; and Dramatiq takes a timeout for a defect.
+REDIS_TIMEOUT_S = 5.0
+
 
 class Settings(settings.Settings):
     """What a worker needs to know besides the stores."""
@@ -30,8 +33,7 @@ def boot() -> Settings:
     read = settings.or_exit(Settings)
     logs.open(read.log_level)
     postgres.open(read.database_url, connections=read.database_pool)
-    # A worker can wait for Redis, where the door cannot; and Dramatiq takes a timeout for a defect.
-    broker.open(read.redis_url, timeout=5)
+    broker.open(read.redis_url, timeout=REDIS_TIMEOUT_S)
     return read
 
 

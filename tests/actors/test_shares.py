@@ -161,15 +161,14 @@ def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., None]]:
+def serve(valkey_server) -> Iterator[Callable[..., None]]:
     """Real workers of Dramatiq's, for the life of a payment."""
     workers: list[dramatiq.Worker] = []
 
     def start(queue: str, threads: int, share: int | None = None) -> None:
-        verbs.serve({queue}, Crew(threads), share)
-        workers.append(
-            dramatiq.Worker(broker.opened(), queues={queue}, worker_threads=threads, worker_timeout=50)
-        )
+        on = broker.another(valkey_server.url, timeout=5)
+        verbs.serve({queue}, Crew(threads), on, share=share)
+        workers.append(dramatiq.Worker(on, queues={queue}, worker_threads=threads, worker_timeout=50))
         workers[-1].start()
 
     yield start
