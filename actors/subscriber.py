@@ -89,6 +89,8 @@ class Subscriber:
                         "the database is away, waiting", subscriber=self._name, error=str(error).strip()
                     )
                 well = False
+                # It waits, and does not hang.
+                beat()
                 told.wait(_LOOK)
                 continue
             if not well:

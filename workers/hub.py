@@ -20,6 +20,9 @@ from workers import process
 
 log = structlog.get_logger(__name__)
 
+# After how long without a look it hangs, in seconds: one hands many events to each handler.
+_HANGS_AFTER_S = 120
+
 hub = Subscriber("hub")
 
 
@@ -53,7 +56,14 @@ def run() -> None:
     told = process.until_told()
     wire = redis.connect(settings.redis_url)
     log.info("working", kind="hub")
-    hub.run(told, wire, beat=lambda: presence.try_beat(wire, ["hub"]))
+    pulse = process.Pulse("hub", _HANGS_AFTER_S)
+    pulse.watch()
+
+    def beat() -> None:
+        pulse.beat()
+        presence.try_beat(wire, ["hub"])
+
+    hub.run(told, wire, beat=beat)
     presence.leave(wire, ["hub"])
 
 

@@ -1,15 +1,23 @@
 """What every worker process does first and last: settings, logs, stores; and an end when it is told to."""
 
+import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
+import structlog
 from pydantic import Field, model_validator
 
 from actors import broker, logs
 from db import postgres, settings
 
+log = structlog.get_logger(__name__)
+
+# After how long without a turn a loop hangs, in seconds: longer than its stores may let it wait.
+HANGS_AFTER_S = 25
 # A worker can wait for Redis, where the door cannot; and Dramatiq takes a timeout for a defect.
 REDIS_TIMEOUT_S = 5.0
 
@@ -35,6 +43,39 @@ def boot() -> Settings:
     postgres.open(read.database_url, connections=read.database_pool)
     broker.open(read.redis_url, timeout=REDIS_TIMEOUT_S)
     return read
+
+
+class Pulse:
+    """Ends this process when its loop hangs, so that whatever runs it starts it again: after so many seconds
+    without a beat.
+
+    Counted by looks and not by a clock: while the whole process is frozen, nobody looks.
+    """
+
+    def __init__(self, kind: str, seconds: int, end: Callable[[int], object] = os._exit) -> None:
+        self._kind, self._seconds, self._end = kind, seconds, end
+        self._silent = 0
+
+    def beat(self) -> None:
+        """The loop goes on."""
+        self._silent = 0
+
+    def look(self) -> None:
+        """One second more has passed."""
+        self._silent += 1
+        if self._silent > self._seconds:
+            log.critical("the loop hangs, ending", kind=self._kind, seconds=self._seconds)
+            self._end(1)
+
+    def watch(self) -> None:
+        """Looks each second from now on, as long as the process lives."""
+
+        def run() -> None:
+            while True:
+                time.sleep(1)
+                self.look()
+
+        threading.Thread(target=run, daemon=True).start()
 
 
 def until_told() -> threading.Event:

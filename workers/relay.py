@@ -61,9 +61,12 @@ def run() -> None:
     settings = process.boot()
     told = process.until_told()
     client = redis.connect(settings.redis_url)
+    pulse = process.Pulse("relay", process.HANGS_AFTER_S)
+    pulse.watch()
     log.info("working", kind="relay")
     sent, well = 0, True
     while not told.wait(0 if sent >= _BATCH else _REST):
+        pulse.beat()
         try:
             sent = once()
             presence.try_beat(client, ["relay"])

@@ -113,9 +113,12 @@ def run() -> None:
         )
     scheduler.start(paused=True)
     client = redis.connect(settings.redis_url, timeout=_BEAT_TIMEOUT_S)
+    pulse = process.Pulse("scheduler", process.HANGS_AFTER_S)
+    pulse.watch()
     leads, well = False, True
     log.info("working", kind="scheduler")
     while not told.wait(_LOOK_S):
+        pulse.beat()
         try:
             now = leader.look()
         except postgres.Unreachable as error:
@@ -132,6 +135,7 @@ def run() -> None:
             (scheduler.resume if leads else scheduler.pause)()
             log.info("leading" if leads else "waiting to lead", kind="scheduler")
         presence.try_beat(client, ["scheduler"])
+    pulse.beat()
     scheduler.shutdown(wait=True)
     with suppress(*postgres.Unreachable):
         leader.resign()

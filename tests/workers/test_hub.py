@@ -35,6 +35,8 @@ def test_a_hub_that_is_killed_while_it_promises_a_letter_promises_it_once(monkey
 
 
 def test_a_changed_configuration_is_read_anew_at_once(monkeypatch):
+    # A handler that is new begins at the end of the log.
+    hub.once()
     monkeypatch.setattr(config, "_FRESH", 3600.0)
     assert config.value(Key.MAINTENANCE_READ_ONLY) is False
     SystemConfig.insert(key=Key.MAINTENANCE_READ_ONLY, value=True).execute()
