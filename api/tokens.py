@@ -33,12 +33,12 @@ class Reason(StrEnum):
 
 
 class Unauthorized(Fault):
-    """This needs a valid access token."""
+    """This needs a valid {token} token."""
 
     code = Code.UNAUTHORIZED
 
-    def __init__(self, reason: Reason) -> None:
-        super().__init__({"reason": reason})
+    def __init__(self, reason: Reason, *, token: str = "access") -> None:
+        super().__init__({"reason": reason}, token=token)
 
 
 @dataclass(frozen=True)

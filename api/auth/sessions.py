@@ -98,14 +98,14 @@ class Sessions:
         with transaction():
             spent = auth.locked_refresh_token(fingerprint(token))
             if spent is None:
-                raise Unauthorized(Reason.INVALID)
+                raise Unauthorized(Reason.INVALID, token="refresh")
             reused = spent.spent_at is not None and now - spent.spent_at > GRACE
             live = auth.live(spent.session_id)
             if not reused and live is None:
-                raise Unauthorized(Reason.REVOKED)
+                raise Unauthorized(Reason.REVOKED, token="refresh")
             ends_at = self.tokens.ends_at(live["created_at"]) if live else now
             if spent.expires_at <= now or (live and ends_at <= now):
-                raise Unauthorized(Reason.EXPIRED)
+                raise Unauthorized(Reason.EXPIRED, token="refresh")
             successor = self.tokens.successor(token)
             if reused and auth.end_session(spent.session_id):
                 audit.note(

@@ -103,6 +103,7 @@ _WORDS = _Words(
     type="payment",
     status="completed",
     step="cancel",
+    token="access",
     reason="it is completed",
     amount="12.50",
     currency="EUR",

@@ -198,7 +198,9 @@ def test_a_refresh_token_lives_seven_days(client):
         clock.tick(7 * 86400)
         result = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token})
         assert reason(result) == "token_expired"
-    assert reason(anyone(client).post("/auth/refresh", {"refreshToken": "never made"})) == "token_invalid"
+    unknown = anyone(client).post("/auth/refresh", {"refreshToken": "never made"})
+    assert reason(unknown) == "token_invalid"
+    assert unknown.json["error"]["message"] == "This needs a valid refresh token."
 
 
 def test_only_the_digest_of_a_refresh_token_is_kept(me):
