@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from PIL import Image, ImageOps
 
@@ -23,6 +24,7 @@ MOST_SCANS = 64
 CPU_LIMIT_S = 5
 _MEMORY_LIMIT = 1024 * 1024 * 1024
 _NICENESS = 10
+OOM_SCORE = Path("/proc/self/oom_score_adj")
 # The status of the process when the picture is refused.
 REFUSED = 3
 
@@ -81,8 +83,10 @@ def main() -> int:
     # Not every system bounds the address space.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
-    # Payments come first.
+    # Payments come first, and where memory is short this process goes first.
     os.nice(_NICENESS)
+    with suppress(OSError):
+        OOM_SCORE.write_text("1000")
     try:
         sys.stdout.buffer.write(made_small(sys.stdin.buffer.read()))
     except Refused as refused:

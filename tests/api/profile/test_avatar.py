@@ -256,7 +256,7 @@ def test_a_decoder_that_fails_is_the_pictures_fault(person, files, monkeypatch, 
     assert files() == []
 
 
-def test_the_decoder_has_limits_and_no_secret(person, monkeypatch):
+def test_the_decoder_has_limits_and_no_secret(person, monkeypatch, tmp_path):
     said = "import os, resource, sys; sys.stdout.write(str(os.environ)); sys.exit(3)"
     monkeypatch.setattr(pictures, "_DECODER", decoder(said))
     message = send(person, drawn()).json["error"]["details"]["fields"][0]["message"]
@@ -265,10 +265,12 @@ def test_the_decoder_has_limits_and_no_secret(person, monkeypatch):
     set_to = {}
     monkeypatch.setattr(resource, "setrlimit", lambda which, to: set_to.update({which: to}))
     monkeypatch.setattr(os, "nice", lambda _by: None)
+    monkeypatch.setattr(decoding, "OOM_SCORE", tmp_path / "score")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"nothing")))
     assert decoding.main() == decoding.REFUSED == pictures._REFUSED
     assert set_to[resource.RLIMIT_CPU] == (decoding.CPU_LIMIT_S, decoding.CPU_LIMIT_S)
     assert resource.RLIMIT_AS in set_to
+    assert (tmp_path / "score").read_text() == "1000"
 
 
 @pytest.mark.parametrize("places", ["_seats", "_turns"])
