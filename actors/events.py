@@ -20,7 +20,8 @@ _BATCH = 200
 # one round trip (to connect, to take it and to answer), and than a broadcast goes on.
 LEASE, LEASE_S = "events.broadcast", 20.0
 _DEADLINE_S = 8.0
-# When whoever found the lease taken looks again, in seconds; how long an event waits before it is overdue.
+# When a broadcast that found the lease taken looks again, in seconds; how long an event waits before it is
+# overdue.
 _LOOK_AGAIN_S, _OVERDUE = 1.0, timedelta(seconds=10)
 
 
@@ -68,7 +69,7 @@ def log(events: Sequence[Event]) -> None:
 def broadcast() -> journal.Task | None:
     """Publishes what the log has and subscribers have not, in the log's order; enqueues the rest, if any.
 
-    A lease keeps two broadcasters from overtaking one another. Whoever finds it taken leaves a standing job
+    A lease keeps two broadcasters from overtaking one another. One that finds it taken leaves a standing job
     behind: its holder may hang or be gone, and the event of this job would wait for the next one.
     """
     with postgres.connection():

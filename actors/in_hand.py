@@ -1,6 +1,6 @@
 """External jobs that this process has in hand: their leases are renewed as long as their threads live.
 
-statement_timeout (5 s) < a call's deadline < how long its lease is renewed: whoever still works has not been
+statement_timeout (5 s) < a call's deadline < how long its lease is renewed: a thread that works has not been
 replaced. No exception is thrown into a thread that takes too long (Dramatiq's TimeLimit would): it would not
 reach a blocked `recv`, and could break off anywhere else. So each call to the outside has a deadline of its
 own.

@@ -38,8 +38,8 @@ def run(kind: str, queues: set[str]) -> None:
 def serve(
     kind: str, crews: Mapping[frozenset[str], int], settings: process.Settings, *, share: int | None = None
 ) -> None:
-    """Serves each of these sets of queues with so many threads of its own, until told to end; `share` of
-    them at most for one customer, where a verb knows whose its jobs are."""
+    """Serves each of these sets of queues with so many threads of its own, until the process is to end;
+    `share` of them at most for one customer, where a verb knows whose its jobs are."""
     assert every
     told = process.until_told()
     queues = frozenset().union(*crews)

@@ -1,4 +1,4 @@
-"""Every event of the log is published, in its order, whoever hangs or dies over it."""
+"""Every event of the log is published, in its order, also when a broadcaster hangs or dies over it."""
 
 import json
 from collections.abc import Iterator

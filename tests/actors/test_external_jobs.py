@@ -64,7 +64,7 @@ def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) ->
         thread.join(20)
 
 
-def promised(task: journal.Task) -> UUID:
+def enqueued(task: journal.Task) -> UUID:
     with postgres.connection(), transaction():
         promise(task)
     return task.id
@@ -82,7 +82,7 @@ def facts() -> list[str]:
 
 
 def test_a_lease_is_renewed_as_long_as_its_job_is_at_work(monkeypatch, outside):
-    id, go_on = promised(call.message("250")), threading.Event()
+    id, go_on = enqueued(call.message("250")), threading.Event()
     outside(lambda: go_on.wait(60))
     with heartbeat(monkeypatch, lease=2, every=0.2):
         worker = threading.Thread(target=call, args=(str(id),))
@@ -108,7 +108,7 @@ def past(moment: object) -> bool:
 
 
 def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
-    id = promised(call.message("?"))
+    id = enqueued(call.message("?"))
 
     def hang() -> None:
         before = row(id)
@@ -136,7 +136,7 @@ def lose_the_lease(id: UUID) -> journal.Task:
 
 
 def test_a_lost_lease_is_not_renewed(outside):
-    id = promised(call.message("?"))
+    id = enqueued(call.message("?"))
 
     def lose() -> None:
         other = lose_the_lease(id)
@@ -151,7 +151,7 @@ def test_a_lost_lease_is_not_renewed(outside):
 
 
 def test_what_was_learned_after_the_lease_was_lost_is_written_down_and_the_job_is_done(outside):
-    id = promised(call.message("charged"))
+    id = enqueued(call.message("charged"))
     outside(lambda: lose_the_lease(id))
     call(str(id))
     assert facts() == ["charged"]
@@ -161,7 +161,7 @@ def test_what_was_learned_after_the_lease_was_lost_is_written_down_and_the_job_i
 
 
 def test_what_was_learned_is_written_down_also_where_another_has_done_it_meanwhile(outside):
-    id = promised(call.message("charged"))
+    id = enqueued(call.message("charged"))
 
     def lose() -> None:
         other = lose_the_lease(id)
@@ -174,7 +174,7 @@ def test_what_was_learned_is_written_down_also_where_another_has_done_it_meanwhi
 
 
 def test_who_fails_after_the_lease_was_lost_puts_nobody_off(outside):
-    id = promised(call.message("?"))
+    id = enqueued(call.message("?"))
 
     def lose() -> None:
         lose_the_lease(id)

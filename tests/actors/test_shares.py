@@ -51,7 +51,7 @@ def go_on() -> Iterator[threading.Event]:
     event.set()
 
 
-def promised(customer: str, what: str) -> UUID:
+def enqueued(customer: str, what: str) -> UUID:
     task = call.message(customer, what)
     with postgres.connection(), transaction():
         promise(task)
@@ -72,13 +72,13 @@ def in_a_thread(id: UUID) -> threading.Thread:
 
 def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda what: what == "a1" and go_on.wait(60))
-    first, *others = [promised("a", str(n)) for n in (1, 2, 3)]
+    first, *others = [enqueued("a", str(n)) for n in (1, 2, 3)]
     thread = in_a_thread(first)
     until(lambda: seen == ["a1"])
     # Set aside: these come back at once, and the other customer is served.
     for id in others:
         call(str(id))
-    call(str(promised("b", "1")))
+    call(str(enqueued("b", "1")))
     assert seen == ["a1", "b1"]
 
     # It is in nobody's hands, no attempt, and not sent again as long as this process says so.
@@ -98,9 +98,9 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
 
 def test_a_message_that_comes_twice_waits_once(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
-    thread = in_a_thread(promised("a", "1"))
+    thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
-    second = promised("a", "2")
+    second = enqueued("a", "2")
     call(str(second))
     call(str(second))
     assert call.shares.waiting() == [second]
@@ -116,7 +116,7 @@ def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
             raise ConnectionError(what)
 
     monkeypatch.setitem(globals(), "doing", fail)
-    ids = [promised("a", str(n)) for n in (1, 2, 3)]
+    ids = [enqueued("a", str(n)) for n in (1, 2, 3)]
     thread = in_a_thread(ids[0])
     until(lambda: seen == ["a1"])
     for id in ids[1:]:
@@ -130,10 +130,10 @@ def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
 def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
     monkeypatch.setattr(shares, "MOST", 1)
-    thread = in_a_thread(promised("a", "1"))
+    thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
-    call(str(promised("a", "2")))
-    third = promised("a", "3")
+    call(str(enqueued("a", "2")))
+    third = enqueued("a", "3")
     with postgres.connection():
         journal.Row.update(attempts=3).where(journal.Row.id == third).execute()
     call(str(third))
@@ -146,9 +146,9 @@ def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypat
 
 def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
-    thread = in_a_thread(promised("a", "1"))
+    thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
-    second = promised("a", "2")
+    second = enqueued("a", "2")
     call(str(second))
     broker.opened().client.flushdb()
     with postgres.connection():

@@ -22,7 +22,7 @@ Reply = Callable[[socket.socket, bytes], None]
 
 
 class Server:
-    """An SMTP server that does with each of its replies what it is told to."""
+    """An SMTP server that sends each of its replies in the given way."""
 
     def __init__(self, reply: Reply) -> None:
         self.accepted = 0
