@@ -60,8 +60,8 @@ def test_the_open_requests_of_a_vendor_who_leaves_are_cancelled(customer, vendor
             line for line in admin.audit_logs(request.id) if line.action == "payments.payment.cancel"
         ]
         assert [str(line.user_id) for line in cancelled] == [boss.user["id"]]
-        told = [event.type for event in admin.events(0, 1000) if event.data["id"] == str(request.id)]
-        assert told[-1] == "payments:payment:updated"
+        kinds = [event.type for event in admin.events(0, 1000) if event.data["id"] == str(request.id)]
+        assert kinds[-1] == "payments:payment:updated"
     assert error(pay(customer, opened)) == (409, "REQUEST_NOT_PAYABLE")
     assert pay(customer, others).status_code == 201
 
@@ -85,8 +85,8 @@ def test_what_a_vendor_asks_for_who_is_one_again_stays_open(vendor, boss):
 @leaves
 def test_a_request_that_was_being_paid_is_cancelled_when_its_payment_fails(customer, vendor, boss, leaves):
     request = makers.open_request(vendor_of(vendor))
-    wish = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "decline"}}
-    payment = customer.post("/payments", wish).json["data"]["id"]
+    body = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "decline"}}
+    payment = customer.post("/payments", body).json["data"]["id"]
     leaves(boss, vendor)
     work()
     assert customer.get(f"/payments/{payment}").json["data"]["status"] == "failed"
