@@ -18,6 +18,8 @@ PUBLISHED = frozenset(
         "a secret for tests, thirty-two bytes long",
     }
 )
+# The stores' password in compose.yml.
+PUBLISHED_STORE_PASSWORD = "paywright"
 SECRET_BYTES = 32
 # What people write where a secret is to come: it makes none longer.
 _FILLERS = re.compile(
@@ -71,7 +73,12 @@ class Settings(BaseModel):
 
     def production_faults(self) -> list[str]:
         """What is good enough for a developer and not for production: `NAME: what is wrong` each."""
-        return []
+        urls = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
+        return [
+            f"{name}: its password is a published example, and no secret"
+            for name, url in urls.items()
+            if urlsplit(url).password == PUBLISHED_STORE_PASSWORD
+        ]
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:

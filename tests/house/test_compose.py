@@ -8,7 +8,7 @@ import yaml
 
 from actors.settings import MailSettings, MediaSettings
 from api.settings import Settings as WebSettings
-from db.settings import Settings
+from db.settings import Settings, WrongSetting
 from workers.process import Settings as WorkerSettings
 
 READ_BY: dict[str, list[type[Settings]]] = {
@@ -26,6 +26,8 @@ CHOSEN = {
     "APP_ENV": "production",
     "JWT_SECRET": "pW3kq9Zt-7YxVb1nRs5uE8mCh2LdGfAo6TjKiQ4wX0y",
     "PASSWORD_PEPPER": "Hn5cR8vT2yB7mK1qW4zL9xD3sF6gJ0pAeUoIiYtQrEw",
+    "DATABASE_URL": "postgresql://paywright:Tq8vN2xC5bR7@postgres:5432/paywright",
+    "REDIS_URL": "redis://:Jk4wP9sD6hL1@redis:6379/0",
     "PUBLIC_URL": "https://pay.bank.example",
     "MAIL_URL": "smtps://mail.bank.example",
     "MAIL_FROM": "Bank <pay@bank.example>",
@@ -72,6 +74,20 @@ def test_it_starts_in_production_with_secrets_of_its_own(services, name):
 def test_it_starts_on_a_developers_machine_as_it_is(services, name):
     for kind in READ_BY[name]:
         assert kind.read(environment(services[name])).app_env == "development"
+
+
+@pytest.mark.parametrize("missing", [name for name in CHOSEN if name not in ("APP_ENV", "MAIL_FROM")])
+def test_in_production_it_refuses_what_is_left_as_it_is_published(services, missing):
+    chosen = {name: value for name, value in CHOSEN.items() if name != missing}
+    kinds: list[tuple[str, type[Settings]]] = [("web", WebSettings), ("mail", MailSettings)]
+    refused = []
+    for name, kind in kinds:
+        try:
+            kind.read(environment(services[name], **chosen))
+        except WrongSetting as wrong:
+            refused.append(str(wrong))
+    assert refused
+    assert all(missing in line for line in refused)
 
 
 def test_an_empty_rate_limit_is_none(services):
