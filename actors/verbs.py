@@ -291,6 +291,9 @@ class Effect(_Call[P]):
             elif self.shares.enter(key):
                 try:
                     self._finish(task)
+                except Exception as error:
+                    # What waits for this thread must not wait for ever.
+                    self._note(id, error)
                 finally:
                     self.shares.leave(key)
             else:

@@ -236,3 +236,23 @@ def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_
     until(lambda: relay.once() == 0 and statuses([lost]) == ["completed"])
     assert orders() == 3
     assert statuses(slow) == ["processing"] * 20
+
+
+def test_a_job_that_cannot_be_finished_lets_the_next_one_begin(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "doing", lambda what: what == "a1" and go_on.wait(60))
+    finish = journal.finish
+
+    def broken(task: journal.Task) -> bool:
+        if task.args["what"] == "1":
+            raise ValueError("broken")
+        return finish(task)
+
+    monkeypatch.setattr(journal, "finish", broken)
+    first, second = enqueued("a", "1"), enqueued("a", "2")
+    thread = in_a_thread(first)
+    until(lambda: seen == ["a1"])
+    call(str(second))
+    go_on.set()
+    thread.join(20)
+    assert seen == ["a1", "a2"]
+    assert row(first).error == "ValueError: broken"
