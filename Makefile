@@ -24,7 +24,10 @@ run: $(INSTALLED)
 demo: $(INSTALLED)
 	@exec $(BIN)/python -m workers.dev.demo
 
-AS ?= customer
+# make has an AS of its own (the assembler), so `AS ?= customer` would keep that one.
+ifeq ($(origin AS),default)
+AS := customer
+endif
 token: $(INSTALLED)
 	@exec $(BIN)/python -m workers.dev.token $(AS)
 

@@ -1,0 +1,79 @@
+"""What the documents name is there: commands, files, links, decisions."""
+
+import importlib.util
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+OF_OTHER_TOOLS = {"uv.lock"}
+PLACES = ("README.md", ".env.example", "compose.yml", "Makefile", "Procfile", "docs")
+
+
+@pytest.fixture(scope="module")
+def texts(root) -> dict[Path, str]:
+    listed = subprocess.run(
+        ["git", "ls-files", *PLACES], cwd=root, capture_output=True, text=True, check=True
+    )
+    paths = [root / name for name in listed.stdout.split() if not name.endswith(".json")]
+    return {path: path.read_text() for path in paths}
+
+
+def test_every_command_that_the_documents_name_exists(texts, root):
+    makefile = (root / "Makefile").read_text()
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    for path, text in texts.items():
+        for target in re.findall(r"(?:`|\$ |@echo \"|\()make (?:-s )?([a-z]+)", text):
+            assert target in targets, f"{path.name}: make {target}"
+        for module in re.findall(r"python -m ([\w.]+\w)", text):
+            spec = importlib.util.find_spec(module)
+            if spec and spec.submodule_search_locations:
+                spec = importlib.util.find_spec(f"{module}.__main__")
+            assert spec, f"{path.name}: python -m {module}"
+
+
+def test_every_file_that_the_documents_name_exists(texts, root):
+    """As `actors/steps.py` from the root, or as `steps.py` somewhere in it."""
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True)
+    tracked = ["/" + name for name in listed.stdout.split()]
+    for path, text in texts.items():
+        for name in re.findall(r"`([\w/.-]+\.(?:py|md|sql|lock|toml))`", text):
+            found = any(file.endswith("/" + name) for file in tracked)
+            assert found or name in OF_OTHER_TOOLS, f"{path.name}: {name}"
+
+
+def test_every_link_between_the_documents_leads_somewhere(texts):
+    def anchors(page: Path) -> set[str]:
+        headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    for path, text in texts.items():
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+            page = path.parent / target if target else path
+            assert page.exists(), f"{path.name}: {target}"
+            assert not anchor or anchor in anchors(page), f"{path.name}: {target}#{anchor}"
+
+
+def test_every_decision_is_listed_in_order_without_a_gap(root):
+    folder = root / "docs/decisions"
+    listed = re.findall(r"^(\d+)\. \[(.*)\]\((.*)\)$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert [name for _, _, name in listed] == sorted(page.name for page in folder.glob("0*.md"))
+    for number, (shown, _, name) in enumerate(listed, 1):
+        assert (int(shown), int(name[:4])) == (number, number)
+        assert (folder / name).read_text().startswith(f"# {number}. ")
+
+
+@pytest.mark.parametrize(("given", "name"), [([], "customer"), (["AS=vendor"], "vendor")])
+def test_make_token_is_a_customers_if_nobody_else_is_named(root, given, name):
+    """`AS` is also the name of make's own assembler."""
+    planned = subprocess.run(
+        ["make", "-n", "token", *given],
+        cwd=root,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert planned.stdout.rstrip().endswith(f"workers.dev.token {name}")
