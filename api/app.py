@@ -106,8 +106,8 @@ def pages(keys: Keys, wire: redis.Client, media: Media) -> dict[str, Any]:
     }
 
 
-def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
-    """The WSGI application for these settings."""
+def create_app(settings: Settings, *, draw: bool = False) -> falcon.App:  # type: ignore[type-arg]
+    """The WSGI application for these settings; `draw` draws its document now and not at the first request."""
     keys = Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519)
     tokens = Tokens(
         keys,
@@ -140,6 +140,8 @@ def create_app(settings: Settings) -> falcon.App:  # type: ignore[type-arg]
     envelope.install(app)
     table = routes(passwords, tokens, wire, media) | pages(keys, wire, media)
     document = Document(table)
+    if draw:
+        document.draw()
     table |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
     for path, resource in table.items():
         _add(app, path, resource)

@@ -18,4 +18,5 @@ try:
 except WrongSetting as wrong:
     sys.stderr.write(f"{wrong}\n")
     sys.exit(2)
-application = create_app(settings)
+# The document is drawn before the workers fork: no request waits for it, and it is in memory once.
+application = create_app(settings, draw=True)

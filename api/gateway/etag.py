@@ -17,9 +17,14 @@ class Changed(Fault):
     code = Code.VERSION_MISMATCH
 
 
-def tag(req: Request, resp: Response, version: int | None = None) -> None:
-    """Gives the answer an ETag, its version or else its content's; 304 when the caller has that already."""
-    etag = str(version) if version is not None else hashlib.sha256(resp.data or b"").hexdigest()[:32]
+def of_content(content: bytes) -> str:
+    """The ETag of what has no version."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def tag(req: Request, resp: Response, value: int | str | None = None) -> None:
+    """Gives the answer an ETag, the value or else its content's; 304 when the caller has that already."""
+    etag = of_content(resp.data or b"") if value is None else str(value)
     resp.etag = etag
     if req.method in ("GET", "HEAD") and _names(req, "If-None-Match", etag, weak=True):
         resp.status = 304

@@ -1,47 +1,42 @@
 """Where the document is read: by programs as JSON, by people as a page."""
 
 from collections.abc import Mapping
-from functools import cached_property
-from threading import Lock
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.gateway.etag import tag
+from api.gateway.etag import of_content, tag
 from api.gateway.operation import page
 from api.openapi.document import document
 from api.openapi.page import render
 
 
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    media: str
+    etag: str
+
+
 class Document:
-    """The document of a route table; drawn at the first question, which is not the start of a worker."""
+    """The document of a route table, for programs and for people. Drawing it takes most of a second."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
-        # Drawing takes long, and from Python 3.12 on cached_property lets every thread draw.
-        self._drawing = Lock()
+        self._drawn: tuple[_File, _File] | None = None
 
-    @property
-    def json(self) -> bytes:
-        """As programs read it."""
-        return self._drawn[0]
-
-    @property
-    def html(self) -> bytes:
-        """As people read it."""
-        return self._drawn[1]
-
-    @property
-    def _drawn(self) -> tuple[bytes, bytes]:
-        with self._drawing:
-            return self._written
-
-    @cached_property
-    def _written(self) -> tuple[bytes, bytes]:
-        drawn = document(self._table)
-        return to_json(drawn), render(drawn).encode()
+    def draw(self) -> tuple[_File, _File]:
+        """The document as JSON and as HTML, drawn at the first call."""
+        if self._drawn is None:
+            drawn = document(self._table)
+            self._drawn = (
+                _file(to_json(drawn), falcon.MEDIA_JSON),
+                _file(render(drawn).encode(), "text/html; charset=utf-8"),
+            )
+        return self._drawn
 
 
 class OpenApi:
@@ -53,7 +48,8 @@ class OpenApi:
     @page(name="getOpenApi", one=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """This document."""
-        _answer(req, resp, self._document.json, falcon.MEDIA_JSON)
+        json, _ = self._document.draw()
+        _answer(req, resp, json)
 
 
 class Docs:
@@ -65,12 +61,17 @@ class Docs:
     @page(name="getDocs", media="text/html", one=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """This document as a page to read, without a script and without a word from elsewhere."""
-        _answer(req, resp, self._document.html, "text/html; charset=utf-8")
+        _, html = self._document.draw()
+        _answer(req, resp, html)
 
 
-def _answer(req: Request, resp: Response, content: bytes, media: str) -> None:
-    resp.content_type = media
+def _file(content: bytes, media: str) -> _File:
+    return _File(content, media, of_content(content))
+
+
+def _answer(req: Request, resp: Response, file: _File) -> None:
+    resp.content_type = file.media
     # Kept, and asked every time whether it still holds.
     resp.cache_control = ["public", "no-cache"]
-    resp.data = content
-    tag(req, resp)
+    resp.data = file.content
+    tag(req, resp, file.etag)

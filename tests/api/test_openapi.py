@@ -2,7 +2,10 @@
 
 import html
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import jsonschema_rs
@@ -17,6 +20,7 @@ from api.openapi.__main__ import written
 from api.policies import Permission
 from db.fault import Code
 from tests.api.routing import addresses
+from tests.makers import SECRETS
 
 DOCUMENT = json.loads(written())
 OPERATIONS = [
@@ -227,6 +231,18 @@ def test_it_is_drawn_once(settings, database, monkeypatch):
     client = TestClient(create_app(settings))
     assert [client.simulate_get("/api/openapi.json").json for _ in range(3)] == [DOCUMENT] * 3
     assert len(drawn) == 1
+
+
+def test_no_request_waits_until_it_is_drawn(stores):
+    script = (
+        "from api.openapi import resources; real, drawn = resources.document, [];"
+        "resources.document = lambda table: drawn.append(table) or real(table);"
+        "import api.wsgi; print(len(drawn))"
+    )
+    environment = {**os.environ, **SECRETS, **stores}
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.returncode) == ("1\n", 0), ended.stderr
 
 
 class Links(HTMLParser):
