@@ -168,6 +168,7 @@ class Limits:
             (rate.requests - count.times, max(1, math.ceil(count.seconds)), rate.requests)
             for (_, rate), count in zip(rates, counts, strict=True)
         ]
+        _list_all(resp, rates, [(max(left, 0), seconds) for left, seconds, _ in states])
         # The tighter of the two; of two that are used up, the one that takes longer.
         left, seconds, limit = min(states, key=lambda state: (max(state[0], -1), -state[1]))
         resp.set_header("RateLimit-Limit", str(limit))
@@ -182,6 +183,16 @@ class Limits:
         guarded = req.method == "POST" and req.path in GUARDED
         rates = {"api": self._api, "auth": self._auth if guarded else None}
         return [(name, rate) for name, rate in rates.items() if rate]
+
+
+def _list_all(resp: Response, rates: list[tuple[str, Rate]], states: list[tuple[int, int]]) -> None:
+    """Sets the fields of draft-ietf-httpapi-ratelimit-headers-10: lists with one member for each limit."""
+    policies = [f'"{name}";q={rate.requests};w={rate.seconds}' for name, rate in rates]
+    limits = [
+        f'"{name}";r={left};t={seconds}' for (name, _), (left, seconds) in zip(rates, states, strict=True)
+    ]
+    resp.set_header("RateLimit-Policy", ", ".join(policies))
+    resp.set_header("RateLimit", ", ".join(limits))
 
 
 def _within(path: str, root: str) -> bool:

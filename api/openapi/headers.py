@@ -74,6 +74,18 @@ CARRIED: dict[str, dict[str, Any]] = {
     "RateLimit-Limit": {"description": "Requests allowed in the window.", "schema": _WHOLE},
     "RateLimit-Remaining": {"description": "How many of them are left.", "schema": _WHOLE},
     "RateLimit-Reset": {"description": "Seconds until the window ends.", "schema": _WHOLE},
+    "RateLimit": {
+        "description": "For each limit that holds here, by its name, how many requests are left (`r`) in how "
+        "many seconds (`t`); draft-ietf-httpapi-ratelimit-headers-10.",
+        "schema": {"type": "string"},
+        "example": '"api";r=99;t=900',
+    },
+    "RateLimit-Policy": {
+        "description": "For each limit that holds here, by its name, how many requests are allowed (`q`) in "
+        "a window of how many seconds (`w`).",
+        "schema": {"type": "string"},
+        "example": '"api";q=100;w=900',
+    },
     "Retry-After": {"description": "Seconds until another try may be worth it.", "schema": _WHOLE},
     "WWW-Authenticate": {
         "description": "Where an access token is missing or no longer good.",
@@ -82,7 +94,7 @@ CARRIED: dict[str, dict[str, Any]] = {
     "Allow": {"description": "The methods that this address knows.", "schema": {"type": "string"}},
 }
 
-LIMITS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+LIMITS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit", "RateLimit-Policy")
 
 _BY_STATUS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
 

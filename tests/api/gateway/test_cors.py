@@ -40,7 +40,7 @@ def test_a_named_origin_may_read_and_send_credentials(client, origin):
     assert result.headers["Access-Control-Allow-Credentials"] == "true"
     assert result.headers["Vary"] == "Origin"
     exposed = result.headers["Access-Control-Expose-Headers"].split(", ")
-    assert {"RateLimit", "RateLimit-Policy", *CARRIED} <= {*exposed}, "a page reads what we document"
+    assert {*CARRIED} <= {*exposed}, "a page reads what we document"
 
 
 @pytest.mark.parametrize(

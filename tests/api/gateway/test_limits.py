@@ -74,6 +74,20 @@ def limit(result):
     return tuple(int(result.headers[f"RateLimit-{name}"]) for name in ("Limit", "Remaining", "Reset"))
 
 
+def test_an_answer_lists_every_limit_in_the_fields_of_the_ietf_draft(doors):
+    client = doors(RATE_LIMIT_API="100/15minutes", RATE_LIMIT_AUTH="2/minute")
+    elsewhere = get(client)
+    assert elsewhere.headers["RateLimit-Policy"] == '"api";q=100;w=900'
+    assert elsewhere.headers["RateLimit"] == '"api";r=99;t=900'
+    for left in (1, 0, 0):
+        guarded = post(client, "/api/auth/login")
+        assert guarded.headers["RateLimit-Policy"] == '"api";q=100;w=900, "auth";q=2;w=60'
+        _, _, auth = guarded.headers["RateLimit"].partition(", ")
+        assert auth.startswith(f'"auth";r={left};t='), "also in the refusal, and never below zero"
+    assert guarded.status_code == 429
+    assert "RateLimit-Policy" not in get(client, "/api/health").headers, "no limit holds there"
+
+
 def test_an_answer_tells_how_many_are_left_and_until_when(doors):
     client = doors(RATE_LIMIT_API="3/15minutes")
     for left in (2, 1, 0):
