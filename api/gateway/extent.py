@@ -23,7 +23,8 @@ def exceeded(
     limit of its own. The count ends at the first limit that is passed: what is refused costs less than what
     is read. Raises TooDeep.
     """
-    if text.count(b",") + text.count(b"[") + text.count(b"{") < min(members, values):
+    brackets = text.count(b"[") + text.count(b"{")
+    if brackets <= DEEPEST and brackets + text.count(b",") < min(members, values):
         # Every value but the first follows one of these.
         return None
     name = b"" if apart is None else f'"{apart}"'.encode()

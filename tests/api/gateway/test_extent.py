@@ -74,6 +74,16 @@ def test_a_depth_that_nobody_needs_is_refused():
     assert exceeded(nested(DEEPEST), **LIMITS) is None
     with pytest.raises(TooDeep):
         exceeded(nested(DEEPEST + 1), **LIMITS)
+    with pytest.raises(TooDeep):
+        exceeded(nested(DEEPEST + 1), members=8192, values=8192)
+
+
+@pytest.mark.parametrize("depth", [DEEPEST, 1000, 8000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_preferences_that_are_nested_too_deeply_are_malformed(opening, closing, depth):
+    raw = '{"a":' + opening * depth + "1" + closing * depth + "}"
+    with pytest.raises(Malformed):
+        body.read(sent(raw.encode()), Preferences)
 
 
 HUGE = [
