@@ -8,8 +8,8 @@ server, and what is no HTTP is answered in our envelope.
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
 from io import BytesIO
@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import falcon
 from gevent import socket
+from gevent.event import Event
 from gevent.threadpool import ThreadPool
 from gunicorn.http import get_parser, wsgi
 from gunicorn.http.errors import (
@@ -49,6 +50,10 @@ _IDLE_LOOK_S = 1.0
 # taken for the next request.
 _LARGEST_REST = 8 * 1024 * 1024
 _LONGEST_REST_S = 2.0
+
+# How long a request waits for another one with its Idempotency-Key, in seconds; after that it is up to the
+# application, which refuses it where it still has no answer.
+_SAME_KEY_WAIT_S = 3.0
 
 # Larger bodies wait in a file: five hundred slow ones of a megabyte each are not to be had in memory.
 _LARGEST_IN_MEMORY = 64 * 1024
@@ -130,14 +135,39 @@ class Worker(GeventWorker):  # type: ignore[misc]
         super().load_wsgi()
         self._application = self.wsgi
         self._threads = ThreadPool(self.cfg.threads)
+        self._keys_in_hand: dict[tuple[str, ...], Event] = {}
         self.wsgi = self._in_a_thread
 
     def _in_a_thread(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Answer:
         """Calls the application once the whole body is there."""
-        with _whole_body(environ) as content:
+        with _whole_body(environ) as content, self._after_the_same_key(environ):
             environ["wsgi.input"] = content
             answer: Answer = self._threads.apply(self._application, (environ, start_response))
         return answer
+
+    @contextmanager
+    def _after_the_same_key(self, environ: dict[str, Any]) -> Iterator[None]:
+        """Lets one request of a client with one `Idempotency-Key` go first. Those that come meanwhile wait
+        here, where they hold neither a thread nor a connection, and find its answer: of fifty at once most
+        would have no thread to wait in, while the first one waits for the actors (`Prefer: wait`).
+
+        Only the wait is here: what makes it safe, also from other processes, is in the database.
+        """
+        key = environ.get("HTTP_IDEMPOTENCY_KEY")
+        if not key:
+            yield
+            return
+        same = (key, environ.get("HTTP_AUTHORIZATION", ""), environ["PATH_INFO"])
+        if first := self._keys_in_hand.get(same):
+            first.wait(_SAME_KEY_WAIT_S)
+            yield
+            return
+        answered = self._keys_in_hand[same] = Event()
+        try:
+            yield
+        finally:
+            del self._keys_in_hand[same]
+            answered.set()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serves the requests of one connection, one after the other, and closes it."""

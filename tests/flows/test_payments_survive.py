@@ -1,6 +1,7 @@
 """A payment ends once and is charged once, whatever is killed on its way."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -180,6 +181,29 @@ def test_of_fifty_requests_with_one_key_one_is_done_and_all_are_answered_alike(s
     mine = stack.http.get("/api/payments", headers=customer.headers).json()["data"]["items"]
     assert [it["id"] for it in mine] == [id]
     assert charges(stack, [id]) == [1]
+
+
+def test_fifty_requests_with_one_key_that_wait_for_the_end_all_get_the_same(stack: Stack):
+    """More than there are threads to wait in: those that found none were told to come again, at once."""
+    customer = stack.customer()
+    headers = {**customer.headers, "Idempotency-Key": "fifty-wait", "Prefer": "wait=10"}
+    body = {"type": "payment", "amount": "12.50"}
+    stack.pause("payments.1")
+    try:
+        with ThreadPoolExecutor(50) as pool:
+            futures = [
+                pool.submit(stack.http.post, "/api/payments", json=body, headers=headers) for _ in range(50)
+            ]
+            kept = "SELECT 1 FROM payments.idempotency_keys WHERE key = 'fifty-wait' AND to_come"
+            until(lambda: stack.rows(kept))
+            stack.resume("payments.1")
+            answers = [future.result() for future in futures]
+    finally:
+        stack.resume("payments.1")
+    assert Counter(answer.status_code for answer in answers) == {201: 50}
+    assert len({answer.content for answer in answers}) == 1
+    assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
+    assert answers[0].json()["data"]["status"] == "completed"
 
 
 def test_a_web_process_killed_in_the_middle_leaves_nothing_half_done(stack: Stack):
