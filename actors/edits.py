@@ -2,17 +2,15 @@
 
 from typing import Any
 
-from actors import addressees, audit, events, lifecycle, snapshots
+from actors import addressees, audit, events, snapshots
+from actors.lifecycle import InvalidTransition
 from db import payments
-from db.fault import Code, Fault
 from db.payments import Payment
 from db.states import FINAL, Status, Type
 
 
-class NotEditable(Fault):
+class NotEditable(InvalidTransition):
     """The {fields} of a {thing} that is {status} cannot be changed."""
-
-    code = Code.INVALID_TRANSITION
 
 
 # By their columns, as the door calls them.
@@ -25,7 +23,7 @@ def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
     fixed = changes if payment.status in FINAL else changes.keys() & _OF_AN_OPEN_REQUEST.keys()
     if fixed and not (open_request and payment.status not in FINAL):
         names = ", ".join(_OF_AN_OPEN_REQUEST.get(field, field) for field in sorted(fixed))
-        raise NotEditable(fields=names, thing=lifecycle.THINGS[Type(payment.type)], status=payment.status)
+        raise NotEditable(Type(payment.type), payment.status, fields=names)
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:

@@ -41,10 +41,23 @@ LAW: dict[tuple[Type, Status | None, Step], Status] = {
 THINGS = {Type.PAYMENT: "payment", Type.INITIATE: "payment request"}
 
 
-class Refused(Fault):
-    """A {thing} that is {status} cannot take the step: {step}."""
+class InvalidTransition(Fault):
+    """The state of this {thing} does not allow this: it is {status}."""
 
     code = Code.INVALID_TRANSITION
+
+    def __init__(self, type: Type, status: str | None, **words: object) -> None:
+        following = [to for (of, before, _), to in LAW.items() if (of, before) == (type, status)]
+        super().__init__(
+            {"status": status, "nextStatuses": list(dict.fromkeys(following))},
+            thing=THINGS[type],
+            status=status or "not there yet",
+            **words,
+        )
+
+
+class Refused(InvalidTransition):
+    """A {thing} that is {status} cannot take the step: {step}."""
 
 
 def after(type: Type, status: Status | None, step: Step) -> Status:
@@ -52,7 +65,7 @@ def after(type: Type, status: Status | None, step: Step) -> Status:
     try:
         return LAW[type, status, step]
     except KeyError:
-        raise Refused(thing=THINGS[type], status=status or "not there yet", step=step) from None
+        raise Refused(type, status, step=step) from None
 
 
 def allows(type: Type, status: Status, step: Step) -> bool:

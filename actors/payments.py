@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from actors import addressees, allowance, audit, lifecycle, origin, payable, reviews, steps
-from actors.lifecycle import Step
+from actors.lifecycle import InvalidTransition, Step
 from actors.origin import Origin
 from actors.psp import asking, provider
 from actors.psp import doubt as doubts
@@ -325,16 +325,12 @@ def look(payment_id: UUID, inquiry: UUID | None = None) -> journal.Task | None:
 # --- cancel, fail, expire -------------------------------------------------------------------------------
 
 
-class Undecided(Fault):
+class Undecided(InvalidTransition):
     """The payment provider has not decided about this payment, or does not say: it cannot be failed now."""
 
-    code = Code.INVALID_TRANSITION
 
-
-class OthersDecide(Fault):
-    """Nobody sets a payment to {status} by hand: that comes from its life alone."""
-
-    code = Code.INVALID_TRANSITION
+class OthersDecide(InvalidTransition):
+    """Nobody sets a {thing} to {target} by hand: that comes from its life alone."""
 
 
 @record("payments")
@@ -356,17 +352,15 @@ def fail(payment_id: UUID, reason: str | None, by: Origin) -> None:
             _ask_for(Step.FAIL, payment, reason)
 
 
-class NotReported(Fault):
+class NotReported(InvalidTransition):
     """The payment provider reports nothing about this payment that a person has to settle."""
-
-    code = Code.INVALID_TRANSITION
 
 
 def end(payment: Payment, outcome: Status, reason: str) -> Payment:
     """Ends a locked payment by hand: the PSP decided about it, but not about what it was asked for, and so it
     would never end by itself. Raises NotReported, where no open review says so, and Refused."""
     if not db_reviews.is_open(payment.id, db_reviews.ABOUT_MONEY):
-        raise NotReported
+        raise NotReported(Type(payment.type), payment.status)
     if outcome is Status.COMPLETED:
         return steps.take(payment, Step.COMPLETE, reason=reason)
     return steps.take(payment, Step.FAIL, reason=reason, failure=("failed_by_admin", reason))

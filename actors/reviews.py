@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from actors import audit, origin
+from actors.lifecycle import InvalidTransition
 from db import reviews
-from db.fault import Code, Fault
 from db.payments import Payment
 from db.reviews import Cause, PaymentReview
-from db.states import Status
+from db.states import Status, Type
 
 # How many opened at once are audited one by one; what goes wrong on a larger scale is another matter.
 _AUDITED = 100
 
 
-class NothingToReview(Fault):
-    """Nobody needs to look at this payment."""
-
-    code = Code.INVALID_TRANSITION
+class NothingToReview(InvalidTransition):
+    """Nobody needs to look at this {thing}."""
 
 
 def open(payment: Payment, cause: Cause, reason: str) -> None:
@@ -45,7 +43,7 @@ def resolve(payment: Payment, reason: str, *, outcome: Status | None = None) -> 
     `outcome`. Raises NothingToReview."""
     resolved = reviews.resolve(payment.id, list(Cause), resolution=reason, by=origin.current().user_id)
     if not resolved:
-        raise NothingToReview
+        raise NothingToReview(Type(payment.type), payment.status)
     more = {"outcome": outcome} if outcome else {}
     for review in resolved:
         _audit(audit.Action.PAYMENT_REVIEWED, review, reason=reason, **more)

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from api.tokens import Reason
 from db.auth import Role
 from db.fault import Code
+from db.states import Status
 
 Id = Annotated[UUID, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
 Moment = Annotated[
@@ -60,7 +61,7 @@ class FieldFault(Answer):
 class Details(BaseModel):
     """What a program may want to know besides the code: `fields` of VALIDATION_ERROR, `reason` of
     UNAUTHORIZED and others, `retryAfter` (seconds) of RATE_LIMITED, `amount` and `currency` of
-    REQUEST_CHANGED."""
+    REQUEST_CHANGED, `status` and `nextStatuses` (those that can follow it) of INVALID_TRANSITION."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -69,6 +70,8 @@ class Details(BaseModel):
     retry_after: int = Field(default_factory=int, ge=1, alias="retryAfter")
     amount: str = Field(default_factory=str, examples=["12.50"])
     currency: str = Field(default_factory=str, examples=["EUR"])
+    status: Status = Field(default_factory=lambda: Status.PENDING)
+    next_statuses: list[Status] = Field(default_factory=list, alias="nextStatuses")
 
 
 class Problem(Answer):

@@ -11,6 +11,7 @@ from api.policies import POLICY, Forbidden, Permission
 from api.tokens import Reason, Unauthorized
 from db.auth import Role
 from db.fault import Code, Fault, NotFound
+from db.states import Status
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ _DETAILS: dict[Code, dict[str, Any]] = {
     Code.UNAUTHORIZED: {"reason": Reason.EXPIRED},
     Code.RATE_LIMITED: {"retryAfter": 60},
     Code.REQUEST_CHANGED: {"amount": "12.50", "currency": "EUR"},
+    Code.INVALID_TRANSITION: {"status": Status.COMPLETED, "nextStatuses": []},
     Code.VALIDATION_ERROR: {
         "fields": [{"field": "limit", "message": "Input should be less than or equal to 100"}]
     },
@@ -57,7 +59,8 @@ _WHEN = {
     Code.METHOD_NOT_ALLOWED: "The address does not know the method; `Allow` names those it knows.",
     Code.REQUEST_TIMEOUT: "Head and body were not complete in time; the connection is closed.",
     Code.EMAIL_TAKEN: "There is an account with this e-mail address.",
-    Code.INVALID_TRANSITION: "The state of the payment does not allow this.",
+    Code.INVALID_TRANSITION: "The state of the payment does not allow this; `details` has its status and "
+    "those that can follow.",
     Code.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
     Code.REQUEST_CHANGED: "The payment request has another amount or currency than the payer saw; `details` "
     "has those of now. Nothing was paid.",
@@ -103,6 +106,8 @@ _WORDS = _Words(
     type="payment",
     status="completed",
     step="cancel",
+    target="completed",
+    fields="amount",
     token="access",
     reason="it is completed",
     amount="12.50",

@@ -34,7 +34,7 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
         return payment
     lifecycle.after(Type(payment.type), Status(payment.status), Step.FAIL)
     if life.with_the_psp(payment) and not life.lost(payment):
-        raise life.Undecided
+        raise life.Undecided(Type(payment.type), payment.status)
     promise(life.fail.message(payment.id, reason, origin.current()))
     return payment
 

@@ -1,7 +1,7 @@
 """Asking the PSP from the door: the psp worker looks, and we wait for what it finds."""
 
 import threading
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from falcon import Request
 
@@ -9,8 +9,9 @@ from actors import payments as life
 from actors.verbs import promise, transaction
 from api.gateway import prefer
 from db import payments, psp_attempts
+from db.payments import Payment
 from db.psp_attempts import Result
-from db.states import FINAL, Status
+from db.states import FINAL, Status, Type
 
 # In seconds: longer than the PSP is given to answer.
 _PATIENCE = 5.0
@@ -19,23 +20,23 @@ SEATS = 4
 _seats = threading.BoundedSemaphore(SEATS)
 
 
-def decided(req: Request, payment_id: UUID) -> bool:
+def decided(req: Request, payment: Payment) -> bool:
     """Whether the PSP knows how this payment ends, so that it will end so. Raises life.Undecided when it does
     not say, and prefer.Crowded; False when it knows of no such order, or it has ended otherwise meanwhile."""
     id = uuid4()
     with transaction():
-        promise(life.look.message(payment_id, id))
+        promise(life.look.message(payment.id, id))
 
     def ask() -> Result | Status | None:
         if (result := psp_attempts.result(id)) is not None:
             return result
         # Or it has come to an end meanwhile, and nobody needs to be asked.
-        payment = payments.get(payment_id)
-        return Status(payment.status) if payment is not None and payment.status in FINAL else None
+        now = payments.get(payment.id)
+        return Status(now.status) if now is not None and now.status in FINAL else None
 
     answer = prefer.until(req, ask, _PATIENCE, seats=_seats)
     if answer in (Result.CHARGED, Result.DECLINED, Status.COMPLETED):
         return True
     if answer in (None, Result.NO_ANSWER, Result.UNAVAILABLE):
-        raise life.Undecided
+        raise life.Undecided(Type(payment.type), payment.status)
     return False

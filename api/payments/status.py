@@ -11,7 +11,7 @@ from api.gateway import caller, idempotency
 from api.gateway.operation import Accepted, operation
 from api.payments import answers, changes, inquiry, shapes, sight
 from api.policies import Permission
-from db.states import FINAL, Status
+from db.states import FINAL, Status, Type
 
 
 class OneStatus:
@@ -41,14 +41,14 @@ class OneStatus:
             caller.refuse(who, Permission.SETTLE_BY_HAND)
         decided = False
         if wish.status is Status.FAILED and life.with_the_psp(payment) and not idempotency.known(req):
-            decided = inquiry.decided(req, payment_id)
+            decided = inquiry.decided(req, payment)
 
         def do() -> dict[str, Any]:
             if wish.status is Status.FAILED:
                 return shapes.payment(changes.fail(payment_id, wish.reason, decided=decided), who)
             if wish.status is Status.CANCELLED:
                 return shapes.payment(changes.cancel(payment_id, wish.reason), who)
-            raise life.OthersDecide(status=wish.status)
+            raise life.OthersDecide(Type(payment.type), payment.status, target=wish.status)
 
         cancels = wish.status is Status.CANCELLED
         return Accepted(do, changes.when_cancelled(who) if cancels else changes.when_in(FINAL, who))

@@ -338,6 +338,28 @@ def test_a_request_is_cancelled_behind_the_door(people):
     assert (event.type, event.data["status"]) == ("payments:payment:updated", "cancelled")
 
 
+def test_a_refused_change_says_the_status_and_those_that_can_follow(people):
+    id = opened(people.vendor)
+    asked = {
+        "completed": lambda: people.boss.post(f"/payments/{id}/status", {"status": "completed"}),
+        "review": lambda: people.boss.post(f"/payments/{id}/review", {"reason": "Looked"}),
+    }
+    for refused in asked.values():
+        assert refused().json["error"]["details"] == {
+            "status": "initiated",
+            "nextStatuses": ["processing", "failed", "cancelled"],
+        }
+    people.vendor.send("DELETE", f"/payments/{id}")
+    work()
+    asked |= {
+        "cancel": lambda: people.vendor.send("DELETE", f"/payments/{id}"),
+        "update": lambda: people.vendor.send("PUT", f"/payments/{id}", {"description": "Lunch"}),
+        "end": lambda: people.boss.post(f"/payments/{id}/review", {"reason": "x", "outcome": "failed"}),
+    }
+    for refused in asked.values():
+        assert refused().json["error"]["details"] == {"status": "cancelled", "nextStatuses": []}
+
+
 def test_what_is_cancelled_cannot_be_cancelled_or_paid(people):
     id = opened(people.vendor)
     people.vendor.send("DELETE", f"/payments/{id}")
