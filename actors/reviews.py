@@ -1,6 +1,6 @@
 """Reviews: opened by what disagrees, resolved by a person or by the disproof of their cause, both audited."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from actors import audit, origin
@@ -38,10 +38,17 @@ def disprove(payment: Payment, *causes: Cause, by: str) -> None:
         _audit(audit.Action.REVIEW_RESOLVED, review, reason=by)
 
 
-def resolve(payment: Payment, reason: str, *, outcome: Status | None = None) -> None:
-    """Resolves all open reviews of a locked payment: the caller has looked at it, and may have given it this
-    `outcome`. Raises NothingToReview."""
-    resolved = reviews.resolve(payment.id, list(Cause), resolution=reason, by=origin.current().user_id)
+def resolve(
+    payment: Payment,
+    reason: str,
+    *,
+    outcome: Status | None = None,
+    only: Collection[UUID] | None = None,
+) -> None:
+    """Resolves the open reviews of a locked payment, or `only` those with these ids: the caller has looked at
+    it, and may have given it this `outcome`. Raises NothingToReview where none of them is open."""
+    by = origin.current().user_id
+    resolved = reviews.resolve(payment.id, list(Cause), resolution=reason, by=by, only=only)
     if not resolved:
         raise NothingToReview(Type(payment.type), payment.status)
     more = {"outcome": outcome} if outcome else {}

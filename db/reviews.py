@@ -103,16 +103,25 @@ def open(found: Sequence[tuple[UUID, Cause, str]]) -> list[PaymentReview]:
 
 
 def resolve(
-    payment_id: UUID, causes: Sequence[Cause], *, resolution: str, by: UUID | None
+    payment_id: UUID,
+    causes: Sequence[Cause],
+    *,
+    resolution: str,
+    by: UUID | None,
+    only: Collection[UUID] | None = None,
 ) -> list[PaymentReview]:
-    """Resolves the payment's open reviews with one of these causes; which they were."""
+    """Resolves the payment's open reviews with one of these causes, or `only` those of them with these ids;
+    which they were."""
     resolved = postgres.rows(
         "UPDATE payments.payment_reviews SET resolved_at = clock_timestamp(), resolved_by = %s,"
-        " resolution = %s WHERE payment_id = %s AND resolved_at IS NULL AND cause = ANY(%s) RETURNING *",
+        " resolution = %s WHERE payment_id = %s AND resolved_at IS NULL AND cause = ANY(%s)"
+        " AND (%s OR id = ANY(%s::uuid[])) RETURNING *",
         by,
         resolution,
         payment_id,
         list(causes),
+        only is None,
+        list(only or ()),
     )
     return sorted((PaymentReview(**row) for row in resolved), key=lambda it: (it.opened_at, it.id))
 

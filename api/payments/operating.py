@@ -57,11 +57,15 @@ class Review:
         refuses=(reviews.NothingToReview, life.NotReported, lifecycle.Refused),
         examples={
             "looked": {"reason": "Refunded by the PSP"},
+            "seen": {
+                "reason": "Refunded by the PSP",
+                "reviewIds": ["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"],
+            },
             "ended": {"reason": "Charged 13.50, the difference was refunded", "outcome": "completed"},
         },
     )
     def on_post(self, req: Request, payment_id: UUID, wish: shapes.Reviewed) -> dict[str, Any]:
-        """Resolves what a person had to look at.
+        """Resolves what a person had to look at: the reviews in `reviewIds`, or all that are open.
 
         It comes back if the payment has not ended and its cause is still there. With an `outcome` the payment
         ends by hand: that is for one that is `processing`, and of which the PSP reports a decision that is
@@ -71,7 +75,7 @@ class Review:
             payment = steps.locked(payment_id)
             if wish.outcome:
                 payment = life.end(payment, wish.outcome, wish.reason)
-            reviews.resolve(payment, wish.reason, outcome=wish.outcome)
+            reviews.resolve(payment, wish.reason, outcome=wish.outcome, only=wish.review_ids)
         return shapes.payment(payment, caller.of(req))
 
 

@@ -26,7 +26,7 @@ from api.payments import sight
 from api.policies import Caller, Permission
 from api.shapes import Amount, Changes, Choice, Currency, Email, Id, Moment, PageQuery, Query, Shape, wrong
 from api.text import Text
-from db import money, times
+from db import money, reviews, times
 from db.payments import Filter, Payment, PaymentTransaction
 from db.psp_attempts import PspAttempt
 from db.reports import Period
@@ -199,10 +199,15 @@ class NewStatus(Shape):
 
 
 class Reviewed(Shape):
-    """What somebody found who looked at a payment; and its `outcome`, where it has to be ended by hand."""
+    """What somebody found who looked at a payment; and its `outcome`, where it has to be ended by hand.
+
+    `reviewIds` are the reviews that they have seen: one that was opened since then stays open. Without them
+    every open review of the payment is resolved.
+    """
 
     reason: Annotated[Text, Field(min_length=1, max_length=500)]
     outcome: Literal[Status.COMPLETED, Status.FAILED] | None = None
+    review_ids: Annotated[list[Id], Field(min_length=1, max_length=reviews.SHOWN)] | None = None
 
 
 class PaymentsQuery(PageQuery):

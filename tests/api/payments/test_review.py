@@ -168,6 +168,33 @@ def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(custom
     assert makers.review(open_still) == "the PSP does not answer"
 
 
+def test_a_review_that_was_opened_after_somebody_looked_stays_open(customer, boss):
+    payment = late(customer)
+    seen = [it["id"] for it in reviewed(boss, payment)]
+    reviews.open([(payment.id, Cause.STATEMENT_DIFFERS, "charged twice")])
+    body = {"reason": "Refunded on the telephone", "reviewIds": [*seen, str(uuid4())]}
+    assert boss.post(f"/payments/{payment.id}/review", body).status_code == 200
+    assert makers.review(payment) == "charged twice"
+    assert len([it for it in reviewed(boss, payment) if it["resolvedAt"]]) == 1
+    # What somebody else has resolved meanwhile is not resolved again.
+    assert error(boss.post(f"/payments/{payment.id}/review", body)) == (409, "INVALID_TRANSITION")
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [],
+        ["7"],
+        "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e",
+        [None],
+        ["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"] * 101,
+    ],
+)
+def test_reviews_are_named_by_their_ids(customer, boss, ids):
+    body = {"reason": "Looked", "reviewIds": ids}
+    assert error(boss.post(f"/payments/{late(customer).id}/review", body)) == (400, "VALIDATION_ERROR")
+
+
 def test_what_needs_no_review_cannot_be_reviewed(customer, vendor, boss):
     payment = paid(customer)
     assert error(boss.post(f"/payments/{payment.id}/review", {"reason": "x"})) == (409, "INVALID_TRANSITION")
