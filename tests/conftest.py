@@ -17,6 +17,22 @@ from tests.makers import SECRETS
 from workers.dev.servers import Postgres, Valkey, free_port
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where two processes run the tests, keeps each file's together, and in one all that start a whole stack.
+
+    Those come first: they wait more than they compute, and would be left over at the end.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    here = Path(__file__).parent
+    stacks = (here / "flows", here / "workers" / "dev")
+    for item in items:
+        whole = any(item.path.is_relative_to(folder) for folder in stacks)
+        item.add_marker(pytest.mark.xdist_group("stacks" if whole else str(item.path)))
+    items.sort(key=lambda item: next(item.iter_markers("xdist_group")).args[0] != "stacks")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quiet() -> None:
     logs.open("CRITICAL")
