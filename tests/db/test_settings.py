@@ -99,7 +99,7 @@ WEAK = [
     "changemechangemechangemechangeme12345678",
     "passwordpasswordpasswordpassword1234",
     "please-change-me-this-is-not-a-secret",
-    *PUBLISHED,
+    *sorted(PUBLISHED),
 ]
 
 
