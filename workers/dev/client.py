@@ -14,6 +14,8 @@ from dotenv import dotenv_values
 from db import redis
 from workers.dev import ready, state
 
+# The rate limits' counts of this machine in Redis (api/gateway/limits.py, which is not to be imported here).
+COUNTED = "paywright:limit:{127.0.0.1}:*"
 NOTHING = "nothing is running here: start it with `make run` in another terminal"
 
 
@@ -70,9 +72,9 @@ class Door:
         """Forgets what was counted against this machine, where there was something: a demo that runs twenty
         times in a row is no attack, and who can read stack.env may do it."""
         try:
-            client = redis.connect(self.wire)
-            counted = list(client.scan_iter("paywright:limit:127.0.0.1:*"))
-            return bool(counted and client.delete(*counted))
+            with redis.connect(self.wire) as client:
+                counted = list(client.scan_iter(COUNTED))
+                return bool(counted and client.delete(*counted))
         except (redis.Unreachable, ValueError):
             return False
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 from uuid import uuid4
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
@@ -14,6 +15,7 @@ from db import redis
 from db.breaker import REST_S, Breaker
 from db.settings import WrongSetting
 from tests.makers import SECRETS, error
+from workers.dev import client as dev
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -367,3 +369,12 @@ def test_there_are_limits_unless_something_else_is_said():
 def test_a_wrong_limit_stops_the_start_with_its_name(name, wrong):
     with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: [^\n]*100/15minutes[^\n]*$"):
         Settings.read({**SECRETS, **STORES, name: wrong})
+
+
+def test_the_demo_goes_on_where_this_machines_requests_are_used_up(door, wire, stores):
+    app = door(RATE_LIMIT_API="1/hour").app
+    with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
+        assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]
+        demo = dev.Door(http, stores["REDIS_URL"])
+        with pytest.raises(dev.Trouble, match="GET /api/nothing: 404 NOT_FOUND"):
+            demo.ask("GET", "/nothing", "")
