@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import reduce
-from operator import or_
 from typing import Any
 from uuid import UUID
 
@@ -152,6 +150,15 @@ class Seen:
             found.append(Payment.addressee_id == self.addressee_id)
         return found or [SQL("true")]
 
+    def has(self, payment: Payment) -> bool:
+        """Whether a payment is one of theirs."""
+        pairs = (
+            (self.user_id, payment.user_id),
+            (self.payee_id, payment.payee_id),
+            (self.addressee_id, payment.addressee_id),
+        )
+        return self == Seen() or any(theirs and theirs == whose for theirs, whose in pairs)
+
     def moved(self) -> list[Any]:
         """One query for their history each, with an index in the order of the pages behind it."""
         rows = PaymentTransaction.select()
@@ -196,12 +203,6 @@ class Filter:
 def add(**columns: Any) -> Payment:
     """A new row of `payments`."""
     return postgres.returned(Payment.insert(**columns), Payment)[0]
-
-
-def seen(id: UUID, by: Seen) -> Payment | None:
-    """The payment or request with this id, if it is one of theirs."""
-    theirs = reduce(or_, by.branches())
-    return Payment.get_or_none(Payment.id == id, theirs)
 
 
 def get(id: UUID) -> Payment | None:

@@ -25,7 +25,11 @@ class Failure(Answer):
 
 
 class Payment(Answer):
-    """A payment, or a request for one. `allowedActions` is what this caller may do with it now."""
+    """A payment, or a request for one. `version` is its `ETag`.
+
+    `allowedActions` is what this caller may do with it now. The configuration and the state of the vendor's
+    account can change it without a new version.
+    """
 
     id: Id
     user_id: Id

@@ -91,7 +91,7 @@ class OnePayment:
         is one, 304 after N seconds.
         """
         who = caller.of(req)
-        payment = _visible(payment_id, who)
+        payment = sight.visible(payment_id, who)
         waits = bool(prefer.seconds(req)) and etag.known(req, payment.version)
         if waits:
             payment = prefer.another(req, lambda: _newer(payment_id, who, req)) or payment
@@ -137,16 +137,8 @@ class OnePayment:
         )
 
 
-def _visible(payment_id: UUID, who: Caller) -> Payment:
-    """Raises NotFound."""
-    payment = payments.seen(payment_id, sight.of(who)) or sight.link(payment_id, who)
-    if payment is None:
-        raise NotFound(thing="payment")
-    return payment
-
-
 def _newer(payment_id: UUID, who: Caller, req: Request) -> Payment | None:
-    payment = _visible(payment_id, who)
+    payment = sight.visible(payment_id, who)
     return None if etag.known(req, payment.version) else payment
 
 

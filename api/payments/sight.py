@@ -21,16 +21,23 @@ def of(who: Caller) -> Seen:
     return Seen(user_id=who.user_id, addressee_id=who.user_id)
 
 
-def link(payment_id: UUID, who: Caller) -> Payment | None:
-    """A request that this customer may pay because they know its id."""
-    payment = payments.get(payment_id) if who.role is Role.CUSTOMER else None
-    return payment if payment is not None and life.meant_for(payment, who.user_id) else None
+def visible(payment_id: UUID, who: Caller) -> Payment:
+    """One of the caller's own set, or a request that this customer may pay because they know its id. Raises
+    NotFound."""
+    payment = payments.get(payment_id)
+    if payment is None or not (of(who).has(payment) or _has_link(payment, who)):
+        raise NotFound(thing="payment")
+    return payment
+
+
+def _has_link(payment: Payment, who: Caller) -> bool:
+    return who.role is Role.CUSTOMER and life.meant_for(payment, who.user_id)
 
 
 def changeable(payment_id: UUID, who: Caller) -> Payment:
     """One of the caller's own set that is theirs to change, too. Raises NotFound, Forbidden."""
-    payment = payments.seen(payment_id, of(who))
-    if payment is None:
+    payment = payments.get(payment_id)
+    if payment is None or not of(who).has(payment):
         raise NotFound(thing="payment")
     if not may_change(payment, who):
         caller.refuse(who, Permission.CHANGE_PAYMENTS)
