@@ -82,8 +82,11 @@ class Login:
         is not slowed down by others: it is known by its network, or by a refresh token of an earlier session,
         also a spent or expired one, that it sends as `Authorization: Bearer …`.
         """
-        _, _, token = (req.get_header("Authorization") or "").partition(" ")
-        return self.sessions.login(email=wish.email, password=wish.password, refresh_token=token.strip())
+        try:
+            token = caller.bearer(req)
+        except Unauthorized:
+            token = ""
+        return self.sessions.login(email=wish.email, password=wish.password, refresh_token=token)
 
 
 @dataclass

@@ -42,7 +42,7 @@ class Callers:
 
 
 def bearer(req: Request) -> str:
-    """The access token that a request brings. Raises Unauthorized."""
+    """The token that a request brings. Raises Unauthorized."""
     scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized(Reason.MISSING)
