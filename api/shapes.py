@@ -45,9 +45,11 @@ class Shape(BaseModel):
 
     # Whether there must be a body, though no field of it is required.
     needed: ClassVar[bool] = False
-    # How many members it may have at its top, and how many values in all; `metadata` is limited by its size.
+    # How many members it may have at its top, and how many values in all but the `sized` member, which is
+    # limited by its size in KiB.
     most_members: ClassVar[int] = 100
     most_values: ClassVar[int] = 2000
+    sized: ClassVar[tuple[str, int] | None] = None
 
 
 class Changes(Shape):
@@ -75,6 +77,7 @@ class Choice(RootModel[C]):
     needed: ClassVar[bool] = True
     most_members: ClassVar[int] = Shape.most_members
     most_values: ClassVar[int] = Shape.most_values
+    sized: ClassVar[tuple[str, int] | None] = None
 
 
 class Nothing(Shape):

@@ -23,9 +23,6 @@ LARGEST = 1 * MIB
 # The paths to which more may be posted, with how many bytes.
 LARGER = {"/api/profile/avatar": 5 * MIB}
 
-# The member that is limited by its size, 8 KiB: a value takes two bytes at least.
-_METADATA, _METADATA_KIB = "metadata", 8
-
 # JSON may spell a NUL, which no text column takes: `\u0000` with an even number of backslashes before it.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -95,7 +92,7 @@ def read(req: Request, shape: type[S]) -> S:
         raise Malformed(what="is empty")
     else:
         raw = b"{}"
-    _not_too_much(raw, shape.most_members, shape.most_values)
+    _not_too_much(raw, shape)
     try:
         # Only to look at: the shape reads the text itself, which knows more than these values.
         value = json.loads(raw, parse_float=_exactly, parse_constant=_no_number, object_pairs_hook=_once)
@@ -118,19 +115,18 @@ def read(req: Request, shape: type[S]) -> S:
     return valid
 
 
-def _not_too_much(raw: bytes, members: int, values: int) -> None:
+def _not_too_much(raw: bytes, shape: type[S]) -> None:
+    sized, kib = shape.sized or (None, 0)
+    members, values = shape.most_members, shape.most_values
     try:
-        part = extent.exceeded(
-            raw, members=members, values=values, apart=_METADATA, apart_values=_METADATA_KIB * 1024 // 2
-        )
+        # A value takes two bytes at least.
+        part = extent.exceeded(raw, members=members, values=values, apart=sized, apart_values=kib * 1024 // 2)
     except extent.TooDeep:
         raise Malformed(what="is nested too deeply") from None
-    if part == _METADATA:
-        raise Invalid(
-            {"fields": [{"field": part, "message": f"must not be larger than {_METADATA_KIB} KiB"}]}
-        )
     if part:
         message = f"must not have more than {members} fields, or {values} values in all"
+        if part == sized:
+            message = f"must not be larger than {kib} KiB"
         raise Invalid({"fields": [{"field": part, "message": message}]})
 
 

@@ -34,6 +34,7 @@ from db.reviews import PaymentReview
 from db.states import FINAL, Status, Type
 
 _METADATA_KIB = 8
+_SIZED = ("metadata", _METADATA_KIB)
 _DEFAULT_CURRENCY = "USD"
 
 
@@ -176,12 +177,16 @@ class NewPayment(
 ):
     """A payment, or a request for one."""
 
+    sized = _SIZED
+
 
 class PaymentChanges(Changes):
     """What may be changed of a payment or request: the fields that are named, and nothing else.
 
     `amount`, `currency` and `customerEmail` belong to a request that nobody is paying yet.
     """
+
+    sized = _SIZED
 
     # A default that is made is no part of the schema: left out is not null.
     description: Description | None = Field(default_factory=lambda: None)
