@@ -21,6 +21,9 @@ from db import journal, postgres
 
 # How long a job is not given to another after its last renewal, and how often it is renewed, in seconds.
 LEASE_S, _RENEW_EVERY_S = 15.0, 4.0
+# From which age on a lease is renewed, in seconds: a younger one has long to go, and its thread may be about
+# to set the job aside, which it does under the lease that it knows.
+_RENEWED_FROM_S = 2.0
 # For how long a lease is renewed, in seconds: longer than any deadline. Who hangs beyond it is replaced.
 RENEWED_FOR_S = 60.0
 
@@ -61,11 +64,13 @@ def held(id: UUID) -> Iterator[journal.Task | None]:
 
 
 def renew() -> None:
-    """Renews all leases in hand, in one statement, but those that are held for too long already; and keeps
-    from being sent again what is set aside."""
+    """Renews the leases in hand, in one statement, but those that are new, or held for too long already; and
+    keeps from being sent again what is set aside."""
     now = time.monotonic()
     with _lock:
-        leases = {(it.task.id, it.until): it for it in _held if now - it.since < RENEWED_FOR_S}
+        leases = {
+            (it.task.id, it.until): it for it in _held if _RENEWED_FROM_S <= now - it.since < RENEWED_FOR_S
+        }
     aside = shares.set_aside()
     if not leases and not aside:
         return
@@ -87,6 +92,10 @@ def keep_renewing(ended: threading.Event) -> None:
             # Said once, not every four seconds. Nobody else can take a lease meanwhile either.
             if well:
                 log.warning("leases cannot be renewed", error=str(error).strip())
+            well = False
+        except Exception:
+            # This thread is the only one that renews: without it every long job would be done twice.
+            log.exception("leases were not renewed")
             well = False
         else:
             well = True

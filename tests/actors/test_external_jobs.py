@@ -54,6 +54,7 @@ def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) ->
     """Leases are short, and renewed as in a worker."""
     monkeypatch.setattr(in_hand, "LEASE_S", lease)
     monkeypatch.setattr(in_hand, "_RENEW_EVERY_S", every)
+    monkeypatch.setattr(in_hand, "_RENEWED_FROM_S", 0)
     ended = threading.Event()
     thread = threading.Thread(target=in_hand.keep_renewing, args=(ended,))
     thread.start()
@@ -112,6 +113,7 @@ def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
 
     def hang() -> None:
         before = row(id)
+        monkeypatch.setattr(in_hand, "_RENEWED_FROM_S", -1)
         monkeypatch.setattr(in_hand, "RENEWED_FOR_S", 0)
         in_hand.renew()
         after = row(id)
@@ -135,8 +137,25 @@ def lose_the_lease(id: UUID) -> journal.Task:
     return other
 
 
-def test_a_lost_lease_is_not_renewed(outside):
+def test_a_fault_of_the_heartbeat_does_not_end_it(monkeypatch):
+    ended, looks = threading.Event(), 0
+
+    def renew() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            ended.set()
+        raise RuntimeError("whatever it is")
+
+    monkeypatch.setattr(in_hand, "_RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(in_hand, "renew", renew)
+    in_hand.keep_renewing(ended)
+    assert looks == 2
+
+
+def test_a_lost_lease_is_not_renewed(monkeypatch, outside):
     id = enqueued(call.message("?"))
+    monkeypatch.setattr(in_hand, "_RENEWED_FROM_S", 0)
 
     def lose() -> None:
         other = lose_the_lease(id)

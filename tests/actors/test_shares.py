@@ -84,9 +84,13 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
     # It is in nobody's hands, no attempt, and not sent again as long as this process says so.
     waits = row(others[0])
     assert (waits.leased_until, waits.attempts, waits.error) == (None, 0, None)
-    before = waits.due_at
     in_hand.renew()
-    assert row(others[0]).due_at > before
+    # It was put off a moment ago: it is not written anew.
+    assert row(others[0]).due_at == waits.due_at
+    with postgres.connection():
+        journal.Row.update(due_at=waits.created_at).where(journal.Row.id == others[0]).execute()
+    in_hand.renew()
+    assert row(others[0]).due_at >= waits.due_at
     assert relay.once() == 0
 
     go_on.set()
@@ -94,6 +98,25 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
     assert seen == ["a1", "b1", "a2", "a3"]
     with postgres.connection():
         assert journal.Row.select().count() == 0
+
+
+def test_a_heartbeat_at_the_same_moment_leaves_no_lease_on_what_is_set_aside(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+    thread = in_a_thread(enqueued("a", "1"))
+    until(lambda: seen == ["a1"])
+    second, has_room = enqueued("a", "2"), call.shares.has_room
+
+    def beat() -> bool:
+        # The job is in hand, and not yet set aside.
+        in_hand.renew()
+        return has_room()
+
+    monkeypatch.setattr(call.shares, "has_room", beat)
+    call(str(second))
+    assert row(second).leased_until is None
+    go_on.set()
+    thread.join(20)
+    assert seen == ["a1", "a2"]
 
 
 def test_a_message_that_comes_twice_waits_once(monkeypatch, go_on):
