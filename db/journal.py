@@ -241,13 +241,17 @@ def set_aside(task: Task, seconds: float, *, count_back: bool = False) -> None:
 
 
 def put_off(ids: Sequence[UUID], seconds: float) -> None:
-    """Keeps jobs that are in nobody's hands from being sent again before so many seconds."""
+    """Keeps jobs that are in nobody's hands from being sent again before so many seconds. One that was put
+    off already, by half of them or more, stays as it is: no row is written anew at each call."""
     postgres.rows(
         "UPDATE journal.tasks SET due_at = clock_timestamp() + %s * interval '1 second'"
         " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks WHERE id = ANY(%s) AND dead_at IS NULL"
-        " AND leased_until IS NULL FOR UPDATE SKIP LOCKED))",
+        " AND leased_until IS NULL AND due_at NOT BETWEEN clock_timestamp() + %s * interval '1 second'"
+        " AND clock_timestamp() + %s * interval '1 second' FOR UPDATE SKIP LOCKED))",
         seconds,
         list(ids),
+        seconds / 2,
+        seconds,
     )
 
 
@@ -403,9 +407,13 @@ def _alive_and_dead(found: list[dict[str, Any]]) -> tuple[list[Task], list[Task]
 
 
 def not_sent(tasks: Sequence[Task]) -> None:
-    """Takes back the attempts of promises that could not be sent after all; they are due at once."""
+    """Takes back what `resend` or `wake` counted for jobs of which no message could be sent after all; they
+    are due at once."""
     postgres.rows(
-        "UPDATE journal.tasks SET attempts = attempts - 1, due_at = clock_timestamp(), sent_at = '-infinity'"
+        "UPDATE journal.tasks SET attempts = greatest(0, attempts - 1), due_at = clock_timestamp(),"
+        " sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END,"
+        # No attempt was counted: no message had been sent for it before either.
+        " leased_until = CASE WHEN attempts > 0 THEN leased_until END"
         # What is taken just now needs no other attempt.
         " WHERE id = ANY(ARRAY(SELECT id FROM journal.tasks WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED))",
         [task.id for task in tasks],

@@ -5,6 +5,7 @@ promises another life.
 """
 
 import sys
+from collections.abc import Collection
 from uuid import UUID
 
 import structlog
@@ -34,11 +35,7 @@ def once() -> int:
             with postgres.database.atomic():
                 overdue, dead = journal.resend(queue, oldest, _BATCH)
             _bury(dead)
-            try:
-                broker.push(overdue)
-            except redis.Unreachable:
-                journal.not_sent(overdue)
-                raise
+            _push(overdue, counted=overdue)
             sent += len(overdue)
         shared = verbs.shared()
         for first in journal.in_turn(shared):
@@ -46,9 +43,18 @@ def once() -> int:
             with postgres.database.atomic():
                 woken, dead = journal.wake(first.verb, oldest, verbs.BATCH)
             _bury(dead)
-            broker.push(woken[:1], shared)
+            _push(woken[:1], shared, counted=woken)
             sent += len(woken[:1])
     return sent
+
+
+def _push(tasks: list[journal.Task], shared: Collection[str] = (), *, counted: list[journal.Task]) -> None:
+    """Sends messages. Where that fails, what was `counted` for it is taken back: no job was tried."""
+    try:
+        broker.push(tasks, shared)
+    except redis.Unreachable:
+        journal.not_sent(counted)
+        raise
 
 
 def _bury(dead: list[journal.Task]) -> None:

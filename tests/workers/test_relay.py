@@ -151,13 +151,14 @@ def test_a_redis_that_is_away_costs_no_attempt():
     assert row(task).attempts == 0
 
 
+def refused(*_: object) -> None:
+    raise redis.Unreachable("OOM command not allowed when used memory > 'maxmemory'")
+
+
 def test_a_redis_that_goes_away_before_the_push_costs_no_attempt(monkeypatch):
     task = overdue()
 
-    def gone(_tasks: object) -> None:
-        raise redis.Unreachable("gone")
-
-    monkeypatch.setattr(broker, "push", gone)
+    monkeypatch.setattr(broker, "push", refused)
     with pytest.raises(redis.Unreachable):
         relay.once()
     assert row(task).attempts == 0
@@ -312,6 +313,21 @@ def test_what_was_first_and_is_first_still_was_tried_and_what_is_behind_it_only_
     broker.opened().client.flushdb()
     assert relay.once() == 1
     assert attempts(tasks) == [1] * verbs.BATCH + [0]
+
+
+def test_a_redis_that_takes_no_message_costs_no_attempt_of_those_that_share_one(monkeypatch):
+    tasks = lines(3)
+    tried = {"attempts": 4, "leased_until": journal.Row.created_at}
+    journal.Row.update(tried).where(journal.Row.id == tasks[0].id).execute()
+    with monkeypatch.context() as patch:
+        patch.setattr(broker, "push", refused)
+        for _ in range(3):
+            let_be_due()
+            with pytest.raises(redis.Unreachable):
+                relay.once()
+    assert attempts(tasks) == [4, 0, 0]
+    assert relay.once() == 1
+    assert attempts(tasks) == [5, 0, 0]
 
 
 def test_what_kills_its_process_is_given_up_and_takes_no_other_with_it():
