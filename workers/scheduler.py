@@ -49,11 +49,20 @@ class Leader:
     def look(self) -> bool:
         """Renews the lease, or takes it when it is free; whether this process leads."""
         with postgres.connection():
-            if self._generation is not None and not leases.renew(LEASE, self._generation, LEASE_S):
+            if self._generation is not None and not self._renew(self._generation):
                 self._generation = None
             if self._generation is None:
                 self._generation = leases.take(LEASE, leases.me(), LEASE_S)
         return self._generation is not None
+
+    def _renew(self, generation: int) -> bool:
+        try:
+            return leases.renew(LEASE, generation, LEASE_S)
+        except postgres.Unreachable as error:
+            if postgres.away(error):
+                raise
+            # The row is locked by a job of ours that waits to be enqueued: nobody takes the lease meanwhile.
+            return True
 
     def holds(self) -> bool:
         """Whether it still leads, to the end of the open transaction: what it thinks may be old."""

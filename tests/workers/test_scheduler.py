@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 
 import freezegun
+import psycopg2
 import pytest
 
 from actors import housekeeping, payments
@@ -118,6 +120,21 @@ def test_every_job_can_be_done_and_again_at_its_next_time(leader, job):
     for _ in range(2):
         scheduler.due(job, leader)
         assert work(also=job.name).count(job.name) == 1
+
+
+def test_a_leader_whose_job_waits_to_be_enqueued_goes_on_leading(stores):
+    leader = Leader()
+    try:
+        with closing(psycopg2.connect(stores["DATABASE_URL"])) as job, postgres.connection():
+            assert leader.look()
+            job.cursor().execute("SELECT FROM journal.leases FOR SHARE")
+            postgres.rows("SET lock_timeout = '50ms'")
+            assert leader.look()
+            postgres.rows("RESET lock_timeout")
+            job.rollback()
+            leader.resign()
+    finally:
+        makers.wipe()
 
 
 @pytest.fixture
