@@ -35,21 +35,18 @@ def take(name: str, holder: str, seconds: float) -> int | None:
     """Takes a lease that nobody holds, for so many seconds; its generation. None, without waiting, when it is
     held, or when a transaction of its last holder still relies on it."""
     taken = postgres.rows(
-        "UPDATE journal.leases SET holder = %s, generation = generation + 1,"
+        "WITH taken AS (UPDATE journal.leases SET holder = %s, generation = generation + 1,"
         " expires_at = clock_timestamp() + %s * interval '1 second'"
         # Inside the locked subquery: a row that another takes meanwhile is skipped, not waited for.
         " WHERE name = (SELECT name FROM journal.leases WHERE name = %s"
-        " AND expires_at <= clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED) RETURNING generation",
-        holder,
-        seconds,
-        name,
-    ) or postgres.rows(
-        "INSERT INTO journal.leases (name, holder, generation, expires_at)"
-        " VALUES (%s, %s, 1, clock_timestamp() + %s * interval '1 second')"
-        " ON CONFLICT DO NOTHING RETURNING generation",
-        name,
-        holder,
-        seconds,
+        " AND expires_at <= clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED) RETURNING generation),"
+        " made AS (INSERT INTO journal.leases (name, holder, generation, expires_at)"
+        " SELECT %s, %s, 1, clock_timestamp() + %s * interval '1 second'"
+        " WHERE NOT EXISTS (SELECT FROM journal.leases WHERE name = %s)"
+        " ON CONFLICT DO NOTHING RETURNING generation)"
+        " SELECT generation FROM taken UNION ALL SELECT generation FROM made",
+        *(holder, seconds, name),
+        *(name, holder, seconds, name),
     )
     return int(taken[0]["generation"]) if taken else None
 
