@@ -225,7 +225,7 @@ def settle(
     payment = steps.locked(payment_id)
     if attempt_id:
         psp_attempts.settled(attempt_id)
-    _answered(payment)
+    disproved = [Cause.PSP_SILENT]
     if amount is not None and (amount, currency) != (payment.amount, payment.currency):
         # It stays as it is: what was decided is not what was asked.
         reviews.open(payment, Cause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}")
@@ -239,20 +239,13 @@ def settle(
         log.info("settled already", payment=str(payment.id), status=payment.status)
     elif outcome is Outcome.CHARGED:
         steps.take(payment, Step.COMPLETE)
-        _as_the_statement_says(payment, Cause.STATEMENT_CHARGED)
+        disproved.append(Cause.STATEMENT_CHARGED)
     else:
         code = code or "declined"
         message = f"The payment was declined: {code.replace('_', ' ')}."
         steps.take(payment, Step.FAIL, failure=(code, message))
-        _as_the_statement_says(payment, Cause.STATEMENT_DECLINED)
-
-
-def _answered(payment: Payment) -> None:
-    reviews.disprove(payment, Cause.PSP_SILENT, by="the PSP has answered")
-
-
-def _as_the_statement_says(payment: Payment, cause: Cause) -> None:
-    reviews.disprove(payment, cause, by="the payment has come to what the statement says")
+        disproved.append(Cause.STATEMENT_DECLINED)
+    reviews.disprove(payment, *disproved)
 
 
 # --- in doubt -------------------------------------------------------------------------------------------
@@ -270,7 +263,7 @@ def doubt(payment_id: UUID) -> None:
         reviews.open(payment, Cause.PSP_SILENT, "the PSP does not answer")
     else:
         # Silence alone ends in a review: the last time it was asked, it answered.
-        _answered(payment)
+        reviews.disprove(payment, Cause.PSP_SILENT)
     if verdict.act is doubts.Act.GIVE_UP:
         failure = ("provider_unavailable", "The payment provider was not available.")
         steps.take(payment, Step.FAIL, failure=failure)

@@ -12,6 +12,12 @@ from db.states import Status, Type
 
 # How many opened at once are audited one by one; what goes wrong on a larger scale is another matter.
 _AUDITED = 100
+# What disproves a cause.
+_DISPROOF = {
+    Cause.PSP_SILENT: "the PSP has answered",
+    Cause.STATEMENT_CHARGED: "the payment has come to what the statement says",
+    Cause.STATEMENT_DECLINED: "the payment has come to what the statement says",
+}
 
 
 class NothingToReview(InvalidTransition):
@@ -32,10 +38,10 @@ def open_all(found: Sequence[tuple[UUID, Cause, str]]) -> None:
         audit.note(audit.Action.REVIEW_OPENED, details={"reviews": len(opened)})
 
 
-def disprove(payment: Payment, *causes: Cause, by: str) -> None:
-    """Resolves what a locked payment was to be looked at for, when that is no longer so, and says by what."""
-    for review in reviews.resolve(payment.id, causes, resolution=by, by=None):
-        _audit(audit.Action.REVIEW_RESOLVED, review, reason=by)
+def disprove(payment: Payment, *causes: Cause) -> None:
+    """Resolves the open reviews of a locked payment that have one of these causes, which are disproved."""
+    for review in reviews.resolve(payment.id, {cause: _DISPROOF[cause] for cause in causes}, by=None):
+        _audit(audit.Action.REVIEW_RESOLVED, review, reason=str(review.resolution))
 
 
 def resolve(
@@ -48,7 +54,7 @@ def resolve(
     """Resolves the open reviews of a locked payment, or `only` those with these ids: the caller has looked at
     it, and may have given it this `outcome`. Raises NothingToReview where none of them is open."""
     by = origin.current().user_id
-    resolved = reviews.resolve(payment.id, list(Cause), resolution=reason, by=by, only=only)
+    resolved = reviews.resolve(payment.id, dict.fromkeys(Cause, reason), by=by, only=only)
     if not resolved:
         raise NothingToReview(Type(payment.type), payment.status)
     more = {"outcome": outcome} if outcome else {}

@@ -1,6 +1,6 @@
 """Reviews: why a person has to look at a payment, since when, and how it was resolved."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
+from psycopg2.extras import Json
 
 from db import postgres
 from db.states import FINAL
@@ -104,22 +105,21 @@ def open(found: Sequence[tuple[UUID, Cause, str]]) -> list[PaymentReview]:
 
 def resolve(
     payment_id: UUID,
-    causes: Sequence[Cause],
+    resolutions: Mapping[Cause, str],
     *,
-    resolution: str,
     by: UUID | None,
     only: Collection[UUID] | None = None,
 ) -> list[PaymentReview]:
-    """Resolves the payment's open reviews with one of these causes, or `only` those of them with these ids;
-    which they were."""
+    """Resolves the payment's open reviews with one of these causes, each with the cause's resolution, or
+    `only` those of them with these ids; which they were."""
     resolved = postgres.rows(
         "UPDATE payments.payment_reviews SET resolved_at = clock_timestamp(), resolved_by = %s,"
-        " resolution = %s WHERE payment_id = %s AND resolved_at IS NULL AND cause = ANY(%s)"
+        " resolution = %s::jsonb ->> cause WHERE payment_id = %s AND resolved_at IS NULL AND cause = ANY(%s)"
         " AND (%s OR id = ANY(%s::uuid[])) RETURNING *",
         by,
-        resolution,
+        Json(dict(resolutions)),
         payment_id,
-        list(causes),
+        list(resolutions),
         only is None,
         list(only or ()),
     )
