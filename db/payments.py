@@ -77,8 +77,6 @@ for _index in (
     " WHERE payee_id IS NOT NULL",
     "CREATE INDEX payments_addressee_id ON payments.payments (addressee_id, created_at, id)"
     " WHERE addressee_id IS NOT NULL",
-    "CREATE INDEX payments_customer_email ON payments.payments (lower(customer_email), id)"
-    " WHERE customer_email IS NOT NULL",
     "CREATE INDEX payments_unbound ON payments.payments (lower(customer_email), id)"
     " WHERE customer_email IS NOT NULL AND addressee_id IS NULL",
     "CREATE INDEX payments_request_id ON payments.payments (request_id) WHERE request_id IS NOT NULL",

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import peewee
 import psycopg2
@@ -184,28 +186,37 @@ def test_a_migration_that_fails_leaves_nothing_behind(postgres_server, tmp_path,
         connection.close()
 
 
+@contextmanager
+def upgraded(
+    server: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, *, since: str, data: str
+) -> Iterator[Any]:
+    """A database that had this data before the migration of this number, and has had all of them: its cursor."""
+    files = sorted(migrate.FILES.glob("*.sql"))
+    monkeypatch.setattr(migrate, "FILES", folder)
+    with scratch(server.url, f"before_{since}") as url:
+        for file in files:
+            if file.name < since:
+                (folder / file.name).write_bytes(file.read_bytes())
+        migrate.up(url)
+        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(data)
+        for file in files:
+            (folder / file.name).write_bytes(file.read_bytes())
+        migrate.up(url)
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            yield cursor
+
+
 def test_a_request_of_before_belongs_to_whoever_has_proved_its_address(
     postgres_server, tmp_path, monkeypatch
 ):
-    files = sorted(migrate.FILES.glob("*.sql"))
-    monkeypatch.setattr(migrate, "FILES", tmp_path)
-    with scratch(postgres_server.url, "before") as url:
-        for file in files:
-            if file.name < "0028":
-                (tmp_path / file.name).write_bytes(file.read_bytes())
-        migrate.up(url)
-        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute(BEFORE_ADDRESSEES)
-        for file in files:
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-        migrate.up(url)
-        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT p.customer_email, u.name, t.addressee_id = p.addressee_id FROM payments.payments p"
-                " JOIN payments.payment_transactions t ON t.payment_id = p.id"
-                " LEFT JOIN auth.users u ON u.id = p.addressee_id ORDER BY 1"
-            )
-            assert cursor.fetchall() == [("A@example.com", "a", True), ("b@example.com", None, None)]
+    with upgraded(postgres_server, tmp_path, monkeypatch, since="0028", data=BEFORE_ADDRESSEES) as cursor:
+        cursor.execute(
+            "SELECT p.customer_email, u.name, t.addressee_id = p.addressee_id FROM payments.payments p"
+            " JOIN payments.payment_transactions t ON t.payment_id = p.id"
+            " LEFT JOIN auth.users u ON u.id = p.addressee_id ORDER BY 1"
+        )
+        assert cursor.fetchall() == [("A@example.com", "a", True), ("b@example.com", None, None)]
 
 
 BEFORE_ADDRESSEES = """
@@ -221,42 +232,30 @@ BEFORE_ADDRESSEES = """
 
 
 def test_reviews_and_orders_of_before_are_kept(postgres_server, tmp_path, monkeypatch):
-    files = sorted(migrate.FILES.glob("*.sql"))
-    monkeypatch.setattr(migrate, "FILES", tmp_path)
-    with scratch(postgres_server.url, "before_reviews") as url:
-        for file in files:
-            if file.name < "0020":
-                (tmp_path / file.name).write_bytes(file.read_bytes())
-        migrate.up(url)
-        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute(BEFORE_REVIEWS)
-        for file in files:
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-        migrate.up(url)
-        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT r.reason, r.cause FROM payments.payment_reviews r"
-                " JOIN payments.payments p ON p.id = r.payment_id ORDER BY p.description"
-            )
-            assert cursor.fetchall() == [
-                ("the PSP does not answer", "psp_silent"),
-                ("the PSP charged it, but it is failed", "charged_after_end"),
-                ("the PSP says: charged 13.50 USD", "amount_differs"),
-                ("the PSP's statement says: charged, but the payment is processing", "statement_charged"),
-                ("the PSP's statement says: charged 2 times", "statement_differs"),
-                ("whatever it was", "other"),
-            ]
-            # Only what the payment does not agree with is settled once more.
-            cursor.execute(
-                "SELECT p.description FROM payments.psp_attempts a JOIN payments.payments p"
-                " ON p.id = a.payment_id WHERE a.settled_at IS NULL AND a.outcome = 'charged'"
-            )
-            assert cursor.fetchall() == [("2",)]
-            cursor.execute("SELECT ordered_metadata, metadata FROM payments.payments WHERE description = '1'")
-            assert cursor.fetchall() == [({"order": "A-1"}, {"note": "edited"})]
-            cursor.execute("SELECT args FROM journal.tasks")
-            [(args,)] = cursor.fetchall()
-            assert args.keys() == {"payment_id"}
+    with upgraded(postgres_server, tmp_path, monkeypatch, since="0020", data=BEFORE_REVIEWS) as cursor:
+        cursor.execute(
+            "SELECT r.reason, r.cause FROM payments.payment_reviews r"
+            " JOIN payments.payments p ON p.id = r.payment_id ORDER BY p.description"
+        )
+        assert cursor.fetchall() == [
+            ("the PSP does not answer", "psp_silent"),
+            ("the PSP charged it, but it is failed", "charged_after_end"),
+            ("the PSP says: charged 13.50 USD", "amount_differs"),
+            ("the PSP's statement says: charged, but the payment is processing", "statement_charged"),
+            ("the PSP's statement says: charged 2 times", "statement_differs"),
+            ("whatever it was", "other"),
+        ]
+        # Only what the payment does not agree with is settled once more.
+        cursor.execute(
+            "SELECT p.description FROM payments.psp_attempts a JOIN payments.payments p"
+            " ON p.id = a.payment_id WHERE a.settled_at IS NULL AND a.outcome = 'charged'"
+        )
+        assert cursor.fetchall() == [("2",)]
+        cursor.execute("SELECT ordered_metadata, metadata FROM payments.payments WHERE description = '1'")
+        assert cursor.fetchall() == [({"order": "A-1"}, {"note": "edited"})]
+        cursor.execute("SELECT args FROM journal.tasks")
+        [(args,)] = cursor.fetchall()
+        assert args.keys() == {"payment_id"}
 
 
 BEFORE_REVIEWS = """
@@ -278,4 +277,110 @@ BEFORE_REVIEWS = """
         SELECT gen_random_uuid(), 'payments.charge', 'psp', jsonb_build_object('payment_id', id,
             'amount', '12.50', 'currency', 'USD', 'metadata', '{"order": "A-1"}'::jsonb), now()
         FROM payments.payments WHERE description = '1';
+"""
+
+
+def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monkeypatch):
+    with upgraded(postgres_server, tmp_path, monkeypatch, since="0019", data=BEFORE_ALL) as cursor:
+
+        def found(query: str) -> list[tuple[Any, ...]]:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+
+        assert found("SELECT type, status, amount::text, currency FROM payments.payments ORDER BY 1, 2") == [
+            ("initiate", "cancelled", "10.00", "USD"),
+            ("initiate", "completed", "500.00", "JPY"),
+            ("initiate", "failed", "10.00", "USD"),
+            ("initiate", "initiated", "10.00", "USD"),
+            ("initiate", "pending", "10.00", "USD"),
+            ("initiate", "processing", "99999999.99", "EUR"),
+            ("payment", "cancelled", "10.00", "USD"),
+            ("payment", "completed", "500.00", "JPY"),
+            ("payment", "failed", "10.00", "USD"),
+            ("payment", "pending", "10.00", "USD"),
+            ("payment", "processing", "99999999.99", "EUR"),
+        ]
+        assert found("SELECT DISTINCT metadata FROM payments.payments") == [
+            ({"a": {"deep": [1, None, "\u00e9"]}},)
+        ]
+        # Nobody has proved it: its addressee is unknown, or has closed the account.
+        assert found("SELECT count(*) FROM payments.payments WHERE addressee_id IS NOT NULL") == [(1,)]
+        assert found("SELECT email, closed_at IS NOT NULL FROM auth.users ORDER BY 1") == [
+            ("closed@closed.invalid", True),
+            ("customer@example.com", False),
+            ("vendor@example.com", False),
+        ]
+        assert found("SELECT email FROM auth.former_addresses") == [("before@example.com",)]
+        assert found("SELECT address FROM auth.known_addresses ORDER BY 1") == [
+            ("192.0.2.7",),
+            ("2001:db8:0:1::",),
+        ]
+        assert found("SELECT count(*) FROM auth.one_time_tokens WHERE due_at = created_at") == [(1,)]
+        # What was decided is settled, but for what its payment does not agree with; nothing else is.
+        assert found(
+            "SELECT outcome, settled_at IS NULL FROM payments.psp_attempts WHERE outcome IS NULL"
+            " OR outcome IN ('charged', 'declined') ORDER BY 1, 2"
+        ) == [("charged", False), ("charged", True), ("declined", True), (None, True)]
+        assert found("SELECT amount::text, currency FROM payments.statement_lines") == [("10.00", "USD")]
+        assert found("SELECT name, promised_at IS NOT NULL, ended_at FROM admin.job_runs") == [
+            ("payments.reconcile", True, None)
+        ]
+        # Each live job is one that the relay sees, none twice; the dead one stays dead.
+        begun, sent = journal._BEGUN, journal._SENT
+        assert found(
+            f"SELECT count(*), count(*) FILTER (WHERE ({begun}) <> ({sent})),"
+            " count(*) FILTER (WHERE dead_at IS NOT NULL) FROM journal.tasks"
+        ) == [(4, 3, 1)]
+
+
+# Who, where from, what is owed in every state, what was said about it, and what is still to be done.
+BEFORE_ALL = """
+    INSERT INTO auth.users (email, password_hash, name, role, email_verified, active) VALUES
+        ('vendor@example.com', '', 'v', 'VENDOR', true, true),
+        ('customer@example.com', '', 'c', 'CUSTOMER', true, true),
+        ('closed@closed.invalid', 'closed', 'Closed account', 'CUSTOMER', false, false);
+    INSERT INTO auth.sessions (user_id, ip_address)
+        SELECT id, address FROM auth.users, unnest(ARRAY['192.0.2.7', '192.0.2.7', '2001:db8:0:1::5', NULL]) AS address
+        WHERE role = 'VENDOR';
+    INSERT INTO auth.refresh_tokens (user_id, session_id, token, expires_at)
+        SELECT user_id, id, id, now() FROM auth.sessions;
+    INSERT INTO auth.one_time_tokens (id, user_id, purpose, token, expires_at)
+        SELECT id, id, 'verify-email', id, now() FROM auth.users WHERE role = 'VENDOR';
+    INSERT INTO auth.sign_in_failures VALUES ('digest', 3, now());
+    INSERT INTO payments.payments (user_id, type, status, amount, currency, metadata, customer_email, failure_code)
+        SELECT u.id, type, status,
+            CASE status WHEN 'processing' THEN 99999999.99 WHEN 'completed' THEN 500 ELSE 10 END,
+            CASE status WHEN 'processing' THEN 'EUR' WHEN 'completed' THEN 'JPY' ELSE 'USD' END,
+            '{"a": {"deep": [1, null, "\u00e9"]}}',
+            CASE WHEN type = 'initiate' THEN CASE status WHEN 'initiated' THEN 'Customer@example.com'
+                WHEN 'pending' THEN 'nobody@example.com' WHEN 'failed' THEN 'closed@closed.invalid' END END,
+            CASE status WHEN 'failed' THEN 'expired' END
+        FROM auth.users u, unnest(ARRAY['initiate', 'payment']) AS type,
+            unnest(ARRAY['pending', 'initiated', 'processing', 'completed', 'failed', 'cancelled']) AS status
+        WHERE u.role = 'VENDOR' AND (type = 'initiate' OR status <> 'initiated');
+    UPDATE payments.payments p SET payee_id = r.user_id, request_id = r.id FROM payments.payments r
+        WHERE p.type = 'payment' AND r.type = 'initiate' AND r.status = p.status AND p.status IN ('completed', 'processing');
+    INSERT INTO payments.payment_transactions
+        (payment_id, transaction_type, amount, currency, status, user_id, actor_id)
+        SELECT id, 'create', amount, currency, 'pending', user_id, user_id FROM payments.payments;
+    INSERT INTO payments.idempotency_keys (user_id, key, request, status, body, payment_id)
+        SELECT user_id, id, id, 201, '{}', id FROM payments.payments;
+    INSERT INTO payments.psp_attempts (id, payment_id, operation, reference, outcome, code)
+        SELECT gen_random_uuid(), id, 'charge', id, outcome, NULL FROM payments.payments, (VALUES
+            ('completed', 'charged'), ('failed', 'charged'), ('processing', 'declined'), ('processing', 'no_answer'),
+            ('processing', 'unavailable'), ('processing', 'not_found'), ('processing', NULL)
+        ) AS v (was, outcome) WHERE type = 'payment' AND status = was;
+    INSERT INTO payments.statements (day, lines, differences) VALUES ('2026-01-01', 1, 0);
+    INSERT INTO payments.statement_lines VALUES ('b-1', '2026-01-01', 'r-1', 10, 'USD', 'charged', now());
+    INSERT INTO admin.events (id, seq, type, data, occurred_at)
+        SELECT gen_random_uuid(), 1, 'auth:user:registered', jsonb_build_object('id', id, 'email', 'Before@example.com'), now()
+        FROM auth.users WHERE role = 'CUSTOMER' AND active;
+    INSERT INTO admin.job_runs VALUES ('payments.reconcile', now());
+    INSERT INTO admin.invariants VALUES ('charged_once', 1, '["x"]', now());
+    INSERT INTO admin.missed_events (name, seq, error) VALUES ('hub.letters', 1, 'it broke');
+    INSERT INTO journal.tasks (id, verb, queue, args, due_at, error, leased_until, dead_at, attempts) VALUES
+        (gen_random_uuid(), 'events.log', 'events', '{"data": {}}', now(), NULL, NULL, NULL, 0),
+        (gen_random_uuid(), 'payments.settle', 'payments', '{"payment_id": "x"}', now(), 'it broke', NULL, NULL, 3),
+        (gen_random_uuid(), 'payments.charge', 'psp', '{"payment_id": "x", "metadata": {}}', now(), NULL, now(), NULL, 1),
+        (gen_random_uuid(), 'mail.send_link', 'mail', '{}', now(), 'it broke', NULL, now(), 20);
 """
