@@ -42,8 +42,11 @@ def weak(password: str, *, email: str, name: str) -> str | None:
         return "is among the most common passwords"
     if plain in {email, email.partition("@")[0], name.strip()}:
         return "must not be the e-mail address or the name"
+    local = email.partition("@")[0]
     words = re.split(r"[\W_]+", f"{email} {name}")
-    context = [PRODUCT, email, name.strip(), *words]
+    # `robindoe1` is guessed as soon as `robin` is: written together they are one word.
+    joined = [re.sub(r"[\W_]+", "", whole) for whole in (name, local)]
+    context = [PRODUCT, email, local, name.strip(), *joined, *words]
     ends = {password[:SCORED_CHARACTERS], password[-SCORED_CHARACTERS:]}
     if not any(guesses_to_score(guesses(end, context)) >= LOWEST_SCORE for end in ends):
         return "is easy to guess: choose a longer one, or several words that do not belong together"

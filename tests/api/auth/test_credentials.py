@@ -104,6 +104,11 @@ def test_a_password_is_the_same_however_its_accents_are_composed(client):
     assert sign_in(client, body["email"], apart).status_code == 200
 
 
+@pytest.mark.parametrize("password", ["robindoe1", "RobinDoe77", "r0bindoe1", "jane.roe1", "janeroe77"])
+def test_a_name_or_an_address_written_together_with_a_number_is_easily_guessed(password):
+    assert weak(password, email="jane.roe@shop.example", name="Robin Doe") is not None
+
+
 def test_a_long_password_is_as_hard_to_guess_as_its_harder_end():
     assert weak("x" * 100, email="", name="") is not None
     assert weak("x" * 80 + " four boats", email="", name="") is None
