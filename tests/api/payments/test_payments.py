@@ -309,6 +309,16 @@ def test_a_list_is_filtered(customer, vendor):
     assert error(vendor.get("/payments?from=2026-01-01")) == (400, "VALIDATION_ERROR")
 
 
+def test_a_payment_is_read_in_one_statement_by_all_who_may_see_it(customer, vendor, boss, caplog):
+    request = vendor.post("/payments", {"type": "initiate", "amount": "5.00"}).json["data"]["id"]
+    for who in (customer, vendor, boss):
+        caplog.clear()
+        with caplog.at_level("DEBUG", logger="peewee"):
+            assert who.get(f"/payments/{request}").status_code == 200
+        statements = [str(record.msg) for record in caplog.records if record.name == "peewee"]
+        assert sum('FROM "payments"."payments"' in it for it in statements) == 1
+
+
 def test_a_payments_etag_is_its_version(customer):
     id = pay(customer).json["data"]["id"]
     first = customer.get(f"/payments/{id}")
