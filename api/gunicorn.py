@@ -24,7 +24,7 @@ _settings = or_exit(Settings)
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
-# As many as may wait for something, and some more: whoever waits must not keep others from being served.
+# As many as may wait for something, and some more: requests that wait must not hold every thread.
 threads = prefer.SEATS + inquiry.SEATS + pictures.SEATS + seats.PATIENT + _NEVER_WAITING
 # A connection is a greenlet and a file descriptor, and no thread; its body may wait in a file.
 _hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

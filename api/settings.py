@@ -70,7 +70,7 @@ class Settings(MediaSettings):
         return {**values, "CORS_ORIGINS": LOCAL_FRONTENDS}
 
     def production_faults(self) -> list[str]:
-        """Whoever verifies with a weak or published secret lets anybody in."""
+        """What is weak, published or too trusting. A secret that others know lets anybody sign tokens."""
         secrets = {"JWT_SECRET": self.jwt_secret, "PASSWORD_PEPPER": self.password_pepper}
         if self.jwt_secret_other:
             secrets["JWT_SECRET_OTHER"] = self.jwt_secret_other

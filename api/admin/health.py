@@ -77,7 +77,7 @@ class Invariants:
         The answer is how all stood at the last look.
         """
         with transaction():
-            # Whoever asks in the same second asks for the same look.
+            # Two who ask in the same second share one look.
             housekeeping.look(times.text(times.now().replace(microsecond=0)), whole=True)
             audit.note(audit.Action.INVARIANTS_CHECKED)
         return _standings()

@@ -81,8 +81,8 @@ class Credentials:
             self._set(user, hashed, audit.Action.PASSWORD_RESET)
 
     def verify_email(self, token: str) -> None:
-        """Notes that the address belongs to whoever got the link; also again, as long as it is the account's.
-        Raises Invalid."""
+        """Marks an address as verified by the token that was mailed to it; also again, as long as it is the
+        account's. Raises Invalid."""
         link = links.find(token, Purpose.VERIFY_EMAIL)
         if link is None:
             raise _no_token()

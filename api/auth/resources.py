@@ -228,7 +228,7 @@ class VerifyEmail:
         """Verify an e-mail address by the token of a mailed link.
 
         Again with the same token: 200, as long as the address is the account's verified one. A HEAD changes
-        nothing. Letters link to a page whose button sends the POST.
+        nothing. The mails link to a page whose button sends the POST.
         """
         if req.method == "HEAD":
             self.credentials.could_verify(wish.token)

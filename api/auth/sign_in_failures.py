@@ -1,4 +1,4 @@
-"""An account that keeps failing answers ever more slowly, whoever asks, and is never locked for good.
+"""Slows down sign-ins to an account that keep failing, and never locks it for good.
 
 Each account has one count for all strangers together, and one for each client that it knows: a client that
 shows a refresh token of an earlier session, or asks from an address or a network that has signed in before.

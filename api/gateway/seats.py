@@ -1,6 +1,6 @@
 """What is expensive to answer is made by few at once: other requests must find a thread and a connection.
 
-Whoever waits for a turn holds no connection, and most wait only for a moment: a process has few threads.
+A request that waits for its turn holds no connection, and most wait only briefly: a process has few threads.
 """
 
 import threading
@@ -15,7 +15,7 @@ from falcon import Request
 from api.gateway import idle
 from db.fault import Code, Fault
 
-# How long a request waits for its turn, and one more than PATIENT that wait already, in seconds.
+# How long a request waits for its turn, in seconds; and how long while PATIENT others wait already.
 TURN_S, CROWDED_TURN_S = 2.0, 0.25
 # Requests of one process that may wait so long, whatever for.
 PATIENT = 4
