@@ -59,6 +59,9 @@ def serve(
         workers.append(Worker(on, queues=set(served), worker_threads=threads, worker_timeout=poll))
     for worker in workers:
         worker.start()
+        for thread in worker.workers:
+            # Only who asks Redis has to ask again and again: these are woken by what was fetched.
+            thread.timeout = _LOOK_S
     log.info("working", kind=kind, queues=sorted(queues), threads=sum(crews.values()))
     looks = 0
     while not told.is_set():
