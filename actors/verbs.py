@@ -54,7 +54,19 @@ class Many(Protocol[E_contra]):
     def __call__(self, entries: Sequence[E_contra], /) -> None: ...
 
 
-_promised: ContextVar[list[journal.Task] | None] = ContextVar("promised", default=None)
+class _Enqueued(list[journal.Task]):
+    """The jobs that the open transaction enqueues, in their order."""
+
+    written = 0
+
+    def write(self) -> None:
+        """Writes those that are not in the journal yet."""
+        if rest := self[self.written :]:
+            journal.write(rest)
+            self.written = len(self)
+
+
+_promised: ContextVar[_Enqueued | None] = ContextVar("promised", default=None)
 
 
 @contextmanager
@@ -62,13 +74,12 @@ def transaction() -> Iterator[None]:
     """One transaction; what is promised in it is committed with it, and only then sent. Does not nest."""
     if _promised.get() is not None:
         raise RuntimeError("a transaction is open already: a verb has one")
-    promised: list[journal.Task] = []
+    promised = _Enqueued()
     try:
         _promised.set(promised)
         with postgres.database.atomic():
             yield
-            if promised:
-                journal.write(promised)
+            promised.write()
     finally:
         _promised.set(None)
     broker.try_push(wakeups(promised), shared())
@@ -83,6 +94,14 @@ def promise(task: journal.Task) -> None:
     if promised is None:
         raise RuntimeError(f"{task.verb} was promised outside a transaction")
     promised.append(task)
+
+
+def _enqueue_first(task: journal.Task) -> None:
+    """Enqueues a job and writes it at once, before what else the open transaction changes."""
+    promise(task)
+    promised = _promised.get()
+    assert promised is not None
+    promised.write()
 
 
 def wakeups(tasks: Sequence[journal.Task]) -> list[journal.Task]:
@@ -328,9 +347,14 @@ class Effect(_Call[P]):
             self._note(task.id, error, attempts=task.attempts)
             return
         with postgres.connection(), transaction():
+            # What follows may be enqueued under a known id, and be just at work, where it enqueues this job
+            # again: it removes its row and then waits for this one's. So this one waits before it removes its
+            # own. A job that follows itself has to be gone first.
+            if learned is not None and learned.id != task.id:
+                _enqueue_first(learned)
             if not journal.finish(task):
                 log.warning("another had the same job in hand", verb=self.name, task=str(task.id))
-            if learned is not None:
+            if learned is not None and learned.id == task.id:
                 promise(learned)
 
 

@@ -83,12 +83,18 @@ def due(job: Record[[]], leader: Leader) -> bool:
     again, and one that failed does not wait for longer than this.
     """
     task = job.scheduled()
-    with postgres.connection(), transaction():
-        if not leader.holds():
-            return False
-        journal.hasten(task.id)
-        promise(task)
-        operating.ran(job.name, times.now())
+    with postgres.connection():
+        # In a transaction of its own: while the job runs, it holds its row of the journal and then asks for
+        # this one; whoever held this one and then asked for that of the journal would deadlock with it.
+        with transaction():
+            if not leader.holds():
+                return False
+            operating.ran(job.name, times.now())
+        with transaction():
+            if not leader.holds():
+                return False
+            journal.hasten(task.id)
+            promise(task)
     return True
 
 

@@ -18,6 +18,7 @@ from api.app import create_app
 from db import idempotency, journal, payments, postgres
 from db.auth import Role
 from tests import makers
+from workers import scheduler
 
 seen: list[Any] = []
 
@@ -39,6 +40,20 @@ def count(numbers: Sequence[Number]) -> None:
 @effect("together")
 def look() -> None:
     seen.append(postgres.database.is_closed())
+
+
+meanwhile: Callable[[], object] = list
+
+
+@effect("together")
+def ask() -> journal.Task:
+    return decide.message().once("of one payment")
+
+
+@record("together")
+def decide() -> None:
+    meanwhile()
+    promise(ask.message().once("of one payment"))
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +95,56 @@ def promised(*tasks: journal.Task) -> list[journal.Task]:
 def waiting() -> int:
     with postgres.connection():
         return journal.Row.select().count()
+
+
+def somebody_waits_for_a_lock() -> bool:
+    return bool(postgres.rows("SELECT FROM pg_locks WHERE NOT granted"))
+
+
+@contextmanager
+def beside(do: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Lets a thread begin with `do` and waits until that waits for a lock; it ends with the block."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            do()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+
+    def start() -> None:
+        thread.start()
+        makers.until(lambda: somebody_waits_for_a_lock() or not thread.is_alive())
+
+    yield start
+    thread.join(20)
+    assert failed == []
+
+
+def jobs() -> list[tuple[str, str | None]]:
+    with postgres.connection():
+        return [(row.verb, row.error) for row in journal.Row.select()]
+
+
+def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
+    asking, deciding = promised(ask.message().once("of one payment"), decide.message().once("of one payment"))
+    with beside(lambda: ask(str(asking.id))) as start:
+        monkeypatch.setitem(globals(), "meanwhile", start)
+        decide(str(deciding.id))
+    # It is decided anew, after what was asked meanwhile; nothing failed.
+    assert jobs() == [("test_concurrency.decide", None)]
+
+
+def test_a_job_that_runs_at_its_next_time_does_not_wait_crosswise_with_the_scheduler(monkeypatch):
+    leader = scheduler.Leader()
+    leader.look()
+    scheduler.due(life.reconcile, leader)
+    with beside(lambda: scheduler.due(life.reconcile, leader)) as start:
+        monkeypatch.setattr(life.reconcile, "_call", lambda _task: start())
+        life.reconcile(str(life.reconcile.scheduled().id))
+    assert jobs() == [("payments.reconcile", None)]
 
 
 def test_a_promise_in_anothers_hands_is_left_to_it():
