@@ -153,6 +153,7 @@ def run(console: Console) -> None:
         story.listen(stack.redis_url)
         live(story, *people)
     books = _books(story.names, since)
+    _found(books)
     console.print("\n[bold]And what is written down[/], in ms since each one's creation")
     for table in TABLES:
         console.print("", _table(table, books, {it["user"]["id"]: _first(it) for it in people}))
@@ -197,8 +198,17 @@ def _book(id: UUID, since: int) -> Book:
 def _complete(book: Book) -> bool:
     """A change has one audit row and one event, the end an event besides, and all are published."""
     history, audit, log, *_ = book.values()
+    if not history:
+        return False
     ended = history[-1].status in ("completed", "failed")
     return len(audit) == len(history) == sum(it.published_at is not None for it in log) - ended
+
+
+def _found(books: Mapping[str, Book]) -> None:
+    """Raises Trouble: two stacks that were started at the same moment may have chosen the same port."""
+    for name, (history, *_) in ((name, tuple(book.values())) for name, book in books.items()):
+        if not history:
+            raise Trouble(f"the {name} is not in this database: another Paywright answers at this address")
 
 
 def _judge(books: Mapping[str, Book]) -> None:

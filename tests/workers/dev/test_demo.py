@@ -112,3 +112,11 @@ def test_ctrl_c_is_no_failure_of_ours(monkeypatch):
 
     monkeypatch.setattr(demo, "run", interrupted)
     assert demo.main() == 130
+
+
+def test_a_payment_that_is_in_another_database_is_told_in_one_line():
+    """Two stacks of two checkouts, started at the same moment, may have chosen the same port."""
+    book: demo.Book = {table: [] for table in demo.TABLES}
+    assert not demo._complete(book)
+    with pytest.raises(client.Trouble, match="the lost is not in this database: another Paywright answers"):
+        demo._found({"lost": book})
