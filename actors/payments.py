@@ -387,6 +387,8 @@ def withdraw(vendor_id: UUID) -> None:
     """Lets the open requests of a vendor be cancelled, in the transaction that closes or suspends the account
     or takes the role."""
     promise(withdraw_requests.message(vendor_id, origin.current()))
+    # A payment that fails just now may still have seen a vendor, and open its request again after that job.
+    promise(withdraw_requests.message(vendor_id, origin.current()).later(addressees.IN_FLIGHT_S))
 
 
 @record("payments")

@@ -5,7 +5,9 @@ from uuid import UUID
 import pytest
 
 from actors import payments as life
-from db import admin, auth, config, payments
+from actors.psp.provider import Outcome
+from actors.verbs import promise, transaction
+from db import admin, auth, config, journal, payments
 from db.auth import Role, User
 from db.payments import Payment
 from tests import makers
@@ -70,7 +72,8 @@ def test_they_are_cancelled_so_many_at_a_time(vendor, boss, monkeypatch):
     monkeypatch.setattr(life, "_SOME", 2)
     requests = [makers.request(vendor_of(vendor)) for _ in range(5)]
     close(boss, vendor)
-    assert work().count("payments.withdraw_requests") == 3
+    # Once more for what is opened again meanwhile.
+    assert work().count("payments.withdraw_requests") == 3 + 1
     assert {makers.now(request).status for request in requests} == {"cancelled"}
 
 
@@ -91,6 +94,26 @@ def test_a_request_that_was_being_paid_is_cancelled_when_its_payment_fails(custo
     work()
     assert customer.get(f"/payments/{payment}").json["data"]["status"] == "failed"
     assert [move.status for move in payments.history(request.id)][-2:] == ["initiated", "cancelled"]
+
+
+def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(vendor, boss, monkeypatch):
+    request = makers.open_request(vendor_of(vendor))
+    payment = makers.pay(request, simulate="blackout")
+    work()
+    close(boss, vendor)
+    withdrawals = journal.Row.select().where(journal.Row.verb == life.withdraw_requests.name)
+    now, later = [row.id for row in withdrawals.order_by(journal.Row.position)]
+    life.withdraw_requests.perform(now)
+    settle = life.settle.message(payment.id, Outcome.DECLINED, None)
+    with transaction():
+        promise(settle)
+    with monkeypatch.context() as race:
+        # It looked before the account was closed, and commits after the job.
+        race.setattr(auth, "vendors", set)
+        life.settle.perform(settle.id)
+    assert makers.now(request).status == "initiated"
+    life.withdraw_requests.perform(later)
+    assert makers.now(request).status == "cancelled"
 
 
 def test_money_that_was_on_its_way_still_arrives(customer, vendor, boss):
