@@ -9,7 +9,7 @@ from uuid import UUID
 from actors import audit, events, media, snapshots
 from actors.addressees import IN_FLIGHT_S
 from actors.verbs import promise, record
-from db import auth, erasure, sign_in_failures
+from db import auth, erasure, postgres, sign_in_failures
 from db.auth import User
 
 # How many requests one transaction changes, each with an event, an audit row and stored answers; how many
@@ -17,6 +17,9 @@ from db.auth import User
 REQUESTS, ROWS, SESSIONS = 100, 1000, 50
 # How long to wait for jobs that name the account and are in hand, and for events that have no number yet.
 IN_HAND_S = 1.0
+# How long a statement may take, in seconds: jobs have no index of the addresses that they name, and a million
+# of them may wait.
+STATEMENT_S = 30.0
 
 # What is known of somebody whose account is closed; `.invalid` is nobody's domain (RFC 2606).
 NAME = "Closed account"
@@ -57,6 +60,7 @@ def erase(user_id: UUID, again: bool = False) -> None:
 
 def _chunk(user_id: UUID) -> float | None:
     """Erases one chunk; in how many seconds the next one is due, None when nothing is left."""
+    postgres.patient(STATEMENT_S)
     closed = address(user_id)
     free, taken = erasure.addresses(user_id)
     requests = erasure.requests(user_id, free, closed=closed, limit=REQUESTS)

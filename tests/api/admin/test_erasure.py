@@ -173,6 +173,20 @@ def test_many_events_are_erased_in_chunks(talked_of):
     assert rows.FormerAddress.select().count() == 0
 
 
+def test_a_long_journal_has_the_time_to_be_searched(talked_of, monkeypatch):
+    limits = set[str]()
+
+    def jobs(*_: Any, **__: Any) -> int:
+        limits.update(row["it"] for row in postgres.rows("SELECT current_setting('statement_timeout') AS it"))
+        return 0
+
+    monkeypatch.setattr(rows, "jobs", jobs)
+    postgres.rows("SET LOCAL statement_timeout = '5s'")
+    verbs.registry["erasure.erase"].perform(next_erasure().id)
+    assert limits == {"30s"}
+    assert left(talked_of)
+
+
 def test_an_erasure_that_is_interrupted_goes_on(talked_of, monkeypatch):
     real = rows.events_about
 
