@@ -143,8 +143,10 @@ def _key(req: Request) -> str | None:
 
 def _request(req: Request, body: BaseModel | None) -> str:
     # What was understood and not how it was written: 12.5 is "12.50", and a default is what it stands for.
-    # The version that the caller means belongs to it.
-    understood = json.dumps(body.model_dump() if body else None, sort_keys=True, default=_plain)
+    # The version that the caller means belongs to it. A default is left out: a field that a later release
+    # adds must not make another request of one whose key is kept.
+    fields = body.model_dump(exclude_defaults=True) if body else None
+    understood = json.dumps(fields, sort_keys=True, default=_plain)
     version = req.get_header("If-Match") or ""
     return hashlib.sha256(f"{req.method} {req.path}\n{version}\n{understood}".encode()).hexdigest()
 
