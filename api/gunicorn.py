@@ -1,4 +1,4 @@
-"""How gunicorn runs the web process; `gunicorn --config python:api.gunicorn api.wsgi:application`."""
+"""How gunicorn runs the web process, which `python -m api` starts."""
 
 import resource
 from pathlib import Path

@@ -190,3 +190,18 @@ def test_a_process_with_a_wrong_setting_ends_with_one_line(root, command):
     assert ended.returncode == 2
     assert ended.stderr.startswith("wrong setting: LOG_LEVEL: ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_the_setting_that_gunicorn_reads_itself_ends_the_start_with_one_line_too(root):
+    ended = subprocess.run(
+        [sys.executable, "-m", "api"],
+        cwd=root,
+        env={"PATH": os.environ["PATH"], **GOOD, "WEB_CONCURRENCY": "many"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("wrong setting: WEB_CONCURRENCY: ")
+    assert ended.stderr.count("\n") == 1
