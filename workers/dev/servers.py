@@ -23,12 +23,33 @@ def listen(port: int, host: str = HOST) -> None:
 
 
 def free_port(*wanted: int | None, host: str = HOST) -> int:
-    """The first wanted one on which nobody listens, else one of our own choice."""
+    """The first wanted one on which nobody listens, else one of our own choice; until this process ends,
+    nobody else chooses it."""
     for port in [*filter(None, wanted), *random.sample(PORTS, 500)]:
         with contextlib.suppress(OSError):
             listen(port, host)
+            _claims.append(_claim(port, host))
             return port
     raise binaries.Broken("there is no free port")
+
+
+_claims: list[socket.socket] = []
+
+
+def _claim(port: int, host: str) -> socket.socket:
+    """Holds the port of this number for UDP, which nobody here uses; raises OSError when another does.
+
+    A server listens on its port only seconds after it was chosen: two launchers that start together would
+    choose the same. No file is left behind, whatever ends this process.
+    """
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][0]
+    held = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        held.bind((host, port))
+    except BaseException:
+        held.close()
+        raise
+    return held
 
 
 class Server(ABC):

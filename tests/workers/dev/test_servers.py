@@ -189,3 +189,13 @@ def test_a_chosen_binary_that_is_not_there_is_named(monkeypatch):
         binaries.postgres_bin()
     with pytest.raises(binaries.Missing, match=r"VALKEY_BIN: .*/nowhere"):
         binaries.valkey_server()
+
+
+def test_two_that_choose_a_port_at_the_same_time_do_not_choose_the_same():
+    wanted = free_port()
+    other = "from workers.dev.servers import free_port; print(free_port({}))"
+    chosen = subprocess.run(
+        [sys.executable, "-c", other.format(wanted)], capture_output=True, text=True, check=True
+    )
+    assert int(chosen.stdout) != wanted
+    assert free_port(wanted) != wanted
