@@ -68,8 +68,11 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["again"]:
-        process.boot()
-        sys.stdout.write(f"{hub.again()} events are done now\n")
-    else:
-        run()
+    match sys.argv[1:]:
+        case []:
+            run()
+        case ["again"]:
+            process.boot()
+            sys.stdout.write(f"{hub.again()} events are done now\n")
+        case _:
+            sys.exit("usage: python -m workers.hub [again]")

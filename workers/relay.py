@@ -16,6 +16,8 @@ from workers import process
 
 log = structlog.get_logger(__name__)
 
+USAGE = "usage: python -m workers.relay [revive [ID ...]], an ID being that of a dead job"
+
 # How many promises one look sends, and how long it then rests when there were fewer, in seconds.
 _BATCH, _REST = 200, 0.5
 
@@ -89,11 +91,23 @@ def run() -> None:
                 log.info("sent again", promises=sent)
 
 
+def revive(words: list[str]) -> None:
+    """The command: gives dead jobs, all or those with these ids, another set of attempts."""
+    try:
+        ids = [UUID(word) for word in words]
+    except ValueError:
+        sys.exit(USAGE)
+    process.boot()
+    with postgres.connection():
+        revived = journal.revive(ids or None)
+    sys.stdout.write(f"{revived} jobs will be sent again\n")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["revive"]:
-        process.boot()
-        with postgres.connection():
-            revived = journal.revive([UUID(id) for id in sys.argv[2:]] or None)
-        sys.stdout.write(f"{revived} promises will be sent again\n")
-    else:
-        run()
+    match sys.argv[1:]:
+        case []:
+            run()
+        case ["revive", *words]:
+            revive(words)
+        case _:
+            sys.exit(USAGE)

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.flows.conftest import Stack
 from tests.makers import SECRETS, until
 
@@ -51,5 +53,16 @@ def test_a_dead_promise_is_revived_by_a_command(stack: Stack):
     assert customer.status(id) == "pending"
 
     revived = run(stack, "-m", "workers.relay", "revive")
-    assert revived.stdout == "1 promises will be sent again\n"
+    assert revived.stdout == "1 jobs will be sent again\n"
     assert customer.settled([id]) == ["completed"]
+
+
+@pytest.mark.parametrize(
+    "words", [["workers.relay", "revive", "7"], ["workers.relay", "--help"], ["workers.hub", "agian"]]
+)
+def test_a_command_that_is_mistyped_says_what_there_is_and_does_nothing(words, root):
+    ran = subprocess.run(
+        [sys.executable, "-m", *words], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith(f"usage: python -m {words[0]} ")
