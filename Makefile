@@ -32,7 +32,7 @@ token: $(INSTALLED)
 	@exec $(BIN)/python -m workers.dev.token $(AS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadgroup --cov --cov-report=term)
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --no-loadscope-reorder --cov --cov-report=term)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

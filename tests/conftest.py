@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from falcon.testing import TestClient
+from xdist.scheduler import LoadScopeScheduling
 
 from actors import broker, logs, mail, media, origin
 from actors.psp import provider
@@ -16,21 +18,26 @@ from tests import makers
 from tests.makers import SECRETS
 from workers.dev.servers import Postgres, Valkey, free_port
 
+# What starts a whole stack: it waits more than it computes, and two stacks at a time are too much for two cores.
+STACKS = ("tests/flows/", "tests/workers/dev/")
 
-@pytest.hookimpl(tryfirst=True)
+
+class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps each file's tests in one process, and in one of them all that start a whole stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "stacks" if nodeid.startswith(STACKS) else nodeid.partition("::")[0]
+
+
+# Not xdist's groups: its version 3.8 marks them in a way that pytest 9.2 does not see.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return FilesTogether(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where two processes run the tests, keeps each file's together, and in one all that start a whole stack.
-
-    Those come first: they wait more than they compute, and would be left over at the end.
-    """
-    if not hasattr(config, "workerinput"):
-        return
-    here = Path(__file__).parent
-    stacks = (here / "flows", here / "workers" / "dev")
-    for item in items:
-        whole = any(item.path.is_relative_to(folder) for folder in stacks)
-        item.add_marker(pytest.mark.xdist_group("stacks" if whole else str(item.path)))
-    items.sort(key=lambda item: next(item.iter_markers("xdist_group")).args[0] != "stacks")
+    """Begins with the stacks where several processes run the tests: they would be left over at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(STACKS))
 
 
 @pytest.fixture(scope="session", autouse=True)
