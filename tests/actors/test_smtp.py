@@ -79,7 +79,7 @@ def letter() -> EmailMessage:
 
 
 def slowly(line: socket.socket, reply: bytes) -> None:
-    time.sleep(0.3)
+    time.sleep(0.9)
     line.sendall(reply)
 
 
@@ -152,8 +152,8 @@ def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
 ):
     """Three seconds a reply, in small: seven replies take twice as long as a lease."""
     slow = server(slowly)
-    monkeypatch.setattr(in_hand, "LEASE_S", 1.0)
-    monkeypatch.setattr(in_hand, "_RENEW_EVERY_S", 0.2)
+    monkeypatch.setattr(in_hand, "LEASE_S", 3.0)
+    monkeypatch.setattr(in_hand, "_RENEW_EVERY_S", 0.4)
     mail.open(MailSettings.read({**SECRETS, **stores, "MAIL_URL": slow.url}))
     with postgres.connection(), transaction():
         tasks = [mail.tell.message(makers.user().id, News.PASSWORD_CHANGED, uuid4()) for _ in range(2)]

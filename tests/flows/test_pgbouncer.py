@@ -126,7 +126,7 @@ def test_the_whole_life_of_payments_and_requests_goes_through_it(stack: Stack):
     until(
         lambda: stack.rows("SELECT count(*) AS n FROM admin.events WHERE published_at IS NULL")[0]["n"] == 0
     )
-    assert stack.health() == "ok"
+    until(lambda: stack.health() == "ok")
     assert stack.rows("SELECT count(*) AS n FROM journal.tasks WHERE dead_at IS NOT NULL")[0]["n"] == 0
 
 
