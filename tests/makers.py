@@ -260,6 +260,13 @@ def prove(who: Visitor) -> None:
     work()
 
 
+def refusals(*of: Visitor) -> int:
+    """How often the audit log has that these lacked a role; other tests may have left rows of others."""
+    row = admin.AuditLog
+    theirs = row.user_id.in_([who.user["id"] for who in of])
+    return int(row.select().where(row.action == "auth.access.refused", theirs).count())
+
+
 def error(result: Result) -> tuple[int, str]:
     """Status and code of a refusal."""
     assert result.json["success"] is False, result.text

@@ -138,8 +138,7 @@ def test_each_role_makes_its_own_type(customer, vendor, boss):
     assert error(ask(boss)) == (403, "FORBIDDEN")
     assert ask(vendor).status_code == 201
     work()
-    refusals = admin.AuditLog.select().where(admin.AuditLog.action == "auth.access.refused")
-    assert refusals.count() == 4
+    assert makers.refusals(customer, vendor, boss) == 4
 
 
 def test_a_request_is_paid_by_whoever_has_its_id(customer, vendor):
