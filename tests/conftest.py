@@ -86,6 +86,8 @@ def database(stores: dict[str, str]) -> Iterator[None]:
         makers.nothing_is_new()
         yield
         transaction.rollback()
+    # What was read of the configuration was rolled back; the next test may come within its second.
+    config.forget()
 
 
 @pytest.fixture
