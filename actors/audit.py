@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors import origin
-from actors.verbs import Entry, promise, records
-from db import chain, refusals, times
+from actors.jobs import Entry, promise, records
+from db import audit_chain, refusals
+from db.core import request_context, times
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ def note(
 ) -> None:
     """Promises a row about what this transaction does: `resource` is its type and id, `user_id` who does it
     when that is not the caller (who signs in is not yet one)."""
-    where = origin.current()
+    where = request_context.current()
     promise(
         write.message(
             Line(
@@ -137,20 +137,20 @@ def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
     return {"resource": ("user", user_id), "details": {}}
 
 
-@records("events", Line)
+@records("audit.write", Line, queue="events")
 def write(lines: Sequence[Line]) -> None:
     """Writes rows in the order in which they were promised, each chained to the one before."""
-    chain.append([line.model_dump(mode="json") for line in lines])
+    audit_chain.append([line.model_dump(mode="json") for line in lines])
 
 
-def verify() -> chain.Finding:
+def verify() -> audit_chain.Finding:
     """Verifies the whole chain, now."""
-    found = chain.verify()
+    found = audit_chain.verify()
     witness(found)
     return found
 
 
-def witness(found: chain.Finding | chain.Step) -> None:
+def witness(found: audit_chain.Finding | audit_chain.Step) -> None:
     """Logs what a verification found. The log line is its witness outside the database: who owns that can
     chain everything anew, but not so that an older line still agrees with its row."""
     if found.broken:

@@ -10,7 +10,7 @@ import dramatiq
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 
-from db import journal, redis
+from db import job_journal, redis
 
 # How long a shared message keeps others from being sent, in ms: it may get lost, and the relay is slower.
 _WAITS = 2_000
@@ -36,7 +36,7 @@ def open(url: str, *, timeout: float) -> RedisBroker:
     """Makes the broker of this process; `timeout`, in seconds, bounds each answer. Connects to nothing.
 
     Retries, delays and results are the journal's business, so none of Dramatiq's middleware is used; nor its
-    time limit: see actors/in_hand.py. Messages of a dead worker come back by maintenance, which by default is
+    time limit: see actors/job_leases.py. Messages of a dead worker come back by maintenance, which by default is
     drawn too seldom (one command in a thousand) to be of use: measured in quarters of an hour.
     """
     global _broker
@@ -62,7 +62,7 @@ def actor(name: str, queue: str, perform: Callable[[str], None], on: RedisBroker
     dramatiq.Actor(perform, broker=on, actor_name=name, queue_name=queue, priority=0, options={})
 
 
-def push(tasks: Iterable[journal.Task], shared: Collection[str] = ()) -> None:
+def push(tasks: Iterable[job_journal.Task], shared: Collection[str] = ()) -> None:
     """Sends promises to their queues in one round trip. Raises redis.Unreachable.
 
     Of a verb in `shared` one message wakes up for all its promises: while one waits, no other is sent.
@@ -92,7 +92,7 @@ def push(tasks: Iterable[journal.Task], shared: Collection[str] = ()) -> None:
         pipe.execute()
 
 
-def try_push(tasks: list[journal.Task], shared: Collection[str] = ()) -> None:
+def try_push(tasks: list[job_journal.Task], shared: Collection[str] = ()) -> None:
     """The fast path: sends what was just committed, as far as Redis answers; else the relay will.
 
     Without a broker, as in a command, everything is the relay's.

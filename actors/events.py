@@ -9,9 +9,10 @@ from uuid import uuid4
 
 from pydantic_core import to_json
 
-from actors import broker, origin
-from actors.verbs import Entry, effect, promise, record, records, transaction
-from db import admin, journal, leases, postgres, times
+from actors import broker
+from actors.jobs import Entry, effect, promise, record, records, transaction
+from db import event_log, job_journal, leases, postgres
+from db.core import request_context, times
 
 CHANNEL = "events"
 # How many events go out in one round trip.
@@ -53,20 +54,20 @@ class Event(Entry):
 
 def announce(type: Type, data: dict[str, Any]) -> None:
     """Promises that everybody hears of this: `data` is a snapshot, without secrets."""
-    request_id = origin.current().request_id
+    request_id = request_context.current().request_id
     event = Event(id=uuid4(), type=type, data=data, request_id=request_id, occurred_at=times.now())
     promise(log.message(event))
 
 
-@records("events", Event)
+@records("events.log", Event, queue="events")
 def log(events: Sequence[Event]) -> None:
     """Gives events their numbers and puts them into the log. Under the verb's lock nobody else numbers."""
-    admin.append_events([event.model_dump() for event in events])
+    event_log.append([event.model_dump() for event in events])
     promise(broadcast.message())
 
 
-@effect("events")
-def broadcast() -> journal.Task | None:
+@effect("events.broadcast", queue="events")
+def broadcast() -> job_journal.Task | None:
     """Publishes what the log has and subscribers have not, in the log's order; enqueues the rest, if any.
 
     A lease keeps two broadcasters from overtaking one another. One that finds it taken leaves a standing job
@@ -86,40 +87,40 @@ def broadcast() -> journal.Task | None:
             leases.release(LEASE, generation)
     # After the lease is free: what was logged while others found it taken is seen here, or by who takes it.
     with postgres.connection():
-        return broadcast.message() if admin.unpublished_events(1) else None
+        return broadcast.message() if event_log.unpublished(1) else None
 
 
-def _next(generation: int) -> Sequence[admin.Event]:
+def _next(generation: int) -> Sequence[event_log.Event]:
     """What is to be published next; nothing for a holder that was replaced."""
     with postgres.connection():
         kept = leases.renew(LEASE, generation, LEASE_S)
-        return admin.unpublished_events(_BATCH) if kept else []
+        return event_log.unpublished(_BATCH) if kept else []
 
 
-def _published(generation: int, events: Sequence[admin.Event]) -> bool:
+def _published(generation: int, events: Sequence[event_log.Event]) -> bool:
     """Marks events that went out; False, and marks none, where another holds the lease by now: it publishes
     them again, under the same ids and with all that follows them."""
     with postgres.connection(), transaction():
         if not leases.held(LEASE, generation):
             return False
-        admin.mark_published(events)
+        event_log.mark_published(events)
     return True
 
 
-def _standing() -> journal.Task:
+def _standing() -> job_journal.Task:
     return broadcast.message().once("standing")
 
 
-@record("events")
+@record("events.publish_overdue", queue="events")
 def publish_overdue() -> None:
     """Enqueues a broadcast where events have waited too long, whatever became of their own."""
-    if admin.unpublished_before(times.now() - _OVERDUE):
+    if event_log.unpublished_before(times.now() - _OVERDUE):
         task = _standing()
-        journal.hasten(task.id)
+        job_journal.hasten(task.id)
         promise(task)
 
 
-def message(event: admin.Event) -> dict[str, Any]:
+def message(event: event_log.Event) -> dict[str, Any]:
     """An event as subscribers get it."""
     return {
         "id": str(event.id),

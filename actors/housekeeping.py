@@ -6,8 +6,18 @@ from itertools import pairwise
 import structlog
 
 from actors import audit
-from actors.verbs import effect, promise, record
-from db import auth, chain, idempotency, journal, links, operating, postgres, sign_in_failures, times
+from actors.jobs import effect, promise, record
+from db import (
+    audit_chain,
+    idempotency,
+    invariants,
+    job_journal,
+    one_time_tokens,
+    postgres,
+    sessions,
+    sign_in_failures,
+)
+from db.core import times
 
 log = structlog.get_logger(__name__)
 
@@ -28,44 +38,44 @@ _AUDIT_ROWS_A_MINUTE = 100_000
 _NEWEST_STEPS = 10
 
 
-@record("housekeeping")
+@record("housekeeping.expire_refresh_tokens", queue="housekeeping")
 def expire_refresh_tokens() -> None:
     """Deletes refresh tokens past their seven days, and the sessions that have none left."""
-    if auth.expire_refresh_tokens(times.now(), _MANY) == _MANY:
+    if sessions.expire_refresh_tokens(times.now(), _MANY) == _MANY:
         promise(expire_refresh_tokens.message())
 
 
-@record("housekeeping")
+@record("housekeeping.expire_one_time_tokens", queue="housekeeping")
 def expire_one_time_tokens() -> None:
     """Deletes links that no longer work."""
-    links.expire(times.now())
+    one_time_tokens.expire(times.now())
 
 
-@record("housekeeping")
+@record("housekeeping.expire_sign_in_failures", queue="housekeeping")
 def expire_sign_in_failures() -> None:
     """Deletes sign-in failures that slow nobody down any more, and addresses that were not used for long."""
     sign_in_failures.expire(times.now() - SIGN_IN_FAILURE_LIFE)
     sign_in_failures.expire_known_addresses(times.now() - KNOWN_ADDRESS_LIFE)
 
 
-@record("housekeeping")
+@record("housekeeping.sum_up_refusals", queue="housekeeping")
 def sum_up_refusals() -> None:
     """Writes down how often sign-ins were refused, and letters asked for, in the minutes that are over."""
     if audit.sum_up(times.now() - timedelta(minutes=1), _REFUSALS) == _REFUSALS:
         promise(sum_up_refusals.message())
 
 
-@record("housekeeping")
+@record("housekeeping.expire_idempotency_keys", queue="housekeeping")
 def expire_idempotency_keys() -> None:
     """Deletes keys that are a day old and whose payment is final."""
     if idempotency.expire(times.now() - timedelta(days=1), _MANY) == _MANY:
         promise(expire_idempotency_keys.message())
 
 
-@record("housekeeping")
+@record("housekeeping.check_invariants", queue="housekeeping")
 def check_invariants() -> None:
     """Lets all that must hold be looked at, and the audit log be verified."""
-    look(_SCHEDULED, whole=chain.length() <= _AUDIT_ROWS_A_MINUTE or not _verified_today())
+    look(_SCHEDULED, whole=audit_chain.length() <= _AUDIT_ROWS_A_MINUTE or not _verified_today())
 
 
 def look(run: str, *, whole: bool) -> None:
@@ -73,41 +83,41 @@ def look(run: str, *, whole: bool) -> None:
     audit log is verified if asked for; where that is under way, it goes on."""
     # One after the other, each in a job of its own: together they could outlast a job, or keep other jobs of
     # their queue waiting.
-    promise(_check(operating.names()[0], run))
-    if whole or chain.place(chain.WHOLE):
-        promise(_verify_from(chain.place(chain.WHOLE) or chain.START))
+    promise(_check(invariants.names()[0], run))
+    if whole or audit_chain.place(audit_chain.WHOLE):
+        promise(_verify_from(audit_chain.place(audit_chain.WHOLE) or audit_chain.START))
 
 
-def _verify_from(at: chain.Place) -> journal.Task:
+def _verify_from(at: audit_chain.Place) -> job_journal.Task:
     return verify_audit_log.message().once(str(at.seq))
 
 
-def _check(name: str, run: str) -> journal.Task:
+def _check(name: str, run: str) -> job_journal.Task:
     return check_invariant.message(name, run).once(f"{name} {run}")
 
 
 def _verified_today() -> bool:
-    at = operating.looked_at(operating.WHOLE_AUDIT_LOG)
+    at = invariants.looked_at(invariants.WHOLE_AUDIT_LOG)
     return at is not None and at.date() == times.now().date()
 
 
-@effect("housekeeping")
-def check_invariant(name: str, run: str = _SCHEDULED) -> journal.Task | None:
+@effect("housekeeping.check_invariant", queue="housekeeping")
+def check_invariant(name: str, run: str = _SCHEDULED) -> job_journal.Task | None:
     """Looks at one invariant, of what changed in the last day, for whoever watches; then at the next one."""
     with postgres.connection():
-        if name in operating.INVARIANTS:
+        if name in invariants.INVARIANTS:
             _keep(_standing(name))
-        elif name == operating.NEWEST_AUDIT_ROWS:
+        elif name == invariants.NEWEST_AUDIT_ROWS:
             _verify_newest_audit_rows()
     # A name of another release is followed by none: the next minute begins anew.
-    following = dict(pairwise(operating.names())).get(name)
+    following = dict(pairwise(invariants.names())).get(name)
     return _check(following, run) if following else None
 
 
-def _standing(name: str) -> operating.Standing:
+def _standing(name: str) -> invariants.Standing:
     now = times.now()
     try:
-        return operating.check(name, now, since=now - timedelta(days=1), seconds=_LOOK_S)
+        return invariants.check(name, now, since=now - timedelta(days=1), seconds=_LOOK_S)
     except Exception as error:
         if postgres.away(error):
             raise
@@ -115,54 +125,56 @@ def _standing(name: str) -> operating.Standing:
         slow = postgres.too_slow(error)
         reason = f"looking at it took longer than {_LOOK_S} s" if slow else "looking at it failed"
         log.error("an invariant could not be looked at", invariant=name, reason=reason, exc_info=error)
-        return operating.Standing(name, None, (), now, reason)
+        return invariants.Standing(name, None, (), now, reason)
 
 
-def _keep(found: operating.Standing) -> None:
+def _keep(found: invariants.Standing) -> None:
     if found.count:
         some = list(found.offenders[:3])
         log.error("an invariant is broken", invariant=found.name, count=found.count, some=some)
-    operating.keep(found)
+    invariants.keep(found)
 
 
 def _verify_newest_audit_rows() -> None:
     """Verifies what was written since the last look, from the place that was verified then: so the newest row
     is missed at once, however long the log is."""
-    at = chain.place(chain.NEWEST)
+    at = audit_chain.place(audit_chain.NEWEST)
     if at is None:
         # The whole log is verified first, and leaves a place.
         return
     for _ in range(_NEWEST_STEPS):
-        found = chain.step(at)
+        found = audit_chain.step(at)
         if found.broken:
             break
-        chain.move(chain.NEWEST, at := found.reached)
+        audit_chain.move(audit_chain.NEWEST, at := found.reached)
         if found.ended:
             break
-    _keep(_audit_standing(operating.NEWEST_AUDIT_ROWS, found))
+    _keep(_audit_standing(invariants.NEWEST_AUDIT_ROWS, found))
 
 
-def _audit_standing(name: str, found: chain.Step) -> operating.Standing:
+def _audit_standing(name: str, found: audit_chain.Step) -> invariants.Standing:
     broken = found.broken
     if broken is None and not found.ended:
-        return operating.Standing(name, None, (), times.now(), "more rows came than could be verified")
+        return invariants.Standing(name, None, (), times.now(), "more rows came than could be verified")
     ids = [str(broken.id)] if broken and broken.id else []
-    return operating.Standing(name, int(broken is not None), ids, times.now(), broken.how if broken else None)
+    return invariants.Standing(
+        name, int(broken is not None), ids, times.now(), broken.how if broken else None
+    )
 
 
-@effect("housekeeping")
-def verify_audit_log() -> journal.Task | None:
+@effect("housekeeping.verify_audit_log", queue="housekeeping")
+def verify_audit_log() -> job_journal.Task | None:
     """Verifies the next rows of the audit log, then those after them, to the end or to the first break."""
     with postgres.connection():
-        found = chain.step(chain.place(chain.WHOLE) or chain.START)
+        found = audit_chain.step(audit_chain.place(audit_chain.WHOLE) or audit_chain.START)
         if not found.ended and not found.broken:
-            chain.move(chain.WHOLE, found.reached)
+            audit_chain.move(audit_chain.WHOLE, found.reached)
             return _verify_from(found.reached)
         audit.witness(found)
-        _keep(_audit_standing(operating.WHOLE_AUDIT_LOG, found))
-        chain.forget(chain.WHOLE)
+        _keep(_audit_standing(invariants.WHOLE_AUDIT_LOG, found))
+        audit_chain.forget(audit_chain.WHOLE)
         if found.broken is None:
-            if chain.place(chain.NEWEST) is None:
-                _keep(_audit_standing(operating.NEWEST_AUDIT_ROWS, found))
-            chain.move(chain.NEWEST, found.reached)
+            if audit_chain.place(audit_chain.NEWEST) is None:
+                _keep(_audit_standing(invariants.NEWEST_AUDIT_ROWS, found))
+            audit_chain.move(audit_chain.NEWEST, found.reached)
     return None

@@ -17,11 +17,12 @@ from uuid import UUID, uuid4
 import structlog
 from email_validator import validate_email
 
-from actors import letters, post
+from actors import mail_templates, mail_transports
+from actors.jobs import effect, promise, record
 from actors.settings import MailSettings
-from actors.verbs import effect, promise, record
-from db import auth, links, money, payments, postgres, profile, times
-from db.links import Purpose
+from db import one_time_tokens, payments, postgres, profile, users
+from db.core import money, times
+from db.one_time_tokens import Purpose
 from db.states import Status
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class News(StrEnum):
 
 @dataclass(frozen=True)
 class _Office:
-    post: post.Post
+    post: mail_transports.Post
     sender: str
     public_url: str
     frontend_url: str
@@ -53,103 +54,103 @@ class _Office:
 _office: _Office | None = None
 
 
-def open(settings: MailSettings, by: post.Post | None = None) -> None:
+def open(settings: MailSettings, by: mail_transports.Post | None = None) -> None:
     """Sets where this process's mail goes: to MAIL_URL, or `by` another way."""
     global _office
     # Its own key, made of the one secret that is never rotated: links must outlive a new signing key.
     key = hmac.digest(settings.password_pepper.encode(), b"one-time-links", hashlib.sha256)
     frontend = settings.frontend_url or settings.public_url
     always_tls = settings.app_env == "production"
-    goes_to = post.office(settings.mail_url, always_tls=always_tls) if by is None else by
+    goes_to = mail_transports.office(settings.mail_url, always_tls=always_tls) if by is None else by
     _office = _Office(goes_to, settings.mail_from, settings.public_url, frontend, key)
 
 
-@record("mail")
+@record("mail.ask_to_verify", queue="mail")
 def ask_to_verify(user_id: UUID) -> None:
     """Mails a person a link that proves the address theirs, unless it is proved."""
-    user = auth.user(user_id)
+    user = users.get(user_id)
     if user is not None and user.active and not user.email_verified:
         _promise_link(user.id, Purpose.VERIFY_EMAIL)
 
 
-@record("mail")
+@record("mail.help_who_forgot", queue="mail")
 def help_who_forgot(email: str) -> None:
     """Mails a link to choose a new password, if there is somebody with this address.
 
     The door promises this for every address alike: so its answer, and how long it takes, tells nothing.
     """
-    user = auth.by_email(email)
+    user = users.by_email(email)
     if user is not None and user.active:
         _promise_link(user.id, Purpose.RESET_PASSWORD)
 
 
-@effect("mail")
+@effect("mail.send_link", queue="mail")
 def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
     """Sends the letter with the link of this row, if the link still works."""
     with postgres.connection():
-        user = auth.user(user_id)
-        if user is None or not user.active or not links.usable(id, times.now()):
+        user = users.get(user_id)
+        if user is None or not user.active or not one_time_tokens.usable(id, times.now()):
             return
     # To a page with a button: what only opens links, as a mail scanner does, verifies nothing.
     link = f"{_opened().frontend_url}/{purpose}?token={_token(id)}"
-    write = letters.verify_email if purpose is Purpose.VERIFY_EMAIL else letters.reset_password
+    write = mail_templates.verify_email if purpose is Purpose.VERIFY_EMAIL else mail_templates.reset_password
     # Not the row's id: the token is made of that.
     name = hashlib.sha256(b"message" + id.bytes).hexdigest()[:32]
     _send(user.email, write(_name(user), link), f"{purpose}.{name}")
 
 
-@effect("mail")
+@effect("mail.tell_old_address", queue="mail")
 def tell_old_address(user_id: UUID, email: str, id: UUID) -> None:
     """Tells the address that an account had until now that it has another one."""
     with postgres.connection():
-        user = auth.user(user_id)
+        user = users.get(user_id)
     if user is not None and user.active:
-        _send(email, letters.address_changed(), f"address-changed.{id}")
+        _send(email, mail_templates.address_changed(), f"address-changed.{id}")
 
 
-@effect("mail")
+@effect("mail.tell", queue="mail")
 def tell(user_id: UUID, news: News, id: UUID) -> None:
     """Sends a letter about the account; the id makes it one letter, however often it is sent."""
     with postgres.connection():
-        user = auth.user(user_id)
+        user = users.get(user_id)
     if user is not None and user.active:
-        _send(user.email, letters.password_changed(_name(user)), f"{news}.{id}")
+        _send(user.email, mail_templates.password_changed(_name(user)), f"{news}.{id}")
 
 
-@effect("mail")
+@effect("mail.tell_of_payment", queue="mail")
 def tell_of_payment(user_id: UUID, payment_id: UUID) -> None:
     """Tells a payer, or a vendor who was paid, how a payment ended, unless they do not want to know."""
     with postgres.connection():
-        user, payment = auth.user(user_id), payments.get(payment_id)
+        user, payment = users.get(user_id), payments.get(payment_id)
         if user is None or payment is None or not user.active:
             return
         completed = payment.status == Status.COMPLETED
         if not profile.wants(user.id, "paymentCompleted" if completed else "paymentFailed"):
             return
     amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
-    news = letters.Payment(amount, payment.description, str(payment.id), payment.failure_message)
-    write = letters.payment_completed if completed else letters.payment_failed
+    news = mail_templates.Payment(amount, payment.description, str(payment.id), payment.failure_message)
+    write = mail_templates.payment_completed if completed else mail_templates.payment_failed
     letter = write(_name(user), news, paid_to_you=user.id == payment.payee_id)
     _send(user.email, letter, f"payment-{payment.status}.{payment.id}.{user.id}")
 
 
-def _name(user: auth.User) -> str:
+def _name(user: users.User) -> str:
     """What a letter calls a user: only who has proved the address chose that name themselves."""
     return user.name if user.email_verified else ""
 
 
 def _promise_link(user_id: UUID, purpose: Purpose) -> None:
     # Of two requests at once, the second sees the letter of the first.
-    user, now = auth.locked_user(user_id), times.now()
+    user, now = users.locked(user_id), times.now()
     if user is None:
         return
-    due = links.due_since(user_id, purpose, now - links.LETTERS_COUNT)
+    due = one_time_tokens.due_since(user_id, purpose, now - one_time_tokens.LETTERS_COUNT)
     if due and due[-1] > now:
         # One is to come: whoever asks meanwhile gets that one.
         return
     due_at = now if len(due) < LETTERS_AT_ONCE else max(now, due[-1] + LETTER_SPACING)
     id = uuid4()
-    links.add(
+    one_time_tokens.add(
         id,
         user_id,
         purpose,
@@ -167,7 +168,7 @@ def _token(id: UUID) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _send(to: str, letter: letters.Letter, name: str) -> None:
+def _send(to: str, letter: mail_templates.Letter, name: str) -> None:
     message = EmailMessage()
     message["From"] = _opened().sender
     # The domain as DNS writes it: not every server takes another.
@@ -183,7 +184,7 @@ def _send(to: str, letter: letters.Letter, name: str) -> None:
     message.add_alternative(letter.html(), subtype="html", cte="7bit")
     try:
         _opened().post.send(message)
-    except post.Refused as refused:
+    except mail_transports.Refused as refused:
         if not refused.final:
             raise
         log.error("a letter was refused for good", letter=name, code=refused.code)

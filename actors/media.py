@@ -17,16 +17,16 @@ import fsspec
 import structlog
 from fsspec.implementations.local import LocalFileSystem
 
+from actors.jobs import effect, promise
 from actors.settings import MediaSettings
-from actors.verbs import effect, promise
-from db import journal, postgres, profile
-from db.fault import Code, Fault
+from db import job_journal, postgres, profile
+from db.core.errors import Code, Fault
 
 log = structlog.get_logger(__name__)
 
 # In seconds: how long a picture may be stored and not yet shown. Long after its request has ended.
 _PATIENCE = 600
-# How long an object store may take for one file, in seconds: shorter than a lease (actors/in_hand.py).
+# How long an object store may take for one file, in seconds: shorter than a lease (actors/job_leases.py).
 STORE_DEADLINE_S = 10.0
 
 R = TypeVar("R")
@@ -98,15 +98,15 @@ def open(settings: MediaSettings) -> None:
     _media = Media(settings)
 
 
-def new_avatar(user_id: UUID) -> tuple[str, journal.Task]:
+def new_avatar(user_id: UUID) -> tuple[str, job_journal.Task]:
     """An unguessable name for somebody's picture, and the promise to remove it unless it is kept."""
     name = f"avatars/{secrets.token_hex(20)}.webp"
     return name, discard.message(user_id, name).later(_PATIENCE)
 
 
-def keep(removal: journal.Task) -> None:
+def keep(removal: job_journal.Task) -> None:
     """Takes the promise to remove a picture back, in the transaction that shows it. Raises Away."""
-    task = journal.take(removal.id)
+    task = job_journal.take(removal.id)
     # One that was sent may be being kept just now.
     if task is None or task.attempts:
         raise Away
@@ -121,7 +121,7 @@ def forget(user_id: UUID) -> bool:
     return name is not None
 
 
-@effect("housekeeping")
+@effect("media.discard", queue="housekeeping")
 def discard(user_id: UUID, name: str) -> None:
     """Removes a picture of a person, unless that is what they show."""
     with postgres.connection():

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from actors import lifecycle, steps
-from actors.lifecycle import Step
-from db import auth, config
+from actors import state_machine, transitions
+from actors.state_machine import Step
+from db import config, users
 from db.payments import Payment
 from db.states import Status, Type
 
@@ -15,8 +15,10 @@ def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]
 
     One query whatever the number of requests.
     """
-    open_ids = {it.id for it in requests if lifecycle.allows(Type(it.type), Status(it.status), Step.ENGAGE)}
-    vendors = auth.vendors({request.user_id for request in requests if request.id in open_ids})
+    open_ids = {
+        it.id for it in requests if state_machine.allows(Type(it.type), Status(it.status), Step.ENGAGE)
+    }
+    vendors = users.vendors({request.user_id for request in requests if request.id in open_ids})
     largest = config.number(config.Key.PAYMENTS_MAX_AMOUNT) if open_ids else None
 
     def obstacle(request: Payment) -> str | None:
@@ -25,7 +27,7 @@ def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]
         if request.user_id == customer_id:
             return "it is the payer's own"
         if request.user_id not in vendors:
-            return steps.NO_VENDOR
+            return transitions.NO_VENDOR
         if largest is not None and request.amount > largest:
             return f"payments of more than {largest} are not taken now"
         return None

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import fsspec
 from pydantic import Field, field_validator
 
-from db import settings
+from db.core import settings
 
 
 def _box() -> str:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from db import auth, money, payments, times
+from db import payments, users
+from db.core import money, times
 
 
-def user(who: auth.User) -> dict[str, Any]:
+def user(who: users.User) -> dict[str, Any]:
     """A person."""
     return {
         "id": str(who.id),

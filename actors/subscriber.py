@@ -13,11 +13,11 @@ import structlog
 from redis import Redis
 from redis.client import PubSub
 
-from actors import origin
 from actors.events import CHANNEL, Type
-from actors.verbs import transaction
+from actors.jobs import transaction
 from db import postgres, redis, subscriptions
-from db.admin import Event
+from db.core import request_context
+from db.event_log import Event
 from db.subscriptions import Turn
 
 # How often an event is tried before it is given up: it takes one to two minutes.
@@ -173,7 +173,7 @@ class _Reader:
 
     def hand(self, event: Event) -> None:
         """Hands over one event, in the transaction that is open."""
-        with origin.of(event.request_id):
+        with request_context.of(event.request_id):
             self.handle(event)
 
     def _note(self, turn: Turn, error: Exception | None) -> None:

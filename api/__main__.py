@@ -8,7 +8,7 @@ import os
 import sys
 
 from api.settings import Settings
-from db.settings import or_exit
+from db.core.settings import or_exit
 
 _COMMAND = (sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn", "api.wsgi:application")
 

@@ -5,13 +5,13 @@ from unicodedata import category
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from actors import addressees, audit, events, snapshots
-from api.passwords import weak
-from api.shapes import Email, Shape, wrong
-from api.text import Text
-from db import auth
-from db.auth import Role, User
-from db.fault import Code, Fault
+from actors import audit, events, request_addressees, snapshots
+from api.http.fields import Email, Shape, wrong
+from api.http.text import Text
+from api.security.passwords import weak
+from db import users
+from db.core.errors import Code, Fault
+from db.users import Role, User
 
 # A joiner is part of a name in some scripts, and of many emoji.
 _JOINERS = "\u200c\u200d"
@@ -59,11 +59,11 @@ class EmailTaken(Fault):
 
 def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User:
     """A new person, in the open transaction; nobody is told. Raises EmailTaken."""
-    user = auth.add_user(email=email, password_hash=password_hash, name=name, role=role, **more)
+    user = users.add(email=email, password_hash=password_hash, name=name, role=role, **more)
     if user is None:
         raise EmailTaken
     if user.email_verified:
-        addressees.proved(user)
+        request_addressees.proved(user)
     return user
 
 

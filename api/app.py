@@ -7,45 +7,45 @@ from falcon.routing import CompiledRouter
 
 from actors.media import Media
 from api.admin.analytics import Analytics
-from api.admin.audit import AuditLogs, AuditVerification
+from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.config import Config
-from api.admin.events import EventLog
+from api.admin.event_log import EventLog
 from api.admin.health import AdminHealth, Invariants
 from api.admin.user_sessions import UserSession, UserSessions
 from api.admin.users import OneUser, UserRole, Users
 from api.auth import resources as auth
 from api.auth.credentials import Credentials
-from api.auth.keyset import KeySet
 from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage
-from api.auth.sessions import Sessions
-from api.gateway import envelope
-from api.gateway.access_log import AccessLog
-from api.gateway.body import Body
-from api.gateway.caller import Callers
-from api.gateway.connection import Connection
-from api.gateway.cors import Cors
-from api.gateway.headers import Headers
-from api.gateway.ids import Canonical
-from api.gateway.limits import Limits, Memory, Shared
-from api.gateway.operation import declared, page_of
-from api.gateway.options import Options
-from api.gateway.path import Path
-from api.gateway.read_only import Maintenance
-from api.gateway.request_id import RequestId
-from api.health import Health
-from api.keys import Keys
-from api.metrics import Metrics
+from api.auth.sign_in import Sessions
+from api.http import envelope
+from api.http.body import Body
+from api.http.operation import declared, page_of
+from api.middleware.access_log import AccessLog
+from api.middleware.authentication import Callers
+from api.middleware.cors import Cors
+from api.middleware.database import Connection
+from api.middleware.ids import Canonical
+from api.middleware.maintenance import Maintenance
+from api.middleware.options import Options
+from api.middleware.path import Path
+from api.middleware.rate_limit import Limits, Memory, Shared
+from api.middleware.request_context import RequestId
+from api.middleware.security_headers import Headers
 from api.openapi.resources import Docs, Document, OpenApi
-from api.passwords import Passwords
-from api.payments import operating
+from api.operations.health import Health
+from api.operations.jwks import KeySet
+from api.operations.metrics import Metrics
 from api.payments import resources as payments
+from api.payments import reviews
 from api.payments.history import History
 from api.payments.reports import Reports
 from api.payments.status import OneStatus
 from api.profile import resources as profile
 from api.profile.avatar import Avatar, Avatars
+from api.security.keys import Keys
+from api.security.passwords import Passwords
+from api.security.tokens import Tokens
 from api.settings import Settings
-from api.tokens import Tokens
 from db import redis
 
 
@@ -80,11 +80,11 @@ def routes(passwords: Passwords, tokens: Tokens, wire: redis.Client, media: Medi
         "/api/payments": payments.Payments(),
         "/api/payments/history": History(),
         "/api/payments/reports": Reports(),
-        "/api/payments/differences": operating.Differences(),
+        "/api/payments/differences": reviews.Differences(),
         "/api/payments/{payment_id:uuid}": payments.OnePayment(),
         "/api/payments/{payment_id:uuid}/status": OneStatus(),
-        "/api/payments/{payment_id:uuid}/attempts": operating.Attempts(),
-        "/api/payments/{payment_id:uuid}/review": operating.Review(),
+        "/api/payments/{payment_id:uuid}/attempts": reviews.Attempts(),
+        "/api/payments/{payment_id:uuid}/review": reviews.Review(),
         "/api/profile": profile.Profile(media),
         "/api/profile/avatar": Avatar(media),
         "/api/profile/preferences": profile.Preferences(),

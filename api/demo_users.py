@@ -5,9 +5,9 @@ import ipaddress
 import structlog
 
 from api.settings import Settings
-from db import auth, postgres
-from db.auth import Role, User
-from db.settings import WrongSetting
+from db import postgres, users
+from db.core.settings import WrongSetting
+from db.users import Role, User
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ def address(role: Role) -> str:
 
 def active() -> list[User]:
     """The demo users that can sign in."""
-    found = [auth.by_email(address(role)) for role in DEMO]
+    found = [users.by_email(address(role)) for role in DEMO]
     return [user for user in found if user is not None and user.active]
 
 

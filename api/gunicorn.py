@@ -4,13 +4,14 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from actors import logs
-from api.gateway import meter, prefer, seats
-from api.payments import inquiry
+from api.http import admission
+from api.operations import request_counts
+from api.payments import inquiry, prefer
 from api.profile import pictures
 from api.settings import Settings
 from db import postgres, redis
-from db.settings import or_exit
+from db.core import logs
+from db.core.settings import or_exit
 
 _MOST_DESCRIPTORS = 20_000
 # Those of a web process that are no client's: stores, files, pipes.
@@ -25,7 +26,7 @@ bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
 # As many as may wait for something, and some more: requests that wait must not hold every thread.
-threads = prefer.SEATS + inquiry.SEATS + pictures.SEATS + seats.PATIENT + _NEVER_WAITING
+threads = prefer.SEATS + inquiry.SEATS + pictures.SEATS + admission.PATIENT + _NEVER_WAITING
 # A connection is a greenlet and a file descriptor, and no thread; its body may wait in a file.
 _hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 _descriptors = _MOST_DESCRIPTORS if _hard == resource.RLIM_INFINITY else min(_hard, _MOST_DESCRIPTORS)
@@ -52,4 +53,4 @@ logconfig_dict = logs.config(_settings.log_level)
 def post_fork(_server: Any, _worker: Any) -> None:
     """A forked worker must not speak on its parent's connections; what it counts, it hands on itself."""
     postgres.database.dispose()
-    meter.start(redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S))
+    request_counts.start(redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S))

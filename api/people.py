@@ -9,16 +9,17 @@ import sys
 
 from pydantic import ValidationError
 
-from actors import audit, logs
-from actors.verbs import transaction
+from actors import audit
+from actors.jobs import transaction
 from api import demo_users
 from api.accounts import EmailTaken, NewAccount, open_account
 from api.demo_users import DEMO, DEMO_PASSWORD
-from api.passwords import Passwords
+from api.security.passwords import Passwords
 from api.settings import Settings
-from db import auth, postgres
-from db.auth import Role
-from db.settings import or_exit
+from db import postgres, sessions, users
+from db.core import logs
+from db.core.settings import or_exit
+from db.users import Role
 
 
 def demo(settings: Settings) -> None:
@@ -26,9 +27,9 @@ def demo(settings: Settings) -> None:
     if settings.app_env == "production":
         sys.exit("the demo users' password is public: there are none in production")
     for role, name in DEMO.items():
-        wish = NewAccount(email=demo_users.address(role), name=name, password=DEMO_PASSWORD)
+        account = NewAccount(email=demo_users.address(role), name=name, password=DEMO_PASSWORD)
         try:
-            _open(settings, wish, role)
+            _open(settings, account, role)
         except EmailTaken:
             continue
 
@@ -38,8 +39,8 @@ def close_demo() -> None:
     with postgres.connection():
         for user in demo_users.active():
             with transaction():
-                auth.change(user.id, active=False)
-                auth.end_sessions(user.id)
+                users.change(user.id, active=False)
+                sessions.end_all(user.id)
                 audit.note(
                     audit.Action.USER_UPDATED, resource=("user", user.id), details={"fields": ["active"]}
                 )
@@ -48,19 +49,21 @@ def close_demo() -> None:
 def admin(settings: Settings, email: str) -> None:
     """Makes an admin."""
     try:
-        wish = NewAccount(email=email, name="Admin", password=sys.stdin.readline().rstrip("\r\n"))
-        _open(settings, wish, Role.ADMIN)
+        account = NewAccount(email=email, name="Admin", password=sys.stdin.readline().rstrip("\r\n"))
+        _open(settings, account, Role.ADMIN)
     except ValidationError as error:
         sys.exit("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()))
     except EmailTaken as taken:
         sys.exit(taken.message)
 
 
-def _open(settings: Settings, wish: NewAccount, role: Role) -> None:
+def _open(settings: Settings, account: NewAccount, role: Role) -> None:
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
-    hashed = passwords.hash(wish.password)
+    hashed = passwords.hash(account.password)
     with postgres.connection(), transaction():
-        open_account(email=wish.email, password_hash=hashed, name=wish.name, role=role, email_verified=True)
+        open_account(
+            email=account.email, password_hash=hashed, name=account.name, role=role, email_verified=True
+        )
 
 
 def main(arguments: list[str]) -> None:

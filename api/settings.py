@@ -7,11 +7,11 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PlainValidator, model_validator
 
 from actors.settings import MediaSettings
-from api.gateway.address import Proxies
-from api.gateway.cors import parse_origins
-from api.gateway.limits import Rate
-from api.keys import Keys
-from db import settings
+from api.http.client_address import Proxies
+from api.middleware.cors import parse_origins
+from api.middleware.rate_limit import Rate
+from api.security.keys import Keys
+from db.core import settings
 
 # Where the usual tools serve a frontend under development.
 LOCAL_FRONTENDS = "http://localhost:3000,http://localhost:4200,http://localhost:5173"
@@ -38,7 +38,7 @@ class Settings(MediaSettings):
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:_-]+$")
     port: int = Field(3000, ge=1, le=65535)
     web_concurrency: int = Field(2, ge=1, le=64)
-    # The first one signs; the other one, while they are rotated, only verifies (see api.key_rotation).
+    # The first one signs; the other one, while they are rotated, only verifies (see api.security.key_rotation).
     jwt_secret: str = Field(min_length=1)
     jwt_secret_other: str = ""
     # PEM blocks of Ed25519 keys; where there is a private one, it signs and the secret does not.

@@ -30,9 +30,10 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
-from api.gateway import body, envelope, request_id
-from api.gateway.headers import DEFAULTS
-from db.fault import Code
+from api.http import body, envelope
+from api.middleware import request_context
+from api.middleware.security_headers import DEFAULTS
+from db.core.errors import Code
 
 # How long a head with its body may take, counted from its first byte; and a new connection, to say anything.
 READ_DEADLINE_S = 15.0
@@ -275,7 +276,7 @@ def _rest_is_read(parser: Any, deadline: float) -> bool:
 
 def _refusal(code: Code, message: str, offered_id: str) -> bytes:
     head, content = _written(code, message)
-    return f"{head}{request_id.HEADER}: {request_id.chosen(offered_id)}\r\n\r\n".encode() + content
+    return f"{head}{request_context.HEADER}: {request_context.chosen(offered_id)}\r\n\r\n".encode() + content
 
 
 @cache

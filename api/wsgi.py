@@ -2,12 +2,13 @@
 
 import sys
 
-from actors import broker, logs
+from actors import broker
 from api import demo_users
 from api.app import create_app
 from api.settings import Settings
 from db import postgres, redis
-from db.settings import WrongSetting, or_exit
+from db.core import logs
+from db.core.settings import WrongSetting, or_exit
 
 settings = or_exit(Settings)
 logs.open(settings.log_level)

@@ -12,9 +12,24 @@ from uuid import UUID
 
 import peewee
 import psycopg2.extras
+from peewee import SQL
+from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
-from db.admin import SystemConfig
+
+
+class SystemConfig(postgres.Model):
+    """One setting that an operator changes while everything runs."""
+
+    key = peewee.CharField(100, primary_key=True)
+    value = peewee.JSONField()
+    description = peewee.TextField(null=True)
+    updated_at = DateTimeTZField(constraints=postgres.CLOCK)
+    updated_by = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+
+    class Meta:
+        schema = "admin"
+        table_name = "system_config"
 
 
 class Key(StrEnum):

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg2
 
-from db import settings
+from db.core import settings
 
 FILES = Path(__file__).with_name("migrations")
 

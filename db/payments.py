@@ -11,9 +11,8 @@ import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import page as pages
-from db import postgres, reviews
-from db.money import NO_DECIMALS
+from db import pagination, postgres, reviews
+from db.core.money import NO_DECIMALS
 from db.states import Status, Type
 
 
@@ -184,7 +183,7 @@ class Filter:
 
     def conditions(self) -> list[peewee.Node]:
         """As the WHERE clause has them."""
-        return pages.asked(
+        return pagination.asked(
             (self.status, Payment.status == self.status),
             (self.type, Payment.type == self.type),
             (self.currency, Payment.currency == self.currency),
@@ -387,10 +386,12 @@ def history(payment_id: UUID) -> Sequence[PaymentTransaction]:
     return list(moved.order_by(PaymentTransaction.created_at, PaymentTransaction.id))
 
 
-def page(seen: Seen, which: Filter, *, limit: int, after: pages.Place | None) -> pages.Page[Payment]:
+def page(
+    seen: Seen, which: Filter, *, limit: int, after: pagination.Place | None
+) -> pagination.Page[Payment]:
     """The newest payments that are seen and match, from `after` on."""
     queries = [Payment.select().where(branch, *which.conditions()) for branch in seen.branches()]
-    return pages.newest(Payment, queries, limit=limit, after=after)
+    return pagination.newest(Payment, queries, limit=limit, after=after)
 
 
 def moves(
@@ -400,14 +401,14 @@ def moves(
     from_: datetime | None,
     to: datetime | None,
     limit: int,
-    after: pages.Place | None,
-) -> pages.Page[PaymentTransaction]:
+    after: pagination.Place | None,
+) -> pagination.Page[PaymentTransaction]:
     """The newest changes of the payments that are seen, from `after` on."""
     row = PaymentTransaction
-    conditions = pages.asked(
+    conditions = pagination.asked(
         (payment_id, row.payment_id == payment_id),
         (from_, row.created_at >= from_),
         (to, row.created_at < to),
     )
     queries = [query.where(*conditions) for query in seen.moved()]
-    return pages.newest(row, queries, limit=limit, after=after)
+    return pagination.newest(row, queries, limit=limit, after=after)

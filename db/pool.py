@@ -30,7 +30,7 @@ UNCHECKED_S = 30.0
 MARGIN_S = 2.0
 STATEMENT_LIMIT_S = 5.0 + MARGIN_S
 
-# statement_timeout < a call's deadline < its lease (actors/in_hand.py): who still works was not replaced.
+# statement_timeout < a call's deadline < its lease (actors/job_leases.py): who still works was not replaced.
 LIMITS = {
     "statement_timeout": "5s",
     "lock_timeout": "3s",

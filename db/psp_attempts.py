@@ -12,8 +12,7 @@ import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import page as pages
-from db import postgres
+from db import pagination, postgres
 from db.states import Status
 
 
@@ -214,7 +213,7 @@ def of(payment_id: UUID) -> Sequence[PspAttempt]:
     return sorted(known, key=lambda attempt: (attempt.created_at, attempt.id))
 
 
-def page(payment_id: UUID, *, limit: int, after: pages.Place | None) -> pages.Page[PspAttempt]:
+def page(payment_id: UUID, *, limit: int, after: pagination.Place | None) -> pagination.Page[PspAttempt]:
     """The newest calls for one payment, from `after` on."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
-    return pages.newest(PspAttempt, [query], limit=limit, after=after)
+    return pagination.newest(PspAttempt, [query], limit=limit, after=after)

@@ -7,8 +7,8 @@ import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import admin, postgres
-from db.admin import Event
+from db import event_log, postgres
+from db.event_log import Event
 
 # A place is moved past events that are not its own only when there are so many: else every event would cost
 # every handler a write.
@@ -118,7 +118,7 @@ def ahead(turn: Turn, types: Types, limit: int) -> tuple[Sequence[Event], int]:
 
     What is not published yet is among them: a number is visible only with all numbers before it.
     """
-    end = min(admin.last_seq(), turn.seq + _STRIDE)
+    end = min(event_log.last_seq(), turn.seq + _STRIDE)
     query = Event.select().where(Event.seq > turn.seq, Event.seq <= end)
     if types is not None:
         query = query.where(Event.type.in_(list(types)))

@@ -8,12 +8,13 @@ import pytest
 from falcon.testing import TestClient
 from xdist.scheduler import LoadScopeScheduling
 
-from actors import broker, logs, mail, media, origin
+from actors import broker, mail, media
 from actors.psp import provider
 from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
 from api.settings import Settings
 from db import config, migrate, postgres
+from db.core import logs, request_context
 from tests import makers
 from tests.makers import SECRETS
 from workers.dev.servers import Postgres, Valkey, free_port
@@ -80,7 +81,7 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
     media.open(MediaSettings.read({**SECRETS, **stores}))
     makers.letterbox.clear()
-    origin.set(origin.NOWHERE)
+    request_context.set(request_context.NOWHERE)
     config.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
         makers.nothing_is_new()

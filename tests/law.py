@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from actors.lifecycle import LAW, Step
+from actors.state_machine import LAW, Step
 from db.payments import Payment, PaymentTransaction
 from db.psp_ledger import Charge
 from db.states import Status, Type

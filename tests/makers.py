@@ -14,17 +14,16 @@ from uuid import UUID, uuid4
 from falcon.testing import Result, TestClient
 from peewee import SQL
 
-from actors import addressees, every, verbs
-from actors import payments as life
+from actors import all_jobs, jobs, payment_jobs, request_addressees
+from actors.jobs import transaction
 from actors.psp.stub import Stub
-from actors.verbs import transaction
-from db import admin, auth, journal, payments, postgres, reviews, subscriptions
-from db.auth import Role, User
+from db import audit_log, event_log, job_journal, payments, postgres, reviews, subscriptions, users
 from db.payments import Payment
+from db.users import Role, User
 from workers import scheduler
-from workers.hub import hub
+from workers.subscribers import hub
 
-assert every
+assert all_jobs
 
 T = TypeVar("T")
 
@@ -86,7 +85,7 @@ def wipe() -> None:
 
 def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
     """The provider, without its waiting times."""
-    return Stub(life.hear, sleep=sleep)
+    return Stub(payment_jobs.hear, sleep=sleep)
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
@@ -121,23 +120,23 @@ def standing(**columns: Any) -> Payment:
 
 def user(role: Role = Role.CUSTOMER, **more: Any) -> User:
     """A person who cannot sign in by password."""
-    made = auth.add_user(email=address(), password_hash="none", name="Some One", role=role, **more)
+    made = users.add(email=address(), password_hash="none", name="Some One", role=role, **more)
     assert made is not None
     return made
 
 
 def payment(customer: User | None = None, *, amount: str = "12.50", **metadata: Any) -> Payment:
     """A payment that a customer has just made: pending, its first step promised."""
-    wish = life.Wish(Decimal(amount), "USD", None, metadata)
+    wish = payment_jobs.Wish(Decimal(amount), "USD", None, metadata)
     with transaction():
-        return life.pay(wish, customer_id=(customer or user()).id)
+        return payment_jobs.pay(wish, customer_id=(customer or user()).id)
 
 
 def request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
     """A payment request that a vendor has just made."""
-    wish = life.Wish(Decimal("80.00"), "USD", "Two chairs", {}, customer_email)
+    wish = payment_jobs.Wish(Decimal("80.00"), "USD", "Two chairs", {}, customer_email)
     with transaction():
-        return life.ask(wish, vendor_id=(vendor or user(Role.VENDOR)).id)
+        return payment_jobs.ask(wish, vendor_id=(vendor or user(Role.VENDOR)).id)
 
 
 def open_request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
@@ -151,7 +150,9 @@ def pay(request: Payment, **metadata: Any) -> Payment:
     """A payment against a request, which somebody has just made. Raises what the law says."""
     customer = user()
     with transaction():
-        return life.pay_request(request.id, customer_id=customer.id, description=None, metadata=metadata)
+        return payment_jobs.pay_request(
+            request.id, customer_id=customer.id, description=None, metadata=metadata
+        )
 
 
 def now(payment: Payment) -> Payment:
@@ -177,15 +178,15 @@ def work(*, also: str = "") -> list[str]:
     while (task := _next()) or listen():
         if task is None:
             continue
-        verbs.registry[task.verb].perform(task.id)
-        failed = journal.Row.get_or_none(journal.Row.id == task.id)
+        jobs.registry[task.verb].perform(task.id)
+        failed = job_journal.Row.get_or_none(job_journal.Row.id == task.id)
         assert failed is None, f"{task.verb} is still to be done: {failed.error}"
         if not task.verb.startswith(("audit.", "events.", "mail.")) or (also and task.verb.startswith(also)):
             done.append(task.verb)
     return done
 
 
-def due(job: verbs.Record[[]]) -> None:
+def due(job: jobs.Record[[]]) -> None:
     """The time of a scheduled job has come."""
     assert _leader.look()
     assert scheduler.due(job, _leader)
@@ -204,13 +205,13 @@ def listen() -> bool:
 
 def nothing_is_new() -> None:
     """Whatever other tests have left in the event log is no news for the hub."""
-    places = {"seq": admin.last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
+    places = {"seq": event_log.last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
     subscriptions.Subscription.update(places).execute()
 
 
-def _next() -> journal.Row | None:
-    waiting = journal.Row.select().where(journal.Row.dead_at.is_null())
-    found: journal.Row | None = waiting.order_by(journal.Row.position).first()
+def _next() -> job_journal.Row | None:
+    waiting = job_journal.Row.select().where(job_journal.Row.dead_at.is_null())
+    found: job_journal.Row | None = waiting.order_by(job_journal.Row.position).first()
     return found
 
 
@@ -255,14 +256,14 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
 def prove(who: Visitor) -> None:
     """The address of a visitor is proved, as by the mailed link."""
     with transaction():
-        auth.verify_email(UUID(who.user["id"]))
-        addressees.proved(auth.User.get_by_id(who.user["id"]))
+        users.verify_email(UUID(who.user["id"]))
+        request_addressees.proved(users.User.get_by_id(who.user["id"]))
     work()
 
 
 def refusals(*of: Visitor) -> int:
     """How often the audit log has that these lacked a role; other tests may have left rows of others."""
-    row = admin.AuditLog
+    row = audit_log.AuditLog
     theirs = row.user_id.in_([who.user["id"] for who in of])
     return int(row.select().where(row.action == "auth.access.refused", theirs).count())
 

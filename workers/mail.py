@@ -2,7 +2,7 @@
 
 from actors import mail
 from actors.settings import MailSettings
-from db.settings import or_exit
+from db.core.settings import or_exit
 from workers import main
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import structlog
 from dramatiq import Worker
 
-from actors import broker, every, in_hand, media, shares, verbs
-from actors.crew import Crew
+from actors import all_jobs, broker, fair_share, job_leases, jobs, media
 from actors.settings import MediaSettings
-from db import postgres, presence, redis
-from db.settings import or_exit
+from actors.worker_threads import Crew
+from db import heartbeats, postgres, redis
+from db.core.settings import or_exit
 from workers import process
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ def serve(
 ) -> None:
     """Serves each of these sets of queues with so many threads of its own, until the process is to end;
     `share` of them at most for one customer, where a verb knows whose its jobs are."""
-    assert every
+    assert all_jobs
     told = process.until_told()
     queues = frozenset().union(*crews)
     if "housekeeping" in queues:
@@ -48,13 +48,13 @@ def serve(
     client = redis.connect(settings.redis_url)
     # Until the last job is done, and so longer than `told`.
     ended = threading.Event()
-    threading.Thread(target=in_hand.keep_renewing, args=(ended,), daemon=True).start()
+    threading.Thread(target=job_leases.keep_renewing, args=(ended,), daemon=True).start()
     watched: list[Crew] = []
     workers: list[Worker] = []
     for served, threads in crews.items():
         on = broker.another(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
         watched.append(Crew(threads))
-        verbs.serve(served, watched[-1], on, share=share)
+        jobs.serve(served, watched[-1], on, share=share)
         poll = settings.worker_poll_ms
         workers.append(Worker(on, queues=set(served), worker_threads=threads, worker_timeout=poll))
     for worker in workers:
@@ -69,19 +69,19 @@ def serve(
         if still >= _ENDS_AFTER_S:
             log.critical("all threads hang, ending", kind=kind, seconds=still)
             os._exit(1)
-        if still < _SILENT_AFTER_S and looks % presence.BEAT == 0:
-            presence.try_beat(client, queues)
+        if still < _SILENT_AFTER_S and looks % heartbeats.BEAT == 0:
+            heartbeats.try_beat(client, queues)
         looks += 1
         told.wait(_LOOK_S)
     log.info("stopping", kind=kind)
     try:
         with postgres.connection():
-            shares.close()
+            fair_share.close()
     except postgres.Unreachable as error:
         log.warning("what was set aside waits for the relay", error=str(error).strip())
     stop(workers)
     ended.set()
-    presence.leave(client, queues)
+    heartbeats.leave(client, queues)
 
 
 def stop(workers: list[Worker]) -> None:

@@ -11,8 +11,9 @@ from typing import Self
 import structlog
 from pydantic import Field, model_validator
 
-from actors import broker, logs
-from db import postgres, settings
+from actors import broker
+from db import postgres
+from db.core import logs, settings
 
 log = structlog.get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """The PSP worker: the one process that talks to a payment provider, and the place where it is chosen."""
 
-from actors import payments
+from actors import payment_jobs
 from actors.psp import provider
 from actors.psp.stub import Stub
 from workers import main, process
@@ -13,7 +13,7 @@ PARTS = 3
 INQUIRERS = 4
 
 if __name__ == "__main__":
-    provider.choose(Stub(tell=payments.hear))
+    provider.choose(Stub(tell=payment_jobs.hear))
     read = process.boot()
     share = read.worker_threads
     crews = {frozenset({"psp"}): PARTS * share, frozenset({"psp-questions"}): INQUIRERS}

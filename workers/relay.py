@@ -10,8 +10,8 @@ from uuid import UUID
 
 import structlog
 
-from actors import broker, every, verbs
-from db import journal, postgres, presence, redis
+from actors import all_jobs, broker, jobs
+from db import heartbeats, job_journal, postgres, redis
 from workers import process
 
 log = structlog.get_logger(__name__)
@@ -29,37 +29,39 @@ def once() -> int:
     for another's, and drop the message. What then cannot be sent costs no attempt. Of jobs that share their
     messages one message is sent for all.
     """
-    assert every
+    assert all_jobs
     sent = 0
     with postgres.connection():
-        for queue in journal.overdue({verb.queue for verb in verbs.registry.values()}):
+        for queue in job_journal.overdue({verb.queue for verb in jobs.registry.values()}):
             oldest = broker.oldest(queue)
             with postgres.database.atomic():
-                overdue, dead = journal.resend(queue, oldest, _BATCH)
+                overdue, dead = job_journal.resend(queue, oldest, _BATCH)
             _bury(dead)
             _push(overdue, counted=overdue)
             sent += len(overdue)
-        shared = verbs.shared()
-        for first in journal.in_turn(shared):
+        shared = jobs.shared()
+        for first in job_journal.in_turn(shared):
             oldest = broker.oldest(first.queue)
             with postgres.database.atomic():
-                woken, dead = journal.wake(first.verb, oldest, verbs.BATCH)
+                woken, dead = job_journal.wake(first.verb, oldest, jobs.BATCH)
             _bury(dead)
             _push(woken[:1], shared, counted=woken)
             sent += len(woken[:1])
     return sent
 
 
-def _push(tasks: list[journal.Task], shared: Collection[str] = (), *, counted: list[journal.Task]) -> None:
+def _push(
+    tasks: list[job_journal.Task], shared: Collection[str] = (), *, counted: list[job_journal.Task]
+) -> None:
     """Sends messages. Where that fails, what was `counted` for it is taken back: no job was tried."""
     try:
         broker.push(tasks, shared)
     except redis.Unreachable:
-        journal.not_sent(counted)
+        job_journal.not_sent(counted)
         raise
 
 
-def _bury(dead: list[journal.Task]) -> None:
+def _bury(dead: list[job_journal.Task]) -> None:
     for task in dead:
         log.error("a promise is dead", verb=task.verb, task=str(task.id), attempts=task.attempts)
 
@@ -77,7 +79,7 @@ def run() -> None:
         pulse.beat()
         try:
             sent = once()
-            presence.try_beat(client, ["relay"])
+            heartbeats.try_beat(client, ["relay"])
         except (*postgres.Unreachable, redis.Unreachable) as error:
             # Said once, not twice a second: it may last.
             if well:
@@ -99,7 +101,7 @@ def revive(words: list[str]) -> None:
         sys.exit(USAGE)
     process.boot()
     with postgres.connection():
-        revived = journal.revive(ids or None)
+        revived = job_journal.revive(ids or None)
     sys.stdout.write(f"{revived} jobs will be sent again\n")
 
 

@@ -12,19 +12,20 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from actors import events, housekeeping, payments, statements
-from actors.verbs import Record, promise, transaction
-from db import journal, leases, operating, postgres, presence, redis, times
+from actors import events, housekeeping, payment_jobs, statement_matching
+from actors.jobs import Record, promise, transaction
+from db import heartbeats, job_journal, job_runs, leases, postgres, redis
+from db.core import times
 from workers import process
 
 log = structlog.get_logger(__name__)
 
 # How often each job is due.
 JOBS: dict[Record[[]], timedelta] = {
-    payments.reconcile: timedelta(seconds=2),
-    payments.expire_requests: timedelta(minutes=1),
+    payment_jobs.reconcile: timedelta(seconds=2),
+    payment_jobs.expire_requests: timedelta(minutes=1),
     events.publish_overdue: timedelta(seconds=10),
-    statements.open: timedelta(minutes=15),
+    statement_matching.open: timedelta(minutes=15),
     housekeeping.check_invariants: timedelta(minutes=1),
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),
     housekeeping.expire_one_time_tokens: timedelta(minutes=10),
@@ -89,11 +90,11 @@ def due(job: Record[[]], leader: Leader) -> bool:
         with transaction():
             if not leader.holds():
                 return False
-            operating.ran(job.name, times.now())
+            job_runs.record_enqueued(job.name, times.now())
         with transaction():
             if not leader.holds():
                 return False
-            journal.hasten(task.id)
+            job_journal.hasten(task.id)
             promise(task)
     return True
 
@@ -149,12 +150,12 @@ def run() -> None:
             leads = now
             (scheduler.resume if leads else scheduler.pause)()
             log.info("leading" if leads else "waiting to lead", kind="scheduler")
-        presence.try_beat(client, ["scheduler"])
+        heartbeats.try_beat(client, ["scheduler"])
     pulse.beat()
     scheduler.shutdown(wait=True)
     with suppress(*postgres.Unreachable):
         leader.resign()
-    presence.leave(client, ["scheduler"])
+    heartbeats.leave(client, ["scheduler"])
 
 
 if __name__ == "__main__":

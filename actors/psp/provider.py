@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-# How long one call may take as a whole, in seconds: shorter than its lease (actors/in_hand.py). A timeout of
+# How long one call may take as a whole, in seconds: shorter than its lease (actors/job_leases.py). A timeout of
 # each read is not enough, since a slow answer begins it anew.
 DEADLINE_S = 12.0
 # How much of a decline's code is kept.

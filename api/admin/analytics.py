@@ -5,11 +5,12 @@ from typing import Any
 from falcon import Request
 
 from api.admin import answers
-from api.gateway import meter as gate
-from api.gateway.operation import operation
-from api.gateway.seats import Busy, Shared
-from api.policies import Permission
-from db import analytics, meter, money, postgres, redis, times
+from api.http.admission import Busy, Shared
+from api.http.operation import operation
+from api.operations import request_counts
+from api.security.permissions import Permission
+from db import analytics, postgres, redis, request_metrics
+from db.core import money, times
 from db.states import Status
 
 # Figures that took longer than this, in seconds, serve for ten times as long as they took: so they cost no
@@ -54,10 +55,10 @@ class Analytics:
         }
 
     def _requests(self) -> list[dict[str, Any]]:
-        gate.hand_on(self.client)
+        request_counts.hand_on(self.client)
         try:
             with redis.asked(self.client):
-                counted = meter.read(self.client)
+                counted = request_metrics.read(self.client)
         except redis.Unreachable:
             return []
         return [

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from actors import events
-from api.answers import Answer, Id, Moment, Pagination, User
-from db.auth import Role
-from db.chain import Break
+from api.http.responses import Answer, Id, Moment, Pagination, User
+from db.audit_chain import Break
 from db.config import Key
 from db.states import Status
+from db.users import Role
 
 
 class Person(User):

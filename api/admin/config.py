@@ -5,12 +5,13 @@ from typing import Any
 from falcon import Request
 
 from actors import audit, events
-from actors.verbs import transaction
-from api.admin import answers, shapes
-from api.gateway import caller
-from api.gateway.operation import operation
-from api.policies import Permission
-from db import config, times
+from actors.jobs import transaction
+from api.admin import answers, schemas
+from api.http.operation import operation
+from api.middleware import authentication
+from api.security.permissions import Permission
+from db import config
+from db.core import times
 
 
 class Config:
@@ -25,18 +26,18 @@ class Config:
         Permission.OPERATE,
         "Configuration changed.",
         name="updateConfig",
-        takes=shapes.ConfigChanges,
+        takes=schemas.ConfigChanges,
         gives=answers.Configuration,
         examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
         always=True,
     )
-    def on_put(self, req: Request, wish: shapes.ConfigChanges) -> dict[str, Any]:
+    def on_put(self, req: Request, body: schemas.ConfigChanges) -> dict[str, Any]:
         """Changes the keys that are named, all or none. It holds in every process within two seconds."""
-        values = wish.values
+        values = body.values
         with transaction():
             config.locked()
             before = {setting.key: setting.value for setting in config.settings()}
-            config.change(values, by=caller.of(req).user_id)
+            config.change(values, by=authentication.of(req).user_id)
             changes: dict[str, Any] = {
                 key: {"from": before[key], "to": value} for key, value in values.items()
             }

@@ -6,12 +6,13 @@ from typing import Any
 from falcon import Request
 
 from actors import audit, housekeeping
-from actors.verbs import queues, transaction
+from actors.jobs import queues, transaction
 from api.admin import answers
-from api.gateway.operation import operation
+from api.http.operation import operation
 from api.openapi.document import VERSION
-from api.policies import Permission
-from db import leases, operating, presence, redis, times
+from api.security.permissions import Permission
+from db import backlog, heartbeats, invariants, job_runs, leases, redis
+from db.core import times
 
 
 @dataclass
@@ -23,16 +24,16 @@ class AdminHealth:
     @operation(Permission.OPERATE, "Health.", name="getAdminHealth", gives=answers.AdminHealth)
     def on_get(self, _req: Request) -> dict[str, Any]:
         """Stores, queues, workers, jobs. Without a database there is no answer but a 503."""
-        waits = operating.backlog(queues())
+        waits = backlog.measure(queues())
         now = times.now()
         try:
             with redis.asked(self.client):
                 redis.ask_to_write(self.client)
-                workers, wire = presence.alive(self.client), "ok"
+                workers, wire = heartbeats.alive(self.client), "ok"
         except redis.Unreachable:
             workers, wire = {}, "down"
         ages = {name: times.age(at, now) for name, at in waits.oldest.items()}
-        runs = operating.runs().items()
+        runs = job_runs.last_finished().items()
         return {
             "database": "ok",
             "redis": wire,
@@ -84,7 +85,7 @@ class Invariants:
 
 
 def _standings() -> dict[str, Any]:
-    standings = operating.standings(times.now())
+    standings = invariants.standings(times.now())
     looks = [it.checked_at for it in standings]
     known = [at for at in looks if at is not None]
     return {

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.answers import Answer, User
+from api.http.responses import Answer, User
 
 
 class AuthResult(Answer):

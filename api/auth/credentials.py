@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from actors import addressees, audit, events, mail, snapshots
+from actors import audit, events, mail, request_addressees, snapshots
+from actors.jobs import promise, transaction
 from actors.mail import News
-from actors.verbs import promise, transaction
 from api.auth import sign_in_failures
-from api.auth.sessions import InvalidCredentials
-from api.gateway.body import Invalid
-from api.passwords import Passwords, weak
-from api.policies import Caller
-from db import auth, links, times
-from db.auth import User
-from db.links import Purpose
+from api.auth.sign_in import InvalidCredentials
+from api.http.body import Invalid
+from api.security.passwords import Passwords, weak
+from api.security.permissions import Caller
+from db import one_time_tokens, sessions, users
+from db.core import times
+from db.one_time_tokens import Purpose
 from db.sign_in_failures import PasswordUse, forget_account
+from db.users import User
 
 
 @dataclass(frozen=True)
@@ -35,25 +36,25 @@ class Credentials:
                 action = audit.Action.PASSWORD_CHANGE_REFUSED
                 audit.note_often(action, account=account, user_id=caller.user_id)
             raise
-        user = auth.user(caller.user_id)
+        user = users.get(caller.user_id)
         if user is None or not self.passwords.match(current, user.password_hash):
             with transaction():
                 audit.note(audit.Action.SIGN_IN_FAILED, resource=("user", caller.user_id))
             raise InvalidCredentials
         hashed = self._hash(new, user, field="newPassword")
         with transaction():
-            now = auth.locked_user(user.id)
+            now = users.locked(user.id)
             if now is None or now.password_hash != user.password_hash:
                 raise InvalidCredentials
             slot.succeeded()
-            auth.end_sessions(user.id, but=caller.session_id)
+            sessions.end_all(user.id, but=caller.session_id)
             self._set(user, hashed, audit.Action.PASSWORD_CHANGED)
 
     def forgot(self, email: str) -> None:
         """Mails a link, if there is somebody with this address; nobody can tell from here."""
         with transaction():
             # Asked for every address alike; it makes a difference only in the audit log.
-            user = auth.by_email(email)
+            user = users.by_email(email)
             account = str(user.id) if user else self.passwords.pseudonym(email)
             user_id = user.id if user else None
             audit.note_often(audit.Action.PASSWORD_FORGOTTEN, account=account, user_id=user_id)
@@ -61,20 +62,20 @@ class Credentials:
 
     def reset(self, *, token: str, new: str) -> None:
         """Another password, by a mailed link; every session ends. Raises Invalid."""
-        user_id = links.user_of(token, Purpose.RESET_PASSWORD, times.now())
-        user = auth.user(user_id) if user_id else None
+        user_id = one_time_tokens.user_of(token, Purpose.RESET_PASSWORD, times.now())
+        user = users.get(user_id) if user_id else None
         if user is None or not user.active:
             raise _no_token()
         # A password that is refused leaves the link good.
         hashed = self._hash(new, user, field="newPassword")
         with transaction():
             # The person first and then the link, as everywhere: two links at once must not wait crosswise.
-            owner = auth.locked_user(user.id)
+            owner = users.locked(user.id)
             if owner is None or not owner.active:
                 raise _no_token()
-            if links.use(token, Purpose.RESET_PASSWORD, times.now()) is None:
+            if one_time_tokens.use(token, Purpose.RESET_PASSWORD, times.now()) is None:
                 raise _no_token()
-            auth.end_sessions(user.id)
+            sessions.end_all(user.id)
             # Who has the mailbox is the owner: from here on they are known, whoever else keeps guessing.
             forget_account(str(user.id))
             sign_in_failures.know(user.id)
@@ -83,31 +84,37 @@ class Credentials:
     def verify_email(self, token: str) -> None:
         """Marks an address as verified by the token that was mailed to it; also again, as long as it is the
         account's. Raises Invalid."""
-        link = links.find(token, Purpose.VERIFY_EMAIL)
+        link = one_time_tokens.find(token, Purpose.VERIFY_EMAIL)
         if link is None:
             raise _no_token()
         user_id = link.user_id
         with transaction():
             # The user first and then the link, as everywhere.
-            user = auth.locked_user(user_id)
+            user = users.locked(user_id)
             if user is None or not user.active:
                 raise _no_token()
-            if user.email_verified and links.mailed_to(link, user.email):
+            if user.email_verified and one_time_tokens.mailed_to(link, user.email):
                 # Again, perhaps after a mail scanner: what it is there for is done.
                 return
-            if links.use(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+            if one_time_tokens.use(token, Purpose.VERIFY_EMAIL, times.now()) is None:
                 raise _no_token()
-            links.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
-            auth.verify_email(user_id)
-            addressees.proved(user)
+            one_time_tokens.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
+            users.verify_email(user_id)
+            request_addressees.proved(user)
             audit.note(audit.Action.EMAIL_VERIFIED, resource=("user", user_id), user_id=user_id)
 
     def could_verify(self, token: str) -> None:
         """Raises Invalid when the link does not work; uses nothing up."""
-        link = links.find(token, Purpose.VERIFY_EMAIL)
-        user = auth.user(link.user_id) if link else None
-        done = link and user and user.active and user.email_verified and links.mailed_to(link, user.email)
-        if not done and links.user_of(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+        link = one_time_tokens.find(token, Purpose.VERIFY_EMAIL)
+        user = users.get(link.user_id) if link else None
+        done = (
+            link
+            and user
+            and user.active
+            and user.email_verified
+            and one_time_tokens.mailed_to(link, user.email)
+        )
+        if not done and one_time_tokens.user_of(token, Purpose.VERIFY_EMAIL, times.now()) is None:
             raise _no_token()
 
     def resend(self, user_id: UUID) -> None:
@@ -123,9 +130,9 @@ class Credentials:
         return self.passwords.hash(password)
 
     def _set(self, user: User, hashed: str, action: audit.Action) -> None:
-        auth.set_password(user.id, hashed)
+        users.set_password(user.id, hashed)
         # Whoever asked for a link before, perhaps from a mailbox that is no longer safe, has none now.
-        links.use_all(user.id, Purpose.RESET_PASSWORD, times.now())
+        one_time_tokens.use_all(user.id, Purpose.RESET_PASSWORD, times.now())
         audit.note(action, resource=("user", user.id), user_id=user.id)
         events.announce(events.Type.PASSWORD_CHANGED, snapshots.user(user))
         promise(mail.tell.message(user.id, News.PASSWORD_CHANGED, uuid4()))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from falcon import Request, Response
 
-from api.gateway.etag import tag
-from api.gateway.operation import page
+from api.http.etag import tag
+from api.http.operation import page
 
 _PAGES = Path(__file__).with_name("pages")
 

@@ -7,21 +7,21 @@ from uuid import UUID
 from falcon import Request
 
 from actors import snapshots
-from api import sessions as shown
+from api import user_sessions
 from api.accounts import EmailTaken
-from api.answers import User
-from api.auth import answers, shapes
+from api.auth import answers, schemas
 from api.auth.credentials import Credentials
-from api.auth.sessions import InvalidCredentials, Sessions, TokenReused
+from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
 from api.auth.sign_in_failures import TooManyFailures
-from api.gateway import caller, read_only
-from api.gateway.operation import operation
-from api.policies import Permission
-from api.shapes import PageQuery
-from api.tokens import Unauthorized
-from db import auth
-from db.auth import Role
-from db.fault import NotFound
+from api.http.fields import PageQuery
+from api.http.operation import operation
+from api.http.responses import User
+from api.middleware import authentication, maintenance
+from api.security.permissions import Permission
+from api.security.tokens import Unauthorized
+from db import users
+from db.core.errors import NotFound
+from db.users import Role
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Register:
         Permission.ANYONE,
         "Welcome.",
         name="register",
-        takes=shapes.Register,
+        takes=schemas.Register,
         gives=answers.AuthResult,
         refuses=(EmailTaken,),
         # Nobody's: the demo users keep their accounts when it is tried.
@@ -53,10 +53,10 @@ class Register:
         },
         status=201,
     )
-    def on_post(self, _req: Request, wish: shapes.Register) -> dict[str, Any]:
+    def on_post(self, _req: Request, body: schemas.Register) -> dict[str, Any]:
         """Opens an account and signs it in."""
         return self.sessions.register(
-            email=wish.email, password=wish.password, name=wish.name, role=Role(wish.role)
+            email=body.email, password=body.password, name=body.name, role=Role(body.role)
         )
 
 
@@ -71,11 +71,11 @@ class Login:
         "Signed in.",
         name="login",
         always=True,
-        takes=shapes.Login,
+        takes=schemas.Login,
         gives=answers.AuthResult,
         refuses=(InvalidCredentials, TooManyFailures),
     )
-    def on_post(self, req: Request, wish: shapes.Login) -> dict[str, Any]:
+    def on_post(self, req: Request, body: schemas.Login) -> dict[str, Any]:
         """Signs in.
 
         An account that keeps failing answers ever more slowly (429). A client that has signed in to it before
@@ -83,10 +83,10 @@ class Login:
         also a spent or expired one, that it sends as `Authorization: Bearer …`.
         """
         try:
-            token = caller.bearer(req)
+            token = authentication.bearer(req)
         except Unauthorized:
             token = ""
-        return self.sessions.login(email=wish.email, password=wish.password, refresh_token=token)
+        return self.sessions.login(email=body.email, password=body.password, refresh_token=token)
 
 
 @dataclass
@@ -100,13 +100,13 @@ class Refresh:
         "Tokens renewed.",
         name="refresh",
         always=True,
-        takes=shapes.Refresh,
+        takes=schemas.Refresh,
         gives=answers.AuthResult,
         refuses=(Unauthorized, TokenReused),
     )
-    def on_post(self, _req: Request, wish: shapes.Refresh) -> dict[str, Any]:
+    def on_post(self, _req: Request, body: schemas.Refresh) -> dict[str, Any]:
         """Spends a refresh token for the next pair."""
-        return self.sessions.refresh(wish.refresh_token)
+        return self.sessions.refresh(body.refresh_token)
 
 
 @dataclass
@@ -115,10 +115,12 @@ class Logout:
 
     sessions: Sessions
 
-    @operation(Permission.SIGNED_IN, "Signed out.", name="logout", always=True, takes=shapes.Logout)
-    def on_post(self, req: Request, wish: shapes.Logout) -> None:
+    @operation(Permission.SIGNED_IN, "Signed out.", name="logout", always=True, takes=schemas.Logout)
+    def on_post(self, req: Request, body: schemas.Logout) -> None:
         """Ends the caller's session, or all of them."""
-        self.sessions.logout(caller.of(req), everywhere=wish.everywhere, refresh_token=wish.refresh_token)
+        self.sessions.logout(
+            authentication.of(req), everywhere=body.everywhere, refresh_token=body.refresh_token
+        )
 
 
 class Me:
@@ -127,7 +129,7 @@ class Me:
     @operation(Permission.SIGNED_IN, "You.", name="getMe", gives=User, one=True)
     def on_get(self, req: Request) -> dict[str, Any]:
         """The caller."""
-        user = auth.user(caller.of(req).user_id)
+        user = users.get(authentication.of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
         return snapshots.user(user)
@@ -140,12 +142,16 @@ class MySessions:
     sessions: Sessions
 
     @operation(
-        Permission.SIGNED_IN, "Your sessions.", name="listSessions", asks=PageQuery, gives=shown.Sessions
+        Permission.SIGNED_IN,
+        "Your sessions.",
+        name="listSessions",
+        asks=PageQuery,
+        gives=user_sessions.Sessions,
     )
-    def on_get(self, req: Request, wish: PageQuery) -> dict[str, Any]:
+    def on_get(self, req: Request, query: PageQuery) -> dict[str, Any]:
         """The caller's sessions that go on, newest first."""
-        who = caller.of(req)
-        return shown.page(self.sessions.tokens, who.user_id, wish, current=who.session_id)
+        who = authentication.of(req)
+        return user_sessions.page(self.sessions.tokens, who.user_id, query, current=who.session_id)
 
 
 @dataclass
@@ -157,7 +163,7 @@ class OneSession:
     @operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
     def on_delete(self, req: Request, session_id: UUID) -> None:
         """Ends one of the caller's sessions."""
-        self.sessions.end(caller.of(req), session_id)
+        self.sessions.end(authentication.of(req), session_id)
 
 
 @dataclass
@@ -170,16 +176,18 @@ class Password:
         Permission.SIGNED_IN,
         "Password changed.",
         name="changePassword",
-        takes=shapes.ChangePassword,
+        takes=schemas.ChangePassword,
         # Not the demo users' password: it is not changed when this is tried.
         examples={
             "passwords": {"currentPassword": "the password so far", "newPassword": "four boats on a lake"}
         },
         refuses=(InvalidCredentials, TooManyFailures),
     )
-    def on_put(self, req: Request, wish: shapes.ChangePassword) -> None:
+    def on_put(self, req: Request, body: schemas.ChangePassword) -> None:
         """Changes the caller's password."""
-        self.credentials.change_password(caller.of(req), current=wish.current_password, new=wish.new_password)
+        self.credentials.change_password(
+            authentication.of(req), current=body.current_password, new=body.new_password
+        )
 
 
 @dataclass
@@ -192,11 +200,11 @@ class ForgotPassword:
         Permission.ANYONE,
         "If there is an account with this address, a letter is on its way.",
         name="forgotPassword",
-        takes=shapes.ForgotPassword,
+        takes=schemas.ForgotPassword,
     )
-    def on_post(self, _req: Request, wish: shapes.ForgotPassword) -> None:
+    def on_post(self, _req: Request, body: schemas.ForgotPassword) -> None:
         """Mails a link to choose a new password."""
-        self.credentials.forgot(wish.email)
+        self.credentials.forgot(body.email)
 
 
 @dataclass
@@ -205,10 +213,10 @@ class ResetPassword:
 
     credentials: Credentials
 
-    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", takes=shapes.ResetPassword)
-    def on_post(self, _req: Request, wish: shapes.ResetPassword) -> None:
+    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", takes=schemas.ResetPassword)
+    def on_post(self, _req: Request, body: schemas.ResetPassword) -> None:
         """Sets a new password by a mailed link."""
-        self.credentials.reset(token=wish.token, new=wish.new_password)
+        self.credentials.reset(token=body.token, new=body.new_password)
 
 
 @dataclass
@@ -221,36 +229,36 @@ class VerifyEmail:
         Permission.ANYONE,
         "E-mail address confirmed.",
         name="verifyEmail",
-        asks=shapes.VerifyEmail,
+        asks=schemas.VerifyEmail,
         gives=answers.Verified,
     )
-    def on_get(self, req: Request, wish: shapes.VerifyEmail) -> dict[str, bool]:
+    def on_get(self, req: Request, query: schemas.VerifyEmail) -> dict[str, bool]:
         """Verify an e-mail address by the token of a mailed link.
 
         Again with the same token: 200, as long as the address is the account's verified one. A HEAD changes
         nothing. The mails link to a page whose button sends the POST.
         """
         if req.method == "HEAD":
-            self.credentials.could_verify(wish.token)
+            self.credentials.could_verify(query.token)
         else:
             # The one GET that changes something.
-            read_only.refuse()
-            self.credentials.verify_email(wish.token)
+            maintenance.refuse()
+            self.credentials.verify_email(query.token)
         return {"emailVerified": True}
 
     @operation(
         Permission.ANYONE,
         "E-mail address confirmed.",
         name="verifyEmailByPost",
-        takes=shapes.VerifyEmailToken,
+        takes=schemas.VerifyEmailToken,
         gives=answers.Verified,
     )
-    def on_post(self, _req: Request, wish: shapes.VerifyEmailToken) -> dict[str, bool]:
+    def on_post(self, _req: Request, body: schemas.VerifyEmailToken) -> dict[str, bool]:
         """Verify an e-mail address by the token of a mailed link.
 
         Again with the same token: 200, as long as the address is the account's verified one.
         """
-        self.credentials.verify_email(wish.token)
+        self.credentials.verify_email(body.token)
         return {"emailVerified": True}
 
 
@@ -267,4 +275,4 @@ class ResendVerification:
     )
     def on_post(self, req: Request) -> None:
         """Mails the link again."""
-        self.credentials.resend(caller.of(req).user_id)
+        self.credentials.resend(authentication.of(req).user_id)

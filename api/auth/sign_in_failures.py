@@ -10,12 +10,12 @@ from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
-from actors import origin
-from api.tokens import fingerprint
-from db import auth, sign_in_failures, times
-from db.auth import User
-from db.fault import Code, Fault
+from api.security.tokens import fingerprint
+from db import sessions, sign_in_failures
+from db.core import request_context, times
+from db.core.errors import Code, Fault
 from db.sign_in_failures import PasswordUse
+from db.users import User
 
 # So many failures in a row are human; each one more doubles the wait, up to the longest.
 FREE_FAILURES = 5
@@ -83,7 +83,7 @@ def reserve(purpose: PasswordUse, account: str, client: str) -> Slot:
 def client_of(user: User | None, refresh_token: str) -> str:
     """Whose count a sign-in is: the same questions are asked where nobody has the address."""
     id = user.id if user is not None else None
-    session_id = auth.earlier_session(fingerprint(refresh_token), id)
+    session_id = sessions.earlier_session(fingerprint(refresh_token), id)
     known = sign_in_failures.known_addresses(id)
     if session_id is not None:
         return f"session {session_id}"
@@ -103,7 +103,7 @@ def know(user_id: UUID) -> None:
 
 def here() -> str | None:
     """The address by which an account knows the client that asks; None where there is none (Unix socket)."""
-    address = origin.current().ip_address
+    address = request_context.current().ip_address
     return _cut(address, _ADDRESS_BITS) if address else None
 
 

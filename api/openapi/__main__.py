@@ -5,9 +5,9 @@ import sys
 
 from falcon import testing
 
-from actors import logs
 from api.app import create_app
 from api.settings import Settings
+from db.core import logs
 
 # The document does not depend on them, and the application opens nothing.
 _ANY = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "JWT_SECRET": "-", "PASSWORD_PEPPER": "-"}

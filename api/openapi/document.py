@@ -12,12 +12,12 @@ import falcon
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from api.answers import Error
-from api.gateway.operation import Operation, Page, declared, page_of
-from api.openapi import headers, refusals
-from api.openapi.refusals import Refusal
+from api.http.operation import Operation, Page, declared, page_of
+from api.http.responses import Error
+from api.openapi import error_responses, headers
+from api.openapi.error_responses import Refusal
 from api.openapi.schemas import Schema, Schemas
-from api.policies import POLICY, Permission
+from api.security.permissions import POLICY, Permission
 
 VERSION = "0.1.0"
 
@@ -103,7 +103,7 @@ def document(table: Mapping[str, Any]) -> dict[str, Any]:
             "parameters": headers.SENT,
             "headers": headers.CARRIED,
             "responses": dict(sorted(writer.responses.items())),
-            "schemas": {**schemas.components(), "Code": refusals.codes()},
+            "schemas": {**schemas.components(), "Code": error_responses.codes()},
         },
     }
 
@@ -136,7 +136,7 @@ class _Writer:
         if told.one and route.method == "GET":
             written["parameters"].append(headers.sent("IfNoneMatch"))
         if isinstance(told, Page):
-            answers = self._page(told) | self._refusals(refusals.of_page(told))
+            answers = self._page(told) | self._refusals(error_responses.of_page(told))
             return {**written, "security": [], "responses": answers}
         if told.may is Permission.ANYONE:
             written["security"] = []
@@ -188,7 +188,7 @@ class _Writer:
             answers = {"200": answers["202"], **answers}
         if told.one and route.method == "GET":
             answers["304"] = _unchanged(limited=True, waited=told.waits)
-        return answers | self._refusals(refusals.of(told, has_id=bool(route.ids)))
+        return answers | self._refusals(error_responses.of(told, has_id=bool(route.ids)))
 
     def _refusals(self, told: list[Refusal]) -> dict[str, Any]:
         return {

@@ -8,10 +8,10 @@ import falcon
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.gateway.etag import of_content, tag
-from api.gateway.operation import page
+from api.http.etag import of_content, tag
+from api.http.operation import page
 from api.openapi.document import document
-from api.openapi.page import render
+from api.openapi.viewer import render
 
 
 @dataclass(frozen=True)

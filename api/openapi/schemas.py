@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from api.shapes import Choice, Query, Shape
+from api.http.fields import Choice, Query, Shape
 
 Schema = dict[str, Any]
 

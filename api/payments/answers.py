@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from actors.lifecycle import Step
-from api.answers import Answer, Id, Moment, Pagination
-from api.shapes import Currency
+from actors.state_machine import Step
+from api.http.fields import Currency
+from api.http.responses import Answer, Id, Moment, Pagination
 from db.psp_attempts import Operation, Result
 from db.reports import Period
 from db.reviews import Cause

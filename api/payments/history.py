@@ -4,11 +4,11 @@ from typing import Any
 
 from falcon import Request
 
-from api.gateway import caller
-from api.gateway.operation import operation
-from api.payments import answers, shapes, sight
-from api.policies import Permission
-from api.shapes import listed
+from api.http.fields import listed
+from api.http.operation import operation
+from api.middleware import authentication
+from api.payments import answers, schemas, visibility
+from api.security.permissions import Permission
 from db import payments
 
 
@@ -19,17 +19,17 @@ class History:
         Permission.SEE_PAYMENTS,
         "History.",
         name="listHistory",
-        asks=shapes.HistoryQuery,
+        asks=schemas.HistoryQuery,
         gives=answers.History,
     )
-    def on_get(self, req: Request, wish: shapes.HistoryQuery) -> dict[str, Any]:
+    def on_get(self, req: Request, query: schemas.HistoryQuery) -> dict[str, Any]:
         """Every change of status in the caller's own set, newest first."""
         found = payments.moves(
-            sight.of(caller.of(req)),
-            payment_id=wish.payment_id,
-            from_=wish.from_,
-            to=wish.to,
-            limit=wish.limit,
-            after=wish.place,
+            visibility.of(authentication.of(req)),
+            payment_id=query.payment_id,
+            from_=query.from_,
+            to=query.to,
+            limit=query.limit,
+            after=query.place,
         )
-        return listed(found, shapes.move)
+        return listed(found, schemas.move)

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 from falcon import Request
 
-from actors import payments as life
-from actors.verbs import promise, transaction
-from api.gateway import prefer
+from actors import payment_jobs
+from actors.jobs import promise, transaction
+from api.payments import prefer
 from db import payments, psp_attempts
 from db.payments import Payment
 from db.psp_attempts import Result
@@ -25,7 +25,7 @@ def decided(req: Request, payment: Payment) -> bool:
     not say, and prefer.Crowded; False when it knows of no such order, or it has ended otherwise meanwhile."""
     id = uuid4()
     with transaction():
-        promise(life.look.message(payment.id, id))
+        promise(payment_jobs.look.message(payment.id, id))
 
     def ask() -> Result | Status | None:
         if (result := psp_attempts.result(id)) is not None:
@@ -38,5 +38,5 @@ def decided(req: Request, payment: Payment) -> bool:
     if answer in (Result.CHARGED, Result.DECLINED, Status.COMPLETED):
         return True
     if answer in (None, Result.NO_ANSWER, Result.UNAVAILABLE):
-        raise life.Undecided(Type(payment.type), payment.status)
+        raise payment_jobs.Undecided(Type(payment.type), payment.status)
     return False

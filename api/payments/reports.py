@@ -10,16 +10,17 @@ from typing import IO, Any, cast
 
 from falcon import Request
 
-from api.gateway import caller
-from api.gateway.body import Invalid
-from api.gateway.operation import Download, operation
-from api.gateway.seats import Seats
-from api.payments import answers, shapes
-from api.policies import Permission
-from db import money, reports, times
-from db.auth import Role
+from api.http.admission import Seats
+from api.http.body import Invalid
+from api.http.operation import Download, operation
+from api.middleware import authentication
+from api.payments import answers, schemas
+from api.security.permissions import Permission
+from db import reports
+from db.core import money, times
 from db.reports import Sum
 from db.states import Status
+from db.users import Role
 
 _CSV = "text/csv"
 _COLUMNS = ("period", "currency", "status", "count", "amount")
@@ -36,37 +37,37 @@ class Reports:
         Permission.SEE_REPORTS,
         "Report.",
         name="getReport",
-        asks=shapes.ReportQuery,
+        asks=schemas.ReportQuery,
         gives=answers.Report,
         downloads=_CSV,
     )
-    def on_get(self, req: Request, wish: shapes.ReportQuery) -> dict[str, Any] | Download:
+    def on_get(self, req: Request, query: schemas.ReportQuery) -> dict[str, Any] | Download:
         """Payments by period, currency and status, the last thirty days unless told otherwise.
 
         A vendor's are those against their own requests. `format=csv`, or `Accept: text/csv`, downloads the
         series as a file.
         """
-        who = caller.of(req)
-        since, until = wish.span(times.now())
+        who = authentication.of(req)
+        since, until = query.span(times.now())
         if since >= until:
             raise Invalid({"fields": [{"field": "to", "message": "must be later than `from`"}]})
         payee_id = None if who.role is Role.ADMIN else who.user_id
         with _seats.one(req):
-            sums = reports.sums(since, until, wish.group_by, payee_id=payee_id)
-            if _wants_csv(req, wish):
+            sums = reports.sums(since, until, query.group_by, payee_id=payee_id)
+            if _wants_csv(req, query):
                 return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
             added_up = _added_up(sums)
         return {
             "from": times.text(since),
             "to": times.text(until),
-            "groupBy": wish.group_by,
+            "groupBy": query.group_by,
             **added_up,
         }
 
 
-def _wants_csv(req: Request, wish: shapes.ReportQuery) -> bool:
-    if wish.format:
-        return wish.format == "csv"
+def _wants_csv(req: Request, body: schemas.ReportQuery) -> bool:
+    if body.format:
+        return body.format == "csv"
     return req.client_prefers(("application/json", _CSV)) == _CSV
 
 

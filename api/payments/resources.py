@@ -6,17 +6,18 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import allowance, edits, lifecycle, steps
-from actors import payments as life
-from actors.verbs import transaction
-from api.gateway import caller, etag, prefer
-from api.gateway.body import Invalid
-from api.gateway.operation import Accepted, Tagged, operation
-from api.payments import answers, changes, shapes, sight
-from api.policies import Caller, Forbidden, Permission
-from api.shapes import listed
-from db import config, money, payments
-from db.fault import NotFound
+from actors import payment_edits, payment_jobs, payment_limits, state_machine, transitions
+from actors.jobs import transaction
+from api.http import etag
+from api.http.body import Invalid
+from api.http.fields import listed
+from api.http.operation import Accepted, Tagged, operation
+from api.middleware import authentication
+from api.payments import answers, changes, prefer, schemas, visibility
+from api.security.permissions import Caller, Forbidden, Permission
+from db import config, payments
+from db.core import money
+from db.core.errors import NotFound
 from db.payments import Payment
 from db.states import FINAL, Status
 
@@ -28,54 +29,54 @@ class Payments:
         Permission.SEE_PAYMENTS,
         "Payments.",
         name="listPayments",
-        asks=shapes.PaymentsQuery,
+        asks=schemas.PaymentsQuery,
         gives=answers.Payments,
         refuses=(Forbidden,),
     )
-    def on_get(self, req: Request, wish: shapes.PaymentsQuery) -> dict[str, Any]:
+    def on_get(self, req: Request, query: schemas.PaymentsQuery) -> dict[str, Any]:
         """The caller's own set, newest first. `needsReview` is for administrators."""
-        who = caller.of(req)
-        if wish.needs_review is not None and not who.may(Permission.SETTLE_BY_HAND):
-            caller.refuse(who, Permission.SETTLE_BY_HAND)
-        page = payments.page(sight.of(who), wish.filter, limit=wish.limit, after=wish.place)
-        shown = shapes.payments(page.items, who)
+        who = authentication.of(req)
+        if query.needs_review is not None and not who.may(Permission.SETTLE_BY_HAND):
+            authentication.refuse(who, Permission.SETTLE_BY_HAND)
+        page = payments.page(visibility.of(who), query.filter, limit=query.limit, after=query.place)
+        shown = schemas.payments(page.items, who)
         return listed(page, lambda it: shown[it.id])
 
     @operation(
         Permission.CREATE_PAYMENT,
         "Payment accepted.",
         name="createPayment",
-        takes=shapes.NewPayment,
+        takes=schemas.NewPayment,
         gives=answers.Payment,
         refuses=(
             NotFound,
-            life.RequestNotPayable,
-            life.RequestChanged,
-            life.NoVendor,
-            allowance.NotVerified,
-            allowance.TooManyPayments,
+            payment_jobs.RequestNotPayable,
+            payment_jobs.RequestChanged,
+            payment_jobs.NoVendor,
+            payment_limits.NotVerified,
+            payment_limits.TooManyPayments,
         ),
-        examples=shapes.NEW_PAYMENTS,
+        examples=schemas.NEW_PAYMENTS,
         status=201,
         idempotent=True,
         waits=True,
         guarded=True,
     )
-    def on_post(self, req: Request, wish: shapes.AnyNewPayment) -> Accepted:
+    def on_post(self, req: Request, body: schemas.AnyNewPayment) -> Accepted:
         """Accepts a payment or a request for one; the actors do the rest.
 
         A payment of a request is bound to what the payer saw by `amount` and `currency`, or by `If-Match`
         with the request's `ETag`; on other bodies `If-Match` says nothing.
         """
-        who = caller.of(req)
-        asks = isinstance(wish, shapes.NewPaymentRequest)
+        who = authentication.of(req)
+        asks = isinstance(body, schemas.NewPaymentRequest)
         needed = Permission.REQUEST_MONEY if asks else Permission.PAY
         if not who.may(needed):
-            caller.refuse(who, needed)
-        if not isinstance(wish, shapes.NewPaymentOfRequest):
-            _affordable(wish.amount)
+            authentication.refuse(who, needed)
+        if not isinstance(body, schemas.NewPaymentOfRequest):
+            _affordable(body.amount)
         ends = FINAL | {Status.INITIATED}
-        return Accepted(lambda: shapes.payment(_create(req, wish, who), who), changes.when_in(ends, who))
+        return Accepted(lambda: schemas.payment(_create(req, body, who), who), changes.when_in(ends, who))
 
 
 class OnePayment:
@@ -90,77 +91,77 @@ class OnePayment:
         With `If-None-Match` and `Prefer: wait=N` the answer waits for another version: 200 as soon as there
         is one, 304 after N seconds.
         """
-        who = caller.of(req)
-        payment = sight.visible(payment_id, who)
+        who = authentication.of(req)
+        payment = visibility.visible(payment_id, who)
         waits = bool(prefer.seconds(req)) and etag.known(req, payment.version)
         if waits:
             payment = prefer.another(req, lambda: _newer(payment_id, who, req)) or payment
-        return Tagged(shapes.payment(payment, who), payment.version, waits)
+        return Tagged(schemas.payment(payment, who), payment.version, waits)
 
     @operation(
         Permission.CHANGE_PAYMENTS,
         "Payment changed.",
         name="updatePayment",
-        takes=shapes.PaymentChanges,
+        takes=schemas.PaymentChanges,
         gives=answers.Payment,
-        refuses=(edits.NotEditable,),
+        refuses=(payment_edits.NotEditable,),
         examples={"words": {"description": "Lunch for two"}, "terms": {"amount": "79.00", "currency": "EUR"}},
         one=True,
         guarded=True,
     )
-    def on_put(self, req: Request, payment_id: UUID, wish: shapes.PaymentChanges) -> Tagged:
+    def on_put(self, req: Request, payment_id: UUID, body: schemas.PaymentChanges) -> Tagged:
         """Changes the fields that are named: words until it is final, terms while nobody is paying."""
-        who = caller.of(req)
-        sight.changeable(payment_id, who)
+        who = authentication.of(req)
+        visibility.changeable(payment_id, who)
         with transaction():
-            payment = steps.locked(payment_id)
+            payment = transitions.locked(payment_id)
             etag.must_match(req, payment.version)
-            edits.may_be_edited(payment, wish.named)
-            edited = edits.edit(payment, _fitting(payment, wish.named))
-        return Tagged(shapes.payment(edited, who), edited.version)
+            payment_edits.may_be_edited(payment, body.named)
+            edited = payment_edits.edit(payment, _fitting(payment, body.named))
+        return Tagged(schemas.payment(edited, who), edited.version)
 
     @operation(
         Permission.CHANGE_PAYMENTS,
         "Cancellation accepted.",
         name="cancelPayment",
         gives=answers.Payment,
-        refuses=(lifecycle.Refused,),
+        refuses=(state_machine.Refused,),
         status=202,
         waits=True,
     )
     def on_delete(self, req: Request, payment_id: UUID) -> Accepted:
         """Cancels what nobody has begun to pay."""
-        who = caller.of(req)
-        sight.changeable(payment_id, who)
+        who = authentication.of(req)
+        visibility.changeable(payment_id, who)
         return Accepted(
-            lambda: shapes.payment(changes.cancel(payment_id, None), who), changes.when_cancelled(who)
+            lambda: schemas.payment(changes.cancel(payment_id, None), who), changes.when_cancelled(who)
         )
 
 
 def _newer(payment_id: UUID, who: Caller, req: Request) -> Payment | None:
-    payment = sight.visible(payment_id, who)
+    payment = visibility.visible(payment_id, who)
     return None if etag.known(req, payment.version) else payment
 
 
-def _create(req: Request, wish: shapes.AnyNewPayment, who: Caller) -> Payment:
-    if isinstance(wish, shapes.NewPaymentOfRequest):
+def _create(req: Request, body: schemas.AnyNewPayment, who: Caller) -> Payment:
+    if isinstance(body, schemas.NewPaymentOfRequest):
         if etag.has_condition(req):
             # Locked from here on, so that the version still holds when the payment is made.
-            request = life.payable_request(wish.request_id, who.user_id)
+            request = payment_jobs.payable_request(body.request_id, who.user_id)
             etag.must_match(req, request.version)
-        return life.pay_request(
-            wish.request_id,
+        return payment_jobs.pay_request(
+            body.request_id,
             customer_id=who.user_id,
-            description=wish.description,
-            metadata=wish.metadata,
-            amount=wish.amount,
-            currency=wish.currency,
+            description=body.description,
+            metadata=body.metadata,
+            amount=body.amount,
+            currency=body.currency,
         )
-    assert wish.currency is not None, "the shape has a default"
-    made = life.Wish(wish.amount, wish.currency, wish.description, wish.metadata, wish.customer_email)
-    if isinstance(wish, shapes.NewPaymentRequest):
-        return life.ask(made, vendor_id=who.user_id)
-    return life.pay(made, customer_id=who.user_id)
+    assert body.currency is not None, "the shape has a default"
+    made = payment_jobs.Wish(body.amount, body.currency, body.description, body.metadata, body.customer_email)
+    if isinstance(body, schemas.NewPaymentRequest):
+        return payment_jobs.ask(made, vendor_id=who.user_id)
+    return payment_jobs.pay(made, customer_id=who.user_id)
 
 
 def _fitting(payment: Payment, changes: dict[str, Any]) -> dict[str, Any]:

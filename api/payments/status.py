@@ -5,12 +5,11 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import lifecycle
-from actors import payments as life
-from api.gateway import caller, idempotency
-from api.gateway.operation import Accepted, operation
-from api.payments import answers, changes, inquiry, shapes, sight
-from api.policies import Permission
+from actors import payment_jobs, state_machine
+from api.http.operation import Accepted, operation
+from api.middleware import authentication
+from api.payments import answers, changes, idempotency, inquiry, schemas, visibility
+from api.security.permissions import Permission
 from db.states import FINAL, Status, Type
 
 
@@ -21,34 +20,34 @@ class OneStatus:
         Permission.CHANGE_PAYMENTS,
         "Change accepted.",
         name="changePaymentStatus",
-        takes=shapes.NewStatus,
+        takes=schemas.NewStatus,
         gives=answers.Payment,
-        refuses=(lifecycle.Refused, life.Undecided, life.OthersDecide),
+        refuses=(state_machine.Refused, payment_jobs.Undecided, payment_jobs.OthersDecide),
         examples={"cancel": {"status": "cancelled", "reason": "Ordered twice"}},
         status=202,
         idempotent=True,
         waits=True,
     )
-    def on_post(self, req: Request, payment_id: UUID, wish: shapes.NewStatus) -> Accepted:
+    def on_post(self, req: Request, payment_id: UUID, body: schemas.NewStatus) -> Accepted:
         """Cancels, or (as an administrator) fails a payment.
 
         What the PSP has in its hands is failed only if the PSP, asked first, has no such order and can get
         none any more; if it has charged, the payment completes.
         """
-        who = caller.of(req)
-        payment = sight.changeable(payment_id, who)
-        if wish.status is not Status.CANCELLED and not who.may(Permission.SETTLE_BY_HAND):
-            caller.refuse(who, Permission.SETTLE_BY_HAND)
+        who = authentication.of(req)
+        payment = visibility.changeable(payment_id, who)
+        if body.status is not Status.CANCELLED and not who.may(Permission.SETTLE_BY_HAND):
+            authentication.refuse(who, Permission.SETTLE_BY_HAND)
         decided = False
-        if wish.status is Status.FAILED and life.with_the_psp(payment) and not idempotency.known(req):
+        if body.status is Status.FAILED and payment_jobs.with_the_psp(payment) and not idempotency.known(req):
             decided = inquiry.decided(req, payment)
 
         def do() -> dict[str, Any]:
-            if wish.status is Status.FAILED:
-                return shapes.payment(changes.fail(payment_id, wish.reason, decided=decided), who)
-            if wish.status is Status.CANCELLED:
-                return shapes.payment(changes.cancel(payment_id, wish.reason), who)
-            raise life.OthersDecide(Type(payment.type), payment.status, target=wish.status)
+            if body.status is Status.FAILED:
+                return schemas.payment(changes.fail(payment_id, body.reason, decided=decided), who)
+            if body.status is Status.CANCELLED:
+                return schemas.payment(changes.cancel(payment_id, body.reason), who)
+            raise payment_jobs.OthersDecide(Type(payment.type), payment.status, target=body.status)
 
-        cancels = wish.status is Status.CANCELLED
+        cancels = body.status is Status.CANCELLED
         return Accepted(do, changes.when_cancelled(who) if cancels else changes.when_in(FINAL, who))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.answers import Answer, Id, Moment
+from api.http.responses import Answer, Id, Moment
 
 
 class Profile(Answer):

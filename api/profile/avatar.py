@@ -7,15 +7,16 @@ from typing import Any
 from falcon import Request, Response
 
 from actors import audit, media
+from actors.jobs import promise, transaction
 from actors.media import Media
-from actors.verbs import promise, transaction
-from api.gateway import caller, etag, idle
-from api.gateway.operation import operation, page
-from api.policies import Permission
+from api.http import etag, idle
+from api.http.operation import operation, page
+from api.middleware import authentication
 from api.profile import answers, pictures
 from api.profile.resources import locked, note, written
+from api.security.permissions import Permission
 from db import profile
-from db.fault import NotFound
+from db.core.errors import NotFound
 
 _NAME = re.compile(r"[0-9a-f]{40}\.webp")
 
@@ -41,7 +42,7 @@ class Avatar:
         It is turned upright and made at most 512 pixels large; of an animated one the first frame is kept,
         and nothing of what was written into it.
         """
-        user_id = caller.of(req).user_id
+        user_id = authentication.of(req).user_id
         with idle.released(req):
             content = pictures.small(file)
         name, removal = media.new_avatar(user_id)
@@ -67,7 +68,7 @@ class Avatar:
     def on_delete(self, req: Request) -> dict[str, Any]:
         """Shows no picture any more."""
         with transaction():
-            user = locked(caller.of(req).user_id)
+            user = locked(authentication.of(req).user_id)
             if media.forget(user.id):
                 profile.change(user.id, avatar_url=None)
                 note(audit.Action.AVATAR_DELETED, user)

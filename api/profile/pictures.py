@@ -9,8 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from api.gateway.body import Invalid
-from db.fault import Code, Fault
+from api.http.body import Invalid
+from db.core.errors import Code, Fault
 
 log = structlog.get_logger(__name__)
 

@@ -7,15 +7,15 @@ from uuid import UUID
 from falcon import Request
 
 from actors import audit, events, snapshots
+from actors.jobs import transaction
 from actors.media import Media
-from actors.verbs import transaction
-from api.gateway import caller
-from api.gateway.operation import operation
-from api.policies import Permission
-from api.profile import answers, shapes
-from db import auth, profile
-from db.auth import User
-from db.fault import NotFound
+from api.http.operation import operation
+from api.middleware import authentication
+from api.profile import answers, schemas
+from api.security.permissions import Permission
+from db import profile, users
+from db.core.errors import NotFound
+from db.users import User
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Profile:
     @operation(Permission.SIGNED_IN, "Your profile.", name="getProfile", gives=answers.Profile, one=True)
     def on_get(self, req: Request) -> dict[str, Any]:
         """The caller's profile."""
-        user = auth.user(caller.of(req).user_id)
+        user = users.get(authentication.of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
         return written(user, self.store)
@@ -36,23 +36,23 @@ class Profile:
         Permission.SIGNED_IN,
         "Profile changed.",
         name="updateProfile",
-        takes=shapes.ProfileChanges,
+        takes=schemas.ProfileChanges,
         gives=answers.Profile,
         refuses=(NotFound,),
         examples={"contact": {"phone": "+4930123456", "address": "1 Long Lane, Oxford", "bio": None}},
     )
-    def on_put(self, req: Request, wish: shapes.ProfileChanges) -> dict[str, Any]:
+    def on_put(self, req: Request, body: schemas.ProfileChanges) -> dict[str, Any]:
         """Changes the fields that are named."""
-        changes = wish.named
+        changes = body.named
         with transaction():
-            user = locked(caller.of(req).user_id)
+            user = locked(authentication.of(req).user_id)
             name = changes.pop("name", user.name)
             if name != user.name:
-                user = auth.change(user.id, name=name) or user
+                user = users.change(user.id, name=name) or user
                 events.announce(events.Type.ADMIN_USER_UPDATED, snapshots.user(user))
             if changes:
                 profile.change(user.id, **changes)
-            note(audit.Action.PROFILE_UPDATED, user, fields=sorted(wish.model_fields_set))
+            note(audit.Action.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
         return written(user, self.store)
 
 
@@ -60,33 +60,33 @@ class Preferences:
     """GET, PUT /profile/preferences"""
 
     @operation(
-        Permission.SIGNED_IN, "Your preferences.", name="getPreferences", gives=shapes.Preferences, one=True
+        Permission.SIGNED_IN, "Your preferences.", name="getPreferences", gives=schemas.Preferences, one=True
     )
     def on_get(self, req: Request) -> dict[str, Any]:
         """What the caller prefers, as they said it; no defaults."""
-        said = profile.of(caller.of(req).user_id)
+        said = profile.of(authentication.of(req).user_id)
         return dict(said.preferences) if said else {}
 
     @operation(
         Permission.SIGNED_IN,
         "Preferences changed.",
         name="updatePreferences",
-        takes=shapes.Preferences,
-        gives=shapes.Preferences,
+        takes=schemas.Preferences,
+        gives=schemas.Preferences,
         refuses=(NotFound,),
     )
-    def on_put(self, req: Request, wish: shapes.Preferences) -> dict[str, Any]:
+    def on_put(self, req: Request, body: schemas.Preferences) -> dict[str, Any]:
         """Replaces the whole object."""
         with transaction():
-            user = locked(caller.of(req).user_id)
-            changed = profile.change(user.id, preferences=wish.values)
-            note(audit.Action.PREFERENCES_UPDATED, user, keys=len(wish.values))
+            user = locked(authentication.of(req).user_id)
+            changed = profile.change(user.id, preferences=body.values)
+            note(audit.Action.PREFERENCES_UPDATED, user, keys=len(body.values))
         return dict(changed.preferences)
 
 
 def locked(user_id: UUID) -> User:
     """The caller, locked: whose account was closed just now says nothing any more. Raises NotFound."""
-    user = auth.locked_user(user_id)
+    user = users.locked(user_id)
     if user is None or not user.active:
         raise NotFound(thing="account")
     return user
@@ -95,7 +95,7 @@ def locked(user_id: UUID) -> User:
 def written(user: User, store: Media) -> dict[str, Any]:
     """A person's profile as it is now."""
     said = profile.of(user.id)
-    return shapes.profile(user, said, store.address(said.avatar_url if said else None))
+    return schemas.profile(user, said, store.address(said.avatar_url if said else None))
 
 
 def note(action: audit.Action, user: User, **details: Any) -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from actors import audit
 from actors.audit import Action, Line
-from actors.verbs import transaction
-from db import admin, chain, journal, migrate, postgres
-from db.chain import Break, Broken
+from actors.jobs import transaction
+from db import audit_chain, audit_log, job_journal, migrate, postgres
+from db.audit_chain import Break, Broken
 from tests import makers
 from tests.db.test_migrations import scratch
 from workers.dev import binaries
@@ -52,7 +52,7 @@ def written(count: int) -> list[UUID]:
     """The ids of as many rows as the log now has more, in their order."""
     lines = [line(user_id=makers.user().id, details={**AWKWARD, "n": n}) for n in range(count)]
     for one in lines:
-        chain.append([one])
+        audit_chain.append([one])
     return [UUID(one["id"]) for one in lines]
 
 
@@ -63,13 +63,13 @@ def behind_our_back(sql: str, *params: Any) -> None:
     postgres.rows("SET LOCAL session_replication_role = origin")
 
 
-def verify() -> chain.Finding:
+def verify() -> audit_chain.Finding:
     """What a verification finds, wherever its steps begin and end."""
     with pytest.MonkeyPatch.context() as patch:
-        whole = chain.verify()
+        whole = audit_chain.verify()
         for rows in (1, 2, 3):
-            patch.setattr(chain, "STEP_ROWS", rows)
-            assert chain.verify() == whole, rows
+            patch.setattr(audit_chain, "STEP_ROWS", rows)
+            assert audit_chain.verify() == whole, rows
     return whole
 
 
@@ -105,7 +105,7 @@ def test_what_was_written_can_neither_be_changed_nor_removed(database, statement
     refused = pytest.raises(peewee.IntegrityError, match=r"is only ever added to: \w+ is refused")
     with refused, postgres.database.atomic():
         postgres.rows(statement)
-    assert verify() == chain.Finding(2, 2, head(), None)
+    assert verify() == audit_chain.Finding(2, 2, head(), None)
 
 
 def head() -> str:
@@ -124,8 +124,8 @@ def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database,
     postgres.rows("CREATE ROLE paywright_app")
     postgres.rows(printed.replace("%", "%%"))
     postgres.rows("SET LOCAL ROLE paywright_app")
-    chain.append([line(), line()])
-    assert verify() == chain.Finding(2, 2, head(), None)
+    audit_chain.append([line(), line()])
+    assert verify() == audit_chain.Finding(2, 2, head(), None)
     for statement in (
         "DELETE FROM admin.audit_logs",
         "UPDATE admin.audit_logs SET details = '{}'",
@@ -144,7 +144,7 @@ def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database,
 
 
 def test_an_empty_log_is_whole(database):
-    assert verify() == chain.Finding(0, 0, "00" * 32, None)
+    assert verify() == audit_chain.Finding(0, 0, "00" * 32, None)
 
 
 def test_what_the_application_writes_is_whole(database):
@@ -152,9 +152,9 @@ def test_what_the_application_writes_is_whole(database):
     makers.payment(simulate="decline")
     makers.work()
     found = audit.verify()
-    numbers = [row.seq for row in admin.AuditLog.select().order_by(admin.AuditLog.seq)]
+    numbers = [row.seq for row in audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)]
     assert numbers == list(range(1, 7))
-    assert found == chain.Finding(6, 6, head(), None)
+    assert found == audit_chain.Finding(6, 6, head(), None)
 
 
 def test_many_rows_at_a_time_are_the_same_chain_as_one_by_one(database):
@@ -163,8 +163,8 @@ def test_many_rows_at_a_time_are_the_same_chain_as_one_by_one(database):
     def hashes_of(*batches: list[dict[str, Any]]) -> list[bytes]:
         with postgres.database.atomic() as one_way:
             for batch in batches:
-                chain.append(batch)
-            rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+                audit_chain.append(batch)
+            rows = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
             found = [bytes(row.hash or b"") for row in rows]
             one_way.rollback()
         return found
@@ -175,7 +175,7 @@ def test_many_rows_at_a_time_are_the_same_chain_as_one_by_one(database):
 
 def test_what_was_said_is_kept_as_it_was_said(database):
     written(1)
-    row = admin.AuditLog.get()
+    row = audit_log.AuditLog.get()
     assert json.dumps(row.details, sort_keys=True) == json.dumps(
         {**AWKWARD, "b": [1, 1.1, 10**300, 0.0, 1e-7, 12345678901234567890, True, None, {}], "n": 0},
         sort_keys=True,
@@ -198,14 +198,14 @@ def test_no_setting_of_a_session_breaks_it(database):
     ):
         postgres.rows(f"SET LOCAL {setting}")
         assert verify().broken is None, setting
-    chain.append([line(details=AWKWARD)])
+    audit_chain.append([line(details=AWKWARD)])
     postgres.rows("SET LOCAL timezone = 'UTC'; SET LOCAL client_encoding = 'UTF8'")
     assert verify().broken is None
 
 
 def test_what_is_given_in_another_time_zone_is_the_same_moment(database):
-    chain.append([line(created_at="2026-03-01T17:45:00.000001+05:45")])
-    assert admin.AuditLog.get().created_at == makers.MOMENT + timedelta(microseconds=1)
+    audit_chain.append([line(created_at="2026-03-01T17:45:00.000001+05:45")])
+    assert audit_log.AuditLog.get().created_at == makers.MOMENT + timedelta(microseconds=1)
     assert verify().broken is None
 
 
@@ -227,7 +227,7 @@ CHANGES = {
 
 
 def test_every_column_is_in_the_hash():
-    assert set(CHANGES) | {"seq"} == {field.column_name for field in admin.AuditLog._meta.sorted_fields}
+    assert set(CHANGES) | {"seq"} == {field.column_name for field in audit_log.AuditLog._meta.sorted_fields}
 
 
 @pytest.mark.parametrize("place", [1, 3, 5], ids=["first", "middle", "newest"])
@@ -243,8 +243,8 @@ def test_a_changed_column_names_its_row(database, column, place):
 
 
 def test_a_value_that_moved_to_the_next_column_is_a_change(database):
-    chain.append([line(ip_address="1", user_agent="2"), line(ip_address=None, user_agent="null")])
-    first, second = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+    audit_chain.append([line(ip_address="1", user_agent="2"), line(ip_address=None, user_agent="null")])
+    first, second = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
     with postgres.database.atomic() as one_way:
         behind_our_back("UPDATE admin.audit_logs SET ip_address = '12', user_agent = '' WHERE seq = 1")
         assert verify().broken == Broken(first.id, Break.CHANGED)
@@ -257,7 +257,7 @@ def test_a_row_that_was_chained_anew_gives_itself_away_by_the_next(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
     behind_our_back(
-        f"UPDATE admin.audit_logs AS log SET hash = sha256(before.hash || {chain.LINE.replace(' seq', ' log.seq').replace(' id', ' log.id')})"
+        f"UPDATE admin.audit_logs AS log SET hash = sha256(before.hash || {audit_chain.LINE.replace(' seq', ' log.seq').replace(' id', ' log.id')})"
         " FROM (SELECT hash FROM admin.audit_logs WHERE seq = 1) AS before WHERE log.seq = 2"
     )
     assert verify().broken == Broken(ids[2], Break.CHANGED)
@@ -354,7 +354,7 @@ def test_a_row_inserted_with_the_right_hash_is_named(database):
         forged,
     )
     behind_our_back(
-        f"UPDATE admin.audit_logs SET hash = sha256((SELECT hash FROM admin.audit_seal) || {chain.LINE})"
+        f"UPDATE admin.audit_logs SET hash = sha256((SELECT hash FROM admin.audit_seal) || {audit_chain.LINE})"
         " WHERE seq = 4"
     )
     assert verify().broken == Broken(forged, Break.INSERTED)
@@ -442,11 +442,11 @@ def test_what_was_written_before_the_chain_is_chained_by_the_migration(
             )
         migrate.up(url)
         with elsewhere(url):
-            rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+            rows = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
             assert [str(row.id) for row in rows] == [one["id"] for one in reversed(old)]
-            assert verify() == chain.Finding(8, 8, head(), None)
-            chain.append([line()])
-            assert verify() == chain.Finding(9, 9, head(), None)
+            assert verify() == audit_chain.Finding(8, 8, head(), None)
+            audit_chain.append([line()])
+            assert verify() == audit_chain.Finding(9, 9, head(), None)
             postgres.rows("ALTER TABLE admin.audit_logs DISABLE TRIGGER USER")
             postgres.rows("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
             assert verify().broken == Broken(UUID(old[-2]["id"]), Break.CHANGED)
@@ -456,7 +456,11 @@ def test_what_was_written_before_the_chain_is_chained_by_the_migration(
 def elsewhere(url: str) -> Iterator[peewee.PostgresqlDatabase]:
     """The block works on another database."""
     other = peewee.PostgresqlDatabase(url)
-    with pytest.MonkeyPatch.context() as patch, other.bind_ctx([admin.AuditLog]), other.connection_context():
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        other.bind_ctx([audit_log.AuditLog]),
+        other.connection_context(),
+    ):
         patch.setattr(postgres, "database", other)
         yield other
 
@@ -471,14 +475,14 @@ def test_a_restored_dump_is_whole(postgres_server):
     with scratch(url, "dumped") as old, scratch(url, "restored") as new:
         migrate.up(old)
         with elsewhere(old):
-            chain.append([line(details=AWKWARD) for _ in range(3)])
+            audit_chain.append([line(details=AWKWARD) for _ in range(3)])
             sealed = head()
         run("pg_dump", "--file", str(dump), old)
         run("psql", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", str(dump), new)
         with elsewhere(new):
-            assert verify() == chain.Finding(3, 3, sealed, None)
-            chain.append([line()])
-            assert verify() == chain.Finding(4, 4, head(), None)
+            assert verify() == audit_chain.Finding(3, 3, sealed, None)
+            audit_chain.append([line()])
+            assert verify() == audit_chain.Finding(4, 4, head(), None)
             with pytest.raises(peewee.IntegrityError, match="is refused"):
                 postgres.rows("DELETE FROM admin.audit_logs")
 
@@ -499,7 +503,7 @@ def noted(times: int) -> None:
         for _ in range(times):
             with transaction():
                 audit.note(Action.USER_SIGNED_IN, details=AWKWARD)
-            task = journal.Row.select().where(journal.Row.verb == audit.write.name).first()
+            task = job_journal.Row.select().where(job_journal.Row.verb == audit.write.name).first()
             audit.write(str(task.id if task else uuid4()))
 
 
@@ -516,10 +520,10 @@ def test_twenty_writers_at_once_keep_one_chain(committed):
     with postgres.connection():
         # Who found another at it has left its promise to that one.
         audit.write(str(uuid4()))
-        assert journal.Row.select().count() == 0
-        numbers = [row.seq for row in admin.AuditLog.select().order_by(admin.AuditLog.seq)]
+        assert job_journal.Row.select().count() == 0
+        numbers = [row.seq for row in audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)]
         assert numbers == list(range(1, 201))
-        assert chain.verify() == chain.Finding(200, 200, head(), None)
+        assert audit_chain.verify() == audit_chain.Finding(200, 200, head(), None)
 
 
 def test_verifying_while_others_write_is_no_false_alarm(committed):
@@ -527,7 +531,7 @@ def test_verifying_while_others_write_is_no_false_alarm(committed):
     seen = []
     with postgres.connection():
         while any(writer.is_alive() for writer in writers):
-            found = chain.verify()
+            found = audit_chain.verify()
             assert found.broken is None
             # The seal that it saw is the seal of the rows that it saw.
             assert found.rows == found.seq
@@ -543,9 +547,9 @@ def test_a_row_that_cannot_be_written_keeps_no_other_out(committed):
             audit.note(Action.USER_SIGNED_IN, resource=(too_long, uuid4()))
             audit.note(Action.USER_SIGNED_OUT)
         audit.write(str(uuid4()))
-        rows = admin.AuditLog.select().order_by(admin.AuditLog.seq)
+        rows = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
         assert [row.action for row in rows] == [Action.USER_SIGNED_IN, Action.USER_SIGNED_OUT]
-        assert chain.verify() == chain.Finding(2, 2, head(), None)
+        assert audit_chain.verify() == audit_chain.Finding(2, 2, head(), None)
 
 
 # --- how much of it there may be ------------------------------------------------------------------------
@@ -562,11 +566,11 @@ HUNDRED_THOUSAND = """(
 def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(database):
     with postgres.database.atomic():
         postgres.patient(120)
-        postgres.rows(chain.APPEND.replace("%s", HUNDRED_THOUSAND))
+        postgres.rows(audit_chain.APPEND.replace("%s", HUNDRED_THOUSAND))
     postgres.rows("ANALYZE admin.audit_logs")
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 99000")
     begun = time.monotonic()
-    found = chain.verify()
+    found = audit_chain.verify()
     took = time.monotonic() - begun
     assert (found.rows, found.seq) == (100_000, 100_000)
     assert found.broken
@@ -574,14 +578,14 @@ def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(
     assert took < 10
     tracemalloc.start()
     try:
-        assert chain.verify() == found
+        assert audit_chain.verify() == found
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 2_000_000
     # Along the index: to sort a log of millions would take the disk.
-    at = (0, "00" * 32, -(2**63), chain.STEP_ROWS, chain.STEP_ROWS)
-    plan = "\n".join(row["QUERY PLAN"] for row in postgres.rows(f"EXPLAIN {chain.VERIFY}", *at))
+    at = (0, "00" * 32, -(2**63), audit_chain.STEP_ROWS, audit_chain.STEP_ROWS)
+    plan = "\n".join(row["QUERY PLAN"] for row in postgres.rows(f"EXPLAIN {audit_chain.VERIFY}", *at))
     assert "Index Scan using audit_logs_seq_key" in plan
     assert "Seq Scan on audit_logs" not in plan
     # What is sorted is what one step has found, never the log.

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from actors import broker, events
-from actors.verbs import promise, transaction
-from db import admin, journal, leases, operating, postgres
+from actors.jobs import promise, transaction
+from db import event_log, invariants, job_journal, leases, postgres
 from tests import makers
 from tests.makers import until, work
 
@@ -29,8 +29,8 @@ def heard(valkey_server) -> Iterator[redis.client.PubSub]:
 def logged(many: int = 1) -> list[int]:
     """Events in the log that nobody has published; their numbers."""
     at: dict[str, Any] = {"type": "x", "data": {}, "request_id": None, "occurred_at": makers.MOMENT}
-    admin.append_events([{"id": uuid4(), **at} for _ in range(many)])
-    return [event.seq for event in admin.unpublished_events(many)]
+    event_log.append([{"id": uuid4(), **at} for _ in range(many)])
+    return [event.seq for event in event_log.unpublished(many)]
 
 
 def broadcast() -> None:
@@ -41,8 +41,8 @@ def broadcast() -> None:
     events.broadcast(str(task.id))
 
 
-def waiting() -> list[journal.Row]:
-    return list(journal.Row.select().where(journal.Row.verb == events.broadcast.name))
+def waiting() -> list[job_journal.Row]:
+    return list(job_journal.Row.select().where(job_journal.Row.verb == events.broadcast.name))
 
 
 def numbers(line: redis.client.PubSub, many: int) -> list[int]:
@@ -69,7 +69,7 @@ def test_what_was_logged_is_published_in_its_order_and_the_lease_is_free_again(h
     made = logged(events._BATCH * 2 + 1)
     broadcast()
     assert numbers(heard, len(made)) == made
-    assert admin.unpublished_events(1) == []
+    assert event_log.unpublished(1) == []
     assert waiting() == []
     assert leases.holder(events.LEASE) is None
 
@@ -80,7 +80,7 @@ def test_a_holder_that_hangs_or_dies_leaves_no_event_unpublished(heard):
     broadcast()
     broadcast()
     # Nobody but the holder may publish; and one job is left behind for all who found the lease taken.
-    assert len(admin.unpublished_events(2)) == 1
+    assert len(event_log.unpublished(2)) == 1
     [standing] = waiting()
 
     events.broadcast(str(standing.id))
@@ -91,7 +91,7 @@ def test_a_holder_that_hangs_or_dies_leaves_no_event_unpublished(heard):
     events.broadcast(str(standing.id))
     assert numbers(heard, 1) == [seq]
     assert waiting() == []
-    assert admin.unpublished_events(1) == []
+    assert event_log.unpublished(1) == []
 
 
 def test_what_is_logged_while_a_broadcaster_leaves_is_published_by_it(heard, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_broadcaster_that_was_replaced_marks_nothing_and_says_nothing_after_th
     broadcast()
     monkeypatch.undo()
     assert numbers(heard, events._BATCH) == made[:-1]
-    assert len(admin.unpublished_events(len(made))) == len(made)
+    assert len(event_log.unpublished(len(made))) == len(made)
     # Its successor begins where the log is unpublished: twice is allowed, out of order is not.
     expire_the_lease()
     work()
@@ -142,7 +142,7 @@ def test_a_redis_that_is_away_keeps_the_job_and_not_the_lease(monkeypatch):
     assert leases.holder(events.LEASE) is None
     monkeypatch.undo()
     work()
-    assert admin.unpublished_events(1) == []
+    assert event_log.unpublished(1) == []
 
 
 def test_an_event_whose_job_is_gone_is_published_all_the_same(heard):
@@ -154,7 +154,7 @@ def test_an_event_whose_job_is_gone_is_published_all_the_same(heard):
 
 def test_an_event_that_was_logged_just_now_is_left_to_its_own_job():
     logged()
-    admin.Event.update(
+    event_log.Event.update(
         occurred_at=until(lambda: postgres.rows("SELECT clock_timestamp() AS t"))[0]["t"]
     ).execute()
     makers.due(events.publish_overdue)
@@ -163,8 +163,8 @@ def test_an_event_that_was_logged_just_now_is_left_to_its_own_job():
 
 
 def test_an_event_that_nobody_publishes_breaks_an_invariant():
-    assert operating.check("everything_logged_is_published", makers.MOMENT, seconds=5).ok
+    assert invariants.check("everything_logged_is_published", makers.MOMENT, seconds=5).ok
     logged()
-    [event] = admin.unpublished_events(1)
-    found = operating.check("everything_logged_is_published", makers.MOMENT + timedelta(days=1), seconds=5)
+    [event] = event_log.unpublished(1)
+    found = invariants.check("everything_logged_is_published", makers.MOMENT + timedelta(days=1), seconds=5)
     assert (found.count, found.offenders) == (1, [str(event.id)])

@@ -10,13 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 from falcon.testing import TestClient
 
-from actors import broker
-from actors import payments as life
+from actors import broker, payment_jobs
+from actors.jobs import Entry, effect, promise, record, records, transaction
 from actors.psp.provider import Outcome
-from actors.verbs import Entry, effect, promise, record, records, transaction
 from api.app import create_app
-from db import idempotency, journal, payments, postgres
-from db.auth import Role
+from db import idempotency, job_journal, payments, postgres
+from db.users import Role
 from tests import makers
 from workers import scheduler
 
@@ -27,17 +26,17 @@ class Number(Entry):
     number: int
 
 
-@record("together")
+@record("test_concurrency.nod", queue="together")
 def nod() -> None:
     seen.append("nod")
 
 
-@records("together", Number)
+@records("test_concurrency.count", Number, queue="together")
 def count(numbers: Sequence[Number]) -> None:
     seen.extend(entry.number for entry in numbers)
 
 
-@effect("together")
+@effect("test_concurrency.look", queue="together")
 def look() -> None:
     seen.append(postgres.database.is_closed())
 
@@ -45,12 +44,12 @@ def look() -> None:
 meanwhile: Callable[[], object] = list
 
 
-@effect("together")
-def ask() -> journal.Task:
+@effect("test_concurrency.ask", queue="together")
+def ask() -> job_journal.Task:
     return decide.message().once("of one payment")
 
 
-@record("together")
+@record("test_concurrency.decide", queue="together")
 def decide() -> None:
     meanwhile()
     promise(ask.message().once("of one payment"))
@@ -85,7 +84,7 @@ def elsewhere(holding: Callable[[], Any]) -> Iterator[None]:
         thread.join(20)
 
 
-def promised(*tasks: journal.Task) -> list[journal.Task]:
+def promised(*tasks: job_journal.Task) -> list[job_journal.Task]:
     with postgres.connection(), transaction():
         for task in tasks:
             promise(task)
@@ -94,7 +93,7 @@ def promised(*tasks: journal.Task) -> list[journal.Task]:
 
 def waiting() -> int:
     with postgres.connection():
-        return journal.Row.select().count()
+        return job_journal.Row.select().count()
 
 
 def somebody_waits_for_a_lock() -> bool:
@@ -125,7 +124,7 @@ def beside(do: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
 def jobs() -> list[tuple[str, str | None]]:
     with postgres.connection():
-        return [(row.verb, row.error) for row in journal.Row.select()]
+        return [(row.verb, row.error) for row in job_journal.Row.select()]
 
 
 def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
@@ -140,16 +139,16 @@ def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
 def test_a_job_that_runs_at_its_next_time_does_not_wait_crosswise_with_the_scheduler(monkeypatch):
     leader = scheduler.Leader()
     leader.look()
-    scheduler.due(life.reconcile, leader)
-    with beside(lambda: scheduler.due(life.reconcile, leader)) as start:
-        monkeypatch.setattr(life.reconcile, "_call", lambda _task: start())
-        life.reconcile(str(life.reconcile.scheduled().id))
+    scheduler.due(payment_jobs.reconcile, leader)
+    with beside(lambda: scheduler.due(payment_jobs.reconcile, leader)) as start:
+        monkeypatch.setattr(payment_jobs.reconcile, "_call", lambda _task: start())
+        payment_jobs.reconcile(str(payment_jobs.reconcile.scheduled().id))
     assert jobs() == [("payments.reconcile", None)]
 
 
 def test_a_promise_in_anothers_hands_is_left_to_it():
     [task] = promised(nod.message())
-    with elsewhere(lambda: journal.take(task.id)):
+    with elsewhere(lambda: job_journal.take(task.id)):
         nod(str(task.id))
         assert seen == []
     # It was committed there: done, and not by us.
@@ -176,7 +175,7 @@ def test_what_is_promised_while_another_drains_is_drained_by_it(monkeypatch):
     [first] = promised(count.message(Number(id=uuid4(), number=1)))
     write = count._write
 
-    def and_meanwhile(tasks: Sequence[journal.Task]) -> None:
+    def and_meanwhile(tasks: Sequence[job_journal.Task]) -> None:
         write(tasks)
         if len(seen) == 1:
             # Another process promises, wakes up, finds the lock taken and leaves.
@@ -220,7 +219,7 @@ def test_the_fast_path_sends_what_was_committed():
 def test_while_a_wake_up_waits_no_other_is_sent_and_then_one_is():
     broker.opened().client.flushdb()
 
-    def one() -> journal.Task:
+    def one() -> job_journal.Task:
         return count.message(Number(id=uuid4(), number=1))
 
     def length() -> int:
@@ -239,10 +238,10 @@ def test_a_payment_is_settled_once_by_two_workers_at_the_same_moment():
     with postgres.connection():
         customer = makers.user(Role.CUSTOMER)
         payment = makers.payment(customer)
-        for row in list(journal.Row.select().where(journal.Row.verb == "payments.begin")):
-            life.begin.perform(row.id)
-    tasks = promised(*[life.settle.message(payment.id, Outcome.CHARGED, None) for _ in range(4)])
-    threads = [threading.Thread(target=life.settle, args=(str(task.id),)) for task in tasks]
+        for row in list(job_journal.Row.select().where(job_journal.Row.verb == "payments.begin")):
+            payment_jobs.begin.perform(row.id)
+    tasks = promised(*[payment_jobs.settle.message(payment.id, Outcome.CHARGED, None) for _ in range(4)])
+    threads = [threading.Thread(target=payment_jobs.settle, args=(str(task.id),)) for task in tasks]
     for thread in threads:
         thread.start()
     for thread in threads:

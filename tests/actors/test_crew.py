@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors import crew
-from actors.crew import Crew
+from actors import worker_threads
+from actors.worker_threads import Crew
 from tests.makers import until
 
 
@@ -26,7 +26,7 @@ def busy(team: Crew, hang: threading.Event, many: int, part: threading.Event | N
         begun.release()
         while not hang.wait(0.01):
             if part is not None and part.is_set():
-                crew.got_on()
+                worker_threads.got_on()
                 part.clear()
 
     for _ in range(many):

@@ -8,18 +8,17 @@ from uuid import uuid4
 
 import pytest
 
-from actors import payments as life
-from actors import verbs
-from actors.origin import Origin
+from actors import jobs, payment_jobs
+from actors.jobs import promise, transaction
 from actors.psp import provider
-from actors.psp.doubt import ARRIVES_WITHIN, TRIES
 from actors.psp.provider import Answer, Outcome
+from actors.psp.resolution import ARRIVES_WITHIN, TRIES
 from actors.psp.stub import Stub
-from actors.verbs import promise, transaction
-from db import admin, journal, payments, postgres, psp_attempts, psp_ledger
-from db.auth import Role
+from db import audit_log, event_log, job_journal, payments, postgres, psp_attempts, psp_ledger
+from db.core.request_context import Origin
 from db.payments import Payment
 from db.states import Status
+from db.users import Role
 from tests import makers
 from tests.makers import pay, work
 
@@ -45,12 +44,12 @@ def steps(payment: Payment) -> list[str]:
     return [row.transaction_type for row in payments.history(payment.id)]
 
 
-def refused(payment: Payment) -> list[admin.AuditLog]:
+def refused(payment: Payment) -> list[audit_log.AuditLog]:
     work()
-    return [row for row in admin.audit_logs(payment.id) if row.action == "payments.step.refused"]
+    return [row for row in audit_log.of_resource(payment.id) if row.action == "payments.step.refused"]
 
 
-def do(*tasks: journal.Task) -> list[str]:
+def do(*tasks: job_journal.Task) -> list[str]:
     """Promises these, and does all there is."""
     with transaction():
         for task in tasks:
@@ -61,8 +60,8 @@ def do(*tasks: journal.Task) -> list[str]:
 def perform(*names: str) -> None:
     """Does what is promised of these verbs, and nothing else."""
     for name in names:
-        for row in list(journal.Row.select().where(journal.Row.verb == name)):
-            verbs.registry[name].perform(row.id)
+        for row in list(job_journal.Row.select().where(job_journal.Row.verb == name)):
+            jobs.registry[name].perform(row.id)
 
 
 def orphan(**metadata: Any) -> Payment:
@@ -103,7 +102,7 @@ def begun(payment: Payment, *, ago: float, taken_up: float | None = None) -> Non
 
 
 def reconcile() -> list[str]:
-    makers.due(life.reconcile)
+    makers.due(payment_jobs.reconcile)
     perform("payments.reconcile")
     return work()
 
@@ -172,7 +171,7 @@ def test_a_request_whose_payment_is_in_doubt_is_kept_from_others():
     pay(request, simulate="blackout")
     work()
     assert makers.now(request).status == "processing"
-    with pytest.raises(life.RequestNotPayable):
+    with pytest.raises(payment_jobs.RequestNotPayable):
         pay(request)
 
 
@@ -252,7 +251,7 @@ def test_the_reconciler_is_in_no_hurry(ago, taken_up, looks):
 def test_what_the_reconciler_has_taken_up_it_leaves_alone_for_a_while():
     payment = orphan(simulate="blackout")
     begun(payment, ago=60)
-    looked = [do(life.reconcile.message())[1:2] for _ in range(2)]
+    looked = [do(payment_jobs.reconcile.message())[1:2] for _ in range(2)]
     assert looked == [["payments.look"], []]
 
 
@@ -310,7 +309,7 @@ def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_m
             "UPDATE payments.payments SET reconciled_at = now() - %s * interval '1 second'", taken_up
         )
         with transaction():
-            promise(life.reconcile.message())
+            promise(payment_jobs.reconcile.message())
         assert work()[1:3] == looks
     for _ in range(30):
         called(payment, SILENT, ago=1, operation="find")
@@ -322,13 +321,13 @@ def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_m
 
 def test_an_answer_about_other_money_settles_nothing():
     payment = orphan()
-    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     assert work() == ["payments.settle"]
     assert (makers.now(payment).status, makers.review(payment)) == (
         "processing",
         "the PSP says: charged 13.50 USD",
     )
-    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
     # Which of the two it was is not for us to say.
     assert (makers.now(payment).status, makers.review(payment)) == (
@@ -351,7 +350,7 @@ def test_an_answer_about_other_money_settles_nothing():
 )
 def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(amount, currency):
     payment = orphan()
-    life.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
     assert work() == ["payments.settle"]
     [said] = psp_attempts.of(payment.id)
     assert (said.amount, said.currency) == (
@@ -375,7 +374,7 @@ def test_of_many_stuck_payments_each_is_looked_after_once():
     stuck = [orphan() for _ in range(5)]
     for payment in stuck:
         begun(payment, ago=60)
-    done = do(life.reconcile.message(), life.reconcile.message())
+    done = do(payment_jobs.reconcile.message(), payment_jobs.reconcile.message())
     assert done.count("payments.look") == 5
     assert [makers.now(payment).status for payment in stuck] == ["completed"] * 5
     assert [charges(payment) for payment in stuck] == [[CHARGED]] * 5
@@ -385,7 +384,7 @@ def test_what_still_waits_for_its_turn_is_not_asked_about():
     payment = makers.payment()
     perform("payments.begin")
     begun(payment, ago=60)
-    makers.due(life.reconcile)
+    makers.due(payment_jobs.reconcile)
     perform("payments.reconcile")
     assert work() == ["payments.charge", "payments.settle"]
     assert attempts(payment) == [("charge", CHARGED)]
@@ -395,7 +394,7 @@ def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
     payment = orphan()
     for _ in range(3):
         begun(payment, ago=200, taken_up=31)
-        makers.due(life.reconcile)
+        makers.due(payment_jobs.reconcile)
         perform("payments.reconcile")
     assert work().count("payments.look") == 1
 
@@ -407,10 +406,10 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
         if seconds:
             begun(payment, ago=60)
             with transaction():
-                promise(life.reconcile.message())
+                promise(payment_jobs.reconcile.message())
             perform("payments.reconcile", "payments.look", "payments.doubt")
 
-    provider.choose(Stub(life.hear, sleep=meanwhile))
+    provider.choose(Stub(payment_jobs.hear, sleep=meanwhile))
     work()
     assert attempts(payment) == [("charge", CHARGED), ("find", NONE)]
     assert makers.now(payment).status == "completed"
@@ -437,7 +436,7 @@ def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status)
     for _ in range(TRIES):
         called(payment, outcome, ago=ago)
 
-    do(life.doubt.message(payment.id), life.look.message(payment.id))
+    do(payment_jobs.doubt.message(payment.id), payment_jobs.look.message(payment.id))
 
     assert makers.now(payment).status == status
     assert makers.now(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
@@ -448,7 +447,7 @@ def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
     payment = orphan(simulate="outage")
     for _ in range(TRIES):
         called(payment, None, ago=ARRIVES - 5)
-    do(life.look.message(payment.id))
+    do(payment_jobs.look.message(payment.id))
     assert makers.now(payment).status == "processing"
 
     postgres.rows("UPDATE payments.psp_attempts SET created_at = created_at - interval '6 seconds'")
@@ -461,7 +460,11 @@ def test_what_the_dead_call_charged_after_all_is_found():
     payment = orphan()
     called(payment, None, ago=1)
     book(payment)
-    assert do(life.doubt.message(payment.id)) == ["payments.doubt", "payments.look", "payments.settle"]
+    assert do(payment_jobs.doubt.message(payment.id)) == [
+        "payments.doubt",
+        "payments.look",
+        "payments.settle",
+    ]
     assert attempts(payment) == [("charge", None), ("find", CHARGED)]
     assert charges(payment) == [CHARGED]
     assert makers.now(payment).status == "completed"
@@ -479,7 +482,7 @@ def declined() -> Payment:
 def cancelled() -> Payment:
     payment = makers.payment()
     with transaction():
-        promise(life.cancel.message(payment.id, None, Origin()))
+        promise(payment_jobs.cancel.message(payment.id, None, Origin()))
     perform("payments.cancel")
     work()
     return payment
@@ -490,7 +493,7 @@ def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
     payment = makers.now(ended())
     assert (payment.status, makers.review(payment)) == (status, None)
 
-    life.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     assert work() == ["payments.settle"]
 
     after = makers.now(payment)
@@ -502,19 +505,19 @@ def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
 def test_an_answer_that_comes_three_times_counts_once(answer):
     payment = orphan()
     for _ in range(3):
-        life.hear(payment.id, answer)
+        payment_jobs.hear(payment.id, answer)
     assert work() == ["payments.settle"] * 3
     settled = makers.now(payment)
     assert steps(payment) == ["create", "begin", "complete" if settled.status == "completed" else "fail"]
     assert (settled.version, makers.review(settled)) == (3, None)
-    told = [event.type for event in admin.events(0, 1000) if event.data.get("id") == str(payment.id)]
+    told = [event.type for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
     assert len(told) == 4
 
 
 def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
     payment = orphan()
-    life.hear(payment.id, Answer(Outcome.CHARGED))
-    assert do(life.doubt.message(payment.id)) == ["payments.settle", "payments.doubt"]
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    assert do(payment_jobs.doubt.message(payment.id)) == ["payments.settle", "payments.doubt"]
     assert makers.now(payment).status == "completed"
     assert attempts(payment) == [("notice", CHARGED)]
 
@@ -522,14 +525,14 @@ def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
 def test_a_look_that_somebody_waits_for_is_taken_up_when_its_process_died():
     payment, inquiry = orphan(), uuid4()
     psp_attempts.begin(inquiry, payment.id, psp_attempts.Operation.FIND, str(payment.id))
-    assert do(life.look.message(payment.id, inquiry))[0] == "payments.look"
+    assert do(payment_jobs.look.message(payment.id, inquiry))[0] == "payments.look"
     assert psp_attempts.result(inquiry) == NONE
 
 
 def test_who_looks_after_a_payment_that_has_ended_asks_nobody():
     payment = makers.payment()
     work()
-    assert do(life.look.message(payment.id)) == ["payments.look"]
+    assert do(payment_jobs.look.message(payment.id)) == ["payments.look"]
     assert attempts(payment) == [("charge", CHARGED)]
 
 
@@ -627,7 +630,7 @@ def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhil
             orders.append(order)
             return stub.charge(order)
 
-    provider.choose(Watched(life.hear, sleep=lambda _seconds: None))
+    provider.choose(Watched(payment_jobs.hear, sleep=lambda _seconds: None))
     payment = makers.payment(simulate="blackout", order="A-1")
     perform("payments.begin")
     for note in ("before the first call", "asked the PSP by telephone"):
@@ -664,9 +667,9 @@ def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_
     payment = makers.payment(simulate="timeout")
     perform("payments.begin", "payments.charge")
     begun(payment, ago=60)
-    makers.due(life.reconcile)
+    makers.due(payment_jobs.reconcile)
     perform("payments.reconcile")
-    assert journal.Row.select().where(journal.Row.verb == "payments.look").count() == 0
+    assert job_journal.Row.select().where(job_journal.Row.verb == "payments.look").count() == 0
     assert work() == ["payments.doubt", "payments.look", "payments.settle"]
 
 
@@ -697,7 +700,7 @@ def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
     for operation, outcome, ago in calls:
         called(payment, outcome, ago=ago, operation=operation)
 
-    do(life.fail.message(payment.id, "it hangs", by))
+    do(payment_jobs.fail.message(payment.id, "it hangs", by))
 
     assert makers.now(payment).status == "processing"
     [row] = refused(payment)
@@ -710,7 +713,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
     called(payment, SILENT, ago=ARRIVES + 2)
     called(payment, NONE, ago=1, operation="find")
 
-    do(life.fail.message(payment.id, "it hangs", by))
+    do(payment_jobs.fail.message(payment.id, "it hangs", by))
 
     failed = makers.now(payment)
     assert (failed.status, failed.failure_code, failed.failure_message) == (
@@ -719,7 +722,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
         "it hangs",
     )
     assert refused(payment) == []
-    [*_, row] = admin.audit_logs(payment.id)
+    [*_, row] = audit_log.of_resource(payment.id)
     assert (row.action, said_by(row)) == ("payments.payment.fail", by)
     [*_, moved] = payments.history(payment.id)
     assert (moved.actor_id, moved.reason) == (by.user_id, "it hangs")
@@ -728,7 +731,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
 def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
     payment, by = makers.payment(), caller()
     with transaction():
-        promise(life.cancel.message(payment.id, "ordered twice", by))
+        promise(payment_jobs.cancel.message(payment.id, "ordered twice", by))
     perform("payments.begin", "payments.cancel")
 
     [row] = refused(payment)
@@ -741,13 +744,13 @@ def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
 def test_a_payment_that_was_cancelled_is_never_begun():
     payment, by = makers.payment(), caller()
     with transaction():
-        promise(life.cancel.message(payment.id, "ordered twice", by))
+        promise(payment_jobs.cancel.message(payment.id, "ordered twice", by))
     perform("payments.cancel")
     assert work() == ["payments.begin"]
 
     assert makers.now(payment).status == "cancelled"
     assert (charges(payment), attempts(payment), refused(payment)) == ([], [], [])
-    [*_, row] = admin.audit_logs(payment.id)
+    [*_, row] = audit_log.of_resource(payment.id)
     assert (row.action, said_by(row)) == ("payments.payment.cancel", by)
 
 
@@ -755,14 +758,14 @@ def test_a_call_after_a_failure_by_hand_is_not_made():
     payment = orphan()
     called(payment, AWAY, ago=2)
     called(payment, NONE, ago=1, operation="find")
-    do(life.fail.message(payment.id, None, caller()))
+    do(payment_jobs.fail.message(payment.id, None, caller()))
     before = attempts(payment)
 
-    do(life.charge.message(payment.id))
+    do(payment_jobs.charge.message(payment.id))
 
     assert attempts(payment) == before
     assert (charges(payment), makers.now(payment).status) == ([], "failed")
 
 
-def said_by(row: admin.AuditLog) -> Origin:
+def said_by(row: audit_log.AuditLog) -> Origin:
     return Origin(row.request_id, row.user_id, row.ip_address, row.user_agent)

@@ -3,12 +3,12 @@
 import pytest
 from psycopg2.extras import Json
 
-from actors import payments as life
+from actors import payment_jobs
+from actors.jobs import promise, transaction
 from actors.psp.provider import Answer, Outcome
-from actors.verbs import promise, transaction
-from db import admin, config, payments, postgres
-from db.auth import Role
+from db import audit_log, config, event_log, payments, postgres
 from db.payments import Payment
+from db.users import Role
 from tests import makers
 from tests.makers import pay, work
 
@@ -22,7 +22,7 @@ DONE = "payments.expire_requests"
 
 def expire() -> list[str]:
     with transaction():
-        promise(life.expire_requests.message())
+        promise(payment_jobs.expire_requests.message())
     return work()
 
 
@@ -71,14 +71,14 @@ def test_what_has_expired_says_so():
     [*_, moved] = payments.history(request.id)
     assert (moved.transaction_type, moved.from_status, moved.status) == ("expire", "initiated", "failed")
     assert (moved.reason, moved.actor_id) == ("expired", None)
-    assert admin.audit_logs(request.id)[-1].action == "payments.payment.expire"
-    told = [event for event in admin.events(0, 1000) if event.data["id"] == str(request.id)][-2:]
+    assert audit_log.of_resource(request.id)[-1].action == "payments.payment.expire"
+    told = [event for event in event_log.after(0, 1000) if event.data["id"] == str(request.id)][-2:]
     assert [(event.type, event.data["status"]) for event in told] == [
         ("payments:payment:updated", "failed"),
         ("payments:payment:failed", "failed"),
     ]
     assert told[-1].data["failure"]["code"] == "expired"
-    with pytest.raises(life.RequestNotPayable):
+    with pytest.raises(payment_jobs.RequestNotPayable):
         pay(request)
 
 
@@ -95,7 +95,7 @@ def test_a_request_that_is_being_paid_does_not_expire():
     expire()
     assert makers.now(request).status == "processing"
 
-    life.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     work()
     expire()
     assert makers.now(request).status == "completed"

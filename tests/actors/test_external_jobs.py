@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from actors import broker, in_hand
-from actors.verbs import effect, promise, record, transaction
-from db import journal, postgres
+from actors import broker, job_leases
+from actors.jobs import effect, promise, record, transaction
+from db import job_journal, postgres
 from tests import makers
 from tests.makers import until
 from workers import relay
@@ -18,13 +18,13 @@ seen: list[object] = []
 doing: Callable[[], object] = list
 
 
-@record("outside")
+@record("test_external_jobs.learn", queue="outside")
 def learn(fact: str) -> None:
     seen.append(fact)
 
 
-@effect("outside")
-def call(fact: str) -> journal.Task:
+@effect("test_external_jobs.call", queue="outside")
+def call(fact: str) -> job_journal.Task:
     seen.append("called")
     doing()
     return learn.message(fact)
@@ -52,11 +52,11 @@ def outside(monkeypatch) -> Callable[[Callable[[], object]], None]:
 @contextmanager
 def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) -> Iterator[None]:
     """Leases are short, and renewed as in a worker."""
-    monkeypatch.setattr(in_hand, "LEASE_S", lease)
-    monkeypatch.setattr(in_hand, "_RENEW_EVERY_S", every)
-    monkeypatch.setattr(in_hand, "_RENEWED_FROM_S", 0)
+    monkeypatch.setattr(job_leases, "LEASE_S", lease)
+    monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", every)
+    monkeypatch.setattr(job_leases, "_RENEWED_FROM_S", 0)
     ended = threading.Event()
-    thread = threading.Thread(target=in_hand.keep_renewing, args=(ended,))
+    thread = threading.Thread(target=job_leases.keep_renewing, args=(ended,))
     thread.start()
     try:
         yield
@@ -65,21 +65,21 @@ def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) ->
         thread.join(20)
 
 
-def enqueued(task: journal.Task) -> UUID:
+def enqueued(task: job_journal.Task) -> UUID:
     with postgres.connection(), transaction():
         promise(task)
     return task.id
 
 
-def row(id: UUID) -> journal.Row | None:
+def row(id: UUID) -> job_journal.Row | None:
     with postgres.connection():
-        return journal.Row.get_or_none(journal.Row.id == id)
+        return job_journal.Row.get_or_none(job_journal.Row.id == id)
 
 
 def facts() -> list[str]:
     """What was learned and is to be written down."""
     with postgres.connection():
-        return [it.args["fact"] for it in journal.Row.select().where(journal.Row.verb == learn.name)]
+        return [it.args["fact"] for it in job_journal.Row.select().where(job_journal.Row.verb == learn.name)]
 
 
 def test_a_lease_is_renewed_as_long_as_its_job_is_at_work(monkeypatch, outside):
@@ -113,9 +113,9 @@ def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
 
     def hang() -> None:
         before = row(id)
-        monkeypatch.setattr(in_hand, "_RENEWED_FROM_S", -1)
-        monkeypatch.setattr(in_hand, "RENEWED_FOR_S", 0)
-        in_hand.renew()
+        monkeypatch.setattr(job_leases, "_RENEWED_FROM_S", -1)
+        monkeypatch.setattr(job_leases, "RENEWED_FOR_S", 0)
+        job_leases.renew()
         after = row(id)
         assert before is not None
         assert after is not None
@@ -126,13 +126,13 @@ def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
     assert seen == ["called", True]
 
 
-def lose_the_lease(id: UUID) -> journal.Task:
+def lose_the_lease(id: UUID) -> job_journal.Task:
     """Another has the job in hand by now."""
     with postgres.connection():
-        past = {"due_at": journal.Row.created_at, "leased_until": journal.Row.created_at}
-        journal.Row.update(past).where(journal.Row.id == id).execute()
-        journal.resend("outside", None, 10)
-        other = journal.lease(id, 60)
+        past = {"due_at": job_journal.Row.created_at, "leased_until": job_journal.Row.created_at}
+        job_journal.Row.update(past).where(job_journal.Row.id == id).execute()
+        job_journal.resend("outside", None, 10)
+        other = job_journal.lease(id, 60)
     assert other is not None
     return other
 
@@ -147,19 +147,19 @@ def test_a_fault_of_the_heartbeat_does_not_end_it(monkeypatch):
             ended.set()
         raise RuntimeError("whatever it is")
 
-    monkeypatch.setattr(in_hand, "_RENEW_EVERY_S", 0.01)
-    monkeypatch.setattr(in_hand, "renew", renew)
-    in_hand.keep_renewing(ended)
+    monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(job_leases, "renew", renew)
+    job_leases.keep_renewing(ended)
     assert looks == 2
 
 
 def test_a_lost_lease_is_not_renewed(monkeypatch, outside):
     id = enqueued(call.message("?"))
-    monkeypatch.setattr(in_hand, "_RENEWED_FROM_S", 0)
+    monkeypatch.setattr(job_leases, "_RENEWED_FROM_S", 0)
 
     def lose() -> None:
         other = lose_the_lease(id)
-        in_hand.renew()
+        job_leases.renew()
         kept = row(id)
         assert kept is not None
         seen.append(kept.leased_until == other.leased_until)
@@ -185,7 +185,7 @@ def test_what_was_learned_is_written_down_also_where_another_has_done_it_meanwhi
     def lose() -> None:
         other = lose_the_lease(id)
         with postgres.connection():
-            journal.finish(other)
+            job_journal.finish(other)
 
     outside(lose)
     call(str(id))

@@ -12,19 +12,19 @@ from uuid import UUID
 
 import pytest
 
-from actors import allowance, audit, edits, mail, origin, steps, verbs
-from actors import payments as life
-from actors.origin import Origin
+from actors import audit, jobs, mail, payment_edits, payment_jobs, payment_limits, transitions
+from actors.jobs import promise, transaction
 from actors.psp import provider
 from actors.settings import MailSettings
-from actors.verbs import promise, transaction
-from db import admin, config, journal, postgres, psp_attempts
-from db.auth import Role, User
+from db import audit_log, config, job_journal, postgres, psp_attempts
 from db.config import Key
+from db.core import request_context
+from db.core.request_context import Origin
 from db.payments import Payment
 from db.psp_attempts import Operation
 from db.psp_ledger import Charge
 from db.states import Status
+from db.users import Role, User
 from tests import law, makers
 from tests.makers import SECRETS
 
@@ -36,7 +36,7 @@ def committed(stores) -> Iterator[None]:
     """Data that is really committed, and cleaned up."""
     provider.choose(makers.stub())
     mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
-    origin.set(origin.NOWHERE)
+    request_context.set(request_context.NOWHERE)
     yield
     makers.wipe()
 
@@ -73,17 +73,17 @@ def late(trips: int) -> None:
         postgres.rows("SELECT")
 
 
-def promised(*tasks: journal.Task) -> list[UUID]:
+def promised(*tasks: job_journal.Task) -> list[UUID]:
     with transaction():
         for task in tasks:
             promise(task)
     return [task.id for task in tasks]
 
 
-def waiting(*names: str) -> list[journal.Row]:
+def waiting(*names: str) -> list[job_journal.Row]:
     """What is promised of these verbs, or of all of the payments'."""
-    promises = journal.Row.select().order_by(journal.Row.position)
-    verb = journal.Row.verb
+    promises = job_journal.Row.select().order_by(job_journal.Row.position)
+    verb = job_journal.Row.verb
     return list(promises.where(verb.in_(names) if names else verb.startswith("payments.")))
 
 
@@ -91,13 +91,13 @@ def do(*names: str) -> None:
     """Does whatever is promised of these verbs."""
     while tasks := waiting(*names):
         for task in tasks:
-            verbs.registry[task.verb].perform(task.id)
+            jobs.registry[task.verb].perform(task.id)
 
 
 def rest() -> Counter[str]:
     """Does all that is promised; the payments and requests in each status then."""
     makers.work()
-    assert journal.Row.select().count() == 0
+    assert job_journal.Row.select().count() == 0
     return Counter(it.status for it in Payment.select())
 
 
@@ -134,19 +134,19 @@ class Crowd:
 
     def pay_request(self, random: Random) -> None:
         customer, simulate = random.choice(self.customers), random.choice(SIMULATED)
-        with suppress(life.RequestNotPayable):
+        with suppress(payment_jobs.RequestNotPayable):
             pay_request(random.choice(self.requests), customer, simulate=simulate)
 
     def cancel(self, random: Random) -> None:
-        self.ask(life.cancel.message(self.anything(random), None, self.boss))
+        self.ask(payment_jobs.cancel.message(self.anything(random), None, self.boss))
 
     def fail(self, random: Random) -> None:
-        self.ask(life.fail.message(self.anything(random), None, self.boss))
+        self.ask(payment_jobs.fail.message(self.anything(random), None, self.boss))
 
     def edit(self, random: Random) -> None:
-        with suppress(edits.NotEditable), transaction():
-            payment = steps.locked(self.anything(random))
-            edits.edit(payment, {"description": f"In {random.random()} words"})
+        with suppress(payment_edits.NotEditable), transaction():
+            payment = transitions.locked(self.anything(random))
+            payment_edits.edit(payment, {"description": f"In {random.random()} words"})
             with self.counting:
                 self.edits[payment.id] += 1
 
@@ -154,28 +154,28 @@ class Crowd:
         ttl = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
         older = "UPDATE payments.payments SET created_at = created_at - %s * interval '1 hour' WHERE id = %s"
         postgres.rows(older, ttl, random.choice(self.requests))
-        self.ask(life.expire_requests.message())
+        self.ask(payment_jobs.expire_requests.message())
 
     def reconcile(self, random: Random) -> None:
         older = "UPDATE payments.payments SET updated_at = updated_at - interval '1 minute' WHERE id = %s"
         postgres.rows(older, self.anything(random))
-        self.ask(life.reconcile.message())
+        self.ask(payment_jobs.reconcile.message())
 
     def anything(self, random: Random) -> UUID:
         return random.choice([it.id for it in Payment.select(Payment.id).order_by(Payment.created_at)])
 
-    def ask(self, task: journal.Task) -> None:
+    def ask(self, task: job_journal.Task) -> None:
         promised(task)
         self.perform(task)
 
-    def perform(self, *tasks: journal.Task | journal.Row) -> None:
+    def perform(self, *tasks: job_journal.Task | job_journal.Row) -> None:
         for task in tasks:
-            verbs.registry[task.verb].perform(task.id)
+            jobs.registry[task.verb].perform(task.id)
 
 
 def pay_request(id: UUID, customer: User, **metadata: str) -> Payment:
     with transaction():
-        return life.pay_request(id, customer_id=customer.id, description=None, metadata=metadata)
+        return payment_jobs.pay_request(id, customer_id=customer.id, description=None, metadata=metadata)
 
 
 def look() -> None:
@@ -191,7 +191,7 @@ def test_whatever_a_crowd_does_at_once_nobody_sees_a_payment_outside_the_law(bos
         crowd = Crowd(boss)
     at_once(*[crowd.member(seed * 100 + n, rounds=80) for n in range(5)], meanwhile=look)
     with postgres.connection():
-        assert [(it.verb, it.error) for it in journal.Row.select() if it.error] == []
+        assert [(it.verb, it.error) for it in job_journal.Row.select() if it.error] == []
         law.holds(crowd.edits)
         assert Status.PENDING not in rest()
         law.holds(crowd.edits)
@@ -202,17 +202,17 @@ def test_a_cancellation_that_races_the_charge_wins_before_it_or_not_at_all(boss)
         customer = makers.user()
         made = [makers.payment(customer) for _ in range(100)]
         begins = [task.id for task in waiting("payments.begin")]
-        cancels = promised(*[life.cancel.message(it.id, "Ordered twice", boss) for it in made])
+        cancels = promised(*[payment_jobs.cancel.message(it.id, "Ordered twice", boss) for it in made])
 
     def begin_and_charge(id: UUID, trips: int) -> None:
         late(trips)
-        life.begin.perform(id)
+        payment_jobs.begin.perform(id)
         do("payments.charge")
         do("payments.settle")
 
     def cancel(id: UUID, trips: int) -> None:
         late(trips)
-        life.cancel.perform(id)
+        payment_jobs.cancel.perform(id)
 
     for n, (begun, cancelled) in enumerate(zip(begins, cancels, strict=True)):
         at_once(partial(begin_and_charge, begun, trips=n % 3), partial(cancel, cancelled, trips=n % 4))
@@ -220,7 +220,7 @@ def test_a_cancellation_that_races_the_charge_wins_before_it_or_not_at_all(boss)
         law.holds({})
         ended = rest()
         assert ended.keys() == {Status.COMPLETED, Status.CANCELLED}
-        refused = admin.AuditLog.select().where(admin.AuditLog.action == audit.Action.STEP_REFUSED)
+        refused = audit_log.AuditLog.select().where(audit_log.AuditLog.action == audit.Action.STEP_REFUSED)
         assert refused.count() == ended[Status.COMPLETED] == Charge.select().count()
 
 
@@ -231,9 +231,9 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
         do("payments.begin")
         charges = [task.id for task in waiting("payments.charge")]
         # The PSP, asked first, knows of no such order: so it may be failed, as long as it stays so.
-        promised(*[life.look.message(it.id) for it in made])
+        promised(*[payment_jobs.look.message(it.id) for it in made])
         do("payments.look")
-        fails = promised(*[life.fail.message(it.id, "It takes too long", boss) for it in made])
+        fails = promised(*[payment_jobs.fail.message(it.id, "It takes too long", boss) for it in made])
     written, meeting, trips = psp_attempts.begin, threading.Barrier(2), cycle(range(12))
 
     def begin(
@@ -246,11 +246,11 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
 
     def fail(id: UUID) -> None:
         meeting.wait(10)
-        life.fail.perform(id)
+        payment_jobs.fail.perform(id)
 
     monkeypatch.setattr(psp_attempts, "begin", begin)
     for charge, failure in zip(charges, fails, strict=True):
-        at_once(partial(life.charge.perform, charge), partial(fail, failure))
+        at_once(partial(payment_jobs.charge.perform, charge), partial(fail, failure))
     monkeypatch.undo()
     with postgres.connection():
         law.holds({})
@@ -268,7 +268,7 @@ def test_of_customers_who_pay_one_request_at_the_same_moment_one_pays():
         accepted: list[Payment] = []
 
         def pay(customer: User, id: UUID = request.id, accepted: list[Payment] = accepted) -> None:
-            with suppress(life.RequestNotPayable):
+            with suppress(payment_jobs.RequestNotPayable):
                 accepted.append(pay_request(id, customer))
 
         at_once(*[partial(pay, customer) for customer in customers])
@@ -291,7 +291,7 @@ def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_take
     def pay() -> None:
         try:
             makers.payment(customer, amount="5.00")
-        except (allowance.TooManyPayments, allowance.NotVerified) as fault:
+        except (payment_limits.TooManyPayments, payment_limits.NotVerified) as fault:
             refused[type(fault)] += 1
 
     at_once(*[pay] * 8)
@@ -300,7 +300,7 @@ def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_take
         User.update(email_verified=True).where(User.id == customer.id).execute()
     at_once(*[pay] * 8)
     config.forget()
-    assert refused == {allowance.NotVerified: 4, allowance.TooManyPayments: 7}
+    assert refused == {payment_limits.NotVerified: 4, payment_limits.TooManyPayments: 7}
 
 
 def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
@@ -310,7 +310,7 @@ def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
 
     def pay(id: UUID, trips: int) -> None:
         late(trips)
-        with suppress(life.RequestNotPayable):
+        with suppress(payment_jobs.RequestNotPayable):
             paid.append(pay_request(id, customer))
 
     for n in range(20):
@@ -318,8 +318,8 @@ def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
             request = makers.request(vendor)
             do("payments.begin")
             postgres.rows("UPDATE payments.payments SET created_at = created_at - interval '1 month'")
-            [expire] = promised(life.expire_requests.message())
-        at_once(partial(pay, request.id, trips=n % 8), partial(life.expire_requests.perform, expire))
+            [expire] = promised(payment_jobs.expire_requests.message())
+        at_once(partial(pay, request.id, trips=n % 8), partial(payment_jobs.expire_requests.perform, expire))
     with postgres.connection():
         law.holds({})
         assert rest() == Counter({Status.COMPLETED: 2 * len(paid), Status.FAILED: 20 - len(paid)})

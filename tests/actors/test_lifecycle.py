@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from actors.lifecycle import LAW, Refused, Step, after
+from actors.state_machine import LAW, Refused, Step, after
 from db.states import FINAL, Status, Type
 
 # As docs/life-of-a-payment.md draws it.

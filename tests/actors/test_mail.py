@@ -11,14 +11,14 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from actors import letters, mail, post
+from actors import mail, mail_templates, mail_transports
+from actors.jobs import promise, transaction
 from actors.mail import News
 from actors.settings import MailSettings
-from actors.verbs import promise, transaction
-from db import journal
-from db.auth import User
-from db.links import OneTimeToken, Purpose
-from db.settings import WrongSetting
+from db import job_journal
+from db.core.settings import WrongSetting
+from db.one_time_tokens import OneTimeToken, Purpose
+from db.users import User
 from tests import makers
 from tests.makers import SECRETS, letterbox, work
 from workers.dev.servers import free_port
@@ -46,7 +46,7 @@ def smtp() -> Iterator[tuple[Inbox, str]]:
     controller.stop()
 
 
-def news(user: User) -> journal.Task:
+def news(user: User) -> job_journal.Task:
     task = mail.tell.message(user.id, News.PASSWORD_CHANGED, uuid4())
     with transaction():
         promise(task)
@@ -89,8 +89,8 @@ def test_a_letter_sent_again_is_the_same_letter(tmp_path, stores):
     user = makers.user()
     with transaction():
         promise(mail.ask_to_verify.message(user.id))
-    mail.ask_to_verify.perform(next(iter(journal.Row.select())).id)
-    [row] = journal.Row.select()
+    mail.ask_to_verify.perform(next(iter(job_journal.Row.select())).id)
+    [row] = job_journal.Row.select()
     mail.send_link._do(**row.args)
     [first] = tmp_path.iterdir()
     before = first.read_bytes()
@@ -107,7 +107,7 @@ def test_a_server_that_is_away_delays_a_letter_and_loses_none(stores):
     through(f"smtp://127.0.0.1:{free_port()}", stores)
     task = news(makers.user())
     mail.tell(str(task.id))
-    [waiting] = journal.Row.select()
+    [waiting] = job_journal.Row.select()
     assert waiting.id == task.id
     assert (waiting.error or "").startswith("ConnectionRefusedError")
 
@@ -124,8 +124,8 @@ def test_a_refusal_for_good_ends_it_and_one_for_now_does_not(smtp, stores, code,
     user = makers.user()
     task = news(user)
     mail.tell(str(task.id))
-    assert journal.Row.select().where(journal.Row.id == task.id).count() == kept
-    errors = [row.error for row in journal.Row.select()]
+    assert job_journal.Row.select().where(job_journal.Row.id == task.id).count() == kept
+    errors = [row.error for row in job_journal.Row.select()]
     assert all(user.email not in (text or "") for text in errors)
     assert inbox.letters == []
 
@@ -135,7 +135,7 @@ def test_a_password_is_not_sent_in_clear(smtp, stores):
     through(url.replace("smtp://", "smtp://jo:secret@"), stores)
     task = news(makers.user())
     mail.tell(str(task.id))
-    [row] = journal.Row.select().where(journal.Row.id == task.id)
+    [row] = job_journal.Row.select().where(job_journal.Row.id == task.id)
     assert "STARTTLS" in (row.error or "")
     assert inbox.letters == []
 
@@ -147,10 +147,10 @@ def test_no_link_is_sent_in_clear_to_another_machine(smtp):
     # 0.0.0.0 is this machine, too, but only the kernel knows.
     elsewhere = url.replace("127.0.0.1", "0.0.0.0")
     with pytest.raises(ConnectionError, match="STARTTLS"):
-        post.office(elsewhere, always_tls=True).send(letter)
+        mail_transports.office(elsewhere, always_tls=True).send(letter)
     assert inbox.letters == []
-    post.office(elsewhere).send(letter)
-    post.office(url, always_tls=True).send(letter)
+    mail_transports.office(elsewhere).send(letter)
+    mail_transports.office(url, always_tls=True).send(letter)
     assert len(inbox.letters) == 2
 
 
@@ -172,14 +172,14 @@ def test_a_domain_goes_out_as_dns_writes_it(smtp, stores):
     ],
 )
 def test_a_name_is_nothing_to_click_on_or_to_call(name):
-    assert "evil" not in letters.password_changed(name).text()
+    assert "evil" not in mail_templates.password_changed(name).text()
 
 
 @pytest.mark.parametrize(
     "name", ["Robin Doe", "Dr. Ann O'Neil-Smith Jr.", "J. R. R. Tolkien", "Zoë 2nd", "李 小龍"]
 )
 def test_a_name_is_shown_as_it_is(name):
-    assert f"Hello {name}," in letters.password_changed(name).text()
+    assert f"Hello {name}," in mail_templates.password_changed(name).text()
 
 
 def test_a_stranger_is_not_greeted_by_a_name_that_somebody_else_chose():
@@ -208,8 +208,8 @@ def test_the_journal_holds_no_token():
     user = makers.user()
     with transaction():
         promise(mail.help_who_forgot.message(user.email))
-    mail.help_who_forgot.perform(next(iter(journal.Row.select())).id)
-    [row] = journal.Row.select().where(journal.Row.verb == "mail.send_link")
+    mail.help_who_forgot.perform(next(iter(job_journal.Row.select())).id)
+    [row] = job_journal.Row.select().where(job_journal.Row.verb == "mail.send_link")
     work()
     assert letterbox.token() not in str(row.args)
     assert row.args.keys() == {"user_id", "purpose", "id"}
@@ -236,15 +236,15 @@ def test_a_mail_url_of_another_kind_stops_the_start(stores, url):
 
 
 def test_a_letter_in_html_says_what_the_plain_one_says():
-    letter = letters.reset_password("Jo & <Co>", "https://x.example/?token=a&b=1")
+    letter = mail_templates.reset_password("Jo & <Co>", "https://x.example/?token=a&b=1")
     assert "Hello Jo & <Co>" in letter.text()
     assert "Hello Jo &amp; &lt;Co&gt;" in letter.html()
     assert 'href="https://x.example/?token=a&amp;b=1"' in letter.html()
 
 
 def test_smtp_with_a_name_and_a_password_is_understood():
-    office = post.office("smtps://jo%40x:p%3Aw@mail.example")
-    assert isinstance(office, post.Smtp)
+    office = mail_transports.office("smtps://jo%40x:p%3Aw@mail.example")
+    assert isinstance(office, mail_transports.Smtp)
     assert (office._host, office._port, office._user, office._password) == (
         "mail.example",
         465,
@@ -254,7 +254,10 @@ def test_smtp_with_a_name_and_a_password_is_understood():
 
 
 def test_two_threads_with_one_letter_leave_one_file(tmp_path, monkeypatch):
-    directory, letter = post.Directory(tmp_path.as_uri()), parse(b"Message-ID: <one@paywright>\n\nHello.")
+    directory, letter = (
+        mail_transports.Directory(tmp_path.as_uri()),
+        parse(b"Message-ID: <one@paywright>\n\nHello."),
+    )
     together, failed = threading.Barrier(2), []
     write = Path.write_bytes
 

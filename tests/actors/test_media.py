@@ -6,13 +6,13 @@ from uuid import uuid4
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from actors import in_hand, media
+from actors import job_leases, media
+from actors.jobs import promise, transaction
 from actors.media import Media
 from actors.settings import MediaSettings
-from actors.verbs import promise, transaction
 from api.settings import Settings
-from db import auth, journal, postgres, profile
-from db.settings import WrongSetting
+from db import job_journal, postgres, profile, users
+from db.core.settings import WrongSetting
 from tests.makers import SECRETS, user, work
 
 
@@ -79,7 +79,7 @@ def test_a_closed_accounts_picture_is_discarded(store):
     profile.change(who.id, avatar_url=name)
     with transaction():
         assert media.forget(who.id)
-        auth.close(who.id, email="closed@closed.invalid", name="Closed account")
+        users.close(who.id, email="closed@closed.invalid", name="Closed account")
     work()
     assert store.get(name) is None
 
@@ -105,7 +105,7 @@ def test_a_picture_whose_removal_may_have_begun_is_not_kept(happened):
     with transaction():
         promise(removal)
     if happened == "sent":
-        journal.Row.update(attempts=1).where(journal.Row.id == removal.id).execute()
+        job_journal.Row.update(attempts=1).where(job_journal.Row.id == removal.id).execute()
     else:
         work()
     with pytest.raises(media.Away), transaction():
@@ -127,7 +127,7 @@ def test_a_store_that_is_away_is_asked_again(store, monkeypatch):
     with transaction():
         promise(task)
     media.discard.perform(task.id)
-    row = journal.Row.get_by_id(task.id)
+    row = job_journal.Row.get_by_id(task.id)
     assert row.error == "Away: Pictures cannot be had or kept at the moment."
     assert row.dead_at is None
 
@@ -153,4 +153,4 @@ def test_a_store_that_hangs_is_away_after_its_time(stores, monkeypatch):
 
 
 def test_a_call_to_the_store_ends_before_its_lease():
-    assert media.STORE_DEADLINE_S < in_hand.LEASE_S
+    assert media.STORE_DEADLINE_S < job_leases.LEASE_S

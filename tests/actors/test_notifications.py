@@ -7,14 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from actors import mail, steps
-from actors import payments as life
-from actors.lifecycle import Step
-from actors.verbs import promise, transaction
+from actors import mail, payment_jobs, transitions
+from actors.jobs import promise, transaction
+from actors.state_machine import Step
 from db import profile
-from db.auth import Role, User
 from db.payments import Payment
 from db.profile import UserProfile
+from db.users import Role, User
 from tests import makers
 from tests.makers import letterbox, text_of, work
 
@@ -35,14 +34,14 @@ def paid(
 ) -> Payment:
     """A payment, against a request of the vendor's if there is one, that has ended."""
     with transaction():
-        wish = life.Wish(Decimal(amount), currency, description, metadata)
-        request = life.ask(wish, vendor_id=vendor.id) if vendor else None
+        wish = payment_jobs.Wish(Decimal(amount), currency, description, metadata)
+        request = payment_jobs.ask(wish, vendor_id=vendor.id) if vendor else None
     work()
     with transaction():
         if request is None:
-            payment = life.pay(wish, customer_id=payer.id)
+            payment = payment_jobs.pay(wish, customer_id=payer.id)
         else:
-            payment = life.pay_request(
+            payment = payment_jobs.pay_request(
                 request.id,
                 customer_id=payer.id,
                 description=description,
@@ -95,7 +94,7 @@ def test_nobody_is_told_before_the_end_or_of_a_cancellation_or_of_a_request(paye
     makers.open_request(vendor)
     payment = makers.payment(payer)
     with transaction():
-        steps.take(steps.locked(payment.id), Step.CANCEL)
+        transitions.take(transitions.locked(payment.id), Step.CANCEL)
     paid(payer, simulate="blackout")
     assert told() == []
 

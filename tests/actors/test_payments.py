@@ -2,12 +2,11 @@
 
 import pytest
 
-from actors import payments as life
-from actors import verbs
+from actors import jobs, payment_jobs
+from actors.jobs import transaction
 from actors.psp.provider import Outcome
-from actors.verbs import transaction
-from db import admin, payments, psp_ledger
-from db.fault import NotFound
+from db import audit_log, event_log, payments, psp_ledger
+from db.core.errors import NotFound
 from tests import makers
 from tests.makers import pay, work
 
@@ -48,13 +47,13 @@ def test_every_change_has_its_history_its_audit_row_and_its_events():
         ("begin", "pending", "processing"),
         ("complete", "processing", "completed"),
     ]
-    lines = admin.audit_logs(payment.id)
+    lines = audit_log.of_resource(payment.id)
     assert [(line.action, line.details["to"]) for line in lines] == [
         ("payments.payment.create", "pending"),
         ("payments.payment.begin", "processing"),
         ("payments.payment.complete", "completed"),
     ]
-    told = [event for event in admin.events(0, 1000) if event.data.get("id") == str(payment.id)]
+    told = [event for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
     assert [(event.type.rpartition(":")[2], event.data["status"]) for event in told] == [
         ("created", "pending"),
         ("updated", "processing"),
@@ -95,7 +94,7 @@ def test_a_request_whose_payment_failed_can_be_paid_again():
 def test_a_request_is_paid_once():
     request = makers.open_request()
     pay(request)
-    with pytest.raises(life.RequestNotPayable):
+    with pytest.raises(payment_jobs.RequestNotPayable):
         pay(request)
 
 
@@ -109,6 +108,6 @@ def test_the_psps_answer_delivered_twice_settles_once():
     payment = makers.payment()
     work()
     with transaction():
-        verbs.promise(life.settle.message(payment.id, Outcome.DECLINED, "late"))
+        jobs.promise(payment_jobs.settle.message(payment.id, Outcome.DECLINED, "late"))
     assert work() == ["payments.settle"]
     assert makers.now(payment).status == "completed"

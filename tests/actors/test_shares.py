@@ -7,14 +7,13 @@ from uuid import UUID
 import dramatiq
 import pytest
 
-from actors import broker, in_hand, shares, verbs
-from actors import payments as life
-from actors.crew import Crew
+from actors import broker, fair_share, job_leases, jobs, payment_jobs
+from actors.jobs import effect, promise, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
-from actors.verbs import effect, promise, transaction
-from db import journal, payments, postgres
-from db.auth import User
+from actors.worker_threads import Crew
+from db import job_journal, payments, postgres
+from db.users import User
 from tests import makers
 from tests.makers import until
 from workers import relay
@@ -23,7 +22,7 @@ seen: list[str] = []
 doing: Callable[[str], object] = print
 
 
-@effect("shared", share="customer")
+@effect("test_shares.call", queue="shared", share="customer")
 def call(customer: str, what: str) -> None:
     seen.append(f"{customer}{what}")
     doing(f"{customer}{what}")
@@ -34,9 +33,9 @@ def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
     """Data that is really committed, and cleaned up; and shares of one thread, in which nothing waits."""
     seen.clear()
     broker.open(valkey_server.url, timeout=5).client.flushdb()
-    monkeypatch.setattr(shares, "_all", [])
-    for verb in (call, life.charge):
-        monkeypatch.setattr(verb, "shares", shares.Shares())
+    monkeypatch.setattr(fair_share, "_all", [])
+    for verb in (call, payment_jobs.charge):
+        monkeypatch.setattr(verb, "shares", fair_share.Shares())
     call.shares.limit = 1
     yield
     broker.open(valkey_server.url, timeout=5).client.flushdb()
@@ -58,9 +57,9 @@ def enqueued(customer: str, what: str) -> UUID:
     return task.id
 
 
-def row(id: UUID) -> journal.Row:
+def row(id: UUID) -> job_journal.Row:
     with postgres.connection():
-        found: journal.Row = journal.Row.get_by_id(id)
+        found: job_journal.Row = job_journal.Row.get_by_id(id)
         return found
 
 
@@ -84,12 +83,12 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
     # It is in nobody's hands, no attempt, and not sent again as long as this process says so.
     waits = row(others[0])
     assert (waits.leased_until, waits.attempts, waits.error) == (None, 0, None)
-    in_hand.renew()
+    job_leases.renew()
     # It was put off a moment ago: it is not written anew.
     assert row(others[0]).due_at == waits.due_at
     with postgres.connection():
-        journal.Row.update(due_at=waits.created_at).where(journal.Row.id == others[0]).execute()
-    in_hand.renew()
+        job_journal.Row.update(due_at=waits.created_at).where(job_journal.Row.id == others[0]).execute()
+    job_leases.renew()
     assert row(others[0]).due_at >= waits.due_at
     assert relay.once() == 0
 
@@ -97,7 +96,7 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
     thread.join(20)
     assert seen == ["a1", "b1", "a2", "a3"]
     with postgres.connection():
-        assert journal.Row.select().count() == 0
+        assert job_journal.Row.select().count() == 0
 
 
 def test_a_heartbeat_at_the_same_moment_leaves_no_lease_on_what_is_set_aside(monkeypatch, go_on):
@@ -108,7 +107,7 @@ def test_a_heartbeat_at_the_same_moment_leaves_no_lease_on_what_is_set_aside(mon
 
     def beat() -> bool:
         # The job is in hand, and not yet set aside.
-        in_hand.renew()
+        job_leases.renew()
         return has_room()
 
     monkeypatch.setattr(call.shares, "has_room", beat)
@@ -152,13 +151,13 @@ def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
 
 def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
-    monkeypatch.setattr(shares, "MOST", 1)
+    monkeypatch.setattr(fair_share, "MOST", 1)
     thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
     call(str(enqueued("a", "2")))
     third = enqueued("a", "3")
     with postgres.connection():
-        journal.Row.update(attempts=3).where(journal.Row.id == third).execute()
+        job_journal.Row.update(attempts=3).where(job_journal.Row.id == third).execute()
     call(str(third))
     assert third not in call.shares.waiting()
     assert (row(third).attempts, row(third).leased_until) == (2, None)
@@ -175,7 +174,7 @@ def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_
     call(str(second))
     broker.opened().client.flushdb()
     with postgres.connection():
-        shares.close()
+        fair_share.close()
     go_on.set()
     thread.join(20)
     assert seen == ["a1"]
@@ -190,7 +189,7 @@ def serve(valkey_server) -> Iterator[Callable[..., None]]:
 
     def start(queue: str, threads: int, share: int | None = None) -> None:
         on = broker.another(valkey_server.url, timeout=5)
-        verbs.serve({queue}, Crew(threads), on, share=share)
+        jobs.serve({queue}, Crew(threads), on, share=share)
         workers.append(dramatiq.Worker(on, queues={queue}, worker_threads=threads, worker_timeout=50))
         workers[-1].start()
 
@@ -224,13 +223,13 @@ def orders() -> int:
 
 def test_eighty_slow_payments_of_one_customer_keep_no_other_waiting(serve, go_on):
     """Not a question of time: none of the eighty comes to its end before the other's payment does."""
-    provider.choose(Stub(life.hear, sleep=lambda _seconds: go_on.wait(120)))
+    provider.choose(Stub(payment_jobs.hear, sleep=lambda _seconds: go_on.wait(120)))
     one, other = customer(), customer()
     slow = [paid(one, simulate="slow") for _ in range(80)]
     serve("payments", 4)
     serve("psp", 6, share=2)
     until(lambda: statuses(slow) == ["processing"] * 80)
-    until(lambda: len(life.charge.shares.waiting()) == 78)
+    until(lambda: len(payment_jobs.charge.shares.waiting()) == 78)
     quick = paid(other, simulate="approve")
     until(lambda: statuses([quick]) == ["completed"])
     assert statuses(slow) == ["processing"] * 80
@@ -247,7 +246,7 @@ def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_
         if seconds > 2:
             go_on.wait(120)
 
-    provider.choose(Stub(life.hear, sleep=sleep))
+    provider.choose(Stub(payment_jobs.hear, sleep=sleep))
     serve("payments", 4)
     serve("psp", 2)
     serve("psp-questions", 1)
@@ -263,14 +262,14 @@ def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_
 
 def test_a_job_that_cannot_be_finished_lets_the_next_one_begin(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda what: what == "a1" and go_on.wait(60))
-    finish = journal.finish
+    finish = job_journal.finish
 
-    def broken(task: journal.Task) -> bool:
+    def broken(task: job_journal.Task) -> bool:
         if task.args["what"] == "1":
             raise ValueError("broken")
         return finish(task)
 
-    monkeypatch.setattr(journal, "finish", broken)
+    monkeypatch.setattr(job_journal, "finish", broken)
     first, second = enqueued("a", "1"), enqueued("a", "2")
     thread = in_a_thread(first)
     until(lambda: seen == ["a1"])

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from actors import broker, in_hand, mail, post
+from actors import broker, job_leases, mail, mail_transports
+from actors.jobs import promise, transaction
 from actors.mail import News
 from actors.settings import MailSettings
-from actors.verbs import promise, transaction
-from db import journal, postgres
+from db import job_journal, postgres
 from tests import makers
 from tests.makers import SECRETS, until
 from workers import relay
@@ -97,26 +97,26 @@ def byte_by_byte(line: socket.socket, _reply: bytes) -> None:
 def test_a_talk_that_does_not_end_is_broken_off(server, reply):
     began = time.monotonic()
     with pytest.raises(ConnectionError):
-        post.Smtp(server(reply).url, deadline=1).send(letter())
+        mail_transports.Smtp(server(reply).url, deadline=1).send(letter())
     # Far below what the server would take, and far above what a busy machine needs.
     assert time.monotonic() - began < 60
 
 
 def test_a_server_that_is_slow_is_waited_for(server):
     slow = server(slowly)
-    post.Smtp(slow.url, deadline=60).send(letter())
+    mail_transports.Smtp(slow.url, deadline=60).send(letter())
     assert slow.accepted == 1
 
 
 @pytest.mark.parametrize("bye", [b"", b"421 no\r\n", b"nonsense\r\n"])
 def test_a_letter_that_was_accepted_has_left_however_the_server_says_good_bye(server, bye, monkeypatch):
-    monkeypatch.setattr(post, "_QUIT_S", 0.2)
+    monkeypatch.setattr(mail_transports, "_QUIT_S", 0.2)
 
     def reply(line: socket.socket, words: bytes) -> None:
         line.sendall(bye if words.startswith(b"221") else words)
 
     rude = server(reply)
-    post.Smtp(rude.url, deadline=60).send(letter())
+    mail_transports.Smtp(rude.url, deadline=60).send(letter())
     assert rude.accepted == 1
 
 
@@ -129,14 +129,14 @@ def test_a_connection_that_nobody_answers_is_given_up():
                 it.setblocking(False)
                 it.connect_ex(where)
             with pytest.raises((ConnectionError, TimeoutError)):
-                post.Smtp(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(letter())
+                mail_transports.Smtp(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(letter())
         finally:
             for it in waiting:
                 it.close()
 
 
 def test_the_longest_talk_ends_before_its_lease_is_given_up():
-    assert in_hand.LEASE_S < post.SMTP_DEADLINE_S < in_hand.RENEWED_FOR_S
+    assert job_leases.LEASE_S < mail_transports.SMTP_DEADLINE_S < job_leases.RENEWED_FOR_S
 
 
 @pytest.fixture
@@ -152,8 +152,8 @@ def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
 ):
     """Three seconds a reply, in small: seven replies take twice as long as a lease."""
     slow = server(slowly)
-    monkeypatch.setattr(in_hand, "LEASE_S", 3.0)
-    monkeypatch.setattr(in_hand, "_RENEW_EVERY_S", 0.4)
+    monkeypatch.setattr(job_leases, "LEASE_S", 3.0)
+    monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", 0.4)
     mail.open(MailSettings.read({**SECRETS, **stores, "MAIL_URL": slow.url}))
     with postgres.connection(), transaction():
         tasks = [mail.tell.message(makers.user().id, News.PASSWORD_CHANGED, uuid4()) for _ in range(2)]
@@ -162,7 +162,7 @@ def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
     again: list[int] = []
     ended = threading.Event()
     workers = [threading.Thread(target=mail.tell, args=(str(task.id),)) for task in tasks]
-    workers.append(threading.Thread(target=in_hand.keep_renewing, args=(ended,)))
+    workers.append(threading.Thread(target=job_leases.keep_renewing, args=(ended,)))
     for worker in workers:
         worker.start()
 
@@ -170,7 +170,7 @@ def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
         """While the relay sends again whatever is overdue, which another worker would take."""
         again.append(relay.once())
         with postgres.connection():
-            return journal.Row.select().count() == 0
+            return job_journal.Row.select().count() == 0
 
     until(left)
     ended.set()

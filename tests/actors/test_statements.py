@@ -9,11 +9,10 @@ import freezegun
 import pytest
 import structlog.testing
 
-from actors import payments, statements, verbs
+from actors import jobs, payment_jobs, statement_matching
+from actors.jobs import promise, transaction
 from actors.psp import provider
-from actors.verbs import promise, transaction
-from db import admin, journal, postgres
-from db import statements as db_statements
+from db import audit_log, job_journal, postgres, statements
 from db.payments import Payment
 from db.statements import Statement, StatementLine
 from tests import makers
@@ -31,14 +30,14 @@ CHAIN = ["statements.open", "statements.fetch", "statements.book", "statements.m
 def log(monkeypatch) -> structlog.testing.CapturingLogger:
     """What an operator reads."""
     capturing = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(statements, "log", capturing)
+    monkeypatch.setattr(statement_matching, "log", capturing)
     return capturing
 
 
 def close(at: str = OVER) -> list[str]:
     """What the scheduler does at this moment, and what follows."""
     with freezegun.freeze_time(at):
-        makers.due(statements.open)
+        makers.due(statement_matching.open)
         return work()
 
 
@@ -67,9 +66,10 @@ def booked(reference: str) -> None:
 
 def reported() -> list[tuple[str, str]]:
     """What the audit log says: which reference, and why."""
-    rows = admin.AuditLog.select().where(admin.AuditLog.action == "payments.statement.differs")
+    rows = audit_log.AuditLog.select().where(audit_log.AuditLog.action == "payments.statement.differs")
     return [
-        (row.details["reference"], row.details["reason"]) for row in rows.order_by(admin.AuditLog.created_at)
+        (row.details["reference"], row.details["reason"])
+        for row in rows.order_by(audit_log.AuditLog.created_at)
     ]
 
 
@@ -135,7 +135,7 @@ def test_every_difference_is_told_to_everybody_who_should_know(log, simulate, be
 
     [told] = [call for call in log.calls if call.method_name == "error"]
     assert (told.kwargs["reference"], told.kwargs["reason"]) == (str(payment.id), reason)
-    [row] = [row for row in admin.audit_logs(payment.id) if row.action == "payments.statement.differs"]
+    [row] = [row for row in audit_log.of_resource(payment.id) if row.action == "payments.statement.differs"]
     assert (row.resource_type, row.user_id) == ("payment", None)
     assert row.details == {"day": "2026-03-01", "reference": str(payment.id), "reason": reason}
     after = makers.now(payment)
@@ -198,7 +198,7 @@ def test_a_day_is_matched_once():
 def test_a_day_that_waits_to_be_fetched_is_promised_once():
     with freezegun.freeze_time(OVER), transaction():
         for _ in range(3):
-            promise(statements.open.message())
+            promise(statement_matching.open.message())
     assert close() == ["statements.open"] * 4 + CHAIN[1:]
 
 
@@ -241,10 +241,10 @@ def test_what_is_charged_twice_is_seen_though_both_lines_are_right():
     again = StatementLine.get()
     for id, day in (("another", DAY), ("a third", date(2026, 3, 2))):
         line = {**again.__data__, "id": id, "day": day}
-        db_statements.add_lines([line, line])
-    [found] = db_statements.differences(DAY)
+        statements.add_lines([line, line])
+    [found] = statements.differences(DAY)
     assert (found.payment_id, found.reason) == (payment.id, "charged 3 times")
-    assert [it.reason for it in db_statements.differences(date(2026, 3, 2))] == ["charged 3 times"]
+    assert [it.reason for it in statements.differences(date(2026, 3, 2))] == ["charged 3 times"]
 
 
 def test_a_day_that_cannot_be_matched_keeps_no_other_from_it(monkeypatch):
@@ -260,9 +260,9 @@ def test_a_day_that_cannot_be_matched_keeps_no_other_from_it(monkeypatch):
 
     monkeypatch.setattr(stub, "statement", broken)
     with freezegun.freeze_time("2026-03-05T02:00:00Z"):
-        makers.due(statements.open)
-        while row := journal.Row.get_or_none(journal.Row.error.is_null()):
-            verbs.registry[row.verb].perform(row.id)
+        makers.due(statement_matching.open)
+        while row := job_journal.Row.get_or_none(job_journal.Row.error.is_null()):
+            jobs.registry[row.verb].perform(row.id)
     assert matched(date(2026, 3, 2)) is None
     assert matched(date(2026, 3, 3)) is not None
     assert matched(date(2026, 3, 4)) is not None
@@ -297,7 +297,7 @@ def test_a_mark_of_a_payment_that_is_settled_after_all_is_gone():
     close()
     assert makers.review(payment)
     with transaction():
-        promise(payments.look.message(payment.id))
+        promise(payment_jobs.look.message(payment.id))
     work()
     assert (makers.now(payment).status, makers.review(payment)) == ("completed", None)
 
@@ -306,10 +306,10 @@ def test_a_chain_that_is_under_way_is_not_begun_again():
     booked("order-77")
     for at in (OVER, "2026-03-02T00:45:00Z"):
         with freezegun.freeze_time(at):
-            makers.due(statements.open)
+            makers.due(statement_matching.open)
             for name in ("statements.open", "statements.fetch"):
-                for row in list(journal.Row.select().where(journal.Row.verb == name)):
-                    verbs.registry[name].perform(row.id)
+                for row in list(job_journal.Row.select().where(job_journal.Row.verb == name)):
+                    jobs.registry[name].perform(row.id)
     work()
     assert len(reported()) == 1
 

@@ -8,19 +8,20 @@ from contextlib import contextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from actors import broker, events, origin, subscriber
+from actors import broker, events, subscriber
 from actors.events import Type
+from actors.jobs import promise, record, transaction
 from actors.subscriber import TRIES, Subscriber
-from actors.verbs import promise, record, transaction
-from db import admin, journal, postgres, redis, subscriptions
-from db.admin import Event
+from db import event_log, job_journal, postgres, redis, subscriptions
+from db.core import request_context
+from db.event_log import Event
 from db.subscriptions import Subscription
 from tests.makers import until, work
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-@record("subscribed")
+@record("test_subscriber.nod", queue="subscribed")
 def nod(number: int) -> None:
     """What a handler promises."""
 
@@ -133,8 +134,8 @@ def test_a_new_handler_hears_what_is_said_from_now_on(test):
 
 def test_or_everything_from_a_place_on_if_it_wants_to(test):
     say(1, 2, 3)
-    first = admin.last_seq() - 2
-    for after, heard in ((first, [2, 3]), (admin.last_seq(), [])):
+    first = event_log.last_seq() - 2
+    for after, heard in ((first, [2, 3]), (event_log.last_seq(), [])):
         it, reader = Subscriber(f"after {after}", after=after), Reader()
         it.subscribe(None, reader)
         all_of(it)
@@ -143,7 +144,7 @@ def test_or_everything_from_a_place_on_if_it_wants_to(test):
     every: list[int] = []
     from_the_beginning.subscribe(None, lambda event: every.append(event.seq))
     all_of(from_the_beginning)
-    assert every == [event.seq for event in admin.events(0, 10_000)]
+    assert every == [event.seq for event in event_log.after(0, 10_000)]
 
 
 def test_a_subscriber_that_starts_again_goes_on_where_it_was(test, reader):
@@ -170,9 +171,9 @@ def test_a_handlers_error_stops_nobody_else_and_what_came_before_is_done(test, r
     with capture_logs() as logs:
         all_of(test)
     assert other.numbers == [1, 2, 3, 4]
-    assert place().seq == admin.last_seq() - 2
+    assert place().seq == event_log.last_seq() - 2
     [log] = [it for it in logs if it["log_level"] == "error"]
-    assert (log["subscription"], log["seq"], log["attempts"]) == ("test.reader", admin.last_seq() - 1, 1)
+    assert (log["subscription"], log["seq"], log["attempts"]) == ("test.reader", event_log.last_seq() - 1, 1)
     assert "it broke" in str(place().error)
 
     # Not before its wait is over, and then with nothing left out and nothing twice.
@@ -190,7 +191,7 @@ def test_what_a_handler_wrote_before_it_failed_is_undone(test, reader):
     reader.at[2] = promises_and_breaks
     say(1, 2)
     all_of(test)
-    assert [row.args for row in journal.Row.select()] == [{"number": 1}]
+    assert [row.args for row in job_journal.Row.select()] == [{"number": 1}]
     reader.at[2] = lambda: promise(nod.message(2))
     due()
     all_of(test)
@@ -199,10 +200,10 @@ def test_what_a_handler_wrote_before_it_failed_is_undone(test, reader):
 
 def test_a_promise_is_made_for_the_request_that_caused_the_event(test, reader):
     reader.at[1] = lambda: promise(nod.message(1))
-    with origin.of("request-1"):
+    with request_context.of("request-1"):
         say(1)
     all_of(test)
-    assert [row.request_id for row in journal.Row.select()] == ["request-1"]
+    assert [row.request_id for row in job_journal.Row.select()] == ["request-1"]
 
 
 def test_waits_grow_and_the_event_is_given_up_where_an_operator_sees_it(test, reader):
@@ -228,7 +229,7 @@ def test_waits_grow_and_the_event_is_given_up_where_an_operator_sees_it(test, re
         all_of(test)
     assert reader.numbers[-1] == 3
     [missed] = subscriptions.missed()
-    [event] = [it for it in admin.events(0, 10_000) if it.seq == missed.seq]
+    [event] = [it for it in event_log.after(0, 10_000) if it.seq == missed.seq]
     assert (missed.name, event.data) == ("test.reader", {"number": 2})
     assert "it broke" in missed.error
     [said] = [it for it in logs if it["event"] == "an event was given up"]
@@ -268,7 +269,7 @@ def test_a_process_killed_in_mid_handler_has_done_nothing_and_it_is_done_once(te
     say(1, 2, 3)
     with pytest.raises(SystemExit):
         test.once()
-    assert journal.Row.select().count() == 0
+    assert job_journal.Row.select().count() == 0
     assert place().attempts == 1
     reader.at[3] = lambda: None
     due()
@@ -282,7 +283,7 @@ def test_an_event_that_kills_its_process_is_found_and_given_up(test, reader):
     reader.at[300] = dies
     say(*range(310))
     deaths = 0
-    while place().seq != admin.last_seq():
+    while place().seq != event_log.last_seq():
         due()
         try:
             all_of(test)
@@ -291,7 +292,7 @@ def test_an_event_that_kills_its_process_is_found_and_given_up(test, reader):
         assert deaths < 60
     [missed] = subscriptions.missed()
     assert missed.error == "its process died over it"
-    assert missed.seq == admin.last_seq() - 9
+    assert missed.seq == event_log.last_seq() - 9
     assert sorted(set(reader.numbers)) == [it for it in range(310) if it != 300]
 
 
@@ -303,7 +304,7 @@ def test_events_that_are_for_nobody_cost_no_write_until_there_are_many(test, mon
     assert place().moved_at == before.moved_at
     say(9, type=Type.PASSWORD_CHANGED)
     assert test.once()
-    assert place().seq == admin.last_seq()
+    assert place().seq == event_log.last_seq()
 
 
 def test_a_log_longer_than_one_reading_is_read_on(test, reader, monkeypatch):
@@ -484,7 +485,7 @@ def test_a_hint_wakes_it_at_once_and_twice_is_once(live, reader, valkey_server, 
         say_for_all(1, 2)
         until(lambda: len(reader.got) == 2, 5)
         with postgres.connection():
-            said = admin.events(0, 10)
+            said = event_log.after(0, 10)
         for event in said:
             broker.publish(events.CHANNEL, [b"not even JSON", str(events.message(event)).encode()] * 5)
         say_for_all(3)

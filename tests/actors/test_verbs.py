@@ -5,10 +5,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors import origin, verbs
-from actors.verbs import Entry, effect, promise, record, records, transaction
-from db import journal, postgres
-from db.fault import Code, Fault
+from actors import jobs
+from actors.jobs import Entry, effect, promise, record, records, transaction
+from db import job_journal, postgres
+from db.core import request_context
+from db.core.errors import Code, Fault
 from tests.makers import work
 
 seen: list[object] = []
@@ -24,34 +25,34 @@ class Word(Entry):
     text: str
 
 
-@record("test")
+@record("test_verbs.add", queue="test")
 def add(number: int) -> None:
     seen.append(number)
 
 
-@record("test")
+@record("test_verbs.add_then_fail", queue="test")
 def add_then_fail(fault: str) -> None:
     promise(add.message(1))
     raise NotToday if fault == "law" else ZeroDivisionError(fault)
 
 
-@effect("test")
-def ask(question: str) -> journal.Task | None:
-    seen.append((question, origin.current().request_id))
+@effect("test_verbs.ask", queue="test")
+def ask(question: str) -> job_journal.Task | None:
+    seen.append((question, request_context.current().request_id))
     return add.message(42)
 
 
-@effect("test")
+@effect("test_verbs.look", queue="test")
 def look() -> None:
     seen.append(postgres.database.is_closed())
 
 
-@effect("test")
-def ask_in_vain() -> journal.Task | None:
+@effect("test_verbs.ask_in_vain", queue="test")
+def ask_in_vain() -> job_journal.Task | None:
     raise ConnectionError("nobody answers")
 
 
-@records("test", Word)
+@records("test_verbs.spell", Word, queue="test")
 def spell(words: Sequence[Word]) -> None:
     if any(word.text == "poison" for word in words):
         raise ValueError("poison")
@@ -63,15 +64,15 @@ def nothing_seen(database):
     seen.clear()
 
 
-def promised(*tasks: journal.Task) -> list[UUID]:
+def promised(*tasks: job_journal.Task) -> list[UUID]:
     with transaction():
         for task in tasks:
             promise(task)
     return [task.id for task in tasks]
 
 
-def row(id: UUID) -> journal.Row | None:
-    return journal.Row.get_or_none(journal.Row.id == id)
+def row(id: UUID) -> job_journal.Row | None:
+    return job_journal.Row.get_or_none(job_journal.Row.id == id)
 
 
 def test_a_promise_outside_a_transaction_is_refused():
@@ -106,11 +107,11 @@ def test_a_fault_undoes_everything_but_the_promise():
     kept = row(id)
     assert kept is not None
     assert (kept.error, kept.attempts, kept.leased_until) == ("ZeroDivisionError: broken", 0, None)
-    assert journal.Row.select().count() == 1
+    assert job_journal.Row.select().count() == 1
 
 
 def test_what_an_effect_learned_is_promised_when_it_is_done():
-    origin.set(origin.Origin("request-1"))
+    request_context.set(request_context.Origin("request-1"))
     promised(ask.message("how much?"))
     assert work() == ["test_verbs.ask", "test_verbs.add"]
     assert seen == [("how much?", "request-1"), 42]
@@ -118,14 +119,14 @@ def test_what_an_effect_learned_is_promised_when_it_is_done():
 
 def test_an_effect_in_hand_is_not_begun_again():
     [id] = promised(ask.message("?"))
-    assert journal.lease(id, 60) is not None
+    assert job_journal.lease(id, 60) is not None
     ask(str(id))
     assert seen == []
 
 
 def test_an_effect_whose_lease_ran_out_is_begun_again():
     [id] = promised(ask.message("?"))
-    journal.lease(id, 0)
+    job_journal.lease(id, 0)
     ask(str(id))
     assert len(seen) == 1
 
@@ -158,7 +159,7 @@ def test_a_bad_entry_does_not_hold_up_the_good_ones():
 def test_many_entries_of_a_kind_need_one_message():
     tasks = [spell.message(Word(id=uuid4(), text="x")) for _ in range(3)]
     other = [add.message(1), add.message(2)]
-    assert verbs.wakeups([*tasks, *other]) == [tasks[0], *other]
+    assert jobs.wakeups([*tasks, *other]) == [tasks[0], *other]
 
 
 def test_an_entry_promised_twice_is_written_once():
@@ -171,10 +172,10 @@ def test_an_entry_promised_twice_is_written_once():
 
 def test_who_lost_his_lease_does_not_put_off_who_has_it():
     [id] = promised(ask_in_vain.message())
-    stale = journal.lease(id, 0)
-    journal.resend("test", None, 10)
+    stale = job_journal.lease(id, 0)
+    job_journal.resend("test", None, 10)
     assert stale is not None
-    assert journal.lease(id, 60) is not None
+    assert job_journal.lease(id, 60) is not None
     ask_in_vain._note(id, ConnectionError("late"), attempts=stale.attempts)
     kept = row(id)
     assert kept is not None

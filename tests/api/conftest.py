@@ -8,7 +8,7 @@ from falcon.testing import TestClient
 from api.app import create_app
 from api.openapi.__main__ import written
 from api.settings import Settings
-from db.auth import Role
+from db.users import Role
 from tests.api.conformance import Conforming, Document
 from tests.makers import Visitor, visitor
 

@@ -10,7 +10,7 @@ import falcon
 from falcon.inspect import inspect_routes
 
 from api.app import create_app
-from api.gateway.operation import Operation, Page, declared, page_of
+from api.http.operation import Operation, Page, declared, page_of
 from api.settings import Settings
 from tests.makers import SECRETS
 

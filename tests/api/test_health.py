@@ -7,7 +7,7 @@ import falcon
 import pytest
 from falcon.testing import TestClient
 
-from api.health import SEEN_FOR_S, Health
+from api.operations.health import SEEN_FOR_S, Health
 from db import health, postgres, redis
 
 

@@ -18,20 +18,29 @@ import peewee
 import pytest
 from falcon.testing import Result, TestClient
 
-from actors import audit, erasure, housekeeping, mail, origin, verbs
-from actors import payments as life
+from actors import account_erasure, audit, housekeeping, jobs, mail, payment_jobs
+from actors.jobs import promise, transaction
 from actors.psp import provider
 from actors.psp.provider import Outcome
 from actors.settings import MailSettings
-from actors.verbs import promise, transaction
 from api.app import create_app
-from db import admin, auth, journal, links, payments, postgres, psp_attempts, times
-from db import erasure as rows
-from db.auth import Role
-from db.fault import Fault
-from db.links import Purpose
+from db import (
+    audit_log,
+    job_journal,
+    one_time_tokens,
+    payments,
+    personal_data,
+    postgres,
+    psp_attempts,
+    sessions,
+    users,
+)
+from db.core import request_context, times
+from db.core.errors import Fault
+from db.one_time_tokens import Purpose
 from db.psp_attempts import Operation
 from db.states import Status
+from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, SECRETS, Visitor, visitor
 from workers.dev.servers import Postgres
@@ -44,7 +53,7 @@ ROUNDS, HOLD_S = 1, 0.002
 def door(stores, settings, monkeypatch) -> Iterator[TestClient]:
     provider.choose(makers.stub())
     mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
-    origin.set(origin.NOWHERE)
+    request_context.set(request_context.NOWHERE)
     random = Random(9)
     execute = postgres.database.execute_sql
 
@@ -99,10 +108,10 @@ def crowd() -> Iterator[Crowd]:
 
 def work_off(*prefixes: str) -> None:
     """Does the waiting jobs of these names, as a worker does it."""
-    rows = list(journal.Row.select().order_by(journal.Row.position))
+    rows = list(job_journal.Row.select().order_by(job_journal.Row.position))
     for row in rows:
         if row.verb.startswith(prefixes):
-            verbs.registry[row.verb].perform(row.id)
+            jobs.registry[row.verb].perform(row.id)
 
 
 class Account:
@@ -117,7 +126,7 @@ class Account:
         self.people = [first, second]
         self.tokens = [str(uuid4()) for _ in range(4)]
         for token, purpose in zip(self.tokens, 2 * list(Purpose), strict=True):
-            links.add(
+            one_time_tokens.add(
                 uuid4(),
                 self.id,
                 purpose,
@@ -202,9 +211,15 @@ class Account:
 
     def clean_up(self, _n: int) -> None:
         # The first of their sessions is at its end.
-        expired = auth.RefreshToken.update(expires_at=times.now()).where(auth.RefreshToken.user_id == self.id)
+        expired = sessions.RefreshToken.update(expires_at=times.now()).where(
+            sessions.RefreshToken.user_id == self.id
+        )
         with postgres.database.atomic():
-            ids = auth.Session.select().where(auth.Session.user_id == self.id).order_by(auth.Session.id)
+            ids = (
+                sessions.Session.select()
+                .where(sessions.Session.user_id == self.id)
+                .order_by(sessions.Session.id)
+            )
             if list(ids.for_update(postgres.NO_KEY_UPDATE)):
                 expired.execute()
         with transaction():
@@ -256,8 +271,8 @@ class Asked:
 
     def __init__(self, people: dict[Role, Visitor], random: Random) -> None:
         self.people, self.random = people, random
-        vendor = auth.user(UUID(people[Role.VENDOR].user["id"]))
-        customer = auth.user(UUID(people[Role.CUSTOMER].user["id"]))
+        vendor = users.get(UUID(people[Role.VENDOR].user["id"]))
+        customer = users.get(UUID(people[Role.CUSTOMER].user["id"]))
         assert vendor is not None
         assert customer is not None
         self.request = makers.request(vendor, customer_email=random.choice([None, customer.email]))
@@ -281,10 +296,10 @@ class Asked:
     def either(self) -> UUID:
         return UUID(str(self.random.choice([self.request.id, self.payment.id])))
 
-    def _do(self, task: journal.Task) -> None:
+    def _do(self, task: job_journal.Task) -> None:
         with transaction():
             promise(task)
-        verbs.registry[task.verb].perform(task.id)
+        jobs.registry[task.verb].perform(task.id)
 
     def pay(self, _n: int) -> Result:
         body = {"type": "payment", "requestId": str(self.request.id)}
@@ -304,13 +319,13 @@ class Asked:
         return result
 
     def fail(self, _n: int) -> None:
-        self._do(life.fail.message(self.payment.id, None, origin.NOWHERE))
+        self._do(payment_jobs.fail.message(self.payment.id, None, request_context.NOWHERE))
 
     def settle(self, _n: int) -> None:
-        self._do(life.settle.message(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
+        self._do(payment_jobs.settle.message(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
 
     def decline(self, _n: int) -> None:
-        self._do(life.settle.message(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
+        self._do(payment_jobs.settle.message(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
 
     def ask_the_psp(self, _n: int) -> None:
         psp_attempts.begin(uuid4(), self.payment.id, Operation.FIND, str(self.payment.id))
@@ -319,18 +334,18 @@ class Asked:
         payments.Payment.update(created_at=times.now().replace(year=2020)).where(
             payments.Payment.id == self.request.id
         ).execute()
-        self._do(life.expire_requests.message())
+        self._do(payment_jobs.expire_requests.message())
 
     def reconcile(self, _n: int) -> None:
-        self._do(life.reconcile.message())
+        self._do(payment_jobs.reconcile.message())
 
     def erase(self, _n: int) -> None:
         customer = self.people[Role.CUSTOMER].user
-        free, closed = [customer["email"]], erasure.address(customer["id"])
+        free, closed = [customer["email"]], account_erasure.address(customer["id"])
         with transaction():
-            rows.requests(UUID(customer["id"]), free, closed=closed, limit=9)
+            personal_data.requests(UUID(customer["id"]), free, closed=closed, limit=9)
         with transaction():
-            rows.events_that_name(free, closed=closed, limit=9)
+            personal_data.events_that_name(free, closed=closed, limit=9)
 
     def bind(self, _n: int) -> None:
         customer = self.people[Role.CUSTOMER].user
@@ -394,7 +409,7 @@ def test_a_locked_row_of_one_user_holds_up_no_audit_row_and_no_payment_of_anothe
                 for who in (stuck, other):
                     audit.note(audit.Action.SIGN_IN_FAILED, resource=("user", who.id), user_id=who.id)
             makers.work()
-            assert [row.user_id for row in admin.audit_logs(other.id)] == [other.id]
+            assert [row.user_id for row in audit_log.of_resource(other.id)] == [other.id]
             assert {makers.now(it).status for it in (theirs, others)} == {"completed"}
     finally:
         done.set()

@@ -4,10 +4,10 @@ import pytest
 from freezegun import freeze_time
 
 from api.app import create_app
-from api.gateway.operation import Operation, Page
-from api.policies import POLICY, Permission
-from db import auth
-from db.auth import Role
+from api.http.operation import Operation, Page
+from api.security.permissions import POLICY, Permission
+from db import sessions
+from db.users import Role
 from tests.api.routing import Address, addresses
 from tests.makers import error, visitor
 
@@ -54,7 +54,7 @@ def expired(client) -> str:
 
 def revoked(client) -> str:
     who = visitor(client)
-    auth.end_sessions(who.user["id"])
+    sessions.end_all(who.user["id"])
     return who.token
 
 

@@ -14,11 +14,11 @@ from falcon.testing import TestClient
 from openapi_spec_validator import validate
 
 from api.app import create_app
-from api.gateway.operation import Operation
+from api.http.operation import Operation
 from api.openapi import resources
 from api.openapi.__main__ import written
-from api.policies import Permission
-from db.fault import Code
+from api.security.permissions import Permission
+from db.core.errors import Code
 from tests.api.routing import addresses
 from tests.makers import SECRETS
 

@@ -7,9 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from api import demo_users, people
-from db import auth
-from db.auth import Role
-from db.settings import WrongSetting
+from db import users
+from db.core.settings import WrongSetting
+from db.users import Role
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -30,14 +30,14 @@ def test_the_demo_users_can_sign_in_and_are_made_once(client, settings):
     for role in Role:
         user = sign_in(client, f"{role.lower()}@example.com", "Paywright-demo-1")
         assert (user["role"], user["emailVerified"]) == (role, True)
-    assert auth.User.select().count() == 3
+    assert users.User.select().count() == 3
 
 
 def test_there_are_no_demo_users_in_production(settings):
     production = settings.model_copy(update={"app_env": "production"})
     with pytest.raises(SystemExit, match="none in production"):
         people.demo(production)
-    assert auth.User.select().count() == 0
+    assert users.User.select().count() == 0
 
 
 def test_production_does_not_start_with_demo_users(client, settings):
@@ -89,4 +89,4 @@ def test_an_address_that_is_taken_is_said(settings, monkeypatch):
     people.admin(settings, "boss@bank.example")
     with pytest.raises(SystemExit, match="account with this e-mail address"):
         people.admin(settings, "Boss@Bank.example")
-    assert auth.User.select().count() == 1
+    assert users.User.select().count() == 1

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from db import postgres
-from db.auth import Role
+from db.users import Role
 from tests.api.routing import app
 from tests.makers import visitor
 

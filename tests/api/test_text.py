@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.auth.shapes import Register
-from api.text import clean
-from db.auth import Role
+from api.auth.schemas import Register
+from api.http.text import clean
+from db.users import Role
 from tests.makers import PASSWORD, address, error, visitor
 
 PIECES = [
@@ -170,7 +170,7 @@ def test_a_name_is_cleaned_and_blank_if_nothing_is_left(client):
 
 
 def test_what_is_far_too_long_is_refused_before_it_is_cleaned(client, monkeypatch):
-    monkeypatch.setattr("api.text.clean", lambda _text: pytest.fail("it was cleaned"))
+    monkeypatch.setattr("api.http.text.clean", lambda _text: pytest.fail("it was cleaned"))
     wish = {"email": address(), "password": PASSWORD, "name": "<b>" * 200_000}
     answer = client.simulate_post("/api/auth/register", json=wish)
     assert error(answer) == (400, "VALIDATION_ERROR")

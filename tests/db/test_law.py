@@ -6,10 +6,11 @@ from uuid import UUID
 import peewee
 import pytest
 
-from actors.lifecycle import LAW
-from db import money, postgres
-from db.auth import Role
+from actors.state_machine import LAW
+from db import postgres
+from db.core import money
 from db.states import Status, Type
+from db.users import Role
 from tests import makers
 
 pytestmark = pytest.mark.usefixtures("database")

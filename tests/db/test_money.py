@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from db import money
+from db.core import money
 
 
 @pytest.mark.parametrize(

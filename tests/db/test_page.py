@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db.page import Place
+from db.pagination import Place
 
 
 @pytest.mark.parametrize(

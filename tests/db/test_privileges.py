@@ -6,7 +6,7 @@ import peewee
 import pytest
 
 from db import postgres
-from db.auth import Role
+from db.users import Role
 from tests.makers import visitor, work
 
 GRANTED = re.compile(r"```sql\n(GRANT USAGE.*?)```", re.DOTALL)

@@ -7,9 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from db import money, postgres, reports
-from db.auth import Role
+from db import postgres, reports
+from db.core import money
 from db.reports import Period, Sum
+from db.users import Role
 from tests import makers
 
 DAY = datetime(2026, 2, 5, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 
 from actors.settings import MailSettings
 from api.settings import Settings
-from db.settings import PUBLISHED, WrongSetting, secret_faults
+from db.core.settings import PUBLISHED, WrongSetting, secret_faults
 from tests.makers import SECRETS
 
 GOOD = {**SECRETS, "DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}

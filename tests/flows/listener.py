@@ -2,7 +2,7 @@
 
 from actors.subscriber import Subscriber
 from db import postgres, redis
-from db.admin import Event
+from db.event_log import Event
 from workers import process
 
 

@@ -58,7 +58,7 @@ def test_a_dead_promise_is_revived_by_a_command(stack: Stack):
 
 
 @pytest.mark.parametrize(
-    "words", [["workers.relay", "revive", "7"], ["workers.relay", "--help"], ["workers.hub", "agian"]]
+    "words", [["workers.relay", "revive", "7"], ["workers.relay", "--help"], ["workers.subscribers", "agian"]]
 )
 def test_a_command_that_is_mistyped_says_what_there_is_and_does_nothing(words, root):
     ran = subprocess.run(

@@ -8,7 +8,7 @@ import yaml
 
 from actors.settings import MailSettings, MediaSettings
 from api.settings import Settings as WebSettings
-from db.settings import Settings, WrongSetting
+from db.core.settings import Settings, WrongSetting
 from workers.process import Settings as WorkerSettings
 
 READ_BY: dict[str, list[type[Settings]]] = {

@@ -35,7 +35,7 @@ def test_every_command_that_the_documents_name_exists(texts, root):
 
 
 def test_every_file_that_the_documents_name_exists(texts, root):
-    """As `actors/steps.py` from the root, or as `steps.py` somewhere in it."""
+    """As `actors/transitions.py` from the root, or as `steps.py` somewhere in it."""
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True)
     tracked = ["/" + name for name in listed.stdout.split()]
     for path, text in texts.items():

@@ -6,10 +6,10 @@ import tomllib
 
 import pytest
 
-from actors import audit, events, every, lifecycle, verbs
+from actors import all_jobs, audit, events, jobs, state_machine
 from actors.settings import MailSettings
 from api.settings import Settings as WebSettings
-from db.fault import Code, Fault
+from db.core.errors import Code, Fault
 from workers.process import Settings as WorkerSettings
 
 ROOMS = {"api", "workers", "actors", "db"}
@@ -26,13 +26,13 @@ def test_the_top_level_is_the_house_and_nothing_else(root):
 
 
 def test_every_step_of_the_law_has_its_audit_action():
-    for step in lifecycle.Step:
+    for step in state_machine.Step:
         assert audit.Action(f"payments.payment.{step}")
 
 
 def test_every_verb_is_served_by_a_process_of_the_procfile(root):
-    assert every
-    queues = {verb.queue for verb in verbs.registry.values() if not verb.name.startswith("test_")}
+    assert all_jobs
+    queues = {verb.queue for verb in jobs.registry.values() if not verb.name.startswith("test_")}
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
     assert queues - {"relayed", "test"} == served | {"psp", "psp-questions", "mail"}

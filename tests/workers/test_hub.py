@@ -3,13 +3,12 @@
 import pytest
 
 from actors import events
-from actors.verbs import transaction
-from db import config, journal, subscriptions
-from db.admin import SystemConfig
-from db.config import Key
+from actors.jobs import transaction
+from db import config, job_journal, subscriptions
+from db.config import Key, SystemConfig
 from tests import makers
 from tests.makers import letterbox, work
-from workers.hub import hub
+from workers.subscribers import hub
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -24,10 +23,10 @@ def test_a_hub_that_is_killed_while_it_promises_a_letter_promises_it_once(monkey
         patched.setattr(makers, "listen", lambda: False)
         makers.payment(payer)
         work()
-        patched.setattr("actors.mail.tell_of_payment.message", dies)
+        patched.setattr("actors.mail.notify_payment_ended.job", dies)
         with pytest.raises(SystemExit):
             hub.once()
-    assert journal.Row.select().count() == 0
+    assert job_journal.Row.select().count() == 0
     subscriptions.Subscription.update(due_at=subscriptions.Subscription.moved_at).execute()
     work()
     assert [letter["To"] for letter in letterbox] == [payer.email]

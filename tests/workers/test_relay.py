@@ -9,16 +9,17 @@ from uuid import uuid4
 import pytest
 from dramatiq import Message
 
-from actors import broker, verbs
-from actors.verbs import Entry, promise, record, records, transaction
-from db import journal, postgres, redis, times
+from actors import broker, jobs
+from actors.jobs import Entry, promise, record, records, transaction
+from db import job_journal, postgres, redis
+from db.core import times
 from tests import makers
 from workers import relay
 
 QUEUE = "relayed"
 
 
-@record(QUEUE)
+@record("test_relay.nod", queue=QUEUE)
 def nod() -> None:
     """Nothing."""
 
@@ -30,7 +31,7 @@ class Line(Entry):
 sizes: list[int] = []
 
 
-@records(QUEUE, Line)
+@records("test_relay.append", Line, queue=QUEUE)
 def append(lines: Sequence[Line]) -> None:
     sizes.append(len(lines))
 
@@ -47,7 +48,7 @@ def redis_away(valkey_server):
     broker.open(valkey_server.url, timeout=5)
 
 
-def overdue(**columns: object) -> journal.Task:
+def overdue(**columns: object) -> job_journal.Task:
     """A promise whose time has come, of which the wire knows nothing."""
     task = nod.message()
     with transaction():
@@ -56,7 +57,7 @@ def overdue(**columns: object) -> journal.Task:
     return _overdue(task, **columns)
 
 
-def overdue_unseen() -> journal.Task:
+def overdue_unseen() -> job_journal.Task:
     """The same, where there is no wire."""
     task = nod.message()
     with transaction():
@@ -64,14 +65,14 @@ def overdue_unseen() -> journal.Task:
     return _overdue(task)
 
 
-def _overdue(task: journal.Task, **columns: object) -> journal.Task:
+def _overdue(task: job_journal.Task, **columns: object) -> job_journal.Task:
     columns.setdefault("due_at", postgres.rows("SELECT clock_timestamp() - interval '1 second' AS t")[0]["t"])
-    journal.Row.update(**columns).where(journal.Row.id == task.id).execute()
+    job_journal.Row.update(**columns).where(job_journal.Row.id == task.id).execute()
     return task
 
 
-def row(task: journal.Task) -> journal.Row:
-    return journal.Row.get_by_id(task.id)
+def row(task: job_journal.Task) -> job_journal.Row:
+    return job_journal.Row.get_by_id(task.id)
 
 
 def messages() -> list[str]:
@@ -168,13 +169,13 @@ def test_a_redis_that_goes_away_before_the_push_costs_no_attempt(monkeypatch):
 
 
 def test_after_the_last_attempt_a_promise_is_dead_until_it_is_revived():
-    task = overdue(attempts=journal.MAX_ATTEMPTS, error="it broke")
+    task = overdue(attempts=job_journal.MAX_ATTEMPTS, error="it broke")
     assert relay.once() == 0
     assert row(task).dead_at is not None
     nod(str(task.id))
     assert row(task).dead_at is not None
 
-    assert journal.revive([task.id]) == 1
+    assert job_journal.revive([task.id]) == 1
     assert relay.once() == 1
     assert row(task).attempts == 1
 
@@ -183,26 +184,26 @@ def test_waits_grow_between_attempts():
     task = overdue(error="it broke")
     waits = []
     for attempts in (0, 4, 19):
-        columns = {"attempts": attempts, "due_at": journal.Row.created_at}
-        journal.Row.update(columns).where(journal.Row.id == task.id).execute()
+        columns = {"attempts": attempts, "due_at": job_journal.Row.created_at}
+        job_journal.Row.update(columns).where(job_journal.Row.id == task.id).execute()
         relay.once()
         waited = postgres.rows(
             "SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.tasks"
         )
         waits.append(float(waited[0]["s"]))
-    assert journal.GRACE <= waits[0] < journal.GRACE + 1
-    assert journal.GRACE + 3 < waits[1] < journal.GRACE + 9
-    assert journal.GRACE + 149 < waits[2] <= journal.GRACE + 300
+    assert job_journal.GRACE <= waits[0] < job_journal.GRACE + 1
+    assert job_journal.GRACE + 3 < waits[1] < job_journal.GRACE + 9
+    assert job_journal.GRACE + 149 < waits[2] <= job_journal.GRACE + 300
 
 
 def test_a_verb_that_this_process_does_not_know_is_sent_all_the_same():
     task = overdue(verb="payments.from_the_next_release")
-    assert "payments.from_the_next_release" not in verbs.registry
+    assert "payments.from_the_next_release" not in jobs.registry
     assert relay.once() == 1
     assert messages() == [str(task.id)]
 
 
-def promised_later(seconds: float) -> journal.Task:
+def promised_later(seconds: float) -> job_journal.Task:
     task = nod.message().later(seconds)
     with transaction():
         promise(task)
@@ -254,15 +255,15 @@ def test_what_is_due_later_outlives_a_redis_that_is_away(valkey_server):
 
 
 def test_what_was_dead_and_is_promised_anew_lives_again():
-    def promised() -> journal.Task:
+    def promised() -> job_journal.Task:
         task = nod.message().once("every day")
         with transaction():
             promise(task)
         return task
 
     task = promised()
-    columns = {"attempts": journal.MAX_ATTEMPTS, "error": "it broke"}
-    journal.Row.update(columns).where(journal.Row.id == task.id).execute()
+    columns = {"attempts": job_journal.MAX_ATTEMPTS, "error": "it broke"}
+    job_journal.Row.update(columns).where(job_journal.Row.id == task.id).execute()
     _overdue(task)
     assert relay.once() == 0
     assert row(task).dead_at is not None
@@ -271,10 +272,10 @@ def test_what_was_dead_and_is_promised_anew_lives_again():
     lives = row(task)
     assert (lives.dead_at, lives.attempts, lives.error) == (None, 0, None)
     nod(str(task.id))
-    assert journal.Row.select().count() == 0
+    assert job_journal.Row.select().count() == 0
 
 
-def lines(many: int) -> list[journal.Task]:
+def lines(many: int) -> list[job_journal.Task]:
     """Overdue jobs that share their messages, none of which waits."""
     tasks = [append.message(Line(id=uuid4())) for _ in range(many)]
     with transaction():
@@ -288,37 +289,37 @@ def lines(many: int) -> list[journal.Task]:
 def let_be_due() -> None:
     """The time of every job has come."""
     now = postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]
-    journal.Row.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
+    job_journal.Row.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
 
 
-def attempts(tasks: list[journal.Task]) -> list[int]:
+def attempts(tasks: list[job_journal.Task]) -> list[int]:
     return [row(task).attempts for task in tasks]
 
 
 def test_what_shares_a_message_is_sent_one_and_that_is_no_attempt():
-    tasks = lines(verbs.BATCH + 50)
+    tasks = lines(jobs.BATCH + 50)
     assert relay.once() == 1
     assert messages() == [str(tasks[0].id)]
     assert set(attempts(tasks)) == {0}
     assert relay.once() == 0
     sizes.clear()
     append(str(tasks[0].id))
-    assert sizes == [verbs.BATCH, 50]
+    assert sizes == [jobs.BATCH, 50]
 
 
 def test_what_was_first_and_is_first_still_was_tried_and_what_is_behind_it_only_waits():
-    tasks = lines(verbs.BATCH + 1)
+    tasks = lines(jobs.BATCH + 1)
     relay.once()
     let_be_due()
     broker.opened().client.flushdb()
     assert relay.once() == 1
-    assert attempts(tasks) == [1] * verbs.BATCH + [0]
+    assert attempts(tasks) == [1] * jobs.BATCH + [0]
 
 
 def test_a_redis_that_takes_no_message_costs_no_attempt_of_those_that_share_one(monkeypatch):
     tasks = lines(3)
-    tried = {"attempts": 4, "leased_until": journal.Row.created_at}
-    journal.Row.update(tried).where(journal.Row.id == tasks[0].id).execute()
+    tried = {"attempts": 4, "leased_until": job_journal.Row.created_at}
+    job_journal.Row.update(tried).where(job_journal.Row.id == tasks[0].id).execute()
     with monkeypatch.context() as patch:
         patch.setattr(broker, "push", refused)
         for _ in range(3):
@@ -332,8 +333,8 @@ def test_a_redis_that_takes_no_message_costs_no_attempt_of_those_that_share_one(
 
 def test_what_kills_its_process_is_given_up_and_takes_no_other_with_it():
     tasks = lines(3)
-    tried = {"attempts": journal.MAX_ATTEMPTS, "leased_until": journal.Row.created_at}
-    journal.Row.update(tried).where(journal.Row.id == tasks[0].id).execute()
+    tried = {"attempts": job_journal.MAX_ATTEMPTS, "leased_until": job_journal.Row.created_at}
+    job_journal.Row.update(tried).where(job_journal.Row.id == tasks[0].id).execute()
     # Those that were tried often are done one by one.
     sizes.clear()
     with postgres.database.atomic() as undone:
@@ -354,7 +355,7 @@ def test_what_shares_a_message_waits_for_one_that_waits_in_the_queue():
 
 def test_one_that_failed_is_sent_by_itself_and_counted():
     [first, second] = lines(2)
-    journal.Row.update(error="it broke").where(journal.Row.id == first.id).execute()
+    job_journal.Row.update(error="it broke").where(job_journal.Row.id == first.id).execute()
     assert relay.once() == 2
     assert messages() == [str(first.id), str(second.id)]
     assert attempts([first, second]) == [1, 0]
@@ -407,7 +408,7 @@ def test_a_look_costs_the_same_however_much_waits(monkeypatch, verb, sent_at):
     wait_in_queue(since=ago(600))
     many = blocks(monkeypatch)
     assert row(lost).attempts == 1
-    assert journal.Row.select().where(journal.Row.attempts > 0).count() == 1
+    assert job_journal.Row.select().where(job_journal.Row.attempts > 0).count() == 1
     # An index is a level deeper, one row was found, and what other tests left is dead; all rows are 2,000 blocks
     # for each of the statements.
     assert many < few + 1000

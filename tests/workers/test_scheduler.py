@@ -12,8 +12,8 @@ import freezegun
 import psycopg2
 import pytest
 
-from actors import housekeeping, payments
-from db import auth, journal, leases, operating, postgres, presence, redis
+from actors import housekeeping, payment_jobs
+from db import heartbeats, job_journal, job_runs, leases, postgres, redis, sessions
 from tests import makers
 from tests.makers import SECRETS, until, work
 from workers import scheduler
@@ -29,8 +29,8 @@ def leader(database) -> Leader:
     return leader
 
 
-def waiting(name: str) -> list[journal.Row]:
-    return list(journal.Row.select().where(journal.Row.verb == name))
+def waiting(name: str) -> list[job_journal.Row]:
+    return list(job_journal.Row.select().where(job_journal.Row.verb == name))
 
 
 def expire_the_lease() -> None:
@@ -39,53 +39,53 @@ def expire_the_lease() -> None:
 
 def test_twelve_times_without_a_worker_leave_one_job_waiting(leader):
     for _ in range(12):
-        assert scheduler.due(payments.reconcile, leader)
+        assert scheduler.due(payment_jobs.reconcile, leader)
     assert len(waiting("payments.reconcile")) == 1
     assert work() == ["payments.reconcile"]
-    assert scheduler.due(payments.reconcile, leader)
+    assert scheduler.due(payment_jobs.reconcile, leader)
     assert work() == ["payments.reconcile"]
 
 
 def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
-    scheduler.due(payments.reconcile, leader)
-    dead = {"dead_at": journal.Row.created_at, "attempts": journal.MAX_ATTEMPTS, "error": "it broke"}
-    journal.Row.update(dead).execute()
-    scheduler.due(payments.reconcile, leader)
+    scheduler.due(payment_jobs.reconcile, leader)
+    dead = {"dead_at": job_journal.Row.created_at, "attempts": job_journal.MAX_ATTEMPTS, "error": "it broke"}
+    job_journal.Row.update(dead).execute()
+    scheduler.due(payment_jobs.reconcile, leader)
     [row] = waiting("payments.reconcile")
     assert (row.dead_at, row.attempts) == (None, 0)
     assert work() == ["payments.reconcile"]
 
 
 def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time(leader):
-    scheduler.due(payments.reconcile, leader)
+    scheduler.due(payment_jobs.reconcile, leader)
     [row] = waiting("payments.reconcile")
-    journal.fail(row.id, "it broke")
-    journal.Row.update(due_at=row.due_at + timedelta(minutes=5)).execute()
-    scheduler.due(payments.reconcile, leader)
-    assert journal.overdue(["payments"]) == ["payments"]
+    job_journal.fail(row.id, "it broke")
+    job_journal.Row.update(due_at=row.due_at + timedelta(minutes=5)).execute()
+    scheduler.due(payment_jobs.reconcile, leader)
+    assert job_journal.overdue(["payments"]) == ["payments"]
 
 
 def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, monkeypatch):
     scheduler.due(housekeeping.expire_one_time_tokens, leader)
-    [run] = operating.JobRun.select()
+    [run] = job_runs.JobRun.select()
     assert run.ended_at is None
     with monkeypatch.context() as broken:
-        broken.setattr("db.links.expire", lambda _now: 1 / 0)
+        broken.setattr("db.one_time_tokens.expire", lambda _now: 1 / 0)
         [row] = waiting("housekeeping.expire_one_time_tokens")
         housekeeping.expire_one_time_tokens(str(row.id))
-    assert operating.JobRun.get().ended_at is None
+    assert job_runs.JobRun.get().ended_at is None
     work()
-    assert operating.JobRun.get().ended_at > run.promised_at
+    assert job_runs.JobRun.get().ended_at > run.promised_at
 
 
 def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader):
     expire_the_lease()
     other = Leader()
     assert other.look()
-    assert not scheduler.due(payments.reconcile, leader)
-    assert journal.Row.select().count() == 0
-    assert operating.runs() == {}
-    assert scheduler.due(payments.reconcile, other)
+    assert not scheduler.due(payment_jobs.reconcile, leader)
+    assert job_journal.Row.select().count() == 0
+    assert job_runs.last_finished() == {}
+    assert scheduler.due(payment_jobs.reconcile, other)
     assert not leader.look()
 
 
@@ -100,7 +100,7 @@ def test_who_resigns_is_followed_at_once(leader):
     assert not other.look()
     leader.resign()
     assert other.look()
-    assert not scheduler.due(payments.reconcile, leader)
+    assert not scheduler.due(payment_jobs.reconcile, leader)
 
 
 @pytest.mark.parametrize(("at", "left"), [("2026-03-08T11:59:59Z", 1), ("2026-03-08T12:00:00Z", 0)])
@@ -111,8 +111,8 @@ def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, l
     with freezegun.freeze_time(at):
         scheduler.due(housekeeping.expire_refresh_tokens, leader)
         work()
-    assert auth.RefreshToken.select().count() == left
-    assert auth.Session.select().count() == left
+    assert sessions.RefreshToken.select().count() == left
+    assert sessions.Session.select().count() == left
 
 
 @pytest.mark.parametrize("job", scheduler.JOBS, ids=lambda job: job.name)
@@ -162,7 +162,7 @@ def leading() -> int | None:
     """The process that leads, once somebody has enqueued a reconciliation."""
     with postgres.connection():
         holder = leases.holder(scheduler.LEASE)
-        ran = payments.reconcile.name in operating.runs()
+        ran = payment_jobs.reconcile.name in job_runs.last_finished()
         return int(holder.rpartition(":")[2]) if holder and ran else None
 
 
@@ -175,12 +175,12 @@ def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_at_once(scheduler
     assert second in {process.pid for process in schedulers} - {first}
     assert seen["left"] <= scheduler.LEASE_S < 30
     with postgres.connection():
-        before = operating.JobRun.get_by_id(payments.reconcile.name).promised_at
-        until(lambda: operating.JobRun.get_by_id(payments.reconcile.name).promised_at > before)
+        before = job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).promised_at
+        until(lambda: job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).promised_at > before)
 
     os.kill(first, signal.SIGCONT)
     [asleep, other] = [process for pid in (first, second) for process in schedulers if process.pid == pid]
-    until(lambda: presence.alive(redis.connect(stores["REDIS_URL"])).get("scheduler") == 2)
+    until(lambda: heartbeats.alive(redis.connect(stores["REDIS_URL"])).get("scheduler") == 2)
     assert leading() == second
     other.terminate()
     assert other.wait(30) == 0

@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from db import redis
 from workers.dev import ready, state
 
-# The rate limits' counts of this machine in Redis (api/gateway/limits.py, which is not to be imported here).
+# The rate limits' counts of this machine in Redis (api/middleware/rate_limit.py, which is not to be imported here).
 COUNTED = "paywright:limit:{127.0.0.1}:*"
 NOTHING = "nothing is running here: start it with `make run` in another terminal"
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from actors import events
-from db import admin, payments, postgres, psp_attempts, psp_ledger, redis
+from db import audit_log, event_log, payments, postgres, psp_attempts, psp_ledger, redis
 from workers.dev.client import Door, Trouble, running
 from workers.dev.stack import DEMO_USERS
 
@@ -149,7 +149,7 @@ def run(console: Console) -> None:
         people = [story.door.sign_in(email, stack.sessions) for email in DEMO_USERS[1:]]
         postgres.open(stack.database_url, connections=2)
         with postgres.connection():
-            since = admin.last_seq()
+            since = event_log.last_seq()
         story.listen(stack.redis_url)
         live(story, *people)
     books = _books(story.names, since)
@@ -189,9 +189,9 @@ def _books(names: Mapping[str, str], since: int) -> dict[str, Book]:
 
 
 def _book(id: UUID, since: int) -> Book:
-    log = [event for event in admin.events(since, 10_000) if event.data.get("id") == str(id)]
+    log = [event for event in event_log.after(since, 10_000) if event.data.get("id") == str(id)]
     charge = psp_ledger.find(str(id))
-    rows = payments.history(id), admin.audit_logs(id), log, psp_attempts.of(id)
+    rows = payments.history(id), audit_log.of_resource(id), log, psp_attempts.of(id)
     return dict(zip(TABLES, (*rows, [charge] if charge else []), strict=True))
 
 

@@ -113,10 +113,10 @@ def start_seed(supervisor: Supervisor, planned: Plan) -> Child | None:
 
 def _seeded(url: str) -> bool:
     """Whether they are all there: looking is faster than making them again."""
-    auth, postgres = import_module("db.auth"), import_module("db.postgres")
+    users, postgres = import_module("db.users"), import_module("db.postgres")
     postgres.open(url, connections=1)
     with postgres.connection():
-        return all(auth.by_email(email) for email in DEMO_USERS)
+        return all(users.by_email(email) for email in DEMO_USERS)
 
 
 def start_processes(supervisor: Supervisor, planned: Plan) -> None:

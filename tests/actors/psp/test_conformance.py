@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from actors import in_hand
+from actors import job_leases
 from actors.psp.provider import DEADLINE_S, Answer, Line, NoAnswer, Order, Outcome, Provider, Unavailable
 from db import postgres
 from tests import makers
@@ -193,4 +193,4 @@ def test_a_call_ends_in_its_time_with_an_answer_or_without(
 
 
 def test_a_call_ends_before_its_lease():
-    assert DEADLINE_S < in_hand.LEASE_S
+    assert DEADLINE_S < job_leases.LEASE_S

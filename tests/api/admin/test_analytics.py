@@ -5,12 +5,11 @@ from itertools import count
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api import metrics
 from api.admin import analytics
-from api.gateway import meter as gate
-from db import meter, operating, postgres, redis
-from db.auth import Role
-from db.meter import Counts
+from api.operations import metrics, request_counts
+from db import backlog, postgres, redis, request_metrics
+from db.request_metrics import Counts
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, visitor, work
 
@@ -19,7 +18,7 @@ from tests.makers import Visitor, visitor, work
 def wire(stores) -> redis.Client:
     client = redis.connect(stores["REDIS_URL"])
     client.delete("paywright:requests")
-    gate._counted.clear()
+    request_counts._counted.clear()
     return client
 
 
@@ -107,27 +106,29 @@ def test_requests_are_counted_by_route_and_not_by_address(client, boss):
 
 def test_a_caller_cannot_make_up_what_is_counted(wire):
     for method in ("FOO", "BAR", "get"):
-        gate.count(method, None, status=405, ms=1)
-    gate.hand_on(wire)
-    assert {route: it.count for route, it in meter.read(wire).items()} == {("unknown", "unknown"): 3}
+        request_counts.count(method, None, status=405, ms=1)
+    request_counts.hand_on(wire)
+    assert {route: it.count for route, it in request_metrics.read(wire).items()} == {
+        ("unknown", "unknown"): 3
+    }
 
 
 def test_what_other_processes_counted_is_counted_too(wire, boss):
     counts = Counts()
     counts.add(error=True, ms=30)
-    meter.add(wire, {("GET", "/api/elsewhere"): counts})
-    meter.add(wire, {("GET", "/api/elsewhere"): counts})
+    request_metrics.add(wire, {("GET", "/api/elsewhere"): counts})
+    request_metrics.add(wire, {("GET", "/api/elsewhere"): counts})
     [told] = [it for it in figures(boss)["requests"] if it["route"] == "/api/elsewhere"]
     assert (told["count"], told["errors"], told["p50Ms"], told["p95Ms"]) == (2, 2, 35, 48.5)
 
 
 def test_while_redis_is_away_they_are_kept(wire):
     away = redis.connect("redis://127.0.0.1:1")
-    gate.count("GET", "/api/x/{id:uuid}", status=200, ms=1)
-    gate.hand_on(away)
-    gate.count("GET", "/api/x/{id:uuid}", status=500, ms=20_000)
-    gate.hand_on(wire)
-    counts = meter.read(wire)["GET", "/api/x/:id"]
+    request_counts.count("GET", "/api/x/{id:uuid}", status=200, ms=1)
+    request_counts.hand_on(away)
+    request_counts.count("GET", "/api/x/{id:uuid}", status=500, ms=20_000)
+    request_counts.hand_on(wire)
+    counts = request_metrics.read(wire)["GET", "/api/x/:id"]
     assert (counts.count, counts.errors, counts.ms) == (2, 1, 20_001)
     assert (counts.buckets[0], counts.buckets[-1]) == (1, 1)
 
@@ -156,13 +157,13 @@ def test_prometheus_reads_what_waits_and_what_is_broken(boss):
 
 def test_the_figures_for_prometheus_are_put_together_once_a_second_however_many_ask(boss, monkeypatch):
     monkeypatch.setattr(metrics, "FRESH_S", 60)
-    looks, backlog = count(), operating.backlog
+    looks, measure = count(), backlog.measure
 
-    def counted(queues: set[str]) -> operating.Backlog:
+    def counted(queues: set[str]) -> backlog.Backlog:
         next(looks)
-        return backlog(queues)
+        return measure(queues)
 
-    monkeypatch.setattr(operating, "backlog", counted)
+    monkeypatch.setattr(backlog, "measure", counted)
     first = boss.client.simulate_get("/metrics").text
     makers.payment()
     for _ in range(24):

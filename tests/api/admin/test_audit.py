@@ -8,9 +8,10 @@ import pytest
 
 from actors import audit, housekeeping
 from actors.audit import Action, Line
-from api.admin import audit as audits
-from db import chain, postgres, times
-from db.auth import Role
+from api.admin import audit_logs
+from db import audit_chain, postgres
+from db.core import times
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
@@ -37,7 +38,7 @@ def written(minutes: int = 0, **more: Any) -> str:
         "created_at": makers.MOMENT + timedelta(minutes=minutes),
     }
     line = Line(**columns | more)
-    chain.append([line.model_dump(mode="json")])
+    audit_chain.append([line.model_dump(mode="json")])
     return str(line.id)
 
 
@@ -260,7 +261,7 @@ def test_a_long_log_is_not_read_whole_for_an_answer_and_its_newest_rows_are(boss
     for _ in range(4):
         written()
     rows = verified(boss)["rows"]
-    monkeypatch.setattr(audits, "VERIFIED_AT_ONCE_ROWS", 1)
+    monkeypatch.setattr(audit_logs, "VERIFIED_AT_ONCE_ROWS", 1)
     assert error(boss.get("/admin/audit-logs/verify")) == (503, "SERVICE_UNAVAILABLE")
     makers.due(housekeeping.check_invariants)
     work()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from api.admin.shapes import ConfigChanges
-from db import admin, config
-from db.auth import Role
+from api.admin.schemas import ConfigChanges
+from db import audit_log, config, event_log
 from db.config import Key
+from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, visitor, work
 
@@ -44,12 +44,12 @@ def test_a_change_holds_and_is_told_and_written_down(boss):
     [changed] = [it for it in result.json["data"]["items"] if it["key"] == "psp.approvalRate"]
     assert changed["updatedBy"] == boss.user["id"]
     work()
-    [event] = [it for it in admin.events(0, 100) if it.type == "admin:config:updated"]
+    [event] = [it for it in event_log.after(0, 100) if it.type == "admin:config:updated"]
     assert event.data["changes"] == {
         "psp.approvalRate": {"from": 1, "to": 0.5},
         "payments.maxAmount": {"from": "99999999.99", "to": "100.00"},
     }
-    [row] = admin.AuditLog.select().where(admin.AuditLog.action == "admin.config.updated")
+    [row] = audit_log.AuditLog.select().where(audit_log.AuditLog.action == "admin.config.updated")
     assert str(row.user_id) == boss.user["id"]
 
 
@@ -129,7 +129,7 @@ def test_another_process_reads_it_within_a_second(boss, monkeypatch):
     monkeypatch.setattr("db.config.time.monotonic", lambda: now[0])
     config.forget()
     assert config.value(Key.PSP_LATENCY_MS) == 0
-    admin.SystemConfig.insert(key=Key.PSP_LATENCY_MS, value=7).execute()
+    config.SystemConfig.insert(key=Key.PSP_LATENCY_MS, value=7).execute()
     assert config.value(Key.PSP_LATENCY_MS) == 0
     now[0] += 1
     assert config.value(Key.PSP_LATENCY_MS) == 7

@@ -7,13 +7,12 @@ from uuid import UUID
 import pytest
 from peewee import SQL
 
-from actors import erasure, events, verbs
-from actors.verbs import promise, transaction
-from db import admin, auth, journal, operating, postgres
-from db import erasure as rows
-from db.admin import Event
-from db.auth import Role
+from actors import account_erasure, events, jobs
+from actors.jobs import promise, transaction
+from db import event_log, invariants, job_journal, personal_data, postgres, sessions, users
+from db.event_log import Event
 from db.idempotency import IdempotencyKey
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, prove, visitor, work
 
@@ -108,10 +107,10 @@ def test_what_is_shown_otherwise_is_another_version(client, vendor, boss):
     assert now.status_code == 200
     assert now.headers["ETag"] == f'"{now.json["data"]["version"]}"' != before.headers["ETag"]
     assert now.json["data"]["updatedAt"] > before.json["data"]["updatedAt"]
-    told = [it.data for it in admin.events(0, 1000) if it.data.get("id") == id]
+    told = [it.data for it in event_log.after(0, 1000) if it.data.get("id") == id]
     assert [it["version"] for it in told] == [1, 2, 3]
     postgres.rows("UPDATE payments.payments SET updated_at = updated_at - interval '1 hour'")
-    assert operating.check("every_change_is_told", makers.MOMENT, seconds=5).ok
+    assert invariants.check("every_change_is_told", makers.MOMENT, seconds=5).ok
 
 
 def test_an_address_that_is_anothers_by_now_stays_theirs(client, vendor, boss):
@@ -128,7 +127,7 @@ def test_an_address_that_is_anothers_by_now_stays_theirs(client, vendor, boss):
     work()
     shown = {id: vendor.get(f"/payments/{id}").json["data"]["customerEmail"] for id in (old, new)}
     assert shown == {old: f"closed-{gone.user['id']}@closed.invalid", new: email}
-    named = {it.data["id"] for it in admin.events(0, 1000) if it.data.get("customerEmail") == email}
+    named = {it.data["id"] for it in event_log.after(0, 1000) if it.data.get("customerEmail") == email}
     assert named == {new}
     answers = {it.key: bytes(it.body or b"").decode() for it in IdempotencyKey.select()}
     assert (email in answers["1"], email in answers["2"]) == (False, True)
@@ -140,7 +139,7 @@ def talked_of(client, boss) -> str:
     """A closed account, about which there are 3000 events; its erasure has not begun."""
     who = visitor(client)
     work()
-    last = admin.last_seq()
+    last = event_log.last_seq()
     postgres.rows(
         "INSERT INTO admin.events (id, seq, type, data, occurred_at)"
         " SELECT gen_random_uuid(), %s + n, type, data, occurred_at FROM admin.events,"
@@ -157,38 +156,38 @@ def left(email: str) -> int:
     return int(Event.select().where(SQL("strpos(data::text, %s) > 0", (email,))).count())
 
 
-def next_erasure() -> journal.Row:
-    found = journal.Row.select().where(journal.Row.verb == "erasure.erase")
-    return found.order_by(journal.Row.position).get()
+def next_erasure() -> job_journal.Row:
+    found = job_journal.Row.select().where(job_journal.Row.verb == "erasure.erase")
+    return found.order_by(job_journal.Row.position).get()
 
 
 def test_many_events_are_erased_in_chunks(talked_of):
     steps = []
     while before := left(talked_of):
-        verbs.registry["erasure.erase"].perform(next_erasure().id)
+        jobs.registry["erasure.erase"].perform(next_erasure().id)
         steps.append(before - left(talked_of))
     assert sum(steps) > 3000
-    assert max(steps) == erasure.ROWS
+    assert max(steps) == account_erasure.ROWS
     work()
-    assert rows.FormerAddress.select().count() == 0
+    assert personal_data.FormerAddress.select().count() == 0
 
 
 def test_a_long_journal_has_the_time_to_be_searched(talked_of, monkeypatch):
     limits = set[str]()
 
-    def jobs(*_: Any, **__: Any) -> int:
+    def raced(*_: Any, **__: Any) -> int:
         limits.update(row["it"] for row in postgres.rows("SELECT current_setting('statement_timeout') AS it"))
         return 0
 
-    monkeypatch.setattr(rows, "jobs", jobs)
+    monkeypatch.setattr(personal_data, "jobs", raced)
     postgres.rows("SET LOCAL statement_timeout = '5s'")
-    verbs.registry["erasure.erase"].perform(next_erasure().id)
+    jobs.registry["erasure.erase"].perform(next_erasure().id)
     assert limits == {"30s"}
     assert left(talked_of)
 
 
 def test_an_erasure_that_is_interrupted_goes_on(talked_of, monkeypatch):
-    real = rows.events_about
+    real = personal_data.events_about
 
     def dies(*args: Any, **more: Any) -> int:
         real(*args, **more)
@@ -196,10 +195,10 @@ def test_an_erasure_that_is_interrupted_goes_on(talked_of, monkeypatch):
 
     before = left(talked_of)
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "events_about", dies)
+        patch.setattr(personal_data, "events_about", dies)
         with pytest.raises(SystemExit):
             for _ in range(5):
-                verbs.registry["erasure.erase"].perform(next_erasure().id)
+                jobs.registry["erasure.erase"].perform(next_erasure().id)
     assert left(talked_of) == before
     work()
     assert left(talked_of) == 0
@@ -211,9 +210,9 @@ def test_events_that_have_no_number_yet_are_waited_for(client, vendor, boss):
     ask(vendor, customer.user["email"], "1")
     boss.send("DELETE", f"/admin/users/{customer.user['id']}")
     for _ in range(4):
-        verbs.registry["erasure.erase"].perform(next_erasure().id)
+        jobs.registry["erasure.erase"].perform(next_erasure().id)
     # It goes on as soon as they have one, and forgets no address before.
-    assert rows.FormerAddress.select().count() == 1
+    assert personal_data.FormerAddress.select().count() == 1
     work()
     assert where_it_stands([customer.user["email"]]) == []
 
@@ -223,10 +222,10 @@ def test_a_request_that_was_under_way_at_the_closing_is_found_by_the_second_look
     prove(customer)
     boss.send("DELETE", f"/admin/users/{customer.user['id']}")
     while not next_erasure().args.get("again"):
-        first = journal.Row.select().order_by(journal.Row.position).get()
-        verbs.registry[first.verb].perform(first.id)
+        first = job_journal.Row.select().order_by(job_journal.Row.position).get()
+        jobs.registry[first.verb].perform(first.id)
     # It was made while the account was open, and is committed only now.
-    late = makers.request(auth.User.get_by_id(vendor.user["id"]), customer_email=customer.user["email"])
+    late = makers.request(users.User.get_by_id(vendor.user["id"]), customer_email=customer.user["email"])
     postgres.rows(
         "UPDATE payments.payments SET addressee_id = %s WHERE id = %s", UUID(customer.user["id"]), late.id
     )
@@ -238,9 +237,11 @@ def test_a_vendor_who_is_gone_leaves_no_session(client, boss):
     vendor = visitor(client, Role.VENDOR)
     boss.send("DELETE", f"/admin/users/{vendor.user['id']}")
     work()
-    assert auth.Session.select().where(auth.Session.user_id == vendor.user["id"]).count() == 0
-    assert auth.RefreshToken.select().where(auth.RefreshToken.user_id == vendor.user["id"]).count() == 0
+    assert sessions.Session.select().where(sessions.Session.user_id == vendor.user["id"]).count() == 0
+    assert (
+        sessions.RefreshToken.select().where(sessions.RefreshToken.user_id == vendor.user["id"]).count() == 0
+    )
     with transaction():
-        promise(erasure.erase.message(UUID(vendor.user["id"])))
+        promise(account_erasure.erase.message(UUID(vendor.user["id"])))
     # Whoever asks for it once more finds nothing to do.
     assert work() == ["erasure.erase"] * 2

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from actors import broker, events
-from db import admin
-from db.auth import Role
+from db import event_log
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
@@ -27,7 +27,7 @@ def read(boss: Visitor, **asked: int) -> list[dict[str, Any]]:
 
 
 def test_the_log_has_the_messages_of_the_channel_oldest_first(boss):
-    before = admin.last_seq()
+    before = event_log.last_seq()
     with broker.opened().client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(events.CHANNEL)
         channel.get_message(timeout=5)
@@ -48,7 +48,7 @@ def test_who_goes_on_behind_the_last_seq_reads_every_event_once(boss):
         assert len(items) <= 5
         found += items
         place = items[-1]["seq"]
-    assert [it["seq"] for it in found] == [event.seq for event in admin.events(0, 1000)]
+    assert [it["seq"] for it in found] == [event.seq for event in event_log.after(0, 1000)]
     assert len({it["id"] for it in found}) == len(found)
     assert read(boss, after=place) == read(boss, after=2**63 - 1) == []
 
@@ -64,7 +64,7 @@ def test_twenty_are_read_from_the_beginning_unless_more_are_asked_for(boss):
 def test_what_waits_for_redis_can_be_read(boss):
     makers.payment()
     work()
-    admin.Event.update(published_at=None).execute()
+    event_log.Event.update(published_at=None).execute()
     assert read(boss)
 
 

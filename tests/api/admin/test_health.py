@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import housekeeping, verbs
-from actors import payments as life
+from actors import housekeeping, jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
-from api import metrics
-from db import admin, chain, journal, leases, operating, postgres, subscriptions, times
+from api.operations import metrics
+from db import audit_chain, audit_log, backlog, invariants, job_journal, leases, postgres, subscriptions
+from db.core import times
 from tests import makers
 from tests.makers import Visitor, visitor, work
 
@@ -35,8 +35,8 @@ def look(who: Visitor) -> None:
     """Somebody asks for a look at everything, and it is made."""
     assert who.post("/admin/invariants").status_code == 202
     # What waits on purpose goes on waiting.
-    while found := journal.Row.get_or_none(journal.Row.verb.startswith("housekeeping.")):
-        verbs.registry[found.verb].perform(found.id)
+    while found := job_journal.Row.get_or_none(job_journal.Row.verb.startswith("housekeeping.")):
+        jobs.registry[found.verb].perform(found.id)
 
 
 def told(who: Visitor) -> dict[str, Any]:
@@ -45,13 +45,13 @@ def told(who: Visitor) -> dict[str, Any]:
     return data
 
 
-def invariants(who: Visitor) -> dict[str, Any]:
+def standings_by_name(who: Visitor) -> dict[str, Any]:
     look(who)
     return {it["name"]: it for it in told(who)["invariants"]}
 
 
 def broken(who: Visitor) -> set[str]:
-    return {name for name, it in invariants(who).items() if not it["ok"]}
+    return {name for name, it in standings_by_name(who).items() if not it["ok"]}
 
 
 def aged() -> None:
@@ -96,7 +96,7 @@ def test_what_is_dead_is_told_by_its_name_and_what_needs_a_person_is_counted(bos
     work()
     makers.payment()
     makers.payment()
-    journal.Row.update(dead_at=makers.MOMENT).where(journal.Row.verb == "payments.begin").execute()
+    job_journal.Row.update(dead_at=makers.MOMENT).where(job_journal.Row.verb == "payments.begin").execute()
     makers.payment(simulate="blackout")
     work()
     subscriptions.MissedEvent.insert(name="hub.mail", seq=1, error="no").execute()
@@ -117,9 +117,9 @@ def test_the_backlog_costs_the_same_beside_very_many_jobs(boss, monkeypatch):
         " clock_timestamp() - interval '1 hour' FROM generate_series(1, 20000)"
     )
     postgres.rows("ANALYZE journal.tasks")
-    monkeypatch.setattr(operating, "COUNTED", 100)
+    monkeypatch.setattr(backlog, "COUNT_LIMIT", 100)
     before = rows_read()
-    waits = operating.backlog({"psp"})
+    waits = backlog.measure({"psp"})
     assert rows_read() - before < 500
     assert (waits.waiting["mail"], waits.waiting["payments"], waits.waiting["psp"]) == (100, 1, 0)
     assert 3600 <= times.age(waits.oldest["mail"], times.now()) < 3700
@@ -162,7 +162,7 @@ def test_what_is_done_behind_our_back_is_seen(boss, behind_our_back, names):
     assert broken(boss) == set()
     with makers.behind_our_back():
         postgres.rows(behind_our_back)
-    found = invariants(boss)
+    found = standings_by_name(boss)
     assert {name for name, it in found.items() if not it["ok"]} == names
     assert all(it["count"] == len(it["offenders"]) == 1 for name, it in found.items() if name in names)
     assert {"USD", str(payment.id)} & {
@@ -175,7 +175,7 @@ def test_what_is_neither_finished_nor_promised_is_seen(boss):
     aged()
     assert {"no_promise_is_forgotten", "every_change_is_told"} <= broken(boss)
     postgres.rows("DELETE FROM journal.tasks")
-    assert invariants(boss)["nothing_stays_unfinished"]["offenders"] == [str(payment.id)]
+    assert standings_by_name(boss)["nothing_stays_unfinished"]["offenders"] == [str(payment.id)]
 
 
 def test_a_late_charge_is_known_once_it_is_marked(boss):
@@ -183,7 +183,7 @@ def test_a_late_charge_is_known_once_it_is_marked(boss):
     work()
     postgres.rows("UPDATE psp.charges SET outcome = 'charged'")
     assert "nothing_that_ended_badly_is_charged" in broken(boss)
-    life.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     work()
     assert broken(boss) == set()
     assert boss.post(f"/payments/{payment.id}/review", {"reason": "Refunded by the PSP"}).status_code == 200
@@ -212,18 +212,18 @@ def test_a_change_without_its_audit_row_is_seen_and_one_too_many_as_well(boss):
         "INSERT INTO admin.audit_logs (action, resource_id, created_at)"
         f" VALUES ('payments.payment.complete', '{payment.id}', clock_timestamp())"
     )
-    assert invariants(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
+    assert standings_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq IS NULL")
     assert broken(boss) == set()
     behind_our_back("DELETE FROM admin.audit_logs WHERE action = 'payments.payment.begin'")
-    assert invariants(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
+    assert standings_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
 
 
 def test_money_under_review_is_left_out_on_both_sides(boss):
     payment = makers.payment()
     work()
     aged()
-    life.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
     work()
     assert boss.get("/admin/health").json["data"]["needsReview"] == 1
     assert broken(boss) == set()
@@ -244,13 +244,13 @@ def test_a_payment_that_waits_for_the_reconcilers_next_look_is_not_forgotten(
     boss, age, reconciled, forgotten
 ):
     payment = makers.payment()
-    life.begin.perform(journal.Row.get(journal.Row.verb == "payments.begin").id)
+    payment_jobs.begin.perform(job_journal.Row.get(job_journal.Row.verb == "payments.begin").id)
     postgres.rows("DELETE FROM journal.tasks")
     at = f"clock_timestamp() - interval '{reconciled}'" if reconciled else "NULL"
     postgres.rows(
         f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}', reconciled_at = {at}"
     )
-    found = invariants(boss)["nothing_stays_unfinished"]["offenders"]
+    found = standings_by_name(boss)["nothing_stays_unfinished"]["offenders"]
     assert found == ([str(payment.id)] if forgotten else [])
 
 
@@ -292,9 +292,9 @@ def test_a_look_reads_what_is_new_however_much_there_is(boss):
     work()
     many_of_old(20_000)
 
-    for name in operating.INVARIANTS:
+    for name in invariants.INVARIANTS:
         before = rows_read()
-        found = operating.check(name, times.now(), since=times.now() - timedelta(days=1), seconds=60)
+        found = invariants.check(name, times.now(), since=times.now() - timedelta(days=1), seconds=60)
         assert rows_read() - before < 2000, name
         assert found.ok or name == "the_log_of_events_has_no_gaps"
 
@@ -305,23 +305,23 @@ def test_a_look_is_made_at_no_more_than_it_can_read(boss, monkeypatch):
     postgres.rows("UPDATE psp.charges SET amount = 1")
     makers.payment()
     work()
-    monkeypatch.setattr(operating, "LOOK_ROWS", 4)
+    monkeypatch.setattr(invariants, "LOOK_ROWS", 4)
     assert broken(boss) == {"charged_once", "the_money_adds_up"}
-    monkeypatch.setattr(operating, "LOOK_ROWS", 2)
+    monkeypatch.setattr(invariants, "LOOK_ROWS", 2)
     assert broken(boss) == set(), old.id
 
 
 def test_an_audit_log_that_was_changed_is_seen(boss):
     makers.payment()
     work()
-    assert invariants(boss)["the_audit_log_is_whole"]["ok"]
+    assert standings_by_name(boss)["the_audit_log_is_whole"]["ok"]
     postgres.rows("SET LOCAL session_replication_role = replica")
     [row] = postgres.rows(
         "UPDATE admin.audit_logs SET details = '{}' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)"
         " RETURNING id::text"
     )
     postgres.rows("SET LOCAL session_replication_role = origin")
-    assert invariants(boss)["the_audit_log_is_whole"]["offenders"] == [row["id"]]
+    assert standings_by_name(boss)["the_audit_log_is_whole"]["offenders"] == [row["id"]]
 
 
 def test_no_more_than_twenty_are_named(boss):
@@ -331,7 +331,7 @@ def test_no_more_than_twenty_are_named(boss):
             " VALUES (%s, gen_random_uuid(), 1, 'USD', 'charged')",
             str(uuid4()),
         )
-    found = invariants(boss)["every_charge_has_its_payment"]
+    found = standings_by_name(boss)["every_charge_has_its_payment"]
     assert (found["count"], len(found["offenders"])) == (21, 20)
 
 
@@ -347,7 +347,7 @@ def test_the_scheduler_looks_and_says_so(boss):
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
         " VALUES ('x', gen_random_uuid(), 1, 'USD', 'charged')"
     )
-    each = ["housekeeping.check_invariant"] * len(operating.INVARIANTS)
+    each = ["housekeeping.check_invariant"] * len(invariants.INVARIANTS)
     assert sorted(scheduled()) == sorted(
         ["housekeeping.check_invariants", "housekeeping.verify_audit_log", *each, *each[:2]]
     )
@@ -356,7 +356,7 @@ def test_the_scheduler_looks_and_says_so(boss):
     values = figures(boss, "paywright_invariant_broken")
     assert {name for name, value in values.items() if value} == {"every_charge_has_its_payment"}
     ages = figures(boss, "paywright_invariant_age_seconds")
-    assert ages.keys() == values.keys() == set(operating.names())
+    assert ages.keys() == values.keys() == set(invariants.names())
     assert all(0 <= age < 60 for age in ages.values())
 
 
@@ -376,7 +376,7 @@ def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_be
     work()
     scheduled()
     assert told(boss)["ok"]
-    monkeypatch.setitem(operating.INVARIANTS, "charged_once", "SELECT pg_sleep(5)::text AS id")
+    monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT pg_sleep(5)::text AS id")
     monkeypatch.setattr(housekeeping, "_LOOK_S", 0.2)
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
@@ -388,7 +388,7 @@ def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_be
 
 def test_one_that_cannot_be_looked_at_is_not_known_to_hold(boss, monkeypatch):
     work()
-    monkeypatch.setitem(operating.INVARIANTS, "charged_once", "SELECT no_such_column")
+    monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT no_such_column")
     scheduled()
     [it] = [it for it in told(boss)["invariants"] if not it["ok"]]
     assert (it["name"], it["count"], it["reason"]) == ("charged_once", None, "looking at it failed")
@@ -401,7 +401,7 @@ def test_a_look_that_is_too_old_says_nothing_about_now(boss):
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '11 minutes'")
     stale = {it["name"] for it in told(boss)["invariants"] if not it["ok"]}
     # A long audit log is verified whole once a day.
-    assert stale == set(operating.names()) - {"the_audit_log_is_whole"}
+    assert stale == set(invariants.names()) - {"the_audit_log_is_whole"}
     assert math.isnan(figures(boss, "paywright_invariant_broken")["charged_once"])
     assert figures(boss, "paywright_invariant_age_seconds")["charged_once"] > 600
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '37 hours'")
@@ -413,9 +413,9 @@ def test_a_look_asked_for_is_audited_and_made_once_however_many_ask(boss):
     for _ in range(3):
         result = boss.post("/admin/invariants")
         assert (result.status_code, result.json["data"]["ok"]) == (202, False)
-    assert work().count("housekeeping.check_invariant") <= 2 * len(operating.names())
+    assert work().count("housekeeping.check_invariant") <= 2 * len(invariants.names())
     assert told(boss)["ok"]
-    notes = [row.action for row in admin.AuditLog.select()].count("admin.invariants.checked")
+    notes = [row.action for row in audit_log.AuditLog.select()].count("admin.invariants.checked")
     assert notes == 3
 
 
@@ -470,7 +470,7 @@ def test_the_scheduler_finds_that_the_audit_log_was_changed(boss, tampered, monk
 def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_minute(
     boss, monkeypatch, step
 ):
-    monkeypatch.setattr(chain, "STEP_ROWS", step)
+    monkeypatch.setattr(audit_chain, "STEP_ROWS", step)
     monkeypatch.setattr(housekeeping, "_AUDIT_ROWS_A_MINUTE", 0)
     noon = times.now().replace(hour=12)
     monkeypatch.setattr(times, "now", lambda: noon)
@@ -518,18 +518,18 @@ def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_
 
 def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_minute(boss, monkeypatch):
     audit_rows(boss, 5)
-    monkeypatch.setattr(chain, "STEP_ROWS", 2)
+    monkeypatch.setattr(audit_chain, "STEP_ROWS", 2)
     makers.due(housekeeping.check_invariants)
-    housekeeping.check_invariants.perform(journal.Row.get().id)
-    [first] = journal.Row.select().where(journal.Row.verb == housekeeping.verify_audit_log.name)
+    housekeeping.check_invariants.perform(job_journal.Row.get().id)
+    [first] = job_journal.Row.select().where(job_journal.Row.verb == housekeeping.verify_audit_log.name)
     housekeeping.verify_audit_log.perform(first.id)
     postgres.rows("DELETE FROM journal.tasks")
-    place = chain.place(chain.WHOLE)
+    place = audit_chain.place(audit_chain.WHOLE)
     assert place is not None
     assert place.seq == 2
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
-    assert chain.place(chain.WHOLE) is None
+    assert audit_chain.place(audit_chain.WHOLE) is None
     assert audit_standings(boss)["the_audit_log_is_whole"]["ok"]
 
 

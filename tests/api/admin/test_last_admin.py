@@ -8,7 +8,7 @@ from falcon.testing import TestClient
 
 from api.app import create_app
 from db import postgres
-from db.auth import Role, User
+from db.users import Role, User
 from tests import makers
 from tests.makers import Visitor
 

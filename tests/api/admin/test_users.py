@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from db import admin, auth, payments
-from db.auth import Role
+from db import audit_log, event_log, payments, sessions
+from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, visitor, work
 
@@ -46,7 +46,7 @@ def test_an_administrator_opens_an_account_of_any_role(client, boss):
         assert boss.get(f"/admin/users/{made['id']}").json["data"] == made
     work()
     assert makers.letterbox == []
-    told = [event.type for event in admin.events(0, 1000)]
+    told = [event.type for event in event_log.after(0, 1000)]
     assert told.count("admin:user:created") == 3
 
 
@@ -144,7 +144,7 @@ def test_another_role_counts_at_the_next_request(client, boss):
     assert error(who.get("/admin/users")) == (403, "FORBIDDEN")
     work()
     [changed, *_] = [
-        row for row in admin.audit_logs(who.user["id"]) if row.action == "admin.user.role_changed"
+        row for row in audit_log.of_resource(who.user["id"]) if row.action == "admin.user.role_changed"
     ]
     assert (changed.details, str(changed.user_id)) == ({"from": "CUSTOMER", "to": "ADMIN"}, boss.user["id"])
 
@@ -182,11 +182,11 @@ def test_a_closed_account_is_nobodys_any_more(client, boss):
     assert refreshed.status_code == 401
     assert error(sign_in(client, email)) == (401, "INVALID_CREDENTIALS")
     work()
-    log = [event.data for event in admin.events(0, 1000)]
+    log = [event.data for event in event_log.after(0, 1000)]
     assert not [it for it in log if email.lower() in str(it).lower()]
     assert not [it for it in log if it.get("id") == id and it.get("name") != "Closed account"]
     assert boss.get(f"/payments/{paid}").json["data"]["status"] == "completed"
-    assert admin.audit_logs(paid)
+    assert audit_log.of_resource(paid)
     assert payments.Payment.select().where(payments.Payment.customer_email == email).count() == 0
     again = client.simulate_post(
         "/api/auth/register", json={"email": email, "password": PASSWORD, "name": "Again"}
@@ -195,7 +195,7 @@ def test_a_closed_account_is_nobodys_any_more(client, boss):
     assert error(boss.send("DELETE", f"/admin/users/{id}")) == (404, "NOT_FOUND")
     assert error(boss.send("PUT", f"/admin/users/{id}", {"name": "x"})) == (404, "NOT_FOUND")
     assert boss.get(f"/admin/users/{id}").json["data"]["active"] is False
-    assert auth.Session.select().where(auth.Session.user_id == id).count() == 0
+    assert sessions.Session.select().where(sessions.Session.user_id == id).count() == 0
 
 
 def test_who_is_not_there_is_a_404(boss):
@@ -225,7 +225,7 @@ def test_a_suspended_account_is_out_at_once_and_comes_back_by_signing_in(client,
     assert error(who.get("/auth/me")) == (401, "UNAUTHORIZED")
     assert sign_in(client, who.user["email"]).status_code == 200
     work()
-    told = [event.data["active"] for event in admin.events(0, 1000) if event.type == "admin:user:updated"]
+    told = [event.data["active"] for event in event_log.after(0, 1000) if event.type == "admin:user:updated"]
     assert told == [False, True]
     rows = boss.get(f"/admin/audit-logs?action=admin.user.updated&resourceId={who.user['id']}").json["data"]
     assert [row["details"] for row in rows["items"]] == [{"fields": ["active"]}] * 2
@@ -283,7 +283,7 @@ def test_an_administrator_sees_and_ends_somebodys_sessions(client, boss):
     work()
     rows = boss.get("/admin/audit-logs?action=admin.user.sessions_ended").json["data"]["items"]
     assert [row["details"] for row in rows] == [{"sessions": 2}, {"sessionId": items[0]["id"]}]
-    told = [event.data for event in admin.events(0, 1000) if event.type == "auth:user:logged_out"]
+    told = [event.data for event in event_log.after(0, 1000) if event.type == "auth:user:logged_out"]
     assert told == [{"userId": who.user["id"], "everywhere": everywhere} for everywhere in (False, True)]
 
 

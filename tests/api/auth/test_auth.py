@@ -6,9 +6,9 @@ import jwt
 import pytest
 from freezegun import freeze_time
 
-from api.passwords import Passwords
-from db import admin, auth
-from db.auth import Role
+from api.security.passwords import Passwords
+from db import audit_log, event_log, sessions, users
+from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, SECRETS, Visitor, error, visitor, work
 
@@ -104,7 +104,7 @@ def test_an_unknown_address_and_a_wrong_password_are_refused_alike(client, me):
 
 
 def test_a_closed_account_cannot_sign_in_and_its_tokens_are_dead(client, me):
-    auth.User.update(active=False).where(auth.User.id == me.user["id"]).execute()
+    users.User.update(active=False).where(users.User.id == me.user["id"]).execute()
     login = {"email": me.user["email"], "password": PASSWORD}
     assert error(anyone(client).post("/auth/login", login)) == (401, "INVALID_CREDENTIALS")
     assert reason(me.get("/auth/me")) == "token_revoked"
@@ -175,7 +175,7 @@ def test_twenty_tabs_get_the_same_successor_within_ten_seconds(client):
             )
             clock.tick(0.5)
     assert len({answer["refreshToken"] for answer in answers}) == 1
-    assert auth.Session.select().where(auth.Session.user_id == me.user["id"]).count() == 1
+    assert sessions.Session.select().where(sessions.Session.user_id == me.user["id"]).count() == 1
 
 
 def test_a_refresh_token_used_later_ends_the_whole_session(client):
@@ -189,7 +189,7 @@ def test_a_refresh_token_used_later_ends_the_whole_session(client):
         thief = anyone(client).post("/auth/refresh", {"refreshToken": successor["refreshToken"]})
         assert reason(thief) == "token_revoked"
         work()
-    assert admin.AuditLog.select().where(admin.AuditLog.action == "auth.token.reused").count() == 1
+    assert audit_log.AuditLog.select().where(audit_log.AuditLog.action == "auth.token.reused").count() == 1
 
 
 def test_a_refresh_token_lives_seven_days(client):
@@ -204,7 +204,7 @@ def test_a_refresh_token_lives_seven_days(client):
 
 
 def test_only_the_digest_of_a_refresh_token_is_kept(me):
-    [kept] = auth.RefreshToken.select().where(auth.RefreshToken.user_id == me.user["id"])
+    [kept] = sessions.RefreshToken.select().where(sessions.RefreshToken.user_id == me.user["id"])
     assert len(kept.token) == 64
     assert me.refresh_token not in kept.token
 
@@ -223,7 +223,7 @@ def test_signing_out_ends_this_session_at_once_and_no_other(client, me):
 
 
 def test_a_new_role_counts_at_the_next_request(client, me):
-    auth.User.update(role=Role.VENDOR).where(auth.User.id == me.user["id"]).execute()
+    users.User.update(role=Role.VENDOR).where(users.User.id == me.user["id"]).execute()
     assert error(me.post("/payments", {"type": "payment", "amount": 1})) == (403, "FORBIDDEN")
 
 
@@ -238,7 +238,7 @@ def test_what_people_do_at_the_door_is_audited_and_told(client):
     Visitor(client, data["accessToken"]).post("/auth/logout", headers=agent)
     work()
 
-    lines = list(admin.AuditLog.select().where(admin.AuditLog.request_id == "request-77"))
+    lines = list(audit_log.AuditLog.select().where(audit_log.AuditLog.request_id == "request-77"))
     assert [line.action for line in sorted(lines, key=lambda line: line.created_at)] == [
         "auth.user.registered",
         "auth.user.signed_in",
@@ -249,7 +249,7 @@ def test_what_people_do_at_the_door_is_audited_and_told(client):
     assert {line.user_agent for line in lines} == {"a browser"}
     assert {line.ip_address for line in lines} == {"127.0.0.1"}
     assert [str(line.user_id) for line in lines].count(data["user"]["id"]) == 4
-    told = [event for event in admin.events(0, 100) if event.request_id == "request-77"]
+    told = [event for event in event_log.after(0, 100) if event.request_id == "request-77"]
     assert [event.type for event in told] == [
         "auth:user:registered",
         "auth:user:logged_in",
@@ -319,7 +319,7 @@ def test_a_password_changed_while_another_signs_in_wins(client, me, settings, mo
 
     def slowly(self: Passwords, password: str, hashed: str | None) -> bool:
         same = match(self, password, hashed)
-        auth.set_password(me.user["id"], self.hash("a password of today"))
+        users.set_password(me.user["id"], self.hash("a password of today"))
         return same
 
     monkeypatch.setattr(Passwords, "match", slowly)

@@ -12,10 +12,11 @@ from freezegun import freeze_time
 from zxcvbn.matching import dictionary_match
 
 from actors import audit, housekeeping, mail
-from actors.verbs import promise, transaction
+from actors.jobs import promise, transaction
 from api.app import create_app
-from api.passwords import SCORED_CHARACTERS, Passwords, weak
-from db import admin, auth, journal, links, postgres, sign_in_failures, times
+from api.security.passwords import SCORED_CHARACTERS, Passwords, weak
+from db import audit_log, event_log, job_journal, one_time_tokens, postgres, sessions, sign_in_failures, users
+from db.core import times
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, letterbox, visitor, work
 
@@ -63,8 +64,10 @@ def test_a_changed_password_ends_every_other_session_and_keeps_this_one(client, 
 
     work()
     assert [letter["Subject"] for letter in letterbox].count("Your password was changed") == 1
-    assert [event.type for event in admin.events(0, 100)].count("auth:password:changed") == 1
-    assert admin.AuditLog.select().where(admin.AuditLog.action == "auth.password.changed").count() == 1
+    assert [event.type for event in event_log.after(0, 100)].count("auth:password:changed") == 1
+    assert (
+        audit_log.AuditLog.select().where(audit_log.AuditLog.action == "auth.password.changed").count() == 1
+    )
 
 
 def test_a_wrong_current_password_changes_nothing(client, me):
@@ -85,9 +88,9 @@ def test_a_bad_new_password_is_refused(me, new):
 
 def test_a_password_hashed_at_another_cost_is_renewed_at_sign_in(client, me, settings):
     dearer = Passwords(pepper=settings.password_pepper, rounds=5).hash(PASSWORD)
-    auth.set_password(me.user["id"], dearer)
+    users.set_password(me.user["id"], dearer)
     assert sign_in(client, me.user["email"]).status_code == 200
-    renewed = auth.user(me.user["id"])
+    renewed = users.get(me.user["id"])
     assert renewed is not None
     assert renewed.password_hash.startswith("$2b$04$")
     assert sign_in(client, me.user["email"]).status_code == 200
@@ -195,8 +198,10 @@ def test_the_database_and_the_journal_hold_no_token(client, me):
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
     token = letterbox.token()
-    [kept] = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
-    assert kept.token == links.fingerprint(token)
+    [kept] = one_time_tokens.OneTimeToken.select().where(
+        one_time_tokens.OneTimeToken.purpose == "reset-password"
+    )
+    assert kept.token == one_time_tokens.fingerprint(token)
     assert token not in str(kept.__data__)
 
 
@@ -226,9 +231,9 @@ def test_a_used_link_is_good_only_as_long_as_the_address_is_the_accounts_verifie
     work()
     body = {"token": letterbox.token()}
     assert Visitor(client).post("/auth/verify-email", body).json["data"] == {"emailVerified": True}
-    auth.change(me.user["id"], email=makers.address())
+    users.change(me.user["id"], email=makers.address())
     assert fields(Visitor(client).post("/auth/verify-email", body)) == ["token"]
-    auth.change(me.user["id"], email=me.user["email"], email_verified=False)
+    users.change(me.user["id"], email=me.user["email"], email_verified=False)
     assert fields(Visitor(client).post("/auth/verify-email", body)) == ["token"]
 
 
@@ -310,13 +315,13 @@ def test_signing_out_with_a_refresh_token_ends_its_session_if_it_is_ones_own(cli
 
 
 def test_a_session_ends_a_while_after_its_sign_in_however_often_it_is_refreshed(client, me):
-    auth.Session.update(created_at=times.now() - timedelta(days=29, hours=23)).execute()
+    sessions.Session.update(created_at=times.now() - timedelta(days=29, hours=23)).execute()
     refreshed = Visitor(client).post("/auth/refresh", {"refreshToken": me.refresh_token}).json["data"]
-    [successor] = auth.RefreshToken.select().where(auth.RefreshToken.spent_at.is_null())
+    [successor] = sessions.RefreshToken.select().where(sessions.RefreshToken.spent_at.is_null())
     assert successor.expires_at < times.now() + timedelta(hours=2)
     assert me.get("/auth/me").status_code == 200
 
-    auth.Session.update(created_at=times.now() - timedelta(days=30)).execute()
+    sessions.Session.update(created_at=times.now() - timedelta(days=30)).execute()
     ended = me.get("/auth/me")
     assert (error(ended), ended.json["error"]["details"]) == (
         (401, "UNAUTHORIZED"),
@@ -423,7 +428,7 @@ def test_an_owner_who_shows_an_earlier_refresh_token_has_a_count_of_their_own(cl
         else:
             # Spent, expired and ended: it has signed in once.
             me.post("/auth/refresh", {"refreshToken": token})
-            auth.RefreshToken.update(expires_at=makers.MOMENT).execute()
+            sessions.RefreshToken.update(expires_at=makers.MOMENT).execute()
             me.post("/auth/logout")
             assert sign_in(client, email, headers=headers, **far_away).status_code == status
 
@@ -531,7 +536,9 @@ def test_recovery_cannot_be_used_up_and_nobodys_mailbox_is_flooded(client):
     with freeze_time(NOON) as clock:
         me = visitor(client)
         begun = times.now()
-        reset_links = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
+        reset_links = one_time_tokens.OneTimeToken.select().where(
+            one_time_tokens.OneTimeToken.purpose == "reset-password"
+        )
         for _ in range(120):
             # Somebody else asks for a letter every minute.
             assert (
@@ -551,12 +558,14 @@ def test_recovery_cannot_be_used_up_and_nobodys_mailbox_is_flooded(client):
 def test_a_letter_counts_for_an_hour_though_its_link_has_expired(client):
     with freeze_time(NOON) as clock:
         me = visitor(client)
-        reset_links = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
+        reset_links = one_time_tokens.OneTimeToken.select().where(
+            one_time_tokens.OneTimeToken.purpose == "reset-password"
+        )
         Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
         work()
         for minutes, left in ((59, 1), (2, 0)):
             clock.tick(minutes * 60)
-            links.expire(times.now())
+            one_time_tokens.expire(times.now())
             assert reset_links.count() == left
 
 
@@ -585,7 +594,7 @@ def test_a_letter_whose_link_is_used_up_before_it_leaves_is_not_sent(client, me)
     work()
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     mail.help_who_forgot.perform(
-        next(iter(journal.Row.select().where(journal.Row.verb == mail.help_who_forgot.name))).id
+        next(iter(job_journal.Row.select().where(job_journal.Row.verb == mail.help_who_forgot.name))).id
     )
     assert reset(client, letterbox.token()).status_code == 200
     work()
@@ -596,7 +605,9 @@ def test_a_letter_whose_link_is_used_up_before_it_leaves_is_not_sent(client, me)
 def test_a_message_id_does_not_give_the_link_away(client, me):
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
-    [kept] = links.OneTimeToken.select().where(links.OneTimeToken.purpose == "reset-password")
+    [kept] = one_time_tokens.OneTimeToken.select().where(
+        one_time_tokens.OneTimeToken.purpose == "reset-password"
+    )
     assert str(kept.id) not in letterbox[-1]["Message-ID"]
 
 
@@ -605,7 +616,7 @@ def test_a_message_id_does_not_give_the_link_away(client, me):
 
 def admin_rows(action: str) -> int:
     work()
-    return admin.AuditLog.select().where(admin.AuditLog.action == action).count()
+    return audit_log.AuditLog.select().where(audit_log.AuditLog.action == action).count()
 
 
 def test_refused_sign_ins_leave_a_row_at_once_and_one_for_the_rest_of_the_minute(client, me):
@@ -616,8 +627,8 @@ def test_refused_sign_ins_leave_a_row_at_once_and_one_for_the_rest_of_the_minute
     assert admin_rows("auth.user.sign_in_refused") == 1
     assert audit_sum_up() == 1
     work()
-    rows = admin.AuditLog.select().where(admin.AuditLog.action == "auth.user.sign_in_refused")
-    first, rest = rows.order_by(admin.AuditLog.created_at)
+    rows = audit_log.AuditLog.select().where(audit_log.AuditLog.action == "auth.user.sign_in_refused")
+    first, rest = rows.order_by(audit_log.AuditLog.created_at)
     assert str(first.resource_id) == str(rest.resource_id) == me.user["id"]
     assert (first.ip_address, rest.details["times"]) == ("203.0.113.5", 24)
     assert audit_sum_up() == 0
@@ -628,8 +639,8 @@ def test_failures_of_an_address_that_nobody_has_are_told_apart_without_naming_it
     for address in (email, email.upper(), makers.address()):
         sign_in(client, address, "wrong")
     work()
-    rows = admin.AuditLog.select().where(admin.AuditLog.action == "auth.user.sign_in_failed")
-    digests = [row.details["addressDigest"] for row in rows.order_by(admin.AuditLog.created_at)]
+    rows = audit_log.AuditLog.select().where(audit_log.AuditLog.action == "auth.user.sign_in_failed")
+    digests = [row.details["addressDigest"] for row in rows.order_by(audit_log.AuditLog.created_at)]
     assert digests[0] == digests[1] != digests[2]
     assert email not in str([row.details for row in rows])
 
@@ -678,7 +689,7 @@ def test_a_link_to_prove_an_address_lives_a_day(client):
 def test_a_session_that_was_not_used_for_seven_days_is_not_listed(client):
     with freeze_time(NOON) as clock:
         me = visitor(client)
-        auth.Session.update(last_used_at=makers.MOMENT).execute()
+        sessions.Session.update(last_used_at=makers.MOMENT).execute()
         clock.tick(7 * 86_400)
         now = sign_in(client, me.user["email"]).json["data"]["accessToken"]
         # The database's clock is not frozen: what it wrote is of another year.

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from dotenv import dotenv_values
 
-from api.key_rotation import rotate
+from api.security.key_rotation import rotate
 from tests.makers import MOMENT as NOON
 
 LATER = NOON + timedelta(minutes=15)
@@ -73,7 +73,7 @@ def test_the_old_secret_is_not_dropped_as_long_as_its_tokens_live(file):
 
 def test_the_command_says_what_to_do_next(file, root):
     file.write_text("JWT_SECRET=one\n")
-    command = [sys.executable, "-m", "api.key_rotation"]
+    command = [sys.executable, "-m", "api.security.key_rotation"]
 
     def run(step: str) -> tuple[int, str, str]:
         ran = subprocess.run([*command, step, file], cwd=root, capture_output=True, text=True, check=False)

@@ -8,11 +8,11 @@ from dotenv import dotenv_values
 from falcon.testing import TestClient
 
 from api.app import create_app
-from api.key_rotation import rotate
-from api.keys import Keys
+from api.security.key_rotation import rotate
+from api.security.keys import Keys
+from api.security.tokens import ACCESS_LIFETIME
 from api.settings import Settings
-from api.tokens import ACCESS_LIFETIME
-from db.settings import WrongSetting
+from db.core.settings import WrongSetting
 from tests.makers import MOMENT as NOON
 from tests.makers import SECRETS, Visitor, visitor
 

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from db.auth import Role
+from db.users import Role
 from tests.makers import PASSWORD, Visitor, address, visitor
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from api.gateway import request_id
-from api.gateway.address import Proxies
+from api.http.client_address import Proxies
+from api.middleware import request_context
 from api.settings import Settings
-from db import admin
-from db.settings import WrongSetting
+from db import audit_log
+from db.core.settings import WrongSetting
 from tests.makers import SECRETS, work
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
@@ -71,7 +71,7 @@ def test_the_audit_log_names_the_client_and_not_the_proxy(database, behind_a_pro
     )
     work()
     assert (
-        admin.AuditLog.select().order_by(admin.AuditLog.created_at.desc()).first().ip_address
+        audit_log.AuditLog.select().order_by(audit_log.AuditLog.created_at.desc()).first().ip_address
         == "198.51.100.1"
     )
 
@@ -87,7 +87,7 @@ def test_an_ignored_forwarded_address_is_warned_of_once_a_minute(door, behind_a_
         for _ in range(3):
             untrusted.simulate_get("/mailed-link.js", headers=forwarded)
         assert warnings(logged) == ["127.0.0.1"]
-        clock[0] += request_id.WARNING_INTERVAL_S
+        clock[0] += request_context.WARNING_INTERVAL_S
         untrusted.simulate_get("/mailed-link.js", headers=forwarded)
         assert len(warnings(logged)) == 2
 

@@ -4,8 +4,8 @@ import falcon
 import pytest
 from falcon.testing import TestClient
 
-from api.gateway import envelope
-from api.gateway.body import LARGEST, MIB, Body
+from api.http import envelope
+from api.http.body import LARGEST, MIB, Body
 from tests.makers import error
 
 

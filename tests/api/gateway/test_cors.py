@@ -4,7 +4,7 @@ import pytest
 
 from api.openapi.headers import CARRIED
 from api.settings import Settings
-from db.settings import WrongSetting
+from db.core.settings import WrongSetting
 from tests.makers import SECRETS, error
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}

@@ -10,14 +10,14 @@ from falcon import Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.auth.shapes import Refresh
-from api.gateway import body
-from api.gateway.body import MIB, Invalid, Malformed
-from api.gateway.extent import DEEPEST, TooDeep, exceeded
-from api.objects import carried
-from api.payments.shapes import NewPayment
-from api.profile.shapes import Preferences
-from db.fault import Fault
+from api.auth.schemas import Refresh
+from api.http import body
+from api.http.body import MIB, Invalid, Malformed
+from api.http.json_limits import DEEPEST, TooDeep, exceeded
+from api.http.json_objects import carried
+from api.payments.schemas import NewPayment
+from api.profile.schemas import Preferences
+from db.core.errors import Fault
 from tests.makers import error, visitor
 
 LIMITS: dict[str, Any] = {"members": 100, "values": 2000, "apart": "metadata", "apart_values": 4096}
@@ -83,7 +83,7 @@ def test_a_depth_that_nobody_needs_is_refused():
 def test_preferences_that_are_nested_too_deeply_are_malformed(opening, closing, depth):
     raw = '{"a":' + opening * depth + "1" + closing * depth + "}"
     with pytest.raises(Malformed):
-        body.read(sent(raw.encode()), Preferences)
+        body.read_body(sent(raw.encode()), Preferences)
 
 
 HUGE = [
@@ -112,7 +112,7 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
     tracemalloc.start()
     try:
         with pytest.raises(Fault):
-            body.read(request, shape)
+            body.read_body(request, shape)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -123,14 +123,14 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
 def test_nothing_is_built_from_what_holds_too_much(monkeypatch, raw):
     monkeypatch.setattr(json, "loads", lambda *_args, **_more: pytest.fail("it was built"))
     with pytest.raises((Invalid, Malformed)):
-        body.read(sent(raw[:MIB]), NewPayment)
+        body.read_body(sent(raw[:MIB]), NewPayment)
 
 
 @pytest.mark.parametrize("raw", HUGE[6:11], ids=IDS[6:11])
 def test_each_byte_is_read_once_also_in_what_is_no_json(raw):
     # Quadratic, this would take minutes.
     with pytest.raises((Malformed, Invalid)):
-        body.read(sent(raw[:MIB]), NewPayment)
+        body.read_body(sent(raw[:MIB]), NewPayment)
 
 
 def test_who_sends_too_much_is_told_what(client):

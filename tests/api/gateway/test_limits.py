@@ -9,11 +9,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from api.gateway.limits import LARGEST_MEMORY, PREFIX, Count, Memory, Rate, Shared
+from api.middleware.rate_limit import LARGEST_MEMORY, PREFIX, Count, Memory, Rate, Shared
 from api.settings import Settings
 from db import redis
 from db.breaker import REST_S, Breaker
-from db.settings import WrongSetting
+from db.core.settings import WrongSetting
 from tests.makers import SECRETS, error
 from workers.dev import client as dev
 

@@ -9,8 +9,8 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from api.gateway import seats
-from api.gateway.seats import Busy, Seats, Shared
+from api.http import admission
+from api.http.admission import Busy, Seats, Shared
 from tests.makers import until
 
 MANY = 24
@@ -45,12 +45,12 @@ def refused(futures: list[Future[int]]) -> int:
 
 
 def test_of_many_who_ask_at_once_few_wait_and_the_others_give_their_thread_back(slow, monkeypatch):
-    monkeypatch.setattr(seats, "TURN_S", 60)
+    monkeypatch.setattr(admission, "TURN_S", 60)
     shared = Shared(slow)
     with ThreadPoolExecutor(MANY) as pool:
         futures = at_once(pool, shared.get)
         # One makes it, a few wait, and all others were refused while it is still being made.
-        until(lambda: refused(futures) == MANY - 1 - seats.PATIENT)
+        until(lambda: refused(futures) == MANY - 1 - admission.PATIENT)
         assert slow.begun == 1
         slow.go()
         results = [it.result() for it in futures if not it.exception()]
@@ -100,7 +100,7 @@ def test_one_that_fails_lets_the_next_one_try():
 
 
 def test_so_many_take_a_seat_at_once_and_no_more(slow, monkeypatch):
-    monkeypatch.setattr(seats, "TURN_S", 60)
+    monkeypatch.setattr(admission, "TURN_S", 60)
     two = Seats(2)
 
     def ask() -> int:
@@ -109,7 +109,7 @@ def test_so_many_take_a_seat_at_once_and_no_more(slow, monkeypatch):
 
     with ThreadPoolExecutor(MANY) as pool:
         futures = at_once(pool, ask)
-        until(lambda: refused(futures) == MANY - 2 - seats.PATIENT)
+        until(lambda: refused(futures) == MANY - 2 - admission.PATIENT)
         assert slow.begun == 2
         slow.go()
-        assert sum(not it.exception() for it in futures) == 2 + seats.PATIENT
+        assert sum(not it.exception() for it in futures) == 2 + admission.PATIENT

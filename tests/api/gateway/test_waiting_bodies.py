@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 
-from api.gateway.body import MIB
+from api.http.body import MIB
 from api.worker import _Late, _whole_body
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from actors import addressees
+from actors import request_addressees
 from db import payments, postgres
 from tests import makers
 from tests.makers import Visitor, error, prove, visitor, work
@@ -137,8 +137,8 @@ def test_only_a_customer_pays_what_is_addressed_to_them(client, vendor, boss):
 
 
 def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
-    monkeypatch.setattr(addressees, "AT_ONCE", 2)
-    monkeypatch.setattr(addressees, "BATCH", 3)
+    monkeypatch.setattr(request_addressees, "AT_ONCE", 2)
+    monkeypatch.setattr(request_addressees, "BATCH", 3)
     customer = visitor(client)
     requests = [ask(vendor, customer.user["email"]) for _ in range(9)]
 

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from actors import allowance
-from db import auth, config, payments, times
-from db.auth import User
+from actors import payment_limits
+from db import config, payments, users
+from db.core import times
 from db.payments import Payment
+from db.users import User
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
@@ -84,7 +85,7 @@ def test_limits_that_are_off_cost_nothing(customer, boss, monkeypatch):
     def asked(*_args: object) -> None:
         raise AssertionError("nobody needs to know")
 
-    monkeypatch.setattr(auth, "locked_user", asked)
+    monkeypatch.setattr(users, "locked", asked)
     monkeypatch.setattr(payments, "nth_newest_payment", asked)
     monkeypatch.setattr(payments, "amount_of_customer", asked)
     assert [pay(customer).status_code for _ in range(3)] == [201] * 3
@@ -93,7 +94,7 @@ def test_limits_that_are_off_cost_nothing(customer, boss, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("age", "taken"), [(timedelta(hours=23, minutes=59), False), (allowance.WINDOW, True)]
+    ("age", "taken"), [(timedelta(hours=23, minutes=59), False), (payment_limits.WINDOW, True)]
 )
 def test_a_payment_under_way_counts_however_old_and_a_completed_one_for_a_day(customer, boss, age, taken):
     limit(boss, unverifiedAmount="10.00")

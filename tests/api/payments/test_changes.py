@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from actors import verbs
-from db import admin, journal, payments
-from db.auth import Role
+from actors import jobs
+from db import audit_log, event_log, job_journal, payments
 from db.payments import Payment
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, prove, visitor, work
 
@@ -64,8 +64,13 @@ def at(people: SimpleNamespace, type: str, status: str) -> str:
 
 def do(verb: str) -> None:
     """Does the first promise of this verb, and leaves the others."""
-    row = journal.Row.select().where(journal.Row.verb == verb).order_by(journal.Row.position).first()
-    verbs.registry[verb].perform(row.id)
+    row = (
+        job_journal.Row.select()
+        .where(job_journal.Row.verb == verb)
+        .order_by(job_journal.Row.position)
+        .first()
+    )
+    jobs.registry[verb].perform(row.id)
 
 
 def now(id: str) -> Payment:
@@ -265,16 +270,16 @@ def test_of_two_who_saw_the_same_version_the_first_one_changes_it(people):
 
 def test_a_change_is_told_once_and_audited_once_and_is_no_step(people):
     id = opened(people.vendor)
-    before, seq = steps(id), admin.last_seq()
+    before, seq = steps(id), event_log.last_seq()
     headers = {"X-Request-ID": "edit-1", "User-Agent": "till/7"}
     result = people.vendor.send("PUT", f"/payments/{id}", WORDS | TERMS, headers=headers)
     work()
 
     assert result.headers["ETag"] == '"3"'
-    [event] = admin.events(seq, 100)
+    [event] = event_log.after(seq, 100)
     assert (event.type, event.request_id) == ("payments:payment:updated", "edit-1")
     assert event.data == {k: v for k, v in result.json["data"].items() if k != "allowedActions"}
-    row = admin.audit_logs(UUID(id))[-1]
+    row = audit_log.of_resource(UUID(id))[-1]
     assert (row.action, row.details) == ("payments.payment.update", {"fields": ["amount", "description"]})
     assert (str(row.user_id), row.ip_address, row.user_agent, row.request_id) == (
         people.vendor.user["id"],
@@ -282,7 +287,7 @@ def test_a_change_is_told_once_and_audited_once_and_is_no_step(people):
         "till/7",
         "edit-1",
     )
-    assert [it.action for it in admin.audit_logs(UUID(id))].count("payments.payment.update") == 1
+    assert [it.action for it in audit_log.of_resource(UUID(id))].count("payments.payment.update") == 1
     assert steps(id) == before
 
 
@@ -327,14 +332,14 @@ def test_a_request_is_cancelled_behind_the_door(people):
     assert (data["status"], data["allowedActions"], data["failure"]) == ("cancelled", [], None)
     vendor = UUID(people.vendor.user["id"])
     assert steps(id)[-1] == ("cancel", None, vendor)
-    [row] = [it for it in admin.audit_logs(UUID(id)) if it.action == "payments.payment.cancel"]
+    [row] = [it for it in audit_log.of_resource(UUID(id)) if it.action == "payments.payment.cancel"]
     assert (row.user_id, row.ip_address, row.user_agent, row.request_id) == (
         vendor,
         "127.0.0.1",
         "till/7",
         "cancel-1",
     )
-    [event] = [it for it in admin.events(0, 1000) if it.request_id == "cancel-1"]
+    [event] = [it for it in event_log.after(0, 1000) if it.request_id == "cancel-1"]
     assert (event.type, event.data["status"]) == ("payments:payment:updated", "cancelled")
 
 
@@ -411,7 +416,7 @@ def test_a_cancellation_that_comes_too_late_is_written_down_for_whoever_asked(pe
     # The payment was promised to begin before.
     work()
     assert (now(payment).status, now(request).status) == ("completed", "completed")
-    [row] = [it for it in admin.audit_logs(UUID(payment)) if it.action == "payments.step.refused"]
+    [row] = [it for it in audit_log.of_resource(UUID(payment)) if it.action == "payments.step.refused"]
     assert str(row.user_id) == people.boss.user["id"]
     assert row.details == {"step": "cancel", "status": "processing", "reason": None}
 

@@ -5,9 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db import payments, postgres, times
-from db.auth import Role
+from db import payments, postgres
+from db.core import times
 from db.payments import PaymentTransaction
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, prove, visitor, work
 

@@ -9,10 +9,11 @@ from freezegun import freeze_time
 from pydantic import BaseModel
 
 from actors import housekeeping
-from actors.verbs import promise, transaction
-from api.gateway import idempotency as gateway
-from db import idempotency, payments
-from db.auth import Role
+from actors.jobs import promise, transaction
+from api.payments import idempotency
+from db import payments
+from db.idempotency import IdempotencyKey
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
@@ -114,7 +115,7 @@ def test_a_refusal_is_not_kept(client, customer):
     assert error(pay(customer, "order-1", wish)) == (409, "REQUEST_NOT_PAYABLE")
     assert error(pay(customer, "order-2", {"type": "payment"})) == (400, "VALIDATION_ERROR")
     assert error(pay(vendor, "order-3")) == (403, "FORBIDDEN")
-    assert idempotency.IdempotencyKey.select().count() == 0
+    assert IdempotencyKey.select().count() == 0
     work()
     assert pay(customer, "order-1", wish).status_code == 201
 
@@ -132,7 +133,7 @@ def test_a_key_is_kept_for_a_day_and_until_its_payment_is_final(customer):
             promise(task)
         with freeze_time(at):
             housekeeping.expire_idempotency_keys.perform(task.id)
-        return {row.key for row in idempotency.IdempotencyKey.select()}
+        return {row.key for row in IdempotencyKey.select()}
 
     assert expire(tomorrow - minute) == {"done", "waits"}
     assert expire(tomorrow + minute) == {"waits"}
@@ -170,7 +171,7 @@ def test_a_key_is_not_heard_where_it_is_not_told_of(client, key):
     again = vendor.send("DELETE", f"/payments/{id}", headers=headers)
     assert error(again) == (409, "INVALID_TRANSITION")
     assert "Idempotency-Replayed" not in again.headers
-    assert [row.key for row in idempotency.IdempotencyKey.select()] == ["order-1"]
+    assert [row.key for row in IdempotencyKey.select()] == ["order-1"]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "schlüssel"])
@@ -201,7 +202,7 @@ def test_a_field_that_a_later_release_adds_makes_no_other_request():
         reference: str | None = None
 
     def digest(body: BaseModel) -> str:
-        return gateway._request(create_req(method="POST", path="/api/payments"), body)
+        return idempotency._request(create_req(method="POST", path="/api/payments"), body)
 
     assert digest(Later(amount="1")) == digest(Now(amount="1"))
     assert digest(Later(amount="1", reference="7")) != digest(Now(amount="1"))

@@ -17,15 +17,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from actors import audit, events, verbs
-from actors import payments as life
-from actors.lifecycle import LAW, Step, allows
-from actors.verbs import promise, transaction
-from api.gateway import prefer
-from db import admin, config, journal, payments, postgres, psp_ledger
-from db.auth import Role
+from actors import audit, events, jobs, payment_jobs
+from actors.jobs import promise, transaction
+from actors.state_machine import LAW, Step, allows
+from api.payments import prefer
+from db import audit_log, config, event_log, job_journal, payments, postgres, psp_ledger
 from db.payments import Payment
 from db.states import FINAL, Status, Type
+from db.users import Role
 from tests import law, makers
 from tests.makers import Visitor
 
@@ -150,7 +149,7 @@ class Machine(RuleBasedStateMachine):
         self.known: dict[UUID, tuple[int, str]] = {}
         self.requests: list[UUID] = []
         self.all: list[UUID] = []
-        self.done: list[journal.Row] = []
+        self.done: list[job_journal.Row] = []
         self.turn = 0
         self.example = ExitStack()
         savepoint = self.example.enter_context(postgres.database.atomic())
@@ -249,11 +248,11 @@ class Machine(RuleBasedStateMachine):
     def hear_again(self, which: int) -> None:
         if self.done:
             again = self.done[-1 - which % len(self.done)]
-            verbs.registry[again.verb].perform(again.id)
+            jobs.registry[again.verb].perform(again.id)
 
     def tell(self) -> None:
         for task in waiting("audit.", "events.", "mail."):
-            verbs.registry[task.verb].perform(task.id)
+            jobs.registry[task.verb].perform(task.id)
 
     def let_it_expire(self, request: int) -> None:
         ttl = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
@@ -263,7 +262,7 @@ class Machine(RuleBasedStateMachine):
             self.one_of(self.requests, request).id,
         )
         with transaction():
-            promise(life.expire_requests.message())
+            promise(payment_jobs.expire_requests.message())
 
     def reconcile_later(self) -> None:
         postgres.rows(
@@ -275,11 +274,11 @@ class Machine(RuleBasedStateMachine):
             " ended_at = ended_at - interval '1 minute'"
         )
         with transaction():
-            promise(life.reconcile.message())
+            promise(payment_jobs.reconcile.message())
 
-    def perform(self, task: journal.Row) -> None:
-        verbs.registry[task.verb].perform(task.id)
-        left = journal.Row.get_or_none(journal.Row.id == task.id)
+    def perform(self, task: job_journal.Row) -> None:
+        jobs.registry[task.verb].perform(task.id)
+        left = job_journal.Row.get_or_none(job_journal.Row.id == task.id)
         assert left is None, f"{task.verb}: {left.error}"
         self.done.append(task)
 
@@ -320,8 +319,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.example:
             makers.work()
-            assert journal.Row.select().count() == 0
-            told = admin.events(0, 10_000)
+            assert job_journal.Row.select().count() == 0
+            told = event_log.after(0, 10_000)
             for it in law.holds(self.edits):
                 self.is_at_rest(it)
                 self.was_told_of(it, [event for event in told if event.data.get("id") == str(it.id)])
@@ -333,10 +332,10 @@ class Machine(RuleBasedStateMachine):
             assert silent(it)
             assert makers.review(it)
 
-    def was_told_of(self, it: Payment, told: Sequence[admin.Event]) -> None:
+    def was_told_of(self, it: Payment, told: Sequence[event_log.Event]) -> None:
         """Every change has its audit row and its event, in the order in which they happened."""
         steps = [f"payments.payment.{row.transaction_type}" for row in payments.history(it.id)]
-        noted = [line.action for line in admin.audit_logs(it.id)]
+        noted = [line.action for line in audit_log.of_resource(it.id)]
         assert [action for action in noted if action in OF_STEPS] == steps
         assert noted.count(audit.Action.PAYMENT_UPDATE) == self.edits[it.id]
         changes = {events.Type.PAYMENT_CREATED, events.Type.PAYMENT_UPDATED}
@@ -357,16 +356,16 @@ def silent(it: Payment) -> bool:
     return psp_ledger.played(str(it.id)) == "blackout"
 
 
-def waiting(*verbs: str) -> list[journal.Row]:
+def waiting(*verbs: str) -> list[job_journal.Row]:
     """What is promised by verbs with such a beginning."""
-    beginnings = [journal.Row.verb.startswith(beginning) for beginning in verbs]
-    return list(journal.Row.select().where(reduce(or_, beginnings)).order_by(journal.Row.position))
+    beginnings = [job_journal.Row.verb.startswith(beginning) for beginning in verbs]
+    return list(job_journal.Row.select().where(reduce(or_, beginnings)).order_by(job_journal.Row.position))
 
 
 def look_instead(_seconds: float) -> None:
     """Who waits at the door for what the PSP knows does the psp worker's work."""
-    for task in waiting(life.look.name):
-        life.look.perform(task.id)
+    for task in waiting(payment_jobs.look.name):
+        payment_jobs.look.perform(task.id)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from api.gateway import body
+from api.http import body
 from tests.makers import Visitor, error
 
 

@@ -4,12 +4,12 @@ from uuid import UUID
 
 import pytest
 
-from actors import payments as life
+from actors import payment_jobs
+from actors.jobs import promise, transaction
 from actors.psp.provider import Outcome
-from actors.verbs import promise, transaction
-from db import admin, auth, config, journal, payments
-from db.auth import Role, User
+from db import audit_log, config, event_log, job_journal, payments, users
 from db.payments import Payment
+from db.users import Role, User
 from tests import makers
 from tests.makers import Visitor, error, work
 
@@ -59,17 +59,17 @@ def test_the_open_requests_of_a_vendor_who_leaves_are_cancelled(customer, vendor
         last = payments.history(request.id)[-1]
         assert (last.reason, str(last.actor_id)) == ("its vendor takes no payments any more", boss.user["id"])
         cancelled = [
-            line for line in admin.audit_logs(request.id) if line.action == "payments.payment.cancel"
+            line for line in audit_log.of_resource(request.id) if line.action == "payments.payment.cancel"
         ]
         assert [str(line.user_id) for line in cancelled] == [boss.user["id"]]
-        kinds = [event.type for event in admin.events(0, 1000) if event.data["id"] == str(request.id)]
+        kinds = [event.type for event in event_log.after(0, 1000) if event.data["id"] == str(request.id)]
         assert kinds[-1] == "payments:payment:updated"
     assert error(pay(customer, opened)) == (409, "REQUEST_NOT_PAYABLE")
     assert pay(customer, others).status_code == 201
 
 
 def test_they_are_cancelled_so_many_at_a_time(vendor, boss, monkeypatch):
-    monkeypatch.setattr(life, "_SOME", 2)
+    monkeypatch.setattr(payment_jobs, "_SOME", 2)
     requests = [makers.request(vendor_of(vendor)) for _ in range(5)]
     close(boss, vendor)
     # Once more for what is opened again meanwhile.
@@ -101,18 +101,18 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
     payment = makers.pay(request, simulate="blackout")
     work()
     close(boss, vendor)
-    withdrawals = journal.Row.select().where(journal.Row.verb == life.withdraw_requests.name)
-    now, later = [row.id for row in withdrawals.order_by(journal.Row.position)]
-    life.withdraw_requests.perform(now)
-    settle = life.settle.message(payment.id, Outcome.DECLINED, None)
+    withdrawals = job_journal.Row.select().where(job_journal.Row.verb == payment_jobs.withdraw_requests.name)
+    now, later = [row.id for row in withdrawals.order_by(job_journal.Row.position)]
+    payment_jobs.withdraw_requests.perform(now)
+    settle = payment_jobs.settle.message(payment.id, Outcome.DECLINED, None)
     with transaction():
         promise(settle)
     with monkeypatch.context() as race:
         # It looked before the account was closed, and commits after the job.
-        race.setattr(auth, "vendors", set)
-        life.settle.perform(settle.id)
+        race.setattr(users, "vendors", set)
+        payment_jobs.settle.perform(settle.id)
     assert makers.now(request).status == "initiated"
-    life.withdraw_requests.perform(later)
+    payment_jobs.withdraw_requests.perform(later)
     assert makers.now(request).status == "cancelled"
 
 
@@ -136,7 +136,7 @@ def test_who_is_no_vendor_any_more_sees_their_requests_and_pays_none_of_them(ven
 def test_nobody_pays_their_own_request(vendor, monkeypatch):
     request = makers.open_request(vendor_of(vendor))
     # However they came to be both.
-    monkeypatch.setattr(auth, "vendors", lambda ids: {UUID(str(id)) for id in ids})
+    monkeypatch.setattr(users, "vendors", lambda ids: {UUID(str(id)) for id in ids})
     User.update(role=Role.CUSTOMER).where(User.id == vendor.user["id"]).execute()
     assert actions(vendor, request) == []
     result = pay(vendor, request)
@@ -164,18 +164,18 @@ def test_what_may_be_done_with_a_page_of_requests_costs_one_question(customer, v
     for _ in range(5):
         makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     asked = []
-    real = auth.vendors
+    real = users.vendors
 
     def vendors(ids):
         asked.append(ids)
         return real(ids)
 
-    monkeypatch.setattr(auth, "vendors", vendors)
+    monkeypatch.setattr(users, "vendors", vendors)
     assert len(customer.get("/payments").json["data"]["items"]) == 5
     assert len(asked) == 1
 
 
 def test_a_request_that_is_made_as_its_vendor_leaves_is_refused(vendor, boss):
     close(boss, vendor)
-    with pytest.raises(life.NoVendor):
+    with pytest.raises(payment_jobs.NoVendor):
         makers.request(vendor_of(vendor))

@@ -6,8 +6,8 @@ from uuid import uuid4
 import peewee
 import pytest
 
-from db import admin, payments, postgres
-from db.auth import Role
+from db import audit_log, event_log, payments, postgres
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, prove, visitor, work
 
@@ -67,8 +67,8 @@ def test_the_requests_id_is_in_all_that_it_caused(customer):
     headers = {"X-Request-ID": "lunch-1"}
     id = customer.post("/payments", {"type": "payment", "amount": 1}, headers=headers).json["data"]["id"]
     work()
-    assert {line.request_id for line in admin.audit_logs(id)} == {"lunch-1"}
-    assert {event.request_id for event in admin.events(0, 100) if event.data["id"] == id} == {"lunch-1"}
+    assert {line.request_id for line in audit_log.of_resource(id)} == {"lunch-1"}
+    assert {event.request_id for event in event_log.after(0, 100) if event.data["id"] == id} == {"lunch-1"}
 
 
 @pytest.mark.parametrize(

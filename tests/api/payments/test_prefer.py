@@ -9,12 +9,12 @@ import peewee
 import pytest
 from falcon.testing import Result, TestClient
 
-from actors import verbs
+from actors import jobs
 from actors.psp import provider
 from api.app import create_app
-from api.gateway import prefer
-from db import journal, payments, postgres
-from db.auth import Role
+from api.payments import prefer
+from db import job_journal, payments, postgres
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
@@ -333,8 +333,8 @@ def settle() -> int:
     """Does the promised work that is about payments; how much it was."""
     count = 0
     with postgres.connection():
-        while row := journal.Row.get_or_none(journal.Row.verb.startswith("payments.")):
-            verbs.registry[row.verb].perform(row.id)
+        while row := job_journal.Row.get_or_none(job_journal.Row.verb.startswith("payments.")):
+            jobs.registry[row.verb].perform(row.id)
             count += 1
     return count
 

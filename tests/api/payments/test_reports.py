@@ -12,8 +12,9 @@ from uuid import UUID
 
 import pytest
 
-from db import postgres, times
-from db.auth import Role
+from db import postgres
+from db.core import times
+from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors import payments as life
+from actors import payment_jobs
+from actors.jobs import promise, transaction
 from actors.psp.provider import Answer, Outcome
-from actors.verbs import promise, transaction
-from db import admin, payments, postgres, psp_attempts, reviews, statements
+from db import audit_log, payments, postgres, psp_attempts, reviews, statements
 from db.payments import Payment
 from db.psp_attempts import Operation, PspAttempt
 from db.reviews import Cause
@@ -48,7 +48,7 @@ def test_only_what_a_person_should_look_at_is_listed_for_review(customer, boss):
 
 def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
     payment = paid(customer, simulate="blackout")
-    life.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     work()
     assert boss.get("/payments?needsReview=true").json["data"]["items"] == []
     [review] = boss.get(f"/payments/{payment.id}/attempts").json["data"]["reviews"]
@@ -86,7 +86,7 @@ def test_review_is_needed_or_not(boss, value):
 def late(who: Visitor) -> Payment:
     """A payment that has failed, and that the PSP says it has charged."""
     payment = paid(who, simulate="decline")
-    life.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     work()
     return payment
 
@@ -94,7 +94,7 @@ def late(who: Visitor) -> Payment:
 def audited(payment: Payment) -> list[tuple[str, dict[str, Any]]]:
     """What the audit log says of its reviews."""
     work()
-    return [(row.action, row.details) for row in admin.audit_logs(payment.id) if "review" in row.action]
+    return [(row.action, row.details) for row in audit_log.of_resource(payment.id) if "review" in row.action]
 
 
 def reviewed(boss: Visitor, payment: Payment) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ def test_a_review_says_since_when_and_who_resolved_it_how(customer, boss):
 
 def test_a_review_whose_cause_was_disproved_is_resolved_by_nobody_which_is_audited(customer, boss):
     payment = paid(customer, simulate="blackout")
-    life.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     assert [action for action, _ in audited(payment)] == [
         "payments.review.opened",
         "payments.review.resolved",
@@ -139,8 +139,8 @@ def test_a_review_whose_cause_was_disproved_is_resolved_by_nobody_which_is_audit
 
 def test_a_review_about_money_outlives_every_step_of_the_payment(customer, boss):
     payment = paid(customer, simulate="blackout")
-    life.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
-    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
     assert makers.now(payment).status == "completed"
     open_now = {it["cause"]: it["resolvedAt"] is None for it in reviewed(boss, payment)}
@@ -150,7 +150,7 @@ def test_a_review_about_money_outlives_every_step_of_the_payment(customer, boss)
 def test_the_same_reason_is_open_once_however_often_it_is_found(customer, boss):
     payment = late(customer)
     for _ in range(3):
-        life.hear(payment.id, Answer(Outcome.CHARGED))
+        payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     work()
     assert len(reviewed(boss, payment)) == 1
     assert [action for action, _ in audited(payment)] == ["payments.review.opened"]
@@ -160,9 +160,9 @@ def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(custom
     ended, open_still = late(customer), paid(customer, simulate="blackout")
     for payment in (ended, open_still):
         assert boss.post(f"/payments/{payment.id}/review", {"reason": "Looked"}).status_code == 200
-    life.hear(ended.id, Answer(Outcome.CHARGED))
+    payment_jobs.hear(ended.id, Answer(Outcome.CHARGED))
     with transaction():
-        promise(life.look.message(open_still.id))
+        promise(payment_jobs.look.message(open_still.id))
     work()
     assert makers.review(ended) is None
     assert makers.review(open_still) == "the PSP does not answer"
@@ -210,7 +210,7 @@ def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_
     for answer, left in ends.items():
         payment = paid(customer, simulate="blackout")
         reviews.open([(payment.id, Cause.STATEMENT_CHARGED, ahead)])
-        life.hear(payment.id, answer)
+        payment_jobs.hear(payment.id, answer)
         work()
         assert makers.review(payment) == left
 
@@ -226,7 +226,7 @@ def misreported(payment: Payment) -> Payment:
         payment.id,
     )
     with transaction():
-        promise(life.look.message(payment.id))
+        promise(payment_jobs.look.message(payment.id))
     work()
     assert makers.now(payment).status == "processing"
     return payment
@@ -253,7 +253,7 @@ def test_an_administrator_ends_a_payment_over_which_the_psp_reports_another_amou
     checked = boss.get("/admin/invariants").json["data"]["invariants"]
     assert [it["name"] for it in checked if not it["ok"]] == []
     # It is said once more, and everybody knows.
-    life.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     work()
     assert (makers.now(payment).status, makers.review(payment)) == (outcome, None)
 

@@ -9,11 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors import payments as life
-from actors import verbs
+from actors import jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
-from api.gateway import prefer
-from db import admin, journal, payments, postgres, psp_attempts, psp_ledger
+from api.payments import prefer
+from db import audit_log, job_journal, payments, postgres, psp_attempts, psp_ledger
 from db.payments import Payment
 from db.psp_attempts import Operation, Result
 from tests import makers
@@ -42,13 +41,18 @@ def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
 
 def do(verb: str) -> None:
     """Does the first promise of this verb, if there is one, and leaves the others."""
-    row = journal.Row.select().where(journal.Row.verb == verb).order_by(journal.Row.position).first()
+    row = (
+        job_journal.Row.select()
+        .where(job_journal.Row.verb == verb)
+        .order_by(job_journal.Row.position)
+        .first()
+    )
     if row is not None:
-        verbs.registry[verb].perform(row.id)
+        jobs.registry[verb].perform(row.id)
 
 
 def promised() -> set[str]:
-    return {row.verb for row in journal.Row.select() if row.verb.startswith("payments.")}
+    return {row.verb for row in job_journal.Row.select() if row.verb.startswith("payments.")}
 
 
 def move(who: Visitor, payment: Payment, status: str, reason: str | None = None, **headers: str):
@@ -107,7 +111,7 @@ def test_a_vendor_cancels_their_request_and_says_why(vendor):
     assert ended(request) == ("cancelled", None)
     row = payments.history(request.id)[-1]
     assert (row.status, row.reason, row.actor_id) == ("cancelled", "Sold out & gone", request.user_id)
-    line = admin.audit_logs(request.id)[-1]
+    line = audit_log.of_resource(request.id)[-1]
     assert (line.action, line.user_id, line.request_id) == (
         "payments.payment.cancel",
         request.user_id,
@@ -178,7 +182,7 @@ def test_what_the_psp_has_charged_completes(customer, boss, meanwhile):
     assert (result.status_code, result.json["data"]["status"]) == (202, "processing")
     assert work() == ["payments.settle"]
     assert ended(payment) == ("completed", None)
-    [line] = [it for it in admin.audit_logs(payment.id) if it.action == "payments.psp.decided"]
+    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.psp.decided"]
     assert str(line.user_id) == boss.user["id"]
     assert line.details == {"step": "fail", "reason": "He asked for it"}
 
@@ -201,7 +205,7 @@ def test_what_has_ended_while_one_waited_is_as_it_ended(customer, boss, meanwhil
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def late_answer() -> None:
-        life.hear(payment.id, Answer(Outcome.CHARGED))
+        payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
         do("payments.settle")
 
     meanwhile(work if psp == "asked" else late_answer)
@@ -261,7 +265,7 @@ def test_a_call_that_began_meanwhile_saves_it(customer, boss, meanwhile):
     do("payments.fail")
     assert ended(payment) == ("processing", None)
     work(also="audit")
-    [line] = [it for it in admin.audit_logs(payment.id) if it.action == "payments.step.refused"]
+    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.step.refused"]
     assert str(line.user_id) == boss.user["id"]
 
 
@@ -292,7 +296,7 @@ def test_a_worker_that_died_over_the_question_is_followed_by_one_that_asks_again
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def die_and_come_back() -> None:
-        row = journal.Row.get(journal.Row.verb == "payments.look")
+        row = job_journal.Row.get(job_journal.Row.verb == "payments.look")
         id = UUID(row.args["inquiry"])
         assert psp_attempts.begin(id, payment.id, Operation.FIND, str(payment.id))
         if answered:

@@ -4,7 +4,7 @@ from typing import Any
 
 from falcon.testing import Result
 
-from db import admin
+from db import audit_log
 from tests.makers import Visitor, error, work
 
 
@@ -16,8 +16,8 @@ def fields(result: Result) -> set[str]:
 def audited(person: Visitor) -> list[tuple[str, dict[str, Any]]]:
     """What the audit log has of a person's profile."""
     work()
-    rows = admin.AuditLog.select().where(admin.AuditLog.action.startswith("profile."))
-    found = list(rows.order_by(admin.AuditLog.created_at))
+    rows = audit_log.AuditLog.select().where(audit_log.AuditLog.action.startswith("profile."))
+    found = list(rows.order_by(audit_log.AuditLog.created_at))
     assert {str(row.user_id) for row in found} <= {person.user["id"]}
     assert {(row.resource_type, str(row.resource_id)) for row in found} <= {("user", person.user["id"])}
     return [(row.action, row.details) for row in found]

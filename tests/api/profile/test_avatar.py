@@ -21,8 +21,8 @@ from actors import media
 from actors.media import Media
 from api.profile import decoding, pictures
 from api.profile.decoding import MOST_PIXELS, MOST_SCANS
-from db import journal, postgres, profile
-from db.auth import Role
+from db import job_journal, postgres, profile
+from db.users import Role
 from tests.api.profile.asking import audited, fields
 from tests.makers import error, visitor, work
 
@@ -462,7 +462,7 @@ def test_a_picture_that_is_being_tidied_away_is_not_shown(person, files, monkeyp
 
     def slowly(self, name, content):
         put(self, name, content)
-        journal.Row.update(attempts=1).where(journal.Row.verb == "media.discard").execute()
+        job_journal.Row.update(attempts=1).where(job_journal.Row.verb == "media.discard").execute()
 
     monkeypatch.setattr(Media, "put", slowly)
     assert error(send(person, drawn())) == (503, "SERVICE_UNAVAILABLE")

@@ -5,8 +5,8 @@ from datetime import datetime
 import pytest
 
 from actors.media import Media
-from db import admin, auth, postgres
-from db.auth import Role
+from db import event_log, postgres, users
+from db.users import Role
 from tests.api.profile.asking import audited, fields
 from tests.makers import error, visitor, work
 
@@ -19,7 +19,7 @@ def put(person, **wish):
 
 def moved(person) -> datetime:
     """When the account was changed last."""
-    user = auth.user(person.user["id"])
+    user = users.get(person.user["id"])
     assert user is not None
     return user.updated_at
 
@@ -120,7 +120,7 @@ def test_another_name_is_the_accounts_and_is_told(person):
     assert me["name"] == "Robin Doe"
     assert moved(person) > before
     work()
-    told = [event for event in admin.events(0, 1000) if event.type == "admin:user:updated"]
+    told = [event for event in event_log.after(0, 1000) if event.type == "admin:user:updated"]
     assert [event.data for event in told] == [me]
 
 
@@ -129,7 +129,7 @@ def test_what_is_not_the_accounts_is_not_told(person):
     put(person, name="Some One", bio="hello")
     work()
     assert moved(person) == before
-    assert "admin:user:updated" not in [event.type for event in admin.events(0, 1000)]
+    assert "admin:user:updated" not in [event.type for event in event_log.after(0, 1000)]
 
 
 def test_every_change_is_audited_without_what_was_said(person):
@@ -154,7 +154,7 @@ def test_what_has_not_changed_is_not_sent_again(person):
 
 def test_who_is_being_closed_says_nothing_more(client, person, monkeypatch):
     # As if the account were closed between the gate and the change.
-    monkeypatch.setattr(auth, "locked_user", lambda _id: auth.User(id=person.user["id"], active=False))
+    monkeypatch.setattr(users, "locked", lambda _id: users.User(id=person.user["id"], active=False))
     for send in (
         lambda: put(person, bio="still here"),
         lambda: person.send("PUT", "/profile/preferences", {"theme": "dark"}),

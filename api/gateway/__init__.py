@@ -1,1 +1,0 @@
-"""The gates that every request passes, one file a gate."""

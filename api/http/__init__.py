@@ -1,0 +1,1 @@
+"""HTTP: route declarations, bodies, the response envelope, ETags, forms."""

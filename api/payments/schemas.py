@@ -1,0 +1,355 @@
+"""What the payments routes take and give."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
+
+from actors import payable, payment_jobs, snapshots, state_machine
+from actors.state_machine import Step
+from api.http.fields import (
+    Amount,
+    Changes,
+    Choice,
+    Currency,
+    Email,
+    Id,
+    Moment,
+    PageQuery,
+    Query,
+    Shape,
+    wrong,
+)
+from api.http.json_objects import carried
+from api.http.text import Text
+from api.payments import visibility
+from api.security.permissions import Caller, Permission
+from db import reviews
+from db.core import money, times
+from db.payments import Filter, Payment, PaymentTransaction
+from db.psp_attempts import PspAttempt
+from db.reports import Period
+from db.reviews import PaymentReview
+from db.states import FINAL, Status, Type
+
+_METADATA_KIB = 8
+_SIZED = ("metadata", _METADATA_KIB)
+_DEFAULT_CURRENCY = "USD"
+
+
+def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+    return carried(value, _METADATA_KIB)
+
+
+NEW_PAYMENTS: dict[str, dict[str, Any]] = {
+    "payment": {
+        "type": "payment",
+        "amount": "12.50",
+        "currency": "EUR",
+        "description": "Lunch",
+        "metadata": {"table": 4, "simulate": "approve"},
+    },
+    "paymentRequest": {
+        "type": "initiate",
+        "amount": 80,
+        "description": "Two chairs",
+        "customerEmail": "customer@example.com",
+    },
+    "paymentOfRequest": {"type": "payment", "requestId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"},
+}
+
+
+def _day(value: Any) -> Any:
+    if not (isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value)):
+        raise wrong("must be a day as in 2026-01-31")
+    return value
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+Description = Annotated[Text, Field(max_length=500)]
+
+
+def _type(value: Any) -> Any:
+    if value not in tuple(Type):
+        raise wrong('must be "initiate" or "payment"')
+    return value
+
+
+def _absent(message: str) -> BeforeValidator:
+    """Takes null alone: a field of another kind of payment."""
+
+    def refused(value: Any) -> None:
+        if value is not None:
+            raise wrong(message)
+
+    return BeforeValidator(refused)
+
+
+_PaysNoOther = Annotated[None, _absent("a payment request pays no other")]
+_IsNotAddressed = Annotated[None, _absent("only a payment request is addressed to a customer")]
+
+
+class _NewPayment(Shape):
+    description: Description | None = None
+    metadata: Metadata = {}
+
+
+class _NewTerms(_NewPayment):
+    # Before the amount, which must fit it.
+    currency: Annotated[Currency | None, AfterValidator(lambda code: code or _DEFAULT_CURRENCY)] = Field(
+        None, validate_default=True, description=f"{_DEFAULT_CURRENCY} where it is left out."
+    )
+    amount: Amount
+
+    @field_validator("amount")
+    @classmethod
+    def _fits(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
+        return fitting(amount, info.data.get("currency"))
+
+
+class NewPaymentRequest(_NewTerms):
+    """A payment request: money that a vendor asks for."""
+
+    type: Annotated[Literal["initiate"], BeforeValidator(_type)]
+    customer_email: Email | None = Field(
+        None, description="Only the customer with this verified address sees and pays it."
+    )
+    request_id: _PaysNoOther = None
+
+
+class NewPaymentOnItsOwn(_NewTerms):
+    """Money that a customer pays, against no request."""
+
+    # Redocly holds that a property that may be left out, as `requestId`, tells no shapes apart, though one of
+    # them requires it; a shape that counts its properties it does not judge.
+    model_config = ConfigDict(json_schema_extra={"minProperties": 2})
+
+    type: Annotated[Literal["payment"], BeforeValidator(_type)]
+    request_id: None = None
+    customer_email: _IsNotAddressed = None
+
+
+class NewPaymentOfRequest(_NewPayment):
+    """Money that a customer pays against a request, which says how much.
+
+    `amount` and `currency` may repeat what the payer saw: if the request says otherwise by now, nothing is
+    paid, and the answer is a 409 `REQUEST_CHANGED`. `If-Match` with the request's `ETag` binds all of it.
+    """
+
+    type: Annotated[Literal["payment"], BeforeValidator(_type)]
+    request_id: Id
+    currency: Currency | None = None
+    amount: Amount | None = None
+    customer_email: _IsNotAddressed = None
+
+    @field_validator("amount")
+    @classmethod
+    def _fits(cls, amount: Decimal | None, info: ValidationInfo) -> Decimal | None:
+        return amount and fitting(amount, info.data.get("currency"))
+
+
+def fitting(amount: Decimal, currency: str | None) -> Decimal:
+    """The amount, if it has no more decimals than the currency. Raises a fault of the field."""
+    if currency and not money.fits(amount, currency):
+        raise wrong(f"{currency} has {money.decimals(currency)} decimals")
+    return amount
+
+
+def _kind(body: dict[str, Any]) -> str:
+    if body.get("type") == Type.INITIATE:
+        return "request"
+    return "alone" if body.get("requestId") is None else "of request"
+
+
+AnyNewPayment = NewPaymentRequest | NewPaymentOnItsOwn | NewPaymentOfRequest
+
+
+class NewPayment(
+    Choice[
+        Annotated[
+            Annotated[NewPaymentRequest, Tag("request")]
+            | Annotated[NewPaymentOnItsOwn, Tag("alone")]
+            | Annotated[NewPaymentOfRequest, Tag("of request")],
+            Discriminator(_kind),
+        ]
+    ]
+):
+    """A payment, or a request for one."""
+
+    sized = _SIZED
+
+
+class PaymentChanges(Changes):
+    """What may be changed of a payment or request: the fields that are named, and nothing else.
+
+    `amount`, `currency` and `customerEmail` belong to a request that nobody is paying yet.
+    """
+
+    sized = _SIZED
+
+    # A default that is made is no part of the schema: left out is not null.
+    description: Description | None = Field(default_factory=lambda: None)
+    metadata: Metadata = Field(default_factory=dict)
+    amount: Amount = Field(default_factory=lambda: money.SMALLEST)
+    currency: Currency = Field(default_factory=lambda: _DEFAULT_CURRENCY)
+    customer_email: Email | None = Field(default_factory=lambda: None)
+
+
+class NewStatus(Shape):
+    """Where a payment is to be moved by hand, and why."""
+
+    status: Status
+    reason: Annotated[Text, Field(max_length=500)] | None = None
+
+
+class Reviewed(Shape):
+    """What somebody found who looked at a payment; and its `outcome`, where it has to be ended by hand.
+
+    `reviewIds` are the reviews that they have seen: one that was opened since then stays open. Without them
+    every open review of the payment is resolved.
+    """
+
+    reason: Annotated[Text, Field(min_length=1, max_length=500)]
+    outcome: Literal[Status.COMPLETED, Status.FAILED] | None = None
+    review_ids: Annotated[list[Id], Field(min_length=1, max_length=reviews.SHOWN)] | None = None
+
+
+class PaymentsQuery(PageQuery):
+    """Which payments."""
+
+    status: Status | None = None
+    type: Type | None = None
+    currency: Currency | None = None
+    from_: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
+    request_id: Id | None = None
+    needs_review: bool | None = None
+
+    @property
+    def filter(self) -> Filter:
+        """As the database is asked."""
+        return Filter(
+            self.status, self.type, self.currency, self.from_, self.to, self.request_id, self.needs_review
+        )
+
+
+class HistoryQuery(PageQuery):
+    """Which changes."""
+
+    payment_id: Id | None = None
+    from_: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
+
+
+class AttemptsQuery(PageQuery):
+    """Which page."""
+
+
+class ReportQuery(Query):
+    """Which payments are counted, by their creation, and how they are put together."""
+
+    from_: Moment | None = Field(None, alias="from")
+    to: Moment | None = None
+    group_by: Period = Period.DAY
+    format: Literal["json", "csv"] | None = None
+
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """From when (included) to when (not included): the last thirty days, unless they say otherwise."""
+        to = self.to or now
+        try:
+            return self.from_ or to - timedelta(days=30), to
+        except OverflowError:
+            return datetime.min.replace(tzinfo=UTC), to
+
+
+class DifferencesQuery(Query):
+    """Which day's statement."""
+
+    day: Annotated[date, BeforeValidator(_day), Field(examples=["2026-01-31"])]
+
+
+def payment(it: Payment, caller: Caller) -> dict[str, Any]:
+    """A payment, and what this caller may do with it now."""
+    return payments([it], caller)[it.id]
+
+
+def payments(some: Sequence[Payment], caller: Caller) -> dict[UUID, dict[str, Any]]:
+    """The same for many, by their ids."""
+    requests = [
+        it for it in some if caller.may(Permission.PAY) and payment_jobs.meant_for(it, caller.user_id)
+    ]
+    obstacles = payable.obstacles(requests, caller.user_id)
+    to_pay = {it.id for it in requests} - obstacles.keys()
+    return {
+        it.id: {**snapshots.payment(it), "allowedActions": _allowed_actions(it, caller, pay=it.id in to_pay)}
+        for it in some
+    }
+
+
+def _allowed_actions(it: Payment, caller: Caller, *, pay: bool) -> list[str]:
+    """What the routes then allow; the transition table is asked, not repeated."""
+
+    def allows(step: Step) -> bool:
+        return state_machine.allows(Type(it.type), Status(it.status), step)
+
+    theirs = visibility.may_change(it, caller)
+    actions = {
+        "pay": pay,
+        "update": theirs and it.status not in FINAL,
+        "cancel": theirs and allows(Step.CANCEL),
+        "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Step.FAIL),
+    }
+    return [action for action, allowed in actions.items() if allowed]
+
+
+def move(it: PaymentTransaction) -> dict[str, Any]:
+    """One change of a payment."""
+    return {
+        "id": str(it.id),
+        "paymentId": str(it.payment_id),
+        "transactionType": it.transaction_type,
+        "amount": money.text(it.amount, it.currency),
+        "currency": it.currency,
+        "status": it.status,
+        "metadata": {**it.metadata, "from": it.from_status, "reason": it.reason},
+        "createdAt": times.text(it.created_at),
+    }
+
+
+def attempt(it: PspAttempt) -> dict[str, Any]:
+    """One call of the PSP."""
+    return {
+        "id": str(it.id),
+        "operation": it.operation,
+        "reference": it.reference,
+        "outcome": it.outcome,
+        "code": it.code,
+        "createdAt": times.text(it.created_at),
+        "endedAt": times.text(it.ended_at) if it.ended_at else None,
+    }
+
+
+def review(it: PaymentReview) -> dict[str, Any]:
+    """Why a person has to look at a payment, or had to."""
+    return {
+        "id": str(it.id),
+        "cause": it.cause,
+        "reason": it.reason,
+        "openedAt": times.text(it.opened_at),
+        "resolvedAt": times.text(it.resolved_at) if it.resolved_at else None,
+        "resolvedBy": str(it.resolved_by) if it.resolved_by else None,
+        "resolution": it.resolution,
+    }

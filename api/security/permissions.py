@@ -1,0 +1,59 @@
+"""Who may do what: permission x role. Whose things they are is asked where the things are known."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from db.core.errors import Code, Fault
+from db.users import Role
+
+
+class Permission(StrEnum):
+    """What a route asks for."""
+
+    ANYONE = "anyone"
+    SIGNED_IN = "signed in"
+    SEE_PAYMENTS = "see payments"
+    CREATE_PAYMENT = "create a payment"
+    REQUEST_MONEY = "request money"
+    PAY = "pay"
+    CHANGE_PAYMENTS = "change payments"
+    SEE_REPORTS = "see reports"
+    SETTLE_BY_HAND = "settle payments by hand"
+    OPERATE = "operate"
+
+
+_EVERYBODY = frozenset(Role)
+
+POLICY: dict[Permission, frozenset[Role]] = {
+    Permission.ANYONE: _EVERYBODY,
+    Permission.SIGNED_IN: _EVERYBODY,
+    Permission.SEE_PAYMENTS: _EVERYBODY,
+    Permission.CREATE_PAYMENT: frozenset({Role.VENDOR, Role.CUSTOMER}),
+    Permission.REQUEST_MONEY: frozenset({Role.VENDOR}),
+    Permission.PAY: frozenset({Role.CUSTOMER}),
+    Permission.CHANGE_PAYMENTS: frozenset({Role.VENDOR, Role.ADMIN}),
+    Permission.SEE_REPORTS: frozenset({Role.VENDOR, Role.ADMIN}),
+    Permission.SETTLE_BY_HAND: frozenset({Role.ADMIN}),
+    Permission.OPERATE: frozenset({Role.ADMIN}),
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking, as the database knows them now; the token only said where to look."""
+
+    user_id: UUID
+    email: str
+    role: Role
+    session_id: UUID
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the caller's role has the permission."""
+        return self.role in POLICY[permission]
+
+
+class Forbidden(Fault):
+    """The role {role} may not do this."""
+
+    code = Code.FORBIDDEN

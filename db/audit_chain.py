@@ -1,0 +1,277 @@
+"""The chain of the audit log: each row is hashed over the one before it, and the newest is sealed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import peewee
+from peewee import SQL
+from playhouse.postgres_ext import DateTimeTZField
+from psycopg2.extras import Json
+
+from db import postgres
+
+
+class AuditSeal(postgres.Model):
+    """The head of the audit log's chain, in one row: who removes the newest row has to move it, too."""
+
+    id = peewee.BooleanField(primary_key=True, constraints=[SQL("DEFAULT true"), SQL("CHECK (id)")])
+    seq = peewee.BigIntegerField()
+    hash = peewee.BlobField(constraints=[SQL("CHECK (octet_length(hash) = 32)")])
+    sealed_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "admin"
+        table_name = "audit_seal"
+
+
+# Rows that one statement verifies: at some 7 µs a row far below what a statement may take.
+STEP_ROWS = 20_000
+
+# What stands before the first row.
+_NOTHING = "decode(repeat('00', 32), 'hex')"
+
+# A row as it is hashed: every column, in a form that no setting of a session and no restored dump changes.
+# jsonb has one text for one value, a moment is a number of microseconds, and bytea is never seen as text.
+LINE = """
+    convert_to(jsonb_build_array(
+        seq, id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id,
+        extract(epoch FROM created_at AT TIME ZONE 'UTC')
+    )::text, 'UTF8')
+"""
+
+_REST = """
+    id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id, created_at
+"""
+
+# A row's number is one more than the seal's, except that the writer goes around a row that somebody else has
+# put behind the seal: a forged row must not keep true ones out. One at 2^62 or beyond is never met.
+APPEND = f"""
+    WITH head AS (
+        SELECT greatest(
+            0,
+            (SELECT seq FROM admin.audit_seal),
+            (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)
+        ) AS last, coalesce((SELECT hash FROM admin.audit_seal), {_NOTHING}) AS sealed
+    ), line AS (
+        SELECT last + ordinality AS seq, sealed, {_REST}
+        FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %s) WITH ORDINALITY
+    ), chained AS (
+        SELECT seq, {_REST}, admin.audit_chain(sealed, {LINE}) OVER (ORDER BY seq) AS hash FROM line
+    ), written AS (
+        INSERT INTO admin.audit_logs (seq, {_REST}, hash) SELECT seq, {_REST}, hash FROM chained
+    )
+    INSERT INTO admin.audit_seal (seq, hash) SELECT seq, hash FROM chained ORDER BY seq DESC LIMIT 1
+    ON CONFLICT (id) DO UPDATE
+        SET seq = excluded.seq, hash = excluded.hash, sealed_at = excluded.sealed_at
+"""
+
+
+class Break(StrEnum):
+    """How a chain can be broken."""
+
+    CHANGED = "this row was changed, or put in the place of another"
+    INSERTED = "this row was inserted behind the application's back"
+    REMOVED = "a row before this one was removed"
+    NEWEST_REMOVED = "the newest row was removed"
+    SEAL_CHANGED = "the seal was changed"
+    SEAL_REMOVED = "the seal was removed"
+
+
+# The rows behind a number, at most so many and one more, and the seal: one statement, so one snapshot of
+# both, whoever goes on writing. `inserted` is the row before one that follows not it, but the row before it;
+# so the one more tells of the last. OFFSET 0 keeps the planner from hashing a row again for each `how`.
+VERIFY = f"""
+    WITH start AS (SELECT %s::bigint AS number, decode(%s, 'hex') AS hash),
+    part AS (
+        SELECT * FROM admin.audit_logs WHERE seq > %s ORDER BY seq LIMIT %s + 1
+    ), seen AS (
+        SELECT id, seq, hash, row_number() OVER chain AS place, {LINE} AS line,
+            lag(id) OVER chain AS id_before,
+            lag(seq, 1, (SELECT number FROM start)) OVER chain AS seq_before,
+            lag(hash, 1, (SELECT hash FROM start)) OVER chain AS before,
+            lag(hash, 2, (SELECT hash FROM start)) OVER chain AS before_that
+        FROM part WINDOW chain AS (ORDER BY seq)
+    ), judged AS (
+        SELECT id, id_before, seq, hash, place, line, before_that, CASE
+            WHEN seq > (SELECT seq FROM admin.audit_seal) THEN '{Break.INSERTED.name}'
+            WHEN hash = sha256(before || line) THEN NULL
+            WHEN seq > seq_before + 1 THEN '{Break.REMOVED.name}'
+            ELSE '{Break.CHANGED.name}'
+        END AS how
+        FROM seen OFFSET 0
+    ), found AS MATERIALIZED (
+        SELECT place, seq, hash, id, how,
+            CASE WHEN how IS NOT NULL AND hash = sha256(before_that || line) THEN id_before END AS inserted
+        FROM judged
+    ), broken AS (
+        SELECT place, id, how, inserted FROM found WHERE how IS NOT NULL ORDER BY place LIMIT 2
+    ), last AS (
+        SELECT seq, hash FROM found WHERE place <= %s ORDER BY place DESC LIMIT 1
+    )
+    SELECT
+        (SELECT count(*) FROM found) AS rows,
+        (SELECT jsonb_agg(jsonb_build_array(place, id, how, inserted) ORDER BY place) FROM broken) AS broken,
+        (SELECT seq FROM last) AS last, (SELECT encode(hash, 'hex') FROM last) AS last_hash,
+        seal.seq, encode(seal.hash, 'hex') AS hash,
+        CASE
+            WHEN seal.id IS NULL THEN '{Break.SEAL_REMOVED.name}'
+            WHEN seal.seq = 0 AND seal.hash = {_NOTHING} OR newest.hash = seal.hash THEN NULL
+            WHEN newest.id IS NULL THEN '{Break.NEWEST_REMOVED.name}'
+            ELSE '{Break.SEAL_CHANGED.name}'
+        END AS seal_broken
+    FROM (SELECT) AS one
+    LEFT JOIN admin.audit_seal AS seal ON true LEFT JOIN admin.audit_logs AS newest ON newest.seq = seal.seq
+"""
+
+# The first of the rows that have no place in the chain; the application writes none.
+_WITHOUT_A_NUMBER = """
+    SELECT count(*) AS rows, (array_agg(id))[1] AS id FROM (
+        SELECT id FROM admin.audit_logs WHERE seq IS NULL ORDER BY id LIMIT %s
+    ) AS forged
+"""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The first row that is not as it was written, and how; no id where it is gone."""
+
+    id: UUID | None
+    how: Break
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What there is: so many rows, the seal as it stands, and where the chain is broken, if it is."""
+
+    rows: int
+    seq: int | None
+    hash: str | None
+    broken: Broken | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far the chain was found whole: the number and the hash (hex) of a row, and the rows up to it."""
+
+    seq: int
+    hash: str
+    rows: int
+
+
+# Before every row, also before one that somebody gave a number below the first.
+START = Place(-(2**63), "00" * 32, 0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step along the chain found: where it came to, the seal, whether that is the end."""
+
+    reached: Place
+    ended: bool
+    seq: int | None
+    hash: str | None
+    broken: Broken | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are up to where it came."""
+        return self.reached.rows
+
+
+# The two verifications whose place is kept.
+NEWEST, WHOLE = "newest", "whole"
+
+
+class AuditVerification(postgres.Model):
+    """How far a verification has come: the `newest` rows, and the `whole` log while that is under way."""
+
+    name = peewee.CharField(20, primary_key=True, constraints=[peewee.Check("name IN ('newest', 'whole')")])
+    seq = peewee.BigIntegerField()
+    hash = peewee.CharField(64)
+    rows = peewee.BigIntegerField()
+    moved_at = DateTimeTZField(constraints=postgres.CLOCK)
+
+    class Meta:
+        schema = "admin"
+        table_name = "audit_verifications"
+
+
+def place(name: str) -> Place | None:
+    """How far the verification of this name has come; None when it is at no place."""
+    row = AuditVerification.get_or_none(AuditVerification.name == name)
+    return Place(row.seq, row.hash, row.rows) if row else None
+
+
+def move(name: str, to: Place) -> None:
+    """Keeps how far a verification has come; one that was farther stays there."""
+    row = AuditVerification
+    insert = row.insert(name=name, seq=to.seq, hash=to.hash, rows=to.rows)
+    insert.on_conflict(
+        conflict_target=[row.name],
+        preserve=[row.seq, row.hash, row.rows, row.moved_at],
+        where=row.seq <= to.seq,
+    ).execute()
+
+
+def forget(name: str) -> None:
+    """Ends a verification: the next one begins at the first row."""
+    postgres.delete(AuditVerification).where(AuditVerification.name == name).execute()
+
+
+def length() -> int:
+    """About how many rows there are: the number of the newest, whatever became of its seal."""
+    [found] = postgres.rows(
+        "SELECT greatest(0, (SELECT seq FROM admin.audit_seal),"
+        " (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)) AS rows"
+    )
+    return int(found["rows"])
+
+
+def append(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Puts rows at the end of the audit log, in the order given. The caller holds the log's lock.
+
+    A row is given by its columns, each as JSON has it.
+    """
+    postgres.rows(APPEND, Json(rows))
+
+
+def step(start: Place) -> Step:
+    """Verifies the next STEP_ROWS rows behind a place, and the seal where that is the end."""
+    number, rows = max(0, start.seq), STEP_ROWS
+    [found] = postgres.rows(VERIFY, number, start.hash, start.seq, rows, rows)
+    ended = found["rows"] <= rows
+    broken = None
+    for place, id, how, inserted in found["broken"] or ():
+        if inserted and (broken is None or str(broken.id) == inserted):
+            broken = Broken(UUID(inserted), Break.INSERTED)
+        elif broken is None and place <= rows:
+            broken = Broken(UUID(id), Break[how])
+    many = min(found["rows"], rows)
+    if ended:
+        [forged] = postgres.rows(_WITHOUT_A_NUMBER, rows)
+        many += forged["rows"]
+        if broken is None and forged["rows"]:
+            broken = Broken(forged["id"], Break.INSERTED)
+    if broken is None:
+        seal = found["seal_broken"] if ended or found["seq"] is None else None
+        if seal is None and found["seq"] < number:
+            # Moved back behind what it had sealed, and the rows removed.
+            seal = Break.NEWEST_REMOVED.name
+        broken = Broken(None, Break[seal]) if seal else None
+    last, hash = found["last"], found["last_hash"]
+    reached = Place(start.seq if last is None else last, hash or start.hash, start.rows + many)
+    return Step(reached, ended, found["seq"], found["hash"], broken)
+
+
+def verify() -> Finding:
+    """Verifies the whole chain, step by step: no step holds a snapshot for long. Names the first break."""
+    at, broken = START, None
+    while True:
+        found = step(at)
+        broken = broken or found.broken
+        if found.ended:
+            return Finding(found.reached.rows, found.seq, found.hash, broken)
+        at = found.reached

@@ -1,0 +1,37 @@
+"""When each scheduled job was last enqueued, and when it last finished."""
+
+from datetime import datetime
+
+import peewee
+from playhouse.postgres_ext import DateTimeTZField
+
+from db import postgres
+
+
+class JobRun(postgres.Model):
+    """When a job of the scheduler was enqueued last, and when it last ran to its end."""
+
+    name = peewee.CharField(100, primary_key=True)
+    promised_at = DateTimeTZField(null=False)
+    ended_at = DateTimeTZField(null=True)
+
+    class Meta:
+        schema = "admin"
+        table_name = "job_runs"
+
+
+def record_enqueued(name: str, at: datetime) -> None:
+    """Notes that a job was promised."""
+    insert = JobRun.insert(name=name, promised_at=at)
+    insert.on_conflict(conflict_target=[JobRun.name], preserve=[JobRun.promised_at]).execute()
+
+
+def record_finished(name: str) -> None:
+    """Notes that a scheduled job ran to its end."""
+    update = JobRun.update(ended_at=peewee.fn.clock_timestamp())
+    update.where(JobRun.name == name).execute()
+
+
+def last_finished() -> dict[str, datetime | None]:
+    """When each scheduled job last ran to its end; None where it has not yet."""
+    return {row.name: row.ended_at for row in JobRun.select().order_by(JobRun.name)}
