@@ -7,7 +7,7 @@ every address that the account ever had. Payments, history and audit log stay: t
 from uuid import UUID
 
 from actors import audit, events, media, snapshots
-from actors.jobs import promise, record
+from actors.jobs import enqueue, transactional_job
 from actors.request_addressees import IN_FLIGHT_S
 from db import personal_data, postgres, sign_in_failures, users
 from db.users import User
@@ -38,11 +38,11 @@ def close(user: User) -> User:
     media.forget(user.id)
     closed = users.close(user.id, email=address(user.id), name=NAME)
     sign_in_failures.forget_account(str(user.id))
-    promise(erase.message(user.id))
+    enqueue(erase.job(user.id))
     return closed
 
 
-@record("erasure.erase", queue="housekeeping")
+@transactional_job("accounts.erase", queue="housekeeping")
 def erase(user_id: UUID, again: bool = False) -> None:
     """Erases some of what is left of a closed account, and enqueues itself as long as something may be left.
 
@@ -51,27 +51,27 @@ def erase(user_id: UUID, again: bool = False) -> None:
     """
     pause = _chunk(user_id)
     if pause is not None:
-        promise(erase.message(user_id, again).later(pause))
+        enqueue(erase.job(user_id, again).later(pause))
         return
     personal_data.forget_addresses(user_id)
     if not again:
-        promise(erase.message(user_id, True).later(IN_FLIGHT_S))
+        enqueue(erase.job(user_id, True).later(IN_FLIGHT_S))
 
 
 def _chunk(user_id: UUID) -> float | None:
     """Erases one chunk; in how many seconds the next one is due, None when nothing is left."""
-    postgres.patient(STATEMENT_S)
+    postgres.set_statement_timeout(STATEMENT_S)
     closed = address(user_id)
     free, taken = personal_data.addresses(user_id)
     requests = personal_data.requests(user_id, free, closed=closed, limit=REQUESTS)
     for request in requests:
         details = {"fields": ["customer_email"]}
-        audit.note(audit.Action.PAYMENT_UPDATE, resource=("payment", request.id), details=details)
-        events.announce(events.Type.PAYMENT_UPDATED, snapshots.payment(request))
+        audit.record(audit.AuditAction.PAYMENT_UPDATE, resource=("payment", request.id), details=details)
+        events.emit(events.EventType.PAYMENT_UPDATED, snapshots.payment(request))
     if requests:
         return 0
     # From here on no event is made that names an address; the last ones may still wait for their number.
-    if personal_data.events_wait(events.log.name, user_id, [*free, *taken], closed=closed):
+    if personal_data.events_wait(events.append.name, user_id, [*free, *taken], closed=closed):
         return IN_HAND_S
     if (
         personal_data.jobs(free, closed=closed, limit=ROWS)

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors.jobs import Entry, promise, records
+from actors.jobs import BatchEntry, batch_job, enqueue
 from db import audit_chain, refusals
 from db.core import request_context, times
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 _UUID_LENGTH = 36
 
 
-class Action(StrEnum):
+class AuditAction(StrEnum):
     """What can be done that somebody may ask about later."""
 
     USER_REGISTERED = "auth.user.registered"
@@ -28,10 +28,10 @@ class Action(StrEnum):
     PASSWORD_CHANGE_REFUSED = "auth.password.change_refused"
     USER_SIGNED_OUT = "auth.user.signed_out"
     PASSWORD_CHANGED = "auth.password.changed"
-    PASSWORD_FORGOTTEN = "auth.password.forgotten"
+    PASSWORD_RESET_REQUESTED = "auth.password.reset_requested"
     PASSWORD_RESET = "auth.password.reset"
     EMAIL_VERIFIED = "auth.email.verified"
-    VERIFICATION_ASKED = "auth.email.verification_asked"
+    VERIFICATION_REQUESTED = "auth.email.verification_requested"
     TOKEN_REUSED = "auth.token.reused"
     ACCESS_REFUSED = "auth.access.refused"
     USER_CREATED = "admin.user.created"
@@ -59,20 +59,20 @@ class Action(StrEnum):
     REVIEW_OPENED = "payments.review.opened"
     REVIEW_RESOLVED = "payments.review.resolved"
     # Allowed when it was asked for, and not any more when its turn came.
-    STEP_REFUSED = "payments.step.refused"
+    TRANSITION_REFUSED = "payments.transition.refused"
     # Somebody wanted to fail it by hand, and the PSP, asked first, had decided.
-    PSP_DECIDED = "payments.psp.decided"
+    PSP_DECIDED = "payments.psp.already_decided"
     # What a day's statement of the PSP says, and we do not.
     STATEMENT_DIFFERS = "payments.statement.differs"
     # Somebody asked for a look at all invariants.
     INVARIANTS_CHECKED = "admin.invariants.checked"
 
 
-class Line(Entry):
+class AuditEntry(BatchEntry):
     """One row to be written, as it was known when the thing was done."""
 
     user_id: UUID | None
-    action: Action
+    action: AuditAction
     resource_type: str | None
     resource_id: UUID | None
     details: dict[str, Any]
@@ -82,8 +82,8 @@ class Line(Entry):
     created_at: datetime
 
 
-def note(
-    action: Action,
+def record(
+    action: AuditAction,
     *,
     resource: tuple[str, UUID] | None = None,
     user_id: UUID | None = None,
@@ -92,9 +92,9 @@ def note(
     """Promises a row about what this transaction does: `resource` is its type and id, `user_id` who does it
     when that is not the caller (who signs in is not yet one)."""
     where = request_context.current()
-    promise(
-        write.message(
-            Line(
+    enqueue(
+        write.job(
+            AuditEntry(
                 id=uuid4(),
                 user_id=user_id or where.user_id,
                 action=action,
@@ -110,13 +110,13 @@ def note(
     )
 
 
-def note_often(action: Action, *, account: str, user_id: UUID | None) -> None:
+def record_sampled(action: AuditAction, *, account: str, user_id: UUID | None) -> None:
     """Notes what strangers cause as often as they like: the first in a minute at once, the others together.
 
     `account` is the user's id, or a keyed digest of an address that nobody has.
     """
     if refusals.count(action, account, times.now()) == 1:
-        note(action, **_about(account, user_id))
+        record(action, **_about(account, user_id))
 
 
 def sum_up(before: datetime, limit: int) -> int:
@@ -126,8 +126,8 @@ def sum_up(before: datetime, limit: int) -> int:
         if it.times > 1:
             user_id = UUID(it.account) if len(it.account) == _UUID_LENGTH else None
             about = _about(it.account, user_id)
-            more = {"times": it.times - 1, "minute": times.text(it.minute)}
-            note(Action(it.action), **{**about, "details": {**about["details"], **more}})
+            more = {"times": it.times - 1, "minute": times.iso(it.minute)}
+            record(AuditAction(it.action), **{**about, "details": {**about["details"], **more}})
     return len(taken)
 
 
@@ -137,8 +137,8 @@ def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
     return {"resource": ("user", user_id), "details": {}}
 
 
-@records("audit.write", Line, queue="events")
-def write(lines: Sequence[Line]) -> None:
+@batch_job("audit.write", AuditEntry, queue="events")
+def write(lines: Sequence[AuditEntry]) -> None:
     """Writes rows in the order in which they were promised, each chained to the one before."""
     audit_chain.append([line.model_dump(mode="json") for line in lines])
 

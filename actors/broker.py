@@ -32,7 +32,7 @@ _broker: RedisBroker | None = None
 _well = True
 
 
-def open(url: str, *, timeout: float) -> RedisBroker:
+def configure(url: str, *, timeout: float) -> RedisBroker:
     """Makes the broker of this process; `timeout`, in seconds, bounds each answer. Connects to nothing.
 
     Retries, delays and results are the journal's business, so none of Dramatiq's middleware is used; nor its
@@ -40,12 +40,12 @@ def open(url: str, *, timeout: float) -> RedisBroker:
     drawn too seldom (one command in a thousand) to be of use: measured in quarters of an hour.
     """
     global _broker
-    _broker = another(url, timeout=timeout)
+    _broker = new_broker(url, timeout=timeout)
     dramatiq.set_broker(_broker)
     return _broker
 
 
-def another(url: str, *, timeout: float) -> RedisBroker:
+def new_broker(url: str, *, timeout: float) -> RedisBroker:
     """A broker for one more of Dramatiq's workers in this process: each listens to one of its own."""
     return RedisBroker(
         client=redis.connect(url, timeout=timeout),
@@ -56,13 +56,13 @@ def another(url: str, *, timeout: float) -> RedisBroker:
     )
 
 
-def actor(name: str, queue: str, perform: Callable[[str], None], on: RedisBroker) -> None:
+def register(name: str, queue: str, perform: Callable[[str], None], on: RedisBroker) -> None:
     """Lets this process answer messages for a verb, `on` this broker; each carries the id of a promise and
     nothing else."""
     dramatiq.Actor(perform, broker=on, actor_name=name, queue_name=queue, priority=0, options={})
 
 
-def push(tasks: Iterable[job_journal.Task], shared: Collection[str] = ()) -> None:
+def push(tasks: Iterable[job_journal.Job], shared: Collection[str] = ()) -> None:
     """Sends promises to their queues in one round trip. Raises redis.Unreachable.
 
     Of a verb in `shared` one message wakes up for all its promises: while one waits, no other is sent.
@@ -75,7 +75,7 @@ def push(tasks: Iterable[job_journal.Task], shared: Collection[str] = ()) -> Non
         for task in tasks:
             message: dramatiq.Message[None] = dramatiq.Message(
                 queue_name=task.queue,
-                actor_name=task.verb,
+                actor_name=task.name,
                 args=(str(task.id),),
                 kwargs={},
                 # Dramatiq wants another id at each sending: a message may be in Redis twice.
@@ -83,8 +83,8 @@ def push(tasks: Iterable[job_journal.Task], shared: Collection[str] = ()) -> Non
                 message_id=str(task.id),
             )
             place, queue = message.options["redis_message_id"], f"{broker.namespace}:{task.queue}"
-            if task.verb in shared:
-                keys = (_waiting(task.verb), f"{queue}.msgs", queue)
+            if task.name in shared:
+                keys = (_waiting(task.name), f"{queue}.msgs", queue)
                 pipe.eval(_UNLESS_ONE_WAITS, 3, *keys, place, message.encode(), _WAITS)
             else:
                 pipe.hset(f"{queue}.msgs", place, message.encode())
@@ -92,7 +92,7 @@ def push(tasks: Iterable[job_journal.Task], shared: Collection[str] = ()) -> Non
         pipe.execute()
 
 
-def try_push(tasks: list[job_journal.Task], shared: Collection[str] = ()) -> None:
+def try_push(tasks: list[job_journal.Job], shared: Collection[str] = ()) -> None:
     """The fast path: sends what was just committed, as far as Redis answers; else the relay will.
 
     Without a broker, as in a command, everything is the relay's.

@@ -10,7 +10,7 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from actors import broker
-from actors.jobs import Entry, effect, promise, record, records, transaction
+from actors.jobs import BatchEntry, batch_job, enqueue, external_job, transaction, transactional_job
 from db import event_log, job_journal, leases, postgres
 from db.core import request_context, times
 
@@ -19,14 +19,14 @@ CHANNEL = "events"
 _BATCH = 200
 # Who publishes is alone at it. A holder that hangs is replaced after so many seconds: more than Redis has for
 # one round trip (to connect, to take it and to answer), and than a broadcast goes on.
-LEASE, LEASE_S = "events.broadcast", 20.0
+LEASE, LEASE_S = "events.publish", 20.0
 _DEADLINE_S = 8.0
 # When a broadcast that found the lease taken looks again, in seconds; how long an event waits before it is
 # overdue.
 _LOOK_AGAIN_S, _OVERDUE = 1.0, timedelta(seconds=10)
 
 
-class Type(StrEnum):
+class EventType(StrEnum):
     """Every event there is."""
 
     USER_REGISTERED = "auth:user:registered"
@@ -43,31 +43,31 @@ class Type(StrEnum):
     CONFIG_UPDATED = "admin:config:updated"
 
 
-class Event(Entry):
+class Event(BatchEntry):
     """One event, as it was true in the transaction that caused it."""
 
-    type: Type
+    type: EventType
     data: dict[str, Any]
     request_id: str | None
     occurred_at: datetime
 
 
-def announce(type: Type, data: dict[str, Any]) -> None:
+def emit(type: EventType, data: dict[str, Any]) -> None:
     """Promises that everybody hears of this: `data` is a snapshot, without secrets."""
     request_id = request_context.current().request_id
     event = Event(id=uuid4(), type=type, data=data, request_id=request_id, occurred_at=times.now())
-    promise(log.message(event))
+    enqueue(append.job(event))
 
 
-@records("events.log", Event, queue="events")
-def log(events: Sequence[Event]) -> None:
+@batch_job("events.append", Event, queue="events")
+def append(events: Sequence[Event]) -> None:
     """Gives events their numbers and puts them into the log. Under the verb's lock nobody else numbers."""
     event_log.append([event.model_dump() for event in events])
-    promise(broadcast.message())
+    enqueue(publish.job())
 
 
-@effect("events.broadcast", queue="events")
-def broadcast() -> job_journal.Task | None:
+@external_job("events.publish", queue="events")
+def publish() -> job_journal.Job | None:
     """Publishes what the log has and subscribers have not, in the log's order; enqueues the rest, if any.
 
     A lease keeps two broadcasters from overtaking one another. One that finds it taken leaves a standing job
@@ -80,14 +80,14 @@ def broadcast() -> job_journal.Task | None:
     deadline, replaced = time.monotonic() + _DEADLINE_S, False
     try:
         while not replaced and time.monotonic() < deadline and (events := _next(generation)):
-            broker.publish(CHANNEL, [to_json(message(event)) for event in events])
+            broker.publish(CHANNEL, [to_json(to_message(event)) for event in events])
             replaced = not _published(generation, events)
     finally:
         with postgres.connection():
             leases.release(LEASE, generation)
     # After the lease is free: what was logged while others found it taken is seen here, or by who takes it.
     with postgres.connection():
-        return broadcast.message() if event_log.unpublished(1) else None
+        return publish.job() if event_log.unpublished(1) else None
 
 
 def _next(generation: int) -> Sequence[event_log.Event]:
@@ -107,26 +107,26 @@ def _published(generation: int, events: Sequence[event_log.Event]) -> bool:
     return True
 
 
-def _standing() -> job_journal.Task:
-    return broadcast.message().once("standing")
+def _standing() -> job_journal.Job:
+    return publish.job().once("standing")
 
 
-@record("events.publish_overdue", queue="events")
+@transactional_job("events.publish_overdue", queue="events")
 def publish_overdue() -> None:
     """Enqueues a broadcast where events have waited too long, whatever became of their own."""
     if event_log.unpublished_before(times.now() - _OVERDUE):
         task = _standing()
-        job_journal.hasten(task.id)
-        promise(task)
+        job_journal.make_due(task.id)
+        enqueue(task)
 
 
-def message(event: event_log.Event) -> dict[str, Any]:
+def to_message(event: event_log.Event) -> dict[str, Any]:
     """An event as subscribers get it."""
     return {
         "id": str(event.id),
         "seq": event.seq,
         "type": event.type,
         "data": event.data,
-        "timestamp": times.text(event.occurred_at),
+        "timestamp": times.iso(event.occurred_at),
         "requestId": event.request_id,
     }

@@ -15,7 +15,7 @@ from db import job_journal
 MOST, PUT_OFF_S = 2000, 30.0
 
 
-class Shares:
+class FairShares:
     """Who has how many threads, and what waits for one of them. Without a limit nothing waits."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Shares:
             return given_up
 
 
-_all: list[Shares] = []
+_all: list[FairShares] = []
 
 
 def set_aside() -> list[UUID]:
@@ -94,4 +94,4 @@ def close() -> None:
     """This process ends: what it has set aside is due at once, for others. Needs a connection."""
     ids = [id for shares in _all for id in shares.close()]
     if ids:
-        job_journal.put_off(ids, 0)
+        job_journal.postpone(ids, 0)

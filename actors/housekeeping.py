@@ -6,7 +6,7 @@ from itertools import pairwise
 import structlog
 
 from actors import audit
-from actors.jobs import effect, promise, record
+from actors.jobs import enqueue, external_job, transactional_job
 from db import (
     audit_chain,
     idempotency,
@@ -38,41 +38,41 @@ _AUDIT_ROWS_A_MINUTE = 100_000
 _NEWEST_STEPS = 10
 
 
-@record("housekeeping.expire_refresh_tokens", queue="housekeeping")
+@transactional_job("housekeeping.expire_refresh_tokens", queue="housekeeping")
 def expire_refresh_tokens() -> None:
     """Deletes refresh tokens past their seven days, and the sessions that have none left."""
     if sessions.expire_refresh_tokens(times.now(), _MANY) == _MANY:
-        promise(expire_refresh_tokens.message())
+        enqueue(expire_refresh_tokens.job())
 
 
-@record("housekeeping.expire_one_time_tokens", queue="housekeeping")
+@transactional_job("housekeeping.expire_one_time_tokens", queue="housekeeping")
 def expire_one_time_tokens() -> None:
     """Deletes links that no longer work."""
     one_time_tokens.expire(times.now())
 
 
-@record("housekeeping.expire_sign_in_failures", queue="housekeeping")
+@transactional_job("housekeeping.expire_sign_in_failures", queue="housekeeping")
 def expire_sign_in_failures() -> None:
     """Deletes sign-in failures that slow nobody down any more, and addresses that were not used for long."""
     sign_in_failures.expire(times.now() - SIGN_IN_FAILURE_LIFE)
     sign_in_failures.expire_known_addresses(times.now() - KNOWN_ADDRESS_LIFE)
 
 
-@record("housekeeping.sum_up_refusals", queue="housekeeping")
+@transactional_job("housekeeping.sum_up_refusals", queue="housekeeping")
 def sum_up_refusals() -> None:
     """Writes down how often sign-ins were refused, and letters asked for, in the minutes that are over."""
     if audit.sum_up(times.now() - timedelta(minutes=1), _REFUSALS) == _REFUSALS:
-        promise(sum_up_refusals.message())
+        enqueue(sum_up_refusals.job())
 
 
-@record("housekeeping.expire_idempotency_keys", queue="housekeeping")
+@transactional_job("housekeeping.expire_idempotency_keys", queue="housekeeping")
 def expire_idempotency_keys() -> None:
     """Deletes keys that are a day old and whose payment is final."""
     if idempotency.expire(times.now() - timedelta(days=1), _MANY) == _MANY:
-        promise(expire_idempotency_keys.message())
+        enqueue(expire_idempotency_keys.job())
 
 
-@record("housekeeping.check_invariants", queue="housekeeping")
+@transactional_job("housekeeping.check_invariants", queue="housekeeping")
 def check_invariants() -> None:
     """Lets all that must hold be looked at, and the audit log be verified."""
     look(_SCHEDULED, whole=audit_chain.length() <= _AUDIT_ROWS_A_MINUTE or not _verified_today())
@@ -83,17 +83,17 @@ def look(run: str, *, whole: bool) -> None:
     audit log is verified if asked for; where that is under way, it goes on."""
     # One after the other, each in a job of its own: together they could outlast a job, or keep other jobs of
     # their queue waiting.
-    promise(_check(invariants.names()[0], run))
+    enqueue(_check(invariants.names()[0], run))
     if whole or audit_chain.place(audit_chain.WHOLE):
-        promise(_verify_from(audit_chain.place(audit_chain.WHOLE) or audit_chain.START))
+        enqueue(_verify_from(audit_chain.place(audit_chain.WHOLE) or audit_chain.START))
 
 
-def _verify_from(at: audit_chain.Place) -> job_journal.Task:
-    return verify_audit_log.message().once(str(at.seq))
+def _verify_from(at: audit_chain.Place) -> job_journal.Job:
+    return verify_audit_log.job().once(str(at.seq))
 
 
-def _check(name: str, run: str) -> job_journal.Task:
-    return check_invariant.message(name, run).once(f"{name} {run}")
+def _check(name: str, run: str) -> job_journal.Job:
+    return check_invariant.job(name, run).once(f"{name} {run}")
 
 
 def _verified_today() -> bool:
@@ -101,8 +101,8 @@ def _verified_today() -> bool:
     return at is not None and at.date() == times.now().date()
 
 
-@effect("housekeeping.check_invariant", queue="housekeeping")
-def check_invariant(name: str, run: str = _SCHEDULED) -> job_journal.Task | None:
+@external_job("housekeeping.check_invariant", queue="housekeeping")
+def check_invariant(name: str, run: str = _SCHEDULED) -> job_journal.Job | None:
     """Looks at one invariant, of what changed in the last day, for whoever watches; then at the next one."""
     with postgres.connection():
         if name in invariants.INVARIANTS:
@@ -119,7 +119,7 @@ def _standing(name: str) -> invariants.Standing:
     try:
         return invariants.check(name, now, since=now - timedelta(days=1), seconds=_LOOK_S)
     except Exception as error:
-        if postgres.away(error):
+        if postgres.is_unavailable(error):
             raise
         # What is not known to hold is no green, and keeps no other from being looked at.
         slow = postgres.too_slow(error)
@@ -162,8 +162,8 @@ def _audit_standing(name: str, found: audit_chain.Step) -> invariants.Standing:
     )
 
 
-@effect("housekeeping.verify_audit_log", queue="housekeeping")
-def verify_audit_log() -> job_journal.Task | None:
+@external_job("housekeeping.verify_audit_log", queue="housekeeping")
+def verify_audit_log() -> job_journal.Job | None:
     """Verifies the next rows of the audit log, then those after them, to the end or to the first break."""
     with postgres.connection():
         found = audit_chain.step(audit_chain.place(audit_chain.WHOLE) or audit_chain.START)

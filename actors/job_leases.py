@@ -35,7 +35,7 @@ class Held:
     """A job in hand: until when its lease is known to last, and since when it is held (by a clock that nobody
     sets)."""
 
-    task: job_journal.Task
+    task: job_journal.Job
     until: datetime
     since: float
 
@@ -45,7 +45,7 @@ _held: list[Held] = []
 
 
 @contextmanager
-def held(id: UUID) -> Iterator[job_journal.Task | None]:
+def held(id: UUID) -> Iterator[job_journal.Job | None]:
     """Has an external job in hand for the block; None when it is done, dead, or in another's hands."""
     with postgres.connection():
         task = job_journal.lease(id, LEASE_S)
@@ -76,7 +76,7 @@ def renew() -> None:
         return
     with postgres.connection():
         if aside:
-            job_journal.put_off(aside, job_journal.ASIDE_S)
+            job_journal.postpone(aside, job_journal.SET_ASIDE_S)
         renewed = job_journal.renew(list(leases), LEASE_S) if leases else {}
     for lease, until in renewed.items():
         leases[lease].until = until

@@ -18,12 +18,12 @@ import structlog
 from email_validator import validate_email
 
 from actors import mail_templates, mail_transports
-from actors.jobs import effect, promise, record
+from actors.jobs import enqueue, external_job, transactional_job
 from actors.settings import MailSettings
 from db import one_time_tokens, payments, postgres, profile, users
 from db.core import money, times
 from db.one_time_tokens import Purpose
-from db.states import Status
+from db.states import PaymentStatus
 
 log = structlog.get_logger(__name__)
 
@@ -32,11 +32,11 @@ _LIFETIME = {Purpose.VERIFY_EMAIL: timedelta(hours=24), Purpose.RESET_PASSWORD: 
 
 # Anybody can ask for these letters, and nobody's mailbox is flooded: so many leave at once, the others one by
 # one. That is five an hour, and always one that works: a link lives longer than the next takes to come.
-LETTERS_AT_ONCE = 2
-LETTER_SPACING = timedelta(minutes=15)
+MAILS_AT_ONCE = 2
+MAIL_SPACING = timedelta(minutes=15)
 
 
-class News(StrEnum):
+class UserNotice(StrEnum):
     """What is told without a link."""
 
     PASSWORD_CHANGED = "password-changed"
@@ -44,7 +44,7 @@ class News(StrEnum):
 
 @dataclass(frozen=True)
 class _Office:
-    post: mail_transports.Post
+    post: mail_transports.MailTransport
     sender: str
     public_url: str
     frontend_url: str
@@ -54,37 +54,37 @@ class _Office:
 _office: _Office | None = None
 
 
-def open(settings: MailSettings, by: mail_transports.Post | None = None) -> None:
+def configure(settings: MailSettings, by: mail_transports.MailTransport | None = None) -> None:
     """Sets where this process's mail goes: to MAIL_URL, or `by` another way."""
     global _office
     # Its own key, made of the one secret that is never rotated: links must outlive a new signing key.
     key = hmac.digest(settings.password_pepper.encode(), b"one-time-links", hashlib.sha256)
     frontend = settings.frontend_url or settings.public_url
     always_tls = settings.app_env == "production"
-    goes_to = mail_transports.office(settings.mail_url, always_tls=always_tls) if by is None else by
+    goes_to = mail_transports.transport_for(settings.mail_url, always_tls=always_tls) if by is None else by
     _office = _Office(goes_to, settings.mail_from, settings.public_url, frontend, key)
 
 
-@record("mail.ask_to_verify", queue="mail")
-def ask_to_verify(user_id: UUID) -> None:
+@transactional_job("mail.request_verification", queue="mail")
+def request_verification(user_id: UUID) -> None:
     """Mails a person a link that proves the address theirs, unless it is proved."""
     user = users.get(user_id)
     if user is not None and user.active and not user.email_verified:
-        _promise_link(user.id, Purpose.VERIFY_EMAIL)
+        _enqueue_link(user.id, Purpose.VERIFY_EMAIL)
 
 
-@record("mail.help_who_forgot", queue="mail")
-def help_who_forgot(email: str) -> None:
+@transactional_job("mail.request_password_reset", queue="mail")
+def request_password_reset(email: str) -> None:
     """Mails a link to choose a new password, if there is somebody with this address.
 
     The door promises this for every address alike: so its answer, and how long it takes, tells nothing.
     """
     user = users.by_email(email)
     if user is not None and user.active:
-        _promise_link(user.id, Purpose.RESET_PASSWORD)
+        _enqueue_link(user.id, Purpose.RESET_PASSWORD)
 
 
-@effect("mail.send_link", queue="mail")
+@external_job("mail.send_link", queue="mail")
 def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
     """Sends the letter with the link of this row, if the link still works."""
     with postgres.connection():
@@ -99,8 +99,8 @@ def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
     _send(user.email, write(_name(user), link), f"{purpose}.{name}")
 
 
-@effect("mail.tell_old_address", queue="mail")
-def tell_old_address(user_id: UUID, email: str, id: UUID) -> None:
+@external_job("mail.notify_old_address", queue="mail")
+def notify_old_address(user_id: UUID, email: str, id: UUID) -> None:
     """Tells the address that an account had until now that it has another one."""
     with postgres.connection():
         user = users.get(user_id)
@@ -108,8 +108,8 @@ def tell_old_address(user_id: UUID, email: str, id: UUID) -> None:
         _send(email, mail_templates.address_changed(), f"address-changed.{id}")
 
 
-@effect("mail.tell", queue="mail")
-def tell(user_id: UUID, news: News, id: UUID) -> None:
+@external_job("mail.notify_user", queue="mail")
+def notify_user(user_id: UUID, news: UserNotice, id: UUID) -> None:
     """Sends a letter about the account; the id makes it one letter, however often it is sent."""
     with postgres.connection():
         user = users.get(user_id)
@@ -117,14 +117,14 @@ def tell(user_id: UUID, news: News, id: UUID) -> None:
         _send(user.email, mail_templates.password_changed(_name(user)), f"{news}.{id}")
 
 
-@effect("mail.tell_of_payment", queue="mail")
-def tell_of_payment(user_id: UUID, payment_id: UUID) -> None:
+@external_job("mail.notify_payment_ended", queue="mail")
+def notify_payment_ended(user_id: UUID, payment_id: UUID) -> None:
     """Tells a payer, or a vendor who was paid, how a payment ended, unless they do not want to know."""
     with postgres.connection():
         user, payment = users.get(user_id), payments.get(payment_id)
         if user is None or payment is None or not user.active:
             return
-        completed = payment.status == Status.COMPLETED
+        completed = payment.status == PaymentStatus.COMPLETED
         if not profile.wants(user.id, "paymentCompleted" if completed else "paymentFailed"):
             return
     amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
@@ -139,7 +139,7 @@ def _name(user: users.User) -> str:
     return user.name if user.email_verified else ""
 
 
-def _promise_link(user_id: UUID, purpose: Purpose) -> None:
+def _enqueue_link(user_id: UUID, purpose: Purpose) -> None:
     # Of two requests at once, the second sees the letter of the first.
     user, now = users.locked(user_id), times.now()
     if user is None:
@@ -148,7 +148,7 @@ def _promise_link(user_id: UUID, purpose: Purpose) -> None:
     if due and due[-1] > now:
         # One is to come: whoever asks meanwhile gets that one.
         return
-    due_at = now if len(due) < LETTERS_AT_ONCE else max(now, due[-1] + LETTER_SPACING)
+    due_at = now if len(due) < MAILS_AT_ONCE else max(now, due[-1] + MAIL_SPACING)
     id = uuid4()
     one_time_tokens.add(
         id,
@@ -159,8 +159,8 @@ def _promise_link(user_id: UUID, purpose: Purpose) -> None:
         due_at=due_at,
         expires_at=due_at + _LIFETIME[purpose],
     )
-    task = send_link.message(user_id, purpose, id)
-    promise(task.later((due_at - now).total_seconds()) if due_at > now else task)
+    task = send_link.job(user_id, purpose, id)
+    enqueue(task.later((due_at - now).total_seconds()) if due_at > now else task)
 
 
 def _token(id: UUID) -> str:
@@ -168,7 +168,7 @@ def _token(id: UUID) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _send(to: str, letter: mail_templates.Letter, name: str) -> None:
+def _send(to: str, letter: mail_templates.MailMessage, name: str) -> None:
     message = EmailMessage()
     message["From"] = _opened().sender
     # The domain as DNS writes it: not every server takes another.
@@ -184,7 +184,7 @@ def _send(to: str, letter: mail_templates.Letter, name: str) -> None:
     message.add_alternative(letter.html(), subtype="html", cte="7bit")
     try:
         _opened().post.send(message)
-    except mail_transports.Refused as refused:
+    except mail_transports.MailRejected as refused:
         if not refused.final:
             raise
         log.error("a letter was refused for good", letter=name, code=refused.code)

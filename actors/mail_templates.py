@@ -6,7 +6,7 @@ from html import escape
 
 
 @dataclass(frozen=True)
-class Letter:
+class MailMessage:
     """A subject, some paragraphs, and perhaps a link with what it says."""
 
     subject: str
@@ -66,9 +66,9 @@ class Payment:
         return f"Payment {self.id}" + (f": {words}" if words else "") + "."
 
 
-def verify_email(name: str, link: str) -> Letter:
+def verify_email(name: str, link: str) -> MailMessage:
     """To somebody new, or who asked for it again."""
-    return Letter(
+    return MailMessage(
         "Confirm your e-mail address",
         (
             f"{_hello(name)}, please confirm that this is your e-mail address.",
@@ -78,9 +78,9 @@ def verify_email(name: str, link: str) -> Letter:
     )
 
 
-def reset_password(name: str, link: str) -> Letter:
+def reset_password(name: str, link: str) -> MailMessage:
     """To somebody who forgot."""
-    return Letter(
+    return MailMessage(
         "Choose a new password",
         (
             f"{_hello(name)}, somebody asked for a new password for your account.",
@@ -90,9 +90,9 @@ def reset_password(name: str, link: str) -> Letter:
     )
 
 
-def password_changed(name: str) -> Letter:
+def password_changed(name: str) -> MailMessage:
     """To whoever should know, in case it was somebody else."""
-    return Letter(
+    return MailMessage(
         "Your password was changed",
         (
             f"{_hello(name)}, the password of your account was changed, and your other sessions were ended.",
@@ -101,9 +101,9 @@ def password_changed(name: str) -> Letter:
     )
 
 
-def address_changed() -> Letter:
+def address_changed() -> MailMessage:
     """To the old address, which no longer belongs to the account: it does not say which one does."""
-    return Letter(
+    return MailMessage(
         "The e-mail address of your account was changed",
         (
             "Hello, the account that had this e-mail address has another one now: no more letters come here.",
@@ -112,17 +112,19 @@ def address_changed() -> Letter:
     )
 
 
-def payment_completed(name: str, payment: Payment, *, paid_to_you: bool) -> Letter:
+def payment_completed(name: str, payment: Payment, *, paid_to_you: bool) -> MailMessage:
     """To the payer, and to the vendor who asked for the money."""
     happened = (
         f"you were paid {payment.amount}" if paid_to_you else f"your payment of {payment.amount} went through"
     )
-    return Letter(f"Payment of {payment.amount} completed", (f"{_hello(name)}, {happened}.", payment.about()))
+    return MailMessage(
+        f"Payment of {payment.amount} completed", (f"{_hello(name)}, {happened}.", payment.about())
+    )
 
 
-def payment_failed(name: str, payment: Payment, *, paid_to_you: bool) -> Letter:
+def payment_failed(name: str, payment: Payment, *, paid_to_you: bool) -> MailMessage:
     """To the payer, and to the vendor who asked for the money."""
     whose = "a payment to you" if paid_to_you else "your payment"
     happened = f"{_hello(name)}, {whose} of {payment.amount} failed, and no money was taken."
     why = (payment.failure,) if payment.failure else ()
-    return Letter(f"Payment of {payment.amount} failed", (happened, *why, payment.about()))
+    return MailMessage(f"Payment of {payment.amount} failed", (happened, *why, payment.about()))

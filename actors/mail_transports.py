@@ -21,7 +21,7 @@ SMTP_DEADLINE_S = 45.0
 _QUIT_S = 1.0
 
 
-class Refused(Exception):
+class MailRejected(Exception):
     """A server's refusal: its code, and not what else it says, which may be an address."""
 
     def __init__(self, code: int) -> None:
@@ -34,7 +34,7 @@ class Refused(Exception):
         return 500 <= self.code < 600
 
 
-class Post(Protocol):
+class MailTransport(Protocol):
     """Takes letters. Whatever it raises means that this one may not have left."""
 
     def send(self, letter: EmailMessage) -> None:
@@ -42,7 +42,7 @@ class Post(Protocol):
         ...
 
 
-class Directory:
+class DirectoryTransport:
     """One `.eml` a letter, named after its Message-ID: sent again, it replaces itself."""
 
     def __init__(self, url: str) -> None:
@@ -59,7 +59,7 @@ class Directory:
         unfinished.replace(self._path / f"{name}.eml")
 
 
-class Smtp:
+class SmtpTransport:
     """An SMTP server: `smtps://` from the first byte encrypted, `smtp://` where the server offers it. The
     whole talk about one letter takes `deadline` seconds at most, and is broken off then."""
 
@@ -77,9 +77,9 @@ class Smtp:
         try:
             self._send(letter)
         except smtplib.SMTPRecipientsRefused as error:
-            raise Refused(next(iter(error.recipients.values()))[0]) from None
+            raise MailRejected(next(iter(error.recipients.values()))[0]) from None
         except smtplib.SMTPResponseException as error:
-            raise Refused(error.smtp_code) from None
+            raise MailRejected(error.smtp_code) from None
         except smtplib.SMTPException as error:
             raise ConnectionError(type(error).__name__) from None
 
@@ -184,9 +184,9 @@ class _SmtpTls(smtplib.SMTP_SSL, _Smtp):
         smtplib.SMTP_SSL.__init__(self, host, port, context=context)
 
 
-def office(url: str, *, always_tls: bool = False) -> Post:
+def transport_for(url: str, *, always_tls: bool = False) -> MailTransport:
     """The Post behind a MAIL_URL; with `always_tls` nothing is sent in clear to another machine."""
-    return Directory(url) if url.startswith("file:") else Smtp(url, always_tls=always_tls)
+    return DirectoryTransport(url) if url.startswith("file:") else SmtpTransport(url, always_tls=always_tls)
 
 
 def _loopback(host: str) -> bool:

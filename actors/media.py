@@ -17,10 +17,10 @@ import fsspec
 import structlog
 from fsspec.implementations.local import LocalFileSystem
 
-from actors.jobs import effect, promise
+from actors.jobs import enqueue, external_job
 from actors.settings import MediaSettings
 from db import job_journal, postgres, profile
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
@@ -32,10 +32,10 @@ STORE_DEADLINE_S = 10.0
 R = TypeVar("R")
 
 
-class Away(Fault):
+class MediaUnavailable(DomainError):
     """Pictures cannot be had or kept at the moment."""
 
-    code = Code.SERVICE_UNAVAILABLE
+    code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 5
 
 
@@ -92,24 +92,24 @@ class Media:
 _media: Media | None = None
 
 
-def open(settings: MediaSettings) -> None:
+def configure(settings: MediaSettings) -> None:
     """Sets where this process removes pictures from."""
     global _media
     _media = Media(settings)
 
 
-def new_avatar(user_id: UUID) -> tuple[str, job_journal.Task]:
+def new_avatar(user_id: UUID) -> tuple[str, job_journal.Job]:
     """An unguessable name for somebody's picture, and the promise to remove it unless it is kept."""
     name = f"avatars/{secrets.token_hex(20)}.webp"
-    return name, discard.message(user_id, name).later(_PATIENCE)
+    return name, discard.job(user_id, name).later(_PATIENCE)
 
 
-def keep(removal: job_journal.Task) -> None:
+def keep(removal: job_journal.Job) -> None:
     """Takes the promise to remove a picture back, in the transaction that shows it. Raises Away."""
-    task = job_journal.take(removal.id)
+    task = job_journal.claim(removal.id)
     # One that was sent may be being kept just now.
     if task is None or task.attempts:
-        raise Away
+        raise MediaUnavailable
 
 
 def forget(user_id: UUID) -> bool:
@@ -117,11 +117,11 @@ def forget(user_id: UUID) -> bool:
     there is one."""
     name = profile.avatar(user_id)
     if name is not None:
-        promise(discard.message(user_id, name))
+        enqueue(discard.job(user_id, name))
     return name is not None
 
 
-@effect("media.discard", queue="housekeeping")
+@external_job("media.discard", queue="housekeeping")
 def discard(user_id: UUID, name: str) -> None:
     """Removes a picture of a person, unless that is what they show."""
     with postgres.connection():
@@ -150,6 +150,6 @@ def _within(seconds: float, do: Callable[[], R]) -> R:
     return outcome.result(seconds)
 
 
-def _away(error: OSError) -> Away:
+def _away(error: OSError) -> MediaUnavailable:
     log.error("the media store failed", error=f"{type(error).__name__}: {error}")
-    return Away()
+    return MediaUnavailable()

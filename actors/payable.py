@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from actors import state_machine, transitions
-from actors.state_machine import Step
+from actors.state_machine import Transition
 from db import config, users
 from db.payments import Payment
-from db.states import Status, Type
+from db.states import PaymentStatus, PaymentType
 
 
 def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]:
@@ -16,10 +16,12 @@ def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]
     One query whatever the number of requests.
     """
     open_ids = {
-        it.id for it in requests if state_machine.allows(Type(it.type), Status(it.status), Step.ENGAGE)
+        it.id
+        for it in requests
+        if state_machine.is_allowed(PaymentType(it.type), PaymentStatus(it.status), Transition.ENGAGE)
     }
     vendors = users.vendors({request.user_id for request in requests if request.id in open_ids})
-    largest = config.number(config.Key.PAYMENTS_MAX_AMOUNT) if open_ids else None
+    largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT) if open_ids else None
 
     def obstacle(request: Payment) -> str | None:
         if request.id not in open_ids:

@@ -6,7 +6,7 @@ from actors import audit, events, request_addressees, snapshots
 from actors.state_machine import InvalidTransition
 from db import payments
 from db.payments import Payment
-from db.states import FINAL, Status, Type
+from db.states import TERMINAL, PaymentStatus, PaymentType
 
 
 class NotEditable(InvalidTransition):
@@ -19,11 +19,14 @@ _OF_AN_OPEN_REQUEST = {"amount": "amount", "currency": "currency", "customer_ema
 
 def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
     """Raises NotEditable where these fields cannot be changed now."""
-    open_request = payment.type == Type.INITIATE and payment.status in (Status.PENDING, Status.INITIATED)
-    fixed = changes if payment.status in FINAL else changes.keys() & _OF_AN_OPEN_REQUEST.keys()
-    if fixed and not (open_request and payment.status not in FINAL):
+    open_request = payment.type == PaymentType.INITIATE and payment.status in (
+        PaymentStatus.PENDING,
+        PaymentStatus.INITIATED,
+    )
+    fixed = changes if payment.status in TERMINAL else changes.keys() & _OF_AN_OPEN_REQUEST.keys()
+    if fixed and not (open_request and payment.status not in TERMINAL):
         names = ", ".join(_OF_AN_OPEN_REQUEST.get(field, field) for field in sorted(fixed))
-        raise NotEditable(Type(payment.type), payment.status, fields=names)
+        raise NotEditable(PaymentType(payment.type), payment.status, fields=names)
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
@@ -35,8 +38,10 @@ def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
         else {}
     )
     edited = payments.edit(payment, **changes, **addressee)
-    audit.note(
-        audit.Action.PAYMENT_UPDATE, resource=("payment", payment.id), details={"fields": sorted(changes)}
+    audit.record(
+        audit.AuditAction.PAYMENT_UPDATE,
+        resource=("payment", payment.id),
+        details={"fields": sorted(changes)},
     )
-    events.announce(events.Type.PAYMENT_UPDATED, snapshots.payment(edited))
+    events.emit(events.EventType.PAYMENT_UPDATED, snapshots.payment(edited))
     return edited

@@ -27,18 +27,18 @@ from actors import (
     state_machine,
     transitions,
 )
-from actors.jobs import effect, promise, record, transaction
+from actors.jobs import enqueue, external_job, transaction, transactional_job
 from actors.psp import calls, provider, resolution
 from actors.psp.provider import Outcome
-from actors.state_machine import InvalidTransition, Step
+from actors.state_machine import InvalidTransition, Transition
 from db import config, job_journal, payments, postgres, psp_attempts, reviews, users
 from db.core import money, request_context
-from db.core.errors import Code, Fault, NotFound
-from db.core.request_context import Origin
+from db.core.errors import DomainError, ErrorCode, NotFound
+from db.core.request_context import RequestContext
 from db.payments import Payment
-from db.psp_attempts import Result
-from db.reviews import Cause
-from db.states import Status, Type
+from db.psp_attempts import PspResult
+from db.reviews import ReviewCause
+from db.states import PaymentStatus, PaymentType
 
 log = structlog.get_logger(__name__)
 
@@ -51,26 +51,26 @@ _NOT_BEGUN, _DEAD = timedelta(minutes=1), timedelta(minutes=10)
 _MANY, _SOME = 500, 100
 
 
-class RequestNotPayable(Fault):
+class RequestNotPayable(DomainError):
     """The payment request cannot be paid: {reason}."""
 
-    code = Code.REQUEST_NOT_PAYABLE
+    code = ErrorCode.REQUEST_NOT_PAYABLE
 
 
-class NoVendor(Fault):
+class NoVendor(DomainError):
     """Only a vendor whose account is open asks for money."""
 
-    code = Code.FORBIDDEN
+    code = ErrorCode.FORBIDDEN
 
 
-class RequestChanged(Fault):
+class RequestChanged(DomainError):
     """The payment request is for {amount} {currency} now: nothing was paid."""
 
-    code = Code.REQUEST_CHANGED
+    code = ErrorCode.REQUEST_CHANGED
 
 
 @dataclass(frozen=True)
-class Wish:
+class PaymentTerms:
     """A payment or request as its maker wants it. One against a request takes amount and currency from it."""
 
     amount: Decimal
@@ -83,19 +83,19 @@ class Wish:
 # --- create ---------------------------------------------------------------------------------------------
 
 
-def ask(wish: Wish, *, vendor_id: UUID) -> Payment:
+def create_request(wish: PaymentTerms, *, vendor_id: UUID) -> Payment:
     """A vendor asks for money: a payment request. Raises NoVendor."""
     # Of a request that is made just as the account is closed, the job that cancels them knows.
     if not users.hold_vendor(vendor_id):
         raise NoVendor
     addressee_id = request_addressees.of(wish.customer_email)
-    return _create(Type.INITIATE, vendor_id, wish, payee_id=vendor_id, addressee_id=addressee_id)
+    return _create(PaymentType.INITIATE, vendor_id, wish, payee_id=vendor_id, addressee_id=addressee_id)
 
 
-def pay(wish: Wish, *, customer_id: UUID) -> Payment:
+def create_payment(wish: PaymentTerms, *, customer_id: UUID) -> Payment:
     """A customer pays, against no request. Raises TooManyPayments, NotVerified."""
     payment_limits.check(payment_limits.hold(customer_id), wish.amount, wish.currency)
-    return _create(Type.PAYMENT, customer_id, wish)
+    return _create(PaymentType.PAYMENT, customer_id, wish)
 
 
 def payable_request(request_id: UUID, customer_id: UUID) -> Payment:
@@ -132,19 +132,19 @@ def pay_request(
         raise RequestChanged(
             {"amount": shown, "currency": request.currency}, amount=shown, currency=request.currency
         )
-    wish = Wish(request.amount, request.currency, description, metadata)
-    payment = _create(Type.PAYMENT, customer_id, wish, request_id=request.id, payee_id=request.user_id)
-    transitions.take(request, Step.ENGAGE, reason=f"payment {payment.id}")
+    wish = PaymentTerms(request.amount, request.currency, description, metadata)
+    payment = _create(PaymentType.PAYMENT, customer_id, wish, request_id=request.id, payee_id=request.user_id)
+    transitions.apply(request, Transition.ENGAGE, reason=f"payment {payment.id}")
     return payment
 
 
 def meant_for(request: Payment, customer_id: UUID) -> bool:
     """Whether this is a request that this customer may see and pay: addressed to them, or to nobody."""
     theirs = request.customer_email is None or request.addressee_id == customer_id
-    return request.type == Type.INITIATE and theirs
+    return request.type == PaymentType.INITIATE and theirs
 
 
-def _create(type: Type, user_id: UUID, wish: Wish, **more: Any) -> Payment:
+def _create(type: PaymentType, user_id: UUID, wish: PaymentTerms, **more: Any) -> Payment:
     payment = transitions.create(
         type,
         user_id,
@@ -155,51 +155,51 @@ def _create(type: Type, user_id: UUID, wish: Wish, **more: Any) -> Payment:
         customer_email=wish.customer_email,
         **more,
     )
-    promise(_begin(payment.id))
+    enqueue(_begin(payment.id))
     return payment
 
 
-def _begin(payment_id: UUID) -> job_journal.Task:
+def _begin(payment_id: UUID) -> job_journal.Job:
     # Under an id of its own, by which the reconciler sees whether it waits for its turn or is lost.
-    return begin.message(payment_id).once(str(payment_id))
+    return begin.job(payment_id).once(str(payment_id))
 
 
 # --- begin, charge, settle ------------------------------------------------------------------------------
 
 
-@record("payments.begin", queue="payments")
+@transactional_job("payments.begin", queue="payments")
 def begin(payment_id: UUID) -> None:
     """Takes up what was created: a payment goes to the PSP, a request is open from now on."""
-    payment = transitions.take(transitions.locked(payment_id), Step.BEGIN)
-    if payment.type == Type.PAYMENT:
-        promise(_charge(payment))
+    payment = transitions.apply(transitions.locked(payment_id), Transition.BEGIN)
+    if payment.type == PaymentType.PAYMENT:
+        enqueue(_charge(payment))
 
 
-def _charge(payment: Payment) -> job_journal.Task:
+def _charge(payment: Payment) -> job_journal.Job:
     # Under an id of its own: one at a time asks for the money of one payment.
-    return charge.message(payment.id, payment.user_id).once(str(payment.id))
+    return charge.job(payment.id, payment.user_id).once(str(payment.id))
 
 
-@effect("payments.charge", queue="psp", share="customer_id")
+@external_job("payments.charge", queue="psp", share="customer_id")
 def charge(
     payment_id: UUID,
     customer_id: UUID | None = None,  # noqa: ARG001 -- says whose share of the threads it takes
-) -> job_journal.Task | None:
+) -> job_journal.Job | None:
     """Asks the PSP for the money. The key is the payment's id: however often it is asked, it charges once.
     One customer's payments keep no other's waiting."""
-    return _in_doubt(payment_id, calls.charge(payment_id, _settle))
+    return _resolve(payment_id, calls.charge(payment_id, _settle))
 
 
-def _settle(payment_id: UUID, answer: provider.Answer, attempt_id: UUID) -> job_journal.Task:
+def _settle(payment_id: UUID, answer: provider.Answer, attempt_id: UUID) -> job_journal.Job:
     # Once for what was said, not for the payment: of two things that were said, neither is dropped.
     over = (answer.amount, answer.currency)
-    task = settle.message(payment_id, answer.outcome, answer.code, *over, attempt_id=attempt_id)
+    task = settle.job(payment_id, answer.outcome, answer.code, *over, attempt_id=attempt_id)
     return task.once(str(attempt_id))
 
 
-def _in_doubt(payment_id: UUID, result: Result | None) -> job_journal.Task | None:
+def _resolve(payment_id: UUID, result: PspResult | None) -> job_journal.Job | None:
     """What follows when the PSP has not decided; what it decides is settled from where it was heard."""
-    return None if result in calls.DECIDED else doubt.message(payment_id).once(str(payment_id))
+    return None if result in calls.DECIDED else resolve.job(payment_id).once(str(payment_id))
 
 
 def hear(payment_id: UUID, answer: provider.Answer) -> None:
@@ -210,15 +210,15 @@ def hear(payment_id: UUID, answer: provider.Answer) -> None:
             id,
             payment_id,
             calls.reference(payment_id),
-            Result(answer.outcome),
+            PspResult(answer.outcome),
             code=answer.code,
             amount=answer.amount,
             currency=answer.currency,
         )
-        promise(_settle(payment_id, answer, id))
+        enqueue(_settle(payment_id, answer, id))
 
 
-@record("payments.settle", queue="payments")
+@transactional_job("payments.settle", queue="payments")
 def settle(
     payment_id: UUID,
     outcome: Outcome,
@@ -232,60 +232,65 @@ def settle(
     payment = transitions.locked(payment_id)
     if attempt_id:
         psp_attempts.settled(attempt_id)
-    disproved = [Cause.PSP_SILENT]
+    disproved = [ReviewCause.PSP_SILENT]
     if amount is not None and (amount, currency) != (payment.amount, payment.currency):
         # It stays as it is: what was decided is not what was asked.
-        payment_reviews.open(payment, Cause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}")
-    elif outcome is Outcome.CHARGED and payment.status not in (Status.PROCESSING, Status.COMPLETED):
+        payment_reviews.open_review(
+            payment, ReviewCause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}"
+        )
+    elif outcome is Outcome.CHARGED and payment.status not in (
+        PaymentStatus.PROCESSING,
+        PaymentStatus.COMPLETED,
+    ):
         # Never dropped, and never paid back by a guess: a person has to look at it.
-        payment_reviews.open(
-            payment, Cause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}"
+        payment_reviews.open_review(
+            payment, ReviewCause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}"
         )
-    elif outcome is Outcome.DECLINED and payment.status == Status.COMPLETED:
-        payment_reviews.open(
-            payment, Cause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed"
+    elif outcome is Outcome.DECLINED and payment.status == PaymentStatus.COMPLETED:
+        payment_reviews.open_review(
+            payment, ReviewCause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed"
         )
-    elif payment.status != Status.PROCESSING:
+    elif payment.status != PaymentStatus.PROCESSING:
         # It was said before: both agree.
         log.info("settled already", payment=str(payment.id), status=payment.status)
     elif outcome is Outcome.CHARGED:
-        transitions.take(payment, Step.COMPLETE)
-        disproved.append(Cause.STATEMENT_CHARGED)
+        transitions.apply(payment, Transition.COMPLETE)
+        disproved.append(ReviewCause.STATEMENT_CHARGED)
     else:
         code = code or "declined"
         message = f"The payment was declined: {code.replace('_', ' ')}."
-        transitions.take(payment, Step.FAIL, failure=(code, message))
-        disproved.append(Cause.STATEMENT_DECLINED)
+        transitions.apply(payment, Transition.FAIL, failure=(code, message))
+        disproved.append(ReviewCause.STATEMENT_DECLINED)
     payment_reviews.disprove(payment, *disproved)
 
 
 # --- in doubt -------------------------------------------------------------------------------------------
 
 
-@record("payments.doubt", queue="payments")
-def doubt(payment_id: UUID) -> None:
+@transactional_job("payments.resolve", queue="payments")
+def resolve(payment_id: UUID) -> None:
     """Decides what to do about a payment that the PSP was asked about and has not decided."""
     payment = transitions.locked(payment_id)
-    if payment.status != Status.PROCESSING:
+    if payment.status != PaymentStatus.PROCESSING:
         return
-    verdict = resolution.judge(psp_attempts.of(payment.id))
+    verdict = resolution.next_action(psp_attempts.of(payment.id))
     log.info("in doubt", payment=str(payment.id), act=verdict.act, review=verdict.review)
     if verdict.review:
-        payment_reviews.open(payment, Cause.PSP_SILENT, "the PSP does not answer")
+        payment_reviews.open_review(payment, ReviewCause.PSP_SILENT, "the PSP does not answer")
     else:
         # Silence alone ends in a review: the last time it was asked, it answered.
-        payment_reviews.disprove(payment, Cause.PSP_SILENT)
+        payment_reviews.disprove(payment, ReviewCause.PSP_SILENT)
     if verdict.act is resolution.Act.GIVE_UP:
         failure = ("provider_unavailable", "The payment provider was not available.")
-        transitions.take(payment, Step.FAIL, failure=failure)
+        transitions.apply(payment, Transition.FAIL, failure=failure)
         return
     if verdict.act is resolution.Act.LOOK:
-        promise(_look(payment.id).later(verdict.after))
+        enqueue(_inquire(payment.id).later(verdict.after))
     if verdict.act is resolution.Act.ASK:
-        promise(_charge(payment).later(verdict.after))
+        enqueue(_charge(payment).later(verdict.after))
 
 
-@record("payments.reconcile", queue="payments")
+@transactional_job("payments.reconcile", queue="payments")
 def reconcile() -> None:
     """Takes up what nobody is at: decisions that were not settled, payments that are stuck in `processing`,
     and what was created and never begun.
@@ -296,136 +301,140 @@ def reconcile() -> None:
     _enqueue_lost([_begin(id) for id in payments.not_begun(_NOT_BEGUN, _MANY)])
     stuck = set(payments.stuck(_STUCK, _AGAIN, _MANY))
     stuck -= psp_attempts.to_be_settled(stuck)
-    waiting = {id: {job_journal.known_id(job.name, str(id)) for job in (charge, doubt, look)} for id in stuck}
-    live = job_journal.to_be_begun([task for tasks in waiting.values() for task in tasks])
+    waiting = {
+        id: {job_journal.id_for_key(job.name, str(id)) for job in (charge, resolve, inquire)} for id in stuck
+    }
+    live = job_journal.ready([task for tasks in waiting.values() for task in tasks])
     for id in stuck:
         if live.isdisjoint(waiting[id]):
-            promise(_look(id))
+            enqueue(_inquire(id))
 
 
-def _enqueue_lost(tasks: list[job_journal.Task]) -> None:
-    lost = job_journal.lost([task.id for task in tasks], _DEAD)
+def _enqueue_lost(tasks: list[job_journal.Job]) -> None:
+    lost = job_journal.missing([task.id for task in tasks], _DEAD)
     for task in tasks:
         if task.id in lost:
-            promise(task)
+            enqueue(task)
 
 
-def _settle_again(it: psp_attempts.PspAttempt) -> job_journal.Task:
+def _settle_again(it: psp_attempts.PspAttempt) -> job_journal.Job:
     answer = provider.Answer(Outcome(str(it.outcome)), it.code, it.amount, it.currency)
     return _settle(it.payment_id, answer, it.id)
 
 
-def _look(payment_id: UUID) -> job_journal.Task:
-    return look.message(payment_id).once(str(payment_id))
+def _inquire(payment_id: UUID) -> job_journal.Job:
+    return inquire.job(payment_id).once(str(payment_id))
 
 
-@effect("payments.look", queue="psp-questions")
-def look(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Task | None:
+@external_job("payments.inquire", queue="psp-questions")
+def inquire(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job | None:
     """Asks the PSP what it knows; `inquiry` is the id under which somebody waits for the result."""
     result = calls.find(payment_id, inquiry or uuid4(), _settle)
-    return None if result is None else _in_doubt(payment_id, result)
+    return None if result is None else _resolve(payment_id, result)
 
 
 # --- cancel, fail, expire -------------------------------------------------------------------------------
 
 
-class Undecided(InvalidTransition):
+class OutcomeUnknown(InvalidTransition):
     """The payment provider has not decided about this payment, or does not say: it cannot be failed now."""
 
 
-class OthersDecide(InvalidTransition):
+class StatusNotSettable(InvalidTransition):
     """Nobody sets a {thing} to {target} by hand: that comes from its life alone."""
 
 
-@record("payments.cancel", queue="payments")
-def cancel(payment_id: UUID, reason: str | None, by: Origin) -> None:
+@transactional_job("payments.cancel", queue="payments")
+def cancel(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
     """Cancels what nobody has begun to pay."""
-    with request_context.acting(by):
-        _ask_for(Step.CANCEL, transitions.locked(payment_id), reason)
+    with request_context.acting_as(by):
+        _apply_or_refuse(Transition.CANCEL, transitions.locked(payment_id), reason)
 
 
-@record("payments.fail", queue="payments")
-def fail(payment_id: UUID, reason: str | None, by: Origin) -> None:
+@transactional_job("payments.fail", queue="payments")
+def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
     """Fails by hand what the PSP knows nothing of, and never will."""
-    with request_context.acting(by):
+    with request_context.acting_as(by):
         payment = transitions.locked(payment_id)
         # Asked again under the lock: since then somebody may have called the PSP.
-        if with_the_psp(payment) and not lost(payment):
-            _refused(Step.FAIL, payment, reason)
+        if is_with_psp(payment) and not is_confirmed_absent(payment):
+            _refused(Transition.FAIL, payment, reason)
         else:
-            _ask_for(Step.FAIL, payment, reason)
+            _apply_or_refuse(Transition.FAIL, payment, reason)
 
 
 class NotReported(InvalidTransition):
     """The payment provider reports nothing about this payment that a person has to settle."""
 
 
-def end(payment: Payment, outcome: Status, reason: str) -> Payment:
+def end(payment: Payment, outcome: PaymentStatus, reason: str) -> Payment:
     """Ends a locked payment by hand: the PSP decided about it, but not about what it was asked for, and so it
     would never end by itself. Raises NotReported, where no open review says so, and Refused."""
     if not reviews.is_open(payment.id, reviews.ABOUT_MONEY):
-        raise NotReported(Type(payment.type), payment.status)
-    if outcome is Status.COMPLETED:
-        return transitions.take(payment, Step.COMPLETE, reason=reason)
-    return transitions.take(payment, Step.FAIL, reason=reason, failure=("failed_by_admin", reason))
+        raise NotReported(PaymentType(payment.type), payment.status)
+    if outcome is PaymentStatus.COMPLETED:
+        return transitions.apply(payment, Transition.COMPLETE, reason=reason)
+    return transitions.apply(payment, Transition.FAIL, reason=reason, failure=("failed_by_admin", reason))
 
 
-def with_the_psp(payment: Payment) -> bool:
+def is_with_psp(payment: Payment) -> bool:
     """Whether it is in the hands of the PSP, so that nobody but the PSP knows how it ends."""
-    return payment.type == Type.PAYMENT and payment.status == Status.PROCESSING
+    return payment.type == PaymentType.PAYMENT and payment.status == PaymentStatus.PROCESSING
 
 
-def lost(payment: Payment) -> bool:
+def is_confirmed_absent(payment: Payment) -> bool:
     """Whether the PSP has no order for a payment in its hands, and none can arrive any more."""
-    return resolution.lost(psp_attempts.of(payment.id))
+    return resolution.is_confirmed_absent(psp_attempts.of(payment.id))
 
 
-def _ask_for(step: Step, payment: Payment, reason: str | None) -> None:
-    if state_machine.allows(Type(payment.type), Status(payment.status), step):
-        failure = ("failed_by_admin", reason or "An administrator failed it.") if step is Step.FAIL else None
-        transitions.take(payment, step, reason=reason, failure=failure)
+def _apply_or_refuse(step: Transition, payment: Payment, reason: str | None) -> None:
+    if state_machine.is_allowed(PaymentType(payment.type), PaymentStatus(payment.status), step):
+        failure = (
+            ("failed_by_admin", reason or "An administrator failed it.") if step is Transition.FAIL else None
+        )
+        transitions.apply(payment, step, reason=reason, failure=failure)
     else:
         _refused(step, payment, reason)
 
 
-def _refused(step: Step, payment: Payment, reason: str | None) -> None:
+def _refused(step: Transition, payment: Payment, reason: str | None) -> None:
     """What was allowed when it was asked for, and is not any more, is written down for whoever asked."""
     details = {"step": step, "status": payment.status, "reason": reason}
-    audit.note(audit.Action.STEP_REFUSED, resource=("payment", payment.id), details=details)
+    audit.record(audit.AuditAction.TRANSITION_REFUSED, resource=("payment", payment.id), details=details)
 
 
 def withdraw(vendor_id: UUID) -> None:
     """Lets the open requests of a vendor be cancelled, in the transaction that closes or suspends the account
     or takes the role."""
-    promise(withdraw_requests.message(vendor_id, request_context.current()))
+    enqueue(withdraw_requests.job(vendor_id, request_context.current()))
     # A payment that fails just now may still have seen a vendor, and open its request again after that job.
-    promise(
-        withdraw_requests.message(vendor_id, request_context.current()).later(request_addressees.IN_FLIGHT_S)
-    )
+    enqueue(withdraw_requests.job(vendor_id, request_context.current()).later(request_addressees.IN_FLIGHT_S))
 
 
-@record("payments.withdraw_requests", queue="payments")
-def withdraw_requests(vendor_id: UUID, by: Origin) -> None:
+@transactional_job("payments.withdraw_requests", queue="payments")
+def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
     """Cancels open requests of somebody who is no vendor any more, so many at a time.
 
     Nothing when they are one again: what they asked for since then is open.
     """
     if users.vendors([vendor_id]):
         return
-    with request_context.acting(by):
+    with request_context.acting_as(by):
         some = payments.open_of_vendor(vendor_id, _SOME)
         for request in some:
-            transitions.take(request, Step.CANCEL, reason=transitions.NO_VENDOR)
+            transitions.apply(request, Transition.CANCEL, reason=transitions.NO_VENDOR)
         if len(some) == _SOME:
-            promise(withdraw_requests.message(vendor_id, by))
+            enqueue(withdraw_requests.job(vendor_id, by))
 
 
-@record("payments.expire_requests", queue="payments")
+@transactional_job("payments.expire_requests", queue="payments")
 def expire_requests() -> None:
     """Fails requests that nobody has paid in time."""
-    hours = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
+    hours = float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS))
     stale = payments.stale(timedelta(hours=hours), _SOME)
     for request in stale:
-        transitions.take(request, Step.EXPIRE, failure=("expired", "The request was not paid in time."))
+        transitions.apply(
+            request, Transition.EXPIRE, failure=("expired", "The request was not paid in time.")
+        )
     if len(stale) == _SOME:
-        promise(expire_requests.message())
+        enqueue(expire_requests.job())

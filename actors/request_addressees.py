@@ -7,7 +7,7 @@ proved yet belongs to nobody, until somebody does.
 
 from uuid import UUID
 
-from actors.jobs import promise, record
+from actors.jobs import enqueue, transactional_job
 from db import payments, users
 from db.users import User
 
@@ -27,15 +27,15 @@ def proved(user: User) -> None:
     """Binds the requests that wait for this user's address, in the transaction that proves it: some at once,
     the rest in a job."""
     if payments.bind(user.email, user.id, limit=AT_ONCE, wait=False) == AT_ONCE:
-        promise(bind.message(user.id))
-    promise(bind.message(user.id).later(IN_FLIGHT_S))
+        enqueue(bind.job(user.id))
+    enqueue(bind.job(user.id).later(IN_FLIGHT_S))
 
 
-@record("addressees.bind", queue="payments")
+@transactional_job("payments.bind_addressee", queue="payments")
 def bind(user_id: UUID) -> None:
     """Binds the requests that still wait for this user's address, if it is proved."""
     user = users.locked(user_id)
     if user is None or not user.email_verified:
         return
     if payments.bind(user.email, user.id, limit=BATCH) == BATCH:
-        promise(bind.message(user_id))
+        enqueue(bind.job(user_id))

@@ -24,7 +24,7 @@ PUBLIC_URL = "http://127.0.0.1:3000"
 MAIL_CATCHER = "smtp://mailpit:1025"
 
 
-class PublicSettings(settings.Settings):
+class PublicSettings(settings.StoreSettings):
     """What links lead to."""
 
     # The address of this API, as people's browsers reach it.
@@ -97,7 +97,7 @@ class MailSettings(PublicSettings):
         if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
             return value
         if parts.scheme in ("smtp", "smtps") and parts.hostname:
-            return settings.has_a_port(value)
+            return settings.check_port(value)
         raise ValueError("must be smtp://host:port, smtps://host:port or file:///directory")
 
     @field_validator("mail_from")

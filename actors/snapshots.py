@@ -14,8 +14,8 @@ def user(who: users.User) -> dict[str, Any]:
         "name": who.name,
         "role": who.role,
         "emailVerified": who.email_verified,
-        "createdAt": times.text(who.created_at),
-        "updatedAt": times.text(who.updated_at),
+        "createdAt": times.iso(who.created_at),
+        "updatedAt": times.iso(who.updated_at),
     }
 
 
@@ -35,6 +35,6 @@ def payment(it: payments.Payment) -> dict[str, Any]:
         "customerEmail": it.customer_email,
         "failure": failure,
         "version": it.version,
-        "createdAt": times.text(it.created_at),
-        "updatedAt": times.text(it.updated_at),
+        "createdAt": times.iso(it.created_at),
+        "updatedAt": times.iso(it.updated_at),
     }

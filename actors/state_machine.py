@@ -2,11 +2,11 @@
 
 from enum import StrEnum
 
-from db.core.errors import Code, Fault
-from db.states import Status, Type
+from db.core.errors import DomainError, ErrorCode
+from db.states import PaymentStatus, PaymentType
 
 
-class Step(StrEnum):
+class Transition(StrEnum):
     """What can happen to a payment or a request; the `transactionType` of its history."""
 
     CREATE = "create"
@@ -19,35 +19,35 @@ class Step(StrEnum):
     CANCEL = "cancel"
 
 
-LAW: dict[tuple[Type, Status | None, Step], Status] = {
-    (Type.PAYMENT, None, Step.CREATE): Status.PENDING,
-    (Type.PAYMENT, Status.PENDING, Step.BEGIN): Status.PROCESSING,
-    (Type.PAYMENT, Status.PENDING, Step.CANCEL): Status.CANCELLED,
-    (Type.PAYMENT, Status.PROCESSING, Step.COMPLETE): Status.COMPLETED,
-    (Type.PAYMENT, Status.PROCESSING, Step.FAIL): Status.FAILED,
-    (Type.INITIATE, None, Step.CREATE): Status.PENDING,
-    (Type.INITIATE, Status.PENDING, Step.BEGIN): Status.INITIATED,
-    (Type.INITIATE, Status.PENDING, Step.CANCEL): Status.CANCELLED,
+TRANSITIONS: dict[tuple[PaymentType, PaymentStatus | None, Transition], PaymentStatus] = {
+    (PaymentType.PAYMENT, None, Transition.CREATE): PaymentStatus.PENDING,
+    (PaymentType.PAYMENT, PaymentStatus.PENDING, Transition.BEGIN): PaymentStatus.PROCESSING,
+    (PaymentType.PAYMENT, PaymentStatus.PENDING, Transition.CANCEL): PaymentStatus.CANCELLED,
+    (PaymentType.PAYMENT, PaymentStatus.PROCESSING, Transition.COMPLETE): PaymentStatus.COMPLETED,
+    (PaymentType.PAYMENT, PaymentStatus.PROCESSING, Transition.FAIL): PaymentStatus.FAILED,
+    (PaymentType.INITIATE, None, Transition.CREATE): PaymentStatus.PENDING,
+    (PaymentType.INITIATE, PaymentStatus.PENDING, Transition.BEGIN): PaymentStatus.INITIATED,
+    (PaymentType.INITIATE, PaymentStatus.PENDING, Transition.CANCEL): PaymentStatus.CANCELLED,
     # Engaged: a payment against it is under way. Completed with it, reopened when it fails or is cancelled.
-    (Type.INITIATE, Status.INITIATED, Step.ENGAGE): Status.PROCESSING,
-    (Type.INITIATE, Status.INITIATED, Step.EXPIRE): Status.FAILED,
-    (Type.INITIATE, Status.INITIATED, Step.FAIL): Status.FAILED,
-    (Type.INITIATE, Status.INITIATED, Step.CANCEL): Status.CANCELLED,
-    (Type.INITIATE, Status.PROCESSING, Step.COMPLETE): Status.COMPLETED,
-    (Type.INITIATE, Status.PROCESSING, Step.REOPEN): Status.INITIATED,
+    (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.ENGAGE): PaymentStatus.PROCESSING,
+    (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.EXPIRE): PaymentStatus.FAILED,
+    (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.FAIL): PaymentStatus.FAILED,
+    (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.CANCEL): PaymentStatus.CANCELLED,
+    (PaymentType.INITIATE, PaymentStatus.PROCESSING, Transition.COMPLETE): PaymentStatus.COMPLETED,
+    (PaymentType.INITIATE, PaymentStatus.PROCESSING, Transition.REOPEN): PaymentStatus.INITIATED,
 }
 
 
-THINGS = {Type.PAYMENT: "payment", Type.INITIATE: "payment request"}
+THINGS = {PaymentType.PAYMENT: "payment", PaymentType.INITIATE: "payment request"}
 
 
-class InvalidTransition(Fault):
+class InvalidTransition(DomainError):
     """The state of this {thing} does not allow this: it is {status}."""
 
-    code = Code.INVALID_TRANSITION
+    code = ErrorCode.INVALID_TRANSITION
 
-    def __init__(self, type: Type, status: str | None, **words: object) -> None:
-        following = [to for (of, before, _), to in LAW.items() if (of, before) == (type, status)]
+    def __init__(self, type: PaymentType, status: str | None, **words: object) -> None:
+        following = [to for (of, before, _), to in TRANSITIONS.items() if (of, before) == (type, status)]
         super().__init__(
             {"status": status, "nextStatuses": list(dict.fromkeys(following))},
             thing=THINGS[type],
@@ -56,18 +56,18 @@ class InvalidTransition(Fault):
         )
 
 
-class Refused(InvalidTransition):
+class TransitionRefused(InvalidTransition):
     """A {thing} that is {status} cannot take the step: {step}."""
 
 
-def after(type: Type, status: Status | None, step: Step) -> Status:
+def next_status(type: PaymentType, status: PaymentStatus | None, step: Transition) -> PaymentStatus:
     """Where the step leads. Raises Refused when the law knows no such step."""
     try:
-        return LAW[type, status, step]
+        return TRANSITIONS[type, status, step]
     except KeyError:
-        raise Refused(type, status, step=step) from None
+        raise TransitionRefused(type, status, step=step) from None
 
 
-def allows(type: Type, status: Status, step: Step) -> bool:
+def is_allowed(type: PaymentType, status: PaymentStatus, step: Transition) -> bool:
     """Whether the law knows this step."""
-    return (type, status, step) in LAW
+    return (type, status, step) in TRANSITIONS

@@ -1,8 +1,8 @@
 """The end of a day: the PSP's statement is fetched, and every payment matched against it.
 
-open      housekeeping   once the day is over, promises fetch
-fetch     psp worker     asks for some lines, promises book
-book      housekeeping   writes them, promises fetch for more, or match
+start     housekeeping   once the day is over, promises fetch
+fetch     psp worker     asks for some lines, enqueues store
+store     housekeeping   writes them, promises fetch for more, or match
 match     housekeeping   reports every difference: to the log, the audit log, and for review
 """
 
@@ -13,7 +13,7 @@ from decimal import Decimal
 import structlog
 
 from actors import audit, payment_reviews
-from actors.jobs import effect, promise, record
+from actors.jobs import enqueue, external_job, transactional_job
 from actors.psp import provider
 from actors.psp.provider import Outcome
 from db import job_journal, statements
@@ -41,45 +41,45 @@ class Booked:
     booked_at: datetime
 
 
-@record("statements.open", queue="housekeeping")
-def open() -> None:
+@transactional_job("statements.start", queue="housekeeping")
+def start() -> None:
     """Begins with every day (UTC) that is over and was not matched: also after a standstill, and also when
     one of them cannot be."""
     today = (times.now() - _CLOSES).date()
     for day in statements.unmatched(today, _DAYS):
-        promise(fetch.message(day).once(str(day)))
+        enqueue(fetch.job(day).once(str(day)))
 
 
-@effect("statements.fetch", queue="psp-questions")
-def fetch(day: date, after: str | None = None) -> job_journal.Task:
+@external_job("statements.fetch", queue="psp-questions")
+def fetch(day: date, after: str | None = None) -> job_journal.Job:
     """Asks for a part of a day's statement."""
     part = provider.chosen().statement(day, after)
     lines = [Booked(it.id, it.key, it.amount, it.currency, it.outcome, it.booked_at) for it in part.lines]
-    return book.message(day, lines, part.more)
+    return store.job(day, lines, part.more)
 
 
-@record("statements.book", queue="housekeeping")
-def book(day: date, lines: list[Booked], more: str | None) -> None:
+@transactional_job("statements.store", queue="housekeeping")
+def store(day: date, lines: list[Booked], more: str | None) -> None:
     """Writes the lines down."""
     if lines:
         statements.add_lines([{**asdict(line), "day": day} for line in lines])
-    promise(match.message(day).once(str(day)) if more is None else fetch.message(day, more))
+    enqueue(match.job(day).once(str(day)) if more is None else fetch.job(day, more))
 
 
-@record("statements.match", queue="housekeeping")
+@transactional_job("statements.match", queue="housekeeping")
 def match(day: date) -> None:
     """Compares the day's statement with the payments as they are now, and reports every difference."""
     if statements.matched(day):
         return
     found = statements.differences(day)
-    payment_reviews.open_all(
+    payment_reviews.open_reviews(
         [(it.payment_id, it.cause, f"the PSP's statement says: {it.reason}") for it in found if it.payment_id]
     )
     for it in found[:_ONE_BY_ONE]:
         log.error("the PSP's statement differs", day=str(day), reference=it.reference, reason=it.reason)
         resource = ("payment", it.payment_id) if it.payment_id else None
         details = {"day": str(day), "reference": it.reference, "reason": it.reason}
-        audit.note(audit.Action.STATEMENT_DIFFERS, resource=resource, details=details)
+        audit.record(audit.AuditAction.STATEMENT_DIFFERS, resource=resource, details=details)
     closed = statements.close(day, len(found))
     if len(found) > _ONE_BY_ONE:
         log.error("and many more", day=str(day), differences=len(found))

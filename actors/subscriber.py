@@ -13,12 +13,12 @@ import structlog
 from redis import Redis
 from redis.client import PubSub
 
-from actors.events import CHANNEL, Type
+from actors.events import CHANNEL, EventType
 from actors.jobs import transaction
 from db import postgres, redis, subscriptions
 from db.core import request_context
 from db.event_log import Event
-from db.subscriptions import Turn
+from db.subscriptions import Claim
 
 # How often an event is tried before it is given up: it takes one to two minutes.
 TRIES = 8
@@ -53,7 +53,7 @@ class Subscriber:
         self._name, self._after = name, after
         self._readers: dict[str, _Reader] = {}
 
-    def subscribe(self, type: Type | None, handler: Handler) -> None:
+    def subscribe(self, type: EventType | None, handler: Handler) -> None:
         """Hands events of this type (None: of every type) to the handler, in its order.
 
         Its place is kept under its name: who renames a handler makes a new one. Subscribed to several types,
@@ -76,9 +76,11 @@ class Subscriber:
             moved = [reader.advance() for reader in self._readers.values()]
         return any(moved)
 
-    def run(self, told: threading.Event, wire: Redis, *, beat: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self, told: threading.Event, redis_client: Redis, *, beat: Callable[[], None] = lambda: None
+    ) -> None:
         """Reads on until told to end, whatever is away for a while; `beat` is called after each look."""
-        hints, well = _Hints(wire), True
+        hints, well = _Hints(redis_client), True
         while not told.is_set():
             try:
                 more = self.once()
@@ -125,7 +127,7 @@ class _Reader:
 
     name: str
     handle: Handler
-    types: Collection[Type] | None = field(default_factory=set)
+    types: Collection[EventType] | None = field(default_factory=set)
 
     def advance(self) -> bool:
         """Takes the next step, if it is this handler's turn; whether it got on."""
@@ -141,7 +143,7 @@ class _Reader:
             try:
                 moved = self._read(turn, limit)
             except postgres.Unreachable as error:
-                if postgres.away(error):
+                if postgres.is_unavailable(error):
                     raise
                 log.warning("a handler waits for another", subscription=self.name, error=str(error).strip())
                 subscriptions.give_back(turn)
@@ -156,7 +158,7 @@ class _Reader:
         self._note(turn, failed)
         return turn.attempts == 0
 
-    def _read(self, turn: Turn, limit: int) -> Turn | None:
+    def _read(self, turn: Claim, limit: int) -> Claim | None:
         """Hands over so many events at most; None when another has the turn."""
         with transaction():
             if not subscriptions.hold(turn):
@@ -173,10 +175,10 @@ class _Reader:
 
     def hand(self, event: Event) -> None:
         """Hands over one event, in the transaction that is open."""
-        with request_context.of(event.request_id):
+        with request_context.for_request(event.request_id):
             self.handle(event)
 
-    def _note(self, turn: Turn, error: Exception | None) -> None:
+    def _note(self, turn: Claim, error: Exception | None) -> None:
         about = error.event if isinstance(error, _Stumbled) else None
         log.error(
             "a handler failed, it will be tried again",
@@ -188,7 +190,7 @@ class _Reader:
         )
         subscriptions.note(turn, str(error) if about else _words(error))
 
-    def _give_up(self, turn: Turn) -> bool:
+    def _give_up(self, turn: Claim) -> bool:
         """Leaves the next event out, where an operator finds it, so that the others can be read."""
         why = turn.error or "its process died over it"
         with transaction():
@@ -213,8 +215,8 @@ class _Reader:
 class _Hints:
     """Listens on the channel for something new; what is said there is in the log, so it may get lost."""
 
-    def __init__(self, wire: Redis) -> None:
-        self._wire = wire
+    def __init__(self, redis_client: Redis) -> None:
+        self._wire = redis_client
         self._line: PubSub | None = None
         self._silent = 0
 

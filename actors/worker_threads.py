@@ -10,7 +10,7 @@ from collections.abc import Callable
 _mine = threading.local()
 
 
-class Crew:
+class WorkerThreads:
     """So many threads that answer messages."""
 
     def __init__(self, threads: int) -> None:
@@ -53,8 +53,8 @@ class Crew:
         self._moved(0)
 
 
-def got_on() -> None:
+def made_progress() -> None:
     """This thread did a part of a job that has many: it does not hang."""
-    crew: Crew | None = getattr(_mine, "crew", None)
+    crew: WorkerThreads | None = getattr(_mine, "crew", None)
     if crew is not None:
         crew.got_on()

@@ -7,11 +7,11 @@ settings are looked at before.
 import os
 import sys
 
-from api.settings import Settings
-from db.core.settings import or_exit
+from api.settings import WebSettings
+from db.core.settings import read_or_exit
 
 _COMMAND = (sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn", "api.wsgi:application")
 
 if __name__ == "__main__":
-    or_exit(Settings)
+    read_or_exit(WebSettings)
     os.execv(sys.executable, _COMMAND)

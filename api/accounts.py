@@ -6,11 +6,11 @@ from unicodedata import category
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from actors import audit, events, request_addressees, snapshots
-from api.http.fields import Email, Shape, wrong
+from api.http.fields import Email, RequestBody, invalid
 from api.http.text import Text
 from api.security.passwords import weak
 from db import users
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 from db.users import Role, User
 
 # A joiner is part of a name in some scripts, and of many emoji.
@@ -19,10 +19,10 @@ _JOINERS = "\u200c\u200d"
 
 def _name(value: str) -> str:
     if not value.strip():
-        raise wrong("must not be blank")
+        raise invalid("must not be blank")
     # Line ends, controls and marks that change the direction: a name is one line, in letters too.
     if any(category(sign) in ("Cc", "Cf", "Zl", "Zp") and sign not in _JOINERS for sign in value):
-        raise wrong("must not hold control characters")
+        raise invalid("must not hold control characters")
     return value
 
 
@@ -35,7 +35,7 @@ Name = Annotated[
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["four boats on a lake"])]
 
 
-class NewAccount(Shape):
+class NewAccount(RequestBody):
     """What every new account needs."""
 
     email: Email
@@ -47,14 +47,14 @@ class NewAccount(Shape):
     def _not_weak(cls, password: str, info: ValidationInfo) -> str:
         reason = weak(password, email=info.data.get("email", ""), name=info.data.get("name", ""))
         if reason:
-            raise wrong(reason)
+            raise invalid(reason)
         return password
 
 
-class EmailTaken(Fault):
+class EmailTaken(DomainError):
     """There is an account with this e-mail address already."""
 
-    code = Code.EMAIL_TAKEN
+    code = ErrorCode.EMAIL_TAKEN
 
 
 def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User:
@@ -70,8 +70,8 @@ def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -
 def open_account(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User:
     """A new person who came by themselves, in the open transaction. Raises EmailTaken."""
     user = add(email=email, password_hash=password_hash, name=name, role=role, **more)
-    audit.note(
-        audit.Action.USER_REGISTERED, resource=("user", user.id), user_id=user.id, details={"role": role}
+    audit.record(
+        audit.AuditAction.USER_REGISTERED, resource=("user", user.id), user_id=user.id, details={"role": role}
     )
-    events.announce(events.Type.USER_REGISTERED, snapshots.user(user))
+    events.emit(events.EventType.USER_REGISTERED, snapshots.user(user))
     return user

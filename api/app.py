@@ -19,7 +19,7 @@ from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEma
 from api.auth.sign_in import Sessions
 from api.http import envelope
 from api.http.body import Body
-from api.http.operation import declared, page_of
+from api.http.operation import declared, raw_operation_of
 from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Callers
 from api.middleware.cors import Cors
@@ -45,11 +45,11 @@ from api.profile.avatar import Avatar, Avatars
 from api.security.keys import Keys
 from api.security.passwords import Passwords
 from api.security.tokens import Tokens
-from api.settings import Settings
+from api.settings import WebSettings
 from db import redis
 
 
-def routes(passwords: Passwords, tokens: Tokens, wire: redis.Client, media: Media) -> dict[str, Any]:
+def routes(passwords: Passwords, tokens: Tokens, redis_client: redis.Client, media: Media) -> dict[str, Any]:
     """Every address of the API, in the order of the documents."""
     sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)
     return {
@@ -74,9 +74,9 @@ def routes(passwords: Passwords, tokens: Tokens, wire: redis.Client, media: Medi
         "/api/admin/audit-logs/verify": AuditVerification(),
         "/api/admin/config": Config(),
         "/api/admin/events": EventLog(),
-        "/api/admin/health": AdminHealth(wire),
+        "/api/admin/health": AdminHealth(redis_client),
         "/api/admin/invariants": Invariants(),
-        "/api/admin/analytics": Analytics(wire),
+        "/api/admin/analytics": Analytics(redis_client),
         "/api/payments": payments.Payments(),
         "/api/payments/history": History(),
         "/api/payments/reports": Reports(),
@@ -91,14 +91,14 @@ def routes(passwords: Passwords, tokens: Tokens, wire: redis.Client, media: Medi
     }
 
 
-def pages(keys: Keys, wire: redis.Client, media: Media) -> dict[str, Any]:
+def pages(keys: Keys, redis_client: redis.Client, media: Media) -> dict[str, Any]:
     """Every address that answers outside the envelope."""
-    health = Health(wire)
+    health = Health(redis_client)
     return {
         "/health": health,
         "/api/health": health,
         "/.well-known/jwks.json": KeySet(keys),
-        "/metrics": Metrics(wire),
+        "/metrics": Metrics(redis_client),
         "/media/avatars/{name}": Avatars(media),
         "/verify-email": VerifyEmailPage(),
         "/reset-password": ResetPasswordPage(),
@@ -106,7 +106,7 @@ def pages(keys: Keys, wire: redis.Client, media: Media) -> dict[str, Any]:
     }
 
 
-def create_app(settings: Settings, *, draw: bool = False) -> falcon.App:  # type: ignore[type-arg]
+def create_app(settings: WebSettings, *, draw: bool = False) -> falcon.App:  # type: ignore[type-arg]
     """The WSGI application for these settings; `draw` draws its document now and not at the first request."""
     keys = Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519)
     tokens = Tokens(
@@ -117,7 +117,7 @@ def create_app(settings: Settings, *, draw: bool = False) -> falcon.App:  # type
         session_max_age=settings.session_max_age,
     )
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
-    wire = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
+    redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
 
     router = CompiledRouter()
@@ -129,7 +129,7 @@ def create_app(settings: Settings, *, draw: bool = False) -> falcon.App:  # type
         AccessLog(router.find, tokens),
         Path(),
         Cors(settings.cors_origins),
-        Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(wire, Memory())),
+        Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(redis_client, Memory())),
         Body(),
         Options(),
         Connection(),
@@ -138,7 +138,7 @@ def create_app(settings: Settings, *, draw: bool = False) -> falcon.App:  # type
     ]
     app = falcon.App(middleware=gates, router=router)
     envelope.install(app)
-    table = routes(passwords, tokens, wire, media) | pages(keys, wire, media)
+    table = routes(passwords, tokens, redis_client, media) | pages(keys, redis_client, media)
     document = Document(table)
     if draw:
         document.draw()
@@ -151,7 +151,7 @@ def create_app(settings: Settings, *, draw: bool = False) -> falcon.App:  # type
 def _add(app: falcon.App, path: str, resource: Any) -> None:  # type: ignore[type-arg]
     """Adds a route whose every method says what it is; HEAD answers wherever GET does."""
     methods = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
-    silent = [name for name in methods if not (declared(resource, name) or page_of(resource, name))]
+    silent = [name for name in methods if not (declared(resource, name) or raw_operation_of(resource, name))]
     if silent or not methods:
         raise TypeError(f"{path}: {', '.join(silent) or 'no method'} declares no operation, so has no policy")
     if "GET" in methods:

@@ -4,9 +4,9 @@ import ipaddress
 
 import structlog
 
-from api.settings import Settings
+from api.settings import WebSettings
 from db import postgres, users
-from db.core.settings import WrongSetting
+from db.core.settings import InvalidSetting
 from db.users import Role, User
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ def active() -> list[User]:
     return [user for user in found if user is not None and user.active]
 
 
-def check(settings: Settings) -> None:
+def check(settings: WebSettings) -> None:
     """Looks for demo users at the start of web: raises WrongSetting in production, and warns where other
     machines may reach them. With the database away it is only said that nobody has looked."""
     try:
@@ -36,7 +36,7 @@ def check(settings: Settings) -> None:
         log.warning("the database is away, nobody has looked for demo users", error=str(error))
         return
     if found and settings.app_env == "production":
-        raise WrongSetting(
+        raise InvalidSetting(
             "wrong setting: DATABASE_URL: it has demo users, whose password is public:"
             " `python -m api.people close-demo` suspends them"
         )

@@ -8,10 +8,10 @@ from api.http import admission
 from api.operations import request_counts
 from api.payments import inquiry, prefer
 from api.profile import pictures
-from api.settings import Settings
+from api.settings import WebSettings
 from db import postgres, redis
 from db.core import logs
-from db.core.settings import or_exit
+from db.core.settings import read_or_exit
 
 _MOST_DESCRIPTORS = 20_000
 # Those of a web process that are no client's: stores, files, pipes.
@@ -20,7 +20,7 @@ _FEWEST_CONNECTIONS = 50
 # Threads that are left when all those wait that may.
 _NEVER_WAITING = 8
 
-_settings = or_exit(Settings)
+_settings = read_or_exit(WebSettings)
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
@@ -47,7 +47,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 control_socket_disable = True
 # The gateway writes the access log.
 accesslog = None
-logconfig_dict = logs.config(_settings.log_level)
+logconfig_dict = logs.logging_config(_settings.log_level)
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

@@ -15,14 +15,14 @@ from api import demo_users
 from api.accounts import EmailTaken, NewAccount, open_account
 from api.demo_users import DEMO, DEMO_PASSWORD
 from api.security.passwords import Passwords
-from api.settings import Settings
+from api.settings import WebSettings
 from db import postgres, sessions, users
 from db.core import logs
-from db.core.settings import or_exit
+from db.core.settings import read_or_exit
 from db.users import Role
 
 
-def demo(settings: Settings) -> None:
+def demo(settings: WebSettings) -> None:
     """Makes the demo users that are not there yet."""
     if settings.app_env == "production":
         sys.exit("the demo users' password is public: there are none in production")
@@ -41,12 +41,12 @@ def close_demo() -> None:
             with transaction():
                 users.change(user.id, active=False)
                 sessions.end_all(user.id)
-                audit.note(
-                    audit.Action.USER_UPDATED, resource=("user", user.id), details={"fields": ["active"]}
+                audit.record(
+                    audit.AuditAction.USER_UPDATED, resource=("user", user.id), details={"fields": ["active"]}
                 )
 
 
-def admin(settings: Settings, email: str) -> None:
+def admin(settings: WebSettings, email: str) -> None:
     """Makes an admin."""
     try:
         account = NewAccount(email=email, name="Admin", password=sys.stdin.readline().rstrip("\r\n"))
@@ -57,7 +57,7 @@ def admin(settings: Settings, email: str) -> None:
         sys.exit(taken.message)
 
 
-def _open(settings: Settings, account: NewAccount, role: Role) -> None:
+def _open(settings: WebSettings, account: NewAccount, role: Role) -> None:
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
     hashed = passwords.hash(account.password)
     with postgres.connection(), transaction():
@@ -74,9 +74,9 @@ def main(arguments: list[str]) -> None:
     commands.add_parser("close-demo", help="suspend the demo users")
     commands.add_parser("admin", help="make an admin").add_argument("email")
     asked = parser.parse_args(arguments)
-    settings = or_exit(Settings)
-    logs.open(settings.log_level)
-    postgres.open(settings.database_url, connections=2)
+    settings = read_or_exit(WebSettings)
+    logs.configure(settings.log_level)
+    postgres.configure(settings.database_url, connections=2)
     if asked.command == "demo":
         demo(settings)
     elif asked.command == "close-demo":

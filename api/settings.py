@@ -32,7 +32,7 @@ def _duration(value: object) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-class Settings(MediaSettings):
+class WebSettings(MediaSettings):
     """Read by the entry points, handed to `create_app`."""
 
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:_-]+$")
@@ -59,7 +59,7 @@ class Settings(MediaSettings):
         try:
             Keys(self.jwt_secret, self.jwt_secret_other, ed25519=self.jwt_ed25519)
         except ValueError as error:
-            raise settings.WrongSetting(f"wrong setting: JWT_ED25519: {error}") from None
+            raise settings.InvalidSetting(f"wrong setting: JWT_ED25519: {error}") from None
         return self
 
     @model_validator(mode="before")

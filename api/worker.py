@@ -33,7 +33,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from api.http import body, envelope
 from api.middleware import request_context
 from api.middleware.security_headers import DEFAULTS
-from db.core.errors import Code
+from db.core.errors import ErrorCode
 
 # How long a head with its body may take, counted from its first byte; and a new connection, to say anything.
 READ_DEADLINE_S = 15.0
@@ -181,7 +181,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.log.debug("the client hung up in the middle of a request")
         except _Late as late:
             self.log.debug("a request was not complete in time")
-            self._refuse(client, Code.REQUEST_TIMEOUT, "The request was not complete in time.", str(late))
+            self._refuse(
+                client, ErrorCode.REQUEST_TIMEOUT, "The request was not complete in time.", str(late)
+            )
         except OSError as error:
             self.log.debug("the client is gone: %s", type(error).__name__)
         except Exception as error:
@@ -225,12 +227,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
         ours = isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
         if isinstance(exc, ParseException) and not ours:
             self.log.warning("not HTTP: %s", type(exc).__name__)
-            self._refuse(client, Code.VALIDATION_ERROR, "The request is malformed.")
+            self._refuse(client, ErrorCode.VALIDATION_ERROR, "The request is malformed.")
         else:
             self.log.error("a request crashed outside the application", exc_info=exc)
-            self._refuse(client, Code.INTERNAL_ERROR, "Something went wrong on our side.")
+            self._refuse(client, ErrorCode.INTERNAL_ERROR, "Something went wrong on our side.")
 
-    def _refuse(self, client: Any, code: Code, message: str, offered_id: str = "") -> None:
+    def _refuse(self, client: Any, code: ErrorCode, message: str, offered_id: str = "") -> None:
         try:
             client.sendall(_refusal(code, message, offered_id))
         except OSError:
@@ -274,13 +276,13 @@ def _rest_is_read(parser: Any, deadline: float) -> bool:
     return False
 
 
-def _refusal(code: Code, message: str, offered_id: str) -> bytes:
+def _refusal(code: ErrorCode, message: str, offered_id: str) -> bytes:
     head, content = _written(code, message)
     return f"{head}{request_context.HEADER}: {request_context.chosen(offered_id)}\r\n\r\n".encode() + content
 
 
 @cache
-def _written(code: Code, message: str) -> tuple[str, bytes]:
+def _written(code: ErrorCode, message: str) -> tuple[str, bytes]:
     resp = falcon.Response()
     envelope.refuse(resp, code, message)
     content = resp.data or b""

@@ -5,18 +5,18 @@ import sys
 from actors import broker
 from api import demo_users
 from api.app import create_app
-from api.settings import Settings
+from api.settings import WebSettings
 from db import postgres, redis
 from db.core import logs
-from db.core.settings import WrongSetting, or_exit
+from db.core.settings import InvalidSetting, read_or_exit
 
-settings = or_exit(Settings)
-logs.open(settings.log_level)
-postgres.open(settings.database_url, connections=settings.database_pool)
-broker.open(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
+settings = read_or_exit(WebSettings)
+logs.configure(settings.log_level)
+postgres.configure(settings.database_url, connections=settings.database_pool)
+broker.configure(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
 try:
     demo_users.check(settings)
-except WrongSetting as wrong:
+except InvalidSetting as wrong:
     sys.stderr.write(f"{wrong}\n")
     sys.exit(2)
 # The document is drawn before the workers fork: no request waits for it, and it is in memory once.

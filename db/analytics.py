@@ -13,7 +13,7 @@ _PATIENCE, _LATELY = 30, timedelta(days=7)
 def figures(now: datetime) -> dict[str, Any]:
     """Everything, in one consistent snapshot: it is one statement."""
     with postgres.database.atomic():
-        postgres.patient(_PATIENCE)
+        postgres.set_statement_timeout(_PATIENCE)
         [found] = postgres.rows(
             """
             SELECT

@@ -69,7 +69,7 @@ APPEND = f"""
 """
 
 
-class Break(StrEnum):
+class ChainBreak(StrEnum):
     """How a chain can be broken."""
 
     CHANGED = "this row was changed, or put in the place of another"
@@ -96,10 +96,10 @@ VERIFY = f"""
         FROM part WINDOW chain AS (ORDER BY seq)
     ), judged AS (
         SELECT id, id_before, seq, hash, place, line, before_that, CASE
-            WHEN seq > (SELECT seq FROM admin.audit_seal) THEN '{Break.INSERTED.name}'
+            WHEN seq > (SELECT seq FROM admin.audit_seal) THEN '{ChainBreak.INSERTED.name}'
             WHEN hash = sha256(before || line) THEN NULL
-            WHEN seq > seq_before + 1 THEN '{Break.REMOVED.name}'
-            ELSE '{Break.CHANGED.name}'
+            WHEN seq > seq_before + 1 THEN '{ChainBreak.REMOVED.name}'
+            ELSE '{ChainBreak.CHANGED.name}'
         END AS how
         FROM seen OFFSET 0
     ), found AS MATERIALIZED (
@@ -117,10 +117,10 @@ VERIFY = f"""
         (SELECT seq FROM last) AS last, (SELECT encode(hash, 'hex') FROM last) AS last_hash,
         seal.seq, encode(seal.hash, 'hex') AS hash,
         CASE
-            WHEN seal.id IS NULL THEN '{Break.SEAL_REMOVED.name}'
+            WHEN seal.id IS NULL THEN '{ChainBreak.SEAL_REMOVED.name}'
             WHEN seal.seq = 0 AND seal.hash = {_NOTHING} OR newest.hash = seal.hash THEN NULL
-            WHEN newest.id IS NULL THEN '{Break.NEWEST_REMOVED.name}'
-            ELSE '{Break.SEAL_CHANGED.name}'
+            WHEN newest.id IS NULL THEN '{ChainBreak.NEWEST_REMOVED.name}'
+            ELSE '{ChainBreak.SEAL_CHANGED.name}'
         END AS seal_broken
     FROM (SELECT) AS one
     LEFT JOIN admin.audit_seal AS seal ON true LEFT JOIN admin.audit_logs AS newest ON newest.seq = seal.seq
@@ -139,7 +139,7 @@ class Broken:
     """The first row that is not as it was written, and how; no id where it is gone."""
 
     id: UUID | None
-    how: Break
+    how: ChainBreak
 
 
 @dataclass(frozen=True)
@@ -246,21 +246,21 @@ def step(start: Place) -> Step:
     broken = None
     for place, id, how, inserted in found["broken"] or ():
         if inserted and (broken is None or str(broken.id) == inserted):
-            broken = Broken(UUID(inserted), Break.INSERTED)
+            broken = Broken(UUID(inserted), ChainBreak.INSERTED)
         elif broken is None and place <= rows:
-            broken = Broken(UUID(id), Break[how])
+            broken = Broken(UUID(id), ChainBreak[how])
     many = min(found["rows"], rows)
     if ended:
         [forged] = postgres.rows(_WITHOUT_A_NUMBER, rows)
         many += forged["rows"]
         if broken is None and forged["rows"]:
-            broken = Broken(forged["id"], Break.INSERTED)
+            broken = Broken(forged["id"], ChainBreak.INSERTED)
     if broken is None:
         seal = found["seal_broken"] if ended or found["seq"] is None else None
         if seal is None and found["seq"] < number:
             # Moved back behind what it had sealed, and the rows removed.
-            seal = Break.NEWEST_REMOVED.name
-        broken = Broken(None, Break[seal]) if seal else None
+            seal = ChainBreak.NEWEST_REMOVED.name
+        broken = Broken(None, ChainBreak[seal]) if seal else None
     last, hash = found["last"], found["last_hash"]
     reached = Place(start.seq if last is None else last, hash or start.hash, start.rows + many)
     return Step(reached, ended, found["seq"], found["hash"], broken)

@@ -64,7 +64,7 @@ class AuditFilter:
 
     def conditions(self) -> list[peewee.Node]:
         """As the WHERE clause has them."""
-        return pagination.asked(
+        return pagination.conditions(
             (self.user_id, AuditLog.user_id == self.user_id),
             (self.action, AuditLog.action == self.action),
             (self.resource_type, AuditLog.resource_type == self.resource_type),
@@ -80,7 +80,7 @@ def of_resource(resource_id: UUID) -> Sequence[AuditLog]:
     return list(query.order_by(AuditLog.created_at, AuditLog.id))
 
 
-def page(which: AuditFilter, *, limit: int, after: pagination.Place | None) -> pagination.Page[AuditLog]:
+def page(which: AuditFilter, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[AuditLog]:
     """The newest rows of the audit log that match, from `after` on."""
     query = AuditLog.select().where(*which.conditions())
     return pagination.newest(AuditLog, [query], limit=limit, after=after)

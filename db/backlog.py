@@ -9,11 +9,11 @@ from db import postgres, reviews
 # The names of live jobs: one step along an index each, however many jobs there are.
 JOB_NAMES = """
     WITH RECURSIVE names AS (
-        (SELECT verb FROM journal.tasks WHERE dead_at IS NULL ORDER BY verb LIMIT 1)
+        (SELECT name FROM journal.jobs WHERE dead_at IS NULL ORDER BY name LIMIT 1)
         UNION ALL
-        SELECT (SELECT t.verb FROM journal.tasks t WHERE t.dead_at IS NULL AND t.verb > names.verb
-            ORDER BY t.verb LIMIT 1)
-        FROM names WHERE names.verb IS NOT NULL
+        SELECT (SELECT t.name FROM journal.jobs t WHERE t.dead_at IS NULL AND t.name > names.name
+            ORDER BY t.name LIMIT 1)
+        FROM names WHERE names.name IS NOT NULL
     )
 """
 
@@ -44,19 +44,19 @@ def measure(queues: Iterable[str]) -> Backlog:
         use_indexes()
         found = postgres.rows(
             # All jobs of a name are in one queue.
-            f"{JOB_NAMES} SELECT first.queue, (SELECT count(*) FROM (SELECT FROM journal.tasks t"
-            " WHERE t.verb = names.verb AND t.dead_at IS NULL LIMIT %s) AS part) AS many, ("
-            "SELECT created_at FROM (SELECT created_at, due_at, position FROM journal.tasks t"
-            " WHERE t.verb = names.verb AND t.dead_at IS NULL ORDER BY position LIMIT %s) AS part"
+            f"{JOB_NAMES} SELECT first.queue, (SELECT count(*) FROM (SELECT FROM journal.jobs t"
+            " WHERE t.name = names.name AND t.dead_at IS NULL LIMIT %s) AS part) AS many, ("
+            "SELECT created_at FROM (SELECT created_at, due_at, position FROM journal.jobs t"
+            " WHERE t.name = names.name AND t.dead_at IS NULL ORDER BY position LIMIT %s) AS part"
             " WHERE due_at <= statement_timestamp() + interval '5 s' ORDER BY position LIMIT 1) AS since"
-            " FROM names, LATERAL (SELECT queue FROM journal.tasks t WHERE t.verb = names.verb"
+            " FROM names, LATERAL (SELECT queue FROM journal.jobs t WHERE t.name = names.name"
             " AND t.dead_at IS NULL ORDER BY position LIMIT 1) AS first",
             COUNT_LIMIT,
             OLDEST_OF,
         )
         dead = postgres.rows(
-            "SELECT verb, count(*) AS many FROM (SELECT verb FROM journal.tasks WHERE dead_at IS NOT NULL"
-            " LIMIT %s) AS dead GROUP BY verb ORDER BY verb",
+            "SELECT name, count(*) AS many FROM (SELECT name FROM journal.jobs WHERE dead_at IS NOT NULL"
+            " LIMIT %s) AS dead GROUP BY name ORDER BY name",
             COUNT_LIMIT,
         )
     [missed] = postgres.rows(
@@ -70,7 +70,7 @@ def measure(queues: Iterable[str]) -> Backlog:
             name: min((row["since"] for row in rows if row["since"]), default=None)
             for name, rows in of.items()
         },
-        dead={row["verb"]: row["many"] for row in dead},
+        dead={row["name"]: row["many"] for row in dead},
         in_review=reviews.count(),
         missed=missed["many"],
     )

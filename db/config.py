@@ -32,7 +32,7 @@ class SystemConfig(postgres.Model):
         table_name = "system_config"
 
 
-class Key(StrEnum):
+class ConfigKey(StrEnum):
     """A key of the configuration."""
 
     PSP_APPROVAL_RATE = "psp.approvalRate"
@@ -48,7 +48,7 @@ class Key(StrEnum):
 class Setting:
     """What a key is, and how it stands; who set it last, if anybody did."""
 
-    key: Key
+    key: ConfigKey
     value: Any
     description: str
     updated_at: datetime | None = None
@@ -59,32 +59,36 @@ _DEFAULTS = {
     setting.key: setting
     for setting in (
         Setting(
-            Key.PSP_APPROVAL_RATE,
+            ConfigKey.PSP_APPROVAL_RATE,
             1,
             "The share of payments, 0 to 1, that the stubbed PSP approves unless they say what to simulate.",
         ),
         Setting(
-            Key.PSP_LATENCY_MS, 0, "How long the stubbed PSP takes to decide, in milliseconds, at most 5000."
+            ConfigKey.PSP_LATENCY_MS,
+            0,
+            "How long the stubbed PSP takes to decide, in milliseconds, at most 5000.",
         ),
-        Setting(Key.PAYMENTS_MAX_AMOUNT, "99999999.99", "The largest amount of a new payment or request."),
         Setting(
-            Key.PAYMENTS_REQUEST_TTL_HOURS,
+            ConfigKey.PAYMENTS_MAX_AMOUNT, "99999999.99", "The largest amount of a new payment or request."
+        ),
+        Setting(
+            ConfigKey.PAYMENTS_REQUEST_TTL_HOURS,
             7 * 24,
             "For how long a request may be paid, in hours.",
         ),
         Setting(
-            Key.PAYMENTS_DAILY_LIMIT,
+            ConfigKey.PAYMENTS_DAILY_LIMIT,
             None,
             "How many payments one customer may make in 24 hours; null: any number.",
         ),
         Setting(
-            Key.PAYMENTS_UNVERIFIED_AMOUNT,
+            ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT,
             None,
             "How much of one currency a customer whose e-mail address is not verified may pay in 24 hours, "
             "with what is under way; null: any amount.",
         ),
         Setting(
-            Key.MAINTENANCE_READ_ONLY,
+            ConfigKey.MAINTENANCE_READ_ONLY,
             False,
             "Whether everything that would change something is refused with a 503.",
         ),
@@ -98,7 +102,7 @@ _read: dict[str, Any] = {}
 _read_at = float("-inf")
 
 
-def value(key: Key) -> Any:
+def value(key: ConfigKey) -> Any:
     """The value that holds now, or did a second ago."""
     global _read, _read_at
     if time.monotonic() - _read_at >= _FRESH:
@@ -107,7 +111,7 @@ def value(key: Key) -> Any:
     return _read.get(key, _DEFAULTS[key].value)
 
 
-def number(key: Key) -> Decimal:
+def number(key: ConfigKey) -> Decimal:
     """The same, as a number."""
     return Decimal(str(value(key)))
 
@@ -124,7 +128,7 @@ def settings() -> list[Setting]:
     return [_standing(default, rows.get(default.key)) for default in _DEFAULTS.values()]
 
 
-def change(values: Mapping[Key, Any], by: UUID) -> None:
+def change(values: Mapping[ConfigKey, Any], by: UUID) -> None:
     """Writes these values, in the transaction that is open."""
     rows = [
         # As JSON: a null is a value, and no missing one.

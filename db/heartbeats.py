@@ -13,16 +13,16 @@ from db.redis import Unreachable
 
 _KEY = "paywright:workers"
 # Seconds after which a silent worker counts as gone.
-FORGOTTEN = 15
+EXPIRES_S = 15
 # How often a worker speaks, in seconds.
-BEAT = 5
+INTERVAL_S = 5
 
 
-def try_beat(client: Redis, kinds: Iterable[str]) -> None:
+def beat(client: Redis, kinds: Iterable[str]) -> None:
     """Says that this process is alive, and what it serves; a Redis that is away does not hear it."""
     with suppress(Unreachable):
         client.zadd(_KEY, {_name(kind): time.time() for kind in kinds})
-        client.zremrangebyscore(_KEY, 0, time.time() - FORGOTTEN)
+        client.zremrangebyscore(_KEY, 0, time.time() - EXPIRES_S)
 
 
 def leave(client: Redis, kinds: Iterable[str]) -> None:
@@ -37,6 +37,6 @@ def _name(kind: str) -> str:
 
 def alive(client: Redis) -> dict[str, int]:
     """How many workers of each kind are alive. Raises redis.Unreachable."""
-    names = cast(list[bytes], client.zrangebyscore(_KEY, time.time() - FORGOTTEN, "+inf"))
+    names = cast(list[bytes], client.zrangebyscore(_KEY, time.time() - EXPIRES_S, "+inf"))
     kinds = [name.decode().partition("@")[0] for name in names]
     return {kind: kinds.count(kind) for kind in kinds}

@@ -8,7 +8,7 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
-from db.states import FINAL
+from db.states import TERMINAL
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -22,7 +22,7 @@ class IdempotencyKey(postgres.Model):
     status = peewee.IntegerField(null=True)
     body = peewee.BlobField(null=True)
     # Whoever was first waits for another answer, so this one was given to nobody.
-    to_come = peewee.BooleanField(constraints=[SQL("DEFAULT false")])
+    provisional = peewee.BooleanField(constraints=[SQL("DEFAULT false")])
     payment_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES payments.payments (id)")])
     created_at = DateTimeTZField(constraints=postgres.CLOCK)
 
@@ -74,14 +74,14 @@ def kept(user_id: UUID, key: str) -> IdempotencyKey | None:
 
 def give(user_id: UUID, key: str, *, status: int, body: bytes) -> IdempotencyKey | None:
     """Makes this the answer, if none was given yet; the one that is to be given."""
-    this = _this(user_id, key) & (IdempotencyKey.to_come == True)  # noqa: E712
-    IdempotencyKey.update(status=status, body=body, to_come=False).where(this).execute()
+    this = _this(user_id, key) & (IdempotencyKey.provisional == True)  # noqa: E712
+    IdempotencyKey.update(status=status, body=body, provisional=False).where(this).execute()
     return kept(user_id, key)
 
 
-def keep(user_id: UUID, key: str, *, status: int, body: bytes, payment_id: UUID, to_come: bool) -> None:
-    """Keeps the answer under a key that this transaction has claimed; or, `to_come`, what it is for now."""
-    update = IdempotencyKey.update(status=status, body=body, payment_id=payment_id, to_come=to_come)
+def keep(user_id: UUID, key: str, *, status: int, body: bytes, payment_id: UUID, provisional: bool) -> None:
+    """Keeps the answer under a key that this transaction has claimed; or, `provisional`, what it is for now."""
+    update = IdempotencyKey.update(status=status, body=body, payment_id=payment_id, provisional=provisional)
     update.where(_this(user_id, key)).execute()
 
 
@@ -93,7 +93,7 @@ def expire(before: datetime, limit: int) -> int:
             " FROM payments.idempotency_keys k JOIN payments.payments p ON p.id = k.payment_id"
             " WHERE k.created_at < %s AND p.status = ANY(%s) LIMIT %s) RETURNING key",
             before,
-            sorted(FINAL),
+            sorted(TERMINAL),
             limit,
         )
     )

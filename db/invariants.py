@@ -107,7 +107,7 @@ INVARIANTS: dict[str, str] = {
             SELECT t.from_status, t.status, lag(t.status) OVER (ORDER BY t.created_at, t.id) AS before
             FROM payments.payment_transactions t WHERE t.payment_id = p.id
         ) AS moved
-        WHERE from_status IS DISTINCT FROM before OR NOT payments.is_lawful(type, from_status, moved.status)
+        WHERE from_status IS DISTINCT FROM before OR NOT payments.is_legal_transition(type, from_status, moved.status)
     """,
     "every_change_is_audited": f"""
         -- All changes of a payment and all its rows are counted, and not those of a span of time: a change at
@@ -120,7 +120,7 @@ INVARIANTS: dict[str, str] = {
         WHERE (SELECT count(*) FROM admin.audit_logs a
             WHERE a.resource_id = recent.id AND a.action = moved.action) NOT BETWEEN settled AND changes
     """,
-    "every_change_is_told": f"""
+    "every_change_has_its_event": f"""
         SELECT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id)
         WHERE p.updated_at < statement_timestamp() - {_SETTLING}
             AND (SELECT count(*) FROM admin.events e
@@ -138,22 +138,22 @@ INVARIANTS: dict[str, str] = {
                 AND p.reconciled_at < moment - (moment - p.updated_at) / 10))
             AND NOT EXISTS (SELECT FROM payments.payment_reviews r
                 WHERE r.payment_id = p.id AND r.resolved_at IS NULL)
-            AND NOT EXISTS (SELECT FROM journal.tasks j WHERE j.dead_at IS NULL
+            AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
         UNION ALL
         -- What was never begun is begun anew after a minute (payments.not_begun).
         SELECT p.id::text AS id FROM payments.payments p
         WHERE p.status = 'pending' AND p.created_at < statement_timestamp() - 2 * {_SETTLING}
             AND p.updated_at < statement_timestamp() - 2 * {_SETTLING}
-            AND NOT EXISTS (SELECT FROM journal.tasks j WHERE j.dead_at IS NULL
+            AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
     """,
-    "no_promise_is_dead": f"""
-        SELECT id::text AS id FROM journal.tasks WHERE dead_at IS NOT NULL LIMIT {LOOK_ROWS}
+    "no_job_is_dead": f"""
+        SELECT id::text AS id FROM journal.jobs WHERE dead_at IS NOT NULL LIMIT {LOOK_ROWS}
     """,
-    "no_promise_is_forgotten": f"""
+    "no_job_is_overdue": f"""
         {backlog.JOB_NAMES} SELECT id::text AS id FROM names, LATERAL (
-            SELECT id, due_at FROM journal.tasks t WHERE t.verb = names.verb AND t.dead_at IS NULL
+            SELECT id, due_at FROM journal.jobs t WHERE t.name = names.name AND t.dead_at IS NULL
             ORDER BY position LIMIT {backlog.OLDEST_OF}
         ) AS first
         WHERE due_at < statement_timestamp() - {_SETTLING}
@@ -195,7 +195,7 @@ def check(name: str, at: datetime, *, seconds: float, since: datetime | None = N
     many seconds."""
     # In a transaction of its own: one that was too slow spoils no other.
     with postgres.database.atomic():
-        postgres.patient(seconds)
+        postgres.set_statement_timeout(seconds)
         backlog.use_indexes()
         moment = _window(since) if since else "-infinity"
         query = INVARIANTS[name].replace(":since", f"'{moment}'::timestamptz")

@@ -12,7 +12,7 @@ class JobRun(postgres.Model):
     """When a job of the scheduler was enqueued last, and when it last ran to its end."""
 
     name = peewee.CharField(100, primary_key=True)
-    promised_at = DateTimeTZField(null=False)
+    enqueued_at = DateTimeTZField(null=False)
     ended_at = DateTimeTZField(null=True)
 
     class Meta:
@@ -22,8 +22,8 @@ class JobRun(postgres.Model):
 
 def record_enqueued(name: str, at: datetime) -> None:
     """Notes that a job was promised."""
-    insert = JobRun.insert(name=name, promised_at=at)
-    insert.on_conflict(conflict_target=[JobRun.name], preserve=[JobRun.promised_at]).execute()
+    insert = JobRun.insert(name=name, enqueued_at=at)
+    insert.on_conflict(conflict_target=[JobRun.name], preserve=[JobRun.enqueued_at]).execute()
 
 
 def record_finished(name: str) -> None:

@@ -86,5 +86,5 @@ def _sum(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    for name in up(settings.or_exit(settings.Settings).database_url):
+    for name in up(settings.read_or_exit(settings.StoreSettings).database_url):
         sys.stdout.write(f"applied {name}\n")

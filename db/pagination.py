@@ -29,7 +29,7 @@ R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True)
-class Place:
+class Cursor:
     """Where a page ended: the last row's moment (to the microsecond, as the database has it) and id."""
 
     created_at: datetime
@@ -41,7 +41,7 @@ class Place:
         return base64.urlsafe_b64encode(struct.pack(">q16s", microseconds, self.id.bytes)).decode()
 
     @classmethod
-    def parse(cls, cursor: str) -> "Place":
+    def parse(cls, cursor: str) -> "Cursor":
         """The place behind a token. Raises ValueError for anything that `cursor` did not make."""
         try:
             raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
@@ -65,15 +65,15 @@ def cut(rows: Sequence[R], limit: int) -> Page[R]:
     """Makes a page of `limit` rows from a query for `limit + 1`: the extra one says that there is more."""
     more = len(rows) > limit
     items = rows[:limit]
-    return Page(items, limit, Place(items[-1].created_at, items[-1].id).cursor() if more else None)
+    return Page(items, limit, Cursor(items[-1].created_at, items[-1].id).cursor() if more else None)
 
 
-def asked(*pairs: tuple[Any, Any]) -> list[Any]:
+def conditions(*pairs: tuple[Any, Any]) -> list[Any]:
     """The conditions of those values that were asked for; always one at least, as WHERE wants it."""
     return [peewee.SQL("true"), *(condition for value, condition in pairs if value is not None)]
 
 
-def newest(model: Any, queries: Sequence[Any], *, limit: int, after: Place | None) -> Page[Any]:
+def newest(model: Any, queries: Sequence[Any], *, limit: int, after: Cursor | None) -> Page[Any]:
     """The newest rows of `model` that any of these queries finds, from `after` on.
 
     One query a branch, each a walk along its own index: an OR between them would read and sort everything.

@@ -13,7 +13,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres, reviews
 from db.core.money import NO_DECIMALS
-from db.states import Status, Type
+from db.states import PaymentStatus, PaymentType
 
 
 class Payment(postgres.Model):
@@ -129,7 +129,7 @@ for _index in (
 
 
 @dataclass(frozen=True)
-class Seen:
+class Visibility:
     """Whose payments: any of these may match; none of them set means all payments there are."""
 
     user_id: UUID | None = None
@@ -154,7 +154,7 @@ class Seen:
             (self.payee_id, payment.payee_id),
             (self.addressee_id, payment.addressee_id),
         )
-        return self == Seen() or any(theirs and theirs == whose for theirs, whose in pairs)
+        return self == Visibility() or any(theirs and theirs == whose for theirs, whose in pairs)
 
     def moved(self) -> list[Any]:
         """One query for their history each, with an index in the order of the pages behind it."""
@@ -170,7 +170,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Filter:
+class PaymentFilter:
     """Which of the seen payments: every one that is set must match. `from_` is included, `to` is not."""
 
     status: str | None = None
@@ -183,7 +183,7 @@ class Filter:
 
     def conditions(self) -> list[peewee.Node]:
         """As the WHERE clause has them."""
-        return pagination.asked(
+        return pagination.conditions(
             (self.status, Payment.status == self.status),
             (self.type, Payment.type == self.type),
             (self.currency, Payment.currency == self.currency),
@@ -219,7 +219,7 @@ def locked(id: UUID) -> Payment | None:
     return next((it for it in query.for_update(postgres.NO_KEY_UPDATE) if it.id == id), None)
 
 
-def change(payment: Payment, to: Status, *, failure: tuple[str, str] | None = None) -> Payment:
+def change(payment: Payment, to: PaymentStatus, *, failure: tuple[str, str] | None = None) -> Payment:
     """Moves a locked payment to another status, one version on. The law is the caller's to ask."""
     code, message = failure or (None, None)
     update = Payment.update(
@@ -235,7 +235,11 @@ def change(payment: Payment, to: Status, *, failure: tuple[str, str] | None = No
 
 def edit(payment: Payment, **columns: Any) -> Payment:
     """Writes what may be changed of a locked payment besides its status, one version on."""
-    if "metadata" in columns and payment.status == Status.PROCESSING and payment.ordered_metadata is None:
+    if (
+        "metadata" in columns
+        and payment.status == PaymentStatus.PROCESSING
+        and payment.ordered_metadata is None
+    ):
         # A PSP may refuse another order under the same key.
         columns["ordered_metadata"] = payment.metadata
     update = Payment.update(
@@ -293,7 +297,8 @@ def readdress(ids: Sequence[UUID], email: str) -> list[Payment]:
 def not_begun(created_ago: timedelta, limit: int) -> list[UUID]:
     """Payments and requests that are still `pending` after this time, the oldest first."""
     query = Payment.select(Payment.id).where(
-        Payment.status == Status.PENDING, Payment.created_at < peewee.fn.statement_timestamp() - created_ago
+        Payment.status == PaymentStatus.PENDING,
+        Payment.created_at < peewee.fn.statement_timestamp() - created_ago,
     )
     return [row.id for row in query.order_by(Payment.created_at).limit(limit)]
 
@@ -319,8 +324,8 @@ def stuck(begun_ago: timedelta, reconciled_ago: timedelta, limit: int) -> list[U
 def stale(made_ago: timedelta, limit: int) -> Sequence[Payment]:
     """Locks requests that are open still after this time, as far as nobody is paying them just now."""
     query = Payment.select().where(
-        Payment.type == Type.INITIATE,
-        Payment.status == Status.INITIATED,
+        Payment.type == PaymentType.INITIATE,
+        Payment.status == PaymentStatus.INITIATED,
         Payment.created_at < peewee.fn.statement_timestamp() - made_ago,
     )
     oldest = query.order_by(Payment.created_at).limit(limit)
@@ -331,8 +336,8 @@ def open_of_vendor(vendor_id: UUID, limit: int) -> Sequence[Payment]:
     """Locks so many requests of a vendor that nobody is paying, in the order of their ids."""
     query = Payment.select().where(
         Payment.user_id == vendor_id,
-        Payment.type == Type.INITIATE,
-        Payment.status.in_([Status.PENDING, Status.INITIATED]),
+        Payment.type == PaymentType.INITIATE,
+        Payment.status.in_([PaymentStatus.PENDING, PaymentStatus.INITIATED]),
     )
     some = query.order_by(Payment.id).limit(limit)
     return list(some.for_update("FOR NO KEY UPDATE"))  # type: ignore[arg-type]
@@ -341,7 +346,7 @@ def open_of_vendor(vendor_id: UUID, limit: int) -> Sequence[Payment]:
 def nth_newest_payment(user_id: UUID, nth: int, since: datetime) -> datetime | None:
     """When a customer made the nth newest of their payments since then; None when there are fewer."""
     mine = Payment.select(Payment.created_at).where(
-        Payment.user_id == user_id, Payment.type == Type.PAYMENT, Payment.created_at > since
+        Payment.user_id == user_id, Payment.type == PaymentType.PAYMENT, Payment.created_at > since
     )
     found = mine.order_by(Payment.created_at.desc(), Payment.id.desc()).offset(nth - 1).limit(1).first()
     return found.created_at if found else None
@@ -350,11 +355,11 @@ def nth_newest_payment(user_id: UUID, nth: int, since: datetime) -> datetime | N
 def amount_of_customer(user_id: UUID, currency: str, since: datetime) -> Decimal:
     """The sum of a customer's payments in this currency that are under way, or were made since then and did
     not fail."""
-    under_way = Payment.status.in_([Status.PENDING, Status.PROCESSING])
-    recent = (Payment.status == Status.COMPLETED) & (Payment.created_at > since)
+    under_way = Payment.status.in_([PaymentStatus.PENDING, PaymentStatus.PROCESSING])
+    recent = (Payment.status == PaymentStatus.COMPLETED) & (Payment.created_at > since)
     total = Payment.select(peewee.fn.SUM(Payment.amount)).where(
         Payment.user_id == user_id,
-        Payment.type == Type.PAYMENT,
+        Payment.type == PaymentType.PAYMENT,
         Payment.currency == currency,
         under_way | recent,
     )
@@ -387,25 +392,25 @@ def history(payment_id: UUID) -> Sequence[PaymentTransaction]:
 
 
 def page(
-    seen: Seen, which: Filter, *, limit: int, after: pagination.Place | None
+    seen: Visibility, which: PaymentFilter, *, limit: int, after: pagination.Cursor | None
 ) -> pagination.Page[Payment]:
     """The newest payments that are seen and match, from `after` on."""
     queries = [Payment.select().where(branch, *which.conditions()) for branch in seen.branches()]
     return pagination.newest(Payment, queries, limit=limit, after=after)
 
 
-def moves(
-    seen: Seen,
+def transactions(
+    seen: Visibility,
     *,
     payment_id: UUID | None,
     from_: datetime | None,
     to: datetime | None,
     limit: int,
-    after: pagination.Place | None,
+    after: pagination.Cursor | None,
 ) -> pagination.Page[PaymentTransaction]:
     """The newest changes of the payments that are seen, from `after` on."""
     row = PaymentTransaction
-    conditions = pagination.asked(
+    conditions = pagination.conditions(
         (payment_id, row.payment_id == payment_id),
         (from_, row.created_at >= from_),
         (to, row.created_at < to),

@@ -88,13 +88,13 @@ def requests(user_id: UUID, free: Collection[str], *, closed: str, limit: int) -
     return payments.readdress(ids, closed)
 
 
-def events_wait(verb: str, user_id: UUID, named: Collection[str], *, closed: str) -> bool:
+def events_wait(name: str, user_id: UUID, named: Collection[str], *, closed: str) -> bool:
     """Whether events about this user, or that name one of these addresses, wait for their number."""
     found = postgres.rows(
-        "SELECT EXISTS (SELECT FROM journal.tasks WHERE verb = %s AND dead_at IS NULL AND"
+        "SELECT EXISTS (SELECT FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND"
         " (args #>> '{data,id}' = %s AND args #>> '{data,email}' <> %s"
         " OR lower(args #>> '{data,customerEmail}') = ANY(%s::text[]))) AS wait",
-        verb,
+        name,
         str(user_id),
         closed,
         list(named),
@@ -107,8 +107,8 @@ def jobs(free: Collection[str], *, closed: str, limit: int) -> int:
     return sum(
         len(
             postgres.rows(
-                "UPDATE journal.tasks SET args = regexp_replace(args::text, %s, %s, 'gi')::jsonb"
-                " WHERE id IN (SELECT id FROM journal.tasks WHERE args::text ILIKE %s"
+                "UPDATE journal.jobs SET args = regexp_replace(args::text, %s, %s, 'gi')::jsonb"
+                " WHERE id IN (SELECT id FROM journal.jobs WHERE args::text ILIKE %s"
                 " ORDER BY position LIMIT %s FOR NO KEY UPDATE SKIP LOCKED) RETURNING id",
                 _quoted(address),
                 json.dumps(closed),
@@ -123,7 +123,7 @@ def jobs(free: Collection[str], *, closed: str, limit: int) -> int:
 def jobs_left(free: Collection[str]) -> bool:
     """Whether there are still jobs that are given one of these addresses: somebody has them in hand."""
     found = postgres.rows(
-        "SELECT EXISTS (SELECT FROM journal.tasks WHERE args::text ILIKE ANY(%s::text[])) AS left",
+        "SELECT EXISTS (SELECT FROM journal.jobs WHERE args::text ILIKE ANY(%s::text[])) AS left",
         [_like(address) for address in free],
     )
     return bool(found[0]["left"])

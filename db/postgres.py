@@ -130,10 +130,10 @@ def _in_transaction(connection: Connection) -> bool:
 
 
 database = Database()
-open = database.open
+configure = database.open
 
 
-def away(error: BaseException) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Whether the database itself is away, which is nobody's fault here."""
     return isinstance(error, Away)
 
@@ -168,7 +168,7 @@ def rows(sql: str, *params: Any) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def patient(seconds: float) -> None:
+def set_statement_timeout(seconds: float) -> None:
     """Lets statements take so long, to the end of the transaction."""
     rows("SELECT set_config('statement_timeout', %s, true)", f"{seconds}s")
     database.allow(seconds + MARGIN_S)
@@ -178,7 +178,7 @@ def stream(sql: str, *params: Any, seconds: float) -> Iterator[dict[str, Any]]:
     """Runs one query, in a transaction as long as it is read, and hands its rows over a thousand at a time;
     each thousand may take so many seconds."""
     with database.atomic():
-        patient(seconds)
+        set_statement_timeout(seconds)
         rows(f"DECLARE stream NO SCROLL CURSOR FOR {sql}", *params)
         while some := rows("FETCH 1000 FROM stream"):
             yield from some

@@ -13,10 +13,10 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres
-from db.states import Status
+from db.states import PaymentStatus
 
 
-class Operation(StrEnum):
+class PspOperation(StrEnum):
     """What it can be asked: for the money, or what it knows; or it says something unasked."""
 
     CHARGE = "charge"
@@ -24,7 +24,7 @@ class Operation(StrEnum):
     NOTICE = "notice"
 
 
-class Result(StrEnum):
+class PspResult(StrEnum):
     """What can come of a call."""
 
     CHARGED = "charged"
@@ -86,7 +86,7 @@ class Begun:
 
 
 def begin(
-    id: UUID, payment_id: UUID, operation: Operation, reference: str, *, first: bool = False
+    id: UUID, payment_id: UUID, operation: PspOperation, reference: str, *, first: bool = False
 ) -> Begun | None:
     """Writes down that the PSP is about to be asked; None when the payment is not `processing` any more, or
     this would not be the `first` call.
@@ -103,7 +103,7 @@ def begin(
         " ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id)"
         " SELECT amount, currency, metadata FROM payment WHERE EXISTS (SELECT FROM begun)",
         payment_id,
-        Status.PROCESSING,
+        PaymentStatus.PROCESSING,
         id,
         operation,
         reference,
@@ -113,7 +113,7 @@ def begin(
 
 def end(
     id: UUID,
-    result: Result,
+    result: PspResult,
     code: str | None = None,
     amount: Decimal | None = None,
     currency: str | None = None,
@@ -134,7 +134,7 @@ def notice(
     id: UUID,
     payment_id: UUID,
     reference: str,
-    result: Result,
+    result: PspResult,
     *,
     code: str | None,
     amount: Decimal | None,
@@ -146,7 +146,7 @@ def notice(
         " (id, payment_id, operation, reference, outcome, code, amount, currency, ended_at)"
         " SELECT %s, p.id, %s, %s, %s, %s, %s, %s, clock_timestamp() FROM payments.payments p"
         " WHERE p.id = %s",
-        *(id, Operation.NOTICE, reference, result, code, amount, currency, payment_id),
+        *(id, PspOperation.NOTICE, reference, result, code, amount, currency, payment_id),
     )
 
 
@@ -163,7 +163,7 @@ def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
     """Decisions that were not held against their payment within this time, the oldest first."""
     row = PspAttempt
     query = row.select().where(
-        row.outcome.in_([Result.CHARGED, Result.DECLINED]),
+        row.outcome.in_([PspResult.CHARGED, PspResult.DECLINED]),
         row.settled_at.is_null(),
         row.ended_at < peewee.fn.statement_timestamp() - ended_ago,
     )
@@ -175,22 +175,22 @@ def to_be_settled(payment_ids: Collection[UUID]) -> set[UUID]:
     row = PspAttempt
     query = row.select(row.payment_id).where(
         row.payment_id.in_(list(payment_ids)),
-        row.outcome.in_([Result.CHARGED, Result.DECLINED]),
+        row.outcome.in_([PspResult.CHARGED, PspResult.DECLINED]),
         row.settled_at.is_null(),
     )
     return {found.payment_id for found in query.distinct()}
 
 
-def result(id: UUID) -> Result | None:
+def result(id: UUID) -> PspResult | None:
     """What came of a call; None as long as it is under way, or not begun."""
     found = PspAttempt.get_or_none(PspAttempt.id == id)
-    return Result(found.outcome) if found is not None and found.outcome else None
+    return PspResult(found.outcome) if found is not None and found.outcome else None
 
 
 def calls(payment_id: UUID) -> int:
     """How often the PSP was asked for this money."""
     query = PspAttempt.select().where(
-        PspAttempt.payment_id == payment_id, PspAttempt.operation == Operation.CHARGE
+        PspAttempt.payment_id == payment_id, PspAttempt.operation == PspOperation.CHARGE
     )
     return int(query.count())
 
@@ -206,14 +206,14 @@ def of(payment_id: UUID) -> Sequence[PspAttempt]:
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
     newest = query.order_by(PspAttempt.created_at.desc(), PspAttempt.id.desc())
     known = [
-        *query.where(PspAttempt.operation == Operation.CHARGE),
-        *newest.where(PspAttempt.operation == Operation.FIND).limit(_QUESTIONS),
-        *newest.where(PspAttempt.operation == Operation.NOTICE).limit(_NOTICES),
+        *query.where(PspAttempt.operation == PspOperation.CHARGE),
+        *newest.where(PspAttempt.operation == PspOperation.FIND).limit(_QUESTIONS),
+        *newest.where(PspAttempt.operation == PspOperation.NOTICE).limit(_NOTICES),
     ]
     return sorted(known, key=lambda attempt: (attempt.created_at, attempt.id))
 
 
-def page(payment_id: UUID, *, limit: int, after: pagination.Place | None) -> pagination.Page[PspAttempt]:
+def page(payment_id: UUID, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[PspAttempt]:
     """The newest calls for one payment, from `after` on."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
     return pagination.newest(PspAttempt, [query], limit=limit, after=after)

@@ -13,7 +13,7 @@ from db import postgres
 _PATIENCE = 60
 
 
-class Period(StrEnum):
+class ReportPeriod(StrEnum):
     """What days are put together; a week begins on Monday."""
 
     DAY = "day"
@@ -32,7 +32,9 @@ class Sum:
     amount: Decimal | None
 
 
-def sums(since: datetime, until: datetime, period: Period, *, payee_id: UUID | None = None) -> Iterator[Sum]:
+def sums(
+    since: datetime, until: datetime, period: ReportPeriod, *, payee_id: UUID | None = None
+) -> Iterator[Sum]:
     """Every sum of the payments, and then of the requests, that were made from `since` on and before `until`;
     those of one payee, or all. Days are days in UTC. As many in memory as the server sends at a time."""
     theirs = "" if payee_id is None else " AND payee_id = %s"

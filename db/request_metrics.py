@@ -21,7 +21,7 @@ Route = tuple[str, str]
 
 
 @dataclass
-class Counts:
+class RouteCounts:
     """How often, how often with an error (4xx, 5xx), and how long: `ms` in all, and how many a bucket."""
 
     count: int = 0
@@ -50,7 +50,7 @@ class Counts:
         return float(BUCKETS[-1])
 
 
-def add(client: Redis, counts: Mapping[Route, Counts]) -> None:
+def add(client: Redis, counts: Mapping[Route, RouteCounts]) -> None:
     """Adds what one process has counted. Raises redis.Unreachable."""
     with client.pipeline(transaction=True) as pipe:
         for (method, route), it in counts.items():
@@ -64,12 +64,12 @@ def add(client: Redis, counts: Mapping[Route, Counts]) -> None:
         pipe.execute()
 
 
-def read(client: Redis) -> dict[Route, Counts]:
+def read(client: Redis) -> dict[Route, RouteCounts]:
     """What all have counted, by method and route. Raises redis.Unreachable."""
-    found: dict[Route, Counts] = {}
+    found: dict[Route, RouteCounts] = {}
     for name, raw in cast(dict[bytes, bytes], client.hgetall(_KEY)).items():
         method, route, what = name.decode().split(" ")
-        counts = found.setdefault((method, route), Counts())
+        counts = found.setdefault((method, route), RouteCounts())
         if what == "ms":
             counts.ms = float(raw)
         elif what in ("count", "errors"):

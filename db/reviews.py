@@ -11,13 +11,13 @@ from playhouse.postgres_ext import DateTimeTZField
 from psycopg2.extras import Json
 
 from db import postgres
-from db.states import FINAL
+from db.states import TERMINAL
 
 # How many reviews of one payment are shown.
 SHOWN = 100
 
 
-class Cause(StrEnum):
+class ReviewCause(StrEnum):
     """What a person has to look at."""
 
     # It does not even say whether it knows the order. Disproved by its next answer.
@@ -39,7 +39,7 @@ class Cause(StrEnum):
 
 
 # What explains for ever that the PSP's ledger and a payment differ, also after it was resolved.
-ABOUT_MONEY = frozenset(Cause) - {Cause.PSP_SILENT, Cause.REQUEST_MOVED}
+ABOUT_MONEY = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQUEST_MOVED}
 
 
 class PaymentReview(postgres.Model):
@@ -49,7 +49,7 @@ class PaymentReview(postgres.Model):
     payment_id = peewee.UUIDField(constraints=[SQL("REFERENCES payments.payments (id)")])
     cause = peewee.CharField(
         50,
-        constraints=[peewee.Check("cause IN (" + ", ".join(f"'{cause}'" for cause in Cause) + ")")],
+        constraints=[peewee.Check("cause IN (" + ", ".join(f"'{cause}'" for cause in ReviewCause) + ")")],
     )
     reason = peewee.TextField()
     opened_at = DateTimeTZField(constraints=postgres.CLOCK)
@@ -78,7 +78,7 @@ PaymentReview.add_index(
 )
 
 
-def open(found: Sequence[tuple[UUID, Cause, str]]) -> list[PaymentReview]:
+def open_review(found: Sequence[tuple[UUID, ReviewCause, str]]) -> list[PaymentReview]:
     """Opens reviews (payment, cause, reason); those that were not open yet.
 
     What was resolved comes back while the payment has not ended. Of one that has ended, the same reason is
@@ -98,14 +98,14 @@ def open(found: Sequence[tuple[UUID, Cause, str]]) -> list[PaymentReview]:
         [payment_id for payment_id, _, _ in found],
         [cause for _, cause, _ in found],
         [reason for _, _, reason in found],
-        list(FINAL),
+        list(TERMINAL),
     )
     return [PaymentReview(**row) for row in opened]
 
 
 def resolve(
     payment_id: UUID,
-    resolutions: Mapping[Cause, str],
+    resolutions: Mapping[ReviewCause, str],
     *,
     by: UUID | None,
     only: Collection[UUID] | None = None,
@@ -126,7 +126,7 @@ def resolve(
     return sorted((PaymentReview(**row) for row in resolved), key=lambda it: (it.opened_at, it.id))
 
 
-def is_open(payment_id: UUID, causes: Collection[Cause]) -> bool:
+def is_open(payment_id: UUID, causes: Collection[ReviewCause]) -> bool:
     """Whether the payment has an open review with one of these causes."""
     row = PaymentReview
     query = row.select().where(
@@ -150,7 +150,7 @@ def needed(payment_id: peewee.Node) -> Any:
     )
 
 
-def explains(payment_id: str, causes: frozenset[Cause] = ABOUT_MONEY) -> str:
+def explains(payment_id: str, causes: frozenset[ReviewCause] = ABOUT_MONEY) -> str:
     """An SQL condition: a review with one of these causes, open or resolved, explains why the payment with
     this id (an expression, such as `p.id`) is not as it should be."""
     listed = ", ".join(f"'{cause}'" for cause in sorted(causes))

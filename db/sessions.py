@@ -74,7 +74,7 @@ def live(session_id: UUID) -> Mapping[str, Any] | None:
 
 
 def page(
-    user_id: UUID, *, used_since: datetime, begun_since: datetime, limit: int, after: pagination.Place | None
+    user_id: UUID, *, used_since: datetime, begun_since: datetime, limit: int, after: pagination.Cursor | None
 ) -> pagination.Page[Session]:
     """A person's sessions that go on, newest first."""
     query = Session.select().where(

@@ -10,7 +10,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
-from db.reviews import Cause
+from db.reviews import ReviewCause
 
 
 class Statement(postgres.Model):
@@ -60,7 +60,7 @@ class Difference:
     reference: str
     payment_id: UUID | None
     reason: str
-    cause: Cause
+    cause: ReviewCause
 
 
 def span(day: date) -> tuple[datetime, datetime]:
@@ -156,9 +156,9 @@ def differences(day: date) -> list[Difference]:
     if not Statement.select().where(Statement.day < day).exists():
         begin, _ = span(day)
     with postgres.database.atomic():
-        postgres.patient(_PATIENCE)
+        postgres.set_statement_timeout(_PATIENCE)
         found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, begin, end)
         found += postgres.rows(_TWICE, day)
     for row in found:
-        row["cause"] = Cause(row["cause"])
+        row["cause"] = ReviewCause(row["cause"])
     return [Difference(**row) for row in sorted(found, key=lambda row: str(row["reference"]))]

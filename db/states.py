@@ -3,14 +3,14 @@
 from enum import StrEnum
 
 
-class Type(StrEnum):
+class PaymentType(StrEnum):
     """`initiate` is a request for money, `payment` is money."""
 
     INITIATE = "initiate"
     PAYMENT = "payment"
 
 
-class Status(StrEnum):
+class PaymentStatus(StrEnum):
     """Where a payment stands."""
 
     PENDING = "pending"
@@ -22,4 +22,4 @@ class Status(StrEnum):
 
 
 # What nothing leaves.
-FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+TERMINAL = frozenset({PaymentStatus.COMPLETED, PaymentStatus.FAILED, PaymentStatus.CANCELLED})

@@ -51,7 +51,7 @@ class MissedEvent(postgres.Model):
 
 
 @dataclass(frozen=True)
-class Turn:
+class Claim:
     """A handler's turn: from which place on, at which try, and what went wrong at the last one."""
 
     name: str
@@ -76,7 +76,7 @@ def begin(names: Sequence[str], after: int | None) -> None:
     )
 
 
-def claim(name: str, types: Types) -> Turn | None:
+def claim(name: str, types: Types) -> Claim | None:
     """Takes a turn, if there is something for it and it is due; None also while another has it.
 
     The try is counted before it is made: one that kills its process counts as well. Until it is made or
@@ -97,10 +97,10 @@ def claim(name: str, types: Types) -> Turn | None:
         wanted,
         _PASSED_BY,
     )
-    return Turn(**found[0]) if found else None
+    return Claim(**found[0]) if found else None
 
 
-def hold(turn: Turn) -> bool:
+def hold(turn: Claim) -> bool:
     """Keeps the turn to the end of the transaction; False when it went to another meanwhile."""
     return bool(
         postgres.rows(
@@ -113,7 +113,7 @@ def hold(turn: Turn) -> bool:
     )
 
 
-def ahead(turn: Turn, types: Types, limit: int) -> tuple[Sequence[Event], int]:
+def ahead(turn: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int]:
     """The next events of these types, in order, and the place behind them and all that is not for it.
 
     What is not published yet is among them: a number is visible only with all numbers before it.
@@ -126,7 +126,7 @@ def ahead(turn: Turn, types: Types, limit: int) -> tuple[Sequence[Event], int]:
     return found, found[-1].seq if len(found) == limit else end
 
 
-def move(turn: Turn, seq: int) -> Turn:
+def move(turn: Claim, seq: int) -> Claim:
     """Everything up to `seq` is done with. The turn is held; gives the one that follows."""
     postgres.rows(
         "UPDATE admin.subscriptions SET seq = %s, attempts = 0, error = NULL, due_at = clock_timestamp(),"
@@ -137,7 +137,7 @@ def move(turn: Turn, seq: int) -> Turn:
     return replace(turn, seq=seq, attempts=0, error=None)
 
 
-def note(turn: Turn, error: str) -> None:
+def note(turn: Claim, error: str) -> None:
     """Notes what went wrong at this turn and puts the next try off; nothing when another has got on."""
     attempts = max(1, turn.attempts)
     postgres.rows(
@@ -153,7 +153,7 @@ def note(turn: Turn, error: str) -> None:
     )
 
 
-def give_back(turn: Turn) -> None:
+def give_back(turn: Claim) -> None:
     """The try was none, for nothing is wrong with the event; the next one comes in a moment."""
     postgres.rows(
         f"UPDATE admin.subscriptions SET attempts = attempts - 1, due_at = clock_timestamp() + {_FIRST_WAIT}"
@@ -164,7 +164,7 @@ def give_back(turn: Turn) -> None:
     )
 
 
-def miss(turn: Turn, event: Event, error: str) -> None:
+def miss(turn: Claim, event: Event, error: str) -> None:
     """Writes down that this event was given up."""
     missed = MissedEvent.insert(name=turn.name, seq=event.seq, error=_short(error))
     missed.on_conflict_ignore().execute()

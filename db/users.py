@@ -143,11 +143,11 @@ def close(id: UUID, *, email: str, name: str) -> User:
 
 
 def page(
-    *, role: str | None, q: str | None, active: bool | None, limit: int, after: pagination.Place | None
+    *, role: str | None, q: str | None, active: bool | None, limit: int, after: pagination.Cursor | None
 ) -> pagination.Page[User]:
     """The newest people: with this role, whose address or name holds `q`, whose account is open."""
     holds = "%" + (q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    conditions = pagination.asked(
+    conditions = pagination.conditions(
         (role, User.role == role),
         (q, (User.email**holds) | (User.name**holds)),
         (active, User.active == active),

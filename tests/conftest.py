@@ -12,7 +12,7 @@ from actors import broker, mail, media
 from actors.psp import provider
 from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
-from api.settings import Settings
+from api.settings import WebSettings
 from db import config, migrate, postgres
 from db.core import logs, request_context
 from tests import makers
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet() -> None:
-    logs.open("CRITICAL")
+    logs.configure("CRITICAL")
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +68,8 @@ def stores(
 ) -> dict[str, str]:
     """A migrated database and a Redis, opened for this process, and a place for media; their settings."""
     migrate.up(postgres_server.url)
-    postgres.open(postgres_server.url, connections=20)
-    broker.open(valkey_server.url, timeout=5)
+    postgres.configure(postgres_server.url, connections=20)
+    broker.configure(valkey_server.url, timeout=5)
     pictures = tmp_path_factory.mktemp("media").as_uri()
     return {"DATABASE_URL": postgres_server.url, "REDIS_URL": valkey_server.url, "MEDIA_URL": pictures}
 
@@ -78,10 +78,10 @@ def stores(
 def database(stores: dict[str, str]) -> Iterator[None]:
     """The database in a transaction that is rolled back: what a test writes, no other sees."""
     provider.choose(makers.stub())
-    mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
-    media.open(MediaSettings.read({**SECRETS, **stores}))
+    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    media.configure(MediaSettings.read({**SECRETS, **stores}))
     makers.letterbox.clear()
-    request_context.set(request_context.NOWHERE)
+    request_context.bind(request_context.EMPTY)
     config.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
         makers.nothing_is_new()
@@ -92,12 +92,12 @@ def database(stores: dict[str, str]) -> Iterator[None]:
 
 
 @pytest.fixture
-def settings(stores: dict[str, str]) -> Settings:
-    return Settings.read({**SECRETS, **stores})
+def settings(stores: dict[str, str]) -> WebSettings:
+    return WebSettings.read({**SECRETS, **stores})
 
 
 @pytest.fixture
-def client(database: None, settings: Settings) -> TestClient:
+def client(database: None, settings: WebSettings) -> TestClient:
     """The door, in this thread and in the test's transaction."""
     return TestClient(create_app(settings))
 

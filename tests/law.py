@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from actors.state_machine import LAW, Step
+from actors.state_machine import TRANSITIONS, Transition
 from db.payments import Payment, PaymentTransaction
 from db.psp_ledger import Charge
-from db.states import Status, Type
+from db.states import PaymentStatus, PaymentType
 
 M = TypeVar("M")
 
-UNDER_WAY = {Status.PENDING, Status.PROCESSING}
+UNDER_WAY = {PaymentStatus.PENDING, PaymentStatus.PROCESSING}
 
 
 def holds(edits: Mapping[UUID, int] | None = None) -> list[Payment]:
@@ -31,11 +31,11 @@ def holds(edits: Mapping[UUID, int] | None = None) -> list[Payment]:
             changes = len(history[it.id]) + edits.get(it.id, 0)
             assert it.version == changes, f"{_said(it)}: version {it.version} after {changes} changes"
         _came_lawfully(it, history[it.id])
-        if it.type == Type.PAYMENT:
+        if it.type == PaymentType.PAYMENT:
             _agrees_with_the_psp(it, charges[it.id])
         else:
             _follows(it, against[it.id])
-    assert charges.keys() <= {it.id for it in all if it.type == Type.PAYMENT}
+    assert charges.keys() <= {it.id for it in all if it.type == PaymentType.PAYMENT}
     return all
 
 
@@ -43,8 +43,8 @@ def _came_lawfully(it: Payment, history: Sequence[PaymentTransaction]) -> None:
     stood = None
     for moved in history:
         assert moved.from_status == stood, f"{_said(it)}: {moved.transaction_type} from {moved.from_status}"
-        before = Status(stood) if stood else None
-        led = LAW.get((Type(it.type), before, Step(moved.transaction_type)))
+        before = PaymentStatus(stood) if stood else None
+        led = TRANSITIONS.get((PaymentType(it.type), before, Transition(moved.transaction_type)))
         assert moved.status == led, f"{_said(it)}: {moved.transaction_type} from {stood} to {moved.status}"
         stood = moved.status
     assert it.status == stood, f"{_said(it)}: its history ends in {stood}"
@@ -53,21 +53,21 @@ def _came_lawfully(it: Payment, history: Sequence[PaymentTransaction]) -> None:
 def _agrees_with_the_psp(it: Payment, charges: Sequence[Charge]) -> None:
     assert len(charges) <= 1, f"{_said(it)}: ordered {len(charges)} times"
     charged = any(charge.outcome == "charged" for charge in charges)
-    if it.status == Status.COMPLETED:
+    if it.status == PaymentStatus.COMPLETED:
         assert charged, f"{_said(it)}: never charged"
-    if it.status not in (Status.COMPLETED, Status.PROCESSING):
+    if it.status not in (PaymentStatus.COMPLETED, PaymentStatus.PROCESSING):
         assert not charged, f"{_said(it)}: charged"
     for charge in charges:
         assert (charge.amount, charge.currency) == (it.amount, it.currency), f"{_said(it)}: {charge.amount}"
 
 
 def _follows(request: Payment, payments: Sequence[Payment]) -> None:
-    live = [it for it in payments if it.status in UNDER_WAY | {Status.COMPLETED}]
+    live = [it for it in payments if it.status in UNDER_WAY | {PaymentStatus.COMPLETED}]
     stand = [it.status for it in live]
     assert len(live) <= 1, f"{_said(request)}: live payments against it are {stand}"
-    engaged, paid = any(status in UNDER_WAY for status in stand), Status.COMPLETED in stand
-    assert (request.status == Status.PROCESSING) == engaged, f"{_said(request)}: live is {stand}"
-    assert (request.status == Status.COMPLETED) == paid, f"{_said(request)}: live is {stand}"
+    engaged, paid = any(status in UNDER_WAY for status in stand), PaymentStatus.COMPLETED in stand
+    assert (request.status == PaymentStatus.PROCESSING) == engaged, f"{_said(request)}: live is {stand}"
+    assert (request.status == PaymentStatus.COMPLETED) == paid, f"{_said(request)}: live is {stand}"
     for it in live:
         asked = (request.amount, request.currency)
         assert (it.amount, it.currency) == asked, f"{_said(it)}: {it.amount} {it.currency} of {asked}"

@@ -21,7 +21,7 @@ from db import audit_log, event_log, job_journal, payments, postgres, reviews, s
 from db.payments import Payment
 from db.users import Role, User
 from workers import scheduler
-from workers.subscribers import hub
+from workers.subscribers import subscriber
 
 assert all_jobs
 
@@ -127,16 +127,16 @@ def user(role: Role = Role.CUSTOMER, **more: Any) -> User:
 
 def payment(customer: User | None = None, *, amount: str = "12.50", **metadata: Any) -> Payment:
     """A payment that a customer has just made: pending, its first step promised."""
-    wish = payment_jobs.Wish(Decimal(amount), "USD", None, metadata)
+    wish = payment_jobs.PaymentTerms(Decimal(amount), "USD", None, metadata)
     with transaction():
-        return payment_jobs.pay(wish, customer_id=(customer or user()).id)
+        return payment_jobs.create_payment(wish, customer_id=(customer or user()).id)
 
 
 def request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
     """A payment request that a vendor has just made."""
-    wish = payment_jobs.Wish(Decimal("80.00"), "USD", "Two chairs", {}, customer_email)
+    wish = payment_jobs.PaymentTerms(Decimal("80.00"), "USD", "Two chairs", {}, customer_email)
     with transaction():
-        return payment_jobs.ask(wish, vendor_id=(vendor or user(Role.VENDOR)).id)
+        return payment_jobs.create_request(wish, vendor_id=(vendor or user(Role.VENDOR)).id)
 
 
 def open_request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
@@ -178,15 +178,15 @@ def work(*, also: str = "") -> list[str]:
     while (task := _next()) or listen():
         if task is None:
             continue
-        jobs.registry[task.verb].perform(task.id)
-        failed = job_journal.Row.get_or_none(job_journal.Row.id == task.id)
-        assert failed is None, f"{task.verb} is still to be done: {failed.error}"
-        if not task.verb.startswith(("audit.", "events.", "mail.")) or (also and task.verb.startswith(also)):
-            done.append(task.verb)
+        jobs.registry[task.name].perform(task.id)
+        failed = job_journal.JobRow.get_or_none(job_journal.JobRow.id == task.id)
+        assert failed is None, f"{task.name} is still to be done: {failed.error}"
+        if not task.name.startswith(("audit.", "events.", "mail.")) or (also and task.name.startswith(also)):
+            done.append(task.name)
     return done
 
 
-def due(job: jobs.Record[[]]) -> None:
+def due(job: jobs.TransactionalJob[[]]) -> None:
     """The time of a scheduled job has come."""
     assert _leader.look()
     assert scheduler.due(job, _leader)
@@ -197,7 +197,7 @@ _leader = scheduler.Leader()
 
 def listen() -> bool:
     """The hub hears what has happened since it last listened; whether there was anything for it."""
-    heard = hub.once()
+    heard = subscriber.once()
     stumbled = subscriptions.Subscription.get_or_none(subscriptions.Subscription.error.is_null(False))
     assert stumbled is None, f"{stumbled.name} failed: {stumbled.error}"
     return heard
@@ -209,9 +209,9 @@ def nothing_is_new() -> None:
     subscriptions.Subscription.update(places).execute()
 
 
-def _next() -> job_journal.Row | None:
-    waiting = job_journal.Row.select().where(job_journal.Row.dead_at.is_null())
-    found: job_journal.Row | None = waiting.order_by(job_journal.Row.position).first()
+def _next() -> job_journal.JobRow | None:
+    waiting = job_journal.JobRow.select().where(job_journal.JobRow.dead_at.is_null())
+    found: job_journal.JobRow | None = waiting.order_by(job_journal.JobRow.position).first()
     return found
 
 

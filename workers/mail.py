@@ -2,9 +2,9 @@
 
 from actors import mail
 from actors.settings import MailSettings
-from db.core.settings import or_exit
+from db.core.settings import read_or_exit
 from workers import main
 
 if __name__ == "__main__":
-    mail.open(or_exit(MailSettings))
+    mail.configure(read_or_exit(MailSettings))
     main.run("mail", {"mail"})

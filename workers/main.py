@@ -14,9 +14,9 @@ from dramatiq import Worker
 
 from actors import all_jobs, broker, fair_share, job_leases, jobs, media
 from actors.settings import MediaSettings
-from actors.worker_threads import Crew
+from actors.worker_threads import WorkerThreads
 from db import heartbeats, postgres, redis
-from db.core.settings import or_exit
+from db.core.settings import read_or_exit
 from workers import process
 
 log = structlog.get_logger(__name__)
@@ -31,29 +31,33 @@ _LOOK_S = 1
 
 def run(kind: str, queues: set[str]) -> None:
     """Serves the queues until told to end."""
-    settings = process.boot()
+    settings = process.start()
     serve(kind, {frozenset(queues): settings.worker_threads}, settings)
 
 
 def serve(
-    kind: str, crews: Mapping[frozenset[str], int], settings: process.Settings, *, share: int | None = None
+    kind: str,
+    crews: Mapping[frozenset[str], int],
+    settings: process.WorkerSettings,
+    *,
+    share: int | None = None,
 ) -> None:
     """Serves each of these sets of queues with so many threads of its own, until the process is to end;
     `share` of them at most for one customer, where a verb knows whose its jobs are."""
     assert all_jobs
-    told = process.until_told()
+    told = process.until_stopped()
     queues = frozenset().union(*crews)
     if "housekeeping" in queues:
-        media.open(or_exit(MediaSettings))
+        media.configure(read_or_exit(MediaSettings))
     client = redis.connect(settings.redis_url)
     # Until the last job is done, and so longer than `told`.
     ended = threading.Event()
     threading.Thread(target=job_leases.keep_renewing, args=(ended,), daemon=True).start()
-    watched: list[Crew] = []
+    watched: list[WorkerThreads] = []
     workers: list[Worker] = []
     for served, threads in crews.items():
-        on = broker.another(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
-        watched.append(Crew(threads))
+        on = broker.new_broker(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
+        watched.append(WorkerThreads(threads))
         jobs.serve(served, watched[-1], on, share=share)
         poll = settings.worker_poll_ms
         workers.append(Worker(on, queues=set(served), worker_threads=threads, worker_timeout=poll))
@@ -69,8 +73,8 @@ def serve(
         if still >= _ENDS_AFTER_S:
             log.critical("all threads hang, ending", kind=kind, seconds=still)
             os._exit(1)
-        if still < _SILENT_AFTER_S and looks % heartbeats.BEAT == 0:
-            heartbeats.try_beat(client, queues)
+        if still < _SILENT_AFTER_S and looks % heartbeats.INTERVAL_S == 0:
+            heartbeats.beat(client, queues)
         looks += 1
         told.wait(_LOOK_S)
     log.info("stopping", kind=kind)

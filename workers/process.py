@@ -23,7 +23,7 @@ HANGS_AFTER_S = 25
 REDIS_TIMEOUT_S = 5.0
 
 
-class Settings(settings.Settings):
+class WorkerSettings(settings.StoreSettings):
     """What a worker needs to know besides the stores."""
 
     worker_threads: int = Field(8, ge=1, le=256)
@@ -33,16 +33,16 @@ class Settings(settings.Settings):
     @model_validator(mode="after")
     def _a_connection_each(self) -> Self:
         if self.database_pool < self.worker_threads + 1:
-            raise settings.WrongSetting("wrong setting: DATABASE_POOL: needs more than WORKER_THREADS")
+            raise settings.InvalidSetting("wrong setting: DATABASE_POOL: needs more than WORKER_THREADS")
         return self
 
 
-def boot() -> Settings:
+def start() -> WorkerSettings:
     """Reads the settings, or ends the process in one line; opens the logs, and names the stores."""
-    read = settings.or_exit(Settings)
-    logs.open(read.log_level)
-    postgres.open(read.database_url, connections=read.database_pool)
-    broker.open(read.redis_url, timeout=REDIS_TIMEOUT_S)
+    read = settings.read_or_exit(WorkerSettings)
+    logs.configure(read.log_level)
+    postgres.configure(read.database_url, connections=read.database_pool)
+    broker.configure(read.redis_url, timeout=REDIS_TIMEOUT_S)
     return read
 
 
@@ -79,7 +79,7 @@ class Pulse:
         threading.Thread(target=run, daemon=True).start()
 
 
-def until_told() -> threading.Event:
+def until_stopped() -> threading.Event:
     """Set when the process is told to end (SIGTERM, SIGINT): finish what is in hand, take no more."""
     told = threading.Event()
 

@@ -14,7 +14,7 @@ INQUIRERS = 4
 
 if __name__ == "__main__":
     provider.choose(Stub(tell=payment_jobs.hear))
-    read = process.boot()
+    read = process.start()
     share = read.worker_threads
     crews = {frozenset({"psp"}): PARTS * share, frozenset({"psp-questions"}): INQUIRERS}
     main.serve("psp", crews, read, share=share)

@@ -39,11 +39,11 @@ def once() -> int:
             _bury(dead)
             _push(overdue, counted=overdue)
             sent += len(overdue)
-        shared = jobs.shared()
+        shared = jobs.batch_job_names()
         for first in job_journal.in_turn(shared):
             oldest = broker.oldest(first.queue)
             with postgres.database.atomic():
-                woken, dead = job_journal.wake(first.verb, oldest, jobs.BATCH)
+                woken, dead = job_journal.wake(first.name, oldest, jobs.BATCH_SIZE)
             _bury(dead)
             _push(woken[:1], shared, counted=woken)
             sent += len(woken[:1])
@@ -51,25 +51,25 @@ def once() -> int:
 
 
 def _push(
-    tasks: list[job_journal.Task], shared: Collection[str] = (), *, counted: list[job_journal.Task]
+    tasks: list[job_journal.Job], shared: Collection[str] = (), *, counted: list[job_journal.Job]
 ) -> None:
     """Sends messages. Where that fails, what was `counted` for it is taken back: no job was tried."""
     try:
         broker.push(tasks, shared)
     except redis.Unreachable:
-        job_journal.not_sent(counted)
+        job_journal.undo_send(counted)
         raise
 
 
-def _bury(dead: list[job_journal.Task]) -> None:
+def _bury(dead: list[job_journal.Job]) -> None:
     for task in dead:
-        log.error("a promise is dead", verb=task.verb, task=str(task.id), attempts=task.attempts)
+        log.error("a promise is dead", name=task.name, task=str(task.id), attempts=task.attempts)
 
 
 def run() -> None:
     """Looks again and again until told to end."""
-    settings = process.boot()
-    told = process.until_told()
+    settings = process.start()
+    told = process.until_stopped()
     client = redis.connect(settings.redis_url)
     pulse = process.Pulse("relay", process.HANGS_AFTER_S)
     pulse.watch()
@@ -79,7 +79,7 @@ def run() -> None:
         pulse.beat()
         try:
             sent = once()
-            heartbeats.try_beat(client, ["relay"])
+            heartbeats.beat(client, ["relay"])
         except (*postgres.Unreachable, redis.Unreachable) as error:
             # Said once, not twice a second: it may last.
             if well:
@@ -99,9 +99,9 @@ def revive(words: list[str]) -> None:
         ids = [UUID(word) for word in words]
     except ValueError:
         sys.exit(USAGE)
-    process.boot()
+    process.start()
     with postgres.connection():
-        revived = job_journal.revive(ids or None)
+        revived = job_journal.retry_dead(ids or None)
     sys.stdout.write(f"{revived} jobs will be sent again\n")
 
 

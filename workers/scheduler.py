@@ -13,7 +13,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from actors import events, housekeeping, payment_jobs, statement_matching
-from actors.jobs import Record, promise, transaction
+from actors.jobs import TransactionalJob, enqueue, transaction
 from db import heartbeats, job_journal, job_runs, leases, postgres, redis
 from db.core import times
 from workers import process
@@ -21,11 +21,11 @@ from workers import process
 log = structlog.get_logger(__name__)
 
 # How often each job is due.
-JOBS: dict[Record[[]], timedelta] = {
+JOBS: dict[TransactionalJob[[]], timedelta] = {
     payment_jobs.reconcile: timedelta(seconds=2),
     payment_jobs.expire_requests: timedelta(minutes=1),
     events.publish_overdue: timedelta(seconds=10),
-    statement_matching.open: timedelta(minutes=15),
+    statement_matching.start: timedelta(minutes=15),
     housekeeping.check_invariants: timedelta(minutes=1),
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),
     housekeeping.expire_one_time_tokens: timedelta(minutes=10),
@@ -60,7 +60,7 @@ class Leader:
         try:
             return leases.renew(LEASE, generation, LEASE_S)
         except postgres.Unreachable as error:
-            if postgres.away(error):
+            if postgres.is_unavailable(error):
                 raise
             # The row is locked by a job of ours that waits to be enqueued: nobody takes the lease meanwhile.
             return True
@@ -77,7 +77,7 @@ class Leader:
             self._generation = None
 
 
-def due(job: Record[[]], leader: Leader) -> bool:
+def due(job: TransactionalJob[[]], leader: Leader) -> bool:
     """Enqueues a job whose time has come; False where this process does not lead any more.
 
     There is one job of each name, however often its time came and nobody did it. One that is dead lives
@@ -94,26 +94,26 @@ def due(job: Record[[]], leader: Leader) -> bool:
         with transaction():
             if not leader.holds():
                 return False
-            job_journal.hasten(task.id)
-            promise(task)
+            job_journal.make_due(task.id)
+            enqueue(task)
     return True
 
 
-def try_due(job: Record[[]], leader: Leader) -> None:
+def try_due(job: TransactionalJob[[]], leader: Leader) -> None:
     """The same, for a thread of the clock: what goes wrong is tried again at the job's next time."""
     try:
         if not due(job, leader):
-            log.warning("another scheduler leads: nothing was enqueued", verb=job.name)
+            log.warning("another scheduler leads: nothing was enqueued", name=job.name)
     except postgres.Unreachable as error:
         # The loop says that the database is away, once; else the job is being done at this moment.
-        if not postgres.away(error):
-            log.info("a job is still running at its next time", verb=job.name, error=str(error).strip())
+        if not postgres.is_unavailable(error):
+            log.info("a job is still running at its next time", name=job.name, error=str(error).strip())
 
 
 def run() -> None:
     """Leads, or waits to lead, until told to end."""
-    settings = process.boot()
-    told = process.until_told()
+    settings = process.start()
+    told = process.until_stopped()
     leader = Leader()
     scheduler = BackgroundScheduler(timezone="UTC")
     for job, every in JOBS.items():
@@ -150,7 +150,7 @@ def run() -> None:
             leads = now
             (scheduler.resume if leads else scheduler.pause)()
             log.info("leading" if leads else "waiting to lead", kind="scheduler")
-        heartbeats.try_beat(client, ["scheduler"])
+        heartbeats.beat(client, ["scheduler"])
     pulse.beat()
     scheduler.shutdown(wait=True)
     with suppress(*postgres.Unreachable):

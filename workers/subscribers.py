@@ -10,8 +10,8 @@ from uuid import UUID
 import structlog
 
 from actors import mail
-from actors.events import Type
-from actors.jobs import promise
+from actors.events import EventType
+from actors.jobs import enqueue
 from actors.subscriber import Subscriber
 from db import config, heartbeats, payments, redis, states
 from db.core.errors import NotFound
@@ -23,12 +23,12 @@ log = structlog.get_logger(__name__)
 # After how long without a look it hangs, in seconds: one hands many events to each handler.
 _HANGS_AFTER_S = 120
 
-hub = Subscriber("hub")
+subscriber = Subscriber("subscribers")
 
 
-def letters(event: Event) -> None:
+def payment_mails(event: Event) -> None:
     """A payment has ended: whoever paid is told, and whoever was to be paid."""
-    if event.data["type"] != states.Type.PAYMENT:
+    if event.data["type"] != states.PaymentType.PAYMENT:
         return
     # Who is to be paid is not for everybody to hear, so it is not in the event.
     payment = payments.get(UUID(event.data["id"]))
@@ -36,35 +36,35 @@ def letters(event: Event) -> None:
         raise NotFound(thing="payment")
     for reader in (payment.user_id, payment.payee_id):
         if reader is not None:
-            promise(mail.tell_of_payment.message(reader, payment.id))
+            enqueue(mail.notify_payment_ended.job(reader, payment.id))
 
 
-def configuration(_event: Event) -> None:
+def config_cache(_event: Event) -> None:
     """What this process knows of the configuration is old. The others look once a second: db/config.py."""
     config.forget()
 
 
-hub.subscribe(Type.PAYMENT_COMPLETED, letters)
-hub.subscribe(Type.PAYMENT_FAILED, letters)
-hub.subscribe(Type.CONFIG_UPDATED, configuration)
+subscriber.subscribe(EventType.PAYMENT_COMPLETED, payment_mails)
+subscriber.subscribe(EventType.PAYMENT_FAILED, payment_mails)
+subscriber.subscribe(EventType.CONFIG_UPDATED, config_cache)
 # A session that has ended needs no subscriber: it is asked from the database at every request (decision 4).
 
 
 def run() -> None:
     """Reads the log until told to end."""
-    settings = process.boot()
-    told = process.until_told()
-    wire = redis.connect(settings.redis_url)
-    log.info("working", kind="hub")
-    pulse = process.Pulse("hub", _HANGS_AFTER_S)
+    settings = process.start()
+    told = process.until_stopped()
+    redis_client = redis.connect(settings.redis_url)
+    log.info("working", kind="subscribers")
+    pulse = process.Pulse("subscribers", _HANGS_AFTER_S)
     pulse.watch()
 
     def beat() -> None:
         pulse.beat()
-        heartbeats.try_beat(wire, ["hub"])
+        heartbeats.beat(redis_client, ["subscribers"])
 
-    hub.run(told, wire, beat=beat)
-    heartbeats.leave(wire, ["hub"])
+    subscriber.run(told, redis_client, beat=beat)
+    heartbeats.leave(redis_client, ["subscribers"])
 
 
 if __name__ == "__main__":
@@ -72,7 +72,7 @@ if __name__ == "__main__":
         case []:
             run()
         case ["again"]:
-            process.boot()
-            sys.stdout.write(f"{hub.again()} events are done now\n")
+            process.start()
+            sys.stdout.write(f"{subscriber.again()} events are done now\n")
         case _:
             sys.exit("usage: python -m workers.subscribers [again]")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import takewhile
 from typing import Protocol
 
-from db.psp_attempts import Operation, Result
+from db.psp_attempts import PspOperation, PspResult
 
 # How often the PSP is asked for the money, before its saying that it has no such order is believed.
 TRIES = 5
@@ -20,7 +20,7 @@ ARRIVES_WITHIN = timedelta(seconds=30)
 TOO_LATE = timedelta(hours=1)
 
 
-class Asked(Protocol):
+class RecordedCall(Protocol):
     """A call, as `db.psp_attempts` has it."""
 
     @property
@@ -47,7 +47,7 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What to do, after how many seconds; and whether a person should know."""
 
     act: Act
@@ -55,51 +55,51 @@ class Verdict:
     review: bool = False
 
 
-def judge(asked: Sequence[Asked]) -> Verdict:
+def next_action(asked: Sequence[RecordedCall]) -> Decision:
     """What to do after these calls, oldest first, none of which was answered with a decision."""
-    known, asked = asked, [it for it in asked if it.operation != Operation.NOTICE]
-    calls = sum(it.operation == Operation.CHARGE for it in asked)
+    known, asked = asked, [it for it in asked if it.operation != PspOperation.NOTICE]
+    calls = sum(it.operation == PspOperation.CHARGE for it in asked)
     last = asked[-1] if asked else None
-    if last is None or last.operation == Operation.CHARGE:
-        unheard = last is not None and last.outcome in (None, Result.NO_ANSWER)
-        return Verdict(Act.LOOK if unheard else Act.ASK, _backoff(calls))
-    if last.outcome == Result.NOT_FOUND:
+    if last is None or last.operation == PspOperation.CHARGE:
+        unheard = last is not None and last.outcome in (None, PspResult.NO_ANSWER)
+        return Decision(Act.LOOK if unheard else Act.ASK, _backoff(calls))
+    if last.outcome == PspResult.NOT_FOUND:
         # Nobody expects to be charged for what they wanted long ago.
         if calls < TRIES and last.created_at - asked[0].created_at < TOO_LATE:
-            return Verdict(Act.ASK, _backoff(calls))
-        return Verdict(Act.GIVE_UP if lost(known) else Act.WAIT)
+            return Decision(Act.ASK, _backoff(calls))
+        return Decision(Act.GIVE_UP if is_confirmed_absent(known) else Act.WAIT)
     # It does not even say whether it knows the order.
     silent = _silent(asked)
     if silent < TRIES:
-        return Verdict(Act.LOOK, _backoff(silent), review=True)
-    return Verdict(Act.WAIT, review=True)
+        return Decision(Act.LOOK, _backoff(silent), review=True)
+    return Decision(Act.WAIT, review=True)
 
 
-def lost(asked: Sequence[Asked]) -> bool:
+def is_confirmed_absent(asked: Sequence[RecordedCall]) -> bool:
     """Whether the PSP, asked after the last call for the money, had no such order, and none could arrive by
     then. What counts is the moment of the question, not that of ours: the answer may have lain about."""
-    if any(it.outcome in (Result.CHARGED, Result.DECLINED) for it in asked):
+    if any(it.outcome in (PspResult.CHARGED, PspResult.DECLINED) for it in asked):
         # It was decided; a question that was asked before that may have been written down after it.
         return False
-    since = takewhile(lambda it: it.operation == Operation.FIND, reversed(asked))
-    return any(it.outcome == Result.NOT_FOUND and not may_arrive(asked, it.created_at) for it in since)
+    since = takewhile(lambda it: it.operation == PspOperation.FIND, reversed(asked))
+    return any(it.outcome == PspResult.NOT_FOUND and not may_arrive(asked, it.created_at) for it in since)
 
 
-def may_arrive(asked: Sequence[Asked], at: datetime) -> bool:
+def may_arrive(asked: Sequence[RecordedCall], at: datetime) -> bool:
     """Whether a call for the money might, at that moment, still be heard by the PSP, which then charges."""
     return any(
-        it.operation == Operation.CHARGE
-        and it.outcome in (None, Result.NO_ANSWER)
+        it.operation == PspOperation.CHARGE
+        and it.outcome in (None, PspResult.NO_ANSWER)
         and at - (it.ended_at or it.created_at) < ARRIVES_WITHIN
         for it in asked
     )
 
 
-def _silent(asked: Sequence[Asked]) -> int:
+def _silent(asked: Sequence[RecordedCall]) -> int:
     """How many calls in a row, to the last one, were not answered."""
     count = 0
     for it in reversed(asked):
-        if it.outcome in (Result.NOT_FOUND, Result.CHARGED, Result.DECLINED):
+        if it.outcome in (PspResult.NOT_FOUND, PspResult.CHARGED, PspResult.DECLINED):
             break
         count += 1
     return count

@@ -48,8 +48,8 @@ class Stub:
         """Books the decision under the order's key, or finds it booked."""
         word, _, code = _wish(order).partition(":")
         with postgres.connection():
-            latency_s = float(config.number(config.Key.PSP_LATENCY_MS)) / 1000
-            rate = config.number(config.Key.PSP_APPROVAL_RATE)
+            latency_s = float(config.number(config.ConfigKey.PSP_LATENCY_MS)) / 1000
+            rate = config.number(config.ConfigKey.PSP_APPROVAL_RATE)
             calls = psp_ledger.ordered(order.key, word) if word in _REMEMBERED else 0
         if latency_s:
             self._sleep(latency_s)

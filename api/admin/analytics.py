@@ -11,7 +11,7 @@ from api.operations import request_counts
 from api.security.permissions import Permission
 from db import analytics, postgres, redis, request_metrics
 from db.core import money, times
-from db.states import Status
+from db.states import PaymentStatus
 
 # Figures that took longer than this, in seconds, serve for ten times as long as they took: so they cost no
 # more than a tenth of one connection's time.
@@ -30,7 +30,7 @@ class Analytics:
         self._shared = Shared(_figures, fresh=_fresh)
 
     @operation(
-        Permission.OPERATE, "Analytics.", name="getAnalytics", gives=answers.Analytics, refuses=(Busy,)
+        Permission.OPERATE, "Analytics.", name="getAnalytics", response=answers.Analytics, errors=(Busy,)
     )
     def on_get(self, req: Request) -> dict[str, Any]:
         """People, payments and requests in figures; `requests` are those of all processes.
@@ -39,7 +39,9 @@ class Analytics:
         """
         found = self._shared.answer(req)
         by_status = found["payments_by_status"] or {}
-        completed, failed = (by_status.get(status, 0) for status in (Status.COMPLETED, Status.FAILED))
+        completed, failed = (
+            by_status.get(status, 0) for status in (PaymentStatus.COMPLETED, PaymentStatus.FAILED)
+        )
         p50, p95 = found["time_to_settle"] or (None, None)
         return {
             "usersByRole": found["users_by_role"] or {},

@@ -5,52 +5,52 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from actors import events
-from api.http.responses import Answer, Id, Moment, Pagination, User
-from db.audit_chain import Break
-from db.config import Key
-from db.states import Status
+from api.http.responses import Id, Pagination, ResponseModel, Timestamp, User
+from db.audit_chain import ChainBreak
+from db.config import ConfigKey
+from db.states import PaymentStatus
 from db.users import Role
 
 
-class Person(User):
+class UserAccount(User):
     """A person, and whether their account is open."""
 
     active: bool
 
 
-class People(Answer):
+class UserPage(ResponseModel):
     """One page of people, newest first."""
 
-    items: list[Person]
+    items: list[UserAccount]
     pagination: Pagination
 
 
-class Setting(Answer):
+class ConfigSetting(ResponseModel):
     """One key of the configuration; who changed it last, if anybody did."""
 
-    key: Annotated[Key, Field(examples=[Key.PSP_APPROVAL_RATE])]
+    key: Annotated[ConfigKey, Field(examples=[ConfigKey.PSP_APPROVAL_RATE])]
     value: Annotated[Any, Field(examples=[1])]
     description: Annotated[str, Field(examples=["For how long a request may be paid, in hours."])]
-    updated_at: Annotated[Moment | None, Field(examples=[None])]
+    updated_at: Annotated[Timestamp | None, Field(examples=[None])]
     updated_by: Annotated[Id | None, Field(examples=[None])]
 
 
-class Configuration(Answer):
+class ConfigSettings(ResponseModel):
     """Every key there is."""
 
-    items: list[Setting]
+    items: list[ConfigSetting]
 
 
-class Scheduler(Answer):
+class SchedulerStatus(ResponseModel):
     """Which process leads, null when none does; when each of its jobs last ran to its end."""
 
     leader: Annotated[str | None, Field(examples=["host-1:4711"])]
     last_runs: Annotated[
-        dict[str, Moment | None], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
+        dict[str, Timestamp | None], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
     ]
 
 
-class AdminHealth(Answer):
+class AdminHealth(ResponseModel):
     """`queues` counts jobs that are not done yet, up to 100,000 each, and `queueAgeSeconds` says how old the
     oldest is that is due (0 without any); `workers` counts the processes of each kind that are alive."""
 
@@ -65,10 +65,10 @@ class AdminHealth(Answer):
     needs_review: Annotated[int, Field(ge=0, examples=[0])]
     missed_events: Annotated[int, Field(ge=0, examples=[0])]
     workers: Annotated[dict[str, int], Field(examples=[{"payments": 1, "psp": 1}])]
-    scheduler: Scheduler
+    scheduler: SchedulerStatus
 
 
-class Invariant(Answer):
+class Invariant(ResponseModel):
     """Something that must hold: how many break it, and the ids of some.
 
     One whose last look could not be finished, or is too old, is not `ok`, and has no `count`; `reason` says
@@ -78,36 +78,36 @@ class Invariant(Answer):
     name: Annotated[str, Field(examples=["charged_once"])]
     ok: bool
     count: Annotated[int | None, Field(ge=0, examples=[0])]
-    checked_at: Annotated[Moment | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    checked_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
     offenders: Annotated[list[str], Field(max_length=20, examples=[[]])]
     reason: Annotated[str, Field(examples=["looking at it took longer than 5 s"])] = Field(
         default_factory=str
     )
 
 
-class Invariants(Answer):
+class Invariants(ResponseModel):
     """Everything that must hold, as it stood when it was looked at last; `checkedAt` is the oldest look."""
 
     ok: bool
-    checked_at: Annotated[Moment | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    checked_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
     invariants: list[Invariant]
 
 
-class ActiveUsers(Answer):
+class ActiveUsers(ResponseModel):
     """How many people used their session in the last day, and in the last week."""
 
     day: Annotated[int, Field(alias="24h", ge=0, examples=[3])]
     week: Annotated[int, Field(alias="7d", ge=0, examples=[5])]
 
 
-class Quantiles(Answer):
+class Percentiles(ResponseModel):
     """Half of them took at most `p50`, 95 % at most `p95`, in ms; null without any."""
 
     p50: Annotated[float | None, Field(examples=[95.5])]
     p95: Annotated[float | None, Field(examples=[180.0])]
 
 
-class Requests(Answer):
+class RouteStatistics(ResponseModel):
     """The requests of one route; `errors` are those that were refused or failed (4xx, 5xx)."""
 
     route: Annotated[str, Field(examples=["/api/payments/:payment_id"])]
@@ -118,40 +118,41 @@ class Requests(Answer):
     p95_ms: Annotated[float | None, Field(examples=[19.0])]
 
 
-class Analytics(Answer):
+class Analytics(ResponseModel):
     """What goes on. The time to settle is that of the last seven days; requests are counted since Redis
     began to, by all processes."""
 
     users_by_role: Annotated[dict[Role, int], Field(examples=[{"ADMIN": 1, "CUSTOMER": 7}])]
     active_users: ActiveUsers
-    payments_by_status: Annotated[dict[Status, int], Field(examples=[{"completed": 12}])]
+    payments_by_status: Annotated[dict[PaymentStatus, int], Field(examples=[{"completed": 12}])]
     volume_by_currency: Annotated[dict[str, str], Field(examples=[{"USD": "150.00"}])]
     success_rate: Annotated[float | None, Field(ge=0, le=1, examples=[1.0])]
-    time_to_settle_ms: Quantiles
-    requests: list[Requests]
+    time_to_settle_ms: Percentiles
+    requests: list[RouteStatistics]
 
 
-class EventMessage(Answer):
+class Event(ResponseModel):
     """One event, as on the channel `events`; `seq` rises by one from each to the next."""
 
     id: Id
     seq: Annotated[int, Field(ge=1, examples=[276])]
     # Not the enum itself: a payment's Type has the name in the document.
     type: Annotated[
-        str, Field(json_schema_extra={"enum": list(events.Type)}, examples=[events.Type.PAYMENT_FAILED])
+        str,
+        Field(json_schema_extra={"enum": list(events.EventType)}, examples=[events.EventType.PAYMENT_FAILED]),
     ]
     data: Annotated[dict[str, Any], Field(examples=[{"status": "completed"}])]
-    timestamp: Moment
+    timestamp: Timestamp
     request_id: Annotated[str | None, Field(examples=["a54f0afe"])]
 
 
-class EventLog(Answer):
+class EventPage(ResponseModel):
     """Some of the event log, oldest first."""
 
-    items: list[EventMessage]
+    items: list[Event]
 
 
-class AuditLine(Answer):
+class AuditLogEntry(ResponseModel):
     """Who did what to what, when and from where. `userId` is null for what nobody asked for; `action` is one
     of those that the filter takes, unless somebody else wrote the row."""
 
@@ -164,26 +165,26 @@ class AuditLine(Answer):
     ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
     user_agent: Annotated[str | None, Field(examples=["curl/8.5.0"])]
     request_id: Annotated[str | None, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
-    created_at: Moment
+    created_at: Timestamp
 
 
-class AuditLogs(Answer):
+class AuditLogPage(ResponseModel):
     """One page of the audit log, newest first."""
 
-    items: list[AuditLine]
+    items: list[AuditLogEntry]
     pagination: Pagination
 
 
-class AuditBreak(Answer):
+class AuditLogBreak(ResponseModel):
     """The first row that is not as it was written; without an id where it is the newest, and gone."""
 
     id: Id | None
-    reason: Annotated[Break, Field(examples=[Break.CHANGED])]
+    reason: Annotated[ChainBreak, Field(examples=[ChainBreak.CHANGED])]
 
 
-class AuditVerification(Answer):
+class AuditLogVerification(ResponseModel):
     """Whether the chain holds, over how many rows; if not, where it is broken first."""
 
     ok: bool
     rows: Annotated[int, Field(ge=0, examples=[1024])]
-    first_broken: Annotated[AuditBreak | None, Field(examples=[None])]
+    first_broken: Annotated[AuditLogBreak | None, Field(examples=[None])]

@@ -8,12 +8,12 @@ from falcon import Request
 from actors import audit
 from api.admin import answers, schemas
 from api.http.admission import Busy, Shared
-from api.http.fields import listed
+from api.http.fields import page_of_items
 from api.http.operation import operation
 from api.security.permissions import Permission
 from db import audit_chain, audit_log, invariants, postgres
 from db.core import times
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 
 class AuditLogs:
@@ -23,23 +23,23 @@ class AuditLogs:
         Permission.OPERATE,
         "Audit log.",
         name="listAuditLogs",
-        asks=schemas.AuditQuery,
-        gives=answers.AuditLogs,
+        query=schemas.AuditQuery,
+        response=answers.AuditLogPage,
     )
     def on_get(self, _req: Request, query: schemas.AuditQuery) -> dict[str, Any]:
         """What was done, newest first."""
         page = audit_log.page(query.filter, limit=query.limit, after=query.place)
-        return listed(page, schemas.audit_line)
+        return page_of_items(page, schemas.audit_line)
 
 
 # Rows up to which the whole log is verified for an answer, at some 7 µs a row.
 VERIFIED_AT_ONCE_ROWS = 200_000
 
 
-class NotVerifiedYet(Fault):
+class NotVerifiedYet(DomainError):
     """The audit log is long, and its first verification is still under way."""
 
-    code = Code.SERVICE_UNAVAILABLE
+    code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 60
 
 
@@ -53,8 +53,8 @@ class AuditVerification:
         Permission.OPERATE,
         "Verified.",
         name="verifyAuditLogs",
-        gives=answers.AuditVerification,
-        refuses=(NotVerifiedYet, Busy),
+        response=answers.AuditLogVerification,
+        errors=(NotVerifiedYet, Busy),
     )
     def on_get(self, req: Request) -> dict[str, Any]:
         """Whether the audit log is what the application wrote.
@@ -81,7 +81,7 @@ def _last_verified() -> tuple[int, audit_chain.Broken | None]:
     whole = known[invariants.WHOLE_AUDIT_LOG]
     if whole.count:
         id = UUID(whole.offenders[0]) if whole.offenders else None
-        return place.rows if place else 0, audit_chain.Broken(id, audit_chain.Break(str(whole.reason)))
+        return place.rows if place else 0, audit_chain.Broken(id, audit_chain.ChainBreak(str(whole.reason)))
     if whole.count is None or place is None:
         raise NotVerifiedYet
     newest = audit_chain.step(place)

@@ -17,7 +17,9 @@ from db.core import times
 class Config:
     """GET, PUT /admin/config"""
 
-    @operation(Permission.OPERATE, "Configuration.", name="getConfig", gives=answers.Configuration, one=True)
+    @operation(
+        Permission.OPERATE, "Configuration.", name="getConfig", response=answers.ConfigSettings, etag=True
+    )
     def on_get(self, _req: Request) -> dict[str, Any]:
         """Every key, as it stands."""
         return _written()
@@ -26,23 +28,23 @@ class Config:
         Permission.OPERATE,
         "Configuration changed.",
         name="updateConfig",
-        takes=schemas.ConfigChanges,
-        gives=answers.Configuration,
+        body=schemas.ConfigUpdate,
+        response=answers.ConfigSettings,
         examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
-        always=True,
+        allowed_in_maintenance=True,
     )
-    def on_put(self, req: Request, body: schemas.ConfigChanges) -> dict[str, Any]:
+    def on_put(self, req: Request, body: schemas.ConfigUpdate) -> dict[str, Any]:
         """Changes the keys that are named, all or none. It holds in every process within two seconds."""
         values = body.values
         with transaction():
             config.locked()
             before = {setting.key: setting.value for setting in config.settings()}
-            config.change(values, by=authentication.of(req).user_id)
+            config.change(values, by=authentication.caller_of(req).user_id)
             changes: dict[str, Any] = {
                 key: {"from": before[key], "to": value} for key, value in values.items()
             }
-            audit.note(audit.Action.CONFIG_UPDATED, details=changes)
-            events.announce(events.Type.CONFIG_UPDATED, {"changes": changes})
+            audit.record(audit.AuditAction.CONFIG_UPDATED, details=changes)
+            events.emit(events.EventType.CONFIG_UPDATED, {"changes": changes})
         config.forget()
         return _written()
 
@@ -54,7 +56,7 @@ def _written() -> dict[str, Any]:
                 "key": it.key,
                 "value": it.value,
                 "description": it.description,
-                "updatedAt": times.text(it.updated_at) if it.updated_at else None,
+                "updatedAt": times.iso(it.updated_at) if it.updated_at else None,
                 "updatedBy": str(it.updated_by) if it.updated_by else None,
             }
             for it in config.settings()

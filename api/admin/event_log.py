@@ -15,7 +15,11 @@ class EventLog:
     """GET /admin/events"""
 
     @operation(
-        Permission.OPERATE, "Events.", name="listEvents", asks=schemas.EventsQuery, gives=answers.EventLog
+        Permission.OPERATE,
+        "Events.",
+        name="listEvents",
+        query=schemas.EventsQuery,
+        response=answers.EventPage,
     )
     def on_get(self, _req: Request, query: schemas.EventsQuery) -> dict[str, Any]:
         """The messages of the channel `events` behind the one whose `seq` is `after`, oldest first.
@@ -23,4 +27,4 @@ class EventLog:
         Those that wait to be published, while Redis is away, are among them. The `seq` of the last one is the
         next `after`.
         """
-        return {"items": [events.message(event) for event in event_log.after(query.after, query.limit)]}
+        return {"items": [events.to_message(event) for event in event_log.after(query.after, query.limit)]}

@@ -21,7 +21,7 @@ class AdminHealth:
 
     client: redis.Client
 
-    @operation(Permission.OPERATE, "Health.", name="getAdminHealth", gives=answers.AdminHealth)
+    @operation(Permission.OPERATE, "Health.", name="getAdminHealth", response=answers.AdminHealth)
     def on_get(self, _req: Request) -> dict[str, Any]:
         """Stores, queues, workers, jobs. Without a database there is no answer but a 503."""
         waits = backlog.measure(queues())
@@ -29,14 +29,14 @@ class AdminHealth:
         try:
             with redis.asked(self.client):
                 redis.ask_to_write(self.client)
-                workers, wire = heartbeats.alive(self.client), "ok"
+                workers, redis_client = heartbeats.alive(self.client), "ok"
         except redis.Unreachable:
-            workers, wire = {}, "down"
-        ages = {name: times.age(at, now) for name, at in waits.oldest.items()}
+            workers, redis_client = {}, "down"
+        ages = {name: times.age_s(at, now) for name, at in waits.oldest.items()}
         runs = job_runs.last_finished().items()
         return {
             "database": "ok",
-            "redis": wire,
+            "redis": redis_client,
             "version": VERSION,
             "queues": waits.waiting,
             "queueAgeSeconds": ages,
@@ -48,7 +48,7 @@ class AdminHealth:
             "workers": workers,
             "scheduler": {
                 "leader": leases.holder("scheduler"),
-                "lastRuns": {name: times.text(at) if at else None for name, at in runs},
+                "lastRuns": {name: times.iso(at) if at else None for name, at in runs},
             },
         }
 
@@ -56,7 +56,7 @@ class AdminHealth:
 class Invariants:
     """GET, POST /admin/invariants"""
 
-    @operation(Permission.OPERATE, "Invariants.", name="getInvariants", gives=answers.Invariants)
+    @operation(Permission.OPERATE, "Invariants.", name="getInvariants", response=answers.Invariants)
     def on_get(self, _req: Request) -> dict[str, Any]:
         """What must hold whatever happens, as it stood at the last look, which is made each minute.
 
@@ -70,7 +70,7 @@ class Invariants:
         "The invariants are looked at.",
         name="checkInvariants",
         status=202,
-        gives=answers.Invariants,
+        response=answers.Invariants,
     )
     def on_post(self, _req: Request) -> dict[str, Any]:
         """Looks anew, the whole audit log included: each `checkedAt` says when that was done.
@@ -79,8 +79,8 @@ class Invariants:
         """
         with transaction():
             # Two who ask in the same second share one look.
-            housekeeping.look(times.text(times.now().replace(microsecond=0)), whole=True)
-            audit.note(audit.Action.INVARIANTS_CHECKED)
+            housekeeping.look(times.iso(times.now().replace(microsecond=0)), whole=True)
+            audit.record(audit.AuditAction.INVARIANTS_CHECKED)
         return _standings()
 
 
@@ -90,13 +90,13 @@ def _standings() -> dict[str, Any]:
     known = [at for at in looks if at is not None]
     return {
         "ok": all(it.ok for it in standings),
-        "checkedAt": times.text(min(known)) if len(known) == len(looks) else None,
+        "checkedAt": times.iso(min(known)) if len(known) == len(looks) else None,
         "invariants": [
             {
                 "name": it.name,
                 "ok": it.ok,
                 "count": it.count,
-                "checkedAt": times.text(it.checked_at) if it.checked_at else None,
+                "checkedAt": times.iso(it.checked_at) if it.checked_at else None,
                 "offenders": list(it.offenders),
                 **({"reason": it.reason} if it.reason else {}),
             }

@@ -6,11 +6,22 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field
 
 from actors import snapshots
-from actors.audit import Action
+from actors.audit import AuditAction
 from api.accounts import Name, NewAccount
-from api.http.fields import Amount, Changes, Digits, Email, Id, Moment, PageQuery, Query, Shape, wrong
+from api.http.fields import (
+    Amount,
+    Digits,
+    Email,
+    Id,
+    Moment,
+    PageQuery,
+    PartialUpdate,
+    Query,
+    RequestBody,
+    invalid,
+)
 from db.audit_log import AuditFilter, AuditLog
-from db.config import Key
+from db.config import ConfigKey
 from db.core import money, times
 from db.users import Role, User
 
@@ -22,7 +33,7 @@ class NewUser(NewAccount):
     email_verified: bool = False
 
 
-class UserChanges(Changes):
+class UserUpdate(PartialUpdate):
     """What may be changed of a person."""
 
     # A default that is made is no part of the schema: left out is not null.
@@ -33,7 +44,7 @@ class UserChanges(Changes):
     active: bool = Field(default_factory=bool)
 
 
-class NewRole(Shape):
+class RoleChange(RequestBody):
     """Another role."""
 
     role: Role
@@ -60,7 +71,7 @@ class AuditQuery(PageQuery):
 
     user_id: Id | None = None
     # One of the catalogue: a slip of the pen is told, and not answered with an empty page.
-    action: Action | None = None
+    action: AuditAction | None = None
     resource_type: Annotated[str, Field(max_length=50, pattern="^[ -~]+$")] | None = None
     resource_id: Id | None = None
     from_: Moment | None = Field(None, alias="from")
@@ -76,11 +87,11 @@ class AuditQuery(PageQuery):
 
 def _largest(value: Decimal) -> Decimal:
     if value != value.quantize(money.SMALLEST):
-        raise wrong("must have at most two decimals")
+        raise invalid("must have at most two decimals")
     return value.quantize(money.SMALLEST)
 
 
-class ConfigChanges(Changes):
+class ConfigUpdate(PartialUpdate):
     """New values by key: all are written, or none."""
 
     model_config = ConfigDict(alias_generator=None, json_schema_extra={"minProperties": 1})
@@ -102,9 +113,11 @@ class ConfigChanges(Changes):
     maintenance_read_only: bool = Field(default_factory=bool, alias="maintenance.readOnly")
 
     @property
-    def values(self) -> dict[Key, Any]:
+    def values(self) -> dict[ConfigKey, Any]:
         """The values that are named, as they are kept."""
-        found = {Key(str(type(self).model_fields[name].alias)): value for name, value in self.named.items()}
+        found = {
+            ConfigKey(str(type(self).model_fields[name].alias)): value for name, value in self.named.items()
+        }
         return {key: str(value) if isinstance(value, Decimal) else value for key, value in found.items()}
 
 
@@ -125,5 +138,5 @@ def audit_line(it: AuditLog) -> dict[str, Any]:
         "ipAddress": it.ip_address,
         "userAgent": it.user_agent,
         "requestId": it.request_id,
-        "createdAt": times.text(it.created_at),
+        "createdAt": times.iso(it.created_at),
     }

@@ -28,14 +28,16 @@ class UserSessions:
         Permission.OPERATE,
         "The user's sessions.",
         name="listUserSessions",
-        asks=PageQuery,
-        gives=user_sessions.Sessions,
+        query=PageQuery,
+        response=user_sessions.Sessions,
     )
     def on_get(self, req: Request, user_id: UUID, query: PageQuery) -> dict[str, Any]:
         """List the sessions of a user that go on, newest first."""
         if users.get(user_id) is None:
             raise NotFound(thing="user")
-        return user_sessions.page(self.tokens, user_id, query, current=authentication.of(req).session_id)
+        return user_sessions.page(
+            self.tokens, user_id, query, current=authentication.caller_of(req).session_id
+        )
 
     @operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
     def on_delete(self, _req: Request, user_id: UUID) -> None:
@@ -59,5 +61,5 @@ class UserSession:
 
 
 def _tell(user_id: UUID, *, everywhere: bool, details: dict[str, Any]) -> None:
-    audit.note(audit.Action.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
+    audit.record(audit.AuditAction.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
     user_sessions.announce_end(user_id, everywhere=everywhere)

@@ -7,25 +7,25 @@ from uuid import UUID, uuid4
 from falcon import Request
 
 from actors import account_erasure, audit, events, mail, payment_jobs, request_addressees
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from api import accounts
 from api.accounts import EmailTaken
 from api.admin import answers, schemas
-from api.http.fields import listed
+from api.http.fields import page_of_items
 from api.http.operation import operation
 from api.security.passwords import Passwords
 from api.security.permissions import Permission
 from db import one_time_tokens, sessions, users
 from db.core import times
-from db.core.errors import Code, Fault, NotFound
+from db.core.errors import DomainError, ErrorCode, NotFound
 from db.one_time_tokens import Purpose
 from db.users import Role, User
 
 
-class LastAdmin(Fault):
+class LastAdmin(DomainError):
     """This is the last administrator: somebody must be able to make another."""
 
-    code = Code.LAST_ADMIN
+    code = ErrorCode.LAST_ADMIN
 
 
 @dataclass
@@ -34,21 +34,23 @@ class Users:
 
     passwords: Passwords
 
-    @operation(Permission.OPERATE, "Users.", name="listUsers", asks=schemas.UsersQuery, gives=answers.People)
+    @operation(
+        Permission.OPERATE, "Users.", name="listUsers", query=schemas.UsersQuery, response=answers.UserPage
+    )
     def on_get(self, _req: Request, query: schemas.UsersQuery) -> dict[str, Any]:
         """Everybody, closed accounts too, newest first; `q` is looked for in addresses and names."""
         page = users.page(
             role=query.role, q=query.q, active=query.active, limit=query.limit, after=query.place
         )
-        return listed(page, schemas.person)
+        return page_of_items(page, schemas.person)
 
     @operation(
         Permission.OPERATE,
         "User created.",
         name="createUser",
-        takes=schemas.NewUser,
-        gives=answers.Person,
-        refuses=(EmailTaken,),
+        body=schemas.NewUser,
+        response=answers.UserAccount,
+        errors=(EmailTaken,),
         examples={
             "vendor": {
                 "email": "alex@example.com",
@@ -71,16 +73,18 @@ class Users:
                 role=Role(body.role),
                 email_verified=body.email_verified,
             )
-            _tell(user, audit.Action.USER_CREATED, events.Type.ADMIN_USER_CREATED, {"role": user.role})
+            _tell(
+                user, audit.AuditAction.USER_CREATED, events.EventType.ADMIN_USER_CREATED, {"role": user.role}
+            )
             if not user.email_verified:
-                promise(mail.ask_to_verify.message(user.id))
+                enqueue(mail.request_verification.job(user.id))
         return schemas.person(user)
 
 
 class OneUser:
     """GET, PUT, DELETE /admin/users/:id"""
 
-    @operation(Permission.OPERATE, "User.", name="getUser", gives=answers.Person, one=True)
+    @operation(Permission.OPERATE, "User.", name="getUser", response=answers.UserAccount, etag=True)
     def on_get(self, _req: Request, user_id: UUID) -> dict[str, Any]:
         """One person."""
         user = users.get(user_id)
@@ -92,12 +96,12 @@ class OneUser:
         Permission.OPERATE,
         "User changed.",
         name="updateUser",
-        takes=schemas.UserChanges,
-        gives=answers.Person,
-        refuses=(EmailTaken, LastAdmin),
+        body=schemas.UserUpdate,
+        response=answers.UserAccount,
+        errors=(EmailTaken, LastAdmin),
         examples={"name": {"name": "Robin Doe"}, "suspend": {"active": False}},
     )
-    def on_put(self, _req: Request, user_id: UUID, body: schemas.UserChanges) -> dict[str, Any]:
+    def on_put(self, _req: Request, user_id: UUID, body: schemas.UserUpdate) -> dict[str, Any]:
         """Changes the fields that are named. Another address is not verified, unless that is said too.
 
         `active: false` suspends the account: no sign-in, every token dead, a vendor's open requests are
@@ -124,15 +128,19 @@ class OneUser:
                 if user.role == Role.VENDOR:
                     payment_jobs.withdraw(user.id)
             details = {"fields": sorted(body.model_fields_set)}
-            _tell(changed, audit.Action.USER_UPDATED, events.Type.ADMIN_USER_UPDATED, details)
+            _tell(changed, audit.AuditAction.USER_UPDATED, events.EventType.ADMIN_USER_UPDATED, details)
             if user.email.lower() != changed.email.lower():
-                promise(mail.tell_old_address.message(user.id, user.email, uuid4()))
+                enqueue(mail.notify_old_address.job(user.id, user.email, uuid4()))
             if user.email != changed.email and not changed.email_verified:
-                promise(mail.ask_to_verify.message(user.id))
+                enqueue(mail.request_verification.job(user.id))
         return schemas.person(changed)
 
     @operation(
-        Permission.OPERATE, "Account closed.", name="closeUser", gives=answers.Person, refuses=(LastAdmin,)
+        Permission.OPERATE,
+        "Account closed.",
+        name="closeUser",
+        response=answers.UserAccount,
+        errors=(LastAdmin,),
     )
     def on_delete(self, _req: Request, user_id: UUID) -> dict[str, Any]:
         """Closes an account: no sign-in, every token dead; a job erases the personal data wherever it stands.
@@ -146,7 +154,7 @@ class OneUser:
             closed = account_erasure.close(user)
             if user.role == Role.VENDOR:
                 payment_jobs.withdraw(user.id)
-            _tell(closed, audit.Action.USER_CLOSED, events.Type.ADMIN_USER_DELETED, {})
+            _tell(closed, audit.AuditAction.USER_CLOSED, events.EventType.ADMIN_USER_DELETED, {})
         return schemas.person(closed)
 
 
@@ -157,11 +165,11 @@ class UserRole:
         Permission.OPERATE,
         "Role changed.",
         name="changeRole",
-        takes=schemas.NewRole,
-        gives=answers.Person,
-        refuses=(LastAdmin,),
+        body=schemas.RoleChange,
+        response=answers.UserAccount,
+        errors=(LastAdmin,),
     )
-    def on_put(self, _req: Request, user_id: UUID, body: schemas.NewRole) -> dict[str, Any]:
+    def on_put(self, _req: Request, user_id: UUID, body: schemas.RoleChange) -> dict[str, Any]:
         """Gives somebody another role: it counts at their next request."""
         with transaction():
             user, admins = _open(user_id)
@@ -171,7 +179,7 @@ class UserRole:
             if user.role == Role.VENDOR != changed.role:
                 payment_jobs.withdraw(user.id)
             details = {"from": user.role, "to": changed.role}
-            _tell(changed, audit.Action.USER_ROLE_CHANGED, events.Type.ADMIN_USER_UPDATED, details)
+            _tell(changed, audit.AuditAction.USER_ROLE_CHANGED, events.EventType.ADMIN_USER_UPDATED, details)
         return schemas.person(changed)
 
 
@@ -183,6 +191,6 @@ def _open(user_id: UUID) -> tuple[User, list[UUID]]:
     return user, admins
 
 
-def _tell(user: User, action: audit.Action, event: events.Type, details: dict[str, Any]) -> None:
-    audit.note(action, resource=("user", user.id), details=details)
-    events.announce(event, schemas.person(user))
+def _tell(user: User, action: audit.AuditAction, event: events.EventType, details: dict[str, Any]) -> None:
+    audit.record(action, resource=("user", user.id), details=details)
+    events.emit(event, schemas.person(user))

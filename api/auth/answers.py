@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.http.responses import Answer, User
+from api.http.responses import ResponseModel, User
 
 
-class AuthResult(Answer):
+class AuthResult(ResponseModel):
     """Who signed in, and the tokens of the session; `expiresIn` is in seconds."""
 
     user: User
@@ -19,13 +19,13 @@ class AuthResult(Answer):
     expires_in: Annotated[int, Field(examples=[900])]
 
 
-class Verified(Answer):
+class EmailVerification(ResponseModel):
     """The address is proved."""
 
     email_verified: Literal[True]
 
 
-class PublicKey(Answer):
+class JsonWebKey(ResponseModel):
     """A key that verifies access tokens, as RFC 8037 writes it."""
 
     kty: Literal["OKP"]
@@ -36,7 +36,7 @@ class PublicKey(Answer):
     x: Annotated[str, Field(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
 
 
-class PublicKeys(Answer):
+class JsonWebKeySet(ResponseModel):
     """The keys that verify access tokens (RFC 7517); none where a shared secret signs them."""
 
-    keys: list[PublicKey]
+    keys: list[JsonWebKey]

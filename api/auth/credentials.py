@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from actors import audit, events, mail, request_addressees, snapshots
-from actors.jobs import promise, transaction
-from actors.mail import News
+from actors.jobs import enqueue, transaction
+from actors.mail import UserNotice
 from api.auth import sign_in_failures
 from api.auth.sign_in import InvalidCredentials
-from api.http.body import Invalid
+from api.http.body import ValidationFailed
 from api.security.passwords import Passwords, weak
 from api.security.permissions import Caller
 from db import one_time_tokens, sessions, users
@@ -33,13 +33,13 @@ class Credentials:
             slot = sign_in_failures.reserve(PasswordUse.CHANGE_PASSWORD, account, session)
         except sign_in_failures.TooManyFailures:
             with transaction():
-                action = audit.Action.PASSWORD_CHANGE_REFUSED
-                audit.note_often(action, account=account, user_id=caller.user_id)
+                action = audit.AuditAction.PASSWORD_CHANGE_REFUSED
+                audit.record_sampled(action, account=account, user_id=caller.user_id)
             raise
         user = users.get(caller.user_id)
         if user is None or not self.passwords.match(current, user.password_hash):
             with transaction():
-                audit.note(audit.Action.SIGN_IN_FAILED, resource=("user", caller.user_id))
+                audit.record(audit.AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
             raise InvalidCredentials
         hashed = self._hash(new, user, field="newPassword")
         with transaction():
@@ -48,7 +48,7 @@ class Credentials:
                 raise InvalidCredentials
             slot.succeeded()
             sessions.end_all(user.id, but=caller.session_id)
-            self._set(user, hashed, audit.Action.PASSWORD_CHANGED)
+            self._set(user, hashed, audit.AuditAction.PASSWORD_CHANGED)
 
     def forgot(self, email: str) -> None:
         """Mails a link, if there is somebody with this address; nobody can tell from here."""
@@ -57,8 +57,8 @@ class Credentials:
             user = users.by_email(email)
             account = str(user.id) if user else self.passwords.pseudonym(email)
             user_id = user.id if user else None
-            audit.note_often(audit.Action.PASSWORD_FORGOTTEN, account=account, user_id=user_id)
-            promise(mail.help_who_forgot.message(email))
+            audit.record_sampled(audit.AuditAction.PASSWORD_RESET_REQUESTED, account=account, user_id=user_id)
+            enqueue(mail.request_password_reset.job(email))
 
     def reset(self, *, token: str, new: str) -> None:
         """Another password, by a mailed link; every session ends. Raises Invalid."""
@@ -79,7 +79,7 @@ class Credentials:
             # Who has the mailbox is the owner: from here on they are known, whoever else keeps guessing.
             forget_account(str(user.id))
             sign_in_failures.know(user.id)
-            self._set(user, hashed, audit.Action.PASSWORD_RESET)
+            self._set(user, hashed, audit.AuditAction.PASSWORD_RESET)
 
     def verify_email(self, token: str) -> None:
         """Marks an address as verified by the token that was mailed to it; also again, as long as it is the
@@ -101,7 +101,7 @@ class Credentials:
             one_time_tokens.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
             users.verify_email(user_id)
             request_addressees.proved(user)
-            audit.note(audit.Action.EMAIL_VERIFIED, resource=("user", user_id), user_id=user_id)
+            audit.record(audit.AuditAction.EMAIL_VERIFIED, resource=("user", user_id), user_id=user_id)
 
     def could_verify(self, token: str) -> None:
         """Raises Invalid when the link does not work; uses nothing up."""
@@ -120,23 +120,25 @@ class Credentials:
     def resend(self, user_id: UUID) -> None:
         """Mails the link again, unless the address is proved already."""
         with transaction():
-            audit.note_often(audit.Action.VERIFICATION_ASKED, account=str(user_id), user_id=user_id)
-            promise(mail.ask_to_verify.message(user_id))
+            audit.record_sampled(
+                audit.AuditAction.VERIFICATION_REQUESTED, account=str(user_id), user_id=user_id
+            )
+            enqueue(mail.request_verification.job(user_id))
 
     def _hash(self, password: str, user: User, *, field: str) -> str:
         reason = weak(password, email=user.email, name=user.name)
         if reason:
-            raise Invalid({"fields": [{"field": field, "message": reason}]})
+            raise ValidationFailed({"fields": [{"field": field, "message": reason}]})
         return self.passwords.hash(password)
 
-    def _set(self, user: User, hashed: str, action: audit.Action) -> None:
+    def _set(self, user: User, hashed: str, action: audit.AuditAction) -> None:
         users.set_password(user.id, hashed)
         # Whoever asked for a link before, perhaps from a mailbox that is no longer safe, has none now.
         one_time_tokens.use_all(user.id, Purpose.RESET_PASSWORD, times.now())
-        audit.note(action, resource=("user", user.id), user_id=user.id)
-        events.announce(events.Type.PASSWORD_CHANGED, snapshots.user(user))
-        promise(mail.tell.message(user.id, News.PASSWORD_CHANGED, uuid4()))
+        audit.record(action, resource=("user", user.id), user_id=user.id)
+        events.emit(events.EventType.PASSWORD_CHANGED, snapshots.user(user))
+        enqueue(mail.notify_user.job(user.id, UserNotice.PASSWORD_CHANGED, uuid4()))
 
 
-def _no_token() -> Invalid:
-    return Invalid({"fields": [{"field": "token", "message": "is unknown, used or expired"}]})
+def _no_token() -> ValidationFailed:
+    return ValidationFailed({"fields": [{"field": "token", "message": "is unknown, used or expired"}]})

@@ -5,7 +5,7 @@ from pathlib import Path
 from falcon import Request, Response
 
 from api.http.etag import tag
-from api.http.operation import page
+from api.http.operation import raw_operation
 
 _PAGES = Path(__file__).with_name("pages")
 
@@ -30,7 +30,7 @@ class VerifyEmailPage(_Static):
 
     file, media = "verify-email.html", "text/html; charset=utf-8"
 
-    @page(name="getVerifyEmailPage", media="text/html", one=True)
+    @raw_operation(name="getVerifyEmailPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the page whose button verifies an e-mail address."""
         self._answer(req, resp)
@@ -41,7 +41,7 @@ class ResetPasswordPage(_Static):
 
     file, media = "reset-password.html", "text/html; charset=utf-8"
 
-    @page(name="getResetPasswordPage", media="text/html", one=True)
+    @raw_operation(name="getResetPasswordPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the page that asks for a new password."""
         self._answer(req, resp)
@@ -52,7 +52,7 @@ class MailedLinkScript(_Static):
 
     file, media = "mailed-link.js", "text/javascript; charset=utf-8"
 
-    @page(name="getMailedLinkScript", media="text/javascript", one=True)
+    @raw_operation(name="getMailedLinkScript", media="text/javascript", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the script of the pages that mailed links lead to."""
         self._answer(req, resp)

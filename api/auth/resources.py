@@ -34,9 +34,9 @@ class Register:
         Permission.ANYONE,
         "Welcome.",
         name="register",
-        takes=schemas.Register,
-        gives=answers.AuthResult,
-        refuses=(EmailTaken,),
+        body=schemas.Register,
+        response=answers.AuthResult,
+        errors=(EmailTaken,),
         # Nobody's: the demo users keep their accounts when it is tried.
         examples={
             "customer": {
@@ -70,10 +70,10 @@ class Login:
         Permission.ANYONE,
         "Signed in.",
         name="login",
-        always=True,
-        takes=schemas.Login,
-        gives=answers.AuthResult,
-        refuses=(InvalidCredentials, TooManyFailures),
+        allowed_in_maintenance=True,
+        body=schemas.Login,
+        response=answers.AuthResult,
+        errors=(InvalidCredentials, TooManyFailures),
     )
     def on_post(self, req: Request, body: schemas.Login) -> dict[str, Any]:
         """Signs in.
@@ -99,10 +99,10 @@ class Refresh:
         Permission.ANYONE,
         "Tokens renewed.",
         name="refresh",
-        always=True,
-        takes=schemas.Refresh,
-        gives=answers.AuthResult,
-        refuses=(Unauthorized, TokenReused),
+        allowed_in_maintenance=True,
+        body=schemas.Refresh,
+        response=answers.AuthResult,
+        errors=(Unauthorized, TokenReused),
     )
     def on_post(self, _req: Request, body: schemas.Refresh) -> dict[str, Any]:
         """Spends a refresh token for the next pair."""
@@ -115,21 +115,23 @@ class Logout:
 
     sessions: Sessions
 
-    @operation(Permission.SIGNED_IN, "Signed out.", name="logout", always=True, takes=schemas.Logout)
+    @operation(
+        Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True, body=schemas.Logout
+    )
     def on_post(self, req: Request, body: schemas.Logout) -> None:
         """Ends the caller's session, or all of them."""
         self.sessions.logout(
-            authentication.of(req), everywhere=body.everywhere, refresh_token=body.refresh_token
+            authentication.caller_of(req), everywhere=body.everywhere, refresh_token=body.refresh_token
         )
 
 
 class Me:
     """GET /auth/me"""
 
-    @operation(Permission.SIGNED_IN, "You.", name="getMe", gives=User, one=True)
+    @operation(Permission.SIGNED_IN, "You.", name="getMe", response=User, etag=True)
     def on_get(self, req: Request) -> dict[str, Any]:
         """The caller."""
-        user = users.get(authentication.of(req).user_id)
+        user = users.get(authentication.caller_of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
         return snapshots.user(user)
@@ -145,12 +147,12 @@ class MySessions:
         Permission.SIGNED_IN,
         "Your sessions.",
         name="listSessions",
-        asks=PageQuery,
-        gives=user_sessions.Sessions,
+        query=PageQuery,
+        response=user_sessions.Sessions,
     )
     def on_get(self, req: Request, query: PageQuery) -> dict[str, Any]:
         """The caller's sessions that go on, newest first."""
-        who = authentication.of(req)
+        who = authentication.caller_of(req)
         return user_sessions.page(self.sessions.tokens, who.user_id, query, current=who.session_id)
 
 
@@ -163,7 +165,7 @@ class OneSession:
     @operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
     def on_delete(self, req: Request, session_id: UUID) -> None:
         """Ends one of the caller's sessions."""
-        self.sessions.end(authentication.of(req), session_id)
+        self.sessions.end(authentication.caller_of(req), session_id)
 
 
 @dataclass
@@ -176,17 +178,17 @@ class Password:
         Permission.SIGNED_IN,
         "Password changed.",
         name="changePassword",
-        takes=schemas.ChangePassword,
+        body=schemas.ChangePassword,
         # Not the demo users' password: it is not changed when this is tried.
         examples={
             "passwords": {"currentPassword": "the password so far", "newPassword": "four boats on a lake"}
         },
-        refuses=(InvalidCredentials, TooManyFailures),
+        errors=(InvalidCredentials, TooManyFailures),
     )
     def on_put(self, req: Request, body: schemas.ChangePassword) -> None:
         """Changes the caller's password."""
         self.credentials.change_password(
-            authentication.of(req), current=body.current_password, new=body.new_password
+            authentication.caller_of(req), current=body.current_password, new=body.new_password
         )
 
 
@@ -200,7 +202,7 @@ class ForgotPassword:
         Permission.ANYONE,
         "If there is an account with this address, a letter is on its way.",
         name="forgotPassword",
-        takes=schemas.ForgotPassword,
+        body=schemas.ForgotPassword,
     )
     def on_post(self, _req: Request, body: schemas.ForgotPassword) -> None:
         """Mails a link to choose a new password."""
@@ -213,7 +215,7 @@ class ResetPassword:
 
     credentials: Credentials
 
-    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", takes=schemas.ResetPassword)
+    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", body=schemas.ResetPassword)
     def on_post(self, _req: Request, body: schemas.ResetPassword) -> None:
         """Sets a new password by a mailed link."""
         self.credentials.reset(token=body.token, new=body.new_password)
@@ -229,8 +231,8 @@ class VerifyEmail:
         Permission.ANYONE,
         "E-mail address confirmed.",
         name="verifyEmail",
-        asks=schemas.VerifyEmail,
-        gives=answers.Verified,
+        query=schemas.VerifyEmail,
+        response=answers.EmailVerification,
     )
     def on_get(self, req: Request, query: schemas.VerifyEmail) -> dict[str, bool]:
         """Verify an e-mail address by the token of a mailed link.
@@ -250,8 +252,8 @@ class VerifyEmail:
         Permission.ANYONE,
         "E-mail address confirmed.",
         name="verifyEmailByPost",
-        takes=schemas.VerifyEmailToken,
-        gives=answers.Verified,
+        body=schemas.VerifyEmailToken,
+        response=answers.EmailVerification,
     )
     def on_post(self, _req: Request, body: schemas.VerifyEmailToken) -> dict[str, bool]:
         """Verify an e-mail address by the token of a mailed link.
@@ -275,4 +277,4 @@ class ResendVerification:
     )
     def on_post(self, req: Request) -> None:
         """Mails the link again."""
-        self.credentials.resend(authentication.of(req).user_id)
+        self.credentials.resend(authentication.caller_of(req).user_id)

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from api.accounts import NewAccount, Password
-from api.http.fields import Email, Query, Shape, email
+from api.http.fields import Email, Query, RequestBody, email
 from db.users import Role
 
 RefreshToken = Annotated[
@@ -30,7 +30,7 @@ def _as_registered(value: str) -> str:
         return value
 
 
-class Login(Shape):
+class Login(RequestBody):
     """A sign-in."""
 
     email: Annotated[
@@ -39,40 +39,40 @@ class Login(Shape):
     password: Tried
 
 
-class Refresh(Shape):
+class Refresh(RequestBody):
     """A refresh token, to be spent."""
 
     refresh_token: RefreshToken
 
 
-class Logout(Shape):
+class Logout(RequestBody):
     """The end of this session, or of all."""
 
     refresh_token: RefreshToken | None = None
     everywhere: bool = False
 
 
-class ChangePassword(Shape):
+class ChangePassword(RequestBody):
     """Another password, by who knows the current one."""
 
     current_password: Tried
     new_password: Password
 
 
-class ForgotPassword(Shape):
+class ForgotPassword(RequestBody):
     """Help for who has forgotten."""
 
     email: Email
 
 
-class ResetPassword(Shape):
+class ResetPassword(RequestBody):
     """Another password, by who has the mailed link."""
 
     token: MailedToken
     new_password: Password
 
 
-class VerifyEmailToken(Shape):
+class VerifyEmailToken(RequestBody):
     """What the mailed link carries."""
 
     token: MailedToken

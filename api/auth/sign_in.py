@@ -6,16 +6,23 @@ from typing import Any
 from uuid import UUID
 
 from actors import audit, events, mail, snapshots
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from api.accounts import open_account
 from api.auth import sign_in_failures
 from api.security.passwords import Passwords
 from api.security.permissions import Caller
-from api.security.tokens import ACCESS_LIFETIME, REFRESH_LIFETIME, Reason, Tokens, Unauthorized, fingerprint
+from api.security.tokens import (
+    ACCESS_LIFETIME,
+    REFRESH_LIFETIME,
+    Tokens,
+    Unauthorized,
+    UnauthorizedReason,
+    fingerprint,
+)
 from api.user_sessions import announce_end
 from db import sessions, users
 from db.core import request_context, times
-from db.core.errors import Code, Fault, NotFound
+from db.core.errors import DomainError, ErrorCode, NotFound
 from db.sign_in_failures import PasswordUse
 from db.users import Role, User
 
@@ -25,16 +32,16 @@ GRACE = timedelta(seconds=10)
 MOST_SESSIONS = 50
 
 
-class InvalidCredentials(Fault):
+class InvalidCredentials(DomainError):
     """The e-mail address or the password is wrong."""
 
-    code = Code.INVALID_CREDENTIALS
+    code = ErrorCode.INVALID_CREDENTIALS
 
 
-class TokenReused(Fault):
+class TokenReused(DomainError):
     """This refresh token was used before; the session has been ended for safety."""
 
-    code = Code.TOKEN_REUSED
+    code = ErrorCode.TOKEN_REUSED
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Sessions:
         hashed = self.passwords.hash(password)
         with transaction():
             user = open_account(email=email, password_hash=hashed, name=name, role=role)
-            promise(mail.ask_to_verify.message(user.id))
+            enqueue(mail.request_verification.job(user.id))
             return self._begin(user)
 
     def login(self, *, email: str, password: str, refresh_token: str = "") -> dict[str, Any]:
@@ -63,16 +70,16 @@ class Sessions:
             slot = sign_in_failures.reserve(PasswordUse.SIGN_IN, account, client)
         except sign_in_failures.TooManyFailures:
             with transaction():
-                audit.note_often(
-                    audit.Action.SIGN_IN_REFUSED, account=account, user_id=user.id if user else None
+                audit.record_sampled(
+                    audit.AuditAction.SIGN_IN_REFUSED, account=account, user_id=user.id if user else None
                 )
             raise
         hashed = user.password_hash if user is not None and user.active else None
         # No transaction is open while bcrypt works.
         if not self.passwords.match(password, hashed) or user is None:
             with transaction():
-                audit.note(
-                    audit.Action.SIGN_IN_FAILED,
+                audit.record(
+                    audit.AuditAction.SIGN_IN_FAILED,
                     user_id=user.id if user else None,
                     details={} if user else {"addressDigest": account},
                 )
@@ -86,8 +93,8 @@ class Sessions:
             if renewed:
                 users.set_password(user.id, renewed)
             slot.succeeded()
-            audit.note(audit.Action.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
-            events.announce(events.Type.USER_LOGGED_IN, snapshots.user(now))
+            audit.record(audit.AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
+            events.emit(events.EventType.USER_LOGGED_IN, snapshots.user(now))
             return self._begin(now)
 
     def refresh(self, token: str) -> dict[str, Any]:
@@ -99,18 +106,20 @@ class Sessions:
         with transaction():
             spent = sessions.locked_refresh_token(fingerprint(token))
             if spent is None:
-                raise Unauthorized(Reason.INVALID, token="refresh")
+                raise Unauthorized(UnauthorizedReason.INVALID, token="refresh")
             reused = spent.spent_at is not None and now - spent.spent_at > GRACE
             live = sessions.live(spent.session_id)
             if not reused and live is None:
-                raise Unauthorized(Reason.REVOKED, token="refresh")
+                raise Unauthorized(UnauthorizedReason.REVOKED, token="refresh")
             ends_at = self.tokens.ends_at(live["created_at"]) if live else now
             if spent.expires_at <= now or (live and ends_at <= now):
-                raise Unauthorized(Reason.EXPIRED, token="refresh")
+                raise Unauthorized(UnauthorizedReason.EXPIRED, token="refresh")
             successor = self.tokens.successor(token)
             if reused and sessions.end(spent.session_id):
-                audit.note(
-                    audit.Action.TOKEN_REUSED, resource=("session", spent.session_id), user_id=spent.user_id
+                audit.record(
+                    audit.AuditAction.TOKEN_REUSED,
+                    resource=("session", spent.session_id),
+                    user_id=spent.user_id,
                 )
             elif spent.spent_at is None:
                 sessions.spend(spent, now)
@@ -162,5 +171,5 @@ class Sessions:
 
 def _tell_signed_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:
     resource = ("session", session_id) if session_id else ("user", user_id)
-    audit.note(audit.Action.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
+    audit.record(audit.AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
     announce_end(user_id, everywhere=everywhere)

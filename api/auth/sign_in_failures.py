@@ -13,7 +13,7 @@ from uuid import UUID
 from api.security.tokens import fingerprint
 from db import sessions, sign_in_failures
 from db.core import request_context, times
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 from db.sign_in_failures import PasswordUse
 from db.users import User
 
@@ -30,10 +30,10 @@ _ADDRESS_BITS = (32, 64)
 _NETWORK_BITS = (24, 56)
 
 
-class TooManyFailures(Fault):
+class TooManyFailures(DomainError):
     """Signing in to this account has failed too often: wait a little."""
 
-    code = Code.RATE_LIMITED
+    code = ErrorCode.RATE_LIMITED
 
     def __init__(self, wait_s: int) -> None:
         self.retry_after = wait_s

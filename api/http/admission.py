@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from falcon import Request
 
 from api.http import idle
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 # How long a request waits for its turn, in seconds; and how long while PATIENT others wait already.
 TURN_S, CROWDED_TURN_S = 2.0, 0.25
@@ -24,10 +24,10 @@ T = TypeVar("T")
 _patient = threading.BoundedSemaphore(PATIENT)
 
 
-class Busy(Fault):
+class Busy(DomainError):
     """Too many such answers are being made just now."""
 
-    code = Code.SERVICE_UNAVAILABLE
+    code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 5
 
 

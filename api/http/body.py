@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from api.http import json_limits
-from api.http.fields import Choice, Query, Shape
-from db.core.errors import Code, Fault
+from api.http.fields import OneOfBodies, Query, RequestBody
+from db.core.errors import DomainError, ErrorCode
 
 # How many faults one answer names, and how much of a field's name.
 _FAULTS, _NAME = 50, 100
@@ -26,38 +26,38 @@ LARGER = {"/api/profile/avatar": 5 * MIB}
 # JSON may spell a NUL, which no text column takes: `\u0000` with an even number of backslashes before it.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-S = TypeVar("S", bound=Shape | Choice[Any])
+S = TypeVar("S", bound=RequestBody | OneOfBodies[Any])
 Q = TypeVar("Q", bound=Query)
 
 
-class TooLarge(Fault):
+class PayloadTooLarge(DomainError):
     """The body is larger than {limit} MiB."""
 
-    code = Code.PAYLOAD_TOO_LARGE
+    code = ErrorCode.PAYLOAD_TOO_LARGE
 
 
-class LengthRequired(Fault):
+class LengthRequired(DomainError):
     """The request must say how long its body is; a chunked one is not taken."""
 
-    code = Code.LENGTH_REQUIRED
+    code = ErrorCode.LENGTH_REQUIRED
 
 
-class WrongMediaType(Fault):
+class UnsupportedMediaType(DomainError):
     """The body must be JSON in UTF-8, and the Content-Type must say so."""
 
-    code = Code.UNSUPPORTED_MEDIA_TYPE
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
-class Malformed(Fault):
+class MalformedJson(DomainError):
     """The body {what}."""
 
-    code = Code.MALFORMED_JSON
+    code = ErrorCode.MALFORMED_JSON
 
 
-class Invalid(Fault):
+class ValidationFailed(DomainError):
     """The request is not valid."""
 
-    code = Code.VALIDATION_ERROR
+    code = ErrorCode.VALIDATION_ERROR
 
 
 def largest(method: str, path: str) -> int:
@@ -74,7 +74,7 @@ class Body:
             raise LengthRequired
         limit = largest(req.method, req.path)
         if (req.content_length or 0) > limit:
-            raise TooLarge(limit=limit // MIB)
+            raise PayloadTooLarge(limit=limit // MIB)
 
     def process_resource(self, req: Request, _resp: Response, _resource: Any, _params: Any) -> None:
         """Reads it, unless it is one of the large ones, which is read by its operation."""
@@ -89,7 +89,7 @@ def read_body(req: Request, shape: type[S]) -> S:
     if raw:
         _of_json(req)
     elif shape.needed or any(field.is_required() for field in shape.model_fields.values()):
-        raise Malformed(what="is empty")
+        raise MalformedJson(what="is empty")
     else:
         raw = b"{}"
     _not_too_much(raw, shape)
@@ -97,21 +97,21 @@ def read_body(req: Request, shape: type[S]) -> S:
         # Only to look at: the shape reads the text itself, which knows more than these values.
         value = json.loads(raw, parse_float=_exactly, parse_constant=_no_number, object_pairs_hook=_once)
     except ValueError:
-        raise Malformed(what="is not valid JSON, or names a field twice") from None
+        raise MalformedJson(what="is not valid JSON, or names a field twice") from None
     if not isinstance(value, dict):
-        raise Malformed(what="must be a JSON object")
+        raise MalformedJson(what="must be a JSON object")
     if _NUL.search(raw):
-        raise Malformed(what="must not contain NUL characters")
+        raise MalformedJson(what="must not contain NUL characters")
     rounded = [name for name, part in value.items() if _holds_rounded(part)]
     try:
         valid = cast(S, shape.model_validate_json(raw))
     except ValidationError as error:
         if error.error_count() == 1 and _faults(error)[0]["type"] == "json_invalid":
             # Half a surrogate pair, which Python's reader lets pass.
-            raise Malformed(what="is not valid JSON") from None
-        raise _invalid(error, rounded, prefixed=issubclass(shape, Choice)) from None
+            raise MalformedJson(what="is not valid JSON") from None
+        raise _invalid(error, rounded, prefixed=issubclass(shape, OneOfBodies)) from None
     if rounded:
-        raise Invalid({"fields": [_rounded(name) for name in rounded]})
+        raise ValidationFailed({"fields": [_rounded(name) for name in rounded]})
     return valid
 
 
@@ -124,22 +124,22 @@ def _not_too_much(raw: bytes, shape: type[S]) -> None:
             raw, members=members, values=values, apart=sized, apart_values=kib * 1024 // 2
         )
     except json_limits.TooDeep:
-        raise Malformed(what="is nested too deeply") from None
+        raise MalformedJson(what="is nested too deeply") from None
     if part:
         message = f"must not have more than {members} fields, or {values} values in all"
         if part == sized:
             message = f"must not be larger than {kib} KiB"
-        raise Invalid({"fields": [{"field": part, "message": message}]})
+        raise ValidationFailed({"fields": [{"field": part, "message": message}]})
 
 
 def _all_of(req: Request) -> bytes:
     try:
         raw: bytes = req.bounded_stream.read()
     except OSError:
-        raise Malformed(what="was cut off") from None
+        raise MalformedJson(what="was cut off") from None
     if len(raw) < (req.content_length or 0):
         # A client that died in the middle meant more than it said: nothing of it is done.
-        raise Malformed(what="is shorter than its Content-Length")
+        raise MalformedJson(what="is shorter than its Content-Length")
     return raw
 
 
@@ -188,7 +188,7 @@ def read_query(req: Request, shape: type[Q]) -> Q:
     nul = [name for name, value in req.params.items() if "\0" in f"{name}{value}"]
     if nul:
         message = "must not contain NUL characters"
-        raise Invalid(
+        raise ValidationFailed(
             {"fields": [{"field": name.replace("\0", "")[:_NAME], "message": message} for name in nul]}
         )
     # A form sends the fields that nobody filled in, too: what is blank is not asked for.
@@ -204,16 +204,18 @@ def _of_json(req: Request) -> None:
     charset = parameters.get("charset", "utf-8").lower()
     encoded = (req.get_header("Content-Encoding") or "identity").lower() != "identity"
     if media_type.lower() != "application/json" or charset not in ("utf-8", "utf8") or encoded:
-        raise WrongMediaType
+        raise UnsupportedMediaType
 
 
-def _invalid(error: ValidationError, rounded: Sequence[str] = (), *, prefixed: bool = False) -> Invalid:
+def _invalid(
+    error: ValidationError, rounded: Sequence[str] = (), *, prefixed: bool = False
+) -> ValidationFailed:
     faults = _faults(error)[:_FAULTS]
     # Where a body has one of several shapes, the place begins with the name of the shape.
     places = [_place(fault["loc"][1:] if prefixed else fault["loc"]) for fault in faults]
     fields = [{"field": place, "message": _why(fault)} for place, fault in zip(places, faults, strict=True)]
     fields += [_rounded(name) for name in rounded if name not in places]
-    return Invalid({"fields": fields[:_FAULTS]})
+    return ValidationFailed({"fields": fields[:_FAULTS]})
 
 
 def _faults(error: ValidationError) -> list[ErrorDetails]:

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from api.security.tokens import Unauthorized
 from db import postgres
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
@@ -21,12 +21,12 @@ _METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 # Falcon raises errors of its own (no route, no method, ...); each status has one code and one sentence.
 _FALCON = {
-    400: (Code.VALIDATION_ERROR, "The request is malformed."),
-    404: (Code.NOT_FOUND, "There is nothing at this address."),
-    405: (Code.METHOD_NOT_ALLOWED, "This address does not know this method."),
-    411: (Code.LENGTH_REQUIRED, "The request must say how long its body is."),
-    413: (Code.PAYLOAD_TOO_LARGE, "The body is too large."),
-    415: (Code.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON in UTF-8."),
+    400: (ErrorCode.VALIDATION_ERROR, "The request is malformed."),
+    404: (ErrorCode.NOT_FOUND, "There is nothing at this address."),
+    405: (ErrorCode.METHOD_NOT_ALLOWED, "This address does not know this method."),
+    411: (ErrorCode.LENGTH_REQUIRED, "The request must say how long its body is."),
+    413: (ErrorCode.PAYLOAD_TOO_LARGE, "The body is too large."),
+    415: (ErrorCode.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON in UTF-8."),
 }
 
 
@@ -42,7 +42,7 @@ def succeed(resp: Response, body: bytes, *, status: int) -> None:
     resp.data = body
 
 
-def refuse(resp: Response, code: Code, message: str, details: dict[str, Any] | None = None) -> None:
+def refuse(resp: Response, code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> None:
     """Answers with an error."""
     resp.status = code.status
     resp.content_type = falcon.MEDIA_JSON
@@ -57,10 +57,10 @@ def install(app: falcon.App) -> None:  # type: ignore[type-arg]
     for unreachable in postgres.Unreachable:
         app.add_error_handler(unreachable, _unreachable)
     app.add_error_handler(falcon.HTTPError, _falcon)
-    app.add_error_handler(Fault, _fault)
+    app.add_error_handler(DomainError, _fault)
 
 
-def _fault(_req: Request, resp: Response, fault: Fault, _params: dict[str, Any]) -> None:
+def _fault(_req: Request, resp: Response, fault: DomainError, _params: dict[str, Any]) -> None:
     refuse(resp, fault.code, fault.message, fault.details)
     if isinstance(fault, Unauthorized):
         resp.set_header("WWW-Authenticate", "Bearer")
@@ -85,9 +85,9 @@ def _falcon(req: Request, resp: Response, error: falcon.HTTPError, _params: dict
 def _unreachable(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("the database did not answer", path=req.path, error=str(error))
     resp.set_header("Retry-After", _RETRY_AFTER)
-    refuse(resp, Code.SERVICE_UNAVAILABLE, "The service is not available at the moment.")
+    refuse(resp, ErrorCode.SERVICE_UNAVAILABLE, "The service is not available at the moment.")
 
 
 def _crash(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("a request crashed", path=req.path, exc_info=error)
-    refuse(resp, Code.INTERNAL_ERROR, "Something went wrong on our side.")
+    refuse(resp, ErrorCode.INTERNAL_ERROR, "Something went wrong on our side.")

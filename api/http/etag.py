@@ -5,16 +5,16 @@ import re
 
 from falcon import Request, Response
 
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 # An entity tag, whole: what stands between two commas, or at an end.
 _TAG = re.compile(r'(?:(?<=,)|^)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 
 
-class Changed(Fault):
+class VersionMismatch(DomainError):
     """It has changed since: its version is {version} now."""
 
-    code = Code.VERSION_MISMATCH
+    code = ErrorCode.VERSION_MISMATCH
 
 
 def of_content(content: bytes) -> str:
@@ -43,13 +43,13 @@ def has_condition(req: Request) -> bool:
     return req.get_header("If-Match") is not None
 
 
-def must_match(req: Request, version: int) -> None:
+def require_match(req: Request, version: int) -> None:
     """Refuses to change another version than the caller's `If-Match` names, if it names one. Raises Changed.
 
     What cannot be read matches nothing.
     """
     if has_condition(req) and not _names(req, "If-Match", str(version), weak=False):
-        raise Changed(version=version)
+        raise VersionMismatch(version=version)
 
 
 def _names(req: Request, header: str, etag: str, *, weak: bool) -> bool:

@@ -37,7 +37,7 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,31})(\.[0-9]{1,32})?")
 C = TypeVar("C")
 
 
-class Shape(BaseModel):
+class RequestBody(BaseModel):
     """A body: `true` is no number, `"5"` is no integer, and what is not known is refused."""
 
     model_config = ConfigDict(
@@ -53,7 +53,7 @@ class Shape(BaseModel):
     sized: ClassVar[tuple[str, int] | None] = None
 
 
-class Changes(Shape):
+class PartialUpdate(RequestBody):
     """A body that changes what it names, and names something."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
@@ -61,7 +61,7 @@ class Changes(Shape):
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.model_fields_set:
-            raise wrong("names nothing to change")
+            raise invalid("names nothing to change")
         return self
 
     @property
@@ -70,28 +70,28 @@ class Changes(Shape):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class Choice(RootModel[C]):
+class OneOfBodies(RootModel[C]):
     """A body in one of several shapes, each whole, so that generated clients know all fields of each."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     needed: ClassVar[bool] = True
-    most_members: ClassVar[int] = Shape.most_members
-    most_values: ClassVar[int] = Shape.most_values
+    most_members: ClassVar[int] = RequestBody.most_members
+    most_values: ClassVar[int] = RequestBody.most_values
     sized: ClassVar[tuple[str, int] | None] = None
 
 
-class Nothing(Shape):
+class EmptyBody(RequestBody):
     """The body of what takes none."""
 
 
-class Query(Shape):
+class Query(RequestBody):
     """A query string: everything comes as text there, so it is read leniently."""
 
     model_config = ConfigDict(strict=False)
 
 
-def wrong(message: str) -> PydanticCustomError:
+def invalid(message: str) -> PydanticCustomError:
     """A fault of one field, with a message for the caller."""
     return PydanticCustomError("wrong", message)
 
@@ -113,16 +113,16 @@ def _email(value: str) -> str:
             strict=True,
         )
     except EmailNotValidError:
-        raise wrong("is not an e-mail address") from None
+        raise invalid("is not an e-mail address") from None
     # The domain as DNS writes it: a look-alike in another script is seen to be one.
     return address.ascii_email or address.normalized
 
 
 def _cursor(value: str) -> str:
     try:
-        pagination.Place.parse(value)
+        pagination.Cursor.parse(value)
     except ValueError:
-        raise wrong("is not a cursor of this list") from None
+        raise invalid("is not a cursor of this list") from None
     return value
 
 
@@ -130,35 +130,35 @@ def _amount(value: Any) -> Any:
     # A JSON number arrives as a float: the shortest text of that float is the number that was written.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number and not (isinstance(value, str) and _DECIMAL.fullmatch(value)):
-        raise wrong("must be a decimal string or a number")
+        raise invalid("must be a decimal string or a number")
     amount = Decimal(repr(value) if number else value)
     if not amount.is_finite() or not money.SMALLEST <= amount <= money.LARGEST:
-        raise wrong(f"must be between {money.SMALLEST} and {money.LARGEST}")
+        raise invalid(f"must be between {money.SMALLEST} and {money.LARGEST}")
     if number:
         # The zeros behind a number are nobody's: serializers write 500 as 500.0.
         amount = amount.normalize()
     if not money.fits(amount):
-        raise wrong(f"must have at most {money.MOST_DECIMALS} decimals")
+        raise invalid(f"must have at most {money.MAX_DECIMALS} decimals")
     return amount
 
 
 def _currency(value: str) -> str:
     if value not in money.CURRENCIES:
-        raise wrong("must be an ISO 4217 code of a currency with at most two decimals")
+        raise invalid("must be an ISO 4217 code of a currency with at most two decimals")
     return value
 
 
 def _id(value: Any) -> Any:
     if isinstance(value, str) and not UUID_TEXT.fullmatch(value):
-        raise wrong("must be a UUID")
+        raise invalid("must be a UUID")
     return value
 
 
 def _moment(value: Any) -> Any:
     if isinstance(value, str) and " " in value and _ISO.fullmatch(value.replace(" ", "+")):
-        raise wrong("has a + that a query reads as a blank: write %2B, or Z for UTC")
+        raise invalid("has a + that a query reads as a blank: write %2B, or Z for UTC")
     if not (isinstance(value, str) and _ISO.fullmatch(value)):
-        raise wrong("must be a moment as in 2026-01-31T09:30:00Z")
+        raise invalid("must be a moment as in 2026-01-31T09:30:00Z")
     return value
 
 
@@ -166,12 +166,12 @@ def _utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise wrong("must be a moment between the years 1 and 9999 in UTC") from None
+        raise invalid("must be a moment between the years 1 and 9999 in UTC") from None
 
 
 def _digits(value: Any) -> Any:
     if isinstance(value, str) and not (value.isascii() and value.isdigit()):
-        raise wrong("must be a whole number")
+        raise invalid("must be a whole number")
     return value
 
 
@@ -249,7 +249,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_utc)
 T = TypeVar("T")
 
 
-def listed(it: pagination.Page[T], written: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+def page_of_items(it: pagination.Page[T], written: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
     """A page of a list, as every list gives it."""
     items = [written(one) for one in it.items]
     return {"items": items, "pagination": {"limit": it.limit, "nextCursor": it.next_cursor}}
@@ -262,6 +262,6 @@ class PageQuery(Query):
     cursor: Cursor | None = None
 
     @property
-    def place(self) -> pagination.Place | None:
+    def place(self) -> pagination.Cursor | None:
         """Where the page begins."""
-        return pagination.Place.parse(self.cursor) if self.cursor else None
+        return pagination.Cursor.parse(self.cursor) if self.cursor else None

@@ -3,17 +3,17 @@
 from falcon import MultipartParseError, Request, parse_header
 from falcon.media.multipart import MultipartForm, MultipartParseOptions
 
-from api.http.body import Invalid
-from db.core.errors import Code, Fault
+from api.http.body import ValidationFailed
+from db.core.errors import DomainError, ErrorCode
 
 _OPTIONS = MultipartParseOptions()
 _LONGEST_BOUNDARY = 70
 
 
-class NotAForm(Fault):
+class NotAForm(DomainError):
     """The body must be multipart/form-data, and the Content-Type must say so."""
 
-    code = Code.UNSUPPORTED_MEDIA_TYPE
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
 def file(req: Request, field: str) -> bytes:
@@ -42,5 +42,5 @@ def file(req: Request, field: str) -> bytes:
     return found[0]
 
 
-def _wrong(field: str, message: str) -> Invalid:
-    return Invalid({"fields": [{"field": field, "message": message}]})
+def _wrong(field: str, message: str) -> ValidationFailed:
+    return ValidationFailed({"fields": [{"field": field, "message": message}]})

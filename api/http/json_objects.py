@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from api.http.fields import wrong
+from api.http.fields import invalid
 
 
 def carried(value: dict[str, Any], kib: int) -> dict[str, Any]:
@@ -22,9 +22,9 @@ def carried(value: dict[str, Any], kib: int) -> dict[str, Any]:
             if left < 0:
                 break
     except (ValueError, RecursionError):
-        raise wrong("holds a value that JSON cannot carry") from None
+        raise invalid("holds a value that JSON cannot carry") from None
     if left < 0:
-        raise wrong(f"must not be larger than {kib} KiB")
+        raise invalid(f"must not be larger than {kib} KiB")
     return value
 
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import IO, Any, TypeVar
 from uuid import UUID
@@ -13,11 +13,11 @@ from pydantic import BaseModel
 
 from api.http import envelope, etag, forms, idle
 from api.http.body import read_body, read_query
-from api.http.fields import Choice, Nothing, Query, Shape
+from api.http.fields import EmptyBody, OneOfBodies, Query, RequestBody
 from api.payments import idempotency, prefer
 from api.security.permissions import Permission
 from db import postgres
-from db.core.errors import Fault
+from db.core.errors import DomainError
 
 # In seconds.
 _AS_A_LOCK = 3.0
@@ -25,53 +25,58 @@ _AS_A_LOCK = 3.0
 R = TypeVar("R", bound=Callable[..., None])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a route's method is: who may use it, the shape of its body or query, and of its answer."""
+    """What a route's method is: who may call it, what it takes, and what it returns.
 
-    may: Permission
-    takes: type[Shape] | type[Choice[Any]] | None
-    asks: type[Query] | None
-    status: int
+    The fields from `name` on are read by the OpenAPI document and the tests alone.
+    """
+
+    permission: Permission
+    # The `message` of the success envelope.
     message: str
-    # The answer is one thing: it carries an ETag and honours If-None-Match.
-    one: bool
-    # An Idempotency-Key is heard.
-    idempotent: bool
-    # `Prefer: wait` is heard.
-    waits: bool
-    # What it gives besides JSON, to whoever asks for it.
-    downloads: str | None
-    # If-Match is heard.
-    guarded: bool
-    # It may change something also while `maintenance.readOnly` is set.
-    always: bool
-    # The field of the form that brings a file, instead of a body in a shape; and of what kinds it may be.
-    file: str | None
-    kinds: tuple[str, ...]
-    # From here on only the document of the API and the tests read it (api/openapi).
-    name: str
-    gives: type[BaseModel] | None
-    refuses: tuple[type[Fault], ...]
-    examples: Mapping[str, Mapping[str, Any]]
-    about: str
+    status: int = 200
+    # The body and the query; the responder gets them as its arguments of the same names.
+    body: type[RequestBody] | type[OneOfBodies[Any]] | None = None
+    query: type[Query] | None = None
+    # The form field that carries a file, instead of a JSON body, and the media types it may have.
+    file: str | None = None
+    content_types: tuple[str, ...] = ()
+    # The response is one resource: it carries an ETag and honours If-None-Match.
+    etag: bool = False
+    # Honours If-Match.
+    if_match: bool = False
+    # Honours an Idempotency-Key.
+    idempotent: bool = False
+    # Honours `Prefer: wait`.
+    prefer_wait: bool = False
+    # The media type that it returns besides JSON, on request.
+    downloads: str | None = None
+    # May change data also while `maintenance.readOnly` is set.
+    allowed_in_maintenance: bool = False
+    name: str = ""
+    response: type[BaseModel] | None = None
+    # The errors of its own; those that the middleware raises need not be named.
+    errors: tuple[type[DomainError], ...] = ()
+    examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    about: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawOperation:
+    """What a route's method is that writes its response itself, outside the envelope, to anyone."""
+
+    name: str = ""
+    media: str = "application/json"
+    response: type[BaseModel] | None = None
+    statuses: tuple[int, ...] = (200,)
+    etag: bool = False
+    errors: tuple[type[DomainError], ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True)
-class Page:
-    """What answers anyone outside the envelope, and opens no connection: health, keys, documents."""
-
-    name: str
-    media: str
-    gives: type[BaseModel] | None
-    statuses: tuple[int, ...]
-    one: bool
-    refuses: tuple[type[Fault], ...]
-    about: str
-
-
-@dataclass(frozen=True)
-class Tagged:
+class Versioned:
     """One thing with a version of its own, which becomes its ETag; without one, its content does.
 
     `waited`: the answer waited for another version than the caller has.
@@ -115,47 +120,29 @@ class Download:
 
 
 def operation(
-    may: Permission,
-    message: str,
-    *,
-    takes: type[Shape] | type[Choice[Any]] | None = None,
-    asks: type[Query] | None = None,
-    status: int = 200,
-    one: bool = False,
-    idempotent: bool = False,
-    waits: bool = False,
-    downloads: str | None = None,
-    guarded: bool = False,
-    always: bool = False,
-    file: str | None = None,
-    kinds: tuple[str, ...] = (),
-    name: str = "",
-    gives: type[BaseModel] | None = None,
-    refuses: tuple[type[Fault], ...] = (),
-    examples: Mapping[str, Mapping[str, Any]] | None = None,
+    permission: Permission, message: str, **declared: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Makes a Falcon responder of a function that gets the request, the path's parameters, and the body or
-    query in its shape (`body`, `query`) or the content of a file (`file`), and returns the data of the answer; what is
-    handed on to the actors returns Accepted.
+    """Makes a Falcon responder of a function that returns the data of the response.
 
-    The rest is for the document of the API: its operationId, the shape of the data, bodies to try, and the
-    faults of its own. Those that the gates raise need not be named.
+    `declared` are the fields of `Operation`. The function gets the request, the path's parameters, and as
+    `body`, `query` or `file` what it declares.
     """
+    declaration = Operation(permission=permission, message=message, **declared)
 
     def decorate(do: Callable[..., Any]) -> Callable[..., None]:
         @wraps(do)
         def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
-            if takes is not None:
-                found = read_body(req, takes)
-                params["body"] = found.root if isinstance(found, Choice) else found
-            elif file is not None:
+            if declaration.body is not None:
+                found = read_body(req, declaration.body)
+                params["body"] = found.root if isinstance(found, OneOfBodies) else found
+            elif declaration.file is not None:
                 # A slow client must not hold a database connection meanwhile.
                 with idle.released(req):
-                    params["file"] = forms.file(req, file)
+                    params["file"] = forms.file(req, declaration.file)
             elif req.context.raw:
-                read_body(req, Nothing)
-            if asks is not None:
-                params["query"] = read_query(req, asks)
+                read_body(req, EmptyBody)
+            if declaration.query is not None:
+                params["query"] = read_query(req, declaration.query)
             data = do(self, req, **params)
             if isinstance(data, Accepted):
                 _accept(req, resp, data, told, params.get("body"))
@@ -163,35 +150,24 @@ def operation(
             if isinstance(data, Download):
                 data.send(req, resp)
                 return
-            tagged = data if isinstance(data, Tagged) else None
-            body = envelope.success(tagged.data if tagged else data, message)
-            envelope.succeed(resp, body, status=status)
-            if one:
+            tagged = data if isinstance(data, Versioned) else None
+            body = envelope.success(tagged.data if tagged else data, declaration.message)
+            envelope.succeed(resp, body, status=declaration.status)
+            if declaration.etag:
                 etag.tag(req, resp, tagged.version if tagged else None)
             if tagged and tagged.waited:
                 resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
 
-        told = respond.operation = Operation(  # type: ignore[attr-defined]
-            may,
-            takes,
-            asks,
-            status,
-            message,
-            one,
-            idempotent,
-            waits,
-            downloads,
-            guarded,
-            always,
-            file,
-            kinds,
-            name,
-            gives,
-            refuses
-            + ((idempotency.InProgress, idempotency.Mismatch) if idempotent else ())
-            + ((etag.Changed,) if guarded else ()),
-            examples or {},
-            _about(do),
+        told = respond.operation = replace(  # type: ignore[attr-defined]
+            declaration,
+            errors=declaration.errors
+            + (
+                (idempotency.IdempotencyInProgress, idempotency.IdempotencyMismatch)
+                if declaration.idempotent
+                else ()
+            )
+            + ((etag.VersionMismatch,) if declaration.if_match else ()),
+            about=_about(do),
         )
         return respond
 
@@ -208,16 +184,16 @@ def _accept(
         message=told.message,
         do=accepted.do,
         heard=told.idempotent,
-        waits=told.waits and prefer.seconds(req) > 0,
+        waits=told.prefer_wait and prefer.seconds(req) > 0,
     )
     if written.waited_for:
         # The first one waits for its answer; this one waits for it as for a lock, and as long. It takes a
         # seat: fifty under one key must not hold every thread.
         answer = prefer.another(req, lambda: idempotency.given(req), _AS_A_LOCK)
         if answer is None:
-            raise idempotency.InProgress
+            raise idempotency.IdempotencyInProgress
         written = answer
-    if written.to_come:
+    if written.provisional:
         status, content = written.status, written.body
         data = prefer.settled(req, written, accepted.settled)
         if data is not None:
@@ -234,19 +210,11 @@ def _accept(
         resp.set_header(idempotency.REPLAYED, "true")
 
 
-def page(
-    *,
-    name: str = "",
-    media: str = "application/json",
-    gives: type[BaseModel] | None = None,
-    statuses: tuple[int, ...] = (200,),
-    one: bool = False,
-    refuses: tuple[type[Fault], ...] = (),
-) -> Callable[[R], R]:
-    """Describes a responder that writes its answer itself."""
+def raw_operation(**declared: Any) -> Callable[[R], R]:
+    """Declares a responder that writes its response itself; `declared` are the fields of `RawOperation`."""
 
     def decorate(respond: R) -> R:
-        respond.page = Page(name, media, gives, statuses, one, refuses, _about(respond))  # type: ignore[attr-defined]
+        respond.raw_operation = RawOperation(about=_about(respond), **declared)  # type: ignore[attr-defined]
         return respond
 
     return decorate
@@ -263,10 +231,10 @@ def declared(resource: object, method: str) -> Operation | None:
     return getattr(responder, "operation", None)
 
 
-def page_of(resource: object, method: str) -> Page | None:
-    """The page behind a method of a resource."""
+def raw_operation_of(resource: object, method: str) -> RawOperation | None:
+    """The raw operation behind a method of a resource."""
     responder = getattr(resource, f"on_{method.lower()}", None)
-    return getattr(responder, "page", None)
+    return getattr(responder, "raw_operation", None)
 
 
 def _about(responder: Callable[..., Any]) -> str:

@@ -7,13 +7,13 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from api.security.tokens import Reason
-from db.core.errors import Code
-from db.states import Status
+from api.security.tokens import UnauthorizedReason
+from db.core.errors import ErrorCode
+from db.states import PaymentStatus
 from db.users import Role
 
 Id = Annotated[UUID, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
-Moment = Annotated[
+Timestamp = Annotated[
     str,
     WithJsonSchema(
         {
@@ -26,20 +26,20 @@ Moment = Annotated[
 ]
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """The data of an answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
 
 
-class Pagination(Answer):
+class Pagination(ResponseModel):
     """Where the next page begins; `nextCursor` is opaque, and null on the last page."""
 
     limit: Annotated[int, Field(ge=1, le=100, examples=[20])]
     next_cursor: Annotated[str | None, Field(examples=["AAZJtfEiwEgBmyxefUp8MZpWD20MOhsu"])]
 
 
-class User(Answer):
+class User(ResponseModel):
     """A person."""
 
     id: Id
@@ -47,43 +47,45 @@ class User(Answer):
     name: Annotated[str, Field(examples=["Robin Doe"])]
     role: Annotated[Role, Field(examples=[Role.CUSTOMER])]
     email_verified: bool
-    created_at: Moment
-    updated_at: Moment
+    created_at: Timestamp
+    updated_at: Timestamp
 
 
-class FieldFault(Answer):
+class FieldError(ResponseModel):
     """What is wrong with one field of the input."""
 
     field: Annotated[str, Field(examples=["amount"])]
     message: Annotated[str, Field(examples=["must be a decimal string or a number"])]
 
 
-class Details(BaseModel):
+class ErrorDetails(BaseModel):
     """What a program may want to know besides the code: `fields` of VALIDATION_ERROR, `reason` of
     UNAUTHORIZED and others, `retryAfter` (seconds) of RATE_LIMITED, `amount` and `currency` of
     REQUEST_CHANGED, `status` and `nextStatuses` (those that can follow it) of INVALID_TRANSITION."""
 
     model_config = ConfigDict(extra="allow")
 
-    fields: list[FieldFault] = Field(default_factory=list)
-    reason: Reason | Literal["read_only", "email_unverified"] = Field(default_factory=lambda: Reason.MISSING)
+    fields: list[FieldError] = Field(default_factory=list)
+    reason: UnauthorizedReason | Literal["read_only", "email_unverified"] = Field(
+        default_factory=lambda: UnauthorizedReason.MISSING
+    )
     retry_after: int = Field(default_factory=int, ge=1, alias="retryAfter")
     amount: str = Field(default_factory=str, examples=["12.50"])
     currency: str = Field(default_factory=str, examples=["EUR"])
-    status: Status = Field(default_factory=lambda: Status.PENDING)
-    next_statuses: list[Status] = Field(default_factory=list, alias="nextStatuses")
+    status: PaymentStatus = Field(default_factory=lambda: PaymentStatus.PENDING)
+    next_statuses: list[PaymentStatus] = Field(default_factory=list, alias="nextStatuses")
 
 
-class Problem(Answer):
+class ErrorBody(ResponseModel):
     """Why the request was refused."""
 
-    code: Code
+    code: ErrorCode
     message: Annotated[str, Field(examples=["There is no such payment."])]
-    details: Details
+    details: ErrorDetails
 
 
-class Error(Answer):
+class ErrorResponse(ResponseModel):
     """The envelope of every refusal."""
 
     success: Literal[False]
-    error: Problem
+    error: ErrorBody

@@ -6,14 +6,14 @@ from falcon import Request, Response
 
 from api.http.operation import operation_of
 from db import config
-from db.config import Key
-from db.core.errors import Code, Fault
+from db.config import ConfigKey
+from db.core.errors import DomainError, ErrorCode
 
 
-class ReadOnly(Fault):
+class ReadOnly(DomainError):
     """The service is being maintained: it can be read, and changes nothing."""
 
-    code = Code.SERVICE_UNAVAILABLE
+    code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 30
 
     def __init__(self) -> None:
@@ -26,11 +26,15 @@ class Maintenance:
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
         """Raises ReadOnly."""
         operation = operation_of(resource, req)
-        if operation is not None and not operation.always and req.method not in ("GET", "HEAD"):
+        if (
+            operation is not None
+            and not operation.allowed_in_maintenance
+            and req.method not in ("GET", "HEAD")
+        ):
             refuse()
 
 
 def refuse() -> None:
     """Raises ReadOnly while nothing may be changed."""
-    if config.value(Key.MAINTENANCE_READ_ONLY):
+    if config.value(ConfigKey.MAINTENANCE_READ_ONLY):
         raise ReadOnly

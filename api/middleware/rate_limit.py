@@ -14,7 +14,7 @@ from falcon import Request, Response
 
 from db import redis
 from db.core import request_context
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 PREFIX = "paywright:limit:"
 
@@ -47,10 +47,10 @@ return answer
 log = structlog.get_logger(__name__)
 
 
-class RateLimited(Fault):
+class RateLimited(DomainError):
     """Too many requests from this address: try again in {seconds} s."""
 
-    code = Code.RATE_LIMITED
+    code = ErrorCode.RATE_LIMITED
 
     def __init__(self, seconds: int) -> None:
         self.retry_after = seconds

@@ -37,7 +37,9 @@ class RequestId:
         address = self._proxies.client(req.remote_addr, req.get_header("X-Forwarded-For") or "")
         # The thread served another request before.
         structlog.contextvars.clear_contextvars()
-        request_context.set(request_context.Origin(request_id, ip_address=address or None, user_agent=agent))
+        request_context.bind(
+            request_context.RequestContext(request_id, ip_address=address or None, user_agent=agent)
+        )
         resp.set_header(HEADER, request_id)
         if req.get_header("X-Forwarded-For") and not self._proxies.trusts_peer(req.remote_addr):
             self._warn(req.remote_addr)
@@ -57,7 +59,7 @@ class RequestId:
             # Falcon refuses a method that is none of HTTP's before any gate.
             resp.set_header(HEADER, str(uuid4()))
         structlog.contextvars.clear_contextvars()
-        request_context.set(request_context.NOWHERE)
+        request_context.bind(request_context.EMPTY)
 
 
 def chosen(offered: str) -> str:

@@ -6,7 +6,7 @@ import sys
 from falcon import testing
 
 from api.app import create_app
-from api.settings import Settings
+from api.settings import WebSettings
 from db.core import logs
 
 # The document does not depend on them, and the application opens nothing.
@@ -15,10 +15,10 @@ _ANY = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "JWT_SECRET": 
 
 def written() -> str:
     """What the application serves, laid out for people and for `git diff`."""
-    served = testing.TestClient(create_app(Settings.read(_ANY))).simulate_get("/api/openapi.json")
+    served = testing.TestClient(create_app(WebSettings.read(_ANY))).simulate_get("/api/openapi.json")
     return json.dumps(served.json, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    logs.open("CRITICAL")
+    logs.configure("CRITICAL")
     sys.stdout.write(written())

@@ -12,12 +12,12 @@ import falcon
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from api.http.operation import Operation, Page, declared, page_of
-from api.http.responses import Error
+from api.http.operation import Operation, RawOperation, declared, raw_operation_of
+from api.http.responses import ErrorResponse
 from api.openapi import error_responses, headers
 from api.openapi.error_responses import Refusal
 from api.openapi.schemas import Schema, Schemas
-from api.security.permissions import POLICY, Permission
+from api.security.permissions import ROLES_BY_PERMISSION, Permission
 
 VERSION = "0.1.0"
 
@@ -49,7 +49,7 @@ class Route:
     path: str
     method: str
     service: str
-    told: Operation | Page
+    told: Operation | RawOperation
 
     @property
     def ids(self) -> list[tuple[str, str]]:
@@ -59,10 +59,10 @@ class Route:
     @property
     def models(self) -> Iterator[type[BaseModel]]:
         """Every model that it mentions."""
-        if self.told.gives:
-            yield self.told.gives
+        if self.told.response:
+            yield self.told.response
         if isinstance(self.told, Operation):
-            yield from (model for model in (self.told.takes, self.told.asks) if model)
+            yield from (model for model in (self.told.body, self.told.query) if model)
 
 
 def routes(table: Mapping[str, Any]) -> Iterator[Route]:
@@ -71,7 +71,7 @@ def routes(table: Mapping[str, Any]) -> Iterator[Route]:
         place = type(resource).__module__.split(".")[1]
         service = place if place in _SERVICES else "operations"
         for method in falcon.HTTP_METHODS:
-            told = declared(resource, method) or page_of(resource, method)
+            told = declared(resource, method) or raw_operation_of(resource, method)
             if told and method != "HEAD":
                 yield Route(path, method, service, told)
 
@@ -79,7 +79,7 @@ def routes(table: Mapping[str, Any]) -> Iterator[Route]:
 def document(table: Mapping[str, Any]) -> dict[str, Any]:
     """The OpenAPI document of a route table."""
     known = list(routes(table))
-    schemas = Schemas([Error, *(model for route in known for model in route.models)])
+    schemas = Schemas([ErrorResponse, *(model for route in known for model in route.models)])
     writer = _Writer(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for route in known:
@@ -133,28 +133,28 @@ class _Writer:
             **({"description": more.strip()} if more.strip() else {}),
             "parameters": [*(_id(*it) for it in route.ids), headers.sent("RequestId")],
         }
-        if told.one and route.method == "GET":
+        if told.etag and route.method == "GET":
             written["parameters"].append(headers.sent("IfNoneMatch"))
-        if isinstance(told, Page):
+        if isinstance(told, RawOperation):
             answers = self._page(told) | self._refusals(error_responses.of_page(told))
             return {**written, "security": [], "responses": answers}
-        if told.may is Permission.ANYONE:
+        if told.permission is Permission.ANYONE:
             written["security"] = []
         else:
-            written["x-roles"] = sorted(POLICY[told.may])
+            written["x-roles"] = sorted(ROLES_BY_PERMISSION[told.permission])
         if told.idempotent:
             written["parameters"].append(headers.sent("IdempotencyKey"))
-        if told.waits:
+        if told.prefer_wait:
             waits_for = "PreferAnother" if route.method == "GET" else "Prefer"
             written["parameters"].append(headers.sent(waits_for))
-        if told.guarded:
+        if told.if_match:
             written["parameters"].append(headers.sent("IfMatch"))
-        if told.asks:
-            written["parameters"].extend(self._query(told.asks))
-        if told.takes:
+        if told.query:
+            written["parameters"].extend(self._query(told.query))
+        if told.body:
             written["requestBody"] = self._body(told)
         elif told.file:
-            written["requestBody"] = _form(told.file, told.kinds)
+            written["requestBody"] = _form(told.file, told.content_types)
         return {**written, "responses": self._answers(route, told)}
 
     def _query(self, shape: type[BaseModel]) -> Iterator[dict[str, Any]]:
@@ -174,20 +174,20 @@ class _Writer:
             }
 
     def _body(self, told: Operation) -> dict[str, Any]:
-        assert told.takes is not None
-        schema = self._schemas.ref(told.takes)
+        assert told.body is not None
+        schema = self._schemas.ref(told.body)
         examples = told.examples or {"body": self._schemas.example(schema)}
-        required = told.takes.needed or bool(self._schemas.of(told.takes).get("required"))
+        required = told.body.needed or bool(self._schemas.of(told.body).get("required"))
         content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
         return {"required": required, "content": {"application/json": content}}
 
     def _answers(self, route: Route, told: Operation) -> dict[str, Any]:
         answers: dict[str, Any] = {str(told.status): self._success(told)}
-        if told.waits and told.status == 202:
+        if told.prefer_wait and told.status == 202:
             # It waited, and is done.
             answers = {"200": answers["202"], **answers}
-        if told.one and route.method == "GET":
-            answers["304"] = _unchanged(limited=True, waited=told.waits)
+        if told.etag and route.method == "GET":
+            answers["304"] = _unchanged(limited=True, waited=told.prefer_wait)
         return answers | self._refusals(error_responses.of(told, has_id=bool(route.ids)))
 
     def _refusals(self, told: list[Refusal]) -> dict[str, Any]:
@@ -197,8 +197,8 @@ class _Writer:
         }
 
     def _success(self, told: Operation) -> dict[str, Any]:
-        data = self._schemas.ref(told.gives) if told.gives else {"type": "null"}
-        example = self._schemas.example(data) if told.gives else None
+        data = self._schemas.ref(told.response) if told.response else {"type": "null"}
+        example = self._schemas.example(data) if told.response else None
         schema = {
             "type": "object",
             "required": ["success", "data", "message"],
@@ -210,10 +210,10 @@ class _Writer:
             "headers": headers.of(
                 told.status,
                 limited=True,
-                tagged=told.one,
+                tagged=told.etag,
                 replayed=told.idempotent,
                 more=[
-                    *(["Preference-Applied"] if told.waits else []),
+                    *(["Preference-Applied"] if told.prefer_wait else []),
                     *(["Content-Disposition"] if told.downloads else []),
                 ],
             ),
@@ -226,21 +226,21 @@ class _Writer:
             },
         }
 
-    def _page(self, told: Page) -> dict[str, Any]:
+    def _page(self, told: RawOperation) -> dict[str, Any]:
         schema: Schema = {"type": "object" if told.media == "application/json" else "string"}
         content: dict[str, Any] = {"schema": schema}
-        if told.gives:
-            schema = self._schemas.ref(told.gives)
+        if told.response:
+            schema = self._schemas.ref(told.response)
             content = {"schema": schema, "example": self._schemas.example(schema)}
         answers = {
             str(status): {
                 "description": HTTPStatus(status).phrase,
-                "headers": headers.of(status, limited=False, tagged=told.one),
+                "headers": headers.of(status, limited=False, tagged=told.etag),
                 "content": {told.media: content},
             }
             for status in told.statuses
         }
-        return {**answers, **({"304": _unchanged(limited=False)} if told.one else {})}
+        return {**answers, **({"304": _unchanged(limited=False)} if told.etag else {})}
 
     def _shared(self, status: int, group: list[Refusal]) -> str:
         """The name of the response for these refusals, written once."""
@@ -250,7 +250,9 @@ class _Writer:
         self.responses[name] = {
             "description": " ".join(dict.fromkeys(refusal.message for refusal in group)),
             "headers": headers.of(status, limited=True),
-            "content": {"application/json": {"schema": self._schemas.ref(Error), "examples": examples}},
+            "content": {
+                "application/json": {"schema": self._schemas.ref(ErrorResponse), "examples": examples}
+            },
             # Beside the schema: one that narrows `Error` for each response is lost on generators, or becomes
             # hundreds of classes.
             "x-codes": enum,
@@ -260,7 +262,7 @@ class _Writer:
 
 def _name(route: Route) -> str:
     """`postAuthLogin`: the method and the address, where a route gives itself no better name."""
-    path = route.path if isinstance(route.told, Page) else route.path.removeprefix("/api")
+    path = route.path if isinstance(route.told, RawOperation) else route.path.removeprefix("/api")
     words = re.split(r"[/._-]", _PARAMETER.sub("by-id", path))
     return route.method.lower() + "".join(word.capitalize() for word in words)
 

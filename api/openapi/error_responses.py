@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.http import body, forms
-from api.http.operation import Operation, Page
+from api.http.operation import Operation, RawOperation
 from api.middleware.rate_limit import RateLimited
-from api.security.permissions import POLICY, Forbidden, Permission
-from api.security.tokens import Reason, Unauthorized
-from db.core.errors import Code, Fault, NotFound
-from db.states import Status
+from api.security.permissions import ROLES_BY_PERMISSION, Forbidden, Permission
+from api.security.tokens import Unauthorized, UnauthorizedReason
+from db.core.errors import DomainError, ErrorCode, NotFound
+from db.states import PaymentStatus
 from db.users import Role
 
 
@@ -19,61 +19,61 @@ class Refusal:
     """A code, a sentence that may come with it, and what its details may be."""
 
     name: str
-    code: Code
+    code: ErrorCode
     message: str
     details: Mapping[str, Any]
 
 
 # No Fault that anybody raises, but what the envelope says to any request.
 _METHOD_NOT_ALLOWED = Refusal(
-    "MethodNotAllowed", Code.METHOD_NOT_ALLOWED, "This address does not know this method.", {}
+    "MethodNotAllowed", ErrorCode.METHOD_NOT_ALLOWED, "This address does not know this method.", {}
 )
 _EVERYWHERE = (
     _METHOD_NOT_ALLOWED,
-    Refusal("RequestTimeout", Code.REQUEST_TIMEOUT, "The request was not complete in time.", {}),
-    Refusal("InternalError", Code.INTERNAL_ERROR, "Something went wrong on our side.", {}),
+    Refusal("RequestTimeout", ErrorCode.REQUEST_TIMEOUT, "The request was not complete in time.", {}),
+    Refusal("InternalError", ErrorCode.INTERNAL_ERROR, "Something went wrong on our side.", {}),
     Refusal(
-        "ServiceUnavailable", Code.SERVICE_UNAVAILABLE, "The service is not available at the moment.", {}
+        "ServiceUnavailable", ErrorCode.SERVICE_UNAVAILABLE, "The service is not available at the moment.", {}
     ),
 )
 
-_DETAILS: dict[Code, dict[str, Any]] = {
-    Code.UNAUTHORIZED: {"reason": Reason.EXPIRED},
-    Code.RATE_LIMITED: {"retryAfter": 60},
-    Code.REQUEST_CHANGED: {"amount": "12.50", "currency": "EUR"},
-    Code.INVALID_TRANSITION: {"status": Status.COMPLETED, "nextStatuses": []},
-    Code.VALIDATION_ERROR: {
+_DETAILS: dict[ErrorCode, dict[str, Any]] = {
+    ErrorCode.UNAUTHORIZED: {"reason": UnauthorizedReason.EXPIRED},
+    ErrorCode.RATE_LIMITED: {"retryAfter": 60},
+    ErrorCode.REQUEST_CHANGED: {"amount": "12.50", "currency": "EUR"},
+    ErrorCode.INVALID_TRANSITION: {"status": PaymentStatus.COMPLETED, "nextStatuses": []},
+    ErrorCode.VALIDATION_ERROR: {
         "fields": [{"field": "limit", "message": "Input should be less than or equal to 100"}]
     },
 }
 
 
 _WHEN = {
-    Code.VALIDATION_ERROR: "The input is wrong; `details.fields` names every fault.",
-    Code.MALFORMED_JSON: "The body is no JSON object.",
-    Code.UNAUTHORIZED: "The access token is missing or not good; `details.reason` says why.",
-    Code.INVALID_CREDENTIALS: "The e-mail address or the password is wrong.",
-    Code.TOKEN_REUSED: "The refresh token was used before; its session has ended.",
-    Code.FORBIDDEN: "The caller may not do this.",
-    Code.NOT_FOUND: "There is no such thing, or it is not the caller's to see.",
-    Code.METHOD_NOT_ALLOWED: "The address does not know the method; `Allow` names those it knows.",
-    Code.REQUEST_TIMEOUT: "Head and body were not complete in time; the connection is closed.",
-    Code.EMAIL_TAKEN: "There is an account with this e-mail address.",
-    Code.INVALID_TRANSITION: "The state of the payment does not allow this; `details` has its status and "
+    ErrorCode.VALIDATION_ERROR: "The input is wrong; `details.fields` names every fault.",
+    ErrorCode.MALFORMED_JSON: "The body is no JSON object.",
+    ErrorCode.UNAUTHORIZED: "The access token is missing or not good; `details.reason` says why.",
+    ErrorCode.INVALID_CREDENTIALS: "The e-mail address or the password is wrong.",
+    ErrorCode.TOKEN_REUSED: "The refresh token was used before; its session has ended.",
+    ErrorCode.FORBIDDEN: "The caller may not do this.",
+    ErrorCode.NOT_FOUND: "There is no such thing, or it is not the caller's to see.",
+    ErrorCode.METHOD_NOT_ALLOWED: "The address does not know the method; `Allow` names those it knows.",
+    ErrorCode.REQUEST_TIMEOUT: "Head and body were not complete in time; the connection is closed.",
+    ErrorCode.EMAIL_TAKEN: "There is an account with this e-mail address.",
+    ErrorCode.INVALID_TRANSITION: "The state of the payment does not allow this; `details` has its status and "
     "those that can follow.",
-    Code.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
-    Code.REQUEST_CHANGED: "The payment request has another amount or currency than the payer saw; `details` "
+    ErrorCode.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
+    ErrorCode.REQUEST_CHANGED: "The payment request has another amount or currency than the payer saw; `details` "
     "has those of now. Nothing was paid.",
-    Code.IDEMPOTENCY_IN_PROGRESS: "The first request with this `Idempotency-Key` is not answered yet.",
-    Code.LAST_ADMIN: "The last administrator can be neither closed nor given another role.",
-    Code.LENGTH_REQUIRED: "The request does not say how long its body is.",
-    Code.VERSION_MISMATCH: "`If-Match` names another version.",
-    Code.PAYLOAD_TOO_LARGE: "The body is too large.",
-    Code.UNSUPPORTED_MEDIA_TYPE: "The body is not of the kind that this address takes.",
-    Code.IDEMPOTENCY_MISMATCH: "The `Idempotency-Key` was used with another request.",
-    Code.RATE_LIMITED: "Too many requests: try again after `Retry-After` seconds.",
-    Code.INTERNAL_ERROR: "Something went wrong on our side.",
-    Code.SERVICE_UNAVAILABLE: "The service is not available, or refuses changes for now: try again after "
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: "The first request with this `Idempotency-Key` is not answered yet.",
+    ErrorCode.LAST_ADMIN: "The last administrator can be neither closed nor given another role.",
+    ErrorCode.LENGTH_REQUIRED: "The request does not say how long its body is.",
+    ErrorCode.VERSION_MISMATCH: "`If-Match` names another version.",
+    ErrorCode.PAYLOAD_TOO_LARGE: "The body is too large.",
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "The body is not of the kind that this address takes.",
+    ErrorCode.IDEMPOTENCY_MISMATCH: "The `Idempotency-Key` was used with another request.",
+    ErrorCode.RATE_LIMITED: "Too many requests: try again after `Retry-After` seconds.",
+    ErrorCode.INTERNAL_ERROR: "Something went wrong on our side.",
+    ErrorCode.SERVICE_UNAVAILABLE: "The service is not available, or refuses changes for now: try again after "
     "`Retry-After` seconds.",
 }
 
@@ -117,14 +117,14 @@ _WORDS = _Words(
 
 def of(operation: Operation, *, has_id: bool) -> list[Refusal]:
     """Every refusal of an operation, in the order of their statuses."""
-    faults: list[type[Fault]] = [
+    faults: list[type[DomainError]] = [
         RateLimited,
         body.LengthRequired,
-        body.TooLarge,
-        body.Invalid,
+        body.PayloadTooLarge,
+        body.ValidationFailed,
         # Also what takes no body takes none that is malformed or says something.
-        *([forms.NotAForm] if operation.file else [body.Malformed, body.WrongMediaType]),
-        *operation.refuses,
+        *([forms.NotAForm] if operation.file else [body.MalformedJson, body.UnsupportedMediaType]),
+        *operation.errors,
         *_by_the_gates(operation),
         *([NotFound] if has_id else []),
     ]
@@ -132,19 +132,19 @@ def of(operation: Operation, *, has_id: bool) -> list[Refusal]:
     return sorted(found, key=lambda refusal: refusal.code.status)
 
 
-def of_page(page: Page) -> list[Refusal]:
+def of_page(page: RawOperation) -> list[Refusal]:
     """The refusals of a page: what it names, and what follows from its method."""
-    found = [*map(_told, page.refuses), _METHOD_NOT_ALLOWED]
+    found = [*map(_told, page.errors), _METHOD_NOT_ALLOWED]
     return sorted(found, key=lambda refusal: refusal.code.status)
 
 
-def _by_the_gates(operation: Operation) -> Iterable[type[Fault]]:
-    if operation.may is not Permission.ANYONE:
+def _by_the_gates(operation: Operation) -> Iterable[type[DomainError]]:
+    if operation.permission is not Permission.ANYONE:
         yield Unauthorized
-    if POLICY[operation.may] != frozenset(Role):
+    if ROLES_BY_PERMISSION[operation.permission] != frozenset(Role):
         yield Forbidden
 
 
-def _told(fault: type[Fault]) -> Refusal:
+def _told(fault: type[DomainError]) -> Refusal:
     sentence = (fault.__doc__ or "").strip().format_map(_WORDS)
     return Refusal(fault.__name__, fault.code, sentence, _DETAILS.get(fault.code, {}))

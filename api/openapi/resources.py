@@ -9,7 +9,7 @@ from falcon import Request, Response
 from pydantic_core import to_json
 
 from api.http.etag import of_content, tag
-from api.http.operation import page
+from api.http.operation import raw_operation
 from api.openapi.document import document
 from api.openapi.viewer import render
 
@@ -45,7 +45,7 @@ class OpenApi:
     def __init__(self, document: Document) -> None:
         self._document = document
 
-    @page(name="getOpenApi", one=True)
+    @raw_operation(name="getOpenApi", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """This document."""
         json, _ = self._document.draw()
@@ -58,7 +58,7 @@ class Docs:
     def __init__(self, document: Document) -> None:
         self._document = document
 
-    @page(name="getDocs", media="text/html", one=True)
+    @raw_operation(name="getDocs", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """This document as a page to read, without a script and without a word from elsewhere."""
         _, html = self._document.draw()

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from api.http.fields import Choice, Query, Shape
+from api.http.fields import OneOfBodies, Query, RequestBody
 
 Schema = dict[str, Any]
 
@@ -40,9 +40,9 @@ class Schemas:
         self._refs = {model: ref for (model, _mode), ref in refs.items()}
         self._defined: dict[str, Schema] = defined.get("$defs", {})
         for model in self._models:
-            if issubclass(model, Shape) and not issubclass(model, Query):
+            if issubclass(model, RequestBody) and not issubclass(model, Query):
                 _without_defaults(self.of(model))
-            if issubclass(model, Choice):
+            if issubclass(model, OneOfBodies):
                 for kind in self.of(model)["oneOf"]:
                     _without_defaults(self._defined[kind["$ref"].removeprefix(_PREFIX)])
 

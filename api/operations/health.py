@@ -8,21 +8,21 @@ from typing import Literal
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.http.operation import page
-from api.http.responses import Answer, Moment
+from api.http.operation import raw_operation
+from api.http.responses import ResponseModel, Timestamp
 from db import health, heartbeats, postgres, redis
 from db.core import times
 
 State = Literal["ok", "down"]
 
 # The kinds of worker that a payment needs to come to its end.
-NEEDED = frozenset({"payments", "psp", "events", "relay", "scheduler", "hub", "mail"})
+NEEDED = frozenset({"payments", "psp", "events", "relay", "scheduler", "subscribers", "mail"})
 
 # For how long a process answers with what it saw last, in seconds: however often it is asked, it asks little.
 SEEN_FOR_S = 0.25
 
 
-class Parts(Answer):
+class ServiceHealth(ResponseModel):
     """Each part of it."""
 
     database: State
@@ -30,12 +30,12 @@ class Parts(Answer):
     workers: State
 
 
-class HealthReport(Answer):
+class HealthStatus(ResponseModel):
     """How the service is: `degraded` still takes payments, `down` does not."""
 
     status: Literal["ok", "degraded", "down"]
-    timestamp: Moment
-    services: Parts
+    timestamp: Timestamp
+    services: ServiceHealth
 
 
 class Health:
@@ -47,7 +47,7 @@ class Health:
         self._seen: dict[str, State] = {}
         self._until = -1.0
 
-    @page(gives=HealthReport, statuses=(200, 503))
+    @raw_operation(response=HealthStatus, statuses=(200, 503))
     def on_get(self, _req: Request, resp: Response) -> None:
         """Asks each part what requests ask of it: to write."""
         services = self._services()
@@ -57,14 +57,14 @@ class Health:
         if status == "down":
             resp.set_header("Retry-After", "1")
         resp.content_type = "application/json"
-        resp.data = to_json({"status": status, "timestamp": times.text(times.now()), "services": services})
+        resp.data = to_json({"status": status, "timestamp": times.iso(times.now()), "services": services})
 
     def _services(self) -> dict[str, State]:
         # One thread looks; those that come meanwhile have the same answer.
         with self._lock:
             if self._clock() >= self._until:
-                database, (wire, workers) = _database(), self._wire()
-                self._seen = {"database": database, "redis": wire, "workers": workers}
+                database, (redis_client, workers) = _database(), self._wire()
+                self._seen = {"database": database, "redis": redis_client, "workers": workers}
                 self._until = self._clock() + SEEN_FOR_S
             return self._seen
 

@@ -14,7 +14,7 @@ from prometheus_client.core import (
 
 from actors.jobs import queues, registry
 from api.http.admission import Busy, Shared
-from api.http.operation import page
+from api.http.operation import raw_operation
 from api.operations import request_counts
 from db import backlog, heartbeats, invariants, job_runs, leases, postgres, redis, request_metrics
 from db.core import times
@@ -33,7 +33,7 @@ class Metrics:
         self._registry.register(self)
         self._shared = Shared(lambda: generate_latest(self._registry), fresh=lambda _took: FRESH_S)
 
-    @page(name="getMetrics", media=_MEDIA, refuses=(Busy,))
+    @raw_operation(name="getMetrics", media=_MEDIA, errors=(Busy,))
     def on_get(self, _req: Request, resp: Response) -> None:
         """Requests, queues, workers and invariants, in the text format of Prometheus."""
         resp.content_type = f"{_MEDIA}; version=0.0.4; charset=utf-8"
@@ -94,7 +94,7 @@ def _operating() -> Iterator[Metric]:
     )
     for queue, many in waits.waiting.items():
         jobs.add_metric([queue], many)
-        ages.add_metric([queue], times.age(waits.oldest[queue], now))
+        ages.add_metric([queue], times.age_s(waits.oldest[queue], now))
     dead = GaugeMetricFamily("paywright_dead_jobs", "Jobs given up, by their name.", labels=["job"])
     for name in sorted({*registry, *waits.dead}):
         dead.add_metric([name], waits.dead.get(name, 0))

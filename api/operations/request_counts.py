@@ -7,13 +7,13 @@ import time
 import falcon
 
 from db import redis, request_metrics
-from db.request_metrics import Counts, Route
+from db.request_metrics import Route, RouteCounts
 
 # In seconds.
 _EVERY = 1.0
 
 _lock = threading.Lock()
-_counted: dict[Route, Counts] = {}
+_counted: dict[Route, RouteCounts] = {}
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
@@ -23,7 +23,7 @@ def count(method: str, template: str | None, *, status: int, ms: float) -> None:
     known = method if method in falcon.HTTP_METHODS else "unknown"
     route = _PARAMETER.sub(r":\1", template or "unknown")
     with _lock:
-        _counted.setdefault((known, route), Counts()).add(error=status >= 400, ms=ms)
+        _counted.setdefault((known, route), RouteCounts()).add(error=status >= 400, ms=ms)
 
 
 def hand_on(client: redis.Client) -> None:
@@ -39,7 +39,7 @@ def hand_on(client: redis.Client) -> None:
     except redis.Unreachable:
         with _lock:
             for route, counts in counted.items():
-                _merge(_counted.setdefault(route, Counts()), counts)
+                _merge(_counted.setdefault(route, RouteCounts()), counts)
 
 
 def start(client: redis.Client) -> None:
@@ -53,7 +53,7 @@ def start(client: redis.Client) -> None:
     threading.Thread(target=run, name="meter", daemon=True).start()
 
 
-def _merge(into: Counts, counts: Counts) -> None:
+def _merge(into: RouteCounts, counts: RouteCounts) -> None:
     into.count += counts.count
     into.errors += counts.errors
     into.ms += counts.ms

@@ -5,26 +5,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from actors.state_machine import Step
+from actors.state_machine import Transition
 from api.http.fields import Currency
-from api.http.responses import Answer, Id, Moment, Pagination
-from db.psp_attempts import Operation, Result
-from db.reports import Period
-from db.reviews import Cause
-from db.states import Status, Type
+from api.http.responses import Id, Pagination, ResponseModel, Timestamp
+from db.psp_attempts import PspOperation, PspResult
+from db.reports import ReportPeriod
+from db.reviews import ReviewCause
+from db.states import PaymentStatus, PaymentType
 
 Money = Annotated[str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{2})?$", examples=["12.50"])]
 Sum = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]{2})?$", examples=["150.00"])]
 
 
-class Failure(Answer):
+class PaymentFailure(ResponseModel):
     """Why the money did not move."""
 
     code: Annotated[str, Field(examples=["insufficient_funds"])]
     message: Annotated[str, Field(examples=["The payment was declined: insufficient funds."])]
 
 
-class Payment(Answer):
+class Payment(ResponseModel):
     """A payment, or a request for one. `version` is its `ETag`.
 
     `allowedActions` is what this caller may do with it now. The configuration and the state of the vendor's
@@ -33,115 +33,115 @@ class Payment(Answer):
 
     id: Id
     user_id: Id
-    type: Annotated[Type, Field(examples=[Type.PAYMENT])]
-    status: Status
+    type: Annotated[PaymentType, Field(examples=[PaymentType.PAYMENT])]
+    status: PaymentStatus
     amount: Money
     currency: Currency
     description: Annotated[str | None, Field(examples=["Lunch"])]
     metadata: Annotated[dict[str, Any], Field(examples=[{"table": 4}])]
     request_id: Annotated[Id | None, Field(examples=[None])]
     customer_email: Annotated[str | None, Field(examples=[None])]
-    failure: Annotated[Failure | None, Field(examples=[None])]
+    failure: Annotated[PaymentFailure | None, Field(examples=[None])]
     allowed_actions: Annotated[list[Literal["pay", "update", "cancel", "fail"]], Field(examples=[[]])]
     version: Annotated[int, Field(ge=1, examples=[1])]
-    created_at: Moment
-    updated_at: Moment
+    created_at: Timestamp
+    updated_at: Timestamp
 
 
-class Move(Answer):
+class PaymentTransaction(ResponseModel):
     """One change of a payment's status; `metadata.from` is where it came from, null at its creation."""
 
     id: Id
     payment_id: Id
-    transaction_type: Annotated[Step, Field(examples=[Step.COMPLETE])]
+    transaction_type: Annotated[Transition, Field(examples=[Transition.COMPLETE])]
     amount: Money
     currency: Currency
-    status: Annotated[Status, Field(examples=[Status.COMPLETED])]
+    status: Annotated[PaymentStatus, Field(examples=[PaymentStatus.COMPLETED])]
     metadata: Annotated[dict[str, Any], Field(examples=[{"from": "processing", "reason": None}])]
-    created_at: Moment
+    created_at: Timestamp
 
 
-class History(Answer):
+class PaymentTransactionPage(ResponseModel):
     """One page of changes, newest first."""
 
-    items: list[Move]
+    items: list[PaymentTransaction]
     pagination: Pagination
 
 
-class Count(Answer):
+class PaymentCount(ResponseModel):
     """How many payments, and how much money in all of them."""
 
     count: Annotated[int, Field(ge=0, examples=[12])]
     amount: Sum
 
 
-class Total(Count):
+class CurrencyTotal(PaymentCount):
     """All payments in one currency. `successRate` is completed of completed and failed; null without any."""
 
     currency: Currency
     by_status: Annotated[
-        dict[Status, Count], Field(examples=[{"completed": {"count": 12, "amount": "150.00"}}])
+        dict[PaymentStatus, PaymentCount], Field(examples=[{"completed": {"count": 12, "amount": "150.00"}}])
     ]
     success_rate: Annotated[float | None, Field(ge=0, le=1, examples=[1.0])]
 
 
-class Point(Count):
+class ReportEntry(PaymentCount):
     """The payments of one period, currency and status; `period` is its first day, weeks begin on Monday."""
 
     period: Annotated[date, Field(examples=["2026-01-31"])]
     currency: Currency
-    status: Annotated[Status, Field(examples=[Status.COMPLETED])]
+    status: Annotated[PaymentStatus, Field(examples=[PaymentStatus.COMPLETED])]
 
 
-class Report(Answer):
+class Report(ResponseModel):
     """Each `payment` once, by its creation; `requests` counts payment requests. Currencies are never added
     together."""
 
-    from_: Annotated[Moment, Field(alias="from")]
-    to: Moment
-    group_by: Period
-    totals: list[Total]
-    series: list[Point]
-    requests: Annotated[dict[Status, int], Field(examples=[{"initiated": 3}])]
+    from_: Annotated[Timestamp, Field(alias="from")]
+    to: Timestamp
+    group_by: ReportPeriod
+    totals: list[CurrencyTotal]
+    series: list[ReportEntry]
+    requests: Annotated[dict[PaymentStatus, int], Field(examples=[{"initiated": 3}])]
 
 
-class Attempt(Answer):
+class PaymentAttempt(ResponseModel):
     """One call of the PSP, or a `notice`: what it said unasked. `outcome` is null as long as a call is under
     way, or if the process died over it."""
 
     id: Id
-    operation: Annotated[Operation, Field(examples=[Operation.CHARGE])]
+    operation: Annotated[PspOperation, Field(examples=[PspOperation.CHARGE])]
     reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
-    outcome: Annotated[Result | None, Field(examples=[Result.CHARGED])]
+    outcome: Annotated[PspResult | None, Field(examples=[PspResult.CHARGED])]
     code: Annotated[str | None, Field(examples=[None])]
-    created_at: Moment
-    ended_at: Annotated[Moment | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    created_at: Timestamp
+    ended_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
 
 
-class PaymentReview(Answer):
+class PaymentReview(ResponseModel):
     """Why a person has to look at a payment. Open as long as `resolvedAt` is null; `resolvedBy` is null where
     the cause was disproved and nobody had to look."""
 
     id: Id
-    cause: Annotated[Cause, Field(examples=[Cause.PSP_SILENT])]
+    cause: Annotated[ReviewCause, Field(examples=[ReviewCause.PSP_SILENT])]
     reason: Annotated[str, Field(examples=["the PSP does not answer"])]
-    opened_at: Moment
-    resolved_at: Annotated[Moment | None, Field(examples=[None])]
+    opened_at: Timestamp
+    resolved_at: Annotated[Timestamp | None, Field(examples=[None])]
     resolved_by: Annotated[Id | None, Field(examples=[None])]
     resolution: Annotated[str | None, Field(examples=[None])]
 
 
-class Attempts(Answer):
+class PaymentAttemptPage(ResponseModel):
     """One page of calls, newest first; `review` is why a person has to look at the payment now, `reviews` are
     all its reviews, oldest first."""
 
     review: Annotated[str | None, Field(examples=["the PSP does not answer"])]
     reviews: Annotated[list[PaymentReview], Field(max_length=100)]
-    items: list[Attempt]
+    items: list[PaymentAttempt]
     pagination: Pagination
 
 
-class Difference(Answer):
+class StatementDifference(ResponseModel):
     """Where the PSP's statement and the payments disagree."""
 
     reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
@@ -149,17 +149,17 @@ class Difference(Answer):
     reason: Annotated[str, Field(examples=["charged, but the payment is failed"])]
 
 
-class Differences(Answer):
+class StatementDifferences(ResponseModel):
     """A day's statement against the payments as they are now; `matched` is false until it was fetched.
     `items` are the first hundred of `count`."""
 
     day: Annotated[date, Field(examples=["2026-01-31"])]
     matched: bool
     count: Annotated[int, Field(ge=0, examples=[1])]
-    items: Annotated[list[Difference], Field(max_length=100)]
+    items: Annotated[list[StatementDifference], Field(max_length=100)]
 
 
-class Payments(Answer):
+class PaymentPage(ResponseModel):
     """One page of payments, newest first."""
 
     items: list[Payment]

@@ -5,21 +5,21 @@ from typing import Any
 from uuid import UUID
 
 from actors import audit, payment_jobs, state_machine, transitions
-from actors.jobs import promise
-from actors.state_machine import Step
+from actors.jobs import enqueue
+from actors.state_machine import Transition
 from api.payments import schemas
 from api.security.permissions import Caller
 from db import payments
 from db.core import request_context
 from db.payments import Payment
-from db.states import FINAL, Status, Type
+from db.states import TERMINAL, PaymentStatus, PaymentType
 
 
 def cancel(payment_id: UUID, reason: str | None) -> Payment:
     """Promises that it is cancelled, if the law allows that now; the payment as it is. Raises Refused."""
     payment = transitions.locked(payment_id)
-    state_machine.after(Type(payment.type), Status(payment.status), Step.CANCEL)
-    promise(payment_jobs.cancel.message(payment.id, reason, request_context.current()))
+    state_machine.next_status(PaymentType(payment.type), PaymentStatus(payment.status), Transition.CANCEL)
+    enqueue(payment_jobs.cancel.job(payment.id, reason, request_context.current()))
     return payment
 
 
@@ -29,13 +29,13 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
     payment = transitions.locked(payment_id)
     if decided:
         # The PSP knows how it ends, and that is on its way, or has come: what was asked for is written down.
-        details = {"step": Step.FAIL, "reason": reason}
-        audit.note(audit.Action.PSP_DECIDED, resource=("payment", payment.id), details=details)
+        details = {"step": Transition.FAIL, "reason": reason}
+        audit.record(audit.AuditAction.PSP_DECIDED, resource=("payment", payment.id), details=details)
         return payment
-    state_machine.after(Type(payment.type), Status(payment.status), Step.FAIL)
-    if payment_jobs.with_the_psp(payment) and not payment_jobs.lost(payment):
-        raise payment_jobs.Undecided(Type(payment.type), payment.status)
-    promise(payment_jobs.fail.message(payment.id, reason, request_context.current()))
+    state_machine.next_status(PaymentType(payment.type), PaymentStatus(payment.status), Transition.FAIL)
+    if payment_jobs.is_with_psp(payment) and not payment_jobs.is_confirmed_absent(payment):
+        raise payment_jobs.OutcomeUnknown(PaymentType(payment.type), payment.status)
+    enqueue(payment_jobs.fail.job(payment.id, reason, request_context.current()))
     return payment
 
 
@@ -44,16 +44,18 @@ def when_cancelled(who: Caller) -> Callable[[UUID], dict[str, Any] | None]:
 
     def ask(payment_id: UUID) -> dict[str, Any] | None:
         payment = payments.get(payment_id)
-        if payment is None or payment.status not in FINAL:
+        if payment is None or payment.status not in TERMINAL:
             return None
-        if payment.status != Status.CANCELLED:
-            state_machine.after(Type(payment.type), Status(payment.status), Step.CANCEL)
+        if payment.status != PaymentStatus.CANCELLED:
+            state_machine.next_status(
+                PaymentType(payment.type), PaymentStatus(payment.status), Transition.CANCEL
+            )
         return schemas.payment(payment, who)
 
     return ask
 
 
-def when_in(ends: frozenset[Status], who: Caller) -> Callable[[UUID], dict[str, Any] | None]:
+def when_in(ends: frozenset[PaymentStatus], who: Caller) -> Callable[[UUID], dict[str, Any] | None]:
     """What the payment is, once it stands in one of these."""
 
     def ask(payment_id: UUID) -> dict[str, Any] | None:

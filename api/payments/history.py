@@ -4,7 +4,7 @@ from typing import Any
 
 from falcon import Request
 
-from api.http.fields import listed
+from api.http.fields import page_of_items
 from api.http.operation import operation
 from api.middleware import authentication
 from api.payments import answers, schemas, visibility
@@ -19,17 +19,17 @@ class History:
         Permission.SEE_PAYMENTS,
         "History.",
         name="listHistory",
-        asks=schemas.HistoryQuery,
-        gives=answers.History,
+        query=schemas.HistoryQuery,
+        response=answers.PaymentTransactionPage,
     )
     def on_get(self, req: Request, query: schemas.HistoryQuery) -> dict[str, Any]:
         """Every change of status in the caller's own set, newest first."""
-        found = payments.moves(
-            visibility.of(authentication.of(req)),
+        found = payments.transactions(
+            visibility.of(authentication.caller_of(req)),
             payment_id=query.payment_id,
             from_=query.from_,
             to=query.to,
             limit=query.limit,
             after=query.place,
         )
-        return listed(found, schemas.move)
+        return page_of_items(found, schemas.move)

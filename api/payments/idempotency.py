@@ -19,11 +19,11 @@ from pydantic import BaseModel
 
 from actors.jobs import transaction
 from api.http import envelope
-from api.http.body import Invalid
+from api.http.body import ValidationFailed
 from api.security.permissions import Caller
 from db import idempotency
 from db.core import times
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 HEADER, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 
@@ -32,17 +32,17 @@ _STILL_WAITING = timedelta(seconds=15)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
-class InProgress(Fault):
+class IdempotencyInProgress(DomainError):
     """The first request with this Idempotency-Key has not been answered yet."""
 
-    code = Code.IDEMPOTENCY_IN_PROGRESS
+    code = ErrorCode.IDEMPOTENCY_IN_PROGRESS
     retry_after = 1
 
 
-class Mismatch(Fault):
+class IdempotencyMismatch(DomainError):
     """This Idempotency-Key was used with another request."""
 
-    code = Code.IDEMPOTENCY_MISMATCH
+    code = ErrorCode.IDEMPOTENCY_MISMATCH
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Written:
     body: bytes
     id: UUID
     replayed: bool = False
-    to_come: bool = False
+    provisional: bool = False
     # Whoever it is to come for is still at it.
     waited_for: bool = False
 
@@ -85,13 +85,13 @@ def once(
                 id, answer = UUID(data["id"]), envelope.success(data, message)
                 if key is not None:
                     idempotency.keep(
-                        caller.user_id, key, status=status, body=answer, payment_id=id, to_come=waits
+                        caller.user_id, key, status=status, body=answer, payment_id=id, provisional=waits
                     )
-                return Written(status, answer, id, to_come=waits)
+                return Written(status, answer, id, provisional=waits)
     except idempotency.Busy:
-        raise InProgress from None
+        raise IdempotencyInProgress from None
     if kept.request != request:
-        raise Mismatch
+        raise IdempotencyMismatch
     return _written(kept)
 
 
@@ -114,8 +114,8 @@ def _written(kept: idempotency.IdempotencyKey) -> Written:
         bytes(kept.body),
         kept.payment_id,
         replayed=True,
-        to_come=kept.to_come,
-        waited_for=kept.to_come and times.now() - kept.created_at < _STILL_WAITING,
+        provisional=kept.provisional,
+        waited_for=kept.provisional and times.now() - kept.created_at < _STILL_WAITING,
     )
 
 
@@ -124,7 +124,7 @@ def given(req: Request) -> Written | None:
     caller: Caller = req.context.caller
     key = _key(req)
     kept = idempotency.kept(caller.user_id, key) if key is not None else None
-    return None if kept is None or kept.to_come else _written(kept)
+    return None if kept is None or kept.provisional else _written(kept)
 
 
 def known(req: Request) -> bool:
@@ -138,7 +138,7 @@ def _key(req: Request) -> str | None:
     key = req.get_header(HEADER)
     if key is not None and not _KEY.fullmatch(key):
         message = "must be 1 to 255 printable ASCII characters"
-        raise Invalid({"fields": [{"field": HEADER, "message": message}]})
+        raise ValidationFailed({"fields": [{"field": HEADER, "message": message}]})
     return key
 
 

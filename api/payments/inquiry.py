@@ -6,12 +6,12 @@ from uuid import uuid4
 from falcon import Request
 
 from actors import payment_jobs
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from api.payments import prefer
 from db import payments, psp_attempts
 from db.payments import Payment
-from db.psp_attempts import Result
-from db.states import FINAL, Status, Type
+from db.psp_attempts import PspResult
+from db.states import TERMINAL, PaymentStatus, PaymentType
 
 # In seconds: longer than the PSP is given to answer.
 _PATIENCE = 5.0
@@ -25,18 +25,18 @@ def decided(req: Request, payment: Payment) -> bool:
     not say, and prefer.Crowded; False when it knows of no such order, or it has ended otherwise meanwhile."""
     id = uuid4()
     with transaction():
-        promise(payment_jobs.look.message(payment.id, id))
+        enqueue(payment_jobs.inquire.job(payment.id, id))
 
-    def ask() -> Result | Status | None:
+    def ask() -> PspResult | PaymentStatus | None:
         if (result := psp_attempts.result(id)) is not None:
             return result
         # Or it has come to an end meanwhile, and nobody needs to be asked.
         now = payments.get(payment.id)
-        return Status(now.status) if now is not None and now.status in FINAL else None
+        return PaymentStatus(now.status) if now is not None and now.status in TERMINAL else None
 
     answer = prefer.until(req, ask, _PATIENCE, seats=_seats)
-    if answer in (Result.CHARGED, Result.DECLINED, Status.COMPLETED):
+    if answer in (PspResult.CHARGED, PspResult.DECLINED, PaymentStatus.COMPLETED):
         return True
-    if answer in (None, Result.NO_ANSWER, Result.UNAVAILABLE):
-        raise payment_jobs.Undecided(Type(payment.type), payment.status)
+    if answer in (None, PspResult.NO_ANSWER, PspResult.UNAVAILABLE):
+        raise payment_jobs.OutcomeUnknown(PaymentType(payment.type), payment.status)
     return False

@@ -16,7 +16,7 @@ from falcon import Request
 from api.http import idle
 from api.payments.idempotency import Written
 from db import postgres
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 HEADER, APPLIED = "Prefer", "Preference-Applied"
 # How many requests of one process may wait at once; api.gunicorn has more threads than that.
@@ -40,10 +40,10 @@ def seconds(req: Request) -> int:
     return 0
 
 
-class Crowded(Fault):
+class Crowded(DomainError):
     """Too many are waiting for an answer already."""
 
-    code = Code.SERVICE_UNAVAILABLE
+    code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 1
 
 

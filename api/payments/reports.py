@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 from falcon import Request
 
 from api.http.admission import Seats
-from api.http.body import Invalid
+from api.http.body import ValidationFailed
 from api.http.operation import Download, operation
 from api.middleware import authentication
 from api.payments import answers, schemas
@@ -19,7 +19,7 @@ from api.security.permissions import Permission
 from db import reports
 from db.core import money, times
 from db.reports import Sum
-from db.states import Status
+from db.states import PaymentStatus
 from db.users import Role
 
 _CSV = "text/csv"
@@ -37,8 +37,8 @@ class Reports:
         Permission.SEE_REPORTS,
         "Report.",
         name="getReport",
-        asks=schemas.ReportQuery,
-        gives=answers.Report,
+        query=schemas.ReportQuery,
+        response=answers.Report,
         downloads=_CSV,
     )
     def on_get(self, req: Request, query: schemas.ReportQuery) -> dict[str, Any] | Download:
@@ -47,10 +47,10 @@ class Reports:
         A vendor's are those against their own requests. `format=csv`, or `Accept: text/csv`, downloads the
         series as a file.
         """
-        who = authentication.of(req)
+        who = authentication.caller_of(req)
         since, until = query.span(times.now())
         if since >= until:
-            raise Invalid({"fields": [{"field": "to", "message": "must be later than `from`"}]})
+            raise ValidationFailed({"fields": [{"field": "to", "message": "must be later than `from`"}]})
         payee_id = None if who.role is Role.ADMIN else who.user_id
         with _seats.one(req):
             sums = reports.sums(since, until, query.group_by, payee_id=payee_id)
@@ -58,8 +58,8 @@ class Reports:
                 return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
             added_up = _added_up(sums)
         return {
-            "from": times.text(since),
-            "to": times.text(until),
+            "from": times.iso(since),
+            "to": times.iso(until),
             "groupBy": query.group_by,
             **added_up,
         }
@@ -98,7 +98,9 @@ def _added_up(sums: Iterator[Sum]) -> dict[str, Any]:
 
 
 def _total(currency: str, by_status: dict[str, tuple[int, Decimal]]) -> dict[str, Any]:
-    completed, failed = (by_status.get(it, (0, 0))[0] for it in (Status.COMPLETED, Status.FAILED))
+    completed, failed = (
+        by_status.get(it, (0, 0))[0] for it in (PaymentStatus.COMPLETED, PaymentStatus.FAILED)
+    )
     decided = completed + failed
     counts, amounts = zip(*by_status.values(), strict=True)
     return {

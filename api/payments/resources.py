@@ -9,9 +9,9 @@ from falcon import Request
 from actors import payment_edits, payment_jobs, payment_limits, state_machine, transitions
 from actors.jobs import transaction
 from api.http import etag
-from api.http.body import Invalid
-from api.http.fields import listed
-from api.http.operation import Accepted, Tagged, operation
+from api.http.body import ValidationFailed
+from api.http.fields import page_of_items
+from api.http.operation import Accepted, Versioned, operation
 from api.middleware import authentication
 from api.payments import answers, changes, prefer, schemas, visibility
 from api.security.permissions import Caller, Forbidden, Permission
@@ -19,7 +19,7 @@ from db import config, payments
 from db.core import money
 from db.core.errors import NotFound
 from db.payments import Payment
-from db.states import FINAL, Status
+from db.states import TERMINAL, PaymentStatus
 
 
 class Payments:
@@ -29,26 +29,26 @@ class Payments:
         Permission.SEE_PAYMENTS,
         "Payments.",
         name="listPayments",
-        asks=schemas.PaymentsQuery,
-        gives=answers.Payments,
-        refuses=(Forbidden,),
+        query=schemas.PaymentsQuery,
+        response=answers.PaymentPage,
+        errors=(Forbidden,),
     )
     def on_get(self, req: Request, query: schemas.PaymentsQuery) -> dict[str, Any]:
         """The caller's own set, newest first. `needsReview` is for administrators."""
-        who = authentication.of(req)
+        who = authentication.caller_of(req)
         if query.needs_review is not None and not who.may(Permission.SETTLE_BY_HAND):
-            authentication.refuse(who, Permission.SETTLE_BY_HAND)
+            authentication.deny(who, Permission.SETTLE_BY_HAND)
         page = payments.page(visibility.of(who), query.filter, limit=query.limit, after=query.place)
         shown = schemas.payments(page.items, who)
-        return listed(page, lambda it: shown[it.id])
+        return page_of_items(page, lambda it: shown[it.id])
 
     @operation(
         Permission.CREATE_PAYMENT,
         "Payment accepted.",
         name="createPayment",
-        takes=schemas.NewPayment,
-        gives=answers.Payment,
-        refuses=(
+        body=schemas.NewPayment,
+        response=answers.Payment,
+        errors=(
             NotFound,
             payment_jobs.RequestNotPayable,
             payment_jobs.RequestChanged,
@@ -59,8 +59,8 @@ class Payments:
         examples=schemas.NEW_PAYMENTS,
         status=201,
         idempotent=True,
-        waits=True,
-        guarded=True,
+        prefer_wait=True,
+        if_match=True,
     )
     def on_post(self, req: Request, body: schemas.AnyNewPayment) -> Accepted:
         """Accepts a payment or a request for one; the actors do the rest.
@@ -68,14 +68,14 @@ class Payments:
         A payment of a request is bound to what the payer saw by `amount` and `currency`, or by `If-Match`
         with the request's `ETag`; on other bodies `If-Match` says nothing.
         """
-        who = authentication.of(req)
+        who = authentication.caller_of(req)
         asks = isinstance(body, schemas.NewPaymentRequest)
         needed = Permission.REQUEST_MONEY if asks else Permission.PAY
         if not who.may(needed):
-            authentication.refuse(who, needed)
+            authentication.deny(who, needed)
         if not isinstance(body, schemas.NewPaymentOfRequest):
             _affordable(body.amount)
-        ends = FINAL | {Status.INITIATED}
+        ends = TERMINAL | {PaymentStatus.INITIATED}
         return Accepted(lambda: schemas.payment(_create(req, body, who), who), changes.when_in(ends, who))
 
 
@@ -83,55 +83,60 @@ class OnePayment:
     """GET, PUT, DELETE /payments/:id"""
 
     @operation(
-        Permission.SEE_PAYMENTS, "Payment.", name="getPayment", gives=answers.Payment, one=True, waits=True
+        Permission.SEE_PAYMENTS,
+        "Payment.",
+        name="getPayment",
+        response=answers.Payment,
+        etag=True,
+        prefer_wait=True,
     )
-    def on_get(self, req: Request, payment_id: UUID) -> Tagged:
+    def on_get(self, req: Request, payment_id: UUID) -> Versioned:
         """One payment, if the caller may see it.
 
         With `If-None-Match` and `Prefer: wait=N` the answer waits for another version: 200 as soon as there
         is one, 304 after N seconds.
         """
-        who = authentication.of(req)
+        who = authentication.caller_of(req)
         payment = visibility.visible(payment_id, who)
         waits = bool(prefer.seconds(req)) and etag.known(req, payment.version)
         if waits:
             payment = prefer.another(req, lambda: _newer(payment_id, who, req)) or payment
-        return Tagged(schemas.payment(payment, who), payment.version, waits)
+        return Versioned(schemas.payment(payment, who), payment.version, waits)
 
     @operation(
         Permission.CHANGE_PAYMENTS,
         "Payment changed.",
         name="updatePayment",
-        takes=schemas.PaymentChanges,
-        gives=answers.Payment,
-        refuses=(payment_edits.NotEditable,),
+        body=schemas.PaymentUpdate,
+        response=answers.Payment,
+        errors=(payment_edits.NotEditable,),
         examples={"words": {"description": "Lunch for two"}, "terms": {"amount": "79.00", "currency": "EUR"}},
-        one=True,
-        guarded=True,
+        etag=True,
+        if_match=True,
     )
-    def on_put(self, req: Request, payment_id: UUID, body: schemas.PaymentChanges) -> Tagged:
+    def on_put(self, req: Request, payment_id: UUID, body: schemas.PaymentUpdate) -> Versioned:
         """Changes the fields that are named: words until it is final, terms while nobody is paying."""
-        who = authentication.of(req)
+        who = authentication.caller_of(req)
         visibility.changeable(payment_id, who)
         with transaction():
             payment = transitions.locked(payment_id)
-            etag.must_match(req, payment.version)
+            etag.require_match(req, payment.version)
             payment_edits.may_be_edited(payment, body.named)
             edited = payment_edits.edit(payment, _fitting(payment, body.named))
-        return Tagged(schemas.payment(edited, who), edited.version)
+        return Versioned(schemas.payment(edited, who), edited.version)
 
     @operation(
         Permission.CHANGE_PAYMENTS,
         "Cancellation accepted.",
         name="cancelPayment",
-        gives=answers.Payment,
-        refuses=(state_machine.Refused,),
+        response=answers.Payment,
+        errors=(state_machine.TransitionRefused,),
         status=202,
-        waits=True,
+        prefer_wait=True,
     )
     def on_delete(self, req: Request, payment_id: UUID) -> Accepted:
         """Cancels what nobody has begun to pay."""
-        who = authentication.of(req)
+        who = authentication.caller_of(req)
         visibility.changeable(payment_id, who)
         return Accepted(
             lambda: schemas.payment(changes.cancel(payment_id, None), who), changes.when_cancelled(who)
@@ -148,7 +153,7 @@ def _create(req: Request, body: schemas.AnyNewPayment, who: Caller) -> Payment:
         if etag.has_condition(req):
             # Locked from here on, so that the version still holds when the payment is made.
             request = payment_jobs.payable_request(body.request_id, who.user_id)
-            etag.must_match(req, request.version)
+            etag.require_match(req, request.version)
         return payment_jobs.pay_request(
             body.request_id,
             customer_id=who.user_id,
@@ -158,10 +163,12 @@ def _create(req: Request, body: schemas.AnyNewPayment, who: Caller) -> Payment:
             currency=body.currency,
         )
     assert body.currency is not None, "the shape has a default"
-    made = payment_jobs.Wish(body.amount, body.currency, body.description, body.metadata, body.customer_email)
+    made = payment_jobs.PaymentTerms(
+        body.amount, body.currency, body.description, body.metadata, body.customer_email
+    )
     if isinstance(body, schemas.NewPaymentRequest):
-        return payment_jobs.ask(made, vendor_id=who.user_id)
-    return payment_jobs.pay(made, customer_id=who.user_id)
+        return payment_jobs.create_request(made, vendor_id=who.user_id)
+    return payment_jobs.create_payment(made, customer_id=who.user_id)
 
 
 def _fitting(payment: Payment, changes: dict[str, Any]) -> dict[str, Any]:
@@ -174,13 +181,13 @@ def _fitting(payment: Payment, changes: dict[str, Any]) -> dict[str, Any]:
     if not money.fits(amount, currency):
         field = "amount" if "amount" in changes else "currency"
         message = f"{currency} has {money.decimals(currency)} decimals"
-        raise Invalid({"fields": [{"field": field, "message": message}]})
+        raise ValidationFailed({"fields": [{"field": field, "message": message}]})
     return changes
 
 
 def _affordable(amount: Decimal) -> None:
     """Raises Invalid for more than is allowed now."""
-    largest = config.number(config.Key.PAYMENTS_MAX_AMOUNT)
+    largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT)
     if amount > largest:
         message = f"must not be more than {largest}"
-        raise Invalid({"fields": [{"field": "amount", "message": message}]})
+        raise ValidationFailed({"fields": [{"field": "amount", "message": message}]})

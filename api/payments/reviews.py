@@ -7,7 +7,7 @@ from falcon import Request
 
 from actors import payment_jobs, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
-from api.http.fields import listed
+from api.http.fields import page_of_items
 from api.http.operation import operation
 from api.middleware import authentication
 from api.payments import answers, schemas
@@ -26,8 +26,8 @@ class Attempts:
         Permission.SETTLE_BY_HAND,
         "Attempts.",
         name="listAttempts",
-        asks=schemas.AttemptsQuery,
-        gives=answers.Attempts,
+        query=schemas.AttemptsQuery,
+        response=answers.PaymentAttemptPage,
     )
     def on_get(self, _req: Request, payment_id: UUID, query: schemas.AttemptsQuery) -> dict[str, Any]:
         """What the PSP was asked about a payment, newest first, and its reviews."""
@@ -39,7 +39,7 @@ class Attempts:
         return {
             "review": "; ".join(it.reason for it in all if it.resolved_at is None) or None,
             "reviews": [schemas.review(it) for it in all],
-            **listed(page, schemas.attempt),
+            **page_of_items(page, schemas.attempt),
         }
 
 
@@ -50,9 +50,9 @@ class Review:
         Permission.SETTLE_BY_HAND,
         "Reviewed.",
         name="reviewPayment",
-        takes=schemas.Reviewed,
-        gives=answers.Payment,
-        refuses=(payment_reviews.NothingToReview, payment_jobs.NotReported, state_machine.Refused),
+        body=schemas.ReviewResolution,
+        response=answers.Payment,
+        errors=(payment_reviews.NothingToReview, payment_jobs.NotReported, state_machine.TransitionRefused),
         examples={
             "looked": {"reason": "Refunded by the PSP"},
             "seen": {
@@ -62,7 +62,7 @@ class Review:
             "ended": {"reason": "Charged 13.50, the difference was refunded", "outcome": "completed"},
         },
     )
-    def on_post(self, req: Request, payment_id: UUID, body: schemas.Reviewed) -> dict[str, Any]:
+    def on_post(self, req: Request, payment_id: UUID, body: schemas.ReviewResolution) -> dict[str, Any]:
         """Resolves what a person had to look at: the reviews in `reviewIds`, or all that are open.
 
         It comes back if the payment has not ended and its cause is still there. With an `outcome` the payment
@@ -74,7 +74,7 @@ class Review:
             if body.outcome:
                 payment = payment_jobs.end(payment, body.outcome, body.reason)
             payment_reviews.resolve(payment, body.reason, outcome=body.outcome, only=body.review_ids)
-        return schemas.payment(payment, authentication.of(req))
+        return schemas.payment(payment, authentication.caller_of(req))
 
 
 class Differences:
@@ -84,8 +84,8 @@ class Differences:
         Permission.SETTLE_BY_HAND,
         "Differences.",
         name="listDifferences",
-        asks=schemas.DifferencesQuery,
-        gives=answers.Differences,
+        query=schemas.DifferencesQuery,
+        response=answers.StatementDifferences,
     )
     def on_get(self, _req: Request, query: schemas.DifferencesQuery) -> dict[str, Any]:
         """Where a day's statement of the PSP and the payments disagree."""

@@ -19,19 +19,19 @@ from pydantic import (
 )
 
 from actors import payable, payment_jobs, snapshots, state_machine
-from actors.state_machine import Step
+from actors.state_machine import Transition
 from api.http.fields import (
     Amount,
-    Changes,
-    Choice,
     Currency,
     Email,
     Id,
     Moment,
+    OneOfBodies,
     PageQuery,
+    PartialUpdate,
     Query,
-    Shape,
-    wrong,
+    RequestBody,
+    invalid,
 )
 from api.http.json_objects import carried
 from api.http.text import Text
@@ -39,11 +39,11 @@ from api.payments import visibility
 from api.security.permissions import Caller, Permission
 from db import reviews
 from db.core import money, times
-from db.payments import Filter, Payment, PaymentTransaction
+from db.payments import Payment, PaymentFilter, PaymentTransaction
 from db.psp_attempts import PspAttempt
-from db.reports import Period
+from db.reports import ReportPeriod
 from db.reviews import PaymentReview
-from db.states import FINAL, Status, Type
+from db.states import TERMINAL, PaymentStatus, PaymentType
 
 _METADATA_KIB = 8
 _SIZED = ("metadata", _METADATA_KIB)
@@ -74,7 +74,7 @@ NEW_PAYMENTS: dict[str, dict[str, Any]] = {
 
 def _day(value: Any) -> Any:
     if not (isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value)):
-        raise wrong("must be a day as in 2026-01-31")
+        raise invalid("must be a day as in 2026-01-31")
     return value
 
 
@@ -83,8 +83,8 @@ Description = Annotated[Text, Field(max_length=500)]
 
 
 def _type(value: Any) -> Any:
-    if value not in tuple(Type):
-        raise wrong('must be "initiate" or "payment"')
+    if value not in tuple(PaymentType):
+        raise invalid('must be "initiate" or "payment"')
     return value
 
 
@@ -93,7 +93,7 @@ def _absent(message: str) -> BeforeValidator:
 
     def refused(value: Any) -> None:
         if value is not None:
-            raise wrong(message)
+            raise invalid(message)
 
     return BeforeValidator(refused)
 
@@ -102,7 +102,7 @@ _PaysNoOther = Annotated[None, _absent("a payment request pays no other")]
 _IsNotAddressed = Annotated[None, _absent("only a payment request is addressed to a customer")]
 
 
-class _NewPayment(Shape):
+class _NewPayment(RequestBody):
     description: Description | None = None
     metadata: Metadata = {}
 
@@ -164,12 +164,12 @@ class NewPaymentOfRequest(_NewPayment):
 def fitting(amount: Decimal, currency: str | None) -> Decimal:
     """The amount, if it has no more decimals than the currency. Raises a fault of the field."""
     if currency and not money.fits(amount, currency):
-        raise wrong(f"{currency} has {money.decimals(currency)} decimals")
+        raise invalid(f"{currency} has {money.decimals(currency)} decimals")
     return amount
 
 
 def _kind(body: dict[str, Any]) -> str:
-    if body.get("type") == Type.INITIATE:
+    if body.get("type") == PaymentType.INITIATE:
         return "request"
     return "alone" if body.get("requestId") is None else "of request"
 
@@ -178,7 +178,7 @@ AnyNewPayment = NewPaymentRequest | NewPaymentOnItsOwn | NewPaymentOfRequest
 
 
 class NewPayment(
-    Choice[
+    OneOfBodies[
         Annotated[
             Annotated[NewPaymentRequest, Tag("request")]
             | Annotated[NewPaymentOnItsOwn, Tag("alone")]
@@ -192,7 +192,7 @@ class NewPayment(
     sized = _SIZED
 
 
-class PaymentChanges(Changes):
+class PaymentUpdate(PartialUpdate):
     """What may be changed of a payment or request: the fields that are named, and nothing else.
 
     `amount`, `currency` and `customerEmail` belong to a request that nobody is paying yet.
@@ -208,14 +208,14 @@ class PaymentChanges(Changes):
     customer_email: Email | None = Field(default_factory=lambda: None)
 
 
-class NewStatus(Shape):
+class StatusChange(RequestBody):
     """Where a payment is to be moved by hand, and why."""
 
-    status: Status
+    status: PaymentStatus
     reason: Annotated[Text, Field(max_length=500)] | None = None
 
 
-class Reviewed(Shape):
+class ReviewResolution(RequestBody):
     """What somebody found who looked at a payment; and its `outcome`, where it has to be ended by hand.
 
     `reviewIds` are the reviews that they have seen: one that was opened since then stays open. Without them
@@ -223,15 +223,15 @@ class Reviewed(Shape):
     """
 
     reason: Annotated[Text, Field(min_length=1, max_length=500)]
-    outcome: Literal[Status.COMPLETED, Status.FAILED] | None = None
+    outcome: Literal[PaymentStatus.COMPLETED, PaymentStatus.FAILED] | None = None
     review_ids: Annotated[list[Id], Field(min_length=1, max_length=reviews.SHOWN)] | None = None
 
 
 class PaymentsQuery(PageQuery):
     """Which payments."""
 
-    status: Status | None = None
-    type: Type | None = None
+    status: PaymentStatus | None = None
+    type: PaymentType | None = None
     currency: Currency | None = None
     from_: Moment | None = Field(None, alias="from")
     to: Moment | None = None
@@ -239,9 +239,9 @@ class PaymentsQuery(PageQuery):
     needs_review: bool | None = None
 
     @property
-    def filter(self) -> Filter:
+    def filter(self) -> PaymentFilter:
         """As the database is asked."""
-        return Filter(
+        return PaymentFilter(
             self.status, self.type, self.currency, self.from_, self.to, self.request_id, self.needs_review
         )
 
@@ -263,7 +263,7 @@ class ReportQuery(Query):
 
     from_: Moment | None = Field(None, alias="from")
     to: Moment | None = None
-    group_by: Period = Period.DAY
+    group_by: ReportPeriod = ReportPeriod.DAY
     format: Literal["json", "csv"] | None = None
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
@@ -302,15 +302,15 @@ def payments(some: Sequence[Payment], caller: Caller) -> dict[UUID, dict[str, An
 def _allowed_actions(it: Payment, caller: Caller, *, pay: bool) -> list[str]:
     """What the routes then allow; the transition table is asked, not repeated."""
 
-    def allows(step: Step) -> bool:
-        return state_machine.allows(Type(it.type), Status(it.status), step)
+    def allows(step: Transition) -> bool:
+        return state_machine.is_allowed(PaymentType(it.type), PaymentStatus(it.status), step)
 
     theirs = visibility.may_change(it, caller)
     actions = {
         "pay": pay,
-        "update": theirs and it.status not in FINAL,
-        "cancel": theirs and allows(Step.CANCEL),
-        "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Step.FAIL),
+        "update": theirs and it.status not in TERMINAL,
+        "cancel": theirs and allows(Transition.CANCEL),
+        "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Transition.FAIL),
     }
     return [action for action, allowed in actions.items() if allowed]
 
@@ -325,7 +325,7 @@ def move(it: PaymentTransaction) -> dict[str, Any]:
         "currency": it.currency,
         "status": it.status,
         "metadata": {**it.metadata, "from": it.from_status, "reason": it.reason},
-        "createdAt": times.text(it.created_at),
+        "createdAt": times.iso(it.created_at),
     }
 
 
@@ -337,8 +337,8 @@ def attempt(it: PspAttempt) -> dict[str, Any]:
         "reference": it.reference,
         "outcome": it.outcome,
         "code": it.code,
-        "createdAt": times.text(it.created_at),
-        "endedAt": times.text(it.ended_at) if it.ended_at else None,
+        "createdAt": times.iso(it.created_at),
+        "endedAt": times.iso(it.ended_at) if it.ended_at else None,
     }
 
 
@@ -348,8 +348,8 @@ def review(it: PaymentReview) -> dict[str, Any]:
         "id": str(it.id),
         "cause": it.cause,
         "reason": it.reason,
-        "openedAt": times.text(it.opened_at),
-        "resolvedAt": times.text(it.resolved_at) if it.resolved_at else None,
+        "openedAt": times.iso(it.opened_at),
+        "resolvedAt": times.iso(it.resolved_at) if it.resolved_at else None,
         "resolvedBy": str(it.resolved_by) if it.resolved_by else None,
         "resolution": it.resolution,
     }

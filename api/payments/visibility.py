@@ -7,18 +7,18 @@ from api.middleware import authentication
 from api.security.permissions import Caller, Permission
 from db import payments
 from db.core.errors import NotFound
-from db.payments import Payment, Seen
-from db.states import Type
+from db.payments import Payment, Visibility
+from db.states import PaymentType
 from db.users import Role
 
 
-def of(who: Caller) -> Seen:
+def of(who: Caller) -> Visibility:
     """The caller's own set, as lists show it."""
     if who.role is Role.ADMIN:
-        return Seen()
+        return Visibility()
     if who.role is Role.VENDOR:
-        return Seen(payee_id=who.user_id)
-    return Seen(user_id=who.user_id, addressee_id=who.user_id)
+        return Visibility(payee_id=who.user_id)
+    return Visibility(user_id=who.user_id, addressee_id=who.user_id)
 
 
 def visible(payment_id: UUID, who: Caller) -> Payment:
@@ -40,7 +40,7 @@ def changeable(payment_id: UUID, who: Caller) -> Payment:
     if payment is None or not of(who).has(payment):
         raise NotFound(thing="payment")
     if not may_change(payment, who):
-        authentication.refuse(who, Permission.CHANGE_PAYMENTS)
+        authentication.deny(who, Permission.CHANGE_PAYMENTS)
     return payment
 
 
@@ -49,4 +49,4 @@ def may_change(payment: Payment, who: Caller) -> bool:
     Payments against it are theirs to see only."""
     if not who.may(Permission.CHANGE_PAYMENTS):
         return False
-    return who.role is Role.ADMIN or (payment.type == Type.INITIATE and payment.user_id == who.user_id)
+    return who.role is Role.ADMIN or (payment.type == PaymentType.INITIATE and payment.user_id == who.user_id)

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.http.responses import Answer, Id, Moment
+from api.http.responses import Id, ResponseModel, Timestamp
 
 
-class Profile(Answer):
+class Profile(ResponseModel):
     """What is known of a person. `avatarUrl` is absolute, and another one with every new picture."""
 
     user_id: Id
@@ -19,5 +19,5 @@ class Profile(Answer):
     phone: Annotated[str | None, Field(examples=["+4930123456"])]
     address: Annotated[str | None, Field(examples=["1 Long Lane, Oxford"])]
     bio: Annotated[str | None, Field(examples=["Sells chairs."])]
-    created_at: Moment
-    updated_at: Moment
+    created_at: Timestamp
+    updated_at: Timestamp

@@ -7,10 +7,10 @@ from typing import Any
 from falcon import Request, Response
 
 from actors import audit, media
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.media import Media
 from api.http import etag, idle
-from api.http.operation import operation, page
+from api.http.operation import operation, raw_operation
 from api.middleware import authentication
 from api.profile import answers, pictures
 from api.profile.resources import locked, note, written
@@ -32,9 +32,9 @@ class Avatar:
         "Picture changed.",
         name="uploadAvatar",
         file="avatar",
-        kinds=pictures.KINDS,
-        gives=answers.Profile,
-        refuses=(NotFound, pictures.NotAPicture, pictures.Busy, media.Away),
+        content_types=pictures.KINDS,
+        response=answers.Profile,
+        errors=(NotFound, pictures.NotAPicture, pictures.Busy, media.MediaUnavailable),
     )
     def on_post(self, req: Request, file: bytes) -> dict[str, Any]:
         """Shows another picture: PNG, JPEG or WebP, at most 5 MiB and 25 megapixels.
@@ -42,12 +42,12 @@ class Avatar:
         It is turned upright and made at most 512 pixels large; of an animated one the first frame is kept,
         and nothing of what was written into it.
         """
-        user_id = authentication.of(req).user_id
+        user_id = authentication.caller_of(req).user_id
         with idle.released(req):
             content = pictures.small(file)
         name, removal = media.new_avatar(user_id)
         with transaction():
-            promise(removal)
+            enqueue(removal)
         with idle.released(req):
             self.store.put(name, content)
         with transaction():
@@ -55,23 +55,23 @@ class Avatar:
             media.keep(removal)
             media.forget(user_id)
             profile.change(user_id, avatar_url=name)
-            note(audit.Action.AVATAR_CHANGED, user)
+            note(audit.AuditAction.AVATAR_CHANGED, user)
         return written(user, self.store)
 
     @operation(
         Permission.SIGNED_IN,
         "Picture deleted.",
         name="deleteAvatar",
-        gives=answers.Profile,
-        refuses=(NotFound,),
+        response=answers.Profile,
+        errors=(NotFound,),
     )
     def on_delete(self, req: Request) -> dict[str, Any]:
         """Shows no picture any more."""
         with transaction():
-            user = locked(authentication.of(req).user_id)
+            user = locked(authentication.caller_of(req).user_id)
             if media.forget(user.id):
                 profile.change(user.id, avatar_url=None)
-                note(audit.Action.AVATAR_DELETED, user)
+                note(audit.AuditAction.AVATAR_DELETED, user)
         return written(user, self.store)
 
 
@@ -81,7 +81,9 @@ class Avatars:
 
     store: Media
 
-    @page(name="getAvatar", media=pictures.MEDIA, one=True, refuses=(NotFound, media.Away))
+    @raw_operation(
+        name="getAvatar", media=pictures.MEDIA, etag=True, errors=(NotFound, media.MediaUnavailable)
+    )
     def on_get(self, req: Request, resp: Response, name: str) -> None:
         """A picture that somebody shows, for anyone who has its address.
 

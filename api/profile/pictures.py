@@ -9,8 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from api.http.body import Invalid
-from db.core.errors import Code, Fault
+from api.http.body import ValidationFailed
+from db.core.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
@@ -31,19 +31,19 @@ _DECODER = [sys.executable, "-I", str(Path(__file__).with_name("decoding.py"))]
 _REFUSED = 3
 
 
-class NotAPicture(Fault):
+class NotAPicture(DomainError):
     """The file must be a PNG, JPEG or WebP picture: its content, whatever its name."""
 
-    code = Code.UNSUPPORTED_MEDIA_TYPE
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
     def __init__(self) -> None:
         super().__init__({"fields": [{"field": "avatar", "message": "must be a PNG, JPEG or WebP picture"}]})
 
 
-class Busy(Fault):
+class Busy(DomainError):
     """Too many pictures are being decoded at the moment."""
 
-    code = Code.SERVICE_UNAVAILABLE
+    code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 5
 
 
@@ -87,5 +87,5 @@ def _decoded(file: bytes) -> bytes:
     raise _wrong("takes too long to decode" if decoder.returncode < 0 else "is damaged")
 
 
-def _wrong(message: str) -> Invalid:
-    return Invalid({"fields": [{"field": "avatar", "message": message}]})
+def _wrong(message: str) -> ValidationFailed:
+    return ValidationFailed({"fields": [{"field": "avatar", "message": message}]})

@@ -24,10 +24,10 @@ class Profile:
 
     store: Media
 
-    @operation(Permission.SIGNED_IN, "Your profile.", name="getProfile", gives=answers.Profile, one=True)
+    @operation(Permission.SIGNED_IN, "Your profile.", name="getProfile", response=answers.Profile, etag=True)
     def on_get(self, req: Request) -> dict[str, Any]:
         """The caller's profile."""
-        user = users.get(authentication.of(req).user_id)
+        user = users.get(authentication.caller_of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
         return written(user, self.store)
@@ -36,23 +36,23 @@ class Profile:
         Permission.SIGNED_IN,
         "Profile changed.",
         name="updateProfile",
-        takes=schemas.ProfileChanges,
-        gives=answers.Profile,
-        refuses=(NotFound,),
+        body=schemas.ProfileUpdate,
+        response=answers.Profile,
+        errors=(NotFound,),
         examples={"contact": {"phone": "+4930123456", "address": "1 Long Lane, Oxford", "bio": None}},
     )
-    def on_put(self, req: Request, body: schemas.ProfileChanges) -> dict[str, Any]:
+    def on_put(self, req: Request, body: schemas.ProfileUpdate) -> dict[str, Any]:
         """Changes the fields that are named."""
         changes = body.named
         with transaction():
-            user = locked(authentication.of(req).user_id)
+            user = locked(authentication.caller_of(req).user_id)
             name = changes.pop("name", user.name)
             if name != user.name:
                 user = users.change(user.id, name=name) or user
-                events.announce(events.Type.ADMIN_USER_UPDATED, snapshots.user(user))
+                events.emit(events.EventType.ADMIN_USER_UPDATED, snapshots.user(user))
             if changes:
                 profile.change(user.id, **changes)
-            note(audit.Action.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
+            note(audit.AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
         return written(user, self.store)
 
 
@@ -60,27 +60,31 @@ class Preferences:
     """GET, PUT /profile/preferences"""
 
     @operation(
-        Permission.SIGNED_IN, "Your preferences.", name="getPreferences", gives=schemas.Preferences, one=True
+        Permission.SIGNED_IN,
+        "Your preferences.",
+        name="getPreferences",
+        response=schemas.Preferences,
+        etag=True,
     )
     def on_get(self, req: Request) -> dict[str, Any]:
         """What the caller prefers, as they said it; no defaults."""
-        said = profile.of(authentication.of(req).user_id)
+        said = profile.of(authentication.caller_of(req).user_id)
         return dict(said.preferences) if said else {}
 
     @operation(
         Permission.SIGNED_IN,
         "Preferences changed.",
         name="updatePreferences",
-        takes=schemas.Preferences,
-        gives=schemas.Preferences,
-        refuses=(NotFound,),
+        body=schemas.Preferences,
+        response=schemas.Preferences,
+        errors=(NotFound,),
     )
     def on_put(self, req: Request, body: schemas.Preferences) -> dict[str, Any]:
         """Replaces the whole object."""
         with transaction():
-            user = locked(authentication.of(req).user_id)
+            user = locked(authentication.caller_of(req).user_id)
             changed = profile.change(user.id, preferences=body.values)
-            note(audit.Action.PREFERENCES_UPDATED, user, keys=len(body.values))
+            note(audit.AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
         return dict(changed.preferences)
 
 
@@ -98,6 +102,6 @@ def written(user: User, store: Media) -> dict[str, Any]:
     return schemas.profile(user, said, store.address(said.avatar_url if said else None))
 
 
-def note(action: audit.Action, user: User, **details: Any) -> None:
+def note(action: audit.AuditAction, user: User, **details: Any) -> None:
     """Writes down what was changed, and not to what: it is nobody else's to read."""
-    audit.note(action, resource=("user", user.id), details=details)
+    audit.record(action, resource=("user", user.id), details=details)

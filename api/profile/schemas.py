@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from api.accounts import Name
-from api.http.fields import Changes, Shape, wrong
+from api.http.fields import PartialUpdate, RequestBody, invalid
 from api.http.json_objects import carried
 from api.http.text import Text
 from db.core import times
@@ -33,7 +33,7 @@ def _timezones() -> frozenset[str]:
 
 def _timezone(value: str) -> str:
     if value not in _timezones():
-        raise wrong("must be an IANA time zone, as Europe/Berlin")
+        raise invalid("must be an IANA time zone, as Europe/Berlin")
     return value
 
 
@@ -54,7 +54,7 @@ _EXAMPLE: Any = {
 }
 
 
-class ProfileChanges(Changes):
+class ProfileUpdate(PartialUpdate):
     """What may be changed of one's profile: the fields that are named, null where there is nothing to say."""
 
     # A default that is made is no part of the schema: left out is not null.
@@ -64,7 +64,7 @@ class ProfileChanges(Changes):
     bio: Bio | None = Field(default_factory=lambda: None)
 
 
-class Preferences(Shape):
+class Preferences(RequestBody):
     """A JSON object of at most 16 KiB, kept as it came. These keys are checked, all others are the caller's.
 
     `notifications` says of what mails are sent: of `paymentCompleted` and `paymentFailed`, unless false.
@@ -103,6 +103,6 @@ def profile(user: User, said: UserProfile | None, avatar_url: str | None) -> dic
         "phone": said.phone if said else None,
         "address": said.address if said else None,
         "bio": said.bio if said else None,
-        "createdAt": times.text(user.created_at),
-        "updatedAt": times.text(max(user.updated_at, said.updated_at) if said else user.updated_at),
+        "createdAt": times.iso(user.created_at),
+        "updatedAt": times.iso(max(user.updated_at, said.updated_at) if said else user.updated_at),
     }

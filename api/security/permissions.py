@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 from db.users import Role
 
 
@@ -25,7 +25,7 @@ class Permission(StrEnum):
 
 _EVERYBODY = frozenset(Role)
 
-POLICY: dict[Permission, frozenset[Role]] = {
+ROLES_BY_PERMISSION: dict[Permission, frozenset[Role]] = {
     Permission.ANYONE: _EVERYBODY,
     Permission.SIGNED_IN: _EVERYBODY,
     Permission.SEE_PAYMENTS: _EVERYBODY,
@@ -50,10 +50,10 @@ class Caller:
 
     def may(self, permission: Permission) -> bool:
         """Whether the caller's role has the permission."""
-        return self.role in POLICY[permission]
+        return self.role in ROLES_BY_PERMISSION[permission]
 
 
-class Forbidden(Fault):
+class Forbidden(DomainError):
     """The role {role} may not do this."""
 
-    code = Code.FORBIDDEN
+    code = ErrorCode.FORBIDDEN

@@ -14,7 +14,7 @@ import jwt
 
 from api.security.keys import Keys
 from db import users
-from db.core.errors import Code, Fault
+from db.core.errors import DomainError, ErrorCode
 
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=7)
@@ -23,7 +23,7 @@ REFRESH_LIFETIME = timedelta(days=7)
 _TYPE = "at+jwt"
 
 
-class Reason(StrEnum):
+class UnauthorizedReason(StrEnum):
     """Why a token was not taken."""
 
     MISSING = "token_missing"
@@ -32,12 +32,12 @@ class Reason(StrEnum):
     REVOKED = "token_revoked"
 
 
-class Unauthorized(Fault):
+class Unauthorized(DomainError):
     """This needs a valid {token} token."""
 
-    code = Code.UNAUTHORIZED
+    code = ErrorCode.UNAUTHORIZED
 
-    def __init__(self, reason: Reason, *, token: str = "access") -> None:
+    def __init__(self, reason: UnauthorizedReason, *, token: str = "access") -> None:
         super().__init__({"reason": reason}, token=token)
 
 
@@ -86,7 +86,7 @@ class Tokens:
             header = jwt.get_unverified_header(token)
             key = self._keys.get(header.get("kid"))
             if key is None or header.get("typ") != _TYPE:
-                raise Unauthorized(Reason.INVALID)
+                raise Unauthorized(UnauthorizedReason.INVALID)
             claims = jwt.decode(
                 token,
                 key.verifies,
@@ -101,9 +101,9 @@ class Tokens:
             )
             return Claims(UUID(claims["userId"]), UUID(claims["sid"]))
         except jwt.ExpiredSignatureError:
-            raise Unauthorized(Reason.EXPIRED) from None
+            raise Unauthorized(UnauthorizedReason.EXPIRED) from None
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
-            raise Unauthorized(Reason.INVALID) from None
+            raise Unauthorized(UnauthorizedReason.INVALID) from None
 
     def ends_at(self, signed_in_at: datetime) -> datetime:
         """When a session ends that began then, however often it is refreshed."""

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 
-class Code(StrEnum):
+class ErrorCode(StrEnum):
     """The closed list of error codes."""
 
     VALIDATION_ERROR = "VALIDATION_ERROR"
@@ -38,36 +38,36 @@ class Code(StrEnum):
 
 
 _STATUS = {
-    Code.VALIDATION_ERROR: 400,
-    Code.MALFORMED_JSON: 400,
-    Code.UNAUTHORIZED: 401,
-    Code.INVALID_CREDENTIALS: 401,
-    Code.TOKEN_REUSED: 401,
-    Code.FORBIDDEN: 403,
-    Code.NOT_FOUND: 404,
-    Code.METHOD_NOT_ALLOWED: 405,
-    Code.REQUEST_TIMEOUT: 408,
-    Code.EMAIL_TAKEN: 409,
-    Code.INVALID_TRANSITION: 409,
-    Code.REQUEST_NOT_PAYABLE: 409,
-    Code.REQUEST_CHANGED: 409,
-    Code.IDEMPOTENCY_IN_PROGRESS: 409,
-    Code.LAST_ADMIN: 409,
-    Code.LENGTH_REQUIRED: 411,
-    Code.VERSION_MISMATCH: 412,
-    Code.PAYLOAD_TOO_LARGE: 413,
-    Code.UNSUPPORTED_MEDIA_TYPE: 415,
-    Code.IDEMPOTENCY_MISMATCH: 422,
-    Code.RATE_LIMITED: 429,
-    Code.INTERNAL_ERROR: 500,
-    Code.SERVICE_UNAVAILABLE: 503,
+    ErrorCode.VALIDATION_ERROR: 400,
+    ErrorCode.MALFORMED_JSON: 400,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.INVALID_CREDENTIALS: 401,
+    ErrorCode.TOKEN_REUSED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.EMAIL_TAKEN: 409,
+    ErrorCode.INVALID_TRANSITION: 409,
+    ErrorCode.REQUEST_NOT_PAYABLE: 409,
+    ErrorCode.REQUEST_CHANGED: 409,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ErrorCode.LAST_ADMIN: 409,
+    ErrorCode.LENGTH_REQUIRED: 411,
+    ErrorCode.VERSION_MISMATCH: 412,
+    ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
+    ErrorCode.IDEMPOTENCY_MISMATCH: 422,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.INTERNAL_ERROR: 500,
+    ErrorCode.SERVICE_UNAVAILABLE: 503,
 }
 
 
-class Fault(Exception):
+class DomainError(Exception):
     """Something the caller can be told. A subclass's docstring is the sentence; `{name}` is filled in."""
 
-    code: ClassVar[Code]
+    code: ClassVar[ErrorCode]
     # In seconds: when it may be worth another try.
     retry_after: int | None = None
 
@@ -77,7 +77,7 @@ class Fault(Exception):
         super().__init__(self.message)
 
 
-class NotFound(Fault):
+class NotFound(DomainError):
     """There is no such {thing}."""
 
-    code = Code.NOT_FOUND
+    code = ErrorCode.NOT_FOUND

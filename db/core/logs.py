@@ -16,7 +16,7 @@ _SHARED: list[Processor] = [
 ]
 
 
-def config(level: str) -> dict[str, Any]:
+def logging_config(level: str) -> dict[str, Any]:
     """A `logging` dict configuration: our lines and those of the libraries in one shape."""
     return {
         "version": 1,
@@ -45,9 +45,9 @@ def config(level: str) -> dict[str, Any]:
     }
 
 
-def open(level: str) -> None:
+def configure(level: str) -> None:
     """Sets up logging for this process."""
-    logging.config.dictConfig(config(level))
+    logging.config.dictConfig(logging_config(level))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,

@@ -17,7 +17,7 @@ _TWO_DECIMALS = frozenset(
     USD USN UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG
     """.split()
 )
-MOST_DECIMALS = 2
+MAX_DECIMALS = 2
 CURRENCIES = NO_DECIMALS | _TWO_DECIMALS
 
 
@@ -30,7 +30,7 @@ def fits(amount: Decimal, currency: str | None = None) -> bool:
     """Whether the amount has no more decimals than the currency, or than any: 500 fits JPY; 500.50 and 500.00
     do not. Normalize the amount first where its zeros do not count."""
     exponent = amount.as_tuple().exponent
-    most = decimals(currency) if currency else MOST_DECIMALS
+    most = decimals(currency) if currency else MAX_DECIMALS
     return isinstance(exponent, int) and -exponent <= most
 
 

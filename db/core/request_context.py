@@ -10,7 +10,7 @@ import structlog
 
 
 @dataclass(frozen=True)
-class Origin:
+class RequestContext:
     """All None for what nobody asked for, as a scheduled job."""
 
     request_id: str | None = None
@@ -19,26 +19,26 @@ class Origin:
     user_agent: str | None = None
 
 
-NOWHERE = Origin()
+EMPTY = RequestContext()
 
-_current: ContextVar[Origin] = ContextVar("origin", default=NOWHERE)
+_current: ContextVar[RequestContext] = ContextVar("origin", default=EMPTY)
 
 
-def current() -> Origin:
+def current() -> RequestContext:
     """Where the work in hand comes from."""
     return _current.get()
 
 
-def set(origin: Origin) -> None:
+def bind(origin: RequestContext) -> None:
     """From here on this is where it comes from; the log lines carry its request id."""
     _current.set(origin)
     structlog.contextvars.bind_contextvars(request_id=origin.request_id)
 
 
 @contextmanager
-def of(request_id: str | None) -> Iterator[None]:
+def for_request(request_id: str | None) -> Iterator[None]:
     """Work that an actor does for a request: the id goes along; the person and the address do not."""
-    token = _current.set(Origin(request_id))
+    token = _current.set(RequestContext(request_id))
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         try:
             yield
@@ -47,9 +47,9 @@ def of(request_id: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def acting(origin: Origin) -> Iterator[None]:
+def acting_as(origin: RequestContext) -> Iterator[None]:
     """Work that an actor does for a person, who is answerable for it."""
-    with of(origin.request_id):
+    with for_request(origin.request_id):
         token = _current.set(origin)
         try:
             yield

@@ -29,11 +29,11 @@ _FILLERS = re.compile(
 )
 
 
-class WrongSetting(Exception):
+class InvalidSetting(Exception):
     """A setting is missing or wrong; the message names it."""
 
 
-class Settings(BaseModel):
+class StoreSettings(BaseModel):
     """What every process needs to know: where the stores are and how to log."""
 
     model_config = ConfigDict(
@@ -56,19 +56,19 @@ class Settings(BaseModel):
     def _postgres(cls, value: str) -> str:
         if not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL")
-        return has_a_port(value)
+        return check_port(value)
 
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must be a redis:// URL")
-        return has_a_port(value)
+        return check_port(value)
 
     @model_validator(mode="after")
     def _fit_for_production(self) -> Self:
         if self.app_env == "production" and (faults := self.production_faults()):
-            raise WrongSetting("wrong setting: " + "; ".join(faults))
+            raise InvalidSetting("wrong setting: " + "; ".join(faults))
         return self
 
     def production_faults(self) -> list[str]:
@@ -87,7 +87,7 @@ class Settings(BaseModel):
             return cls.model_validate(dict(environment))
         except ValidationError as wrong:
             faults = (f"{fault['loc'][0]}: {_plain(fault['msg'])}" for fault in wrong.errors())
-            raise WrongSetting("wrong setting: " + "; ".join(faults)) from None
+            raise InvalidSetting("wrong setting: " + "; ".join(faults)) from None
 
 
 def secret_faults(**secrets: str) -> list[str]:
@@ -114,7 +114,7 @@ def _weak(secret: str) -> bool:
     return len(set(triples)) < 0.8 * len(triples) or sum(abs(step) <= 1 for step in steps) > len(steps) / 2
 
 
-def has_a_port(url: str) -> str:
+def check_port(url: str) -> str:
     """The URL, if its port is a number or not there. Raises ValueError."""
     try:
         assert urlsplit(url).port != 0
@@ -123,17 +123,17 @@ def has_a_port(url: str) -> str:
     return url
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=StoreSettings)
 
 
 def _plain(message: str) -> str:
     return "is not set" if message == "Field required" else message.removeprefix("Value error, ")
 
 
-def or_exit(kind: type[S]) -> S:
+def read_or_exit(kind: type[S]) -> S:
     """The settings of an entry point; a wrong one ends the process with status 2 and one line on stderr."""
     try:
         return kind.read()
-    except WrongSetting as wrong:
+    except InvalidSetting as wrong:
         sys.stderr.write(f"{wrong}\n")
         sys.exit(2)

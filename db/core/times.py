@@ -8,11 +8,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def text(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
     """`2026-01-31T09:30:00.125Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def age(at: datetime | None, now: datetime) -> float:
+def age_s(at: datetime | None, now: datetime) -> float:
     """How many seconds ago that was, 0 where it was never."""
     return round((now - at).total_seconds(), 3) if at else 0.0

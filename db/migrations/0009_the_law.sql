@@ -1,4 +1,4 @@
--- No status changes but by a step of the law (actors/state_machine.py), whoever asks. A test walks every pair.
+-- No status changes but by a step of the law (actors/lifecycle.py), whoever asks. A test walks every pair.
 
 CREATE FUNCTION payments.is_lawful(type text, before text, after text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$

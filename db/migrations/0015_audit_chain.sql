@@ -1,5 +1,5 @@
 -- The audit log is only ever added to, and its rows are chained: each one's hash is over the hash before it and
--- every column of its own. The writer and the verification have the same expression in db/audit_chain.py, and not in
+-- every column of its own. The writer and the verification have the same expression in db/chain.py, and not in
 -- a function: whoever could replace that function would decide what is found.
 
 ALTER TABLE admin.audit_logs

@@ -47,7 +47,7 @@ CREATE TRIGGER payment_transactions_stay_as_they_are BEFORE UPDATE ON payments.p
     FOR EACH ROW WHEN (to_jsonb(OLD) - 'addressee_id' IS DISTINCT FROM to_jsonb(NEW) - 'addressee_id')
     EXECUTE FUNCTION admin.refuse_to_rewrite();
 
--- No more decimals than the currency has. The list is that of db/core/money.py: a test holds both together.
+-- No more decimals than the currency has. The list is that of db/money.py: a test holds both together.
 ALTER TABLE payments.payments ADD CONSTRAINT payments_amount_fits_its_currency CHECK (amount = trunc(amount)
     OR currency NOT IN ('BIF', 'CLP', 'DJF', 'GNF', 'ISK', 'JPY', 'KMF', 'KRW', 'PYG', 'RWF', 'UGX', 'UYI', 'VND',
         'VUV', 'XAF', 'XOF', 'XPF'));

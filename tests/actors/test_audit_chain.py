@@ -16,10 +16,10 @@ import peewee
 import pytest
 
 from actors import audit
-from actors.audit import Action, Line
+from actors.audit import AuditAction, AuditEntry
 from actors.jobs import transaction
 from db import audit_chain, audit_log, job_journal, migrate, postgres
-from db.audit_chain import Break, Broken
+from db.audit_chain import Broken, ChainBreak
 from tests import makers
 from tests.db.test_migrations import scratch
 from workers.dev import binaries
@@ -36,7 +36,7 @@ def line(**more: Any) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "id": uuid4(),
         "user_id": None,
-        "action": Action.PAYMENT_CANCEL,
+        "action": AuditAction.PAYMENT_CANCEL,
         "resource_type": "payment",
         "resource_id": uuid4(),
         "details": {"from": "pending", "to": "cancelled"},
@@ -45,7 +45,7 @@ def line(**more: Any) -> dict[str, Any]:
         "request_id": "request-1",
         "created_at": makers.MOMENT + timedelta(microseconds=123456),
     }
-    return Line(**columns | more).model_dump(mode="json")
+    return AuditEntry(**columns | more).model_dump(mode="json")
 
 
 def written(count: int) -> list[UUID]:
@@ -237,7 +237,7 @@ def test_a_changed_column_names_its_row(database, column, place):
     behind_our_back(f"UPDATE admin.audit_logs SET {column} = {CHANGES[column]} WHERE seq = %s", place)
     found = verify()
     [now] = postgres.rows("SELECT id FROM admin.audit_logs WHERE seq = %s", place)
-    assert found.broken == Broken(now["id"], Break.CHANGED)
+    assert found.broken == Broken(now["id"], ChainBreak.CHANGED)
     assert found.rows == 5
     assert column == "id" or now["id"] == ids[place - 1]
 
@@ -247,10 +247,10 @@ def test_a_value_that_moved_to_the_next_column_is_a_change(database):
     first, second = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
     with postgres.database.atomic() as one_way:
         behind_our_back("UPDATE admin.audit_logs SET ip_address = '12', user_agent = '' WHERE seq = 1")
-        assert verify().broken == Broken(first.id, Break.CHANGED)
+        assert verify().broken == Broken(first.id, ChainBreak.CHANGED)
         one_way.rollback()
     behind_our_back("UPDATE admin.audit_logs SET user_agent = NULL WHERE seq = 2")
-    assert verify().broken == Broken(second.id, Break.CHANGED)
+    assert verify().broken == Broken(second.id, ChainBreak.CHANGED)
 
 
 def test_a_row_that_was_chained_anew_gives_itself_away_by_the_next(database):
@@ -260,21 +260,21 @@ def test_a_row_that_was_chained_anew_gives_itself_away_by_the_next(database):
         f"UPDATE admin.audit_logs AS log SET hash = sha256(before.hash || {audit_chain.LINE.replace(' seq', ' log.seq').replace(' id', ' log.id')})"
         " FROM (SELECT hash FROM admin.audit_logs WHERE seq = 1) AS before WHERE log.seq = 2"
     )
-    assert verify().broken == Broken(ids[2], Break.CHANGED)
+    assert verify().broken == Broken(ids[2], ChainBreak.CHANGED)
 
 
 def test_swapped_rows_are_changed(database):
     ids = written(4)
     behind_our_back("UPDATE admin.audit_logs SET seq = -seq WHERE seq IN (2, 3)")
     behind_our_back("UPDATE admin.audit_logs SET seq = 5 + seq WHERE seq < 0")
-    assert verify().broken == Broken(ids[2], Break.CHANGED)
+    assert verify().broken == Broken(ids[2], ChainBreak.CHANGED)
 
 
 def test_a_row_that_was_numbered_anew_is_no_longer_the_one_that_was_sealed(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET seq = 30 WHERE seq = 3")
     behind_our_back("UPDATE admin.audit_seal SET seq = 30")
-    assert verify().broken == Broken(ids[2], Break.REMOVED)
+    assert verify().broken == Broken(ids[2], ChainBreak.REMOVED)
 
 
 def test_the_first_of_several_is_named(database):
@@ -283,7 +283,7 @@ def test_the_first_of_several_is_named(database):
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 4")
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
     insert("NULL")
-    assert verify().broken == Broken(ids[1], Break.CHANGED)
+    assert verify().broken == Broken(ids[1], ChainBreak.CHANGED)
 
 
 # --- what was removed -----------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_removed_row_names_the_one_after_it(database, places):
     ids = written(5)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
     found = verify()
-    assert found.broken == Broken(ids[places[-1]], Break.REMOVED)
+    assert found.broken == Broken(ids[places[-1]], ChainBreak.REMOVED)
     assert found.rows == 5 - len(places)
 
 
@@ -303,7 +303,7 @@ def test_the_newest_is_missed_as_well(database, places):
     written(5)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
     found = verify()
-    assert found.broken == Broken(None, Break.NEWEST_REMOVED)
+    assert found.broken == Broken(None, ChainBreak.NEWEST_REMOVED)
     assert found.rows == 5 - len(places)
 
 
@@ -311,13 +311,13 @@ def test_a_removed_newest_is_still_missed_when_the_log_goes_on(database):
     written(3)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
     [after] = written(1)
-    assert verify().broken == Broken(after, Break.REMOVED)
+    assert verify().broken == Broken(after, ChainBreak.REMOVED)
 
 
 def test_a_row_that_lost_its_number_leaves_a_gap(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET seq = NULL WHERE seq = 2")
-    assert verify().broken == Broken(ids[2], Break.REMOVED)
+    assert verify().broken == Broken(ids[2], ChainBreak.REMOVED)
 
 
 # --- what was inserted ----------------------------------------------------------------------------------
@@ -327,9 +327,9 @@ def test_an_inserted_row_is_named(database):
     written(3)
     forged = insert("NULL")
     found = verify()
-    assert (found.rows, found.broken) == (4, Broken(forged, Break.INSERTED))
+    assert (found.rows, found.broken) == (4, Broken(forged, ChainBreak.INSERTED))
     written(1)
-    assert verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
 
 
 @pytest.mark.parametrize("seq", [0, -7, 4, 1000, 2**62, 2**63 - 1])
@@ -337,10 +337,10 @@ def test_an_inserted_row_is_named(database):
 def test_a_row_inserted_with_a_number_is_named_and_keeps_no_true_one_out(database, seq, hash):
     written(3)
     forged = insert(str(seq), hash)
-    assert verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
     written(2)
     found = verify()
-    assert (found.rows, found.broken) == (6, Broken(forged, Break.INSERTED))
+    assert (found.rows, found.broken) == (6, Broken(forged, ChainBreak.INSERTED))
     behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", forged)
     # With the forged row the true ones are not broken for good.
     assert verify().broken is None
@@ -357,16 +357,16 @@ def test_a_row_inserted_with_the_right_hash_is_named(database):
         f"UPDATE admin.audit_logs SET hash = sha256((SELECT hash FROM admin.audit_seal) || {audit_chain.LINE})"
         " WHERE seq = 4"
     )
-    assert verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
     written(2)
-    assert verify().broken == Broken(forged, Break.INSERTED)
+    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
 
 
 def test_a_row_put_in_the_place_of_another_is_named(database):
     written(3)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 2")
     forged = insert("2", "sha256('')")
-    assert verify().broken == Broken(forged, Break.CHANGED)
+    assert verify().broken == Broken(forged, ChainBreak.CHANGED)
 
 
 # --- the seal -------------------------------------------------------------------------------------------
@@ -375,10 +375,10 @@ def test_a_row_put_in_the_place_of_another_is_named(database):
 @pytest.mark.parametrize(
     ("tampered", "how", "place"),
     [
-        ("UPDATE admin.audit_seal SET hash = sha256('')", Break.SEAL_CHANGED, None),
-        ("UPDATE admin.audit_seal SET seq = 9", Break.NEWEST_REMOVED, None),
-        ("UPDATE admin.audit_seal SET seq = 2", Break.INSERTED, 3),
-        ("DELETE FROM admin.audit_seal", Break.SEAL_REMOVED, None),
+        ("UPDATE admin.audit_seal SET hash = sha256('')", ChainBreak.SEAL_CHANGED, None),
+        ("UPDATE admin.audit_seal SET seq = 9", ChainBreak.NEWEST_REMOVED, None),
+        ("UPDATE admin.audit_seal SET seq = 2", ChainBreak.INSERTED, 3),
+        ("DELETE FROM admin.audit_seal", ChainBreak.SEAL_REMOVED, None),
     ],
 )
 def test_a_tampered_seal_is_seen(database, tampered, how, place):
@@ -392,7 +392,7 @@ def test_a_log_whose_seal_was_removed_goes_on_and_does_not_heal(database):
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
     behind_our_back("DELETE FROM admin.audit_seal")
     [after, _] = written(2)
-    assert verify().broken == Broken(after, Break.CHANGED)
+    assert verify().broken == Broken(after, ChainBreak.CHANGED)
 
 
 # --- the log line ---------------------------------------------------------------------------------------
@@ -449,7 +449,7 @@ def test_what_was_written_before_the_chain_is_chained_by_the_migration(
             assert verify() == audit_chain.Finding(9, 9, head(), None)
             postgres.rows("ALTER TABLE admin.audit_logs DISABLE TRIGGER USER")
             postgres.rows("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
-            assert verify().broken == Broken(UUID(old[-2]["id"]), Break.CHANGED)
+            assert verify().broken == Broken(UUID(old[-2]["id"]), ChainBreak.CHANGED)
 
 
 @contextmanager
@@ -502,8 +502,8 @@ def noted(times: int) -> None:
     with postgres.connection():
         for _ in range(times):
             with transaction():
-                audit.note(Action.USER_SIGNED_IN, details=AWKWARD)
-            task = job_journal.Row.select().where(job_journal.Row.verb == audit.write.name).first()
+                audit.record(AuditAction.USER_SIGNED_IN, details=AWKWARD)
+            task = job_journal.JobRow.select().where(job_journal.JobRow.name == audit.write.name).first()
             audit.write(str(task.id if task else uuid4()))
 
 
@@ -520,7 +520,7 @@ def test_twenty_writers_at_once_keep_one_chain(committed):
     with postgres.connection():
         # Who found another at it has left its promise to that one.
         audit.write(str(uuid4()))
-        assert job_journal.Row.select().count() == 0
+        assert job_journal.JobRow.select().count() == 0
         numbers = [row.seq for row in audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)]
         assert numbers == list(range(1, 201))
         assert audit_chain.verify() == audit_chain.Finding(200, 200, head(), None)
@@ -543,12 +543,12 @@ def test_a_row_that_cannot_be_written_keeps_no_other_out(committed):
     too_long = "x" * 51
     with postgres.connection():
         with transaction():
-            audit.note(Action.USER_SIGNED_IN)
-            audit.note(Action.USER_SIGNED_IN, resource=(too_long, uuid4()))
-            audit.note(Action.USER_SIGNED_OUT)
+            audit.record(AuditAction.USER_SIGNED_IN)
+            audit.record(AuditAction.USER_SIGNED_IN, resource=(too_long, uuid4()))
+            audit.record(AuditAction.USER_SIGNED_OUT)
         audit.write(str(uuid4()))
         rows = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
-        assert [row.action for row in rows] == [Action.USER_SIGNED_IN, Action.USER_SIGNED_OUT]
+        assert [row.action for row in rows] == [AuditAction.USER_SIGNED_IN, AuditAction.USER_SIGNED_OUT]
         assert audit_chain.verify() == audit_chain.Finding(2, 2, head(), None)
 
 
@@ -565,7 +565,7 @@ HUNDRED_THOUSAND = """(
 
 def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(database):
     with postgres.database.atomic():
-        postgres.patient(120)
+        postgres.set_statement_timeout(120)
         postgres.rows(audit_chain.APPEND.replace("%s", HUNDRED_THOUSAND))
     postgres.rows("ANALYZE admin.audit_logs")
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 99000")
@@ -574,7 +574,7 @@ def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(
     took = time.monotonic() - begun
     assert (found.rows, found.seq) == (100_000, 100_000)
     assert found.broken
-    assert found.broken.how is Break.CHANGED
+    assert found.broken.how is ChainBreak.CHANGED
     assert took < 10
     tracemalloc.start()
     try:

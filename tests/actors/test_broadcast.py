@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from actors import broker, events
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from db import event_log, invariants, job_journal, leases, postgres
 from tests import makers
 from tests.makers import until, work
@@ -35,14 +35,14 @@ def logged(many: int = 1) -> list[int]:
 
 def broadcast() -> None:
     """A job that publishes is done, once."""
-    task = events.broadcast.message()
+    task = events.publish.job()
     with transaction():
-        promise(task)
-    events.broadcast(str(task.id))
+        enqueue(task)
+    events.publish(str(task.id))
 
 
-def waiting() -> list[job_journal.Row]:
-    return list(job_journal.Row.select().where(job_journal.Row.verb == events.broadcast.name))
+def waiting() -> list[job_journal.JobRow]:
+    return list(job_journal.JobRow.select().where(job_journal.JobRow.name == events.publish.name))
 
 
 def numbers(line: redis.client.PubSub, many: int) -> list[int]:
@@ -83,12 +83,12 @@ def test_a_holder_that_hangs_or_dies_leaves_no_event_unpublished(heard):
     assert len(event_log.unpublished(2)) == 1
     [standing] = waiting()
 
-    events.broadcast(str(standing.id))
+    events.publish(str(standing.id))
     [standing] = waiting()
 
     # It never comes back, and nothing new happens.
     expire_the_lease()
-    events.broadcast(str(standing.id))
+    events.publish(str(standing.id))
     assert numbers(heard, 1) == [seq]
     assert waiting() == []
     assert event_log.unpublished(1) == []

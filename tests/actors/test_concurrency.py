@@ -11,7 +11,7 @@ import pytest
 from falcon.testing import TestClient
 
 from actors import broker, payment_jobs
-from actors.jobs import Entry, effect, promise, record, records, transaction
+from actors.jobs import BatchEntry, batch_job, enqueue, external_job, transaction, transactional_job
 from actors.psp.provider import Outcome
 from api.app import create_app
 from db import idempotency, job_journal, payments, postgres
@@ -22,21 +22,21 @@ from workers import scheduler
 seen: list[Any] = []
 
 
-class Number(Entry):
+class Number(BatchEntry):
     number: int
 
 
-@record("test_concurrency.nod", queue="together")
+@transactional_job("test_concurrency.nod", queue="together")
 def nod() -> None:
     seen.append("nod")
 
 
-@records("test_concurrency.count", Number, queue="together")
+@batch_job("test_concurrency.count", Number, queue="together")
 def count(numbers: Sequence[Number]) -> None:
     seen.extend(entry.number for entry in numbers)
 
 
-@effect("test_concurrency.look", queue="together")
+@external_job("test_concurrency.look", queue="together")
 def look() -> None:
     seen.append(postgres.database.is_closed())
 
@@ -44,15 +44,15 @@ def look() -> None:
 meanwhile: Callable[[], object] = list
 
 
-@effect("test_concurrency.ask", queue="together")
-def ask() -> job_journal.Task:
-    return decide.message().once("of one payment")
+@external_job("test_concurrency.ask", queue="together")
+def ask() -> job_journal.Job:
+    return decide.job().once("of one payment")
 
 
-@record("test_concurrency.decide", queue="together")
+@transactional_job("test_concurrency.decide", queue="together")
 def decide() -> None:
     meanwhile()
-    promise(ask.message().once("of one payment"))
+    enqueue(ask.job().once("of one payment"))
 
 
 @pytest.fixture(autouse=True)
@@ -84,16 +84,16 @@ def elsewhere(holding: Callable[[], Any]) -> Iterator[None]:
         thread.join(20)
 
 
-def promised(*tasks: job_journal.Task) -> list[job_journal.Task]:
+def promised(*tasks: job_journal.Job) -> list[job_journal.Job]:
     with postgres.connection(), transaction():
         for task in tasks:
-            promise(task)
+            enqueue(task)
     return list(tasks)
 
 
 def waiting() -> int:
     with postgres.connection():
-        return job_journal.Row.select().count()
+        return job_journal.JobRow.select().count()
 
 
 def somebody_waits_for_a_lock() -> bool:
@@ -124,11 +124,11 @@ def beside(do: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
 def jobs() -> list[tuple[str, str | None]]:
     with postgres.connection():
-        return [(row.verb, row.error) for row in job_journal.Row.select()]
+        return [(row.name, row.error) for row in job_journal.JobRow.select()]
 
 
 def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
-    asking, deciding = promised(ask.message().once("of one payment"), decide.message().once("of one payment"))
+    asking, deciding = promised(ask.job().once("of one payment"), decide.job().once("of one payment"))
     with beside(lambda: ask(str(asking.id))) as start:
         monkeypatch.setitem(globals(), "meanwhile", start)
         decide(str(deciding.id))
@@ -147,8 +147,8 @@ def test_a_job_that_runs_at_its_next_time_does_not_wait_crosswise_with_the_sched
 
 
 def test_a_promise_in_anothers_hands_is_left_to_it():
-    [task] = promised(nod.message())
-    with elsewhere(lambda: job_journal.take(task.id)):
+    [task] = promised(nod.job())
+    with elsewhere(lambda: job_journal.claim(task.id)):
         nod(str(task.id))
         assert seen == []
     # It was committed there: done, and not by us.
@@ -156,14 +156,14 @@ def test_a_promise_in_anothers_hands_is_left_to_it():
 
 
 def test_no_connection_is_held_while_an_effect_touches_the_world():
-    [task] = promised(look.message())
+    [task] = promised(look.job())
     look(str(task.id))
     assert seen == [True]
     assert waiting() == 0
 
 
 def test_one_at_a_time_drains_and_nobody_waits_for_it():
-    [task] = promised(count.message(Number(id=uuid4(), number=1)))
+    [task] = promised(count.job(Number(id=uuid4(), number=1)))
     with elsewhere(lambda: postgres.lock(count.name)):
         count(str(task.id))
         assert seen == []
@@ -172,15 +172,15 @@ def test_one_at_a_time_drains_and_nobody_waits_for_it():
 
 
 def test_what_is_promised_while_another_drains_is_drained_by_it(monkeypatch):
-    [first] = promised(count.message(Number(id=uuid4(), number=1)))
+    [first] = promised(count.job(Number(id=uuid4(), number=1)))
     write = count._write
 
-    def and_meanwhile(tasks: Sequence[job_journal.Task]) -> None:
+    def and_meanwhile(tasks: Sequence[job_journal.Job]) -> None:
         write(tasks)
         if len(seen) == 1:
             # Another process promises, wakes up, finds the lock taken and leaves.
             def other() -> None:
-                [second] = promised(count.message(Number(id=uuid4(), number=2)))
+                [second] = promised(count.job(Number(id=uuid4(), number=2)))
                 count(str(second.id))
 
             thread = threading.Thread(target=other)
@@ -194,8 +194,8 @@ def test_what_is_promised_while_another_drains_is_drained_by_it(monkeypatch):
 
 
 def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
-    tasks = promised(*[count.message(Number(id=uuid4(), number=n)) for n in range(3)])
-    locked = "SELECT id FROM journal.tasks WHERE id = %s FOR UPDATE"
+    tasks = promised(*[count.job(Number(id=uuid4(), number=n)) for n in range(3)])
+    locked = "SELECT id FROM journal.jobs WHERE id = %s FOR UPDATE"
     with elsewhere(lambda: postgres.rows(locked, tasks[0].id)):
         worker = threading.Thread(target=count, args=(str(tasks[1].id),))
         worker.start()
@@ -207,7 +207,7 @@ def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
 
 def test_the_fast_path_sends_what_was_committed():
     broker.opened().client.flushdb()
-    tasks = promised(nod.message(), nod.message(), count.message(Number(id=uuid4(), number=1)))
+    tasks = promised(nod.job(), nod.job(), count.job(Number(id=uuid4(), number=1)))
     consumer = broker.opened().consume("together", prefetch=10, timeout=1)
     sent = []
     while message := next(consumer):
@@ -219,8 +219,8 @@ def test_the_fast_path_sends_what_was_committed():
 def test_while_a_wake_up_waits_no_other_is_sent_and_then_one_is():
     broker.opened().client.flushdb()
 
-    def one() -> job_journal.Task:
-        return count.message(Number(id=uuid4(), number=1))
+    def one() -> job_journal.Job:
+        return count.job(Number(id=uuid4(), number=1))
 
     def length() -> int:
         return broker.opened().client.llen("dramatiq:together")
@@ -238,9 +238,9 @@ def test_a_payment_is_settled_once_by_two_workers_at_the_same_moment():
     with postgres.connection():
         customer = makers.user(Role.CUSTOMER)
         payment = makers.payment(customer)
-        for row in list(job_journal.Row.select().where(job_journal.Row.verb == "payments.begin")):
+        for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.begin")):
             payment_jobs.begin.perform(row.id)
-    tasks = promised(*[payment_jobs.settle.message(payment.id, Outcome.CHARGED, None) for _ in range(4)])
+    tasks = promised(*[payment_jobs.settle.job(payment.id, Outcome.CHARGED, None) for _ in range(4)])
     threads = [threading.Thread(target=payment_jobs.settle, args=(str(task.id),)) for task in tasks]
     for thread in threads:
         thread.start()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from actors import worker_threads
-from actors.worker_threads import Crew
+from actors.worker_threads import WorkerThreads
 from tests.makers import until
 
 
@@ -18,7 +18,7 @@ def hang() -> Iterator[threading.Event]:
     event.set()
 
 
-def busy(team: Crew, hang: threading.Event, many: int, part: threading.Event | None = None) -> None:
+def busy(team: WorkerThreads, hang: threading.Event, many: int, part: threading.Event | None = None) -> None:
     """So many of its threads have a job in hand, at which they do not get on before that."""
     begun = threading.Semaphore(0)
 
@@ -26,7 +26,7 @@ def busy(team: Crew, hang: threading.Event, many: int, part: threading.Event | N
         begun.release()
         while not hang.wait(0.01):
             if part is not None and part.is_set():
-                worker_threads.got_on()
+                worker_threads.made_progress()
                 part.clear()
 
     for _ in range(many):
@@ -35,12 +35,12 @@ def busy(team: Crew, hang: threading.Event, many: int, part: threading.Event | N
         assert begun.acquire(timeout=20)
 
 
-def looks(team: Crew, many: int = 5) -> int:
+def looks(team: WorkerThreads, many: int = 5) -> int:
     return [team.look() for _ in range(many)][-1]
 
 
 def test_threads_that_all_hang_are_seen_and_count_on_until_one_gets_on(hang):
-    team = Crew(2)
+    team = WorkerThreads(2)
     busy(team, hang, 2)
     assert [team.look() for _ in range(4)] == [0, 1, 2, 3]
     hang.set()
@@ -48,13 +48,13 @@ def test_threads_that_all_hang_are_seen_and_count_on_until_one_gets_on(hang):
 
 
 def test_as_long_as_one_is_idle_none_hangs(hang):
-    team = Crew(3)
+    team = WorkerThreads(3)
     busy(team, hang, 2)
     assert looks(team) == 0
 
 
 def test_one_that_does_a_long_job_in_parts_does_not_hang(hang):
-    team, part = Crew(2), threading.Event()
+    team, part = WorkerThreads(2), threading.Event()
     busy(team, hang, 1)
     busy(team, hang, 1, part)
     assert looks(team) == 4
@@ -64,6 +64,6 @@ def test_one_that_does_a_long_job_in_parts_does_not_hang(hang):
 
 
 def test_one_thread_alone_may_have_a_long_job(hang):
-    team = Crew(1)
+    team = WorkerThreads(1)
     busy(team, hang, 1)
     assert looks(team) == 0

@@ -9,15 +9,15 @@ from uuid import uuid4
 import pytest
 
 from actors import jobs, payment_jobs
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.provider import Answer, Outcome
 from actors.psp.resolution import ARRIVES_WITHIN, TRIES
 from actors.psp.stub import Stub
 from db import audit_log, event_log, job_journal, payments, postgres, psp_attempts, psp_ledger
-from db.core.request_context import Origin
+from db.core.request_context import RequestContext
 from db.payments import Payment
-from db.states import Status
+from db.states import PaymentStatus
 from db.users import Role
 from tests import makers
 from tests.makers import pay, work
@@ -46,21 +46,21 @@ def steps(payment: Payment) -> list[str]:
 
 def refused(payment: Payment) -> list[audit_log.AuditLog]:
     work()
-    return [row for row in audit_log.of_resource(payment.id) if row.action == "payments.step.refused"]
+    return [row for row in audit_log.of_resource(payment.id) if row.action == "payments.transition.refused"]
 
 
-def do(*tasks: job_journal.Task) -> list[str]:
+def do(*tasks: job_journal.Job) -> list[str]:
     """Promises these, and does all there is."""
     with transaction():
         for task in tasks:
-            promise(task)
+            enqueue(task)
     return work()
 
 
 def perform(*names: str) -> None:
     """Does what is promised of these verbs, and nothing else."""
     for name in names:
-        for row in list(job_journal.Row.select().where(job_journal.Row.verb == name)):
+        for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == name)):
             jobs.registry[name].perform(row.id)
 
 
@@ -68,7 +68,7 @@ def orphan(**metadata: Any) -> Payment:
     """A payment that is with the PSP as far as we know, and of which no promise is left."""
     payment = makers.payment(**metadata)
     perform("payments.begin")
-    postgres.rows("DELETE FROM journal.tasks WHERE verb = 'payments.charge'")
+    postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.charge'")
     assert makers.now(payment).status == "processing"
     return payment
 
@@ -147,9 +147,9 @@ def test_while_the_psp_is_away_it_is_asked_ever_more_seldom():
     perform("payments.begin")
     waits = []
     for _ in range(TRIES):
-        perform("payments.charge", "payments.doubt")
+        perform("payments.charge", "payments.resolve")
         [row] = postgres.rows(
-            "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.tasks WHERE verb = 'payments.charge'"
+            "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.jobs WHERE name = 'payments.charge'"
         )
         waits.append(float(row["wait"]))
     for place, wait in enumerate(waits):
@@ -183,7 +183,7 @@ def test_a_provider_that_raises_something_else_is_one_that_did_not_answer(monkey
         monkeypatch.setattr(provider.chosen(), name, broken)
     payment = makers.payment()
     for _ in range(TRIES):
-        perform("payments.begin", "payments.charge", "payments.look", "payments.doubt")
+        perform("payments.begin", "payments.charge", "payments.inquire", "payments.resolve")
     assert makers.now(payment).status == "processing"
     assert makers.review(payment) == "the PSP does not answer"
     assert attempts(payment) == [("charge", SILENT), *[("find", SILENT)] * (TRIES - 1)]
@@ -197,12 +197,12 @@ def test_the_blackout_ends_when_somebody_books_the_order():
     work()
     assert makers.review(payment)
     begun(payment, ago=60, taken_up=31)
-    assert reconcile() == ["payments.look", "payments.doubt"]
+    assert reconcile() == ["payments.inquire", "payments.resolve"]
     assert makers.review(payment)
 
     book(payment)
     begun(payment, ago=60, taken_up=31)
-    assert reconcile() == ["payments.look", "payments.settle"]
+    assert reconcile() == ["payments.inquire", "payments.settle"]
 
     settled = makers.now(payment)
     assert (settled.status, makers.review(settled), settled.reconciled_at) == ("completed", None, None)
@@ -222,7 +222,7 @@ def test_the_blackout_ends_when_somebody_books_the_order():
 def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
     payment = orphan(simulate=simulate)
     begun(payment, ago=4)
-    assert reconcile()[:2] == ["payments.look", "payments.doubt"]
+    assert reconcile()[:2] == ["payments.inquire", "payments.resolve"]
     assert (makers.now(payment).status, makers.now(payment).failure_code) == (status, code)
 
 
@@ -244,15 +244,15 @@ def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
 def test_the_reconciler_is_in_no_hurry(ago, taken_up, looks):
     payment = orphan(simulate="blackout")
     begun(payment, ago=ago, taken_up=taken_up)
-    assert reconcile()[:1] == ["payments.look"] * looks
+    assert reconcile()[:1] == ["payments.inquire"] * looks
     assert len(attempts(payment)) > 0 if looks else attempts(payment) == []
 
 
 def test_what_the_reconciler_has_taken_up_it_leaves_alone_for_a_while():
     payment = orphan(simulate="blackout")
     begun(payment, ago=60)
-    looked = [do(payment_jobs.reconcile.message())[1:2] for _ in range(2)]
-    assert looked == [["payments.look"], []]
+    looked = [do(payment_jobs.reconcile.job())[1:2] for _ in range(2)]
+    assert looked == [["payments.inquire"], []]
 
 
 @pytest.mark.parametrize("make", [makers.payment, makers.request], ids=["payment", "request"])
@@ -273,12 +273,12 @@ def test_what_was_created_and_whose_beginning_is_lost_is_begun_after_a_minute(ma
         "UPDATE payments.payments SET created_at = clock_timestamp() - %s * interval '1 second'", ago
     )
     if job == "gone":
-        postgres.rows("DELETE FROM journal.tasks WHERE verb = 'payments.begin'")
+        postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.begin'")
     elif job != "waiting":
         minutes = int(job.split()[2])
         postgres.rows(
-            "UPDATE journal.tasks SET dead_at = clock_timestamp() - %s * interval '1 minute'"
-            " WHERE verb = 'payments.begin'",
+            "UPDATE journal.jobs SET dead_at = clock_timestamp() - %s * interval '1 minute'"
+            " WHERE name = 'payments.begin'",
             minutes,
         )
     assert reconcile().count("payments.begin") == begins
@@ -290,7 +290,7 @@ def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
     pay(engaged, simulate="blackout")
     work()
     waiting = makers.payment()
-    postgres.rows("DELETE FROM journal.tasks")
+    postgres.rows("DELETE FROM journal.jobs")
     for it in (engaged, paid, waiting):
         begun(it, ago=3600)
     assert [makers.now(it).status for it in (engaged, paid, waiting)] == [
@@ -304,12 +304,12 @@ def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
 def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_more():
     payment = orphan(simulate="blackout")
     postgres.rows("UPDATE payments.payments SET updated_at = now() - interval '1000 seconds'")
-    for taken_up, looks in ((90, []), (110, ["payments.look", "payments.doubt"])):
+    for taken_up, looks in ((90, []), (110, ["payments.inquire", "payments.resolve"])):
         postgres.rows(
             "UPDATE payments.payments SET reconciled_at = now() - %s * interval '1 second'", taken_up
         )
         with transaction():
-            promise(payment_jobs.reconcile.message())
+            enqueue(payment_jobs.reconcile.job())
         assert work()[1:3] == looks
     for _ in range(30):
         called(payment, SILENT, ago=1, operation="find")
@@ -374,8 +374,8 @@ def test_of_many_stuck_payments_each_is_looked_after_once():
     stuck = [orphan() for _ in range(5)]
     for payment in stuck:
         begun(payment, ago=60)
-    done = do(payment_jobs.reconcile.message(), payment_jobs.reconcile.message())
-    assert done.count("payments.look") == 5
+    done = do(payment_jobs.reconcile.job(), payment_jobs.reconcile.job())
+    assert done.count("payments.inquire") == 5
     assert [makers.now(payment).status for payment in stuck] == ["completed"] * 5
     assert [charges(payment) for payment in stuck] == [[CHARGED]] * 5
 
@@ -396,7 +396,7 @@ def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
         begun(payment, ago=200, taken_up=31)
         makers.due(payment_jobs.reconcile)
         perform("payments.reconcile")
-    assert work().count("payments.look") == 1
+    assert work().count("payments.inquire") == 1
 
 
 def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
@@ -406,8 +406,8 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
         if seconds:
             begun(payment, ago=60)
             with transaction():
-                promise(payment_jobs.reconcile.message())
-            perform("payments.reconcile", "payments.look", "payments.doubt")
+                enqueue(payment_jobs.reconcile.job())
+            perform("payments.reconcile", "payments.inquire", "payments.resolve")
 
     provider.choose(Stub(payment_jobs.hear, sleep=meanwhile))
     work()
@@ -436,7 +436,7 @@ def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status)
     for _ in range(TRIES):
         called(payment, outcome, ago=ago)
 
-    do(payment_jobs.doubt.message(payment.id), payment_jobs.look.message(payment.id))
+    do(payment_jobs.resolve.job(payment.id), payment_jobs.inquire.job(payment.id))
 
     assert makers.now(payment).status == status
     assert makers.now(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
@@ -447,7 +447,7 @@ def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
     payment = orphan(simulate="outage")
     for _ in range(TRIES):
         called(payment, None, ago=ARRIVES - 5)
-    do(payment_jobs.look.message(payment.id))
+    do(payment_jobs.inquire.job(payment.id))
     assert makers.now(payment).status == "processing"
 
     postgres.rows("UPDATE payments.psp_attempts SET created_at = created_at - interval '6 seconds'")
@@ -460,9 +460,9 @@ def test_what_the_dead_call_charged_after_all_is_found():
     payment = orphan()
     called(payment, None, ago=1)
     book(payment)
-    assert do(payment_jobs.doubt.message(payment.id)) == [
-        "payments.doubt",
-        "payments.look",
+    assert do(payment_jobs.resolve.job(payment.id)) == [
+        "payments.resolve",
+        "payments.inquire",
         "payments.settle",
     ]
     assert attempts(payment) == [("charge", None), ("find", CHARGED)]
@@ -482,7 +482,7 @@ def declined() -> Payment:
 def cancelled() -> Payment:
     payment = makers.payment()
     with transaction():
-        promise(payment_jobs.cancel.message(payment.id, None, Origin()))
+        enqueue(payment_jobs.cancel.job(payment.id, None, RequestContext()))
     perform("payments.cancel")
     work()
     return payment
@@ -517,22 +517,22 @@ def test_an_answer_that_comes_three_times_counts_once(answer):
 def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
     payment = orphan()
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
-    assert do(payment_jobs.doubt.message(payment.id)) == ["payments.settle", "payments.doubt"]
+    assert do(payment_jobs.resolve.job(payment.id)) == ["payments.settle", "payments.resolve"]
     assert makers.now(payment).status == "completed"
     assert attempts(payment) == [("notice", CHARGED)]
 
 
 def test_a_look_that_somebody_waits_for_is_taken_up_when_its_process_died():
     payment, inquiry = orphan(), uuid4()
-    psp_attempts.begin(inquiry, payment.id, psp_attempts.Operation.FIND, str(payment.id))
-    assert do(payment_jobs.look.message(payment.id, inquiry))[0] == "payments.look"
+    psp_attempts.begin(inquiry, payment.id, psp_attempts.PspOperation.FIND, str(payment.id))
+    assert do(payment_jobs.inquire.job(payment.id, inquiry))[0] == "payments.inquire"
     assert psp_attempts.result(inquiry) == NONE
 
 
 def test_who_looks_after_a_payment_that_has_ended_asks_nobody():
     payment = makers.payment()
     work()
-    assert do(payment_jobs.look.message(payment.id)) == ["payments.look"]
+    assert do(payment_jobs.inquire.job(payment.id)) == ["payments.inquire"]
     assert attempts(payment) == [("charge", CHARGED)]
 
 
@@ -564,7 +564,7 @@ def test_a_charge_that_is_heard_of_after_its_lease_when_the_payment_has_failed_g
 
     def another_worker_goes_on() -> None:
         # The relay has sent it again, and the call cannot be heard any more by its age.
-        postgres.rows("UPDATE journal.tasks SET leased_until = NULL, attempts = attempts + 1")
+        postgres.rows("UPDATE journal.jobs SET leased_until = NULL, attempts = attempts + 1")
         postgres.rows(
             "UPDATE payments.psp_attempts SET created_at = created_at - %s * interval '1 second'", ARRIVES + 1
         )
@@ -583,8 +583,8 @@ def test_a_charge_that_is_heard_of_after_its_lease_completes_a_payment_that_wait
     payment = makers.payment()
 
     def another_worker_goes_on() -> None:
-        postgres.rows("UPDATE journal.tasks SET leased_until = NULL, attempts = attempts + 1")
-        perform("payments.charge", "payments.doubt")
+        postgres.rows("UPDATE journal.jobs SET leased_until = NULL, attempts = attempts + 1")
+        perform("payments.charge", "payments.resolve")
 
     provider.choose(Frozen(another_worker_goes_on))
     perform("payments.begin", "payments.charge", "payments.settle")
@@ -595,7 +595,7 @@ def forgotten(payment: Payment) -> None:
     """The job that would have settled what the PSP said is gone."""
     perform("payments.begin", "payments.charge")
     assert attempts(payment)[0][1] in (CHARGED, "declined")
-    postgres.rows("DELETE FROM journal.tasks WHERE verb = 'payments.settle'")
+    postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.settle'")
 
 
 @pytest.mark.parametrize(
@@ -611,7 +611,7 @@ def test_what_the_psp_said_and_nobody_settled_is_found_by_the_reconciler(simulat
     payment = makers.payment(simulate=simulate)
     forgotten(payment)
     if status != "processing":
-        payments.change(makers.now(payment), Status(status))
+        payments.change(makers.now(payment), PaymentStatus(status))
     postgres.rows("UPDATE payments.psp_attempts SET ended_at = clock_timestamp() - interval '4 seconds'")
 
     assert reconcile() == ["payments.settle"]
@@ -669,15 +669,15 @@ def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_
     begun(payment, ago=60)
     makers.due(payment_jobs.reconcile)
     perform("payments.reconcile")
-    assert job_journal.Row.select().where(job_journal.Row.verb == "payments.look").count() == 0
-    assert work() == ["payments.doubt", "payments.look", "payments.settle"]
+    assert job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.inquire").count() == 0
+    assert work() == ["payments.resolve", "payments.inquire", "payments.settle"]
 
 
 # --- by hand --------------------------------------------------------------------------------------------
 
 
-def caller() -> Origin:
-    return Origin(f"request-{uuid4().hex}", makers.user(Role.ADMIN).id, "203.0.113.7", "curl/8")
+def caller() -> RequestContext:
+    return RequestContext(f"request-{uuid4().hex}", makers.user(Role.ADMIN).id, "203.0.113.7", "curl/8")
 
 
 @pytest.mark.parametrize(
@@ -700,7 +700,7 @@ def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
     for operation, outcome, ago in calls:
         called(payment, outcome, ago=ago, operation=operation)
 
-    do(payment_jobs.fail.message(payment.id, "it hangs", by))
+    do(payment_jobs.fail.job(payment.id, "it hangs", by))
 
     assert makers.now(payment).status == "processing"
     [row] = refused(payment)
@@ -713,7 +713,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
     called(payment, SILENT, ago=ARRIVES + 2)
     called(payment, NONE, ago=1, operation="find")
 
-    do(payment_jobs.fail.message(payment.id, "it hangs", by))
+    do(payment_jobs.fail.job(payment.id, "it hangs", by))
 
     failed = makers.now(payment)
     assert (failed.status, failed.failure_code, failed.failure_message) == (
@@ -731,7 +731,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
 def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
     payment, by = makers.payment(), caller()
     with transaction():
-        promise(payment_jobs.cancel.message(payment.id, "ordered twice", by))
+        enqueue(payment_jobs.cancel.job(payment.id, "ordered twice", by))
     perform("payments.begin", "payments.cancel")
 
     [row] = refused(payment)
@@ -744,7 +744,7 @@ def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
 def test_a_payment_that_was_cancelled_is_never_begun():
     payment, by = makers.payment(), caller()
     with transaction():
-        promise(payment_jobs.cancel.message(payment.id, "ordered twice", by))
+        enqueue(payment_jobs.cancel.job(payment.id, "ordered twice", by))
     perform("payments.cancel")
     assert work() == ["payments.begin"]
 
@@ -758,14 +758,14 @@ def test_a_call_after_a_failure_by_hand_is_not_made():
     payment = orphan()
     called(payment, AWAY, ago=2)
     called(payment, NONE, ago=1, operation="find")
-    do(payment_jobs.fail.message(payment.id, None, caller()))
+    do(payment_jobs.fail.job(payment.id, None, caller()))
     before = attempts(payment)
 
-    do(payment_jobs.charge.message(payment.id))
+    do(payment_jobs.charge.job(payment.id))
 
     assert attempts(payment) == before
     assert (charges(payment), makers.now(payment).status) == ([], "failed")
 
 
-def said_by(row: audit_log.AuditLog) -> Origin:
-    return Origin(row.request_id, row.user_id, row.ip_address, row.user_agent)
+def said_by(row: audit_log.AuditLog) -> RequestContext:
+    return RequestContext(row.request_id, row.user_id, row.ip_address, row.user_agent)

@@ -4,7 +4,7 @@ import pytest
 from psycopg2.extras import Json
 
 from actors import payment_jobs
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
 from db import audit_log, config, event_log, payments, postgres
 from db.payments import Payment
@@ -22,7 +22,7 @@ DONE = "payments.expire_requests"
 
 def expire() -> list[str]:
     with transaction():
-        promise(payment_jobs.expire_requests.message())
+        enqueue(payment_jobs.expire_requests.job())
     return work()
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from actors import broker, job_leases
-from actors.jobs import effect, promise, record, transaction
+from actors.jobs import enqueue, external_job, transaction, transactional_job
 from db import job_journal, postgres
 from tests import makers
 from tests.makers import until
@@ -18,16 +18,16 @@ seen: list[object] = []
 doing: Callable[[], object] = list
 
 
-@record("test_external_jobs.learn", queue="outside")
+@transactional_job("test_external_jobs.learn", queue="outside")
 def learn(fact: str) -> None:
     seen.append(fact)
 
 
-@effect("test_external_jobs.call", queue="outside")
-def call(fact: str) -> job_journal.Task:
+@external_job("test_external_jobs.call", queue="outside")
+def call(fact: str) -> job_journal.Job:
     seen.append("called")
     doing()
-    return learn.message(fact)
+    return learn.job(fact)
 
 
 @pytest.fixture(autouse=True)
@@ -65,25 +65,27 @@ def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) ->
         thread.join(20)
 
 
-def enqueued(task: job_journal.Task) -> UUID:
+def enqueued(task: job_journal.Job) -> UUID:
     with postgres.connection(), transaction():
-        promise(task)
+        enqueue(task)
     return task.id
 
 
-def row(id: UUID) -> job_journal.Row | None:
+def row(id: UUID) -> job_journal.JobRow | None:
     with postgres.connection():
-        return job_journal.Row.get_or_none(job_journal.Row.id == id)
+        return job_journal.JobRow.get_or_none(job_journal.JobRow.id == id)
 
 
 def facts() -> list[str]:
     """What was learned and is to be written down."""
     with postgres.connection():
-        return [it.args["fact"] for it in job_journal.Row.select().where(job_journal.Row.verb == learn.name)]
+        return [
+            it.args["fact"] for it in job_journal.JobRow.select().where(job_journal.JobRow.name == learn.name)
+        ]
 
 
 def test_a_lease_is_renewed_as_long_as_its_job_is_at_work(monkeypatch, outside):
-    id, go_on = enqueued(call.message("250")), threading.Event()
+    id, go_on = enqueued(call.job("250")), threading.Event()
     outside(lambda: go_on.wait(60))
     with heartbeat(monkeypatch, lease=2, every=0.2):
         worker = threading.Thread(target=call, args=(str(id),))
@@ -109,7 +111,7 @@ def past(moment: object) -> bool:
 
 
 def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
-    id = enqueued(call.message("?"))
+    id = enqueued(call.job("?"))
 
     def hang() -> None:
         before = row(id)
@@ -126,11 +128,11 @@ def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
     assert seen == ["called", True]
 
 
-def lose_the_lease(id: UUID) -> job_journal.Task:
+def lose_the_lease(id: UUID) -> job_journal.Job:
     """Another has the job in hand by now."""
     with postgres.connection():
-        past = {"due_at": job_journal.Row.created_at, "leased_until": job_journal.Row.created_at}
-        job_journal.Row.update(past).where(job_journal.Row.id == id).execute()
+        past = {"due_at": job_journal.JobRow.created_at, "leased_until": job_journal.JobRow.created_at}
+        job_journal.JobRow.update(past).where(job_journal.JobRow.id == id).execute()
         job_journal.resend("outside", None, 10)
         other = job_journal.lease(id, 60)
     assert other is not None
@@ -154,7 +156,7 @@ def test_a_fault_of_the_heartbeat_does_not_end_it(monkeypatch):
 
 
 def test_a_lost_lease_is_not_renewed(monkeypatch, outside):
-    id = enqueued(call.message("?"))
+    id = enqueued(call.job("?"))
     monkeypatch.setattr(job_leases, "_RENEWED_FROM_S", 0)
 
     def lose() -> None:
@@ -170,7 +172,7 @@ def test_a_lost_lease_is_not_renewed(monkeypatch, outside):
 
 
 def test_what_was_learned_after_the_lease_was_lost_is_written_down_and_the_job_is_done(outside):
-    id = enqueued(call.message("charged"))
+    id = enqueued(call.job("charged"))
     outside(lambda: lose_the_lease(id))
     call(str(id))
     assert facts() == ["charged"]
@@ -180,12 +182,12 @@ def test_what_was_learned_after_the_lease_was_lost_is_written_down_and_the_job_i
 
 
 def test_what_was_learned_is_written_down_also_where_another_has_done_it_meanwhile(outside):
-    id = enqueued(call.message("charged"))
+    id = enqueued(call.job("charged"))
 
     def lose() -> None:
         other = lose_the_lease(id)
         with postgres.connection():
-            job_journal.finish(other)
+            job_journal.remove(other)
 
     outside(lose)
     call(str(id))
@@ -193,7 +195,7 @@ def test_what_was_learned_is_written_down_also_where_another_has_done_it_meanwhi
 
 
 def test_who_fails_after_the_lease_was_lost_puts_nobody_off(outside):
-    id = enqueued(call.message("?"))
+    id = enqueued(call.job("?"))
 
     def lose() -> None:
         lose_the_lease(id)

@@ -13,17 +13,17 @@ from uuid import UUID
 import pytest
 
 from actors import audit, jobs, mail, payment_edits, payment_jobs, payment_limits, transitions
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.settings import MailSettings
 from db import audit_log, config, job_journal, postgres, psp_attempts
-from db.config import Key
+from db.config import ConfigKey
 from db.core import request_context
-from db.core.request_context import Origin
+from db.core.request_context import RequestContext
 from db.payments import Payment
-from db.psp_attempts import Operation
+from db.psp_attempts import PspOperation
 from db.psp_ledger import Charge
-from db.states import Status
+from db.states import PaymentStatus
 from db.users import Role, User
 from tests import law, makers
 from tests.makers import SECRETS
@@ -35,16 +35,16 @@ SIMULATED = ["approve", "decline", "error", "outage", "timeout", "duplicate", "b
 def committed(stores) -> Iterator[None]:
     """Data that is really committed, and cleaned up."""
     provider.choose(makers.stub())
-    mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
-    request_context.set(request_context.NOWHERE)
+    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    request_context.bind(request_context.EMPTY)
     yield
     makers.wipe()
 
 
 @pytest.fixture
-def boss() -> Origin:
+def boss() -> RequestContext:
     with postgres.connection():
-        return Origin(user_id=makers.user(Role.ADMIN).id)
+        return RequestContext(user_id=makers.user(Role.ADMIN).id)
 
 
 def at_once(*works: Callable[[], object], meanwhile: Callable[[], object] | None = None) -> None:
@@ -73,17 +73,17 @@ def late(trips: int) -> None:
         postgres.rows("SELECT")
 
 
-def promised(*tasks: job_journal.Task) -> list[UUID]:
+def promised(*tasks: job_journal.Job) -> list[UUID]:
     with transaction():
         for task in tasks:
-            promise(task)
+            enqueue(task)
     return [task.id for task in tasks]
 
 
-def waiting(*names: str) -> list[job_journal.Row]:
+def waiting(*names: str) -> list[job_journal.JobRow]:
     """What is promised of these verbs, or of all of the payments'."""
-    promises = job_journal.Row.select().order_by(job_journal.Row.position)
-    verb = job_journal.Row.verb
+    promises = job_journal.JobRow.select().order_by(job_journal.JobRow.position)
+    verb = job_journal.JobRow.name
     return list(promises.where(verb.in_(names) if names else verb.startswith("payments.")))
 
 
@@ -91,20 +91,20 @@ def do(*names: str) -> None:
     """Does whatever is promised of these verbs."""
     while tasks := waiting(*names):
         for task in tasks:
-            jobs.registry[task.verb].perform(task.id)
+            jobs.registry[task.name].perform(task.id)
 
 
 def rest() -> Counter[str]:
     """Does all that is promised; the payments and requests in each status then."""
     makers.work()
-    assert job_journal.Row.select().count() == 0
+    assert job_journal.JobRow.select().count() == 0
     return Counter(it.status for it in Payment.select())
 
 
 class Crowd:
     """Many who do at random whatever can be done to the same few payments."""
 
-    def __init__(self, boss: Origin) -> None:
+    def __init__(self, boss: RequestContext) -> None:
         self.boss = boss
         self.vendor, self.customers = makers.user(Role.VENDOR), [makers.user() for _ in range(3)]
         self.requests = [makers.request(self.vendor).id for _ in range(8)]
@@ -127,7 +127,9 @@ class Crowd:
         self.perform(*waiting()[: random.randrange(1, 9)][-1:])
 
     def tell(self, _random: Random) -> None:
-        self.perform(*waiting("audit.write", "events.log", "events.broadcast", "mail.tell_of_payment")[:1])
+        self.perform(
+            *waiting("audit.write", "events.append", "events.publish", "mail.notify_payment_ended")[:1]
+        )
 
     def pay(self, random: Random) -> None:
         makers.payment(random.choice(self.customers), simulate=random.choice(SIMULATED))
@@ -138,10 +140,10 @@ class Crowd:
             pay_request(random.choice(self.requests), customer, simulate=simulate)
 
     def cancel(self, random: Random) -> None:
-        self.ask(payment_jobs.cancel.message(self.anything(random), None, self.boss))
+        self.ask(payment_jobs.cancel.job(self.anything(random), None, self.boss))
 
     def fail(self, random: Random) -> None:
-        self.ask(payment_jobs.fail.message(self.anything(random), None, self.boss))
+        self.ask(payment_jobs.fail.job(self.anything(random), None, self.boss))
 
     def edit(self, random: Random) -> None:
         with suppress(payment_edits.NotEditable), transaction():
@@ -151,26 +153,26 @@ class Crowd:
                 self.edits[payment.id] += 1
 
     def expire(self, random: Random) -> None:
-        ttl = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
+        ttl = float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS))
         older = "UPDATE payments.payments SET created_at = created_at - %s * interval '1 hour' WHERE id = %s"
         postgres.rows(older, ttl, random.choice(self.requests))
-        self.ask(payment_jobs.expire_requests.message())
+        self.ask(payment_jobs.expire_requests.job())
 
     def reconcile(self, random: Random) -> None:
         older = "UPDATE payments.payments SET updated_at = updated_at - interval '1 minute' WHERE id = %s"
         postgres.rows(older, self.anything(random))
-        self.ask(payment_jobs.reconcile.message())
+        self.ask(payment_jobs.reconcile.job())
 
     def anything(self, random: Random) -> UUID:
         return random.choice([it.id for it in Payment.select(Payment.id).order_by(Payment.created_at)])
 
-    def ask(self, task: job_journal.Task) -> None:
+    def ask(self, task: job_journal.Job) -> None:
         promised(task)
         self.perform(task)
 
-    def perform(self, *tasks: job_journal.Task | job_journal.Row) -> None:
+    def perform(self, *tasks: job_journal.Job | job_journal.JobRow) -> None:
         for task in tasks:
-            jobs.registry[task.verb].perform(task.id)
+            jobs.registry[task.name].perform(task.id)
 
 
 def pay_request(id: UUID, customer: User, **metadata: str) -> Payment:
@@ -191,9 +193,9 @@ def test_whatever_a_crowd_does_at_once_nobody_sees_a_payment_outside_the_law(bos
         crowd = Crowd(boss)
     at_once(*[crowd.member(seed * 100 + n, rounds=80) for n in range(5)], meanwhile=look)
     with postgres.connection():
-        assert [(it.verb, it.error) for it in job_journal.Row.select() if it.error] == []
+        assert [(it.name, it.error) for it in job_journal.JobRow.select() if it.error] == []
         law.holds(crowd.edits)
-        assert Status.PENDING not in rest()
+        assert PaymentStatus.PENDING not in rest()
         law.holds(crowd.edits)
 
 
@@ -202,7 +204,7 @@ def test_a_cancellation_that_races_the_charge_wins_before_it_or_not_at_all(boss)
         customer = makers.user()
         made = [makers.payment(customer) for _ in range(100)]
         begins = [task.id for task in waiting("payments.begin")]
-        cancels = promised(*[payment_jobs.cancel.message(it.id, "Ordered twice", boss) for it in made])
+        cancels = promised(*[payment_jobs.cancel.job(it.id, "Ordered twice", boss) for it in made])
 
     def begin_and_charge(id: UUID, trips: int) -> None:
         late(trips)
@@ -219,9 +221,11 @@ def test_a_cancellation_that_races_the_charge_wins_before_it_or_not_at_all(boss)
     with postgres.connection():
         law.holds({})
         ended = rest()
-        assert ended.keys() == {Status.COMPLETED, Status.CANCELLED}
-        refused = audit_log.AuditLog.select().where(audit_log.AuditLog.action == audit.Action.STEP_REFUSED)
-        assert refused.count() == ended[Status.COMPLETED] == Charge.select().count()
+        assert ended.keys() == {PaymentStatus.COMPLETED, PaymentStatus.CANCELLED}
+        refused = audit_log.AuditLog.select().where(
+            audit_log.AuditLog.action == audit.AuditAction.TRANSITION_REFUSED
+        )
+        assert refused.count() == ended[PaymentStatus.COMPLETED] == Charge.select().count()
 
 
 def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(boss, monkeypatch):
@@ -231,15 +235,15 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
         do("payments.begin")
         charges = [task.id for task in waiting("payments.charge")]
         # The PSP, asked first, knows of no such order: so it may be failed, as long as it stays so.
-        promised(*[payment_jobs.look.message(it.id) for it in made])
-        do("payments.look")
-        fails = promised(*[payment_jobs.fail.message(it.id, "It takes too long", boss) for it in made])
+        promised(*[payment_jobs.inquire.job(it.id) for it in made])
+        do("payments.inquire")
+        fails = promised(*[payment_jobs.fail.job(it.id, "It takes too long", boss) for it in made])
     written, meeting, trips = psp_attempts.begin, threading.Barrier(2), cycle(range(12))
 
     def begin(
-        id: UUID, payment_id: UUID, operation: Operation, reference: str, *, first: bool = False
+        id: UUID, payment_id: UUID, operation: PspOperation, reference: str, *, first: bool = False
     ) -> psp_attempts.Begun | None:
-        if operation is Operation.CHARGE and not first:
+        if operation is PspOperation.CHARGE and not first:
             meeting.wait(10)
             late(next(trips))
         return written(id, payment_id, operation, reference, first=first)
@@ -255,8 +259,8 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
     with postgres.connection():
         law.holds({})
         ended = rest()
-        assert ended.keys() == {Status.COMPLETED, Status.FAILED}
-        assert ended[Status.COMPLETED] == Charge.select().count()
+        assert ended.keys() == {PaymentStatus.COMPLETED, PaymentStatus.FAILED}
+        assert ended[PaymentStatus.COMPLETED] == Charge.select().count()
 
 
 def test_of_customers_who_pay_one_request_at_the_same_moment_one_pays():
@@ -275,7 +279,7 @@ def test_of_customers_who_pay_one_request_at_the_same_moment_one_pays():
         assert len(accepted) == 1
     with postgres.connection():
         law.holds({})
-        assert rest() == {Status.COMPLETED: 30}
+        assert rest() == {PaymentStatus.COMPLETED: 30}
 
 
 def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_taken_than_allowed(boss):
@@ -283,7 +287,8 @@ def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_take
         customer = makers.user()
         with transaction():
             config.change(
-                {Key.PAYMENTS_DAILY_LIMIT: 5, Key.PAYMENTS_UNVERIFIED_AMOUNT: "20.00"}, boss.user_id
+                {ConfigKey.PAYMENTS_DAILY_LIMIT: 5, ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT: "20.00"},
+                boss.user_id,
             )
         config.forget()
     refused: Counter[type[Exception]] = Counter()
@@ -318,8 +323,10 @@ def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
             request = makers.request(vendor)
             do("payments.begin")
             postgres.rows("UPDATE payments.payments SET created_at = created_at - interval '1 month'")
-            [expire] = promised(payment_jobs.expire_requests.message())
+            [expire] = promised(payment_jobs.expire_requests.job())
         at_once(partial(pay, request.id, trips=n % 8), partial(payment_jobs.expire_requests.perform, expire))
     with postgres.connection():
         law.holds({})
-        assert rest() == Counter({Status.COMPLETED: 2 * len(paid), Status.FAILED: 20 - len(paid)})
+        assert rest() == Counter(
+            {PaymentStatus.COMPLETED: 2 * len(paid), PaymentStatus.FAILED: 20 - len(paid)}
+        )

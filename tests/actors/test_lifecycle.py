@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from actors.state_machine import LAW, Refused, Step, after
-from db.states import FINAL, Status, Type
+from actors.state_machine import TRANSITIONS, Transition, TransitionRefused, next_status
+from db.states import TERMINAL, PaymentStatus, PaymentType
 
 # As docs/life-of-a-payment.md draws it.
 DRAWN = {
@@ -27,21 +27,25 @@ def test_the_law_is_what_is_drawn():
         for type, steps in DRAWN.items()
         for step in (part.strip() for part in steps.split(","))
     }
-    assert {(type, before or "-", step, to) for (type, before, step), to in LAW.items()} == drawn
+    assert {(type, before or "-", step, to) for (type, before, step), to in TRANSITIONS.items()} == drawn
 
 
-@pytest.mark.parametrize(("type", "status", "step"), list(product(Type, [None, *Status], Step)))
+@pytest.mark.parametrize(
+    ("type", "status", "step"), list(product(PaymentType, [None, *PaymentStatus], Transition))
+)
 def test_every_other_step_is_refused_in_a_sentence(type, status, step):
-    if (type, status, step) in LAW:
-        assert after(type, status, step) is LAW[type, status, step]
+    if (type, status, step) in TRANSITIONS:
+        assert next_status(type, status, step) is TRANSITIONS[type, status, step]
     else:
-        with pytest.raises(Refused, match=f"A payment( request)? that is .* cannot take the step: {step}"):
-            after(type, status, step)
+        with pytest.raises(
+            TransitionRefused, match=f"A payment( request)? that is .* cannot take the step: {step}"
+        ):
+            next_status(type, status, step)
 
 
 def test_nothing_leaves_a_final_status_and_everything_else_can_be_left():
-    left = {(type, before) for type, before, _ in LAW if before}
-    assert {before for _, before in left} & FINAL == set()
-    assert {(type, to) for (type, _, _), to in LAW.items()} - left == {
-        (type, status) for type in Type for status in FINAL
+    left = {(type, before) for type, before, _ in TRANSITIONS if before}
+    assert {before for _, before in left} & TERMINAL == set()
+    assert {(type, to) for (type, _, _), to in TRANSITIONS.items()} - left == {
+        (type, status) for type in PaymentType for status in TERMINAL
     }

@@ -12,11 +12,11 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
 from actors import mail, mail_templates, mail_transports
-from actors.jobs import promise, transaction
-from actors.mail import News
+from actors.jobs import enqueue, transaction
+from actors.mail import UserNotice
 from actors.settings import MailSettings
 from db import job_journal
-from db.core.settings import WrongSetting
+from db.core.settings import InvalidSetting
 from db.one_time_tokens import OneTimeToken, Purpose
 from db.users import User
 from tests import makers
@@ -46,15 +46,15 @@ def smtp() -> Iterator[tuple[Inbox, str]]:
     controller.stop()
 
 
-def news(user: User) -> job_journal.Task:
-    task = mail.tell.message(user.id, News.PASSWORD_CHANGED, uuid4())
+def news(user: User) -> job_journal.Job:
+    task = mail.notify_user.job(user.id, UserNotice.PASSWORD_CHANGED, uuid4())
     with transaction():
-        promise(task)
+        enqueue(task)
     return task
 
 
 def through(url: str, stores: dict[str, str]) -> None:
-    mail.open(MailSettings.read({**SECRETS, **stores, "MAIL_URL": url}))
+    mail.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": url}))
 
 
 def test_a_letter_goes_to_an_smtp_server(smtp, stores):
@@ -74,7 +74,7 @@ def test_a_letter_goes_into_a_directory_one_file_a_letter(tmp_path, stores):
     through((tmp_path / "my mail").as_uri(), stores)
     user = makers.user()
     with transaction():
-        promise(mail.ask_to_verify.message(user.id))
+        enqueue(mail.request_verification.job(user.id))
     work()
     [file] = (tmp_path / "my mail").iterdir()
     assert file.suffix == ".eml"
@@ -88,9 +88,9 @@ def test_a_letter_sent_again_is_the_same_letter(tmp_path, stores):
     through(tmp_path.as_uri(), stores)
     user = makers.user()
     with transaction():
-        promise(mail.ask_to_verify.message(user.id))
-    mail.ask_to_verify.perform(next(iter(job_journal.Row.select())).id)
-    [row] = job_journal.Row.select()
+        enqueue(mail.request_verification.job(user.id))
+    mail.request_verification.perform(next(iter(job_journal.JobRow.select())).id)
+    [row] = job_journal.JobRow.select()
     mail.send_link._do(**row.args)
     [first] = tmp_path.iterdir()
     before = first.read_bytes()
@@ -106,8 +106,8 @@ def parse(raw: bytes) -> email.message.EmailMessage:
 def test_a_server_that_is_away_delays_a_letter_and_loses_none(stores):
     through(f"smtp://127.0.0.1:{free_port()}", stores)
     task = news(makers.user())
-    mail.tell(str(task.id))
-    [waiting] = job_journal.Row.select()
+    mail.notify_user(str(task.id))
+    [waiting] = job_journal.JobRow.select()
     assert waiting.id == task.id
     assert (waiting.error or "").startswith("ConnectionRefusedError")
 
@@ -123,9 +123,9 @@ def test_a_refusal_for_good_ends_it_and_one_for_now_does_not(smtp, stores, code,
     through(url, stores)
     user = makers.user()
     task = news(user)
-    mail.tell(str(task.id))
-    assert job_journal.Row.select().where(job_journal.Row.id == task.id).count() == kept
-    errors = [row.error for row in job_journal.Row.select()]
+    mail.notify_user(str(task.id))
+    assert job_journal.JobRow.select().where(job_journal.JobRow.id == task.id).count() == kept
+    errors = [row.error for row in job_journal.JobRow.select()]
     assert all(user.email not in (text or "") for text in errors)
     assert inbox.letters == []
 
@@ -134,8 +134,8 @@ def test_a_password_is_not_sent_in_clear(smtp, stores):
     inbox, url = smtp
     through(url.replace("smtp://", "smtp://jo:secret@"), stores)
     task = news(makers.user())
-    mail.tell(str(task.id))
-    [row] = job_journal.Row.select().where(job_journal.Row.id == task.id)
+    mail.notify_user(str(task.id))
+    [row] = job_journal.JobRow.select().where(job_journal.JobRow.id == task.id)
     assert "STARTTLS" in (row.error or "")
     assert inbox.letters == []
 
@@ -147,10 +147,10 @@ def test_no_link_is_sent_in_clear_to_another_machine(smtp):
     # 0.0.0.0 is this machine, too, but only the kernel knows.
     elsewhere = url.replace("127.0.0.1", "0.0.0.0")
     with pytest.raises(ConnectionError, match="STARTTLS"):
-        mail_transports.office(elsewhere, always_tls=True).send(letter)
+        mail_transports.transport_for(elsewhere, always_tls=True).send(letter)
     assert inbox.letters == []
-    mail_transports.office(elsewhere).send(letter)
-    mail_transports.office(url, always_tls=True).send(letter)
+    mail_transports.transport_for(elsewhere).send(letter)
+    mail_transports.transport_for(url, always_tls=True).send(letter)
     assert len(inbox.letters) == 2
 
 
@@ -186,8 +186,8 @@ def test_a_stranger_is_not_greeted_by_a_name_that_somebody_else_chose():
     user = makers.user()
     User.update(name="URGENT call 0900 123456").where(User.id == user.id).execute()
     with transaction():
-        promise(mail.ask_to_verify.message(user.id))
-        promise(mail.help_who_forgot.message(user.email))
+        enqueue(mail.request_verification.job(user.id))
+        enqueue(mail.request_password_reset.job(user.email))
     work()
     assert len(letterbox) == 2
     assert not [letter for letter in letterbox if "URGENT" in makers.text_of(letter)]
@@ -197,8 +197,8 @@ def test_nobody_writes_to_a_closed_account(stores):
     user = makers.user(active=False)
     news(user)
     with transaction():
-        promise(mail.ask_to_verify.message(user.id))
-        promise(mail.help_who_forgot.message(user.email))
+        enqueue(mail.request_verification.job(user.id))
+        enqueue(mail.request_password_reset.job(user.email))
     work()
     assert letterbox == []
     assert OneTimeToken.select().count() == 0
@@ -207,9 +207,9 @@ def test_nobody_writes_to_a_closed_account(stores):
 def test_the_journal_holds_no_token():
     user = makers.user()
     with transaction():
-        promise(mail.help_who_forgot.message(user.email))
-    mail.help_who_forgot.perform(next(iter(job_journal.Row.select())).id)
-    [row] = job_journal.Row.select().where(job_journal.Row.verb == "mail.send_link")
+        enqueue(mail.request_password_reset.job(user.email))
+    mail.request_password_reset.perform(next(iter(job_journal.JobRow.select())).id)
+    [row] = job_journal.JobRow.select().where(job_journal.JobRow.name == "mail.send_link")
     work()
     assert letterbox.token() not in str(row.args)
     assert row.args.keys() == {"user_id", "purpose", "id"}
@@ -218,11 +218,11 @@ def test_the_journal_holds_no_token():
 
 def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
     settings = {"PUBLIC_URL": "https://api.example/", "FRONTEND_URL": "https://www.example"}
-    mail.open(MailSettings.read({**SECRETS, **stores, **settings}), by=letterbox)
+    mail.configure(MailSettings.read({**SECRETS, **stores, **settings}), by=letterbox)
     user = makers.user()
     with transaction():
-        promise(mail.help_who_forgot.message(user.email))
-        promise(mail.ask_to_verify.message(user.id))
+        enqueue(mail.request_password_reset.job(user.email))
+        enqueue(mail.request_verification.job(user.id))
     work()
     texts = [makers.text_of(letter) for letter in letterbox]
     assert any("https://www.example/reset-password?token=" in text for text in texts)
@@ -231,7 +231,7 @@ def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
 
 @pytest.mark.parametrize("url", ["mailto:x", "smtp://", "file://host/path", "file:relative", "http://x"])
 def test_a_mail_url_of_another_kind_stops_the_start(stores, url):
-    with pytest.raises(WrongSetting, match="MAIL_URL: must be smtp"):
+    with pytest.raises(InvalidSetting, match="MAIL_URL: must be smtp"):
         MailSettings.read({**SECRETS, **stores, "MAIL_URL": url})
 
 
@@ -243,8 +243,8 @@ def test_a_letter_in_html_says_what_the_plain_one_says():
 
 
 def test_smtp_with_a_name_and_a_password_is_understood():
-    office = mail_transports.office("smtps://jo%40x:p%3Aw@mail.example")
-    assert isinstance(office, mail_transports.Smtp)
+    office = mail_transports.transport_for("smtps://jo%40x:p%3Aw@mail.example")
+    assert isinstance(office, mail_transports.SmtpTransport)
     assert (office._host, office._port, office._user, office._password) == (
         "mail.example",
         465,
@@ -255,7 +255,7 @@ def test_smtp_with_a_name_and_a_password_is_understood():
 
 def test_two_threads_with_one_letter_leave_one_file(tmp_path, monkeypatch):
     directory, letter = (
-        mail_transports.Directory(tmp_path.as_uri()),
+        mail_transports.DirectoryTransport(tmp_path.as_uri()),
         parse(b"Message-ID: <one@paywright>\n\nHello."),
     )
     together, failed = threading.Barrier(2), []

@@ -7,12 +7,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from actors import job_leases, media
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.media import Media
 from actors.settings import MediaSettings
-from api.settings import Settings
+from api.settings import WebSettings
 from db import job_journal, postgres, profile, users
-from db.core.settings import WrongSetting
+from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, user, work
 
 
@@ -21,7 +21,7 @@ def store(stores) -> Media:
     return Media(MediaSettings.read({**SECRETS, **stores}))
 
 
-@pytest.mark.parametrize("kind", [MediaSettings, Settings])
+@pytest.mark.parametrize("kind", [MediaSettings, WebSettings])
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -34,7 +34,7 @@ def store(stores) -> Media:
     ],
 )
 def test_a_media_url_that_cannot_be_reached_stops_the_start_in_one_line(stores, kind, url, why):
-    with pytest.raises(WrongSetting, match=rf"^wrong setting: MEDIA_URL: .*{why}") as wrong:
+    with pytest.raises(InvalidSetting, match=rf"^wrong setting: MEDIA_URL: .*{why}") as wrong:
         kind.read({**SECRETS, **stores, "MEDIA_URL": url})
     assert "\n" not in str(wrong.value)
 
@@ -54,7 +54,7 @@ def test_what_somebody_shows_is_never_discarded(store):
     store.put(name, b"picture")
     profile.change(who.id, avatar_url=name)
     with transaction():
-        promise(removal)
+        enqueue(removal)
     assert work() == ["media.discard"]
     assert store.get(name) == b"picture"
 
@@ -66,7 +66,7 @@ def test_what_nobody_shows_is_discarded_and_discarding_again_does_no_harm(store)
     store.put(name, b"picture")
     for _twice in range(2):
         with transaction():
-            promise(media.discard.message(who.id, name))
+            enqueue(media.discard.job(who.id, name))
         assert work() == ["media.discard"]
         assert store.get(name) is None
 
@@ -88,9 +88,9 @@ def test_a_closed_accounts_picture_is_discarded(store):
 def test_the_removal_of_a_new_picture_waits_and_is_taken_back(store):
     _name, removal = media.new_avatar(uuid4())
     with transaction():
-        promise(removal)
+        enqueue(removal)
     [row] = postgres.rows(
-        "SELECT due_at - clock_timestamp() AS wait FROM journal.tasks WHERE id = %s", removal.id
+        "SELECT due_at - clock_timestamp() AS wait FROM journal.jobs WHERE id = %s", removal.id
     )
     assert row["wait"].total_seconds() > 300
     with transaction():
@@ -103,12 +103,12 @@ def test_the_removal_of_a_new_picture_waits_and_is_taken_back(store):
 def test_a_picture_whose_removal_may_have_begun_is_not_kept(happened):
     _name, removal = media.new_avatar(uuid4())
     with transaction():
-        promise(removal)
+        enqueue(removal)
     if happened == "sent":
-        job_journal.Row.update(attempts=1).where(job_journal.Row.id == removal.id).execute()
+        job_journal.JobRow.update(attempts=1).where(job_journal.JobRow.id == removal.id).execute()
     else:
         work()
-    with pytest.raises(media.Away), transaction():
+    with pytest.raises(media.MediaUnavailable), transaction():
         media.keep(removal)
 
 
@@ -123,11 +123,11 @@ def test_a_store_that_is_away_is_asked_again(store, monkeypatch):
 
     who = user()
     monkeypatch.setattr(media, "LocalFileSystem", Gone)
-    task = media.discard.message(who.id, "avatars/a.webp")
+    task = media.discard.job(who.id, "avatars/a.webp")
     with transaction():
-        promise(task)
+        enqueue(task)
     media.discard.perform(task.id)
-    row = job_journal.Row.get_by_id(task.id)
+    row = job_journal.JobRow.get_by_id(task.id)
     assert row.error == "Away: Pictures cannot be had or kept at the moment."
     assert row.dead_at is None
 
@@ -146,7 +146,7 @@ def test_a_store_that_hangs_is_away_after_its_time(stores, monkeypatch):
     kept = Media(MediaSettings.read({**SECRETS, **stores, "MEDIA_URL": "memory://pictures"}), deadline=0.1)
     try:
         for call in (lambda: kept.get("a"), lambda: kept.put("a", b""), lambda: kept.remove("a")):
-            with pytest.raises(media.Away):
+            with pytest.raises(media.MediaUnavailable):
                 call()
     finally:
         go_on.set()

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from actors import mail, payment_jobs, transitions
-from actors.jobs import promise, transaction
-from actors.state_machine import Step
+from actors.jobs import enqueue, transaction
+from actors.state_machine import Transition
 from db import profile
 from db.payments import Payment
 from db.profile import UserProfile
@@ -34,12 +34,12 @@ def paid(
 ) -> Payment:
     """A payment, against a request of the vendor's if there is one, that has ended."""
     with transaction():
-        wish = payment_jobs.Wish(Decimal(amount), currency, description, metadata)
-        request = payment_jobs.ask(wish, vendor_id=vendor.id) if vendor else None
+        wish = payment_jobs.PaymentTerms(Decimal(amount), currency, description, metadata)
+        request = payment_jobs.create_request(wish, vendor_id=vendor.id) if vendor else None
     work()
     with transaction():
         if request is None:
-            payment = payment_jobs.pay(wish, customer_id=payer.id)
+            payment = payment_jobs.create_payment(wish, customer_id=payer.id)
         else:
             payment = payment_jobs.pay_request(
                 request.id,
@@ -94,7 +94,7 @@ def test_nobody_is_told_before_the_end_or_of_a_cancellation_or_of_a_request(paye
     makers.open_request(vendor)
     payment = makers.payment(payer)
     with transaction():
-        transitions.take(transitions.locked(payment.id), Step.CANCEL)
+        transitions.apply(transitions.locked(payment.id), Transition.CANCEL)
     paid(payer, simulate="blackout")
     assert told() == []
 
@@ -232,7 +232,7 @@ def test_a_letter_that_is_sent_again_is_the_same_letter(payer, vendor, metadata,
 def again(user_id: UUID, payment: Payment) -> None:
     """The worker died after it had sent the letter, and before it wrote that down."""
     with transaction():
-        promise(mail.tell_of_payment.message(user_id, payment.id))
+        enqueue(mail.notify_payment_ended.job(user_id, payment.id))
     work()
 
 

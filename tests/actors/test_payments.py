@@ -108,6 +108,6 @@ def test_the_psps_answer_delivered_twice_settles_once():
     payment = makers.payment()
     work()
     with transaction():
-        jobs.promise(payment_jobs.settle.message(payment.id, Outcome.DECLINED, "late"))
+        jobs.enqueue(payment_jobs.settle.job(payment.id, Outcome.DECLINED, "late"))
     assert work() == ["payments.settle"]
     assert makers.now(payment).status == "completed"

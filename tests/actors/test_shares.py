@@ -8,10 +8,10 @@ import dramatiq
 import pytest
 
 from actors import broker, fair_share, job_leases, jobs, payment_jobs
-from actors.jobs import effect, promise, transaction
+from actors.jobs import enqueue, external_job, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
-from actors.worker_threads import Crew
+from actors.worker_threads import WorkerThreads
 from db import job_journal, payments, postgres
 from db.users import User
 from tests import makers
@@ -22,7 +22,7 @@ seen: list[str] = []
 doing: Callable[[str], object] = print
 
 
-@effect("test_shares.call", queue="shared", share="customer")
+@external_job("test_shares.call", queue="shared", share="customer")
 def call(customer: str, what: str) -> None:
     seen.append(f"{customer}{what}")
     doing(f"{customer}{what}")
@@ -32,13 +32,13 @@ def call(customer: str, what: str) -> None:
 def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
     """Data that is really committed, and cleaned up; and shares of one thread, in which nothing waits."""
     seen.clear()
-    broker.open(valkey_server.url, timeout=5).client.flushdb()
+    broker.configure(valkey_server.url, timeout=5).client.flushdb()
     monkeypatch.setattr(fair_share, "_all", [])
     for verb in (call, payment_jobs.charge):
-        monkeypatch.setattr(verb, "shares", fair_share.Shares())
+        monkeypatch.setattr(verb, "shares", fair_share.FairShares())
     call.shares.limit = 1
     yield
-    broker.open(valkey_server.url, timeout=5).client.flushdb()
+    broker.configure(valkey_server.url, timeout=5).client.flushdb()
     makers.wipe()
 
 
@@ -51,15 +51,15 @@ def go_on() -> Iterator[threading.Event]:
 
 
 def enqueued(customer: str, what: str) -> UUID:
-    task = call.message(customer, what)
+    task = call.job(customer, what)
     with postgres.connection(), transaction():
-        promise(task)
+        enqueue(task)
     return task.id
 
 
-def row(id: UUID) -> job_journal.Row:
+def row(id: UUID) -> job_journal.JobRow:
     with postgres.connection():
-        found: job_journal.Row = job_journal.Row.get_by_id(id)
+        found: job_journal.JobRow = job_journal.JobRow.get_by_id(id)
         return found
 
 
@@ -87,7 +87,7 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
     # It was put off a moment ago: it is not written anew.
     assert row(others[0]).due_at == waits.due_at
     with postgres.connection():
-        job_journal.Row.update(due_at=waits.created_at).where(job_journal.Row.id == others[0]).execute()
+        job_journal.JobRow.update(due_at=waits.created_at).where(job_journal.JobRow.id == others[0]).execute()
     job_leases.renew()
     assert row(others[0]).due_at >= waits.due_at
     assert relay.once() == 0
@@ -96,7 +96,7 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
     thread.join(20)
     assert seen == ["a1", "b1", "a2", "a3"]
     with postgres.connection():
-        assert job_journal.Row.select().count() == 0
+        assert job_journal.JobRow.select().count() == 0
 
 
 def test_a_heartbeat_at_the_same_moment_leaves_no_lease_on_what_is_set_aside(monkeypatch, go_on):
@@ -157,7 +157,7 @@ def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypat
     call(str(enqueued("a", "2")))
     third = enqueued("a", "3")
     with postgres.connection():
-        job_journal.Row.update(attempts=3).where(job_journal.Row.id == third).execute()
+        job_journal.JobRow.update(attempts=3).where(job_journal.JobRow.id == third).execute()
     call(str(third))
     assert third not in call.shares.waiting()
     assert (row(third).attempts, row(third).leased_until) == (2, None)
@@ -188,8 +188,8 @@ def serve(valkey_server) -> Iterator[Callable[..., None]]:
     workers: list[dramatiq.Worker] = []
 
     def start(queue: str, threads: int, share: int | None = None) -> None:
-        on = broker.another(valkey_server.url, timeout=5)
-        jobs.serve({queue}, Crew(threads), on, share=share)
+        on = broker.new_broker(valkey_server.url, timeout=5)
+        jobs.serve({queue}, WorkerThreads(threads), on, share=share)
         workers.append(dramatiq.Worker(on, queues={queue}, worker_threads=threads, worker_timeout=50))
         workers[-1].start()
 
@@ -262,14 +262,14 @@ def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_
 
 def test_a_job_that_cannot_be_finished_lets_the_next_one_begin(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda what: what == "a1" and go_on.wait(60))
-    finish = job_journal.finish
+    finish = job_journal.remove
 
-    def broken(task: job_journal.Task) -> bool:
+    def broken(task: job_journal.Job) -> bool:
         if task.args["what"] == "1":
             raise ValueError("broken")
         return finish(task)
 
-    monkeypatch.setattr(job_journal, "finish", broken)
+    monkeypatch.setattr(job_journal, "remove", broken)
     first, second = enqueued("a", "1"), enqueued("a", "2")
     thread = in_a_thread(first)
     until(lambda: seen == ["a1"])

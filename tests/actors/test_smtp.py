@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from actors import broker, job_leases, mail, mail_transports
-from actors.jobs import promise, transaction
-from actors.mail import News
+from actors.jobs import enqueue, transaction
+from actors.mail import UserNotice
 from actors.settings import MailSettings
 from db import job_journal, postgres
 from tests import makers
@@ -97,14 +97,14 @@ def byte_by_byte(line: socket.socket, _reply: bytes) -> None:
 def test_a_talk_that_does_not_end_is_broken_off(server, reply):
     began = time.monotonic()
     with pytest.raises(ConnectionError):
-        mail_transports.Smtp(server(reply).url, deadline=1).send(letter())
+        mail_transports.SmtpTransport(server(reply).url, deadline=1).send(letter())
     # Far below what the server would take, and far above what a busy machine needs.
     assert time.monotonic() - began < 60
 
 
 def test_a_server_that_is_slow_is_waited_for(server):
     slow = server(slowly)
-    mail_transports.Smtp(slow.url, deadline=60).send(letter())
+    mail_transports.SmtpTransport(slow.url, deadline=60).send(letter())
     assert slow.accepted == 1
 
 
@@ -116,7 +116,7 @@ def test_a_letter_that_was_accepted_has_left_however_the_server_says_good_bye(se
         line.sendall(bye if words.startswith(b"221") else words)
 
     rude = server(reply)
-    mail_transports.Smtp(rude.url, deadline=60).send(letter())
+    mail_transports.SmtpTransport(rude.url, deadline=60).send(letter())
     assert rude.accepted == 1
 
 
@@ -129,7 +129,7 @@ def test_a_connection_that_nobody_answers_is_given_up():
                 it.setblocking(False)
                 it.connect_ex(where)
             with pytest.raises((ConnectionError, TimeoutError)):
-                mail_transports.Smtp(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(letter())
+                mail_transports.SmtpTransport(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(letter())
         finally:
             for it in waiting:
                 it.close()
@@ -154,14 +154,16 @@ def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
     slow = server(slowly)
     monkeypatch.setattr(job_leases, "LEASE_S", 3.0)
     monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", 0.4)
-    mail.open(MailSettings.read({**SECRETS, **stores, "MAIL_URL": slow.url}))
+    mail.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": slow.url}))
     with postgres.connection(), transaction():
-        tasks = [mail.tell.message(makers.user().id, News.PASSWORD_CHANGED, uuid4()) for _ in range(2)]
+        tasks = [
+            mail.notify_user.job(makers.user().id, UserNotice.PASSWORD_CHANGED, uuid4()) for _ in range(2)
+        ]
         for task in tasks:
-            promise(task)
+            enqueue(task)
     again: list[int] = []
     ended = threading.Event()
-    workers = [threading.Thread(target=mail.tell, args=(str(task.id),)) for task in tasks]
+    workers = [threading.Thread(target=mail.notify_user, args=(str(task.id),)) for task in tasks]
     workers.append(threading.Thread(target=job_leases.keep_renewing, args=(ended,)))
     for worker in workers:
         worker.start()
@@ -170,7 +172,7 @@ def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
         """While the relay sends again whatever is overdue, which another worker would take."""
         again.append(relay.once())
         with postgres.connection():
-            return job_journal.Row.select().count() == 0
+            return job_journal.JobRow.select().count() == 0
 
     until(left)
     ended.set()

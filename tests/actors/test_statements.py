@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 
 from actors import jobs, payment_jobs, statement_matching
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from db import audit_log, job_journal, postgres, statements
 from db.payments import Payment
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("database")
 DAY, BEFORE = date(2026, 3, 1), date(2026, 2, 28)
 NOON = "2026-03-01T12:00:00Z"
 OVER = "2026-03-02T00:30:00Z"
-CHAIN = ["statements.open", "statements.fetch", "statements.book", "statements.match"]
+CHAIN = ["statements.start", "statements.fetch", "statements.store", "statements.match"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def log(monkeypatch) -> structlog.testing.CapturingLogger:
 def close(at: str = OVER) -> list[str]:
     """What the scheduler does at this moment, and what follows."""
     with freezegun.freeze_time(at):
-        makers.due(statement_matching.open)
+        makers.due(statement_matching.start)
         return work()
 
 
@@ -190,7 +190,7 @@ def test_a_day_is_matched_once():
     close()
     before = Statement.get_by_id(DAY).matched_at
     for at in (OVER, "2026-03-02T00:45:00Z", "2026-03-02T23:45:00Z"):
-        assert close(at) == ["statements.open"]
+        assert close(at) == ["statements.start"]
     assert reported() == [("order-77", "charged, and there is no such payment")]
     assert Statement.get_by_id(DAY).matched_at == before
 
@@ -198,8 +198,8 @@ def test_a_day_is_matched_once():
 def test_a_day_that_waits_to_be_fetched_is_promised_once():
     with freezegun.freeze_time(OVER), transaction():
         for _ in range(3):
-            promise(statement_matching.open.message())
-    assert close() == ["statements.open"] * 4 + CHAIN[1:]
+            enqueue(statement_matching.start.job())
+    assert close() == ["statements.start"] * 4 + CHAIN[1:]
 
 
 @pytest.mark.parametrize(
@@ -260,9 +260,9 @@ def test_a_day_that_cannot_be_matched_keeps_no_other_from_it(monkeypatch):
 
     monkeypatch.setattr(stub, "statement", broken)
     with freezegun.freeze_time("2026-03-05T02:00:00Z"):
-        makers.due(statement_matching.open)
-        while row := job_journal.Row.get_or_none(job_journal.Row.error.is_null()):
-            jobs.registry[row.verb].perform(row.id)
+        makers.due(statement_matching.start)
+        while row := job_journal.JobRow.get_or_none(job_journal.JobRow.error.is_null()):
+            jobs.registry[row.name].perform(row.id)
     assert matched(date(2026, 3, 2)) is None
     assert matched(date(2026, 3, 3)) is not None
     assert matched(date(2026, 3, 4)) is not None
@@ -285,7 +285,7 @@ def test_a_statement_goes_on_where_the_psp_was_away(monkeypatch):
     with pytest.raises(AssertionError, match=r"statements\.fetch is still to be done"):
         close()
     assert matched() is None
-    assert work() == ["statements.fetch", "statements.book", "statements.match"]
+    assert work() == ["statements.fetch", "statements.store", "statements.match"]
     assert matched() == (501, 501)
     assert asked[0] is None
     assert asked[1] == asked[2] is not None
@@ -297,7 +297,7 @@ def test_a_mark_of_a_payment_that_is_settled_after_all_is_gone():
     close()
     assert makers.review(payment)
     with transaction():
-        promise(payment_jobs.look.message(payment.id))
+        enqueue(payment_jobs.inquire.job(payment.id))
     work()
     assert (makers.now(payment).status, makers.review(payment)) == ("completed", None)
 
@@ -306,9 +306,9 @@ def test_a_chain_that_is_under_way_is_not_begun_again():
     booked("order-77")
     for at in (OVER, "2026-03-02T00:45:00Z"):
         with freezegun.freeze_time(at):
-            makers.due(statement_matching.open)
-            for name in ("statements.open", "statements.fetch"):
-                for row in list(job_journal.Row.select().where(job_journal.Row.verb == name)):
+            makers.due(statement_matching.start)
+            for name in ("statements.start", "statements.fetch"):
+                for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == name)):
                     jobs.registry[name].perform(row.id)
     work()
     assert len(reported()) == 1

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors import broker, events, subscriber
-from actors.events import Type
-from actors.jobs import promise, record, transaction
+from actors.events import EventType
+from actors.jobs import enqueue, transaction, transactional_job
 from actors.subscriber import TRIES, Subscriber
 from db import event_log, job_journal, postgres, redis, subscriptions
 from db.core import request_context
@@ -21,7 +21,7 @@ from tests.makers import until, work
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-@record("test_subscriber.nod", queue="subscribed")
+@transactional_job("test_subscriber.nod", queue="subscribed")
 def nod(number: int) -> None:
     """What a handler promises."""
 
@@ -50,7 +50,7 @@ def breaks() -> None:
 
 
 def promises_and_breaks() -> None:
-    promise(nod.message(2))
+    enqueue(nod.job(2))
     breaks()
 
 
@@ -59,11 +59,11 @@ def dies() -> None:
     raise SystemExit
 
 
-def say(*numbers: int, type: Type = Type.CONFIG_UPDATED) -> None:
+def say(*numbers: int, type: EventType = EventType.CONFIG_UPDATED) -> None:
     """Events with these numbers, in the log and on the channel."""
     for number in numbers:
         with transaction():
-            events.announce(type, {"number": number})
+            events.emit(type, {"number": number})
     work()
 
 
@@ -91,7 +91,7 @@ def reader() -> Reader:
 def test(database, reader) -> Subscriber:
     """A subscriber that is up to date, its reader listening to one type."""
     made = Subscriber("test")
-    made.subscribe(Type.CONFIG_UPDATED, reader)
+    made.subscribe(EventType.CONFIG_UPDATED, reader)
     made.once()
     return made
 
@@ -99,13 +99,13 @@ def test(database, reader) -> Subscriber:
 def test_each_handler_gets_the_events_of_its_types_once_and_in_order(test, reader):
     every, two = Reader("every"), Reader("two")
     test.subscribe(None, every)
-    test.subscribe(Type.PASSWORD_CHANGED, two)
-    test.subscribe(Type.USER_LOGGED_OUT, two)
+    test.subscribe(EventType.PASSWORD_CHANGED, two)
+    test.subscribe(EventType.USER_LOGGED_OUT, two)
     test.once()
     say(1)
-    say(2, type=Type.PASSWORD_CHANGED)
+    say(2, type=EventType.PASSWORD_CHANGED)
     say(3, 4)
-    say(5, type=Type.USER_LOGGED_OUT)
+    say(5, type=EventType.USER_LOGGED_OUT)
     all_of(test)
     all_of(test)
     assert reader.numbers == [1, 3, 4]
@@ -125,7 +125,7 @@ def test_who_was_away_for_longer_than_a_batch_gets_it_all(test, reader):
 def test_a_new_handler_hears_what_is_said_from_now_on(test):
     say(1)
     late = Reader("late")
-    test.subscribe(Type.CONFIG_UPDATED, late)
+    test.subscribe(EventType.CONFIG_UPDATED, late)
     all_of(test)
     say(2)
     all_of(test)
@@ -152,19 +152,19 @@ def test_a_subscriber_that_starts_again_goes_on_where_it_was(test, reader):
     all_of(test)
     say(2)
     again, other = Subscriber("test"), Reader()
-    again.subscribe(Type.CONFIG_UPDATED, other)
+    again.subscribe(EventType.CONFIG_UPDATED, other)
     all_of(again)
     assert (reader.numbers, other.numbers) == ([1], [2])
 
 
 def test_two_handlers_of_one_name_are_refused(test):
     with pytest.raises(RuntimeError, match=r"two handlers are called test\.reader"):
-        test.subscribe(Type.CONFIG_UPDATED, Reader())
+        test.subscribe(EventType.CONFIG_UPDATED, Reader())
 
 
 def test_a_handlers_error_stops_nobody_else_and_what_came_before_is_done(test, reader):
     other = Reader("other")
-    test.subscribe(Type.CONFIG_UPDATED, other)
+    test.subscribe(EventType.CONFIG_UPDATED, other)
     test.once()
     reader.at[3] = breaks
     say(1, 2, 3, 4)
@@ -187,23 +187,23 @@ def test_a_handlers_error_stops_nobody_else_and_what_came_before_is_done(test, r
 
 
 def test_what_a_handler_wrote_before_it_failed_is_undone(test, reader):
-    reader.at[1] = lambda: promise(nod.message(1))
+    reader.at[1] = lambda: enqueue(nod.job(1))
     reader.at[2] = promises_and_breaks
     say(1, 2)
     all_of(test)
-    assert [row.args for row in job_journal.Row.select()] == [{"number": 1}]
-    reader.at[2] = lambda: promise(nod.message(2))
+    assert [row.args for row in job_journal.JobRow.select()] == [{"number": 1}]
+    reader.at[2] = lambda: enqueue(nod.job(2))
     due()
     all_of(test)
     assert work() == ["test_subscriber.nod"] * 2
 
 
 def test_a_promise_is_made_for_the_request_that_caused_the_event(test, reader):
-    reader.at[1] = lambda: promise(nod.message(1))
-    with request_context.of("request-1"):
+    reader.at[1] = lambda: enqueue(nod.job(1))
+    with request_context.for_request("request-1"):
         say(1)
     all_of(test)
-    assert [row.request_id for row in job_journal.Row.select()] == ["request-1"]
+    assert [row.request_id for row in job_journal.JobRow.select()] == ["request-1"]
 
 
 def test_waits_grow_and_the_event_is_given_up_where_an_operator_sees_it(test, reader):
@@ -264,12 +264,12 @@ def test_what_was_given_up_can_be_handed_over_again(test, reader):
 
 
 def test_a_process_killed_in_mid_handler_has_done_nothing_and_it_is_done_once(test, reader):
-    reader.at[1] = reader.at[2] = lambda: promise(nod.message(0))
+    reader.at[1] = reader.at[2] = lambda: enqueue(nod.job(0))
     reader.at[3] = dies
     say(1, 2, 3)
     with pytest.raises(SystemExit):
         test.once()
-    assert job_journal.Row.select().count() == 0
+    assert job_journal.JobRow.select().count() == 0
     assert place().attempts == 1
     reader.at[3] = lambda: None
     due()
@@ -299,17 +299,17 @@ def test_an_event_that_kills_its_process_is_found_and_given_up(test, reader):
 def test_events_that_are_for_nobody_cost_no_write_until_there_are_many(test, monkeypatch):
     monkeypatch.setattr(subscriptions, "_PASSED_BY", 10)
     before = place()
-    say(*range(9), type=Type.PASSWORD_CHANGED)
+    say(*range(9), type=EventType.PASSWORD_CHANGED)
     assert not test.once()
     assert place().moved_at == before.moved_at
-    say(9, type=Type.PASSWORD_CHANGED)
+    say(9, type=EventType.PASSWORD_CHANGED)
     assert test.once()
     assert place().seq == event_log.last_seq()
 
 
 def test_a_log_longer_than_one_reading_is_read_on(test, reader, monkeypatch):
     monkeypatch.setattr(subscriptions, "_STRIDE", 7)
-    say(*range(20), type=Type.PASSWORD_CHANGED)
+    say(*range(20), type=EventType.PASSWORD_CHANGED)
     say(20)
     all_of(test)
     assert reader.numbers == [20]
@@ -329,9 +329,9 @@ def test_what_is_not_published_yet_is_handed_over_all_the_same(test, reader):
 def committed(stores) -> Iterator[None]:
     yield
     with postgres.connection():
-        for table in ("journal.tasks", "admin.events", "admin.missed_events"):
+        for table in ("journal.jobs", "admin.events", "admin.missed_events"):
             postgres.rows(f"DELETE FROM {table}")
-        postgres.rows("DELETE FROM admin.subscriptions WHERE name NOT LIKE 'hub.%%'")
+        postgres.rows("DELETE FROM admin.subscriptions WHERE name NOT LIKE 'subscribers.%%'")
         postgres.rows("UPDATE admin.subscriptions SET seq = 0")
 
 
@@ -339,7 +339,7 @@ def committed(stores) -> Iterator[None]:
 def live(committed, reader) -> Subscriber:
     """A subscriber on committed data."""
     made = Subscriber("test")
-    made.subscribe(Type.CONFIG_UPDATED, reader)
+    made.subscribe(EventType.CONFIG_UPDATED, reader)
     made.once()
     return made
 
@@ -357,8 +357,8 @@ def now() -> Subscription:
 @contextmanager
 def running(it: Subscriber, url: str) -> Iterator[None]:
     """The subscriber runs, in a thread of its own."""
-    told, wire = threading.Event(), redis.connect(url)
-    thread = threading.Thread(target=it.run, args=(told, wire))
+    told, redis_client = threading.Event(), redis.connect(url)
+    thread = threading.Thread(target=it.run, args=(told, redis_client))
     thread.start()
     try:
         yield
@@ -366,7 +366,7 @@ def running(it: Subscriber, url: str) -> Iterator[None]:
         told.set()
         thread.join(10)
         assert not thread.is_alive()
-        wire.close()
+        redis_client.close()
 
 
 def lines(url: str) -> int:
@@ -385,7 +385,7 @@ def test_two_processes_never_hand_over_one_event_at_once(live, reader):
     reader.at[1] = waits
     say_for_all(1, 2)
     other, theirs = Subscriber("test"), Reader()
-    other.subscribe(Type.CONFIG_UPDATED, theirs)
+    other.subscribe(EventType.CONFIG_UPDATED, theirs)
     thread = threading.Thread(target=all_of, args=(live,))
     thread.start()
     assert inside.wait(20)
@@ -406,7 +406,7 @@ def postgres_now():
 def test_a_process_that_was_stopped_before_its_turn_finds_it_taken(live, reader, monkeypatch):
     """SIGSTOP between the claim and the work, while another does it all."""
     other, theirs = Subscriber("test"), Reader()
-    other.subscribe(Type.CONFIG_UPDATED, theirs)
+    other.subscribe(EventType.CONFIG_UPDATED, theirs)
     say_for_all(1)
     hold, held = subscriptions.hold, []
 
@@ -433,7 +433,7 @@ def test_many_readers_at_once_hand_over_each_event_once(committed):
 
     def reading() -> None:
         it = Subscriber("test", after=0)
-        it.subscribe(Type.CONFIG_UPDATED, reader)
+        it.subscribe(EventType.CONFIG_UPDATED, reader)
         deadline = time.monotonic() + 20
         while len(got) < 400 and time.monotonic() < deadline:
             it.once()
@@ -454,7 +454,7 @@ def test_a_lock_that_does_not_come_free_is_no_try(live, reader):
         postgres.rows("LOCK TABLE admin.system_config")
 
     other = Reader("other")
-    live.subscribe(Type.CONFIG_UPDATED, other)
+    live.subscribe(EventType.CONFIG_UPDATED, other)
     live.once()
     reader.at[1] = waits
     say_for_all(1)
@@ -487,7 +487,7 @@ def test_a_hint_wakes_it_at_once_and_twice_is_once(live, reader, valkey_server, 
         with postgres.connection():
             said = event_log.after(0, 10)
         for event in said:
-            broker.publish(events.CHANNEL, [b"not even JSON", str(events.message(event)).encode()] * 5)
+            broker.publish(events.CHANNEL, [b"not even JSON", str(events.to_message(event)).encode()] * 5)
         say_for_all(3)
         until(lambda: len(reader.got) == 3, 5)
         # It ends when it is told, not after the next look.

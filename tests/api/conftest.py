@@ -7,7 +7,7 @@ from falcon.testing import TestClient
 
 from api.app import create_app
 from api.openapi.__main__ import written
-from api.settings import Settings
+from api.settings import WebSettings
 from db.users import Role
 from tests.api.conformance import Conforming, Document
 from tests.makers import Visitor, visitor
@@ -19,7 +19,7 @@ def document() -> Document:
 
 
 @pytest.fixture
-def client(database: None, settings: Settings, document: Document) -> TestClient:
+def client(database: None, settings: WebSettings, document: Document) -> TestClient:
     return Conforming(create_app(settings), document)
 
 

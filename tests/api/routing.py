@@ -10,8 +10,8 @@ import falcon
 from falcon.inspect import inspect_routes
 
 from api.app import create_app
-from api.http.operation import Operation, Page, declared, page_of
-from api.settings import Settings
+from api.http.operation import Operation, RawOperation, declared, raw_operation_of
+from api.settings import WebSettings
 from tests.makers import SECRETS
 
 _STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "MEDIA_URL": "memory://media"}
@@ -23,12 +23,12 @@ class Address:
 
     path: str
     template: str
-    methods: dict[str, Operation | Page]
+    methods: dict[str, Operation | RawOperation]
 
 
 def app() -> falcon.App:  # type: ignore[type-arg]
     """The application as it can be made before there are servers; the token of a test is good there too."""
-    return create_app(Settings.read({**SECRETS, **_STORES}))
+    return create_app(WebSettings.read({**SECRETS, **_STORES}))
 
 
 def addresses() -> Iterator[Address]:
@@ -42,7 +42,7 @@ def addresses() -> Iterator[Address]:
         yield Address(path, route.path, {name: _told(found[0], name) for name in methods})
 
 
-def _told(resource: Any, method: str) -> Operation | Page:
-    told = declared(resource, method) or page_of(resource, method)
+def _told(resource: Any, method: str) -> Operation | RawOperation:
+    told = declared(resource, method) or raw_operation_of(resource, method)
     assert told, f"{method} of {resource} tells nothing"
     return told

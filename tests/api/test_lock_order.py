@@ -19,7 +19,7 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from actors import account_erasure, audit, housekeeping, jobs, mail, payment_jobs
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.provider import Outcome
 from actors.settings import MailSettings
@@ -36,10 +36,10 @@ from db import (
     users,
 )
 from db.core import request_context, times
-from db.core.errors import Fault
+from db.core.errors import DomainError
 from db.one_time_tokens import Purpose
-from db.psp_attempts import Operation
-from db.states import Status
+from db.psp_attempts import PspOperation
+from db.states import PaymentStatus
 from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, SECRETS, Visitor, visitor
@@ -52,8 +52,8 @@ ROUNDS, HOLD_S = 1, 0.002
 @pytest.fixture
 def door(stores, settings, monkeypatch) -> Iterator[TestClient]:
     provider.choose(makers.stub())
-    mail.open(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
-    request_context.set(request_context.NOWHERE)
+    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    request_context.bind(request_context.EMPTY)
     random = Random(9)
     execute = postgres.database.execute_sql
 
@@ -88,7 +88,7 @@ class Crowd:
                 begin.wait(20)
                 try:
                     return work()
-                except Fault:
+                except DomainError:
                     return None
 
         for done in [self.threads.submit(do, work) for work in works]:
@@ -108,10 +108,10 @@ def crowd() -> Iterator[Crowd]:
 
 def work_off(*prefixes: str) -> None:
     """Does the waiting jobs of these names, as a worker does it."""
-    rows = list(job_journal.Row.select().order_by(job_journal.Row.position))
+    rows = list(job_journal.JobRow.select().order_by(job_journal.JobRow.position))
     for row in rows:
-        if row.verb.startswith(prefixes):
-            jobs.registry[row.verb].perform(row.id)
+        if row.name.startswith(prefixes):
+            jobs.registry[row.name].perform(row.id)
 
 
 class Account:
@@ -206,7 +206,7 @@ class Account:
     def write_audit_rows(self, _n: int) -> None:
         with transaction():
             for _ in range(3):
-                audit.note(audit.Action.SIGN_IN_FAILED, user_id=self.id)
+                audit.record(audit.AuditAction.SIGN_IN_FAILED, user_id=self.id)
         work_off("audit.", "events.")
 
     def clean_up(self, _n: int) -> None:
@@ -223,8 +223,8 @@ class Account:
             if list(ids.for_update(postgres.NO_KEY_UPDATE)):
                 expired.execute()
         with transaction():
-            promise(housekeeping.expire_refresh_tokens.message())
-            promise(housekeeping.expire_one_time_tokens.message())
+            enqueue(housekeeping.expire_refresh_tokens.job())
+            enqueue(housekeeping.expire_one_time_tokens.job())
         work_off("housekeeping.", "addressees.", "mail.ask")
 
 
@@ -288,18 +288,18 @@ class Asked:
         )
         self.open = random.random() < 0.3
         if self.open:
-            payments.change(self.payment, Status.CANCELLED)
+            payments.change(self.payment, PaymentStatus.CANCELLED)
         else:
-            payments.change(self.payment, Status.PROCESSING)
-            payments.change(makers.now(self.request), Status.PROCESSING)
+            payments.change(self.payment, PaymentStatus.PROCESSING)
+            payments.change(makers.now(self.request), PaymentStatus.PROCESSING)
 
     def either(self) -> UUID:
         return UUID(str(self.random.choice([self.request.id, self.payment.id])))
 
-    def _do(self, task: job_journal.Task) -> None:
+    def _do(self, task: job_journal.Job) -> None:
         with transaction():
-            promise(task)
-        jobs.registry[task.verb].perform(task.id)
+            enqueue(task)
+        jobs.registry[task.name].perform(task.id)
 
     def pay(self, _n: int) -> Result:
         body = {"type": "payment", "requestId": str(self.request.id)}
@@ -319,25 +319,25 @@ class Asked:
         return result
 
     def fail(self, _n: int) -> None:
-        self._do(payment_jobs.fail.message(self.payment.id, None, request_context.NOWHERE))
+        self._do(payment_jobs.fail.job(self.payment.id, None, request_context.EMPTY))
 
     def settle(self, _n: int) -> None:
-        self._do(payment_jobs.settle.message(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
+        self._do(payment_jobs.settle.job(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
 
     def decline(self, _n: int) -> None:
-        self._do(payment_jobs.settle.message(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
+        self._do(payment_jobs.settle.job(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
 
     def ask_the_psp(self, _n: int) -> None:
-        psp_attempts.begin(uuid4(), self.payment.id, Operation.FIND, str(self.payment.id))
+        psp_attempts.begin(uuid4(), self.payment.id, PspOperation.FIND, str(self.payment.id))
 
     def expire(self, _n: int) -> None:
         payments.Payment.update(created_at=times.now().replace(year=2020)).where(
             payments.Payment.id == self.request.id
         ).execute()
-        self._do(payment_jobs.expire_requests.message())
+        self._do(payment_jobs.expire_requests.job())
 
     def reconcile(self, _n: int) -> None:
-        self._do(payment_jobs.reconcile.message())
+        self._do(payment_jobs.reconcile.job())
 
     def erase(self, _n: int) -> None:
         customer = self.people[Role.CUSTOMER].user
@@ -407,7 +407,7 @@ def test_a_locked_row_of_one_user_holds_up_no_audit_row_and_no_payment_of_anothe
         with postgres.connection():
             with transaction():
                 for who in (stuck, other):
-                    audit.note(audit.Action.SIGN_IN_FAILED, resource=("user", who.id), user_id=who.id)
+                    audit.record(audit.AuditAction.SIGN_IN_FAILED, resource=("user", who.id), user_id=who.id)
             makers.work()
             assert [row.user_id for row in audit_log.of_resource(other.id)] == [other.id]
             assert {makers.now(it).status for it in (theirs, others)} == {"completed"}

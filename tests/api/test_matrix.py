@@ -4,8 +4,8 @@ import pytest
 from freezegun import freeze_time
 
 from api.app import create_app
-from api.http.operation import Operation, Page
-from api.security.permissions import POLICY, Permission
+from api.http.operation import Operation, RawOperation
+from api.security.permissions import ROLES_BY_PERMISSION, Permission
 from db import sessions
 from db.users import Role
 from tests.api.routing import Address, addresses
@@ -15,8 +15,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ADDRESSES = list(addresses())
 
 
-def needed(told: Operation | Page) -> Permission:
-    return told.may if isinstance(told, Operation) else Permission.ANYONE
+def needed(told: Operation | RawOperation) -> Permission:
+    return told.permission if isinstance(told, Operation) else Permission.ANYONE
 
 
 ROUTES = [
@@ -59,7 +59,7 @@ def revoked(client) -> str:
 
 
 def test_the_matrix_is_not_empty():
-    assert {role for _address, _method, may in GUARDED for role in POLICY[may]} == set(Role)
+    assert {role for _address, _method, may in GUARDED for role in ROLES_BY_PERMISSION[may]} == set(Role)
     assert OPEN
 
 
@@ -98,7 +98,7 @@ def test_a_guarded_route_says_why_it_takes_no_token(client, method, path, may):
 @pytest.mark.parametrize("role", list(Role))
 def test_a_role_may_use_exactly_what_the_policy_says(client, method, path, may, role):
     result = ask(client, method, path, f"Bearer {visitor(client, role).token}")
-    if role in POLICY[may]:
+    if role in ROLES_BY_PERMISSION[may]:
         assert result.status_code not in (401, 403)
     else:
         assert result.status_code == 403

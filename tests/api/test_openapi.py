@@ -18,7 +18,7 @@ from api.http.operation import Operation
 from api.openapi import resources
 from api.openapi.__main__ import written
 from api.security.permissions import Permission
-from db.core.errors import Code
+from db.core.errors import ErrorCode
 from tests.api.routing import addresses
 from tests.makers import SECRETS
 
@@ -79,7 +79,7 @@ def test_the_version_is_the_projects(root):
 def test_every_route_is_in_the_document(template, method, told):
     found = {bare(path): methods for path, methods in DOCUMENT["paths"].items()}
     documented = found[bare(template)][method]
-    public = not isinstance(told, Operation) or told.may is Permission.ANYONE
+    public = not isinstance(told, Operation) or told.permission is Permission.ANYONE
     assert (documented.get("security") == []) is public
     if isinstance(told, Operation):
         assert {str(told.status), "405", "429", "500", "503"} <= set(documented["responses"])
@@ -111,9 +111,9 @@ def test_no_two_models_share_a_name():
 
 def test_the_codes_are_the_closed_list_and_each_is_described():
     codes = DOCUMENT["components"]["schemas"]["Code"]
-    assert codes["enum"] == [code.value for code in Code]
+    assert codes["enum"] == [code.value for code in ErrorCode]
     assert list(codes["x-enumDescriptions"]) == codes["enum"]
-    for code in Code:
+    for code in ErrorCode:
         assert f"* `{code}` ({code.status}): {codes['x-enumDescriptions'][code]}" in codes["description"]
 
 
@@ -160,17 +160,17 @@ def test_every_refusal_has_an_example_of_each_of_its_codes(told):
             shown = [example["value"]["error"]["code"] for example in content["examples"].values()]
             assert set(shown) == set(resolve(response)["x-codes"])
             for code, example in zip(shown, content["examples"].values(), strict=True):
-                assert str(Code(code).status) == status
+                assert str(ErrorCode(code).status) == status
                 assert "{" not in example["summary"]
 
 
 @every_route
 def test_every_body_to_try_is_taken(template, method, told):
-    if not isinstance(told, Operation) or told.takes is None:
+    if not isinstance(told, Operation) or told.body is None:
         return
     [documented] = [it for _, verb, path, it in OPERATIONS if (verb, bare(path)) == (method, bare(template))]
     for example in documented["requestBody"]["content"]["application/json"]["examples"].values():
-        told.takes.model_validate_json(json.dumps(example["value"]))
+        told.body.model_validate_json(json.dumps(example["value"]))
 
 
 @pytest.mark.parametrize(

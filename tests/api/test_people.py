@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from api import demo_users, people
 from db import users
-from db.core.settings import WrongSetting
+from db.core.settings import InvalidSetting
 from db.users import Role
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -45,7 +45,7 @@ def test_production_does_not_start_with_demo_users(client, settings):
     demo_users.check(production)
     people.demo(settings)
     token = sign_in_tokens(client, "vendor@example.com")
-    with pytest.raises(WrongSetting, match="has demo users"):
+    with pytest.raises(InvalidSetting, match="has demo users"):
         demo_users.check(production)
     people.close_demo()
     demo_users.check(production)

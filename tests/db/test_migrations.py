@@ -61,7 +61,7 @@ MODELS: list[type[postgres.Model]] = [
     invariants.Invariant,
     audit_chain.AuditVerification,
     profile.UserProfile,
-    job_journal.Row,
+    job_journal.JobRow,
     leases.Lease,
     health.HealthCheck,
     psp_ledger.Charge,
@@ -257,7 +257,7 @@ def test_reviews_and_orders_of_before_are_kept(postgres_server, tmp_path, monkey
         assert cursor.fetchall() == [("2",)]
         cursor.execute("SELECT ordered_metadata, metadata FROM payments.payments WHERE description = '1'")
         assert cursor.fetchall() == [({"order": "A-1"}, {"note": "edited"})]
-        cursor.execute("SELECT args FROM journal.tasks")
+        cursor.execute("SELECT args FROM journal.jobs")
         [(args,)] = cursor.fetchall()
         assert args.keys() == {"payment_id"}
 
@@ -326,14 +326,14 @@ def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monk
             " OR outcome IN ('charged', 'declined') ORDER BY 1, 2"
         ) == [("charged", False), ("charged", True), ("declined", True), (None, True)]
         assert found("SELECT amount::text, currency FROM payments.statement_lines") == [("10.00", "USD")]
-        assert found("SELECT name, promised_at IS NOT NULL, ended_at FROM admin.job_runs") == [
+        assert found("SELECT name, enqueued_at IS NOT NULL, ended_at FROM admin.job_runs") == [
             ("payments.reconcile", True, None)
         ]
         # Each live job is one that the relay sees, none twice; the dead one stays dead.
         begun, sent = job_journal._BEGUN, job_journal._SENT
         assert found(
             f"SELECT count(*), count(*) FILTER (WHERE ({begun}) <> ({sent})),"
-            " count(*) FILTER (WHERE dead_at IS NOT NULL) FROM journal.tasks"
+            " count(*) FILTER (WHERE dead_at IS NOT NULL) FROM journal.jobs"
         ) == [(4, 3, 1)]
 
 

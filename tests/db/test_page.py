@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db.pagination import Place
+from db.pagination import Cursor
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ from db.pagination import Place
     ],
 )
 def test_a_cursor_keeps_its_place_to_the_microsecond(moment):
-    place = Place(moment, uuid4())
-    assert Place.parse(place.cursor()) == place
+    place = Cursor(moment, uuid4())
+    assert Cursor.parse(place.cursor()) == place
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ def test_a_cursor_keeps_its_place_to_the_microsecond(moment):
         "é",
         "AAAA",
         "A" * 400,
-        Place(datetime(2026, 3, 1, tzinfo=UTC), UUID(int=0)).cursor()[:-2],
+        Cursor(datetime(2026, 3, 1, tzinfo=UTC), UUID(int=0)).cursor()[:-2],
         "f_________" * 3 + "_w==",
     ],
 )
 def test_what_is_no_cursor_is_refused(cursor):
     with pytest.raises(ValueError, match="not a cursor"):
-        Place.parse(cursor)
+        Cursor.parse(cursor)

@@ -204,7 +204,7 @@ def test_what_is_wrong_with_one_statement_is_no_sign_of_it(own, state):
     first = pid(own)
     with pytest.raises(peewee.PeeweeException) as caught:
         ask(own, f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$")
-    assert not postgres.away(caught.value)
+    assert not postgres.is_unavailable(caught.value)
     assert postgres.sqlstate(caught.value) == state
     assert pid(own) == first
 

@@ -9,15 +9,15 @@ import sys
 import pytest
 
 from actors.settings import MailSettings
-from api.settings import Settings
-from db.core.settings import PUBLISHED, WrongSetting, secret_faults
+from api.settings import WebSettings
+from db.core.settings import PUBLISHED, InvalidSetting, secret_faults
 from tests.makers import SECRETS
 
 GOOD = {**SECRETS, "DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}
 
 
 def test_settings_have_defaults_and_are_frozen():
-    read = Settings.read(GOOD)
+    read = WebSettings.read(GOOD)
     assert (read.port, read.host, read.log_level) == (3000, "127.0.0.1", "INFO")
     with pytest.raises(ValueError, match="frozen"):
         read.port = 1
@@ -43,8 +43,8 @@ def test_settings_have_defaults_and_are_frozen():
     ],
 )
 def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name, value):
-    with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: ") as wrong:
-        Settings.read({**GOOD, name: value})
+    with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: ") as wrong:
+        WebSettings.read({**GOOD, name: value})
     assert "\n" not in str(wrong.value)
     assert not value or value not in str(wrong.value)
 
@@ -57,13 +57,15 @@ def test_a_time_is_read_with_its_unit_or_in_seconds():
         ("5m", 300),
         ("1day", 86_400),
     ):
-        assert Settings.read({**GOOD, "SESSION_MAX_AGE": written}).session_max_age.total_seconds() == seconds
-    assert Settings.read(GOOD).session_max_age.days == 30
+        assert (
+            WebSettings.read({**GOOD, "SESSION_MAX_AGE": written}).session_max_age.total_seconds() == seconds
+        )
+    assert WebSettings.read(GOOD).session_max_age.days == 30
 
 
 def test_a_missing_setting_is_named():
-    with pytest.raises(WrongSetting, match="DATABASE_URL: is not set"):
-        Settings.read({name: value for name, value in GOOD.items() if name != "DATABASE_URL"})
+    with pytest.raises(InvalidSetting, match="DATABASE_URL: is not set"):
+        WebSettings.read({name: value for name, value in GOOD.items() if name != "DATABASE_URL"})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_missing_setting_is_named():
     ],
 )
 def test_a_wrong_setting_of_the_mail_worker_is_named(name, value):
-    with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: "):
+    with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: "):
         MailSettings.read({**GOOD, name: value})
 
 
@@ -104,7 +106,7 @@ WEAK = [
 
 
 def test_in_production_proper_settings_are_taken():
-    for kind in (Settings, MailSettings):
+    for kind in (WebSettings, MailSettings):
         assert kind.read(PRODUCTION).app_env == "production"
         assert kind.read({**PRODUCTION, "JWT_SECRET_OTHER": THIRD})
 
@@ -117,12 +119,12 @@ def test_no_random_secret_is_taken_for_a_weak_one(make):
 @pytest.mark.parametrize("weak", WEAK)
 def test_in_production_a_weak_or_published_secret_is_refused(weak):
     for name in ("JWT_SECRET", "PASSWORD_PEPPER", "JWT_SECRET_OTHER"):
-        with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: ") as wrong:
-            Settings.read({**PRODUCTION, name: weak})
+        with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: ") as wrong:
+            WebSettings.read({**PRODUCTION, name: weak})
         assert weak not in str(wrong.value)
-    with pytest.raises(WrongSetting, match=r"^wrong setting: PASSWORD_PEPPER: "):
+    with pytest.raises(InvalidSetting, match=r"^wrong setting: PASSWORD_PEPPER: "):
         MailSettings.read({**PRODUCTION, "PASSWORD_PEPPER": weak})
-    assert Settings.read({**GOOD, "JWT_SECRET": weak})
+    assert WebSettings.read({**GOOD, "JWT_SECRET": weak})
 
 
 def test_in_production_no_two_secrets_are_the_same():
@@ -131,8 +133,8 @@ def test_in_production_no_two_secrets_are_the_same():
         ("JWT_SECRET_OTHER", STRONG),
         ("JWT_SECRET_OTHER", OTHER),
     ):
-        with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: is the same as "):
-            Settings.read({**PRODUCTION, name: value})
+        with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: is the same as "):
+            WebSettings.read({**PRODUCTION, name: value})
 
 
 def test_what_compose_has_for_developers_is_published(root):
@@ -145,32 +147,34 @@ def test_what_compose_has_for_developers_is_published(root):
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
     [
-        (Settings, "PUBLIC_URL", "http://127.0.0.1:3000"),
-        (Settings, "PUBLIC_URL", ""),
-        (Settings, "MEDIA_URL", ""),
-        (Settings, "TRUSTED_PROXIES", "0.0.0.0/0"),
-        (Settings, "TRUSTED_PROXIES", "10.0.0.0/8,::/0"),
+        (WebSettings, "PUBLIC_URL", "http://127.0.0.1:3000"),
+        (WebSettings, "PUBLIC_URL", ""),
+        (WebSettings, "MEDIA_URL", ""),
+        (WebSettings, "TRUSTED_PROXIES", "0.0.0.0/0"),
+        (WebSettings, "TRUSTED_PROXIES", "10.0.0.0/8,::/0"),
         (MailSettings, "MAIL_URL", ""),
         (MailSettings, "MAIL_URL", "smtp://mailpit:1025"),
         (MailSettings, "PUBLIC_URL", "http://127.0.0.1:3000/"),
     ],
 )
 def test_in_production_a_developers_default_is_refused(kind, name, value):
-    with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: "):
+    with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: "):
         kind.read({**PRODUCTION, name: value})
     without = {key: other for key, other in PRODUCTION.items() if key != name}
     if name != "TRUSTED_PROXIES":
-        with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: "):
+        with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: "):
             kind.read(without)
     assert kind.read({**GOOD, name: value})
 
 
 def test_outside_production_the_usual_local_frontends_are_allowed():
     local = {f"http://localhost:{port}" for port in (3000, 4200, 5173)}
-    assert Settings.read(GOOD).cors_origins == local
-    assert Settings.read({**GOOD, "CORS_ORIGINS": ""}).cors_origins == local
-    assert Settings.read({**GOOD, "CORS_ORIGINS": "https://a.example"}).cors_origins == {"https://a.example"}
-    assert Settings.read(PRODUCTION).cors_origins == frozenset()
+    assert WebSettings.read(GOOD).cors_origins == local
+    assert WebSettings.read({**GOOD, "CORS_ORIGINS": ""}).cors_origins == local
+    assert WebSettings.read({**GOOD, "CORS_ORIGINS": "https://a.example"}).cors_origins == {
+        "https://a.example"
+    }
+    assert WebSettings.read(PRODUCTION).cors_origins == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def listener(event: Event) -> None:
 
 
 if __name__ == "__main__":
-    settings = process.boot()
+    settings = process.start()
     subscriber = Subscriber("flow", after=0)
     subscriber.subscribe(None, listener)
-    subscriber.run(process.until_told(), redis.connect(settings.redis_url))
+    subscriber.run(process.until_stopped(), redis.connect(settings.redis_url))

@@ -42,13 +42,13 @@ def test_a_dead_promise_is_revived_by_a_command(stack: Stack):
     try:
         id = customer.pay()
         stack.rows(
-            "UPDATE journal.tasks SET dead_at = now() WHERE verb = 'payments.begin' AND args ->> 'payment_id' = %s"
+            "UPDATE journal.jobs SET dead_at = now() WHERE name = 'payments.begin' AND args ->> 'payment_id' = %s"
             " RETURNING id",
             id,
         )
     finally:
         stack.resume("payments.1")
-    waiting = "SELECT 1 FROM journal.tasks WHERE dead_at IS NULL"
+    waiting = "SELECT 1 FROM journal.jobs WHERE dead_at IS NULL"
     until(lambda: not stack.rows(waiting))
     assert customer.status(id) == "pending"
 

@@ -134,7 +134,7 @@ def up_to_date(stack: Stack, it: Listener) -> bool:
 
 def quiet(stack: Stack) -> None:
     """Waits until everything promised is done."""
-    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.tasks")[0]["n"] == 0, 90)
+    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0, 90)
 
 
 def test_a_subscriber_that_was_away_hears_all_of_a_thousand_payments_once(
@@ -157,7 +157,7 @@ def test_a_subscriber_that_was_away_hears_all_of_a_thousand_payments_once(
         stack.valkey.start()
         paid += [pool.submit(customers[n % 8].pay) for n in range(400)]
         ids = [one.result() for one in paid]
-    stack.kill("hub.1")
+    stack.kill("subscribers.1")
     quiet(stack)
     events = log_of(stack)
     assert [seq for seq, _id in events] == list(range(1, len(events) + 1))
@@ -196,17 +196,17 @@ def test_a_subscriber_that_was_away_hears_all_of_a_thousand_payments_once(
 
 def test_the_hub_survives_a_database_that_restarts_and_its_own_death(stack: Stack):
     customer = stack.customer()
-    stack.pause("hub.1")
+    stack.pause("subscribers.1")
     ids = [customer.pay() for _ in range(5)]
     assert customer.settled(ids) == ["completed"] * 5
     stack.postgres.stop()
-    stack.resume("hub.1")
+    stack.resume("subscribers.1")
     stack.postgres.start()
     until(lambda: stack.health() == "ok")
-    stack.kill("hub.1")
+    stack.kill("subscribers.1")
     ids += [customer.pay(simulate="decline")]
     customer.settled(ids)
-    seen = "SELECT seq FROM admin.subscriptions WHERE name = 'hub.letters' AND error IS NULL AND seq >= %s"
+    seen = "SELECT seq FROM admin.subscriptions WHERE name = 'subscribers.payment_mails' AND error IS NULL AND seq >= %s"
     ended = "SELECT max(seq) AS seq FROM admin.events WHERE type = 'payments:payment:failed'"
     until(lambda: stack.rows(seen, stack.rows(ended)[0]["seq"]))
     quiet(stack)

@@ -24,7 +24,7 @@ def charges(stack: Stack, ids: list[str]) -> list[int]:
 
 def told(stack: Stack, id: str) -> list[str]:
     """The types of the events about one payment, in their order, once all its promises are kept."""
-    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.tasks")[0]["n"] == 0)
+    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0)
     query = "SELECT type FROM admin.events WHERE data ->> 'id' = %s AND published_at IS NOT NULL ORDER BY seq"
     return [row["type"].rpartition(":")[2] for row in stack.rows(query, id)]
 
@@ -195,7 +195,7 @@ def test_fifty_requests_with_one_key_that_wait_for_the_end_all_get_the_same(stac
             futures = [
                 pool.submit(stack.http.post, "/api/payments", json=body, headers=headers) for _ in range(50)
             ]
-            kept = "SELECT 1 FROM payments.idempotency_keys WHERE key = 'fifty-wait' AND to_come"
+            kept = "SELECT 1 FROM payments.idempotency_keys WHERE key = 'fifty-wait' AND provisional"
             until(lambda: stack.rows(kept))
             stack.resume("payments.1")
             answers = [future.result() for future in futures]

@@ -127,7 +127,7 @@ def test_the_whole_life_of_payments_and_requests_goes_through_it(stack: Stack):
         lambda: stack.rows("SELECT count(*) AS n FROM admin.events WHERE published_at IS NULL")[0]["n"] == 0
     )
     until(lambda: stack.health() == "ok")
-    assert stack.rows("SELECT count(*) AS n FROM journal.tasks WHERE dead_at IS NOT NULL")[0]["n"] == 0
+    assert stack.rows("SELECT count(*) AS n FROM journal.jobs WHERE dead_at IS NOT NULL")[0]["n"] == 0
 
 
 def test_few_sessions_serve_all_processes_and_none_keeps_a_lock(stack: Stack):

@@ -187,6 +187,6 @@ def test_a_cancellation_races_the_charge_and_one_of_them_wins(stack: Stack):
     # Whoever was promised a cancellation and did not get it can read why.
     refused = (
         "SELECT count(*) AS n FROM admin.audit_logs"
-        " WHERE action = 'payments.step.refused' AND resource_id = ANY(%s::uuid[])"
+        " WHERE action = 'payments.transition.refused' AND resource_id = ANY(%s::uuid[])"
     )
     until(lambda: stack.rows(refused, list(answers))[0]["n"] == fell["completed", 202])

@@ -44,19 +44,19 @@ def connect(stack, descriptors):
     opened = []
 
     def made(sent: bytes, **options: int) -> socket.socket:
-        wire = socket.socket()
-        opened.append(wire)
+        redis_client = socket.socket()
+        opened.append(redis_client)
         for name, value in options.items():
-            wire.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-        wire.settimeout(30)
-        wire.connect(("127.0.0.1", stack.port))
+            redis_client.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+        redis_client.settimeout(30)
+        redis_client.connect(("127.0.0.1", stack.port))
         if sent:
-            wire.sendall(sent)
-        return wire
+            redis_client.sendall(sent)
+        return redis_client
 
     yield made
-    for wire in opened:
-        wire.close()
+    for redis_client in opened:
+        redis_client.close()
 
 
 def ended(
@@ -66,8 +66,8 @@ def ended(
     told = dict.fromkeys(wires, b"")
     deadline = time.monotonic() + within
     with selectors.DefaultSelector() as waiting:
-        for wire in wires:
-            waiting.register(wire, selectors.EVENT_READ, data=wire)
+        for redis_client in wires:
+            waiting.register(redis_client, selectors.EVENT_READ, data=redis_client)
         while waiting.get_map():
             assert time.monotonic() < deadline, f"{len(waiting.get_map())} are open still"
             for key, _ in waiting.select(0.2):
@@ -93,35 +93,35 @@ def test_slow_and_silent_clients_keep_nobody_waiting_and_are_told(stack, connect
                 asked.append((time.monotonic(), time.monotonic() - began))
 
         told = ended(
-            [wire for wires in slow.values() for wire in wires],
+            [redis_client for wires in slow.values() for redis_client in wires],
             within=READ_DEADLINE_S * 3,
             meanwhile=ask,
         )
     assert len(asked) >= 10
     assert median(took for _, took in asked) < HEALTH_S
     for kind, wires in slow.items():
-        answers = {told[wire].partition(b"\r\n")[0] for wire in wires}
+        answers = {told[redis_client].partition(b"\r\n")[0] for redis_client in wires}
         assert answers == {b"HTTP/1.1 408 Request Timeout"}, kind
-        assert all(b'"code":"REQUEST_TIMEOUT"' in told[wire] for wire in wires)
-        assert all(b"Connection: close" in told[wire] for wire in wires)
-    assert all(b"X-Request-ID: mine" in told[wire] for wire in slow["half a body"])
+        assert all(b'"code":"REQUEST_TIMEOUT"' in told[redis_client] for redis_client in wires)
+        assert all(b"Connection: close" in told[redis_client] for redis_client in wires)
+    assert all(b"X-Request-ID: mine" in told[redis_client] for redis_client in slow["half a body"])
     # Nobody reads these answers to their end: their connections are gone as well.
-    for wire in unread:
-        wire.settimeout(WRITE_DEADLINE_S * 3)
+    for redis_client in unread:
+        redis_client.settimeout(WRITE_DEADLINE_S * 3)
         with pytest.raises(OSError):  # noqa: PT011
             while True:
-                wire.sendall(LARGE)
+                redis_client.sendall(LARGE)
 
 
 def test_a_drip_is_no_progress(stack, connect):
-    wire = connect(HEAD)
-    wire.settimeout(0.2)
+    redis_client = connect(HEAD)
+    redis_client.settimeout(0.2)
     began = time.monotonic()
     told = b""
     while not told:
-        wire.sendall(b"X: y\r\n")
+        redis_client.sendall(b"X: y\r\n")
         try:
-            told = wire.recv(65536)
+            told = redis_client.recv(65536)
         except TimeoutError:
             assert time.monotonic() - began < READ_DEADLINE_S * 3
     assert told.startswith(b"HTTP/1.1 408 ")
@@ -129,7 +129,7 @@ def test_a_drip_is_no_progress(stack, connect):
 
 
 def test_a_kept_connection_that_asks_nothing_more_goes_without_a_word(stack, connect):
-    wire = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-    [told] = ended([wire], within=READ_DEADLINE_S, meanwhile=lambda: None).values()
+    redis_client = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    [told] = ended([redis_client], within=READ_DEADLINE_S, meanwhile=lambda: None).values()
     assert told.startswith(b"HTTP/1.1 200 ")
     assert told.count(b"HTTP/1.1 ") == 1

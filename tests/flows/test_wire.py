@@ -13,9 +13,9 @@ NEXT = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 def say(stack, sent: bytes) -> list[bytes]:
     """Sends, and reads to the end of the connection; the answers, each without its `HTTP/1.1 `."""
-    with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as wire:
-        wire.sendall(sent)
-        answer = b"".join(iter(lambda: wire.recv(65536), b""))
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as redis_client:
+        redis_client.sendall(sent)
+        answer = b"".join(iter(lambda: redis_client.recv(65536), b""))
     return answer.split(b"HTTP/1.1 ")[1:]
 
 
@@ -95,16 +95,16 @@ def test_a_client_that_sends_too_much_gets_to_read_why(stack):
 def test_clients_that_do_not_hang_up_stop_nobody(stack):
     idle = [socket.create_connection(("127.0.0.1", stack.port), timeout=10) for _ in range(8)]
     try:
-        for wire in idle:
-            wire.sendall(b"GET /api/nothing HTTP/1.0\r\n\r\n")
-            assert wire.recv(65536)
+        for redis_client in idle:
+            redis_client.sendall(b"GET /api/nothing HTTP/1.0\r\n\r\n")
+            assert redis_client.recv(65536)
         began = time.monotonic()
         with httpx.Client(base_url=str(stack.http.base_url)) as client:
             assert client.get("/api/nothing").status_code == 404
         assert time.monotonic() - began < 1.5
     finally:
-        for wire in idle:
-            wire.close()
+        for redis_client in idle:
+            redis_client.close()
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,17 @@ import pytest
 import yaml
 
 from actors.settings import MailSettings, MediaSettings
-from api.settings import Settings as WebSettings
-from db.core.settings import Settings, WrongSetting
-from workers.process import Settings as WorkerSettings
+from api.settings import WebSettings
+from db.core.settings import InvalidSetting, StoreSettings
+from workers.process import WorkerSettings
 
-READ_BY: dict[str, list[type[Settings]]] = {
+READ_BY: dict[str, list[type[StoreSettings]]] = {
     "web": [WebSettings],
     "payments": [WorkerSettings],
     "psp": [WorkerSettings],
     "events": [WorkerSettings, MediaSettings],
     "mail": [WorkerSettings, MailSettings],
-    "hub": [WorkerSettings],
+    "subscribers": [WorkerSettings],
     "relay": [WorkerSettings],
     "scheduler": [WorkerSettings],
 }
@@ -79,12 +79,12 @@ def test_it_starts_on_a_developers_machine_as_it_is(services, name):
 @pytest.mark.parametrize("missing", [name for name in CHOSEN if name not in ("APP_ENV", "MAIL_FROM")])
 def test_in_production_it_refuses_what_is_left_as_it_is_published(services, missing):
     chosen = {name: value for name, value in CHOSEN.items() if name != missing}
-    kinds: list[tuple[str, type[Settings]]] = [("web", WebSettings), ("mail", MailSettings)]
+    kinds: list[tuple[str, type[StoreSettings]]] = [("web", WebSettings), ("mail", MailSettings)]
     refused = []
     for name, kind in kinds:
         try:
             kind.read(environment(services[name], **chosen))
-        except WrongSetting as wrong:
+        except InvalidSetting as wrong:
             refused.append(str(wrong))
     assert refused
     assert all(missing in line for line in refused)

@@ -8,9 +8,9 @@ import pytest
 
 from actors import all_jobs, audit, events, jobs, state_machine
 from actors.settings import MailSettings
-from api.settings import Settings as WebSettings
-from db.core.errors import Code, Fault
-from workers.process import Settings as WorkerSettings
+from api.settings import WebSettings
+from db.core.errors import DomainError, ErrorCode
+from workers.process import WorkerSettings
 
 ROOMS = {"api", "workers", "actors", "db"}
 TOP = ROOMS | {
@@ -26,8 +26,8 @@ def test_the_top_level_is_the_house_and_nothing_else(root):
 
 
 def test_every_step_of_the_law_has_its_audit_action():
-    for step in state_machine.Step:
-        assert audit.Action(f"payments.payment.{step}")
+    for step in state_machine.Transition:
+        assert audit.AuditAction(f"payments.payment.{step}")
 
 
 def test_every_verb_is_served_by_a_process_of_the_procfile(root):
@@ -51,17 +51,17 @@ def test_every_setting_is_in_the_example(root):
 
 def test_every_event_is_documented(root):
     documented = set(re.findall(r"`([a-z]+:[a-z]+:[a-z_]+)`", (root / "docs/events.md").read_text()))
-    assert documented == set(events.Type)
+    assert documented == set(events.EventType)
 
 
 def test_every_error_code_has_a_status_and_every_fault_a_sentence():
-    assert all(400 <= code.status <= 599 for code in Code)
+    assert all(400 <= code.status <= 599 for code in ErrorCode)
 
-    def kinds(of: type[Fault]) -> list[type[Fault]]:
+    def kinds(of: type[DomainError]) -> list[type[DomainError]]:
         return [kind for direct in of.__subclasses__() for kind in (direct, *kinds(direct))]
 
-    for kind in kinds(Fault):
-        assert kind.code in Code
+    for kind in kinds(DomainError):
+        assert kind.code in ErrorCode
         assert (kind.__doc__ or "").strip().endswith("."), kind
 
 

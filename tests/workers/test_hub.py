@@ -5,10 +5,10 @@ import pytest
 from actors import events
 from actors.jobs import transaction
 from db import config, job_journal, subscriptions
-from db.config import Key, SystemConfig
+from db.config import ConfigKey, SystemConfig
 from tests import makers
 from tests.makers import letterbox, work
-from workers.subscribers import hub
+from workers.subscribers import subscriber
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -25,22 +25,22 @@ def test_a_hub_that_is_killed_while_it_promises_a_letter_promises_it_once(monkey
         work()
         patched.setattr("actors.mail.notify_payment_ended.job", dies)
         with pytest.raises(SystemExit):
-            hub.once()
-    assert job_journal.Row.select().count() == 0
+            subscriber.once()
+    assert job_journal.JobRow.select().count() == 0
     subscriptions.Subscription.update(due_at=subscriptions.Subscription.moved_at).execute()
     work()
     assert [letter["To"] for letter in letterbox] == [payer.email]
-    assert not hub.once()
+    assert not subscriber.once()
 
 
 def test_a_changed_configuration_is_read_anew_at_once(monkeypatch):
     # A handler that is new begins at the end of the log.
-    hub.once()
+    subscriber.once()
     monkeypatch.setattr(config, "_FRESH", 3600.0)
-    assert config.value(Key.MAINTENANCE_READ_ONLY) is False
-    SystemConfig.insert(key=Key.MAINTENANCE_READ_ONLY, value=True).execute()
-    assert config.value(Key.MAINTENANCE_READ_ONLY) is False
+    assert config.value(ConfigKey.MAINTENANCE_READ_ONLY) is False
+    SystemConfig.insert(key=ConfigKey.MAINTENANCE_READ_ONLY, value=True).execute()
+    assert config.value(ConfigKey.MAINTENANCE_READ_ONLY) is False
     with transaction():
-        events.announce(events.Type.CONFIG_UPDATED, {"changes": {}})
+        events.emit(events.EventType.CONFIG_UPDATED, {"changes": {}})
     work()
-    assert config.value(Key.MAINTENANCE_READ_ONLY) is True
+    assert config.value(ConfigKey.MAINTENANCE_READ_ONLY) is True

@@ -10,7 +10,7 @@ import pytest
 from dramatiq import Message
 
 from actors import broker, jobs
-from actors.jobs import Entry, promise, record, records, transaction
+from actors.jobs import BatchEntry, batch_job, enqueue, transaction, transactional_job
 from db import job_journal, postgres, redis
 from db.core import times
 from tests import makers
@@ -19,19 +19,19 @@ from workers import relay
 QUEUE = "relayed"
 
 
-@record("test_relay.nod", queue=QUEUE)
+@transactional_job("test_relay.nod", queue=QUEUE)
 def nod() -> None:
     """Nothing."""
 
 
-class Line(Entry):
+class Line(BatchEntry):
     pass
 
 
 sizes: list[int] = []
 
 
-@records("test_relay.append", Line, queue=QUEUE)
+@batch_job("test_relay.append", Line, queue=QUEUE)
 def append(lines: Sequence[Line]) -> None:
     sizes.append(len(lines))
 
@@ -43,36 +43,36 @@ def empty_wire(database):
 
 @pytest.fixture
 def redis_away(valkey_server):
-    broker.open("redis://127.0.0.1:1/0", timeout=0.5)
+    broker.configure("redis://127.0.0.1:1/0", timeout=0.5)
     yield
-    broker.open(valkey_server.url, timeout=5)
+    broker.configure(valkey_server.url, timeout=5)
 
 
-def overdue(**columns: object) -> job_journal.Task:
+def overdue(**columns: object) -> job_journal.Job:
     """A promise whose time has come, of which the wire knows nothing."""
-    task = nod.message()
+    task = nod.job()
     with transaction():
-        promise(task)
+        enqueue(task)
     broker.opened().client.flushdb()
     return _overdue(task, **columns)
 
 
-def overdue_unseen() -> job_journal.Task:
+def overdue_unseen() -> job_journal.Job:
     """The same, where there is no wire."""
-    task = nod.message()
+    task = nod.job()
     with transaction():
-        promise(task)
+        enqueue(task)
     return _overdue(task)
 
 
-def _overdue(task: job_journal.Task, **columns: object) -> job_journal.Task:
+def _overdue(task: job_journal.Job, **columns: object) -> job_journal.Job:
     columns.setdefault("due_at", postgres.rows("SELECT clock_timestamp() - interval '1 second' AS t")[0]["t"])
-    job_journal.Row.update(**columns).where(job_journal.Row.id == task.id).execute()
+    job_journal.JobRow.update(**columns).where(job_journal.JobRow.id == task.id).execute()
     return task
 
 
-def row(task: job_journal.Task) -> job_journal.Row:
-    return job_journal.Row.get_by_id(task.id)
+def row(task: job_journal.Job) -> job_journal.JobRow:
+    return job_journal.JobRow.get_by_id(task.id)
 
 
 def messages() -> list[str]:
@@ -85,7 +85,7 @@ def messages() -> list[str]:
 
 
 def test_what_is_pushed_is_what_dramatiq_reads():
-    task = nod.message()
+    task = nod.job()
     broker.push([task])
     consumer = broker.opened().consume(QUEUE, prefetch=1, timeout=1)
     proxy = next(consumer)
@@ -101,7 +101,7 @@ def test_what_is_pushed_is_what_dramatiq_reads():
 
 def test_a_fresh_promise_is_left_to_the_fast_path():
     with transaction():
-        promise(nod.message())
+        enqueue(nod.job())
     assert relay.once() == 0
 
 
@@ -175,7 +175,7 @@ def test_after_the_last_attempt_a_promise_is_dead_until_it_is_revived():
     nod(str(task.id))
     assert row(task).dead_at is not None
 
-    assert job_journal.revive([task.id]) == 1
+    assert job_journal.retry_dead([task.id]) == 1
     assert relay.once() == 1
     assert row(task).attempts == 1
 
@@ -184,37 +184,35 @@ def test_waits_grow_between_attempts():
     task = overdue(error="it broke")
     waits = []
     for attempts in (0, 4, 19):
-        columns = {"attempts": attempts, "due_at": job_journal.Row.created_at}
-        job_journal.Row.update(columns).where(job_journal.Row.id == task.id).execute()
+        columns = {"attempts": attempts, "due_at": job_journal.JobRow.created_at}
+        job_journal.JobRow.update(columns).where(job_journal.JobRow.id == task.id).execute()
         relay.once()
-        waited = postgres.rows(
-            "SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.tasks"
-        )
+        waited = postgres.rows("SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.jobs")
         waits.append(float(waited[0]["s"]))
-    assert job_journal.GRACE <= waits[0] < job_journal.GRACE + 1
-    assert job_journal.GRACE + 3 < waits[1] < job_journal.GRACE + 9
-    assert job_journal.GRACE + 149 < waits[2] <= job_journal.GRACE + 300
+    assert job_journal.DISPATCH_GRACE_S <= waits[0] < job_journal.DISPATCH_GRACE_S + 1
+    assert job_journal.DISPATCH_GRACE_S + 3 < waits[1] < job_journal.DISPATCH_GRACE_S + 9
+    assert job_journal.DISPATCH_GRACE_S + 149 < waits[2] <= job_journal.DISPATCH_GRACE_S + 300
 
 
 def test_a_verb_that_this_process_does_not_know_is_sent_all_the_same():
-    task = overdue(verb="payments.from_the_next_release")
+    task = overdue(name="payments.from_the_next_release")
     assert "payments.from_the_next_release" not in jobs.registry
     assert relay.once() == 1
     assert messages() == [str(task.id)]
 
 
-def promised_later(seconds: float) -> job_journal.Task:
-    task = nod.message().later(seconds)
+def promised_later(seconds: float) -> job_journal.Job:
+    task = nod.job().later(seconds)
     with transaction():
-        promise(task)
+        enqueue(task)
     return task
 
 
 def test_what_is_due_later_is_not_sent_with_its_commit_nor_before_its_time():
-    now, later = nod.message(), nod.message().later(60)
+    now, later = nod.job(), nod.job().later(60)
     with transaction():
-        promise(later)
-        promise(now)
+        enqueue(later)
+        enqueue(now)
     assert messages() == [str(now.id)]
     assert relay.once() == 0
     assert row(later).attempts == 0
@@ -249,21 +247,21 @@ def test_what_is_due_later_outlives_a_redis_that_is_away(valkey_server):
     _overdue(task)
     with pytest.raises(redis.Unreachable):
         relay.once()
-    broker.open(valkey_server.url, timeout=5)
+    broker.configure(valkey_server.url, timeout=5)
     assert relay.once() == 1
     assert messages() == [str(task.id)]
 
 
 def test_what_was_dead_and_is_promised_anew_lives_again():
-    def promised() -> job_journal.Task:
-        task = nod.message().once("every day")
+    def promised() -> job_journal.Job:
+        task = nod.job().once("every day")
         with transaction():
-            promise(task)
+            enqueue(task)
         return task
 
     task = promised()
     columns = {"attempts": job_journal.MAX_ATTEMPTS, "error": "it broke"}
-    job_journal.Row.update(columns).where(job_journal.Row.id == task.id).execute()
+    job_journal.JobRow.update(columns).where(job_journal.JobRow.id == task.id).execute()
     _overdue(task)
     assert relay.once() == 0
     assert row(task).dead_at is not None
@@ -272,15 +270,15 @@ def test_what_was_dead_and_is_promised_anew_lives_again():
     lives = row(task)
     assert (lives.dead_at, lives.attempts, lives.error) == (None, 0, None)
     nod(str(task.id))
-    assert job_journal.Row.select().count() == 0
+    assert job_journal.JobRow.select().count() == 0
 
 
-def lines(many: int) -> list[job_journal.Task]:
+def lines(many: int) -> list[job_journal.Job]:
     """Overdue jobs that share their messages, none of which waits."""
-    tasks = [append.message(Line(id=uuid4())) for _ in range(many)]
+    tasks = [append.job(Line(id=uuid4())) for _ in range(many)]
     with transaction():
         for task in tasks:
-            promise(task)
+            enqueue(task)
     broker.opened().client.flushdb()
     let_be_due()
     return tasks
@@ -289,37 +287,37 @@ def lines(many: int) -> list[job_journal.Task]:
 def let_be_due() -> None:
     """The time of every job has come."""
     now = postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]
-    job_journal.Row.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
+    job_journal.JobRow.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
 
 
-def attempts(tasks: list[job_journal.Task]) -> list[int]:
+def attempts(tasks: list[job_journal.Job]) -> list[int]:
     return [row(task).attempts for task in tasks]
 
 
 def test_what_shares_a_message_is_sent_one_and_that_is_no_attempt():
-    tasks = lines(jobs.BATCH + 50)
+    tasks = lines(jobs.BATCH_SIZE + 50)
     assert relay.once() == 1
     assert messages() == [str(tasks[0].id)]
     assert set(attempts(tasks)) == {0}
     assert relay.once() == 0
     sizes.clear()
     append(str(tasks[0].id))
-    assert sizes == [jobs.BATCH, 50]
+    assert sizes == [jobs.BATCH_SIZE, 50]
 
 
 def test_what_was_first_and_is_first_still_was_tried_and_what_is_behind_it_only_waits():
-    tasks = lines(jobs.BATCH + 1)
+    tasks = lines(jobs.BATCH_SIZE + 1)
     relay.once()
     let_be_due()
     broker.opened().client.flushdb()
     assert relay.once() == 1
-    assert attempts(tasks) == [1] * jobs.BATCH + [0]
+    assert attempts(tasks) == [1] * jobs.BATCH_SIZE + [0]
 
 
 def test_a_redis_that_takes_no_message_costs_no_attempt_of_those_that_share_one(monkeypatch):
     tasks = lines(3)
-    tried = {"attempts": 4, "leased_until": job_journal.Row.created_at}
-    job_journal.Row.update(tried).where(job_journal.Row.id == tasks[0].id).execute()
+    tried = {"attempts": 4, "leased_until": job_journal.JobRow.created_at}
+    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == tasks[0].id).execute()
     with monkeypatch.context() as patch:
         patch.setattr(broker, "push", refused)
         for _ in range(3):
@@ -333,8 +331,8 @@ def test_a_redis_that_takes_no_message_costs_no_attempt_of_those_that_share_one(
 
 def test_what_kills_its_process_is_given_up_and_takes_no_other_with_it():
     tasks = lines(3)
-    tried = {"attempts": job_journal.MAX_ATTEMPTS, "leased_until": job_journal.Row.created_at}
-    job_journal.Row.update(tried).where(job_journal.Row.id == tasks[0].id).execute()
+    tried = {"attempts": job_journal.MAX_ATTEMPTS, "leased_until": job_journal.JobRow.created_at}
+    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == tasks[0].id).execute()
     # Those that were tried often are done one by one.
     sizes.clear()
     with postgres.database.atomic() as undone:
@@ -355,7 +353,7 @@ def test_what_shares_a_message_waits_for_one_that_waits_in_the_queue():
 
 def test_one_that_failed_is_sent_by_itself_and_counted():
     [first, second] = lines(2)
-    job_journal.Row.update(error="it broke").where(job_journal.Row.id == first.id).execute()
+    job_journal.JobRow.update(error="it broke").where(job_journal.JobRow.id == first.id).execute()
     assert relay.once() == 2
     assert messages() == [str(first.id), str(second.id)]
     assert attempts([first, second]) == [1, 0]
@@ -364,16 +362,16 @@ def test_one_that_failed_is_sent_by_itself_and_counted():
 def pile_up(many: int, verb: str, sent_at: str) -> None:
     """So many jobs that were sent a minute ago, and wait for their turn."""
     # On a busy machine it takes long, and so does what comes after it.
-    postgres.patient(120)
+    postgres.set_statement_timeout(120)
     postgres.rows(
-        "INSERT INTO journal.tasks (id, verb, queue, args, sent_at, due_at, created_at)"
+        "INSERT INTO journal.jobs (id, name, queue, args, sent_at, due_at, created_at)"
         f" SELECT gen_random_uuid(), %s, %s, '{{}}', {sent_at}, clock_timestamp() - interval '1 second',"
         " clock_timestamp() - interval '1 minute' FROM generate_series(1, %s)",
         verb,
         QUEUE,
         many,
     )
-    postgres.rows("ANALYZE journal.tasks")
+    postgres.rows("ANALYZE journal.jobs")
 
 
 def blocks(monkeypatch: pytest.MonkeyPatch) -> int:
@@ -408,7 +406,7 @@ def test_a_look_costs_the_same_however_much_waits(monkeypatch, verb, sent_at):
     wait_in_queue(since=ago(600))
     many = blocks(monkeypatch)
     assert row(lost).attempts == 1
-    assert job_journal.Row.select().where(job_journal.Row.attempts > 0).count() == 1
+    assert job_journal.JobRow.select().where(job_journal.JobRow.attempts > 0).count() == 1
     # An index is a level deeper, one row was found, and what other tests left is dead; all rows are 2,000 blocks
     # for each of the statements.
     assert many < few + 1000

@@ -29,8 +29,8 @@ def leader(database) -> Leader:
     return leader
 
 
-def waiting(name: str) -> list[job_journal.Row]:
-    return list(job_journal.Row.select().where(job_journal.Row.verb == name))
+def waiting(name: str) -> list[job_journal.JobRow]:
+    return list(job_journal.JobRow.select().where(job_journal.JobRow.name == name))
 
 
 def expire_the_lease() -> None:
@@ -48,8 +48,12 @@ def test_twelve_times_without_a_worker_leave_one_job_waiting(leader):
 
 def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
     scheduler.due(payment_jobs.reconcile, leader)
-    dead = {"dead_at": job_journal.Row.created_at, "attempts": job_journal.MAX_ATTEMPTS, "error": "it broke"}
-    job_journal.Row.update(dead).execute()
+    dead = {
+        "dead_at": job_journal.JobRow.created_at,
+        "attempts": job_journal.MAX_ATTEMPTS,
+        "error": "it broke",
+    }
+    job_journal.JobRow.update(dead).execute()
     scheduler.due(payment_jobs.reconcile, leader)
     [row] = waiting("payments.reconcile")
     assert (row.dead_at, row.attempts) == (None, 0)
@@ -59,8 +63,8 @@ def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
 def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time(leader):
     scheduler.due(payment_jobs.reconcile, leader)
     [row] = waiting("payments.reconcile")
-    job_journal.fail(row.id, "it broke")
-    job_journal.Row.update(due_at=row.due_at + timedelta(minutes=5)).execute()
+    job_journal.record_failure(row.id, "it broke")
+    job_journal.JobRow.update(due_at=row.due_at + timedelta(minutes=5)).execute()
     scheduler.due(payment_jobs.reconcile, leader)
     assert job_journal.overdue(["payments"]) == ["payments"]
 
@@ -75,7 +79,7 @@ def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, 
         housekeeping.expire_one_time_tokens(str(row.id))
     assert job_runs.JobRun.get().ended_at is None
     work()
-    assert job_runs.JobRun.get().ended_at > run.promised_at
+    assert job_runs.JobRun.get().ended_at > run.enqueued_at
 
 
 def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader):
@@ -83,7 +87,7 @@ def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader)
     other = Leader()
     assert other.look()
     assert not scheduler.due(payment_jobs.reconcile, leader)
-    assert job_journal.Row.select().count() == 0
+    assert job_journal.JobRow.select().count() == 0
     assert job_runs.last_finished() == {}
     assert scheduler.due(payment_jobs.reconcile, other)
     assert not leader.look()
@@ -175,8 +179,8 @@ def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_at_once(scheduler
     assert second in {process.pid for process in schedulers} - {first}
     assert seen["left"] <= scheduler.LEASE_S < 30
     with postgres.connection():
-        before = job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).promised_at
-        until(lambda: job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).promised_at > before)
+        before = job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).enqueued_at
+        until(lambda: job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).enqueued_at > before)
 
     os.kill(first, signal.SIGCONT)
     [asleep, other] = [process for pid in (first, second) for process in schedulers if process.pid == pid]

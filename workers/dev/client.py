@@ -26,8 +26,8 @@ class Trouble(Exception):
 class Door:
     """The REST API; whatever it refuses is Trouble."""
 
-    def __init__(self, http: httpx.Client, wire: str = "") -> None:
-        self.http, self.wire = http, wire
+    def __init__(self, http: httpx.Client, redis_client: str = "") -> None:
+        self.http, self.redis_client = http, redis_client
 
     def health(self) -> str:
         """How the stack is. Raises Trouble when there is none, or none that can work."""
@@ -72,7 +72,7 @@ class Door:
         """Forgets what was counted against this machine, where there was something: a demo that runs twenty
         times in a row is no attack, and who can read stack.env may do it."""
         try:
-            with redis.connect(self.wire) as client:
+            with redis.connect(self.redis_client) as client:
                 counted = list(client.scan_iter(COUNTED))
                 return bool(counted and client.delete(*counted))
         except (redis.Unreachable, ValueError):
@@ -96,12 +96,12 @@ def running() -> Iterator[Running]:
     """The stack that `make run` has started in this checkout. Raises Trouble where there is none."""
     data = Path({**dotenv_values(".env"), **os.environ}.get("DATA_DIR") or ".data")
     stack = dotenv_values(data / "stack.env")
-    base, database, wire = (stack.get(name) for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL"))
-    if not (base and database and wire):
+    base, database, redis_client = (stack.get(name) for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL"))
+    if not (base and database and redis_client):
         raise Trouble(NOTHING)
     # The environment's proxy does not lead to this machine.
     with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
-        yield Running(Door(http, wire), base, database, wire, data / "demo-sessions.json")
+        yield Running(Door(http, redis_client), base, database, redis_client, data / "demo-sessions.json")
 
 
 def _tokens(path: Path) -> dict[str, str]:

@@ -117,7 +117,7 @@ class Story:
             return
         self.told |= {seq} - {0}
         # An end is announced twice, as `updated` and under its own name: with the second it is reached.
-        reached = type != events.Type.PAYMENT_UPDATED or data["status"] in (*MOVING, "initiated")
+        reached = type != events.EventType.PAYMENT_UPDATED or data["status"] in (*MOVING, "initiated")
         if reached:
             self.status[data["id"]] = data["status"]
         ms, source = 1000 * (at - self.began), f"event #{seq}" if seq else "door"
@@ -147,7 +147,7 @@ def run(console: Console) -> None:
         story = Story(console, stack.door)
         console.print(f"[bold]The life of a payment[/], told by {stack.base_url}: {story.door.health()}")
         people = [story.door.sign_in(email, stack.sessions) for email in DEMO_USERS[1:]]
-        postgres.open(stack.database_url, connections=2)
+        postgres.configure(stack.database_url, connections=2)
         with postgres.connection():
             since = event_log.last_seq()
         story.listen(stack.redis_url)

@@ -73,7 +73,7 @@ def asked(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
     ],
 )
 def test_unknown_is_not_failed(calls, act, review):
-    verdict = resolution.judge(asked(calls))
+    verdict = resolution.next_action(asked(calls))
     assert (verdict.act, verdict.review) == (act, review)
 
 
@@ -94,14 +94,14 @@ def test_unknown_is_not_failed(calls, act, review):
     ],
 )
 def test_a_payment_is_lost_when_the_psp_has_no_order_and_can_get_none(calls, lost):
-    assert resolution.lost(asked(calls)) is lost
+    assert resolution.is_confirmed_absent(asked(calls)) is lost
 
 
 def test_that_it_has_no_order_is_believed_only_if_it_was_asked_when_none_could_arrive_any_more():
     # The payments worker was away: the answer is old, and the order may have arrived after it.
     calls = asked([*OUTAGE, (CHARGE, "no_answer", ARRIVES + 10), (FIND, "not_found", ARRIVES + 9)])
-    assert not resolution.lost(calls)
-    assert resolution.judge(calls).act is not Act.GIVE_UP
+    assert not resolution.is_confirmed_absent(calls)
+    assert resolution.next_action(calls).act is not Act.GIVE_UP
 
 
 @pytest.mark.parametrize("decided", ["charged", "declined"])
@@ -111,8 +111,8 @@ def test_what_the_psp_decided_while_somebody_looked_is_not_given_up(decided):
     order = Call(CHARGE, decided, begun, MOMENT - timedelta(seconds=1))
     looked = Call(FIND, "not_found", begun + timedelta(seconds=3), begun + timedelta(seconds=3))
     calls = [*asked(OUTAGE), order, looked]
-    assert not resolution.lost(calls)
-    assert resolution.judge(calls).act is not Act.GIVE_UP
+    assert not resolution.is_confirmed_absent(calls)
+    assert resolution.next_action(calls).act is not Act.GIVE_UP
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_the_half_minute_counts_from_the_end_of_the_call():
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.5), (0.5, 1.0), (0.999, 1.499)])
 def test_waits_double_and_differ(monkeypatch, chance, factor):
     monkeypatch.setattr(random, "random", lambda: chance)
-    after_orders = [resolution.judge(asked(OUTAGE[:n])).after for n in range(TRIES + 1)]
+    after_orders = [resolution.next_action(asked(OUTAGE[:n])).after for n in range(TRIES + 1)]
     assert after_orders == pytest.approx([wait * factor for wait in (0.5, 0.5, 1, 2, 4, 8)])
     silence = [[(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 1)] * n] for n in range(1, TRIES - 1)]
-    assert [resolution.judge(asked(calls)).after for calls in silence] == pytest.approx(
+    assert [resolution.next_action(asked(calls)).after for calls in silence] == pytest.approx(
         [wait * factor for wait in (1, 2, 4)]
     )

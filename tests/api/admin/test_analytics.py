@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.admin import analytics
 from api.operations import metrics, request_counts
 from db import backlog, postgres, redis, request_metrics
-from db.request_metrics import Counts
+from db.request_metrics import RouteCounts
 from db.users import Role
 from tests import makers
 from tests.makers import Visitor, visitor, work
@@ -23,7 +23,7 @@ def wire(stores) -> redis.Client:
 
 
 @pytest.fixture
-def boss(wire, client) -> Visitor:
+def boss(redis_client, client) -> Visitor:
     return visitor(client, Role.ADMIN)
 
 
@@ -104,31 +104,31 @@ def test_requests_are_counted_by_route_and_not_by_address(client, boss):
     assert measured["paywright_request_errors_total", "GET", "/api/payments/:payment_id"] == 1
 
 
-def test_a_caller_cannot_make_up_what_is_counted(wire):
+def test_a_caller_cannot_make_up_what_is_counted(redis_client):
     for method in ("FOO", "BAR", "get"):
         request_counts.count(method, None, status=405, ms=1)
-    request_counts.hand_on(wire)
-    assert {route: it.count for route, it in request_metrics.read(wire).items()} == {
+    request_counts.hand_on(redis_client)
+    assert {route: it.count for route, it in request_metrics.read(redis_client).items()} == {
         ("unknown", "unknown"): 3
     }
 
 
-def test_what_other_processes_counted_is_counted_too(wire, boss):
-    counts = Counts()
+def test_what_other_processes_counted_is_counted_too(redis_client, boss):
+    counts = RouteCounts()
     counts.add(error=True, ms=30)
-    request_metrics.add(wire, {("GET", "/api/elsewhere"): counts})
-    request_metrics.add(wire, {("GET", "/api/elsewhere"): counts})
+    request_metrics.add(redis_client, {("GET", "/api/elsewhere"): counts})
+    request_metrics.add(redis_client, {("GET", "/api/elsewhere"): counts})
     [told] = [it for it in figures(boss)["requests"] if it["route"] == "/api/elsewhere"]
     assert (told["count"], told["errors"], told["p50Ms"], told["p95Ms"]) == (2, 2, 35, 48.5)
 
 
-def test_while_redis_is_away_they_are_kept(wire):
+def test_while_redis_is_away_they_are_kept(redis_client):
     away = redis.connect("redis://127.0.0.1:1")
     request_counts.count("GET", "/api/x/{id:uuid}", status=200, ms=1)
     request_counts.hand_on(away)
     request_counts.count("GET", "/api/x/{id:uuid}", status=500, ms=20_000)
-    request_counts.hand_on(wire)
-    counts = request_metrics.read(wire)["GET", "/api/x/:id"]
+    request_counts.hand_on(redis_client)
+    counts = request_metrics.read(redis_client)["GET", "/api/x/:id"]
     assert (counts.count, counts.errors, counts.ms) == (2, 1, 20_001)
     assert (counts.buckets[0], counts.buckets[-1]) == (1, 1)
 
@@ -138,7 +138,7 @@ def test_while_redis_is_away_they_are_kept(wire):
     [([], 0.5, None), ([1], 0.5, 0.5), ([15] * 4, 0.5, 15), ([3, 60], 0.95, 95), ([20_000], 0.5, 10_000)],
 )
 def test_a_quantile_is_as_good_as_its_bucket(durations, share, ms):
-    counts = Counts()
+    counts = RouteCounts()
     for duration in durations:
         counts.add(error=False, ms=duration)
     assert counts.quantile(share) == ms

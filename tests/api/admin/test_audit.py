@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from actors import audit, housekeeping
-from actors.audit import Action, Line
+from actors.audit import AuditAction, AuditEntry
 from api.admin import audit_logs
 from db import audit_chain, postgres
 from db.core import times
@@ -28,7 +28,7 @@ def written(minutes: int = 0, **more: Any) -> str:
     columns: dict[str, Any] = {
         "id": uuid4(),
         "user_id": None,
-        "action": Action.PAYMENT_CANCEL,
+        "action": AuditAction.PAYMENT_CANCEL,
         "resource_type": "payment",
         "resource_id": None,
         "details": {},
@@ -37,7 +37,7 @@ def written(minutes: int = 0, **more: Any) -> str:
         "request_id": None,
         "created_at": makers.MOMENT + timedelta(minutes=minutes),
     }
-    line = Line(**columns | more)
+    line = AuditEntry(**columns | more)
     audit_chain.append([line.model_dump(mode="json")])
     return str(line.id)
 
@@ -124,7 +124,7 @@ def test_it_shows_also_what_the_application_did_not_write(boss):
 def test_each_filter_narrows_it_down(boss):
     one, other, thing = str(makers.user().id), str(makers.user().id), str(uuid4())
     a = written(0, user_id=one, resource_id=thing)
-    b = written(1, user_id=other, resource_id=thing, action=Action.PAYMENT_FAIL)
+    b = written(1, user_id=other, resource_id=thing, action=AuditAction.PAYMENT_FAIL)
     c = written(2, user_id=one, resource_type="user")
     assert ids(boss, f"?userId={one}") == [c, a]
     assert ids(boss, "?action=payments.payment.fail") == [b]
@@ -138,7 +138,7 @@ def test_each_filter_narrows_it_down(boss):
 
 def test_from_is_included_and_to_is_not(boss):
     at = [written(minutes) for minutes in range(4)]
-    moments = [times.text(makers.MOMENT + timedelta(minutes=minutes)) for minutes in range(4)]
+    moments = [times.iso(makers.MOMENT + timedelta(minutes=minutes)) for minutes in range(4)]
     assert ids(boss, f"?from={moments[1]}&to={moments[3]}") == [at[2], at[1]]
     assert ids(boss, f"?to={moments[1]}") == [at[0]]
     assert ids(boss, f"?from={moments[2]}&resourceType=payment") == [at[3], at[2]]
@@ -146,7 +146,7 @@ def test_from_is_included_and_to_is_not(boss):
 
 
 def test_every_action_of_the_catalogue_is_a_filter(boss):
-    for action in Action:
+    for action in AuditAction:
         assert all(it["action"] == action for it in read(boss, f"?action={action}"))
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from api.admin.schemas import ConfigChanges
+from api.admin.schemas import ConfigUpdate
 from db import audit_log, config, event_log
-from db.config import Key
+from db.config import ConfigKey
 from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, visitor, work
@@ -19,7 +19,7 @@ def values(who: Visitor) -> dict[str, object]:
 
 
 def test_every_key_can_be_changed():
-    assert {field.alias for field in ConfigChanges.model_fields.values()} == set(Key)
+    assert {field.alias for field in ConfigUpdate.model_fields.values()} == set(ConfigKey)
 
 
 def test_until_somebody_says_otherwise_the_defaults_hold(boss):
@@ -128,8 +128,8 @@ def test_another_process_reads_it_within_a_second(boss, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("db.config.time.monotonic", lambda: now[0])
     config.forget()
-    assert config.value(Key.PSP_LATENCY_MS) == 0
-    config.SystemConfig.insert(key=Key.PSP_LATENCY_MS, value=7).execute()
-    assert config.value(Key.PSP_LATENCY_MS) == 0
+    assert config.value(ConfigKey.PSP_LATENCY_MS) == 0
+    config.SystemConfig.insert(key=ConfigKey.PSP_LATENCY_MS, value=7).execute()
+    assert config.value(ConfigKey.PSP_LATENCY_MS) == 0
     now[0] += 1
-    assert config.value(Key.PSP_LATENCY_MS) == 7
+    assert config.value(ConfigKey.PSP_LATENCY_MS) == 7

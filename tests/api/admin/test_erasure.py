@@ -8,7 +8,7 @@ import pytest
 from peewee import SQL
 
 from actors import account_erasure, events, jobs
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from db import event_log, invariants, job_journal, personal_data, postgres, sessions, users
 from db.event_log import Event
 from db.idempotency import IdempotencyKey
@@ -73,7 +73,7 @@ def test_nothing_of_a_closed_account_is_left_in_any_table(client, vendor, boss):
         "admin.events",
         "auth.former_addresses",
         "auth.users",
-        "journal.tasks",
+        "journal.jobs",
         "payments.idempotency_keys",
         "payments.payments",
         "profile.user_profiles",
@@ -110,7 +110,7 @@ def test_what_is_shown_otherwise_is_another_version(client, vendor, boss):
     told = [it.data for it in event_log.after(0, 1000) if it.data.get("id") == id]
     assert [it["version"] for it in told] == [1, 2, 3]
     postgres.rows("UPDATE payments.payments SET updated_at = updated_at - interval '1 hour'")
-    assert invariants.check("every_change_is_told", makers.MOMENT, seconds=5).ok
+    assert invariants.check("every_change_has_its_event", makers.MOMENT, seconds=5).ok
 
 
 def test_an_address_that_is_anothers_by_now_stays_theirs(client, vendor, boss):
@@ -145,7 +145,7 @@ def talked_of(client, boss) -> str:
         " SELECT gen_random_uuid(), %s + n, type, data, occurred_at FROM admin.events,"
         " generate_series(1, 3000) AS n WHERE type = %s AND data ->> 'id' = %s",
         last,
-        events.Type.USER_REGISTERED,
+        events.EventType.USER_REGISTERED,
         who.user["id"],
     )
     boss.send("DELETE", f"/admin/users/{who.user['id']}")
@@ -156,15 +156,15 @@ def left(email: str) -> int:
     return int(Event.select().where(SQL("strpos(data::text, %s) > 0", (email,))).count())
 
 
-def next_erasure() -> job_journal.Row:
-    found = job_journal.Row.select().where(job_journal.Row.verb == "erasure.erase")
-    return found.order_by(job_journal.Row.position).get()
+def next_erasure() -> job_journal.JobRow:
+    found = job_journal.JobRow.select().where(job_journal.JobRow.name == "accounts.erase")
+    return found.order_by(job_journal.JobRow.position).get()
 
 
 def test_many_events_are_erased_in_chunks(talked_of):
     steps = []
     while before := left(talked_of):
-        jobs.registry["erasure.erase"].perform(next_erasure().id)
+        jobs.registry["accounts.erase"].perform(next_erasure().id)
         steps.append(before - left(talked_of))
     assert sum(steps) > 3000
     assert max(steps) == account_erasure.ROWS
@@ -181,7 +181,7 @@ def test_a_long_journal_has_the_time_to_be_searched(talked_of, monkeypatch):
 
     monkeypatch.setattr(personal_data, "jobs", raced)
     postgres.rows("SET LOCAL statement_timeout = '5s'")
-    jobs.registry["erasure.erase"].perform(next_erasure().id)
+    jobs.registry["accounts.erase"].perform(next_erasure().id)
     assert limits == {"30s"}
     assert left(talked_of)
 
@@ -198,7 +198,7 @@ def test_an_erasure_that_is_interrupted_goes_on(talked_of, monkeypatch):
         patch.setattr(personal_data, "events_about", dies)
         with pytest.raises(SystemExit):
             for _ in range(5):
-                jobs.registry["erasure.erase"].perform(next_erasure().id)
+                jobs.registry["accounts.erase"].perform(next_erasure().id)
     assert left(talked_of) == before
     work()
     assert left(talked_of) == 0
@@ -210,7 +210,7 @@ def test_events_that_have_no_number_yet_are_waited_for(client, vendor, boss):
     ask(vendor, customer.user["email"], "1")
     boss.send("DELETE", f"/admin/users/{customer.user['id']}")
     for _ in range(4):
-        jobs.registry["erasure.erase"].perform(next_erasure().id)
+        jobs.registry["accounts.erase"].perform(next_erasure().id)
     # It goes on as soon as they have one, and forgets no address before.
     assert personal_data.FormerAddress.select().count() == 1
     work()
@@ -222,8 +222,8 @@ def test_a_request_that_was_under_way_at_the_closing_is_found_by_the_second_look
     prove(customer)
     boss.send("DELETE", f"/admin/users/{customer.user['id']}")
     while not next_erasure().args.get("again"):
-        first = job_journal.Row.select().order_by(job_journal.Row.position).get()
-        jobs.registry[first.verb].perform(first.id)
+        first = job_journal.JobRow.select().order_by(job_journal.JobRow.position).get()
+        jobs.registry[first.name].perform(first.id)
     # It was made while the account was open, and is committed only now.
     late = makers.request(users.User.get_by_id(vendor.user["id"]), customer_email=customer.user["email"])
     postgres.rows(
@@ -242,6 +242,6 @@ def test_a_vendor_who_is_gone_leaves_no_session(client, boss):
         sessions.RefreshToken.select().where(sessions.RefreshToken.user_id == vendor.user["id"]).count() == 0
     )
     with transaction():
-        promise(account_erasure.erase.message(UUID(vendor.user["id"])))
+        enqueue(account_erasure.erase.job(UUID(vendor.user["id"])))
     # Whoever asks for it once more finds nothing to do.
-    assert work() == ["erasure.erase"] * 2
+    assert work() == ["accounts.erase"] * 2

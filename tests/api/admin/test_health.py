@@ -35,8 +35,8 @@ def look(who: Visitor) -> None:
     """Somebody asks for a look at everything, and it is made."""
     assert who.post("/admin/invariants").status_code == 202
     # What waits on purpose goes on waiting.
-    while found := job_journal.Row.get_or_none(job_journal.Row.verb.startswith("housekeeping.")):
-        jobs.registry[found.verb].perform(found.id)
+    while found := job_journal.JobRow.get_or_none(job_journal.JobRow.name.startswith("housekeeping.")):
+        jobs.registry[found.name].perform(found.id)
 
 
 def told(who: Visitor) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def aged() -> None:
     for table, column in (
         ("payments.payments", "updated_at"), ("payments.payments", "created_at"),
         ("payments.payment_transactions", "created_at"),
-        ("journal.tasks", "due_at"),
+        ("journal.jobs", "due_at"),
     ):  # fmt: skip
         with makers.behind_our_back():
             postgres.rows(f"UPDATE {table} SET {column} = {column} - interval '2 minutes'")
@@ -70,7 +70,7 @@ def test_what_waits_and_who_works_is_told(boss):
     makers.due(housekeeping.expire_sign_in_failures)
     makers.payment()
     postgres.rows(
-        "UPDATE journal.tasks SET created_at = created_at - interval '3 seconds' WHERE queue = 'payments'"
+        "UPDATE journal.jobs SET created_at = created_at - interval '3 seconds' WHERE queue = 'payments'"
     )
     data = boss.get("/admin/health").json["data"]
     assert (data["database"], data["redis"], data["deadJobs"], data["needsReview"]) == ("ok", "ok", 0, 0)
@@ -96,10 +96,12 @@ def test_what_is_dead_is_told_by_its_name_and_what_needs_a_person_is_counted(bos
     work()
     makers.payment()
     makers.payment()
-    job_journal.Row.update(dead_at=makers.MOMENT).where(job_journal.Row.verb == "payments.begin").execute()
+    job_journal.JobRow.update(dead_at=makers.MOMENT).where(
+        job_journal.JobRow.name == "payments.begin"
+    ).execute()
     makers.payment(simulate="blackout")
     work()
-    subscriptions.MissedEvent.insert(name="hub.mail", seq=1, error="no").execute()
+    subscriptions.MissedEvent.insert(name="subscribers.mail", seq=1, error="no").execute()
     data = boss.get("/admin/health").json["data"]
     assert (data["deadJobs"], data["deadJobsByName"]) == (2, {"payments.begin": 2})
     assert (data["needsReview"], data["missedEvents"]) == (1, 1)
@@ -112,18 +114,18 @@ def test_the_backlog_costs_the_same_beside_very_many_jobs(boss, monkeypatch):
     work()
     makers.payment()
     postgres.rows(
-        "INSERT INTO journal.tasks (id, verb, queue, args, due_at, created_at)"
+        "INSERT INTO journal.jobs (id, name, queue, args, due_at, created_at)"
         " SELECT gen_random_uuid(), 'mail.send', 'mail', '{}', clock_timestamp() - interval '1 minute',"
         " clock_timestamp() - interval '1 hour' FROM generate_series(1, 20000)"
     )
-    postgres.rows("ANALYZE journal.tasks")
+    postgres.rows("ANALYZE journal.jobs")
     monkeypatch.setattr(backlog, "COUNT_LIMIT", 100)
     before = rows_read()
     waits = backlog.measure({"psp"})
     assert rows_read() - before < 500
     assert (waits.waiting["mail"], waits.waiting["payments"], waits.waiting["psp"]) == (100, 1, 0)
-    assert 3600 <= times.age(waits.oldest["mail"], times.now()) < 3700
-    assert 0 <= times.age(waits.oldest["payments"], times.now()) < 60
+    assert 3600 <= times.age_s(waits.oldest["mail"], times.now()) < 3700
+    assert 0 <= times.age_s(waits.oldest["payments"], times.now()) < 60
 
 
 def rows_read() -> int:
@@ -150,8 +152,8 @@ def test_whatever_happened_everything_holds(boss):
         ("UPDATE psp.charges SET payment_id = gen_random_uuid()", {"charged_once", "every_charge_has_its_payment", "the_money_adds_up"}),
         ("DELETE FROM payments.payment_transactions WHERE transaction_type = 'complete'", {"every_change_has_its_history"}),
         ("UPDATE payments.payment_transactions SET status = 'cancelled' WHERE transaction_type = 'begin'", {"every_history_is_legal"}),
-        ("DELETE FROM admin.events WHERE seq = (SELECT max(seq) - 1 FROM admin.events)", {"every_change_is_told", "the_log_of_events_has_no_gaps"}),
-        ("UPDATE payments.payments SET version = version + 1", {"every_change_is_told"}),
+        ("DELETE FROM admin.events WHERE seq = (SELECT max(seq) - 1 FROM admin.events)", {"every_change_has_its_event", "the_log_of_events_has_no_gaps"}),
+        ("UPDATE payments.payments SET version = version + 1", {"every_change_has_its_event"}),
     ],
 )  # fmt: skip
 def test_what_is_done_behind_our_back_is_seen(boss, behind_our_back, names):
@@ -173,8 +175,8 @@ def test_what_is_done_behind_our_back_is_seen(boss, behind_our_back, names):
 def test_what_is_neither_finished_nor_promised_is_seen(boss):
     payment = makers.payment()
     aged()
-    assert {"no_promise_is_forgotten", "every_change_is_told"} <= broken(boss)
-    postgres.rows("DELETE FROM journal.tasks")
+    assert {"no_job_is_overdue", "every_change_has_its_event"} <= broken(boss)
+    postgres.rows("DELETE FROM journal.jobs")
     assert standings_by_name(boss)["nothing_stays_unfinished"]["offenders"] == [str(payment.id)]
 
 
@@ -244,8 +246,8 @@ def test_a_payment_that_waits_for_the_reconcilers_next_look_is_not_forgotten(
     boss, age, reconciled, forgotten
 ):
     payment = makers.payment()
-    payment_jobs.begin.perform(job_journal.Row.get(job_journal.Row.verb == "payments.begin").id)
-    postgres.rows("DELETE FROM journal.tasks")
+    payment_jobs.begin.perform(job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin").id)
+    postgres.rows("DELETE FROM journal.jobs")
     at = f"clock_timestamp() - interval '{reconciled}'" if reconciled else "NULL"
     postgres.rows(
         f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}', reconciled_at = {at}"
@@ -274,7 +276,7 @@ def many_of_old(count: int) -> None:
         "admin.events (id, seq, type, data, occurred_at, published_at)"
         f" SELECT gen_random_uuid(), 1000000 + row_number() OVER (), 'payments:payment:updated',"
         f" jsonb_build_object('id', id), {at}, {at}",
-        "journal.tasks (id, verb, queue, args, due_at)"
+        "journal.jobs (id, name, queue, args, due_at)"
         " SELECT gen_random_uuid(), 'payments.settle', 'payments', jsonb_build_object('payment_id', id),"
         " clock_timestamp() + interval '1 hour'",
     ):
@@ -282,7 +284,7 @@ def many_of_old(count: int) -> None:
     postgres.rows("SET LOCAL session_replication_role = origin")
     postgres.rows(
         "ANALYZE payments.payments, payments.payment_transactions, psp.charges, admin.audit_logs,"
-        " admin.events, journal.tasks"
+        " admin.events, journal.jobs"
     )
 
 
@@ -520,10 +522,10 @@ def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_mi
     audit_rows(boss, 5)
     monkeypatch.setattr(audit_chain, "STEP_ROWS", 2)
     makers.due(housekeeping.check_invariants)
-    housekeeping.check_invariants.perform(job_journal.Row.get().id)
-    [first] = job_journal.Row.select().where(job_journal.Row.verb == housekeeping.verify_audit_log.name)
+    housekeeping.check_invariants.perform(job_journal.JobRow.get().id)
+    [first] = job_journal.JobRow.select().where(job_journal.JobRow.name == housekeeping.verify_audit_log.name)
     housekeeping.verify_audit_log.perform(first.id)
-    postgres.rows("DELETE FROM journal.tasks")
+    postgres.rows("DELETE FROM journal.jobs")
     place = audit_chain.place(audit_chain.WHOLE)
     assert place is not None
     assert place.seq == 2

@@ -12,7 +12,7 @@ from freezegun import freeze_time
 from zxcvbn.matching import dictionary_match
 
 from actors import audit, housekeeping, mail
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from api.app import create_app
 from api.security.passwords import SCORED_CHARACTERS, Passwords, weak
 from db import audit_log, event_log, job_journal, one_time_tokens, postgres, sessions, sign_in_failures, users
@@ -572,15 +572,15 @@ def test_a_letter_counts_for_an_hour_though_its_link_has_expired(client):
 def test_what_slows_nobody_down_any_more_is_deleted(client, me):
     guess(client, me.user["email"], 1)
     with transaction():
-        promise(housekeeping.expire_sign_in_failures.message())
+        enqueue(housekeeping.expire_sign_in_failures.job())
     work()
     assert sign_in_failures.SignInFailure.select().count() == 1
     assert len(sign_in_failures.known_addresses(me.user["id"])) == 1
     sign_in_failures.SignInFailure.update(failed_at=times.now() - timedelta(hours=2)).execute()
     sign_in_failures.KnownAddress.update(seen_at=times.now() - timedelta(days=90)).execute()
     with transaction():
-        promise(housekeeping.expire_sign_in_failures.message())
-        promise(housekeeping.sum_up_refusals.message())
+        enqueue(housekeeping.expire_sign_in_failures.job())
+        enqueue(housekeeping.sum_up_refusals.job())
     work()
     assert sign_in_failures.SignInFailure.select().count() == 0
     assert sign_in_failures.known_addresses(me.user["id"]) == []
@@ -593,8 +593,12 @@ def test_a_letter_whose_link_is_used_up_before_it_leaves_is_not_sent(client, me)
         Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
-    mail.help_who_forgot.perform(
-        next(iter(job_journal.Row.select().where(job_journal.Row.verb == mail.help_who_forgot.name))).id
+    mail.request_password_reset.perform(
+        next(
+            iter(
+                job_journal.JobRow.select().where(job_journal.JobRow.name == mail.request_password_reset.name)
+            )
+        ).id
     )
     assert reset(client, letterbox.token()).status_code == 200
     work()
@@ -649,9 +653,9 @@ def test_asking_for_letters_again_and_again_does_not_flood_the_audit_log(client,
     for _ in range(10):
         Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
         me.post("/auth/verify-email/resend")
-    assert admin_rows("auth.password.forgotten") == admin_rows("auth.email.verification_asked") == 1
+    assert admin_rows("auth.password.reset_requested") == admin_rows("auth.email.verification_requested") == 1
     assert audit_sum_up() == 2
-    assert admin_rows("auth.password.forgotten") == admin_rows("auth.email.verification_asked") == 2
+    assert admin_rows("auth.password.reset_requested") == admin_rows("auth.email.verification_requested") == 2
 
 
 def audit_sum_up() -> int:

@@ -11,8 +11,8 @@ from api.app import create_app
 from api.security.key_rotation import rotate
 from api.security.keys import Keys
 from api.security.tokens import ACCESS_LIFETIME
-from api.settings import Settings
-from db.core.settings import WrongSetting
+from api.settings import WebSettings
+from db.core.settings import InvalidSetting
 from tests.makers import MOMENT as NOON
 from tests.makers import SECRETS, Visitor, visitor
 
@@ -103,8 +103,8 @@ def test_where_a_secret_signs_no_key_is_published(client):
     ],
 )
 def test_what_is_no_ed25519_key_stops_the_start(stores, wrong):
-    with pytest.raises(WrongSetting, match="JWT_ED25519: ") as error:
-        Settings.read({**SECRETS, **stores, "JWT_ED25519": wrong})
+    with pytest.raises(InvalidSetting, match="JWT_ED25519: ") as error:
+        WebSettings.read({**SECRETS, **stores, "JWT_ED25519": wrong})
     assert "\n" not in str(error.value)
 
 

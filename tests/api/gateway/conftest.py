@@ -6,7 +6,7 @@ import pytest
 from falcon.testing import TestClient
 
 from api.app import create_app
-from api.settings import Settings
+from api.settings import WebSettings
 from tests.makers import SECRETS
 
 Door = Callable[..., TestClient]
@@ -15,7 +15,7 @@ Door = Callable[..., TestClient]
 @pytest.fixture
 def door(stores: dict[str, str]) -> Door:
     """Makes a door with these settings besides those of all tests."""
-    return lambda **more: TestClient(create_app(Settings.read({**SECRETS, **stores, **more})))
+    return lambda **more: TestClient(create_app(WebSettings.read({**SECRETS, **stores, **more})))
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 
 from api.http.client_address import Proxies
 from api.middleware import request_context
-from api.settings import Settings
+from api.settings import WebSettings
 from db import audit_log
-from db.core.settings import WrongSetting
+from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, work
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
@@ -60,8 +60,8 @@ def test_a_mapped_network_is_an_ipv4_network():
 
 @pytest.mark.parametrize("wrong", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8;::1", "*"])
 def test_a_wrong_list_stops_the_start_with_its_name(wrong):
-    with pytest.raises(WrongSetting, match=r"^wrong setting: TRUSTED_PROXIES: .*10\.0\.0\.0/8,::1$"):
-        Settings.read({**SECRETS, **STORES, "TRUSTED_PROXIES": wrong})
+    with pytest.raises(InvalidSetting, match=r"^wrong setting: TRUSTED_PROXIES: .*10\.0\.0\.0/8,::1$"):
+        WebSettings.read({**SECRETS, **STORES, "TRUSTED_PROXIES": wrong})
 
 
 def test_the_audit_log_names_the_client_and_not_the_proxy(database, behind_a_proxy):

@@ -3,8 +3,8 @@
 import pytest
 
 from api.openapi.headers import CARRIED
-from api.settings import Settings
-from db.core.settings import WrongSetting
+from api.settings import WebSettings
+from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, error
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
@@ -134,10 +134,10 @@ def test_where_none_is_named_only_local_frontends_may_read(door):
     ],
 )
 def test_a_wrong_list_stops_the_start_with_its_name(wrong):
-    with pytest.raises(WrongSetting, match=r"^wrong setting: CORS_ORIGINS: [^\n]+$"):
-        Settings.read({**SECRETS, **STORES, "CORS_ORIGINS": wrong})
+    with pytest.raises(InvalidSetting, match=r"^wrong setting: CORS_ORIGINS: [^\n]+$"):
+        WebSettings.read({**SECRETS, **STORES, "CORS_ORIGINS": wrong})
 
 
 def test_several_origins_are_fine():
-    read = Settings.read({**SECRETS, **STORES, "CORS_ORIGINS": f" {SHOP} ,{ADMIN},http://[::1]:3000,"})
+    read = WebSettings.read({**SECRETS, **STORES, "CORS_ORIGINS": f" {SHOP} ,{ADMIN},http://[::1]:3000,"})
     assert read.cors_origins == {SHOP, ADMIN, "http://[::1]:3000"}

@@ -121,14 +121,14 @@ def test_a_crash_is_a_500_that_tells_nothing(me, monkeypatch):
 def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(settings, postgres_server, stores):
     client = TestClient(create_app(settings))
     postgres.database.dispose()
-    postgres.open("postgresql://paywright@127.0.0.1:1/none", connections=1)
+    postgres.configure("postgresql://paywright@127.0.0.1:1/none", connections=1)
     try:
         result = client.simulate_post(
             "/api/auth/login", json={"email": "a@b.example", "password": "12345678"}
         )
         health = client.simulate_get("/health")
     finally:
-        postgres.open(postgres_server.url, connections=20)
+        postgres.configure(postgres_server.url, connections=20)
     assert error(result) == (503, "SERVICE_UNAVAILABLE")
     assert int(result.headers["Retry-After"]) >= 1
     assert (health.status_code, health.json["status"], health.json["services"]["database"]) == (

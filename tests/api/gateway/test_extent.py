@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from api.auth.schemas import Refresh
 from api.http import body
-from api.http.body import MIB, Invalid, Malformed
+from api.http.body import MIB, MalformedJson, ValidationFailed
 from api.http.json_limits import DEEPEST, TooDeep, exceeded
 from api.http.json_objects import carried
 from api.payments.schemas import NewPayment
 from api.profile.schemas import Preferences
-from db.core.errors import Fault
+from db.core.errors import DomainError
 from tests.makers import error, visitor
 
 LIMITS: dict[str, Any] = {"members": 100, "values": 2000, "apart": "metadata", "apart_values": 4096}
@@ -82,7 +82,7 @@ def test_a_depth_that_nobody_needs_is_refused():
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_preferences_that_are_nested_too_deeply_are_malformed(opening, closing, depth):
     raw = '{"a":' + opening * depth + "1" + closing * depth + "}"
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedJson):
         body.read_body(sent(raw.encode()), Preferences)
 
 
@@ -111,7 +111,7 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
     request = sent(raw[:MIB])
     tracemalloc.start()
     try:
-        with pytest.raises(Fault):
+        with pytest.raises(DomainError):
             body.read_body(request, shape)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -122,14 +122,14 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
 @pytest.mark.parametrize("raw", HUGE[:6], ids=IDS[:6])
 def test_nothing_is_built_from_what_holds_too_much(monkeypatch, raw):
     monkeypatch.setattr(json, "loads", lambda *_args, **_more: pytest.fail("it was built"))
-    with pytest.raises((Invalid, Malformed)):
+    with pytest.raises((ValidationFailed, MalformedJson)):
         body.read_body(sent(raw[:MIB]), NewPayment)
 
 
 @pytest.mark.parametrize("raw", HUGE[6:11], ids=IDS[6:11])
 def test_each_byte_is_read_once_also_in_what_is_no_json(raw):
     # Quadratic, this would take minutes.
-    with pytest.raises((Malformed, Invalid)):
+    with pytest.raises((MalformedJson, ValidationFailed)):
         body.read_body(sent(raw[:MIB]), NewPayment)
 
 

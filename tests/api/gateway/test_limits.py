@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from api.middleware.rate_limit import LARGEST_MEMORY, PREFIX, Count, Memory, Rate, Shared
-from api.settings import Settings
+from api.settings import WebSettings
 from db import redis
 from db.breaker import REST_S, Breaker
-from db.core.settings import WrongSetting
+from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, error
 from workers.dev import client as dev
 
@@ -35,7 +35,7 @@ def wire(stores):
 
 
 @pytest.fixture
-def doors(door, wire):
+def doors(door, redis_client):
     """Makes doors behind a proxy, so that a test may come from anywhere."""
     return lambda **more: door(TRUSTED_PROXIES="127.0.0.1", **more)
 
@@ -127,39 +127,39 @@ def test_all_processes_count_together(doors):
     assert [get(client).status_code for client in (one, other, one, other)] == [404, 404, 429, 429]
 
 
-def test_no_request_is_lost_in_the_count_however_many_come_at_once(wire):
-    shared = Shared(wire, Memory())
+def test_no_request_is_lost_in_the_count_however_many_come_at_once(redis_client):
+    shared = Shared(redis_client, Memory())
     with ThreadPoolExecutor(16) as pool:
         counts = list(pool.map(lambda _: shared([("{a}:api", 60)])[0].times, range(200)))
     assert sorted(counts) == list(range(1, 201))
 
 
-def test_the_count_begins_anew_when_its_window_is_over(doors, wire):
+def test_the_count_begins_anew_when_its_window_is_over(doors, redis_client):
     client = doors(RATE_LIMIT_API="1/minute")
     assert [get(client).status_code for _ in range(2)] == [404, 429]
-    [key] = wire.keys(f"{PREFIX}*")
-    assert 0 < wire.ttl(key) <= 60
-    wire.pexpire(key, 1)
-    while wire.exists(key):
+    [key] = redis_client.keys(f"{PREFIX}*")
+    assert 0 < redis_client.ttl(key) <= 60
+    redis_client.pexpire(key, 1)
+    while redis_client.exists(key):
         pass
     assert get(client).status_code == 404
 
 
-def test_a_refused_request_does_not_make_the_wait_longer(doors, wire):
+def test_a_refused_request_does_not_make_the_wait_longer(doors, redis_client):
     client = doors(RATE_LIMIT_API="1/minute")
     get(client)
-    [key] = wire.keys(f"{PREFIX}*")
-    wire.pexpire(key, 5000)
+    [key] = redis_client.keys(f"{PREFIX}*")
+    redis_client.pexpire(key, 5000)
     assert int(get(client).headers["Retry-After"]) <= 5
 
 
-def test_a_key_that_lost_its_end_gets_one(doors, wire):
+def test_a_key_that_lost_its_end_gets_one(doors, redis_client):
     client = doors(RATE_LIMIT_API="1/minute")
     get(client)
-    [key] = wire.keys(f"{PREFIX}*")
-    wire.persist(key)
+    [key] = redis_client.keys(f"{PREFIX}*")
+    redis_client.persist(key)
     assert get(client).status_code == 429
-    assert 0 < wire.ttl(key) <= 60
+    assert 0 < redis_client.ttl(key) <= 60
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
@@ -202,12 +202,12 @@ def test_a_sign_in_counts_in_both_and_the_tighter_one_is_told(doors):
     assert get(client).status_code == 429
 
 
-def test_both_limits_cost_one_round_trip(doors, wire):
+def test_both_limits_cost_one_round_trip(doors, redis_client):
     client = doors(RATE_LIMIT_API="9/minute", RATE_LIMIT_AUTH="9/minute")
     post(client, "/api/auth/login")
 
     def trips():
-        return int(wire.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+        return int(redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
 
     before = trips()
     post(client, "/api/auth/login")
@@ -234,11 +234,11 @@ def test_an_address_that_only_looks_exempt_is_not(doors):
     assert [get(client, path).status_code for path in ("/api/healthy", "/api/docsx")] == [404, 429]
 
 
-def test_without_limits_nothing_is_asked_or_told(doors, wire):
+def test_without_limits_nothing_is_asked_or_told(doors, redis_client):
     client = doors(RATE_LIMIT_API="", RATE_LIMIT_AUTH=" ")
     for _ in range(10):
         assert "RateLimit-Limit" not in post(client, "/api/auth/login").headers
-    assert wire.keys(f"{PREFIX}*") == []
+    assert redis_client.keys(f"{PREFIX}*") == []
 
 
 def test_without_redis_each_process_goes_on_by_itself(doors):
@@ -270,35 +270,35 @@ def test_a_redis_that_does_not_answer_is_asked_once_a_second_and_again_when_it_i
     assert [line["event"] for line in lines] == ["redis is away, each process counts on its own"] * 2
 
 
-def test_without_redis_a_process_goes_on_from_where_redis_was(doors, wire, monkeypatch):
+def test_without_redis_a_process_goes_on_from_where_redis_was(doors, redis_client, monkeypatch):
     client = doors(RATE_LIMIT_API="5/minute")
     assert [limit(get(client))[1] for _ in range(3)] == [4, 3, 2]
-    monkeypatch.setattr(wire.breaker, "_away", True)
-    monkeypatch.setattr(wire.breaker, "_asleep_until", math.inf)
+    monkeypatch.setattr(redis_client.breaker, "_away", True)
+    monkeypatch.setattr(redis_client.breaker, "_asleep_until", math.inf)
     assert [limit(get(client))[1] for _ in range(2)] == [1, 0]
     assert error(get(client)) == (429, "RATE_LIMITED")
 
 
 @pytest.mark.parametrize("refusal", ["maxmemory", "replica"])
-def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(doors, wire, refusal, monkeypatch):
+def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(doors, redis_client, refusal, monkeypatch):
     client = doors(RATE_LIMIT_API="3/minute")
     # No second passes.
-    monkeypatch.setattr(wire.breaker, "_clock", lambda: 1000.0)
+    monkeypatch.setattr(redis_client.breaker, "_clock", lambda: 1000.0)
     if refusal == "maxmemory":
-        wire.config_set("maxmemory", 1)
+        redis_client.config_set("maxmemory", 1)
     else:
-        wire.replicaof("127.0.0.1", 1)
+        redis_client.replicaof("127.0.0.1", 1)
     try:
         assert [get(client).status_code for _ in range(4)] == [404, 404, 404, 429]
-        before = wire.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+        before = redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
         get(client)
-        assert wire.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] == before
+        assert redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] == before
         services = client.simulate_get("/health").json["services"]
         assert (services["database"], services["redis"]) == ("ok", "down")
     finally:
-        wire.config_set("maxmemory", 0)
-        wire.replicaof("NO", "ONE")
-        wire.breaker.well()
+        redis_client.config_set("maxmemory", 0)
+        redis_client.replicaof("NO", "ONE")
+        redis_client.breaker.well()
 
 
 def test_memory_counts_in_windows_too():
@@ -340,13 +340,13 @@ def test_memory_counts_for_many_threads():
     ],
 )
 def test_a_limit_is_so_many_in_such_a_time(text, rate):
-    read = Settings.read({**SECRETS, **STORES, "RATE_LIMIT_API": text, "RATE_LIMIT_AUTH": text})
+    read = WebSettings.read({**SECRETS, **STORES, "RATE_LIMIT_API": text, "RATE_LIMIT_AUTH": text})
     assert (read.rate_limit_api, read.rate_limit_auth) == (rate, rate)
 
 
 def test_there_are_limits_unless_something_else_is_said():
     open_ = {name: value for name, value in SECRETS.items() if not name.startswith("RATE_")}
-    read = Settings.read({**open_, **STORES})
+    read = WebSettings.read({**open_, **STORES})
     assert (read.rate_limit_api, read.rate_limit_auth) == (Rate(100, 900), Rate(5, 900))
 
 
@@ -367,11 +367,11 @@ def test_there_are_limits_unless_something_else_is_said():
 )
 @pytest.mark.parametrize("name", ["RATE_LIMIT_API", "RATE_LIMIT_AUTH"])
 def test_a_wrong_limit_stops_the_start_with_its_name(name, wrong):
-    with pytest.raises(WrongSetting, match=f"^wrong setting: {name}: [^\n]*100/15minutes[^\n]*$"):
-        Settings.read({**SECRETS, **STORES, name: wrong})
+    with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: [^\n]*100/15minutes[^\n]*$"):
+        WebSettings.read({**SECRETS, **STORES, name: wrong})
 
 
-def test_the_demo_goes_on_where_this_machines_requests_are_used_up(door, wire, stores):
+def test_the_demo_goes_on_where_this_machines_requests_are_used_up(door, redis_client, stores):
     app = door(RATE_LIMIT_API="1/hour").app
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
         assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]

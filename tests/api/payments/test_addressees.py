@@ -149,12 +149,12 @@ def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
     link = f"/api/auth/verify-email?token={makers.letterbox.token()}"
     assert client.simulate_get(link).status_code == 200
     assert bound() == 2
-    assert set(work()) == {"addressees.bind"}
+    assert set(work()) == {"payments.bind_addressee"}
     assert bound() == len(requests)
 
 
 def test_a_page_of_a_customer_with_many_addressed_requests_costs_what_is_on_it(client, vendor):
-    postgres.patient(60)
+    postgres.set_statement_timeout(60)
     customer = visitor(client)
     prove(customer)
     request = payments.get(UUID(ask(vendor, customer.user["email"])))

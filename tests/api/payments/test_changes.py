@@ -65,9 +65,9 @@ def at(people: SimpleNamespace, type: str, status: str) -> str:
 def do(verb: str) -> None:
     """Does the first promise of this verb, and leaves the others."""
     row = (
-        job_journal.Row.select()
-        .where(job_journal.Row.verb == verb)
-        .order_by(job_journal.Row.position)
+        job_journal.JobRow.select()
+        .where(job_journal.JobRow.name == verb)
+        .order_by(job_journal.JobRow.position)
         .first()
     )
     jobs.registry[verb].perform(row.id)
@@ -416,7 +416,7 @@ def test_a_cancellation_that_comes_too_late_is_written_down_for_whoever_asked(pe
     # The payment was promised to begin before.
     work()
     assert (now(payment).status, now(request).status) == ("completed", "completed")
-    [row] = [it for it in audit_log.of_resource(UUID(payment)) if it.action == "payments.step.refused"]
+    [row] = [it for it in audit_log.of_resource(UUID(payment)) if it.action == "payments.transition.refused"]
     assert str(row.user_id) == people.boss.user["id"]
     assert row.details == {"step": "cancel", "status": "processing", "reason": None}
 

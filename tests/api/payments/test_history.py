@@ -119,7 +119,7 @@ def test_the_history_of_a_span_begins_with_from_and_ends_before_to(customer, bos
 
     def between(begin: datetime | None, end: datetime | None) -> list[object]:
         pairs = (("from", begin), ("to", end))
-        query = "&".join(f"{name}={times.text(moment)}" for name, moment in pairs if moment)
+        query = "&".join(f"{name}={times.iso(moment)}" for name, moment in pairs if moment)
         return steps(history(customer, f"?{query}"))
 
     hour = timedelta(hours=1)
@@ -168,7 +168,7 @@ def test_changes_of_the_same_moment_are_neither_skipped_nor_repeated(customer, v
 
 
 def test_a_page_costs_what_is_on_it_however_much_there_is(customer, vendor, boss):
-    postgres.patient(60)
+    postgres.set_statement_timeout(60)
     others = {"user_id": UUID(vendor.user["id"]), "payee_id": UUID(vendor.user["id"])}
     request = makers.standing(
         **others, type="initiate", status="initiated", amount=1, customer_email="a@b.example"

@@ -9,7 +9,7 @@ from freezegun import freeze_time
 from pydantic import BaseModel
 
 from actors import housekeeping
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from api.payments import idempotency
 from db import payments
 from db.idempotency import IdempotencyKey
@@ -128,9 +128,9 @@ def test_a_key_is_kept_for_a_day_and_until_its_payment_is_final(customer):
     minute = timedelta(minutes=1)
 
     def expire(at: datetime) -> set[str]:
-        task = housekeeping.expire_idempotency_keys.message()
+        task = housekeeping.expire_idempotency_keys.job()
         with transaction():
-            promise(task)
+            enqueue(task)
         with freeze_time(at):
             housekeeping.expire_idempotency_keys.perform(task.id)
         return {row.key for row in IdempotencyKey.select()}

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from actors import audit, events, jobs, payment_jobs
-from actors.jobs import promise, transaction
-from actors.state_machine import LAW, Step, allows
+from actors.jobs import enqueue, transaction
+from actors.state_machine import TRANSITIONS, Transition, is_allowed
 from api.payments import prefer
 from db import audit_log, config, event_log, job_journal, payments, postgres, psp_ledger
 from db.payments import Payment
-from db.states import FINAL, Status, Type
+from db.states import TERMINAL, PaymentStatus, PaymentType
 from db.users import Role
 from tests import law, makers
 from tests.makers import Visitor
@@ -49,13 +49,15 @@ class Person:
 
     def sees(self, it: Payment) -> bool:
         if self.role is Role.CUSTOMER:
-            link = it.type == Type.INITIATE and (it.customer_email is None or it.addressee_id == self.id)
+            link = it.type == PaymentType.INITIATE and (
+                it.customer_email is None or it.addressee_id == self.id
+            )
             return it.user_id == self.id or link
         return self.role is Role.ADMIN or it.payee_id == self.id
 
     def lists(self, it: Payment) -> bool:
         """A link is for whoever knows it, and in nobody's list."""
-        link = self.role is Role.CUSTOMER and it.type == Type.INITIATE and it.customer_email is None
+        link = self.role is Role.CUSTOMER and it.type == PaymentType.INITIATE and it.customer_email is None
         return self.sees(it) and not link
 
     def is_kept_from_changing(self, it: Payment) -> int | None:
@@ -64,12 +66,12 @@ class Person:
             return FORBIDDEN
         if not self.sees(it):
             return NOT_FOUND
-        own = it.type == Type.INITIATE and it.user_id == self.id
+        own = it.type == PaymentType.INITIATE and it.user_id == self.id
         return None if own or self.role is Role.ADMIN else FORBIDDEN
 
 
-def lawful(it: Payment, step: Step) -> bool:
-    return allows(Type(it.type), Status(it.status), step)
+def lawful(it: Payment, step: Transition) -> bool:
+    return is_allowed(PaymentType(it.type), PaymentStatus(it.status), step)
 
 
 def payment_of(request: UUID, simulate: str | None = None) -> dict[str, Any]:
@@ -85,10 +87,10 @@ ATTEMPTS: dict[str, Callable[[Visitor, UUID], Result]] = {
     "fail": lambda who, id: who.post(f"/payments/{id}/status", {"status": "failed"}),
 }
 
-OF_STEPS = {f"payments.payment.{step}" for step in Step}
-ENDED: dict[str, events.Type] = {
-    Status.COMPLETED: events.Type.PAYMENT_COMPLETED,
-    Status.FAILED: events.Type.PAYMENT_FAILED,
+OF_STEPS = {f"payments.payment.{step}" for step in Transition}
+ENDED: dict[str, events.EventType] = {
+    PaymentStatus.COMPLETED: events.EventType.PAYMENT_COMPLETED,
+    PaymentStatus.FAILED: events.EventType.PAYMENT_FAILED,
 }
 
 EVERYBODY = ["customer 1", "customer 2", "vendor 1", "vendor 2", "admin"]
@@ -132,7 +134,13 @@ STEPS = st.one_of(
     *often(2, "pay", who=CUSTOMERS, simulate=SIMULATED),
     *often(4, "pay_request", who=CUSTOMERS, request=WHICH, simulate=SIMULATED),
     *often(4, "cancel", who=ANYBODY, which=WHICH),
-    *often(4, "set_status", who=ANYBODY, which=WHICH, to=st.sampled_from([*Status, *4 * [Status.FAILED]])),
+    *often(
+        4,
+        "set_status",
+        who=ANYBODY,
+        which=WHICH,
+        to=st.sampled_from([*PaymentStatus, *4 * [PaymentStatus.FAILED]]),
+    ),
     *often(2, "edit", who=ANYBODY, which=WHICH, change=st.sampled_from(sorted(CHANGES)), version=VERSIONS),
 )
 
@@ -149,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         self.known: dict[UUID, tuple[int, str]] = {}
         self.requests: list[UUID] = []
         self.all: list[UUID] = []
-        self.done: list[job_journal.Row] = []
+        self.done: list[job_journal.JobRow] = []
         self.turn = 0
         self.example = ExitStack()
         savepoint = self.example.enter_context(postgres.database.atomic())
@@ -186,7 +194,7 @@ class Machine(RuleBasedStateMachine):
         answer = person.visitor.post("/payments", payment_of(it.id, simulate))
         if not person.sees(it):
             assert answer.status_code == NOT_FOUND
-        elif it.status != Status.INITIATED:
+        elif it.status != PaymentStatus.INITIATED:
             assert makers.error(answer) == (CONFLICT, "REQUEST_NOT_PAYABLE")
         else:
             self.made(answer)
@@ -194,19 +202,19 @@ class Machine(RuleBasedStateMachine):
     def cancel(self, who: str, which: int) -> None:
         it, person = self.one_of(self.all, which), self.people[who]
         answer = person.visitor.send("DELETE", f"/payments/{it.id}")
-        allowed = ACCEPTED if lawful(it, Step.CANCEL) else CONFLICT
+        allowed = ACCEPTED if lawful(it, Transition.CANCEL) else CONFLICT
         assert answer.status_code == (person.is_kept_from_changing(it) or allowed)
 
-    def set_status(self, who: str, which: int, to: Status) -> None:
+    def set_status(self, who: str, which: int, to: PaymentStatus) -> None:
         it, person = self.one_of(self.all, which), self.people[who]
         answer = person.visitor.post(f"/payments/{it.id}/status", {"status": to, "reason": "Because"})
         expected = person.is_kept_from_changing(it)
-        if expected is None and to is Status.CANCELLED:
-            expected = ACCEPTED if lawful(it, Step.CANCEL) else CONFLICT
+        if expected is None and to is PaymentStatus.CANCELLED:
+            expected = ACCEPTED if lawful(it, Transition.CANCEL) else CONFLICT
         elif expected is None and person.role is not Role.ADMIN:
             expected = FORBIDDEN
-        elif expected is None and to is Status.FAILED:
-            expected = ACCEPTED if lawful(it, Step.FAIL) and not silent(it) else CONFLICT
+        elif expected is None and to is PaymentStatus.FAILED:
+            expected = ACCEPTED if lawful(it, Transition.FAIL) and not silent(it) else CONFLICT
         assert answer.status_code == (expected or CONFLICT)
 
     def edit(self, who: str, which: int, change: str, version: str) -> None:
@@ -217,9 +225,12 @@ class Machine(RuleBasedStateMachine):
         expected = person.is_kept_from_changing(it)
         if expected is None and version == "older":
             expected = CHANGED_SINCE
-        elif expected is None and it.status not in FINAL:
+        elif expected is None and it.status not in TERMINAL:
             words = change in ("words", "metadata")
-            open_request = it.type == Type.INITIATE and it.status in (Status.PENDING, Status.INITIATED)
+            open_request = it.type == PaymentType.INITIATE and it.status in (
+                PaymentStatus.PENDING,
+                PaymentStatus.INITIATED,
+            )
             expected = DONE if words or open_request else CONFLICT
         assert answer.status_code == (expected or CONFLICT)
         self.edits[it.id] += answer.status_code == DONE
@@ -248,21 +259,21 @@ class Machine(RuleBasedStateMachine):
     def hear_again(self, which: int) -> None:
         if self.done:
             again = self.done[-1 - which % len(self.done)]
-            jobs.registry[again.verb].perform(again.id)
+            jobs.registry[again.name].perform(again.id)
 
     def tell(self) -> None:
         for task in waiting("audit.", "events.", "mail."):
-            jobs.registry[task.verb].perform(task.id)
+            jobs.registry[task.name].perform(task.id)
 
     def let_it_expire(self, request: int) -> None:
-        ttl = float(config.number(config.Key.PAYMENTS_REQUEST_TTL_HOURS))
+        ttl = float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS))
         postgres.rows(
             "UPDATE payments.payments SET created_at = created_at - %s * interval '1 hour' WHERE id = %s",
             ttl,
             self.one_of(self.requests, request).id,
         )
         with transaction():
-            promise(payment_jobs.expire_requests.message())
+            enqueue(payment_jobs.expire_requests.job())
 
     def reconcile_later(self) -> None:
         postgres.rows(
@@ -274,12 +285,12 @@ class Machine(RuleBasedStateMachine):
             " ended_at = ended_at - interval '1 minute'"
         )
         with transaction():
-            promise(payment_jobs.reconcile.message())
+            enqueue(payment_jobs.reconcile.job())
 
-    def perform(self, task: job_journal.Row) -> None:
-        jobs.registry[task.verb].perform(task.id)
-        left = job_journal.Row.get_or_none(job_journal.Row.id == task.id)
-        assert left is None, f"{task.verb}: {left.error}"
+    def perform(self, task: job_journal.JobRow) -> None:
+        jobs.registry[task.name].perform(task.id)
+        left = job_journal.JobRow.get_or_none(job_journal.JobRow.id == task.id)
+        assert left is None, f"{task.name}: {left.error}"
         self.done.append(task)
 
     # --- what holds -------------------------------------------------------------------------------------
@@ -319,7 +330,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.example:
             makers.work()
-            assert job_journal.Row.select().count() == 0
+            assert job_journal.JobRow.select().count() == 0
             told = event_log.after(0, 10_000)
             for it in law.holds(self.edits):
                 self.is_at_rest(it)
@@ -327,8 +338,8 @@ class Machine(RuleBasedStateMachine):
             self.everybody_has_their_own_set()
 
     def is_at_rest(self, it: Payment) -> None:
-        assert it.status != Status.PENDING
-        if it.type == Type.PAYMENT and it.status == Status.PROCESSING:
+        assert it.status != PaymentStatus.PENDING
+        if it.type == PaymentType.PAYMENT and it.status == PaymentStatus.PROCESSING:
             assert silent(it)
             assert makers.review(it)
 
@@ -337,8 +348,8 @@ class Machine(RuleBasedStateMachine):
         steps = [f"payments.payment.{row.transaction_type}" for row in payments.history(it.id)]
         noted = [line.action for line in audit_log.of_resource(it.id)]
         assert [action for action in noted if action in OF_STEPS] == steps
-        assert noted.count(audit.Action.PAYMENT_UPDATE) == self.edits[it.id]
-        changes = {events.Type.PAYMENT_CREATED, events.Type.PAYMENT_UPDATED}
+        assert noted.count(audit.AuditAction.PAYMENT_UPDATE) == self.edits[it.id]
+        changes = {events.EventType.PAYMENT_CREATED, events.EventType.PAYMENT_UPDATED}
         versions = [event.data["version"] for event in told if event.type in changes]
         assert versions == list(range(1, it.version + 1))
         ended = [event.type for event in told if event.type not in changes]
@@ -356,16 +367,18 @@ def silent(it: Payment) -> bool:
     return psp_ledger.played(str(it.id)) == "blackout"
 
 
-def waiting(*verbs: str) -> list[job_journal.Row]:
+def waiting(*verbs: str) -> list[job_journal.JobRow]:
     """What is promised by verbs with such a beginning."""
-    beginnings = [job_journal.Row.verb.startswith(beginning) for beginning in verbs]
-    return list(job_journal.Row.select().where(reduce(or_, beginnings)).order_by(job_journal.Row.position))
+    beginnings = [job_journal.JobRow.name.startswith(beginning) for beginning in verbs]
+    return list(
+        job_journal.JobRow.select().where(reduce(or_, beginnings)).order_by(job_journal.JobRow.position)
+    )
 
 
 def look_instead(_seconds: float) -> None:
     """Who waits at the door for what the PSP knows does the psp worker's work."""
-    for task in waiting(payment_jobs.look.name):
-        payment_jobs.look.perform(task.id)
+    for task in waiting(payment_jobs.inquire.name):
+        payment_jobs.inquire.perform(task.id)
 
 
 @pytest.fixture
@@ -394,4 +407,4 @@ def test_whatever_anybody_does_in_whatever_order_no_payment_leaves_the_law(peopl
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert Machine.reached == {(type, status) for (type, _before, _step), status in LAW.items()}
+    assert Machine.reached == {(type, status) for (type, _before, _step), status in TRANSITIONS.items()}

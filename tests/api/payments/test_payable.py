@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from actors import payment_jobs
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.psp.provider import Outcome
 from db import audit_log, config, event_log, job_journal, payments, users
 from db.payments import Payment
@@ -101,12 +101,14 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
     payment = makers.pay(request, simulate="blackout")
     work()
     close(boss, vendor)
-    withdrawals = job_journal.Row.select().where(job_journal.Row.verb == payment_jobs.withdraw_requests.name)
-    now, later = [row.id for row in withdrawals.order_by(job_journal.Row.position)]
+    withdrawals = job_journal.JobRow.select().where(
+        job_journal.JobRow.name == payment_jobs.withdraw_requests.name
+    )
+    now, later = [row.id for row in withdrawals.order_by(job_journal.JobRow.position)]
     payment_jobs.withdraw_requests.perform(now)
-    settle = payment_jobs.settle.message(payment.id, Outcome.DECLINED, None)
+    settle = payment_jobs.settle.job(payment.id, Outcome.DECLINED, None)
     with transaction():
-        promise(settle)
+        enqueue(settle)
     with monkeypatch.context() as race:
         # It looked before the account was closed, and commits after the job.
         race.setattr(users, "vendors", set)

@@ -340,7 +340,7 @@ def test_what_the_database_forbids_does_not_depend_on_the_door(database):
     ["currency=CHF", "currency=EUR", "currency=USD&status=failed", "needsReview=false", "needsReview=true"],
 )
 def test_a_page_of_a_filter_costs_what_is_on_it_however_much_there_is(customer, boss, query):
-    postgres.patient(60)
+    postgres.set_statement_timeout(60)
     payments.add(user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF")
     postgres.rows(
         "INSERT INTO payments.payments (user_id, type, status, amount, currency, created_at)"

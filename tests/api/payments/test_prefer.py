@@ -333,8 +333,8 @@ def settle() -> int:
     """Does the promised work that is about payments; how much it was."""
     count = 0
     with postgres.connection():
-        while row := job_journal.Row.get_or_none(job_journal.Row.verb.startswith("payments.")):
-            jobs.registry[row.verb].perform(row.id)
+        while row := job_journal.JobRow.get_or_none(job_journal.JobRow.name.startswith("payments.")):
+            jobs.registry[row.name].perform(row.id)
             count += 1
     return count
 

@@ -256,7 +256,7 @@ def test_with_half_a_span_the_other_half_is_now_or_thirty_days_before(people):
     data = report(people.boss, "to=2026-03-07T00:00:00Z")
     assert data["from"] == "2026-02-05T00:00:00.000Z"
     assert data["totals"][0]["count"] == 1
-    begin = times.text(times.now() - timedelta(days=90))
+    begin = times.iso(times.now() - timedelta(days=90))
     paid(people, "2", at=times.now() - timedelta(days=60))
     assert report(people.boss, f"from={begin}")["totals"][0]["amount"] == "2.00"
 

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors import payment_jobs
-from actors.jobs import promise, transaction
+from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
 from db import audit_log, payments, postgres, psp_attempts, reviews, statements
 from db.payments import Payment
-from db.psp_attempts import Operation, PspAttempt
-from db.reviews import Cause
-from db.states import Status
+from db.psp_attempts import PspAttempt, PspOperation
+from db.reviews import ReviewCause
+from db.states import PaymentStatus
 from tests import makers
 from tests.makers import Visitor, error, work
 
@@ -59,7 +59,9 @@ def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
 def test_the_list_for_review_is_read_page_by_page(customer, boss):
     made = [str(paid(customer).id) for _ in range(5)]
     for id in made:
-        reviews.open([(UUID(id), Cause.STATEMENT_DIFFERS, why) for why in ("look", "and look again")])
+        reviews.open_review(
+            [(UUID(id), ReviewCause.STATEMENT_DIFFERS, why) for why in ("look", "and look again")]
+        )
     paid(customer)
     first = boss.get("/payments?needsReview=true&limit=3").json["data"]
     cursor = first["pagination"]["nextCursor"]
@@ -162,7 +164,7 @@ def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(custom
         assert boss.post(f"/payments/{payment.id}/review", {"reason": "Looked"}).status_code == 200
     payment_jobs.hear(ended.id, Answer(Outcome.CHARGED))
     with transaction():
-        promise(payment_jobs.look.message(open_still.id))
+        enqueue(payment_jobs.inquire.job(open_still.id))
     work()
     assert makers.review(ended) is None
     assert makers.review(open_still) == "the PSP does not answer"
@@ -171,7 +173,7 @@ def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(custom
 def test_a_review_that_was_opened_after_somebody_looked_stays_open(customer, boss):
     payment = late(customer)
     seen = [it["id"] for it in reviewed(boss, payment)]
-    reviews.open([(payment.id, Cause.STATEMENT_DIFFERS, "charged twice")])
+    reviews.open_review([(payment.id, ReviewCause.STATEMENT_DIFFERS, "charged twice")])
     body = {"reason": "Refunded on the telephone", "reviewIds": [*seen, str(uuid4())]}
     assert boss.post(f"/payments/{payment.id}/review", body).status_code == 200
     assert makers.review(payment) == "charged twice"
@@ -209,7 +211,7 @@ def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_
     ends = {Answer(Outcome.CHARGED): None, Answer(Outcome.DECLINED, "lost_card"): ahead}
     for answer, left in ends.items():
         payment = paid(customer, simulate="blackout")
-        reviews.open([(payment.id, Cause.STATEMENT_CHARGED, ahead)])
+        reviews.open_review([(payment.id, ReviewCause.STATEMENT_CHARGED, ahead)])
         payment_jobs.hear(payment.id, answer)
         work()
         assert makers.review(payment) == left
@@ -226,7 +228,7 @@ def misreported(payment: Payment) -> Payment:
         payment.id,
     )
     with transaction():
-        promise(payment_jobs.look.message(payment.id))
+        enqueue(payment_jobs.inquire.job(payment.id))
     work()
     assert makers.now(payment).status == "processing"
     return payment
@@ -295,7 +297,7 @@ def test_a_decline_has_its_code_and_a_call_under_way_no_end(customer, boss):
     assert (call["outcome"], call["code"]) == ("declined", "expired_card")
 
     doubtful = paid(customer, simulate="blackout")
-    psp_attempts.begin(uuid4(), doubtful.id, Operation.FIND, str(doubtful.id))
+    psp_attempts.begin(uuid4(), doubtful.id, PspOperation.FIND, str(doubtful.id))
     data = boss.get(f"/payments/{doubtful.id}/attempts").json["data"]
     assert (data["items"][0]["outcome"], data["items"][0]["endedAt"]) == (None, None)
     assert data["review"] == "the PSP does not answer"
@@ -321,7 +323,7 @@ def test_calls_are_read_page_by_page(customer, boss, moment):
         seen += [it["id"] for it in data["items"]]
         token = data["pagination"]["nextCursor"]
         cursor = f"&cursor={token}" if token else None
-        psp_attempts.begin(uuid4(), payment.id, Operation.FIND, str(payment.id))
+        psp_attempts.begin(uuid4(), payment.id, PspOperation.FIND, str(payment.id))
     assert seen == made[::-1]
 
 
@@ -420,7 +422,7 @@ def test_a_difference_that_was_mended_is_gone(customer, boss):
     statements.add_lines([line(payment.id, "charged")])
     statements.close(DAY, 1)
     assert differences(boss)["items"][0]["reason"] == "charged, but the payment is processing"
-    payments.change(payment, Status.COMPLETED)
+    payments.change(payment, PaymentStatus.COMPLETED)
     assert differences(boss)["items"] == []
 
 

@@ -14,7 +14,7 @@ from actors.psp.provider import Answer, Outcome
 from api.payments import prefer
 from db import audit_log, job_journal, payments, postgres, psp_attempts, psp_ledger
 from db.payments import Payment
-from db.psp_attempts import Operation, Result
+from db.psp_attempts import PspOperation, PspResult
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
@@ -42,9 +42,9 @@ def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
 def do(verb: str) -> None:
     """Does the first promise of this verb, if there is one, and leaves the others."""
     row = (
-        job_journal.Row.select()
-        .where(job_journal.Row.verb == verb)
-        .order_by(job_journal.Row.position)
+        job_journal.JobRow.select()
+        .where(job_journal.JobRow.name == verb)
+        .order_by(job_journal.JobRow.position)
         .first()
     )
     if row is not None:
@@ -52,7 +52,7 @@ def do(verb: str) -> None:
 
 
 def promised() -> set[str]:
-    return {row.verb for row in job_journal.Row.select() if row.verb.startswith("payments.")}
+    return {row.name for row in job_journal.JobRow.select() if row.name.startswith("payments.")}
 
 
 def move(who: Visitor, payment: Payment, status: str, reason: str | None = None, **headers: str):
@@ -75,8 +75,8 @@ def asked(payment: Payment, *, ended: bool = True) -> Payment:
     if ended:
         do("payments.charge")
     else:
-        psp_attempts.begin(uuid4(), payment.id, Operation.CHARGE, str(payment.id))
-    postgres.rows("DELETE FROM journal.tasks WHERE verb LIKE 'payments.%%'")
+        psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE, str(payment.id))
+    postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
     return makers.now(payment)
 
 
@@ -177,12 +177,12 @@ def test_an_administrator_fails_an_open_request(vendor, boss, reason, message):
 
 def test_what_the_psp_has_charged_completes(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     result = move(boss, payment, "failed", "He asked for it")
     assert (result.status_code, result.json["data"]["status"]) == (202, "processing")
     assert work() == ["payments.settle"]
     assert ended(payment) == ("completed", None)
-    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.psp.decided"]
+    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.psp.already_decided"]
     assert str(line.user_id) == boss.user["id"]
     assert line.details == {"step": "fail", "reason": "He asked for it"}
 
@@ -194,7 +194,7 @@ def customer_of(who: Visitor) -> Any:
 def test_what_the_psp_has_declined_fails_as_the_psp_said(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     book(payment, "declined", "expired_card")
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed", "He asked for it").status_code == 202
     work()
     assert ended(payment) == ("failed", "expired_card")
@@ -219,7 +219,7 @@ def test_what_the_psp_does_not_know_and_cannot_get_any_more_fails_as_the_adminis
     customer, boss, meanwhile
 ):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed", "The shop burned down").status_code == 202
     do("payments.fail")
     assert ended(payment) == ("failed", "failed_by_admin")
@@ -238,7 +238,7 @@ def test_its_request_is_open_again(vendor, boss, client, meanwhile):
     wish = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "outage"}}
     id = visitor(client).post("/payments", wish).json["data"]["id"]
     payment = asked(payments.Payment.get_by_id(id))
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     move(boss, payment, "failed")
     do("payments.fail")
     assert ended(request) == ("initiated", None)
@@ -246,7 +246,7 @@ def test_its_request_is_open_again(vendor, boss, client, meanwhile):
 
 def test_what_the_psp_does_not_know_but_may_still_get_does_not_fail(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer)), ended=False)
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert ended(payment) == ("processing", None)
     assert "payments.fail" not in promised()
@@ -259,17 +259,17 @@ def test_what_the_psp_does_not_know_but_may_still_get_does_not_fail(customer, bo
 
 def test_a_call_that_began_meanwhile_saves_it(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed").status_code == 202
-    psp_attempts.begin(uuid4(), payment.id, Operation.CHARGE, str(payment.id))
+    psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE, str(payment.id))
     do("payments.fail")
     assert ended(payment) == ("processing", None)
     work(also="audit")
-    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.step.refused"]
+    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.transition.refused"]
     assert str(line.user_id) == boss.user["id"]
 
 
-@pytest.mark.parametrize("what", ["payments.look", "nothing"], ids=["silent", "away"])
+@pytest.mark.parametrize("what", ["payments.inquire", "nothing"], ids=["silent", "away"])
 def test_what_a_silent_psp_may_have_does_not_fail(customer, boss, meanwhile, what):
     payment = asked(makers.payment(customer_of(customer), simulate="blackout"))
     age_attempts()
@@ -281,9 +281,9 @@ def test_what_a_silent_psp_may_have_does_not_fail(customer, boss, meanwhile, wha
 
 def test_what_the_psp_said_before_is_not_what_it_says_now(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed").status_code == 202
-    postgres.rows("DELETE FROM journal.tasks WHERE verb LIKE 'payments.%%'")
+    postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
     meanwhile(lambda: do("nothing"))
     assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert "payments.fail" not in promised()
@@ -296,13 +296,13 @@ def test_a_worker_that_died_over_the_question_is_followed_by_one_that_asks_again
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def die_and_come_back() -> None:
-        row = job_journal.Row.get(job_journal.Row.verb == "payments.look")
+        row = job_journal.JobRow.get(job_journal.JobRow.name == "payments.inquire")
         id = UUID(row.args["inquiry"])
-        assert psp_attempts.begin(id, payment.id, Operation.FIND, str(payment.id))
+        assert psp_attempts.begin(id, payment.id, PspOperation.FIND, str(payment.id))
         if answered:
-            psp_attempts.end(id, Result.CHARGED)
-        do("payments.look")
-        assert "payments.look" not in promised()
+            psp_attempts.end(id, PspResult.CHARGED)
+        do("payments.inquire")
+        assert "payments.inquire" not in promised()
 
     meanwhile(die_and_come_back)
     assert move(boss, payment, "failed").status_code == 202
@@ -331,7 +331,7 @@ def test_the_same_key_is_the_same_answer_whatever_became_of_it_since(vendor, bos
 
 def test_a_known_key_does_not_ask_the_psp_again(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     first = move(boss, payment, "failed", Idempotency_Key="k")
     again = move(boss, payment, "failed", Idempotency_Key="k")
     assert again.content == first.content
@@ -342,7 +342,7 @@ def test_a_known_key_does_not_ask_the_psp_again(customer, boss, meanwhile):
 def test_a_refusal_is_not_kept_under_its_key(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
     assert error(move(boss, payment, "failed", Idempotency_Key="k")) == (409, "INVALID_TRANSITION")
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed", Idempotency_Key="k").status_code == 202
 
 
@@ -383,7 +383,7 @@ def test_what_is_no_object_is_refused(vendor, body):
 def test_the_allowed_actions_are_those_that_the_routes_allow(customer, vendor, boss, meanwhile, state):
     payment = at(customer, vendor, *state)
     book(payment, "charged")
-    meanwhile(lambda: do("payments.look"))
+    meanwhile(lambda: do("payments.inquire"))
     address = f"/payments/{payment.id}"
     tries: dict[str, Callable[[Visitor], Any]] = {
         "pay": lambda who: who.post("/payments", {"type": "payment", "requestId": str(payment.id)}),

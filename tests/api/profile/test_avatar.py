@@ -462,7 +462,7 @@ def test_a_picture_that_is_being_tidied_away_is_not_shown(person, files, monkeyp
 
     def slowly(self, name, content):
         put(self, name, content)
-        job_journal.Row.update(attempts=1).where(job_journal.Row.verb == "media.discard").execute()
+        job_journal.JobRow.update(attempts=1).where(job_journal.JobRow.name == "media.discard").execute()
 
     monkeypatch.setattr(Media, "put", slowly)
     assert error(send(person, drawn())) == (503, "SERVICE_UNAVAILABLE")
