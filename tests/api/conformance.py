@@ -20,7 +20,7 @@ class Document:
         told = self._operation(method, path)
         if told is None:
             if result.status_code >= 400 and method != "HEAD":
-                self._validate({"$ref": "#/components/schemas/Error"}, result.json)
+                self._validate({"$ref": "#/components/schemas/ErrorResponse"}, result.json)
             return
         where = f"{method} {path}: {result.status_code} {result.content.decode(errors='replace')}"
         assert str(result.status_code) in told["responses"], f"{where}: the document knows no such status"

@@ -15,7 +15,7 @@ from tests.makers import Visitor, visitor, work
 
 
 @pytest.fixture
-def wire(stores) -> redis.Client:
+def redis_client(stores) -> redis.Client:
     client = redis.connect(stores["REDIS_URL"])
     client.delete("paywright:requests")
     request_counts._counted.clear()

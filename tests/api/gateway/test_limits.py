@@ -27,7 +27,7 @@ def transaction(database):
 
 
 @pytest.fixture
-def wire(stores):
+def redis_client(stores):
     client = redis.connect(stores["REDIS_URL"])
     for key in client.scan_iter(f"{PREFIX}*"):
         client.delete(key)
