@@ -103,7 +103,7 @@ def document(table: Mapping[str, Any]) -> dict[str, Any]:
             "parameters": headers.SENT,
             "headers": headers.CARRIED,
             "responses": dict(sorted(writer.responses.items())),
-            "schemas": {**schemas.components(), "Code": error_responses.codes()},
+            "schemas": {**schemas.components(), "ErrorCode": error_responses.codes()},
         },
     }
 

@@ -82,7 +82,7 @@ def codes() -> dict[str, Any]:
     """The schema of the closed list of codes: each with its status and when it comes."""
     lines = [f"* `{code}` ({code.status}): {when}" for code, when in _WHEN.items()]
     return {
-        "title": "Code",
+        "title": "ErrorCode",
         "type": "string",
         "enum": list(_WHEN),
         "description": "\n".join(["Why a request was refused.", "", *lines]),

@@ -75,8 +75,8 @@ from typing import Any
 from uuid import UUID
 
 from client.models import (
-    Currency, Logout, NewPaymentOfRequest, NewPaymentOnItsOwn, NewPaymentOnItsOwnMetadata, NewPaymentRequest, NewStatus,
-    NewUser, Register, RegisterRole, Status,
+    Currency, Logout, NewPaymentOfRequest, NewPaymentOnItsOwn, NewPaymentOnItsOwnMetadata, NewPaymentRequest, StatusChange,
+    NewUser, PaymentStatus, Register, RegisterRole,
 )
 
 REQUEST = UUID("019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e")
@@ -94,7 +94,7 @@ bodies: dict[str, list[Any]] = {
         NewPaymentOfRequest(type_="payment", request_id=REQUEST),
         NewPaymentOfRequest(type_="payment", request_id=REQUEST, amount="80.00", currency=Currency.USD),
     ],
-    "NewStatus": [NewStatus(status=Status.CANCELLED), NewStatus(status=Status.CANCELLED, reason="Ordered twice")],
+    "StatusChange": [StatusChange(status=PaymentStatus.CANCELLED), StatusChange(status=PaymentStatus.CANCELLED, reason="Ordered twice")],
     "NewUser": [NewUser(email="a@b.example", password="four boats", name="A")],
 }
 print(json.dumps({name: [body.to_dict() for body in some] for name, some in bodies.items()}))

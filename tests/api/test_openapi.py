@@ -110,7 +110,7 @@ def test_no_two_models_share_a_name():
 
 
 def test_the_codes_are_the_closed_list_and_each_is_described():
-    codes = DOCUMENT["components"]["schemas"]["Code"]
+    codes = DOCUMENT["components"]["schemas"]["ErrorCode"]
     assert codes["enum"] == [code.value for code in ErrorCode]
     assert list(codes["x-enumDescriptions"]) == codes["enum"]
     for code in ErrorCode:
