@@ -1,6 +1,7 @@
-"""At the door every test also holds the answers to the document."""
+"""Clients of the application. The default one checks every response against the OpenAPI document."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from falcon.testing import TestClient
@@ -10,7 +11,9 @@ from api.openapi.__main__ import written
 from api.settings import WebSettings
 from db.users import Role
 from tests.api.conformance import Conforming, Document
-from tests.makers import Visitor, visitor
+from tests.makers import SECRETS, Visitor, visitor
+
+MakeClient = Callable[..., TestClient]
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +24,18 @@ def document() -> Document:
 @pytest.fixture
 def client(database: None, settings: WebSettings, document: Document) -> TestClient:
     return Conforming(create_app(settings), document)
+
+
+@pytest.fixture
+def make_client(stores: dict[str, str]) -> MakeClient:
+    """Makes a client of an application that has these settings besides those of all tests."""
+    return lambda **settings: TestClient(create_app(WebSettings.read({**SECRETS, **stores, **settings})))
+
+
+@pytest.fixture
+def proxied_client(make_client: MakeClient) -> TestClient:
+    """A client that is a trusted proxy."""
+    return make_client(TRUSTED_PROXIES="127.0.0.1")
 
 
 @pytest.fixture

@@ -64,9 +64,9 @@ def test_a_wrong_list_stops_the_start_with_its_name(wrong):
         WebSettings.read({**SECRETS, **STORES, "TRUSTED_PROXIES": wrong})
 
 
-def test_the_audit_log_names_the_client_and_not_the_proxy(database, behind_a_proxy):
+def test_the_audit_log_names_the_client_and_not_the_proxy(database, proxied_client):
     wish = {"email": "nobody@example.com", "password": "wrong password"}
-    behind_a_proxy.simulate_post(
+    proxied_client.simulate_post(
         "/api/auth/login", json=wish, headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.1"}
     )
     work()
@@ -76,12 +76,12 @@ def test_the_audit_log_names_the_client_and_not_the_proxy(database, behind_a_pro
     )
 
 
-def test_an_ignored_forwarded_address_is_warned_of_once_a_minute(door, behind_a_proxy, monkeypatch):
+def test_an_ignored_forwarded_address_is_warned_of_once_a_minute(make_client, proxied_client, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    untrusted, forwarded = door(), {"X-Forwarded-For": "198.51.100.1"}
+    untrusted, forwarded = make_client(), {"X-Forwarded-For": "198.51.100.1"}
     with capture_logs() as logged:
-        behind_a_proxy.simulate_get("/mailed-link.js", headers=forwarded)
+        proxied_client.simulate_get("/mailed-link.js", headers=forwarded)
         untrusted.simulate_get("/mailed-link.js")
         assert warnings(logged) == []
         for _ in range(3):

@@ -22,9 +22,9 @@ def test_a_line_names_the_route_the_caller_and_the_address(client, lines):
     assert line["ms"] >= 0
 
 
-def test_a_refusal_by_a_limit_names_them_too(door, behind_a_proxy, lines):
-    limited = door(RATE_LIMIT_API="2/minute", TRUSTED_PROXIES="127.0.0.1")
-    person = visitor(behind_a_proxy, Role.CUSTOMER)
+def test_a_refusal_by_a_limit_names_them_too(make_client, proxied_client, lines):
+    limited = make_client(RATE_LIMIT_API="2/minute", TRUSTED_PROXIES="127.0.0.1")
+    person = visitor(proxied_client, Role.CUSTOMER)
     tight = Visitor(limited, person.token, person.refresh_token, person.user)
     from_afar = {"X-Forwarded-For": "203.0.113.77"}
     for _ in range(3):
@@ -36,8 +36,8 @@ def test_a_refusal_by_a_limit_names_them_too(door, behind_a_proxy, lines):
 
 
 @pytest.mark.parametrize("token", ["", "Bearer nonsense", "Basic abc"])
-def test_a_refusal_of_a_stranger_names_no_caller(door, lines, token):
-    limited = door(RATE_LIMIT_AUTH="1/minute")
+def test_a_refusal_of_a_stranger_names_no_caller(make_client, lines, token):
+    limited = make_client(RATE_LIMIT_AUTH="1/minute")
     body = {"email": address(), "password": PASSWORD}
     for _ in range(2):
         limited.simulate_post("/api/auth/login", json=body, headers={"Authorization": token})

@@ -12,13 +12,13 @@ SHOP, ADMIN, STRANGER = "https://shop.example", "http://localhost:5173", "https:
 
 
 @pytest.fixture
-def client(door):
-    return door(CORS_ORIGINS=f"{SHOP}, {ADMIN}")
+def client(make_client):
+    return make_client(CORS_ORIGINS=f"{SHOP}, {ADMIN}")
 
 
 @pytest.fixture
-def limited(door):
-    return door(CORS_ORIGINS=SHOP, RATE_LIMIT_API="5/hour", TRUSTED_PROXIES="127.0.0.1")
+def limited(make_client):
+    return make_client(CORS_ORIGINS=SHOP, RATE_LIMIT_API="5/hour", TRUSTED_PROXIES="127.0.0.1")
 
 
 def preflight(client, origin, path="/api/payments", method="POST"):
@@ -118,10 +118,10 @@ def test_options_that_is_no_preflight_names_the_methods_in_the_envelope(client):
     assert error(client.simulate_options("/api/nothing")) == (404, "NOT_FOUND")
 
 
-def test_where_none_is_named_only_local_frontends_may_read(door):
-    result = door().simulate_get("/health", headers={"Origin": SHOP})
+def test_where_none_is_named_only_local_frontends_may_read(make_client):
+    result = make_client().simulate_get("/health", headers={"Origin": SHOP})
     assert cors(result) == set()
-    local = door().simulate_get("/health", headers={"Origin": "http://localhost:4200"})
+    local = make_client().simulate_get("/health", headers={"Origin": "http://localhost:4200"})
     assert local.headers["Access-Control-Allow-Origin"] == "http://localhost:4200"
 
 

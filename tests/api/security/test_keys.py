@@ -25,27 +25,27 @@ def pem(key=None) -> str:
 
 
 @pytest.fixture
-def door(database, settings):
+def client_with(database, settings):
     """Doors of the same installation with other keys."""
 
-    def door(**changed: str) -> TestClient:
+    def client_with(**changed: str) -> TestClient:
         return TestClient(create_app(settings.model_copy(update=changed)))
 
-    return door
+    return client_with
 
 
 def enters(client: TestClient, token: str) -> bool:
     return Visitor(client, token).get("/auth/me").status_code == 200
 
 
-def test_no_token_is_refused_at_any_step_of_a_rotation(door, tmp_path):
+def test_no_token_is_refused_at_any_step_of_a_rotation(client_with, tmp_path):
     file = tmp_path / "secrets.env"
     file.write_text(f'A=1\nJWT_SECRET="{OLD}"\nB=2\n')
-    before = door(jwt_secret=OLD)
+    before = client_with(jwt_secret=OLD)
     for place, step in enumerate(("add", "promote", "drop")):
         rotate(step, file, NOON + place * ACCESS_LIFETIME)
         values = dotenv_values(file)
-        after = door(jwt_secret=values["JWT_SECRET"], jwt_secret_other=values["JWT_SECRET_OTHER"])
+        after = client_with(jwt_secret=values["JWT_SECRET"], jwt_secret_other=values["JWT_SECRET_OTHER"])
         # While the processes are restarted one by one, both are there.
         assert enters(after, visitor(before).token)
         assert enters(before, visitor(after).token)
@@ -54,12 +54,12 @@ def test_no_token_is_refused_at_any_step_of_a_rotation(door, tmp_path):
     assert (values["A"], values["B"], values["JWT_SECRET_OTHER"]) == ("1", "2", "")
 
 
-def test_a_secret_that_was_dropped_is_good_for_nothing(door):
-    assert not enters(door(jwt_secret=NEW), visitor(door(jwt_secret=OLD)).token)
+def test_a_secret_that_was_dropped_is_good_for_nothing(client_with):
+    assert not enters(client_with(jwt_secret=NEW), visitor(client_with(jwt_secret=OLD)).token)
 
 
-def test_with_a_private_key_others_can_verify_without_our_secret(door):
-    client = door(jwt_secret=OLD, jwt_ed25519=pem())
+def test_with_a_private_key_others_can_verify_without_our_secret(client_with):
+    client = client_with(jwt_secret=OLD, jwt_ed25519=pem())
     token = visitor(client).token
     [published] = client.simulate_get("/.well-known/jwks.json").json["keys"]
     header = jwt.get_unverified_header(token)
@@ -70,17 +70,17 @@ def test_with_a_private_key_others_can_verify_without_our_secret(door):
     assert claims["role"] == "CUSTOMER"
     assert enters(client, token)
     # Tokens from before the private key still enter.
-    assert enters(client, visitor(door(jwt_secret=OLD)).token)
+    assert enters(client, visitor(client_with(jwt_secret=OLD)).token)
 
 
-def test_a_private_key_may_stand_on_one_line(door):
-    client = door(jwt_secret=OLD, jwt_ed25519=pem().replace("\n", "\\n"))
+def test_a_private_key_may_stand_on_one_line(client_with):
+    client = client_with(jwt_secret=OLD, jwt_ed25519=pem().replace("\n", "\\n"))
     assert enters(client, visitor(client).token)
 
 
-def test_a_public_key_is_no_secret_to_sign_with(door):
+def test_a_public_key_is_no_secret_to_sign_with(client_with):
     private = ed25519.Ed25519PrivateKey.generate()
-    client = door(jwt_secret=OLD, jwt_ed25519=pem(private))
+    client = client_with(jwt_secret=OLD, jwt_ed25519=pem(private))
     me = visitor(client)
     claims = jwt.decode(me.token, options={"verify_signature": False})
     header = jwt.get_unverified_header(me.token)

@@ -31,8 +31,8 @@ def protected(result):
 
 
 @pytest.fixture
-def anyone(database, door):
-    return door(CORS_ORIGINS=SHOP, RATE_LIMIT_AUTH="1/day", TRUSTED_PROXIES="127.0.0.1")
+def anyone(database, make_client):
+    return make_client(CORS_ORIGINS=SHOP, RATE_LIMIT_AUTH="1/day", TRUSTED_PROXIES="127.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def redis_client(stores):
 
 
 @pytest.fixture
-def doors(door, redis_client):
-    """Makes doors behind a proxy, so that a test may come from anywhere."""
-    return lambda **more: door(TRUSTED_PROXIES="127.0.0.1", **more)
+def proxied_clients(make_client, redis_client):
+    """Makes clients that are a trusted proxy, so a test can send from any address."""
+    return lambda **more: make_client(TRUSTED_PROXIES="127.0.0.1", **more)
 
 
 class Clock:
@@ -76,8 +76,8 @@ def limit(result):
     return tuple(int(result.headers[f"RateLimit-{name}"]) for name in ("Limit", "Remaining", "Reset"))
 
 
-def test_an_answer_lists_every_limit_in_the_fields_of_the_ietf_draft(doors):
-    client = doors(RATE_LIMIT_API="100/15minutes", RATE_LIMIT_AUTH="2/minute")
+def test_an_answer_lists_every_limit_in_the_fields_of_the_ietf_draft(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_API="100/15minutes", RATE_LIMIT_AUTH="2/minute")
     elsewhere = get(client)
     assert elsewhere.headers["RateLimit-Policy"] == '"api";q=100;w=900'
     assert elsewhere.headers["RateLimit"] == '"api";r=99;t=900'
@@ -90,8 +90,8 @@ def test_an_answer_lists_every_limit_in_the_fields_of_the_ietf_draft(doors):
     assert "RateLimit-Policy" not in get(client, "/api/health").headers, "no limit holds there"
 
 
-def test_an_answer_tells_how_many_are_left_and_until_when(doors):
-    client = doors(RATE_LIMIT_API="3/15minutes")
+def test_an_answer_tells_how_many_are_left_and_until_when(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_API="3/15minutes")
     for left in (2, 1, 0):
         result = get(client)
         assert result.status_code == 404
@@ -101,8 +101,8 @@ def test_an_answer_tells_how_many_are_left_and_until_when(doors):
         assert "Retry-After" not in result.headers
 
 
-def test_one_too_many_is_a_429_that_says_when_to_come_back(doors):
-    client = doors(RATE_LIMIT_API="1/minute")
+def test_one_too_many_is_a_429_that_says_when_to_come_back(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_API="1/minute")
     get(client)
     result = get(client)
     assert error(result) == (429, "RATE_LIMITED")
@@ -111,19 +111,19 @@ def test_one_too_many_is_a_429_that_says_when_to_come_back(doors):
     assert 0 < int(result.headers["Retry-After"]) <= 60
 
 
-def test_every_address_has_its_own_count(doors):
-    client = doors(RATE_LIMIT_API="1/minute")
+def test_every_address_has_its_own_count(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_API="1/minute")
     assert [get(client, address=f"198.51.100.{n}").status_code for n in (1, 2, 1, 2)] == [404, 404, 429, 429]
 
 
-def test_an_ipv6_customer_has_a_whole_network_and_one_count(doors):
-    client = doors(RATE_LIMIT_API="1/minute")
+def test_an_ipv6_customer_has_a_whole_network_and_one_count(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_API="1/minute")
     addresses = ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")
     assert [get(client, address=address).status_code for address in addresses] == [404, 429, 404]
 
 
-def test_all_processes_count_together(doors):
-    one, other = doors(RATE_LIMIT_API="2/minute"), doors(RATE_LIMIT_API="2/minute")
+def test_all_processes_count_together(proxied_clients):
+    one, other = proxied_clients(RATE_LIMIT_API="2/minute"), proxied_clients(RATE_LIMIT_API="2/minute")
     assert [get(client).status_code for client in (one, other, one, other)] == [404, 404, 429, 429]
 
 
@@ -134,8 +134,8 @@ def test_no_request_is_lost_in_the_count_however_many_come_at_once(redis_client)
     assert sorted(counts) == list(range(1, 201))
 
 
-def test_the_count_begins_anew_when_its_window_is_over(doors, redis_client):
-    client = doors(RATE_LIMIT_API="1/minute")
+def test_the_count_begins_anew_when_its_window_is_over(proxied_clients, redis_client):
+    client = proxied_clients(RATE_LIMIT_API="1/minute")
     assert [get(client).status_code for _ in range(2)] == [404, 429]
     [key] = redis_client.keys(f"{PREFIX}*")
     assert 0 < redis_client.ttl(key) <= 60
@@ -145,16 +145,16 @@ def test_the_count_begins_anew_when_its_window_is_over(doors, redis_client):
     assert get(client).status_code == 404
 
 
-def test_a_refused_request_does_not_make_the_wait_longer(doors, redis_client):
-    client = doors(RATE_LIMIT_API="1/minute")
+def test_a_refused_request_does_not_make_the_wait_longer(proxied_clients, redis_client):
+    client = proxied_clients(RATE_LIMIT_API="1/minute")
     get(client)
     [key] = redis_client.keys(f"{PREFIX}*")
     redis_client.pexpire(key, 5000)
     assert int(get(client).headers["Retry-After"]) <= 5
 
 
-def test_a_key_that_lost_its_end_gets_one(doors, redis_client):
-    client = doors(RATE_LIMIT_API="1/minute")
+def test_a_key_that_lost_its_end_gets_one(proxied_clients, redis_client):
+    client = proxied_clients(RATE_LIMIT_API="1/minute")
     get(client)
     [key] = redis_client.keys(f"{PREFIX}*")
     redis_client.persist(key)
@@ -163,14 +163,14 @@ def test_a_key_that_lost_its_end_gets_one(doors, redis_client):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-def test_every_request_to_the_api_counts_whatever_becomes_of_it(doors, method):
-    client = doors(RATE_LIMIT_API="100/15minutes")
+def test_every_request_to_the_api_counts_whatever_becomes_of_it(proxied_clients, method):
+    client = proxied_clients(RATE_LIMIT_API="100/15minutes")
     result = client.simulate_request(method, "/api/payments", headers={"Content-Length": "9999999"})
     assert limit(result)[:2] == (100, 99)
 
 
-def test_sign_in_and_its_like_have_a_limit_together(doors):
-    client = doors(RATE_LIMIT_AUTH="5/15minutes")
+def test_sign_in_and_its_like_have_a_limit_together(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_AUTH="5/15minutes")
     paths = [
         f"/api/auth/{name}" for name in ("register", "login", "forgot-password", "reset-password", "login")
     ]
@@ -181,16 +181,16 @@ def test_sign_in_and_its_like_have_a_limit_together(doors):
         assert limit(result)[0] == 5
 
 
-def test_the_other_routes_do_not_count_there(doors):
-    client = doors(RATE_LIMIT_AUTH="1/hour")
+def test_the_other_routes_do_not_count_there(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_AUTH="1/hour")
     for path in ("/api/auth/refresh", "/api/auth/logout"):
         assert "RateLimit-Limit" not in post(client, path).headers
     assert "RateLimit-Limit" not in get(client, "/api/auth/login").headers
     assert limit(post(client, "/api/auth/login"))[:2] == (1, 0)
 
 
-def test_a_sign_in_counts_in_both_and_the_tighter_one_is_told(doors):
-    client = doors(RATE_LIMIT_API="4/hour", RATE_LIMIT_AUTH="2/minute")
+def test_a_sign_in_counts_in_both_and_the_tighter_one_is_told(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_API="4/hour", RATE_LIMIT_AUTH="2/minute")
     assert limit(post(client, "/api/auth/login"))[:2] == (2, 1)
     assert limit(get(client))[:2] == (4, 2)
     assert limit(post(client, "/api/auth/login"))[:2] == (2, 0)
@@ -202,8 +202,8 @@ def test_a_sign_in_counts_in_both_and_the_tighter_one_is_told(doors):
     assert get(client).status_code == 429
 
 
-def test_both_limits_cost_one_round_trip(doors, redis_client):
-    client = doors(RATE_LIMIT_API="9/minute", RATE_LIMIT_AUTH="9/minute")
+def test_both_limits_cost_one_round_trip(proxied_clients, redis_client):
+    client = proxied_clients(RATE_LIMIT_API="9/minute", RATE_LIMIT_AUTH="9/minute")
     post(client, "/api/auth/login")
 
     def trips():
@@ -221,29 +221,29 @@ def test_both_limits_cost_one_round_trip(doors, redis_client):
         *("/media/avatars/a.webp", "/metrics", "/x"),
     ],
 )
-def test_health_documents_and_media_are_exempt(doors, path):
-    client = doors(RATE_LIMIT_API="1/hour")
+def test_health_documents_and_media_are_exempt(proxied_clients, path):
+    client = proxied_clients(RATE_LIMIT_API="1/hour")
     for _ in range(3):
         result = get(client, path)
         assert result.status_code != 429
         assert "RateLimit-Limit" not in result.headers
 
 
-def test_an_address_that_only_looks_exempt_is_not(doors):
-    client = doors(RATE_LIMIT_API="1/hour")
+def test_an_address_that_only_looks_exempt_is_not(proxied_clients):
+    client = proxied_clients(RATE_LIMIT_API="1/hour")
     assert [get(client, path).status_code for path in ("/api/healthy", "/api/docsx")] == [404, 429]
 
 
-def test_without_limits_nothing_is_asked_or_told(doors, redis_client):
-    client = doors(RATE_LIMIT_API="", RATE_LIMIT_AUTH=" ")
+def test_without_limits_nothing_is_asked_or_told(proxied_clients, redis_client):
+    client = proxied_clients(RATE_LIMIT_API="", RATE_LIMIT_AUTH=" ")
     for _ in range(10):
         assert "RateLimit-Limit" not in post(client, "/api/auth/login").headers
     assert redis_client.keys(f"{PREFIX}*") == []
 
 
-def test_without_redis_each_process_goes_on_by_itself(doors):
-    one = doors(RATE_LIMIT_API="2/minute", RATE_LIMIT_AUTH="1/minute", REDIS_URL=NOWHERE)
-    other = doors(RATE_LIMIT_API="2/minute", REDIS_URL=NOWHERE)
+def test_without_redis_each_process_goes_on_by_itself(proxied_clients):
+    one = proxied_clients(RATE_LIMIT_API="2/minute", RATE_LIMIT_AUTH="1/minute", REDIS_URL=NOWHERE)
+    other = proxied_clients(RATE_LIMIT_API="2/minute", REDIS_URL=NOWHERE)
     assert [get(one).status_code for _ in range(3)] == [404, 404, 429]
     assert [get(other).status_code for _ in range(3)] == [404, 404, 429]
     assert error(post(one, "/api/auth/login", "198.51.100.9"))[0] == 400
@@ -270,8 +270,8 @@ def test_a_redis_that_does_not_answer_is_asked_once_a_second_and_again_when_it_i
     assert [line["event"] for line in lines] == ["redis is away, each process counts on its own"] * 2
 
 
-def test_without_redis_a_process_goes_on_from_where_redis_was(doors, redis_client, monkeypatch):
-    client = doors(RATE_LIMIT_API="5/minute")
+def test_without_redis_a_process_goes_on_from_where_redis_was(proxied_clients, redis_client, monkeypatch):
+    client = proxied_clients(RATE_LIMIT_API="5/minute")
     assert [limit(get(client))[1] for _ in range(3)] == [4, 3, 2]
     monkeypatch.setattr(redis_client.breaker, "_away", True)
     monkeypatch.setattr(redis_client.breaker, "_asleep_until", math.inf)
@@ -280,8 +280,8 @@ def test_without_redis_a_process_goes_on_from_where_redis_was(doors, redis_clien
 
 
 @pytest.mark.parametrize("refusal", ["maxmemory", "replica"])
-def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(doors, redis_client, refusal, monkeypatch):
-    client = doors(RATE_LIMIT_API="3/minute")
+def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(proxied_clients, redis_client, refusal, monkeypatch):
+    client = proxied_clients(RATE_LIMIT_API="3/minute")
     # No second passes.
     monkeypatch.setattr(redis_client.breaker, "_clock", lambda: 1000.0)
     if refusal == "maxmemory":
@@ -371,8 +371,8 @@ def test_a_wrong_limit_stops_the_start_with_its_name(name, wrong):
         WebSettings.read({**SECRETS, **STORES, name: wrong})
 
 
-def test_the_demo_goes_on_where_this_machines_requests_are_used_up(door, redis_client, stores):
-    app = door(RATE_LIMIT_API="1/hour").app
+def test_the_demo_goes_on_where_this_machines_requests_are_used_up(make_client, redis_client, stores):
+    app = make_client(RATE_LIMIT_API="1/hour").app
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
         assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]
         demo = dev.Door(http, stores["REDIS_URL"])
