@@ -280,7 +280,9 @@ def test_without_redis_a_process_goes_on_from_where_redis_was(proxied_clients, r
 
 
 @pytest.mark.parametrize("refusal", ["maxmemory", "replica"])
-def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(proxied_clients, redis_client, refusal, monkeypatch):
+def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(
+    proxied_clients, redis_client, refusal, monkeypatch
+):
     client = proxied_clients(RATE_LIMIT_API="3/minute")
     # No second passes.
     monkeypatch.setattr(redis_client.breaker, "_clock", lambda: 1000.0)
