@@ -51,11 +51,11 @@ def erase(user_id: UUID, again: bool = False) -> None:
     """
     pause = _chunk(user_id)
     if pause is not None:
-        enqueue(erase.job(user_id, again).later(pause))
+        enqueue(erase.job(user_id, again).delayed(pause))
         return
     personal_data.forget_addresses(user_id)
     if not again:
-        enqueue(erase.job(user_id, True).later(IN_FLIGHT_S))
+        enqueue(erase.job(user_id, True).delayed(IN_FLIGHT_S))
 
 
 def _chunk(user_id: UUID) -> float | None:

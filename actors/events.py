@@ -74,9 +74,9 @@ def publish() -> job_journal.Job | None:
     behind: its holder may hang or be gone, and the event of this job would wait for the next one.
     """
     with postgres.connection():
-        generation = leases.take(LEASE, leases.me(), LEASE_S)
+        generation = leases.acquire(LEASE, leases.process_name(), LEASE_S)
     if generation is None:
-        return _standing().later(_LOOK_AGAIN_S)
+        return _standing().delayed(_LOOK_AGAIN_S)
     deadline, replaced = time.monotonic() + _DEADLINE_S, False
     try:
         while not replaced and time.monotonic() < deadline and (events := _next(generation)):
@@ -101,14 +101,14 @@ def _published(generation: int, events: Sequence[event_log.Event]) -> bool:
     """Marks events that went out; False, and marks none, where another holds the lease by now: it publishes
     them again, under the same ids and with all that follows them."""
     with postgres.connection(), transaction():
-        if not leases.held(LEASE, generation):
+        if not leases.is_held(LEASE, generation):
             return False
         event_log.mark_published(events)
     return True
 
 
 def _standing() -> job_journal.Job:
-    return publish.job().once("standing")
+    return publish.job().unique("standing")
 
 
 @transactional_job("events.publish_overdue", queue="events")

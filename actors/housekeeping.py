@@ -89,11 +89,11 @@ def look(run: str, *, whole: bool) -> None:
 
 
 def _verify_from(at: audit_chain.Place) -> job_journal.Job:
-    return verify_audit_log.job().once(str(at.seq))
+    return verify_audit_log.job().unique(str(at.seq))
 
 
 def _check(name: str, run: str) -> job_journal.Job:
-    return check_invariant.job(name, run).once(f"{name} {run}")
+    return check_invariant.job(name, run).unique(f"{name} {run}")
 
 
 def _verified_today() -> bool:

@@ -189,7 +189,7 @@ class _SingleJob(JobKind, Generic[P]):
     def scheduled(self) -> job_journal.Job:
         """The one standing job of this name, which the scheduler enqueues again and again: as long as it has
         not run, there is no second one."""
-        return self._task(uuid4(), {}).once(SCHEDULED_KEY)
+        return self._task(uuid4(), {}).unique(SCHEDULED_KEY)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> job_journal.Job:
         """The promise to call the function with these arguments, to be handed to `promise`."""

@@ -160,7 +160,7 @@ def _enqueue_link(user_id: UUID, purpose: Purpose) -> None:
         expires_at=due_at + _LIFETIME[purpose],
     )
     task = send_link.job(user_id, purpose, id)
-    enqueue(task.later((due_at - now).total_seconds()) if due_at > now else task)
+    enqueue(task.delayed((due_at - now).total_seconds()) if due_at > now else task)
 
 
 def _token(id: UUID) -> str:

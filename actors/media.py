@@ -101,7 +101,7 @@ def configure(settings: MediaSettings) -> None:
 def new_avatar(user_id: UUID) -> tuple[str, job_journal.Job]:
     """An unguessable name for somebody's picture, and the promise to remove it unless it is kept."""
     name = f"avatars/{secrets.token_hex(20)}.webp"
-    return name, discard.job(user_id, name).later(_PATIENCE)
+    return name, discard.job(user_id, name).delayed(_PATIENCE)
 
 
 def keep(removal: job_journal.Job) -> None:

@@ -161,7 +161,7 @@ def _create(type: PaymentType, user_id: UUID, wish: PaymentTerms, **more: Any) -
 
 def _begin(payment_id: UUID) -> job_journal.Job:
     # Under an id of its own, by which the reconciler sees whether it waits for its turn or is lost.
-    return begin.job(payment_id).once(str(payment_id))
+    return begin.job(payment_id).unique(str(payment_id))
 
 
 # --- begin, charge, settle ------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def begin(payment_id: UUID) -> None:
 
 def _charge(payment: Payment) -> job_journal.Job:
     # Under an id of its own: one at a time asks for the money of one payment.
-    return charge.job(payment.id, payment.user_id).once(str(payment.id))
+    return charge.job(payment.id, payment.user_id).unique(str(payment.id))
 
 
 @external_job("payments.charge", queue="psp", share="customer_id")
@@ -194,12 +194,12 @@ def _settle(payment_id: UUID, answer: provider.Answer, attempt_id: UUID) -> job_
     # Once for what was said, not for the payment: of two things that were said, neither is dropped.
     over = (answer.amount, answer.currency)
     task = settle.job(payment_id, answer.outcome, answer.code, *over, attempt_id=attempt_id)
-    return task.once(str(attempt_id))
+    return task.unique(str(attempt_id))
 
 
 def _resolve(payment_id: UUID, result: PspResult | None) -> job_journal.Job | None:
     """What follows when the PSP has not decided; what it decides is settled from where it was heard."""
-    return None if result in calls.DECIDED else resolve.job(payment_id).once(str(payment_id))
+    return None if result in calls.DECIDED else resolve.job(payment_id).unique(str(payment_id))
 
 
 def hear(payment_id: UUID, answer: provider.Answer) -> None:
@@ -285,9 +285,9 @@ def resolve(payment_id: UUID) -> None:
         transitions.apply(payment, Transition.FAIL, failure=failure)
         return
     if verdict.act is resolution.Act.LOOK:
-        enqueue(_inquire(payment.id).later(verdict.after))
+        enqueue(_inquire(payment.id).delayed(verdict.after))
     if verdict.act is resolution.Act.ASK:
-        enqueue(_charge(payment).later(verdict.after))
+        enqueue(_charge(payment).delayed(verdict.after))
 
 
 @transactional_job("payments.reconcile", queue="payments")
@@ -323,7 +323,7 @@ def _settle_again(it: psp_attempts.PspAttempt) -> job_journal.Job:
 
 
 def _inquire(payment_id: UUID) -> job_journal.Job:
-    return inquire.job(payment_id).once(str(payment_id))
+    return inquire.job(payment_id).unique(str(payment_id))
 
 
 @external_job("payments.inquire", queue="psp-questions")
@@ -408,7 +408,9 @@ def withdraw(vendor_id: UUID) -> None:
     or takes the role."""
     enqueue(withdraw_requests.job(vendor_id, request_context.current()))
     # A payment that fails just now may still have seen a vendor, and open its request again after that job.
-    enqueue(withdraw_requests.job(vendor_id, request_context.current()).later(request_addressees.IN_FLIGHT_S))
+    enqueue(
+        withdraw_requests.job(vendor_id, request_context.current()).delayed(request_addressees.IN_FLIGHT_S)
+    )
 
 
 @transactional_job("payments.withdraw_requests", queue="payments")

@@ -28,7 +28,7 @@ def proved(user: User) -> None:
     the rest in a job."""
     if payments.bind(user.email, user.id, limit=AT_ONCE, wait=False) == AT_ONCE:
         enqueue(bind.job(user.id))
-    enqueue(bind.job(user.id).later(IN_FLIGHT_S))
+    enqueue(bind.job(user.id).delayed(IN_FLIGHT_S))
 
 
 @transactional_job("payments.bind_addressee", queue="payments")

@@ -47,7 +47,7 @@ def start() -> None:
     one of them cannot be."""
     today = (times.now() - _CLOSES).date()
     for day in statements.unmatched(today, _DAYS):
-        enqueue(fetch.job(day).once(str(day)))
+        enqueue(fetch.job(day).unique(str(day)))
 
 
 @external_job("statements.fetch", queue="psp-questions")
@@ -63,7 +63,7 @@ def store(day: date, lines: list[Booked], more: str | None) -> None:
     """Writes the lines down."""
     if lines:
         statements.add_lines([{**asdict(line), "day": day} for line in lines])
-    enqueue(match.job(day).once(str(day)) if more is None else fetch.job(day, more))
+    enqueue(match.job(day).unique(str(day)) if more is None else fetch.job(day, more))
 
 
 @transactional_job("statements.match", queue="housekeeping")

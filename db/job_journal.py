@@ -84,11 +84,11 @@ class Job:
     # Until when it is in hand, where it is leased: it is also what tells this lease from a later one.
     leased_until: datetime | None = None
 
-    def later(self, seconds: float) -> "Job":
+    def delayed(self, seconds: float) -> "Job":
         """The same, but not before so many seconds have passed: the relay sends it then."""
         return replace(self, after=seconds)
 
-    def once(self, key: str) -> "Job":
+    def unique(self, key: str) -> "Job":
         """The same under an id made of its name and a key: promised twice, it is in the journal once."""
         return replace(self, id=id_for_key(self.name, key))
 

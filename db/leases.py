@@ -26,12 +26,12 @@ class Lease(postgres.Model):
         table_name = "leases"
 
 
-def me() -> str:
+def process_name() -> str:
     """This process, as a holder's name shows it to an operator."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def take(name: str, holder: str, seconds: float) -> int | None:
+def acquire(name: str, holder: str, seconds: float) -> int | None:
     """Takes a lease that nobody holds, for so many seconds; its generation. None, without waiting, when it is
     held, or when a transaction of its last holder still relies on it."""
     taken = postgres.rows(
@@ -76,7 +76,7 @@ def release(name: str, generation: int) -> None:
     )
 
 
-def held(name: str, generation: int) -> bool:
+def is_held(name: str, generation: int) -> bool:
     """Whether the lease is still of this generation, and keeps it so to the end of the open transaction.
 
     The row lock keeps `take` off until then: a holder that was replaced writes nothing. Shared: several

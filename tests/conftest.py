@@ -78,13 +78,13 @@ def stores(
 def database(stores: dict[str, str]) -> Iterator[None]:
     """The database in a transaction that is rolled back: what a test writes, no other sees."""
     provider.choose(makers.stub())
-    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.mailbox)
     media.configure(MediaSettings.read({**SECRETS, **stores}))
-    makers.letterbox.clear()
+    makers.mailbox.clear()
     request_context.bind(request_context.EMPTY)
     config.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
-        makers.nothing_is_new()
+        makers.skip_old_events()
         yield
         transaction.rollback()
     # What was read of the configuration was rolled back; the next test may come within its second.

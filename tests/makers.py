@@ -40,7 +40,7 @@ SECRETS = {
 }
 
 
-class Letterbox(list[EmailMessage]):
+class Mailbox(list[EmailMessage]):
     """Where the letters of a test go."""
 
     def send(self, letter: EmailMessage) -> None:
@@ -63,7 +63,7 @@ def text_of(letter: EmailMessage, kind: str = "plain") -> str:
     return str(body.get_content()) if body else ""
 
 
-letterbox = Letterbox()
+mailbox = Mailbox()
 
 
 def wipe() -> None:
@@ -80,7 +80,7 @@ def wipe() -> None:
         postgres.rows("SET LOCAL session_replication_role = replica")
         postgres.rows(";".join(f"DELETE FROM {table['name']}" for table in tables))
         postgres.rows("UPDATE admin.audit_seal SET seq = 0, hash = decode(repeat('00', 32), 'hex')")
-        nothing_is_new()
+        skip_old_events()
 
 
 def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
@@ -103,7 +103,7 @@ def address() -> str:
 
 
 @contextmanager
-def behind_our_back() -> Iterator[None]:
+def triggers_disabled() -> Iterator[None]:
     """Lets the block write what no trigger of the database would take: a payment that stands somewhere, history
     that is rewritten. As `wipe`, only a superuser may ask for it."""
     with postgres.database.atomic():
@@ -112,9 +112,9 @@ def behind_our_back() -> Iterator[None]:
         postgres.rows("SET LOCAL session_replication_role = origin")
 
 
-def standing(**columns: Any) -> Payment:
+def payment_row(**columns: Any) -> Payment:
     """A payment or request with these columns, however it came to its status."""
-    with behind_our_back():
+    with triggers_disabled():
         return payments.add(**columns)
 
 
@@ -143,7 +143,7 @@ def open_request(vendor: User | None = None, *, customer_email: str | None = Non
     """A payment request that can be paid."""
     made = request(vendor, customer_email=customer_email)
     assert work() == ["payments.begin"]
-    return now(made)
+    return reload(made)
 
 
 def pay(request: Payment, **metadata: Any) -> Payment:
@@ -155,7 +155,7 @@ def pay(request: Payment, **metadata: Any) -> Payment:
         )
 
 
-def now(payment: Payment) -> Payment:
+def reload(payment: Payment) -> Payment:
     """The same payment as the database has it now."""
     found = payments.get(payment.id)
     assert found is not None
@@ -175,7 +175,7 @@ def work(*, also: str = "") -> list[str]:
     """
     done = []
     # Whoever listens has heard nothing before everything is said; and what it promises is to be done as well.
-    while (task := _next()) or listen():
+    while (task := _next()) or deliver_events():
         if task is None:
             continue
         jobs.registry[task.name].perform(task.id)
@@ -186,7 +186,7 @@ def work(*, also: str = "") -> list[str]:
     return done
 
 
-def due(job: jobs.TransactionalJob[[]]) -> None:
+def enqueue_scheduled(job: jobs.TransactionalJob[[]]) -> None:
     """The time of a scheduled job has come."""
     assert _leader.look()
     assert scheduler.due(job, _leader)
@@ -195,7 +195,7 @@ def due(job: jobs.TransactionalJob[[]]) -> None:
 _leader = scheduler.Leader()
 
 
-def listen() -> bool:
+def deliver_events() -> bool:
     """The hub hears what has happened since it last listened; whether there was anything for it."""
     heard = subscriber.once()
     stumbled = subscriptions.Subscription.get_or_none(subscriptions.Subscription.error.is_null(False))
@@ -203,7 +203,7 @@ def listen() -> bool:
     return heard
 
 
-def nothing_is_new() -> None:
+def skip_old_events() -> None:
     """Whatever other tests have left in the event log is no news for the hub."""
     places = {"seq": event_log.last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
     subscriptions.Subscription.update(places).execute()
@@ -253,7 +253,7 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
     return Visitor(client, data["accessToken"], data["refreshToken"], data["user"])
 
 
-def prove(who: Visitor) -> None:
+def verify_email(who: Visitor) -> None:
     """The address of a visitor is proved, as by the mailed link."""
     with transaction():
         users.verify_email(UUID(who.user["id"]))

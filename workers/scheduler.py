@@ -53,7 +53,7 @@ class Leader:
             if self._generation is not None and not self._renew(self._generation):
                 self._generation = None
             if self._generation is None:
-                self._generation = leases.take(LEASE, leases.me(), LEASE_S)
+                self._generation = leases.acquire(LEASE, leases.process_name(), LEASE_S)
         return self._generation is not None
 
     def _renew(self, generation: int) -> bool:
@@ -67,7 +67,7 @@ class Leader:
 
     def holds(self) -> bool:
         """Whether it still leads, to the end of the open transaction: what it thinks may be old."""
-        return self._generation is not None and leases.held(LEASE, self._generation)
+        return self._generation is not None and leases.is_held(LEASE, self._generation)
 
     def resign(self) -> None:
         """Lets another lead at once."""

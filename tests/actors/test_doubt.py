@@ -69,7 +69,7 @@ def orphan(**metadata: Any) -> Payment:
     payment = makers.payment(**metadata)
     perform("payments.begin")
     postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.charge'")
-    assert makers.now(payment).status == "processing"
+    assert makers.reload(payment).status == "processing"
     return payment
 
 
@@ -102,7 +102,7 @@ def begun(payment: Payment, *, ago: float, taken_up: float | None = None) -> Non
 
 
 def reconcile() -> list[str]:
-    makers.due(payment_jobs.reconcile)
+    makers.enqueue_scheduled(payment_jobs.reconcile)
     perform("payments.reconcile")
     return work()
 
@@ -134,7 +134,7 @@ def reconcile() -> list[str]:
 def test_every_payment_ends_as_the_contract_says(simulate, status, code, booked, asked):
     payment = makers.payment(simulate=simulate)
     work()
-    ended = makers.now(payment)
+    ended = makers.reload(payment)
     assert (ended.status, ended.failure_code) == (status, code)
     assert charges(payment) == booked
     assert attempts(payment) == asked
@@ -160,17 +160,17 @@ def test_a_request_whose_payment_the_psp_never_got_can_be_paid_again():
     request = makers.open_request()
     pay(request, simulate="outage")
     work()
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
     again = pay(request)
     work()
-    assert (makers.now(again).status, makers.now(request).status) == ("completed", "completed")
+    assert (makers.reload(again).status, makers.reload(request).status) == ("completed", "completed")
 
 
 def test_a_request_whose_payment_is_in_doubt_is_kept_from_others():
     request = makers.open_request()
     pay(request, simulate="blackout")
     work()
-    assert makers.now(request).status == "processing"
+    assert makers.reload(request).status == "processing"
     with pytest.raises(payment_jobs.RequestNotPayable):
         pay(request)
 
@@ -184,7 +184,7 @@ def test_a_provider_that_raises_something_else_is_one_that_did_not_answer(monkey
     payment = makers.payment()
     for _ in range(TRIES):
         perform("payments.begin", "payments.charge", "payments.inquire", "payments.resolve")
-    assert makers.now(payment).status == "processing"
+    assert makers.reload(payment).status == "processing"
     assert makers.review(payment) == "the PSP does not answer"
     assert attempts(payment) == [("charge", SILENT), *[("find", SILENT)] * (TRIES - 1)]
 
@@ -204,7 +204,7 @@ def test_the_blackout_ends_when_somebody_books_the_order():
     begun(payment, ago=60, taken_up=31)
     assert reconcile() == ["payments.inquire", "payments.settle"]
 
-    settled = makers.now(payment)
+    settled = makers.reload(payment)
     assert (settled.status, makers.review(settled), settled.reconciled_at) == ("completed", None, None)
     assert charges(payment) == [CHARGED]
     assert steps(payment) == ["create", "begin", "complete"]
@@ -223,7 +223,7 @@ def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
     payment = orphan(simulate=simulate)
     begun(payment, ago=4)
     assert reconcile()[:2] == ["payments.inquire", "payments.resolve"]
-    assert (makers.now(payment).status, makers.now(payment).failure_code) == (status, code)
+    assert (makers.reload(payment).status, makers.reload(payment).failure_code) == (status, code)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_what_was_created_and_whose_beginning_is_lost_is_begun_after_a_minute(ma
             minutes,
         )
     assert reconcile().count("payments.begin") == begins
-    assert (makers.now(made).status != "pending") is bool(begins)
+    assert (makers.reload(made).status != "pending") is bool(begins)
 
 
 def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
@@ -293,7 +293,7 @@ def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
     postgres.rows("DELETE FROM journal.jobs")
     for it in (engaged, paid, waiting):
         begun(it, ago=3600)
-    assert [makers.now(it).status for it in (engaged, paid, waiting)] == [
+    assert [makers.reload(it).status for it in (engaged, paid, waiting)] == [
         "processing",
         "completed",
         "pending",
@@ -323,14 +323,14 @@ def test_an_answer_about_other_money_settles_nothing():
     payment = orphan()
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     assert work() == ["payments.settle"]
-    assert (makers.now(payment).status, makers.review(payment)) == (
+    assert (makers.reload(payment).status, makers.review(payment)) == (
         "processing",
         "the PSP says: charged 13.50 USD",
     )
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
     # Which of the two it was is not for us to say.
-    assert (makers.now(payment).status, makers.review(payment)) == (
+    assert (makers.reload(payment).status, makers.review(payment)) == (
         "completed",
         "the PSP says: charged 13.50 USD",
     )
@@ -357,7 +357,7 @@ def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(a
         Decimal(amount),
         currency.replace("\0", "\N{REPLACEMENT CHARACTER}"),
     )
-    assert makers.now(payment).status == "processing"
+    assert makers.reload(payment).status == "processing"
     assert str(makers.review(payment)).startswith("the PSP says: charged ")
 
 
@@ -376,7 +376,7 @@ def test_of_many_stuck_payments_each_is_looked_after_once():
         begun(payment, ago=60)
     done = do(payment_jobs.reconcile.job(), payment_jobs.reconcile.job())
     assert done.count("payments.inquire") == 5
-    assert [makers.now(payment).status for payment in stuck] == ["completed"] * 5
+    assert [makers.reload(payment).status for payment in stuck] == ["completed"] * 5
     assert [charges(payment) for payment in stuck] == [[CHARGED]] * 5
 
 
@@ -384,7 +384,7 @@ def test_what_still_waits_for_its_turn_is_not_asked_about():
     payment = makers.payment()
     perform("payments.begin")
     begun(payment, ago=60)
-    makers.due(payment_jobs.reconcile)
+    makers.enqueue_scheduled(payment_jobs.reconcile)
     perform("payments.reconcile")
     assert work() == ["payments.charge", "payments.settle"]
     assert attempts(payment) == [("charge", CHARGED)]
@@ -394,7 +394,7 @@ def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
     payment = orphan()
     for _ in range(3):
         begun(payment, ago=200, taken_up=31)
-        makers.due(payment_jobs.reconcile)
+        makers.enqueue_scheduled(payment_jobs.reconcile)
         perform("payments.reconcile")
     assert work().count("payments.inquire") == 1
 
@@ -412,7 +412,7 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
     provider.choose(Stub(payment_jobs.hear, sleep=meanwhile))
     work()
     assert attempts(payment) == [("charge", CHARGED), ("find", NONE)]
-    assert makers.now(payment).status == "completed"
+    assert makers.reload(payment).status == "completed"
     assert (charges(payment), steps(payment)) == ([CHARGED], ["create", "begin", "complete"])
 
 
@@ -438,8 +438,8 @@ def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status)
 
     do(payment_jobs.resolve.job(payment.id), payment_jobs.inquire.job(payment.id))
 
-    assert makers.now(payment).status == status
-    assert makers.now(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
+    assert makers.reload(payment).status == status
+    assert makers.reload(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
     assert makers.review(payment) is None
 
 
@@ -448,12 +448,12 @@ def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
     for _ in range(TRIES):
         called(payment, None, ago=ARRIVES - 5)
     do(payment_jobs.inquire.job(payment.id))
-    assert makers.now(payment).status == "processing"
+    assert makers.reload(payment).status == "processing"
 
     postgres.rows("UPDATE payments.psp_attempts SET created_at = created_at - interval '6 seconds'")
     begun(payment, ago=60)
     reconcile()
-    assert makers.now(payment).status == "failed"
+    assert makers.reload(payment).status == "failed"
 
 
 def test_what_the_dead_call_charged_after_all_is_found():
@@ -467,7 +467,7 @@ def test_what_the_dead_call_charged_after_all_is_found():
     ]
     assert attempts(payment) == [("charge", None), ("find", CHARGED)]
     assert charges(payment) == [CHARGED]
-    assert makers.now(payment).status == "completed"
+    assert makers.reload(payment).status == "completed"
 
 
 # --- answers that come late, or twice -------------------------------------------------------------------
@@ -490,13 +490,13 @@ def cancelled() -> Payment:
 
 @pytest.mark.parametrize(("ended", "status"), [(declined, "failed"), (cancelled, "cancelled")])
 def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
-    payment = makers.now(ended())
+    payment = makers.reload(ended())
     assert (payment.status, makers.review(payment)) == (status, None)
 
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     assert work() == ["payments.settle"]
 
-    after = makers.now(payment)
+    after = makers.reload(payment)
     assert (after.status, after.version) == (status, payment.version)
     assert makers.review(after) == f"the PSP charged it, but it is {status}"
 
@@ -507,7 +507,7 @@ def test_an_answer_that_comes_three_times_counts_once(answer):
     for _ in range(3):
         payment_jobs.hear(payment.id, answer)
     assert work() == ["payments.settle"] * 3
-    settled = makers.now(payment)
+    settled = makers.reload(payment)
     assert steps(payment) == ["create", "begin", "complete" if settled.status == "completed" else "fail"]
     assert (settled.version, makers.review(settled)) == (3, None)
     told = [event.type for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
@@ -518,7 +518,7 @@ def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
     payment = orphan()
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     assert do(payment_jobs.resolve.job(payment.id)) == ["payments.settle", "payments.resolve"]
-    assert makers.now(payment).status == "completed"
+    assert makers.reload(payment).status == "completed"
     assert attempts(payment) == [("notice", CHARGED)]
 
 
@@ -569,13 +569,13 @@ def test_a_charge_that_is_heard_of_after_its_lease_when_the_payment_has_failed_g
             "UPDATE payments.psp_attempts SET created_at = created_at - %s * interval '1 second'", ARRIVES + 1
         )
         work()
-        assert makers.now(payment).failure_code == "provider_unavailable"
+        assert makers.reload(payment).failure_code == "provider_unavailable"
 
     provider.choose(Frozen(another_worker_goes_on))
     work()
 
     assert attempts(payment)[0] == ("charge", CHARGED)
-    assert makers.now(payment).status == "failed"
+    assert makers.reload(payment).status == "failed"
     assert makers.review(payment) == "the PSP charged it, but it is failed"
 
 
@@ -588,7 +588,7 @@ def test_a_charge_that_is_heard_of_after_its_lease_completes_a_payment_that_wait
 
     provider.choose(Frozen(another_worker_goes_on))
     perform("payments.begin", "payments.charge", "payments.settle")
-    assert (makers.now(payment).status, makers.review(payment)) == ("completed", None)
+    assert (makers.reload(payment).status, makers.review(payment)) == ("completed", None)
 
 
 def forgotten(payment: Payment) -> None:
@@ -611,11 +611,11 @@ def test_what_the_psp_said_and_nobody_settled_is_found_by_the_reconciler(simulat
     payment = makers.payment(simulate=simulate)
     forgotten(payment)
     if status != "processing":
-        payments.change(makers.now(payment), PaymentStatus(status))
+        payments.change(makers.reload(payment), PaymentStatus(status))
     postgres.rows("UPDATE payments.psp_attempts SET ended_at = clock_timestamp() - interval '4 seconds'")
 
     assert reconcile() == ["payments.settle"]
-    assert (makers.now(payment).status, makers.review(payment)) == (ends, review)
+    assert (makers.reload(payment).status, makers.review(payment)) == (ends, review)
     # Once is enough.
     assert reconcile() == []
     assert [operation for operation, _ in attempts(payment)] == ["charge"]
@@ -634,7 +634,7 @@ def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhil
     payment = makers.payment(simulate="blackout", order="A-1")
     perform("payments.begin")
     for note in ("before the first call", "asked the PSP by telephone"):
-        payments.edit(makers.now(payment), metadata={"note": note})
+        payments.edit(makers.reload(payment), metadata={"note": note})
         work()
     # Its voice is back, and it has never heard of the order.
     postgres.rows("DELETE FROM psp.orders")
@@ -643,14 +643,14 @@ def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhil
 
     assert [order.metadata for order in orders] == [{"simulate": "blackout", "order": "A-1"}] * len(orders)
     assert len(orders) > 1
-    assert makers.now(payment).metadata == {"note": "asked the PSP by telephone"}
+    assert makers.reload(payment).metadata == {"note": "asked the PSP by telephone"}
 
 
 def test_metadata_that_was_edited_before_the_payment_began_is_what_the_psp_gets():
     payment = makers.payment(simulate="approve")
     payments.edit(payment, metadata={"simulate": "decline"})
     work()
-    assert makers.now(payment).status == "failed"
+    assert makers.reload(payment).status == "failed"
 
 
 def test_of_payments_whose_settling_waits_for_its_turn_nobody_asks_the_psp():
@@ -667,7 +667,7 @@ def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_
     payment = makers.payment(simulate="timeout")
     perform("payments.begin", "payments.charge")
     begun(payment, ago=60)
-    makers.due(payment_jobs.reconcile)
+    makers.enqueue_scheduled(payment_jobs.reconcile)
     perform("payments.reconcile")
     assert job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.inquire").count() == 0
     assert work() == ["payments.resolve", "payments.inquire", "payments.settle"]
@@ -702,7 +702,7 @@ def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
 
     do(payment_jobs.fail.job(payment.id, "it hangs", by))
 
-    assert makers.now(payment).status == "processing"
+    assert makers.reload(payment).status == "processing"
     [row] = refused(payment)
     assert row.details == {"step": "fail", "status": "processing", "reason": "it hangs"}
     assert said_by(row) == by
@@ -715,7 +715,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
 
     do(payment_jobs.fail.job(payment.id, "it hangs", by))
 
-    failed = makers.now(payment)
+    failed = makers.reload(payment)
     assert (failed.status, failed.failure_code, failed.failure_message) == (
         "failed",
         "failed_by_admin",
@@ -737,7 +737,7 @@ def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
     [row] = refused(payment)
     assert row.details == {"step": "cancel", "status": "processing", "reason": "ordered twice"}
     assert said_by(row) == by
-    assert makers.now(payment).status == "completed"
+    assert makers.reload(payment).status == "completed"
     assert charges(payment) == [CHARGED]
 
 
@@ -748,7 +748,7 @@ def test_a_payment_that_was_cancelled_is_never_begun():
     perform("payments.cancel")
     assert work() == ["payments.begin"]
 
-    assert makers.now(payment).status == "cancelled"
+    assert makers.reload(payment).status == "cancelled"
     assert (charges(payment), attempts(payment), refused(payment)) == ([], [], [])
     [*_, row] = audit_log.of_resource(payment.id)
     assert (row.action, said_by(row)) == ("payments.payment.cancel", by)
@@ -764,7 +764,7 @@ def test_a_call_after_a_failure_by_hand_is_not_made():
     do(payment_jobs.charge.job(payment.id))
 
     assert attempts(payment) == before
-    assert (charges(payment), makers.now(payment).status) == ([], "failed")
+    assert (charges(payment), makers.reload(payment).status) == ([], "failed")
 
 
 def said_by(row: audit_log.AuditLog) -> RequestContext:

@@ -59,14 +59,14 @@ def test_a_request_expires_when_nobody_has_paid_it_in_time(ttl, hours_ago, statu
         configured(ttl)
     request = made(makers.open_request(), hours_ago=hours_ago)
     assert expire() == [DONE]
-    assert makers.now(request).status == status
+    assert makers.reload(request).status == status
 
 
 def test_what_has_expired_says_so():
     request = made(makers.open_request(), hours_ago=WEEK)
     expire()
 
-    expired = makers.now(request)
+    expired = makers.reload(request)
     assert (expired.failure_code, expired.failure_message) == ("expired", "The request was not paid in time.")
     [*_, moved] = payments.history(request.id)
     assert (moved.transaction_type, moved.from_status, moved.status) == ("expire", "initiated", "failed")
@@ -93,21 +93,21 @@ def test_a_request_that_is_being_paid_does_not_expire():
     request = made(makers.open_request(), hours_ago=2 * WEEK)
     payment = pay(request, simulate="blackout")
     expire()
-    assert makers.now(request).status == "processing"
+    assert makers.reload(request).status == "processing"
 
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
     work()
     expire()
-    assert makers.now(request).status == "completed"
+    assert makers.reload(request).status == "completed"
 
 
 def test_a_request_whose_last_payment_failed_expires_then():
     request = made(makers.open_request(), hours_ago=WEEK)
     pay(request, simulate="decline")
     work()
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
     expire()
-    assert (makers.now(request).status, makers.now(request).failure_code) == ("failed", "expired")
+    assert (makers.reload(request).status, makers.reload(request).failure_code) == ("failed", "expired")
 
 
 def test_a_payment_by_itself_never_expires():
@@ -115,14 +115,14 @@ def test_a_payment_by_itself_never_expires():
     work()
     made(payment, hours_ago=10 * WEEK)
     expire()
-    assert makers.now(payment).status == "processing"
+    assert makers.reload(payment).status == "processing"
 
 
 @pytest.mark.parametrize(("requests", "turns"), [(99, 1), (100, 2), (250, 3)])
 def test_however_many_expire_no_transaction_is_long(requests, turns):
     vendor = makers.user(Role.VENDOR)
     stale = makers.open_request(vendor)
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         postgres.rows(
             "INSERT INTO payments.payments (user_id, payee_id, type, status, amount)"
             " SELECT user_id, payee_id, type, status, amount FROM payments.payments, generate_series(2, %s)"

@@ -35,7 +35,7 @@ SIMULATED = ["approve", "decline", "error", "outage", "timeout", "duplicate", "b
 def committed(stores) -> Iterator[None]:
     """Data that is really committed, and cleaned up."""
     provider.choose(makers.stub())
-    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.mailbox)
     request_context.bind(request_context.EMPTY)
     yield
     makers.wipe()

@@ -20,7 +20,7 @@ from db.core.settings import InvalidSetting
 from db.one_time_tokens import OneTimeToken, Purpose
 from db.users import User
 from tests import makers
-from tests.makers import SECRETS, letterbox, work
+from tests.makers import SECRETS, mailbox, work
 from workers.dev.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -189,8 +189,8 @@ def test_a_stranger_is_not_greeted_by_a_name_that_somebody_else_chose():
         enqueue(mail.request_verification.job(user.id))
         enqueue(mail.request_password_reset.job(user.email))
     work()
-    assert len(letterbox) == 2
-    assert not [letter for letter in letterbox if "URGENT" in makers.text_of(letter)]
+    assert len(mailbox) == 2
+    assert not [letter for letter in mailbox if "URGENT" in makers.text_of(letter)]
 
 
 def test_nobody_writes_to_a_closed_account(stores):
@@ -200,7 +200,7 @@ def test_nobody_writes_to_a_closed_account(stores):
         enqueue(mail.request_verification.job(user.id))
         enqueue(mail.request_password_reset.job(user.email))
     work()
-    assert letterbox == []
+    assert mailbox == []
     assert OneTimeToken.select().count() == 0
 
 
@@ -211,20 +211,20 @@ def test_the_journal_holds_no_token():
     mail.request_password_reset.perform(next(iter(job_journal.JobRow.select())).id)
     [row] = job_journal.JobRow.select().where(job_journal.JobRow.name == "mail.send_link")
     work()
-    assert letterbox.token() not in str(row.args)
+    assert mailbox.token() not in str(row.args)
     assert row.args.keys() == {"user_id", "purpose", "id"}
     assert row.args["purpose"] == Purpose.RESET_PASSWORD
 
 
 def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
     settings = {"PUBLIC_URL": "https://api.example/", "FRONTEND_URL": "https://www.example"}
-    mail.configure(MailSettings.read({**SECRETS, **stores, **settings}), by=letterbox)
+    mail.configure(MailSettings.read({**SECRETS, **stores, **settings}), by=mailbox)
     user = makers.user()
     with transaction():
         enqueue(mail.request_password_reset.job(user.email))
         enqueue(mail.request_verification.job(user.id))
     work()
-    texts = [makers.text_of(letter) for letter in letterbox]
+    texts = [makers.text_of(letter) for letter in mailbox]
     assert any("https://www.example/reset-password?token=" in text for text in texts)
     assert any("https://www.example/verify-email?token=" in text for text in texts)
 

@@ -19,7 +19,7 @@ def test_a_payment_is_begun_charged_and_settled():
 
     assert work() == ["payments.begin", "payments.charge", "payments.settle"]
 
-    settled = makers.now(payment)
+    settled = makers.reload(payment)
     assert (settled.status, settled.failure_code, settled.version) == ("completed", None, 3)
     charge = psp_ledger.find(str(payment.id))
     assert charge is not None
@@ -31,7 +31,7 @@ def test_a_declined_payment_fails_with_the_psps_code():
 
     assert work() == ["payments.begin", "payments.charge", "payments.settle"]
 
-    settled = makers.now(payment)
+    settled = makers.reload(payment)
     assert (settled.status, settled.failure_code) == ("failed", "insufficient_funds")
     assert settled.failure_message == "The payment was declined: insufficient funds."
 
@@ -65,30 +65,30 @@ def test_every_change_has_its_history_its_audit_row_and_its_events():
 def test_a_request_opens_and_waits_to_be_paid():
     request = makers.request()
     assert work() == ["payments.begin"]
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
 
 
 def test_a_paid_request_is_completed_with_its_payment():
     request = makers.open_request()
     payment = pay(request)
     assert (payment.amount, payment.payee_id) == (request.amount, request.user_id)
-    assert makers.now(request).status == "processing"
+    assert makers.reload(request).status == "processing"
 
     work()
 
-    assert makers.now(payment).status == "completed"
-    assert makers.now(request).status == "completed"
+    assert makers.reload(payment).status == "completed"
+    assert makers.reload(request).status == "completed"
 
 
 def test_a_request_whose_payment_failed_can_be_paid_again():
     request = makers.open_request()
     pay(request, simulate="decline")
     work()
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
 
     again = pay(request)
     work()
-    assert (makers.now(again).status, makers.now(request).status) == ("completed", "completed")
+    assert (makers.reload(again).status, makers.reload(request).status) == ("completed", "completed")
 
 
 def test_a_request_is_paid_once():
@@ -110,4 +110,4 @@ def test_the_psps_answer_delivered_twice_settles_once():
     with transaction():
         jobs.enqueue(payment_jobs.settle.job(payment.id, Outcome.DECLINED, "late"))
     assert work() == ["payments.settle"]
-    assert makers.now(payment).status == "completed"
+    assert makers.reload(payment).status == "completed"

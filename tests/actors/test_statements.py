@@ -37,7 +37,7 @@ def log(monkeypatch) -> structlog.testing.CapturingLogger:
 def close(at: str = OVER) -> list[str]:
     """What the scheduler does at this moment, and what follows."""
     with freezegun.freeze_time(at):
-        makers.due(statement_matching.start)
+        makers.enqueue_scheduled(statement_matching.start)
         return work()
 
 
@@ -45,9 +45,9 @@ def lived(charged_at: str = NOON, completed_at: str | None = None, **metadata: A
     """A payment that came to its end on that day, by its own clock and the PSP's."""
     payment = makers.payment(**metadata)
     work()
-    payment = makers.now(payment)
+    payment = makers.reload(payment)
     postgres.rows("UPDATE psp.charges SET created_at = %s WHERE payment_id = %s", charged_at, payment.id)
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         postgres.rows(
             "UPDATE payments.payment_transactions SET created_at = %s WHERE payment_id = %s",
             *(completed_at or charged_at, payment.id),
@@ -138,7 +138,7 @@ def test_every_difference_is_told_to_everybody_who_should_know(log, simulate, be
     [row] = [row for row in audit_log.of_resource(payment.id) if row.action == "payments.statement.differs"]
     assert (row.resource_type, row.user_id) == ("payment", None)
     assert row.details == {"day": "2026-03-01", "reference": str(payment.id), "reason": reason}
-    after = makers.now(payment)
+    after = makers.reload(payment)
     assert str(makers.review(after)).endswith(f"the PSP's statement says: {reason}")
     # A person decides: nothing is changed by a guess.
     assert (after.status, after.version) == (payment.status, payment.version)
@@ -260,7 +260,7 @@ def test_a_day_that_cannot_be_matched_keeps_no_other_from_it(monkeypatch):
 
     monkeypatch.setattr(stub, "statement", broken)
     with freezegun.freeze_time("2026-03-05T02:00:00Z"):
-        makers.due(statement_matching.start)
+        makers.enqueue_scheduled(statement_matching.start)
         while row := job_journal.JobRow.get_or_none(job_journal.JobRow.error.is_null()):
             jobs.registry[row.name].perform(row.id)
     assert matched(date(2026, 3, 2)) is None
@@ -299,14 +299,14 @@ def test_a_mark_of_a_payment_that_is_settled_after_all_is_gone():
     with transaction():
         enqueue(payment_jobs.inquire.job(payment.id))
     work()
-    assert (makers.now(payment).status, makers.review(payment)) == ("completed", None)
+    assert (makers.reload(payment).status, makers.review(payment)) == ("completed", None)
 
 
 def test_a_chain_that_is_under_way_is_not_begun_again():
     booked("order-77")
     for at in (OVER, "2026-03-02T00:45:00Z"):
         with freezegun.freeze_time(at):
-            makers.due(statement_matching.start)
+            makers.enqueue_scheduled(statement_matching.start)
             for name in ("statements.start", "statements.fetch"):
                 for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == name)):
                     jobs.registry[name].perform(row.id)

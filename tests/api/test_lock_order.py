@@ -52,7 +52,7 @@ ROUNDS, HOLD_S = 1, 0.002
 @pytest.fixture
 def door(stores, settings, monkeypatch) -> Iterator[TestClient]:
     provider.choose(makers.stub())
-    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.letterbox)
+    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.mailbox)
     request_context.bind(request_context.EMPTY)
     random = Random(9)
     execute = postgres.database.execute_sql
@@ -291,7 +291,7 @@ class Asked:
             payments.change(self.payment, PaymentStatus.CANCELLED)
         else:
             payments.change(self.payment, PaymentStatus.PROCESSING)
-            payments.change(makers.now(self.request), PaymentStatus.PROCESSING)
+            payments.change(makers.reload(self.request), PaymentStatus.PROCESSING)
 
     def either(self) -> UUID:
         return UUID(str(self.random.choice([self.request.id, self.payment.id])))
@@ -410,7 +410,7 @@ def test_a_locked_row_of_one_user_holds_up_no_audit_row_and_no_payment_of_anothe
                     audit.record(audit.AuditAction.SIGN_IN_FAILED, resource=("user", who.id), user_id=who.id)
             makers.work()
             assert [row.user_id for row in audit_log.of_resource(other.id)] == [other.id]
-            assert {makers.now(it).status for it in (theirs, others)} == {"completed"}
+            assert {makers.reload(it).status for it in (theirs, others)} == {"completed"}
     finally:
         done.set()
         holder.result(20)

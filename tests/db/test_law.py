@@ -30,7 +30,7 @@ INSERT = "INSERT INTO payments.payments (user_id, type, status, amount, currency
 def standing(type: PaymentType, status: PaymentStatus) -> UUID:
     """A payment that stands there, however it came to."""
     vendor = makers.user(Role.VENDOR).id
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         [row] = postgres.rows(f"{INSERT} RETURNING id", *(vendor, type, status, "12.50", "USD"))
     return UUID(str(row["id"]))
 

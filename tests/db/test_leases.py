@@ -31,7 +31,7 @@ def elsewhere(do: Callable[[], object]) -> object:
 
 
 def take(seconds: float = 60) -> int | None:
-    return leases.take("test", leases.me(), seconds)
+    return leases.acquire("test", leases.process_name(), seconds)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def connection(clean) -> Iterator[None]:
 def test_one_holds_a_lease_and_another_gets_it_when_it_is_released(connection):
     first = take()
     assert first is not None
-    assert leases.holder("test") == leases.me()
+    assert leases.holder("test") == leases.process_name()
     assert take() is None
     leases.release("test", first)
     assert leases.holder("test") is None
@@ -58,8 +58,8 @@ def test_a_lease_that_expires_goes_to_another_and_its_old_holder_knows(connectio
     assert not leases.renew("test", first, 60)
     leases.release("test", first)
     with postgres.database.atomic():
-        assert not leases.held("test", first)
-        assert leases.held("test", second)
+        assert not leases.is_held("test", first)
+        assert leases.is_held("test", second)
 
 
 def test_a_renewed_lease_is_kept(connection):
@@ -73,7 +73,7 @@ def test_a_lease_is_not_taken_while_a_transaction_relies_on_it(connection):
     first = take(0)
     assert first is not None
     with postgres.database.atomic():
-        assert leases.held("test", first)
+        assert leases.is_held("test", first)
         # Nor is it waited for.
         assert elsewhere(take) is None
         assert elsewhere(lambda: leases_shared(first)) is True
@@ -83,7 +83,7 @@ def test_a_lease_is_not_taken_while_a_transaction_relies_on_it(connection):
 def leases_shared(generation: int) -> bool:
     """Another transaction of the same holder."""
     with postgres.database.atomic():
-        return leases.held("test", generation)
+        return leases.is_held("test", generation)
 
 
 def test_of_many_that_take_a_free_lease_at_once_one_gets_it(clean):
@@ -105,5 +105,5 @@ def test_of_many_that_take_a_free_lease_at_once_one_gets_it(clean):
 
 def test_leases_are_by_name(connection):
     assert take() == 1
-    assert leases.take("another", leases.me(), 60) == 1
+    assert leases.acquire("another", leases.process_name(), 60) == 1
     assert Lease.select().count() == 2

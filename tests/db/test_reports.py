@@ -23,7 +23,7 @@ def test_a_series_of_more_than_a_hundred_thousand_sums_is_read_in_little_memory(
     days, currencies = 700, sorted(money.CURRENCIES)[:150]
     postgres.set_statement_timeout(60)
     payer = makers.user().id
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         postgres.rows(
             "INSERT INTO payments.payments (user_id, type, status, amount, currency, created_at)"
             " SELECT %s, 'payment', 'completed', 2, currency, %s + day * interval '1 day'"
@@ -53,8 +53,8 @@ def test_what_is_made_while_a_report_is_read_is_in_no_part_of_it():
 
     def add() -> None:
         columns = {"amount": 1, "status": "completed", "created_at": DAY}
-        makers.standing(user_id=customer.id, payee_id=vendor.id, type="payment", **columns)
-        makers.standing(user_id=vendor.id, payee_id=vendor.id, type="initiate", **columns)
+        makers.payment_row(user_id=customer.id, payee_id=vendor.id, type="payment", **columns)
+        makers.payment_row(user_id=vendor.id, payee_id=vendor.id, type="initiate", **columns)
 
     def counts(sums: Iterator[Sum]) -> Iterator[tuple[str, int]]:
         return (("request" if it.period is None else "payment", it.count) for it in sums)

@@ -202,14 +202,14 @@ def test_a_verb_that_this_process_does_not_know_is_sent_all_the_same():
 
 
 def promised_later(seconds: float) -> job_journal.Job:
-    task = nod.job().later(seconds)
+    task = nod.job().delayed(seconds)
     with transaction():
         enqueue(task)
     return task
 
 
 def test_what_is_due_later_is_not_sent_with_its_commit_nor_before_its_time():
-    now, later = nod.job(), nod.job().later(60)
+    now, later = nod.job(), nod.job().delayed(60)
     with transaction():
         enqueue(later)
         enqueue(now)
@@ -254,7 +254,7 @@ def test_what_is_due_later_outlives_a_redis_that_is_away(valkey_server):
 
 def test_what_was_dead_and_is_promised_anew_lives_again():
     def promised() -> job_journal.Job:
-        task = nod.job().once("every day")
+        task = nod.job().unique("every day")
         with transaction():
             enqueue(task)
         return task

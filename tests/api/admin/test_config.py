@@ -91,7 +91,7 @@ def test_nobody_pays_more_than_is_allowed_now(client, boss):
 def test_while_it_is_maintained_it_can_be_read_and_left_and_nothing_else(client, boss):
     customer, vendor = visitor(client), visitor(client, Role.VENDOR)
     work()
-    token = makers.letterbox.token()
+    token = makers.mailbox.token()
     put(boss, maintenance_readOnly=True)
     for who, method, path, body in (
         (customer, "POST", "/payments", {"type": "payment", "amount": 1}),

@@ -14,7 +14,7 @@ from db.event_log import Event
 from db.idempotency import IdempotencyKey
 from db.users import Role
 from tests import makers
-from tests.makers import Visitor, error, prove, visitor, work
+from tests.makers import Visitor, error, verify_email, visitor, work
 
 PROFILE = {
     "name": "Erika Unverwechselbar",
@@ -97,7 +97,7 @@ def test_nothing_of_a_closed_account_is_left_in_any_table(client, vendor, boss):
 
 def test_what_is_shown_otherwise_is_another_version(client, vendor, boss):
     customer = visitor(client)
-    prove(customer)
+    verify_email(customer)
     id = ask(vendor, customer.user["email"], "1")
     work()
     before = vendor.get(f"/payments/{id}")
@@ -116,11 +116,11 @@ def test_what_is_shown_otherwise_is_another_version(client, vendor, boss):
 def test_an_address_that_is_anothers_by_now_stays_theirs(client, vendor, boss):
     gone = visitor(client)
     email = str(gone.user["email"])
-    prove(gone)
+    verify_email(gone)
     old = ask(vendor, email, "1")
     rename(boss, gone, proved=False)
     heir = visitor(client, email=email)
-    prove(heir)
+    verify_email(heir)
     new = ask(vendor, email, "2")
     work()
     boss.send("DELETE", f"/admin/users/{gone.user['id']}")
@@ -219,7 +219,7 @@ def test_events_that_have_no_number_yet_are_waited_for(client, vendor, boss):
 
 def test_a_request_that_was_under_way_at_the_closing_is_found_by_the_second_look(client, vendor, boss):
     customer = visitor(client)
-    prove(customer)
+    verify_email(customer)
     boss.send("DELETE", f"/admin/users/{customer.user['id']}")
     while not next_erasure().args.get("again"):
         first = job_journal.JobRow.select().order_by(job_journal.JobRow.position).get()

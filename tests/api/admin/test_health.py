@@ -61,13 +61,13 @@ def aged() -> None:
         ("payments.payment_transactions", "created_at"),
         ("journal.jobs", "due_at"),
     ):  # fmt: skip
-        with makers.behind_our_back():
+        with makers.triggers_disabled():
             postgres.rows(f"UPDATE {table} SET {column} = {column} - interval '2 minutes'")
 
 
 def test_what_waits_and_who_works_is_told(boss):
     work()
-    makers.due(housekeeping.expire_sign_in_failures)
+    makers.enqueue_scheduled(housekeeping.expire_sign_in_failures)
     makers.payment()
     postgres.rows(
         "UPDATE journal.jobs SET created_at = created_at - interval '3 seconds' WHERE queue = 'payments'"
@@ -79,7 +79,7 @@ def test_what_waits_and_who_works_is_told(boss):
     assert data["queueAgeSeconds"]["psp"] == 0
     assert data["oldestJobSeconds"] == data["queueAgeSeconds"]["payments"]
     assert data["scheduler"]["lastRuns"] == {"housekeeping.expire_sign_in_failures": None}
-    assert data["scheduler"]["leader"] == leases.me()
+    assert data["scheduler"]["leader"] == leases.process_name()
     assert figures(boss, "paywright_jobs") == data["queues"]
     assert figures(boss, "paywright_oldest_job_seconds").keys() == data["queues"].keys()
     assert figures(boss, "paywright_job_ended_timestamp_seconds") == {
@@ -141,7 +141,7 @@ def test_whatever_happened_everything_holds(boss):
     work()
     aged()
     assert broken(boss) == set()
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_what_is_done_behind_our_back_is_seen(boss, behind_our_back, names):
     work()
     aged()
     assert broken(boss) == set()
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         postgres.rows(behind_our_back)
     found = standings_by_name(boss)
     assert {name for name, it in found.items() if not it["ok"]} == names
@@ -199,7 +199,7 @@ def test_a_request_that_is_paid_at_the_second_try_is_no_alarm_in_the_minute_betw
     aged()
     makers.pay(request)
     work()
-    assert makers.now(request).status == "completed"
+    assert makers.reload(request).status == "completed"
     assert broken(boss) == set()
     # Nor a day later, when one of the two is in the last day and the other is not.
     behind_our_back("UPDATE payments.payment_transactions SET created_at = created_at - interval '23:59:00'")
@@ -339,7 +339,7 @@ def test_no_more_than_twenty_are_named(boss):
 
 def scheduled() -> list[str]:
     """A minute of the scheduler."""
-    makers.due(housekeeping.check_invariants)
+    makers.enqueue_scheduled(housekeeping.check_invariants)
     return work()
 
 
@@ -521,7 +521,7 @@ def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_
 def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_minute(boss, monkeypatch):
     audit_rows(boss, 5)
     monkeypatch.setattr(audit_chain, "STEP_ROWS", 2)
-    makers.due(housekeeping.check_invariants)
+    makers.enqueue_scheduled(housekeeping.check_invariants)
     housekeeping.check_invariants.perform(job_journal.JobRow.get().id)
     [first] = job_journal.JobRow.select().where(job_journal.JobRow.name == housekeeping.verify_audit_log.name)
     housekeeping.verify_audit_log.perform(first.id)
@@ -536,5 +536,5 @@ def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_mi
 
 
 def behind_our_back(sql: str) -> None:
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         assert postgres.rows(f"{sql} RETURNING 1")

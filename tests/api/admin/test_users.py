@@ -14,7 +14,7 @@ from tests.makers import PASSWORD, Visitor, error, visitor, work
 def boss(client) -> Visitor:
     who = visitor(client, Role.ADMIN)
     work()
-    makers.letterbox.clear()
+    makers.mailbox.clear()
     return who
 
 
@@ -45,7 +45,7 @@ def test_an_administrator_opens_an_account_of_any_role(client, boss):
         assert sign_in(client, wish["email"]).status_code == 200
         assert boss.get(f"/admin/users/{made['id']}").json["data"] == made
     work()
-    assert makers.letterbox == []
+    assert makers.mailbox == []
     told = [event.type for event in event_log.after(0, 1000)]
     assert told.count("admin:user:created") == 3
 
@@ -60,7 +60,7 @@ def test_who_is_not_verified_is_asked_to(boss):
     wish = new()
     boss.post("/admin/users", wish)
     work()
-    assert [letter["To"] for letter in makers.letterbox] == [wish["email"]]
+    assert [letter["To"] for letter in makers.mailbox] == [wish["email"]]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_people_are_listed_newest_first_by_role_words_and_whether_they_are_open(
 def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_it(client, boss):
     who = visitor(client)
     work()
-    old = makers.letterbox[-1]
+    old = makers.mailbox[-1]
     address = makers.address()
     changed = boss.send(
         "PUT", f"/admin/users/{who.user['id']}", {"email": address, "name": "Smith & <b>Sons</b>"}
@@ -120,9 +120,9 @@ def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_i
     assert (changed.json["data"]["email"], changed.json["data"]["emailVerified"]) == (address, False)
     assert changed.json["data"]["name"] == "Smith & Sons"
     work()
-    assert makers.letterbox[-1]["To"] == address
+    assert makers.mailbox[-1]["To"] == address
     assert client.simulate_get(f"/api/auth/verify-email?token={makers.token_of(old)}").status_code == 400
-    assert client.simulate_get(f"/api/auth/verify-email?token={makers.letterbox.token()}").status_code == 200
+    assert client.simulate_get(f"/api/auth/verify-email?token={makers.mailbox.token()}").status_code == 200
     assert who.get("/auth/me").json["data"]["email"] == address
 
 
@@ -301,10 +301,10 @@ def test_somebodys_session_is_found_only_under_them(client, boss):
 def test_the_old_address_is_told_of_a_new_one(client, boss):
     who = visitor(client)
     work()
-    makers.letterbox.clear()
+    makers.mailbox.clear()
     boss.send("PUT", f"/admin/users/{who.user['id']}", {"email": (new_address := makers.address())})
     work()
-    told = {letter["To"]: letter for letter in makers.letterbox}
+    told = {letter["To"]: letter for letter in makers.mailbox}
     assert told.keys() == {who.user["email"], new_address}
     assert told[who.user["email"]]["Subject"] == "The e-mail address of your account was changed"
     assert new_address not in makers.text_of(told[who.user["email"]])

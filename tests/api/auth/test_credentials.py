@@ -18,7 +18,7 @@ from api.security.passwords import SCORED_CHARACTERS, Passwords, weak
 from db import audit_log, event_log, job_journal, one_time_tokens, postgres, sessions, sign_in_failures, users
 from db.core import times
 from tests import makers
-from tests.makers import PASSWORD, Visitor, error, letterbox, visitor, work
+from tests.makers import PASSWORD, Visitor, error, mailbox, visitor, work
 
 NOON = "2026-03-01T12:00:00Z"
 ANOTHER = "another good password"
@@ -63,7 +63,7 @@ def test_a_changed_password_ends_every_other_session_and_keeps_this_one(client, 
     assert sign_in(client, me.user["email"], ANOTHER).status_code == 200
 
     work()
-    assert [letter["Subject"] for letter in letterbox].count("Your password was changed") == 1
+    assert [letter["Subject"] for letter in mailbox].count("Your password was changed") == 1
     assert [event.type for event in event_log.after(0, 100)].count("auth:password:changed") == 1
     assert (
         audit_log.AuditLog.select().where(audit_log.AuditLog.action == "auth.password.changed").count() == 1
@@ -150,8 +150,8 @@ def test_who_forgot_gets_a_link_that_works_once(client, me):
         Visitor(client).post("/auth/forgot-password", {"email": me.user["email"].upper()}).status_code == 200
     )
     work()
-    assert letterbox[-1]["To"] == me.user["email"]
-    token = letterbox.token()
+    assert mailbox[-1]["To"] == me.user["email"]
+    token = mailbox.token()
 
     assert reset(client, token).status_code == 200
     assert me.get("/auth/me").status_code == 401
@@ -162,11 +162,11 @@ def test_who_forgot_gets_a_link_that_works_once(client, me):
 def test_forgetting_answers_alike_for_everybody(client, me):
     known = Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
-    letterbox.clear()
+    mailbox.clear()
     unknown = Visitor(client).post("/auth/forgot-password", {"email": makers.address()})
     work()
     assert known.content == unknown.content
-    assert letterbox == []
+    assert mailbox == []
 
 
 def test_a_reset_link_lives_thirty_minutes(client):
@@ -175,7 +175,7 @@ def test_a_reset_link_lives_thirty_minutes(client):
         for _ in range(2):
             Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
             work()
-        first, second = letterbox[-2:]
+        first, second = mailbox[-2:]
         clock.tick(1799)
         assert fields(reset(client, makers.token_of(first), "short")) == ["newPassword"]
         assert reset(client, makers.token_of(first)).status_code == 200
@@ -184,12 +184,12 @@ def test_a_reset_link_lives_thirty_minutes(client):
         Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
         work()
         clock.tick(1800)
-        assert fields(reset(client, letterbox.token())) == ["token"]
+        assert fields(reset(client, mailbox.token())) == ["token"]
 
 
 def test_a_link_is_good_for_its_own_purpose_only(client, me):
     work()
-    verification = letterbox.token()
+    verification = mailbox.token()
     assert fields(reset(client, verification)) == ["token"]
     assert fields(reset(client, "made up")) == ["token"]
 
@@ -197,7 +197,7 @@ def test_a_link_is_good_for_its_own_purpose_only(client, me):
 def test_the_database_and_the_journal_hold_no_token(client, me):
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
-    token = letterbox.token()
+    token = mailbox.token()
     [kept] = one_time_tokens.OneTimeToken.select().where(
         one_time_tokens.OneTimeToken.purpose == "reset-password"
     )
@@ -210,8 +210,8 @@ def test_the_database_and_the_journal_hold_no_token(client, me):
 
 def test_a_new_address_is_proved_by_the_link_that_was_mailed(client, me):
     work()
-    assert letterbox[-1]["Subject"] == "Confirm your e-mail address"
-    token = letterbox.token()
+    assert mailbox[-1]["Subject"] == "Confirm your e-mail address"
+    token = mailbox.token()
     path = f"/auth/verify-email?token={token}"
     assert Visitor(client).send("HEAD", path).status_code == 200
     assert me.get("/auth/me").json["data"]["emailVerified"] is False
@@ -229,7 +229,7 @@ def test_a_new_address_is_proved_by_the_link_that_was_mailed(client, me):
 
 def test_a_used_link_is_good_only_as_long_as_the_address_is_the_accounts_verified_one(client, me):
     work()
-    body = {"token": letterbox.token()}
+    body = {"token": mailbox.token()}
     assert Visitor(client).post("/auth/verify-email", body).json["data"] == {"emailVerified": True}
     users.change(me.user["id"], email=makers.address())
     assert fields(Visitor(client).post("/auth/verify-email", body)) == ["token"]
@@ -239,7 +239,7 @@ def test_a_used_link_is_good_only_as_long_as_the_address_is_the_accounts_verifie
 
 def test_whoever_only_opens_the_letters_links_verifies_nothing(client, me):
     work()
-    [link] = set(re.findall(r"http://127\.0\.0\.1:3000(/\S+)", makers.text_of(letterbox[-1])))
+    [link] = set(re.findall(r"http://127\.0\.0\.1:3000(/\S+)", makers.text_of(mailbox[-1])))
     for _ in range(2):
         page = client.simulate_get(link)
         assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -263,14 +263,14 @@ def test_the_page_of_a_mailed_link_runs_only_what_comes_from_here(client, path):
 
 def test_the_link_is_mailed_again_until_the_address_is_proved(client, me):
     work()
-    letterbox.clear()
+    mailbox.clear()
     assert me.post("/auth/verify-email/resend").status_code == 200
     work()
-    assert Visitor(client).get(f"/auth/verify-email?token={letterbox.token()}").status_code == 200
-    letterbox.clear()
+    assert Visitor(client).get(f"/auth/verify-email?token={mailbox.token()}").status_code == 200
+    mailbox.clear()
     assert me.post("/auth/verify-email/resend").status_code == 200
     work()
-    assert letterbox == []
+    assert mailbox == []
 
 
 # --- sessions -------------------------------------------------------------------------------------------
@@ -454,7 +454,7 @@ def test_whoever_resets_the_password_is_known_from_then_on(client, me):
     Visitor(client).post("/auth/forgot-password", {"email": email})
     work()
     away = from_address("192.0.2.9")
-    body = {"token": letterbox.token(), "newPassword": ANOTHER}
+    body = {"token": mailbox.token(), "newPassword": ANOTHER}
     assert Visitor(client).post("/auth/reset-password", body, **away).status_code == 200
     guess(client, email, 6)
     assert sign_in(client, email, ANOTHER, **away).status_code == 200
@@ -527,7 +527,7 @@ def test_an_address_has_one_count_however_it_is_spelled(client):
 def test_a_changed_password_leaves_no_link_good(client, me):
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
-    token = letterbox.token()
+    token = mailbox.token()
     assert change(me).status_code == 200
     assert fields(reset(client, token)) == ["token"]
 
@@ -551,8 +551,8 @@ def test_recovery_cannot_be_used_up_and_nobodys_mailbox_is_flooded(client):
         due = sorted((link.due_at - begun) // timedelta(minutes=1) for link in reset_links)
         assert due[:4] == [0, 1, 16, 31]
         assert all(sum(start <= minute < start + 60 for minute in due) <= 5 for start in range(120))
-        assert [letter["Subject"] for letter in letterbox].count("Choose a new password") == len(due)
-        assert reset(client, letterbox.token()).status_code == 200
+        assert [letter["Subject"] for letter in mailbox].count("Choose a new password") == len(due)
+        assert reset(client, mailbox.token()).status_code == 200
 
 
 def test_a_letter_counts_for_an_hour_though_its_link_has_expired(client):
@@ -588,7 +588,7 @@ def test_what_slows_nobody_down_any_more_is_deleted(client, me):
 
 def test_a_letter_whose_link_is_used_up_before_it_leaves_is_not_sent(client, me):
     work()
-    letterbox.clear()
+    mailbox.clear()
     for _ in range(2):
         Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
@@ -600,9 +600,9 @@ def test_a_letter_whose_link_is_used_up_before_it_leaves_is_not_sent(client, me)
             )
         ).id
     )
-    assert reset(client, letterbox.token()).status_code == 200
+    assert reset(client, mailbox.token()).status_code == 200
     work()
-    subjects = [letter["Subject"] for letter in letterbox]
+    subjects = [letter["Subject"] for letter in mailbox]
     assert (subjects.count("Choose a new password"), subjects.count("Your password was changed")) == (2, 1)
 
 
@@ -612,7 +612,7 @@ def test_a_message_id_does_not_give_the_link_away(client, me):
     [kept] = one_time_tokens.OneTimeToken.select().where(
         one_time_tokens.OneTimeToken.purpose == "reset-password"
     )
-    assert str(kept.id) not in letterbox[-1]["Message-ID"]
+    assert str(kept.id) not in mailbox[-1]["Message-ID"]
 
 
 # --- what is written down -------------------------------------------------------------------------------
@@ -676,7 +676,7 @@ def test_a_reset_ends_the_wait(client, me):
         sign_in(client, me.user["email"], "wrong")
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     work()
-    assert reset(client, letterbox.token()).status_code == 200
+    assert reset(client, mailbox.token()).status_code == 200
     assert sign_in(client, me.user["email"], ANOTHER).status_code == 200
 
 
@@ -685,7 +685,7 @@ def test_a_link_to_prove_an_address_lives_a_day(client):
         for age, answer in ((86_399, 200), (86_400, 400)):
             visitor(client)
             work()
-            path = f"/auth/verify-email?token={letterbox.token()}"
+            path = f"/auth/verify-email?token={mailbox.token()}"
             clock.tick(age)
             assert Visitor(client).get(path).status_code == answer
 

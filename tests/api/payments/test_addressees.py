@@ -7,7 +7,7 @@ import pytest
 from actors import request_addressees
 from db import payments, postgres
 from tests import makers
-from tests.makers import Visitor, error, prove, visitor, work
+from tests.makers import Visitor, error, verify_email, visitor, work
 
 
 def ask(vendor: Visitor, email: str) -> str:
@@ -54,7 +54,7 @@ def test_proving_an_address_brings_what_is_addressed_to_it(client, vendor):
     work()
     before = ask(vendor, email.upper())
     shown = vendor.get(f"/payments/{before}")
-    link = f"/api/auth/verify-email?token={makers.letterbox.token()}"
+    link = f"/api/auth/verify-email?token={makers.mailbox.token()}"
     assert client.simulate_get(link).status_code == 200
     # At once, before any job is done.
     assert belongs_to(customer, before)
@@ -88,14 +88,14 @@ def test_an_administrator_who_vouches_for_an_address_brings_what_is_addressed_to
 def test_a_request_follows_its_customer_and_not_the_address(client, vendor, boss):
     customer = visitor(client)
     old, new = customer.user["email"], makers.address()
-    prove(customer)
+    verify_email(customer)
     open_request, paid = ask(vendor, old), ask(vendor, old)
     assert pay(customer, paid).status_code == 201
     work()
 
     rename(boss, customer, new)
     next_owner = visitor(client, email=old)
-    prove(next_owner)
+    verify_email(next_owner)
 
     for request in (open_request, paid):
         assert next_owner.get(f"/payments/{request}").status_code == 404
@@ -112,21 +112,21 @@ def test_a_request_follows_its_customer_and_not_the_address(client, vendor, boss
 
 def test_a_request_that_is_addressed_anew_changes_hands_with_its_history(client, vendor):
     first, second, unproved = visitor(client), visitor(client), visitor(client)
-    prove(first)
-    prove(second)
+    verify_email(first)
+    verify_email(second)
     request = ask(vendor, first.user["email"])
     for who in (second, unproved):
         body = {"customerEmail": who.user["email"]}
         assert vendor.send("PUT", f"/payments/{request}", body).status_code == 200
         found = [it for it in (first, second, unproved) if belongs_to(it, request)]
         assert found == ([second] if who is second else [])
-    prove(unproved)
+    verify_email(unproved)
     assert belongs_to(unproved, request)
 
 
 def test_only_a_customer_pays_what_is_addressed_to_them(client, vendor, boss):
     customer = visitor(client)
-    prove(customer)
+    verify_email(customer)
     request = ask(vendor, customer.user["email"])
     path = f"/admin/users/{customer.user['id']}/role"
     boss.send("PUT", path, {"role": "VENDOR"})
@@ -146,7 +146,7 @@ def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
         mine = payments.Payment.addressee_id == UUID(customer.user["id"])
         return int(payments.Payment.select().where(mine).count())
 
-    link = f"/api/auth/verify-email?token={makers.letterbox.token()}"
+    link = f"/api/auth/verify-email?token={makers.mailbox.token()}"
     assert client.simulate_get(link).status_code == 200
     assert bound() == 2
     assert set(work()) == {"payments.bind_addressee"}
@@ -156,10 +156,10 @@ def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
 def test_a_page_of_a_customer_with_many_addressed_requests_costs_what_is_on_it(client, vendor):
     postgres.set_statement_timeout(60)
     customer = visitor(client)
-    prove(customer)
+    verify_email(customer)
     request = payments.get(UUID(ask(vendor, customer.user["email"])))
     assert request is not None
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         postgres.rows(
             "INSERT INTO payments.payments (user_id, payee_id, type, status, amount, customer_email,"
             " addressee_id, created_at) SELECT user_id, payee_id, type, status, amount, customer_email,"

@@ -65,7 +65,7 @@ def test_who_has_not_proved_their_address_pays_so_much_of_a_currency_in_24_hours
     assert refused.json["error"]["details"] == {"reason": "email_unverified"}
     assert "25.00 USD" in refused.json["error"]["message"]
     assert error(pay_request(customer, request)) == (403, "FORBIDDEN")
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
     assert pay(customer, "25.00", currency="EUR").status_code == 201
     assert pay(customer, "15.00").status_code == 201
     User.update(email_verified=True).where(User.id == customer.user["id"]).execute()

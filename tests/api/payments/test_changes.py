@@ -12,7 +12,7 @@ from db import audit_log, event_log, job_journal, payments
 from db.payments import Payment
 from db.users import Role
 from tests import makers
-from tests.makers import Visitor, error, prove, visitor, work
+from tests.makers import Visitor, error, verify_email, visitor, work
 
 WORDS = {"description": "Three chairs"}
 TERMS = {"amount": "79.00"}
@@ -59,7 +59,7 @@ def at(people: SimpleNamespace, type: str, status: str) -> str:
     """A payment between vendor and customer, or the vendor's request, that stands there."""
     vendor, customer = UUID(people.vendor.user["id"]), UUID(people.customer.user["id"])
     user_id = vendor if type == "initiate" else customer
-    return str(makers.standing(user_id=user_id, payee_id=vendor, type=type, status=status, amount=80).id)
+    return str(makers.payment_row(user_id=user_id, payee_id=vendor, type=type, status=status, amount=80).id)
 
 
 def do(verb: str) -> None:
@@ -294,7 +294,7 @@ def test_a_change_is_told_once_and_audited_once_and_is_no_step(people):
 def test_a_request_is_addressed_anew_and_becomes_a_link_again(client, people):
     id = opened(people.vendor)
     stranger = visitor(client)
-    prove(stranger)
+    verify_email(stranger)
 
     def readers() -> list[str]:
         return [

@@ -10,7 +10,7 @@ from db.core import times
 from db.payments import PaymentTransaction
 from db.users import Role
 from tests import makers
-from tests.makers import Visitor, error, prove, visitor, work
+from tests.makers import Visitor, error, verify_email, visitor, work
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -67,7 +67,7 @@ def test_an_amount_has_its_currencys_decimals_and_is_what_it_was_then(vendor):
 
 
 def test_each_sees_the_history_of_their_own_set(client, customer, vendor, boss):
-    prove(customer)
+    verify_email(customer)
     link, alone = ask(vendor), pay(customer)
     addressed = ask(vendor, customerEmail=customer.user["email"].upper())
     against = pay(customer, requestId=link)
@@ -114,7 +114,7 @@ def test_the_history_of_a_span_begins_with_from_and_ends_before_to(customer, bos
     id = pay(customer)
     for hours, row in enumerate(payments.history(UUID(id))):
         moment = NOON + timedelta(hours=hours)
-        with makers.behind_our_back():
+        with makers.triggers_disabled():
             PaymentTransaction.update(created_at=moment).where(PaymentTransaction.id == row.id).execute()
 
     def between(begin: datetime | None, end: datetime | None) -> list[object]:
@@ -132,7 +132,7 @@ def test_the_history_of_a_span_begins_with_from_and_ends_before_to(customer, bos
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_the_history_is_read_page_by_page_whatever_happens_meanwhile(customer, vendor, limit):
-    prove(customer)
+    verify_email(customer)
     ids = [pay(customer), pay(customer), ask(vendor, customerEmail=customer.user["email"])]
     seen: list[object] = []
     cursor: str | None = ""
@@ -150,11 +150,11 @@ def test_the_history_is_read_page_by_page_whatever_happens_meanwhile(customer, v
 
 
 def test_changes_of_the_same_moment_are_neither_skipped_nor_repeated(customer, vendor):
-    prove(customer)
+    verify_email(customer)
     for _ in range(3):
         pay(customer)
         ask(vendor, customerEmail=customer.user["email"])
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         PaymentTransaction.update(created_at=NOON).execute()
     everything = [row.id for row in PaymentTransaction.select()]
     seen: list[UUID] = []
@@ -170,11 +170,11 @@ def test_changes_of_the_same_moment_are_neither_skipped_nor_repeated(customer, v
 def test_a_page_costs_what_is_on_it_however_much_there_is(customer, vendor, boss):
     postgres.set_statement_timeout(60)
     others = {"user_id": UUID(vendor.user["id"]), "payee_id": UUID(vendor.user["id"])}
-    request = makers.standing(
+    request = makers.payment_row(
         **others, type="initiate", status="initiated", amount=1, customer_email="a@b.example"
     )
     # Without the foreign keys: 300,000 of them to look at, one by one, take long on a loaded machine.
-    with makers.behind_our_back():
+    with makers.triggers_disabled():
         postgres.rows(
             "INSERT INTO payments.payments (user_id, payee_id, type, status, amount, customer_email, created_at)"
             " SELECT user_id, payee_id, type, status, amount, n || customer_email,"

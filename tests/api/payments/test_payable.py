@@ -55,7 +55,7 @@ def test_the_open_requests_of_a_vendor_who_leaves_are_cancelled(customer, vendor
     )
     assert "payments.withdraw_requests" in work()
     for request in (opened, pending):
-        assert makers.now(request).status == "cancelled"
+        assert makers.reload(request).status == "cancelled"
         last = payments.history(request.id)[-1]
         assert (last.reason, str(last.actor_id)) == ("its vendor takes no payments any more", boss.user["id"])
         cancelled = [
@@ -74,7 +74,7 @@ def test_they_are_cancelled_so_many_at_a_time(vendor, boss, monkeypatch):
     close(boss, vendor)
     # Once more for what is opened again meanwhile.
     assert work().count("payments.withdraw_requests") == 3 + 1
-    assert {makers.now(request).status for request in requests} == {"cancelled"}
+    assert {makers.reload(request).status for request in requests} == {"cancelled"}
 
 
 def test_what_a_vendor_asks_for_who_is_one_again_stays_open(vendor, boss):
@@ -82,7 +82,7 @@ def test_what_a_vendor_asks_for_who_is_one_again_stays_open(vendor, boss):
     boss.send("PUT", f"/admin/users/{vendor.user['id']}/role", {"role": "VENDOR"})
     request = makers.request(vendor_of(vendor))
     work()
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
 
 
 @leaves
@@ -113,9 +113,9 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
         # It looked before the account was closed, and commits after the job.
         race.setattr(users, "vendors", set)
         payment_jobs.settle.perform(settle.id)
-    assert makers.now(request).status == "initiated"
+    assert makers.reload(request).status == "initiated"
     payment_jobs.withdraw_requests.perform(later)
-    assert makers.now(request).status == "cancelled"
+    assert makers.reload(request).status == "cancelled"
 
 
 def test_money_that_was_on_its_way_still_arrives(customer, vendor, boss):
@@ -124,7 +124,7 @@ def test_money_that_was_on_its_way_still_arrives(customer, vendor, boss):
     close(boss, vendor)
     work()
     assert customer.get(f"/payments/{payment}").json["data"]["status"] == "completed"
-    assert makers.now(request).status == "completed"
+    assert makers.reload(request).status == "completed"
 
 
 def test_who_is_no_vendor_any_more_sees_their_requests_and_pays_none_of_them(vendor, boss):
@@ -147,7 +147,7 @@ def test_nobody_pays_their_own_request(vendor, monkeypatch):
 
 
 def test_a_request_that_is_above_the_largest_amount_by_now_is_not_paid(customer, vendor, boss):
-    makers.prove(customer)
+    makers.verify_email(customer)
     request = makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     assert actions(customer, request) == ["pay"]
     assert boss.send("PUT", "/admin/config", {"payments.maxAmount": "79.99"}).status_code == 200
@@ -162,7 +162,7 @@ def test_a_request_that_is_above_the_largest_amount_by_now_is_not_paid(customer,
 
 
 def test_what_may_be_done_with_a_page_of_requests_costs_one_question(customer, vendor, monkeypatch):
-    makers.prove(customer)
+    makers.verify_email(customer)
     for _ in range(5):
         makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     asked = []

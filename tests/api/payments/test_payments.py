@@ -9,7 +9,7 @@ import pytest
 from db import audit_log, event_log, payments, postgres
 from db.users import Role
 from tests import makers
-from tests.makers import Visitor, error, prove, visitor, work
+from tests.makers import Visitor, error, verify_email, visitor, work
 
 
 def pay(who: Visitor, **more):
@@ -160,7 +160,7 @@ def test_a_request_is_paid_by_whoever_has_its_id(customer, vendor):
 
 
 def test_a_request_addressed_to_one_customer_is_for_nobody_else(client, customer, vendor):
-    prove(customer)
+    verify_email(customer)
     request = ask(vendor, customerEmail=customer.user["email"].upper()).json["data"]
     work()
     stranger = visitor(client)
@@ -332,7 +332,7 @@ def test_what_the_database_forbids_does_not_depend_on_the_door(database):
     columns = {"user_id": request.user_id, "type": "payment", "amount": 1, "request_id": request.id}
     payments.add(**columns, status="pending")
     with pytest.raises(peewee.IntegrityError, match="one_live_per_request"), postgres.database.atomic():
-        makers.standing(**columns, status="processing")
+        makers.payment_row(**columns, status="processing")
 
 
 @pytest.mark.parametrize(

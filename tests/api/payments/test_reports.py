@@ -47,7 +47,7 @@ def paid(
 ) -> None:
     """A payment of the customer's that was made then and stands there now."""
     columns = {"user_id": id_of(people.customer), "payee_id": id_of(to) if to else None}
-    makers.standing(
+    makers.payment_row(
         **columns, type="payment", amount=Decimal(amount), currency=currency, status=status, created_at=at
     )
 
@@ -55,7 +55,7 @@ def paid(
 def asked(vendor: Visitor, status: str, *, at: datetime = DAY) -> None:
     """A request of the vendor's that was made then and stands there now."""
     columns = {"user_id": id_of(vendor), "payee_id": id_of(vendor)}
-    makers.standing(**columns, type="initiate", amount=80, status=status, created_at=at)
+    makers.payment_row(**columns, type="initiate", amount=80, status=status, created_at=at)
 
 
 def report(who: Visitor, query: str = YEAR) -> dict[str, Any]:
@@ -357,7 +357,7 @@ def test_the_file_says_what_the_series_says(people):
 
 def test_no_cell_is_a_formula_to_a_spreadsheet(people):
     names = {"description": "=HYPERLINK(1)", "customer_email": None, "metadata": {"a": "@SUM(1)"}}
-    makers.standing(
+    makers.payment_row(
         **names, user_id=id_of(people.customer), type="payment", status="completed", amount=1, created_at=DAY
     )
     for _ in range(200):

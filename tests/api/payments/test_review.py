@@ -27,7 +27,7 @@ def paid(who: Visitor, **metadata: Any) -> Payment:
     """A payment of theirs, and what has become of it."""
     payment = makers.payment(SimpleNamespace(id=UUID(who.user["id"])), **metadata)  # type: ignore[arg-type]
     work()
-    return makers.now(payment)
+    return makers.reload(payment)
 
 
 # --- needs review ---------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_a_review_about_money_outlives_every_step_of_the_payment(customer, boss)
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
-    assert makers.now(payment).status == "completed"
+    assert makers.reload(payment).status == "completed"
     open_now = {it["cause"]: it["resolvedAt"] is None for it in reviewed(boss, payment)}
     assert open_now == {"psp_silent": False, "amount_differs": True}
 
@@ -230,7 +230,7 @@ def misreported(payment: Payment) -> Payment:
     with transaction():
         enqueue(payment_jobs.inquire.job(payment.id))
     work()
-    assert makers.now(payment).status == "processing"
+    assert makers.reload(payment).status == "processing"
     return payment
 
 
@@ -245,7 +245,7 @@ def test_an_administrator_ends_a_payment_over_which_the_psp_reports_another_amou
     result = boss.post(f"/payments/{payment.id}/review", body)
 
     assert (result.status_code, result.json["data"]["status"]) == (200, outcome)
-    assert (makers.now(request).status, makers.review(payment)) == (request_is, None)
+    assert (makers.reload(request).status, makers.review(payment)) == (request_is, None)
     moved = payments.history(payment.id)[-1]
     assert (str(moved.actor_id), moved.status, moved.reason) == (boss.user["id"], outcome, body["reason"])
     action, details = audited(payment)[-1]
@@ -257,7 +257,7 @@ def test_an_administrator_ends_a_payment_over_which_the_psp_reports_another_amou
     # It is said once more, and everybody knows.
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     work()
-    assert (makers.now(payment).status, makers.review(payment)) == (outcome, None)
+    assert (makers.reload(payment).status, makers.review(payment)) == (outcome, None)
 
 
 def test_nobody_ends_by_hand_what_the_psp_may_still_decide_or_what_has_ended(customer, boss):
@@ -266,7 +266,7 @@ def test_nobody_ends_by_hand_what_the_psp_may_still_decide_or_what_has_ended(cus
         for outcome in ("completed", "failed"):
             result = boss.post(f"/payments/{payment.id}/review", {"reason": "x", "outcome": outcome})
             assert error(result) == (409, "INVALID_TRANSITION")
-    assert makers.now(silent).status == "processing"
+    assert makers.reload(silent).status == "processing"
     assert makers.review(ended)
 
 

@@ -65,7 +65,7 @@ def at(customer: Visitor, vendor: Visitor, type: str, status: str) -> Payment:
     """A payment between the two, or the vendor's request, that stands there."""
     customer_id, vendor_id = UUID(customer.user["id"]), UUID(vendor.user["id"])
     user_id = vendor_id if type == "initiate" else customer_id
-    return makers.standing(user_id=user_id, payee_id=vendor_id, type=type, status=status, amount=80)
+    return makers.payment_row(user_id=user_id, payee_id=vendor_id, type=type, status=status, amount=80)
 
 
 def asked(payment: Payment, *, ended: bool = True) -> Payment:
@@ -77,7 +77,7 @@ def asked(payment: Payment, *, ended: bool = True) -> Payment:
     else:
         psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE, str(payment.id))
     postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
-    return makers.now(payment)
+    return makers.reload(payment)
 
 
 def age_attempts() -> None:
@@ -96,7 +96,7 @@ def book(payment: Payment, outcome: str, code: str | None = None) -> None:
 
 
 def ended(payment: Payment) -> tuple[str, str | None]:
-    found = makers.now(payment)
+    found = makers.reload(payment)
     return found.status, found.failure_code
 
 
@@ -139,7 +139,7 @@ def test_what_comes_from_the_psp_alone_is_set_by_nobody(customer, vendor, boss, 
     payment = at(customer, vendor, type, "processing" if type == "payment" else "initiated")
     assert error(move(boss, payment, status)) == (409, "INVALID_TRANSITION")
     work()
-    assert makers.now(payment).version == 1
+    assert makers.reload(payment).version == 1
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -26,17 +26,17 @@ class Number(BatchEntry):
     number: int
 
 
-@transactional_job("test_concurrency.nod", queue="together")
+@transactional_job("test_jobs_in_parallel.nod", queue="together")
 def nod() -> None:
     seen.append("nod")
 
 
-@batch_job("test_concurrency.count", Number, queue="together")
+@batch_job("test_jobs_in_parallel.count", Number, queue="together")
 def count(numbers: Sequence[Number]) -> None:
     seen.extend(entry.number for entry in numbers)
 
 
-@external_job("test_concurrency.look", queue="together")
+@external_job("test_jobs_in_parallel.look", queue="together")
 def look() -> None:
     seen.append(postgres.database.is_closed())
 
@@ -44,15 +44,15 @@ def look() -> None:
 meanwhile: Callable[[], object] = list
 
 
-@external_job("test_concurrency.ask", queue="together")
+@external_job("test_jobs_in_parallel.ask", queue="together")
 def ask() -> job_journal.Job:
-    return decide.job().once("of one payment")
+    return decide.job().unique("of one payment")
 
 
-@transactional_job("test_concurrency.decide", queue="together")
+@transactional_job("test_jobs_in_parallel.decide", queue="together")
 def decide() -> None:
     meanwhile()
-    enqueue(ask.job().once("of one payment"))
+    enqueue(ask.job().unique("of one payment"))
 
 
 @pytest.fixture(autouse=True)
@@ -128,12 +128,12 @@ def jobs() -> list[tuple[str, str | None]]:
 
 
 def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
-    asking, deciding = promised(ask.job().once("of one payment"), decide.job().once("of one payment"))
+    asking, deciding = promised(ask.job().unique("of one payment"), decide.job().unique("of one payment"))
     with beside(lambda: ask(str(asking.id))) as start:
         monkeypatch.setitem(globals(), "meanwhile", start)
         decide(str(deciding.id))
     # It is decided anew, after what was asked meanwhile; nothing failed.
-    assert jobs() == [("test_concurrency.decide", None)]
+    assert jobs() == [("test_jobs_in_parallel.decide", None)]
 
 
 def test_a_job_that_runs_at_its_next_time_does_not_wait_crosswise_with_the_scheduler(monkeypatch):

@@ -25,34 +25,34 @@ class Word(BatchEntry):
     text: str
 
 
-@transactional_job("test_verbs.add", queue="test")
+@transactional_job("test_jobs.add", queue="test")
 def add(number: int) -> None:
     seen.append(number)
 
 
-@transactional_job("test_verbs.add_then_fail", queue="test")
+@transactional_job("test_jobs.add_then_fail", queue="test")
 def add_then_fail(fault: str) -> None:
     enqueue(add.job(1))
     raise NotToday if fault == "law" else ZeroDivisionError(fault)
 
 
-@external_job("test_verbs.ask", queue="test")
+@external_job("test_jobs.ask", queue="test")
 def ask(question: str) -> job_journal.Job | None:
     seen.append((question, request_context.current().request_id))
     return add.job(42)
 
 
-@external_job("test_verbs.look", queue="test")
+@external_job("test_jobs.look", queue="test")
 def look() -> None:
     seen.append(postgres.database.is_closed())
 
 
-@external_job("test_verbs.ask_in_vain", queue="test")
+@external_job("test_jobs.ask_in_vain", queue="test")
 def ask_in_vain() -> job_journal.Job | None:
     raise ConnectionError("nobody answers")
 
 
-@batch_job("test_verbs.spell", Word, queue="test")
+@batch_job("test_jobs.spell", Word, queue="test")
 def spell(words: Sequence[Word]) -> None:
     if any(word.text == "poison" for word in words):
         raise ValueError("poison")
@@ -113,7 +113,7 @@ def test_a_fault_undoes_everything_but_the_promise():
 def test_what_an_effect_learned_is_promised_when_it_is_done():
     request_context.bind(request_context.RequestContext("request-1"))
     promised(ask.job("how much?"))
-    assert work() == ["test_verbs.ask", "test_verbs.add"]
+    assert work() == ["test_jobs.ask", "test_jobs.add"]
     assert seen == [("how much?", "request-1"), 42]
 
 
@@ -184,6 +184,6 @@ def test_who_lost_his_lease_does_not_put_off_who_has_it():
 
 
 def test_a_promise_under_a_key_is_in_the_journal_once():
-    promised(add.job(1).once("monday"))
-    promised(add.job(1).once("monday"), add.job(1).once("tuesday"))
-    assert work() == ["test_verbs.add", "test_verbs.add"]
+    promised(add.job(1).unique("monday"))
+    promised(add.job(1).unique("monday"), add.job(1).unique("tuesday"))
+    assert work() == ["test_jobs.add", "test_jobs.add"]

@@ -15,7 +15,7 @@ from db.payments import Payment
 from db.profile import UserProfile
 from db.users import Role, User
 from tests import makers
-from tests.makers import letterbox, text_of, work
+from tests.makers import mailbox, text_of, work
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -48,7 +48,7 @@ def paid(
                 metadata=metadata,
             )
     work()
-    return makers.now(payment)
+    return makers.reload(payment)
 
 
 def prefer(user: User, preferences: Any) -> None:
@@ -59,11 +59,11 @@ def prefer(user: User, preferences: Any) -> None:
 
 def told() -> list[str]:
     """Who got a letter."""
-    return sorted(letter["To"] for letter in letterbox)
+    return sorted(letter["To"] for letter in mailbox)
 
 
 def letter_to(user: User) -> EmailMessage:
-    [letter] = [letter for letter in letterbox if letter["To"] == user.email]
+    [letter] = [letter for letter in mailbox if letter["To"] == user.email]
     return letter
 
 
@@ -219,14 +219,14 @@ def test_somebody_elses_words_are_short_and_on_one_line(payer, vendor):
 @each_outcome
 def test_a_letter_that_is_sent_again_is_the_same_letter(payer, vendor, metadata, notification):
     payment = paid(payer, vendor, **metadata)
-    ids = {letter["Message-ID"] for letter in letterbox}
+    ids = {letter["Message-ID"] for letter in mailbox}
     assert len(ids) == 2
     again(payer.id, payment)
     again(vendor.id, payment)
-    assert len(letterbox) == 4
-    assert {letter["Message-ID"] for letter in letterbox} == ids
+    assert len(mailbox) == 4
+    assert {letter["Message-ID"] for letter in mailbox} == ids
     paid(payer, vendor, **metadata)
-    assert len({letter["Message-ID"] for letter in letterbox}) == 4
+    assert len({letter["Message-ID"] for letter in mailbox}) == 4
 
 
 def again(user_id: UUID, payment: Payment) -> None:

@@ -22,7 +22,7 @@ seen: list[str] = []
 doing: Callable[[str], object] = print
 
 
-@external_job("test_shares.call", queue="shared", share="customer")
+@external_job("test_fair_share.call", queue="shared", share="customer")
 def call(customer: str, what: str) -> None:
     seen.append(f"{customer}{what}")
     doing(f"{customer}{what}")

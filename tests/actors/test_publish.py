@@ -56,7 +56,7 @@ def numbers(line: redis.client.PubSub, many: int) -> list[int]:
 
 
 def another_holds_it() -> int:
-    generation = leases.take(events.LEASE, "another", 60)
+    generation = leases.acquire(events.LEASE, "another", 60)
     assert generation is not None
     return generation
 
@@ -147,7 +147,7 @@ def test_a_redis_that_is_away_keeps_the_job_and_not_the_lease(monkeypatch):
 
 def test_an_event_whose_job_is_gone_is_published_all_the_same(heard):
     [seq] = logged()
-    makers.due(events.publish_overdue)
+    makers.enqueue_scheduled(events.publish_overdue)
     work()
     assert numbers(heard, 1) == [seq]
 
@@ -157,7 +157,7 @@ def test_an_event_that_was_logged_just_now_is_left_to_its_own_job():
     event_log.Event.update(
         occurred_at=until(lambda: postgres.rows("SELECT clock_timestamp() AS t"))[0]["t"]
     ).execute()
-    makers.due(events.publish_overdue)
+    makers.enqueue_scheduled(events.publish_overdue)
     events.publish_overdue.perform(events.publish_overdue.scheduled().id)
     assert waiting() == []
 

@@ -1,4 +1,4 @@
-"""What our own services do when they hear of an event; the letters are in tests/actors/test_notifications.py."""
+"""What our own services do when they hear of an event; the letters are in tests/actors/test_payment_mails.py."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from actors.jobs import transaction
 from db import config, job_journal, subscriptions
 from db.config import ConfigKey, SystemConfig
 from tests import makers
-from tests.makers import letterbox, work
+from tests.makers import mailbox, work
 from workers.subscribers import subscriber
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -20,7 +20,7 @@ def dies(*_args: object) -> None:
 def test_a_hub_that_is_killed_while_it_promises_a_letter_promises_it_once(monkeypatch):
     payer = makers.user()
     with monkeypatch.context() as patched:
-        patched.setattr(makers, "listen", lambda: False)
+        patched.setattr(makers, "deliver_events", lambda: False)
         makers.payment(payer)
         work()
         patched.setattr("actors.mail.notify_payment_ended.job", dies)
@@ -29,7 +29,7 @@ def test_a_hub_that_is_killed_while_it_promises_a_letter_promises_it_once(monkey
     assert job_journal.JobRow.select().count() == 0
     subscriptions.Subscription.update(due_at=subscriptions.Subscription.moved_at).execute()
     work()
-    assert [letter["To"] for letter in letterbox] == [payer.email]
+    assert [letter["To"] for letter in mailbox] == [payer.email]
     assert not subscriber.once()
 
 
