@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 from psycopg2.extras import Json
 
@@ -17,10 +16,10 @@ from db import postgres
 class AuditSeal(postgres.Model):
     """The head of the audit log's chain, in one row: who removes the newest row has to move it, too."""
 
-    id = peewee.BooleanField(primary_key=True, constraints=[SQL("DEFAULT true"), SQL("CHECK (id)")])
+    id = peewee.BooleanField(primary_key=True)
     seq = peewee.BigIntegerField()
-    hash = peewee.BlobField(constraints=[SQL("CHECK (octet_length(hash) = 32)")])
-    sealed_at = DateTimeTZField(constraints=postgres.CLOCK)
+    hash = peewee.BlobField()
+    sealed_at = DateTimeTZField()
 
     class Meta:
         schema = "admin"
@@ -188,11 +187,11 @@ NEWEST, WHOLE = "newest", "whole"
 class AuditVerification(postgres.Model):
     """How far a verification has come: the `newest` rows, and the `whole` log while that is under way."""
 
-    name = peewee.CharField(20, primary_key=True, constraints=[peewee.Check("name IN ('newest', 'whole')")])
+    name = peewee.CharField(20, primary_key=True)
     seq = peewee.BigIntegerField()
     hash = peewee.CharField(64)
     rows = peewee.BigIntegerField()
-    moved_at = DateTimeTZField(constraints=postgres.CLOCK)
+    moved_at = DateTimeTZField()
 
     class Meta:
         schema = "admin"

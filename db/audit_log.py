@@ -6,7 +6,6 @@ from datetime import datetime
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres
@@ -15,40 +14,24 @@ from db import pagination, postgres
 class AuditLog(postgres.Model):
     """Who did what to what, when and from where."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
+    id = peewee.UUIDField(primary_key=True)
     # Refers to auth.users without a foreign key: the writer is one, and must wait for nobody's row.
     user_id = peewee.UUIDField(null=True)
     action = peewee.CharField(100)
     resource_type = peewee.CharField(50, null=True)
     resource_id = peewee.UUIDField(null=True)
-    details = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
+    details = peewee.JSONField()
     ip_address = peewee.CharField(45, null=True)
     user_agent = peewee.TextField(null=True)
     request_id = peewee.CharField(128, null=True)
     created_at = DateTimeTZField()
     # Its place in the chain (db/chain.py); null only in a row that the application did not write.
-    seq = peewee.BigIntegerField(null=True, constraints=[SQL("UNIQUE")])
-    hash = peewee.BlobField(null=True, constraints=[SQL("CHECK (octet_length(hash) = 32)")])
+    seq = peewee.BigIntegerField(null=True)
+    hash = peewee.BlobField(null=True)
 
     class Meta:
         schema = "admin"
         table_name = "audit_logs"
-
-
-for _columns in (
-    "created_at, id",
-    "user_id, created_at, id",
-    "action, created_at, id",
-    "resource_type, created_at, id",
-):
-    AuditLog.add_index(
-        SQL(f"CREATE INDEX audit_logs_{_columns.split(',')[0]} ON admin.audit_logs ({_columns})")
-    )
-
-
-AuditLog.add_index(
-    SQL("CREATE INDEX audit_logs_resource_id ON admin.audit_logs (resource_id, created_at, id)")
-)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import peewee
 import psycopg2.extras
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -24,8 +23,8 @@ class SystemConfig(postgres.Model):
     key = peewee.CharField(100, primary_key=True)
     value = peewee.JSONField()
     description = peewee.TextField(null=True)
-    updated_at = DateTimeTZField(constraints=postgres.CLOCK)
-    updated_by = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    updated_at = DateTimeTZField()
+    updated_by = peewee.UUIDField(null=True)
 
     class Meta:
         schema = "admin"

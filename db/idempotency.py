@@ -4,7 +4,6 @@ from datetime import datetime
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -16,29 +15,20 @@ _LOCK_NOT_AVAILABLE = "55P03"
 class IdempotencyKey(postgres.Model):
     """A key of one person's, what it stands for, and what was answered."""
 
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id)")])
+    user_id = peewee.UUIDField()
     key = peewee.CharField(255)
     request = peewee.CharField(64)
     status = peewee.IntegerField(null=True)
     body = peewee.BlobField(null=True)
     # Whoever was first waits for another answer, so this one was given to nobody.
-    provisional = peewee.BooleanField(constraints=[SQL("DEFAULT false")])
-    payment_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES payments.payments (id)")])
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    provisional = peewee.BooleanField()
+    payment_id = peewee.UUIDField(null=True)
+    created_at = DateTimeTZField()
 
     class Meta:
         schema = "payments"
         table_name = "idempotency_keys"
         primary_key = peewee.CompositeKey("user_id", "key")
-
-
-IdempotencyKey.add_index(
-    SQL("CREATE INDEX idempotency_keys_created_at ON payments.idempotency_keys (created_at)")
-)
-# By it an erasure finds what was answered about a request.
-IdempotencyKey.add_index(
-    SQL("CREATE INDEX idempotency_keys_payment_id ON payments.idempotency_keys (payment_id)")
-)
 
 
 class Busy(Exception):

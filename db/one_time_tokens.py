@@ -6,7 +6,6 @@ from enum import StrEnum
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -25,25 +24,19 @@ class Purpose(StrEnum):
 class OneTimeToken(postgres.Model):
     """A link that was mailed to a person, for one purpose, once."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
-    purpose = peewee.CharField(
-        50, constraints=[peewee.Check("purpose IN ('verify-email', 'reset-password')")]
-    )
-    token = peewee.CharField(64, constraints=[SQL("UNIQUE")])
+    id = peewee.UUIDField(primary_key=True)
+    user_id = peewee.UUIDField()
+    purpose = peewee.CharField(50)
+    token = peewee.CharField(64)
     expires_at = DateTimeTZField()
     used_at = DateTimeTZField(null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
     address = peewee.CharField(64, null=True)
-    due_at = DateTimeTZField(constraints=postgres.CLOCK)
+    due_at = DateTimeTZField()
 
     class Meta:
         schema = "auth"
         table_name = "one_time_tokens"
-
-
-for _column in ("user_id", "expires_at"):
-    OneTimeToken.add_index(SQL(f"CREATE INDEX one_time_tokens_{_column} ON auth.one_time_tokens ({_column})"))
 
 
 def fingerprint(token: str) -> str:

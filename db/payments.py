@@ -12,90 +12,46 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres, reviews
-from db.core.money import NO_DECIMALS
 from db.states import PaymentStatus, PaymentType
 
 
 class Payment(postgres.Model):
     """A payment, or a request for one. Its status is changed by `change` alone."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id)")])
-    type = peewee.CharField(50, constraints=[peewee.Check("type IN ('initiate', 'payment')")])
+    id = peewee.UUIDField(primary_key=True)
+    user_id = peewee.UUIDField()
+    type = peewee.CharField(50)
     status = peewee.CharField(
         50,
-        constraints=[
-            peewee.Check(
-                "status IN ('pending', 'initiated', 'processing', 'completed', 'failed', 'cancelled')"
-            )
-        ],
     )
-    amount = peewee.DecimalField(10, 2, constraints=[peewee.Check("amount > 0")])
-    currency = peewee.CharField(
-        3, constraints=[SQL("DEFAULT 'USD'"), peewee.Check("currency ~ '^[A-Z]{3}$'")]
-    )
+    amount = peewee.DecimalField(10, 2)
+    currency = peewee.CharField(3)
     description = peewee.TextField(null=True)
-    metadata = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
-    request_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES payments.payments (id)")])
-    payee_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    metadata = peewee.JSONField()
+    request_id = peewee.UUIDField(null=True)
+    payee_id = peewee.UUIDField(null=True)
     customer_email = peewee.CharField(255, null=True)
     # Who has proved that address, or had when it was theirs; null while nobody has.
-    addressee_id = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    addressee_id = peewee.UUIDField(null=True)
     failure_code = peewee.CharField(100, null=True)
     failure_message = peewee.TextField(null=True)
-    version = peewee.IntegerField(constraints=[SQL("DEFAULT 1")])
+    version = peewee.IntegerField()
     # What the PSP was given, where `metadata` was changed after that.
     ordered_metadata = peewee.JSONField(null=True)
     reconciled_at = DateTimeTZField(null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
-    updated_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
+    updated_at = DateTimeTZField()
 
     class Meta:
         schema = "payments"
         table_name = "payments"
-        constraints = [
-            peewee.Check("type = 'initiate' OR status <> 'initiated'"),
-            peewee.Check("type = 'payment' OR request_id IS NULL"),
-            peewee.Check("type = 'initiate' OR customer_email IS NULL"),
-            peewee.Check("customer_email IS NOT NULL OR addressee_id IS NULL"),
-            peewee.Check("status = 'failed' OR failure_code IS NULL"),
-            peewee.Check(
-                "amount = trunc(amount) OR currency NOT IN ("
-                + ", ".join(f"'{currency}'" for currency in sorted(NO_DECIMALS))
-                + ")"
-            ),
-        ]
-
-
-for _index in (
-    "CREATE UNIQUE INDEX payments_one_live_per_request ON payments.payments (request_id)"
-    " WHERE request_id IS NOT NULL AND status IN ('pending', 'processing', 'completed')",
-    "CREATE INDEX payments_created_at ON payments.payments (created_at, id)",
-    "CREATE INDEX payments_user_id ON payments.payments (user_id, created_at, id)",
-    "CREATE INDEX payments_payee_id ON payments.payments (payee_id, created_at, id)"
-    " WHERE payee_id IS NOT NULL",
-    "CREATE INDEX payments_addressee_id ON payments.payments (addressee_id, created_at, id)"
-    " WHERE addressee_id IS NOT NULL",
-    "CREATE INDEX payments_unbound ON payments.payments (lower(customer_email), id)"
-    " WHERE customer_email IS NOT NULL AND addressee_id IS NULL",
-    "CREATE INDEX payments_request_id ON payments.payments (request_id) WHERE request_id IS NOT NULL",
-    "CREATE INDEX payments_status ON payments.payments (status, created_at, id)",
-    "CREATE INDEX payments_processing ON payments.payments (coalesce(reconciled_at, updated_at))"
-    " WHERE type = 'payment' AND status = 'processing'",
-    "CREATE INDEX payments_currency ON payments.payments (currency, created_at, id)",
-    "CREATE INDEX payments_open_by_vendor ON payments.payments (user_id, id)"
-    " WHERE type = 'initiate' AND status IN ('pending', 'initiated')",
-    "CREATE INDEX payments_open_requests ON payments.payments (created_at)"
-    " WHERE type = 'initiate' AND status = 'initiated'",
-):
-    Payment.add_index(SQL(_index))
 
 
 class PaymentTransaction(postgres.Model):
     """One change of a payment's status, its creation included."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    payment_id = peewee.UUIDField(constraints=[SQL("REFERENCES payments.payments (id)")])
+    id = peewee.UUIDField(primary_key=True)
+    payment_id = peewee.UUIDField()
     transaction_type = peewee.CharField(50)
     amount = peewee.DecimalField(10, 2)
     currency = peewee.CharField(3)
@@ -109,23 +65,12 @@ class PaymentTransaction(postgres.Model):
     payee_id = peewee.UUIDField(null=True)
     # As the payment has it, and changed with it: `_readdress_history`.
     addressee_id = peewee.UUIDField(null=True)
-    metadata = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    metadata = peewee.JSONField()
+    created_at = DateTimeTZField()
 
     class Meta:
         schema = "payments"
         table_name = "payment_transactions"
-
-
-for _index in (
-    "_payment_id ON payments.payment_transactions (payment_id, created_at, id)",
-    "_created_at ON payments.payment_transactions (created_at, id)",
-    "_user_id ON payments.payment_transactions (user_id, created_at, id)",
-    "_payee_id ON payments.payment_transactions (payee_id, created_at, id) WHERE payee_id IS NOT NULL",
-    "_addressee_id ON payments.payment_transactions (addressee_id, created_at, id)"
-    " WHERE addressee_id IS NOT NULL",
-):
-    PaymentTransaction.add_index(SQL(f"CREATE INDEX payment_transactions{_index}"))
 
 
 @dataclass(frozen=True)

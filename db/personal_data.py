@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from psycopg2.extras import Json
 
 from db import payments, postgres
@@ -20,7 +19,7 @@ from db.payments import Payment
 class FormerAddress(postgres.Model):
     """An address that an account had before, in lower case."""
 
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
+    user_id = peewee.UUIDField()
     email = peewee.CharField(255)
 
     class Meta:

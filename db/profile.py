@@ -4,7 +4,6 @@ from typing import Any
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -13,18 +12,16 @@ from db import postgres
 class UserProfile(postgres.Model):
     """The profile of one person."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    user_id = peewee.UUIDField(
-        constraints=[SQL("UNIQUE"), SQL("REFERENCES auth.users (id) ON DELETE CASCADE")]
-    )
+    id = peewee.UUIDField(primary_key=True)
+    user_id = peewee.UUIDField()
     # Where it lies in the media store: where that is reached from outside may change.
     avatar_url = peewee.CharField(500, null=True)
     phone = peewee.CharField(20, null=True)
     address = peewee.TextField(null=True)
     bio = peewee.TextField(null=True)
-    preferences = peewee.JSONField(constraints=[SQL("DEFAULT '{}'::jsonb")])
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
-    updated_at = DateTimeTZField(constraints=postgres.CLOCK)
+    preferences = peewee.JSONField()
+    created_at = DateTimeTZField()
+    updated_at = DateTimeTZField()
 
     class Meta:
         schema = "profile"

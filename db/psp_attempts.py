@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres
@@ -41,15 +40,12 @@ class PspAttempt(postgres.Model):
     """One call. Without a result it is under way, or its process died over it."""
 
     id = peewee.UUIDField(primary_key=True)
-    payment_id = peewee.UUIDField(constraints=[SQL("REFERENCES payments.payments (id)")])
-    operation = peewee.CharField(50, constraints=[peewee.Check("operation IN ('charge', 'find', 'notice')")])
+    payment_id = peewee.UUIDField()
+    operation = peewee.CharField(50)
     reference = peewee.CharField(255)
     outcome = peewee.CharField(
         50,
         null=True,
-        constraints=[
-            peewee.Check("outcome IN ('charged', 'declined', 'not_found', 'unavailable', 'no_answer')")
-        ],
     )
     code = peewee.CharField(100, null=True)
     # What it decided over, where it says so, whether or not that fits our own money.
@@ -57,23 +53,12 @@ class PspAttempt(postgres.Model):
     currency = peewee.TextField(null=True)
     # When a decision was held against the payment: settled, or given a review.
     settled_at = DateTimeTZField(null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
     ended_at = DateTimeTZField(null=True)
 
     class Meta:
         schema = "payments"
         table_name = "psp_attempts"
-
-
-PspAttempt.add_index(
-    SQL("CREATE INDEX psp_attempts_payment_id ON payments.psp_attempts (payment_id, created_at, id)")
-)
-PspAttempt.add_index(
-    SQL(
-        "CREATE INDEX psp_attempts_unsettled ON payments.psp_attempts (ended_at)"
-        " WHERE outcome IN ('charged', 'declined') AND settled_at IS NULL"
-    )
-)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from decimal import Decimal
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -19,17 +18,13 @@ class Charge(postgres.Model):
     payment_id = peewee.UUIDField()
     amount = peewee.DecimalField(10, 2)
     currency = peewee.CharField(3)
-    outcome = peewee.CharField(50, constraints=[peewee.Check("outcome IN ('charged', 'declined')")])
+    outcome = peewee.CharField(50)
     code = peewee.CharField(100, null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
 
     class Meta:
         schema = "psp"
         table_name = "charges"
-
-
-Charge.add_index(SQL("CREATE INDEX charges_payment_id ON psp.charges (payment_id)"))
-Charge.add_index(SQL("CREATE INDEX charges_created_at ON psp.charges (created_at, idempotency_key)"))
 
 
 class PspOrder(postgres.Model):
@@ -38,7 +33,7 @@ class PspOrder(postgres.Model):
     idempotency_key = peewee.CharField(255, primary_key=True)
     simulate = peewee.CharField(255)
     calls = peewee.IntegerField()
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
 
     class Meta:
         schema = "psp"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -22,9 +21,6 @@ class Refusal(postgres.Model):
         schema = "auth"
         table_name = "refusals"
         primary_key = peewee.CompositeKey("action", "account", "minute")
-
-
-Refusal.add_index(SQL("CREATE INDEX refusals_minute ON auth.refusals (minute)"))
 
 
 def count(action: str, account: str, now: datetime) -> int:

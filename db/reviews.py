@@ -45,37 +45,21 @@ ABOUT_MONEY = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQU
 class PaymentReview(postgres.Model):
     """One review: open until it has a resolution."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    payment_id = peewee.UUIDField(constraints=[SQL("REFERENCES payments.payments (id)")])
+    id = peewee.UUIDField(primary_key=True)
+    payment_id = peewee.UUIDField()
     cause = peewee.CharField(
         50,
-        constraints=[peewee.Check("cause IN (" + ", ".join(f"'{cause}'" for cause in ReviewCause) + ")")],
     )
     reason = peewee.TextField()
-    opened_at = DateTimeTZField(constraints=postgres.CLOCK)
+    opened_at = DateTimeTZField()
     resolved_at = DateTimeTZField(null=True)
     # Nobody, where the cause was disproved.
-    resolved_by = peewee.UUIDField(null=True, constraints=[SQL("REFERENCES auth.users (id)")])
+    resolved_by = peewee.UUIDField(null=True)
     resolution = peewee.TextField(null=True)
 
     class Meta:
         schema = "payments"
         table_name = "payment_reviews"
-        constraints = [
-            peewee.Check("(resolved_at IS NULL) = (resolution IS NULL)"),
-            peewee.Check("resolved_by IS NULL OR resolved_at IS NOT NULL"),
-        ]
-
-
-PaymentReview.add_index(
-    SQL("CREATE INDEX payment_reviews_payment_id ON payments.payment_reviews (payment_id, opened_at, id)")
-)
-PaymentReview.add_index(
-    SQL(
-        "CREATE UNIQUE INDEX payment_reviews_open ON payments.payment_reviews (payment_id, reason)"
-        " WHERE resolved_at IS NULL"
-    )
-)
 
 
 def open_review(found: Sequence[tuple[UUID, ReviewCause, str]]) -> list[PaymentReview]:

@@ -15,12 +15,12 @@ from db import pagination, postgres
 class Session(postgres.Model):
     """One sign-in, and the family of refresh tokens that grew from it."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
+    id = peewee.UUIDField(primary_key=True)
+    user_id = peewee.UUIDField()
     ip_address = peewee.CharField(45, null=True)
     user_agent = peewee.TextField(null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
-    last_used_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
+    last_used_at = DateTimeTZField()
     ended_at = DateTimeTZField(null=True)
 
     class Meta:
@@ -28,27 +28,20 @@ class Session(postgres.Model):
         table_name = "sessions"
 
 
-Session.add_index(SQL("CREATE INDEX sessions_user_id ON auth.sessions (user_id)"))
-
-
 class RefreshToken(postgres.Model):
     """One refresh token of a session, known by its SHA-256 alone."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
-    session_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.sessions (id) ON DELETE CASCADE")])
-    token = peewee.CharField(255, constraints=[SQL("UNIQUE")])
+    id = peewee.UUIDField(primary_key=True)
+    user_id = peewee.UUIDField()
+    session_id = peewee.UUIDField()
+    token = peewee.CharField(255)
     expires_at = DateTimeTZField()
     spent_at = DateTimeTZField(null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
 
     class Meta:
         schema = "auth"
         table_name = "refresh_tokens"
-
-
-for _column in ("user_id", "session_id", "expires_at"):
-    RefreshToken.add_index(SQL(f"CREATE INDEX refresh_tokens_{_column} ON auth.refresh_tokens ({_column})"))
 
 
 def start(user_id: UUID, *, ip_address: str | None, user_agent: str | None) -> Session:

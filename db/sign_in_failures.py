@@ -5,7 +5,6 @@ from enum import StrEnum
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -24,7 +23,7 @@ class PasswordUse(StrEnum):
 class SignInFailure(postgres.Model):
     """How often one client has failed in a row at one account, and when the next password is looked at."""
 
-    purpose = peewee.CharField(20, constraints=[peewee.Check("purpose IN ('sign-in', 'change-password')")])
+    purpose = peewee.CharField(20)
     account = peewee.CharField(64)
     client = peewee.CharField(64)
     failures = peewee.IntegerField()
@@ -37,23 +36,17 @@ class SignInFailure(postgres.Model):
         primary_key = peewee.CompositeKey("purpose", "account", "client")
 
 
-SignInFailure.add_index(SQL("CREATE INDEX sign_in_failures_failed_at ON auth.sign_in_failures (failed_at)"))
-
-
 class KnownAddress(postgres.Model):
     """An address from which a user has signed in."""
 
-    user_id = peewee.UUIDField(constraints=[SQL("REFERENCES auth.users (id) ON DELETE CASCADE")])
+    user_id = peewee.UUIDField()
     address = peewee.CharField(45)
-    seen_at = DateTimeTZField(constraints=postgres.CLOCK)
+    seen_at = DateTimeTZField()
 
     class Meta:
         schema = "auth"
         table_name = "known_addresses"
         primary_key = peewee.CompositeKey("user_id", "address")
-
-
-KnownAddress.add_index(SQL("CREATE INDEX known_addresses_seen_at ON auth.known_addresses (seen_at)"))
 
 
 def failures(purpose: PasswordUse, account: str, client: str) -> SignInFailure | None:

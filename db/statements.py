@@ -19,7 +19,7 @@ class Statement(postgres.Model):
     day = peewee.DateField(primary_key=True)
     lines = peewee.IntegerField()
     differences = peewee.IntegerField()
-    matched_at = DateTimeTZField(constraints=postgres.CLOCK)
+    matched_at = DateTimeTZField()
 
     class Meta:
         schema = "payments"
@@ -35,18 +35,12 @@ class StatementLine(postgres.Model):
     # As the PSP says it, whether or not it fits our own money.
     amount = postgres.AnyDecimal()
     currency = peewee.TextField()
-    outcome = peewee.CharField(50, constraints=[peewee.Check("outcome IN ('charged', 'declined')")])
+    outcome = peewee.CharField(50)
     booked_at = DateTimeTZField(null=False)
 
     class Meta:
         schema = "payments"
         table_name = "statement_lines"
-
-
-for _column in ("day", "reference"):
-    StatementLine.add_index(
-        peewee.SQL(f"CREATE INDEX statement_lines_{_column} ON payments.statement_lines ({_column})")
-    )
 
 
 # How long comparing a day may take, in seconds: less than an actor has.

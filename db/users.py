@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, personal_data, postgres, sessions
@@ -23,31 +22,21 @@ class Role(StrEnum):
 class User(postgres.Model):
     """A person who can sign in. Closed accounts stay, inactive."""
 
-    id = peewee.UUIDField(primary_key=True, constraints=postgres.NEW_ID)
+    id = peewee.UUIDField(primary_key=True)
     email = peewee.CharField(255)
     password_hash = peewee.CharField(255)
     name = peewee.CharField(255)
-    role = peewee.CharField(50, constraints=[peewee.Check("role IN ('ADMIN', 'CUSTOMER', 'VENDOR')")])
-    email_verified = peewee.BooleanField(constraints=[SQL("DEFAULT false")])
+    role = peewee.CharField(50)
+    email_verified = peewee.BooleanField()
     # Suspended where it is false: may be true again, unless the account is closed.
-    active = peewee.BooleanField(constraints=[SQL("DEFAULT true")])
+    active = peewee.BooleanField()
     closed_at = DateTimeTZField(null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
-    updated_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
+    updated_at = DateTimeTZField()
 
     class Meta:
         schema = "auth"
         table_name = "users"
-        constraints = [peewee.Check("closed_at IS NULL OR NOT active")]
-
-
-User.add_index(SQL("CREATE UNIQUE INDEX users_email ON auth.users (lower(email))"))
-
-
-User.add_index(SQL("CREATE INDEX users_role ON auth.users (role)"))
-
-
-User.add_index(SQL("CREATE INDEX users_created_at ON auth.users (created_at, id)"))
 
 
 def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User | None:
