@@ -8,10 +8,11 @@ from pydantic import Field
 
 from actors import events
 from api.http.fields import PageQuery, page_of_items
-from api.http.responses import Id, Pagination, ResponseModel, Timestamp
+from api.http.responses import Pagination, ResponseModel
 from api.security.tokens import REFRESH_LIFETIME, Tokens
 from db import sessions
 from db.core import times
+from db.core.json_model import Id, Timestamp
 
 
 class Session(ResponseModel):

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from actors import events
-from api.http.responses import Id, Pagination, ResponseModel, Timestamp, User
+from api.http.responses import Pagination, ResponseModel, User
 from db.audit_chain import ChainBreak
 from db.config import ConfigKey
+from db.core.json_model import Id, Timestamp
 from db.states import PaymentStatus
 from db.users import Role
 
@@ -96,8 +97,8 @@ class Invariants(ResponseModel):
 class ActiveUsers(ResponseModel):
     """How many people used their session in the last day, and in the last week."""
 
-    day: Annotated[int, Field(alias="24h", ge=0, examples=[3])]
-    week: Annotated[int, Field(alias="7d", ge=0, examples=[5])]
+    day: Annotated[int, Field(serialization_alias="24h", ge=0, examples=[3])]
+    week: Annotated[int, Field(serialization_alias="7d", ge=0, examples=[5])]
 
 
 class Percentiles(ResponseModel):

@@ -31,7 +31,7 @@ _FALCON = {
 
 
 def success(data: Any, message: str) -> bytes:
-    """The envelope of a success, as it goes over the wire."""
+    """The JSON of a success: `data` is a response model, which is serialised here, or None."""
     return to_json({"success": True, "data": data, "message": message})
 
 

@@ -77,14 +77,24 @@ class RawOperation:
 
 @dataclass(frozen=True)
 class Versioned:
-    """One thing with a version of its own, which becomes its ETag; without one, its content does.
+    """A response whose ETag is the version of its resource, and not a digest of its content.
 
     `waited`: the answer waited for another version than the caller has.
     """
 
-    data: Mapping[str, Any]
+    data: BaseModel | Mapping[str, Any]
     version: int
     waited: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A finished response, sent as it is: `body` is the whole envelope, from `envelope.success`."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,16 +132,18 @@ class Download:
 def operation(
     permission: Permission, message: str, **declared: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Makes a Falcon responder of a function that returns the data of the response.
+    """Makes a Falcon responder of a function that returns the response's data, or a `Versioned`, `Rendered` or
+    `Download`.
 
     `declared` are the fields of `Operation`. The function gets the request, the path's parameters, and as
-    `body`, `query` or `file` what it declares.
+    `body`, `query` or `file` what it declares. `req.context.operation` is the declaration.
     """
     declaration = Operation(permission=permission, message=message, **declared)
 
     def decorate(do: Callable[..., Any]) -> Callable[..., None]:
         @wraps(do)
         def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
+            req.context.operation = declaration
             if declaration.body is not None:
                 found = read_body(req, declaration.body)
                 params["body"] = found.root if isinstance(found, OneOfBodies) else found
@@ -147,6 +159,10 @@ def operation(
             if isinstance(data, Accepted):
                 _accept(req, resp, data, told, params.get("body"))
                 return
+            if isinstance(data, Rendered):
+                envelope.succeed(resp, data.body, status=data.status)
+                resp.set_headers(dict(data.headers))
+                return
             if isinstance(data, Download):
                 data.send(req, resp)
                 return
@@ -155,6 +171,8 @@ def operation(
             envelope.succeed(resp, body, status=declaration.status)
             if declaration.etag:
                 etag.tag(req, resp, tagged.version if tagged else None)
+            if tagged:
+                resp.set_headers(dict(tagged.headers))
             if tagged and tagged.waited:
                 resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
 

@@ -1,35 +1,23 @@
-"""What all answers share: closed, camelCase. They document, and tests hold answers to them; none is sent
-through them, the door sends plain dicts."""
+"""What all responses share: the base model, pages of lists, and errors."""
 
-from typing import Annotated, Literal
-from uuid import UUID
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import MISSING, ConfigDict, Field
 
 from api.security.tokens import UnauthorizedReason
 from db.core.errors import ErrorCode
+from db.core.json_model import Id, JsonModel, Timestamp
+from db.pagination import Page
 from db.states import PaymentStatus
 from db.users import Role
 
-Id = Annotated[UUID, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
-Timestamp = Annotated[
-    str,
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
-            "examples": ["2026-01-31T09:30:00.125Z"],
-        }
-    ),
-]
+Row = TypeVar("Row")
+Item = TypeVar("Item")
 
 
-class ResponseModel(BaseModel):
-    """The data of an answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+class ResponseModel(JsonModel):
+    """The `data` of a response, as it is documented and as it is sent."""
 
 
 class Pagination(ResponseModel):
@@ -37,6 +25,19 @@ class Pagination(ResponseModel):
 
     limit: Annotated[int, Field(ge=1, le=100, examples=[20])]
     next_cursor: Annotated[str | None, Field(examples=["AAZJtfEiwEgBmyxefUp8MZpWD20MOhsu"])]
+
+
+class ResponsePage(ResponseModel, Generic[Item]):
+    """One page of a list. Each list has a subclass, whose name is the schema's: `PaymentPage`."""
+
+    items: list[Item]
+    pagination: Pagination
+
+    @classmethod
+    def of(cls, page: Page[Row], build: Callable[[Row], Item], **more: Any) -> Self:
+        """The page with one item for each row, built by `build`; `more` are the fields of the subclass."""
+        position = Pagination(limit=page.limit, next_cursor=page.next_cursor)
+        return cls(items=[build(row) for row in page.items], pagination=position, **more)
 
 
 class User(ResponseModel):
@@ -58,22 +59,20 @@ class FieldError(ResponseModel):
     message: Annotated[str, Field(examples=["must be a decimal string or a number"])]
 
 
-class ErrorDetails(BaseModel):
+class ErrorDetails(ResponseModel):
     """What a program may want to know besides the code: `fields` of VALIDATION_ERROR, `reason` of
     UNAUTHORIZED and others, `retryAfter` (seconds) of RATE_LIMITED, `amount` and `currency` of
     REQUEST_CHANGED, `status` and `nextStatuses` (those that can follow it) of INVALID_TRANSITION."""
 
     model_config = ConfigDict(extra="allow")
 
-    fields: list[FieldError] = Field(default_factory=list)
-    reason: UnauthorizedReason | Literal["read_only", "email_unverified"] = Field(
-        default_factory=lambda: UnauthorizedReason.MISSING
-    )
-    retry_after: int = Field(default_factory=int, ge=1, alias="retryAfter")
-    amount: str = Field(default_factory=str, examples=["12.50"])
-    currency: str = Field(default_factory=str, examples=["EUR"])
-    status: PaymentStatus = Field(default_factory=lambda: PaymentStatus.PENDING)
-    next_statuses: list[PaymentStatus] = Field(default_factory=list, alias="nextStatuses")
+    fields: list[FieldError] | MISSING = MISSING
+    reason: UnauthorizedReason | Literal["read_only", "email_unverified"] | MISSING = MISSING
+    retry_after: Annotated[int, Field(ge=1)] | MISSING = MISSING
+    amount: Annotated[str, Field(examples=["12.50"])] | MISSING = MISSING
+    currency: Annotated[str, Field(examples=["EUR"])] | MISSING = MISSING
+    status: PaymentStatus | MISSING = MISSING
+    next_statuses: list[PaymentStatus] | MISSING = MISSING
 
 
 class ErrorBody(ResponseModel):

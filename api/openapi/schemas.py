@@ -33,7 +33,10 @@ class Schemas:
     def __init__(self, models: Iterable[type[BaseModel]]) -> None:
         self._models = list(dict.fromkeys(models))
         refs, defined = models_json_schema(
-            [(model, "validation") for model in self._models],
+            [
+                (model, "validation" if issubclass(model, RequestBody | OneOfBodies) else "serialization")
+                for model in self._models
+            ],
             ref_template=_PREFIX + "{model}",
             schema_generator=_Untitled,
         )

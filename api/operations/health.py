@@ -9,9 +9,10 @@ from falcon import Request, Response
 from pydantic_core import to_json
 
 from api.http.operation import raw_operation
-from api.http.responses import ResponseModel, Timestamp
+from api.http.responses import ResponseModel
 from db import health, heartbeats, postgres, redis
 from db.core import times
+from db.core.json_model import Timestamp
 
 State = Literal["ok", "down"]
 

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from actors.state_machine import Transition
 from api.http.fields import Currency
-from api.http.responses import Id, Pagination, ResponseModel, Timestamp
+from api.http.responses import Pagination, ResponseModel
+from db.core.json_model import Id, Timestamp
 from db.psp_attempts import PspOperation, PspResult
 from db.reports import ReportPeriod
 from db.reviews import ReviewCause
@@ -97,7 +98,7 @@ class Report(ResponseModel):
     """Each `payment` once, by its creation; `requests` counts payment requests. Currencies are never added
     together."""
 
-    from_: Annotated[Timestamp, Field(alias="from")]
+    from_: Annotated[Timestamp, Field(serialization_alias="from")]
     to: Timestamp
     group_by: ReportPeriod
     totals: list[CurrencyTotal]

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.http.responses import Id, ResponseModel, Timestamp
+from api.http.responses import ResponseModel
+from db.core.json_model import Id, Timestamp
 
 
 class Profile(ResponseModel):
