@@ -37,7 +37,7 @@ def close(user: User) -> User:
     """
     media.forget(user.id)
     closed = users.close(user.id, email=address(user.id), name=NAME)
-    sign_in_failures.forget_account(str(user.id))
+    sign_in_failures.clear_account(str(user.id))
     enqueue(erase.job(user.id))
     return closed
 
@@ -62,8 +62,8 @@ def _chunk(user_id: UUID) -> float | None:
     """Erases one chunk; in how many seconds the next one is due, None when nothing is left."""
     postgres.set_statement_timeout(STATEMENT_S)
     closed = address(user_id)
-    free, taken = personal_data.addresses(user_id)
-    requests = personal_data.requests(user_id, free, closed=closed, limit=REQUESTS)
+    free, taken = personal_data.former_addresses(user_id)
+    requests = personal_data.erase_from_requests(user_id, free, closed=closed, limit=REQUESTS)
     for request in requests:
         details = {"fields": ["customer_email"]}
         audit.record(audit.AuditAction.PAYMENT_UPDATE, resource=("payment", request.id), details=details)
@@ -71,14 +71,14 @@ def _chunk(user_id: UUID) -> float | None:
     if requests:
         return 0
     # From here on no event is made that names an address; the last ones may still wait for their number.
-    if personal_data.events_wait(events.append.name, user_id, [*free, *taken], closed=closed):
+    if personal_data.has_pending_events(events.append.name, user_id, [*free, *taken], closed=closed):
         return IN_HAND_S
     if (
-        personal_data.jobs(free, closed=closed, limit=ROWS)
-        or personal_data.events_that_name(free, closed=closed, limit=ROWS)
-        or (taken and personal_data.events_of_requests(user_id, taken, closed=closed, limit=ROWS))
-        or personal_data.events_about(user_id, name=NAME, closed=closed, limit=ROWS)
-        or personal_data.sessions(user_id, limit=SESSIONS)
+        personal_data.erase_from_jobs(free, closed=closed, limit=ROWS)
+        or personal_data.erase_from_events_naming(free, closed=closed, limit=ROWS)
+        or (taken and personal_data.erase_from_events_of_requests(user_id, taken, closed=closed, limit=ROWS))
+        or personal_data.erase_from_events_about(user_id, name=NAME, closed=closed, limit=ROWS)
+        or personal_data.delete_sessions(user_id, limit=SESSIONS)
     ):
         return 0
-    return IN_HAND_S if personal_data.jobs_left(free) else None
+    return IN_HAND_S if personal_data.jobs_remain(free) else None

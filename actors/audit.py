@@ -115,13 +115,13 @@ def record_sampled(action: AuditAction, *, account: str, user_id: UUID | None) -
 
     `account` is the user's id, or a keyed digest of an address that nobody has.
     """
-    if refusals.count(action, account, times.now()) == 1:
+    if refusals.increment(action, account, times.now()) == 1:
         record(action, **_about(account, user_id))
 
 
 def sum_up(before: datetime, limit: int) -> int:
     """Notes how often more it was in the minutes that began before this moment; how many minutes it took."""
-    taken = refusals.take(before, limit)
+    taken = refusals.pop_before(before, limit)
     for it in taken:
         if it.times > 1:
             user_id = UUID(it.account) if len(it.account) == _UUID_LENGTH else None
@@ -143,14 +143,14 @@ def write(lines: Sequence[AuditEntry]) -> None:
     audit_chain.append([line.model_dump(mode="json") for line in lines])
 
 
-def verify() -> audit_chain.Finding:
+def verify() -> audit_chain.Verification:
     """Verifies the whole chain, now."""
     found = audit_chain.verify()
     witness(found)
     return found
 
 
-def witness(found: audit_chain.Finding | audit_chain.Step) -> None:
+def witness(found: audit_chain.Verification | audit_chain.VerificationStep) -> None:
     """Logs what a verification found. The log line is its witness outside the database: who owns that can
     chain everything anew, but not so that an older line still agrees with its row."""
     if found.broken:

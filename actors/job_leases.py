@@ -88,7 +88,7 @@ def keep_renewing(ended: threading.Event) -> None:
     while not ended.wait(_RENEW_EVERY_S):
         try:
             renew()
-        except postgres.Unreachable as error:
+        except postgres.TRANSIENT_ERRORS as error:
             # Said once, not every four seconds. Nobody else can take a lease meanwhile either.
             if well:
                 log.warning("leases cannot be renewed", error=str(error).strip())

@@ -156,7 +156,7 @@ class JobKind(ABC):
         try:
             with postgres.connection():
                 job_journal.record_failure(id, f"{type(error).__name__}: {reason}", attempts=attempts)
-        except postgres.Unreachable as away:
+        except postgres.TRANSIENT_ERRORS as away:
             log.warning("a fault could not be noted", name=self.name, task=str(id), error=str(away))
 
     def _task(self, id: UUID, args: object) -> job_journal.Job:
@@ -252,10 +252,10 @@ class BatchJob(JobKind, Generic[E]):
         it."""
         try:
             with transaction():
-                if not postgres.lock(self.name):
+                if not postgres.try_advisory_lock(self.name):
                     return False
                 self._write(job_journal.claim_batch(self.name, BATCH_SIZE, asked))
-        except postgres.Unreachable:
+        except postgres.TRANSIENT_ERRORS:
             raise
         except Exception:
             # One of them is bad: the good ones must not wait for it.
@@ -266,10 +266,10 @@ class BatchJob(JobKind, Generic[E]):
     def _drain_one(self, id: UUID) -> None:
         try:
             with transaction():
-                if postgres.lock(self.name):
+                if postgres.try_advisory_lock(self.name):
                     task = job_journal.claim(id)
                     self._write([task] if task else [])
-        except postgres.Unreachable:
+        except postgres.TRANSIENT_ERRORS:
             raise
         except Exception as error:
             self._note(id, error)
@@ -279,7 +279,7 @@ class BatchJob(JobKind, Generic[E]):
             self._do([self._entry.model_validate(task.args) for task in tasks])
 
     def _note(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
-        if isinstance(error, postgres.Unreachable):
+        if isinstance(error, postgres.TRANSIENT_ERRORS):
             # None of the entries is to blame: to put one off would be to change the order.
             log.warning("entries wait, the relay will send again", name=self.name, error=str(error))
         else:

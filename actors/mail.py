@@ -89,7 +89,7 @@ def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
     """Sends the letter with the link of this row, if the link still works."""
     with postgres.connection():
         user = users.get(user_id)
-        if user is None or not user.active or not one_time_tokens.usable(id, times.now()):
+        if user is None or not user.active or not one_time_tokens.is_usable(id, times.now()):
             return
     # To a page with a button: what only opens links, as a mail scanner does, verifies nothing.
     link = f"{_opened().frontend_url}/{purpose}?token={_token(id)}"
@@ -125,7 +125,7 @@ def notify_payment_ended(user_id: UUID, payment_id: UUID) -> None:
         if user is None or payment is None or not user.active:
             return
         completed = payment.status == PaymentStatus.COMPLETED
-        if not profile.wants(user.id, "paymentCompleted" if completed else "paymentFailed"):
+        if not profile.wants_notification(user.id, "paymentCompleted" if completed else "paymentFailed"):
             return
     amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
     news = mail_templates.Payment(amount, payment.description, str(payment.id), payment.failure_message)
@@ -144,7 +144,7 @@ def _enqueue_link(user_id: UUID, purpose: Purpose) -> None:
     user, now = users.locked(user_id), times.now()
     if user is None:
         return
-    due = one_time_tokens.due_since(user_id, purpose, now - one_time_tokens.LETTERS_COUNT)
+    due = one_time_tokens.mails_due_since(user_id, purpose, now - one_time_tokens.MAIL_LIMIT_WINDOW)
     if due and due[-1] > now:
         # One is to come: whoever asks meanwhile gets that one.
         return

@@ -115,7 +115,7 @@ def keep(removal: job_journal.Job) -> None:
 def forget(user_id: UUID) -> bool:
     """Promises to remove the picture that a person shows, in the transaction that shows it no longer; whether
     there is one."""
-    name = profile.avatar(user_id)
+    name = profile.avatar_name(user_id)
     if name is not None:
         enqueue(discard.job(user_id, name))
     return name is not None
@@ -125,7 +125,7 @@ def forget(user_id: UUID) -> bool:
 def discard(user_id: UUID, name: str) -> None:
     """Removes a picture of a person, unless that is what they show."""
     with postgres.connection():
-        if profile.avatar(user_id) == name:
+        if profile.avatar_name(user_id) == name:
             return
     if _media is None:
         raise RuntimeError("media.open() was not called: only who knows MEDIA_URL removes pictures")

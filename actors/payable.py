@@ -20,7 +20,7 @@ def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]
         for it in requests
         if state_machine.is_allowed(PaymentType(it.type), PaymentStatus(it.status), Transition.ENGAGE)
     }
-    vendors = users.vendors({request.user_id for request in requests if request.id in open_ids})
+    vendors = users.active_vendors({request.user_id for request in requests if request.id in open_ids})
     largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT) if open_ids else None
 
     def obstacle(request: Payment) -> str | None:

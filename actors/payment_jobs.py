@@ -86,7 +86,7 @@ class PaymentTerms:
 def create_request(wish: PaymentTerms, *, vendor_id: UUID) -> Payment:
     """A vendor asks for money: a payment request. Raises NoVendor."""
     # Of a request that is made just as the account is closed, the job that cancels them knows.
-    if not users.hold_vendor(vendor_id):
+    if not users.lock_vendor(vendor_id):
         raise NoVendor
     addressee_id = request_addressees.of(wish.customer_email)
     return _create(PaymentType.INITIATE, vendor_id, wish, payee_id=vendor_id, addressee_id=addressee_id)
@@ -206,7 +206,7 @@ def hear(payment_id: UUID, answer: provider.Answer) -> None:
     """Takes an answer that the PSP gives unasked, a second time or late."""
     id = uuid4()
     with postgres.connection(), transaction():
-        psp_attempts.notice(
+        psp_attempts.record_notice(
             id,
             payment_id,
             calls.reference(payment_id),
@@ -231,7 +231,7 @@ def settle(
     """Writes down what the PSP decided; a request that was paid is completed, else it is open again."""
     payment = transitions.locked(payment_id)
     if attempt_id:
-        psp_attempts.settled(attempt_id)
+        psp_attempts.mark_settled(attempt_id)
     disproved = [ReviewCause.PSP_SILENT]
     if amount is not None and (amount, currency) != (payment.amount, payment.currency):
         # It stays as it is: what was decided is not what was asked.
@@ -273,7 +273,7 @@ def resolve(payment_id: UUID) -> None:
     payment = transitions.locked(payment_id)
     if payment.status != PaymentStatus.PROCESSING:
         return
-    verdict = resolution.next_action(psp_attempts.of(payment.id))
+    verdict = resolution.next_action(psp_attempts.for_payment(payment.id))
     log.info("in doubt", payment=str(payment.id), act=verdict.act, review=verdict.review)
     if verdict.review:
         payment_reviews.open_review(payment, ReviewCause.PSP_SILENT, "the PSP does not answer")
@@ -298,9 +298,9 @@ def reconcile() -> None:
     What waits for its turn is left alone: a queue that is long gets no shorter by questions.
     """
     _enqueue_lost([_settle_again(it) for it in psp_attempts.unsettled(_STUCK, _MANY)])
-    _enqueue_lost([_begin(id) for id in payments.not_begun(_NOT_BEGUN, _MANY)])
-    stuck = set(payments.stuck(_STUCK, _AGAIN, _MANY))
-    stuck -= psp_attempts.to_be_settled(stuck)
+    _enqueue_lost([_begin(id) for id in payments.pending_since(_NOT_BEGUN, _MANY)])
+    stuck = set(payments.claim_stuck(_STUCK, _AGAIN, _MANY))
+    stuck -= psp_attempts.payments_with_unsettled(stuck)
     waiting = {
         id: {job_journal.id_for_key(job.name, str(id)) for job in (charge, resolve, inquire)} for id in stuck
     }
@@ -370,7 +370,7 @@ class NotReported(InvalidTransition):
 def end(payment: Payment, outcome: PaymentStatus, reason: str) -> Payment:
     """Ends a locked payment by hand: the PSP decided about it, but not about what it was asked for, and so it
     would never end by itself. Raises NotReported, where no open review says so, and Refused."""
-    if not reviews.is_open(payment.id, reviews.ABOUT_MONEY):
+    if not reviews.is_open(payment.id, reviews.MONEY_CAUSES):
         raise NotReported(PaymentType(payment.type), payment.status)
     if outcome is PaymentStatus.COMPLETED:
         return transitions.apply(payment, Transition.COMPLETE, reason=reason)
@@ -384,7 +384,7 @@ def is_with_psp(payment: Payment) -> bool:
 
 def is_confirmed_absent(payment: Payment) -> bool:
     """Whether the PSP has no order for a payment in its hands, and none can arrive any more."""
-    return resolution.is_confirmed_absent(psp_attempts.of(payment.id))
+    return resolution.is_confirmed_absent(psp_attempts.for_payment(payment.id))
 
 
 def _apply_or_refuse(step: Transition, payment: Payment, reason: str | None) -> None:
@@ -419,10 +419,10 @@ def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
 
     Nothing when they are one again: what they asked for since then is open.
     """
-    if users.vendors([vendor_id]):
+    if users.active_vendors([vendor_id]):
         return
     with request_context.acting_as(by):
-        some = payments.open_of_vendor(vendor_id, _SOME)
+        some = payments.lock_open_requests(vendor_id, _SOME)
         for request in some:
             transitions.apply(request, Transition.CANCEL, reason=transitions.NO_VENDOR)
         if len(some) == _SOME:
@@ -433,7 +433,7 @@ def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
 def expire_requests() -> None:
     """Fails requests that nobody has paid in time."""
     hours = float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS))
-    stale = payments.stale(timedelta(hours=hours), _SOME)
+    stale = payments.lock_expired_requests(timedelta(hours=hours), _SOME)
     for request in stale:
         transitions.apply(
             request, Transition.EXPIRE, failure=("expired", "The request was not paid in time.")

@@ -50,11 +50,11 @@ def check(customer: User | None, amount: Decimal, currency: str) -> None:
         return
     now = times.now()
     most: int | None = config.value(ConfigKey.PAYMENTS_DAILY_LIMIT)
-    oldest = payments.nth_newest_payment(customer.id, most, now - WINDOW) if most else None
+    oldest = payments.nth_newest_payment_at(customer.id, most, now - WINDOW) if most else None
     if most and oldest:
         raise TooManyPayments(most, max(1, int((oldest + WINDOW - now).total_seconds()) + 1))
     unverified: str | None = config.value(ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT)
     if unverified and not customer.email_verified:
         limit = Decimal(unverified)
-        if payments.amount_of_customer(customer.id, currency, now - WINDOW) + amount > limit:
+        if payments.recent_amount(customer.id, currency, now - WINDOW) + amount > limit:
             raise NotVerified(limit, currency)

@@ -32,7 +32,7 @@ def open_review(payment: Payment, cause: ReviewCause, reason: str) -> None:
 
 def open_reviews(found: Sequence[tuple[UUID, ReviewCause, str]]) -> None:
     """The same for many payments: id, cause and reason of each."""
-    opened = reviews.open_review(found)
+    opened = reviews.open_reviews(found)
     for review in opened[:_AUDITED]:
         _audit(audit.AuditAction.REVIEW_OPENED, review)
     if len(opened) > _AUDITED:

@@ -26,7 +26,7 @@ def of(email: str | None) -> UUID | None:
 def proved(user: User) -> None:
     """Binds the requests that wait for this user's address, in the transaction that proves it: some at once,
     the rest in a job."""
-    if payments.bind(user.email, user.id, limit=AT_ONCE, wait=False) == AT_ONCE:
+    if payments.bind_addressee(user.email, user.id, limit=AT_ONCE, wait=False) == AT_ONCE:
         enqueue(bind.job(user.id))
     enqueue(bind.job(user.id).delayed(IN_FLIGHT_S))
 
@@ -37,5 +37,5 @@ def bind(user_id: UUID) -> None:
     user = users.locked(user_id)
     if user is None or not user.email_verified:
         return
-    if payments.bind(user.email, user.id, limit=BATCH) == BATCH:
+    if payments.bind_addressee(user.email, user.id, limit=BATCH) == BATCH:
         enqueue(bind.job(user_id))

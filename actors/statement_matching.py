@@ -46,7 +46,7 @@ def start() -> None:
     """Begins with every day (UTC) that is over and was not matched: also after a standstill, and also when
     one of them cannot be."""
     today = (times.now() - _CLOSES).date()
-    for day in statements.unmatched(today, _DAYS):
+    for day in statements.unmatched_days(today, _DAYS):
         enqueue(fetch.job(day).unique(str(day)))
 
 
@@ -69,9 +69,9 @@ def store(day: date, lines: list[Booked], more: str | None) -> None:
 @transactional_job("statements.match", queue="housekeeping")
 def match(day: date) -> None:
     """Compares the day's statement with the payments as they are now, and reports every difference."""
-    if statements.matched(day):
+    if statements.is_matched(day):
         return
-    found = statements.differences(day)
+    found = statements.find_differences(day)
     payment_reviews.open_reviews(
         [(it.payment_id, it.cause, f"the PSP's statement says: {it.reason}") for it in found if it.payment_id]
     )
@@ -80,7 +80,7 @@ def match(day: date) -> None:
         resource = ("payment", it.payment_id) if it.payment_id else None
         details = {"day": str(day), "reference": it.reference, "reason": it.reason}
         audit.record(audit.AuditAction.STATEMENT_DIFFERS, resource=resource, details=details)
-    closed = statements.close(day, len(found))
+    closed = statements.mark_matched(day, len(found))
     if len(found) > _ONE_BY_ONE:
         log.error("and many more", day=str(day), differences=len(found))
     log.info("a statement was matched", day=str(day), lines=closed.lines, differences=closed.differences)

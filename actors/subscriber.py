@@ -84,7 +84,7 @@ class Subscriber:
         while not told.is_set():
             try:
                 more = self.once()
-            except postgres.Unreachable as error:
+            except postgres.TRANSIENT_ERRORS as error:
                 # Said once, not every second: it may last.
                 if well:
                     log.warning(
@@ -114,7 +114,7 @@ class Subscriber:
                         if event is not None:
                             self._readers[missed.name].hand(event)
                             done += 1
-                except postgres.Unreachable:
+                except postgres.TRANSIENT_ERRORS:
                     raise
                 except Exception as error:
                     log.error("given up as before", subscription=missed.name, seq=missed.seq, exc_info=error)
@@ -142,7 +142,7 @@ class _Reader:
         while limit:
             try:
                 moved = self._read(turn, limit)
-            except postgres.Unreachable as error:
+            except postgres.TRANSIENT_ERRORS as error:
                 if postgres.is_unavailable(error):
                     raise
                 log.warning("a handler waits for another", subscription=self.name, error=str(error).strip())
@@ -168,7 +168,7 @@ class _Reader:
                 try:
                     self.hand(event)
                 except Exception as error:
-                    if isinstance(error, postgres.Unreachable) and not postgres.too_slow(error):
+                    if isinstance(error, postgres.TRANSIENT_ERRORS) and not postgres.is_timeout(error):
                         raise
                     raise _Stumbled(event, place, error) from error
             return subscriptions.move(turn, seq)

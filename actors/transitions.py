@@ -41,7 +41,7 @@ def apply(
     """Takes one step of the law with a locked payment; a failure is its code and message. Raises Refused."""
     before = PaymentStatus(payment.status)
     to = state_machine.next_status(PaymentType(payment.type), before, step)
-    payment = payments.change(payment, to, failure=failure)
+    payment = payments.set_status(payment, to, failure=failure)
     _write(payment, step, before, reason=reason or (failure[0] if failure else None))
     snapshot = snapshots.payment(payment)
     events.emit(events.EventType.PAYMENT_UPDATED, snapshot)
@@ -65,7 +65,7 @@ _TO_REQUEST = {
 def _follow(request: Payment, payment: Payment, step: Transition) -> None:
     if state_machine.is_allowed(PaymentType(request.type), PaymentStatus(request.status), step):
         request = apply(request, step, reason=f"payment {payment.id} {payment.status}")
-        if step is Transition.REOPEN and not users.vendors([request.user_id]):
+        if step is Transition.REOPEN and not users.active_vendors([request.user_id]):
             # The job that cancels a vendor's open requests has passed it by: it was being paid.
             apply(request, Transition.CANCEL, reason=NO_VENDOR)
     else:

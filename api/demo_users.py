@@ -32,7 +32,7 @@ def check(settings: WebSettings) -> None:
     try:
         with postgres.connection():
             found = active()
-    except postgres.Unreachable as error:
+    except postgres.TRANSIENT_ERRORS as error:
         log.warning("the database is away, nobody has looked for demo users", error=str(error))
         return
     if found and settings.app_env == "production":

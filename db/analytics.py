@@ -7,13 +7,13 @@ from typing import Any
 from db import postgres
 
 # How long adding up may take, in seconds, and of which last days the time to settle is measured.
-_PATIENCE, _LATELY = 30, timedelta(days=7)
+STATEMENT_TIMEOUT_S, SETTLE_TIME_WINDOW = 30, timedelta(days=7)
 
 
-def figures(now: datetime) -> dict[str, Any]:
+def totals(now: datetime) -> dict[str, Any]:
     """Everything, in one consistent snapshot: it is one statement."""
     with postgres.database.atomic():
-        postgres.set_statement_timeout(_PATIENCE)
+        postgres.set_statement_timeout(STATEMENT_TIMEOUT_S)
         [found] = postgres.rows(
             """
             SELECT
@@ -33,7 +33,7 @@ def figures(now: datetime) -> dict[str, Any]:
             """,
             now - timedelta(days=1),
             now - timedelta(days=7),
-            now - _LATELY,
+            now - SETTLE_TIME_WINDOW,
         )
     volume = {currency: Decimal(total) for currency, total in (found["volume_by_currency"] or {}).items()}
     return {**found, "volume_by_currency": volume}

@@ -30,18 +30,18 @@ class AuditSeal(postgres.Model):
 STEP_ROWS = 20_000
 
 # What stands before the first row.
-_NOTHING = "decode(repeat('00', 32), 'hex')"
+_ZERO_HASH = "decode(repeat('00', 32), 'hex')"
 
 # A row as it is hashed: every column, in a form that no setting of a session and no restored dump changes.
 # jsonb has one text for one value, a moment is a number of microseconds, and bytea is never seen as text.
-LINE = """
+HASHED_ENTRY = """
     convert_to(jsonb_build_array(
         seq, id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id,
         extract(epoch FROM created_at AT TIME ZONE 'UTC')
     )::text, 'UTF8')
 """
 
-_REST = """
+_COLUMNS = """
     id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id, created_at
 """
 
@@ -53,14 +53,14 @@ APPEND = f"""
             0,
             (SELECT seq FROM admin.audit_seal),
             (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)
-        ) AS last, coalesce((SELECT hash FROM admin.audit_seal), {_NOTHING}) AS sealed
+        ) AS last, coalesce((SELECT hash FROM admin.audit_seal), {_ZERO_HASH}) AS sealed
     ), line AS (
-        SELECT last + ordinality AS seq, sealed, {_REST}
+        SELECT last + ordinality AS seq, sealed, {_COLUMNS}
         FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %s) WITH ORDINALITY
     ), chained AS (
-        SELECT seq, {_REST}, admin.audit_chain(sealed, {LINE}) OVER (ORDER BY seq) AS hash FROM line
+        SELECT seq, {_COLUMNS}, admin.audit_chain(sealed, {HASHED_ENTRY}) OVER (ORDER BY seq) AS hash FROM line
     ), written AS (
-        INSERT INTO admin.audit_logs (seq, {_REST}, hash) SELECT seq, {_REST}, hash FROM chained
+        INSERT INTO admin.audit_logs (seq, {_COLUMNS}, hash) SELECT seq, {_COLUMNS}, hash FROM chained
     )
     INSERT INTO admin.audit_seal (seq, hash) SELECT seq, hash FROM chained ORDER BY seq DESC LIMIT 1
     ON CONFLICT (id) DO UPDATE
@@ -87,7 +87,7 @@ VERIFY = f"""
     part AS (
         SELECT * FROM admin.audit_logs WHERE seq > %s ORDER BY seq LIMIT %s + 1
     ), seen AS (
-        SELECT id, seq, hash, row_number() OVER chain AS place, {LINE} AS line,
+        SELECT id, seq, hash, row_number() OVER chain AS place, {HASHED_ENTRY} AS line,
             lag(id) OVER chain AS id_before,
             lag(seq, 1, (SELECT number FROM start)) OVER chain AS seq_before,
             lag(hash, 1, (SELECT hash FROM start)) OVER chain AS before,
@@ -117,7 +117,7 @@ VERIFY = f"""
         seal.seq, encode(seal.hash, 'hex') AS hash,
         CASE
             WHEN seal.id IS NULL THEN '{ChainBreak.SEAL_REMOVED.name}'
-            WHEN seal.seq = 0 AND seal.hash = {_NOTHING} OR newest.hash = seal.hash THEN NULL
+            WHEN seal.seq = 0 AND seal.hash = {_ZERO_HASH} OR newest.hash = seal.hash THEN NULL
             WHEN newest.id IS NULL THEN '{ChainBreak.NEWEST_REMOVED.name}'
             ELSE '{ChainBreak.SEAL_CHANGED.name}'
         END AS seal_broken
@@ -126,7 +126,7 @@ VERIFY = f"""
 """
 
 # The first of the rows that have no place in the chain; the application writes none.
-_WITHOUT_A_NUMBER = """
+_UNNUMBERED = """
     SELECT count(*) AS rows, (array_agg(id))[1] AS id FROM (
         SELECT id FROM admin.audit_logs WHERE seq IS NULL ORDER BY id LIMIT %s
     ) AS forged
@@ -134,7 +134,7 @@ _WITHOUT_A_NUMBER = """
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenEntry:
     """The first row that is not as it was written, and how; no id where it is gone."""
 
     id: UUID | None
@@ -142,17 +142,17 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Verification:
     """What there is: so many rows, the seal as it stands, and where the chain is broken, if it is."""
 
     rows: int
     seq: int | None
     hash: str | None
-    broken: Broken | None
+    broken: BrokenEntry | None
 
 
 @dataclass(frozen=True)
-class Place:
+class ChainPosition:
     """How far the chain was found whole: the number and the hash (hex) of a row, and the rows up to it."""
 
     seq: int
@@ -161,18 +161,18 @@ class Place:
 
 
 # Before every row, also before one that somebody gave a number below the first.
-START = Place(-(2**63), "00" * 32, 0)
+CHAIN_START = ChainPosition(-(2**63), "00" * 32, 0)
 
 
 @dataclass(frozen=True)
-class Step:
+class VerificationStep:
     """What one step along the chain found: where it came to, the seal, whether that is the end."""
 
-    reached: Place
+    reached: ChainPosition
     ended: bool
     seq: int | None
     hash: str | None
-    broken: Broken | None
+    broken: BrokenEntry | None
 
     @property
     def rows(self) -> int:
@@ -198,13 +198,13 @@ class AuditVerification(postgres.Model):
         table_name = "audit_verifications"
 
 
-def place(name: str) -> Place | None:
+def load_position(name: str) -> ChainPosition | None:
     """How far the verification of this name has come; None when it is at no place."""
     row = AuditVerification.get_or_none(AuditVerification.name == name)
-    return Place(row.seq, row.hash, row.rows) if row else None
+    return ChainPosition(row.seq, row.hash, row.rows) if row else None
 
 
-def move(name: str, to: Place) -> None:
+def save_position(name: str, to: ChainPosition) -> None:
     """Keeps how far a verification has come; one that was farther stays there."""
     row = AuditVerification
     insert = row.insert(name=name, seq=to.seq, hash=to.hash, rows=to.rows)
@@ -215,12 +215,12 @@ def move(name: str, to: Place) -> None:
     ).execute()
 
 
-def forget(name: str) -> None:
+def delete_position(name: str) -> None:
     """Ends a verification: the next one begins at the first row."""
     postgres.delete(AuditVerification).where(AuditVerification.name == name).execute()
 
 
-def length() -> int:
+def approximate_length() -> int:
     """About how many rows there are: the number of the newest, whatever became of its seal."""
     [found] = postgres.rows(
         "SELECT greatest(0, (SELECT seq FROM admin.audit_seal),"
@@ -237,7 +237,7 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
     postgres.rows(APPEND, Json(rows))
 
 
-def step(start: Place) -> Step:
+def verify_next(start: ChainPosition) -> VerificationStep:
     """Verifies the next STEP_ROWS rows behind a place, and the seal where that is the end."""
     number, rows = max(0, start.seq), STEP_ROWS
     [found] = postgres.rows(VERIFY, number, start.hash, start.seq, rows, rows)
@@ -245,32 +245,32 @@ def step(start: Place) -> Step:
     broken = None
     for place, id, how, inserted in found["broken"] or ():
         if inserted and (broken is None or str(broken.id) == inserted):
-            broken = Broken(UUID(inserted), ChainBreak.INSERTED)
+            broken = BrokenEntry(UUID(inserted), ChainBreak.INSERTED)
         elif broken is None and place <= rows:
-            broken = Broken(UUID(id), ChainBreak[how])
+            broken = BrokenEntry(UUID(id), ChainBreak[how])
     many = min(found["rows"], rows)
     if ended:
-        [forged] = postgres.rows(_WITHOUT_A_NUMBER, rows)
+        [forged] = postgres.rows(_UNNUMBERED, rows)
         many += forged["rows"]
         if broken is None and forged["rows"]:
-            broken = Broken(forged["id"], ChainBreak.INSERTED)
+            broken = BrokenEntry(forged["id"], ChainBreak.INSERTED)
     if broken is None:
         seal = found["seal_broken"] if ended or found["seq"] is None else None
         if seal is None and found["seq"] < number:
             # Moved back behind what it had sealed, and the rows removed.
             seal = ChainBreak.NEWEST_REMOVED.name
-        broken = Broken(None, ChainBreak[seal]) if seal else None
+        broken = BrokenEntry(None, ChainBreak[seal]) if seal else None
     last, hash = found["last"], found["last_hash"]
-    reached = Place(start.seq if last is None else last, hash or start.hash, start.rows + many)
-    return Step(reached, ended, found["seq"], found["hash"], broken)
+    reached = ChainPosition(start.seq if last is None else last, hash or start.hash, start.rows + many)
+    return VerificationStep(reached, ended, found["seq"], found["hash"], broken)
 
 
-def verify() -> Finding:
+def verify() -> Verification:
     """Verifies the whole chain, step by step: no step holds a snapshot for long. Names the first break."""
-    at, broken = START, None
+    at, broken = CHAIN_START, None
     while True:
-        found = step(at)
+        found = verify_next(at)
         broken = broken or found.broken
         if found.ended:
-            return Finding(found.reached.rows, found.seq, found.hash, broken)
+            return Verification(found.reached.rows, found.seq, found.hash, broken)
         at = found.reached

@@ -66,4 +66,4 @@ def of_resource(resource_id: UUID) -> Sequence[AuditLog]:
 def page(which: AuditFilter, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[AuditLog]:
     """The newest rows of the audit log that match, from `after` on."""
     query = AuditLog.select().where(*which.conditions())
-    return pagination.newest(AuditLog, [query], limit=limit, after=after)
+    return pagination.newest_page(AuditLog, [query], limit=limit, after=after)

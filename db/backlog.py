@@ -7,7 +7,7 @@ from datetime import datetime
 from db import postgres, reviews
 
 # The names of live jobs: one step along an index each, however many jobs there are.
-JOB_NAMES = """
+JOB_NAMES_CTE = """
     WITH RECURSIVE names AS (
         (SELECT name FROM journal.jobs WHERE dead_at IS NULL ORDER BY name LIMIT 1)
         UNION ALL
@@ -23,7 +23,7 @@ COUNT_LIMIT = 100_000
 
 
 # Jobs of one name among which those are looked for that are due: before them stand only a few that wait.
-OLDEST_OF = 1_000
+OLDEST_JOBS_LIMIT = 1_000
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Backlog:
 def measure(queues: Iterable[str]) -> Backlog:
     """What waits in these queues, and in any other that has jobs. Costs the same beside a million jobs."""
     with postgres.database.atomic():
-        use_indexes()
+        prefer_indexes()
         found = postgres.rows(
             # All jobs of a name are in one queue.
-            f"{JOB_NAMES} SELECT first.queue, (SELECT count(*) FROM (SELECT FROM journal.jobs t"
+            f"{JOB_NAMES_CTE} SELECT first.queue, (SELECT count(*) FROM (SELECT FROM journal.jobs t"
             " WHERE t.name = names.name AND t.dead_at IS NULL LIMIT %s) AS part) AS many, ("
             "SELECT created_at FROM (SELECT created_at, due_at, position FROM journal.jobs t"
             " WHERE t.name = names.name AND t.dead_at IS NULL ORDER BY position LIMIT %s) AS part"
@@ -52,7 +52,7 @@ def measure(queues: Iterable[str]) -> Backlog:
             " FROM names, LATERAL (SELECT queue FROM journal.jobs t WHERE t.name = names.name"
             " AND t.dead_at IS NULL ORDER BY position LIMIT 1) AS first",
             COUNT_LIMIT,
-            OLDEST_OF,
+            OLDEST_JOBS_LIMIT,
         )
         dead = postgres.rows(
             "SELECT name, count(*) AS many FROM (SELECT name FROM journal.jobs WHERE dead_at IS NOT NULL"
@@ -71,12 +71,12 @@ def measure(queues: Iterable[str]) -> Backlog:
             for name, rows in of.items()
         },
         dead={row["name"]: row["many"] for row in dead},
-        in_review=reviews.count(),
+        in_review=reviews.count_open(),
         missed=missed["many"],
     )
 
 
-def use_indexes() -> None:
+def prefer_indexes() -> None:
     """Keeps the planner from reading a table whole, to the end of the transaction: it would, where it takes
     what is asked for for a large part of it."""
     postgres.rows(

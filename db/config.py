@@ -95,7 +95,7 @@ _DEFAULTS = {
 }
 # For how long what was read is good, in seconds: so a change holds in every process within that time, with
 # Redis or without.
-_FRESH = 1.0
+CACHE_TTL_S = 1.0
 
 _read: dict[str, Any] = {}
 _read_at = float("-inf")
@@ -104,7 +104,7 @@ _read_at = float("-inf")
 def value(key: ConfigKey) -> Any:
     """The value that holds now, or did a second ago."""
     global _read, _read_at
-    if time.monotonic() - _read_at >= _FRESH:
+    if time.monotonic() - _read_at >= CACHE_TTL_S:
         _read = {row.key: row.value for row in SystemConfig.select()}
         _read_at = time.monotonic()
     return _read.get(key, _DEFAULTS[key].value)
@@ -115,19 +115,19 @@ def number(key: ConfigKey) -> Decimal:
     return Decimal(str(value(key)))
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Reads anew next time."""
     global _read_at
     _read_at = float("-inf")
 
 
-def settings() -> list[Setting]:
+def all_settings() -> list[Setting]:
     """Every key, as it stands in the database."""
     rows = {row.key: row for row in SystemConfig.select()}
-    return [_standing(default, rows.get(default.key)) for default in _DEFAULTS.values()]
+    return [_current(default, rows.get(default.key)) for default in _DEFAULTS.values()]
 
 
-def change(values: Mapping[ConfigKey, Any], by: UUID) -> None:
+def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
     """Writes these values, in the transaction that is open."""
     rows = [
         # As JSON: a null is a value, and no missing one.
@@ -146,12 +146,12 @@ def change(values: Mapping[ConfigKey, Any], by: UUID) -> None:
     ).execute()
 
 
-def locked() -> None:
+def lock_table() -> None:
     """One change at a time: each is told with what was before it."""
     postgres.rows("LOCK TABLE admin.system_config IN SHARE ROW EXCLUSIVE MODE")
 
 
-def _standing(default: Setting, row: SystemConfig | None) -> Setting:
+def _current(default: Setting, row: SystemConfig | None) -> Setting:
     if row is None:
         return default
     return Setting(default.key, row.value, default.description, row.updated_at, row.updated_by)

@@ -19,7 +19,7 @@ class HealthCheck(postgres.Model):
 
 
 def write() -> None:
-    """Writes a trifle, without waiting for another who does. Raises postgres.Unreachable."""
+    """Writes a trifle, without waiting for another who does. Raises postgres.TRANSIENT_ERRORS."""
     postgres.rows(
         "UPDATE journal.health_check SET written_at = clock_timestamp() WHERE one IN"
         " (SELECT one FROM journal.health_check FOR NO KEY UPDATE SKIP LOCKED)"

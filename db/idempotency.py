@@ -31,7 +31,7 @@ class IdempotencyKey(postgres.Model):
         primary_key = peewee.CompositeKey("user_id", "key")
 
 
-class Busy(Exception):
+class KeyInUse(Exception):
     """Another transaction holds the key, and has for as long as one waits for a lock."""
 
 
@@ -43,39 +43,41 @@ def claim(user_id: UUID, key: str, request: str) -> IdempotencyKey | None:
     """
     insert = IdempotencyKey.insert(user_id=user_id, key=key, request=request).on_conflict_ignore()
     try:
-        if postgres.returned(insert, IdempotencyKey):
+        if postgres.execute_returning(insert, IdempotencyKey):
             return None
     except peewee.OperationalError as error:
         if postgres.sqlstate(error) == _LOCK_NOT_AVAILABLE:
-            raise Busy from None
+            raise KeyInUse from None
         raise
-    found = kept(user_id, key)
+    found = find(user_id, key)
     if found is None:
         # It expired between the two statements: whoever tries again is the first.
-        raise Busy
+        raise KeyInUse
     return found
 
 
-def kept(user_id: UUID, key: str) -> IdempotencyKey | None:
+def find(user_id: UUID, key: str) -> IdempotencyKey | None:
     """What is kept under a key."""
     found: IdempotencyKey | None = IdempotencyKey.get_or_none(_this(user_id, key))
     return found
 
 
-def give(user_id: UUID, key: str, *, status: int, body: bytes) -> IdempotencyKey | None:
+def finalize(user_id: UUID, key: str, *, status: int, body: bytes) -> IdempotencyKey | None:
     """Makes this the answer, if none was given yet; the one that is to be given."""
     this = _this(user_id, key) & (IdempotencyKey.provisional == True)  # noqa: E712
     IdempotencyKey.update(status=status, body=body, provisional=False).where(this).execute()
-    return kept(user_id, key)
+    return find(user_id, key)
 
 
-def keep(user_id: UUID, key: str, *, status: int, body: bytes, payment_id: UUID, provisional: bool) -> None:
+def store_response(
+    user_id: UUID, key: str, *, status: int, body: bytes, payment_id: UUID, provisional: bool
+) -> None:
     """Keeps the answer under a key that this transaction has claimed; or, `provisional`, what it is for now."""
     update = IdempotencyKey.update(status=status, body=body, payment_id=payment_id, provisional=provisional)
     update.where(_this(user_id, key)).execute()
 
 
-def expire(before: datetime, limit: int) -> int:
+def delete_expired(before: datetime, limit: int) -> int:
     """Deletes so many keys that are older and whose payment is final; how many."""
     return len(
         postgres.rows(

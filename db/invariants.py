@@ -25,7 +25,7 @@ class Invariant(postgres.Model):
 
 
 @dataclass(frozen=True)
-class Standing:
+class InvariantStatus:
     """An invariant: how many break it (None: that is not known, for the `reason`), and some of their ids."""
 
     name: str
@@ -42,16 +42,16 @@ class Standing:
 
 # Changes of payments, jobs or events that one look reads at most: what takes longer than a minute cannot be
 # looked at each minute.
-LOOK_ROWS = 100_000
+CHECK_ROWS_LIMIT = 100_000
 
 
 # The time that is given to what is under way. Below, statement_timestamp() and not clock_timestamp(): no
 # index helps to compare with what may change from row to row.
-_SETTLING = "interval '1 minute'"
+_GRACE_PERIOD = "interval '1 minute'"
 
 
 # What was made, or has changed its status, from :since on.
-_RECENT = """
+_RECENT_PAYMENTS = """
     SELECT id FROM payments.payments WHERE created_at >= :since
     UNION SELECT payment_id FROM payments.payment_transactions WHERE created_at >= :since
 """
@@ -63,11 +63,11 @@ INVARIANTS: dict[str, str] = {
     "charged_once": f"""
         -- A completed payment has exactly one charge in the PSP's ledger, over the same money; or a person
         -- looks at what differs, or has looked.
-        SELECT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id)
+        SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
         WHERE p.type = 'payment' AND p.status = 'completed'
             AND (SELECT count(*) FROM psp.charges c WHERE c.payment_id = p.id
                 AND c.outcome = 'charged' AND c.amount = p.amount AND c.currency = p.currency) <> 1
-            AND NOT {reviews.explains("p.id")}
+            AND NOT {reviews.explained_sql("p.id")}
     """,
     "every_charge_has_its_payment": """
         SELECT c.idempotency_key AS id FROM psp.charges c
@@ -76,18 +76,18 @@ INVARIANTS: dict[str, str] = {
     """,
     "nothing_that_ended_badly_is_charged": f"""
         -- A late charge has its review, open or resolved: so it is known.
-        SELECT p.id::text AS id FROM ({_RECENT} UNION
+        SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS} UNION
             SELECT payment_id FROM psp.charges WHERE created_at >= :since) AS recent
         JOIN payments.payments p USING (id) JOIN psp.charges c ON c.payment_id = p.id
         WHERE p.status IN ('failed', 'cancelled') AND c.outcome = 'charged'
-            AND NOT {reviews.explains("p.id")}
+            AND NOT {reviews.explained_sql("p.id")}
     """,
     "the_money_adds_up": f"""
         -- Per currency; what the PSP has charged and we do not know yet, or has a review, is left out.
         WITH ours AS MATERIALIZED (
-            SELECT p.id, p.status, p.currency, p.amount FROM ({_RECENT}) AS recent
+            SELECT p.id, p.status, p.currency, p.amount FROM ({_RECENT_PAYMENTS}) AS recent
             JOIN payments.payments p USING (id)
-            WHERE p.type = 'payment' AND p.status <> 'processing' AND NOT {reviews.explains("p.id")}
+            WHERE p.type = 'payment' AND p.status <> 'processing' AND NOT {reviews.explained_sql("p.id")}
         )
         SELECT currency AS id FROM (
             SELECT currency, amount FROM ours WHERE status = 'completed'
@@ -97,12 +97,12 @@ INVARIANTS: dict[str, str] = {
         ) AS booked GROUP BY currency HAVING sum(amount) <> 0
     """,
     "every_change_has_its_history": f"""
-        SELECT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id)
+        SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
         WHERE p.status IS DISTINCT FROM (SELECT t.status FROM payments.payment_transactions t
             WHERE t.payment_id = p.id ORDER BY t.created_at DESC, t.id DESC LIMIT 1)
     """,
     "every_history_is_legal": f"""
-        SELECT DISTINCT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id),
+        SELECT DISTINCT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id),
         LATERAL (
             SELECT t.from_status, t.status, lag(t.status) OVER (ORDER BY t.created_at, t.id) AS before
             FROM payments.payment_transactions t WHERE t.payment_id = p.id
@@ -112,26 +112,26 @@ INVARIANTS: dict[str, str] = {
     "every_change_is_audited": f"""
         -- All changes of a payment and all its rows are counted, and not those of a span of time: a change at
         -- its edge would have its row outside.
-        SELECT DISTINCT recent.id::text AS id FROM ({_RECENT}) AS recent, LATERAL (
+        SELECT DISTINCT recent.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent, LATERAL (
             SELECT 'payments.payment.' || t.transaction_type AS action, count(*) AS changes,
-                count(*) FILTER (WHERE t.created_at < statement_timestamp() - {_SETTLING}) AS settled
+                count(*) FILTER (WHERE t.created_at < statement_timestamp() - {_GRACE_PERIOD}) AS settled
             FROM payments.payment_transactions t WHERE t.payment_id = recent.id GROUP BY t.transaction_type
         ) AS moved
         WHERE (SELECT count(*) FROM admin.audit_logs a
             WHERE a.resource_id = recent.id AND a.action = moved.action) NOT BETWEEN settled AND changes
     """,
     "every_change_has_its_event": f"""
-        SELECT p.id::text AS id FROM ({_RECENT}) AS recent JOIN payments.payments p USING (id)
-        WHERE p.updated_at < statement_timestamp() - {_SETTLING}
+        SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
+        WHERE p.updated_at < statement_timestamp() - {_GRACE_PERIOD}
             AND (SELECT count(*) FROM admin.events e
             WHERE e.data ->> 'id' = p.id::text AND e.type IN ('payments:payment:created',
             'payments:payment:updated')) <> p.version
     """,
     "nothing_stays_unfinished": f"""
-        -- The reconciler should have taken it up a minute ago (payments.stuck), no job of it is alive, and
+        -- The reconciler should have taken it up a minute ago (payments.claim_stuck), no job of it is alive, and
         -- nobody was asked to look at it.
         SELECT p.id::text AS id FROM payments.payments p, (
-            SELECT statement_timestamp() - {_SETTLING} AS moment) AS late
+            SELECT statement_timestamp() - {_GRACE_PERIOD} AS moment) AS late
         WHERE p.type = 'payment' AND p.status = 'processing'
             AND coalesce(p.reconciled_at, p.updated_at) < moment - interval '3 seconds'
             AND (p.reconciled_at IS NULL OR (p.reconciled_at < moment - interval '30 seconds'
@@ -141,26 +141,26 @@ INVARIANTS: dict[str, str] = {
             AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
         UNION ALL
-        -- What was never begun is begun anew after a minute (payments.not_begun).
+        -- What was never begun is begun anew after a minute (payments.pending_since).
         SELECT p.id::text AS id FROM payments.payments p
-        WHERE p.status = 'pending' AND p.created_at < statement_timestamp() - 2 * {_SETTLING}
-            AND p.updated_at < statement_timestamp() - 2 * {_SETTLING}
+        WHERE p.status = 'pending' AND p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
+            AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
             AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
     """,
     "no_job_is_dead": f"""
-        SELECT id::text AS id FROM journal.jobs WHERE dead_at IS NOT NULL LIMIT {LOOK_ROWS}
+        SELECT id::text AS id FROM journal.jobs WHERE dead_at IS NOT NULL LIMIT {CHECK_ROWS_LIMIT}
     """,
     "no_job_is_overdue": f"""
-        {backlog.JOB_NAMES} SELECT id::text AS id FROM names, LATERAL (
+        {backlog.JOB_NAMES_CTE} SELECT id::text AS id FROM names, LATERAL (
             SELECT id, due_at FROM journal.jobs t WHERE t.name = names.name AND t.dead_at IS NULL
-            ORDER BY position LIMIT {backlog.OLDEST_OF}
+            ORDER BY position LIMIT {backlog.OLDEST_JOBS_LIMIT}
         ) AS first
-        WHERE due_at < statement_timestamp() - {_SETTLING}
+        WHERE due_at < statement_timestamp() - {_GRACE_PERIOD}
     """,
     "everything_logged_is_published": f"""
         SELECT id::text AS id FROM admin.events
-        WHERE published_at IS NULL AND occurred_at < statement_timestamp() - {_SETTLING} LIMIT {LOOK_ROWS}
+        WHERE published_at IS NULL AND occurred_at < statement_timestamp() - {_GRACE_PERIOD} LIMIT {CHECK_ROWS_LIMIT}
     """,
     "the_log_of_events_has_no_gaps": f"""
         SELECT seq::text AS id FROM (
@@ -168,7 +168,7 @@ INVARIANTS: dict[str, str] = {
                 SELECT greatest(
                     coalesce((SELECT seq FROM admin.events WHERE occurred_at < :since
                         ORDER BY occurred_at DESC LIMIT 1), 0),
-                    (SELECT max(seq) - {LOOK_ROWS} FROM admin.events)
+                    (SELECT max(seq) - {CHECK_ROWS_LIMIT} FROM admin.events)
                 ) AS start) AS at
             WHERE seq > start) AS log
         WHERE seq <> before + 1
@@ -181,7 +181,7 @@ NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "the_audit_log_goes_on_unbroken", "the_audi
 
 
 # A look that is older tells nothing of now: whoever should look is dead. A long audit log is verified daily.
-LOOK_EXPIRES, WHOLE_LOOK_EXPIRES = timedelta(minutes=10), timedelta(hours=36)
+CHECK_EXPIRES_AFTER, WHOLE_CHECK_EXPIRES_AFTER = timedelta(minutes=10), timedelta(hours=36)
 
 
 def names() -> tuple[str, ...]:
@@ -189,21 +189,21 @@ def names() -> tuple[str, ...]:
     return (NEWEST_AUDIT_ROWS, *INVARIANTS, WHOLE_AUDIT_LOG)
 
 
-def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> Standing:
+def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> InvariantStatus:
     """Looks whether an invariant holds: of all payments, or of those made or changed from `since` on, as far
     as these are not too many for one look. Raises what is `postgres.too_slow` when that takes longer than so
     many seconds."""
     # In a transaction of its own: one that was too slow spoils no other.
     with postgres.database.atomic():
         postgres.set_statement_timeout(seconds)
-        backlog.use_indexes()
+        backlog.prefer_indexes()
         moment = _window(since) if since else "-infinity"
         query = INVARIANTS[name].replace(":since", f"'{moment}'::timestamptz")
         [found] = postgres.rows(
             f"WITH broken AS ({query}) SELECT (SELECT count(*) FROM broken) AS count,"
             " ARRAY(SELECT id FROM broken LIMIT 20) AS offenders"
         )
-    return Standing(name, found["count"], found["offenders"], at)
+    return InvariantStatus(name, found["count"], found["offenders"], at)
 
 
 def _window(since: datetime) -> str:
@@ -211,12 +211,12 @@ def _window(since: datetime) -> str:
         "SELECT max(created_at) AS at FROM (SELECT created_at FROM payments.payment_transactions"
         " WHERE created_at >= %s ORDER BY created_at DESC OFFSET %s LIMIT 1) AS last",
         since,
-        LOOK_ROWS,
+        CHECK_ROWS_LIMIT,
     )
     return (oldest["at"] or since).isoformat()
 
 
-def keep(standing: Standing) -> None:
+def save(standing: InvariantStatus) -> None:
     """Writes down how an invariant stood."""
     insert = Invariant.insert(
         name=standing.name,
@@ -229,24 +229,24 @@ def keep(standing: Standing) -> None:
     insert.on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
 
 
-def looked_at(name: str) -> datetime | None:
+def last_checked_at(name: str) -> datetime | None:
     """When an invariant was looked at last."""
     row = Invariant.get_or_none(Invariant.name == name)
     return row.checked_at if row else None
 
 
-def standings(now: datetime) -> list[Standing]:
+def statuses(now: datetime) -> list[InvariantStatus]:
     """How each invariant stood at its last look. One that was never looked at, or too long ago, is not known
     to hold: the last green says nothing about now."""
     rows = {row.name: row for row in Invariant.select()}
-    return [_standing(name, rows.get(name), now) for name in names()]
+    return [_status(name, rows.get(name), now) for name in names()]
 
 
-def _standing(name: str, row: Invariant | None, now: datetime) -> Standing:
+def _status(name: str, row: Invariant | None, now: datetime) -> InvariantStatus:
     if row is None:
-        return Standing(name, None, reason="it was not looked at yet")
-    expires = WHOLE_LOOK_EXPIRES if name == WHOLE_AUDIT_LOG else LOOK_EXPIRES
+        return InvariantStatus(name, None, reason="it was not looked at yet")
+    expires = WHOLE_CHECK_EXPIRES_AFTER if name == WHOLE_AUDIT_LOG else CHECK_EXPIRES_AFTER
     # One that was broken is not taken for better because nobody looks.
     if row.count == 0 and now - row.checked_at > expires:
-        return Standing(name, None, (), row.checked_at, f"it was not looked at for {expires}")
-    return Standing(name, row.count, row.offenders, row.checked_at, row.reason)
+        return InvariantStatus(name, None, (), row.checked_at, f"it was not looked at for {expires}")
+    return InvariantStatus(name, row.count, row.offenders, row.checked_at, row.reason)

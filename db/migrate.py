@@ -12,7 +12,7 @@ import psycopg2
 
 from db.core import settings
 
-FILES = Path(__file__).with_name("migrations")
+DIRECTORY = Path(__file__).with_name("migrations")
 
 _HISTORY = """
     CREATE TABLE IF NOT EXISTS public.migrations (
@@ -34,7 +34,7 @@ _ALONE = """
 """
 
 
-class Edited(Exception):
+class EditedMigration(Exception):
     """A migration was changed after it was applied: write a new one instead."""
 
 
@@ -43,7 +43,7 @@ def up(url: str) -> list[str]:
 
     Any number of processes may call it at once: one migrates, the others wait and find nothing to do.
     """
-    files = sorted(FILES.glob("[0-9]*.sql"))
+    files = sorted(DIRECTORY.glob("[0-9]*.sql"))
     connection = psycopg2.connect(url, connect_timeout=10)
     connection.autocommit = True
     try:
@@ -55,7 +55,7 @@ def up(url: str) -> list[str]:
             cursor.execute("COMMIT")
             edited = [file.name for file in files if applied.get(file.name, _sum(file)) != _sum(file)]
             if edited:
-                raise Edited(
+                raise EditedMigration(
                     f"{', '.join(edited)} changed after it was applied: write a new migration instead"
                 )
             new = [file for file in files if file.name not in applied and _apply(cursor, file)]

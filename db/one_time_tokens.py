@@ -11,7 +11,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 # For how long a letter counts against those that may follow it.
-LETTERS_COUNT = timedelta(hours=1)
+MAIL_LIMIT_WINDOW = timedelta(hours=1)
 
 
 class Purpose(StrEnum):
@@ -66,7 +66,7 @@ def add(
     ).execute()
 
 
-def due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime]:
+def mails_due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime]:
     """When the letters of a purpose were due to a user since then, or are to come, in their order."""
     rows = postgres.rows(
         "SELECT due_at FROM auth.one_time_tokens"
@@ -78,7 +78,7 @@ def due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime
     return [row["due_at"] for row in rows]
 
 
-def usable(id: UUID, now: datetime) -> bool:
+def is_usable(id: UUID, now: datetime) -> bool:
     """Whether the link of this row still works."""
     found: OneTimeToken | None = OneTimeToken.get_or_none(OneTimeToken.id == id)
     return found is not None and found.used_at is None and found.expires_at > now
@@ -92,25 +92,25 @@ def find(token: str, purpose: Purpose) -> OneTimeToken | None:
     return found
 
 
-def mailed_to(link: OneTimeToken, email: str) -> bool:
+def was_mailed_to(link: OneTimeToken, email: str) -> bool:
     """Whether a link went to this address."""
     return link.address == fingerprint(email.lower())
 
 
-def user_of(token: str, purpose: Purpose, now: datetime) -> UUID | None:
+def find_user_id(token: str, purpose: Purpose, now: datetime) -> UUID | None:
     """Whom a token belongs to that could be used now; it stays unused."""
     found = OneTimeToken.get_or_none(*_usable(token, purpose, now))
     return found.user_id if found else None
 
 
-def use(token: str, purpose: Purpose, now: datetime) -> UUID | None:
+def consume(token: str, purpose: Purpose, now: datetime) -> UUID | None:
     """Uses a token up; whom it belongs to, None when it is unknown, used or expired. One of many wins."""
     update = OneTimeToken.update(used_at=now).where(*_usable(token, purpose, now))
-    used = postgres.returned(update, OneTimeToken)
+    used = postgres.execute_returning(update, OneTimeToken)
     return used[0].user_id if used else None
 
 
-def use_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
+def consume_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
     """Uses up whatever else a person was mailed for this purpose."""
     update = OneTimeToken.update(used_at=now)
     update.where(
@@ -118,13 +118,13 @@ def use_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
     ).execute()
 
 
-def expire(now: datetime) -> int:
+def delete_expired(now: datetime) -> int:
     """Deletes what has expired, unless its letter still counts (`due_since`); how many.
 
     A link that is in use now is left for the next run.
     """
     expired = OneTimeToken.select(OneTimeToken.id).where(
-        OneTimeToken.expires_at <= now, OneTimeToken.due_at <= now - LETTERS_COUNT
+        OneTimeToken.expires_at <= now, OneTimeToken.due_at <= now - MAIL_LIMIT_WINDOW
     )
     some = peewee.fn.ARRAY(expired.for_update(postgres.FREE_TO_DELETE))
     return int(postgres.delete(OneTimeToken).where(OneTimeToken.id == peewee.fn.ANY(some)).execute())

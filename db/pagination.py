@@ -61,7 +61,7 @@ class Page(Generic[T]):
     next_cursor: str | None
 
 
-def cut(rows: Sequence[R], limit: int) -> Page[R]:
+def _cut(rows: Sequence[R], limit: int) -> Page[R]:
     """Makes a page of `limit` rows from a query for `limit + 1`: the extra one says that there is more."""
     more = len(rows) > limit
     items = rows[:limit]
@@ -73,19 +73,19 @@ def conditions(*pairs: tuple[Any, Any]) -> list[Any]:
     return [peewee.SQL("true"), *(condition for value, condition in pairs if value is not None)]
 
 
-def newest(model: Any, queries: Sequence[Any], *, limit: int, after: Cursor | None) -> Page[Any]:
+def newest_page(model: Any, queries: Sequence[Any], *, limit: int, after: Cursor | None) -> Page[Any]:
     """The newest rows of `model` that any of these queries finds, from `after` on.
 
     One query a branch, each a walk along its own index: an OR between them would read and sort everything.
     """
     found: dict[UUID, Any] = {}
     for query in queries:
-        behind = query.where(_key(model) < peewee.Tuple(after.created_at, after.id)) if after else query
+        behind = query.where(_sort_key(model) < peewee.Tuple(after.created_at, after.id)) if after else query
         rows = behind.order_by(model.created_at.desc(), model.id.desc()).limit(limit + 1)
         found |= {row.id: row for row in rows}
     rows = sorted(found.values(), key=lambda row: (row.created_at, row.id), reverse=True)
-    return cut(rows[: limit + 1], limit)
+    return _cut(rows[: limit + 1], limit)
 
 
-def _key(model: Any) -> Any:
+def _sort_key(model: Any) -> Any:
     return peewee.Tuple(model.created_at, model.id)

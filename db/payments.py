@@ -137,14 +137,16 @@ class PaymentFilter:
             (self.request_id, Payment.request_id == self.request_id),
             (
                 self.needs_review,
-                reviews.needed(Payment.id) if self.needs_review else ~reviews.needed(Payment.id),
+                reviews.has_open_review(Payment.id)
+                if self.needs_review
+                else ~reviews.has_open_review(Payment.id),
             ),
         )
 
 
 def add(**columns: Any) -> Payment:
     """A new row of `payments`."""
-    return postgres.returned(Payment.insert(**columns), Payment)[0]
+    return postgres.execute_returning(Payment.insert(**columns), Payment)[0]
 
 
 def get(id: UUID) -> Payment | None:
@@ -164,7 +166,7 @@ def locked(id: UUID) -> Payment | None:
     return next((it for it in query.for_update(postgres.NO_KEY_UPDATE) if it.id == id), None)
 
 
-def change(payment: Payment, to: PaymentStatus, *, failure: tuple[str, str] | None = None) -> Payment:
+def set_status(payment: Payment, to: PaymentStatus, *, failure: tuple[str, str] | None = None) -> Payment:
     """Moves a locked payment to another status, one version on. The law is the caller's to ask."""
     code, message = failure or (None, None)
     update = Payment.update(
@@ -196,7 +198,7 @@ def edit(payment: Payment, **columns: Any) -> Payment:
     return edited
 
 
-def bind(email: str, addressee_id: UUID, *, limit: int, wait: bool = True) -> int:
+def bind_addressee(email: str, addressee_id: UUID, *, limit: int, wait: bool = True) -> int:
     """Gives so many requests to a user who has proved the address that they name, and that nobody had proved;
     how many. Unless they `wait`, those that somebody is changing just now are left out.
 
@@ -223,23 +225,23 @@ def _readdress_history(payment_ids: Sequence[UUID], addressee_id: UUID | None) -
 
 
 def _only(update: Any, payment: Payment) -> Payment:
-    changed = postgres.returned(update, Payment)
+    changed = postgres.execute_returning(update, Payment)
     if not changed:
         raise RuntimeError(f"payment {payment.id} moved under its lock")
     return changed[0]
 
 
-def readdress(ids: Sequence[UUID], email: str) -> list[Payment]:
+def replace_address(ids: Sequence[UUID], email: str) -> list[Payment]:
     """Gives these requests another address, one version on; as they are now."""
     locked = Payment.select(Payment.id).where(Payment.id.in_(ids)).order_by(Payment.id)
     locked_ids = [it.id for it in locked.for_update(postgres.NO_KEY_UPDATE)]
     update = Payment.update(
         customer_email=email, version=Payment.version + 1, updated_at=peewee.fn.clock_timestamp()
     )
-    return postgres.returned(update.where(Payment.id.in_(locked_ids)), Payment)
+    return postgres.execute_returning(update.where(Payment.id.in_(locked_ids)), Payment)
 
 
-def not_begun(created_ago: timedelta, limit: int) -> list[UUID]:
+def pending_since(created_ago: timedelta, limit: int) -> list[UUID]:
     """Payments and requests that are still `pending` after this time, the oldest first."""
     query = Payment.select(Payment.id).where(
         Payment.status == PaymentStatus.PENDING,
@@ -248,7 +250,7 @@ def not_begun(created_ago: timedelta, limit: int) -> list[UUID]:
     return [row.id for row in query.order_by(Payment.created_at).limit(limit)]
 
 
-def stuck(begun_ago: timedelta, reconciled_ago: timedelta, limit: int) -> list[UUID]:
+def claim_stuck(begun_ago: timedelta, reconciled_ago: timedelta, limit: int) -> list[UUID]:
     """Takes up payments that are still `processing` so long after they began, and after they were last taken
     up, the longest first. By the database's clock: a process with another time would take up all or none."""
     found = postgres.rows(
@@ -266,7 +268,7 @@ def stuck(begun_ago: timedelta, reconciled_ago: timedelta, limit: int) -> list[U
     return [row["id"] for row in found]
 
 
-def stale(made_ago: timedelta, limit: int) -> Sequence[Payment]:
+def lock_expired_requests(made_ago: timedelta, limit: int) -> Sequence[Payment]:
     """Locks requests that are open still after this time, as far as nobody is paying them just now."""
     query = Payment.select().where(
         Payment.type == PaymentType.INITIATE,
@@ -277,7 +279,7 @@ def stale(made_ago: timedelta, limit: int) -> Sequence[Payment]:
     return list(oldest.for_update("FOR NO KEY UPDATE SKIP LOCKED"))  # type: ignore[arg-type]
 
 
-def open_of_vendor(vendor_id: UUID, limit: int) -> Sequence[Payment]:
+def lock_open_requests(vendor_id: UUID, limit: int) -> Sequence[Payment]:
     """Locks so many requests of a vendor that nobody is paying, in the order of their ids."""
     query = Payment.select().where(
         Payment.user_id == vendor_id,
@@ -288,7 +290,7 @@ def open_of_vendor(vendor_id: UUID, limit: int) -> Sequence[Payment]:
     return list(some.for_update("FOR NO KEY UPDATE"))  # type: ignore[arg-type]
 
 
-def nth_newest_payment(user_id: UUID, nth: int, since: datetime) -> datetime | None:
+def nth_newest_payment_at(user_id: UUID, nth: int, since: datetime) -> datetime | None:
     """When a customer made the nth newest of their payments since then; None when there are fewer."""
     mine = Payment.select(Payment.created_at).where(
         Payment.user_id == user_id, Payment.type == PaymentType.PAYMENT, Payment.created_at > since
@@ -297,7 +299,7 @@ def nth_newest_payment(user_id: UUID, nth: int, since: datetime) -> datetime | N
     return found.created_at if found else None
 
 
-def amount_of_customer(user_id: UUID, currency: str, since: datetime) -> Decimal:
+def recent_amount(user_id: UUID, currency: str, since: datetime) -> Decimal:
     """The sum of a customer's payments in this currency that are under way, or were made since then and did
     not fail."""
     under_way = Payment.status.in_([PaymentStatus.PENDING, PaymentStatus.PROCESSING])
@@ -341,7 +343,7 @@ def page(
 ) -> pagination.Page[Payment]:
     """The newest payments that are seen and match, from `after` on."""
     queries = [Payment.select().where(branch, *which.conditions()) for branch in seen.branches()]
-    return pagination.newest(Payment, queries, limit=limit, after=after)
+    return pagination.newest_page(Payment, queries, limit=limit, after=after)
 
 
 def transactions(
@@ -361,4 +363,4 @@ def transactions(
         (to, row.created_at < to),
     )
     queries = [query.where(*conditions) for query in seen.moved()]
-    return pagination.newest(row, queries, limit=limit, after=after)
+    return pagination.newest_page(row, queries, limit=limit, after=after)

@@ -37,7 +37,7 @@ def remember_address(user_id: UUID) -> None:
     )
 
 
-def addresses(user_id: UUID) -> tuple[list[str], list[str]]:
+def former_addresses(user_id: UUID) -> tuple[list[str], list[str]]:
     """The addresses that a closed account had: those that nobody has now, and those that another has."""
     found = postgres.rows(
         "SELECT email, EXISTS (SELECT FROM auth.users u WHERE lower(u.email) = f.email) AS taken"
@@ -55,7 +55,9 @@ def forget_addresses(user_id: UUID) -> None:
     postgres.rows("DELETE FROM auth.former_addresses WHERE user_id = %s", user_id)
 
 
-def requests(user_id: UUID, free: Collection[str], *, closed: str, limit: int) -> Sequence[Payment]:
+def erase_from_requests(
+    user_id: UUID, free: Collection[str], *, closed: str, limit: int
+) -> Sequence[Payment]:
     """Puts `closed` in the place of the address in requests of this user, and in unbound ones that name one
     of the `free` addresses, one version on; as they are now.
 
@@ -83,11 +85,11 @@ def requests(user_id: UUID, free: Collection[str], *, closed: str, limit: int) -
         ids,
         user_id,
     )
-    _answers(ids, [row["email"] for row in named], closed=closed)
-    return payments.readdress(ids, closed)
+    _erase_from_responses(ids, [row["email"] for row in named], closed=closed)
+    return payments.replace_address(ids, closed)
 
 
-def events_wait(name: str, user_id: UUID, named: Collection[str], *, closed: str) -> bool:
+def has_pending_events(name: str, user_id: UUID, named: Collection[str], *, closed: str) -> bool:
     """Whether events about this user, or that name one of these addresses, wait for their number."""
     found = postgres.rows(
         "SELECT EXISTS (SELECT FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND"
@@ -101,7 +103,7 @@ def events_wait(name: str, user_id: UUID, named: Collection[str], *, closed: str
     return bool(found[0]["wait"])
 
 
-def jobs(free: Collection[str], *, closed: str, limit: int) -> int:
+def erase_from_jobs(free: Collection[str], *, closed: str, limit: int) -> int:
     """Puts `closed` in the place of these addresses in what jobs are given. What is in hand is left out."""
     return sum(
         len(
@@ -109,9 +111,9 @@ def jobs(free: Collection[str], *, closed: str, limit: int) -> int:
                 "UPDATE journal.jobs SET args = regexp_replace(args::text, %s, %s, 'gi')::jsonb"
                 " WHERE id IN (SELECT id FROM journal.jobs WHERE args::text ILIKE %s"
                 " ORDER BY position LIMIT %s FOR NO KEY UPDATE SKIP LOCKED) RETURNING id",
-                _quoted(address),
+                _json_string_pattern(address),
                 json.dumps(closed),
-                _like(address),
+                _like_pattern(address),
                 limit,
             )
         )
@@ -119,16 +121,16 @@ def jobs(free: Collection[str], *, closed: str, limit: int) -> int:
     )
 
 
-def jobs_left(free: Collection[str]) -> bool:
+def jobs_remain(free: Collection[str]) -> bool:
     """Whether there are still jobs that are given one of these addresses: somebody has them in hand."""
     found = postgres.rows(
         "SELECT EXISTS (SELECT FROM journal.jobs WHERE args::text ILIKE ANY(%s::text[])) AS left",
-        [_like(address) for address in free],
+        [_like_pattern(address) for address in free],
     )
     return bool(found[0]["left"])
 
 
-def events_that_name(free: Collection[str], *, closed: str, limit: int) -> int:
+def erase_from_events_naming(free: Collection[str], *, closed: str, limit: int) -> int:
     """Puts `closed` in the place of these addresses in the event log, and in the stored answers about the
     same requests."""
     found = postgres.rows(
@@ -137,10 +139,10 @@ def events_that_name(free: Collection[str], *, closed: str, limit: int) -> int:
         list(free),
         limit,
     )
-    return _events(found, free, closed=closed)
+    return _erase_from_events(found, free, closed=closed)
 
 
-def events_of_requests(user_id: UUID, taken: Collection[str], *, closed: str, limit: int) -> int:
+def erase_from_events_of_requests(user_id: UUID, taken: Collection[str], *, closed: str, limit: int) -> int:
     """The same for addresses that another has now, in the events about this user's requests."""
     found = postgres.rows(
         "SELECT e.seq, p.id FROM payments.payments p JOIN admin.events e ON e.data ->> 'id' = p.id::text"
@@ -149,10 +151,10 @@ def events_of_requests(user_id: UUID, taken: Collection[str], *, closed: str, li
         user_id,
         limit,
     )
-    return _events(found, taken, closed=closed)
+    return _erase_from_events(found, taken, closed=closed)
 
 
-def events_about(user_id: UUID, *, name: str, closed: str, limit: int) -> int:
+def erase_from_events_about(user_id: UUID, *, name: str, closed: str, limit: int) -> int:
     """Takes name and address out of the events about this user."""
     found = postgres.rows(
         "SELECT seq FROM admin.events WHERE data ->> 'id' = %s AND data ->> 'email' <> %s LIMIT %s",
@@ -164,7 +166,7 @@ def events_about(user_id: UUID, *, name: str, closed: str, limit: int) -> int:
     return len(found)
 
 
-def sessions(user_id: UUID, *, limit: int) -> int:
+def delete_sessions(user_id: UUID, *, limit: int) -> int:
     """Deletes sessions of this user, with their refresh tokens, addresses and agents."""
     return len(
         postgres.rows(
@@ -176,8 +178,8 @@ def sessions(user_id: UUID, *, limit: int) -> int:
     )
 
 
-def _events(found: Sequence[dict[str, object]], named: Collection[str], *, closed: str) -> int:
-    _answers(sorted({UUID(str(row["id"])) for row in found}), named, closed=closed)
+def _erase_from_events(found: Sequence[dict[str, object]], named: Collection[str], *, closed: str) -> int:
+    _erase_from_responses(sorted({UUID(str(row["id"])) for row in found}), named, closed=closed)
     _rewrite_events([row["seq"] for row in found], {"customerEmail": closed})
     return len(found)
 
@@ -191,24 +193,24 @@ def _rewrite_events(seqs: Sequence[object], columns: dict[str, str]) -> None:
     )
 
 
-def _answers(payment_ids: Sequence[UUID], named: Collection[str], *, closed: str) -> None:
+def _erase_from_responses(payment_ids: Sequence[UUID], named: Collection[str], *, closed: str) -> None:
     # What was answered once is answered again, byte for byte, but for the address.
     for address in named if payment_ids else ():
         postgres.rows(
             "UPDATE payments.idempotency_keys SET body ="
             " convert_to(regexp_replace(convert_from(body, 'UTF8'), %s, %s, 'gi'), 'UTF8')"
             " WHERE payment_id = ANY(%s) AND convert_from(body, 'UTF8') ILIKE %s",
-            _quoted(address),
+            _json_string_pattern(address),
             json.dumps(closed),
             list(payment_ids),
-            _like(address),
+            _like_pattern(address),
         )
 
 
-def _quoted(address: str) -> str:
+def _json_string_pattern(address: str) -> str:
     # A whole JSON string: the address may be a part of another's.
     return f'"{re.escape(address)}"'
 
 
-def _like(address: str) -> str:
+def _like_pattern(address: str) -> str:
     return '%"' + re.sub(r"([\\%_])", r"\\\1", address) + '"%'

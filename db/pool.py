@@ -19,19 +19,19 @@ from db.breaker import Breaker
 
 # How long a request waits for a connection, be it for a free one or for the server; the server has at least
 # the second time.
-TAKE_S = 2.0
-CONNECT_S = 0.5
+ACQUIRE_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_MIN_S = 0.5
 # After so long without an answer it is asked whether the server answers anybody; that has so long as well.
 # Together with what follows, a request has its 503 within three seconds.
-LOOK_S = 1.0
+PROBE_TIMEOUT_S = 1.0
 # A connection that was idle for longer may have been dropped on the way, without a word: it is asked first.
-UNCHECKED_S = 30.0
+IDLE_CHECK_AFTER_S = 30.0
 # The server's own time limits come first: a client that gave up would leave the statement running.
-MARGIN_S = 2.0
-STATEMENT_LIMIT_S = 5.0 + MARGIN_S
+STATEMENT_MARGIN_S = 2.0
+RESPONSE_TIMEOUT_S = 5.0 + STATEMENT_MARGIN_S
 
 # statement_timeout < a call's deadline < its lease (actors/job_leases.py): who still works was not replaced.
-LIMITS = {
+SESSION_TIMEOUTS = {
     "statement_timeout": "5s",
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "10s",
@@ -44,21 +44,20 @@ _KEEPALIVES = {
     "tcp_user_timeout": "8000",
 }
 _OPTIONS = " ".join(
-    f"-c {name}={value}" for name, value in {**LIMITS, **_KEEPALIVES, "timezone": "UTC"}.items()
+    f"-c {name}={value}" for name, value in {**SESSION_TIMEOUTS, **_KEEPALIVES, "timezone": "UTC"}.items()
 )
-_LOOK_AT_SESSION = (
-    "SELECT current_setting('transaction_read_only'), current_setting('TimeZone'), "
-    + ", ".join(f"current_setting('{name}')" for name in LIMITS)
+_SESSION_QUERY = "SELECT current_setting('transaction_read_only'), current_setting('TimeZone'), " + ", ".join(
+    f"current_setting('{name}')" for name in SESSION_TIMEOUTS
 )
 # What precedes the statements of a transaction where the session has no time limits of its own.
-_LOCAL_LIMITS = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in LIMITS.items())
+_LOCAL_TIMEOUTS = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SESSION_TIMEOUTS.items())
 
 
-class Away(peewee.OperationalError):
+class DatabaseUnavailable(peewee.OperationalError):
     """The database is out of reach, refuses to write or has no room: worth another try a moment later."""
 
 
-class NoAnswer(psycopg2.OperationalError):
+class ResponseTimeout(psycopg2.OperationalError):
     """The server did not answer within a deadline; the connection is closed."""
 
 
@@ -86,11 +85,11 @@ class Connection(driver.connection):
 
     def ask(self) -> None:
         """Asks for any answer, within LOOK_S. Raises psycopg2.Error."""
-        self.limit_s = LOOK_S
+        self.limit_s = PROBE_TIMEOUT_S
         self.cursor().execute("SELECT 1")
 
 
-def wait(connection: driver.connection) -> None:
+def wait_for_response(connection: driver.connection) -> None:
     """Waits for the server's answer, up to the connection's limit. Raises NoAnswer.
 
     A frozen server's kernel goes on acknowledging what it is sent, so neither keepalives nor TCP's own time
@@ -107,12 +106,12 @@ def wait(connection: driver.connection) -> None:
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if state == driver.POLL_READ else select.POLLOUT)
         left = None if deadline is None else deadline - time.monotonic()
-        pause = None if left is None else max(0.0, min(left, LOOK_S)) * 1000
+        pause = None if left is None else max(0.0, min(left, PROBE_TIMEOUT_S)) * 1000
         if not poller.poll(pause) and ours and left is not None:
-            if left <= LOOK_S:
-                raise NoAnswer("the database did not answer in time")
+            if left <= PROBE_TIMEOUT_S:
+                raise ResponseTimeout("the database did not answer in time")
             if ours.pool and not ours.pool.answers():
-                raise NoAnswer("the database does not answer anybody")
+                raise ResponseTimeout("the database does not answer anybody")
         state = connection.poll()
 
 
@@ -137,15 +136,15 @@ class Pool:
 
     def take(self) -> Connection:
         """A connection, which goes back by `give`. Raises Away."""
-        deadline = time.monotonic() + TAKE_S
-        if not self._seats.acquire(timeout=TAKE_S):
-            raise Away(f"all {self._size} connections of this process are in use")
+        deadline = time.monotonic() + ACQUIRE_TIMEOUT_S
+        if not self._seats.acquire(timeout=ACQUIRE_TIMEOUT_S):
+            raise DatabaseUnavailable(f"all {self._size} connections of this process are in use")
         try:
             connection = self._unused() or self._new(deadline)
         except BaseException:
             self._seats.release()
             raise
-        connection.limit_s = STATEMENT_LIMIT_S
+        connection.limit_s = RESPONSE_TIMEOUT_S
         self.taken.add(connection)
         return connection
 
@@ -196,8 +195,8 @@ class Pool:
             if connection := self._quiet():
                 connection.ask()
             else:
-                connection = self._open(LOOK_S)
-        except NoAnswer:
+                connection = self._open(PROBE_TIMEOUT_S)
+        except ResponseTimeout:
             return False
         except psycopg2.Error:
             # It refuses, which is an answer.
@@ -222,7 +221,7 @@ class Pool:
 
     def _unused(self) -> Connection | None:
         connection = self._quiet()
-        if connection and time.monotonic() - connection.used_at > UNCHECKED_S:
+        if connection and time.monotonic() - connection.used_at > IDLE_CHECK_AFTER_S:
             try:
                 connection.ask()
             except psycopg2.Error:
@@ -234,12 +233,12 @@ class Pool:
 
     def _new(self, deadline: float) -> Connection:
         if not self._breaker.lets_through():
-            raise Away("the database is away, and was asked a moment ago")
+            raise DatabaseUnavailable("the database is away, and was asked a moment ago")
         try:
-            connection = self._open(max(CONNECT_S, deadline - time.monotonic()))
+            connection = self._open(max(CONNECT_TIMEOUT_MIN_S, deadline - time.monotonic()))
         except psycopg2.Error as error:
             self._breaker.failed()
-            raise Away(error, *error.args) from error
+            raise DatabaseUnavailable(error, *error.args) from error
         self._breaker.well()
         return connection
 
@@ -280,12 +279,12 @@ class Pool:
     def _look_at_session(self, connection: Connection) -> None:
         """Not libpq's target_session_attrs: PgBouncer would answer with what a server said long ago."""
         cursor = connection.cursor()
-        cursor.execute(_LOOK_AT_SESSION)
+        cursor.execute(_SESSION_QUERY)
         read_only, zone, *limits = cursor.fetchone() or ()
         if read_only == "on":
             raise psycopg2.OperationalError("the database is read-only")
-        if limits != list(LIMITS.values()):
-            connection.local_limits = _LOCAL_LIMITS
+        if limits != list(SESSION_TIMEOUTS.values()):
+            connection.local_limits = _LOCAL_TIMEOUTS
         if zone not in ("UTC", "Etc/UTC"):
             # A parameter of which PgBouncer keeps track for each client.
             cursor.execute("SET TIME ZONE 'UTC'")

@@ -13,22 +13,22 @@ import psycopg2.extensions
 import psycopg2.extras
 
 from db import pool
-from db.pool import MARGIN_S, STATEMENT_LIMIT_S, Connection, Pool, wait
+from db.pool import RESPONSE_TIMEOUT_S, STATEMENT_MARGIN_S, Connection, Pool, wait_for_response
 
-M = TypeVar("M", bound="Model")
+ModelT = TypeVar("ModelT", bound="Model")
 
 psycopg2.extras.register_uuid()
 
-Away = pool.Away
+DatabaseUnavailable = pool.DatabaseUnavailable
 
 # What is raised when the database is away (`Away`), or does not get to it in time (a lock, a deadlock): worth
 # another try as it is. A wrong statement is none of these.
-Unreachable = (peewee.OperationalError, peewee.InterfaceError)
+TRANSIENT_ERRORS = (peewee.OperationalError, peewee.InterfaceError)
 
 # The SQLSTATEs by which a server says that it is away: read-only (a full disk, a failover); and of classes 08
 # (connection), 53 (no connection, disk or memory left), 57P (shutting down, starting up), 58 (I/O).
 # A class of exceptions does not say it: 25006 is an InternalError.
-_AWAY = ("25006", "08", "53", "57P", "58")
+_UNAVAILABLE_SQLSTATES = ("25006", "08", "53", "57P", "58")
 
 
 class Database(peewee.PostgresqlDatabase):
@@ -43,7 +43,7 @@ class Database(peewee.PostgresqlDatabase):
 
     def open(self, url: str, *, connections: int) -> None:
         """Names the database and the size of the pool. Connects to nothing."""
-        psycopg2.extensions.set_wait_callback(wait)
+        psycopg2.extensions.set_wait_callback(wait_for_response)
         self.init(url)
         if self.pool is not None:
             self.pool.forget()
@@ -82,7 +82,7 @@ class Database(peewee.PostgresqlDatabase):
         level = f" ISOLATION LEVEL {isolation_level}" if isolation_level else ""
         local = "" if self._thread.closed else self._thread.conn.local_limits
         self._run(f"BEGIN{level}{local}")
-        self.allow(STATEMENT_LIMIT_S)
+        self.allow(RESPONSE_TIMEOUT_S)
 
     def allow(self, seconds: float) -> None:
         """Waits so long for each answer of the server, to the end of the transaction."""
@@ -117,11 +117,11 @@ class Database(peewee.PostgresqlDatabase):
             if sqlstate(error) == "25006" and connection.pool:
                 # So are the others.
                 connection.pool.forget()
-            raise Away(getattr(error, "orig", error), *error.args) from error
+            raise DatabaseUnavailable(getattr(error, "orig", error), *error.args) from error
 
 
 def _is_away(error: peewee.PeeweeException, connection: Connection) -> bool:
-    return bool(connection.closed) or (sqlstate(error) or "").startswith(_AWAY)
+    return bool(connection.closed) or (sqlstate(error) or "").startswith(_UNAVAILABLE_SQLSTATES)
 
 
 def _in_transaction(connection: Connection) -> bool:
@@ -135,10 +135,10 @@ configure = database.open
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the database itself is away, which is nobody's fault here."""
-    return isinstance(error, Away)
+    return isinstance(error, DatabaseUnavailable)
 
 
-def too_slow(error: BaseException) -> bool:
+def is_timeout(error: BaseException) -> bool:
     """Whether a statement of ours took longer than it may: that is its own fault, and no other's."""
     return sqlstate(error) == "57014"
 
@@ -171,7 +171,7 @@ def rows(sql: str, *params: Any) -> list[dict[str, Any]]:
 def set_statement_timeout(seconds: float) -> None:
     """Lets statements take so long, to the end of the transaction."""
     rows("SELECT set_config('statement_timeout', %s, true)", f"{seconds}s")
-    database.allow(seconds + MARGIN_S)
+    database.allow(seconds + STATEMENT_MARGIN_S)
 
 
 def stream(sql: str, *params: Any, seconds: float) -> Iterator[dict[str, Any]]:
@@ -185,7 +185,7 @@ def stream(sql: str, *params: Any, seconds: float) -> Iterator[dict[str, Any]]:
         rows("CLOSE stream")
 
 
-def returned(query: Any, model: type[M]) -> list[M]:
+def execute_returning(query: Any, model: type[ModelT]) -> list[ModelT]:
     """Runs an INSERT, UPDATE or DELETE; the rows that it touched."""
     return list(query.returning(model).execute())
 
@@ -195,7 +195,7 @@ def delete(model: "type[Model]") -> Any:
     return cast(Any, model).delete()
 
 
-def lock(name: str) -> bool:
+def try_advisory_lock(name: str) -> bool:
     """Takes the named lock to the end of the transaction, one writer at a time; False when another has it."""
     [taken] = rows("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0)) AS mine", name)
     return bool(taken["mine"])

@@ -28,7 +28,7 @@ class UserProfile(postgres.Model):
         table_name = "user_profiles"
 
 
-def wants(user_id: UUID, notification: str) -> bool:
+def wants_notification(user_id: UUID, notification: str) -> bool:
     """Whether a person wants to be told of this, as `paymentCompleted`; who has not said so does."""
     found = postgres.rows(
         "SELECT preferences #> ARRAY['notifications', %s] = 'false' AS no FROM profile.user_profiles"
@@ -39,20 +39,20 @@ def wants(user_id: UUID, notification: str) -> bool:
     return not (found and found[0]["no"])
 
 
-def of(user_id: UUID) -> UserProfile | None:
+def find(user_id: UUID) -> UserProfile | None:
     """A person's profile; None of somebody who never said anything."""
     return UserProfile.get_or_none(UserProfile.user_id == user_id)
 
 
-def change(user_id: UUID, **columns: Any) -> UserProfile:
+def update(user_id: UUID, **columns: Any) -> UserProfile:
     """Changes a person's profile, which begins with the first change."""
     UserProfile.insert(user_id=user_id).on_conflict_ignore().execute()
     columns["updated_at"] = peewee.fn.clock_timestamp()
     update = UserProfile.update(**columns).where(UserProfile.user_id == user_id)
-    return postgres.returned(update, UserProfile)[0]
+    return postgres.execute_returning(update, UserProfile)[0]
 
 
-def avatar(user_id: UUID) -> str | None:
+def avatar_name(user_id: UUID) -> str | None:
     """The name of the picture that a person shows, if any."""
-    profile = of(user_id)
+    profile = find(user_id)
     return profile.avatar_url if profile else None

@@ -62,7 +62,7 @@ class PspAttempt(postgres.Model):
 
 
 @dataclass(frozen=True)
-class Begun:
+class OrderTerms:
     """A call that was written down, and the order that it is about: the same at every call for a payment."""
 
     amount: Decimal
@@ -72,7 +72,7 @@ class Begun:
 
 def begin(
     id: UUID, payment_id: UUID, operation: PspOperation, reference: str, *, first: bool = False
-) -> Begun | None:
+) -> OrderTerms | None:
     """Writes down that the PSP is about to be asked; None when the payment is not `processing` any more, or
     this would not be the `first` call.
 
@@ -93,10 +93,10 @@ def begin(
         operation,
         reference,
     )
-    return Begun(**begun[0]) if begun else None
+    return OrderTerms(**begun[0]) if begun else None
 
 
-def end(
+def record_result(
     id: UUID,
     result: PspResult,
     code: str | None = None,
@@ -115,7 +115,7 @@ def end(
     )
 
 
-def notice(
+def record_notice(
     id: UUID,
     payment_id: UUID,
     reference: str,
@@ -135,7 +135,7 @@ def notice(
     )
 
 
-def settled(id: UUID) -> None:
+def mark_settled(id: UUID) -> None:
     """Notes that this decision was held against the payment: nobody needs to remember it any more."""
     postgres.rows(
         "UPDATE payments.psp_attempts SET settled_at = clock_timestamp()"
@@ -155,7 +155,7 @@ def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
     return list(query.order_by(row.ended_at).limit(limit))
 
 
-def to_be_settled(payment_ids: Collection[UUID]) -> set[UUID]:
+def payments_with_unsettled(payment_ids: Collection[UUID]) -> set[UUID]:
     """Which of these payments have a decision that was not held against them yet."""
     row = PspAttempt
     query = row.select(row.payment_id).where(
@@ -166,13 +166,13 @@ def to_be_settled(payment_ids: Collection[UUID]) -> set[UUID]:
     return {found.payment_id for found in query.distinct()}
 
 
-def result(id: UUID) -> PspResult | None:
+def find_result(id: UUID) -> PspResult | None:
     """What came of a call; None as long as it is under way, or not begun."""
     found = PspAttempt.get_or_none(PspAttempt.id == id)
     return PspResult(found.outcome) if found is not None and found.outcome else None
 
 
-def calls(payment_id: UUID) -> int:
+def count_charges(payment_id: UUID) -> int:
     """How often the PSP was asked for this money."""
     query = PspAttempt.select().where(
         PspAttempt.payment_id == payment_id, PspAttempt.operation == PspOperation.CHARGE
@@ -181,19 +181,19 @@ def calls(payment_id: UUID) -> int:
 
 
 # What is known of a payment that has been in doubt for weeks fits on a page: the last questions are enough.
-_QUESTIONS = 20
+INQUIRIES_LIMIT = 20
 # And the last notices, if a provider repeats them.
-_NOTICES = 20
+NOTICES_LIMIT = 20
 
 
-def of(payment_id: UUID) -> Sequence[PspAttempt]:
+def for_payment(payment_id: UUID) -> Sequence[PspAttempt]:
     """The calls for one payment, oldest first: all for the money, the last questions and notices."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
     newest = query.order_by(PspAttempt.created_at.desc(), PspAttempt.id.desc())
     known = [
         *query.where(PspAttempt.operation == PspOperation.CHARGE),
-        *newest.where(PspAttempt.operation == PspOperation.FIND).limit(_QUESTIONS),
-        *newest.where(PspAttempt.operation == PspOperation.NOTICE).limit(_NOTICES),
+        *newest.where(PspAttempt.operation == PspOperation.FIND).limit(INQUIRIES_LIMIT),
+        *newest.where(PspAttempt.operation == PspOperation.NOTICE).limit(NOTICES_LIMIT),
     ]
     return sorted(known, key=lambda attempt: (attempt.created_at, attempt.id))
 
@@ -201,4 +201,4 @@ def of(payment_id: UUID) -> Sequence[PspAttempt]:
 def page(payment_id: UUID, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[PspAttempt]:
     """The newest calls for one payment, from `after` on."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
-    return pagination.newest(PspAttempt, [query], limit=limit, after=after)
+    return pagination.newest_page(PspAttempt, [query], limit=limit, after=after)

@@ -40,21 +40,21 @@ class PspOrder(postgres.Model):
         table_name = "orders"
 
 
-def ordered(key: str, simulate: str) -> int:
+def record_call(key: str, simulate: str) -> int:
     """Counts one more call under this key, with what it plays, which the first call decides; how many."""
     insert = PspOrder.insert(idempotency_key=key, simulate=simulate, calls=1).on_conflict(
         conflict_target=[PspOrder.idempotency_key], update={PspOrder.calls: PspOrder.calls + 1}
     )
-    return int(postgres.returned(insert, PspOrder)[0].calls)
+    return int(postgres.execute_returning(insert, PspOrder)[0].calls)
 
 
-def played(key: str) -> str | None:
+def find_scenario(key: str) -> str | None:
     """What is played under this key."""
     order = PspOrder.get_or_none(PspOrder.idempotency_key == key)
     return order.simulate if order else None
 
 
-def decided(
+def charges_between(
     since: datetime, until: datetime, after: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Charge]:
     """What was decided from `since` on and before `until`, in its order, behind the charge of `after`."""
@@ -82,5 +82,5 @@ def add(
         outcome=outcome,
         code=code,
     )
-    booked = postgres.returned(insert.on_conflict_ignore(), Charge)
+    booked = postgres.execute_returning(insert.on_conflict_ignore(), Charge)
     return booked[0] if booked else Charge.get_by_id(key)

@@ -23,7 +23,7 @@ class Refusal(postgres.Model):
         primary_key = peewee.CompositeKey("action", "account", "minute")
 
 
-def count(action: str, account: str, now: datetime) -> int:
+def increment(action: str, account: str, now: datetime) -> int:
     """Counts one more in this minute; how many there are by now."""
     [counted] = postgres.rows(
         "INSERT INTO auth.refusals AS r (action, account, minute, times) VALUES (%s, %s, %s, 1)"
@@ -35,7 +35,7 @@ def count(action: str, account: str, now: datetime) -> int:
     return int(counted["times"])
 
 
-def take(before: datetime, limit: int) -> Sequence[Refusal]:
+def pop_before(before: datetime, limit: int) -> Sequence[Refusal]:
     """Removes the oldest counts of minutes that began before this moment, and hands them over."""
     rows = postgres.rows(
         "WITH taken AS (DELETE FROM auth.refusals WHERE (action, account, minute) IN"

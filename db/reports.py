@@ -10,7 +10,7 @@ from uuid import UUID
 from db import postgres
 
 # How long adding up may take, in seconds: longer than what else is asked at the door.
-_PATIENCE = 60
+STATEMENT_TIMEOUT_S = 60
 
 
 class ReportPeriod(StrEnum):
@@ -22,7 +22,7 @@ class ReportPeriod(StrEnum):
 
 
 @dataclass(frozen=True)
-class Sum:
+class ReportRow:
     """The payments of one period (by its first day), currency and status; a request count has no period."""
 
     period: date | None
@@ -32,9 +32,9 @@ class Sum:
     amount: Decimal | None
 
 
-def sums(
+def report_rows(
     since: datetime, until: datetime, period: ReportPeriod, *, payee_id: UUID | None = None
-) -> Iterator[Sum]:
+) -> Iterator[ReportRow]:
     """Every sum of the payments, and then of the requests, that were made from `since` on and before `until`;
     those of one payee, or all. Days are days in UTC. As many in memory as the server sends at a time."""
     theirs = "" if payee_id is None else " AND payee_id = %s"
@@ -48,6 +48,6 @@ def sums(
         period,
         *span,
         *span,
-        seconds=_PATIENCE,
+        seconds=STATEMENT_TIMEOUT_S,
     )
-    return (Sum(**row) for row in rows)
+    return (ReportRow(**row) for row in rows)

@@ -14,7 +14,7 @@ from db import postgres
 from db.states import TERMINAL
 
 # How many reviews of one payment are shown.
-SHOWN = 100
+REVIEWS_LIMIT = 100
 
 
 class ReviewCause(StrEnum):
@@ -39,7 +39,7 @@ class ReviewCause(StrEnum):
 
 
 # What explains for ever that the PSP's ledger and a payment differ, also after it was resolved.
-ABOUT_MONEY = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQUEST_MOVED}
+MONEY_CAUSES = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQUEST_MOVED}
 
 
 class PaymentReview(postgres.Model):
@@ -62,7 +62,7 @@ class PaymentReview(postgres.Model):
         table_name = "payment_reviews"
 
 
-def open_review(found: Sequence[tuple[UUID, ReviewCause, str]]) -> list[PaymentReview]:
+def open_reviews(found: Sequence[tuple[UUID, ReviewCause, str]]) -> list[PaymentReview]:
     """Opens reviews (payment, cause, reason); those that were not open yet.
 
     What was resolved comes back while the payment has not ended. Of one that has ended, the same reason is
@@ -119,14 +119,14 @@ def is_open(payment_id: UUID, causes: Collection[ReviewCause]) -> bool:
     return bool(query.exists())
 
 
-def of(payment_id: UUID) -> Sequence[PaymentReview]:
+def for_payment(payment_id: UUID) -> Sequence[PaymentReview]:
     """The reviews of one payment, the oldest first; of very many, the newest."""
     row = PaymentReview
     newest = row.select().where(row.payment_id == payment_id).order_by(row.opened_at.desc(), row.id.desc())
-    return list(newest.limit(SHOWN))[::-1]
+    return list(newest.limit(REVIEWS_LIMIT))[::-1]
 
 
-def needed(payment_id: peewee.Node) -> Any:
+def has_open_review(payment_id: peewee.Node) -> Any:
     """Whether the payment with this id has an open review, as a condition."""
     row = PaymentReview
     return peewee.fn.EXISTS(
@@ -134,7 +134,7 @@ def needed(payment_id: peewee.Node) -> Any:
     )
 
 
-def explains(payment_id: str, causes: frozenset[ReviewCause] = ABOUT_MONEY) -> str:
+def explained_sql(payment_id: str, causes: frozenset[ReviewCause] = MONEY_CAUSES) -> str:
     """An SQL condition: a review with one of these causes, open or resolved, explains why the payment with
     this id (an expression, such as `p.id`) is not as it should be."""
     listed = ", ".join(f"'{cause}'" for cause in sorted(causes))
@@ -144,7 +144,7 @@ def explains(payment_id: str, causes: frozenset[ReviewCause] = ABOUT_MONEY) -> s
     )
 
 
-def count() -> int:
+def count_open() -> int:
     """How many payments have an open review."""
     [found] = postgres.rows(
         "SELECT count(DISTINCT payment_id) AS many FROM payments.payment_reviews WHERE resolved_at IS NULL"

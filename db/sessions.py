@@ -47,10 +47,10 @@ class RefreshToken(postgres.Model):
 def start(user_id: UUID, *, ip_address: str | None, user_agent: str | None) -> Session:
     """A new sign-in."""
     insert = Session.insert(user_id=user_id, ip_address=ip_address, user_agent=user_agent)
-    return postgres.returned(insert, Session)[0]
+    return postgres.execute_returning(insert, Session)[0]
 
 
-def live(session_id: UUID) -> Mapping[str, Any] | None:
+def find_live(session_id: UUID) -> Mapping[str, Any] | None:
     """Who is behind a session now (`user_id, email, role`), and when it began (`created_at`); None once it or
     the account has ended.
 
@@ -76,7 +76,7 @@ def page(
         Session.last_used_at > used_since,
         Session.created_at > begun_since,
     )
-    return pagination.newest(Session, [query], limit=limit, after=after)
+    return pagination.newest_page(Session, [query], limit=limit, after=after)
 
 
 def end(session_id: UUID, *, user_id: UUID | None = None) -> bool:
@@ -86,8 +86,8 @@ def end(session_id: UUID, *, user_id: UUID | None = None) -> bool:
     return bool(update.where(Session.id == session_id, Session.ended_at.is_null(), whose).execute())
 
 
-def end_all(user_id: UUID, *, but: UUID | None = None, only: Collection[UUID] | None = None) -> int:
-    """Ends the live sessions of a user: all, or all `but` one, or `only` these; how many there were.
+def end_all(user_id: UUID, *, keep: UUID | None = None, only: Collection[UUID] | None = None) -> int:
+    """Ends the live sessions of a user: all, or all except `keep`, or `only` these; how many there were.
 
     The rows are locked in the order of their ids: two calls at once must not wait crosswise.
     """
@@ -98,8 +98,8 @@ def end_all(user_id: UUID, *, but: UUID | None = None, only: Collection[UUID] | 
             " AND (%s::uuid IS NULL OR id <> %s::uuid) AND (%s::uuid[] IS NULL OR id = ANY(%s::uuid[]))"
             " ORDER BY id FOR NO KEY UPDATE)) RETURNING id",
             user_id,
-            but,
-            but,
+            keep,
+            keep,
             *[None if only is None else list(only)] * 2,
         )
     )
@@ -148,13 +148,13 @@ def locked_refresh_token(token: str) -> RefreshToken | None:
     return found
 
 
-def spend(token: RefreshToken, now: datetime) -> None:
+def mark_used(token: RefreshToken, now: datetime) -> None:
     """Marks a refresh token as used, and its session as used just now."""
     RefreshToken.update(spent_at=now).where(RefreshToken.id == token.id).execute()
     Session.update(last_used_at=now).where(Session.id == token.session_id).execute()
 
 
-def expire_refresh_tokens(now: datetime, limit: int) -> int:
+def delete_expired_refresh_tokens(now: datetime, limit: int) -> int:
     """Deletes so many refresh tokens that have expired, and the sessions they leave with none; how many.
 
     Sessions are locked before their tokens; one that is in use now is left for the next run.
@@ -163,7 +163,7 @@ def expire_refresh_tokens(now: datetime, limit: int) -> int:
     sessions = Session.select(Session.id).where(Session.id.in_({it.session_id for it in some}))
     locked = [it.id for it in sessions.order_by(Session.id).for_update(postgres.FREE_TO_DELETE)]
     expired = RefreshToken.id.in_([it.id for it in some]) & RefreshToken.session_id.in_(locked)
-    tokens = postgres.returned(postgres.delete(RefreshToken).where(expired), RefreshToken)
+    tokens = postgres.execute_returning(postgres.delete(RefreshToken).where(expired), RefreshToken)
     left = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
     postgres.delete(Session).where(Session.id.in_(locked), ~peewee.fn.EXISTS(left)).execute()
     return len(tokens)

@@ -10,7 +10,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 # How many addresses an account knows at most: the ones that signed in last.
-KNOWN_ADDRESSES = 20
+KNOWN_ADDRESSES_LIMIT = 20
 
 
 class PasswordUse(StrEnum):
@@ -49,7 +49,7 @@ class KnownAddress(postgres.Model):
         primary_key = peewee.CompositeKey("user_id", "address")
 
 
-def failures(purpose: PasswordUse, account: str, client: str) -> SignInFailure | None:
+def find(purpose: PasswordUse, account: str, client: str) -> SignInFailure | None:
     """The count of a client; None when it has not failed."""
     return SignInFailure.get_or_none(
         SignInFailure.purpose == purpose, SignInFailure.account == account, SignInFailure.client == client
@@ -64,12 +64,12 @@ def reserve(
     *,
     free: int,
     longest_s: int,
-    forgotten: datetime,
+    count_since: datetime,
 ) -> bool:
     """Counts a failure before the password is looked at; False when the wait is not over.
 
     One statement, so of many at once each finds what the one before it has counted. The first `free` failures
-    but one cost no wait, the next 1 s, doubling up to `longest_s`; those before `forgotten` no longer count.
+    but one cost no wait, the next 1 s, doubling up to `longest_s`; those before `count_since` no longer count.
     """
     failed = "CASE WHEN f.failed_at < %s THEN 1 ELSE f.failures + 1 END"
     wait = f"CASE WHEN {{0}} < {free:d} THEN 0 ELSE least({longest_s:d}, 2 ^ least({{0}} - {free:d}, 10)) END"
@@ -86,12 +86,12 @@ def reserve(
             client,
             now,
             now,
-            *[forgotten] * 3,
+            *[count_since] * 3,
         )
     )
 
 
-def take_back(purpose: PasswordUse, account: str, client: str) -> None:
+def release(purpose: PasswordUse, account: str, client: str) -> None:
     """Takes back one failure that was counted for what turned out to be right; the wait goes on."""
     postgres.rows(
         "UPDATE auth.sign_in_failures SET failures = greatest(0, failures - 1)"
@@ -102,7 +102,7 @@ def take_back(purpose: PasswordUse, account: str, client: str) -> None:
     )
 
 
-def forget(purpose: PasswordUse, account: str, client: str) -> None:
+def clear(purpose: PasswordUse, account: str, client: str) -> None:
     """Forgets the failures of one client."""
     postgres.rows(
         "DELETE FROM auth.sign_in_failures WHERE purpose = %s AND account = %s AND client = %s",
@@ -112,7 +112,7 @@ def forget(purpose: PasswordUse, account: str, client: str) -> None:
     )
 
 
-def forget_account(account: str) -> None:
+def clear_account(account: str) -> None:
     """Forgets the failures of every client at one account."""
     # Each purpose is named, for the key begins with it: strangers make as many rows as they like.
     postgres.rows(
@@ -122,7 +122,7 @@ def forget_account(account: str) -> None:
     )
 
 
-def expire(before: datetime) -> int:
+def delete_before(before: datetime) -> int:
     """Deletes the counts whose last failure was before this moment; how many."""
     return int(postgres.delete(SignInFailure).where(SignInFailure.failed_at < before).execute())
 
@@ -133,7 +133,7 @@ def known_addresses(user_id: UUID | None) -> list[str]:
     return [row["address"] for row in found]
 
 
-def know(user_id: UUID, address: str) -> None:
+def remember_address(user_id: UUID, address: str) -> None:
     """Remembers that a user has signed in from this address; the ones not seen for longest are forgotten."""
     postgres.rows(
         "INSERT INTO auth.known_addresses (user_id, address) VALUES (%s, %s)"
@@ -146,10 +146,10 @@ def know(user_id: UUID, address: str) -> None:
         " FROM auth.known_addresses WHERE user_id = %s ORDER BY seen_at DESC LIMIT %s)",
         user_id,
         user_id,
-        KNOWN_ADDRESSES,
+        KNOWN_ADDRESSES_LIMIT,
     )
 
 
-def expire_known_addresses(before: datetime) -> int:
+def delete_known_addresses_before(before: datetime) -> int:
     """Deletes the addresses from which nobody has signed in since this moment; how many."""
     return int(postgres.delete(KnownAddress).where(KnownAddress.seen_at < before).execute())

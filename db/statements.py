@@ -44,7 +44,7 @@ class StatementLine(postgres.Model):
 
 
 # How long comparing a day may take, in seconds: less than an actor has.
-_PATIENCE = 8
+STATEMENT_TIMEOUT_S = 8
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ class Difference:
     cause: ReviewCause
 
 
-def span(day: date) -> tuple[datetime, datetime]:
+def day_bounds(day: date) -> tuple[datetime, datetime]:
     """A day in UTC: its first moment, and that of the next one."""
     begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return begin, begin + timedelta(days=1)
 
 
-def matched(day: date) -> bool:
+def is_matched(day: date) -> bool:
     """Whether this day's statement was matched already."""
     return bool(Statement.select().where(Statement.day == day).exists())
 
 
-def unmatched(until: date, limit: int) -> list[date]:
+def unmatched_days(until: date, limit: int) -> list[date]:
     """The days before `until` that were not matched, back to the first one that was, the oldest first; of
     very many, the newest. The day before, where none ever was.
 
@@ -98,14 +98,14 @@ def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     ).execute()
 
 
-def close(day: date, differences: int) -> Statement:
+def mark_matched(day: date, differences: int) -> Statement:
     """Writes down that this day was matched, and with how many differences."""
     lines = StatementLine.select().where(StatementLine.day == day).count()
     insert = Statement.insert(day=day, lines=lines, differences=differences)
     again = [Statement.lines, Statement.differences]
     moment = {Statement.matched_at: peewee.fn.clock_timestamp()}
     closed = insert.on_conflict(conflict_target=[Statement.day], preserve=again, update=moment)
-    return postgres.returned(closed, Statement)[0]
+    return postgres.execute_returning(closed, Statement)[0]
 
 
 # A reference of ours is a payment's id; another company may still send others.
@@ -142,15 +142,15 @@ WHERE t.transaction_type = 'complete' AND t.created_at >= %s AND t.created_at < 
 """
 
 
-def differences(day: date) -> list[Difference]:
+def find_differences(day: date) -> list[Difference]:
     """Every difference between a day's statement and the payments as they are now."""
     # Clocks differ: what was completed in a day's last minute may stand in the statement of the next. Before
     # the first day there is no statement.
-    begin, end = (moment - timedelta(minutes=1) for moment in span(day))
+    begin, end = (moment - timedelta(minutes=1) for moment in day_bounds(day))
     if not Statement.select().where(Statement.day < day).exists():
-        begin, _ = span(day)
+        begin, _ = day_bounds(day)
     with postgres.database.atomic():
-        postgres.set_statement_timeout(_PATIENCE)
+        postgres.set_statement_timeout(STATEMENT_TIMEOUT_S)
         found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, begin, end)
         found += postgres.rows(_TWICE, day)
     for row in found:

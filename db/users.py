@@ -42,7 +42,7 @@ class User(postgres.Model):
 def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User | None:
     """A new person; None when the address is taken, however it is capitalised."""
     insert = User.insert(email=email, password_hash=password_hash, name=name, role=role, **more)
-    return next(iter(postgres.returned(insert.on_conflict_ignore(), User)), None)
+    return next(iter(postgres.execute_returning(insert.on_conflict_ignore(), User)), None)
 
 
 def get(id: UUID) -> User | None:
@@ -50,7 +50,7 @@ def get(id: UUID) -> User | None:
     return User.get_or_none(User.id == id)
 
 
-def vendors(ids: Collection[UUID]) -> set[UUID]:
+def active_vendors(ids: Collection[UUID]) -> set[UUID]:
     """Those of these people who may be paid: vendors whose account is open."""
     if not ids:
         return set()
@@ -58,7 +58,7 @@ def vendors(ids: Collection[UUID]) -> set[UUID]:
     return {user.id for user in found}
 
 
-def hold_vendor(id: UUID) -> bool:
+def lock_vendor(id: UUID) -> bool:
     """Whether this person may be paid; if so, they remain a vendor to the end of the transaction."""
     query = User.select(User.id).where(User.id == id, User.active == True, User.role == Role.VENDOR)  # noqa: E712
     return query.for_update("FOR SHARE").first() is not None  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ def page(
         (q, (User.email**holds) | (User.name**holds)),
         (active, User.active == active),
     )
-    return pagination.newest(User, [User.select().where(*conditions)], limit=limit, after=after)
+    return pagination.newest_page(User, [User.select().where(*conditions)], limit=limit, after=after)
 
 
 def _change(id: UUID, **columns: Any) -> None:

@@ -82,13 +82,13 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     media.configure(MediaSettings.read({**SECRETS, **stores}))
     makers.mailbox.clear()
     request_context.bind(request_context.EMPTY)
-    config.forget()
+    config.clear_cache()
     with postgres.connection(), postgres.database.atomic() as transaction:
         makers.skip_old_events()
         yield
         transaction.rollback()
     # What was read of the configuration was rolled back; the next test may come within its second.
-    config.forget()
+    config.clear_cache()
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def reload(payment: Payment) -> Payment:
 
 def review(payment: Payment) -> str | None:
     """Why a person has to look at the payment now; None when nobody has to."""
-    opened = [it.reason for it in reviews.of(payment.id) if it.resolved_at is None]
+    opened = [it.reason for it in reviews.for_payment(payment.id) if it.resolved_at is None]
     return "; ".join(opened) or None
 
 

@@ -81,7 +81,7 @@ def serve(
     try:
         with postgres.connection():
             fair_share.close()
-    except postgres.Unreachable as error:
+    except postgres.TRANSIENT_ERRORS as error:
         log.warning("what was set aside waits for the relay", error=str(error).strip())
     stop(workers)
     ended.set()

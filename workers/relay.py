@@ -80,7 +80,7 @@ def run() -> None:
         try:
             sent = once()
             heartbeats.beat(client, ["relay"])
-        except (*postgres.Unreachable, redis.Unreachable) as error:
+        except (*postgres.TRANSIENT_ERRORS, redis.Unreachable) as error:
             # Said once, not twice a second: it may last.
             if well:
                 log.warning("a store is away, waiting", error=str(error).strip())

@@ -59,7 +59,7 @@ class Leader:
     def _renew(self, generation: int) -> bool:
         try:
             return leases.renew(LEASE, generation, LEASE_S)
-        except postgres.Unreachable as error:
+        except postgres.TRANSIENT_ERRORS as error:
             if postgres.is_unavailable(error):
                 raise
             # The row is locked by a job of ours that waits to be enqueued: nobody takes the lease meanwhile.
@@ -104,7 +104,7 @@ def try_due(job: TransactionalJob[[]], leader: Leader) -> None:
     try:
         if not due(job, leader):
             log.warning("another scheduler leads: nothing was enqueued", name=job.name)
-    except postgres.Unreachable as error:
+    except postgres.TRANSIENT_ERRORS as error:
         # The loop says that the database is away, once; else the job is being done at this moment.
         if not postgres.is_unavailable(error):
             log.info("a job is still running at its next time", name=job.name, error=str(error).strip())
@@ -137,7 +137,7 @@ def run() -> None:
         pulse.beat()
         try:
             now = leader.look()
-        except postgres.Unreachable as error:
+        except postgres.TRANSIENT_ERRORS as error:
             # Said once, not every two seconds: it may last.
             if well:
                 log.warning("the database is away, waiting", kind="scheduler", error=str(error).strip())
@@ -153,7 +153,7 @@ def run() -> None:
         heartbeats.beat(client, ["scheduler"])
     pulse.beat()
     scheduler.shutdown(wait=True)
-    with suppress(*postgres.Unreachable):
+    with suppress(*postgres.TRANSIENT_ERRORS):
         leader.resign()
     heartbeats.leave(client, ["scheduler"])
 

@@ -41,7 +41,7 @@ def payment_mails(event: Event) -> None:
 
 def config_cache(_event: Event) -> None:
     """What this process knows of the configuration is old. The others look once a second: db/config.py."""
-    config.forget()
+    config.clear_cache()
 
 
 subscriber.subscribe(EventType.PAYMENT_COMPLETED, payment_mails)

@@ -34,7 +34,7 @@ def charge(payment_id: UUID, settle: Settle) -> PspResult | None:
         if result is not PspResult.NOT_FOUND:
             return result
         with postgres.connection():
-            calls = psp_attempts.calls(payment_id)
+            calls = psp_attempts.count_charges(payment_id)
         begun = _begun(id, payment_id, PspOperation.CHARGE) if calls < TRIES else None
         if begun is None:
             return None
@@ -58,7 +58,7 @@ def reference(payment_id: UUID) -> str:
 
 def _begun(
     id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
-) -> psp_attempts.Begun | None:
+) -> psp_attempts.OrderTerms | None:
     with postgres.connection():
         return psp_attempts.begin(id, payment_id, operation, reference(payment_id), first=first)
 
@@ -81,8 +81,8 @@ def _ended(
     # One transaction, whatever has become of the lease meanwhile: it says who may ask, not who is believed.
     with postgres.connection(), transaction():
         if answer is None:
-            psp_attempts.end(id, result)
+            psp_attempts.record_result(id, result)
         else:
-            psp_attempts.end(id, result, answer.code, answer.amount, answer.currency)
+            psp_attempts.record_result(id, result, answer.code, answer.amount, answer.currency)
             enqueue(settle(payment_id, answer, id))
     return result

@@ -50,7 +50,7 @@ class Stub:
         with postgres.connection():
             latency_s = float(config.number(config.ConfigKey.PSP_LATENCY_MS)) / 1000
             rate = config.number(config.ConfigKey.PSP_APPROVAL_RATE)
-            calls = psp_ledger.ordered(order.key, word) if word in _REMEMBERED else 0
+            calls = psp_ledger.record_call(order.key, word) if word in _REMEMBERED else 0
         if latency_s:
             self._sleep(latency_s)
         if word == "outage" or (word == "error" and calls <= _ERRORS):
@@ -73,7 +73,7 @@ class Stub:
         """What is booked under this key."""
         with postgres.connection():
             booked = psp_ledger.find(key)
-            silent = booked is None and psp_ledger.played(key) == "blackout"
+            silent = booked is None and psp_ledger.find_scenario(key) == "blackout"
         if silent:
             self._silence()
         return _answer(booked) if booked else None
@@ -84,7 +84,7 @@ class Stub:
         moment, _, key = (after or "").partition(" ")
         place = (datetime.fromisoformat(moment), key) if after else None
         with postgres.connection():
-            found = psp_ledger.decided(begin, begin + timedelta(days=1), place, _LINES)
+            found = psp_ledger.charges_between(begin, begin + timedelta(days=1), place, _LINES)
         lines = [
             Line(
                 it.idempotency_key,

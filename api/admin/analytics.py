@@ -78,7 +78,7 @@ class Analytics:
 
 def _figures() -> dict[str, Any]:
     with postgres.connection():
-        return analytics.figures(times.now())
+        return analytics.totals(times.now())
 
 
 def _ms(value: float | None) -> float | None:

@@ -69,25 +69,27 @@ class AuditVerification:
 
 def _verified() -> dict[str, Any]:
     with postgres.connection():
-        if audit_chain.length() <= VERIFIED_AT_ONCE_ROWS:
+        if audit_chain.approximate_length() <= VERIFIED_AT_ONCE_ROWS:
             found = audit.verify()
             return _told(found.rows, found.broken)
         return _told(*_last_verified())
 
 
-def _last_verified() -> tuple[int, audit_chain.Broken | None]:
-    place = audit_chain.place(audit_chain.NEWEST)
-    known = {it.name: it for it in invariants.standings(times.now())}
+def _last_verified() -> tuple[int, audit_chain.BrokenEntry | None]:
+    place = audit_chain.load_position(audit_chain.NEWEST)
+    known = {it.name: it for it in invariants.statuses(times.now())}
     whole = known[invariants.WHOLE_AUDIT_LOG]
     if whole.count:
         id = UUID(whole.offenders[0]) if whole.offenders else None
-        return place.rows if place else 0, audit_chain.Broken(id, audit_chain.ChainBreak(str(whole.reason)))
+        return place.rows if place else 0, audit_chain.BrokenEntry(
+            id, audit_chain.ChainBreak(str(whole.reason))
+        )
     if whole.count is None or place is None:
         raise NotVerifiedYet
-    newest = audit_chain.step(place)
+    newest = audit_chain.verify_next(place)
     return newest.rows, newest.broken
 
 
-def _told(rows: int, broken: audit_chain.Broken | None) -> dict[str, Any]:
+def _told(rows: int, broken: audit_chain.BrokenEntry | None) -> dict[str, Any]:
     first = {"id": str(broken.id) if broken.id else None, "reason": broken.how} if broken else None
     return {"ok": broken is None, "rows": rows, "firstBroken": first}

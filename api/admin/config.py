@@ -37,15 +37,15 @@ class Config:
         """Changes the keys that are named, all or none. It holds in every process within two seconds."""
         values = body.values
         with transaction():
-            config.locked()
-            before = {setting.key: setting.value for setting in config.settings()}
-            config.change(values, by=authentication.caller_of(req).user_id)
+            config.lock_table()
+            before = {setting.key: setting.value for setting in config.all_settings()}
+            config.update(values, by=authentication.caller_of(req).user_id)
             changes: dict[str, Any] = {
                 key: {"from": before[key], "to": value} for key, value in values.items()
             }
             audit.record(audit.AuditAction.CONFIG_UPDATED, details=changes)
             events.emit(events.EventType.CONFIG_UPDATED, {"changes": changes})
-        config.forget()
+        config.clear_cache()
         return _written()
 
 
@@ -59,6 +59,6 @@ def _written() -> dict[str, Any]:
                 "updatedAt": times.iso(it.updated_at) if it.updated_at else None,
                 "updatedBy": str(it.updated_by) if it.updated_by else None,
             }
-            for it in config.settings()
+            for it in config.all_settings()
         ]
     }

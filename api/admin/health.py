@@ -85,7 +85,7 @@ class Invariants:
 
 
 def _standings() -> dict[str, Any]:
-    standings = invariants.standings(times.now())
+    standings = invariants.statuses(times.now())
     looks = [it.checked_at for it in standings]
     known = [at for at in looks if at is not None]
     return {

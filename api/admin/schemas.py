@@ -86,9 +86,9 @@ class AuditQuery(PageQuery):
 
 
 def _largest(value: Decimal) -> Decimal:
-    if value != value.quantize(money.SMALLEST):
+    if value != value.quantize(money.MIN_AMOUNT):
         raise invalid("must have at most two decimals")
-    return value.quantize(money.SMALLEST)
+    return value.quantize(money.MIN_AMOUNT)
 
 
 class ConfigUpdate(PartialUpdate):
@@ -99,7 +99,7 @@ class ConfigUpdate(PartialUpdate):
     psp_approval_rate: float = Field(default_factory=float, alias="psp.approvalRate", ge=0, le=1)
     psp_latency_ms: int = Field(default_factory=int, alias="psp.latencyMs", ge=0, le=5000)
     payments_max_amount: Annotated[Amount, AfterValidator(_largest)] = Field(
-        default_factory=lambda: money.LARGEST, alias="payments.maxAmount"
+        default_factory=lambda: money.MAX_AMOUNT, alias="payments.maxAmount"
     )
     payments_request_ttl_hours: int = Field(
         default_factory=int, alias="payments.requestTtlHours", ge=1, le=24 * 365

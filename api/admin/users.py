@@ -117,7 +117,7 @@ class OneUser:
                 changes.setdefault("email_verified", False)
                 # What was mailed to the old address is good for nothing now.
                 for purpose in Purpose:
-                    one_time_tokens.use_all(user.id, purpose, times.now())
+                    one_time_tokens.consume_all(user.id, purpose, times.now())
             changed = users.change(user.id, **changes)
             if changed is None:
                 raise EmailTaken

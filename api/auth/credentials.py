@@ -14,7 +14,7 @@ from api.security.permissions import Caller
 from db import one_time_tokens, sessions, users
 from db.core import times
 from db.one_time_tokens import Purpose
-from db.sign_in_failures import PasswordUse, forget_account
+from db.sign_in_failures import PasswordUse, clear_account
 from db.users import User
 
 
@@ -47,7 +47,7 @@ class Credentials:
             if now is None or now.password_hash != user.password_hash:
                 raise InvalidCredentials
             slot.succeeded()
-            sessions.end_all(user.id, but=caller.session_id)
+            sessions.end_all(user.id, keep=caller.session_id)
             self._set(user, hashed, audit.AuditAction.PASSWORD_CHANGED)
 
     def forgot(self, email: str) -> None:
@@ -62,7 +62,7 @@ class Credentials:
 
     def reset(self, *, token: str, new: str) -> None:
         """Another password, by a mailed link; every session ends. Raises Invalid."""
-        user_id = one_time_tokens.user_of(token, Purpose.RESET_PASSWORD, times.now())
+        user_id = one_time_tokens.find_user_id(token, Purpose.RESET_PASSWORD, times.now())
         user = users.get(user_id) if user_id else None
         if user is None or not user.active:
             raise _no_token()
@@ -73,11 +73,11 @@ class Credentials:
             owner = users.locked(user.id)
             if owner is None or not owner.active:
                 raise _no_token()
-            if one_time_tokens.use(token, Purpose.RESET_PASSWORD, times.now()) is None:
+            if one_time_tokens.consume(token, Purpose.RESET_PASSWORD, times.now()) is None:
                 raise _no_token()
             sessions.end_all(user.id)
             # Who has the mailbox is the owner: from here on they are known, whoever else keeps guessing.
-            forget_account(str(user.id))
+            clear_account(str(user.id))
             sign_in_failures.know(user.id)
             self._set(user, hashed, audit.AuditAction.PASSWORD_RESET)
 
@@ -93,12 +93,12 @@ class Credentials:
             user = users.locked(user_id)
             if user is None or not user.active:
                 raise _no_token()
-            if user.email_verified and one_time_tokens.mailed_to(link, user.email):
+            if user.email_verified and one_time_tokens.was_mailed_to(link, user.email):
                 # Again, perhaps after a mail scanner: what it is there for is done.
                 return
-            if one_time_tokens.use(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+            if one_time_tokens.consume(token, Purpose.VERIFY_EMAIL, times.now()) is None:
                 raise _no_token()
-            one_time_tokens.use_all(user_id, Purpose.VERIFY_EMAIL, times.now())
+            one_time_tokens.consume_all(user_id, Purpose.VERIFY_EMAIL, times.now())
             users.verify_email(user_id)
             request_addressees.proved(user)
             audit.record(audit.AuditAction.EMAIL_VERIFIED, resource=("user", user_id), user_id=user_id)
@@ -112,9 +112,9 @@ class Credentials:
             and user
             and user.active
             and user.email_verified
-            and one_time_tokens.mailed_to(link, user.email)
+            and one_time_tokens.was_mailed_to(link, user.email)
         )
-        if not done and one_time_tokens.user_of(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+        if not done and one_time_tokens.find_user_id(token, Purpose.VERIFY_EMAIL, times.now()) is None:
             raise _no_token()
 
     def resend(self, user_id: UUID) -> None:
@@ -134,7 +134,7 @@ class Credentials:
     def _set(self, user: User, hashed: str, action: audit.AuditAction) -> None:
         users.set_password(user.id, hashed)
         # Whoever asked for a link before, perhaps from a mailbox that is no longer safe, has none now.
-        one_time_tokens.use_all(user.id, Purpose.RESET_PASSWORD, times.now())
+        one_time_tokens.consume_all(user.id, Purpose.RESET_PASSWORD, times.now())
         audit.record(action, resource=("user", user.id), user_id=user.id)
         events.emit(events.EventType.PASSWORD_CHANGED, snapshots.user(user))
         enqueue(mail.notify_user.job(user.id, UserNotice.PASSWORD_CHANGED, uuid4()))

@@ -108,7 +108,7 @@ class Sessions:
             if spent is None:
                 raise Unauthorized(UnauthorizedReason.INVALID, token="refresh")
             reused = spent.spent_at is not None and now - spent.spent_at > GRACE
-            live = sessions.live(spent.session_id)
+            live = sessions.find_live(spent.session_id)
             if not reused and live is None:
                 raise Unauthorized(UnauthorizedReason.REVOKED, token="refresh")
             ends_at = self.tokens.ends_at(live["created_at"]) if live else now
@@ -122,7 +122,7 @@ class Sessions:
                     user_id=spent.user_id,
                 )
             elif spent.spent_at is None:
-                sessions.spend(spent, now)
+                sessions.mark_used(spent, now)
                 expires_at = min(ends_at, now + REFRESH_LIFETIME)
                 sessions.add_refresh_token(spent, token=fingerprint(successor), expires_at=expires_at)
             user = users.get(spent.user_id)

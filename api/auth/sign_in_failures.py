@@ -55,16 +55,16 @@ class Slot:
         from now on.
         """
         if self.client == STRANGERS:
-            sign_in_failures.take_back(self.purpose, self.account, self.client)
+            sign_in_failures.release(self.purpose, self.account, self.client)
         else:
-            sign_in_failures.forget(self.purpose, self.account, self.client)
+            sign_in_failures.clear(self.purpose, self.account, self.client)
 
 
 def reserve(purpose: PasswordUse, account: str, client: str) -> Slot:
     """Takes the right to look at one password, before it is looked at: a burst of guesses has no more of them
     than guesses one after the other. Raises TooManyFailures, which is not counted as a failure."""
     now = times.now()
-    counted = sign_in_failures.failures(purpose, account, client)
+    counted = sign_in_failures.find(purpose, account, client)
     # Most of a burst ends here, without waiting for the row's lock.
     if (counted is None or counted.next_at <= now) and sign_in_failures.reserve(
         purpose,
@@ -73,10 +73,10 @@ def reserve(purpose: PasswordUse, account: str, client: str) -> Slot:
         now,
         free=FREE_FAILURES,
         longest_s=LONGEST_WAIT_S,
-        forgotten=now - _FORGOTTEN,
+        count_since=now - _FORGOTTEN,
     ):
         return Slot(purpose, account, client)
-    counted = counted or sign_in_failures.failures(purpose, account, client)
+    counted = counted or sign_in_failures.find(purpose, account, client)
     raise TooManyFailures(_wait_s(counted.failures if counted else FREE_FAILURES))
 
 
@@ -98,7 +98,7 @@ def client_of(user: User | None, refresh_token: str) -> str:
 def know(user_id: UUID) -> None:
     """Remembers that the user is the client that asks, in the open transaction."""
     if (address := here()) is not None:
-        sign_in_failures.know(user_id, address)
+        sign_in_failures.remember_address(user_id, address)
 
 
 def here() -> str | None:

@@ -54,7 +54,7 @@ def refuse(resp: Response, code: ErrorCode, message: str, details: dict[str, Any
 def install(app: falcon.App) -> None:  # type: ignore[type-arg]
     """Lets the app answer whatever is raised in the envelope."""
     app.add_error_handler(Exception, _crash)
-    for unreachable in postgres.Unreachable:
+    for unreachable in postgres.TRANSIENT_ERRORS:
         app.add_error_handler(unreachable, _unreachable)
     app.add_error_handler(falcon.HTTPError, _falcon)
     app.add_error_handler(DomainError, _fault)

@@ -132,8 +132,8 @@ def _amount(value: Any) -> Any:
     if not number and not (isinstance(value, str) and _DECIMAL.fullmatch(value)):
         raise invalid("must be a decimal string or a number")
     amount = Decimal(repr(value) if number else value)
-    if not amount.is_finite() or not money.SMALLEST <= amount <= money.LARGEST:
-        raise invalid(f"must be between {money.SMALLEST} and {money.LARGEST}")
+    if not amount.is_finite() or not money.MIN_AMOUNT <= amount <= money.MAX_AMOUNT:
+        raise invalid(f"must be between {money.MIN_AMOUNT} and {money.MAX_AMOUNT}")
     if number:
         # The zeros behind a number are nobody's: serializers write 500 as 500.0.
         amount = amount.normalize()
@@ -217,7 +217,7 @@ Amount = TypeAliasType(
         _described(
             anyOf=[
                 {"type": "string", "pattern": r"^(?!0(\.0+)?$)(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?$"},
-                {"type": "number", "minimum": float(money.SMALLEST), "maximum": float(money.LARGEST)},
+                {"type": "number", "minimum": float(money.MIN_AMOUNT), "maximum": float(money.MAX_AMOUNT)},
             ],
             description="Money, 0.01 to 99999999.99, with no more decimals than the currency has.",
             examples=["12.50"],

@@ -218,7 +218,7 @@ def _accept(
             # Accepted it was before; by now it is done.
             status = 200 if status == 202 else status
             content = envelope.success(data, told.message)
-        with suppress(*postgres.Unreachable):
+        with suppress(*postgres.TRANSIENT_ERRORS):
             # What was accepted is accepted, and answered, though the answer cannot be kept now.
             written = idempotency.give(req, written, status=status, body=content, heard=told.idempotent)
         if data is not None and written.body == content:

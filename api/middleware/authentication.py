@@ -38,7 +38,7 @@ class Callers:
 
     def _identify(self, req: Request) -> Caller:
         claims = self._tokens.read(bearer(req))
-        live = sessions.live(claims.session_id)
+        live = sessions.find_live(claims.session_id)
         if live is None or live["user_id"] != claims.user_id:
             raise Unauthorized(UnauthorizedReason.REVOKED)
         if self._tokens.ends_at(live["created_at"]) <= times.now():

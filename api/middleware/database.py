@@ -12,7 +12,7 @@ class Connection:
     """Opens late, so that what is refused on the way costs no connection."""
 
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
-        """Takes one from the pool for an operation. Raises postgres.Unreachable."""
+        """Takes one from the pool for an operation. Raises postgres.TRANSIENT_ERRORS."""
         if operation_of(resource, req):
             req.context.opened = postgres.database.connect(reuse_if_open=True)
 

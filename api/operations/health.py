@@ -83,6 +83,6 @@ def _database() -> State:
     try:
         with postgres.connection():
             health.write()
-    except postgres.Unreachable:
+    except postgres.TRANSIENT_ERRORS:
         return "down"
     return "ok"

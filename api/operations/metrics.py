@@ -51,7 +51,7 @@ class Metrics:
             with postgres.connection():
                 yield from _operating()
             up.add_metric(["database"], 1)
-        except postgres.Unreachable:
+        except postgres.TRANSIENT_ERRORS:
             up.add_metric(["database"], 0)
         yield up
 
@@ -128,7 +128,7 @@ def _invariants() -> Iterator[Metric]:
     age = GaugeMetricFamily(
         "paywright_invariant_age_seconds", "How old the last look is; +Inf without one.", labels=["invariant"]
     )
-    for it in invariants.standings(now):
+    for it in invariants.statuses(now):
         ok.add_metric([it.name], it.ok)
         broken.add_metric([it.name], math.nan if it.count is None else it.count)
         age.add_metric([it.name], (now - it.checked_at).total_seconds() if it.checked_at else math.inf)

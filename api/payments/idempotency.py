@@ -84,11 +84,11 @@ def once(
                 data = do()
                 id, answer = UUID(data["id"]), envelope.success(data, message)
                 if key is not None:
-                    idempotency.keep(
+                    idempotency.store_response(
                         caller.user_id, key, status=status, body=answer, payment_id=id, provisional=waits
                     )
                 return Written(status, answer, id, provisional=waits)
-    except idempotency.Busy:
+    except idempotency.KeyInUse:
         raise IdempotencyInProgress from None
     if kept.request != request:
         raise IdempotencyMismatch
@@ -99,7 +99,7 @@ def give(req: Request, written: Written, *, status: int, body: bytes, heard: boo
     """Gives the answer that was to come. Of many that waited under one key, all get what the first got."""
     caller: Caller = req.context.caller
     key = _key(req) if heard else None
-    kept = idempotency.give(caller.user_id, key, status=status, body=body) if key is not None else None
+    kept = idempotency.finalize(caller.user_id, key, status=status, body=body) if key is not None else None
     if kept is None:
         return Written(status, body, written.id)
     return replace(_written(kept), replayed=written.replayed)
@@ -123,7 +123,7 @@ def given(req: Request) -> Written | None:
     """The answer under the key of this request, once it was given."""
     caller: Caller = req.context.caller
     key = _key(req)
-    kept = idempotency.kept(caller.user_id, key) if key is not None else None
+    kept = idempotency.find(caller.user_id, key) if key is not None else None
     return None if kept is None or kept.provisional else _written(kept)
 
 
@@ -131,7 +131,7 @@ def known(req: Request) -> bool:
     """Whether there is an answer under the key of this request already, so that nothing will be done."""
     caller: Caller = req.context.caller
     key = _key(req)
-    return key is not None and idempotency.kept(caller.user_id, key) is not None
+    return key is not None and idempotency.find(caller.user_id, key) is not None
 
 
 def _key(req: Request) -> str | None:

@@ -28,7 +28,7 @@ def decided(req: Request, payment: Payment) -> bool:
         enqueue(payment_jobs.inquire.job(payment.id, id))
 
     def ask() -> PspResult | PaymentStatus | None:
-        if (result := psp_attempts.result(id)) is not None:
+        if (result := psp_attempts.find_result(id)) is not None:
             return result
         # Or it has come to an end meanwhile, and nobody needs to be asked.
         now = payments.get(payment.id)

@@ -55,7 +55,7 @@ def settled(
         return None
     try:
         return until(req, lambda: ask(written.id), patience, seats=_seats)
-    except (Crowded, *postgres.Unreachable):
+    except (Crowded, *postgres.TRANSIENT_ERRORS):
         # What was accepted is accepted.
         return None
 

@@ -18,7 +18,7 @@ from api.payments import answers, schemas
 from api.security.permissions import Permission
 from db import reports
 from db.core import money, times
-from db.reports import Sum
+from db.reports import ReportRow
 from db.states import PaymentStatus
 from db.users import Role
 
@@ -53,7 +53,7 @@ class Reports:
             raise ValidationFailed({"fields": [{"field": "to", "message": "must be later than `from`"}]})
         payee_id = None if who.role is Role.ADMIN else who.user_id
         with _seats.one(req):
-            sums = reports.sums(since, until, query.group_by, payee_id=payee_id)
+            sums = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
             if _wants_csv(req, query):
                 return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
             added_up = _added_up(sums)
@@ -71,7 +71,7 @@ def _wants_csv(req: Request, body: schemas.ReportQuery) -> bool:
     return req.client_prefers(("application/json", _CSV)) == _CSV
 
 
-def _point(it: Sum) -> dict[str, Any]:
+def _point(it: ReportRow) -> dict[str, Any]:
     assert it.period, "a sum of payments has a period"
     assert it.currency, "and a currency"
     assert it.amount is not None, "and an amount"
@@ -80,7 +80,7 @@ def _point(it: Sum) -> dict[str, Any]:
     return dict(zip(_COLUMNS, values, strict=True))
 
 
-def _added_up(sums: Iterator[Sum]) -> dict[str, Any]:
+def _added_up(sums: Iterator[ReportRow]) -> dict[str, Any]:
     series, requests = [], {}
     totals: dict[str, dict[str, tuple[int, Decimal]]] = defaultdict(dict)
     for it in sums:
@@ -115,7 +115,7 @@ def _total(currency: str, by_status: dict[str, tuple[int, Decimal]]) -> dict[str
     }
 
 
-def _download(sums: Iterator[Sum], name: str) -> Download:
+def _download(sums: Iterator[ReportRow], name: str) -> Download:
     """Written to its end before a byte is sent: a slow client holds no connection, and an error is an error.
 
     Every cell is a day, a code, a word of ours or a number without a sign: a spreadsheet takes none for a

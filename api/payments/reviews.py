@@ -35,7 +35,7 @@ class Attempts:
         if payment is None:
             raise NotFound(thing="payment")
         page = psp_attempts.page(payment.id, limit=query.limit, after=query.place)
-        all = reviews.of(payment.id)
+        all = reviews.for_payment(payment.id)
         return {
             "review": "; ".join(it.reason for it in all if it.resolved_at is None) or None,
             "reviews": [schemas.review(it) for it in all],
@@ -89,8 +89,8 @@ class Differences:
     )
     def on_get(self, _req: Request, query: schemas.DifferencesQuery) -> dict[str, Any]:
         """Where a day's statement of the PSP and the payments disagree."""
-        matched = statements.matched(query.day)
-        found = statements.differences(query.day) if matched else []
+        matched = statements.is_matched(query.day)
+        found = statements.find_differences(query.day) if matched else []
         return {
             "day": query.day.isoformat(),
             "matched": matched,

@@ -203,7 +203,7 @@ class PaymentUpdate(PartialUpdate):
     # A default that is made is no part of the schema: left out is not null.
     description: Description | None = Field(default_factory=lambda: None)
     metadata: Metadata = Field(default_factory=dict)
-    amount: Amount = Field(default_factory=lambda: money.SMALLEST)
+    amount: Amount = Field(default_factory=lambda: money.MIN_AMOUNT)
     currency: Currency = Field(default_factory=lambda: _DEFAULT_CURRENCY)
     customer_email: Email | None = Field(default_factory=lambda: None)
 
@@ -224,7 +224,7 @@ class ReviewResolution(RequestBody):
 
     reason: Annotated[Text, Field(min_length=1, max_length=500)]
     outcome: Literal[PaymentStatus.COMPLETED, PaymentStatus.FAILED] | None = None
-    review_ids: Annotated[list[Id], Field(min_length=1, max_length=reviews.SHOWN)] | None = None
+    review_ids: Annotated[list[Id], Field(min_length=1, max_length=reviews.REVIEWS_LIMIT)] | None = None
 
 
 class PaymentsQuery(PageQuery):

@@ -54,7 +54,7 @@ class Avatar:
             user = locked(user_id)
             media.keep(removal)
             media.forget(user_id)
-            profile.change(user_id, avatar_url=name)
+            profile.update(user_id, avatar_url=name)
             note(audit.AuditAction.AVATAR_CHANGED, user)
         return written(user, self.store)
 
@@ -70,7 +70,7 @@ class Avatar:
         with transaction():
             user = locked(authentication.caller_of(req).user_id)
             if media.forget(user.id):
-                profile.change(user.id, avatar_url=None)
+                profile.update(user.id, avatar_url=None)
                 note(audit.AuditAction.AVATAR_DELETED, user)
         return written(user, self.store)
 

@@ -51,7 +51,7 @@ class Profile:
                 user = users.change(user.id, name=name) or user
                 events.emit(events.EventType.ADMIN_USER_UPDATED, snapshots.user(user))
             if changes:
-                profile.change(user.id, **changes)
+                profile.update(user.id, **changes)
             note(audit.AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
         return written(user, self.store)
 
@@ -68,7 +68,7 @@ class Preferences:
     )
     def on_get(self, req: Request) -> dict[str, Any]:
         """What the caller prefers, as they said it; no defaults."""
-        said = profile.of(authentication.caller_of(req).user_id)
+        said = profile.find(authentication.caller_of(req).user_id)
         return dict(said.preferences) if said else {}
 
     @operation(
@@ -83,7 +83,7 @@ class Preferences:
         """Replaces the whole object."""
         with transaction():
             user = locked(authentication.caller_of(req).user_id)
-            changed = profile.change(user.id, preferences=body.values)
+            changed = profile.update(user.id, preferences=body.values)
             note(audit.AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
         return dict(changed.preferences)
 
@@ -98,7 +98,7 @@ def locked(user_id: UUID) -> User:
 
 def written(user: User, store: Media) -> dict[str, Any]:
     """A person's profile as it is now."""
-    said = profile.of(user.id)
+    said = profile.find(user.id)
     return schemas.profile(user, said, store.address(said.avatar_url if said else None))
 
 

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-SMALLEST, LARGEST = Decimal("0.01"), Decimal("99999999.99")
+MIN_AMOUNT, MAX_AMOUNT = Decimal("0.01"), Decimal("99999999.99")
 
 # ISO 4217, list one (active codes). Those with three or four decimals (BHD, KWD, CLF, ...) do not fit
 # DECIMAL(10,2), and the metals and test codes (XAU, XTS, ...) are no money: neither is here.

@@ -19,7 +19,7 @@ from actors import audit
 from actors.audit import AuditAction, AuditEntry
 from actors.jobs import transaction
 from db import audit_chain, audit_log, job_journal, migrate, postgres
-from db.audit_chain import Broken, ChainBreak
+from db.audit_chain import BrokenEntry, ChainBreak
 from tests import makers
 from tests.db.test_migrations import scratch
 from workers.dev import binaries
@@ -63,7 +63,7 @@ def behind_our_back(sql: str, *params: Any) -> None:
     postgres.rows("SET LOCAL session_replication_role = origin")
 
 
-def verify() -> audit_chain.Finding:
+def verify() -> audit_chain.Verification:
     """What a verification finds, wherever its steps begin and end."""
     with pytest.MonkeyPatch.context() as patch:
         whole = audit_chain.verify()
@@ -105,7 +105,7 @@ def test_what_was_written_can_neither_be_changed_nor_removed(database, statement
     refused = pytest.raises(peewee.IntegrityError, match=r"is only ever added to: \w+ is refused")
     with refused, postgres.database.atomic():
         postgres.rows(statement)
-    assert verify() == audit_chain.Finding(2, 2, head(), None)
+    assert verify() == audit_chain.Verification(2, 2, head(), None)
 
 
 def head() -> str:
@@ -125,7 +125,7 @@ def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database,
     postgres.rows(printed.replace("%", "%%"))
     postgres.rows("SET LOCAL ROLE paywright_app")
     audit_chain.append([line(), line()])
-    assert verify() == audit_chain.Finding(2, 2, head(), None)
+    assert verify() == audit_chain.Verification(2, 2, head(), None)
     for statement in (
         "DELETE FROM admin.audit_logs",
         "UPDATE admin.audit_logs SET details = '{}'",
@@ -144,7 +144,7 @@ def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database,
 
 
 def test_an_empty_log_is_whole(database):
-    assert verify() == audit_chain.Finding(0, 0, "00" * 32, None)
+    assert verify() == audit_chain.Verification(0, 0, "00" * 32, None)
 
 
 def test_what_the_application_writes_is_whole(database):
@@ -154,7 +154,7 @@ def test_what_the_application_writes_is_whole(database):
     found = audit.verify()
     numbers = [row.seq for row in audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)]
     assert numbers == list(range(1, 7))
-    assert found == audit_chain.Finding(6, 6, head(), None)
+    assert found == audit_chain.Verification(6, 6, head(), None)
 
 
 def test_many_rows_at_a_time_are_the_same_chain_as_one_by_one(database):
@@ -237,7 +237,7 @@ def test_a_changed_column_names_its_row(database, column, place):
     behind_our_back(f"UPDATE admin.audit_logs SET {column} = {CHANGES[column]} WHERE seq = %s", place)
     found = verify()
     [now] = postgres.rows("SELECT id FROM admin.audit_logs WHERE seq = %s", place)
-    assert found.broken == Broken(now["id"], ChainBreak.CHANGED)
+    assert found.broken == BrokenEntry(now["id"], ChainBreak.CHANGED)
     assert found.rows == 5
     assert column == "id" or now["id"] == ids[place - 1]
 
@@ -247,34 +247,34 @@ def test_a_value_that_moved_to_the_next_column_is_a_change(database):
     first, second = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
     with postgres.database.atomic() as one_way:
         behind_our_back("UPDATE admin.audit_logs SET ip_address = '12', user_agent = '' WHERE seq = 1")
-        assert verify().broken == Broken(first.id, ChainBreak.CHANGED)
+        assert verify().broken == BrokenEntry(first.id, ChainBreak.CHANGED)
         one_way.rollback()
     behind_our_back("UPDATE admin.audit_logs SET user_agent = NULL WHERE seq = 2")
-    assert verify().broken == Broken(second.id, ChainBreak.CHANGED)
+    assert verify().broken == BrokenEntry(second.id, ChainBreak.CHANGED)
 
 
 def test_a_row_that_was_chained_anew_gives_itself_away_by_the_next(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
     behind_our_back(
-        f"UPDATE admin.audit_logs AS log SET hash = sha256(before.hash || {audit_chain.LINE.replace(' seq', ' log.seq').replace(' id', ' log.id')})"
+        f"UPDATE admin.audit_logs AS log SET hash = sha256(before.hash || {audit_chain.HASHED_ENTRY.replace(' seq', ' log.seq').replace(' id', ' log.id')})"
         " FROM (SELECT hash FROM admin.audit_logs WHERE seq = 1) AS before WHERE log.seq = 2"
     )
-    assert verify().broken == Broken(ids[2], ChainBreak.CHANGED)
+    assert verify().broken == BrokenEntry(ids[2], ChainBreak.CHANGED)
 
 
 def test_swapped_rows_are_changed(database):
     ids = written(4)
     behind_our_back("UPDATE admin.audit_logs SET seq = -seq WHERE seq IN (2, 3)")
     behind_our_back("UPDATE admin.audit_logs SET seq = 5 + seq WHERE seq < 0")
-    assert verify().broken == Broken(ids[2], ChainBreak.CHANGED)
+    assert verify().broken == BrokenEntry(ids[2], ChainBreak.CHANGED)
 
 
 def test_a_row_that_was_numbered_anew_is_no_longer_the_one_that_was_sealed(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET seq = 30 WHERE seq = 3")
     behind_our_back("UPDATE admin.audit_seal SET seq = 30")
-    assert verify().broken == Broken(ids[2], ChainBreak.REMOVED)
+    assert verify().broken == BrokenEntry(ids[2], ChainBreak.REMOVED)
 
 
 def test_the_first_of_several_is_named(database):
@@ -283,7 +283,7 @@ def test_the_first_of_several_is_named(database):
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 4")
     behind_our_back("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
     insert("NULL")
-    assert verify().broken == Broken(ids[1], ChainBreak.CHANGED)
+    assert verify().broken == BrokenEntry(ids[1], ChainBreak.CHANGED)
 
 
 # --- what was removed -----------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_removed_row_names_the_one_after_it(database, places):
     ids = written(5)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
     found = verify()
-    assert found.broken == Broken(ids[places[-1]], ChainBreak.REMOVED)
+    assert found.broken == BrokenEntry(ids[places[-1]], ChainBreak.REMOVED)
     assert found.rows == 5 - len(places)
 
 
@@ -303,7 +303,7 @@ def test_the_newest_is_missed_as_well(database, places):
     written(5)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = ANY(%s)", places)
     found = verify()
-    assert found.broken == Broken(None, ChainBreak.NEWEST_REMOVED)
+    assert found.broken == BrokenEntry(None, ChainBreak.NEWEST_REMOVED)
     assert found.rows == 5 - len(places)
 
 
@@ -311,13 +311,13 @@ def test_a_removed_newest_is_still_missed_when_the_log_goes_on(database):
     written(3)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
     [after] = written(1)
-    assert verify().broken == Broken(after, ChainBreak.REMOVED)
+    assert verify().broken == BrokenEntry(after, ChainBreak.REMOVED)
 
 
 def test_a_row_that_lost_its_number_leaves_a_gap(database):
     ids = written(3)
     behind_our_back("UPDATE admin.audit_logs SET seq = NULL WHERE seq = 2")
-    assert verify().broken == Broken(ids[2], ChainBreak.REMOVED)
+    assert verify().broken == BrokenEntry(ids[2], ChainBreak.REMOVED)
 
 
 # --- what was inserted ----------------------------------------------------------------------------------
@@ -327,9 +327,9 @@ def test_an_inserted_row_is_named(database):
     written(3)
     forged = insert("NULL")
     found = verify()
-    assert (found.rows, found.broken) == (4, Broken(forged, ChainBreak.INSERTED))
+    assert (found.rows, found.broken) == (4, BrokenEntry(forged, ChainBreak.INSERTED))
     written(1)
-    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
+    assert verify().broken == BrokenEntry(forged, ChainBreak.INSERTED)
 
 
 @pytest.mark.parametrize("seq", [0, -7, 4, 1000, 2**62, 2**63 - 1])
@@ -337,10 +337,10 @@ def test_an_inserted_row_is_named(database):
 def test_a_row_inserted_with_a_number_is_named_and_keeps_no_true_one_out(database, seq, hash):
     written(3)
     forged = insert(str(seq), hash)
-    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
+    assert verify().broken == BrokenEntry(forged, ChainBreak.INSERTED)
     written(2)
     found = verify()
-    assert (found.rows, found.broken) == (6, Broken(forged, ChainBreak.INSERTED))
+    assert (found.rows, found.broken) == (6, BrokenEntry(forged, ChainBreak.INSERTED))
     behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", forged)
     # With the forged row the true ones are not broken for good.
     assert verify().broken is None
@@ -354,19 +354,19 @@ def test_a_row_inserted_with_the_right_hash_is_named(database):
         forged,
     )
     behind_our_back(
-        f"UPDATE admin.audit_logs SET hash = sha256((SELECT hash FROM admin.audit_seal) || {audit_chain.LINE})"
+        f"UPDATE admin.audit_logs SET hash = sha256((SELECT hash FROM admin.audit_seal) || {audit_chain.HASHED_ENTRY})"
         " WHERE seq = 4"
     )
-    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
+    assert verify().broken == BrokenEntry(forged, ChainBreak.INSERTED)
     written(2)
-    assert verify().broken == Broken(forged, ChainBreak.INSERTED)
+    assert verify().broken == BrokenEntry(forged, ChainBreak.INSERTED)
 
 
 def test_a_row_put_in_the_place_of_another_is_named(database):
     written(3)
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 2")
     forged = insert("2", "sha256('')")
-    assert verify().broken == Broken(forged, ChainBreak.CHANGED)
+    assert verify().broken == BrokenEntry(forged, ChainBreak.CHANGED)
 
 
 # --- the seal -------------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ def test_a_row_put_in_the_place_of_another_is_named(database):
 def test_a_tampered_seal_is_seen(database, tampered, how, place):
     ids = written(3)
     behind_our_back(tampered)
-    assert verify().broken == Broken(ids[place - 1] if place else None, how)
+    assert verify().broken == BrokenEntry(ids[place - 1] if place else None, how)
 
 
 def test_a_log_whose_seal_was_removed_goes_on_and_does_not_heal(database):
@@ -392,7 +392,7 @@ def test_a_log_whose_seal_was_removed_goes_on_and_does_not_heal(database):
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 3")
     behind_our_back("DELETE FROM admin.audit_seal")
     [after, _] = written(2)
-    assert verify().broken == Broken(after, ChainBreak.CHANGED)
+    assert verify().broken == BrokenEntry(after, ChainBreak.CHANGED)
 
 
 # --- the log line ---------------------------------------------------------------------------------------
@@ -427,12 +427,12 @@ def test_each_verification_leaves_a_witness_in_the_log(database, monkeypatch):
 def test_what_was_written_before_the_chain_is_chained_by_the_migration(
     postgres_server, tmp_path, monkeypatch
 ):
-    for file in sorted(migrate.FILES.glob("*.sql")):
+    for file in sorted(migrate.DIRECTORY.glob("*.sql")):
         if file.name < "0015":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with scratch(postgres_server.url, "unchained") as url:
         with monkeypatch.context() as before:
-            before.setattr(migrate, "FILES", tmp_path)
+            before.setattr(migrate, "DIRECTORY", tmp_path)
             migrate.up(url)
         old = [line(details=AWKWARD, created_at=makers.MOMENT - timedelta(days=n)) for n in range(8)]
         with elsewhere(url) as database:
@@ -444,12 +444,12 @@ def test_what_was_written_before_the_chain_is_chained_by_the_migration(
         with elsewhere(url):
             rows = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
             assert [str(row.id) for row in rows] == [one["id"] for one in reversed(old)]
-            assert verify() == audit_chain.Finding(8, 8, head(), None)
+            assert verify() == audit_chain.Verification(8, 8, head(), None)
             audit_chain.append([line()])
-            assert verify() == audit_chain.Finding(9, 9, head(), None)
+            assert verify() == audit_chain.Verification(9, 9, head(), None)
             postgres.rows("ALTER TABLE admin.audit_logs DISABLE TRIGGER USER")
             postgres.rows("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 2")
-            assert verify().broken == Broken(UUID(old[-2]["id"]), ChainBreak.CHANGED)
+            assert verify().broken == BrokenEntry(UUID(old[-2]["id"]), ChainBreak.CHANGED)
 
 
 @contextmanager
@@ -480,9 +480,9 @@ def test_a_restored_dump_is_whole(postgres_server):
         run("pg_dump", "--file", str(dump), old)
         run("psql", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", str(dump), new)
         with elsewhere(new):
-            assert verify() == audit_chain.Finding(3, 3, sealed, None)
+            assert verify() == audit_chain.Verification(3, 3, sealed, None)
             audit_chain.append([line()])
-            assert verify() == audit_chain.Finding(4, 4, head(), None)
+            assert verify() == audit_chain.Verification(4, 4, head(), None)
             with pytest.raises(peewee.IntegrityError, match="is refused"):
                 postgres.rows("DELETE FROM admin.audit_logs")
 
@@ -523,7 +523,7 @@ def test_twenty_writers_at_once_keep_one_chain(committed):
         assert job_journal.JobRow.select().count() == 0
         numbers = [row.seq for row in audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)]
         assert numbers == list(range(1, 201))
-        assert audit_chain.verify() == audit_chain.Finding(200, 200, head(), None)
+        assert audit_chain.verify() == audit_chain.Verification(200, 200, head(), None)
 
 
 def test_verifying_while_others_write_is_no_false_alarm(committed):
@@ -549,7 +549,7 @@ def test_a_row_that_cannot_be_written_keeps_no_other_out(committed):
         audit.write(str(uuid4()))
         rows = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
         assert [row.action for row in rows] == [AuditAction.USER_SIGNED_IN, AuditAction.USER_SIGNED_OUT]
-        assert audit_chain.verify() == audit_chain.Finding(2, 2, head(), None)
+        assert audit_chain.verify() == audit_chain.Verification(2, 2, head(), None)
 
 
 # --- how much of it there may be ------------------------------------------------------------------------

@@ -31,7 +31,7 @@ AGAIN = [("find", NONE), ("charge", AWAY)]
 
 def attempts(payment: Payment) -> list[tuple[str, str | None]]:
     """What the PSP was asked, and what came of it."""
-    return [(it.operation, it.outcome) for it in psp_attempts.of(payment.id)]
+    return [(it.operation, it.outcome) for it in psp_attempts.for_payment(payment.id)]
 
 
 def charges(payment: Payment) -> list[str]:
@@ -314,7 +314,7 @@ def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_m
     for _ in range(30):
         called(payment, SILENT, ago=1, operation="find")
     called(payment, SILENT, ago=900)
-    known = psp_attempts.of(payment.id)
+    known = psp_attempts.for_payment(payment.id)
     assert [it.operation for it in known].count("find") == 20
     assert known[0].operation == "charge"
 
@@ -352,7 +352,7 @@ def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(a
     payment = orphan()
     payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
     assert work() == ["payments.settle"]
-    [said] = psp_attempts.of(payment.id)
+    [said] = psp_attempts.for_payment(payment.id)
     assert (said.amount, said.currency) == (
         Decimal(amount),
         currency.replace("\0", "\N{REPLACEMENT CHARACTER}"),
@@ -526,7 +526,7 @@ def test_a_look_that_somebody_waits_for_is_taken_up_when_its_process_died():
     payment, inquiry = orphan(), uuid4()
     psp_attempts.begin(inquiry, payment.id, psp_attempts.PspOperation.FIND, str(payment.id))
     assert do(payment_jobs.inquire.job(payment.id, inquiry))[0] == "payments.inquire"
-    assert psp_attempts.result(inquiry) == NONE
+    assert psp_attempts.find_result(inquiry) == NONE
 
 
 def test_who_looks_after_a_payment_that_has_ended_asks_nobody():
@@ -611,7 +611,7 @@ def test_what_the_psp_said_and_nobody_settled_is_found_by_the_reconciler(simulat
     payment = makers.payment(simulate=simulate)
     forgotten(payment)
     if status != "processing":
-        payments.change(makers.reload(payment), PaymentStatus(status))
+        payments.set_status(makers.reload(payment), PaymentStatus(status))
     postgres.rows("UPDATE payments.psp_attempts SET ended_at = clock_timestamp() - interval '4 seconds'")
 
     assert reconcile() == ["payments.settle"]

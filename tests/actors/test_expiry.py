@@ -38,7 +38,7 @@ def configured(hours: float) -> None:
     postgres.rows(
         "INSERT INTO admin.system_config (key, value) VALUES ('payments.requestTtlHours', %s)", Json(hours)
     )
-    config.forget()
+    config.clear_cache()
 
 
 @pytest.mark.parametrize(

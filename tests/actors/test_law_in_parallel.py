@@ -242,7 +242,7 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
 
     def begin(
         id: UUID, payment_id: UUID, operation: PspOperation, reference: str, *, first: bool = False
-    ) -> psp_attempts.Begun | None:
+    ) -> psp_attempts.OrderTerms | None:
         if operation is PspOperation.CHARGE and not first:
             meeting.wait(10)
             late(next(trips))
@@ -286,11 +286,11 @@ def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_take
     with postgres.connection():
         customer = makers.user()
         with transaction():
-            config.change(
+            config.update(
                 {ConfigKey.PAYMENTS_DAILY_LIMIT: 5, ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT: "20.00"},
                 boss.user_id,
             )
-        config.forget()
+        config.clear_cache()
     refused: Counter[type[Exception]] = Counter()
 
     def pay() -> None:
@@ -304,7 +304,7 @@ def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_take
         assert Payment.select().count() == 4
         User.update(email_verified=True).where(User.id == customer.id).execute()
     at_once(*[pay] * 8)
-    config.forget()
+    config.clear_cache()
     assert refused == {payment_limits.NotVerified: 4, payment_limits.TooManyPayments: 7}
 
 

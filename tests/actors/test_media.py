@@ -52,7 +52,7 @@ def test_what_somebody_shows_is_never_discarded(store):
     who = user()
     name, removal = media.new_avatar(who.id)
     store.put(name, b"picture")
-    profile.change(who.id, avatar_url=name)
+    profile.update(who.id, avatar_url=name)
     with transaction():
         enqueue(removal)
     assert work() == ["media.discard"]
@@ -76,7 +76,7 @@ def test_a_closed_accounts_picture_is_discarded(store):
     who = user()
     name, _removal = media.new_avatar(who.id)
     store.put(name, b"picture")
-    profile.change(who.id, avatar_url=name)
+    profile.update(who.id, avatar_url=name)
     with transaction():
         assert media.forget(who.id)
         users.close(who.id, email="closed@closed.invalid", name="Closed account")

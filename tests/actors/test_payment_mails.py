@@ -136,7 +136,7 @@ def test_one_preference_says_nothing_of_the_other(payer):
     assert told() == [payer.email]
     paid(payer, simulate="decline")
     assert told() == [payer.email]
-    assert profile.wants(payer.id, "paymentCompleted")
+    assert profile.wants_notification(payer.id, "paymentCompleted")
 
 
 def test_a_closed_account_is_told_nothing(payer, vendor):

@@ -242,9 +242,9 @@ def test_what_is_charged_twice_is_seen_though_both_lines_are_right():
     for id, day in (("another", DAY), ("a third", date(2026, 3, 2))):
         line = {**again.__data__, "id": id, "day": day}
         statements.add_lines([line, line])
-    [found] = statements.differences(DAY)
+    [found] = statements.find_differences(DAY)
     assert (found.payment_id, found.reason) == (payment.id, "charged 3 times")
-    assert [it.reason for it in statements.differences(date(2026, 3, 2))] == ["charged 3 times"]
+    assert [it.reason for it in statements.find_differences(date(2026, 3, 2))] == ["charged 3 times"]
 
 
 def test_a_day_that_cannot_be_matched_keeps_no_other_from_it(monkeypatch):

@@ -538,7 +538,7 @@ def test_without_a_database_it_waits_and_goes_on(live, reader, valkey_server, mo
     def perhaps() -> bool:
         asked.append(away.is_set())
         if away.is_set():
-            raise postgres.Away("gone")
+            raise postgres.DatabaseUnavailable("gone")
         return once()
 
     monkeypatch.setattr(live, "once", perhaps)

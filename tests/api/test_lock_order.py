@@ -288,10 +288,10 @@ class Asked:
         )
         self.open = random.random() < 0.3
         if self.open:
-            payments.change(self.payment, PaymentStatus.CANCELLED)
+            payments.set_status(self.payment, PaymentStatus.CANCELLED)
         else:
-            payments.change(self.payment, PaymentStatus.PROCESSING)
-            payments.change(makers.reload(self.request), PaymentStatus.PROCESSING)
+            payments.set_status(self.payment, PaymentStatus.PROCESSING)
+            payments.set_status(makers.reload(self.request), PaymentStatus.PROCESSING)
 
     def either(self) -> UUID:
         return UUID(str(self.random.choice([self.request.id, self.payment.id])))
@@ -343,14 +343,14 @@ class Asked:
         customer = self.people[Role.CUSTOMER].user
         free, closed = [customer["email"]], account_erasure.address(customer["id"])
         with transaction():
-            personal_data.requests(UUID(customer["id"]), free, closed=closed, limit=9)
+            personal_data.erase_from_requests(UUID(customer["id"]), free, closed=closed, limit=9)
         with transaction():
-            personal_data.events_that_name(free, closed=closed, limit=9)
+            personal_data.erase_from_events_naming(free, closed=closed, limit=9)
 
     def bind(self, _n: int) -> None:
         customer = self.people[Role.CUSTOMER].user
         with transaction():
-            payments.bind(customer["email"], UUID(customer["id"]), limit=9)
+            payments.bind_addressee(customer["email"], UUID(customer["id"]), limit=9)
 
     def publish(self, _n: int) -> None:
         work_off("events.", "audit.")

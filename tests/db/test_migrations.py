@@ -170,21 +170,21 @@ def test_migrating_again_changes_nothing(postgres_server, stores):
 def test_of_several_at_once_one_migrates_and_the_others_find_nothing_to_do(postgres_server):
     with scratch(postgres_server.url, "crowded") as url, ThreadPoolExecutor(3) as threads:
         applied = [name for names in threads.map(migrate.up, [url] * 3) for name in names]
-    assert sorted(applied) == [file.name for file in sorted(migrate.FILES.glob("[0-9]*.sql"))]
+    assert sorted(applied) == [file.name for file in sorted(migrate.DIRECTORY.glob("[0-9]*.sql"))]
 
 
 def test_a_migration_edited_after_it_was_applied_is_refused(postgres_server, stores, tmp_path, monkeypatch):
-    for file in migrate.FILES.glob("*.sql"):
+    for file in migrate.DIRECTORY.glob("*.sql"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "0001_auth.sql").write_text("SELECT 1")
-    monkeypatch.setattr(migrate, "FILES", tmp_path)
-    with pytest.raises(migrate.Edited, match=r"0001_auth\.sql"):
+    monkeypatch.setattr(migrate, "DIRECTORY", tmp_path)
+    with pytest.raises(migrate.EditedMigration, match=r"0001_auth\.sql"):
         migrate.up(postgres_server.url)
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(postgres_server, tmp_path, monkeypatch):
     (tmp_path / "0001_half.sql").write_text("CREATE TABLE half (id int); SELECT 1 / 0;")
-    monkeypatch.setattr(migrate, "FILES", tmp_path)
+    monkeypatch.setattr(migrate, "DIRECTORY", tmp_path)
     with scratch(postgres_server.url, "half") as url:
         with pytest.raises(psycopg2.errors.DivisionByZero):
             migrate.up(url)
@@ -200,8 +200,8 @@ def upgraded(
     server: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, *, since: str, data: str
 ) -> Iterator[Any]:
     """A database that had this data before the migration of this number, and has had all of them: its cursor."""
-    files = sorted(migrate.FILES.glob("*.sql"))
-    monkeypatch.setattr(migrate, "FILES", folder)
+    files = sorted(migrate.DIRECTORY.glob("*.sql"))
+    monkeypatch.setattr(migrate, "DIRECTORY", folder)
     with scratch(server.url, f"before_{since}") as url:
         for file in files:
             if file.name < since:

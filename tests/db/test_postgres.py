@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from db import breaker, pool, postgres
-from db.postgres import Away, Database
+from db.postgres import Database, DatabaseUnavailable
 from tests.frozen import frozen
 from tests.makers import until
 from workers.dev.servers import Postgres, free_port
@@ -98,7 +98,7 @@ def write(database: Database) -> None:
 def answers(database: Database) -> bool:
     try:
         write(database)
-    except Away:
+    except DatabaseUnavailable:
         return False
     return True
 
@@ -106,7 +106,7 @@ def answers(database: Database) -> bool:
 def failing(work: Callable[[], object]) -> float:
     """How long it took until the database was found to be away, in seconds."""
     begun = time.monotonic()
-    with pytest.raises(Away):
+    with pytest.raises(DatabaseUnavailable):
         work()
     return time.monotonic() - begun
 
@@ -127,7 +127,7 @@ def test_a_connection_is_used_again_without_asking_whether_it_lives(own, server)
 
 def test_one_that_was_idle_for_long_is_asked_first(own, server, monkeypatch):
     first = pid(own)
-    monkeypatch.setattr(pool, "UNCHECKED_S", 0)
+    monkeypatch.setattr(pool, "IDLE_CHECK_AFTER_S", 0)
     with taken(own), connected(server.url) as cursor:
         cursor.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (first,))
         assert cursor.fetchone() == ("SELECT 1",)
@@ -163,8 +163,8 @@ def test_there_are_never_more_connections_than_allowed_and_who_waits_gets_one(ma
 
 def test_who_finds_no_free_connection_waits_a_bounded_time(make, monkeypatch):
     small = make(connections=1)
-    monkeypatch.setattr(pool, "TAKE_S", 0.05)
-    with taken(small), ThreadPoolExecutor(1) as thread, pytest.raises(Away, match="in use"):
+    monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT_S", 0.05)
+    with taken(small), ThreadPoolExecutor(1) as thread, pytest.raises(DatabaseUnavailable, match="in use"):
         thread.submit(ask, small).result()
     assert ask(small) == 1
 
@@ -210,7 +210,12 @@ def test_what_is_wrong_with_one_statement_is_no_sign_of_it(own, state):
 
 
 def test_who_loses_the_connection_in_a_transaction_hears_of_that_and_of_nothing_else(own, server):
-    with taken(own), connected(server.url) as cursor, pytest.raises(Away) as caught, own.atomic():
+    with (
+        taken(own),
+        connected(server.url) as cursor,
+        pytest.raises(DatabaseUnavailable) as caught,
+        own.atomic(),
+    ):
         mine = own.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (mine,))
         own.execute_sql("SELECT 1")
@@ -314,7 +319,7 @@ def test_a_server_that_says_nothing_keeps_nobody_waiting_for_another(make):
         with ThreadPoolExecutor(12) as threads:
             took = list(threads.map(one, range(12)))
         # Not one after the other, which were 24 s.
-        assert max(took) < 3 * pool.TAKE_S
+        assert max(took) < 3 * pool.ACQUIRE_TIMEOUT_S
         asked = len(silent.callers)
         for _ in range(100):
             failing(mute.connect)
@@ -340,7 +345,7 @@ def test_a_frozen_server_fails_whoever_waits_and_is_used_again_when_it_thaws(own
         with frozen(server):
             begun.wait()
             took = [each.result() for each in waiting]
-            assert max(took) < pool.STATEMENT_LIMIT_S
+            assert max(took) < pool.RESPONSE_TIMEOUT_S
             # Nothing is left that would have to find it out by itself.
             assert not own.pool._idle
             failing(lambda: ask(own))
@@ -348,7 +353,7 @@ def test_a_frozen_server_fails_whoever_waits_and_is_used_again_when_it_thaws(own
 
 
 def test_a_slow_statement_is_not_taken_for_a_frozen_server(own, monkeypatch):
-    monkeypatch.setattr(pool, "LOOK_S", 0.1)
+    monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(breaker, "REST_S", 0.0)
     with taken(own):
         own.execute_sql("SELECT pg_sleep(0.7)")
@@ -356,7 +361,7 @@ def test_a_slow_statement_is_not_taken_for_a_frozen_server(own, monkeypatch):
 
 
 def test_a_slow_statement_is_no_sign_either_while_idle_connections_were_ended(own, server, monkeypatch):
-    monkeypatch.setattr(pool, "LOOK_S", 0.2)
+    monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.2)
     with taken(own), ThreadPoolExecutor(1) as thread, connected(server.url) as cursor:
         other = thread.submit(pid, own).result()
         epoch = own.pool._epoch
@@ -367,16 +372,16 @@ def test_a_slow_statement_is_no_sign_either_while_idle_connections_were_ended(ow
 
 def test_a_server_that_froze_while_nobody_asked_is_found_out_once(own, server, monkeypatch):
     ask(own)
-    monkeypatch.setattr(pool, "UNCHECKED_S", 0)
+    monkeypatch.setattr(pool, "IDLE_CHECK_AFTER_S", 0)
     with frozen(server):
         # The idle connection and a new one share the time.
-        assert failing(lambda: ask(own)) < 2 * pool.TAKE_S
+        assert failing(lambda: ask(own)) < 2 * pool.ACQUIRE_TIMEOUT_S
         assert not own.pool._idle
     until(lambda: answers(own), 30)
 
 
 def test_a_backend_that_hangs_alone_fails_alone(own, monkeypatch):
-    monkeypatch.setattr(pool, "STATEMENT_LIMIT_S", 1.5)
+    monkeypatch.setattr(pool, "RESPONSE_TIMEOUT_S", 1.5)
     with taken(own):
         hung = own.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
         os.kill(hung, signal.SIGSTOP)
@@ -393,22 +398,22 @@ def test_who_says_so_may_wait_longer_to_the_end_of_the_transaction(own, monkeypa
             own.allow(90)
             assert own._thread.conn.limit_s == 90
         with own.atomic():
-            assert own._thread.conn.limit_s == pool.STATEMENT_LIMIT_S
+            assert own._thread.conn.limit_s == pool.RESPONSE_TIMEOUT_S
 
 
 # --- time limits
 
 
 def settings(database: Database) -> list[str]:
-    names = [*pool.LIMITS, "TimeZone"]
+    names = [*pool.SESSION_TIMEOUTS, "TimeZone"]
     return [database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
 
 
 def test_every_statement_has_its_time_limits(own):
     with taken(own):
-        assert settings(own) == [*pool.LIMITS.values(), "UTC"]
+        assert settings(own) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
         with own.atomic():
-            assert settings(own) == [*pool.LIMITS.values(), "UTC"]
+            assert settings(own) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
 
 
 def test_where_no_options_are_taken_transactions_bring_their_limits_along(make, server):
@@ -419,11 +424,11 @@ def test_where_no_options_are_taken_transactions_bring_their_limits_along(make, 
         cursor.execute("ALTER ROLE paywright SET TimeZone = 'Asia/Tokyo'")
         try:
             with taken(bare):
-                assert settings(bare) == [*pool.LIMITS.values(), "UTC"]
+                assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
                 with bare.atomic():
-                    assert settings(bare) == [*pool.LIMITS.values(), "UTC"]
+                    assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
                     with bare.atomic():
-                        assert settings(bare) == [*pool.LIMITS.values(), "UTC"]
+                        assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
                 with connected(server.url) as other:
                     mine = bare._thread.conn.info.backend_pid
                     other.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", (mine,))
@@ -436,12 +441,12 @@ def test_a_role_that_has_the_limits_spares_the_transactions_theirs(make, server)
     bare = make()
     bare.pool._options = None
     with connected(server.url) as cursor:
-        for name, value in pool.LIMITS.items():
+        for name, value in pool.SESSION_TIMEOUTS.items():
             cursor.execute(f"ALTER ROLE paywright SET {name} = '{value}'")
         try:
             with taken(bare):
                 assert bare._thread.conn.local_limits == ""
-                assert settings(bare) == [*pool.LIMITS.values(), "UTC"]
+                assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
         finally:
             cursor.execute("ALTER ROLE paywright RESET ALL")
 
@@ -454,6 +459,6 @@ def test_the_server_notices_a_client_whose_machine_is_gone(own):
 
 def test_a_migration_may_take_as_long_as_it_takes(server, monkeypatch):
     """Connections that are not the pool's have no limits, also where there is a pool in the process."""
-    monkeypatch.setattr(pool, "LOOK_S", 0.05)
+    monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.05)
     with connected(server.url) as cursor:
         cursor.execute("SELECT pg_sleep(0.3)")

@@ -9,7 +9,7 @@ import pytest
 
 from db import postgres, reports
 from db.core import money
-from db.reports import ReportPeriod, Sum
+from db.reports import ReportPeriod, ReportRow
 from db.users import Role
 from tests import makers
 
@@ -36,7 +36,7 @@ def test_a_series_of_more_than_a_hundred_thousand_sums_is_read_in_little_memory(
     count, amount = 0, Decimal(0)
     tracemalloc.start()
     try:
-        for it in reports.sums(*YEARS, ReportPeriod.DAY):
+        for it in reports.report_rows(*YEARS, ReportPeriod.DAY):
             count += 1
             amount += it.amount or 0
         _now, peak = tracemalloc.get_traced_memory()
@@ -56,17 +56,17 @@ def test_what_is_made_while_a_report_is_read_is_in_no_part_of_it():
         makers.payment_row(user_id=customer.id, payee_id=vendor.id, type="payment", **columns)
         makers.payment_row(user_id=vendor.id, payee_id=vendor.id, type="initiate", **columns)
 
-    def counts(sums: Iterator[Sum]) -> Iterator[tuple[str, int]]:
+    def counts(sums: Iterator[ReportRow]) -> Iterator[tuple[str, int]]:
         return (("request" if it.period is None else "payment", it.count) for it in sums)
 
     add()
     for payee_id in (None, vendor.id):
-        before = list(counts(reports.sums(*YEARS, ReportPeriod.DAY, payee_id=payee_id)))
-        reading = counts(reports.sums(*YEARS, ReportPeriod.DAY, payee_id=payee_id))
+        before = list(counts(reports.report_rows(*YEARS, ReportPeriod.DAY, payee_id=payee_id)))
+        reading = counts(reports.report_rows(*YEARS, ReportPeriod.DAY, payee_id=payee_id))
         first = next(reading)
         add()
         assert [first, *reading] == before
-    assert list(counts(reports.sums(*YEARS, ReportPeriod.DAY))) == [("payment", 3), ("request", 3)]
+    assert list(counts(reports.report_rows(*YEARS, ReportPeriod.DAY))) == [("payment", 3), ("request", 3)]
 
 
 def test_a_report_may_take_longer_than_what_else_is_asked_on_its_connection(stores):

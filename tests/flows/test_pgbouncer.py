@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from db import pool
-from db.postgres import Away, Database
+from db.postgres import Database, DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
 from tests.makers import until
@@ -87,7 +87,7 @@ def answers(database: Database) -> bool:
             database.execute_sql("UPDATE journal.health_check SET written_at = clock_timestamp()")
         finally:
             database.close()
-    except Away:
+    except DatabaseUnavailable:
         return False
     return True
 
@@ -146,7 +146,7 @@ def test_statements_have_their_time_limits_all_the_same(stack: Stack):
     database.open(stack.database_url, connections=2)
     database.connect()
     try:
-        for name, value in {**pool.LIMITS, "TimeZone": "UTC"}.items():
+        for name, value in {**pool.SESSION_TIMEOUTS, "TimeZone": "UTC"}.items():
             assert database.execute_sql(f"SHOW {name}").fetchone()[0] == value
             with database.atomic():
                 assert database.execute_sql(f"SHOW {name}").fetchone()[0] == value

@@ -36,7 +36,7 @@ def test_a_hub_that_is_killed_while_it_promises_a_letter_promises_it_once(monkey
 def test_a_changed_configuration_is_read_anew_at_once(monkeypatch):
     # A handler that is new begins at the end of the log.
     subscriber.once()
-    monkeypatch.setattr(config, "_FRESH", 3600.0)
+    monkeypatch.setattr(config, "CACHE_TTL_S", 3600.0)
     assert config.value(ConfigKey.MAINTENANCE_READ_ONLY) is False
     SystemConfig.insert(key=ConfigKey.MAINTENANCE_READ_ONLY, value=True).execute()
     assert config.value(ConfigKey.MAINTENANCE_READ_ONLY) is False

@@ -132,7 +132,7 @@ def main() -> int:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         run(Console(highlight=False))
-    except (Trouble, OSError, *postgres.Unreachable) as trouble:
+    except (Trouble, OSError, *postgres.TRANSIENT_ERRORS) as trouble:
         line = " ".join(str(trouble).split())
         Console(stderr=True).print(line, style="red", highlight=False, markup=False, soft_wrap=True)
         return 1
@@ -191,7 +191,7 @@ def _books(names: Mapping[str, str], since: int) -> dict[str, Book]:
 def _book(id: UUID, since: int) -> Book:
     log = [event for event in event_log.after(since, 10_000) if event.data.get("id") == str(id)]
     charge = psp_ledger.find(str(id))
-    rows = payments.history(id), audit_log.of_resource(id), log, psp_attempts.of(id)
+    rows = payments.history(id), audit_log.of_resource(id), log, psp_attempts.for_payment(id)
     return dict(zip(TABLES, (*rows, [charge] if charge else []), strict=True))
 
 

@@ -60,7 +60,7 @@ def order(**metadata: Any) -> Order:
 
 def configured(key: str, value: float) -> None:
     postgres.rows("INSERT INTO admin.system_config (key, value) VALUES (%s, %s)", key, Json(value))
-    config.forget()
+    config.clear_cache()
 
 
 def declined(code: str) -> Answer:

@@ -127,7 +127,7 @@ def test_while_it_is_maintained_it_can_be_read_and_left_and_nothing_else(client,
 def test_another_process_reads_it_within_a_second(boss, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("db.config.time.monotonic", lambda: now[0])
-    config.forget()
+    config.clear_cache()
     assert config.value(ConfigKey.PSP_LATENCY_MS) == 0
     config.SystemConfig.insert(key=ConfigKey.PSP_LATENCY_MS, value=7).execute()
     assert config.value(ConfigKey.PSP_LATENCY_MS) == 0

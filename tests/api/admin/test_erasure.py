@@ -179,7 +179,7 @@ def test_a_long_journal_has_the_time_to_be_searched(talked_of, monkeypatch):
         limits.update(row["it"] for row in postgres.rows("SELECT current_setting('statement_timeout') AS it"))
         return 0
 
-    monkeypatch.setattr(personal_data, "jobs", raced)
+    monkeypatch.setattr(personal_data, "erase_from_jobs", raced)
     postgres.rows("SET LOCAL statement_timeout = '5s'")
     jobs.registry["accounts.erase"].perform(next_erasure().id)
     assert limits == {"30s"}
@@ -187,7 +187,7 @@ def test_a_long_journal_has_the_time_to_be_searched(talked_of, monkeypatch):
 
 
 def test_an_erasure_that_is_interrupted_goes_on(talked_of, monkeypatch):
-    real = personal_data.events_about
+    real = personal_data.erase_from_events_about
 
     def dies(*args: Any, **more: Any) -> int:
         real(*args, **more)
@@ -195,7 +195,7 @@ def test_an_erasure_that_is_interrupted_goes_on(talked_of, monkeypatch):
 
     before = left(talked_of)
     with monkeypatch.context() as patch:
-        patch.setattr(personal_data, "events_about", dies)
+        patch.setattr(personal_data, "erase_from_events_about", dies)
         with pytest.raises(SystemExit):
             for _ in range(5):
                 jobs.registry["accounts.erase"].perform(next_erasure().id)

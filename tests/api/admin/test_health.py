@@ -307,9 +307,9 @@ def test_a_look_is_made_at_no_more_than_it_can_read(boss, monkeypatch):
     postgres.rows("UPDATE psp.charges SET amount = 1")
     makers.payment()
     work()
-    monkeypatch.setattr(invariants, "LOOK_ROWS", 4)
+    monkeypatch.setattr(invariants, "CHECK_ROWS_LIMIT", 4)
     assert broken(boss) == {"charged_once", "the_money_adds_up"}
-    monkeypatch.setattr(invariants, "LOOK_ROWS", 2)
+    monkeypatch.setattr(invariants, "CHECK_ROWS_LIMIT", 2)
     assert broken(boss) == set(), old.id
 
 
@@ -526,12 +526,12 @@ def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_mi
     [first] = job_journal.JobRow.select().where(job_journal.JobRow.name == housekeeping.verify_audit_log.name)
     housekeeping.verify_audit_log.perform(first.id)
     postgres.rows("DELETE FROM journal.jobs")
-    place = audit_chain.place(audit_chain.WHOLE)
+    place = audit_chain.load_position(audit_chain.WHOLE)
     assert place is not None
     assert place.seq == 2
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
-    assert audit_chain.place(audit_chain.WHOLE) is None
+    assert audit_chain.load_position(audit_chain.WHOLE) is None
     assert audit_standings(boss)["the_audit_log_is_whole"]["ok"]
 
 

@@ -16,7 +16,7 @@ from tests.makers import Visitor, error, visitor, work
 def limit(boss: Visitor, **values: object) -> None:
     body = {f"payments.{name}": value for name, value in values.items()}
     assert boss.send("PUT", "/admin/config", body).status_code == 200
-    config.forget()
+    config.clear_cache()
 
 
 def pay(who: Visitor, amount: object = "10.00", **more: object):
@@ -86,8 +86,8 @@ def test_limits_that_are_off_cost_nothing(customer, boss, monkeypatch):
         raise AssertionError("nobody needs to know")
 
     monkeypatch.setattr(users, "locked", asked)
-    monkeypatch.setattr(payments, "nth_newest_payment", asked)
-    monkeypatch.setattr(payments, "amount_of_customer", asked)
+    monkeypatch.setattr(payments, "nth_newest_payment_at", asked)
+    monkeypatch.setattr(payments, "recent_amount", asked)
     assert [pay(customer).status_code for _ in range(3)] == [201] * 3
     items = {it["key"]: it["value"] for it in boss.get("/admin/config").json["data"]["items"]}
     assert items["payments.dailyLimit"] is items["payments.unverifiedAmount"] is None

@@ -364,7 +364,7 @@ class Machine(RuleBasedStateMachine):
 
 def silent(it: Payment) -> bool:
     """Whether the PSP was asked for the money and will never say what became of it."""
-    return psp_ledger.played(str(it.id)) == "blackout"
+    return psp_ledger.find_scenario(str(it.id)) == "blackout"
 
 
 def waiting(*verbs: str) -> list[job_journal.JobRow]:

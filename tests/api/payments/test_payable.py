@@ -111,7 +111,7 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
         enqueue(settle)
     with monkeypatch.context() as race:
         # It looked before the account was closed, and commits after the job.
-        race.setattr(users, "vendors", set)
+        race.setattr(users, "active_vendors", set)
         payment_jobs.settle.perform(settle.id)
     assert makers.reload(request).status == "initiated"
     payment_jobs.withdraw_requests.perform(later)
@@ -138,7 +138,7 @@ def test_who_is_no_vendor_any_more_sees_their_requests_and_pays_none_of_them(ven
 def test_nobody_pays_their_own_request(vendor, monkeypatch):
     request = makers.open_request(vendor_of(vendor))
     # However they came to be both.
-    monkeypatch.setattr(users, "vendors", lambda ids: {UUID(str(id)) for id in ids})
+    monkeypatch.setattr(users, "active_vendors", lambda ids: {UUID(str(id)) for id in ids})
     User.update(role=Role.CUSTOMER).where(User.id == vendor.user["id"]).execute()
     assert actions(vendor, request) == []
     result = pay(vendor, request)
@@ -151,7 +151,7 @@ def test_a_request_that_is_above_the_largest_amount_by_now_is_not_paid(customer,
     request = makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     assert actions(customer, request) == ["pay"]
     assert boss.send("PUT", "/admin/config", {"payments.maxAmount": "79.99"}).status_code == 200
-    config.forget()
+    config.clear_cache()
     assert actions(customer, request) == []
     assert error(pay(customer, request)) == (409, "REQUEST_NOT_PAYABLE")
     more = vendor.send("PUT", f"/payments/{request.id}", {"amount": "79.999"})
@@ -166,13 +166,13 @@ def test_what_may_be_done_with_a_page_of_requests_costs_one_question(customer, v
     for _ in range(5):
         makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     asked = []
-    real = users.vendors
+    real = users.active_vendors
 
     def vendors(ids):
         asked.append(ids)
         return real(ids)
 
-    monkeypatch.setattr(users, "vendors", vendors)
+    monkeypatch.setattr(users, "active_vendors", vendors)
     assert len(customer.get("/payments").json["data"]["items"]) == 5
     assert len(asked) == 1
 

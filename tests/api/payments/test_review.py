@@ -59,7 +59,7 @@ def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
 def test_the_list_for_review_is_read_page_by_page(customer, boss):
     made = [str(paid(customer).id) for _ in range(5)]
     for id in made:
-        reviews.open_review(
+        reviews.open_reviews(
             [(UUID(id), ReviewCause.STATEMENT_DIFFERS, why) for why in ("look", "and look again")]
         )
     paid(customer)
@@ -173,7 +173,7 @@ def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(custom
 def test_a_review_that_was_opened_after_somebody_looked_stays_open(customer, boss):
     payment = late(customer)
     seen = [it["id"] for it in reviewed(boss, payment)]
-    reviews.open_review([(payment.id, ReviewCause.STATEMENT_DIFFERS, "charged twice")])
+    reviews.open_reviews([(payment.id, ReviewCause.STATEMENT_DIFFERS, "charged twice")])
     body = {"reason": "Refunded on the telephone", "reviewIds": [*seen, str(uuid4())]}
     assert boss.post(f"/payments/{payment.id}/review", body).status_code == 200
     assert makers.review(payment) == "charged twice"
@@ -211,7 +211,7 @@ def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_
     ends = {Answer(Outcome.CHARGED): None, Answer(Outcome.DECLINED, "lost_card"): ahead}
     for answer, left in ends.items():
         payment = paid(customer, simulate="blackout")
-        reviews.open_review([(payment.id, ReviewCause.STATEMENT_CHARGED, ahead)])
+        reviews.open_reviews([(payment.id, ReviewCause.STATEMENT_CHARGED, ahead)])
         payment_jobs.hear(payment.id, answer)
         work()
         assert makers.review(payment) == left
@@ -314,7 +314,7 @@ def test_calls_are_read_page_by_page(customer, boss, moment):
     payment = paid(customer, simulate="blackout")
     if moment:
         PspAttempt.update(created_at=moment).execute()
-    made = [str(it.id) for it in psp_attempts.of(payment.id)]
+    made = [str(it.id) for it in psp_attempts.for_payment(payment.id)]
     assert len(made) > 3
     seen: list[str] = []
     cursor: str | None = ""
@@ -361,7 +361,7 @@ def test_a_day_that_was_not_matched_says_so(boss):
 def test_a_day_that_agrees_has_no_differences(customer, boss):
     completed, failed = paid(customer), paid(customer, simulate="decline")
     statements.add_lines([line(completed.id, "charged"), line(failed.id, "declined")])
-    statements.close(DAY, 0)
+    statements.mark_matched(DAY, 0)
     assert differences(boss) == {"day": "2026-03-01", "matched": True, "count": 0, "items": []}
 
 
@@ -390,7 +390,7 @@ def test_a_day_tells_where_the_psp_and_the_payments_disagree(customer, boss):
             line(fine.id, "charged"),
         ]
     )
-    statements.close(DAY, len(expected))
+    statements.mark_matched(DAY, len(expected))
     items = differences(boss)["items"]
     assert {it["reference"]: (it["paymentId"], it["reason"]) for it in items} == expected
     assert len(items) == len(expected)
@@ -400,7 +400,7 @@ def test_what_was_completed_on_the_day_and_stands_in_no_statement_is_a_differenc
     payment = paid(customer)
     completed_on = payments.history(payment.id)[-1].created_at.date()
     for day in (completed_on, completed_on - timedelta(days=1)):
-        statements.close(day, 0)
+        statements.mark_matched(day, 0)
     [item] = differences(boss, completed_on)["items"]
     assert item == {
         "reference": str(payment.id),
@@ -412,7 +412,7 @@ def test_what_was_completed_on_the_day_and_stands_in_no_statement_is_a_differenc
 
 def test_a_day_that_went_all_wrong_is_counted_and_its_beginning_shown(boss):
     statements.add_lines([line(f"order-{place:03}", "charged") for place in range(101)])
-    statements.close(DAY, 101)
+    statements.mark_matched(DAY, 101)
     told = differences(boss)
     assert (told["count"], len(told["items"]), told["items"][0]["reference"]) == (101, 100, "order-000")
 
@@ -420,9 +420,9 @@ def test_a_day_that_went_all_wrong_is_counted_and_its_beginning_shown(boss):
 def test_a_difference_that_was_mended_is_gone(customer, boss):
     payment = paid(customer, simulate="blackout")
     statements.add_lines([line(payment.id, "charged")])
-    statements.close(DAY, 1)
+    statements.mark_matched(DAY, 1)
     assert differences(boss)["items"][0]["reason"] == "charged, but the payment is processing"
-    payments.change(payment, PaymentStatus.COMPLETED)
+    payments.set_status(payment, PaymentStatus.COMPLETED)
     assert differences(boss)["items"] == []
 
 

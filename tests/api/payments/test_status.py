@@ -300,7 +300,7 @@ def test_a_worker_that_died_over_the_question_is_followed_by_one_that_asks_again
         id = UUID(row.args["inquiry"])
         assert psp_attempts.begin(id, payment.id, PspOperation.FIND, str(payment.id))
         if answered:
-            psp_attempts.end(id, PspResult.CHARGED)
+            psp_attempts.record_result(id, PspResult.CHARGED)
         do("payments.inquire")
         assert "payments.inquire" not in promised()
 
@@ -335,7 +335,7 @@ def test_a_known_key_does_not_ask_the_psp_again(customer, boss, meanwhile):
     first = move(boss, payment, "failed", Idempotency_Key="k")
     again = move(boss, payment, "failed", Idempotency_Key="k")
     assert again.content == first.content
-    asked_for = [it.operation for it in psp_attempts.of(payment.id)]
+    asked_for = [it.operation for it in psp_attempts.for_payment(payment.id)]
     assert asked_for == ["charge", "find"]
 
 

@@ -424,7 +424,7 @@ def test_a_closed_account_leaves_no_picture(client, person, files):
 
 
 def test_a_change_that_fails_leaves_no_picture(person, files, monkeypatch):
-    monkeypatch.setattr(profile, "change", lambda *_args, **_columns: 1 / 0)
+    monkeypatch.setattr(profile, "update", lambda *_args, **_columns: 1 / 0)
     with postgres.database.atomic():
         assert error(send(person, drawn())) == (500, "INTERNAL_ERROR")
     assert len(files()) == 1

@@ -142,12 +142,12 @@ def test_numbers_keep_their_value(person, number):
 
 def test_they_decide_which_mails_are_sent(person):
     id = person.user["id"]
-    assert profile.wants(id, "paymentCompleted")
+    assert profile.wants_notification(id, "paymentCompleted")
     put(person, {"notifications": {"paymentCompleted": False}})
-    assert not profile.wants(id, "paymentCompleted")
-    assert profile.wants(id, "paymentFailed")
+    assert not profile.wants_notification(id, "paymentCompleted")
+    assert profile.wants_notification(id, "paymentFailed")
     put(person, {})
-    assert profile.wants(id, "paymentCompleted")
+    assert profile.wants_notification(id, "paymentCompleted")
 
 
 def test_a_change_is_audited_without_what_it_says(person):
