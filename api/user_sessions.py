@@ -1,6 +1,5 @@
-"""Sessions, as their owner and an administrator see them."""
+"""A user's sessions, as listed to the user and to administrators."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from db.core.json_model import Id, Timestamp
 
 
 class Session(ResponseModel):
-    """One sign-in that is still live; `current` is the one that asks."""
+    """A live session. `current` is the session of the access token that was sent."""
 
     id: Id
     created_at: Timestamp
@@ -26,16 +25,16 @@ class Session(ResponseModel):
     current: bool
 
 
-class Sessions(ResponseModel):
-    """One page of a user's sessions that go on, newest first."""
+class SessionPage(ResponseModel):
+    """One page of a user's live sessions, newest first."""
 
     items: list[Session]
     pagination: Pagination
 
 
 def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> dict[str, Any]:
-    """A page of a user's sessions that go on; `current` is the one that asks."""
-    now: datetime = times.now()
+    """Returns a page of a user's live sessions; `current` is the session of the caller."""
+    now = times.now()
     found = sessions.page(
         user_id,
         used_since=now - REFRESH_LIFETIME,
@@ -43,20 +42,20 @@ def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> d
         limit=query.limit,
         after=query.place,
     )
-    return page_of_items(found, lambda it: _written(it, current=it.id == current))
+    return page_of_items(found, lambda session: _session(session, current=session.id == current))
 
 
-def announce_end(user_id: UUID, *, everywhere: bool) -> None:
-    """Announces that one session of a user, or all of them, have ended."""
+def emit_session_end(user_id: UUID, *, everywhere: bool) -> None:
+    """Emits the event that one session of a user, or `everywhere` all of them, have ended."""
     events.emit(events.EventType.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})
 
 
-def _written(it: sessions.Session, *, current: bool) -> dict[str, Any]:
+def _session(session: sessions.Session, *, current: bool) -> dict[str, Any]:
     return {
-        "id": str(it.id),
-        "createdAt": times.iso(it.created_at),
-        "lastUsedAt": times.iso(it.last_used_at),
-        "ipAddress": it.ip_address,
-        "userAgent": it.user_agent,
+        "id": str(session.id),
+        "createdAt": times.iso(session.created_at),
+        "lastUsedAt": times.iso(session.last_used_at),
+        "ipAddress": session.ip_address,
+        "userAgent": session.user_agent,
         "current": current,
     }

@@ -29,7 +29,7 @@ class UserSessions:
         "The user's sessions.",
         name="listUserSessions",
         query=PageQuery,
-        response=user_sessions.Sessions,
+        response=user_sessions.SessionPage,
     )
     def on_get(self, req: Request, user_id: UUID, query: PageQuery) -> dict[str, Any]:
         """List the sessions of a user that go on, newest first."""
@@ -62,4 +62,4 @@ class UserSession:
 
 def _tell(user_id: UUID, *, everywhere: bool, details: dict[str, Any]) -> None:
     audit.record(audit.AuditAction.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
-    user_sessions.announce_end(user_id, everywhere=everywhere)
+    user_sessions.emit_session_end(user_id, everywhere=everywhere)

@@ -1,1 +1,1 @@
-"""The auth service: who comes in, and how long they stay."""
+"""The auth service: registration, sign-in, sessions, passwords, e-mail verification."""

@@ -1,6 +1,7 @@
-"""The pages that mailed links lead to where there is no frontend: static, and from our own origin alone."""
+"""The static pages that mailed links lead to when no frontend is configured."""
 
 from pathlib import Path
+from string import Template
 
 from falcon import Request, Response
 
@@ -8,19 +9,19 @@ from api.http.etag import tag
 from api.http.operation import raw_operation
 
 _PAGES = Path(__file__).with_name("pages")
+_FRAME = Template((_PAGES / "frame.html").read_text())
 
 
 class _Static:
-    """A file that is read once."""
+    """A resource whose content never changes."""
 
-    file: str
-    media: str
+    media_type = "text/html; charset=utf-8"
 
-    def __init__(self) -> None:
-        self._content = (_PAGES / self.file).read_bytes()
+    def __init__(self, content: str) -> None:
+        self._content = content.encode()
 
-    def _answer(self, req: Request, resp: Response) -> None:
-        resp.content_type = self.media
+    def _send(self, req: Request, resp: Response) -> None:
+        resp.content_type = self.media_type
         resp.data = self._content
         tag(req, resp)
 
@@ -28,31 +29,46 @@ class _Static:
 class VerifyEmailPage(_Static):
     """GET /verify-email"""
 
-    file, media = "verify-email.html", "text/html; charset=utf-8"
+    def __init__(self) -> None:
+        super().__init__(_page("Confirm your e-mail address", "verify-email.html"))
 
     @raw_operation(name="getVerifyEmailPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
-        """Get the page whose button verifies an e-mail address."""
-        self._answer(req, resp)
+        """Get the page that verifies an e-mail address.
+
+        Mails link to this page. Its button sends `POST /api/auth/verify-email`.
+        """
+        self._send(req, resp)
 
 
 class ResetPasswordPage(_Static):
     """GET /reset-password"""
 
-    file, media = "reset-password.html", "text/html; charset=utf-8"
+    def __init__(self) -> None:
+        super().__init__(_page("Choose a new password", "reset-password.html"))
 
     @raw_operation(name="getResetPasswordPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
-        """Get the page that asks for a new password."""
-        self._answer(req, resp)
+        """Get the page that resets a password.
+
+        Mails link to this page. Its form sends `POST /api/auth/reset-password`.
+        """
+        self._send(req, resp)
 
 
 class MailedLinkScript(_Static):
     """GET /mailed-link.js"""
 
-    file, media = "mailed-link.js", "text/javascript; charset=utf-8"
+    media_type = "text/javascript; charset=utf-8"
+
+    def __init__(self) -> None:
+        super().__init__((_PAGES / "mailed-link.js").read_text())
 
     @raw_operation(name="getMailedLinkScript", media="text/javascript", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the script of the pages that mailed links lead to."""
-        self._answer(req, resp)
+        self._send(req, resp)
+
+
+def _page(title: str, form: str) -> str:
+    return _FRAME.substitute(title=title, form=(_PAGES / form).read_text().rstrip())

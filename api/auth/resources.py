@@ -1,4 +1,4 @@
-"""The auth routes."""
+"""The routes under /api/auth."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from falcon import Request
 from actors import snapshots
 from api import user_sessions
 from api.accounts import EmailTaken
-from api.auth import answers, schemas
+from api.auth import schemas
 from api.auth.credentials import Credentials
 from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
 from api.auth.sign_in_failures import TooManyFailures
@@ -32,12 +32,12 @@ class Register:
 
     @operation(
         Permission.ANYONE,
-        "Welcome.",
+        "Account created.",
         name="register",
-        body=schemas.Register,
-        response=answers.AuthResult,
+        body=schemas.Registration,
+        response=schemas.AuthResult,
         errors=(EmailTaken,),
-        # Nobody's: the demo users keep their accounts when it is tried.
+        # Not the demo users' addresses: those are taken wherever the documentation is tried out.
         examples={
             "customer": {
                 "email": "robin@example.com",
@@ -53,8 +53,11 @@ class Register:
         },
         status=201,
     )
-    def on_post(self, _req: Request, body: schemas.Register) -> dict[str, Any]:
-        """Opens an account and signs it in."""
+    def on_post(self, _req: Request, body: schemas.Registration) -> dict[str, Any]:
+        """Register an account.
+
+        Creates the account, signs it in and mails a link that verifies the address.
+        """
         return self.sessions.register(
             email=body.email, password=body.password, name=body.name, role=Role(body.role)
         )
@@ -71,22 +74,23 @@ class Login:
         "Signed in.",
         name="login",
         allowed_in_maintenance=True,
-        body=schemas.Login,
-        response=answers.AuthResult,
+        body=schemas.SignIn,
+        response=schemas.AuthResult,
         errors=(InvalidCredentials, TooManyFailures),
     )
-    def on_post(self, req: Request, body: schemas.Login) -> dict[str, Any]:
-        """Signs in.
+    def on_post(self, req: Request, body: schemas.SignIn) -> dict[str, Any]:
+        """Sign in.
 
-        An account that keeps failing answers ever more slowly (429). A client that has signed in to it before
-        is not slowed down by others: it is known by its network, or by a refresh token of an earlier session,
-        also a spent or expired one, that it sends as `Authorization: Bearer …`.
+        Repeated failures at one account are answered with 429 for up to a minute. A client that has signed in
+        to the account before has a count of its own, so that guesses of others do not slow it down: it is known
+        by its network, or by a refresh token of an earlier session, also a spent or expired one, sent as
+        `Authorization: Bearer …`.
         """
         try:
-            token = authentication.bearer(req)
+            refresh_token = authentication.bearer(req)
         except Unauthorized:
-            token = ""
-        return self.sessions.login(email=body.email, password=body.password, refresh_token=token)
+            refresh_token = ""
+        return self.sessions.login(email=body.email, password=body.password, refresh_token=refresh_token)
 
 
 @dataclass
@@ -97,15 +101,19 @@ class Refresh:
 
     @operation(
         Permission.ANYONE,
-        "Tokens renewed.",
+        "Tokens refreshed.",
         name="refresh",
         allowed_in_maintenance=True,
-        body=schemas.Refresh,
-        response=answers.AuthResult,
+        body=schemas.TokenRefresh,
+        response=schemas.AuthResult,
         errors=(Unauthorized, TokenReused),
     )
-    def on_post(self, _req: Request, body: schemas.Refresh) -> dict[str, Any]:
-        """Spends a refresh token for the next pair."""
+    def on_post(self, _req: Request, body: schemas.TokenRefresh) -> dict[str, Any]:
+        """Exchange a refresh token for new tokens.
+
+        A refresh token lives 7 days and is spent by its use. Within 10 seconds of its first use it returns the
+        same new refresh token again, so several tabs may refresh at once; later a reuse ends the session.
+        """
         return self.sessions.refresh(body.refresh_token)
 
 
@@ -116,10 +124,13 @@ class Logout:
     sessions: Sessions
 
     @operation(
-        Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True, body=schemas.Logout
+        Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True, body=schemas.SignOut
     )
-    def on_post(self, req: Request, body: schemas.Logout) -> None:
-        """Ends the caller's session, or all of them."""
+    def on_post(self, req: Request, body: schemas.SignOut) -> None:
+        """Sign out.
+
+        Ends this session, or with `everywhere` all of the caller's. Their tokens stop working at once.
+        """
         self.sessions.logout(
             authentication.caller_of(req), everywhere=body.everywhere, refresh_token=body.refresh_token
         )
@@ -128,9 +139,9 @@ class Logout:
 class Me:
     """GET /auth/me"""
 
-    @operation(Permission.SIGNED_IN, "You.", name="getMe", response=User, etag=True)
+    @operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", response=User, etag=True)
     def on_get(self, req: Request) -> dict[str, Any]:
-        """The caller."""
+        """Get the signed-in user."""
         user = users.get(authentication.caller_of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
@@ -145,15 +156,18 @@ class MySessions:
 
     @operation(
         Permission.SIGNED_IN,
-        "Your sessions.",
+        "Sessions.",
         name="listSessions",
         query=PageQuery,
-        response=user_sessions.Sessions,
+        response=user_sessions.SessionPage,
     )
     def on_get(self, req: Request, query: PageQuery) -> dict[str, Any]:
-        """The caller's sessions that go on, newest first."""
-        who = authentication.caller_of(req)
-        return user_sessions.page(self.sessions.tokens, who.user_id, query, current=who.session_id)
+        """List the signed-in user's sessions.
+
+        Only live sessions, newest first.
+        """
+        caller = authentication.caller_of(req)
+        return user_sessions.page(self.sessions.tokens, caller.user_id, query, current=caller.session_id)
 
 
 @dataclass
@@ -164,7 +178,7 @@ class OneSession:
 
     @operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
     def on_delete(self, req: Request, session_id: UUID) -> None:
-        """Ends one of the caller's sessions."""
+        """End one of the signed-in user's sessions."""
         self.sessions.end(authentication.caller_of(req), session_id)
 
 
@@ -178,15 +192,18 @@ class Password:
         Permission.SIGNED_IN,
         "Password changed.",
         name="changePassword",
-        body=schemas.ChangePassword,
-        # Not the demo users' password: it is not changed when this is tried.
+        body=schemas.PasswordChange,
+        # Not the demo users' password: pasting the example must not change it.
         examples={
             "passwords": {"currentPassword": "the password so far", "newPassword": "four boats on a lake"}
         },
         errors=(InvalidCredentials, TooManyFailures),
     )
-    def on_put(self, req: Request, body: schemas.ChangePassword) -> None:
-        """Changes the caller's password."""
+    def on_put(self, req: Request, body: schemas.PasswordChange) -> None:
+        """Change the password.
+
+        This session goes on; every other session of the account ends.
+        """
         self.credentials.change_password(
             authentication.caller_of(req), current=body.current_password, new=body.new_password
         )
@@ -200,13 +217,17 @@ class ForgotPassword:
 
     @operation(
         Permission.ANYONE,
-        "If there is an account with this address, a letter is on its way.",
+        "If an account has this address, a mail with a link has been sent to it.",
         name="forgotPassword",
-        body=schemas.ForgotPassword,
+        body=schemas.PasswordResetRequest,
     )
-    def on_post(self, _req: Request, body: schemas.ForgotPassword) -> None:
-        """Mails a link to choose a new password."""
-        self.credentials.forgot(body.email)
+    def on_post(self, _req: Request, body: schemas.PasswordResetRequest) -> None:
+        """Request a password reset.
+
+        Mails a one-time link that works for 30 minutes. The response is the same whether or not an account has
+        the address.
+        """
+        self.credentials.request_reset(body.email)
 
 
 @dataclass
@@ -215,50 +236,55 @@ class ResetPassword:
 
     credentials: Credentials
 
-    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", body=schemas.ResetPassword)
-    def on_post(self, _req: Request, body: schemas.ResetPassword) -> None:
-        """Sets a new password by a mailed link."""
+    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", body=schemas.PasswordReset)
+    def on_post(self, _req: Request, body: schemas.PasswordReset) -> None:
+        """Reset the password.
+
+        Takes the token of the mailed link, which works once. Every session of the account ends.
+        """
         self.credentials.reset(token=body.token, new=body.new_password)
 
 
 @dataclass
 class VerifyEmail:
-    """GET /auth/verify-email"""
+    """GET, POST /auth/verify-email"""
 
     credentials: Credentials
 
     @operation(
         Permission.ANYONE,
-        "E-mail address confirmed.",
+        "E-mail address verified.",
         name="verifyEmail",
-        query=schemas.VerifyEmail,
-        response=answers.EmailVerification,
+        query=schemas.VerificationQuery,
+        response=schemas.EmailVerification,
     )
-    def on_get(self, req: Request, query: schemas.VerifyEmail) -> dict[str, bool]:
-        """Verify an e-mail address by the token of a mailed link.
+    def on_get(self, req: Request, query: schemas.VerificationQuery) -> dict[str, bool]:
+        """Verify an e-mail address by a link.
 
-        Again with the same token: 200, as long as the address is the account's verified one. A HEAD changes
-        nothing. The mails link to a page whose button sends the POST.
+        Takes the token of the mailed link. The same token succeeds again as long as the address is the
+        account's verified one. A HEAD request changes nothing.
         """
         if req.method == "HEAD":
-            self.credentials.could_verify(query.token)
+            self.credentials.check_verification_token(query.token)
         else:
-            # The one GET that changes something.
+            # The maintenance middleware lets every GET pass; this is the only one that changes data.
             maintenance.refuse()
             self.credentials.verify_email(query.token)
         return {"emailVerified": True}
 
     @operation(
         Permission.ANYONE,
-        "E-mail address confirmed.",
+        "E-mail address verified.",
         name="verifyEmailByPost",
-        body=schemas.VerifyEmailToken,
-        response=answers.EmailVerification,
+        body=schemas.VerificationToken,
+        response=schemas.EmailVerification,
     )
-    def on_post(self, _req: Request, body: schemas.VerifyEmailToken) -> dict[str, bool]:
-        """Verify an e-mail address by the token of a mailed link.
+    def on_post(self, _req: Request, body: schemas.VerificationToken) -> dict[str, bool]:
+        """Verify an e-mail address.
 
-        Again with the same token: 200, as long as the address is the account's verified one.
+        Takes the token of the mailed link. The same token succeeds again as long as the address is the
+        account's verified one. Mails link to a page whose button sends this request, so that a mail scanner
+        which opens links verifies nothing.
         """
         self.credentials.verify_email(body.token)
         return {"emailVerified": True}
@@ -272,9 +298,9 @@ class ResendVerification:
 
     @operation(
         Permission.SIGNED_IN,
-        "A letter is on its way, unless the address is confirmed already.",
+        "Unless the address is verified, a mail with a link has been sent to it.",
         name="resendVerification",
     )
     def on_post(self, req: Request) -> None:
-        """Mails the link again."""
-        self.credentials.resend(authentication.caller_of(req).user_id)
+        """Send the verification mail again."""
+        self.credentials.resend_verification(authentication.caller_of(req).user_id)

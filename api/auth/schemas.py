@@ -1,4 +1,4 @@
-"""What the auth routes take and give."""
+"""Request and response models of the auth routes."""
 
 from typing import Annotated, Literal
 
@@ -7,78 +7,115 @@ from pydantic_core import PydanticCustomError
 
 from api.accounts import NewAccount, Password
 from api.http.fields import Email, Query, RequestBody, email
+from api.http.responses import ResponseModel, User
 from db.users import Role
 
 RefreshToken = Annotated[
     str, Field(min_length=1, max_length=512, examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])
 ]
-MailedToken = Annotated[str, Field(max_length=512, examples=["nS3vT8q0m1Kc7wZ5xJr2Lg9bYd4eHf6uPa0iXo_QEtk"])]
-# Anything may be tried: what is no address or password belongs to nobody.
-Tried = Annotated[str, Field(max_length=1024, examples=["Paywright-demo-1"])]
+OneTimeToken = Annotated[str, Field(max_length=512, examples=["nS3vT8q0m1Kc7wZ5xJr2Lg9bYd4eHf6uPa0iXo_QEtk"])]
+# Any text may be tried: a refusal by format would say which passwords cannot exist.
+PasswordAttempt = Annotated[str, Field(max_length=1024, examples=["Paywright-demo-1"])]
 
 
-class Register(NewAccount):
-    """A new account."""
-
-    role: Literal["CUSTOMER", "VENDOR"] = Role.CUSTOMER.value
-
-
-def _as_registered(value: str) -> str:
+def _normalized_if_valid(value: str) -> str:
     try:
         return email(value)
     except PydanticCustomError:
         return value
 
 
-class Login(RequestBody):
-    """A sign-in."""
+class Registration(NewAccount):
+    """The new account."""
 
+    role: Literal["CUSTOMER", "VENDOR"] = Role.CUSTOMER.value
+
+
+class SignIn(RequestBody):
+    """The account's e-mail address and password."""
+
+    # Text that is no address is looked up as it is, and answered as an unknown address.
     email: Annotated[
-        str, Field(max_length=1024, examples=["customer@example.com"]), AfterValidator(_as_registered)
+        str, Field(max_length=1024, examples=["customer@example.com"]), AfterValidator(_normalized_if_valid)
     ]
-    password: Tried
+    password: PasswordAttempt
 
 
-class Refresh(RequestBody):
-    """A refresh token, to be spent."""
+class TokenRefresh(RequestBody):
+    """The refresh token to spend."""
 
     refresh_token: RefreshToken
 
 
-class Logout(RequestBody):
-    """The end of this session, or of all."""
+class SignOut(RequestBody):
+    """Which sessions to end: the caller's, also that of `refreshToken`, or with `everywhere` all."""
 
     refresh_token: RefreshToken | None = None
     everywhere: bool = False
 
 
-class ChangePassword(RequestBody):
-    """Another password, by who knows the current one."""
+class PasswordChange(RequestBody):
+    """The current password and the new one."""
 
-    current_password: Tried
+    current_password: PasswordAttempt
     new_password: Password
 
 
-class ForgotPassword(RequestBody):
-    """Help for who has forgotten."""
+class PasswordResetRequest(RequestBody):
+    """The e-mail address of the account."""
 
     email: Email
 
 
-class ResetPassword(RequestBody):
-    """Another password, by who has the mailed link."""
+class PasswordReset(RequestBody):
+    """The token of the mailed link and the new password."""
 
-    token: MailedToken
+    token: OneTimeToken
     new_password: Password
 
 
-class VerifyEmailToken(RequestBody):
-    """What the mailed link carries."""
+class VerificationToken(RequestBody):
+    """The token of the mailed link."""
 
-    token: MailedToken
+    token: OneTimeToken
 
 
-class VerifyEmail(Query):
-    """What the mailed link carries."""
+class VerificationQuery(Query):
+    """The token of the mailed link."""
 
-    token: MailedToken
+    token: OneTimeToken
+
+
+class AuthResult(ResponseModel):
+    """The signed-in user and the tokens of the session. `expiresIn` is the access token's life in seconds."""
+
+    user: User
+    access_token: Annotated[
+        str, Field(examples=["eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIwMTliIn0.c2lnbmF0dXJl"])
+    ]
+    refresh_token: Annotated[str, Field(examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])]
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Field(examples=[900])]
+
+
+class EmailVerification(ResponseModel):
+    """The e-mail address is verified."""
+
+    email_verified: Literal[True]
+
+
+class JsonWebKey(ResponseModel):
+    """A public key that verifies access tokens (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
+    kid: Annotated[str, Field(examples=["5d1b3f0c9a7e2468"])]
+    x: Annotated[str, Field(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
+
+
+class JsonWebKeySet(ResponseModel):
+    """The public keys that verify access tokens (RFC 7517). Empty where a shared secret signs them."""
+
+    keys: list[JsonWebKey]

@@ -1,4 +1,4 @@
-"""Accounts and sessions: the verbs that must answer now."""
+"""Registers accounts; starts, refreshes and ends sessions."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,17 +19,16 @@ from api.security.tokens import (
     UnauthorizedReason,
     fingerprint,
 )
-from api.user_sessions import announce_end
+from api.user_sessions import emit_session_end
 from db import sessions, users
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.sign_in_failures import PasswordUse
 from db.users import Role, User
 
-# A refresh token used again this soon is a second tab or a lost answer; later it is a stolen one.
-GRACE = timedelta(seconds=10)
-# How many sessions an account has at most: another sign-in ends the oldest.
-MOST_SESSIONS = 50
+# A refresh token reused within this time is a second tab or a lost response; later, a stolen token.
+REUSE_GRACE = timedelta(seconds=10)
+MAX_SESSIONS_PER_ACCOUNT = 50
 
 
 class InvalidCredentials(DomainError):
@@ -39,44 +38,47 @@ class InvalidCredentials(DomainError):
 
 
 class TokenReused(DomainError):
-    """This refresh token was used before; the session has been ended for safety."""
+    """This refresh token was used before. The session has been ended for safety; sign in again."""
 
     code = ErrorCode.TOKEN_REUSED
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """Opens accounts, opens and renews and ends sessions."""
+    """Registers accounts; starts, refreshes and ends sessions."""
 
     passwords: Passwords
     tokens: Tokens
 
     def register(self, *, email: str, password: str, name: str, role: Role) -> dict[str, Any]:
-        """A new account, signed in. Raises EmailTaken."""
-        hashed = self.passwords.hash(password)
+        """Creates an account and its first session. Raises EmailTaken."""
+        password_hash = self.passwords.hash(password)
         with transaction():
-            user = open_account(email=email, password_hash=hashed, name=name, role=role)
+            user = open_account(email=email, password_hash=password_hash, name=name, role=role)
             enqueue(mail.request_verification.job(user.id))
-            return self._begin(user)
+            return self._start(user)
 
     def login(self, *, email: str, password: str, refresh_token: str = "") -> dict[str, Any]:
-        """A new session. Raises InvalidCredentials, in the same words and time whatever was wrong; or
-        TooManyFailures."""
+        """Starts a session. `refresh_token` is one of an earlier session, by which the client is known.
+
+        Raises TooManyFailures; or InvalidCredentials, with the same text and after the same time for an unknown
+        address, a wrong password and a closed account.
+        """
         user = users.by_email(email)
-        # By the user's id and not by the address: the database knows more spellings of one than we do.
+        # Counted by user id, not by address: PostgreSQL's lower() folds more spellings of one than Python's.
         account = str(user.id) if user is not None else self.passwords.pseudonym(email)
         client = sign_in_failures.client_of(user, refresh_token)
         try:
-            slot = sign_in_failures.reserve(PasswordUse.SIGN_IN, account, client)
+            reservation = sign_in_failures.reserve(PasswordUse.SIGN_IN, account, client)
         except sign_in_failures.TooManyFailures:
             with transaction():
                 audit.record_sampled(
                     audit.AuditAction.SIGN_IN_REFUSED, account=account, user_id=user.id if user else None
                 )
             raise
-        hashed = user.password_hash if user is not None and user.active else None
-        # No transaction is open while bcrypt works.
-        if not self.passwords.match(password, hashed) or user is None:
+        password_hash = user.password_hash if user is not None and user.active else None
+        # bcrypt works outside the transaction, which would hold locks meanwhile.
+        if not self.passwords.match(password, password_hash) or user is None:
             with transaction():
                 audit.record(
                     audit.AuditAction.SIGN_IN_FAILED,
@@ -84,30 +86,31 @@ class Sessions:
                     details={} if user else {"addressDigest": account},
                 )
             raise InvalidCredentials
-        renewed = self.passwords.hash(password) if self.passwords.stale(user.password_hash) else None
+        renewed_hash = self.passwords.hash(password) if self.passwords.stale(user.password_hash) else None
         with transaction():
-            now = users.locked(user.id)
-            # Changed, or closed, while bcrypt worked: that has ended all sessions, and this is none of them.
-            if now is None or not now.active or now.password_hash != user.password_hash:
+            locked = users.locked(user.id)
+            # While bcrypt worked, a password change or a closing may have ended all sessions: no new one then.
+            if locked is None or not locked.active or locked.password_hash != user.password_hash:
                 raise InvalidCredentials
-            if renewed:
-                users.set_password(user.id, renewed)
-            slot.succeeded()
+            if renewed_hash:
+                users.set_password(user.id, renewed_hash)
+            reservation.succeeded()
             audit.record(audit.AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
-            events.emit(events.EventType.USER_LOGGED_IN, snapshots.user(now))
-            return self._begin(now)
+            events.emit(events.EventType.USER_LOGGED_IN, snapshots.user(locked))
+            return self._start(locked)
 
     def refresh(self, token: str) -> dict[str, Any]:
-        """The next pair of tokens. Raises Unauthorized, or TokenReused having ended the session.
+        """Spends a refresh token for a new pair of tokens.
 
-        Within GRACE of its first use a token gives the same successor again, to every tab that asks.
+        Within REUSE_GRACE of its first use the same token gets the same successor, for every tab that sends it.
+        Raises Unauthorized; or TokenReused, after the session has been ended.
         """
         now = times.now()
         with transaction():
             spent = sessions.locked_refresh_token(fingerprint(token))
             if spent is None:
                 raise Unauthorized(UnauthorizedReason.INVALID, token="refresh")
-            reused = spent.spent_at is not None and now - spent.spent_at > GRACE
+            reused = spent.spent_at is not None and now - spent.spent_at > REUSE_GRACE
             live = sessions.find_live(spent.session_id)
             if not reused and live is None:
                 raise Unauthorized(UnauthorizedReason.REVOKED, token="refresh")
@@ -126,34 +129,36 @@ class Sessions:
                 expires_at = min(ends_at, now + REFRESH_LIFETIME)
                 sessions.add_refresh_token(spent, token=fingerprint(successor), expires_at=expires_at)
             user = users.get(spent.user_id)
-        # The end of the session is committed before it is told.
+        # Raised after the commit: an exception inside the transaction would undo the session's end.
         if reused or user is None:
             raise TokenReused
         return self._result(user, spent.session_id, successor)
 
     def logout(self, caller: Caller, *, everywhere: bool = False, refresh_token: str | None = None) -> None:
-        """Ends this session, or all of this person's; its access tokens are dead with it. A refresh token
-        of another session of theirs ends that one too."""
+        """Ends the caller's session, or all of their sessions; their access tokens stop working at once.
+
+        A refresh token of another session of the caller ends that session too.
+        """
         with transaction():
             if everywhere:
                 sessions.end_all(caller.user_id)
             else:
                 other = sessions.session_of(fingerprint(refresh_token)) if refresh_token else None
                 sessions.end_all(caller.user_id, only={caller.session_id, *([other] if other else [])})
-            _tell_signed_out(caller.user_id, everywhere=everywhere)
+            _record_sign_out(caller.user_id, everywhere=everywhere)
 
     def end(self, caller: Caller, session_id: UUID) -> None:
         """Ends one of the caller's sessions. Raises NotFound."""
         with transaction():
             if not sessions.end(session_id, user_id=caller.user_id):
                 raise NotFound(thing="session")
-            _tell_signed_out(caller.user_id, session_id=session_id)
+            _record_sign_out(caller.user_id, session_id=session_id)
 
-    def _begin(self, user: User) -> dict[str, Any]:
-        where = request_context.current()
-        session = sessions.start(user.id, ip_address=where.ip_address, user_agent=where.user_agent)
-        sessions.end_oldest(user.id, keep=MOST_SESSIONS)
-        sign_in_failures.know(user.id)
+    def _start(self, user: User) -> dict[str, Any]:
+        context = request_context.current()
+        session = sessions.start(user.id, ip_address=context.ip_address, user_agent=context.user_agent)
+        sessions.end_oldest(user.id, keep=MAX_SESSIONS_PER_ACCOUNT)
+        sign_in_failures.remember_client(user.id)
         token = self.tokens.refresh()
         expires_at = times.now() + min(REFRESH_LIFETIME, self.tokens.session_max_age)
         sessions.add_refresh_token(session, token=fingerprint(token), expires_at=expires_at)
@@ -169,7 +174,7 @@ class Sessions:
         }
 
 
-def _tell_signed_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:
+def _record_sign_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:
     resource = ("session", session_id) if session_id else ("user", user_id)
     audit.record(audit.AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
-    announce_end(user_id, everywhere=everywhere)
+    emit_session_end(user_id, everywhere=everywhere)

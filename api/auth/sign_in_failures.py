@@ -1,8 +1,8 @@
-"""Slows down sign-ins to an account that keep failing, and never locks it for good.
+"""Slows down sign-ins to an account that keep failing, without ever locking the account for good.
 
-Each account has one count for all strangers together, and one for each client that it knows: a client that
-shows a refresh token of an earlier session, or asks from an address or a network that has signed in before.
-So a guesser, from however many addresses, slows down the other guessers and not the owner.
+An account has one count for all unknown clients together, and one for each known client. A client is known by
+a refresh token of an earlier session, or by an address or network that has signed in to the account before.
+So guesses from however many addresses slow down other guesses, and do not keep the owner out.
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,22 @@ from db.core.errors import DomainError, ErrorCode
 from db.sign_in_failures import PasswordUse
 from db.users import User
 
-# So many failures in a row are human; each one more doubles the wait, up to the longest.
+# Failures in a row before the first wait. Each further failure doubles the wait, up to MAX_WAIT_S.
 FREE_FAILURES = 5
-LONGEST_WAIT_S = 60
-_FORGOTTEN = timedelta(hours=1)
+MAX_WAIT_S = 60
+_FAILURE_LIFE = timedelta(hours=1)
 
-STRANGERS = "strangers"
+# The client name under which all unknown clients are counted together.
+UNKNOWN_CLIENTS = "unknown"
 
-# How much of an address names the client, and how much its network: (IPv4, IPv6) prefixes. A neighbour in the
-# network counts apart from the address itself, so that it cannot keep that one out either.
+# (IPv4, IPv6) prefix lengths that identify a client and its network. A neighbour in the same network has a
+# count apart from the known address itself, so it cannot slow that address down.
 _ADDRESS_BITS = (32, 64)
 _NETWORK_BITS = (24, 56)
 
 
 class TooManyFailures(DomainError):
-    """Signing in to this account has failed too often: wait a little."""
+    """Signing in to this account has failed too often. Wait a little and try again."""
 
     code = ErrorCode.RATE_LIMITED
 
@@ -41,78 +42,85 @@ class TooManyFailures(DomainError):
 
 
 @dataclass(frozen=True)
-class Slot:
-    """One password that may be looked at, counted as a failure until it proves right."""
+class Reservation:
+    """The permission to check one password, counted as a failure until `succeeded` is called."""
 
     purpose: PasswordUse
     account: str
     client: str
 
     def succeeded(self) -> None:
-        """Takes the failure back: a known client starts anew, strangers only have this one less.
+        """Takes the failure back: a known client starts at zero, unknown clients have one failure less.
 
-        The owner's sign-in from a new place must not give every guesser another round; that place is known
-        from now on.
+        The owner's sign-in from a new place must not give every guesser another FREE_FAILURES; that place is
+        a known client from now on.
         """
-        if self.client == STRANGERS:
+        if self.client == UNKNOWN_CLIENTS:
             sign_in_failures.release(self.purpose, self.account, self.client)
         else:
             sign_in_failures.clear(self.purpose, self.account, self.client)
 
 
-def reserve(purpose: PasswordUse, account: str, client: str) -> Slot:
-    """Takes the right to look at one password, before it is looked at: a burst of guesses has no more of them
-    than guesses one after the other. Raises TooManyFailures, which is not counted as a failure."""
+def reserve(purpose: PasswordUse, account: str, client: str) -> Reservation:
+    """Counts a failure before the password is checked, so a parallel burst gets no more checks than a series.
+
+    Raises TooManyFailures, which is not counted as a failure.
+    """
     now = times.now()
     counted = sign_in_failures.find(purpose, account, client)
-    # Most of a burst ends here, without waiting for the row's lock.
+    # Most requests of a burst end here, without waiting for the row's lock.
     if (counted is None or counted.next_at <= now) and sign_in_failures.reserve(
         purpose,
         account,
         client,
         now,
         free=FREE_FAILURES,
-        longest_s=LONGEST_WAIT_S,
-        count_since=now - _FORGOTTEN,
+        longest_s=MAX_WAIT_S,
+        count_since=now - _FAILURE_LIFE,
     ):
-        return Slot(purpose, account, client)
+        return Reservation(purpose, account, client)
     counted = counted or sign_in_failures.find(purpose, account, client)
     raise TooManyFailures(_wait_s(counted.failures if counted else FREE_FAILURES))
 
 
 def client_of(user: User | None, refresh_token: str) -> str:
-    """Whose count a sign-in is: the same questions are asked where nobody has the address."""
-    id = user.id if user is not None else None
-    session_id = sessions.earlier_session(fingerprint(refresh_token), id)
-    known = sign_in_failures.known_addresses(id)
+    """Returns the client under which a sign-in is counted.
+
+    Runs the same queries where no account has the address, so that the response time says nothing.
+    """
+    user_id = user.id if user is not None else None
+    session_id = sessions.earlier_session(fingerprint(refresh_token), user_id)
+    known_addresses = sign_in_failures.known_addresses(user_id)
     if session_id is not None:
         return f"session {session_id}"
-    if (address := here()) is None:
-        return STRANGERS
-    if address in known:
+    address = client_address()
+    if address is None:
+        return UNKNOWN_CLIENTS
+    if address in known_addresses:
         return f"address {address}"
-    network = _cut(address, _NETWORK_BITS)
-    return f"network {network}" if network in {_cut(it, _NETWORK_BITS) for it in known} else STRANGERS
+    network = _prefix(address, _NETWORK_BITS)
+    known_networks = {_prefix(known, _NETWORK_BITS) for known in known_addresses}
+    return f"network {network}" if network in known_networks else UNKNOWN_CLIENTS
 
 
-def know(user_id: UUID) -> None:
-    """Remembers that the user is the client that asks, in the open transaction."""
-    if (address := here()) is not None:
+def remember_client(user_id: UUID) -> None:
+    """Records the address of the current request as known to the account, in the open transaction."""
+    if (address := client_address()) is not None:
         sign_in_failures.remember_address(user_id, address)
 
 
-def here() -> str | None:
-    """The address by which an account knows the client that asks; None where there is none (Unix socket)."""
+def client_address() -> str | None:
+    """Returns the address of the current request as accounts remember it; None over a Unix socket."""
     address = request_context.current().ip_address
-    return _cut(address, _ADDRESS_BITS) if address else None
+    return _prefix(address, _ADDRESS_BITS) if address else None
 
 
-def _cut(address: str, bits: tuple[int, int]) -> str:
-    prefix = bits[ip_address(address).version == 6]
-    return str(ip_network((address, prefix), strict=False).network_address)
+def _prefix(address: str, bits: tuple[int, int]) -> str:
+    length = bits[ip_address(address).version == 6]
+    return str(ip_network((address, length), strict=False).network_address)
 
 
 def _wait_s(failures: int) -> int:
-    """The whole wait after so many failures, in seconds, and not what is left of it: only a guesser gains by
-    knowing the moment."""
-    return min(LONGEST_WAIT_S, 1 << min(max(0, failures - FREE_FAILURES), 10))
+    """Returns the whole wait after this many failures, in seconds, and not the rest of it: only a guesser gains
+    by knowing the exact moment."""
+    return min(MAX_WAIT_S, 1 << min(max(0, failures - FREE_FAILURES), 10))

@@ -3,7 +3,7 @@
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.auth import answers
+from api.auth.schemas import JsonWebKeySet
 from api.http import etag
 from api.http.operation import raw_operation
 from api.security.keys import Keys
@@ -15,7 +15,7 @@ class KeySet:
     def __init__(self, keys: Keys) -> None:
         self._body = to_json(keys.jwks())
 
-    @raw_operation(name="getKeys", response=answers.JsonWebKeySet, etag=True)
+    @raw_operation(name="getKeys", response=JsonWebKeySet, etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """The public keys that verify access tokens."""
         resp.content_type = "application/json"

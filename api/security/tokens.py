@@ -57,7 +57,7 @@ class Tokens:
     ) -> None:
         self._keys, self._issuer, self._audience = keys, issuer, audience
         self.session_max_age = session_max_age
-        # Its own key, made of the one secret that is never rotated: within GRACE of a rotation two processes
+        # Its own key, made of the one secret that is never rotated: within REUSE_GRACE of a rotation two processes
         # must still agree on a token's successor.
         self._succession = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
 

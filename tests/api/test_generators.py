@@ -75,17 +75,17 @@ from typing import Any
 from uuid import UUID
 
 from client.models import (
-    Currency, Logout, NewPaymentOfRequest, NewPaymentOnItsOwn, NewPaymentOnItsOwnMetadata, NewPaymentRequest, StatusChange,
-    NewUser, PaymentStatus, Register, RegisterRole,
+    Currency, SignOut, NewPaymentOfRequest, NewPaymentOnItsOwn, NewPaymentOnItsOwnMetadata, NewPaymentRequest, StatusChange,
+    NewUser, PaymentStatus, Registration, RegistrationRole,
 )
 
 REQUEST = UUID("019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e")
 bodies: dict[str, list[Any]] = {
-    "Register": [
-        Register(email="a@b.example", password="four boats", name="A"),
-        Register(email="a@b.example", password="four boats", name="A", role=RegisterRole.VENDOR),
+    "Registration": [
+        Registration(email="a@b.example", password="four boats", name="A"),
+        Registration(email="a@b.example", password="four boats", name="A", role=RegistrationRole.VENDOR),
     ],
-    "Logout": [Logout(), Logout(everywhere=True)],
+    "SignOut": [SignOut(), SignOut(everywhere=True)],
     "NewPayment": [
         NewPaymentOnItsOwn(type_="payment", amount="12.50"),
         NewPaymentOnItsOwn(type_="payment", amount=12.5, currency=Currency.EUR, description="Lunch",
@@ -101,7 +101,7 @@ print(json.dumps({name: [body.to_dict() for body in some] for name, some in bodi
 """
 
 NONSENSE_IN_PYTHON = """
-from client.models import Logout, NewPaymentOnItsOwn, NewPaymentOfRequest, NewPaymentRequest, Register
+from client.models import SignOut, NewPaymentOnItsOwn, NewPaymentOfRequest, NewPaymentRequest, Registration
 
 NewPaymentOnItsOwn(amount="12.50")  # type: ignore[call-arg]
 NewPaymentOnItsOwn(type_="payment")  # type: ignore[call-arg]
@@ -111,9 +111,9 @@ NewPaymentOnItsOwn(type_="payment", amount="1", currency="XXX")  # type: ignore[
 NewPaymentOnItsOwn(type_="payment", amount="1", customer_email="a@b.example")  # type: ignore[arg-type]
 NewPaymentOfRequest(type_="payment", request_id=42)  # type: ignore[arg-type]
 NewPaymentRequest(type_="initiate", amount="1", request_id="x")  # type: ignore[arg-type]
-Register(email="a@b.example", password="four boats")  # type: ignore[call-arg]
-Register(email="a@b.example", password="four boats", name="A", role="ADMIN")  # type: ignore[arg-type]
-Logout(everywhere="yes")  # type: ignore[arg-type]
+Registration(email="a@b.example", password="four boats")  # type: ignore[call-arg]
+Registration(email="a@b.example", password="four boats", name="A", role="ADMIN")  # type: ignore[arg-type]
+SignOut(everywhere="yes")  # type: ignore[arg-type]
 """
 
 NONSENSE = {

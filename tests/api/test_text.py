@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.auth.schemas import Register
+from api.auth.schemas import Registration
 from api.http.text import clean
 from db.users import Role
 from tests.makers import PASSWORD, address, error, visitor
@@ -166,7 +166,7 @@ def test_a_name_is_cleaned_and_blank_if_nothing_is_left(client):
     assert answer.json["data"]["user"]["name"] == "Smith & Sons <3"
     answer = client.simulate_post("/api/auth/register", json=wish | {"name": " <b> </b> "})
     assert error(answer) == (400, "VALIDATION_ERROR")
-    assert Register(email=address(), password=PASSWORD, name="a < b").name == "a < b"
+    assert Registration(email=address(), password=PASSWORD, name="a < b").name == "a < b"
 
 
 def test_what_is_far_too_long_is_refused_before_it_is_cleaned(client, monkeypatch):

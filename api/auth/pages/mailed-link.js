@@ -1,7 +1,7 @@
-// The pages that mailed links lead to: a button sends what the link carries, and nothing happens without it.
+// Sends the token of a mailed link when its button is pressed. Opening the page alone changes nothing.
 
 const token = new URLSearchParams(location.search).get("token") ?? "";
-// The token is not to stay in the browser's history.
+// Keep the token out of the browser's history.
 history.replaceState(null, "", location.pathname);
 
 const form = document.querySelector("form");
@@ -9,12 +9,12 @@ const button = form.querySelector("button");
 const status = document.querySelector("[role=status]");
 const alert = document.querySelector("[role=alert]");
 
-function refusal(error) {
-  const faults = error?.details?.fields ?? [];
-  if (faults.some((fault) => fault.field === "token")) {
-    return "This link is unknown, used or expired. Ask for another one.";
+function messageFor(error) {
+  const errors = error?.details?.fields ?? [];
+  if (errors.some((item) => item.field === "token")) {
+    return "This link is unknown, used or expired. Request a new one.";
   }
-  return faults.length ? `The password ${faults[0].message}.` : error?.message ?? "That did not work. Try again.";
+  return errors.length ? `The password ${errors[0].message}.` : error?.message ?? "The request failed. Try again.";
 }
 
 form.addEventListener("submit", async (event) => {
@@ -31,11 +31,11 @@ form.addEventListener("submit", async (event) => {
       status.textContent = form.dataset.done;
       form.remove();
     } else {
-      const answer = await response.json().catch(() => ({}));
-      alert.textContent = refusal(answer.error);
+      const body = await response.json().catch(() => ({}));
+      alert.textContent = messageFor(body.error);
     }
   } catch {
-    alert.textContent = "The service did not answer. Try again in a moment.";
+    alert.textContent = "The service cannot be reached. Try again in a moment.";
   }
   button.disabled = false;
 });

@@ -10,7 +10,7 @@ from falcon import Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.auth.schemas import Refresh
+from api.auth.schemas import TokenRefresh
 from api.http import body
 from api.http.body import MIB, MalformedJson, ValidationFailed
 from api.http.json_limits import DEEPEST, TooDeep, exceeded
@@ -106,7 +106,7 @@ IDS = ["members", "numbers", "metadata", "metadata members", "arrays", "objects"
 
 
 @pytest.mark.parametrize("raw", HUGE, ids=IDS)
-@pytest.mark.parametrize("shape", [Refresh, NewPayment, Preferences])
+@pytest.mark.parametrize("shape", [TokenRefresh, NewPayment, Preferences])
 def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
     request = sent(raw[:MIB])
     tracemalloc.start()
