@@ -30,8 +30,7 @@ def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
-    """Changes a locked payment's own words, or an open request's terms. Raises NotEditable."""
-    may_be_edited(payment, changes)
+    """Changes a locked payment's own words, or an open request's terms, which `may_be_edited`."""
     addressee = (
         {"addressee_id": request_addressees.of(changes["customer_email"])}
         if "customer_email" in changes

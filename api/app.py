@@ -37,9 +37,7 @@ from api.operations.jwks import KeySet
 from api.operations.metrics import Metrics
 from api.payments import resources as payments
 from api.payments import reviews
-from api.payments.history import History
 from api.payments.reports import Reports
-from api.payments.status import OneStatus
 from api.profile import resources as profile
 from api.profile.avatar import Avatar, Avatars
 from api.security.keys import Keys
@@ -78,11 +76,11 @@ def routes(passwords: Passwords, tokens: Tokens, redis_client: redis.Client, med
         "/api/admin/invariants": Invariants(),
         "/api/admin/analytics": Analytics(redis_client),
         "/api/payments": payments.Payments(),
-        "/api/payments/history": History(),
+        "/api/payments/history": payments.History(),
         "/api/payments/reports": Reports(),
         "/api/payments/differences": reviews.Differences(),
         "/api/payments/{payment_id:uuid}": payments.OnePayment(),
-        "/api/payments/{payment_id:uuid}/status": OneStatus(),
+        "/api/payments/{payment_id:uuid}/status": payments.Status(),
         "/api/payments/{payment_id:uuid}/attempts": reviews.Attempts(),
         "/api/payments/{payment_id:uuid}/review": reviews.Review(),
         "/api/profile": profile.Profile(media),

@@ -6,7 +6,7 @@ from typing import Any
 
 from api.http import admission
 from api.operations import request_counts
-from api.payments import inquiry, prefer
+from api.payments import prefer_wait, status_changes
 from api.profile import pictures
 from api.settings import WebSettings
 from db import postgres, redis
@@ -26,7 +26,13 @@ bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
 # As many as may wait for something, and some more: requests that wait must not hold every thread.
-threads = prefer.SEATS + inquiry.SEATS + pictures.SEATS + admission.PATIENT + _NEVER_WAITING
+threads = (
+    prefer_wait.WAITING_REQUESTS
+    + status_changes.WAITING_INQUIRIES
+    + pictures.SEATS
+    + admission.PATIENT
+    + _NEVER_WAITING
+)
 # A connection is a greenlet and a file descriptor, and no thread; its body may wait in a file.
 _hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 _descriptors = _MOST_DESCRIPTORS if _hard == resource.RLIM_INFINITY else min(_hard, _MOST_DESCRIPTORS)

@@ -2,11 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import IO, Any, TypeVar
-from uuid import UUID
 
 from falcon import Request, Response
 from pydantic import BaseModel
@@ -14,13 +12,8 @@ from pydantic import BaseModel
 from api.http import envelope, etag, forms, idle
 from api.http.body import read_body, read_query
 from api.http.fields import EmptyBody, OneOfBodies, Query, RequestBody
-from api.payments import idempotency, prefer
 from api.security.permissions import Permission
-from db import postgres
 from db.core.errors import DomainError
-
-# In seconds.
-_AS_A_LOCK = 3.0
 
 R = TypeVar("R", bound=Callable[..., None])
 
@@ -77,14 +70,10 @@ class RawOperation:
 
 @dataclass(frozen=True)
 class Versioned:
-    """A response whose ETag is the version of its resource, and not a digest of its content.
-
-    `waited`: the answer waited for another version than the caller has.
-    """
+    """A response whose ETag is the version of its resource, and not a digest of its content."""
 
     data: BaseModel | Mapping[str, Any]
     version: int
-    waited: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -95,17 +84,6 @@ class Rendered:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """What is done in one transaction, with its Idempotency-Key, and ends behind the door.
-
-    `do` gives the data of the answer; `settled` that of the thing with this id once it is settled, else None.
-    """
-
-    do: Callable[[], dict[str, Any]]
-    settled: Callable[[UUID], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -156,9 +134,6 @@ def operation(
             if declaration.query is not None:
                 params["query"] = read_query(req, declaration.query)
             data = do(self, req, **params)
-            if isinstance(data, Accepted):
-                _accept(req, resp, data, told, params.get("body"))
-                return
             if isinstance(data, Rendered):
                 envelope.succeed(resp, data.body, status=data.status)
                 resp.set_headers(dict(data.headers))
@@ -173,59 +148,15 @@ def operation(
                 etag.tag(req, resp, tagged.version if tagged else None)
             if tagged:
                 resp.set_headers(dict(tagged.headers))
-            if tagged and tagged.waited:
-                resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
 
-        told = respond.operation = replace(  # type: ignore[attr-defined]
+        respond.operation = replace(  # type: ignore[attr-defined]
             declaration,
-            errors=declaration.errors
-            + (
-                (idempotency.IdempotencyInProgress, idempotency.IdempotencyMismatch)
-                if declaration.idempotent
-                else ()
-            )
-            + ((etag.VersionMismatch,) if declaration.if_match else ()),
+            errors=declaration.errors + ((etag.VersionMismatch,) if declaration.if_match else ()),
             about=_about(do),
         )
         return respond
 
     return decorate
-
-
-def _accept(
-    req: Request, resp: Response, accepted: Accepted, told: Operation, body: BaseModel | None
-) -> None:
-    written = idempotency.once(
-        req,
-        body,
-        status=told.status,
-        message=told.message,
-        do=accepted.do,
-        heard=told.idempotent,
-        waits=told.prefer_wait and prefer.seconds(req) > 0,
-    )
-    if written.waited_for:
-        # The first one waits for its answer; this one waits for it as for a lock, and as long. It takes a
-        # seat: fifty under one key must not hold every thread.
-        answer = prefer.another(req, lambda: idempotency.given(req), _AS_A_LOCK)
-        if answer is None:
-            raise idempotency.IdempotencyInProgress
-        written = answer
-    if written.provisional:
-        status, content = written.status, written.body
-        data = prefer.settled(req, written, accepted.settled)
-        if data is not None:
-            # Accepted it was before; by now it is done.
-            status = 200 if status == 202 else status
-            content = envelope.success(data, told.message)
-        with suppress(*postgres.TRANSIENT_ERRORS):
-            # What was accepted is accepted, and answered, though the answer cannot be kept now.
-            written = idempotency.give(req, written, status=status, body=content, heard=told.idempotent)
-        if data is not None and written.body == content:
-            resp.set_header(prefer.APPLIED, f"wait={prefer.seconds(req)}")
-    envelope.succeed(resp, written.body, status=written.status)
-    if written.replayed:
-        resp.set_header(idempotency.REPLAYED, "true")
 
 
 def raw_operation(**declared: Any) -> Callable[[R], R]:

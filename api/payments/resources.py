@@ -1,4 +1,4 @@
-"""The payments routes: making them, seeing them, changing them."""
+"""The routes of payments: create, list, read, change and cancel them, and read their history."""
 
 from decimal import Decimal
 from typing import Any
@@ -11,15 +11,22 @@ from actors.jobs import transaction
 from api.http import etag
 from api.http.body import ValidationFailed
 from api.http.fields import page_of_items
-from api.http.operation import Accepted, Versioned, operation
+from api.http.operation import Rendered, Versioned, operation
 from api.middleware import authentication
-from api.payments import answers, changes, prefer, schemas, visibility
+from api.payments import answers, prefer_wait, schemas, status_changes, visibility
+from api.payments.acceptance import (
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    accept,
+    accept_once,
+    has_stored_response,
+)
 from api.security.permissions import Caller, Forbidden, Permission
 from db import config, payments
 from db.core import money
 from db.core.errors import NotFound
 from db.payments import Payment
-from db.states import TERMINAL, PaymentStatus
+from db.states import TERMINAL, PaymentStatus, PaymentType
 
 
 class Payments:
@@ -34,13 +41,17 @@ class Payments:
         errors=(Forbidden,),
     )
     def on_get(self, req: Request, query: schemas.PaymentsQuery) -> dict[str, Any]:
-        """The caller's own set, newest first. `needsReview` is for administrators."""
-        who = authentication.caller_of(req)
-        if query.needs_review is not None and not who.may(Permission.SETTLE_BY_HAND):
-            authentication.deny(who, Permission.SETTLE_BY_HAND)
-        page = payments.page(visibility.of(who), query.filter, limit=query.limit, after=query.place)
-        shown = schemas.payments(page.items, who)
-        return page_of_items(page, lambda it: shown[it.id])
+        """List payments.
+
+        Returns the payments and payment requests that you may see, newest first. `needsReview` is for
+        administrators.
+        """
+        caller = authentication.caller_of(req)
+        if query.needs_review is not None:
+            _require(caller, Permission.SETTLE_BY_HAND)
+        page = payments.page(visibility.of(caller), query.filter, limit=query.limit, after=query.place)
+        shown = schemas.payments(page.items, caller)
+        return page_of_items(page, lambda payment: shown[payment.id])
 
     @operation(
         Permission.CREATE_PAYMENT,
@@ -55,6 +66,8 @@ class Payments:
             payment_jobs.NoVendor,
             payment_limits.NotVerified,
             payment_limits.TooManyPayments,
+            IdempotencyInProgress,
+            IdempotencyMismatch,
         ),
         examples=schemas.NEW_PAYMENTS,
         status=201,
@@ -62,21 +75,25 @@ class Payments:
         prefer_wait=True,
         if_match=True,
     )
-    def on_post(self, req: Request, body: schemas.AnyNewPayment) -> Accepted:
-        """Accepts a payment or a request for one; the actors do the rest.
+    def on_post(self, req: Request, body: schemas.AnyNewPayment) -> Rendered:
+        """Create a payment or a payment request.
 
-        A payment of a request is bound to what the payer saw by `amount` and `currency`, or by `If-Match`
-        with the request's `ETag`; on other bodies `If-Match` says nothing.
+        The response is sent as soon as the payment is stored; the payment is made afterwards. A payment of a
+        request is bound to what the payer saw by `amount` and `currency`, or by `If-Match` with the `ETag` of
+        the request. Other bodies ignore `If-Match`.
         """
-        who = authentication.caller_of(req)
-        asks = isinstance(body, schemas.NewPaymentRequest)
-        needed = Permission.REQUEST_MONEY if asks else Permission.PAY
-        if not who.may(needed):
-            authentication.deny(who, needed)
+        caller = authentication.caller_of(req)
+        creates_request = isinstance(body, schemas.NewPaymentRequest)
+        _require(caller, Permission.REQUEST_MONEY if creates_request else Permission.PAY)
         if not isinstance(body, schemas.NewPaymentOfRequest):
-            _affordable(body.amount)
-        ends = TERMINAL | {PaymentStatus.INITIATED}
-        return Accepted(lambda: schemas.payment(_create(req, body, who), who), changes.when_in(ends, who))
+            _check_maximum(body.amount)
+        settled = TERMINAL | {PaymentStatus.INITIATED}
+        return accept_once(
+            req,
+            body,
+            change=lambda: _create(req, body, caller),
+            is_settled=lambda payment: payment.status in settled,
+        )
 
 
 class OnePayment:
@@ -91,17 +108,19 @@ class OnePayment:
         prefer_wait=True,
     )
     def on_get(self, req: Request, payment_id: UUID) -> Versioned:
-        """One payment, if the caller may see it.
+        """Get a payment.
 
-        With `If-None-Match` and `Prefer: wait=N` the answer waits for another version: 200 as soon as there
+        With `If-None-Match` and `Prefer: wait=N` the response waits for another version: 200 as soon as there
         is one, 304 after N seconds.
         """
-        who = authentication.caller_of(req)
-        payment = visibility.visible(payment_id, who)
-        waits = bool(prefer.seconds(req)) and etag.known(req, payment.version)
-        if waits:
-            payment = prefer.another(req, lambda: _newer(payment_id, who, req)) or payment
-        return Versioned(schemas.payment(payment, who), payment.version, waits)
+        caller = authentication.caller_of(req)
+        payment = visibility.visible(payment_id, caller)
+        timeout_s = prefer_wait.seconds(req)
+        if not timeout_s or not etag.known(req, payment.version):
+            return Versioned(schemas.payment(payment, caller), payment.version)
+        changed = prefer_wait.poll_if_free(req, lambda: _newer(req, payment_id, caller), timeout_s)
+        payment = changed or payment
+        return Versioned(schemas.payment(payment, caller), payment.version, headers=prefer_wait.applied(req))
 
     @operation(
         Permission.CHANGE_PAYMENTS,
@@ -115,15 +134,21 @@ class OnePayment:
         if_match=True,
     )
     def on_put(self, req: Request, payment_id: UUID, body: schemas.PaymentUpdate) -> Versioned:
-        """Changes the fields that are named: words until it is final, terms while nobody is paying."""
-        who = authentication.caller_of(req)
-        visibility.changeable(payment_id, who)
+        """Update a payment.
+
+        Changes the fields that the body contains. `description` and `metadata` can be changed until the payment
+        is completed, failed or cancelled; `amount`, `currency` and `customerEmail` only of a payment request
+        that nobody is paying.
+        """
+        caller = authentication.caller_of(req)
+        visibility.changeable(payment_id, caller)
         with transaction():
             payment = transitions.locked(payment_id)
             etag.require_match(req, payment.version)
             payment_edits.may_be_edited(payment, body.named)
-            edited = payment_edits.edit(payment, _fitting(payment, body.named))
-        return Versioned(schemas.payment(edited, who), edited.version)
+            _check_amount(payment, body.named)
+            edited = payment_edits.edit(payment, body.named)
+        return Versioned(schemas.payment(edited, caller), edited.version)
 
     @operation(
         Permission.CHANGE_PAYMENTS,
@@ -134,59 +159,152 @@ class OnePayment:
         status=202,
         prefer_wait=True,
     )
-    def on_delete(self, req: Request, payment_id: UUID) -> Accepted:
-        """Cancels what nobody has begun to pay."""
-        who = authentication.caller_of(req)
-        visibility.changeable(payment_id, who)
-        return Accepted(
-            lambda: schemas.payment(changes.cancel(payment_id, None), who), changes.when_cancelled(who)
+    def on_delete(self, req: Request, payment_id: UUID) -> Rendered:
+        """Cancel a payment.
+
+        Cancels a payment request that nobody is paying, or a payment that is still `pending`. The cancellation
+        is applied after the response.
+        """
+        caller = authentication.caller_of(req)
+        visibility.changeable(payment_id, caller)
+        return accept(
+            req,
+            change=lambda: status_changes.cancel(payment_id, None),
+            is_settled=status_changes.is_cancelled,
         )
 
 
-def _newer(payment_id: UUID, who: Caller, req: Request) -> Payment | None:
-    payment = visibility.visible(payment_id, who)
-    return None if etag.known(req, payment.version) else payment
+class Status:
+    """POST /payments/:id/status"""
+
+    @operation(
+        Permission.CHANGE_PAYMENTS,
+        "Change accepted.",
+        name="changePaymentStatus",
+        body=schemas.StatusChange,
+        response=answers.Payment,
+        errors=(
+            state_machine.TransitionRefused,
+            payment_jobs.OutcomeUnknown,
+            payment_jobs.StatusNotSettable,
+            IdempotencyInProgress,
+            IdempotencyMismatch,
+        ),
+        examples={"cancel": {"status": "cancelled", "reason": "Ordered twice"}},
+        status=202,
+        idempotent=True,
+        prefer_wait=True,
+    )
+    def on_post(self, req: Request, payment_id: UUID, body: schemas.StatusChange) -> Rendered:
+        """Cancel or fail a payment.
+
+        Vendors cancel their payment requests; administrators cancel or fail any payment. Before a payment that
+        is `processing` fails, the payment provider is asked: the payment fails only if the provider has no such
+        charge and can receive none any more. If the provider has charged it, the payment completes.
+        """
+        caller = authentication.caller_of(req)
+        payment = visibility.changeable(payment_id, caller)
+        if body.status is PaymentStatus.CANCELLED:
+            return accept_once(
+                req,
+                body,
+                change=lambda: status_changes.cancel(payment_id, body.reason),
+                is_settled=status_changes.is_cancelled,
+            )
+        _require(caller, Permission.SETTLE_BY_HAND)
+        decided = (
+            body.status is PaymentStatus.FAILED
+            and payment_jobs.is_with_psp(payment)
+            and not has_stored_response(req)
+            and status_changes.has_psp_decided(req, payment)
+        )
+
+        def change() -> Payment:
+            if body.status is not PaymentStatus.FAILED:
+                raise payment_jobs.StatusNotSettable(
+                    PaymentType(payment.type), payment.status, target=body.status
+                )
+            return status_changes.fail(payment_id, body.reason, decided=decided)
+
+        return accept_once(req, body, change=change, is_settled=lambda payment: payment.status in TERMINAL)
 
 
-def _create(req: Request, body: schemas.AnyNewPayment, who: Caller) -> Payment:
+class History:
+    """GET /payments/history"""
+
+    @operation(
+        Permission.SEE_PAYMENTS,
+        "History.",
+        name="listHistory",
+        query=schemas.HistoryQuery,
+        response=answers.PaymentTransactionPage,
+    )
+    def on_get(self, req: Request, query: schemas.HistoryQuery) -> dict[str, Any]:
+        """List the transactions of your payments.
+
+        Returns every change of status of the payments and payment requests that you may see, newest first.
+        """
+        page = payments.transactions(
+            visibility.of(authentication.caller_of(req)),
+            payment_id=query.payment_id,
+            from_=query.from_,
+            to=query.to,
+            limit=query.limit,
+            after=query.place,
+        )
+        return page_of_items(page, schemas.move)
+
+
+def _require(caller: Caller, permission: Permission) -> None:
+    """Raises Forbidden, after an audit entry, where the caller's role lacks the permission."""
+    if not caller.may(permission):
+        authentication.deny(caller, permission)
+
+
+def _create(req: Request, body: schemas.AnyNewPayment, caller: Caller) -> Payment:
     if isinstance(body, schemas.NewPaymentOfRequest):
         if etag.has_condition(req):
-            # Locked from here on, so that the version still holds when the payment is made.
-            request = payment_jobs.payable_request(body.request_id, who.user_id)
+            # Locked from here on, so that the version still holds when the payment is created.
+            request = payment_jobs.payable_request(body.request_id, caller.user_id)
             etag.require_match(req, request.version)
         return payment_jobs.pay_request(
             body.request_id,
-            customer_id=who.user_id,
+            customer_id=caller.user_id,
             description=body.description,
             metadata=body.metadata,
             amount=body.amount,
             currency=body.currency,
         )
     assert body.currency is not None, "the shape has a default"
-    made = payment_jobs.PaymentTerms(
+    terms = payment_jobs.PaymentTerms(
         body.amount, body.currency, body.description, body.metadata, body.customer_email
     )
     if isinstance(body, schemas.NewPaymentRequest):
-        return payment_jobs.create_request(made, vendor_id=who.user_id)
-    return payment_jobs.create_payment(made, customer_id=who.user_id)
+        return payment_jobs.create_request(terms, vendor_id=caller.user_id)
+    return payment_jobs.create_payment(terms, customer_id=caller.user_id)
 
 
-def _fitting(payment: Payment, changes: dict[str, Any]) -> dict[str, Any]:
-    """The changes, if amount and currency still fit together afterwards. Raises Invalid."""
+def _newer(req: Request, payment_id: UUID, caller: Caller) -> Payment | None:
+    """The payment, once it has another version than the client's. Raises NotFound."""
+    payment = visibility.visible(payment_id, caller)
+    return None if etag.known(req, payment.version) else payment
+
+
+def _check_amount(payment: Payment, changes: dict[str, Any]) -> None:
+    """Check that amount and currency are valid together after these changes. Raises ValidationFailed."""
     currency = changes.get("currency", payment.currency)
-    # As it is kept, it has the decimals of every currency.
+    # The column pads the amount to two decimals.
     amount: Decimal = changes.get("amount", payment.amount.normalize())
     if "amount" in changes:
-        _affordable(amount)
+        _check_maximum(amount)
     if not money.fits(amount, currency):
         field = "amount" if "amount" in changes else "currency"
         message = f"{currency} has {money.decimals(currency)} decimals"
         raise ValidationFailed({"fields": [{"field": field, "message": message}]})
-    return changes
 
 
-def _affordable(amount: Decimal) -> None:
-    """Raises Invalid for more than is allowed now."""
+def _check_maximum(amount: Decimal) -> None:
+    """Check the amount against `payments.maxAmount`. Raises ValidationFailed."""
     largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT)
     if amount > largest:
         message = f"must not be more than {largest}"

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from actors import audit, events, jobs, payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.state_machine import TRANSITIONS, Transition, is_allowed
-from api.payments import prefer
+from api.payments import prefer_wait
 from db import audit_log, config, event_log, job_journal, payments, postgres, psp_ledger
 from db.payments import Payment
 from db.states import TERMINAL, PaymentStatus, PaymentType
@@ -383,7 +383,7 @@ def look_instead(_seconds: float) -> None:
 
 @pytest.fixture
 def people(client, monkeypatch) -> dict[str, Person]:
-    monkeypatch.setattr(prefer, "time", SimpleNamespace(monotonic=time.monotonic, sleep=look_instead))
+    monkeypatch.setattr(prefer_wait, "time", SimpleNamespace(monotonic=time.monotonic, sleep=look_instead))
     roles = [Role.CUSTOMER, Role.CUSTOMER, Role.VENDOR, Role.VENDOR, Role.ADMIN]
     made = {
         name: Person(role, makers.visitor(client, role)) for name, role in zip(EVERYBODY, roles, strict=True)

@@ -11,7 +11,7 @@ import pytest
 
 from actors import jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
-from api.payments import prefer
+from api.payments import prefer_wait
 from db import audit_log, job_journal, payments, postgres, psp_attempts, psp_ledger
 from db.payments import Payment
 from db.psp_attempts import PspOperation, PspResult
@@ -33,7 +33,7 @@ def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
 
     def happens(what: Callable[[], object]) -> None:
         clock = SimpleNamespace(monotonic=count().__next__, sleep=lambda _seconds: what())
-        monkeypatch.setattr(prefer, "time", clock)
+        monkeypatch.setattr(prefer_wait, "time", clock)
 
     happens(lambda: None)
     return happens

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from actors import housekeeping
 from actors.jobs import enqueue, transaction
-from api.payments import idempotency
+from api.payments import acceptance
 from db import payments
 from db.idempotency import IdempotencyKey
 from db.users import Role
@@ -202,7 +202,7 @@ def test_a_field_that_a_later_release_adds_makes_no_other_request():
         reference: str | None = None
 
     def digest(body: BaseModel) -> str:
-        return idempotency._request(create_req(method="POST", path="/api/payments"), body)
+        return acceptance._digest(create_req(method="POST", path="/api/payments"), body)
 
     assert digest(Later(amount="1")) == digest(Now(amount="1"))
     assert digest(Later(amount="1", reference="7")) != digest(Now(amount="1"))

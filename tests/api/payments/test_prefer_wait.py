@@ -12,7 +12,7 @@ from falcon.testing import Result, TestClient
 from actors import jobs
 from actors.psp import provider
 from api.app import create_app
-from api.payments import prefer
+from api.payments import prefer_wait
 from db import job_journal, payments, postgres
 from db.users import Role
 from tests import makers
@@ -42,7 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(prefer, "time", clock)
+    monkeypatch.setattr(prefer_wait, "time", clock)
     return clock
 
 
@@ -202,7 +202,7 @@ def test_when_all_seats_are_taken_the_plain_answer_comes_at_once(customer, clock
     come()
     turned_away, *seated = [told(result) for result in answered]
     assert turned_away == (201, "pending", None)
-    assert seated == [(201, "completed", "wait=5")] * prefer.SEATS
+    assert seated == [(201, "completed", "wait=5")] * prefer_wait.WAITING_REQUESTS
 
     clock.meanwhile = work
     assert told(pay(customer, Prefer="wait=5")) == (201, "completed", "wait=5")
@@ -212,7 +212,7 @@ def test_whoever_leaves_early_leaves_their_seat(customer, clock, monkeypatch):
     def crash(_id: UUID) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(prefer, "_seats", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(prefer_wait, "_slots", threading.BoundedSemaphore(1))
     with monkeypatch.context() as broken:
         broken.setattr(payments, "get", crash)
         assert error(pay(customer, Prefer="wait=5")) == (500, "INTERNAL_ERROR")
@@ -290,7 +290,7 @@ def test_who_comes_while_all_seats_are_taken_waits_for_no_first_one(customer, cl
         second.append(pay(customer, Idempotency_Key="k"))
         work()
 
-    monkeypatch.setattr(prefer, "_seats", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(prefer_wait, "_slots", threading.BoundedSemaphore(1))
     clock.meanwhile = come
     first = pay(customer, Prefer="wait=5", Idempotency_Key="k")
     assert error(second[0]) == (409, "IDEMPOTENCY_IN_PROGRESS")
@@ -416,9 +416,9 @@ def test_who_waits_is_told_when_the_thing_is_not_theirs_any_more(customer, vendo
 
 
 def test_where_too_many_wait_nothing_has_changed_at_once(customer, clock, monkeypatch):
-    monkeypatch.setattr(prefer, "_seats", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(prefer_wait, "_slots", threading.BoundedSemaphore(1))
     id = pay(customer).json["data"]["id"]
-    with prefer._seats:
+    with prefer_wait._slots:
         result = look(customer, id, '"1"')
     assert result.status_code == 304
     assert clock.pauses == []

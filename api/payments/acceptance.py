@@ -1,0 +1,211 @@
+"""Accepts a change of a payment: at most once per `Idempotency-Key`, and settled where `Prefer: wait` asks for it.
+
+The key, the payment, its jobs and the stored response are written in one transaction: a process that is killed
+leaves all of them or none. A refusal rolls its key back with everything else, so the key can be used again.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from falcon import Request
+from pydantic import BaseModel
+
+from actors.jobs import transaction
+from api.http import envelope
+from api.http.body import ValidationFailed
+from api.http.operation import Operation, Rendered
+from api.middleware.authentication import caller_of
+from api.payments import prefer_wait, schemas
+from db import idempotency, payments, postgres
+from db.core import times
+from db.core.errors import DomainError, ErrorCode
+from db.idempotency import IdempotencyKey
+from db.payments import Payment
+
+_HEADER, _REPLAYED = "Idempotency-Key", {"Idempotency-Replayed": "true"}
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+# How long a request waits for the response to the first one with its key, in seconds.
+_FIRST_RESPONSE_WAIT_S = 3.0
+# A provisional response that is older was left behind by a process that died: no request waits that long.
+_PROVISIONAL_MAX_AGE = timedelta(seconds=15)
+
+
+class IdempotencyInProgress(DomainError):
+    """The first request with this Idempotency-Key has not been answered yet. Try again in a second."""
+
+    code = ErrorCode.IDEMPOTENCY_IN_PROGRESS
+    retry_after = 1
+
+
+class IdempotencyMismatch(DomainError):
+    """This Idempotency-Key was used with another request."""
+
+    code = ErrorCode.IDEMPOTENCY_MISMATCH
+
+
+def accept(req: Request, *, change: Callable[[], Payment], is_settled: Callable[[Payment], bool]) -> Rendered:
+    """Run `change` in one transaction and respond with the payment that it returns.
+
+    With `Prefer: wait` the response waits until `is_settled` and then carries the settled payment. Raises what
+    `change` and `is_settled` raise.
+    """
+    with transaction():
+        payment = change()
+        accepted = _render(req, payment)
+    settled = _wait_until_settled(req, payment.id, is_settled)
+    return replace(settled, headers=prefer_wait.applied(req)) if settled else accepted
+
+
+def accept_once(
+    req: Request,
+    body: BaseModel,
+    *,
+    change: Callable[[], Payment],
+    is_settled: Callable[[Payment], bool],
+) -> Rendered:
+    """Do what `accept` does, once per `Idempotency-Key`: a repeated request gets the stored response.
+
+    The response is stored in the transaction of `change`. Where it is still to wait for settlement, the stored
+    one is provisional: it has been sent to no client. Raises IdempotencyInProgress, IdempotencyMismatch,
+    ValidationFailed for a malformed key, and what `accept` raises.
+    """
+    key = _key(req)
+    if key is None:
+        return accept(req, change=change, is_settled=is_settled)
+    caller, digest = caller_of(req), _digest(req, body)
+    waits = prefer_wait.seconds(req) > 0
+    try:
+        with transaction():
+            stored = idempotency.claim(caller.user_id, key, digest)
+            if stored is None:
+                payment = change()
+                response = _render(req, payment)
+                idempotency.store_response(
+                    caller.user_id,
+                    key,
+                    status=response.status,
+                    body=response.body,
+                    payment_id=payment.id,
+                    provisional=waits,
+                )
+    except idempotency.KeyInUse:
+        raise IdempotencyInProgress from None
+    if stored is None:
+        return _finalize(req, key, payment.id, response, is_settled) if waits else response
+    if stored.request != digest:
+        raise IdempotencyMismatch
+    return _replay(req, key, stored, is_settled)
+
+
+def has_stored_response(req: Request) -> bool:
+    """Whether a response is stored under this request's key, so that the request will change nothing."""
+    key = _key(req)
+    return key is not None and idempotency.find(caller_of(req).user_id, key) is not None
+
+
+def _replay(
+    req: Request, key: str, stored: IdempotencyKey, is_settled: Callable[[Payment], bool]
+) -> Rendered:
+    if stored.provisional and times.now() - stored.created_at < _PROVISIONAL_MAX_AGE:
+        # Waits in a slot: fifty requests with one key must not hold every thread.
+        final = prefer_wait.poll_if_free(req, lambda: _final(req, key), _FIRST_RESPONSE_WAIT_S)
+        if final is None:
+            raise IdempotencyInProgress
+        stored = final
+    response = replace(_stored_response(stored), headers=_REPLAYED)
+    if not stored.provisional:
+        return response
+    assert stored.payment_id, "a committed key names its payment"
+    return _finalize(req, key, stored.payment_id, response, is_settled)
+
+
+def _final(req: Request, key: str) -> IdempotencyKey | None:
+    stored = idempotency.find(caller_of(req).user_id, key)
+    return None if stored is None or stored.provisional else stored
+
+
+def _finalize(
+    req: Request,
+    key: str,
+    payment_id: UUID,
+    provisional: Rendered,
+    is_settled: Callable[[Payment], bool],
+) -> Rendered:
+    """Wait until the payment is settled, then replace the provisional response.
+
+    Of several requests that do so under one key, the first one decides, and all send its response.
+    """
+    settled = _wait_until_settled(req, payment_id, is_settled)
+    response = provisional
+    if settled:
+        response = replace(settled, headers={**provisional.headers, **prefer_wait.applied(req)})
+    try:
+        stored = idempotency.finalize(caller_of(req).user_id, key, status=response.status, body=response.body)
+    except postgres.TRANSIENT_ERRORS:
+        # The change is committed: the client gets a response though it cannot be stored now.
+        return provisional
+    if stored is None or stored.body is None or bytes(stored.body) == response.body:
+        return response
+    return replace(_stored_response(stored), headers=provisional.headers)
+
+
+def _wait_until_settled(
+    req: Request, payment_id: UUID, is_settled: Callable[[Payment], bool]
+) -> Rendered | None:
+    """The response with the settled payment; None if the client does not wait, or the payment takes longer."""
+    timeout_s = prefer_wait.seconds(req)
+    if not timeout_s:
+        return None
+
+    def find() -> Rendered | None:
+        payment = payments.get(payment_id)
+        if payment is None or not is_settled(payment):
+            return None
+        response = _render(req, payment)
+        # 202 says that the change is still to come.
+        return replace(response, status=200) if response.status == 202 else response
+
+    try:
+        return prefer_wait.poll(req, find, timeout_s)
+    except (prefer_wait.TooManyWaiting, *postgres.TRANSIENT_ERRORS):
+        # The change is committed: the client gets the plain response.
+        return None
+
+
+def _render(req: Request, payment: Payment) -> Rendered:
+    declared: Operation = req.context.operation
+    data = schemas.payment(payment, caller_of(req))
+    return Rendered(declared.status, envelope.success(data, declared.message))
+
+
+def _stored_response(stored: IdempotencyKey) -> Rendered:
+    assert stored.status, "a committed key has its response"
+    assert stored.body, "a committed key has its response"
+    return Rendered(stored.status, bytes(stored.body))
+
+
+def _key(req: Request) -> str | None:
+    key = req.get_header(_HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        message = "must be 1 to 255 printable ASCII characters"
+        raise ValidationFailed({"fields": [{"field": _HEADER, "message": message}]})
+    return key
+
+
+def _digest(req: Request, body: BaseModel) -> str:
+    """SHA-256 of what the request means: 12.5 is "12.50", and a field that is left out is its default."""
+    # Defaults are left out: a field that a later release adds must not change the digest of a stored key.
+    fields = json.dumps(body.model_dump(exclude_defaults=True), sort_keys=True, default=_plain)
+    version = req.get_header("If-Match") or ""
+    return hashlib.sha256(f"{req.method} {req.path}\n{version}\n{fields}".encode()).hexdigest()
+
+
+def _plain(value: object) -> str:
+    return str(value.normalize() if isinstance(value, Decimal) else value)

@@ -1,0 +1,90 @@
+"""What the API does to cancel or fail a payment: check under the row lock, then enqueue the job."""
+
+import threading
+from uuid import UUID, uuid4
+
+from falcon import Request
+
+from actors import audit, payment_jobs, state_machine, transitions
+from actors.jobs import enqueue, transaction
+from actors.state_machine import Transition
+from api.payments import prefer_wait
+from db import payments, psp_attempts
+from db.core import request_context
+from db.payments import Payment
+from db.psp_attempts import PspResult
+from db.states import TERMINAL, PaymentStatus, PaymentType
+
+# How long a request waits for the result of an inquiry, in seconds: longer than a call of the PSP may take.
+_INQUIRY_WAIT_S = 5.0
+# Requests of one process that may wait for an inquiry at once. They have slots of their own: requests that wait
+# for payments must not keep an administrator from settling one.
+WAITING_INQUIRIES = 4
+_inquiry_slots = threading.BoundedSemaphore(WAITING_INQUIRIES)
+
+
+def cancel(payment_id: UUID, reason: str | None) -> Payment:
+    """Enqueue the cancellation of a payment if its status allows it now. Returns the payment as it is.
+
+    Raises TransitionRefused.
+    """
+    payment = transitions.locked(payment_id)
+    _check(payment, Transition.CANCEL)
+    enqueue(payment_jobs.cancel.job(payment.id, reason, request_context.current()))
+    return payment
+
+
+def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
+    """Enqueue the failure of a payment, unless the PSP has `decided` how it ends. Returns the payment as it is.
+
+    Raises TransitionRefused, and OutcomeUnknown while an order may still reach the PSP.
+    """
+    payment = transitions.locked(payment_id)
+    if decided:
+        # The PSP's decision is on its way or applied: only the administrator's request is recorded.
+        details = {"step": Transition.FAIL, "reason": reason}
+        audit.record(audit.AuditAction.PSP_DECIDED, resource=("payment", payment.id), details=details)
+        return payment
+    _check(payment, Transition.FAIL)
+    if payment_jobs.is_with_psp(payment) and not payment_jobs.is_confirmed_absent(payment):
+        raise payment_jobs.OutcomeUnknown(PaymentType(payment.type), payment.status)
+    enqueue(payment_jobs.fail.job(payment.id, reason, request_context.current()))
+    return payment
+
+
+def has_psp_decided(req: Request, payment: Payment) -> bool:
+    """Ask the PSP whether it has decided how this payment ends. The psp worker asks; the request waits.
+
+    False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises OutcomeUnknown
+    when the PSP gives no answer, and TooManyWaiting.
+    """
+    inquiry_id = uuid4()
+    with transaction():
+        enqueue(payment_jobs.inquire.job(payment.id, inquiry_id))
+
+    def find() -> PspResult | PaymentStatus | None:
+        if (result := psp_attempts.find_result(inquiry_id)) is not None:
+            return result
+        # A payment that has ended meanwhile needs no inquiry.
+        now = payments.get(payment.id)
+        return PaymentStatus(now.status) if now is not None and now.status in TERMINAL else None
+
+    found = prefer_wait.poll(req, find, _INQUIRY_WAIT_S, slots=_inquiry_slots)
+    if found in (PspResult.CHARGED, PspResult.DECLINED, PaymentStatus.COMPLETED):
+        return True
+    if found in (None, PspResult.NO_ANSWER, PspResult.UNAVAILABLE):
+        raise payment_jobs.OutcomeUnknown(PaymentType(payment.type), payment.status)
+    return False
+
+
+def is_cancelled(payment: Payment) -> bool:
+    """Whether the cancellation has been applied. Raises TransitionRefused if the payment ended otherwise."""
+    if payment.status not in TERMINAL:
+        return False
+    if payment.status != PaymentStatus.CANCELLED:
+        _check(payment, Transition.CANCEL)
+    return True
+
+
+def _check(payment: Payment, transition: Transition) -> None:
+    state_machine.next_status(PaymentType(payment.type), PaymentStatus(payment.status), transition)
