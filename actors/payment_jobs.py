@@ -10,7 +10,6 @@ reconcile payments worker   takes up what is stuck or lost, and lets the psp wor
 cancel, fail, expire        what people and time do to it
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -69,33 +68,31 @@ class RequestChanged(DomainError):
     code = ErrorCode.REQUEST_CHANGED
 
 
-@dataclass(frozen=True)
-class PaymentTerms:
-    """A payment or request as its maker wants it. One against a request takes amount and currency from it."""
-
-    amount: Decimal
-    currency: str
-    description: str | None
-    metadata: dict[str, Any]
-    customer_email: str | None = None
-
-
 # --- create ---------------------------------------------------------------------------------------------
 
 
-def create_request(wish: PaymentTerms, *, vendor_id: UUID) -> Payment:
-    """A vendor asks for money: a payment request. Raises NoVendor."""
+# `columns` are those of the payment that its maker gives and nothing here reads.
+
+
+def create_request(*, vendor_id: UUID, customer_email: str | None = None, **columns: Any) -> Payment:
+    """Create a payment request of a vendor. Raises NoVendor."""
     # Of a request that is made just as the account is closed, the job that cancels them knows.
     if not users.lock_vendor(vendor_id):
         raise NoVendor
-    addressee_id = request_addressees.of(wish.customer_email)
-    return _create(PaymentType.INITIATE, vendor_id, wish, payee_id=vendor_id, addressee_id=addressee_id)
+    return _create(
+        PaymentType.INITIATE,
+        vendor_id,
+        **columns,
+        customer_email=customer_email,
+        addressee_id=request_addressees.of(customer_email),
+        payee_id=vendor_id,
+    )
 
 
-def create_payment(wish: PaymentTerms, *, customer_id: UUID) -> Payment:
-    """A customer pays, against no request. Raises TooManyPayments, NotVerified."""
-    payment_limits.check(payment_limits.hold(customer_id), wish.amount, wish.currency)
-    return _create(PaymentType.PAYMENT, customer_id, wish)
+def create_payment(*, customer_id: UUID, amount: Decimal, currency: str, **columns: Any) -> Payment:
+    """Create a payment of a customer, against no request. Raises TooManyPayments, NotVerified."""
+    payment_limits.check(payment_limits.hold(customer_id), amount, currency)
+    return _create(PaymentType.PAYMENT, customer_id, amount=amount, currency=currency, **columns)
 
 
 def payable_request(request_id: UUID, customer_id: UUID) -> Payment:
@@ -115,16 +112,15 @@ def pay_request(
     request_id: UUID,
     *,
     customer_id: UUID,
-    description: str | None,
-    metadata: dict[str, Any],
     amount: Decimal | None = None,
     currency: str | None = None,
+    **columns: Any,
 ) -> Payment:
-    """A customer pays a request, with the amount and currency that they saw, if they say so. Raises what
-    `payable_request` does, and RequestChanged when the request says otherwise by now.
+    """Create a customer's payment of a request; amount and currency, if given, are those that they saw.
 
-    The request's lock is held from the question to the payment's row: of two customers one is refused, and
-    nobody changes its terms in between.
+    Raises what `payable_request` does, and RequestChanged when the request has other terms by now. The
+    request stays locked until the payment is stored: of two customers one is refused, and its terms do not
+    change in between.
     """
     request = payable_request(request_id, customer_id)
     if (amount or request.amount, currency or request.currency) != (request.amount, request.currency):
@@ -132,8 +128,15 @@ def pay_request(
         raise RequestChanged(
             {"amount": shown, "currency": request.currency}, amount=shown, currency=request.currency
         )
-    wish = PaymentTerms(request.amount, request.currency, description, metadata)
-    payment = _create(PaymentType.PAYMENT, customer_id, wish, request_id=request.id, payee_id=request.user_id)
+    payment = _create(
+        PaymentType.PAYMENT,
+        customer_id,
+        **columns,
+        amount=request.amount,
+        currency=request.currency,
+        request_id=request.id,
+        payee_id=request.user_id,
+    )
     transitions.apply(request, Transition.ENGAGE, reason=f"payment {payment.id}")
     return payment
 
@@ -144,17 +147,8 @@ def meant_for(request: Payment, customer_id: UUID) -> bool:
     return request.type == PaymentType.INITIATE and theirs
 
 
-def _create(type: PaymentType, user_id: UUID, wish: PaymentTerms, **more: Any) -> Payment:
-    payment = transitions.create(
-        type,
-        user_id,
-        amount=wish.amount,
-        currency=wish.currency,
-        description=wish.description,
-        metadata=wish.metadata,
-        customer_email=wish.customer_email,
-        **more,
-    )
+def _create(type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
+    payment = transitions.create(type, user_id, **columns)
     enqueue(_begin(payment.id))
     return payment
 

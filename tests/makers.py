@@ -127,16 +127,22 @@ def user(role: Role = Role.CUSTOMER, **more: Any) -> User:
 
 def payment(customer: User | None = None, *, amount: str = "12.50", **metadata: Any) -> Payment:
     """A payment that a customer has just made: pending, its first step promised."""
-    wish = payment_jobs.PaymentTerms(Decimal(amount), "USD", None, metadata)
     with transaction():
-        return payment_jobs.create_payment(wish, customer_id=(customer or user()).id)
+        return payment_jobs.create_payment(
+            customer_id=(customer or user()).id, amount=Decimal(amount), currency="USD", metadata=metadata
+        )
 
 
 def request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
     """A payment request that a vendor has just made."""
-    wish = payment_jobs.PaymentTerms(Decimal("80.00"), "USD", "Two chairs", {}, customer_email)
     with transaction():
-        return payment_jobs.create_request(wish, vendor_id=(vendor or user(Role.VENDOR)).id)
+        return payment_jobs.create_request(
+            vendor_id=(vendor or user(Role.VENDOR)).id,
+            amount=Decimal("80.00"),
+            currency="USD",
+            description="Two chairs",
+            customer_email=customer_email,
+        )
 
 
 def open_request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:

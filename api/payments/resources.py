@@ -262,26 +262,15 @@ def _require(caller: Caller, permission: Permission) -> None:
 
 
 def _create(req: Request, body: schemas.AnyNewPayment, caller: Caller) -> Payment:
-    if isinstance(body, schemas.NewPaymentOfRequest):
-        if etag.has_condition(req):
-            # Locked from here on, so that the version still holds when the payment is created.
-            request = payment_jobs.payable_request(body.request_id, caller.user_id)
-            etag.require_match(req, request.version)
-        return payment_jobs.pay_request(
-            body.request_id,
-            customer_id=caller.user_id,
-            description=body.description,
-            metadata=body.metadata,
-            amount=body.amount,
-            currency=body.currency,
-        )
-    assert body.currency is not None, "the shape has a default"
-    terms = payment_jobs.PaymentTerms(
-        body.amount, body.currency, body.description, body.metadata, body.customer_email
-    )
     if isinstance(body, schemas.NewPaymentRequest):
-        return payment_jobs.create_request(terms, vendor_id=caller.user_id)
-    return payment_jobs.create_payment(terms, customer_id=caller.user_id)
+        return payment_jobs.create_request(vendor_id=caller.user_id, **body.columns())
+    if isinstance(body, schemas.NewPaymentOnItsOwn):
+        return payment_jobs.create_payment(customer_id=caller.user_id, **body.columns())
+    if etag.has_condition(req):
+        # Locked from here on, so that the version still holds when the payment is created.
+        request = payment_jobs.payable_request(body.request_id, caller.user_id)
+        etag.require_match(req, request.version)
+    return payment_jobs.pay_request(customer_id=caller.user_id, **body.columns())
 
 
 def _newer(req: Request, payment_id: UUID, caller: Caller) -> Payment | None:

@@ -106,6 +106,10 @@ class _NewPayment(RequestBody):
     description: Description | None = None
     metadata: Metadata = {}
 
+    def columns(self) -> dict[str, Any]:
+        """The columns of the payment: the fields of the body under their own names."""
+        return {name: value for name, value in self if name != "type"}
+
 
 class _NewTerms(_NewPayment):
     # Before the amount, which must fit it.

@@ -34,19 +34,15 @@ def paid(
 ) -> Payment:
     """A payment, against a request of the vendor's if there is one, that has ended."""
     with transaction():
-        wish = payment_jobs.PaymentTerms(Decimal(amount), currency, description, metadata)
-        request = payment_jobs.create_request(wish, vendor_id=vendor.id) if vendor else None
+        given: dict[str, Any] = {"description": description, "metadata": metadata}
+        terms: dict[str, Any] = {"amount": Decimal(amount), "currency": currency, **given}
+        request = payment_jobs.create_request(vendor_id=vendor.id, **terms) if vendor else None
     work()
     with transaction():
         if request is None:
-            payment = payment_jobs.create_payment(wish, customer_id=payer.id)
+            payment = payment_jobs.create_payment(customer_id=payer.id, **terms)
         else:
-            payment = payment_jobs.pay_request(
-                request.id,
-                customer_id=payer.id,
-                description=description,
-                metadata=metadata,
-            )
+            payment = payment_jobs.pay_request(request.id, customer_id=payer.id, **given)
     work()
     return makers.reload(payment)
 
