@@ -147,7 +147,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     try:
         stack.start()
         yield stack
-        stack.stop()
     finally:
+        # Also after an interrupt: its processes would go on without their stores.
+        stack.stop()
         valkey.stop()
         postgres.stop()

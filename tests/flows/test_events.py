@@ -137,7 +137,7 @@ def quiet(stack: Stack) -> None:
     until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0, 90)
 
 
-def test_a_subscriber_that_was_away_hears_all_of_a_thousand_payments_once(
+def test_a_subscriber_that_was_away_gets_every_event_of_two_hundred_payments_once(
     stack: Stack, listeners: list[Listener]
 ):
     customers = [stack.customer() for _ in range(8)]
@@ -149,20 +149,20 @@ def test_a_subscriber_that_was_away_hears_all_of_a_thousand_payments_once(
         it.kill()
 
     with ThreadPoolExecutor(8) as pool:
-        paid = [pool.submit(customers[n % 8].pay) for n in range(600)]
-        paid[300].result()
+        paid = [pool.submit(customers[n % 8].pay) for n in range(120)]
+        paid[60].result()
         stack.valkey.stop()
         for one in paid:
             one.result()
         stack.valkey.start()
-        paid += [pool.submit(customers[n % 8].pay) for n in range(400)]
+        paid += [pool.submit(customers[n % 8].pay) for n in range(80)]
         ids = [one.result() for one in paid]
     stack.kill("subscribers.1")
     quiet(stack)
     events = log_of(stack)
     assert [seq for seq, _id in events] == list(range(1, len(events) + 1))
     for it in listeners:
-        assert len(it.heard()) < len(events) - 3 * 1000
+        assert len(it.heard()) < len(events) - 3 * 200
 
     # And once more in the middle of what they missed.
     before = [len(it.heard()) for it in listeners]

@@ -81,7 +81,7 @@ def dark(stack: Stack) -> Iterator[str]:
 
 def test_every_fault_of_the_psp_ends_as_it_should_whoever_is_killed_meanwhile(stack: Stack, dark: str):
     customer = stack.customer()
-    words = [*ENDS] * 3
+    words = [*ENDS] * 2
     random.shuffle(words)
     made = {customer.pay(simulate=word): word for word in words}
 
@@ -95,7 +95,7 @@ def test_every_fault_of_the_psp_ends_as_it_should_whoever_is_killed_meanwhile(st
     until(lambda: "unavailable" in asked(stack, those("error")))
     stack.kill("payments.1")
     # Given a few of them.
-    until(lambda: asked(stack, those("outage")).count("unavailable") >= 6)
+    until(lambda: asked(stack, those("outage")).count("unavailable") >= 4)
     stack.kill("psp.1")
     stack.kill("payments.1")
 
@@ -158,7 +158,7 @@ def test_a_cancellation_races_the_charge_and_one_of_them_wins(stack: Stack):
 
     def race(customer: Customer) -> list[tuple[str, int]]:
         answers = []
-        for _ in range(100):
+        for _ in range(24):
             id = customer.pay()
             # Nothing is waited for here: it is the moment of the race, and every moment has its turn.
             time.sleep(random.uniform(0, 0.03))
@@ -169,7 +169,7 @@ def test_a_cancellation_races_the_charge_and_one_of_them_wins(stack: Stack):
     with stumbling(stack, "payments.1"), ThreadPoolExecutor(5) as pool:
         races = pool.map(race, [stack.customer() for _ in range(5)])
         answers = dict(chain.from_iterable(races))
-    assert len(answers) == 500
+    assert len(answers) == 120
     assert set(answers.values()) <= {202, 409}
 
     ended = settled(stack, list(answers), 60)

@@ -44,30 +44,30 @@ def connect(stack, descriptors):
     opened = []
 
     def made(sent: bytes, **options: int) -> socket.socket:
-        redis_client = socket.socket()
-        opened.append(redis_client)
+        connection = socket.socket()
+        opened.append(connection)
         for name, value in options.items():
-            redis_client.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-        redis_client.settimeout(30)
-        redis_client.connect(("127.0.0.1", stack.port))
+            connection.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", stack.port))
         if sent:
-            redis_client.sendall(sent)
-        return redis_client
+            connection.sendall(sent)
+        return connection
 
     yield made
-    for redis_client in opened:
-        redis_client.close()
+    for connection in opened:
+        connection.close()
 
 
 def ended(
-    wires: list[socket.socket], *, within: float, meanwhile: Callable[[], object]
+    connections: list[socket.socket], *, within: float, meanwhile: Callable[[], object]
 ) -> dict[socket.socket, bytes]:
     """What each was told before it was closed."""
-    told = dict.fromkeys(wires, b"")
+    told = dict.fromkeys(connections, b"")
     deadline = time.monotonic() + within
     with selectors.DefaultSelector() as waiting:
-        for redis_client in wires:
-            waiting.register(redis_client, selectors.EVENT_READ, data=redis_client)
+        for connection in connections:
+            waiting.register(connection, selectors.EVENT_READ, data=connection)
         while waiting.get_map():
             assert time.monotonic() < deadline, f"{len(waiting.get_map())} are open still"
             for key, _ in waiting.select(0.2):
@@ -93,35 +93,35 @@ def test_slow_and_silent_clients_keep_nobody_waiting_and_are_told(stack, connect
                 asked.append((time.monotonic(), time.monotonic() - began))
 
         told = ended(
-            [redis_client for wires in slow.values() for redis_client in wires],
+            [connection for connections in slow.values() for connection in connections],
             within=READ_DEADLINE_S * 3,
             meanwhile=ask,
         )
     assert len(asked) >= 10
     assert median(took for _, took in asked) < HEALTH_S
-    for kind, wires in slow.items():
-        answers = {told[redis_client].partition(b"\r\n")[0] for redis_client in wires}
+    for kind, connections in slow.items():
+        answers = {told[connection].partition(b"\r\n")[0] for connection in connections}
         assert answers == {b"HTTP/1.1 408 Request Timeout"}, kind
-        assert all(b'"code":"REQUEST_TIMEOUT"' in told[redis_client] for redis_client in wires)
-        assert all(b"Connection: close" in told[redis_client] for redis_client in wires)
-    assert all(b"X-Request-ID: mine" in told[redis_client] for redis_client in slow["half a body"])
+        assert all(b'"code":"REQUEST_TIMEOUT"' in told[connection] for connection in connections)
+        assert all(b"Connection: close" in told[connection] for connection in connections)
+    assert all(b"X-Request-ID: mine" in told[connection] for connection in slow["half a body"])
     # Nobody reads these answers to their end: their connections are gone as well.
-    for redis_client in unread:
-        redis_client.settimeout(WRITE_DEADLINE_S * 3)
+    for connection in unread:
+        connection.settimeout(WRITE_DEADLINE_S * 3)
         with pytest.raises(OSError):  # noqa: PT011
             while True:
-                redis_client.sendall(LARGE)
+                connection.sendall(LARGE)
 
 
 def test_a_drip_is_no_progress(stack, connect):
-    redis_client = connect(HEAD)
-    redis_client.settimeout(0.2)
+    connection = connect(HEAD)
+    connection.settimeout(0.2)
     began = time.monotonic()
     told = b""
     while not told:
-        redis_client.sendall(b"X: y\r\n")
+        connection.sendall(b"X: y\r\n")
         try:
-            told = redis_client.recv(65536)
+            told = connection.recv(65536)
         except TimeoutError:
             assert time.monotonic() - began < READ_DEADLINE_S * 3
     assert told.startswith(b"HTTP/1.1 408 ")
@@ -129,7 +129,7 @@ def test_a_drip_is_no_progress(stack, connect):
 
 
 def test_a_kept_connection_that_asks_nothing_more_goes_without_a_word(stack, connect):
-    redis_client = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-    [told] = ended([redis_client], within=READ_DEADLINE_S, meanwhile=lambda: None).values()
+    connection = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    [told] = ended([connection], within=READ_DEADLINE_S, meanwhile=lambda: None).values()
     assert told.startswith(b"HTTP/1.1 200 ")
     assert told.count(b"HTTP/1.1 ") == 1
