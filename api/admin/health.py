@@ -6,7 +6,8 @@ from typing import Any
 from falcon import Request
 
 from actors import audit, housekeeping
-from actors.jobs import queues, transaction
+from actors.all_jobs import queues
+from actors.jobs import transaction
 from api.admin import answers
 from api.http.operation import operation
 from api.openapi.document import VERSION
