@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from actors import audit, housekeeping
+from actors import audit, invariant_checks
 from actors.audit import AuditAction, AuditEntry
 from api.admin import audit_logs
 from db import audit_chain, postgres
@@ -263,7 +263,7 @@ def test_a_long_log_is_not_read_whole_for_an_answer_and_its_newest_rows_are(boss
     rows = verified(boss)["rows"]
     monkeypatch.setattr(audit_logs, "VERIFIED_AT_ONCE_ROWS", 1)
     assert error(boss.get("/admin/audit-logs/verify")) == (503, "SERVICE_UNAVAILABLE")
-    makers.enqueue_scheduled(housekeeping.check_invariants)
+    makers.enqueue_scheduled(invariant_checks.check_invariants)
     work()
     assert verified(boss) == {"ok": True, "rows": rows, "firstBroken": None}
     id = written()
@@ -275,7 +275,7 @@ def test_a_long_log_is_not_read_whole_for_an_answer_and_its_newest_rows_are(boss
     behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", id)
     assert verified(boss)["firstBroken"] == {"id": None, "reason": "the newest row was removed"}
     # The next verification of the whole finds the older one.
-    makers.enqueue_scheduled(housekeeping.check_invariants)
+    makers.enqueue_scheduled(invariant_checks.check_invariants)
     work()
     [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
     assert verified(boss)["firstBroken"]["id"] == second["id"]

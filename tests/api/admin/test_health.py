@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import housekeeping, jobs, payment_jobs
+from actors import housekeeping, invariant_checks, jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
 from api.operations import metrics
 from db import audit_chain, audit_log, backlog, invariants, job_journal, leases, postgres, subscriptions
@@ -185,7 +185,7 @@ def test_a_late_charge_is_known_once_it_is_marked(boss):
     work()
     postgres.rows("UPDATE psp.charges SET outcome = 'charged'")
     assert "nothing_that_ended_badly_is_charged" in broken(boss)
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
     assert broken(boss) == set()
     assert boss.post(f"/payments/{payment.id}/review", {"reason": "Refunded by the PSP"}).status_code == 200
@@ -225,7 +225,7 @@ def test_money_under_review_is_left_out_on_both_sides(boss):
     payment = makers.payment()
     work()
     aged()
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
     work()
     assert boss.get("/admin/health").json["data"]["needsReview"] == 1
     assert broken(boss) == set()
@@ -339,7 +339,7 @@ def test_no_more_than_twenty_are_named(boss):
 
 def scheduled() -> list[str]:
     """A minute of the scheduler."""
-    makers.enqueue_scheduled(housekeeping.check_invariants)
+    makers.enqueue_scheduled(invariant_checks.check_invariants)
     return work()
 
 
@@ -379,7 +379,7 @@ def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_be
     scheduled()
     assert told(boss)["ok"]
     monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT pg_sleep(5)::text AS id")
-    monkeypatch.setattr(housekeeping, "_LOOK_S", 0.2)
+    monkeypatch.setattr(invariant_checks, "CHECK_TIMEOUT_S", 0.2)
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
     [slow] = [it for it in told(boss)["invariants"] if not it["ok"]]
@@ -456,7 +456,7 @@ def test_the_scheduler_finds_that_the_audit_log_was_changed(boss, tampered, monk
     behind_our_back(tampered)
     said: list[tuple[str, Any]] = []
     monkeypatch.setattr(
-        housekeeping.log,
+        invariant_checks.log,
         "error",
         lambda event, **more: said.append((event, more["invariant"])),
         raising=False,
@@ -473,7 +473,7 @@ def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_
     boss, monkeypatch, step
 ):
     monkeypatch.setattr(audit_chain, "STEP_ROWS", step)
-    monkeypatch.setattr(housekeeping, "_AUDIT_ROWS_A_MINUTE", 0)
+    monkeypatch.setattr(invariant_checks, "VERIFY_EVERY_MINUTE_UP_TO", 0)
     noon = times.now().replace(hour=12)
     monkeypatch.setattr(times, "now", lambda: noon)
     audit_rows(boss, 4)
@@ -511,7 +511,7 @@ def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_
 ):
     audit_rows(boss, 3)
     scheduled()
-    monkeypatch.setattr(housekeeping, "_AUDIT_ROWS_A_MINUTE", 0)
+    monkeypatch.setattr(invariant_checks, "VERIFY_EVERY_MINUTE_UP_TO", 0)
     behind_our_back(tampered)
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
@@ -521,10 +521,12 @@ def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_
 def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_minute(boss, monkeypatch):
     audit_rows(boss, 5)
     monkeypatch.setattr(audit_chain, "STEP_ROWS", 2)
-    makers.enqueue_scheduled(housekeeping.check_invariants)
-    housekeeping.check_invariants.perform(job_journal.JobRow.get().id)
-    [first] = job_journal.JobRow.select().where(job_journal.JobRow.name == housekeeping.verify_audit_log.name)
-    housekeeping.verify_audit_log.perform(first.id)
+    makers.enqueue_scheduled(invariant_checks.check_invariants)
+    invariant_checks.check_invariants.perform(job_journal.JobRow.get().id)
+    [first] = job_journal.JobRow.select().where(
+        job_journal.JobRow.name == invariant_checks.verify_audit_log.name
+    )
+    invariant_checks.verify_audit_log.perform(first.id)
     postgres.rows("DELETE FROM journal.jobs")
     place = audit_chain.load_position(audit_chain.WHOLE)
     assert place is not None

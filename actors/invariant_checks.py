@@ -1,0 +1,142 @@
+"""Jobs that check the invariants one after the other, and verify the audit log. The results are in `db.invariants`."""
+
+from datetime import timedelta
+from itertools import pairwise
+
+import structlog
+
+from actors import audit
+from actors.jobs import enqueue, external_job, transactional_job
+from db import audit_chain, invariants, job_journal, postgres
+from db.core import times
+
+log = structlog.get_logger(__name__)
+
+# The time limit of one check, in seconds: shorter than the deadline of a job.
+CHECK_TIMEOUT_S = 5
+# The name of the scheduler's runs.
+SCHEDULED_RUN = "scheduled"
+# Audit entries up to which the whole log is verified every minute; a longer log is verified once a day.
+VERIFY_EVERY_MINUTE_UP_TO = 100_000
+# Steps of one verification of the newest audit entries.
+NEWEST_ENTRIES_STEPS = 10
+
+
+@transactional_job("housekeeping.check_invariants", queue="housekeeping")
+def check_invariants() -> None:
+    """Enqueue a check of every invariant, and a verification of the audit log."""
+    whole_log = (
+        audit_chain.approximate_length() <= VERIFY_EVERY_MINUTE_UP_TO or not _whole_log_verified_today()
+    )
+    enqueue_checks(SCHEDULED_RUN, whole_log=whole_log)
+
+
+def enqueue_checks(run: str, *, whole_log: bool) -> None:
+    """Enqueue one check of every invariant; a `run` of the same name is enqueued once.
+
+    With `whole_log` the verification of the whole audit log starts. One that has started goes on in any case.
+    """
+    # One job for each invariant, each enqueued by the one before: together they could exceed a job's deadline, or
+    # delay the other jobs of their queue.
+    enqueue(_check_job(invariants.names()[0], run))
+    position = audit_chain.load_position(audit_chain.WHOLE)
+    if whole_log or position:
+        enqueue(_verify_job(position or audit_chain.CHAIN_START))
+
+
+def _verify_job(position: audit_chain.ChainPosition) -> job_journal.Job:
+    return verify_audit_log.job().unique(str(position.seq))
+
+
+def _check_job(name: str, run: str) -> job_journal.Job:
+    return check_invariant.job(name, run).unique(f"{name} {run}")
+
+
+def _whole_log_verified_today() -> bool:
+    checked_at = invariants.last_checked_at(invariants.WHOLE_AUDIT_LOG)
+    return checked_at is not None and checked_at.date() == times.now().date()
+
+
+@external_job("housekeeping.check_invariant", queue="housekeeping")
+def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | None:
+    """Check one invariant on the rows of the last day, store the result, and go on with the next invariant."""
+    with postgres.connection():
+        if name in invariants.INVARIANTS:
+            _store(_check(name))
+        elif name == invariants.NEWEST_AUDIT_ROWS:
+            _verify_newest_entries()
+    # A name of another release has no successor: the next run starts from the first invariant.
+    successor = dict(pairwise(invariants.names())).get(name)
+    return _check_job(successor, run) if successor else None
+
+
+def _check(name: str) -> invariants.InvariantStatus:
+    now = times.now()
+    try:
+        return invariants.check(name, now, since=now - timedelta(days=1), seconds=CHECK_TIMEOUT_S)
+    except Exception as error:
+        if postgres.is_unavailable(error):
+            raise
+        # An invariant without a result is not ok, and must not keep the others from being checked.
+        timed_out = postgres.is_timeout(error)
+        reason = f"the check took longer than {CHECK_TIMEOUT_S} s" if timed_out else "the check failed"
+        log.error("invariant not checked", invariant=name, reason=reason, exc_info=error)
+        return invariants.InvariantStatus(name, None, (), now, reason)
+
+
+def _store(result: invariants.InvariantStatus) -> None:
+    if result.count:
+        offenders = list(result.offenders[:3])
+        log.error("invariant violated", invariant=result.name, count=result.count, offenders=offenders)
+    invariants.save(result)
+
+
+def _verify_newest_entries() -> None:
+    """Verify the audit entries since the last verified position.
+
+    A missing newest entry is noticed within a minute, however long the log is.
+    """
+    position = audit_chain.load_position(audit_chain.NEWEST)
+    if position is None:
+        # The first verification of the whole log stores a position.
+        return
+    for _ in range(NEWEST_ENTRIES_STEPS):
+        step = audit_chain.verify_next(position)
+        if step.broken:
+            break
+        audit_chain.save_position(audit_chain.NEWEST, position := step.reached)
+        if step.ended:
+            break
+    _store(_audit_result(invariants.NEWEST_AUDIT_ROWS, step))
+
+
+def _audit_result(name: str, step: audit_chain.VerificationStep) -> invariants.InvariantStatus:
+    broken = step.broken
+    if broken is None and not step.ended:
+        return invariants.InvariantStatus(
+            name, None, (), times.now(), "more entries were added than could be verified"
+        )
+    ids = [str(broken.id)] if broken and broken.id else []
+    return invariants.InvariantStatus(
+        name, int(broken is not None), ids, times.now(), broken.how if broken else None
+    )
+
+
+@external_job("housekeeping.verify_audit_log", queue="housekeeping")
+def verify_audit_log() -> job_journal.Job | None:
+    """Verify the next entries of the audit log, then those after them, to the end or to the first break."""
+    with postgres.connection():
+        step = audit_chain.verify_next(
+            audit_chain.load_position(audit_chain.WHOLE) or audit_chain.CHAIN_START
+        )
+        if not step.ended and not step.broken:
+            audit_chain.save_position(audit_chain.WHOLE, step.reached)
+            return _verify_job(step.reached)
+        audit.witness(step)
+        _store(_audit_result(invariants.WHOLE_AUDIT_LOG, step))
+        audit_chain.delete_position(audit_chain.WHOLE)
+        if step.broken is None:
+            if audit_chain.load_position(audit_chain.NEWEST) is None:
+                _store(_audit_result(invariants.NEWEST_AUDIT_ROWS, step))
+            audit_chain.save_position(audit_chain.NEWEST, step.reached)
+    return None
