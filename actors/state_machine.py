@@ -1,4 +1,4 @@
-"""The law: which step a payment may take, and where it leads. Pure; nothing else moves a status."""
+"""The state machine of payments and payment requests: a table of transitions. Pure; nothing else moves a status."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from db.states import PaymentStatus, PaymentType
 
 
 class Transition(StrEnum):
-    """What can happen to a payment or a request; the `transactionType` of its history."""
+    """What can happen to a payment or request; the `transactionType` of its history."""
 
     CREATE = "create"
     BEGIN = "begin"
@@ -28,7 +28,8 @@ TRANSITIONS: dict[tuple[PaymentType, PaymentStatus | None, Transition], PaymentS
     (PaymentType.INITIATE, None, Transition.CREATE): PaymentStatus.PENDING,
     (PaymentType.INITIATE, PaymentStatus.PENDING, Transition.BEGIN): PaymentStatus.INITIATED,
     (PaymentType.INITIATE, PaymentStatus.PENDING, Transition.CANCEL): PaymentStatus.CANCELLED,
-    # Engaged: a payment against it is under way. Completed with it, reopened when it fails or is cancelled.
+    # A request is engaged while a payment against it is live: it completes with the payment, and reopens when
+    # the payment fails or is cancelled.
     (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.ENGAGE): PaymentStatus.PROCESSING,
     (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.EXPIRE): PaymentStatus.FAILED,
     (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.FAIL): PaymentStatus.FAILED,
@@ -37,12 +38,22 @@ TRANSITIONS: dict[tuple[PaymentType, PaymentStatus | None, Transition], PaymentS
     (PaymentType.INITIATE, PaymentStatus.PROCESSING, Transition.REOPEN): PaymentStatus.INITIATED,
 }
 
-
-THINGS = {PaymentType.PAYMENT: "payment", PaymentType.INITIATE: "payment request"}
+# How sentences and log lines name a type, and a transition that was applied.
+NAMES = {PaymentType.PAYMENT: "payment", PaymentType.INITIATE: "payment request"}
+PARTICIPLES = {
+    Transition.CREATE: "created",
+    Transition.BEGIN: "begun",
+    Transition.ENGAGE: "engaged",
+    Transition.COMPLETE: "completed",
+    Transition.FAIL: "failed",
+    Transition.REOPEN: "reopened",
+    Transition.EXPIRE: "expired",
+    Transition.CANCEL: "cancelled",
+}
 
 
 class InvalidTransition(DomainError):
-    """The state of this {thing} does not allow this: it is {status}."""
+    """{subject} does not allow this."""
 
     code = ErrorCode.INVALID_TRANSITION
 
@@ -50,24 +61,25 @@ class InvalidTransition(DomainError):
         following = [to for (of, before, _), to in TRANSITIONS.items() if (of, before) == (type, status)]
         super().__init__(
             {"status": status, "nextStatuses": list(dict.fromkeys(following))},
-            thing=THINGS[type],
-            status=status or "not there yet",
+            thing=NAMES[type],
+            status=status,
+            subject=f"{'An' if status == PaymentStatus.INITIATED else 'A'} {status or 'new'} {NAMES[type]}",
             **words,
         )
 
 
 class TransitionRefused(InvalidTransition):
-    """A {thing} that is {status} cannot take the step: {step}."""
+    """{subject} cannot be {participle}."""
 
 
-def next_status(type: PaymentType, status: PaymentStatus | None, step: Transition) -> PaymentStatus:
-    """Where the step leads. Raises Refused when the law knows no such step."""
+def next_status(type: PaymentType, status: PaymentStatus | None, transition: Transition) -> PaymentStatus:
+    """Return the status to which the transition leads. Raises TransitionRefused if the table has no such entry."""
     try:
-        return TRANSITIONS[type, status, step]
+        return TRANSITIONS[type, status, transition]
     except KeyError:
-        raise TransitionRefused(type, status, step=step) from None
+        raise TransitionRefused(type, status, participle=PARTICIPLES[transition]) from None
 
 
-def is_allowed(type: PaymentType, status: PaymentStatus, step: Transition) -> bool:
-    """Whether the law knows this step."""
-    return (type, status, step) in TRANSITIONS
+def is_allowed(type: PaymentType, status: PaymentStatus, transition: Transition) -> bool:
+    """Return whether the table has this transition."""
+    return (type, status, transition) in TRANSITIONS
