@@ -1,1 +1,1 @@
-"""The payment provider: the seam to it, and the stub that stands in for it."""
+"""The payment provider: the interface, the calls of it, their resolution, and the stub."""

@@ -1,4 +1,4 @@
-"""How the PSP is asked: the reference is written down before the call, and what came of it after it."""
+"""Calls of the PSP: each is recorded before it is made, and completed with its result."""
 
 from collections.abc import Callable
 from uuid import UUID, uuid4
@@ -8,81 +8,89 @@ import structlog
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.provider import Answer, NoAnswer, Order, Unavailable
-from actors.psp.resolution import TRIES
+from actors.psp.resolution import MAX_CHARGE_CALLS
 from db import job_journal, postgres, psp_attempts
 from db.psp_attempts import PspOperation, PspResult
 
 log = structlog.get_logger(__name__)
 
-# The job that settles what the PSP has decided: of a payment, by the id of the attempt that brought it.
-Settle = Callable[[UUID, Answer, UUID], job_journal.Job]
+# Returns the job that settles a decision: from the payment's id, the answer, and the id of the recorded call.
+SettleJob = Callable[[UUID, Answer, UUID], job_journal.Job]
 
 DECIDED = frozenset({PspResult.CHARGED, PspResult.DECLINED})
 
 
-def charge(payment_id: UUID, settle: Settle) -> PspResult | None:
-    """Asks for the money: what came of it, None when nobody was asked.
+def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
+    """Order the charge and return the result; None if no call was made.
 
-    Where the PSP was asked about it before, it is first asked what it knows: unknown is not failed.
+    After an earlier call the PSP is asked first what it decided, since an unknown outcome is not a failure: the
+    charge is ordered again only if the PSP has no order.
     """
-    # Before anything is written: where there is no provider, none was asked.
-    chosen = provider.chosen()
-    id = uuid4()
-    begun = _begun(id, payment_id, PspOperation.CHARGE, first=True)
-    if begun is None:
-        result = find(payment_id, uuid4(), settle)
+    # Before anything is recorded: without a provider there is no call.
+    psp = provider.chosen()
+    attempt_id = uuid4()
+    order = _begin(attempt_id, payment_id, PspOperation.CHARGE, first=True)
+    if order is None:
+        result = find(payment_id, uuid4(), settle_job)
         if result is not PspResult.NOT_FOUND:
             return result
         with postgres.connection():
-            calls = psp_attempts.count_charges(payment_id)
-        begun = _begun(id, payment_id, PspOperation.CHARGE) if calls < TRIES else None
-        if begun is None:
+            charges = psp_attempts.count_charges(payment_id)
+        order = _begin(attempt_id, payment_id, PspOperation.CHARGE) if charges < MAX_CHARGE_CALLS else None
+        if order is None:
             return None
-    order = Order(reference(payment_id), payment_id, begun.amount, begun.currency, begun.metadata)
-    return _ended(id, payment_id, PspOperation.CHARGE, lambda: chosen.charge(order), settle)
+    return _finish(attempt_id, payment_id, PspOperation.CHARGE, lambda: psp.charge(order), settle_job)
 
 
-def find(payment_id: UUID, attempt_id: UUID, settle: Settle) -> PspResult | None:
-    """Asks what the PSP knows, under this id of an attempt: what came of it, None when the payment needs no
-    answer any more."""
-    chosen, key = provider.chosen(), reference(payment_id)
-    if _begun(attempt_id, payment_id, PspOperation.FIND) is None:
+def find(payment_id: UUID, attempt_id: UUID, settle_job: SettleJob) -> PspResult | None:
+    """Ask the PSP for its decision and return the result; None if the payment is no longer `processing`."""
+    psp, key = provider.chosen(), reference(payment_id)
+    if _begin(attempt_id, payment_id, PspOperation.FIND) is None:
         return None
-    return _ended(attempt_id, payment_id, PspOperation.FIND, lambda: chosen.find(key), settle)
+    return _finish(attempt_id, payment_id, PspOperation.FIND, lambda: psp.find(key), settle_job)
 
 
 def reference(payment_id: UUID) -> str:
-    """Our idempotency key of a payment: known before the first call, and the same however often we ask."""
+    """Return the idempotency key of a payment: known before the first call, and the same for every call."""
     return str(payment_id)
 
 
-def _begun(
-    id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
-) -> psp_attempts.OrderTerms | None:
+def _begin(
+    attempt_id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
+) -> Order | None:
+    """Record the call. Returns None if the payment is not `processing`, or has calls and this must be the `first`."""
+    key = reference(payment_id)
     with postgres.connection():
-        return psp_attempts.begin(id, payment_id, operation, reference(payment_id), first=first)
+        begun = psp_attempts.begin(attempt_id, payment_id, operation, key, first=first)
+    return Order(key, payment_id, begun.amount, begun.currency, begun.metadata) if begun else None
 
 
-def _ended(
-    id: UUID, payment_id: UUID, operation: PspOperation, ask: Callable[[], Answer | None], settle: Settle
+def _finish(
+    attempt_id: UUID,
+    payment_id: UUID,
+    operation: PspOperation,
+    call: Callable[[], Answer | None],
+    settle_job: SettleJob,
 ) -> PspResult:
+    """Make the call, record its result, and enqueue the settlement of a decision."""
     answer = None
     try:
-        answer = ask()
+        answer = call()
         result = PspResult(answer.outcome) if answer else PspResult.NOT_FOUND
     except Unavailable:
         result = PspResult.UNAVAILABLE
     except NoAnswer:
         result = PspResult.NO_ANSWER
     except Exception:
-        log.exception("the PSP's adapter failed", payment=str(payment_id), operation=operation)
+        log.exception("PSP adapter failed", payment_id=str(payment_id), operation=operation)
         result = PspResult.NO_ANSWER
-    log.info("the PSP was asked", payment=str(payment_id), operation=operation, result=result)
-    # One transaction, whatever has become of the lease meanwhile: it says who may ask, not who is believed.
+    log.info("PSP called", payment_id=str(payment_id), operation=operation, result=result)
+    # Not conditional on the lease, which may be lost by now: the lease decides which process may call the PSP,
+    # not whose answer counts.
     with postgres.connection(), transaction():
         if answer is None:
-            psp_attempts.record_result(id, result)
+            psp_attempts.record_result(attempt_id, result)
         else:
-            psp_attempts.record_result(id, result, answer.code, answer.amount, answer.currency)
-            enqueue(settle(payment_id, answer, id))
+            psp_attempts.record_result(attempt_id, result, answer.code, answer.amount, answer.currency)
+            enqueue(settle_job(payment_id, answer, attempt_id))
     return result

@@ -1,7 +1,7 @@
-"""The seam to a payment provider: all that the payments side knows of one.
+"""The interface to a payment provider: everything that the rest of the system knows of one.
 
-A provider charges at most once under one idempotency key, for ever, and answers a repetition with what it
-decided the first time. Its conformance test is what an adapter to a real one has to pass.
+A provider charges at most once under one idempotency key, without time limit, and answers a repeated order with its
+first decision. `tests/actors/psp/test_conformance.py` is the test that every adapter has to pass.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-# How long one call may take as a whole, in seconds: shorter than its lease (actors/job_leases.py). A timeout of
-# each read is not enough, since a slow answer begins it anew.
+# The deadline of one call as a whole, in seconds: shorter than its lease (actors/job_leases.py). A timeout for each
+# read is not enough, since a slow answer restarts it.
 DEADLINE_S = 12.0
-# How much of a decline's code is kept.
+# Lengths to which texts of a provider are cut: a decline's code, and the texts of a statement line, where more does
+# not fit into an index.
 CODE_LENGTH = 100
-# And of the texts in a line of a statement: more does not fit into an index.
 TEXT_LENGTH = 600
 
 
 class Outcome(StrEnum):
-    """What a provider decides."""
+    """The decision of a provider."""
 
     CHARGED = "charged"
     DECLINED = "declined"
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Order:
-    """What a provider is asked to charge. The key is ours, made before the first call and never anew."""
+    """A charge to be ordered. The key is created by us before the first call and never changes."""
 
     key: str
     payment_id: UUID
@@ -41,8 +41,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """What it decided; a decline has a code, such as `insufficient_funds`. And over which money, if it says
-    so: then that has to be what was ordered."""
+    """A decision of the provider; a decline has a code, such as `insufficient_funds`.
+
+    `amount` and `currency` are set if the provider reports them; they must then equal the order's. Raises
+    ValueError for an amount that is no number.
+    """
 
     outcome: Outcome
     code: str | None = None
@@ -50,18 +53,18 @@ class Answer:
     currency: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        # Whatever an adapter hands on has to fit into our books, but for what no money is: that is no answer.
+        # Every text of an adapter has to fit into our tables. NaN does not: such an answer is no decision.
         if self.amount is not None and not self.amount.is_finite():
-            raise ValueError(f"the provider says {self.amount}")
+            raise ValueError(f"the provider reports the amount {self.amount}")
         if self.code is not None:
-            object.__setattr__(self, "code", _kept(self.code)[:CODE_LENGTH])
+            object.__setattr__(self, "code", _storable(self.code)[:CODE_LENGTH])
         if self.currency is not None:
-            object.__setattr__(self, "currency", _kept(self.currency))
+            object.__setattr__(self, "currency", _storable(self.currency))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One booking in a provider's statement: its own id, and the key of our order."""
+    """One decision in a provider's statement: the provider's own id, and the key of our order."""
 
     id: str
     key: str
@@ -72,48 +75,48 @@ class Line:
 
     def __post_init__(self) -> None:
         for name in ("id", "key", "currency"):
-            object.__setattr__(self, name, _kept(getattr(self, name))[:TEXT_LENGTH])
+            object.__setattr__(self, name, _storable(getattr(self, name))[:TEXT_LENGTH])
 
 
-def _kept(text: str) -> str:
-    # PostgreSQL keeps every character but this one.
+def _storable(text: str) -> str:
+    # PostgreSQL stores every character except NUL.
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 @dataclass(frozen=True)
 class Statement:
-    """Some lines of a statement, and where to go on; None at its end."""
+    """A part of a statement; `more` is the place of the next part, None at the end."""
 
     lines: Sequence[Line]
     more: str | None
 
 
 class Unavailable(Exception):
-    """It said that it could not do it (5xx), or was never reached: nothing of this call is under way."""
+    """The provider refused the call (5xx) or was not reached: nothing of this call is under way."""
 
 
 class NoAnswer(Exception):
-    """It was asked, and what became of it is not known: this call may still be heard."""
+    """The call was made and its outcome is unknown: the provider may still receive it."""
 
 
 class Provider(Protocol):
-    """A payment provider. Whatever else its methods raise is to be taken for NoAnswer.
+    """A payment provider. Any exception other than Unavailable counts as NoAnswer.
 
-    Each call ends within DEADLINE_S, whatever the other side does: what is not answered by then is NoAnswer.
+    Each call ends within DEADLINE_S, whatever the other side does; without an answer by then it raises NoAnswer.
 
-    An answer may also come unasked, a second time or late: the adapter hands it to `payments.hear`.
+    For a decision that arrives unasked, again or late, the adapter calls `payment_jobs.receive_notice`.
     """
 
     def charge(self, order: Order) -> Answer:
-        """Charges, or declines to. Raises Unavailable or NoAnswer."""
+        """Charge, or decline to. Raises Unavailable, NoAnswer."""
         ...
 
     def find(self, key: str) -> Answer | None:
-        """What was decided under this key; None when the provider knows of no such order. Raises as above."""
+        """Return the decision under this key; None if the provider has no such order. Raises as `charge`."""
         ...
 
     def statement(self, day: date, after: str | None) -> Statement:
-        """What was decided on a day (UTC) that is over, from the beginning or from where `more` pointed."""
+        """Return the decisions of a past day (UTC), from the start or from the place that `more` named."""
         ...
 
 
@@ -121,13 +124,13 @@ _provider: Provider | None = None
 
 
 def choose(provider: Provider) -> None:
-    """Sets this process's provider. Only the PSP worker does."""
+    """Set this process's provider. Only the psp worker does."""
     global _provider
     _provider = provider
 
 
 def chosen() -> Provider:
-    """This process's provider. Raises RuntimeError where none was chosen."""
+    """Return this process's provider. Raises RuntimeError if none was chosen."""
     if _provider is None:
-        raise RuntimeError("no payment provider was chosen: only the PSP worker talks to one")
+        raise RuntimeError("no payment provider was chosen: only the psp worker calls one")
     return _provider

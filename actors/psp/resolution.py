@@ -1,4 +1,4 @@
-"""What to do about a payment that the PSP has not decided, by what came of asking it. Pure."""
+"""The rules for a payment whose outcome is unknown: what follows from the calls of the PSP so far. Pure."""
 
 import math
 import random
@@ -11,17 +11,20 @@ from typing import Protocol
 
 from db.psp_attempts import PspOperation, PspResult
 
-# How often the PSP is asked for the money, before its saying that it has no such order is believed.
-TRIES = 5
-# How long a call whose end is not known may still be heard: longer than a client waits for an answer, and
-# than the lease of whoever made it.
-ARRIVES_WITHIN = timedelta(seconds=30)
-# How long after the first call the PSP is not asked for the money again.
-TOO_LATE = timedelta(hours=1)
+# Charge calls before `not_found` is final; also unanswered calls in a row before the reconciler takes over.
+MAX_CHARGE_CALLS = 5
+# How long a call with an unknown end may still reach the PSP: longer than a client waits for an answer, and than
+# the lease of the job that made the call.
+MAY_ARRIVE_FOR = timedelta(seconds=30)
+# How long after the first call the charge is repeated: nobody expects to be charged for an older order.
+CHARGE_AGAIN_WITHIN = timedelta(hours=1)
+
+_UNKNOWN_END = (None, PspResult.NO_ANSWER)
+_DECIDED = (PspResult.CHARGED, PspResult.DECLINED)
 
 
 class RecordedCall(Protocol):
-    """A call, as `db.psp_attempts` has it."""
+    """A row of `payments.psp_attempts`."""
 
     @property
     def operation(self) -> str: ...
@@ -33,78 +36,78 @@ class RecordedCall(Protocol):
     def ended_at(self) -> datetime | None: ...
 
 
-class Act(StrEnum):
-    """What can be done."""
+class Action(StrEnum):
+    """What can follow an unknown outcome."""
 
-    # Ask again, in a moment; whoever asks looks first what the PSP knows.
-    ASK = "ask"
-    # Only look what it knows, in a moment: who did not answer must not keep others waiting for the money.
-    LOOK = "look"
-    # Leave it to the reconciler: it looks again and again.
+    # Order the charge again, under the same key; the job inquires first.
+    CHARGE = "charge"
+    # Only inquire, in a queue of its own: a PSP that does not answer must not delay other charges.
+    INQUIRE = "inquire"
+    # Leave the payment to the reconciler, which inquires at growing intervals.
     WAIT = "wait"
-    # The PSP has no such order, and none can arrive any more: it has failed.
-    GIVE_UP = "give up"
+    # The PSP has no order, and none can arrive any more: the payment failed.
+    FAIL = "fail"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, after how many seconds; and whether a person should know."""
+    """What to do, after `delay_s` seconds; `review` says whether a person should know."""
 
-    act: Act
-    after: float = 0
+    action: Action
+    delay_s: float = 0
     review: bool = False
 
 
-def next_action(asked: Sequence[RecordedCall]) -> Decision:
-    """What to do after these calls, oldest first, none of which was answered with a decision."""
-    known, asked = asked, [it for it in asked if it.operation != PspOperation.NOTICE]
-    calls = sum(it.operation == PspOperation.CHARGE for it in asked)
-    last = asked[-1] if asked else None
+def next_action(calls: Sequence[RecordedCall]) -> Decision:
+    """Decide what follows these calls, oldest first, none of which was answered with a decision."""
+    made = [call for call in calls if call.operation != PspOperation.NOTICE]
+    charges = sum(call.operation == PspOperation.CHARGE for call in made)
+    last = made[-1] if made else None
     if last is None or last.operation == PspOperation.CHARGE:
-        unheard = last is not None and last.outcome in (None, PspResult.NO_ANSWER)
-        return Decision(Act.LOOK if unheard else Act.ASK, _backoff(calls))
+        inquire = last is not None and last.outcome in _UNKNOWN_END
+        return Decision(Action.INQUIRE if inquire else Action.CHARGE, _backoff_s(charges))
     if last.outcome == PspResult.NOT_FOUND:
-        # Nobody expects to be charged for what they wanted long ago.
-        if calls < TRIES and last.created_at - asked[0].created_at < TOO_LATE:
-            return Decision(Act.ASK, _backoff(calls))
-        return Decision(Act.GIVE_UP if is_confirmed_absent(known) else Act.WAIT)
-    # It does not even say whether it knows the order.
-    silent = _silent(asked)
-    if silent < TRIES:
-        return Decision(Act.LOOK, _backoff(silent), review=True)
-    return Decision(Act.WAIT, review=True)
+        if charges < MAX_CHARGE_CALLS and last.created_at - made[0].created_at < CHARGE_AGAIN_WITHIN:
+            return Decision(Action.CHARGE, _backoff_s(charges))
+        return Decision(Action.FAIL if is_confirmed_absent(calls) else Action.WAIT)
+    # The PSP does not even answer an inquiry.
+    unanswered = _unanswered_calls(made)
+    if unanswered < MAX_CHARGE_CALLS:
+        return Decision(Action.INQUIRE, _backoff_s(unanswered), review=True)
+    return Decision(Action.WAIT, review=True)
 
 
-def is_confirmed_absent(asked: Sequence[RecordedCall]) -> bool:
-    """Whether the PSP, asked after the last call for the money, had no such order, and none could arrive by
-    then. What counts is the moment of the question, not that of ours: the answer may have lain about."""
-    if any(it.outcome in (PspResult.CHARGED, PspResult.DECLINED) for it in asked):
-        # It was decided; a question that was asked before that may have been written down after it.
+def is_confirmed_absent(calls: Sequence[RecordedCall]) -> bool:
+    """Return whether the PSP had no order at a moment after which none could arrive.
+
+    Only inquiries after the last charge call count, and each at the moment it was made, not now: its answer may
+    have waited in a queue while an order arrived.
+    """
+    if any(call.outcome in _DECIDED for call in calls):
+        # An inquiry made before the decision may have been recorded after it.
         return False
-    since = takewhile(lambda it: it.operation == PspOperation.FIND, reversed(asked))
-    return any(it.outcome == PspResult.NOT_FOUND and not may_arrive(asked, it.created_at) for it in since)
-
-
-def may_arrive(asked: Sequence[RecordedCall], at: datetime) -> bool:
-    """Whether a call for the money might, at that moment, still be heard by the PSP, which then charges."""
+    inquiries = takewhile(lambda call: call.operation == PspOperation.FIND, reversed(calls))
     return any(
-        it.operation == PspOperation.CHARGE
-        and it.outcome in (None, PspResult.NO_ANSWER)
-        and at - (it.ended_at or it.created_at) < ARRIVES_WITHIN
-        for it in asked
+        call.outcome == PspResult.NOT_FOUND and not may_arrive(calls, call.created_at) for call in inquiries
     )
 
 
-def _silent(asked: Sequence[RecordedCall]) -> int:
-    """How many calls in a row, to the last one, were not answered."""
-    count = 0
-    for it in reversed(asked):
-        if it.outcome in (PspResult.NOT_FOUND, PspResult.CHARGED, PspResult.DECLINED):
-            break
-        count += 1
-    return count
+def may_arrive(calls: Sequence[RecordedCall], at: datetime) -> bool:
+    """Return whether a charge call could still reach the PSP at that moment, which would then charge."""
+    return any(
+        call.operation == PspOperation.CHARGE
+        and call.outcome in _UNKNOWN_END
+        and at - (call.ended_at or call.created_at) < MAY_ARRIVE_FOR
+        for call in calls
+    )
 
 
-def _backoff(times: int) -> float:
-    # Half a second, doubling; with jitter: what failed together must not come back together.
-    return math.ldexp(0.5, max(0, times - 1)) * (0.5 + random.random())
+def _unanswered_calls(calls: Sequence[RecordedCall]) -> int:
+    """Count the unanswered calls since the last answer."""
+    answered = (PspResult.NOT_FOUND, *_DECIDED)
+    return len(list(takewhile(lambda call: call.outcome not in answered, reversed(calls))))
+
+
+def _backoff_s(calls: int) -> float:
+    # Half a second, doubling. The jitter spreads payments that failed together.
+    return math.ldexp(0.5, max(0, calls - 1)) * (0.5 + random.random())

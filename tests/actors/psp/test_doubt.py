@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from actors.psp import resolution
-from actors.psp.resolution import ARRIVES_WITHIN, TRIES, Act
+from actors.psp.resolution import MAX_CHARGE_CALLS, MAY_ARRIVE_FOR, Action
 from tests.makers import MOMENT
 
-ARRIVES = ARRIVES_WITHIN.total_seconds()
+ARRIVES = MAY_ARRIVE_FOR.total_seconds()
 # What came of asking for the money, and of asking what is known of it.
 CHARGE, FIND = "charge", "find"
-OUTAGE = [(CHARGE, "unavailable", 60.0)] * TRIES
+OUTAGE = [(CHARGE, "unavailable", 60.0)] * MAX_CHARGE_CALLS
 NO_ORDER = (FIND, "not_found", 1.0)
 
 
@@ -41,40 +41,44 @@ def asked(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
     ("calls", "act", "review"),
     [
         # Nothing was asked yet, or nothing after the last order: ask, which begins with a look.
-        ([], Act.ASK, False),
-        ([(CHARGE, "unavailable", 1)], Act.ASK, False),
-        ([(CHARGE, "no_answer", 1)], Act.LOOK, False),
-        ([(CHARGE, None, 1)], Act.LOOK, False),
-        (OUTAGE, Act.ASK, False),
+        ([], Action.CHARGE, False),
+        ([(CHARGE, "unavailable", 1)], Action.CHARGE, False),
+        ([(CHARGE, "no_answer", 1)], Action.INQUIRE, False),
+        ([(CHARGE, None, 1)], Action.INQUIRE, False),
+        (OUTAGE, Action.CHARGE, False),
         # It has no such order: it is given it again, a few times.
-        ([NO_ORDER], Act.ASK, False),
-        ([(CHARGE, "unavailable", 2), NO_ORDER], Act.ASK, False),
-        ([*OUTAGE[1:], NO_ORDER], Act.ASK, False),
+        ([NO_ORDER], Action.CHARGE, False),
+        ([(CHARGE, "unavailable", 2), NO_ORDER], Action.CHARGE, False),
+        ([*OUTAGE[1:], NO_ORDER], Action.CHARGE, False),
         # Then its saying so is believed, unless an order may still be on its way to it.
-        ([*OUTAGE, NO_ORDER], Act.GIVE_UP, False),
-        ([*OUTAGE, (CHARGE, "no_answer", 2), NO_ORDER], Act.WAIT, False),
-        ([*OUTAGE, (CHARGE, None, 2), NO_ORDER], Act.WAIT, False),
-        ([(CHARGE, None, ARRIVES), *OUTAGE, NO_ORDER], Act.WAIT, False),
-        ([(CHARGE, None, ARRIVES + 1), *OUTAGE, NO_ORDER], Act.GIVE_UP, False),
+        ([*OUTAGE, NO_ORDER], Action.FAIL, False),
+        ([*OUTAGE, (CHARGE, "no_answer", 2), NO_ORDER], Action.WAIT, False),
+        ([*OUTAGE, (CHARGE, None, 2), NO_ORDER], Action.WAIT, False),
+        ([(CHARGE, None, ARRIVES), *OUTAGE, NO_ORDER], Action.WAIT, False),
+        ([(CHARGE, None, ARRIVES + 1), *OUTAGE, NO_ORDER], Action.FAIL, False),
         # Nor is it given an order of long ago.
-        ([(CHARGE, "no_answer", 3599), NO_ORDER], Act.ASK, False),
-        ([(CHARGE, "no_answer", 3601), NO_ORDER], Act.GIVE_UP, False),
+        ([(CHARGE, "no_answer", 3599), NO_ORDER], Action.CHARGE, False),
+        ([(CHARGE, "no_answer", 3601), NO_ORDER], Action.FAIL, False),
         # It does not even say whether it has one: never guessed, and a person should know.
-        ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Act.LOOK, True),
-        ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Act.LOOK, True),
-        ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Act.LOOK, True),
-        ([(CHARGE, "no_answer", 2), *[(FIND, "no_answer", 1)] * (TRIES - 1)], Act.WAIT, True),
-        ([*OUTAGE, (FIND, "unavailable", 1)], Act.WAIT, True),
-        ([*OUTAGE, (FIND, "no_answer", 1)], Act.WAIT, True),
+        ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Action.INQUIRE, True),
+        ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Action.INQUIRE, True),
+        ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Action.INQUIRE, True),
+        ([(CHARGE, "no_answer", 2), *[(FIND, "no_answer", 1)] * (MAX_CHARGE_CALLS - 1)], Action.WAIT, True),
+        ([*OUTAGE, (FIND, "unavailable", 1)], Action.WAIT, True),
+        ([*OUTAGE, (FIND, "no_answer", 1)], Action.WAIT, True),
         # It was silent, and has found its voice again.
-        ([(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 2)] * TRIES, NO_ORDER], Act.ASK, False),
-        ([*OUTAGE, *[(FIND, "no_answer", 2)] * TRIES, NO_ORDER], Act.GIVE_UP, False),
-        ([*OUTAGE, NO_ORDER, (FIND, "no_answer", 1)], Act.LOOK, True),
+        (
+            [(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 2)] * MAX_CHARGE_CALLS, NO_ORDER],
+            Action.CHARGE,
+            False,
+        ),
+        ([*OUTAGE, *[(FIND, "no_answer", 2)] * MAX_CHARGE_CALLS, NO_ORDER], Action.FAIL, False),
+        ([*OUTAGE, NO_ORDER, (FIND, "no_answer", 1)], Action.INQUIRE, True),
     ],
 )
 def test_unknown_is_not_failed(calls, act, review):
     verdict = resolution.next_action(asked(calls))
-    assert (verdict.act, verdict.review) == (act, review)
+    assert (verdict.action, verdict.review) == (act, review)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_that_it_has_no_order_is_believed_only_if_it_was_asked_when_none_could_a
     # The payments worker was away: the answer is old, and the order may have arrived after it.
     calls = asked([*OUTAGE, (CHARGE, "no_answer", ARRIVES + 10), (FIND, "not_found", ARRIVES + 9)])
     assert not resolution.is_confirmed_absent(calls)
-    assert resolution.next_action(calls).act is not Act.GIVE_UP
+    assert resolution.next_action(calls).action is not Action.FAIL
 
 
 @pytest.mark.parametrize("decided", ["charged", "declined"])
@@ -112,7 +116,7 @@ def test_what_the_psp_decided_while_somebody_looked_is_not_given_up(decided):
     looked = Call(FIND, "not_found", begun + timedelta(seconds=3), begun + timedelta(seconds=3))
     calls = [*asked(OUTAGE), order, looked]
     assert not resolution.is_confirmed_absent(calls)
-    assert resolution.next_action(calls).act is not Act.GIVE_UP
+    assert resolution.next_action(calls).action is not Action.FAIL
 
 
 @pytest.mark.parametrize(
@@ -143,9 +147,11 @@ def test_the_half_minute_counts_from_the_end_of_the_call():
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.5), (0.5, 1.0), (0.999, 1.499)])
 def test_waits_double_and_differ(monkeypatch, chance, factor):
     monkeypatch.setattr(random, "random", lambda: chance)
-    after_orders = [resolution.next_action(asked(OUTAGE[:n])).after for n in range(TRIES + 1)]
+    after_orders = [resolution.next_action(asked(OUTAGE[:n])).delay_s for n in range(MAX_CHARGE_CALLS + 1)]
     assert after_orders == pytest.approx([wait * factor for wait in (0.5, 0.5, 1, 2, 4, 8)])
-    silence = [[(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 1)] * n] for n in range(1, TRIES - 1)]
-    assert [resolution.next_action(asked(calls)).after for calls in silence] == pytest.approx(
+    silence = [
+        [(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 1)] * n] for n in range(1, MAX_CHARGE_CALLS - 1)
+    ]
+    assert [resolution.next_action(asked(calls)).delay_s for calls in silence] == pytest.approx(
         [wait * factor for wait in (1, 2, 4)]
     )
