@@ -1,37 +1,67 @@
-"""Whether a payment request can be paid: what its state, its vendor and the configuration say."""
+"""Whether a customer can pay a payment request: what the request, its vendor and the configuration allow."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
-from actors import state_machine, transitions
+from actors import payment_limits, state_machine, transitions
 from actors.state_machine import Transition
-from db import config, users
+from db import config, payments, users
+from db.core.errors import DomainError, ErrorCode, NotFound
 from db.payments import Payment
 from db.states import PaymentStatus, PaymentType
 
 
-def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]:
-    """Why this customer cannot pay these requests now, by their ids; a request that can be paid is not in it.
+class RequestNotPayable(DomainError):
+    """The payment request cannot be paid: {reason}."""
 
-    One query whatever the number of requests.
+    code = ErrorCode.REQUEST_NOT_PAYABLE
+
+
+def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
+    """Lock a request that the customer may pay now, to the end of the transaction.
+
+    Raises NotFound, RequestNotPayable, TooManyPayments, EmailNotVerified.
+    """
+    customer = payment_limits.lock_customer(customer_id)
+    request = payments.locked(request_id)
+    if request is None or not is_offered_to(request, customer_id):
+        raise NotFound(thing="payment request")
+    if reason := obstacles([request], customer_id).get(request.id):
+        raise RequestNotPayable(reason=reason)
+    payment_limits.require_within_limits(customer, request.amount, request.currency)
+    return request
+
+
+def is_offered_to(payment: Payment, customer_id: UUID) -> bool:
+    """Return whether this is a request that the customer may see and pay: addressed to them, or to nobody."""
+    offered = payment.customer_email is None or payment.addressee_id == customer_id
+    return payment.type == PaymentType.INITIATE and offered
+
+
+def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]:
+    """Return why the customer cannot pay these requests now, by request id; a payable request has no entry.
+
+    One query, whatever the number of requests.
     """
     open_ids = {
-        it.id
-        for it in requests
-        if state_machine.is_allowed(PaymentType(it.type), PaymentStatus(it.status), Transition.ENGAGE)
+        request.id
+        for request in requests
+        if state_machine.is_allowed(
+            PaymentType(request.type), PaymentStatus(request.status), Transition.ENGAGE
+        )
     }
     vendors = users.active_vendors({request.user_id for request in requests if request.id in open_ids})
     largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT) if open_ids else None
 
     def obstacle(request: Payment) -> str | None:
         if request.id not in open_ids:
-            return f"it is {request.status}"
+            return f"its status is {request.status}"
         if request.user_id == customer_id:
             return "it is the payer's own"
         if request.user_id not in vendors:
             return transitions.NO_VENDOR
         if largest is not None and request.amount > largest:
-            return f"payments of more than {largest} are not taken now"
+            return f"payments of more than {largest} are not accepted now"
         return None
 
     found = {request.id: obstacle(request) for request in requests}

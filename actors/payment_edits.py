@@ -1,4 +1,4 @@
-"""What people change of a payment without moving it: its words, an open request's terms."""
+"""Edits of a payment or request that do not change its status: the maker's texts, an open request's terms."""
 
 from typing import Any
 
@@ -10,29 +10,30 @@ from db.states import TERMINAL, PaymentStatus, PaymentType
 
 
 class NotEditable(InvalidTransition):
-    """The {fields} of a {thing} that is {status} cannot be changed."""
+    """{subject} does not allow changes of {fields}."""
 
 
-# By their columns, as the door calls them.
-_OF_AN_OPEN_REQUEST = {"amount": "amount", "currency": "currency", "customer_email": "customerEmail"}
+# The terms of a request, by column: their names in the API.
+_REQUEST_TERMS = {"amount": "amount", "currency": "currency", "customer_email": "customerEmail"}
 
 
-def may_be_edited(payment: Payment, changes: dict[str, Any]) -> None:
-    """Raises NotEditable where these fields cannot be changed now."""
+def require_editable(payment: Payment, changes: dict[str, Any]) -> None:
+    """Raise NotEditable if one of these columns cannot be changed now."""
     open_request = payment.type == PaymentType.INITIATE and payment.status in (
         PaymentStatus.PENDING,
         PaymentStatus.INITIATED,
     )
-    fixed = changes if payment.status in TERMINAL else changes.keys() & _OF_AN_OPEN_REQUEST.keys()
-    if fixed and not (open_request and payment.status not in TERMINAL):
-        names = ", ".join(_OF_AN_OPEN_REQUEST.get(field, field) for field in sorted(fixed))
+    fixed = changes if payment.status in TERMINAL else changes.keys() & _REQUEST_TERMS.keys()
+    if fixed and not open_request:
+        names = ", ".join(_REQUEST_TERMS.get(column, column) for column in sorted(fixed))
         raise NotEditable(PaymentType(payment.type), payment.status, fields=names)
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
-    """Changes a locked payment's own words, or an open request's terms, which `may_be_edited`."""
+    """Change columns of a locked payment. Raises NotEditable."""
+    require_editable(payment, changes)
     addressee = (
-        {"addressee_id": request_addressees.of(changes["customer_email"])}
+        {"addressee_id": request_addressees.find(changes["customer_email"])}
         if "customer_email" in changes
         else {}
     )

@@ -1,4 +1,4 @@
-"""How much one customer may pay: limits that an operator sets, which cost nothing while they are off."""
+"""Limits of one customer's payments in 24 hours. An operator sets them; they cost nothing while they are off."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -14,7 +14,7 @@ WINDOW = timedelta(hours=24)
 
 
 class TooManyPayments(DomainError):
-    """No more than {limit} payments may be made in 24 hours: try again in {seconds} s."""
+    """No more than {limit} payments are accepted in 24 hours. Try again in {seconds} s."""
 
     code = ErrorCode.RATE_LIMITED
 
@@ -23,8 +23,8 @@ class TooManyPayments(DomainError):
         super().__init__({"retryAfter": seconds}, limit=limit, seconds=seconds)
 
 
-class NotVerified(DomainError):
-    """No more than {limit} {currency} may be paid in 24 hours until the e-mail address is verified."""
+class EmailNotVerified(DomainError):
+    """No more than {limit} {currency} are accepted in 24 hours until the e-mail address is verified."""
 
     code = ErrorCode.FORBIDDEN
 
@@ -32,10 +32,10 @@ class NotVerified(DomainError):
         super().__init__({"reason": "email_unverified"}, limit=limit, currency=currency)
 
 
-def hold(customer_id: UUID) -> User | None:
-    """Locks the customer, before any payment, so that of two payments at once the second counts the first.
+def lock_customer(customer_id: UUID) -> User | None:
+    """Lock the customer, before any payment: of two concurrent payments the second counts the first.
 
-    None while there are no limits.
+    Returns None, and locks nothing, while no limit is set.
     """
     limits = (
         config.value(ConfigKey.PAYMENTS_DAILY_LIMIT),
@@ -44,17 +44,17 @@ def hold(customer_id: UUID) -> User | None:
     return None if limits == (None, None) else users.locked(customer_id)
 
 
-def check(customer: User | None, amount: Decimal, currency: str) -> None:
-    """Lets this customer, who is held, pay so much more. Raises TooManyPayments, NotVerified."""
+def require_within_limits(customer: User | None, amount: Decimal, currency: str) -> None:
+    """Check one more payment of a locked customer. Raises TooManyPayments, EmailNotVerified."""
     if customer is None:
         return
     now = times.now()
-    most: int | None = config.value(ConfigKey.PAYMENTS_DAILY_LIMIT)
-    oldest = payments.nth_newest_payment_at(customer.id, most, now - WINDOW) if most else None
-    if most and oldest:
-        raise TooManyPayments(most, max(1, int((oldest + WINDOW - now).total_seconds()) + 1))
-    unverified: str | None = config.value(ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT)
-    if unverified and not customer.email_verified:
-        limit = Decimal(unverified)
+    max_payments: int | None = config.value(ConfigKey.PAYMENTS_DAILY_LIMIT)
+    oldest = payments.nth_newest_payment_at(customer.id, max_payments, now - WINDOW) if max_payments else None
+    if max_payments and oldest:
+        raise TooManyPayments(max_payments, max(1, int((oldest + WINDOW - now).total_seconds()) + 1))
+    max_unverified: str | None = config.value(ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT)
+    if max_unverified and not customer.email_verified:
+        limit = Decimal(max_unverified)
         if payments.recent_amount(customer.id, currency, now - WINDOW) + amount > limit:
-            raise NotVerified(limit, currency)
+            raise EmailNotVerified(limit, currency)

@@ -1,4 +1,4 @@
-"""Reviews: opened by what disagrees, resolved by a person or by the disproof of their cause, both audited."""
+"""Reviews of payments: opened for a contradiction, resolved by a person or by a fact that disproves the cause."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
@@ -11,9 +11,9 @@ from db.payments import Payment
 from db.reviews import PaymentReview, ReviewCause
 from db.states import PaymentStatus, PaymentType
 
-# How many opened at once are audited one by one; what goes wrong on a larger scale is another matter.
-_AUDITED = 100
-# What disproves a cause.
+# Reviews opened at once that are audited one by one; of more, the rest is one entry with their number.
+_AUDITED_ONE_BY_ONE = 100
+# The resolution of a review whose cause was disproved.
 _DISPROOF = {
     ReviewCause.PSP_SILENT: "the PSP has answered",
     ReviewCause.STATEMENT_CHARGED: "the payment has come to what the statement says",
@@ -22,25 +22,25 @@ _DISPROOF = {
 
 
 class NothingToReview(InvalidTransition):
-    """Nobody needs to look at this {thing}."""
+    """This {thing} has no open review."""
 
 
 def open_review(payment: Payment, cause: ReviewCause, reason: str) -> None:
-    """Asks a person to look at a locked payment; nothing, where the same review is open."""
+    """Open a review of a locked payment, unless the same review is open."""
     open_reviews([(payment.id, cause, reason)])
 
 
-def open_reviews(found: Sequence[tuple[UUID, ReviewCause, str]]) -> None:
-    """The same for many payments: id, cause and reason of each."""
-    opened = reviews.open_reviews(found)
-    for review in opened[:_AUDITED]:
+def open_reviews(wanted: Sequence[tuple[UUID, ReviewCause, str]]) -> None:
+    """Open reviews of many payments: payment id, cause and reason of each."""
+    opened = reviews.open_reviews(wanted)
+    for review in opened[:_AUDITED_ONE_BY_ONE]:
         _audit(audit.AuditAction.REVIEW_OPENED, review)
-    if len(opened) > _AUDITED:
+    if len(opened) > _AUDITED_ONE_BY_ONE:
         audit.record(audit.AuditAction.REVIEW_OPENED, details={"reviews": len(opened)})
 
 
 def disprove(payment: Payment, *causes: ReviewCause) -> None:
-    """Resolves the open reviews of a locked payment that have one of these causes, which are disproved."""
+    """Resolve the open reviews of a locked payment that have one of these causes."""
     for review in reviews.resolve(payment.id, {cause: _DISPROOF[cause] for cause in causes}, by=None):
         _audit(audit.AuditAction.REVIEW_RESOLVED, review, reason=str(review.resolution))
 
@@ -52,8 +52,10 @@ def resolve(
     outcome: PaymentStatus | None = None,
     only: Collection[UUID] | None = None,
 ) -> None:
-    """Resolves the open reviews of a locked payment, or `only` those with these ids: the caller has looked at
-    it, and may have given it this `outcome`. Raises NothingToReview where none of them is open."""
+    """Resolve the open reviews of a locked payment, or `only` those with these ids, in the caller's name.
+
+    `outcome` is the status to which the caller has brought the payment. Raises NothingToReview if none is open.
+    """
     by = request_context.current().user_id
     resolved = reviews.resolve(payment.id, dict.fromkeys(ReviewCause, reason), by=by, only=only)
     if not resolved:

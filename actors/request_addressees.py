@@ -1,8 +1,8 @@
-"""Addressees: to whom a request belongs that names an e-mail address.
+"""Addressees: the account that may see and pay a request with a `customerEmail`.
 
-Only the account that has proved the address is its addressee, and by its id: the request follows that account
-when its address changes, and whoever has the address next does not see it. A request whose address nobody has
-proved yet belongs to nobody, until somebody does.
+The addressee is the account that has verified the address, stored by its id: the request follows the account when
+its address changes, and the next owner of the address does not see it. Until an account verifies the address, the
+request has no addressee.
 """
 
 from uuid import UUID
@@ -11,31 +11,30 @@ from actors.jobs import enqueue, transactional_job
 from db import payments, users
 from db.users import User
 
-# How many requests are bound in the transaction that proves the address, and how many in one of the job.
-AT_ONCE, BATCH = 100, 1000
-# A request may be under way while its address is being proved, so that neither sees the other. After so many
-# seconds no transaction of that moment is left (statement and idle time limits), and the job looks once more.
+# Requests bound in the transaction that verifies the address, and in one transaction of the job.
+BIND_AT_ONCE, BIND_BATCH = 100, 1000
+# A transaction that creates a request and one that verifies its address may not see each other. After so many seconds
+# neither is open any more (statement and idle timeouts), and the job binds what they missed.
 IN_FLIGHT_S = 15.0
 
 
-def of(email: str | None) -> UUID | None:
-    """The user who has proved this address."""
+def find(email: str | None) -> UUID | None:
+    """Return the id of the user who has verified this address."""
     return users.verified_owner(email) if email else None
 
 
-def proved(user: User) -> None:
-    """Binds the requests that wait for this user's address, in the transaction that proves it: some at once,
-    the rest in a job."""
-    if payments.bind_addressee(user.email, user.id, limit=AT_ONCE, wait=False) == AT_ONCE:
+def bind_verified(user: User) -> None:
+    """Bind the requests that name this user's address, in the transaction that verifies it; the rest in a job."""
+    if payments.bind_addressee(user.email, user.id, limit=BIND_AT_ONCE, wait=False) == BIND_AT_ONCE:
         enqueue(bind.job(user.id))
     enqueue(bind.job(user.id).delayed(IN_FLIGHT_S))
 
 
 @transactional_job("payments.bind_addressee", queue="payments")
 def bind(user_id: UUID) -> None:
-    """Binds the requests that still wait for this user's address, if it is proved."""
+    """Bind requests that name this user's address and have no addressee, if the address is still verified."""
     user = users.locked(user_id)
     if user is None or not user.email_verified:
         return
-    if payments.bind_addressee(user.email, user.id, limit=BATCH) == BATCH:
+    if payments.bind_addressee(user.email, user.id, limit=BIND_BATCH) == BIND_BATCH:
         enqueue(bind.job(user_id))

@@ -1,9 +1,9 @@
-"""The end of a day: the PSP's statement is fetched, and every payment matched against it.
+"""The PSP's statement of a day is fetched, and every payment matched against it.
 
-start     housekeeping   once the day is over, promises fetch
-fetch     psp worker     asks for some lines, enqueues store
-store     housekeeping   writes them, promises fetch for more, or match
-match     housekeeping   reports every difference: to the log, the audit log, and for review
+start     housekeeping   after the end of the day: enqueues fetch
+fetch     psp worker     fetches a part of the statement: enqueues store
+store     housekeeping   stores its lines: enqueues fetch for the next part, or match
+match     housekeeping   reports every difference: log, audit log, review
 """
 
 from dataclasses import asdict, dataclass
@@ -21,17 +21,17 @@ from db.core import times
 
 log = structlog.get_logger(__name__)
 
-# How long after midnight a day is over: what was begun before it is decided by then.
-_CLOSES = timedelta(minutes=30)
-# How many days that were missed are begun with at once.
-_DAYS = 100
-# How many differences are told one by one; a day that differs more than that is another matter.
-_ONE_BY_ONE = 100
+# How long after midnight (UTC) a day is closed: payments begun before midnight are decided by then.
+DAY_CLOSES_AFTER = timedelta(minutes=30)
+# Missed days that one run starts.
+DAYS_AT_ONCE = 100
+# Differences of a day that are reported one by one; of more, only the number.
+REPORTED_ONE_BY_ONE = 100
 
 
 @dataclass(frozen=True)
-class Booked:
-    """A line of a statement."""
+class FetchedLine:
+    """A line of a statement, with the columns of `payments.statement_lines`."""
 
     id: str
     reference: str
@@ -43,24 +43,29 @@ class Booked:
 
 @transactional_job("statements.start", queue="housekeeping")
 def start() -> None:
-    """Begins with every day (UTC) that is over and was not matched: also after a standstill, and also when
-    one of them cannot be."""
-    today = (times.now() - _CLOSES).date()
-    for day in statements.unmatched_days(today, _DAYS):
+    """Enqueue fetch for every closed day (UTC) that was not matched.
+
+    After an outage that is more than one day; a day that cannot be matched does not hold up the others.
+    """
+    today = (times.now() - DAY_CLOSES_AFTER).date()
+    for day in statements.unmatched_days(today, DAYS_AT_ONCE):
         enqueue(fetch.job(day).unique(str(day)))
 
 
 @external_job("statements.fetch", queue="psp-questions")
 def fetch(day: date, after: str | None = None) -> job_journal.Job:
-    """Asks for a part of a day's statement."""
+    """Fetch one part of a day's statement."""
     part = provider.chosen().statement(day, after)
-    lines = [Booked(it.id, it.key, it.amount, it.currency, it.outcome, it.booked_at) for it in part.lines]
+    lines = [
+        FetchedLine(line.id, line.key, line.amount, line.currency, line.outcome, line.booked_at)
+        for line in part.lines
+    ]
     return store.job(day, lines, part.more)
 
 
 @transactional_job("statements.store", queue="housekeeping")
-def store(day: date, lines: list[Booked], more: str | None) -> None:
-    """Writes the lines down."""
+def store(day: date, lines: list[FetchedLine], more: str | None) -> None:
+    """Store the lines of one part."""
     if lines:
         statements.add_lines([{**asdict(line), "day": day} for line in lines])
     enqueue(match.job(day).unique(str(day)) if more is None else fetch.job(day, more))
@@ -68,19 +73,23 @@ def store(day: date, lines: list[Booked], more: str | None) -> None:
 
 @transactional_job("statements.match", queue="housekeeping")
 def match(day: date) -> None:
-    """Compares the day's statement with the payments as they are now, and reports every difference."""
+    """Compare a day's statement with the payments as they are now, and report every difference."""
     if statements.is_matched(day):
         return
-    found = statements.find_differences(day)
+    differences = statements.find_differences(day)
     payment_reviews.open_reviews(
-        [(it.payment_id, it.cause, f"the PSP's statement says: {it.reason}") for it in found if it.payment_id]
+        [
+            (difference.payment_id, difference.cause, f"the PSP's statement says: {difference.reason}")
+            for difference in differences
+            if difference.payment_id
+        ]
     )
-    for it in found[:_ONE_BY_ONE]:
-        log.error("the PSP's statement differs", day=str(day), reference=it.reference, reason=it.reason)
-        resource = ("payment", it.payment_id) if it.payment_id else None
-        details = {"day": str(day), "reference": it.reference, "reason": it.reason}
+    for difference in differences[:REPORTED_ONE_BY_ONE]:
+        details = {"day": str(day), "reference": difference.reference, "reason": difference.reason}
+        log.error("PSP statement differs", **details)
+        resource = ("payment", difference.payment_id) if difference.payment_id else None
         audit.record(audit.AuditAction.STATEMENT_DIFFERS, resource=resource, details=details)
-    closed = statements.mark_matched(day, len(found))
-    if len(found) > _ONE_BY_ONE:
-        log.error("and many more", day=str(day), differences=len(found))
-    log.info("a statement was matched", day=str(day), lines=closed.lines, differences=closed.differences)
+    closed = statements.mark_matched(day, len(differences))
+    if closed.differences > REPORTED_ONE_BY_ONE:
+        log.error("more PSP statement differences", day=str(day), differences=closed.differences)
+    log.info("PSP statement matched", day=str(day), lines=closed.lines, differences=closed.differences)

@@ -63,7 +63,7 @@ def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -
     if user is None:
         raise EmailTaken
     if user.email_verified:
-        request_addressees.proved(user)
+        request_addressees.bind_verified(user)
     return user
 
 

@@ -23,10 +23,9 @@ from db.users import Role, User
 from workers import scheduler
 from workers.subscribers import subscriber
 
-T = TypeVar("T")
+assert all_jobs
 
-# Every job by its name.
-JOBS = all_jobs.load()
+T = TypeVar("T")
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery"
@@ -86,7 +85,7 @@ def wipe() -> None:
 
 def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
     """The provider, without its waiting times."""
-    return Stub(payment_jobs.hear, sleep=sleep)
+    return Stub(payment_jobs.receive_notice, sleep=sleep)
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
@@ -185,7 +184,7 @@ def work(*, also: str = "") -> list[str]:
     while (task := _next()) or deliver_events():
         if task is None:
             continue
-        JOBS[task.name].perform(task.id)
+        jobs.registry[task.name].perform(task.id)
         failed = job_journal.JobRow.get_or_none(job_journal.JobRow.id == task.id)
         assert failed is None, f"{task.name} is still to be done: {failed.error}"
         if not task.name.startswith(("audit.", "events.", "mail.")) or (also and task.name.startswith(also)):
@@ -264,7 +263,7 @@ def verify_email(who: Visitor) -> None:
     """The address of a visitor is proved, as by the mailed link."""
     with transaction():
         users.verify_email(UUID(who.user["id"]))
-        request_addressees.proved(users.User.get_by_id(who.user["id"]))
+        request_addressees.bind_verified(users.User.get_by_id(who.user["id"]))
     work()
 
 

@@ -12,7 +12,14 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from actors import events, housekeeping, payment_jobs, statement_matching
+from actors import (
+    events,
+    housekeeping,
+    invariant_checks,
+    payment_endings,
+    payment_reconciliation,
+    statement_matching,
+)
 from actors.jobs import TransactionalJob, enqueue, transaction
 from db import heartbeats, job_journal, job_runs, leases, postgres, redis
 from db.core import times
@@ -22,11 +29,11 @@ log = structlog.get_logger(__name__)
 
 # How often each job is due.
 JOBS: dict[TransactionalJob[[]], timedelta] = {
-    payment_jobs.reconcile: timedelta(seconds=2),
-    payment_jobs.expire_requests: timedelta(minutes=1),
+    payment_reconciliation.reconcile: timedelta(seconds=2),
+    payment_endings.expire_requests: timedelta(minutes=1),
     events.publish_overdue: timedelta(seconds=10),
     statement_matching.start: timedelta(minutes=15),
-    housekeeping.check_invariants: timedelta(minutes=1),
+    invariant_checks.check_invariants: timedelta(minutes=1),
     housekeeping.expire_refresh_tokens: timedelta(minutes=10),
     housekeeping.expire_one_time_tokens: timedelta(minutes=10),
     housekeeping.sum_up_refusals: timedelta(minutes=1),

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from falcon import Request
 
-from actors import account_erasure, audit, events, mail, payment_jobs, request_addressees
+from actors import account_erasure, audit, events, mail, payment_endings, request_addressees
 from actors.jobs import enqueue, transaction
 from api import accounts
 from api.accounts import EmailTaken
@@ -122,11 +122,11 @@ class OneUser:
             if changed is None:
                 raise EmailTaken
             if changed.email_verified and (not user.email_verified or user.email != changed.email):
-                request_addressees.proved(changed)
+                request_addressees.bind_verified(changed)
             if suspends:
                 sessions.end_all(user.id)
                 if user.role == Role.VENDOR:
-                    payment_jobs.withdraw(user.id)
+                    payment_endings.enqueue_withdrawal(user.id)
             details = {"fields": sorted(body.model_fields_set)}
             _tell(changed, audit.AuditAction.USER_UPDATED, events.EventType.ADMIN_USER_UPDATED, details)
             if user.email.lower() != changed.email.lower():
@@ -153,7 +153,7 @@ class OneUser:
                 raise LastAdmin
             closed = account_erasure.close(user)
             if user.role == Role.VENDOR:
-                payment_jobs.withdraw(user.id)
+                payment_endings.enqueue_withdrawal(user.id)
             _tell(closed, audit.AuditAction.USER_CLOSED, events.EventType.ADMIN_USER_DELETED, {})
         return schemas.person(closed)
 
@@ -177,7 +177,7 @@ class UserRole:
                 raise LastAdmin
             changed = users.change(user.id, role=body.role) or user
             if user.role == Role.VENDOR != changed.role:
-                payment_jobs.withdraw(user.id)
+                payment_endings.enqueue_withdrawal(user.id)
             details = {"from": user.role, "to": changed.role}
             _tell(changed, audit.AuditAction.USER_ROLE_CHANGED, events.EventType.ADMIN_USER_UPDATED, details)
         return schemas.person(changed)

@@ -105,7 +105,7 @@ class Credentials:
                 raise _bad_token()
             one_time_tokens.consume_all(user.id, Purpose.VERIFY_EMAIL, times.now())
             users.verify_email(user.id)
-            request_addressees.proved(user)
+            request_addressees.bind_verified(user)
             audit.record(audit.AuditAction.EMAIL_VERIFIED, resource=("user", user.id), user_id=user.id)
 
     def check_verification_token(self, token: str) -> None:

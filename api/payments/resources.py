@@ -6,7 +6,15 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import payment_edits, payment_jobs, payment_limits, state_machine, transitions
+from actors import (
+    payable,
+    payment_edits,
+    payment_endings,
+    payment_jobs,
+    payment_limits,
+    state_machine,
+    transitions,
+)
 from actors.jobs import transaction
 from api.http import etag
 from api.http.body import ValidationFailed
@@ -61,10 +69,10 @@ class Payments:
         response=answers.Payment,
         errors=(
             NotFound,
-            payment_jobs.RequestNotPayable,
+            payable.RequestNotPayable,
             payment_jobs.RequestChanged,
-            payment_jobs.NoVendor,
-            payment_limits.NotVerified,
+            payment_jobs.NotAVendor,
+            payment_limits.EmailNotVerified,
             payment_limits.TooManyPayments,
             IdempotencyInProgress,
             IdempotencyMismatch,
@@ -145,7 +153,7 @@ class OnePayment:
         with transaction():
             payment = transitions.locked(payment_id)
             etag.require_match(req, payment.version)
-            payment_edits.may_be_edited(payment, body.named)
+            payment_edits.require_editable(payment, body.named)
             _check_amount(payment, body.named)
             edited = payment_edits.edit(payment, body.named)
         return Versioned(schemas.payment(edited, caller), edited.version)
@@ -185,8 +193,8 @@ class Status:
         response=answers.Payment,
         errors=(
             state_machine.TransitionRefused,
-            payment_jobs.OutcomeUnknown,
-            payment_jobs.StatusNotSettable,
+            payment_endings.OutcomeUnknown,
+            payment_endings.StatusNotSettable,
             IdempotencyInProgress,
             IdempotencyMismatch,
         ),
@@ -214,14 +222,14 @@ class Status:
         _require(caller, Permission.SETTLE_BY_HAND)
         decided = (
             body.status is PaymentStatus.FAILED
-            and payment_jobs.is_with_psp(payment)
+            and payment_endings.is_with_psp(payment)
             and not has_stored_response(req)
             and status_changes.has_psp_decided(req, payment)
         )
 
         def change() -> Payment:
             if body.status is not PaymentStatus.FAILED:
-                raise payment_jobs.StatusNotSettable(
+                raise payment_endings.StatusNotSettable(
                     PaymentType(payment.type), payment.status, target=body.status
                 )
             return status_changes.fail(payment_id, body.reason, decided=decided)
@@ -268,7 +276,7 @@ def _create(req: Request, body: schemas.AnyNewPayment, caller: Caller) -> Paymen
         return payment_jobs.create_payment(customer_id=caller.user_id, **body.columns())
     if etag.has_condition(req):
         # Locked from here on, so that the version still holds when the payment is created.
-        request = payment_jobs.payable_request(body.request_id, caller.user_id)
+        request = payable.lock_payable(body.request_id, caller.user_id)
         etag.require_match(req, request.version)
     return payment_jobs.pay_request(customer_id=caller.user_id, **body.columns())
 

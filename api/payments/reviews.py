@@ -5,7 +5,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import payment_jobs, payment_reviews, state_machine, transitions
+from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
 from api.http.fields import page_of_items
 from api.http.operation import operation
@@ -52,7 +52,11 @@ class Review:
         name="reviewPayment",
         body=schemas.ReviewResolution,
         response=answers.Payment,
-        errors=(payment_reviews.NothingToReview, payment_jobs.NotReported, state_machine.TransitionRefused),
+        errors=(
+            payment_reviews.NothingToReview,
+            payment_endings.NotReported,
+            state_machine.TransitionRefused,
+        ),
         examples={
             "looked": {"reason": "Refunded by the PSP"},
             "seen": {
@@ -72,7 +76,7 @@ class Review:
         with transaction():
             payment = transitions.locked(payment_id)
             if body.outcome:
-                payment = payment_jobs.end(payment, body.outcome, body.reason)
+                payment = payment_endings.end_by_hand(payment, body.outcome, body.reason)
             payment_reviews.resolve(payment, body.reason, outcome=body.outcome, only=body.review_ids)
         return schemas.payment(payment, authentication.caller_of(req))
 

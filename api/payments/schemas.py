@@ -18,7 +18,7 @@ from pydantic import (
     field_validator,
 )
 
-from actors import payable, payment_jobs, snapshots, state_machine
+from actors import payable, snapshots, state_machine
 from actors.state_machine import Transition
 from api.http.fields import (
     Amount,
@@ -292,9 +292,7 @@ def payment(it: Payment, caller: Caller) -> dict[str, Any]:
 
 def payments(some: Sequence[Payment], caller: Caller) -> dict[UUID, dict[str, Any]]:
     """The same for many, by their ids."""
-    requests = [
-        it for it in some if caller.may(Permission.PAY) and payment_jobs.meant_for(it, caller.user_id)
-    ]
+    requests = [it for it in some if caller.may(Permission.PAY) and payable.is_offered_to(it, caller.user_id)]
     obstacles = payable.obstacles(requests, caller.user_id)
     to_pay = {it.id for it in requests} - obstacles.keys()
     return {

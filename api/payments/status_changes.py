@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from falcon import Request
 
-from actors import audit, payment_jobs, state_machine, transitions
+from actors import audit, payment_endings, payment_jobs, state_machine, transitions
 from actors.jobs import enqueue, transaction
 from actors.state_machine import Transition
 from api.payments import prefer_wait
@@ -30,7 +30,7 @@ def cancel(payment_id: UUID, reason: str | None) -> Payment:
     """
     payment = transitions.locked(payment_id)
     _check(payment, Transition.CANCEL)
-    enqueue(payment_jobs.cancel.job(payment.id, reason, request_context.current()))
+    enqueue(payment_endings.cancel.job(payment.id, reason, request_context.current()))
     return payment
 
 
@@ -46,9 +46,9 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
         audit.record(audit.AuditAction.PSP_DECIDED, resource=("payment", payment.id), details=details)
         return payment
     _check(payment, Transition.FAIL)
-    if payment_jobs.is_with_psp(payment) and not payment_jobs.is_confirmed_absent(payment):
-        raise payment_jobs.OutcomeUnknown(PaymentType(payment.type), payment.status)
-    enqueue(payment_jobs.fail.job(payment.id, reason, request_context.current()))
+    if payment_endings.is_with_psp(payment) and not payment_endings.is_confirmed_absent(payment):
+        raise payment_endings.OutcomeUnknown(PaymentType(payment.type), payment.status)
+    enqueue(payment_endings.fail.job(payment.id, reason, request_context.current()))
     return payment
 
 
@@ -73,7 +73,7 @@ def has_psp_decided(req: Request, payment: Payment) -> bool:
     if found in (PspResult.CHARGED, PspResult.DECLINED, PaymentStatus.COMPLETED):
         return True
     if found in (None, PspResult.NO_ANSWER, PspResult.UNAVAILABLE):
-        raise payment_jobs.OutcomeUnknown(PaymentType(payment.type), payment.status)
+        raise payment_endings.OutcomeUnknown(PaymentType(payment.type), payment.status)
     return False
 
 

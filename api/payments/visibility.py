@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from actors import payment_jobs
+from actors import payable
 from api.middleware import authentication
 from api.security.permissions import Caller, Permission
 from db import payments
@@ -31,7 +31,7 @@ def visible(payment_id: UUID, who: Caller) -> Payment:
 
 
 def _has_link(payment: Payment, who: Caller) -> bool:
-    return who.role is Role.CUSTOMER and payment_jobs.meant_for(payment, who.user_id)
+    return who.role is Role.CUSTOMER and payable.is_offered_to(payment, who.user_id)
 
 
 def changeable(payment_id: UUID, who: Caller) -> Payment:

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from actors import jobs, payment_jobs
+from actors import jobs, payable, payment_endings, payment_jobs, payment_reconciliation
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.provider import Answer, Outcome
-from actors.psp.resolution import ARRIVES_WITHIN, TRIES
+from actors.psp.resolution import MAX_CHARGE_CALLS, MAY_ARRIVE_FOR
 from actors.psp.stub import Stub
 from db import audit_log, event_log, job_journal, payments, postgres, psp_attempts, psp_ledger
 from db.core.request_context import RequestContext
@@ -25,7 +25,7 @@ from tests.makers import pay, work
 pytestmark = pytest.mark.usefixtures("database")
 
 CHARGED, SILENT, AWAY, NONE = "charged", "no_answer", "unavailable", "not_found"
-ARRIVES = ARRIVES_WITHIN.total_seconds()
+ARRIVES = MAY_ARRIVE_FOR.total_seconds()
 AGAIN = [("find", NONE), ("charge", AWAY)]
 
 
@@ -102,7 +102,7 @@ def begun(payment: Payment, *, ago: float, taken_up: float | None = None) -> Non
 
 
 def reconcile() -> list[str]:
-    makers.enqueue_scheduled(payment_jobs.reconcile)
+    makers.enqueue_scheduled(payment_reconciliation.reconcile)
     perform("payments.reconcile")
     return work()
 
@@ -126,9 +126,15 @@ def reconcile() -> list[str]:
         ),
         (
             *("outage", "failed", "provider_unavailable", []),
-            [("charge", AWAY), *AGAIN * (TRIES - 1), ("find", NONE)],
+            [("charge", AWAY), *AGAIN * (MAX_CHARGE_CALLS - 1), ("find", NONE)],
         ),
-        ("blackout", "processing", None, [], [("charge", SILENT), *[("find", SILENT)] * (TRIES - 1)]),
+        (
+            "blackout",
+            "processing",
+            None,
+            [],
+            [("charge", SILENT), *[("find", SILENT)] * (MAX_CHARGE_CALLS - 1)],
+        ),
     ],
 )
 def test_every_payment_ends_as_the_contract_says(simulate, status, code, booked, asked):
@@ -146,7 +152,7 @@ def test_while_the_psp_is_away_it_is_asked_ever_more_seldom():
     makers.payment(simulate="outage")
     perform("payments.begin")
     waits = []
-    for _ in range(TRIES):
+    for _ in range(MAX_CHARGE_CALLS):
         perform("payments.charge", "payments.resolve")
         [row] = postgres.rows(
             "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.jobs WHERE name = 'payments.charge'"
@@ -171,7 +177,7 @@ def test_a_request_whose_payment_is_in_doubt_is_kept_from_others():
     pay(request, simulate="blackout")
     work()
     assert makers.reload(request).status == "processing"
-    with pytest.raises(payment_jobs.RequestNotPayable):
+    with pytest.raises(payable.RequestNotPayable):
         pay(request)
 
 
@@ -182,11 +188,11 @@ def test_a_provider_that_raises_something_else_is_one_that_did_not_answer(monkey
     for name in ("charge", "find"):
         monkeypatch.setattr(provider.chosen(), name, broken)
     payment = makers.payment()
-    for _ in range(TRIES):
+    for _ in range(MAX_CHARGE_CALLS):
         perform("payments.begin", "payments.charge", "payments.inquire", "payments.resolve")
     assert makers.reload(payment).status == "processing"
     assert makers.review(payment) == "the PSP does not answer"
-    assert attempts(payment) == [("charge", SILENT), *[("find", SILENT)] * (TRIES - 1)]
+    assert attempts(payment) == [("charge", SILENT), *[("find", SILENT)] * (MAX_CHARGE_CALLS - 1)]
 
 
 # --- reconciling ----------------------------------------------------------------------------------------
@@ -251,7 +257,7 @@ def test_the_reconciler_is_in_no_hurry(ago, taken_up, looks):
 def test_what_the_reconciler_has_taken_up_it_leaves_alone_for_a_while():
     payment = orphan(simulate="blackout")
     begun(payment, ago=60)
-    looked = [do(payment_jobs.reconcile.job())[1:2] for _ in range(2)]
+    looked = [do(payment_reconciliation.reconcile.job())[1:2] for _ in range(2)]
     assert looked == [["payments.inquire"], []]
 
 
@@ -309,7 +315,7 @@ def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_m
             "UPDATE payments.payments SET reconciled_at = now() - %s * interval '1 second'", taken_up
         )
         with transaction():
-            enqueue(payment_jobs.reconcile.job())
+            enqueue(payment_reconciliation.reconcile.job())
         assert work()[1:3] == looks
     for _ in range(30):
         called(payment, SILENT, ago=1, operation="find")
@@ -321,13 +327,13 @@ def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_m
 
 def test_an_answer_about_other_money_settles_nothing():
     payment = orphan()
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     assert work() == ["payments.settle"]
     assert (makers.reload(payment).status, makers.review(payment)) == (
         "processing",
         "the PSP says: charged 13.50 USD",
     )
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
     # Which of the two it was is not for us to say.
     assert (makers.reload(payment).status, makers.review(payment)) == (
@@ -350,7 +356,7 @@ def test_an_answer_about_other_money_settles_nothing():
 )
 def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(amount, currency):
     payment = orphan()
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
     assert work() == ["payments.settle"]
     [said] = psp_attempts.for_payment(payment.id)
     assert (said.amount, said.currency) == (
@@ -374,7 +380,7 @@ def test_of_many_stuck_payments_each_is_looked_after_once():
     stuck = [orphan() for _ in range(5)]
     for payment in stuck:
         begun(payment, ago=60)
-    done = do(payment_jobs.reconcile.job(), payment_jobs.reconcile.job())
+    done = do(payment_reconciliation.reconcile.job(), payment_reconciliation.reconcile.job())
     assert done.count("payments.inquire") == 5
     assert [makers.reload(payment).status for payment in stuck] == ["completed"] * 5
     assert [charges(payment) for payment in stuck] == [[CHARGED]] * 5
@@ -384,7 +390,7 @@ def test_what_still_waits_for_its_turn_is_not_asked_about():
     payment = makers.payment()
     perform("payments.begin")
     begun(payment, ago=60)
-    makers.enqueue_scheduled(payment_jobs.reconcile)
+    makers.enqueue_scheduled(payment_reconciliation.reconcile)
     perform("payments.reconcile")
     assert work() == ["payments.charge", "payments.settle"]
     assert attempts(payment) == [("charge", CHARGED)]
@@ -394,7 +400,7 @@ def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
     payment = orphan()
     for _ in range(3):
         begun(payment, ago=200, taken_up=31)
-        makers.enqueue_scheduled(payment_jobs.reconcile)
+        makers.enqueue_scheduled(payment_reconciliation.reconcile)
         perform("payments.reconcile")
     assert work().count("payments.inquire") == 1
 
@@ -406,10 +412,10 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
         if seconds:
             begun(payment, ago=60)
             with transaction():
-                enqueue(payment_jobs.reconcile.job())
+                enqueue(payment_reconciliation.reconcile.job())
             perform("payments.reconcile", "payments.inquire", "payments.resolve")
 
-    provider.choose(Stub(payment_jobs.hear, sleep=meanwhile))
+    provider.choose(Stub(payment_jobs.receive_notice, sleep=meanwhile))
     work()
     assert attempts(payment) == [("charge", CHARGED), ("find", NONE)]
     assert makers.reload(payment).status == "completed"
@@ -433,7 +439,7 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
 )
 def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status):
     payment = orphan(simulate="outage")
-    for _ in range(TRIES):
+    for _ in range(MAX_CHARGE_CALLS):
         called(payment, outcome, ago=ago)
 
     do(payment_jobs.resolve.job(payment.id), payment_jobs.inquire.job(payment.id))
@@ -445,7 +451,7 @@ def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status)
 
 def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
     payment = orphan(simulate="outage")
-    for _ in range(TRIES):
+    for _ in range(MAX_CHARGE_CALLS):
         called(payment, None, ago=ARRIVES - 5)
     do(payment_jobs.inquire.job(payment.id))
     assert makers.reload(payment).status == "processing"
@@ -482,7 +488,7 @@ def declined() -> Payment:
 def cancelled() -> Payment:
     payment = makers.payment()
     with transaction():
-        enqueue(payment_jobs.cancel.job(payment.id, None, RequestContext()))
+        enqueue(payment_endings.cancel.job(payment.id, None, RequestContext()))
     perform("payments.cancel")
     work()
     return payment
@@ -493,7 +499,7 @@ def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
     payment = makers.reload(ended())
     assert (payment.status, makers.review(payment)) == (status, None)
 
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     assert work() == ["payments.settle"]
 
     after = makers.reload(payment)
@@ -505,7 +511,7 @@ def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
 def test_an_answer_that_comes_three_times_counts_once(answer):
     payment = orphan()
     for _ in range(3):
-        payment_jobs.hear(payment.id, answer)
+        payment_jobs.receive_notice(payment.id, answer)
     assert work() == ["payments.settle"] * 3
     settled = makers.reload(payment)
     assert steps(payment) == ["create", "begin", "complete" if settled.status == "completed" else "fail"]
@@ -516,7 +522,7 @@ def test_an_answer_that_comes_three_times_counts_once(answer):
 
 def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
     payment = orphan()
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     assert do(payment_jobs.resolve.job(payment.id)) == ["payments.settle", "payments.resolve"]
     assert makers.reload(payment).status == "completed"
     assert attempts(payment) == [("notice", CHARGED)]
@@ -630,7 +636,7 @@ def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhil
             orders.append(order)
             return stub.charge(order)
 
-    provider.choose(Watched(payment_jobs.hear, sleep=lambda _seconds: None))
+    provider.choose(Watched(payment_jobs.receive_notice, sleep=lambda _seconds: None))
     payment = makers.payment(simulate="blackout", order="A-1")
     perform("payments.begin")
     for note in ("before the first call", "asked the PSP by telephone"):
@@ -667,7 +673,7 @@ def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_
     payment = makers.payment(simulate="timeout")
     perform("payments.begin", "payments.charge")
     begun(payment, ago=60)
-    makers.enqueue_scheduled(payment_jobs.reconcile)
+    makers.enqueue_scheduled(payment_reconciliation.reconcile)
     perform("payments.reconcile")
     assert job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.inquire").count() == 0
     assert work() == ["payments.resolve", "payments.inquire", "payments.settle"]
@@ -700,7 +706,7 @@ def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
     for operation, outcome, ago in calls:
         called(payment, outcome, ago=ago, operation=operation)
 
-    do(payment_jobs.fail.job(payment.id, "it hangs", by))
+    do(payment_endings.fail.job(payment.id, "it hangs", by))
 
     assert makers.reload(payment).status == "processing"
     [row] = refused(payment)
@@ -713,7 +719,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
     called(payment, SILENT, ago=ARRIVES + 2)
     called(payment, NONE, ago=1, operation="find")
 
-    do(payment_jobs.fail.job(payment.id, "it hangs", by))
+    do(payment_endings.fail.job(payment.id, "it hangs", by))
 
     failed = makers.reload(payment)
     assert (failed.status, failed.failure_code, failed.failure_message) == (
@@ -731,7 +737,7 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
 def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
     payment, by = makers.payment(), caller()
     with transaction():
-        enqueue(payment_jobs.cancel.job(payment.id, "ordered twice", by))
+        enqueue(payment_endings.cancel.job(payment.id, "ordered twice", by))
     perform("payments.begin", "payments.cancel")
 
     [row] = refused(payment)
@@ -744,7 +750,7 @@ def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
 def test_a_payment_that_was_cancelled_is_never_begun():
     payment, by = makers.payment(), caller()
     with transaction():
-        enqueue(payment_jobs.cancel.job(payment.id, "ordered twice", by))
+        enqueue(payment_endings.cancel.job(payment.id, "ordered twice", by))
     perform("payments.cancel")
     assert work() == ["payments.begin"]
 
@@ -758,7 +764,7 @@ def test_a_call_after_a_failure_by_hand_is_not_made():
     payment = orphan()
     called(payment, AWAY, ago=2)
     called(payment, NONE, ago=1, operation="find")
-    do(payment_jobs.fail.job(payment.id, None, caller()))
+    do(payment_endings.fail.job(payment.id, None, caller()))
     before = attempts(payment)
 
     do(payment_jobs.charge.job(payment.id))

@@ -3,7 +3,7 @@
 import pytest
 from psycopg2.extras import Json
 
-from actors import payment_jobs
+from actors import payable, payment_endings, payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
 from db import audit_log, config, event_log, payments, postgres
@@ -22,7 +22,7 @@ DONE = "payments.expire_requests"
 
 def expire() -> list[str]:
     with transaction():
-        enqueue(payment_jobs.expire_requests.job())
+        enqueue(payment_endings.expire_requests.job())
     return work()
 
 
@@ -78,7 +78,7 @@ def test_what_has_expired_says_so():
         ("payments:payment:failed", "failed"),
     ]
     assert told[-1].data["failure"]["code"] == "expired"
-    with pytest.raises(payment_jobs.RequestNotPayable):
+    with pytest.raises(payable.RequestNotPayable):
         pay(request)
 
 
@@ -95,7 +95,7 @@ def test_a_request_that_is_being_paid_does_not_expire():
     expire()
     assert makers.reload(request).status == "processing"
 
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
     expire()
     assert makers.reload(request).status == "completed"

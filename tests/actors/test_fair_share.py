@@ -7,7 +7,7 @@ from uuid import UUID
 import dramatiq
 import pytest
 
-from actors import broker, fair_share, job_leases, payment_jobs
+from actors import broker, fair_share, job_leases, jobs, payment_jobs
 from actors.jobs import enqueue, external_job, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
@@ -16,8 +16,7 @@ from db import job_journal, payments, postgres
 from db.users import User
 from tests import makers
 from tests.makers import until
-from workers import main, relay
-from workers.process import WorkerSettings
+from workers import relay
 
 seen: list[str] = []
 doing: Callable[[str], object] = print
@@ -126,7 +125,7 @@ def test_a_message_that_comes_twice_waits_once(monkeypatch, go_on):
     second = enqueued("a", "2")
     call(str(second))
     call(str(second))
-    assert call.shares.waiting_ids() == [second]
+    assert call.shares.waiting() == [second]
     go_on.set()
     thread.join(20)
     assert seen == ["a1", "a2"]
@@ -152,7 +151,7 @@ def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
 
 def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
-    monkeypatch.setattr(fair_share, "SET_ASIDE_MAX", 1)
+    monkeypatch.setattr(fair_share, "MOST", 1)
     thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
     call(str(enqueued("a", "2")))
@@ -160,7 +159,7 @@ def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypat
     with postgres.connection():
         job_journal.JobRow.update(attempts=3).where(job_journal.JobRow.id == third).execute()
     call(str(third))
-    assert third not in call.shares.waiting_ids()
+    assert third not in call.shares.waiting()
     assert (row(third).attempts, row(third).leased_until) == (2, None)
     go_on.set()
     thread.join(20)
@@ -173,7 +172,7 @@ def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_
     until(lambda: seen == ["a1"])
     second = enqueued("a", "2")
     call(str(second))
-    broker.current().client.flushdb()
+    broker.opened().client.flushdb()
     with postgres.connection():
         fair_share.close()
     go_on.set()
@@ -184,13 +183,15 @@ def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_
 
 
 @pytest.fixture
-def serve(stores) -> Iterator[Callable[..., None]]:
+def serve(valkey_server) -> Iterator[Callable[..., None]]:
     """Real workers of Dramatiq's, for the life of a payment."""
     workers: list[dramatiq.Worker] = []
-    settings = WorkerSettings.read({**makers.SECRETS, **stores})
 
     def start(queue: str, threads: int, share: int | None = None) -> None:
-        workers.append(main.start_worker({queue}, WorkerThreads(threads), settings, share=share))
+        on = broker.new_broker(valkey_server.url, timeout=5)
+        jobs.serve({queue}, WorkerThreads(threads), on, share=share)
+        workers.append(dramatiq.Worker(on, queues={queue}, worker_threads=threads, worker_timeout=50))
+        workers[-1].start()
 
     yield start
     for worker in workers:
@@ -222,13 +223,13 @@ def orders() -> int:
 
 def test_eighty_slow_payments_of_one_customer_keep_no_other_waiting(serve, go_on):
     """Not a question of time: none of the eighty comes to its end before the other's payment does."""
-    provider.choose(Stub(payment_jobs.hear, sleep=lambda _seconds: go_on.wait(120)))
+    provider.choose(Stub(payment_jobs.receive_notice, sleep=lambda _seconds: go_on.wait(120)))
     one, other = customer(), customer()
     slow = [paid(one, simulate="slow") for _ in range(80)]
     serve("payments", 4)
     serve("psp", 6, share=2)
     until(lambda: statuses(slow) == ["processing"] * 80)
-    until(lambda: len(payment_jobs.charge.shares.waiting_ids()) == 78)
+    until(lambda: len(payment_jobs.charge.shares.waiting()) == 78)
     quick = paid(other, simulate="approve")
     until(lambda: statuses([quick]) == ["completed"])
     assert statuses(slow) == ["processing"] * 80
@@ -245,7 +246,7 @@ def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_
         if seconds > 2:
             go_on.wait(120)
 
-    provider.choose(Stub(payment_jobs.hear, sleep=sleep))
+    provider.choose(Stub(payment_jobs.receive_notice, sleep=sleep))
     serve("payments", 4)
     serve("psp", 2)
     serve("psp-questions", 1)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from falcon.testing import TestClient
 
-from actors import broker, payment_jobs
+from actors import broker, payment_jobs, payment_reconciliation
 from actors.jobs import BatchEntry, batch_job, enqueue, external_job, transaction, transactional_job
 from actors.psp.provider import Outcome
 from api.app import create_app
@@ -139,10 +139,10 @@ def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
 def test_a_job_that_runs_at_its_next_time_does_not_wait_crosswise_with_the_scheduler(monkeypatch):
     leader = scheduler.Leader()
     leader.look()
-    scheduler.due(payment_jobs.reconcile, leader)
-    with beside(lambda: scheduler.due(payment_jobs.reconcile, leader)) as start:
-        monkeypatch.setattr(payment_jobs.reconcile, "_call", lambda _task: start())
-        payment_jobs.reconcile(str(payment_jobs.reconcile.scheduled().id))
+    scheduler.due(payment_reconciliation.reconcile, leader)
+    with beside(lambda: scheduler.due(payment_reconciliation.reconcile, leader)) as start:
+        monkeypatch.setattr(payment_reconciliation.reconcile, "_call", lambda _task: start())
+        payment_reconciliation.reconcile(str(payment_reconciliation.reconcile.scheduled().id))
     assert jobs() == [("payments.reconcile", None)]
 
 
@@ -206,9 +206,9 @@ def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
 
 
 def test_the_fast_path_sends_what_was_committed():
-    broker.current().client.flushdb()
+    broker.opened().client.flushdb()
     tasks = promised(nod.job(), nod.job(), count.job(Number(id=uuid4(), number=1)))
-    consumer = broker.current().consume("together", prefetch=10, timeout=1)
+    consumer = broker.opened().consume("together", prefetch=10, timeout=1)
     sent = []
     while message := next(consumer):
         sent.append(message.message_id)
@@ -217,13 +217,13 @@ def test_the_fast_path_sends_what_was_committed():
 
 
 def test_while_a_wake_up_waits_no_other_is_sent_and_then_one_is():
-    broker.current().client.flushdb()
+    broker.opened().client.flushdb()
 
     def one() -> job_journal.Job:
         return count.job(Number(id=uuid4(), number=1))
 
     def length() -> int:
-        return broker.current().client.llen("dramatiq:together")
+        return broker.opened().client.llen("dramatiq:together")
 
     promised(one())
     promised(one(), one())

@@ -12,7 +12,18 @@ from uuid import UUID
 
 import pytest
 
-from actors import audit, jobs, mail, payment_edits, payment_jobs, payment_limits, transitions
+from actors import (
+    audit,
+    jobs,
+    mail,
+    payable,
+    payment_edits,
+    payment_endings,
+    payment_jobs,
+    payment_limits,
+    payment_reconciliation,
+    transitions,
+)
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.settings import MailSettings
@@ -136,14 +147,14 @@ class Crowd:
 
     def pay_request(self, random: Random) -> None:
         customer, simulate = random.choice(self.customers), random.choice(SIMULATED)
-        with suppress(payment_jobs.RequestNotPayable):
+        with suppress(payable.RequestNotPayable):
             pay_request(random.choice(self.requests), customer, simulate=simulate)
 
     def cancel(self, random: Random) -> None:
-        self.ask(payment_jobs.cancel.job(self.anything(random), None, self.boss))
+        self.ask(payment_endings.cancel.job(self.anything(random), None, self.boss))
 
     def fail(self, random: Random) -> None:
-        self.ask(payment_jobs.fail.job(self.anything(random), None, self.boss))
+        self.ask(payment_endings.fail.job(self.anything(random), None, self.boss))
 
     def edit(self, random: Random) -> None:
         with suppress(payment_edits.NotEditable), transaction():
@@ -156,12 +167,12 @@ class Crowd:
         ttl = float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS))
         older = "UPDATE payments.payments SET created_at = created_at - %s * interval '1 hour' WHERE id = %s"
         postgres.rows(older, ttl, random.choice(self.requests))
-        self.ask(payment_jobs.expire_requests.job())
+        self.ask(payment_endings.expire_requests.job())
 
     def reconcile(self, random: Random) -> None:
         older = "UPDATE payments.payments SET updated_at = updated_at - interval '1 minute' WHERE id = %s"
         postgres.rows(older, self.anything(random))
-        self.ask(payment_jobs.reconcile.job())
+        self.ask(payment_reconciliation.reconcile.job())
 
     def anything(self, random: Random) -> UUID:
         return random.choice([it.id for it in Payment.select(Payment.id).order_by(Payment.created_at)])
@@ -204,7 +215,7 @@ def test_a_cancellation_that_races_the_charge_wins_before_it_or_not_at_all(boss)
         customer = makers.user()
         made = [makers.payment(customer) for _ in range(100)]
         begins = [task.id for task in waiting("payments.begin")]
-        cancels = promised(*[payment_jobs.cancel.job(it.id, "Ordered twice", boss) for it in made])
+        cancels = promised(*[payment_endings.cancel.job(it.id, "Ordered twice", boss) for it in made])
 
     def begin_and_charge(id: UUID, trips: int) -> None:
         late(trips)
@@ -214,7 +225,7 @@ def test_a_cancellation_that_races_the_charge_wins_before_it_or_not_at_all(boss)
 
     def cancel(id: UUID, trips: int) -> None:
         late(trips)
-        payment_jobs.cancel.perform(id)
+        payment_endings.cancel.perform(id)
 
     for n, (begun, cancelled) in enumerate(zip(begins, cancels, strict=True)):
         at_once(partial(begin_and_charge, begun, trips=n % 3), partial(cancel, cancelled, trips=n % 4))
@@ -237,7 +248,7 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
         # The PSP, asked first, knows of no such order: so it may be failed, as long as it stays so.
         promised(*[payment_jobs.inquire.job(it.id) for it in made])
         do("payments.inquire")
-        fails = promised(*[payment_jobs.fail.job(it.id, "It takes too long", boss) for it in made])
+        fails = promised(*[payment_endings.fail.job(it.id, "It takes too long", boss) for it in made])
     written, meeting, trips = psp_attempts.begin, threading.Barrier(2), cycle(range(12))
 
     def begin(
@@ -250,7 +261,7 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_not_at_all(bo
 
     def fail(id: UUID) -> None:
         meeting.wait(10)
-        payment_jobs.fail.perform(id)
+        payment_endings.fail.perform(id)
 
     monkeypatch.setattr(psp_attempts, "begin", begin)
     for charge, failure in zip(charges, fails, strict=True):
@@ -272,7 +283,7 @@ def test_of_customers_who_pay_one_request_at_the_same_moment_one_pays():
         accepted: list[Payment] = []
 
         def pay(customer: User, id: UUID = request.id, accepted: list[Payment] = accepted) -> None:
-            with suppress(payment_jobs.RequestNotPayable):
+            with suppress(payable.RequestNotPayable):
                 accepted.append(pay_request(id, customer))
 
         at_once(*[partial(pay, customer) for customer in customers])
@@ -296,7 +307,7 @@ def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_take
     def pay() -> None:
         try:
             makers.payment(customer, amount="5.00")
-        except (payment_limits.TooManyPayments, payment_limits.NotVerified) as fault:
+        except (payment_limits.TooManyPayments, payment_limits.EmailNotVerified) as fault:
             refused[type(fault)] += 1
 
     at_once(*[pay] * 8)
@@ -305,7 +316,7 @@ def test_of_payments_that_one_customer_makes_at_the_same_moment_no_more_are_take
         User.update(email_verified=True).where(User.id == customer.id).execute()
     at_once(*[pay] * 8)
     config.clear_cache()
-    assert refused == {payment_limits.NotVerified: 4, payment_limits.TooManyPayments: 7}
+    assert refused == {payment_limits.EmailNotVerified: 4, payment_limits.TooManyPayments: 7}
 
 
 def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
@@ -315,7 +326,7 @@ def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
 
     def pay(id: UUID, trips: int) -> None:
         late(trips)
-        with suppress(payment_jobs.RequestNotPayable):
+        with suppress(payable.RequestNotPayable):
             paid.append(pay_request(id, customer))
 
     for n in range(20):
@@ -323,8 +334,10 @@ def test_a_request_that_expires_while_it_is_paid_is_paid_or_expired():
             request = makers.request(vendor)
             do("payments.begin")
             postgres.rows("UPDATE payments.payments SET created_at = created_at - interval '1 month'")
-            [expire] = promised(payment_jobs.expire_requests.job())
-        at_once(partial(pay, request.id, trips=n % 8), partial(payment_jobs.expire_requests.perform, expire))
+            [expire] = promised(payment_endings.expire_requests.job())
+        at_once(
+            partial(pay, request.id, trips=n % 8), partial(payment_endings.expire_requests.perform, expire)
+        )
     with postgres.connection():
         law.holds({})
         assert rest() == Counter(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors import jobs, payment_jobs
+from actors import jobs, payable, payment_jobs
 from actors.jobs import transaction
 from actors.psp.provider import Outcome
 from db import audit_log, event_log, payments, psp_ledger
@@ -94,7 +94,7 @@ def test_a_request_whose_payment_failed_can_be_paid_again():
 def test_a_request_is_paid_once():
     request = makers.open_request()
     pay(request)
-    with pytest.raises(payment_jobs.RequestNotPayable):
+    with pytest.raises(payable.RequestNotPayable):
         pay(request)
 
 

@@ -18,7 +18,16 @@ import peewee
 import pytest
 from falcon.testing import Result, TestClient
 
-from actors import account_erasure, audit, housekeeping, jobs, mail, payment_jobs
+from actors import (
+    account_erasure,
+    audit,
+    housekeeping,
+    jobs,
+    mail,
+    payment_endings,
+    payment_jobs,
+    payment_reconciliation,
+)
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.provider import Outcome
@@ -319,7 +328,7 @@ class Asked:
         return result
 
     def fail(self, _n: int) -> None:
-        self._do(payment_jobs.fail.job(self.payment.id, None, request_context.EMPTY))
+        self._do(payment_endings.fail.job(self.payment.id, None, request_context.EMPTY))
 
     def settle(self, _n: int) -> None:
         self._do(payment_jobs.settle.job(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
@@ -334,10 +343,10 @@ class Asked:
         payments.Payment.update(created_at=times.now().replace(year=2020)).where(
             payments.Payment.id == self.request.id
         ).execute()
-        self._do(payment_jobs.expire_requests.job())
+        self._do(payment_endings.expire_requests.job())
 
     def reconcile(self, _n: int) -> None:
-        self._do(payment_jobs.reconcile.job())
+        self._do(payment_reconciliation.reconcile.job())
 
     def erase(self, _n: int) -> None:
         customer = self.people[Role.CUSTOMER].user

@@ -12,8 +12,8 @@ import freezegun
 import psycopg2
 import pytest
 
-from actors import housekeeping, payment_jobs
-from db import heartbeats, job_journal, job_runs, leases, postgres, redelivery, redis, sessions
+from actors import housekeeping, payment_reconciliation
+from db import heartbeats, job_journal, job_runs, leases, postgres, redis, sessions
 from tests import makers
 from tests.makers import SECRETS, until, work
 from workers import scheduler
@@ -39,34 +39,34 @@ def expire_the_lease() -> None:
 
 def test_twelve_times_without_a_worker_leave_one_job_waiting(leader):
     for _ in range(12):
-        assert scheduler.due(payment_jobs.reconcile, leader)
+        assert scheduler.due(payment_reconciliation.reconcile, leader)
     assert len(waiting("payments.reconcile")) == 1
     assert work() == ["payments.reconcile"]
-    assert scheduler.due(payment_jobs.reconcile, leader)
+    assert scheduler.due(payment_reconciliation.reconcile, leader)
     assert work() == ["payments.reconcile"]
 
 
 def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
-    scheduler.due(payment_jobs.reconcile, leader)
+    scheduler.due(payment_reconciliation.reconcile, leader)
     dead = {
         "dead_at": job_journal.JobRow.created_at,
-        "attempts": redelivery.MAX_ATTEMPTS,
+        "attempts": job_journal.MAX_ATTEMPTS,
         "error": "it broke",
     }
     job_journal.JobRow.update(dead).execute()
-    scheduler.due(payment_jobs.reconcile, leader)
+    scheduler.due(payment_reconciliation.reconcile, leader)
     [row] = waiting("payments.reconcile")
     assert (row.dead_at, row.attempts) == (None, 0)
     assert work() == ["payments.reconcile"]
 
 
 def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time(leader):
-    scheduler.due(payment_jobs.reconcile, leader)
+    scheduler.due(payment_reconciliation.reconcile, leader)
     [row] = waiting("payments.reconcile")
     job_journal.record_failure(row.id, "it broke")
     job_journal.JobRow.update(due_at=row.due_at + timedelta(minutes=5)).execute()
-    scheduler.due(payment_jobs.reconcile, leader)
-    assert redelivery.overdue_queues(["payments"]) == ["payments"]
+    scheduler.due(payment_reconciliation.reconcile, leader)
+    assert job_journal.overdue(["payments"]) == ["payments"]
 
 
 def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, monkeypatch):
@@ -86,10 +86,10 @@ def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader)
     expire_the_lease()
     other = Leader()
     assert other.look()
-    assert not scheduler.due(payment_jobs.reconcile, leader)
+    assert not scheduler.due(payment_reconciliation.reconcile, leader)
     assert job_journal.JobRow.select().count() == 0
     assert job_runs.last_finished() == {}
-    assert scheduler.due(payment_jobs.reconcile, other)
+    assert scheduler.due(payment_reconciliation.reconcile, other)
     assert not leader.look()
 
 
@@ -104,7 +104,7 @@ def test_who_resigns_is_followed_at_once(leader):
     assert not other.look()
     leader.resign()
     assert other.look()
-    assert not scheduler.due(payment_jobs.reconcile, leader)
+    assert not scheduler.due(payment_reconciliation.reconcile, leader)
 
 
 @pytest.mark.parametrize(("at", "left"), [("2026-03-08T11:59:59Z", 1), ("2026-03-08T12:00:00Z", 0)])
@@ -166,7 +166,7 @@ def leading() -> int | None:
     """The process that leads, once somebody has enqueued a reconciliation."""
     with postgres.connection():
         holder = leases.holder(scheduler.LEASE)
-        ran = payment_jobs.reconcile.name in job_runs.last_finished()
+        ran = payment_reconciliation.reconcile.name in job_runs.last_finished()
         return int(holder.rpartition(":")[2]) if holder and ran else None
 
 
@@ -179,8 +179,8 @@ def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_at_once(scheduler
     assert second in {process.pid for process in schedulers} - {first}
     assert seen["left"] <= scheduler.LEASE_S < 30
     with postgres.connection():
-        before = job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).enqueued_at
-        until(lambda: job_runs.JobRun.get_by_id(payment_jobs.reconcile.name).enqueued_at > before)
+        before = job_runs.JobRun.get_by_id(payment_reconciliation.reconcile.name).enqueued_at
+        until(lambda: job_runs.JobRun.get_by_id(payment_reconciliation.reconcile.name).enqueued_at > before)
 
     os.kill(first, signal.SIGCONT)
     [asleep, other] = [process for pid in (first, second) for process in schedulers if process.pid == pid]

@@ -137,8 +137,8 @@ def test_only_a_customer_pays_what_is_addressed_to_them(client, vendor, boss):
 
 
 def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
-    monkeypatch.setattr(request_addressees, "AT_ONCE", 2)
-    monkeypatch.setattr(request_addressees, "BATCH", 3)
+    monkeypatch.setattr(request_addressees, "BIND_AT_ONCE", 2)
+    monkeypatch.setattr(request_addressees, "BIND_BATCH", 3)
     customer = visitor(client)
     requests = [ask(vendor, customer.user["email"]) for _ in range(9)]
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from actors import audit, events, jobs, payment_jobs
+from actors import audit, events, jobs, payment_endings, payment_jobs, payment_reconciliation
 from actors.jobs import enqueue, transaction
 from actors.state_machine import TRANSITIONS, Transition, is_allowed
 from api.payments import prefer_wait
@@ -273,7 +273,7 @@ class Machine(RuleBasedStateMachine):
             self.one_of(self.requests, request).id,
         )
         with transaction():
-            enqueue(payment_jobs.expire_requests.job())
+            enqueue(payment_endings.expire_requests.job())
 
     def reconcile_later(self) -> None:
         postgres.rows(
@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
             " ended_at = ended_at - interval '1 minute'"
         )
         with transaction():
-            enqueue(payment_jobs.reconcile.job())
+            enqueue(payment_reconciliation.reconcile.job())
 
     def perform(self, task: job_journal.JobRow) -> None:
         jobs.registry[task.name].perform(task.id)

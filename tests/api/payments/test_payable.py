@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from actors import payment_jobs
+from actors import payment_endings, payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Outcome
 from db import audit_log, config, event_log, job_journal, payments, users
@@ -69,7 +69,7 @@ def test_the_open_requests_of_a_vendor_who_leaves_are_cancelled(customer, vendor
 
 
 def test_they_are_cancelled_so_many_at_a_time(vendor, boss, monkeypatch):
-    monkeypatch.setattr(payment_jobs, "_SOME", 2)
+    monkeypatch.setattr(payment_endings, "REQUEST_BATCH", 2)
     requests = [makers.request(vendor_of(vendor)) for _ in range(5)]
     close(boss, vendor)
     # Once more for what is opened again meanwhile.
@@ -102,10 +102,10 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
     work()
     close(boss, vendor)
     withdrawals = job_journal.JobRow.select().where(
-        job_journal.JobRow.name == payment_jobs.withdraw_requests.name
+        job_journal.JobRow.name == payment_endings.withdraw_requests.name
     )
     now, later = [row.id for row in withdrawals.order_by(job_journal.JobRow.position)]
-    payment_jobs.withdraw_requests.perform(now)
+    payment_endings.withdraw_requests.perform(now)
     settle = payment_jobs.settle.job(payment.id, Outcome.DECLINED, None)
     with transaction():
         enqueue(settle)
@@ -114,7 +114,7 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
         race.setattr(users, "active_vendors", set)
         payment_jobs.settle.perform(settle.id)
     assert makers.reload(request).status == "initiated"
-    payment_jobs.withdraw_requests.perform(later)
+    payment_endings.withdraw_requests.perform(later)
     assert makers.reload(request).status == "cancelled"
 
 
@@ -179,5 +179,5 @@ def test_what_may_be_done_with_a_page_of_requests_costs_one_question(customer, v
 
 def test_a_request_that_is_made_as_its_vendor_leaves_is_refused(vendor, boss):
     close(boss, vendor)
-    with pytest.raises(payment_jobs.NoVendor):
+    with pytest.raises(payment_jobs.NotAVendor):
         makers.request(vendor_of(vendor))

@@ -48,7 +48,7 @@ def test_only_what_a_person_should_look_at_is_listed_for_review(customer, boss):
 
 def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
     payment = paid(customer, simulate="blackout")
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
     assert boss.get("/payments?needsReview=true").json["data"]["items"] == []
     [review] = boss.get(f"/payments/{payment.id}/attempts").json["data"]["reviews"]
@@ -88,7 +88,7 @@ def test_review_is_needed_or_not(boss, value):
 def late(who: Visitor) -> Payment:
     """A payment that has failed, and that the PSP says it has charged."""
     payment = paid(who, simulate="decline")
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
     return payment
 
@@ -131,7 +131,7 @@ def test_a_review_says_since_when_and_who_resolved_it_how(customer, boss):
 
 def test_a_review_whose_cause_was_disproved_is_resolved_by_nobody_which_is_audited(customer, boss):
     payment = paid(customer, simulate="blackout")
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     assert [action for action, _ in audited(payment)] == [
         "payments.review.opened",
         "payments.review.resolved",
@@ -141,8 +141,8 @@ def test_a_review_whose_cause_was_disproved_is_resolved_by_nobody_which_is_audit
 
 def test_a_review_about_money_outlives_every_step_of_the_payment(customer, boss):
     payment = paid(customer, simulate="blackout")
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
     assert makers.reload(payment).status == "completed"
     open_now = {it["cause"]: it["resolvedAt"] is None for it in reviewed(boss, payment)}
@@ -152,7 +152,7 @@ def test_a_review_about_money_outlives_every_step_of_the_payment(customer, boss)
 def test_the_same_reason_is_open_once_however_often_it_is_found(customer, boss):
     payment = late(customer)
     for _ in range(3):
-        payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+        payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
     assert len(reviewed(boss, payment)) == 1
     assert [action for action, _ in audited(payment)] == ["payments.review.opened"]
@@ -162,7 +162,7 @@ def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(custom
     ended, open_still = late(customer), paid(customer, simulate="blackout")
     for payment in (ended, open_still):
         assert boss.post(f"/payments/{payment.id}/review", {"reason": "Looked"}).status_code == 200
-    payment_jobs.hear(ended.id, Answer(Outcome.CHARGED))
+    payment_jobs.receive_notice(ended.id, Answer(Outcome.CHARGED))
     with transaction():
         enqueue(payment_jobs.inquire.job(open_still.id))
     work()
@@ -212,7 +212,7 @@ def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_
     for answer, left in ends.items():
         payment = paid(customer, simulate="blackout")
         reviews.open_reviews([(payment.id, ReviewCause.STATEMENT_CHARGED, ahead)])
-        payment_jobs.hear(payment.id, answer)
+        payment_jobs.receive_notice(payment.id, answer)
         work()
         assert makers.review(payment) == left
 
@@ -255,7 +255,7 @@ def test_an_administrator_ends_a_payment_over_which_the_psp_reports_another_amou
     checked = boss.get("/admin/invariants").json["data"]["invariants"]
     assert [it["name"] for it in checked if not it["ok"]] == []
     # It is said once more, and everybody knows.
-    payment_jobs.hear(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     work()
     assert (makers.reload(payment).status, makers.review(payment)) == (outcome, None)
 

@@ -205,7 +205,7 @@ def test_what_has_ended_while_one_waited_is_as_it_ended(customer, boss, meanwhil
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def late_answer() -> None:
-        payment_jobs.hear(payment.id, Answer(Outcome.CHARGED))
+        payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
         do("payments.settle")
 
     meanwhile(work if psp == "asked" else late_answer)

@@ -1,0 +1,134 @@
+"""How a payment or request ends without a decision of the PSP: cancelled or failed by hand, withdrawn, expired."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from actors import audit, request_addressees, state_machine, transitions
+from actors.jobs import enqueue, transactional_job
+from actors.psp import resolution
+from actors.state_machine import InvalidTransition, Transition
+from db import config, payments, psp_attempts, reviews, users
+from db.core import request_context
+from db.core.request_context import RequestContext
+from db.payments import Payment
+from db.states import PaymentStatus, PaymentType
+
+# Requests that one transaction cancels or expires.
+REQUEST_BATCH = 100
+
+
+class OutcomeUnknown(InvalidTransition):
+    """The payment provider has not decided about this payment, or does not answer: it cannot be failed now."""
+
+
+class StatusNotSettable(InvalidTransition):
+    """The status {target} cannot be set by hand: only the payment provider's result sets it."""
+
+
+class NotReported(InvalidTransition):
+    """The payment provider has reported nothing about this payment that a person has to settle."""
+
+
+# --- by hand --------------------------------------------------------------------------------------------
+
+
+@transactional_job("payments.cancel", queue="payments")
+def cancel(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
+    """Cancel a payment or request that nobody is paying. A refusal is audited."""
+    with request_context.acting_as(by):
+        payment = transitions.locked(payment_id)
+        if _is_allowed(payment, Transition.CANCEL):
+            transitions.apply(payment, Transition.CANCEL, reason=reason)
+        else:
+            _record_refusal(payment, Transition.CANCEL, reason)
+
+
+@transactional_job("payments.fail", queue="payments")
+def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
+    """Fail a request, or a payment for which the PSP has no order and can get none. A refusal is audited."""
+    with request_context.acting_as(by):
+        payment = transitions.locked(payment_id)
+        # Checked again under the lock: the PSP may have been called since the API checked.
+        unknown = is_with_psp(payment) and not is_confirmed_absent(payment)
+        if not unknown and _is_allowed(payment, Transition.FAIL):
+            failure = ("failed_by_admin", reason or "An administrator failed it.")
+            transitions.apply(payment, Transition.FAIL, reason=reason, failure=failure)
+        else:
+            _record_refusal(payment, Transition.FAIL, reason)
+
+
+def end_by_hand(payment: Payment, outcome: PaymentStatus, reason: str) -> Payment:
+    """End a locked payment about which the PSP decided something else than was ordered.
+
+    Such a payment would stay `processing` for ever. Raises NotReported if no open review reports such a decision,
+    and TransitionRefused.
+    """
+    if not reviews.is_open(payment.id, reviews.MONEY_CAUSES):
+        raise NotReported(PaymentType(payment.type), payment.status)
+    if outcome is PaymentStatus.COMPLETED:
+        return transitions.apply(payment, Transition.COMPLETE, reason=reason)
+    return transitions.apply(payment, Transition.FAIL, reason=reason, failure=("failed_by_admin", reason))
+
+
+def is_with_psp(payment: Payment) -> bool:
+    """Return whether only the PSP knows how the payment ends."""
+    return payment.type == PaymentType.PAYMENT and payment.status == PaymentStatus.PROCESSING
+
+
+def is_confirmed_absent(payment: Payment) -> bool:
+    """Return whether the PSP has no order for the payment, and none can arrive any more."""
+    return resolution.is_confirmed_absent(psp_attempts.for_payment(payment.id))
+
+
+def _is_allowed(payment: Payment, transition: Transition) -> bool:
+    return state_machine.is_allowed(PaymentType(payment.type), PaymentStatus(payment.status), transition)
+
+
+def _record_refusal(payment: Payment, transition: Transition, reason: str | None) -> None:
+    """Audit a transition that was allowed when it was requested and is not allowed now."""
+    details = {"step": transition, "status": payment.status, "reason": reason}
+    audit.record(audit.AuditAction.TRANSITION_REFUSED, resource=("payment", payment.id), details=details)
+
+
+# --- by time, or with the vendor's account --------------------------------------------------------------
+
+
+def enqueue_withdrawal(vendor_id: UUID) -> None:
+    """Enqueue the cancellation of a vendor's open requests, in the transaction that ends the vendor's role.
+
+    Call it where an account is closed or suspended, or where the role changes.
+    """
+    enqueue(withdraw_requests.job(vendor_id, request_context.current()))
+    # A payment that fails in a concurrent transaction may still see a vendor, and reopen its request after the
+    # first job has run.
+    enqueue(
+        withdraw_requests.job(vendor_id, request_context.current()).delayed(request_addressees.IN_FLIGHT_S)
+    )
+
+
+@transactional_job("payments.withdraw_requests", queue="payments")
+def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
+    """Cancel the open requests of a user who is no longer a vendor, one batch a transaction.
+
+    A user who is a vendor again keeps every open request.
+    """
+    if users.active_vendors([vendor_id]):
+        return
+    with request_context.acting_as(by):
+        batch = payments.lock_open_requests(vendor_id, REQUEST_BATCH)
+        for request in batch:
+            transitions.apply(request, Transition.CANCEL, reason=transitions.NO_VENDOR)
+        if len(batch) == REQUEST_BATCH:
+            enqueue(withdraw_requests.job(vendor_id, by))
+
+
+@transactional_job("payments.expire_requests", queue="payments")
+def expire_requests() -> None:
+    """Fail requests that were not paid within `payments.requestTtlHours`, one batch a transaction."""
+    lifetime = timedelta(hours=float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS)))
+    batch = payments.lock_expired_requests(lifetime, REQUEST_BATCH)
+    failure = ("expired", "The request was not paid in time.")
+    for request in batch:
+        transitions.apply(request, Transition.EXPIRE, failure=failure)
+    if len(batch) == REQUEST_BATCH:
+        enqueue(expire_requests.job())
