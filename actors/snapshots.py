@@ -1,22 +1,29 @@
 """Records as the outside sees them: in the door's answers and in the events' data. Never a secret."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from db import payments, users
 from db.core import money, times
+from db.core.json_model import Id, JsonModel, Timestamp
 
 
-def user(who: users.User) -> dict[str, Any]:
-    """A person."""
-    return {
-        "id": str(who.id),
-        "email": who.email,
-        "name": who.name,
-        "role": who.role,
-        "emailVerified": who.email_verified,
-        "createdAt": times.iso(who.created_at),
-        "updatedAt": times.iso(who.updated_at),
-    }
+class User(JsonModel):
+    """A user account."""
+
+    id: Id
+    email: Annotated[str, Field(examples=["customer@example.com"])]
+    name: Annotated[str, Field(examples=["Robin Doe"])]
+    role: Annotated[users.Role, Field(examples=[users.Role.CUSTOMER])]
+    email_verified: bool
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+def user(row: users.User) -> dict[str, Any]:
+    """Returns a user as the data of an event."""
+    return User.model_validate(row).model_dump(mode="json")
 
 
 def payment(it: payments.Payment) -> dict[str, Any]:

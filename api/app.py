@@ -11,8 +11,7 @@ from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.config import Config
 from api.admin.event_log import EventLog
 from api.admin.health import AdminHealth, Invariants
-from api.admin.user_sessions import UserSession, UserSessions
-from api.admin.users import OneUser, UserRole, Users
+from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
 from api.auth.credentials import Credentials
 from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage

@@ -1,13 +1,13 @@
 """A user's sessions, as listed to the user and to administrators."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
 
 from actors import events
-from api.http.fields import PageQuery, page_of_items
-from api.http.responses import Pagination, ResponseModel
+from api.http.fields import PageQuery
+from api.http.responses import ResponseModel, ResponsePage
 from api.security.tokens import REFRESH_LIFETIME, Tokens
 from db import sessions
 from db.core import times
@@ -25,37 +25,34 @@ class Session(ResponseModel):
     current: bool
 
 
-class SessionPage(ResponseModel):
+class SessionPage(ResponsePage[Session]):
     """One page of a user's live sessions, newest first."""
 
-    items: list[Session]
-    pagination: Pagination
 
-
-def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> dict[str, Any]:
+def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> SessionPage:
     """Returns a page of a user's live sessions; `current` is the session of the caller."""
     now = times.now()
-    found = sessions.page(
+    page = sessions.page(
         user_id,
         used_since=now - REFRESH_LIFETIME,
         begun_since=now - tokens.session_max_age,
         limit=query.limit,
         after=query.place,
     )
-    return page_of_items(found, lambda session: _session(session, current=session.id == current))
+
+    def build(session: sessions.Session) -> Session:
+        return Session(
+            id=session.id,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            ip_address=session.ip_address,
+            user_agent=session.user_agent,
+            current=session.id == current,
+        )
+
+    return SessionPage.of(page, build)
 
 
 def emit_session_end(user_id: UUID, *, everywhere: bool) -> None:
     """Emits the event that one session of a user, or `everywhere` all of them, have ended."""
     events.emit(events.EventType.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})
-
-
-def _session(session: sessions.Session, *, current: bool) -> dict[str, Any]:
-    return {
-        "id": str(session.id),
-        "createdAt": times.iso(session.created_at),
-        "lastUsedAt": times.iso(session.last_used_at),
-        "ipAddress": session.ip_address,
-        "userAgent": session.user_agent,
-        "current": current,
-    }

@@ -1,1 +1,1 @@
-"""The admin service at the door."""
+"""The admin service: users, audit log, configuration, event log, health and figures."""

@@ -1,10 +1,10 @@
-"""GET /admin/analytics: what goes on, in figures."""
+"""GET /admin/analytics"""
 
 from typing import Any
 
 from falcon import Request
 
-from api.admin import answers
+from api.admin import schemas
 from api.http.admission import Busy, Shared
 from api.http.operation import operation
 from api.operations import request_counts
@@ -13,13 +13,14 @@ from db import analytics, postgres, redis, request_metrics
 from db.core import money, times
 from db.states import PaymentStatus
 
-# Figures that took longer than this, in seconds, serve for ten times as long as they took: so they cost no
-# more than a tenth of one connection's time.
-_CHEAP_S = 0.5
+# Totals that took longer than CHEAP_S to compute are reused for REUSE_FACTOR times as long, so computing them
+# costs at most a tenth of one connection's time.
+CHEAP_S = 0.5
+REUSE_FACTOR = 10
 
 
-def _fresh(took: float) -> float:
-    return 0.0 if took < _CHEAP_S else 10 * took
+def _reuse_s(took_s: float) -> float:
+    return 0.0 if took_s < CHEAP_S else REUSE_FACTOR * took_s
 
 
 class Analytics:
@@ -27,36 +28,35 @@ class Analytics:
 
     def __init__(self, client: redis.Client) -> None:
         self.client = client
-        self._shared = Shared(_figures, fresh=_fresh)
+        self._totals = Shared(_totals, fresh=_reuse_s)
 
     @operation(
-        Permission.OPERATE, "Analytics.", name="getAnalytics", response=answers.Analytics, errors=(Busy,)
+        Permission.OPERATE, "Analytics.", name="getAnalytics", response=schemas.Analytics, errors=(Busy,)
     )
-    def on_get(self, req: Request) -> dict[str, Any]:
-        """People, payments and requests in figures; `requests` are those of all processes.
+    def on_get(self, req: Request) -> schemas.Analytics:
+        """Get figures about users, payments and requests.
 
-        Where there is so much that the figures take long, they are some seconds to minutes old.
+        On a large installation the figures may be seconds to minutes old. `requests` covers all processes.
         """
-        found = self._shared.answer(req)
-        by_status = found["payments_by_status"] or {}
-        completed, failed = (
-            by_status.get(status, 0) for status in (PaymentStatus.COMPLETED, PaymentStatus.FAILED)
-        )
-        p50, p95 = found["time_to_settle"] or (None, None)
-        return {
-            "usersByRole": found["users_by_role"] or {},
-            "activeUsers": {"24h": found["active_day"], "7d": found["active_week"]},
-            "paymentsByStatus": by_status,
-            "volumeByCurrency": {
+        totals = self._totals.answer(req)
+        by_status = totals["payments_by_status"] or {}
+        completed = by_status.get(PaymentStatus.COMPLETED, 0)
+        failed = by_status.get(PaymentStatus.FAILED, 0)
+        p50, p95 = totals["time_to_settle"] or (None, None)
+        return schemas.Analytics(
+            users_by_role=totals["users_by_role"] or {},
+            active_users=schemas.ActiveUsers(day=totals["active_day"], week=totals["active_week"]),
+            payments_by_status=by_status,
+            volume_by_currency={
                 currency: money.text(total, currency)
-                for currency, total in found["volume_by_currency"].items()
+                for currency, total in totals["volume_by_currency"].items()
             },
-            "successRate": completed / (completed + failed) if completed + failed else None,
-            "timeToSettleMs": {"p50": _ms(p50), "p95": _ms(p95)},
-            "requests": self._requests(),
-        }
+            success_rate=completed / (completed + failed) if completed + failed else None,
+            time_to_settle_ms=schemas.Percentiles(p50=_rounded(p50), p95=_rounded(p95)),
+            requests=self._requests(),
+        )
 
-    def _requests(self) -> list[dict[str, Any]]:
+    def _requests(self) -> list[schemas.RouteStatistics]:
         request_counts.hand_on(self.client)
         try:
             with redis.asked(self.client):
@@ -64,22 +64,22 @@ class Analytics:
         except redis.Unreachable:
             return []
         return [
-            {
-                "route": route,
-                "method": method,
-                "count": it.count,
-                "errors": it.errors,
-                "p50Ms": it.quantile(0.5),
-                "p95Ms": it.quantile(0.95),
-            }
-            for (method, route), it in counted.items()
+            schemas.RouteStatistics(
+                route=route,
+                method=method,
+                count=counts.count,
+                errors=counts.errors,
+                p50_ms=counts.quantile(0.5),
+                p95_ms=counts.quantile(0.95),
+            )
+            for (method, route), counts in counted.items()
         ]
 
 
-def _figures() -> dict[str, Any]:
+def _totals() -> dict[str, Any]:
     with postgres.connection():
         return analytics.totals(times.now())
 
 
-def _ms(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 1)

@@ -1,11 +1,8 @@
-"""GET /admin/events: the event log, for subscribers that were away."""
-
-from typing import Any
+"""GET /admin/events"""
 
 from falcon import Request
 
-from actors import events
-from api.admin import answers, schemas
+from api.admin import schemas
 from api.http.operation import operation
 from api.security.permissions import Permission
 from db import event_log
@@ -19,12 +16,13 @@ class EventLog:
         "Events.",
         name="listEvents",
         query=schemas.EventsQuery,
-        response=answers.EventPage,
+        response=schemas.EventPage,
     )
-    def on_get(self, _req: Request, query: schemas.EventsQuery) -> dict[str, Any]:
-        """The messages of the channel `events` behind the one whose `seq` is `after`, oldest first.
+    def on_get(self, _req: Request, query: schemas.EventsQuery) -> schemas.EventPage:
+        """List events.
 
-        Those that wait to be published, while Redis is away, are among them. The `seq` of the last one is the
-        next `after`.
+        Returns the events after the one whose `seq` is `after`, oldest first, also those that are not published
+        yet because Redis is down. The `seq` of the last item is the next `after`.
         """
-        return {"items": [events.to_message(event) for event in event_log.after(query.after, query.limit)]}
+        log = event_log.after(query.after, query.limit)
+        return schemas.EventPage(items=[schemas.Event.model_validate(event) for event in log])

@@ -1,13 +1,13 @@
-"""How the whole is, for operators: what waits, who works, what must hold."""
+"""GET /admin/health; GET, POST /admin/invariants"""
 
 from dataclasses import dataclass
-from typing import Any
 
 from falcon import Request
+from pydantic import MISSING
 
 from actors import audit, invariant_checks
 from actors.jobs import queues, transaction
-from api.admin import answers
+from api.admin import schemas
 from api.http.operation import operation
 from api.openapi.document import VERSION
 from api.security.permissions import Permission
@@ -21,85 +21,87 @@ class AdminHealth:
 
     client: redis.Client
 
-    @operation(Permission.OPERATE, "Health.", name="getAdminHealth", response=answers.AdminHealth)
-    def on_get(self, _req: Request) -> dict[str, Any]:
-        """Stores, queues, workers, jobs. Without a database there is no answer but a 503."""
-        waits = backlog.measure(queues())
+    @operation(Permission.OPERATE, "Health.", name="getAdminHealth", response=schemas.AdminHealth)
+    def on_get(self, _req: Request) -> schemas.AdminHealth:
+        """Get the state of stores, queues, workers and scheduler.
+
+        Answered with 503 while the database is down.
+        """
+        jobs = backlog.measure(queues())
         now = times.now()
         try:
             with redis.asked(self.client):
                 redis.ask_to_write(self.client)
-                workers, redis_client = heartbeats.alive(self.client), "ok"
+                workers = heartbeats.alive(self.client)
+                redis_up = True
         except redis.Unreachable:
-            workers, redis_client = {}, "down"
-        ages = {name: times.age_s(at, now) for name, at in waits.oldest.items()}
-        runs = job_runs.last_finished().items()
-        return {
-            "database": "ok",
-            "redis": redis_client,
-            "version": VERSION,
-            "queues": waits.waiting,
-            "queueAgeSeconds": ages,
-            "oldestJobSeconds": max(ages.values()) if any(waits.oldest.values()) else None,
-            "deadJobs": sum(waits.dead.values()),
-            "deadJobsByName": waits.dead,
-            "needsReview": waits.in_review,
-            "missedEvents": waits.missed,
-            "workers": workers,
-            "scheduler": {
-                "leader": leases.holder("scheduler"),
-                "lastRuns": {name: times.iso(at) if at else None for name, at in runs},
-            },
-        }
+            workers, redis_up = {}, False
+        ages_s = {queue: times.age_s(since, now) for queue, since in jobs.oldest.items()}
+        return schemas.AdminHealth(
+            database="ok",
+            redis="ok" if redis_up else "down",
+            version=VERSION,
+            queues=jobs.waiting,
+            queue_age_seconds=ages_s,
+            oldest_job_seconds=max(ages_s.values()) if any(jobs.oldest.values()) else None,
+            dead_jobs=sum(jobs.dead.values()),
+            dead_jobs_by_name=jobs.dead,
+            needs_review=jobs.in_review,
+            missed_events=jobs.missed,
+            workers=workers,
+            scheduler=schemas.SchedulerStatus(
+                leader=leases.holder("scheduler"), last_runs=job_runs.last_finished()
+            ),
+        )
 
 
 class Invariants:
     """GET, POST /admin/invariants"""
 
-    @operation(Permission.OPERATE, "Invariants.", name="getInvariants", response=answers.Invariants)
-    def on_get(self, _req: Request) -> dict[str, Any]:
-        """What must hold whatever happens, as it stood at the last look, which is made each minute.
+    @operation(Permission.OPERATE, "Invariants.", name="getInvariants", response=schemas.Invariants)
+    def on_get(self, _req: Request) -> schemas.Invariants:
+        """Get the results of the last invariant checks.
 
-        It is looked at what changed in the last day; what is under way is given a minute. A long audit log is
-        verified whole once a day.
+        Checks run every minute and look at the changes of the last day; changes younger than a minute may still
+        be in progress. A long audit log is verified whole once a day.
         """
-        return _standings()
+        return _results()
 
     @operation(
         Permission.OPERATE,
-        "The invariants are looked at.",
+        "Invariant checks started.",
         name="checkInvariants",
         status=202,
-        response=answers.Invariants,
+        response=schemas.Invariants,
     )
-    def on_post(self, _req: Request) -> dict[str, Any]:
-        """Looks anew, the whole audit log included: each `checkedAt` says when that was done.
+    def on_post(self, _req: Request) -> schemas.Invariants:
+        """Start the invariant checks.
 
-        The answer is how all stood at the last look.
+        Checks everything anew, the whole audit log included. The response holds the results of the last checks;
+        get the invariants again until `checkedAt` is new.
         """
         with transaction():
-            # Two who ask in the same second share one look.
+            # The run is named by the second: requests within one second share one run.
             invariant_checks.enqueue_checks(times.iso(times.now().replace(microsecond=0)), whole_log=True)
             audit.record(audit.AuditAction.INVARIANTS_CHECKED)
-        return _standings()
+        return _results()
 
 
-def _standings() -> dict[str, Any]:
-    standings = invariants.statuses(times.now())
-    looks = [it.checked_at for it in standings]
-    known = [at for at in looks if at is not None]
-    return {
-        "ok": all(it.ok for it in standings),
-        "checkedAt": times.iso(min(known)) if len(known) == len(looks) else None,
-        "invariants": [
-            {
-                "name": it.name,
-                "ok": it.ok,
-                "count": it.count,
-                "checkedAt": times.iso(it.checked_at) if it.checked_at else None,
-                "offenders": list(it.offenders),
-                **({"reason": it.reason} if it.reason else {}),
-            }
-            for it in standings
-        ],
-    }
+def _results() -> schemas.Invariants:
+    results = [
+        schemas.Invariant(
+            name=status.name,
+            ok=status.ok,
+            count=status.count,
+            checked_at=status.checked_at,
+            offenders=list(status.offenders),
+            reason=status.reason or MISSING,
+        )
+        for status in invariants.statuses(times.now())
+    ]
+    checks = [result.checked_at for result in results if result.checked_at]
+    return schemas.Invariants(
+        ok=all(result.ok for result in results),
+        checked_at=min(checks) if len(checks) == len(results) else None,
+        invariants=results,
+    )

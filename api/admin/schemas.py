@@ -1,12 +1,21 @@
-"""What the admin routes take and give."""
+"""Request and response models of the admin routes."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import (
+    MISSING,
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from actors import snapshots
 from actors.audit import AuditAction
+from actors.events import EventType
 from api.accounts import Name, NewAccount
 from api.http.fields import (
     Amount,
@@ -20,57 +29,94 @@ from api.http.fields import (
     RequestBody,
     invalid,
 )
-from db.audit_log import AuditFilter, AuditLog
+from api.http.responses import ResponseModel, ResponsePage
+from db.audit_chain import ChainBreak
+from db.audit_log import AuditFilter
 from db.config import ConfigKey
-from db.core import money, times
-from db.users import Role, User
+from db.core import json_model, money
+from db.core.json_model import Timestamp
+from db.states import PaymentStatus
+from db.users import Role
 
 
 class NewUser(NewAccount):
-    """An account that an administrator opens for somebody."""
+    """The new account. An address with `emailVerified` false gets a verification mail."""
 
     role: Role = Role.CUSTOMER
     email_verified: bool = False
 
 
 class UserUpdate(PartialUpdate):
-    """What may be changed of a person."""
+    """The fields to change. `active` false suspends the account, true lifts the suspension."""
 
-    # A default that is made is no part of the schema: left out is not null.
-    name: Name = Field(default_factory=str)
-    email: Email = Field(default_factory=str)
-    email_verified: bool = Field(default_factory=bool)
-    # False suspends the account.
-    active: bool = Field(default_factory=bool)
+    name: Name | MISSING = MISSING
+    email: Email | MISSING = MISSING
+    email_verified: bool | MISSING = MISSING
+    active: bool | MISSING = MISSING
 
 
 class RoleChange(RequestBody):
-    """Another role."""
+    """The new role."""
 
     role: Role
 
 
 class UsersQuery(PageQuery):
-    """Which people."""
+    """Filters; `q` is searched for in addresses and names, ignoring case."""
 
     role: Role | None = None
     q: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     active: bool | None = None
 
 
-class EventsQuery(Query):
-    """From which event on, and how many at most."""
+class UserAccount(snapshots.User, ResponseModel):
+    """A user, and whether the account is active: neither suspended nor closed."""
 
-    # As far as a bigint goes.
+    active: bool
+
+
+class UserPage(ResponsePage[UserAccount]):
+    """One page of users, newest first."""
+
+
+class EventsQuery(Query):
+    """`after` is the `seq` of the last event received, 0 for none."""
+
+    # The largest bigint.
     after: Annotated[int, Digits] = Field(0, ge=0, le=2**63 - 1)
     limit: Annotated[int, Digits] = Field(20, ge=1, le=100)
 
 
+def _known_or_text(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
+    # After a rollback the log holds types of the later release.
+    try:
+        return known(value)
+    except ValidationError:
+        return value
+
+
+class Event(ResponseModel):
+    """An event, as published on the channel `events`. `seq` rises by one from each event to the next."""
+
+    id: json_model.Id
+    seq: Annotated[int, Field(ge=1, examples=[276])]
+    type: Annotated[EventType, WrapValidator(_known_or_text), Field(examples=[EventType.PAYMENT_FAILED])]
+    data: Annotated[dict[str, Any], Field(examples=[{"status": "completed"}])]
+    timestamp: Annotated[Timestamp, Field(validation_alias="occurred_at")]
+    request_id: Annotated[str | None, Field(examples=["a54f0afe"])]
+
+
+class EventPage(ResponseModel):
+    """A part of the event log, oldest first."""
+
+    items: list[Event]
+
+
 class AuditQuery(PageQuery):
-    """Which rows of the audit log: from `from` on, and before `to`."""
+    """Filters; `from` is inclusive, `to` is exclusive."""
 
     user_id: Id | None = None
-    # One of the catalogue: a slip of the pen is told, and not answered with an empty page.
+    # The catalogue and no free text: a misspelt action is refused, not answered with an empty page.
     action: AuditAction | None = None
     resource_type: Annotated[str, Field(max_length=50, pattern="^[ -~]+$")] | None = None
     resource_id: Id | None = None
@@ -79,64 +125,191 @@ class AuditQuery(PageQuery):
 
     @property
     def filter(self) -> AuditFilter:
-        """As the database is asked."""
+        """The same conditions for the database."""
         return AuditFilter(
             self.user_id, self.action, self.resource_type, self.resource_id, self.from_, self.to
         )
 
 
-def _largest(value: Decimal) -> Decimal:
+class AuditLogEntry(ResponseModel):
+    """An audited action: the user, the resource, the time and the client.
+
+    `userId` is null for actions of the system. `action` is one of the filter's values, unless the row was
+    written behind the application's back.
+    """
+
+    id: json_model.Id
+    user_id: json_model.Id | None
+    action: Annotated[str, Field(examples=["payments.payment.cancel"])]
+    resource_type: Annotated[str | None, Field(examples=["payment"])]
+    resource_id: json_model.Id | None
+    details: Annotated[Any, Field(examples=[{"from": "pending", "to": "cancelled"}])]
+    ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
+    user_agent: Annotated[str | None, Field(examples=["curl/8.5.0"])]
+    request_id: Annotated[str | None, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    created_at: Timestamp
+
+
+class AuditLogPage(ResponsePage[AuditLogEntry]):
+    """One page of the audit log, newest first."""
+
+
+class AuditLogBreak(ResponseModel):
+    """The first row that is not as it was written. `id` is null if the newest row was removed."""
+
+    id: json_model.Id | None
+    reason: Annotated[ChainBreak, Field(examples=[ChainBreak.CHANGED])]
+
+
+class AuditLogVerification(ResponseModel):
+    """Whether the hash chain is intact, over how many rows; if not, the first row at fault."""
+
+    ok: bool
+    rows: Annotated[int, Field(ge=0, examples=[1024])]
+    first_broken: Annotated[AuditLogBreak | None, Field(examples=[None])]
+
+
+def _two_decimals(value: Decimal) -> Decimal:
     if value != value.quantize(money.MIN_AMOUNT):
         raise invalid("must have at most two decimals")
     return value.quantize(money.MIN_AMOUNT)
 
 
+_Limit = Annotated[Amount, AfterValidator(_two_decimals)]
+
+
 class ConfigUpdate(PartialUpdate):
-    """New values by key: all are written, or none."""
+    """New values by key. Either all are stored or none."""
 
     model_config = ConfigDict(alias_generator=None, json_schema_extra={"minProperties": 1})
 
-    psp_approval_rate: float = Field(default_factory=float, alias="psp.approvalRate", ge=0, le=1)
-    psp_latency_ms: int = Field(default_factory=int, alias="psp.latencyMs", ge=0, le=5000)
-    payments_max_amount: Annotated[Amount, AfterValidator(_largest)] = Field(
-        default_factory=lambda: money.MAX_AMOUNT, alias="payments.maxAmount"
+    psp_approval_rate: Annotated[float, Field(ge=0, le=1)] | MISSING = Field(
+        MISSING, alias="psp.approvalRate"
     )
-    payments_request_ttl_hours: int = Field(
-        default_factory=int, alias="payments.requestTtlHours", ge=1, le=24 * 365
+    psp_latency_ms: Annotated[int, Field(ge=0, le=5000)] | MISSING = Field(MISSING, alias="psp.latencyMs")
+    payments_max_amount: _Limit | MISSING = Field(MISSING, alias="payments.maxAmount")
+    payments_request_ttl_hours: Annotated[int, Field(ge=1, le=24 * 365)] | MISSING = Field(
+        MISSING, alias="payments.requestTtlHours"
     )
-    payments_daily_limit: int | None = Field(
-        default_factory=lambda: None, alias="payments.dailyLimit", ge=1, le=10_000
+    payments_daily_limit: Annotated[int, Field(ge=1, le=10_000)] | MISSING | None = Field(
+        MISSING, alias="payments.dailyLimit"
     )
-    payments_unverified_amount: Annotated[Amount, AfterValidator(_largest)] | None = Field(
-        default_factory=lambda: None, alias="payments.unverifiedAmount"
-    )
-    maintenance_read_only: bool = Field(default_factory=bool, alias="maintenance.readOnly")
+    payments_unverified_amount: _Limit | MISSING | None = Field(MISSING, alias="payments.unverifiedAmount")
+    maintenance_read_only: bool | MISSING = Field(MISSING, alias="maintenance.readOnly")
 
     @property
     def values(self) -> dict[ConfigKey, Any]:
-        """The values that are named, as they are kept."""
-        found = {
+        """The values to store, by key; amounts as decimal text."""
+        given = {
             ConfigKey(str(type(self).model_fields[name].alias)): value for name, value in self.named.items()
         }
-        return {key: str(value) if isinstance(value, Decimal) else value for key, value in found.items()}
+        return {key: str(value) if isinstance(value, Decimal) else value for key, value in given.items()}
 
 
-def person(user: User) -> dict[str, Any]:
-    """A person, and whether their account is open."""
-    return {**snapshots.user(user), "active": user.active}
+class ConfigSetting(ResponseModel):
+    """A key of the configuration. `updatedAt` and `updatedBy` are null while the default is in force."""
+
+    key: Annotated[ConfigKey, Field(examples=[ConfigKey.PSP_APPROVAL_RATE])]
+    value: Annotated[Any, Field(examples=[1])]
+    description: Annotated[str, Field(examples=["For how long a request may be paid, in hours."])]
+    updated_at: Annotated[Timestamp | None, Field(examples=[None])]
+    updated_by: Annotated[json_model.Id | None, Field(examples=[None])]
 
 
-def audit_line(it: AuditLog) -> dict[str, Any]:
-    """A row of the audit log."""
-    return {
-        "id": str(it.id),
-        "userId": str(it.user_id) if it.user_id else None,
-        "action": it.action,
-        "resourceType": it.resource_type,
-        "resourceId": str(it.resource_id) if it.resource_id else None,
-        "details": it.details,
-        "ipAddress": it.ip_address,
-        "userAgent": it.user_agent,
-        "requestId": it.request_id,
-        "createdAt": times.iso(it.created_at),
-    }
+class ConfigSettings(ResponseModel):
+    """Every key of the configuration."""
+
+    items: list[ConfigSetting]
+
+
+class SchedulerStatus(ResponseModel):
+    """The scheduler process in charge, null for none; when each of its jobs last finished."""
+
+    leader: Annotated[str | None, Field(examples=["host-1:4711"])]
+    last_runs: Annotated[
+        dict[str, Timestamp | None], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
+    ]
+
+
+class AdminHealth(ResponseModel):
+    """The state of stores, queues and processes.
+
+    `queues` counts unfinished jobs, up to 100,000 each. `queueAgeSeconds` is the age of the oldest job that is
+    due, 0 for none. `workers` counts the live processes of each type.
+    """
+
+    database: Literal["ok"]
+    redis: Literal["ok", "down"]
+    version: Annotated[str, Field(examples=["0.1.0"])]
+    queues: Annotated[dict[str, int], Field(examples=[{"payments": 2, "psp": 0}])]
+    queue_age_seconds: Annotated[dict[str, float], Field(examples=[{"payments": 0.25, "psp": 0}])]
+    oldest_job_seconds: Annotated[float | None, Field(examples=[0.25])]
+    dead_jobs: Annotated[int, Field(ge=0, examples=[0])]
+    dead_jobs_by_name: Annotated[dict[str, int], Field(examples=[{"mail.send": 1}])]
+    needs_review: Annotated[int, Field(ge=0, examples=[0])]
+    missed_events: Annotated[int, Field(ge=0, examples=[0])]
+    workers: Annotated[dict[str, int], Field(examples=[{"payments": 1, "psp": 1}])]
+    scheduler: SchedulerStatus
+
+
+class Invariant(ResponseModel):
+    """A condition that must always hold: how many records violate it, and the ids of up to 20 of them.
+
+    If the last check did not finish or is too old, `ok` is false, `count` is null and `reason` says why.
+    `checkedAt` is null before the first check.
+    """
+
+    name: Annotated[str, Field(examples=["charged_once"])]
+    ok: bool
+    count: Annotated[int | None, Field(ge=0, examples=[0])]
+    checked_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    offenders: Annotated[list[str], Field(max_length=20, examples=[[]])]
+    reason: Annotated[str, Field(examples=["looking at it took longer than 5 s"])] | MISSING = MISSING
+
+
+class Invariants(ResponseModel):
+    """Every invariant, as of its last check. `checkedAt` is the oldest of these checks."""
+
+    ok: bool
+    checked_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    invariants: list[Invariant]
+
+
+class ActiveUsers(ResponseModel):
+    """How many users were active in the last 24 hours and in the last 7 days."""
+
+    day: Annotated[int, Field(serialization_alias="24h", ge=0, examples=[3])]
+    week: Annotated[int, Field(serialization_alias="7d", ge=0, examples=[5])]
+
+
+class Percentiles(ResponseModel):
+    """The median and the 95th percentile in milliseconds; null without any values."""
+
+    p50: Annotated[float | None, Field(examples=[95.5])]
+    p95: Annotated[float | None, Field(examples=[180.0])]
+
+
+class RouteStatistics(ResponseModel):
+    """The requests of one route and method. `errors` counts responses with a 4xx or 5xx status."""
+
+    route: Annotated[str, Field(examples=["/api/payments/:payment_id"])]
+    method: Annotated[str, Field(examples=["GET"])]
+    count: Annotated[int, Field(ge=0, examples=[12])]
+    errors: Annotated[int, Field(ge=0, examples=[1])]
+    p50_ms: Annotated[float | None, Field(examples=[4.5])]
+    p95_ms: Annotated[float | None, Field(examples=[19.0])]
+
+
+class Analytics(ResponseModel):
+    """Figures about users, payments and requests.
+
+    `timeToSettleMs` covers the last seven days. `requests` covers all processes since Redis was last emptied.
+    """
+
+    users_by_role: Annotated[dict[Role, int], Field(examples=[{"ADMIN": 1, "CUSTOMER": 7}])]
+    active_users: ActiveUsers
+    payments_by_status: Annotated[dict[PaymentStatus, int], Field(examples=[{"completed": 12}])]
+    volume_by_currency: Annotated[dict[str, str], Field(examples=[{"USD": "150.00"}])]
+    success_rate: Annotated[float | None, Field(ge=0, le=1, examples=[1.0])]
+    time_to_settle_ms: Percentiles
+    requests: list[RouteStatistics]

@@ -1,4 +1,4 @@
-"""Accounts, as an administrator sees and changes them."""
+"""The routes under /admin/users: accounts and their sessions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,16 @@ from falcon import Request
 
 from actors import account_erasure, audit, events, mail, payment_endings, request_addressees
 from actors.jobs import enqueue, transaction
-from api import accounts
+from api import accounts, user_sessions
 from api.accounts import EmailTaken
-from api.admin import answers, schemas
-from api.http.fields import page_of_items
+from api.admin import schemas
+from api.admin.schemas import UserAccount
+from api.http.fields import PageQuery
 from api.http.operation import operation
+from api.middleware import authentication
 from api.security.passwords import Passwords
 from api.security.permissions import Permission
+from api.security.tokens import Tokens
 from db import one_time_tokens, sessions, users
 from db.core import times
 from db.core.errors import DomainError, ErrorCode, NotFound
@@ -23,7 +26,7 @@ from db.users import Role, User
 
 
 class LastAdmin(DomainError):
-    """This is the last administrator: somebody must be able to make another."""
+    """The last active administrator can be neither suspended, demoted nor closed. Appoint another first."""
 
     code = ErrorCode.LAST_ADMIN
 
@@ -35,21 +38,24 @@ class Users:
     passwords: Passwords
 
     @operation(
-        Permission.OPERATE, "Users.", name="listUsers", query=schemas.UsersQuery, response=answers.UserPage
+        Permission.OPERATE, "Users.", name="listUsers", query=schemas.UsersQuery, response=schemas.UserPage
     )
-    def on_get(self, _req: Request, query: schemas.UsersQuery) -> dict[str, Any]:
-        """Everybody, closed accounts too, newest first; `q` is looked for in addresses and names."""
+    def on_get(self, _req: Request, query: schemas.UsersQuery) -> schemas.UserPage:
+        """List users.
+
+        Newest first, suspended and closed accounts included.
+        """
         page = users.page(
             role=query.role, q=query.q, active=query.active, limit=query.limit, after=query.place
         )
-        return page_of_items(page, schemas.person)
+        return schemas.UserPage.of(page, UserAccount.model_validate)
 
     @operation(
         Permission.OPERATE,
         "User created.",
         name="createUser",
         body=schemas.NewUser,
-        response=answers.UserAccount,
+        response=UserAccount,
         errors=(EmailTaken,),
         examples={
             "vendor": {
@@ -62,60 +68,63 @@ class Users:
         },
         status=201,
     )
-    def on_post(self, _req: Request, body: schemas.NewUser) -> dict[str, Any]:
-        """Opens an account for somebody, with any role. Who is not verified gets the mail that asks them."""
-        hashed = self.passwords.hash(body.password)
+    def on_post(self, _req: Request, body: schemas.NewUser) -> UserAccount:
+        """Create a user.
+
+        Any role is allowed. Unless `emailVerified` is true, the user gets a verification mail.
+        """
+        password_hash = self.passwords.hash(body.password)
         with transaction():
             user = accounts.add(
                 email=body.email,
-                password_hash=hashed,
+                password_hash=password_hash,
                 name=body.name,
                 role=Role(body.role),
                 email_verified=body.email_verified,
             )
-            _tell(
-                user, audit.AuditAction.USER_CREATED, events.EventType.ADMIN_USER_CREATED, {"role": user.role}
-            )
             if not user.email_verified:
                 enqueue(mail.request_verification.job(user.id))
-        return schemas.person(user)
+            return _record(
+                user, audit.AuditAction.USER_CREATED, events.EventType.ADMIN_USER_CREATED, role=user.role
+            )
 
 
 class OneUser:
     """GET, PUT, DELETE /admin/users/:id"""
 
-    @operation(Permission.OPERATE, "User.", name="getUser", response=answers.UserAccount, etag=True)
-    def on_get(self, _req: Request, user_id: UUID) -> dict[str, Any]:
-        """One person."""
+    @operation(Permission.OPERATE, "User.", name="getUser", response=UserAccount, etag=True)
+    def on_get(self, _req: Request, user_id: UUID) -> UserAccount:
+        """Get a user."""
         user = users.get(user_id)
         if user is None:
             raise NotFound(thing="user")
-        return schemas.person(user)
+        return UserAccount.model_validate(user)
 
     @operation(
         Permission.OPERATE,
         "User changed.",
         name="updateUser",
         body=schemas.UserUpdate,
-        response=answers.UserAccount,
+        response=UserAccount,
         errors=(EmailTaken, LastAdmin),
         examples={"name": {"name": "Robin Doe"}, "suspend": {"active": False}},
     )
-    def on_put(self, _req: Request, user_id: UUID, body: schemas.UserUpdate) -> dict[str, Any]:
-        """Changes the fields that are named. Another address is not verified, unless that is said too.
+    def on_put(self, _req: Request, user_id: UUID, body: schemas.UserUpdate) -> UserAccount:
+        """Update or suspend a user.
 
-        `active: false` suspends the account: no sign-in, every token dead, a vendor's open requests are
-        cancelled. `active: true` lets its owner sign in again.
+        Changes the fields that are sent. A new address is unverified unless `emailVerified` is sent as true.
+        `active` false suspends the account: the user cannot sign in, every token stops working, a vendor's open
+        requests are cancelled. `active` true lets the user sign in again.
         """
         changes = body.named
-        suspends = changes.get("active") is False
+        suspends = body.active is False
         with transaction():
-            user, admins = _open(user_id)
+            user, admins = _lock_open(user_id)
             if suspends and admins == [user.id]:
                 raise LastAdmin
             if changes.get("email", user.email).lower() != user.email.lower():
                 changes.setdefault("email_verified", False)
-                # What was mailed to the old address is good for nothing now.
+                # Links that were mailed to the old address must not act on the new one.
                 for purpose in Purpose:
                     one_time_tokens.consume_all(user.id, purpose, times.now())
             changed = users.change(user.id, **changes)
@@ -127,35 +136,38 @@ class OneUser:
                 sessions.end_all(user.id)
                 if user.role == Role.VENDOR:
                     payment_endings.enqueue_withdrawal(user.id)
-            details = {"fields": sorted(body.model_fields_set)}
-            _tell(changed, audit.AuditAction.USER_UPDATED, events.EventType.ADMIN_USER_UPDATED, details)
             if user.email.lower() != changed.email.lower():
                 enqueue(mail.notify_old_address.job(user.id, user.email, uuid4()))
             if user.email != changed.email and not changed.email_verified:
                 enqueue(mail.request_verification.job(user.id))
-        return schemas.person(changed)
+            return _record(
+                changed,
+                audit.AuditAction.USER_UPDATED,
+                events.EventType.ADMIN_USER_UPDATED,
+                fields=sorted(body.model_fields_set),
+            )
 
     @operation(
         Permission.OPERATE,
         "Account closed.",
         name="closeUser",
-        response=answers.UserAccount,
+        response=UserAccount,
         errors=(LastAdmin,),
     )
-    def on_delete(self, _req: Request, user_id: UUID) -> dict[str, Any]:
-        """Closes an account: no sign-in, every token dead; a job erases the personal data wherever it stands.
+    def on_delete(self, _req: Request, user_id: UUID) -> UserAccount:
+        """Close a user's account.
 
-        What was paid and what was done stays written down.
+        The user cannot sign in, every token stops working, and a job erases the personal data. Payments and
+        audit log entries stay.
         """
         with transaction():
-            user, admins = _open(user_id)
+            user, admins = _lock_open(user_id)
             if admins == [user.id]:
                 raise LastAdmin
             closed = account_erasure.close(user)
             if user.role == Role.VENDOR:
                 payment_endings.enqueue_withdrawal(user.id)
-            _tell(closed, audit.AuditAction.USER_CLOSED, events.EventType.ADMIN_USER_DELETED, {})
-        return schemas.person(closed)
+            return _record(closed, audit.AuditAction.USER_CLOSED, events.EventType.ADMIN_USER_DELETED)
 
 
 class UserRole:
@@ -166,31 +178,92 @@ class UserRole:
         "Role changed.",
         name="changeRole",
         body=schemas.RoleChange,
-        response=answers.UserAccount,
+        response=UserAccount,
         errors=(LastAdmin,),
     )
-    def on_put(self, _req: Request, user_id: UUID, body: schemas.RoleChange) -> dict[str, Any]:
-        """Gives somebody another role: it counts at their next request."""
+    def on_put(self, _req: Request, user_id: UUID, body: schemas.RoleChange) -> UserAccount:
+        """Change a user's role.
+
+        Takes effect at the user's next request.
+        """
         with transaction():
-            user, admins = _open(user_id)
+            user, admins = _lock_open(user_id)
             if admins == [user.id] and body.role != Role.ADMIN:
                 raise LastAdmin
             changed = users.change(user.id, role=body.role) or user
             if user.role == Role.VENDOR != changed.role:
                 payment_endings.enqueue_withdrawal(user.id)
-            details = {"from": user.role, "to": changed.role}
-            _tell(changed, audit.AuditAction.USER_ROLE_CHANGED, events.EventType.ADMIN_USER_UPDATED, details)
-        return schemas.person(changed)
+            action, event = audit.AuditAction.USER_ROLE_CHANGED, events.EventType.ADMIN_USER_UPDATED
+            return _record(changed, action, event, **{"from": user.role, "to": changed.role})
 
 
-def _open(user_id: UUID) -> tuple[User, list[UUID]]:
-    """A user whose account is not closed, and the active administrators, all locked. Raises NotFound."""
+@dataclass
+class UserSessions:
+    """GET, DELETE /admin/users/:id/sessions"""
+
+    tokens: Tokens
+
+    @operation(
+        Permission.OPERATE,
+        "Sessions.",
+        name="listUserSessions",
+        query=PageQuery,
+        response=user_sessions.SessionPage,
+    )
+    def on_get(self, req: Request, user_id: UUID, query: PageQuery) -> user_sessions.SessionPage:
+        """List a user's sessions.
+
+        Only live sessions, newest first.
+        """
+        if users.get(user_id) is None:
+            raise NotFound(thing="user")
+        caller = authentication.caller_of(req)
+        return user_sessions.page(self.tokens, user_id, query, current=caller.session_id)
+
+    @operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
+    def on_delete(self, _req: Request, user_id: UUID) -> None:
+        """End all sessions of a user.
+
+        Their access and refresh tokens stop working at the next request.
+        """
+        with transaction():
+            if users.locked(user_id) is None:
+                raise NotFound(thing="user")
+            ended = sessions.end_all(user_id)
+            _record_session_end(user_id, everywhere=True, details={"sessions": ended})
+
+
+class UserSession:
+    """DELETE /admin/users/:id/sessions/:id"""
+
+    @operation(Permission.OPERATE, "Session ended.", name="endUserSession")
+    def on_delete(self, _req: Request, user_id: UUID, session_id: UUID) -> None:
+        """End one session of a user."""
+        with transaction():
+            if not sessions.end(session_id, user_id=user_id):
+                raise NotFound(thing="session")
+            _record_session_end(user_id, everywhere=False, details={"sessionId": str(session_id)})
+
+
+def _lock_open(user_id: UUID) -> tuple[User, list[UUID]]:
+    """Locks a user whose account is not closed, and all active administrators.
+
+    Returns the user and the administrators' ids. Raises NotFound.
+    """
     user, admins = users.locked_with_admins(user_id)
     if user is None or user.closed_at is not None:
         raise NotFound(thing="open account")
     return user, admins
 
 
-def _tell(user: User, action: audit.AuditAction, event: events.EventType, details: dict[str, Any]) -> None:
+def _record(user: User, action: audit.AuditAction, event: events.EventType, **details: Any) -> UserAccount:
+    """Audits and emits a change of a user; returns the user as changed."""
+    account = UserAccount.model_validate(user)
     audit.record(action, resource=("user", user.id), details=details)
-    events.emit(event, schemas.person(user))
+    events.emit(event, account.model_dump(mode="json"))
+    return account
+
+
+def _record_session_end(user_id: UUID, *, everywhere: bool, details: dict[str, Any]) -> None:
+    audit.record(audit.AuditAction.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
+    user_sessions.emit_session_end(user_id, everywhere=everywhere)

@@ -1,7 +1,6 @@
 """The routes under /api/auth."""
 
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from falcon import Request
@@ -15,7 +14,6 @@ from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
 from api.auth.sign_in_failures import TooManyFailures
 from api.http.fields import PageQuery
 from api.http.operation import operation
-from api.http.responses import User
 from api.middleware import authentication, maintenance
 from api.security.permissions import Permission
 from api.security.tokens import Unauthorized
@@ -53,7 +51,7 @@ class Register:
         },
         status=201,
     )
-    def on_post(self, _req: Request, body: schemas.Registration) -> dict[str, Any]:
+    def on_post(self, _req: Request, body: schemas.Registration) -> schemas.AuthResult:
         """Register an account.
 
         Creates the account, signs it in and mails a link that verifies the address.
@@ -78,7 +76,7 @@ class Login:
         response=schemas.AuthResult,
         errors=(InvalidCredentials, TooManyFailures),
     )
-    def on_post(self, req: Request, body: schemas.SignIn) -> dict[str, Any]:
+    def on_post(self, req: Request, body: schemas.SignIn) -> schemas.AuthResult:
         """Sign in.
 
         Repeated failures at one account are answered with 429 for up to a minute. A client that has signed in
@@ -108,7 +106,7 @@ class Refresh:
         response=schemas.AuthResult,
         errors=(Unauthorized, TokenReused),
     )
-    def on_post(self, _req: Request, body: schemas.TokenRefresh) -> dict[str, Any]:
+    def on_post(self, _req: Request, body: schemas.TokenRefresh) -> schemas.AuthResult:
         """Exchange a refresh token for new tokens.
 
         A refresh token lives 7 days and is spent by its use. Within 10 seconds of its first use it returns the
@@ -139,13 +137,13 @@ class Logout:
 class Me:
     """GET /auth/me"""
 
-    @operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", response=User, etag=True)
-    def on_get(self, req: Request) -> dict[str, Any]:
+    @operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", response=snapshots.User, etag=True)
+    def on_get(self, req: Request) -> snapshots.User:
         """Get the signed-in user."""
         user = users.get(authentication.caller_of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
-        return snapshots.user(user)
+        return snapshots.User.model_validate(user)
 
 
 @dataclass
@@ -161,7 +159,7 @@ class MySessions:
         query=PageQuery,
         response=user_sessions.SessionPage,
     )
-    def on_get(self, req: Request, query: PageQuery) -> dict[str, Any]:
+    def on_get(self, req: Request, query: PageQuery) -> user_sessions.SessionPage:
         """List the signed-in user's sessions.
 
         Only live sessions, newest first.
@@ -258,7 +256,7 @@ class VerifyEmail:
         query=schemas.VerificationQuery,
         response=schemas.EmailVerification,
     )
-    def on_get(self, req: Request, query: schemas.VerificationQuery) -> dict[str, bool]:
+    def on_get(self, req: Request, query: schemas.VerificationQuery) -> schemas.EmailVerification:
         """Verify an e-mail address by a link.
 
         Takes the token of the mailed link. The same token succeeds again as long as the address is the
@@ -270,7 +268,7 @@ class VerifyEmail:
             # The maintenance middleware lets every GET pass; this is the only one that changes data.
             maintenance.refuse()
             self.credentials.verify_email(query.token)
-        return {"emailVerified": True}
+        return schemas.EmailVerification(email_verified=True)
 
     @operation(
         Permission.ANYONE,
@@ -279,7 +277,7 @@ class VerifyEmail:
         body=schemas.VerificationToken,
         response=schemas.EmailVerification,
     )
-    def on_post(self, _req: Request, body: schemas.VerificationToken) -> dict[str, bool]:
+    def on_post(self, _req: Request, body: schemas.VerificationToken) -> schemas.EmailVerification:
         """Verify an e-mail address.
 
         Takes the token of the mailed link. The same token succeeds again as long as the address is the
@@ -287,7 +285,7 @@ class VerifyEmail:
         which opens links verifies nothing.
         """
         self.credentials.verify_email(body.token)
-        return {"emailVerified": True}
+        return schemas.EmailVerification(email_verified=True)
 
 
 @dataclass

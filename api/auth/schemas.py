@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from actors import snapshots
 from api.accounts import NewAccount, Password
 from api.http.fields import Email, Query, RequestBody, email
-from api.http.responses import ResponseModel, User
+from api.http.responses import ResponseModel
 from db.users import Role
 
 RefreshToken = Annotated[
@@ -89,7 +90,7 @@ class VerificationQuery(Query):
 class AuthResult(ResponseModel):
     """The signed-in user and the tokens of the session. `expiresIn` is the access token's life in seconds."""
 
-    user: User
+    user: snapshots.User
     access_token: Annotated[
         str, Field(examples=["eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIwMTliIn0.c2lnbmF0dXJl"])
     ]

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from actors import audit, events, mail, snapshots
 from actors.jobs import enqueue, transaction
 from api.accounts import open_account
 from api.auth import sign_in_failures
+from api.auth.schemas import AuthResult
 from api.security.passwords import Passwords
 from api.security.permissions import Caller
 from api.security.tokens import (
@@ -50,7 +50,7 @@ class Sessions:
     passwords: Passwords
     tokens: Tokens
 
-    def register(self, *, email: str, password: str, name: str, role: Role) -> dict[str, Any]:
+    def register(self, *, email: str, password: str, name: str, role: Role) -> AuthResult:
         """Creates an account and its first session. Raises EmailTaken."""
         password_hash = self.passwords.hash(password)
         with transaction():
@@ -58,7 +58,7 @@ class Sessions:
             enqueue(mail.request_verification.job(user.id))
             return self._start(user)
 
-    def login(self, *, email: str, password: str, refresh_token: str = "") -> dict[str, Any]:
+    def login(self, *, email: str, password: str, refresh_token: str = "") -> AuthResult:
         """Starts a session. `refresh_token` is one of an earlier session, by which the client is known.
 
         Raises TooManyFailures; or InvalidCredentials, with the same text and after the same time for an unknown
@@ -99,7 +99,7 @@ class Sessions:
             events.emit(events.EventType.USER_LOGGED_IN, snapshots.user(locked))
             return self._start(locked)
 
-    def refresh(self, token: str) -> dict[str, Any]:
+    def refresh(self, token: str) -> AuthResult:
         """Spends a refresh token for a new pair of tokens.
 
         Within REUSE_GRACE of its first use the same token gets the same successor, for every tab that sends it.
@@ -154,7 +154,7 @@ class Sessions:
                 raise NotFound(thing="session")
             _record_sign_out(caller.user_id, session_id=session_id)
 
-    def _start(self, user: User) -> dict[str, Any]:
+    def _start(self, user: User) -> AuthResult:
         context = request_context.current()
         session = sessions.start(user.id, ip_address=context.ip_address, user_agent=context.user_agent)
         sessions.end_oldest(user.id, keep=MAX_SESSIONS_PER_ACCOUNT)
@@ -164,14 +164,14 @@ class Sessions:
         sessions.add_refresh_token(session, token=fingerprint(token), expires_at=expires_at)
         return self._result(user, session.id, token)
 
-    def _result(self, user: User, session_id: UUID, refresh_token: str) -> dict[str, Any]:
-        return {
-            "user": snapshots.user(user),
-            "accessToken": self.tokens.access(user, session_id, times.now()),
-            "refreshToken": refresh_token,
-            "tokenType": "Bearer",
-            "expiresIn": int(ACCESS_LIFETIME.total_seconds()),
-        }
+    def _result(self, user: User, session_id: UUID, refresh_token: str) -> AuthResult:
+        return AuthResult(
+            user=snapshots.User.model_validate(user),
+            access_token=self.tokens.access(user, session_id, times.now()),
+            refresh_token=refresh_token,
+            token_type="Bearer",
+            expires_in=int(ACCESS_LIFETIME.total_seconds()),
+        )
 
 
 def _record_sign_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:

@@ -7,10 +7,9 @@ from pydantic import MISSING, ConfigDict, Field
 
 from api.security.tokens import UnauthorizedReason
 from db.core.errors import ErrorCode
-from db.core.json_model import Id, JsonModel, Timestamp
+from db.core.json_model import JsonModel
 from db.pagination import Page
 from db.states import PaymentStatus
-from db.users import Role
 
 Row = TypeVar("Row")
 Item = TypeVar("Item")
@@ -38,18 +37,6 @@ class ResponsePage(ResponseModel, Generic[Item]):
         """The page with one item for each row, built by `build`; `more` are the fields of the subclass."""
         position = Pagination(limit=page.limit, next_cursor=page.next_cursor)
         return cls(items=[build(row) for row in page.items], pagination=position, **more)
-
-
-class User(ResponseModel):
-    """A person."""
-
-    id: Id
-    email: Annotated[str, Field(examples=["customer@example.com"])]
-    name: Annotated[str, Field(examples=["Robin Doe"])]
-    role: Annotated[Role, Field(examples=[Role.CUSTOMER])]
-    email_verified: bool
-    created_at: Timestamp
-    updated_at: Timestamp
 
 
 class FieldError(ResponseModel):

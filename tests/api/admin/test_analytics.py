@@ -172,7 +172,7 @@ def test_the_figures_for_prometheus_are_put_together_once_a_second_however_many_
 
 
 def test_figures_that_take_long_serve_for_ten_times_as_long_and_others_are_those_of_now(boss):
-    assert (analytics._fresh(0.4), analytics._fresh(3)) == (0, 30)
+    assert (analytics._reuse_s(0.4), analytics._reuse_s(3)) == (0, 30)
     assert figures(boss)["usersByRole"] == {"ADMIN": 1}
     makers.user()
     assert figures(boss)["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1}

@@ -261,7 +261,7 @@ def test_a_long_log_is_not_read_whole_for_an_answer_and_its_newest_rows_are(boss
     for _ in range(4):
         written()
     rows = verified(boss)["rows"]
-    monkeypatch.setattr(audit_logs, "VERIFIED_AT_ONCE_ROWS", 1)
+    monkeypatch.setattr(audit_logs, "MAX_ROWS_VERIFIED_AT_ONCE", 1)
     assert error(boss.get("/admin/audit-logs/verify")) == (503, "SERVICE_UNAVAILABLE")
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     work()
