@@ -1,12 +1,15 @@
-"""Records as the outside sees them: in the door's answers and in the events' data. Never a secret."""
+"""Snapshots: a record as events and responses show it. A snapshot never contains a secret."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
 from db import payments, users
-from db.core import money, times
+from db.core import money
 from db.core.json_model import Id, JsonModel, Timestamp
+from db.states import PaymentStatus, PaymentType
+
+Money = Annotated[str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{2})?$", examples=["12.50"])]
 
 
 class User(JsonModel):
@@ -21,27 +24,50 @@ class User(JsonModel):
     updated_at: Timestamp
 
 
-def user(row: users.User) -> dict[str, Any]:
-    """Returns a user as the data of an event."""
-    return User.model_validate(row).model_dump(mode="json")
+class PaymentFailure(JsonModel):
+    """Why a payment failed."""
+
+    code: Annotated[str, Field(examples=["insufficient_funds"])]
+    message: Annotated[str, Field(examples=["The payment was declined: insufficient funds."])]
 
 
-def payment(it: payments.Payment) -> dict[str, Any]:
-    """A payment or a request."""
-    failure = {"code": it.failure_code, "message": it.failure_message} if it.failure_code else None
-    return {
-        "id": str(it.id),
-        "userId": str(it.user_id),
-        "type": it.type,
-        "status": it.status,
-        "amount": money.text(it.amount, it.currency),
-        "currency": it.currency,
-        "description": it.description,
-        "metadata": it.metadata,
-        "requestId": str(it.request_id) if it.request_id else None,
-        "customerEmail": it.customer_email,
-        "failure": failure,
-        "version": it.version,
-        "createdAt": times.iso(it.created_at),
-        "updatedAt": times.iso(it.updated_at),
-    }
+class Payment(JsonModel):
+    """A payment or a payment request."""
+
+    id: Id
+    user_id: Id
+    type: Annotated[PaymentType, Field(examples=[PaymentType.PAYMENT])]
+    status: PaymentStatus
+    amount: Money
+    currency: str
+    description: Annotated[str | None, Field(examples=["Lunch"])]
+    metadata: Annotated[dict[str, Any], Field(examples=[{"table": 4}])]
+    request_id: Annotated[Id | None, Field(examples=[None])]
+    customer_email: Annotated[str | None, Field(examples=[None])]
+    failure: Annotated[PaymentFailure | None, Field(examples=[None])]
+    version: Annotated[int, Field(ge=1, examples=[1])]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+    @classmethod
+    def of(cls, record: payments.Payment, **more: Any) -> Self:
+        """Return the snapshot of a record; `more` are the fields that a subclass adds."""
+        failure = (
+            PaymentFailure(code=record.failure_code, message=record.failure_message or "")
+            if record.failure_code
+            else None
+        )
+        # Every other field is the column of the same name.
+        computed = {"amount": money.text(record.amount, record.currency), "failure": failure, **more}
+        columns = {name: getattr(record, name) for name in cls.model_fields if name not in computed}
+        return cls(**computed, **columns)
+
+
+def user(record: users.User) -> dict[str, Any]:
+    """Return the data of an event about a user."""
+    return User.model_validate(record).model_dump(mode="json")
+
+
+def payment(record: payments.Payment) -> dict[str, Any]:
+    """Return the data of an event about a payment."""
+    return Payment.of(record).model_dump(mode="json")
