@@ -30,7 +30,7 @@ from api.payments.acceptance import (
     has_stored_response,
 )
 from api.security.permissions import Caller, Forbidden, Permission
-from db import config, payments
+from db import config, payment_lists
 from db.core import money
 from db.core.errors import NotFound
 from db.payments import Payment
@@ -57,7 +57,7 @@ class Payments:
         caller = authentication.caller_of(req)
         if query.needs_review is not None:
             _require(caller, Permission.SETTLE_BY_HAND)
-        page = payments.page(visibility.of(caller), query.filter, limit=query.limit, after=query.place)
+        page = payment_lists.payments(visibility.of(caller), query.filter, limit=query.limit, after=query.place)
         shown = schemas.payments(page.items, caller)
         return page_of_items(page, lambda payment: shown[payment.id])
 
@@ -252,7 +252,7 @@ class History:
 
         Returns every change of status of the payments and payment requests that you may see, newest first.
         """
-        page = payments.transactions(
+        page = payment_lists.transactions(
             visibility.of(authentication.caller_of(req)),
             payment_id=query.payment_id,
             from_=query.from_,

@@ -39,7 +39,8 @@ from api.payments import visibility
 from api.security.permissions import Caller, Permission
 from db import reviews
 from db.core import money, times
-from db.payments import Payment, PaymentFilter, PaymentTransaction
+from db.payment_lists import PaymentFilter
+from db.payments import Payment, PaymentTransaction
 from db.psp_attempts import PspAttempt
 from db.reports import ReportPeriod
 from db.reviews import PaymentReview

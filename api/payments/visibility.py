@@ -7,7 +7,8 @@ from api.middleware import authentication
 from api.security.permissions import Caller, Permission
 from db import payments
 from db.core.errors import NotFound
-from db.payments import Payment, Visibility
+from db.payment_lists import Visibility
+from db.payments import Payment
 from db.states import PaymentType
 from db.users import Role
 
@@ -25,7 +26,7 @@ def visible(payment_id: UUID, who: Caller) -> Payment:
     """One of the caller's own set, or a request that this customer may pay because they know its id. Raises
     NotFound."""
     payment = payments.get(payment_id)
-    if payment is None or not (of(who).has(payment) or _has_link(payment, who)):
+    if payment is None or not (of(who).includes(payment) or _has_link(payment, who)):
         raise NotFound(thing="payment")
     return payment
 
@@ -37,7 +38,7 @@ def _has_link(payment: Payment, who: Caller) -> bool:
 def changeable(payment_id: UUID, who: Caller) -> Payment:
     """One of the caller's own set that is theirs to change, too. Raises NotFound, Forbidden."""
     payment = payments.get(payment_id)
-    if payment is None or not of(who).has(payment):
+    if payment is None or not of(who).includes(payment):
         raise NotFound(thing="payment")
     if not may_change(payment, who):
         authentication.deny(who, Permission.CHANGE_PAYMENTS)

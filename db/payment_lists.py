@@ -1,0 +1,106 @@
+"""Pages of payments and of their history: what a caller may see, which filters apply, newest first."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import peewee
+from peewee import SQL
+
+from db import pagination, reviews
+from db.payments import Payment, PaymentTransaction
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """The payments that a caller may see: those that match any field that is set, all when none is set."""
+
+    user_id: UUID | None = None
+    payee_id: UUID | None = None
+    addressee_id: UUID | None = None
+
+    def includes(self, payment: Payment) -> bool:
+        """Tells whether a payment is visible."""
+        return self == Visibility() or any(
+            visible_to and visible_to == party
+            for visible_to, party in (
+                (self.user_id, payment.user_id),
+                (self.payee_id, payment.payee_id),
+                (self.addressee_id, payment.addressee_id),
+            )
+        )
+
+    def conditions(self, model: type[Payment] | type[PaymentTransaction]) -> list[peewee.Node]:
+        """Returns one condition for each field that is set. An index in page order supports each of them."""
+        found: list[peewee.Node] = []
+        if self.user_id:
+            found.append(model.user_id == self.user_id)
+        if self.payee_id:
+            found.append(model.payee_id == self.payee_id)
+        if self.addressee_id:
+            found.append(model.addressee_id == self.addressee_id)
+        return found or [SQL("true")]
+
+
+@dataclass(frozen=True)
+class PaymentFilter:
+    """A filter for visible payments: every field that is set must match. `from_` is inclusive, `to` exclusive."""
+
+    status: str | None = None
+    type: str | None = None
+    currency: str | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+    request_id: UUID | None = None
+    needs_review: bool | None = None
+
+    def conditions(self) -> list[peewee.Node]:
+        """Returns the filter as conditions of a WHERE clause."""
+        return pagination.conditions(
+            (self.status, Payment.status == self.status),
+            (self.type, Payment.type == self.type),
+            (self.currency, Payment.currency == self.currency),
+            (self.from_, Payment.created_at >= self.from_),
+            (self.to, Payment.created_at < self.to),
+            (self.request_id, Payment.request_id == self.request_id),
+            (
+                self.needs_review,
+                reviews.has_open_review(Payment.id)
+                if self.needs_review
+                else ~reviews.has_open_review(Payment.id),
+            ),
+        )
+
+
+def payments(
+    visibility: Visibility, filters: PaymentFilter, *, limit: int, after: pagination.Cursor | None
+) -> pagination.Page[Payment]:
+    """Returns a page of the visible payments that match the filter, newest first."""
+    queries: list[Any] = [
+        Payment.select().where(visible, *filters.conditions()) for visible in visibility.conditions(Payment)
+    ]
+    return pagination.newest_page(Payment, queries, limit=limit, after=after)
+
+
+def transactions(
+    visibility: Visibility,
+    *,
+    payment_id: UUID | None,
+    from_: datetime | None,
+    to: datetime | None,
+    limit: int,
+    after: pagination.Cursor | None,
+) -> pagination.Page[PaymentTransaction]:
+    """Returns a page of the status changes of visible payments, newest first.
+
+    `from_` is inclusive, `to` exclusive.
+    """
+    row = PaymentTransaction
+    conditions = pagination.conditions(
+        (payment_id, row.payment_id == payment_id),
+        (from_, row.created_at >= from_),
+        (to, row.created_at < to),
+    )
+    queries: list[Any] = [row.select().where(visible, *conditions) for visible in visibility.conditions(row)]
+    return pagination.newest_page(row, queries, limit=limit, after=after)
