@@ -126,7 +126,7 @@ def delete_expired(now: datetime) -> int:
     expired = OneTimeToken.select(OneTimeToken.id).where(
         OneTimeToken.expires_at <= now, OneTimeToken.due_at <= now - MAIL_LIMIT_WINDOW
     )
-    some = peewee.fn.ARRAY(expired.for_update(postgres.FREE_TO_DELETE))
+    some = peewee.fn.ARRAY(expired.for_update(postgres.DELETE_UNLOCKED))
     return int(postgres.delete(OneTimeToken).where(OneTimeToken.id == peewee.fn.ANY(some)).execute())
 
 

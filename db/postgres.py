@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL: one a thread, taken from the pool of its process when it is asked for.
+"""The database: one connection a thread, acquired from the process's pool, and the ways to run statements.
 
 Every transaction takes its locks in one order: docs/decisions/0020-one-order-of-locks.md.
 """
@@ -21,19 +21,23 @@ psycopg2.extras.register_uuid()
 
 DatabaseUnavailable = pool.DatabaseUnavailable
 
-# What is raised when the database is away (`Away`), or does not get to it in time (a lock, a deadlock): worth
-# another try as it is. A wrong statement is none of these.
+# Errors after which a retry of the same work may succeed: the database is unavailable, or did not get to the
+# statement in time (a lock, a deadlock). An error in a statement is none of these.
 TRANSIENT_ERRORS = (peewee.OperationalError, peewee.InterfaceError)
 
-# The SQLSTATEs by which a server says that it is away: read-only (a full disk, a failover); and of classes 08
-# (connection), 53 (no connection, disk or memory left), 57P (shutting down, starting up), 58 (I/O).
-# A class of exceptions does not say it: 25006 is an InternalError.
+# SQLSTATEs of an unavailable server: read-only (a full disk, a failover), and the classes 08 (connection),
+# 53 (out of connections, disk or memory), 57P (shutdown, startup), 58 (I/O). The class of the exception does
+# not tell: 25006 is an InternalError.
 _UNAVAILABLE_SQLSTATES = ("25006", "08", "53", "57P", "58")
+_READ_ONLY_SQLSTATE = "25006"
+_QUERY_CANCELED_SQLSTATE = "57014"
 
 
 class Database(peewee.PostgresqlDatabase):
-    """peewee's database on a pool of our own: peewee's connects, and asks SELECT 1 before each use, under one
-    lock for all threads."""
+    """A peewee database on Paywright's own pool.
+
+    peewee's pool connects, and runs SELECT 1 before each use, under one lock for all threads.
+    """
 
     pool: Pool | None = None
 
@@ -41,68 +45,70 @@ class Database(peewee.PostgresqlDatabase):
         super().__init__(None, autoconnect=False)
         self._thread: Any = cast(Any, self)._state
 
-    def open(self, url: str, *, connections: int) -> None:
-        """Names the database and the size of the pool. Connects to nothing."""
+    def configure(self, url: str, *, connections: int) -> None:
+        """Sets the database's URL and the size of the pool, without connecting."""
         psycopg2.extensions.set_wait_callback(wait_for_response)
         self.init(url)
         if self.pool is not None:
-            self.pool.forget()
+            self.pool.invalidate()
         self.pool = Pool(url, connections)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Takes a connection for this thread; whether it had none. Raises Away."""
+        """Acquires a connection for this thread; False if it has one. Raises DatabaseUnavailable."""
         if not self._thread.closed:
             if reuse_if_open:
                 return False
             raise peewee.OperationalError("this thread has a connection already")
         if self.pool is None:
-            raise peewee.InterfaceError("postgres.open() was not called by this process's entry point")
-        self._thread.set_connection(self.pool.take())
+            raise peewee.InterfaceError(
+                "the entry point of this process must call postgres.configure() first"
+            )
+        self._thread.set_connection(self.pool.acquire())
         return True
 
     def close(self) -> bool:
-        """Gives this thread's connection back; whether it had one."""
+        """Releases this thread's connection; False if it has none."""
         if self._thread.closed:
             return False
         if self.in_transaction():
-            raise peewee.OperationalError("a transaction is open")
+            raise peewee.OperationalError("a transaction is open: commit it or roll it back first")
         connection: Connection = self._thread.conn
         self._thread.reset()
         assert connection.pool
-        connection.pool.give(connection)
+        connection.pool.release(connection)
         return True
 
     def dispose(self) -> None:
-        """Forgets every connection without closing it: in a forked process they are its parent's."""
+        """Drops all connections without closing them: in a forked process they belong to its parent."""
         self._thread.reset()
-        self.pool = self.pool and self.pool.anew()
+        self.pool = self.pool and self.pool.empty_copy()
 
     def begin(self, isolation_level: str | None = None) -> None:
-        """Begins a transaction, with its time limits where the session has none."""
+        """Begins a transaction, and sets its timeouts where the session has none."""
         level = f" ISOLATION LEVEL {isolation_level}" if isolation_level else ""
-        local = "" if self._thread.closed else self._thread.conn.local_limits
-        self._run(f"BEGIN{level}{local}")
-        self.allow(RESPONSE_TIMEOUT_S)
+        timeouts = "" if self._thread.closed else self._thread.conn.local_timeouts
+        self._run(f"BEGIN{level}{timeouts}")
+        self.set_response_timeout(RESPONSE_TIMEOUT_S)
 
-    def allow(self, seconds: float) -> None:
-        """Waits so long for each answer of the server, to the end of the transaction."""
-        self._thread.conn.limit_s = seconds
+    def set_response_timeout(self, seconds: float) -> None:
+        """Sets how long to wait for each response of the server, until the end of the transaction."""
+        self._thread.conn.response_timeout_s = seconds
 
     def commit(self) -> None:
-        """Commits."""
+        """Commits the transaction."""
         self._run("COMMIT")
 
     def rollback(self) -> None:
-        """Rolls back; a connection that is lost has done so already."""
+        """Rolls the transaction back, unless the connection is lost: then the server does."""
         if self._thread.closed or not self._thread.conn.closed:
             self._run("ROLLBACK")
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Runs one statement; its cursor. Raises Away where that is why it fails."""
+        """Runs one statement and returns its cursor. Raises DatabaseUnavailable if that is the cause of a failure."""
         connection: Connection | None = self._thread.conn
-        if connection is None or not connection.local_limits or _in_transaction(connection):
+        if connection is None or not connection.local_timeouts or _in_transaction(connection):
             return self._run(sql, params)
-        # A session behind PgBouncer: only a transaction has time limits.
+        # Behind PgBouncer a session has no timeouts: only a transaction can have them.
         with self.atomic():
             return self._run(sql, params)
 
@@ -111,16 +117,16 @@ class Database(peewee.PostgresqlDatabase):
             return cast(Any, super()).execute_sql(sql, params)
         except peewee.PeeweeException as error:
             connection: Connection | None = self._thread.conn
-            if connection is None or not _is_away(error, connection):
+            if connection is None or not _shows_unavailability(error, connection):
                 raise
-            connection.unfit = True
-            if sqlstate(error) == "25006" and connection.pool:
-                # So are the others.
-                connection.pool.forget()
+            connection.unusable = True
+            if sqlstate(error) == _READ_ONLY_SQLSTATE and connection.pool:
+                # The other connections lead to the same server.
+                connection.pool.invalidate()
             raise DatabaseUnavailable(getattr(error, "orig", error), *error.args) from error
 
 
-def _is_away(error: peewee.PeeweeException, connection: Connection) -> bool:
+def _shows_unavailability(error: peewee.PeeweeException, connection: Connection) -> bool:
     return bool(connection.closed) or (sqlstate(error) or "").startswith(_UNAVAILABLE_SQLSTATES)
 
 
@@ -130,38 +136,38 @@ def _in_transaction(connection: Connection) -> bool:
 
 
 database = Database()
-configure = database.open
+configure = database.configure
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the database itself is away, which is nobody's fault here."""
+    """Tells whether an error means that the database is unavailable."""
     return isinstance(error, DatabaseUnavailable)
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether a statement of ours took longer than it may: that is its own fault, and no other's."""
-    return sqlstate(error) == "57014"
+    """Tells whether an error means that a statement exceeded its own time limit."""
+    return sqlstate(error) == _QUERY_CANCELED_SQLSTATE
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """The server's code for an error; None when it did not come from the server."""
+    """Returns the server's SQLSTATE for an error; None if the error did not come from the server."""
     return getattr(getattr(error, "orig", None), "pgcode", None)
 
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Holds a connection for this thread; inside another `connection()` it is the same one."""
-    opened = database.connect(reuse_if_open=True)
+    """Acquires a connection for this thread; a nested `connection()` uses the same one."""
+    acquired = database.connect(reuse_if_open=True)
     try:
         yield
     finally:
-        if opened:
+        if acquired:
             database.close()
 
 
-def rows(sql: str, *params: Any) -> list[dict[str, Any]]:
-    """Runs one statement; its rows as dicts, empty when it returns none."""
-    cursor = database.execute_sql(sql, params)
+def rows(sql: str, *params: Any, **named: Any) -> list[dict[str, Any]]:
+    """Runs a statement with positional or named parameters. Returns its rows as dicts, an empty list if none."""
+    cursor = database.execute_sql(sql, named or params)
     if cursor.description is None:
         return []
     names = [column.name for column in cursor.description]
@@ -169,61 +175,61 @@ def rows(sql: str, *params: Any) -> list[dict[str, Any]]:
 
 
 def set_statement_timeout(seconds: float) -> None:
-    """Lets statements take so long, to the end of the transaction."""
+    """Sets how long each statement may take, until the end of the transaction."""
     rows("SELECT set_config('statement_timeout', %s, true)", f"{seconds}s")
-    database.allow(seconds + STATEMENT_MARGIN_S)
+    database.set_response_timeout(seconds + STATEMENT_MARGIN_S)
 
 
 def stream(sql: str, *params: Any, seconds: float) -> Iterator[dict[str, Any]]:
-    """Runs one query, in a transaction as long as it is read, and hands its rows over a thousand at a time;
-    each thousand may take so many seconds."""
+    """Runs a query and yields its rows, fetched a thousand at a time, in a transaction that stays open meanwhile.
+
+    Each thousand may take this many seconds.
+    """
     with database.atomic():
         set_statement_timeout(seconds)
         rows(f"DECLARE stream NO SCROLL CURSOR FOR {sql}", *params)
-        while some := rows("FETCH 1000 FROM stream"):
-            yield from some
+        while fetched := rows("FETCH 1000 FROM stream"):
+            yield from fetched
         rows("CLOSE stream")
 
 
 def execute_returning(query: Any, model: type[ModelT]) -> list[ModelT]:
-    """Runs an INSERT, UPDATE or DELETE; the rows that it touched."""
+    """Runs an INSERT, UPDATE or DELETE and returns the affected rows."""
     return list(query.returning(model).execute())
 
 
 def delete(model: "type[Model]") -> Any:
-    """A DELETE from the model's table, to be narrowed down: peewee's stubs stumble over it."""
+    """Returns a DELETE from the model's table, to be narrowed by `where`; peewee's type stubs reject `delete()`."""
     return cast(Any, model).delete()
 
 
 def try_advisory_lock(name: str) -> bool:
-    """Takes the named lock to the end of the transaction, one writer at a time; False when another has it."""
-    [taken] = rows("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0)) AS mine", name)
-    return bool(taken["mine"])
+    """Acquires the named lock until the end of the transaction; False if another transaction has the lock."""
+    [found] = rows("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0)) AS acquired", name)
+    return bool(found["acquired"])
 
 
-# Column constraints that most tables share. clock_timestamp() and not now(): two changes made in one
-# transaction must not share a moment.
+# Column defaults of models that still declare them.
 NEW_ID: list[peewee.Node] = [peewee.SQL("DEFAULT gen_random_uuid()")]
 CLOCK: list[peewee.Node] = [peewee.SQL("DEFAULT clock_timestamp()")]
 
 
-# The lock of a row that changes: no key of ours ever changes, so a row that refers to this one is inserted
-# meanwhile without waiting.
+# The lock of a row that changes. No key ever changes, so inserting a row that refers to this one needs no wait.
 NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"
-# The lock of rows that are to be deleted, as far as nobody uses them just now.
-FREE_TO_DELETE: Any = "FOR UPDATE SKIP LOCKED"
+# The lock of rows to delete, without those that another transaction has locked.
+DELETE_UNLOCKED: Any = "FOR UPDATE SKIP LOCKED"
 
 
 class AnyDecimal(peewee.DecimalField):
-    """A number with as many digits as it has, never rounded."""
+    """A number of any precision, never rounded."""
 
     def get_modifiers(self) -> list[int]:
-        """No precision and no scale."""
+        """Returns neither precision nor scale."""
         return []
 
 
 class Model(peewee.Model):
-    """What every table's model shares: the one database."""
+    """The base class of all tables, on the one database."""
 
     class Meta:
         database = database

@@ -161,7 +161,7 @@ def delete_expired_refresh_tokens(now: datetime, limit: int) -> int:
     """
     some = list(RefreshToken.select().where(RefreshToken.expires_at <= now).limit(limit))
     sessions = Session.select(Session.id).where(Session.id.in_({it.session_id for it in some}))
-    locked = [it.id for it in sessions.order_by(Session.id).for_update(postgres.FREE_TO_DELETE)]
+    locked = [it.id for it in sessions.order_by(Session.id).for_update(postgres.DELETE_UNLOCKED)]
     expired = RefreshToken.id.in_([it.id for it in some]) & RefreshToken.session_id.in_(locked)
     tokens = postgres.execute_returning(postgres.delete(RefreshToken).where(expired), RefreshToken)
     left = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)

@@ -43,14 +43,14 @@ def make(server: Postgres) -> Iterator[Callable[..., Database]]:
 
     def new(url: str = server.url, connections: int = 8) -> Database:
         database = Database()
-        database.open(url, connections=connections)
+        database.configure(url, connections=connections)
         made.append(database)
         return database
 
     yield new
     for database in made:
         if database.pool:
-            database.pool.forget()
+            database.pool.invalidate()
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_there_are_never_more_connections_than_allowed_and_who_waits_gets_one(ma
 
     def one(_: int) -> int:
         with taken(small):
-            seen.add(len(small.pool.taken))
+            seen.add(len(small.pool.acquired))
             return int(small.execute_sql("SELECT pg_sleep(0.01), pg_backend_pid()").fetchone()[1])
 
     with ThreadPoolExecutor(8) as threads:
@@ -395,10 +395,10 @@ def test_a_backend_that_hangs_alone_fails_alone(own, monkeypatch):
 def test_who_says_so_may_wait_longer_to_the_end_of_the_transaction(own, monkeypatch):
     with taken(own):
         with own.atomic():
-            own.allow(90)
-            assert own._thread.conn.limit_s == 90
+            own.set_response_timeout(90)
+            assert own._thread.conn.response_timeout_s == 90
         with own.atomic():
-            assert own._thread.conn.limit_s == pool.RESPONSE_TIMEOUT_S
+            assert own._thread.conn.response_timeout_s == pool.RESPONSE_TIMEOUT_S
 
 
 # --- time limits
@@ -445,7 +445,7 @@ def test_a_role_that_has_the_limits_spares_the_transactions_theirs(make, server)
             cursor.execute(f"ALTER ROLE paywright SET {name} = '{value}'")
         try:
             with taken(bare):
-                assert bare._thread.conn.local_limits == ""
+                assert bare._thread.conn.local_timeouts == ""
                 assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
         finally:
             cursor.execute("ALTER ROLE paywright RESET ALL")

@@ -143,7 +143,7 @@ def test_few_sessions_serve_all_processes_and_none_keeps_a_lock(stack: Stack):
 
 def test_statements_have_their_time_limits_all_the_same(stack: Stack):
     database = Database()
-    database.open(stack.database_url, connections=2)
+    database.configure(stack.database_url, connections=2)
     database.connect()
     try:
         for name, value in {**pool.SESSION_TIMEOUTS, "TimeZone": "UTC"}.items():
@@ -156,7 +156,7 @@ def test_statements_have_their_time_limits_all_the_same(stack: Stack):
 
 def test_a_frozen_server_behind_it_is_away_and_comes_back(stack: Stack):
     database = Database()
-    database.open(stack.database_url, connections=2)
+    database.configure(stack.database_url, connections=2)
     assert answers(database)
     with frozen(stack.postgres):
         assert not answers(database)

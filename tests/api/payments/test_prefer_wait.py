@@ -342,7 +342,7 @@ def settle() -> int:
 def in_use() -> int:
     """How many connections of the pool somebody holds."""
     assert postgres.database.pool
-    return len(postgres.database.pool.taken)
+    return len(postgres.database.pool.acquired)
 
 
 def test_who_waits_holds_no_connection(committed, settings):
