@@ -1,4 +1,4 @@
-"""The chain of the audit log: each row is hashed over the one before it, and the newest is sealed."""
+"""The audit log's hash chain: each entry's hash covers the entry before it, and a seal holds the newest hash."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from db import postgres
 
 
 class AuditSeal(postgres.Model):
-    """The head of the audit log's chain, in one row: who removes the newest row has to move it, too."""
+    """The head of the chain, in one row. Without the seal, the removal of the newest entries would not show."""
 
     id = peewee.BooleanField(primary_key=True)
     seq = peewee.BigIntegerField()
@@ -26,14 +26,15 @@ class AuditSeal(postgres.Model):
         table_name = "audit_seal"
 
 
-# Rows that one statement verifies: at some 7 µs a row far below what a statement may take.
+# Entries that one statement verifies. An entry takes some 7 µs, so a step stays far below the statement timeout.
 STEP_ROWS = 20_000
 
-# What stands before the first row.
+# The hash before the first entry.
 _ZERO_HASH = "decode(repeat('00', 32), 'hex')"
 
-# A row as it is hashed: every column, in a form that no setting of a session and no restored dump changes.
-# jsonb has one text for one value, a moment is a number of microseconds, and bytea is never seen as text.
+# The bytes of an entry that are hashed: every column, in a form that depends on no session setting and survives
+# dump and restore. jsonb has one text for one value, a timestamp is a number of seconds with all its
+# microseconds, and no bytea is converted to text.
 HASHED_ENTRY = """
     convert_to(jsonb_build_array(
         seq, id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id,
@@ -45,8 +46,8 @@ _COLUMNS = """
     id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id, created_at
 """
 
-# A row's number is one more than the seal's, except that the writer goes around a row that somebody else has
-# put behind the seal: a forged row must not keep true ones out. One at 2^62 or beyond is never met.
+# The next number follows the seal's, unless a forged entry stands after the seal: then the writer continues after
+# that entry, so that a forgery cannot block genuine entries. Numbers from 2^62 on are ignored.
 APPEND = f"""
     WITH head AS (
         SELECT greatest(
@@ -54,12 +55,12 @@ APPEND = f"""
             (SELECT seq FROM admin.audit_seal),
             (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)
         ) AS last, coalesce((SELECT hash FROM admin.audit_seal), {_ZERO_HASH}) AS sealed
-    ), line AS (
+    ), numbered AS (
         SELECT last + ordinality AS seq, sealed, {_COLUMNS}
         FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %s) WITH ORDINALITY
     ), chained AS (
-        SELECT seq, {_COLUMNS}, admin.audit_chain(sealed, {HASHED_ENTRY}) OVER (ORDER BY seq) AS hash FROM line
-    ), written AS (
+        SELECT seq, {_COLUMNS}, admin.audit_chain(sealed, {HASHED_ENTRY}) OVER (ORDER BY seq) AS hash FROM numbered
+    ), inserted AS (
         INSERT INTO admin.audit_logs (seq, {_COLUMNS}, hash) SELECT seq, {_COLUMNS}, hash FROM chained
     )
     INSERT INTO admin.audit_seal (seq, hash) SELECT seq, hash FROM chained ORDER BY seq DESC LIMIT 1
@@ -69,7 +70,7 @@ APPEND = f"""
 
 
 class ChainBreak(StrEnum):
-    """How a chain can be broken."""
+    """The ways in which a chain can be broken. The values are shown to administrators."""
 
     CHANGED = "this row was changed, or put in the place of another"
     INSERTED = "this row was inserted behind the application's back"
@@ -79,40 +80,42 @@ class ChainBreak(StrEnum):
     SEAL_REMOVED = "the seal was removed"
 
 
-# The rows behind a number, at most so many and one more, and the seal: one statement, so one snapshot of
-# both, whoever goes on writing. `inserted` is the row before one that follows not it, but the row before it;
-# so the one more tells of the last. OFFSET 0 keeps the planner from hashing a row again for each `how`.
+# Verifies the entries after a number, at most a given count and one more, and the seal. One statement, so that
+# entries and seal come from one snapshot while the writer continues. An entry is `inserted` when its successor
+# links to its predecessor instead of to it; the one more reveals that about the last. OFFSET 0 keeps the planner
+# from computing a hash again for each use of `break`.
 VERIFY = f"""
     WITH start AS (SELECT %s::bigint AS number, decode(%s, 'hex') AS hash),
     part AS (
         SELECT * FROM admin.audit_logs WHERE seq > %s ORDER BY seq LIMIT %s + 1
-    ), seen AS (
-        SELECT id, seq, hash, row_number() OVER chain AS place, {HASHED_ENTRY} AS line,
-            lag(id) OVER chain AS id_before,
-            lag(seq, 1, (SELECT number FROM start)) OVER chain AS seq_before,
-            lag(hash, 1, (SELECT hash FROM start)) OVER chain AS before,
-            lag(hash, 2, (SELECT hash FROM start)) OVER chain AS before_that
+    ), linked AS (
+        SELECT id, seq, hash, row_number() OVER chain AS place, {HASHED_ENTRY} AS entry,
+            lag(id) OVER chain AS previous_id,
+            lag(seq, 1, (SELECT number FROM start)) OVER chain AS previous_seq,
+            lag(hash, 1, (SELECT hash FROM start)) OVER chain AS previous_hash,
+            lag(hash, 2, (SELECT hash FROM start)) OVER chain AS hash_before_previous
         FROM part WINDOW chain AS (ORDER BY seq)
-    ), judged AS (
-        SELECT id, id_before, seq, hash, place, line, before_that, CASE
+    ), checked AS (
+        SELECT id, previous_id, seq, hash, place, entry, hash_before_previous, CASE
             WHEN seq > (SELECT seq FROM admin.audit_seal) THEN '{ChainBreak.INSERTED.name}'
-            WHEN hash = sha256(before || line) THEN NULL
-            WHEN seq > seq_before + 1 THEN '{ChainBreak.REMOVED.name}'
+            WHEN hash = sha256(previous_hash || entry) THEN NULL
+            WHEN seq > previous_seq + 1 THEN '{ChainBreak.REMOVED.name}'
             ELSE '{ChainBreak.CHANGED.name}'
-        END AS how
-        FROM seen OFFSET 0
+        END AS break
+        FROM linked OFFSET 0
     ), found AS MATERIALIZED (
-        SELECT place, seq, hash, id, how,
-            CASE WHEN how IS NOT NULL AND hash = sha256(before_that || line) THEN id_before END AS inserted
-        FROM judged
+        SELECT place, seq, hash, id, break, CASE
+            WHEN break IS NOT NULL AND hash = sha256(hash_before_previous || entry) THEN previous_id
+        END AS inserted
+        FROM checked
     ), broken AS (
-        SELECT place, id, how, inserted FROM found WHERE how IS NOT NULL ORDER BY place LIMIT 2
+        SELECT place, id, break, inserted FROM found WHERE break IS NOT NULL ORDER BY place LIMIT 2
     ), last AS (
         SELECT seq, hash FROM found WHERE place <= %s ORDER BY place DESC LIMIT 1
     )
     SELECT
         (SELECT count(*) FROM found) AS rows,
-        (SELECT jsonb_agg(jsonb_build_array(place, id, how, inserted) ORDER BY place) FROM broken) AS broken,
+        (SELECT jsonb_agg(jsonb_build_array(place, id, break, inserted) ORDER BY place) FROM broken) AS broken,
         (SELECT seq FROM last) AS last, (SELECT encode(hash, 'hex') FROM last) AS last_hash,
         seal.seq, encode(seal.hash, 'hex') AS hash,
         CASE
@@ -125,17 +128,23 @@ VERIFY = f"""
     LEFT JOIN admin.audit_seal AS seal ON true LEFT JOIN admin.audit_logs AS newest ON newest.seq = seal.seq
 """
 
-# The first of the rows that have no place in the chain; the application writes none.
+# Counts the entries without a number and names the first. The application writes none of them.
 _UNNUMBERED = """
     SELECT count(*) AS rows, (array_agg(id))[1] AS id FROM (
         SELECT id FROM admin.audit_logs WHERE seq IS NULL ORDER BY id LIMIT %s
     ) AS forged
 """
 
+# The number of the newest entry, whether or not the seal is genuine.
+_NEWEST_SEQ = """
+    SELECT greatest(0, (SELECT seq FROM admin.audit_seal),
+        (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)) AS rows
+"""
+
 
 @dataclass(frozen=True)
 class BrokenEntry:
-    """The first row that is not as it was written, and how; no id where it is gone."""
+    """The first entry that differs from what was written; `id` is None if it is gone."""
 
     id: UUID | None
     how: ChainBreak
@@ -143,7 +152,7 @@ class BrokenEntry:
 
 @dataclass(frozen=True)
 class Verification:
-    """What there is: so many rows, the seal as it stands, and where the chain is broken, if it is."""
+    """The result of a whole verification: the number of entries, the seal, and the first break, if any."""
 
     rows: int
     seq: int | None
@@ -153,20 +162,20 @@ class Verification:
 
 @dataclass(frozen=True)
 class ChainPosition:
-    """How far the chain was found whole: the number and the hash (hex) of a row, and the rows up to it."""
+    """A position up to which the chain is verified: an entry's number and hash (hex), and the entries so far."""
 
     seq: int
     hash: str
     rows: int
 
 
-# Before every row, also before one that somebody gave a number below the first.
+# Before every entry, also before a forged one with a number below the first.
 CHAIN_START = ChainPosition(-(2**63), "00" * 32, 0)
 
 
 @dataclass(frozen=True)
 class VerificationStep:
-    """What one step along the chain found: where it came to, the seal, whether that is the end."""
+    """The result of one step: the position it reached, whether that is the end, the seal, the first break."""
 
     reached: ChainPosition
     ended: bool
@@ -176,16 +185,16 @@ class VerificationStep:
 
     @property
     def rows(self) -> int:
-        """How many rows there are up to where it came."""
+        """The number of entries up to the position reached."""
         return self.reached.rows
 
 
-# The two verifications whose place is kept.
+# The two verifications that keep their position.
 NEWEST, WHOLE = "newest", "whole"
 
 
 class AuditVerification(postgres.Model):
-    """How far a verification has come: the `newest` rows, and the `whole` log while that is under way."""
+    """The position of a verification: of the `newest` entries, or of the `whole` log while that is under way."""
 
     name = peewee.CharField(20, primary_key=True)
     seq = peewee.BigIntegerField()
@@ -199,78 +208,83 @@ class AuditVerification(postgres.Model):
 
 
 def load_position(name: str) -> ChainPosition | None:
-    """How far the verification of this name has come; None when it is at no place."""
+    """Returns the saved position of a verification; None if there is none."""
     row = AuditVerification.get_or_none(AuditVerification.name == name)
     return ChainPosition(row.seq, row.hash, row.rows) if row else None
 
 
-def save_position(name: str, to: ChainPosition) -> None:
-    """Keeps how far a verification has come; one that was farther stays there."""
+def save_position(name: str, position: ChainPosition) -> None:
+    """Saves the position of a verification, unless the saved one is further along."""
     row = AuditVerification
-    insert = row.insert(name=name, seq=to.seq, hash=to.hash, rows=to.rows)
+    insert = row.insert(name=name, seq=position.seq, hash=position.hash, rows=position.rows)
     insert.on_conflict(
         conflict_target=[row.name],
         preserve=[row.seq, row.hash, row.rows, row.moved_at],
-        where=row.seq <= to.seq,
+        where=row.seq <= position.seq,
     ).execute()
 
 
 def delete_position(name: str) -> None:
-    """Ends a verification: the next one begins at the first row."""
+    """Deletes the position of a verification: the next one begins at the first entry."""
     postgres.delete(AuditVerification).where(AuditVerification.name == name).execute()
 
 
 def approximate_length() -> int:
-    """About how many rows there are: the number of the newest, whatever became of its seal."""
-    [found] = postgres.rows(
-        "SELECT greatest(0, (SELECT seq FROM admin.audit_seal),"
-        " (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)) AS rows"
-    )
+    """Returns the number of the newest entry, which is about the number of entries."""
+    [found] = postgres.rows(_NEWEST_SEQ)
     return int(found["rows"])
 
 
 def append(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Puts rows at the end of the audit log, in the order given. The caller holds the log's lock.
+    """Appends entries to the audit log in the given order. The caller must have the log's lock.
 
-    A row is given by its columns, each as JSON has it.
+    Each entry is a mapping of column names to JSON values.
     """
     postgres.rows(APPEND, Json(rows))
 
 
 def verify_next(start: ChainPosition) -> VerificationStep:
-    """Verifies the next STEP_ROWS rows behind a place, and the seal where that is the end."""
-    number, rows = max(0, start.seq), STEP_ROWS
-    [found] = postgres.rows(VERIFY, number, start.hash, start.seq, rows, rows)
-    ended = found["rows"] <= rows
-    broken = None
-    for place, id, how, inserted in found["broken"] or ():
-        if inserted and (broken is None or str(broken.id) == inserted):
-            broken = BrokenEntry(UUID(inserted), ChainBreak.INSERTED)
-        elif broken is None and place <= rows:
-            broken = BrokenEntry(UUID(id), ChainBreak[how])
-    many = min(found["rows"], rows)
+    """Verifies the next STEP_ROWS entries after a position, and at the end of the log also the seal."""
+    number = max(0, start.seq)
+    [found] = postgres.rows(VERIFY, number, start.hash, start.seq, STEP_ROWS, STEP_ROWS)
+    ended = found["rows"] <= STEP_ROWS
+    verified_rows = min(found["rows"], STEP_ROWS)
+    broken = _first_break(found["broken"] or ())
     if ended:
-        [forged] = postgres.rows(_UNNUMBERED, rows)
-        many += forged["rows"]
-        if broken is None and forged["rows"]:
-            broken = BrokenEntry(forged["id"], ChainBreak.INSERTED)
+        [unnumbered] = postgres.rows(_UNNUMBERED, STEP_ROWS)
+        verified_rows += unnumbered["rows"]
+        if broken is None and unnumbered["rows"]:
+            broken = BrokenEntry(unnumbered["id"], ChainBreak.INSERTED)
     if broken is None:
-        seal = found["seal_broken"] if ended or found["seq"] is None else None
-        if seal is None and found["seq"] < number:
-            # Moved back behind what it had sealed, and the rows removed.
-            seal = ChainBreak.NEWEST_REMOVED.name
-        broken = BrokenEntry(None, ChainBreak[seal]) if seal else None
-    last, hash = found["last"], found["last_hash"]
-    reached = ChainPosition(start.seq if last is None else last, hash or start.hash, start.rows + many)
+        seal_break = found["seal_broken"] if ended or found["seq"] is None else None
+        if seal_break is None and found["seq"] < number:
+            # The seal was set back, and the entries that it had sealed were removed.
+            seal_break = ChainBreak.NEWEST_REMOVED.name
+        broken = BrokenEntry(None, ChainBreak[seal_break]) if seal_break else None
+    reached = ChainPosition(
+        start.seq if found["last"] is None else found["last"],
+        found["last_hash"] or start.hash,
+        start.rows + verified_rows,
+    )
     return VerificationStep(reached, ended, found["seq"], found["hash"], broken)
 
 
+def _first_break(breaks: Sequence[Sequence[Any]]) -> BrokenEntry | None:
+    broken = None
+    for place, id, how, inserted in breaks:
+        if inserted and (broken is None or str(broken.id) == inserted):
+            broken = BrokenEntry(UUID(inserted), ChainBreak.INSERTED)
+        elif broken is None and place <= STEP_ROWS:
+            broken = BrokenEntry(UUID(id), ChainBreak[how])
+    return broken
+
+
 def verify() -> Verification:
-    """Verifies the whole chain, step by step: no step holds a snapshot for long. Names the first break."""
-    at, broken = CHAIN_START, None
+    """Verifies the whole chain in steps, so that no snapshot stays open for long. Reports the first break."""
+    position, broken = CHAIN_START, None
     while True:
-        found = verify_next(at)
-        broken = broken or found.broken
-        if found.ended:
-            return Verification(found.reached.rows, found.seq, found.hash, broken)
-        at = found.reached
+        step = verify_next(position)
+        broken = broken or step.broken
+        if step.ended:
+            return Verification(step.rows, step.seq, step.hash, broken)
+        position = step.reached
