@@ -57,7 +57,9 @@ class Payments:
         caller = authentication.caller_of(req)
         if query.needs_review is not None:
             _require(caller, Permission.SETTLE_BY_HAND)
-        page = payment_lists.payments(visibility.of(caller), query.filter, limit=query.limit, after=query.place)
+        page = payment_lists.payments(
+            visibility.of(caller), query.filter, limit=query.limit, after=query.place
+        )
         shown = schemas.payments(page.items, caller)
         return page_of_items(page, lambda payment: shown[payment.id])
 
