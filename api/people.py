@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
     commands.add_parser("admin", help="make an admin").add_argument("email")
     asked = parser.parse_args(arguments)
     settings = read_or_exit(WebSettings)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     postgres.configure(settings.database_url, connections=2)
     if asked.command == "demo":
         demo(settings)

@@ -11,7 +11,7 @@ from db.core import logs
 from db.core.settings import InvalidSetting, read_or_exit
 
 settings = read_or_exit(WebSettings)
-logs.configure(settings.log_level)
+logs.configure(settings.log_level, settings.log_format)
 postgres.configure(settings.database_url, connections=settings.database_pool)
 broker.configure(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
 try:

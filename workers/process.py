@@ -40,7 +40,7 @@ class WorkerSettings(settings.StoreSettings):
 def start() -> WorkerSettings:
     """Reads the settings, or ends the process in one line; opens the logs, and names the stores."""
     read = settings.read_or_exit(WorkerSettings)
-    logs.configure(read.log_level)
+    logs.configure(read.log_level, read.log_format)
     postgres.configure(read.database_url, connections=read.database_pool)
     broker.configure(read.redis_url, timeout=REDIS_TIMEOUT_S)
     return read

@@ -1,38 +1,37 @@
-"""What every process tells its operator: one JSON object a line on standard output."""
+"""The log of every process on standard output: one JSON object a line, or lines for people (LOG_FORMAT)."""
 
 import logging
 import logging.config
+import os
+import sys
 from typing import Any
 
 import structlog
-from structlog.types import Processor
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
+from structlog.types import EventDict, Processor
 
-_SHARED: list[Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
-]
+_NAME_WIDTH = 12
+_EVENT_WIDTH = 30
 
 
-def logging_config(level: str) -> dict[str, Any]:
-    """A `logging` dict configuration: our lines and those of the libraries in one shape."""
+def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
+    """A `logging` dict configuration for our lines and those of the libraries.
+
+    `log_format` is `json` or `console`. PROCESS_NAME in the environment, as `payments.1`, stands in each line.
+    """
+    renderer = _console_renderer() if log_format == "console" else structlog.processors.JSONRenderer()
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "json": {
+            "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _SHARED,
-                "processors": [
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    structlog.processors.JSONRenderer(),
-                ],
+                "foreign_pre_chain": _processors(log_format),
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
             }
         },
         "handlers": {
-            "stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}
+            "stdout": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}
         },
         "root": {"handlers": ["stdout"], "level": level},
         # Each run of a job, each message: news for somebody who debugs, not for an operator.
@@ -45,12 +44,66 @@ def logging_config(level: str) -> dict[str, Any]:
     }
 
 
-def configure(level: str) -> None:
-    """Sets up logging for this process."""
-    logging.config.dictConfig(logging_config(level))
+def configure(level: str, log_format: str = "json") -> None:
+    """Set up logging for this process; the arguments are those of `logging_config`."""
+    logging.config.dictConfig(logging_config(level, log_format))
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            *_processors(log_format),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
+    )
+
+
+def _processors(log_format: str) -> list[Processor]:
+    """What every line passes before it is rendered."""
+    process_name = os.environ.get("PROCESS_NAME")
+
+    def name_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        return {**event, "process": process_name} if process_name else event
+
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        name_process,
+    ]
+    if log_format == "console":
+        return [*processors, structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False), _for_people]
+    return [
+        *processors,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+
+
+def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Shortens what takes much room, and leaves out the fields without a value."""
+    short = {"timestamp": event["timestamp"][: len("23:59:59.999")]}
+    if request_id := event.get("request_id"):
+        short["request_id"] = str(request_id)[: len("9462d1d7")]
+    return {name: value for name, value in {**event, **short}.items() if value is not None}
+
+
+def _console_renderer() -> ConsoleRenderer:
+    """Time, process, level, message, fields; in colour on a terminal, unless NO_COLOR is set."""
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    styles = ConsoleRenderer.get_default_column_styles(colours)
+    levels = ConsoleRenderer.get_default_level_styles(colours)
+
+    def column(name: str, style: str, width: int = 0) -> Column:
+        return Column(name, KeyValueColumnFormatter(None, style, styles.reset, value_repr=str, width=width))
+
+    return ConsoleRenderer(
+        columns=[
+            column("timestamp", styles.timestamp),
+            column("process", styles.logger_name, _NAME_WIDTH),
+            Column("level", LogLevelColumnFormatter(levels, styles.reset)),
+            column("event", styles.bright, _EVENT_WIDTH),
+            Column("", KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, value_repr=str)),
+        ],
+        exception_formatter=structlog.dev.plain_traceback,
     )

@@ -45,6 +45,7 @@ class StoreSettings(BaseModel):
     redis_url: str
     database_pool: int = Field(30, ge=1, le=500)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
 
     @field_validator("log_level", mode="before")
     @classmethod
