@@ -24,7 +24,7 @@ from workers.dev.servers import Postgres, free_port
 class Small(Postgres):
     """A server with room for few."""
 
-    settings = Postgres.settings | {"max_connections": "12", "superuser_reserved_connections": "0"}
+    options = f"{Postgres.options} -c max_connections=12 -c superuser_reserved_connections=0"
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from db.postgres import Database, DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
 from tests.makers import until
+from workers.dev.privileges import Way
 from workers.dev.servers import Postgres, Server, Valkey, free_port
 
 # How many sessions of PostgreSQL it opens.
@@ -29,18 +29,15 @@ pytestmark = pytest.mark.skipif(
 class PgBouncer(Server):
     """PgBouncer as Debian has it: it takes no `options`, and few sessions serve many clients."""
 
-    name = "pgbouncer"
-    stops = (signal.SIGINT, signal.SIGTERM)
+    name, programs = "pgbouncer", ("pgbouncer",)
+    stop_signal = signal.SIGINT
+    _url = Postgres._url
 
     def __init__(self, directory: Path, postgres: Postgres) -> None:
         super().__init__(directory, free_port(), postgres.password)
         self._behind = postgres
 
-    @property
-    def url(self) -> str:
-        return f"postgresql://paywright:{self.password}@127.0.0.1:{self.port}/paywright"
-
-    def spawn(self, output: int) -> subprocess.Popen[bytes]:
+    def _prepare(self) -> tuple[list[str | Path], Way]:
         assert PGBOUNCER, "CI installs pgbouncer"
         self.directory.mkdir(exist_ok=True)
         config = self.directory / "pgbouncer.ini"
@@ -54,7 +51,7 @@ class PgBouncer(Server):
         )
         # It refuses to be root.
         who = ["-u", "nobody"] if os.geteuid() == 0 else []
-        return self._launch([PGBOUNCER, *who, config], output)
+        return [PGBOUNCER, *who, config], Way()
 
     def ready(self) -> bool:
         return b"process up" in self.log.read_bytes()

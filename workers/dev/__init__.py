@@ -1,1 +1,5 @@
-"""The whole stack on one machine: embedded servers, the Procfile, demo users."""
+"""Runs the whole stack on one machine: embedded servers, the Procfile's processes, demo users."""
+
+
+class Failure(Exception):
+    """The stack cannot start; the message is one line."""

@@ -1,60 +1,106 @@
-"""`make run`: everything Paywright needs, on this machine, until Ctrl-C."""
+"""`make run`: starts everything that Paywright needs on this machine, until Ctrl-C."""
 
-import contextlib
 import os
+import shlex
+import signal
 import sys
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
 
-from workers.dev import binaries, privileges, ready, settings, stack, state
-from workers.dev.output import Output, complain
-from workers.dev.supervisor import WRONG_SETTING, Stop, Supervisor
+from db import migrate, postgres, redis
+from db.core.settings import InvalidSetting, StoreSettings
+from workers.dev import Failure, processes, stack
+from workers.dev.supervisor import INVALID_SETTING, Supervisor, write_out
+
+STORE_TIMEOUT_S = 5
+READY = """
+  Paywright is ready: {base}/api
+
+  docs      {base}/api/docs and README.md
+  data      {data}, kept between starts, with the logs of the servers
+  for tools {data}/stack.env holds BASE_URL, DATABASE_URL and REDIS_URL
+{users}
+  `make demo` shows the life of a payment, Ctrl-C stops everything
+
+"""
+USERS = f"  users     {'  '.join(stack.DEMO_USERS)}\n  password  {stack.DEMO_PASSWORD}\n"
 
 
 def main() -> int:
+    """The command: 0 after Ctrl-C, 2 for a wrong setting, 1 for any other failure."""
+    if "MAKELEVEL" in os.environ:  # a killed make takes its launcher with it
+        processes.end_with_parent(signal.SIGTERM)
     try:
-        chosen = settings.read(Path.cwd(), os.environ)
-        os.environ.update(chosen.environ)  # PG_BIN and VALKEY_BIN may stand in .env
-        with contextlib.ExitStack() as until_the_end:
-            try:
-                until_the_end.enter_context(state.held(chosen.data))
-            except OSError as error:
-                raise settings.Wrong(f"DATA_DIR: {chosen.data}: {error.strerror}") from None
-            return run(chosen)
-    except (settings.Wrong, binaries.Missing, privileges.NoWay) as wrong:
-        complain(str(wrong))
-        return WRONG_SETTING
-    except (state.Running, binaries.Broken, OSError) as failure:
-        complain(str(failure))
-        return 1
-    except KeyboardInterrupt:  # before there was anything to stop
-        return 0
+        settings = stack.settings(Path(".env"), os.environ)
+        os.environ.update(settings)  # PG_BIN and VALKEY_BIN may stand in .env
+        data = Path(settings.get("DATA_DIR") or ".data").resolve()
+        with stack.locked(data):
+            run(stack.plan(data, settings, console=bool(sys.stdout) and sys.stdout.isatty()))
+    except (Failure, InvalidSetting, OSError) as error:
+        if sys.stderr:
+            sys.stderr.write(" ".join(str(error).split()) + "\n")
+        return INVALID_SETTING if isinstance(error, InvalidSetting) else 1
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
-def run(chosen: settings.Settings) -> int:
-    ready.forget(chosen)
-    state.evict(chosen.data, chosen.root)
-    planned = stack.plan(chosen)
-    names = [server.name for server in planned.servers] + ["seed", *chosen.processes]
-    output = Output(names)
-    supervisor = Supervisor(output, partial(state.record, chosen.data))
-    end = Stop(0)
+def run(planned: stack.Stack) -> None:
+    """Start everything and keep it running. Raises Failure, InvalidSetting, KeyboardInterrupt."""
+    StoreSettings.read(planned.environ)
+    stack_file = planned.data / "stack.env"
+    stack_file.unlink(missing_ok=True)
+    supervisor = Supervisor(planned.data / "pids.json")
     try:
-        stack.start_stores(supervisor, planned)
-        stack.migrate(planned)
-        seed = stack.start_seed(supervisor, planned)
-        stack.start_processes(supervisor, planned)
-        supervisor.until(lambda: ready.seeded(seed) and ready.healthy(planned))
-        ready.announce(output, planned)
-        supervisor.forever()
-    except Stop as stop:
-        end = stop
+        for server in planned.servers:
+            server.start()
+            supervisor.keep(server.name, server.spawn, server.process)
+        _migrate(planned.environ)
+        if not planned.production:  # everybody knows the password of the demo users
+            seed = planned.spawn("seed", [sys.executable, "-m", "api.people", "demo"])
+            if status := seed.wait():
+                sys.exit(status)  # the line that says why is its own
+        for name, command in planned.commands.items():
+            # A simple command replaces its shell, and so gets our signals.
+            words = command if set(command) & set(";&|") else f"exec env {command}"
+            supervisor.keep(name, partial(planned.spawn, name, ["/bin/sh", "-c", words]))
+        supervisor.until(lambda: _healthy(planned))
+        tools = {name: planned.environ[name] for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL")}
+        stack.write(stack_file, "".join(f"{name}={shlex.quote(tools[name])}\n" for name in tools))
+        users = "" if planned.production else USERS
+        write_out(READY.format(base=tools["BASE_URL"], data=os.path.relpath(planned.data), users=users))
+        supervisor.until(lambda: False)
     finally:
-        ready.forget(chosen)
-        supervisor.stop()
-    if end.reason:
-        complain(end.reason)
-    return end.code
+        stack_file.unlink(missing_ok=True)
+        supervisor.stop(planned.servers)
+
+
+def _migrate(environ: dict[str, str]) -> None:
+    """Connects to both stores and brings the schema up to date. Raises Failure, InvalidSetting."""
+    try:
+        redis.connect(environ["REDIS_URL"], timeout=STORE_TIMEOUT_S).ping()
+        postgres.configure(environ["DATABASE_URL"], connections=1)
+        with postgres.connection():
+            migrate.up(environ["DATABASE_URL"])
+    except redis.Unreachable as error:
+        raise InvalidSetting(f"REDIS_URL: {error}") from None
+    except postgres.TRANSIENT_ERRORS as error:
+        raise InvalidSetting(f"DATABASE_URL: {error}") from None
+    except Exception as error:
+        raise Failure(f"db.migrate: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
+
+
+def _healthy(planned: stack.Stack) -> bool:
+    if not any(name.startswith("web.") for name in planned.commands):
+        return True
+    try:
+        # The environment's proxy does not lead to this machine.
+        with build_opener(ProxyHandler({})).open(f"{planned.environ['BASE_URL']}/health", timeout=1):
+            return True
+    except (OSError, HTTPException):
+        return False
 
 
 if __name__ == "__main__":

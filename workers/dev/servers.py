@@ -1,221 +1,162 @@
-"""The embedded PostgreSQL and Valkey: a directory, a port and a password make a server."""
+"""The embedded PostgreSQL and Valkey: each needs a directory, a port and a password."""
 
-import contextlib
+import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from workers.dev import binaries, cluster, privileges, processes
+import psutil
+
+from workers.dev import Failure, binaries, privileges, processes
 
 HOST = "127.0.0.1"
-# Below the range from which the kernel takes the ports of outgoing connections, Linux and macOS alike.
+# Below the ports that the kernel gives to outgoing connections, on Linux and macOS.
 PORTS = range(20000, 32000)
 
 
 def listen(port: int, host: str = HOST) -> None:
-    """Try to listen there, for a moment; raises OSError."""
+    """Listen on the port for a moment. Raises OSError."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     socket.create_server((host, port), family=family).close()
 
 
-def free_port(*wanted: int | None, host: str = HOST) -> int:
-    """The first wanted one on which nobody listens, else one of our own choice; until this process ends,
-    nobody else chooses it."""
-    for port in [*filter(None, wanted), *random.sample(PORTS, 500)]:
-        with contextlib.suppress(OSError):
-            listen(port, host)
-            _claims.append(_claim(port, host))
-            return port
-    raise binaries.Broken("there is no free port")
+def free_port(*wanted: int, host: str = HOST, seed: Path | None = None) -> int:
+    """The first wanted port that is free, else a random one, the same for the same seed. Raises Failure.
 
-
-_claims: list[socket.socket] = []
-
-
-def _claim(port: int, host: str) -> socket.socket:
-    """Holds the port of this number for UDP, which nobody here uses; raises OSError when another does.
-
-    A server listens on its port only seconds after it was chosen: two launchers that start together would
-    choose the same. No file is left behind, whatever ends this process.
+    A server listens only seconds after its port was chosen. Until this process ends, it therefore holds the
+    UDP port of the same number, and no other process chooses it; the kernel releases it in any case.
     """
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][0]
-    held = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        held.bind((host, port))
-    except BaseException:
-        held.close()
-        raise
-    return held
+    ports = random.Random(str(seed) if seed else None).sample(PORTS, 500)
+    for port in (*wanted, *ports):
+        claim = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind((host, port))
+            listen(port, host)
+        except OSError:
+            claim.close()
+        else:
+            claim.detach()
+            return port
+    raise Failure("there is no free port")
 
 
 class Server(ABC):
-    """What both have in common. `start` and `stop` wait; `spawn` and `ready` are for who must not."""
+    """A server that works in one directory, which its caller owns."""
 
     name: str
-    # The polite stop, the hasty one.
-    stops: tuple[signal.Signals, signal.Signals]
-    # What it says at every start and nobody here can change.
-    noise = b""
+    # The names that its processes may have.
+    programs: tuple[str, ...]
+    stop_signal: signal.Signals
+    _url: str
 
     def __init__(self, directory: Path, port: int, password: str) -> None:
         self.directory, self.port, self.password = directory.resolve(), port, password
+        self.log = self.directory.with_name(f"{self.directory.name}.log")
+        # As in DATABASE_URL or REDIS_URL.
+        self.url = self._url.format(password=password, address=f"{HOST}:{port}")
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
+        """The process id while the server runs."""
         return self.process.pid if self.process and self.process.poll() is None else None
-
-    @property
-    def log(self) -> Path:
-        return self.directory.with_name(f"{self.directory.name}.log")
-
-    def start(self, seconds: float = 60) -> None:
-        """Spawn and wait for the first answer; what the server writes goes to `log`; raises Broken."""
-        deadline = time.monotonic() + seconds
-        self._spawn_logged()
-        while not self.ready():
-            if self.pid is None:
-                said = self.log.read_bytes()
-                # The children of a killed postmaster need a moment to notice.
-                if b"still in use" not in said or time.monotonic() > deadline:
-                    raise binaries.Broken(f"{self.name} does not start: {binaries.reason(said)}")
-                time.sleep(0.2)
-                self._spawn_logged()
-            if time.monotonic() > deadline:
-                self.stop()
-                raise binaries.Broken(f"{self.name} does not answer within {seconds:.0f} s")
-            time.sleep(0.01)
-
-    def stop(self, seconds: float = 10) -> None:
-        if self.process is None:
-            return
-        for signum in (*self.stops, signal.SIGKILL):
-            if self.process.poll() is None:
-                self.process.send_signal(signum)
-            try:
-                self.process.wait(seconds)
-                return
-            except subprocess.TimeoutExpired:
-                continue
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """As DATABASE_URL or REDIS_URL has it."""
-
-    @abstractmethod
-    def spawn(self, output: int) -> subprocess.Popen[bytes]:
-        """Start the process and do not wait for it; `output` as in Popen; raises Broken."""
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Whether the server answers."""
 
-    def _spawn_logged(self) -> None:
+    @abstractmethod
+    def _prepare(self) -> tuple[list[str | Path], privileges.Way]:
+        """Makes the directory fit for a start; the command to start with. Raises Failure."""
+
+    def owns(self, process: psutil.Process) -> bool:
+        """Whether the process is one of this server, those of an earlier start included."""
+        return process.name() in self.programs and process.cwd() == str(self.directory)
+
+    def start(self, seconds: float = 60) -> None:
+        """Start the server and wait for its first answer. Raises Failure."""
+        deadline = time.monotonic() + seconds
+        self.spawn()
+        while not self.ready():
+            if self.pid is None:
+                raise Failure(f"{self.name} does not start: {_reason(self.log.read_bytes())}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise Failure(f"{self.name} does not answer within {seconds:.0f} s")
+            time.sleep(0.01)
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start the server without waiting for its first answer; it writes to `log`. Raises Failure."""
         self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
-            self.spawn(log.fileno())
-
-    def _launch(
-        self, argv: list[str | Path], output: int, way: privileges.Way = privileges.UNCHANGED
-    ) -> subprocess.Popen[bytes]:
-        self.process = processes.launch(
-            argv,
-            output=output,
-            environ=cluster.plain_environment(),
-            directory=Path("/"),
-            last_wish=self.stops[0],
-            enter=way.enter,
-        )
+        # The server of a killed launcher, whose data survive a kill as well.
+        processes.end(self.owns, signal.SIGKILL)
+        command, way = self._prepare()
+        with self.log.open("ab" if self.process else "wb") as log:
+            self.process = _launch(command, way, stdout=log, stderr=log, death_signal=self.stop_signal)
         return self.process
+
+    def stop(self, seconds: float = 20) -> None:
+        """Stop the server; kill it if it has not ended after so many seconds."""
+        for signum in (self.stop_signal, signal.SIGKILL):
+            if self.process:
+                self.process.send_signal(signum)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(seconds)
+                    return
 
 
 class Postgres(Server):
-    """User and database are both `paywright`, over TCP on this machine only."""
+    """PostgreSQL; the user and the database are named `paywright`."""
 
-    name = "postgres"
-    stops = (signal.SIGINT, signal.SIGQUIT)
-    settings = {
-        "listen_addresses": HOST,
-        "unix_socket_directories": "",
-        "max_connections": "200",
-        "log_min_messages": "log",
-        "log_checkpoints": "off",
-        "log_line_prefix": "",
-        "timezone": "UTC",
-        "log_timezone": "UTC",
-    }
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://paywright:{self.password}@{HOST}:{self.port}/paywright"
-
-    def spawn(self, output: int) -> subprocess.Popen[bytes]:
-        program = binaries.postgres_bin() / "postgres"
-        way = privileges.way_for(program, self.directory.parent)
-        if not (self.directory / "PG_VERSION").exists():
-            cluster.create(self.directory, self.password, way)
-        privileges.give(self.directory, way)
-        self._evict()
-        argv: list[str | Path] = [program, "-D", self.directory, "-p", str(self.port)]
-        argv += [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
-        return self._launch(argv, output, way)
+    name, programs = "postgres", ("postgres",)
+    stop_signal = signal.SIGINT  # SIGTERM waits for the clients
+    options = f"-c listen_addresses={HOST} -c unix_socket_directories= -c max_connections=200 -c timezone=UTC"
+    _url = "postgresql://paywright:{password}@{address}/paywright"
 
     def ready(self) -> bool:
-        # As pg_ctl does: a connection refused while it recovers would be a line in its log.
+        # As pg_ctl: a connection that is refused during recovery would be an error in the log.
         try:
             lines = (self.directory / "postmaster.pid").read_text().splitlines()
             return int(lines[0]) == self.pid and lines[7].strip() == "ready"
         except (OSError, ValueError, IndexError):
             return False
 
-    def _evict(self) -> None:
-        """Whoever calls us owns the directory, so a server still in it is the rest of a killed launcher."""
-        file = self.directory / "postmaster.pid"
-        try:
-            pid = int(file.read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            pid = 0
-        if processes.born(pid) and f"-D {self.directory} " in processes.command(pid):
-            for signum in (*self.stops, signal.SIGKILL):
-                processes.send(pid, signum)
-                if processes.gone([pid], 5):
-                    break
-        # PostgreSQL believes any living pid in that file, a zombie's or a stranger's too. It stays safe
-        # without the file: the shared memory it looks for is named after the directory.
-        file.unlink(missing_ok=True)
-        # A backend in a long computation outlives its killed postmaster and keeps that memory.
-        orphans = processes.standing_in(self.directory, "postgres")
-        for pid in orphans:
-            processes.send(pid, signal.SIGKILL)
-        processes.gone(orphans, 5)
+    def _prepare(self) -> tuple[list[str | Path], privileges.Way]:
+        folder = binaries.postgres_bin()
+        way = privileges.way_for(folder / "postgres", self.directory.parent)
+        if not (self.directory / "PG_VERSION").exists():
+            self._create(folder, way)
+        privileges.give(self.directory, way)
+        # PostgreSQL believes any living pid in that file, a zombie's or a stranger's too. It is safe without
+        # the file: the shared memory that it looks for is named after the directory.
+        (self.directory / "postmaster.pid").unlink(missing_ok=True)
+        return [folder / "postgres", "-D", self.directory, "-p", str(self.port), *self.options.split()], way
+
+    def _create(self, folder: Path, way: privileges.Way) -> None:
+        """Creates the cluster beside its place and moves it there when it is complete."""
+        fresh = self.directory.with_name(f"{self.directory.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        privileges.give(fresh, way)
+        options = "-U paywright --pwfile=/dev/stdin --auth=scram-sha-256 --locale=C.UTF-8 --encoding=UTF8"
+        _run([folder / "initdb", "-D", fresh, *options.split()], way, self.password)
+        _run([folder / "postgres", "--single", "-D", fresh, "postgres"], way, "CREATE DATABASE paywright\n")
+        fresh.rename(self.directory)
 
 
 class Valkey(Server):
-    """A Redis-compatible server that keeps what it was told (append-only file, one second at risk)."""
+    """A Redis-compatible server; its append-only file loses at most a second in a power cut."""
 
-    name = "valkey"
-    stops = (signal.SIGTERM, signal.SIGTERM)
-    noise = b"Memory overcommit must be enabled"
-
-    @property
-    def url(self) -> str:
-        return f"redis://:{self.password}@{HOST}:{self.port}/0"
-
-    def spawn(self, output: int) -> subprocess.Popen[bytes]:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        config = self.directory / "valkey.conf"
-        config.touch(mode=0o600)
-        quoted = str(self.directory).replace("\\", "\\\\").replace('"', '\\"')
-        config.write_text(
-            f'bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir "{quoted}"\n'
-            'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\nloglevel warning\n'
-        )
-        return self._launch([binaries.valkey_server(), config], output)
+    name, programs = "valkey", ("valkey-server", "redis-server")
+    stop_signal = signal.SIGTERM
+    _url = "redis://:{password}@{address}/0"
 
     def ready(self) -> bool:
         try:
@@ -224,3 +165,35 @@ class Valkey(Server):
                 return b"+PONG" in b"".join(iter(lambda: connection.recv(1024), b""))
         except OSError:
             return False
+
+    def _prepare(self) -> tuple[list[str | Path], privileges.Way]:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = self.directory / "valkey.conf"
+        config.touch(mode=0o600)
+        quoted = str(self.directory).replace("\\", "\\\\").replace('"', '\\"')
+        config.write_text(
+            f'bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir "{quoted}"\n'
+            'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\nloglevel warning\n'
+        )
+        return [binaries.valkey_server(), config], privileges.Way()
+
+
+def _launch(command: list[str | Path], way: privileges.Way, **options: Any) -> subprocess.Popen[bytes]:
+    # Without libpq's variables, which the server's own programs would obey.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return processes.launch([*way.prefix.split(), *command], env=env, cwd=Path("/"), **options)
+
+
+def _run(command: list[str | Path], way: privileges.Way, given: str) -> None:
+    pipe = subprocess.PIPE
+    child = _launch(command, way, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
+    written, _ = child.communicate(given.encode())
+    if child.returncode or b"ERROR:" in written:  # a single-user server exits with 0 after an error
+        raise Failure(f"{Path(command[0]).name} failed: {_reason(written)}")
+
+
+def _reason(written: bytes) -> str:
+    """The line of a program's output that says most."""
+    lines = written.decode(errors="replace").strip().splitlines() or ["it gives no reason"]
+    faults = [line for line in lines if any(word in line for word in ("FATAL", "ERROR", "error:"))]
+    return (faults or lines)[-1]

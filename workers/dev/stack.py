@@ -1,157 +1,157 @@
-"""The parts of the stack and the order in which they start."""
+"""The parts of the stack as the settings want them: commands, ports, secrets, embedded servers."""
 
 import contextlib
-import socket
+import fcntl
+import io
+import secrets
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from workers.dev import processes, procfile, state
-from workers.dev.servers import Postgres, Server, Valkey, free_port
-from workers.dev.settings import Settings, Wrong, web_port
-from workers.dev.supervisor import Child, Stop, Supervisor
+from dotenv import dotenv_values, parser
+
+from db.core.settings import InvalidSetting
+from workers.dev import Failure, processes, servers
 
 DEMO_USERS = ("admin@example.com", "vendor@example.com", "customer@example.com")
-SECRETS = ("JWT_SECRET", "JWT_SECRET_OTHER", "PASSWORD_PEPPER")
-DEFAULT_PORT = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
+DEMO_PASSWORD = "Paywright-demo-1"
+DEFAULT_WEB_PORT = 3000
+SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER", "POSTGRES_PASSWORD", "VALKEY_PASSWORD")
+# In the environment of every process that the launcher starts: the launcher's DATA_DIR.
+MARK = "PAYWRIGHT_STACK"
 
 
 @dataclass(frozen=True)
-class Plan:
-    settings: Settings
-    servers: list[Server]
-    environ: Mapping[str, str]
+class Stack:
+    """Everything to start; nothing runs yet."""
+
+    data: Path
+    servers: list[servers.Server]
+    # The commands by name, as `web.1`.
+    commands: dict[str, str]
+    environ: dict[str, str]
 
     @property
-    def base_url(self) -> str:
-        return f"http://{self.settings.reachable}:{self.environ['PORT']}"
+    def production(self) -> bool:
+        return self.environ["APP_ENV"] == "production"
 
-    def environ_now(self) -> dict[str, str]:
-        """The environment of a process that starts now: a rotated secret reaches whatever is restarted."""
-        return {**self.environ, **_secrets(self.settings, state.secret_values(self.settings.data))}
-
-
-def plan(chosen: Settings) -> Plan:
-    """Ports, passwords and environment; nothing runs yet."""
-    data = chosen.data
-    ports, secrets = state.remembered(data / "ports.json"), state.secret_values(data)
-    ports["web"] = web_port(chosen, ports.get("web"))
-    embedded: list[Server] = []
-    urls = {"DATABASE_URL": chosen.database_url, "REDIS_URL": chosen.redis_url}
-    kinds: list[tuple[str, type[Server]]] = [("REDIS_URL", Valkey), ("DATABASE_URL", Postgres)]
-    for setting, kind in kinds:
-        if urls[setting] is None:
-            ports[kind.name] = free_port(ports.get(kind.name))
-            password = secrets[f"{kind.name.upper()}_PASSWORD"]
-            server = kind(data / kind.name, ports[kind.name], password)
-            embedded.append(server)
-            urls[setting] = server.url
-    state.write_numbers(data / "ports.json", ports)
-    base_url = f"http://{chosen.reachable}:{ports['web']}"
-    ours = {
-        **urls,
-        "HOST": chosen.host,
-        "PORT": str(ports["web"]),
-        "DATA_DIR": str(data),
-        "PUBLIC_URL": chosen.get("PUBLIC_URL") or ("" if chosen.production else base_url),
-        "APP_ENV": chosen.get("APP_ENV") or "development",
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{Path(sys.executable).parent}:{chosen.get('PATH') or '/usr/bin:/bin'}",
-    }
-    ours |= _secrets(chosen, secrets)
-    return Plan(chosen, embedded, {**chosen.environ, **{k: v for k, v in ours.items() if v is not None}})
+    def spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        """Start a process with the secrets as they are now, since they are rotated; none in production."""
+        made = {} if self.production else secret_values(self.data)
+        missing = {name: value for name, value in made.items() if not self.environ.get(name)}
+        return processes.launch(command, env=self.environ | missing | {"PROCESS_NAME": name})
 
 
-def _secrets(chosen: Settings, made: Mapping[str, str]) -> dict[str, str]:
-    """The secrets that the operator chose, or those that were made here. In production none is made."""
-    found = {name: chosen.get(name) or (None if chosen.production else made.get(name)) for name in SECRETS}
-    return {name: value for name, value in found.items() if value is not None}
+def settings(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment over the file .env, in which nothing is expanded. Raises InvalidSetting."""
+    found = {}
+    for binding in parser.parse_stream(io.StringIO(file.read_text() if file.exists() else "")):
+        if binding.error or (binding.key and binding.value is None):
+            raise InvalidSetting(f".env: line {binding.original.line} is not NAME=value")
+        if binding.key:
+            found[binding.key] = binding.value or ""
+    return {**found, **environ}
 
 
-def start_stores(supervisor: Supervisor, planned: Plan) -> None:
-    """Starts ours and waits for all; raises Stop, Wrong, Broken."""
-    children: dict[Server, Child] = {}
-    for server in planned.servers:
-        child = Child(server.name, server.spawn, server.stops, server=True, noise=server.noise, patience=5)
-        children[server] = supervisor.start(child)
-    with contextlib.suppress(Exception):  # it takes a while to load, and says what is wrong when it is used
-        import_module("db.migrate")
-    for server, child in children.items():
-        supervisor.until(server.ready)
-        child.patience = None
-    for setting, url in (
-        ("DATABASE_URL", planned.settings.database_url),
-        ("REDIS_URL", planned.settings.redis_url),
-    ):
-        if url:
-            _reach(supervisor, setting, url)
-
-
-def migrate(planned: Plan) -> None:
-    url = planned.environ["DATABASE_URL"]
+@contextlib.contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Make DATA_DIR, keep it until the end, and end what a killed launcher left. Raises Failure."""
     try:
-        import_module("db.migrate").up(url)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        if planned.settings.database_url and type(error).__name__ == "OperationalError":
-            raise Wrong(f"DATABASE_URL: {reason}") from None
-        raise Stop(1, f"db.migrate: {type(error).__name__}: {reason}") from None
-
-
-def start_seed(supervisor: Supervisor, planned: Plan) -> Child | None:
-    """The demo users; never in production."""
-    ours = planned.settings.database_url is None
-    if planned.settings.production or (ours and _seeded(planned.environ["DATABASE_URL"])):
-        return None
-    return supervisor.start(_child("seed", [sys.executable, "-m", "api.people", "demo"], planned, once=True))
-
-
-def _seeded(url: str) -> bool:
-    """Whether they are all there: looking is faster than making them again."""
-    users, postgres = import_module("db.users"), import_module("db.postgres")
-    postgres.open(url, connections=1)
-    with postgres.connection():
-        return all(users.by_email(email) for email in DEMO_USERS)
-
-
-def start_processes(supervisor: Supervisor, planned: Plan) -> None:
-    for name, command in planned.settings.processes.items():
-        supervisor.start(_child(name, procfile.argv(command), planned))
-
-
-def _child(name: str, argv: list[str], planned: Plan, *, once: bool = False) -> Child:
-    def spawn(output: int) -> subprocess.Popen[bytes]:
-        environ = planned.environ_now()
-        return processes.launch(argv, output=output, environ=environ, directory=planned.settings.root)
-
-    return Child(name, spawn, once=once)
-
-
-def _reach(supervisor: Supervisor, setting: str, url: str, seconds: float = 10) -> None:
-    """Someone listens there; who it is, the first who speaks to it finds out."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or DEFAULT_PORT.get(parts.scheme, 0)
-    except ValueError as error:
-        raise Wrong(f"{setting}: {error}") from None
-    if parts.scheme not in DEFAULT_PORT and parts.scheme != "unix":
-        raise Wrong(f"{setting}: {parts.scheme or 'it'} is no scheme we know")
-    if not host:  # a unix socket
-        return
-    deadline = time.monotonic() + seconds
-
-    def listens() -> bool:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSetting(f"DATA_DIR: {data}: {error.strerror}") from None
+    with (data / "lock").open("a") as lock:
         try:
-            socket.create_connection((host, port), timeout=1).close()
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise Wrong(f"{setting}: {host}:{port} does not answer: {error}") from None
-            return False
-        return True
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(f"Paywright is already running in {data}") from None
+        # Children on their way out, and grandchildren, which get no signal from the kernel.
+        mark = str(data)
+        processes.end(lambda it: it.environ().get(MARK) == mark, signal.SIGTERM, signal.SIGKILL)
+        yield
 
-    supervisor.until(listens)
+
+def plan(data: Path, settings: dict[str, str], *, console: bool) -> Stack:
+    """Choose commands, ports and passwords. `console`: a person reads the logs. Raises InvalidSetting."""
+    commands = _commands(Path("Procfile").read_text(), settings.get("PROCESSES", ""))
+    host = settings.get("HOST") or servers.HOST
+    port = _web_port(settings.get("PORT"), host, data)
+    passwords = secret_values(data)
+    embedded: list[servers.Server] = []
+    urls = {}
+    for name, kind in (("REDIS_URL", servers.Valkey), ("DATABASE_URL", servers.Postgres)):
+        if not settings.get(name):
+            directory, password = data / kind.name, passwords[f"{kind.name.upper()}_PASSWORD"]
+            embedded.append(kind(directory, servers.free_port(seed=directory), password))
+        urls[name] = settings.get(name) or embedded[-1].url
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    base_url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
+    app_env = settings.get("APP_ENV") or "development"
+    environ = {
+        **settings,
+        **urls,
+        "BASE_URL": base_url,
+        "HOST": host,
+        "PORT": str(port),
+        "DATA_DIR": str(data),
+        MARK: str(data),
+        "PUBLIC_URL": settings.get("PUBLIC_URL") or ("" if app_env == "production" else base_url),
+        "APP_ENV": app_env,
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{Path(sys.executable).parent}:{settings.get('PATH') or '/usr/bin:/bin'}",
+    }
+    if console:
+        environ["LOG_FORMAT"] = settings.get("LOG_FORMAT") or "console"
+    return Stack(data, embedded, commands, environ)
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file as a whole; only its owner may read it."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def secret_values(data: Path) -> dict[str, str]:
+    """The secrets of this checkout; those that are missing are made."""
+    path = data / "secrets.env"
+    known = {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
+    if made := {name: secrets.token_urlsafe(48) for name in SECRETS if name not in known}:
+        # The existing lines stay as they are: a value may need its quotes.
+        kept = path.read_text().splitlines() if path.exists() else []
+        write(path, "\n".join([*kept, *(f"{name}={value}" for name, value in made.items()), ""]))
+    return known | made
+
+
+def _web_port(chosen: str | None, host: str, data: Path) -> int:
+    """The chosen port; without one 3000 or a free one. Raises InvalidSetting."""
+    try:
+        servers.listen(int(chosen or 0), host)
+    except (OSError, ValueError, OverflowError) as error:
+        named = f"PORT: cannot listen on {host}:{chosen}" if chosen else f"HOST: cannot listen on {host}"
+        raise InvalidSetting(f"{named}: {error}") from None
+    return int(chosen) if chosen else servers.free_port(DEFAULT_WEB_PORT, host=host, seed=data)
+
+
+def _commands(procfile: str, processes: str) -> dict[str, str]:
+    """The Procfile's commands as `web.1`, `web.2`, …; `processes` as `web=2,psp=0`. Raises InvalidSetting."""
+    commands: dict[str, str] = {}
+    for line in procfile.splitlines():
+        name, colon, command = map(str.strip, line.partition(":"))
+        if name and not name.startswith("#"):
+            if not (colon and command):
+                raise InvalidSetting(f"Procfile: {line!r} is not `name: command`")
+            commands[name] = command
+    commands.pop("release", None)  # for deployments
+    numbers = dict.fromkeys(commands, "1")
+    for part in filter(None, map(str.strip, processes.split(","))):
+        name, _, number = part.partition("=")
+        if name not in commands or not number.isdecimal():
+            raise InvalidSetting(f"PROCESSES: {part!r} is not name=number with a name of the Procfile")
+        numbers[name] = number
+    return {f"{name}.{n}": commands[name] for name in commands for n in range(1, int(numbers[name]) + 1)}

@@ -1,207 +1,120 @@
-"""Children that are started again when they die, and stopped together. One thread, one loop."""
+"""Keeps processes running: each has a thread that starts it again when it ends."""
 
+import json
 import os
-import select
 import signal
-import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
-from workers.dev import processes
-from workers.dev.output import Output
+from db.core.settings import InvalidSetting
+from workers.dev import Failure, stack
+from workers.dev.processes import signal_group
+from workers.dev.servers import Server
 
-WRONG_SETTING = 2
+# After this time in operation a process starts again at once.
+STABLE_AFTER_S = 10
+MAX_BACK_OFF_S = 5.0
+STOP_TIMEOUT_S = 10
+# The exit status of a process with a wrong setting.
+INVALID_SETTING = 2
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-
-class Stop(Exception):
-    """The end of the run: its exit code, and why if nobody asked for it."""
-
-    def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(reason)
-        self.code, self.reason = code, reason
-
-
-@dataclass
-class Child:
-    name: str
-    spawn: Callable[[int], subprocess.Popen[bytes]]
-    stops: tuple[signal.Signals, ...] = (signal.SIGTERM,)
-    server: bool = False
-    once: bool = False
-    noise: bytes = b""
-    # How many deaths before its first answer are too many.
-    patience: int | None = None
-    process: subprocess.Popen[bytes] | None = None
-    code: int | None = None
-    deaths: int = 0
-    born: float = 0
-    delay: float = 0
-    due: float | None = None
-    last: str = ""
-    unfinished: bytearray = field(default_factory=bytearray)
+Process = subprocess.Popen[bytes]
 
 
 class Supervisor:
-    """Raises Stop out of `until` and `forever`; whoever made it calls `stop`."""
+    """The running processes. A signal to stop raises KeyboardInterrupt in the main thread, once."""
 
-    def __init__(self, output: Output, record: Callable[[Mapping[str, int]], None]) -> None:
-        self.output, self.record = output, record
-        self.children: list[Child] = []
-        self.pipes: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
-        self.asked: list[int] = []
-        self.parent = os.getppid() if "MAKELEVEL" in os.environ else None
-        self.minds = self.parent is not None and processes.catches(self.parent, signal.SIGINT)
-        # A signal, a dead child's too, ends the wait in `_listen` at once.
-        self.woken, self.waker = socket.socketpair()
-        self.woken.setblocking(False)
-        self.waker.setblocking(False)
-        signal.set_wakeup_fd(self.waker.fileno(), warn_on_full_buffer=False)
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, self._ask)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+    def __init__(self, pids: Path) -> None:
+        self._pids = pids
+        self._running: dict[str, Process] = {}
+        self._refused = ""
+        self._ending = threading.Event()
+        # Held while a process starts, so that `stop` misses none.
+        self._lock = threading.Lock()
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, _interrupt)
 
-    def start(self, child: Child) -> Child:
-        self.children.append(child)
-        self._spawn(child)
-        return child
+    def keep(self, name: str, spawn: Callable[[], Process], running: Process | None = None) -> None:
+        """Start a process, or take over a running one, and start it again whenever it ends."""
+        threading.Thread(target=self._keep, args=(name, spawn, running), daemon=True).start()
 
     def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition. Raises InvalidSetting when the first start of a process ends with status 2."""
         while not condition():
-            self.turn(0.05)
+            if self._ending.wait(0.05):
+                raise InvalidSetting(f"{self._refused} refuses its settings")
 
-    def forever(self) -> None:
+    def stop(self, servers: list[Server]) -> None:
+        """Stop the processes all at once, then the servers that they need."""
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+        with self._lock:
+            self._ending.set()
+            names = {server.name for server in servers}
+            workers = [process for name, process in self._running.items() if name not in names]
+        for process in workers:
+            signal_group(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while any(process.poll() is None for process in workers) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in workers:
+            signal_group(process.pid, signal.SIGKILL)
+        for server in servers:
+            server.stop()
+
+    def _keep(self, name: str, spawn: Callable[[], Process], process: Process | None) -> None:
+        back_off, may_refuse = 0.0, process is None
         while True:
-            self.turn(0.5)
+            started = time.monotonic()
+            try:
+                with self._lock:
+                    if self._ending.is_set():
+                        return
+                    process = process or spawn()
+                    self._record(name, process)
+                status = process.wait()
+                # What is left of its group would hold its port.
+                signal_group(process.pid, signal.SIGKILL)
+                with self._lock:
+                    self._record(name, None)
+                ended = (
+                    f"ended with {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+                )
+                if status == INVALID_SETTING and may_refuse:
+                    self._refused = name
+                    self._ending.set()
+            except (Failure, InvalidSetting, OSError, subprocess.SubprocessError) as error:
+                ended = f"does not start: {error}"
+            if self._ending.is_set():
+                return
+            if time.monotonic() - started >= STABLE_AFTER_S:
+                back_off = 0
+            write_out(f"{name} {ended}, starting again {f'in {back_off:.1f} s' if back_off else 'now'}\n")
+            self._ending.wait(back_off)
+            back_off = min(MAX_BACK_OFF_S, back_off * 2 or 0.2)
+            process, may_refuse = None, False
 
-    def turn(self, seconds: float) -> None:
-        """Wait for something to happen, and see to it; raises Stop."""
-        now = time.monotonic()
-        due = [child.due - now for child in self.children if child.due is not None]
-        self._listen(max(0, min([seconds, *due])))
-        for child in self.children:
-            if child.process and child.process.poll() is not None:
-                self._bury(child, child.process)
-            if child.due is not None and child.due <= time.monotonic():
-                self._spawn(child)
-        if self.asked:
-            raise Stop(0)
-        if self.parent not in (None, os.getppid()):
-            raise Stop(0, "make is gone")
-        # An interrupted make gives up its handler and waits for us. It does not pass the signal on: it takes
-        # for granted that it came from a terminal, and so to us as well.
-        if self.minds and self.parent and not processes.catches(self.parent, signal.SIGINT):
-            raise Stop(0)
+    def _record(self, name: str, process: Process | None) -> None:
+        self._running.pop(name, None)
+        if process:
+            self._running[name] = process
+        pids = {name: process.pid for name, process in self._running.items()}
+        stack.write(self._pids, json.dumps(pids, indent=1) + "\n")
 
-    def stop(self) -> None:
-        """First those who work, all at once, then the servers they need."""
-        for child in self.children:
-            child.due = None
-        workers = [child for child in self.children if not child.server]
-        asked = len(self.asked)
-        self._signal(workers, signal.SIGTERM)
-        self._wait(workers, 10, lambda: signal.SIGINT in self.asked[min(asked, 1) :])
-        self._signal(workers, signal.SIGKILL)
-        servers = [child for child in self.children if child.server]
-        for attempt in range(3):
-            for child in servers:
-                self._signal([child], (*child.stops, signal.SIGKILL)[attempt])
-            if self._wait(servers, 10):
-                break
-        self.record({})
-        self.output.finish()
 
-    def _spawn(self, child: Child) -> None:
-        child.due, child.born = None, time.monotonic()
-        try:
-            child.process = child.spawn(subprocess.PIPE)
-        except (OSError, subprocess.SubprocessError) as error:
-            if not child.deaths:
-                raise Stop(1, f"{child.name} does not start: {error}") from None
-            self._again(child, f"does not start: {error}")
-            return
-        assert child.process.stdout
-        self.pipes[child.process.stdout.fileno()] = child, child.process
-        self._record()
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    for signum in STOP_SIGNALS:  # a second signal must not interrupt `stop`
+        signal.signal(signum, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
-    def _bury(self, child: Child, process: subprocess.Popen[bytes]) -> None:
-        child.process, child.code = None, process.returncode
-        if not child.server:
-            # What it left behind would hold its port. The group's number stays taken while anyone is in it.
-            processes.send(process.pid, signal.SIGKILL, group=True)
-        deadline = time.monotonic() + 1
-        while process in [owner for _, owner in self.pipes.values()] and time.monotonic() < deadline:
-            self._listen(0.05)
-        self._record()
-        if child.once:
-            return
-        if child.code == WRONG_SETTING and child.deaths == 0 and not child.server:
-            # However long it took: on a loaded machine a process may need more than ten seconds to read them.
-            raise Stop(WRONG_SETTING, f"{child.name} refuses its settings")
-        signalled = f"was killed by {signal.Signals(-child.code).name}" if child.code < 0 else ""
-        self._again(child, signalled or f"ended with {child.code}")
 
-    def _again(self, child: Child, what: str) -> None:
-        now = time.monotonic()
-        if now - child.born >= 10:
-            child.delay = 0
-        child.deaths += 1
-        if child.patience is not None and child.deaths > child.patience:
-            raise Stop(1, f"{child.name} does not start: {child.last}")
-        child.due = now + child.delay
-        when = f"in {child.delay:.1f} s" if child.delay else "now"
-        self.output.line(child.name, f"{what}, starting again {when}".encode())
-        child.delay = min(5, child.delay * 2 or 0.2)
-
-    def _listen(self, seconds: float) -> None:
-        writers = [self.output.fd] if self.output.waiting else []
-        readable, _, _ = select.select([self.woken.fileno(), *self.pipes], writers, [], seconds)
-        for ready in readable:
-            if ready in self.pipes:
-                self._read(ready)
-            else:
-                self.woken.recv(4096)
-        self.output.flush()
-
-    def _read(self, fd: int) -> None:
-        child, process = self.pipes[fd]
-        data = os.read(fd, 65536)
-        *lines, rest = (bytes(child.unfinished) + data).split(b"\n")
-        if rest and (not data or len(rest) > 65536):
-            lines, rest = [*lines, rest], b""
-        child.unfinished = bytearray(rest)
-        for line in lines:
-            child.last = line.decode(errors="replace").strip() or child.last
-            if not child.once and not (child.noise and child.noise in line):
-                self.output.line(child.name, line.rstrip(b"\r"))
-        if not data:
-            assert process.stdout
-            process.stdout.close()
-            del self.pipes[fd]
-
-    def _record(self) -> None:
-        self.record({child.name: child.process.pid for child in self.children if child.process})
-
-    def _signal(self, children: list[Child], signum: signal.Signals) -> None:
-        for child in children:
-            if child.process:
-                processes.send(child.process.pid, signum, group=not child.server)
-
-    def _wait(self, children: list[Child], seconds: float, hurry: Callable[[], bool] = lambda: False) -> bool:
-        deadline = time.monotonic() + seconds
-        while any(child.process and not self._over(child) for child in children):
-            if time.monotonic() > deadline or hurry():
-                return False
-            self._listen(0.05)
-        return True
-
-    def _over(self, child: Child) -> bool:
-        process = child.process
-        return process is None or (
-            process.poll() is not None and (child.server or not processes.group_lives(process.pid))
-        )
-
-    def _ask(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.asked.append(signum)
+def write_out(text: str) -> None:
+    """Write to standard output, where the processes write as well; a reader that is gone is no error."""
+    with suppress(OSError):
+        os.write(1, text.encode(errors="replace"))

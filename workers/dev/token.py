@@ -1,20 +1,101 @@
-"""`make token`: prints an access token of a demo user, good for 15 minutes; AS=customer, vendor or admin."""
+"""Signs in to the stack that `make run` has started. As a command, `make token`, prints an access token."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from workers.dev.client import Trouble, running
-from workers.dev.stack import DEMO_USERS
+import httpx
+from dotenv import dotenv_values
+
+from db import redis
+from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
+
+# The rate limits' counters of this machine in Redis. The API's own module is not to be imported here.
+COUNTERS = "paywright:limit:{127.0.0.1}:*"
+NOT_RUNNING = "nothing is running here: start it with `make run` in another terminal"
+
+
+class Trouble(Exception):
+    """Why the command cannot go on, in one line."""
+
+
+class Stack:
+    """The running stack. Whatever its API refuses is Trouble."""
+
+    def __init__(self, http: httpx.Client, redis_url: str, database_url: str = "") -> None:
+        self.http, self.redis_url, self.database_url = http, redis_url, database_url
+
+    def health(self) -> str:
+        """The state of the stack. Raises Trouble when it does not run or cannot work."""
+        try:
+            health = self.http.get("/health").json()
+            down = ", ".join(name for name, state in health["services"].items() if state != "ok")
+            status = str(health["status"])
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError):
+            raise Trouble(NOT_RUNNING) from None
+        if status == "down":
+            raise Trouble(f"the stack is running but cannot work: {down} down")
+        return f"{status} ({down} down)" if down else status
+
+    def sign_in(self, email: str) -> dict[str, Any]:
+        """Sign in a demo user; counted against nobody's rate limit."""
+        signed_in = self.call("POST", "/auth/login", body={"email": email, "password": DEMO_PASSWORD})
+        self._reset_limits()
+        return signed_in
+
+    def call(self, method: str, path: str, token: str = "", body: Any = None) -> dict[str, Any]:
+        """Send a request; the data of its response. Raises Trouble."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            response = self.http.request(method, f"/api{path}", json=body, headers=headers)
+            if response.status_code == 429 and self._reset_limits():
+                response = self.http.request(method, f"/api{path}", json=body, headers=headers)
+            answer = response.json()
+            if response.is_success:
+                return dict(answer["data"])
+            error = f"{answer['error']['code']}: {answer['error']['message']}"
+        except httpx.HTTPError as failure:
+            raise Trouble(f"{method} /api{path}: no response: {failure}") from None
+        except (ValueError, LookupError, TypeError):
+            error = "and no response of Paywright"
+        raise Trouble(f"{method} /api{path}: {response.status_code} {error}")
+
+    def _reset_limits(self) -> bool:
+        """Deletes what was counted against this machine; whether there was something. A demo that runs
+        twenty times in a row is no attack, and the reader of stack.env may delete it by hand."""
+        try:
+            with redis.connect(self.redis_url) as client:
+                counters = list(client.scan_iter(COUNTERS))
+                return bool(counters and client.delete(*counters))
+        except (redis.Unreachable, ValueError):
+            return False
+
+
+@contextmanager
+def running() -> Iterator[Stack]:
+    """The stack that runs in this checkout. Raises Trouble when there is none."""
+    data = Path({**dotenv_values(".env"), **os.environ}.get("DATA_DIR") or ".data")
+    values = dotenv_values(data / "stack.env")
+    base, database, redis_url = (values.get(name) for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL"))
+    if not (base and database and redis_url):
+        raise Trouble(NOT_RUNNING)
+    # The environment's proxy does not lead to this machine.
+    with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
+        yield Stack(http, redis_url, database)
 
 
 def main(name: str) -> int:
-    """Signs in by the session that was kept, so that asking often uses up no sign-in."""
+    """The command: prints a token of `customer`, `vendor` or `admin`, valid for 15 minutes."""
     try:
         with running() as stack:
             email = next((user for user in DEMO_USERS if user.startswith(f"{name}@")), None)
             if email is None:
                 raise Trouble(f"AS={name}: there is admin, vendor and customer")
-            stack.door.health()
-            sys.stdout.write(f"{stack.door.sign_in(email, stack.sessions)['accessToken']}\n")
+            stack.health()
+            sys.stdout.write(f"{stack.sign_in(email)['accessToken']}\n")
     except (Trouble, OSError) as trouble:
         sys.stderr.write(f"{trouble}\n")
         return 1

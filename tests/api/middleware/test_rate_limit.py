@@ -15,7 +15,7 @@ from db import redis
 from db.breaker import REST_S, Breaker
 from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, error
-from workers.dev import client as dev
+from workers.dev import token as dev
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -377,6 +377,6 @@ def test_the_demo_goes_on_where_this_machines_requests_are_used_up(make_client, 
     app = make_client(RATE_LIMIT_API="1/hour").app
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
         assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]
-        demo = dev.Door(http, stores["REDIS_URL"])
+        demo = dev.Stack(http, stores["REDIS_URL"])
         with pytest.raises(dev.Trouble, match="GET /api/nothing: 404 NOT_FOUND"):
-            demo.ask("GET", "/nothing", "")
+            demo.call("GET", "/nothing")

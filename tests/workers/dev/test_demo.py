@@ -5,41 +5,29 @@ import os
 import subprocess
 import sys
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
-from workers.dev import client, demo, ready, stack
+from db import postgres
+from workers.dev import demo, token
+from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 
-EMAIL = stack.DEMO_USERS[1]
-
-
-@pytest.fixture
-def sessions(tmp_path):
-    return tmp_path / "demo-sessions.json"
+EMAIL = DEMO_USERS[1]
 
 
-def door(answers: dict[str, tuple[int, Any]]) -> tuple[client.Door, list[tuple[str, Any]]]:
-    """A door that answers by path, and the requests that it was sent."""
+def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[token.Stack, list[tuple[str, Any]]]:
+    """A stack that answers by path, and the requests that it was sent."""
     sent: list[tuple[str, Any]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content) if request.content else None
-        sent.append((request.url.path, body))
-        status, reply = answers[request.url.path]
+        sent.append((request.url.path, json.loads(request.content) if request.content else None))
+        status, reply = answers[request.url.path].pop(0)
         return httpx.Response(status, json=reply)
 
-    http = httpx.Client(base_url="http://door", transport=httpx.MockTransport(answer))
-    return client.Door(http), sent
-
-
-def signed_in(refresh_token: str) -> tuple[int, Any]:
-    data = {"user": {"id": "1", "name": "Vera Vendor"}, "accessToken": "a", "refreshToken": refresh_token}
-    return 200, {"success": True, "data": data, "message": ""}
-
-
-def refused(status: int, code: str, message: str = "No.") -> tuple[int, Any]:
-    return status, {"success": False, "error": {"code": code, "message": message, "details": {}}}
+    http = httpx.Client(base_url="http://stack", transport=httpx.MockTransport(answer))
+    return token.Stack(http, "redis://127.0.0.1:1/0"), sent
 
 
 @pytest.mark.parametrize(
@@ -53,70 +41,49 @@ def test_without_a_running_stack_it_says_so_in_one_line(tmp_path, root, left, pr
     environ = os.environ | {"DATA_DIR": str(tmp_path)}
     command = [sys.executable, "-m", f"workers.dev.{program}"]
     ended = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", client.NOTHING + "\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", token.NOT_RUNNING + "\n")
 
 
 @pytest.mark.parametrize("reply", [{}, [], {"status": "ok", "services": None}])
 def test_another_program_on_the_port_is_no_stack(reply):
-    with pytest.raises(client.Trouble, match="nothing is running here"):
-        door({"/health": (200, reply)})[0].health()
+    with pytest.raises(token.Trouble, match="nothing is running here"):
+        stack({"/health": [(200, reply)]})[0].health()
 
 
 def test_a_stack_without_its_database_is_named_and_one_without_redis_goes_on():
     down = {"status": "down", "services": {"database": "down", "redis": "ok"}}
-    with pytest.raises(client.Trouble, match="not well: database down"):
-        door({"/health": (503, down)})[0].health()
+    with pytest.raises(token.Trouble, match="cannot work: database down"):
+        stack({"/health": [(503, down)]})[0].health()
     degraded = {"status": "degraded", "services": {"database": "ok", "redis": "down"}}
-    assert door({"/health": (200, degraded)})[0].health() == "degraded (redis down)"
+    assert stack({"/health": [(200, degraded)]})[0].health() == "degraded (redis down)"
 
 
-@pytest.mark.parametrize("before", ["", "[]", "not JSON"])
-def test_the_first_sign_in_is_by_password_and_kept_for_our_eyes_only(sessions, before):
-    sessions.write_text(before)
-    at, sent = door({"/api/auth/login": signed_in("first")})
-    at.sign_in(EMAIL, sessions)
-    assert sent == [("/api/auth/login", {"email": EMAIL, "password": ready.DEMO_PASSWORD})]
-    assert json.loads(sessions.read_text()) == {EMAIL: "first"}
-    assert sessions.stat().st_mode & 0o777 == 0o600
+def test_a_sign_in_is_by_password():
+    data = {"user": {"name": "Vera Vendor"}, "accessToken": "a", "refreshToken": "r"}
+    at, sent = stack({"/api/auth/login": [(200, {"success": True, "data": data, "message": ""})]})
+    assert at.sign_in(EMAIL) == data
+    assert sent == [("/api/auth/login", {"email": EMAIL, "password": DEMO_PASSWORD})]
 
 
-def test_the_next_sign_in_is_by_refresh_and_keeps_the_successor(sessions):
-    sessions.write_text(json.dumps({EMAIL: "first", "another@example.com": "theirs"}))
-    at, sent = door({"/api/auth/refresh": signed_in("second")})
-    at.sign_in(EMAIL, sessions)
-    assert sent == [("/api/auth/refresh", {"refreshToken": "first"})]
-    assert json.loads(sessions.read_text()) == {EMAIL: "second", "another@example.com": "theirs"}
-
-
-def test_a_spent_sign_in_falls_back_to_the_password(sessions):
-    sessions.write_text(json.dumps({EMAIL: "spent"}))
-    at, sent = door({"/api/auth/refresh": refused(401, "TOKEN_REUSED"), "/api/auth/login": signed_in("new")})
-    at.sign_in(EMAIL, sessions)
-    assert [path for path, _ in sent] == ["/api/auth/refresh", "/api/auth/login"]
-    assert json.loads(sessions.read_text()) == {EMAIL: "new"}
-
-
-def test_only_a_401_falls_back_and_every_other_refusal_is_one_readable_line(sessions):
-    sessions.write_text(json.dumps({EMAIL: "good"}))
-    at, sent = door({"/api/auth/refresh": refused(429, "RATE_LIMITED", "Too many requests.")})
-    with pytest.raises(client.Trouble) as trouble:
-        at.sign_in(EMAIL, sessions)
-    assert str(trouble.value) == "POST /api/auth/refresh: 429 RATE_LIMITED: Too many requests."
-    assert len(sent) == 1
-    assert json.loads(sessions.read_text()) == {EMAIL: "good"}
+def test_a_refusal_is_one_readable_line():
+    error = {"code": "RATE_LIMITED", "message": "Too many requests.", "details": {}}
+    at, _ = stack({"/api/auth/login": [(429, {"success": False, "error": error})]})
+    with pytest.raises(token.Trouble) as trouble:
+        at.sign_in(EMAIL)
+    assert str(trouble.value) == "POST /api/auth/login: 429 RATE_LIMITED: Too many requests."
 
 
 def test_ctrl_c_is_no_failure_of_ours(monkeypatch):
-    def interrupted(console):
+    def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "run", interrupted)
+    monkeypatch.setattr(demo, "running", interrupted)
     assert demo.main() == 130
 
 
-def test_a_payment_that_is_in_another_database_is_told_in_one_line():
+def test_a_payment_that_is_in_another_database_is_told_in_one_line(stores, monkeypatch):
     """Two stacks of two checkouts, started at the same moment, may have chosen the same port."""
-    book: demo.Book = {table: [] for table in demo.TABLES}
-    assert not demo._complete(book)
-    with pytest.raises(client.Trouble, match="the lost is not in this database: another Paywright answers"):
-        demo._found({"lost": book})
+    monkeypatch.setattr(demo, "RECORD_TIMEOUT_S", 0)
+    with postgres.connection(), pytest.raises(token.Trouble) as trouble:
+        demo.written(str(uuid4()), "lost")
+    assert str(trouble.value) == "the lost is not in this database: another Paywright answers at this address"
