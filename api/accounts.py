@@ -6,7 +6,8 @@ from unicodedata import category
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from actors import audit, events, request_addressees, snapshots
-from api.http.fields import Email, RequestBody, invalid
+from api.http.fields import Email, invalid
+from api.http.requests import RequestBody
 from api.http.text import Text
 from api.security.passwords import weak
 from db import users

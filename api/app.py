@@ -17,10 +17,10 @@ from api.auth.credentials import Credentials
 from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage
 from api.auth.sign_in import Sessions
 from api.http import envelope
-from api.http.body import Body
 from api.http.operation import declared, raw_operation_of
 from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Callers
+from api.middleware.body_limit import BodyLimit
 from api.middleware.cors import Cors
 from api.middleware.database import Connection
 from api.middleware.ids import Canonical
@@ -127,7 +127,7 @@ def create_app(settings: WebSettings, *, draw: bool = False) -> falcon.App:  # t
         Path(),
         Cors(settings.cors_origins),
         Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(redis_client, Memory())),
-        Body(),
+        BodyLimit(),
         Options(),
         Connection(),
         Callers(tokens),

@@ -30,7 +30,7 @@ threads = (
     prefer_wait.WAITING_REQUESTS
     + status_changes.WAITING_INQUIRIES
     + pictures.SEATS
-    + admission.PATIENT
+    + admission.MAX_PATIENT
     + _NEVER_WAITING
 )
 # A connection is a greenlet and a file descriptor, and no thread; its body may wait in a file.

@@ -6,8 +6,8 @@ from uuid import UUID
 from pydantic import Field
 
 from actors import events
-from api.http.fields import PageQuery
-from api.http.responses import ResponseModel, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
+from api.http.responses import ResponseModel
 from api.security.tokens import REFRESH_LIFETIME, Tokens
 from db import sessions
 from db.core import times
@@ -37,7 +37,7 @@ def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> S
         used_since=now - REFRESH_LIFETIME,
         begun_since=now - tokens.session_max_age,
         limit=query.limit,
-        after=query.place,
+        after=query.after,
     )
 
     def build(session: sessions.Session) -> Session:

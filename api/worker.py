@@ -30,8 +30,8 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
-from api.http import body, envelope
-from api.middleware import request_context
+from api.http import envelope
+from api.middleware import body_limit, request_context
 from api.middleware.security_headers import DEFAULTS
 from db.core.errors import ErrorCode
 
@@ -242,7 +242,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 def _whole_body(environ: dict[str, Any]) -> IO[bytes]:
     """The body, read to its end; empty where the application refuses it by its headers. Raises _Late."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > body.largest(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+    if length > body_limit.max_body_bytes(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
         return BytesIO()
     if "HTTP_TRANSFER_ENCODING" in environ or not length:
         return BytesIO()

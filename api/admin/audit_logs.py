@@ -32,7 +32,7 @@ class AuditLogs:
 
         Newest first.
         """
-        page = audit_log.page(query.filter, limit=query.limit, after=query.place)
+        page = audit_log.page(query.filter, limit=query.limit, after=query.after)
         return schemas.AuditLogPage.of(page, schemas.AuditLogEntry.model_validate)
 
 

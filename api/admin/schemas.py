@@ -17,19 +17,10 @@ from actors import snapshots
 from actors.audit import AuditAction
 from actors.events import EventType
 from api.accounts import Name, NewAccount
-from api.http.fields import (
-    Amount,
-    Digits,
-    Email,
-    Id,
-    Moment,
-    PageQuery,
-    PartialUpdate,
-    Query,
-    RequestBody,
-    invalid,
-)
-from api.http.responses import ResponseModel, ResponsePage
+from api.http.fields import Amount, Digits, Email, IdInput, TimestampInput, invalid
+from api.http.pages import PageQuery, ResponsePage
+from api.http.requests import PartialUpdate, Query, RequestBody
+from api.http.responses import ResponseModel
 from db.audit_chain import ChainBreak
 from db.audit_log import AuditFilter
 from db.config import ConfigKey
@@ -115,13 +106,13 @@ class EventPage(ResponseModel):
 class AuditQuery(PageQuery):
     """Filters; `from` is inclusive, `to` is exclusive."""
 
-    user_id: Id | None = None
+    user_id: IdInput | None = None
     # The catalogue and no free text: a misspelt action is refused, not answered with an empty page.
     action: AuditAction | None = None
     resource_type: Annotated[str, Field(max_length=50, pattern="^[ -~]+$")] | None = None
-    resource_id: Id | None = None
-    from_: Moment | None = Field(None, alias="from")
-    to: Moment | None = None
+    resource_id: IdInput | None = None
+    from_: TimestampInput | None = Field(None, alias="from")
+    to: TimestampInput | None = None
 
     @property
     def filter(self) -> AuditFilter:

@@ -12,8 +12,8 @@ from api import accounts, user_sessions
 from api.accounts import EmailTaken
 from api.admin import schemas
 from api.admin.schemas import UserAccount
-from api.http.fields import PageQuery
 from api.http.operation import operation
+from api.http.pages import PageQuery
 from api.middleware import authentication
 from api.security.passwords import Passwords
 from api.security.permissions import Permission
@@ -46,7 +46,7 @@ class Users:
         Newest first, suspended and closed accounts included.
         """
         page = users.page(
-            role=query.role, q=query.q, active=query.active, limit=query.limit, after=query.place
+            role=query.role, q=query.q, active=query.active, limit=query.limit, after=query.after
         )
         return schemas.UserPage.of(page, UserAccount.model_validate)
 

@@ -12,8 +12,8 @@ from api.auth import schemas
 from api.auth.credentials import Credentials
 from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
 from api.auth.sign_in_failures import TooManyFailures
-from api.http.fields import PageQuery
 from api.http.operation import operation
+from api.http.pages import PageQuery
 from api.middleware import authentication, maintenance
 from api.security.permissions import Permission
 from api.security.tokens import Unauthorized

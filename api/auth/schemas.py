@@ -7,7 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from actors import snapshots
 from api.accounts import NewAccount, Password
-from api.http.fields import Email, Query, RequestBody, email
+from api.http.fields import Email, normalize_email
+from api.http.requests import Query, RequestBody
 from api.http.responses import ResponseModel
 from db.users import Role
 
@@ -21,7 +22,7 @@ PasswordAttempt = Annotated[str, Field(max_length=1024, examples=["Paywright-dem
 
 def _normalized_if_valid(value: str) -> str:
     try:
-        return email(value)
+        return normalize_email(value)
     except PydanticCustomError:
         return value
 

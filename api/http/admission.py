@@ -1,6 +1,7 @@
-"""What is expensive to answer is made by few at once: other requests must find a thread and a connection.
+"""Limits how many requests do expensive work at once, and frees the database connection of one that waits.
 
-A request that waits for its turn holds no connection, and most wait only briefly: a process has few threads.
+A process has few threads and connections. A request that waits for its turn holds no connection, and most wait
+only briefly.
 """
 
 import threading
@@ -12,36 +13,50 @@ from typing import Generic, TypeVar
 
 from falcon import Request
 
-from api.http import idle
+from db import postgres
 from db.core.errors import DomainError, ErrorCode
 
-# How long a request waits for its turn, in seconds; and how long while PATIENT others wait already.
+# How long a request waits for its turn, in seconds; and how long while MAX_PATIENT others wait already.
 TURN_S, CROWDED_TURN_S = 2.0, 0.25
-# Requests of one process that may wait so long, whatever for.
-PATIENT = 4
+# Requests of one process that may wait for TURN_S, whatever for.
+MAX_PATIENT = 4
 
 T = TypeVar("T")
-_patient = threading.BoundedSemaphore(PATIENT)
+_patient = threading.BoundedSemaphore(MAX_PATIENT)
 
 
 class Busy(DomainError):
-    """Too many such answers are being made just now."""
+    """Too many requests of this kind are in progress. Try again later."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 5
 
 
-class Seats:
-    """So many at once."""
+@contextmanager
+def without_connection(req: Request) -> Iterator[None]:
+    """Returns the request's database connection to the pool while the block runs."""
+    if not getattr(req.context, "opened", False):
+        yield
+        return
+    postgres.database.close()
+    req.context.opened = False
+    try:
+        yield
+    finally:
+        req.context.opened = postgres.database.connect(reuse_if_open=True)
 
-    def __init__(self, many: int) -> None:
-        self._free = threading.BoundedSemaphore(many)
+
+class Seats:
+    """Admits at most `count` requests of one process at once."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.BoundedSemaphore(count)
 
     @contextmanager
     def one(self, req: Request) -> Iterator[None]:
-        """Takes a seat while the block runs. Raises Busy."""
-        with idle.released(req):
-            _take(self._free)
+        """Holds a seat while the block runs. Raises Busy."""
+        with without_connection(req):
+            _acquire(self._free)
         try:
             yield
         finally:
@@ -49,48 +64,48 @@ class Seats:
 
 
 @dataclass(frozen=True)
-class _Made(Generic[T]):
+class _Result(Generic[T]):
     began: float
     fresh_until: float
-    result: T
+    value: T
 
 
 class Shared(Generic[T]):
-    """One at a time, and its result is that of all who asked before it began.
+    """Computes a value once at a time, for all requests that arrived before the computation began.
 
-    A result serves also those who ask later, for as many seconds as `fresh` says, given those that it took.
+    `fresh` says for how many seconds later requests get the same value, given the seconds that it took.
     """
 
     def __init__(self, make: Callable[[], T], *, fresh: Callable[[float], float] = lambda _took: 0.0) -> None:
         self._make, self._fresh = make, fresh
         self._free = threading.BoundedSemaphore(1)
-        self._last: _Made[T] | None = None
+        self._last: _Result[T] | None = None
 
     def get(self) -> T:
-        """The result, of this or another's making. The caller holds no connection. Raises Busy."""
-        asked = time.monotonic()
-        if (last := self._last) and asked < last.fresh_until:
-            return last.result
-        _take(self._free)
+        """The value. The caller holds no connection. Raises Busy."""
+        arrived = time.monotonic()
+        if (last := self._last) and arrived < last.fresh_until:
+            return last.value
+        _acquire(self._free)
         try:
             last = self._last
-            if last and (last.began >= asked or time.monotonic() < last.fresh_until):
-                return last.result
+            if last and (last.began >= arrived or time.monotonic() < last.fresh_until):
+                return last.value
             began = time.monotonic()
-            result = self._make()
+            value = self._make()
             ended = time.monotonic()
-            self._last = _Made(began, ended + self._fresh(ended - began), result)
-            return result
+            self._last = _Result(began, ended + self._fresh(ended - began), value)
+            return value
         finally:
             self._free.release()
 
     def answer(self, req: Request) -> T:
-        """The same, for a request that has a connection and gives it back as long as it waits."""
-        with idle.released(req):
+        """The value, for a request that has a connection. Raises Busy."""
+        with without_connection(req):
             return self.get()
 
 
-def _take(free: threading.Semaphore) -> None:
+def _acquire(free: threading.Semaphore) -> None:
     if free.acquire(blocking=False):
         return
     patient = _patient.acquire(blocking=False)

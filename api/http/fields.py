@@ -1,30 +1,19 @@
-"""What all shapes share: strict, closed to unknown fields, camelCase; and the types that several use."""
+"""The field types of requests. Each converts or refuses one value, with a message for the caller."""
 
+import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    RootModel,
-    StringConstraints,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from db import pagination
 from db.core import money
 
 UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -34,77 +23,16 @@ _ISO = re.compile(
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,31})(\.[0-9]{1,32})?")
 
 
-C = TypeVar("C")
-
-
-class RequestBody(BaseModel):
-    """A body: `true` is no number, `"5"` is no integer, and what is not known is refused."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
-    )
-
-    # Whether there must be a body, though no field of it is required.
-    needed: ClassVar[bool] = False
-    # How many members it may have at its top, and how many values in all but the `sized` member, which is
-    # limited by its size in KiB.
-    most_members: ClassVar[int] = 100
-    most_values: ClassVar[int] = 2000
-    sized: ClassVar[tuple[str, int] | None] = None
-
-
-class PartialUpdate(RequestBody):
-    """A body that changes what it names, and names something."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise invalid("names nothing to change")
-        return self
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """The fields that are named."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
-
-
-class OneOfBodies(RootModel[C]):
-    """A body in one of several shapes, each whole, so that generated clients know all fields of each."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    needed: ClassVar[bool] = True
-    most_members: ClassVar[int] = RequestBody.most_members
-    most_values: ClassVar[int] = RequestBody.most_values
-    sized: ClassVar[tuple[str, int] | None] = None
-
-
-class EmptyBody(RequestBody):
-    """The body of what takes none."""
-
-
-class Query(RequestBody):
-    """A query string: everything comes as text there, so it is read leniently."""
-
-    model_config = ConfigDict(strict=False)
-
-
 def invalid(message: str) -> PydanticCustomError:
-    """A fault of one field, with a message for the caller."""
+    """The error that a validator raises to refuse a field; `message` is shown to the caller."""
     return PydanticCustomError("wrong", message)
 
 
-def email(value: str) -> str:
-    """An e-mail address as the database knows it. Raises a fault of the field."""
-    return _email(value)
-
-
-def _email(value: str) -> str:
+def normalize_email(value: str) -> str:
+    """The e-mail address in the form that the database compares. Raises `invalid`."""
     try:
-        # Whether mail arrives is not asked here; a domain reserved for tests (RFC 2606) is as good as any.
-        # What stands before the @ is ASCII: few servers take more (SMTPUTF8), and fewer fold it alike.
+        # Whether mail arrives is not checked; a domain reserved for tests (RFC 2606) is valid. The part before
+        # the @ is ASCII: few servers accept more (SMTPUTF8), and fewer agree on its case.
         address = validate_email(
             value.strip(),
             check_deliverability=False,
@@ -114,16 +42,8 @@ def _email(value: str) -> str:
         )
     except EmailNotValidError:
         raise invalid("is not an e-mail address") from None
-    # The domain as DNS writes it: a look-alike in another script is seen to be one.
+    # The domain as DNS spells it, so that a look-alike in another script is recognisable.
     return address.ascii_email or address.normalized
-
-
-def _cursor(value: str) -> str:
-    try:
-        pagination.Cursor.parse(value)
-    except ValueError:
-        raise invalid("is not a cursor of this list") from None
-    return value
 
 
 def _amount(value: Any) -> Any:
@@ -135,7 +55,7 @@ def _amount(value: Any) -> Any:
     if not amount.is_finite() or not money.MIN_AMOUNT <= amount <= money.MAX_AMOUNT:
         raise invalid(f"must be between {money.MIN_AMOUNT} and {money.MAX_AMOUNT}")
     if number:
-        # The zeros behind a number are nobody's: serializers write 500 as 500.0.
+        # Trailing zeros of a number say nothing: serializers write 500 as 500.0.
         amount = amount.normalize()
     if not money.fits(amount):
         raise invalid(f"must have at most {money.MAX_DECIMALS} decimals")
@@ -148,17 +68,18 @@ def _currency(value: str) -> str:
     return value
 
 
-def _id(value: Any) -> Any:
+def _uuid(value: Any) -> Any:
+    # Pydantic also accepts a UUID without hyphens, in braces or as a URN.
     if isinstance(value, str) and not UUID_TEXT.fullmatch(value):
         raise invalid("must be a UUID")
     return value
 
 
-def _moment(value: Any) -> Any:
+def _timestamp(value: Any) -> Any:
     if isinstance(value, str) and " " in value and _ISO.fullmatch(value.replace(" ", "+")):
-        raise invalid("has a + that a query reads as a blank: write %2B, or Z for UTC")
+        raise invalid("has a + that a query string turns into a blank: write %2B, or Z for UTC")
     if not (isinstance(value, str) and _ISO.fullmatch(value)):
-        raise invalid("must be a moment as in 2026-01-31T09:30:00Z")
+        raise invalid("must be a timestamp such as 2026-01-31T09:30:00Z")
     return value
 
 
@@ -166,7 +87,7 @@ def _utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise invalid("must be a moment between the years 1 and 9999 in UTC") from None
+        raise invalid("must be between the years 1 and 9999 in UTC") from None
 
 
 def _digits(value: Any) -> Any:
@@ -175,37 +96,27 @@ def _digits(value: Any) -> Any:
     return value
 
 
-def _described(**schema: Any) -> WithJsonSchema:
-    return WithJsonSchema(schema)
+# For a whole number in a query, where pydantic also accepts `1.0` and `1_000`.
+Digits = BeforeValidator(_digits)
+IdInput = Annotated[UUID, BeforeValidator(_uuid)]
+TimestampInput = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_utc)]
 
-
-# Named, so that the document of the API defines each once. What a validator in Python takes, no schema can be
-# drawn from: it is said beside it.
+# A named type is defined once in the OpenAPI document. Pydantic derives no JSON schema from a validator in
+# Python, so each type states its own.
 Email = TypeAliasType(
     "Email",
     Annotated[
         str,
         StringConstraints(max_length=254),
-        AfterValidator(_email),
-        _described(
-            type="string",
-            format="email",
-            maxLength=254,
-            description="An e-mail address: trimmed, and compared without case.",
-            examples=["customer@example.com"],
-        ),
-    ],
-)
-Cursor = TypeAliasType(
-    "Cursor",
-    Annotated[
-        str,
-        AfterValidator(_cursor),
-        _described(
-            type="string",
-            pattern="^[A-Za-z0-9_-]{32}$",
-            description="The `nextCursor` of the page before: opaque.",
-            examples=["AAZJtfEiwEgBmyxefUp8MZpWD20MOhsu"],
+        AfterValidator(normalize_email),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "format": "email",
+                "maxLength": 254,
+                "description": "An e-mail address. It is trimmed, and compared without case.",
+                "examples": ["customer@example.com"],
+            }
         ),
     ],
 )
@@ -214,13 +125,20 @@ Amount = TypeAliasType(
     Annotated[
         Decimal,
         BeforeValidator(_amount),
-        _described(
-            anyOf=[
-                {"type": "string", "pattern": r"^(?!0(\.0+)?$)(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?$"},
-                {"type": "number", "minimum": float(money.MIN_AMOUNT), "maximum": float(money.MAX_AMOUNT)},
-            ],
-            description="Money, 0.01 to 99999999.99, with no more decimals than the currency has.",
-            examples=["12.50"],
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "pattern": r"^(?!0(\.0+)?$)(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?$"},
+                    {
+                        "type": "number",
+                        "minimum": float(money.MIN_AMOUNT),
+                        "maximum": float(money.MAX_AMOUNT),
+                    },
+                ],
+                "description": "An amount of money from 0.01 to 99999999.99, with no more decimals than its "
+                "currency has.",
+                "examples": ["12.50"],
+            }
         ),
     ],
 )
@@ -229,39 +147,64 @@ Currency = TypeAliasType(
     Annotated[
         str,
         AfterValidator(_currency),
-        _described(
-            type="string",
-            enum=sorted(money.CURRENCIES),
-            description="An ISO 4217 code of a currency with at most two decimals.",
-            examples=["USD"],
+        WithJsonSchema(
+            {
+                "type": "string",
+                "enum": sorted(money.CURRENCIES),
+                "description": "An ISO 4217 code of a currency with at most two decimals.",
+                "examples": ["USD"],
+            }
         ),
     ],
 )
 
 
-# A whole number in a query: pydantic would take `1.0` and `1_000`, too.
-Digits = BeforeValidator(_digits)
-# In its one canonical spelling: a thing has one address.
-Id = Annotated[UUID, BeforeValidator(_id)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_utc)]
+def require_json_size(value: dict[str, Any], kib: int) -> dict[str, Any]:
+    """Returns a JSON object that is stored as it came, if its JSON in UTF-8 has at most `kib` KiB.
+
+    The size is that of the shortest JSON text, so the caller's spacing does not count. Counting stops at the
+    limit: an object that is too large is never serialised. Raises `invalid`.
+    """
+    left = kib * 1024
+    try:
+        for size in _json_sizes(value, left):
+            left -= size
+            if left < 0:
+                break
+    except (ValueError, RecursionError):
+        raise invalid("holds a value that JSON cannot represent") from None
+    if left < 0:
+        raise invalid(f"must not be larger than {kib} KiB")
+    return value
 
 
-T = TypeVar("T")
+def _json_sizes(value: Any, limit: int) -> Iterator[int]:
+    """The sizes of the parts of a JSON value, in bytes. Raises ValueError."""
+    if isinstance(value, dict):
+        # Braces, and a comma after each member except the last.
+        yield 1 + max(len(value), 1)
+        for name, member in value.items():
+            yield _scalar_size(name, limit) + 1
+            yield from _json_sizes(member, limit)
+    elif isinstance(value, list):
+        yield 1 + max(len(value), 1)
+        for element in value:
+            yield from _json_sizes(element, limit)
+    else:
+        yield _scalar_size(value, limit)
 
 
-def page_of_items(it: pagination.Page[T], written: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
-    """A page of a list, as every list gives it."""
-    items = [written(one) for one in it.items]
-    return {"items": items, "pagination": {"limit": it.limit, "nextCursor": it.next_cursor}}
+def _scalar_size(value: Any, limit: int) -> int:
+    if isinstance(value, str) and len(value) > limit:
+        return len(value)
+    if isinstance(value, float):
+        return _number_size(value)
+    return len(json.dumps(value, ensure_ascii=False).encode())
 
 
-class PageQuery(Query):
-    """A page of a list."""
-
-    limit: Annotated[int, BeforeValidator(_digits)] = Field(20, ge=1, le=100)
-    cursor: Cursor | None = None
-
-    @property
-    def place(self) -> pagination.Cursor | None:
-        """Where the page begins."""
-        return pagination.Cursor.parse(self.cursor) if self.cursor else None
+def _number_size(value: float) -> int:
+    """The size as PostgreSQL returns the number: `1e300` has three hundred digits."""
+    if not math.isfinite(value):
+        # A number too large for a float is infinite.
+        raise ValueError("is not a finite number")
+    return len(f"{Decimal(repr(value)):f}")

@@ -3,7 +3,7 @@
 from falcon import MultipartParseError, Request, parse_header
 from falcon.media.multipart import MultipartForm, MultipartParseOptions
 
-from api.http.body import ValidationFailed
+from api.http.errors import ValidationFailed
 from db.core.errors import DomainError, ErrorCode
 
 _OPTIONS = MultipartParseOptions()
@@ -43,4 +43,4 @@ def file(req: Request, field: str) -> bytes:
 
 
 def _wrong(field: str, message: str) -> ValidationFailed:
-    return ValidationFailed({"fields": [{"field": field, "message": message}]})
+    return ValidationFailed.of(field, message)

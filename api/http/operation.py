@@ -9,9 +9,9 @@ from typing import IO, Any, TypeVar
 from falcon import Request, Response
 from pydantic import BaseModel
 
-from api.http import envelope, etag, forms, idle
+from api.http import admission, envelope, etag, forms
 from api.http.body import read_body, read_query
-from api.http.fields import EmptyBody, OneOfBodies, Query, RequestBody
+from api.http.requests import EmptyBody, OneOfBodies, Query, RequestBody
 from api.security.permissions import Permission
 from db.core.errors import DomainError
 
@@ -127,7 +127,7 @@ def operation(
                 params["body"] = found.root if isinstance(found, OneOfBodies) else found
             elif declaration.file is not None:
                 # A slow client must not hold a database connection meanwhile.
-                with idle.released(req):
+                with admission.without_connection(req):
                     params["file"] = forms.file(req, declaration.file)
             elif req.context.raw:
                 read_body(req, EmptyBody)

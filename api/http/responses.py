@@ -1,42 +1,17 @@
-"""What all responses share: the base model, pages of lists, and errors."""
+"""The base model of responses, and the models that all services share."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
 from api.security.tokens import UnauthorizedReason
 from db.core.errors import ErrorCode
 from db.core.json_model import JsonModel
-from db.pagination import Page
 from db.states import PaymentStatus
-
-Row = TypeVar("Row")
-Item = TypeVar("Item")
 
 
 class ResponseModel(JsonModel):
     """The `data` of a response, as it is documented and as it is sent."""
-
-
-class Pagination(ResponseModel):
-    """Where the next page begins; `nextCursor` is opaque, and null on the last page."""
-
-    limit: Annotated[int, Field(ge=1, le=100, examples=[20])]
-    next_cursor: Annotated[str | None, Field(examples=["AAZJtfEiwEgBmyxefUp8MZpWD20MOhsu"])]
-
-
-class ResponsePage(ResponseModel, Generic[Item]):
-    """One page of a list. Each list has a subclass, whose name is the schema's: `PaymentPage`."""
-
-    items: list[Item]
-    pagination: Pagination
-
-    @classmethod
-    def of(cls, page: Page[Row], build: Callable[[Row], Item], **more: Any) -> Self:
-        """The page with one item for each row, built by `build`; `more` are the fields of the subclass."""
-        position = Pagination(limit=page.limit, next_cursor=page.next_cursor)
-        return cls(items=[build(row) for row in page.items], pagination=position, **more)
 
 
 class FieldError(ResponseModel):

@@ -177,7 +177,7 @@ class _Writer:
         assert told.body is not None
         schema = self._schemas.ref(told.body)
         examples = told.examples or {"body": self._schemas.example(schema)}
-        required = told.body.needed or bool(self._schemas.of(told.body).get("required"))
+        required = told.body.body_required or bool(self._schemas.of(told.body).get("required"))
         content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
         return {"required": required, "content": {"application/json": content}}
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.http import body, forms
+from api.http import errors, forms
 from api.http.operation import Operation, RawOperation
 from api.middleware.rate_limit import RateLimited
 from api.security.permissions import ROLES_BY_PERMISSION, Forbidden, Permission
@@ -120,11 +120,11 @@ def of(operation: Operation, *, has_id: bool) -> list[Refusal]:
     """Every refusal of an operation, in the order of their statuses."""
     faults: list[type[DomainError]] = [
         RateLimited,
-        body.LengthRequired,
-        body.PayloadTooLarge,
-        body.ValidationFailed,
+        errors.LengthRequired,
+        errors.PayloadTooLarge,
+        errors.ValidationFailed,
         # Also what takes no body takes none that is malformed or says something.
-        *([forms.NotAForm] if operation.file else [body.MalformedJson, body.UnsupportedMediaType]),
+        *([forms.NotAForm] if operation.file else [errors.MalformedJson, errors.UnsupportedMediaType]),
         *operation.errors,
         *_by_the_gates(operation),
         *([NotFound] if has_id else []),

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from actors.state_machine import Transition
 from api.http.fields import Currency
-from api.http.responses import Pagination, ResponseModel
+from api.http.pages import Pagination
+from api.http.responses import ResponseModel
 from db.core.json_model import Id, Timestamp
 from db.psp_attempts import PspOperation, PspResult
 from db.reports import ReportPeriod

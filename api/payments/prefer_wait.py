@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from falcon import Request
 
-from api.http import idle
+from api.http import admission
 from db import postgres
 from db.core.errors import DomainError, ErrorCode
 
@@ -67,7 +67,7 @@ def poll(
     deadline = time.monotonic() + timeout_s
     pause = _FIRST_PAUSE_S
     try:
-        with idle.released(req):
+        with admission.without_connection(req):
             while True:
                 with postgres.connection():
                     found = find()

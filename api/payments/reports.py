@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 from falcon import Request
 
 from api.http.admission import Seats
-from api.http.body import ValidationFailed
+from api.http.errors import ValidationFailed
 from api.http.operation import Download, operation
 from api.middleware import authentication
 from api.payments import answers, schemas

@@ -17,9 +17,9 @@ from actors import (
 )
 from actors.jobs import transaction
 from api.http import etag
-from api.http.body import ValidationFailed
-from api.http.fields import page_of_items
+from api.http.errors import ValidationFailed
 from api.http.operation import Rendered, Versioned, operation
+from api.http.pages import page_of_items
 from api.middleware import authentication
 from api.payments import answers, prefer_wait, schemas, status_changes, visibility
 from api.payments.acceptance import (
@@ -58,7 +58,7 @@ class Payments:
         if query.needs_review is not None:
             _require(caller, Permission.SETTLE_BY_HAND)
         page = payment_lists.payments(
-            visibility.of(caller), query.filter, limit=query.limit, after=query.place
+            visibility.of(caller), query.filter, limit=query.limit, after=query.after
         )
         shown = schemas.payments(page.items, caller)
         return page_of_items(page, lambda payment: shown[payment.id])
@@ -260,7 +260,7 @@ class History:
             from_=query.from_,
             to=query.to,
             limit=query.limit,
-            after=query.place,
+            after=query.after,
         )
         return page_of_items(page, schemas.move)
 

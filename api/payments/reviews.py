@@ -7,8 +7,8 @@ from falcon import Request
 
 from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
-from api.http.fields import page_of_items
 from api.http.operation import operation
+from api.http.pages import page_of_items
 from api.middleware import authentication
 from api.payments import answers, schemas
 from api.security.permissions import Permission
@@ -34,7 +34,7 @@ class Attempts:
         payment = payments.get(payment_id)
         if payment is None:
             raise NotFound(thing="payment")
-        page = psp_attempts.page(payment.id, limit=query.limit, after=query.place)
+        page = psp_attempts.page(payment.id, limit=query.limit, after=query.after)
         all = reviews.for_payment(payment.id)
         return {
             "review": "; ".join(it.reason for it in all if it.resolved_at is None) or None,

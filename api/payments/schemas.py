@@ -20,20 +20,9 @@ from pydantic import (
 
 from actors import payable, snapshots, state_machine
 from actors.state_machine import Transition
-from api.http.fields import (
-    Amount,
-    Currency,
-    Email,
-    Id,
-    Moment,
-    OneOfBodies,
-    PageQuery,
-    PartialUpdate,
-    Query,
-    RequestBody,
-    invalid,
-)
-from api.http.json_objects import carried
+from api.http.fields import Amount, Currency, Email, IdInput, TimestampInput, invalid, require_json_size
+from api.http.pages import PageQuery
+from api.http.requests import OneOfBodies, PartialUpdate, Query, RequestBody
 from api.http.text import Text
 from api.payments import visibility
 from api.security.permissions import Caller, Permission
@@ -52,7 +41,7 @@ _DEFAULT_CURRENCY = "USD"
 
 
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
-    return carried(value, _METADATA_KIB)
+    return require_json_size(value, _METADATA_KIB)
 
 
 NEW_PAYMENTS: dict[str, dict[str, Any]] = {
@@ -155,7 +144,7 @@ class NewPaymentOfRequest(_NewPayment):
     """
 
     type: Annotated[Literal["payment"], BeforeValidator(_type)]
-    request_id: Id
+    request_id: IdInput
     currency: Currency | None = None
     amount: Amount | None = None
     customer_email: _IsNotAddressed = None
@@ -194,7 +183,7 @@ class NewPayment(
 ):
     """A payment, or a request for one."""
 
-    sized = _SIZED
+    sized_member = _SIZED
 
 
 class PaymentUpdate(PartialUpdate):
@@ -203,7 +192,7 @@ class PaymentUpdate(PartialUpdate):
     `amount`, `currency` and `customerEmail` belong to a request that nobody is paying yet.
     """
 
-    sized = _SIZED
+    sized_member = _SIZED
 
     # A default that is made is no part of the schema: left out is not null.
     description: Description | None = Field(default_factory=lambda: None)
@@ -229,7 +218,7 @@ class ReviewResolution(RequestBody):
 
     reason: Annotated[Text, Field(min_length=1, max_length=500)]
     outcome: Literal[PaymentStatus.COMPLETED, PaymentStatus.FAILED] | None = None
-    review_ids: Annotated[list[Id], Field(min_length=1, max_length=reviews.REVIEWS_LIMIT)] | None = None
+    review_ids: Annotated[list[IdInput], Field(min_length=1, max_length=reviews.REVIEWS_LIMIT)] | None = None
 
 
 class PaymentsQuery(PageQuery):
@@ -238,9 +227,9 @@ class PaymentsQuery(PageQuery):
     status: PaymentStatus | None = None
     type: PaymentType | None = None
     currency: Currency | None = None
-    from_: Moment | None = Field(None, alias="from")
-    to: Moment | None = None
-    request_id: Id | None = None
+    from_: TimestampInput | None = Field(None, alias="from")
+    to: TimestampInput | None = None
+    request_id: IdInput | None = None
     needs_review: bool | None = None
 
     @property
@@ -254,9 +243,9 @@ class PaymentsQuery(PageQuery):
 class HistoryQuery(PageQuery):
     """Which changes."""
 
-    payment_id: Id | None = None
-    from_: Moment | None = Field(None, alias="from")
-    to: Moment | None = None
+    payment_id: IdInput | None = None
+    from_: TimestampInput | None = Field(None, alias="from")
+    to: TimestampInput | None = None
 
 
 class AttemptsQuery(PageQuery):
@@ -266,8 +255,8 @@ class AttemptsQuery(PageQuery):
 class ReportQuery(Query):
     """Which payments are counted, by their creation, and how they are put together."""
 
-    from_: Moment | None = Field(None, alias="from")
-    to: Moment | None = None
+    from_: TimestampInput | None = Field(None, alias="from")
+    to: TimestampInput | None = None
     group_by: ReportPeriod = ReportPeriod.DAY
     format: Literal["json", "csv"] | None = None
 

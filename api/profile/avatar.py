@@ -9,7 +9,7 @@ from falcon import Request, Response
 from actors import audit, media
 from actors.jobs import enqueue, transaction
 from actors.media import Media
-from api.http import etag, idle
+from api.http import admission, etag
 from api.http.operation import operation, raw_operation
 from api.middleware import authentication
 from api.profile import answers, pictures
@@ -43,12 +43,12 @@ class Avatar:
         and nothing of what was written into it.
         """
         user_id = authentication.caller_of(req).user_id
-        with idle.released(req):
+        with admission.without_connection(req):
             content = pictures.small(file)
         name, removal = media.new_avatar(user_id)
         with transaction():
             enqueue(removal)
-        with idle.released(req):
+        with admission.without_connection(req):
             self.store.put(name, content)
         with transaction():
             user = locked(user_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from api.http.body import ValidationFailed
+from api.http.errors import ValidationFailed
 from db.core.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)

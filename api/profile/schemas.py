@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from api.accounts import Name
-from api.http.fields import PartialUpdate, RequestBody, invalid
-from api.http.json_objects import carried
+from api.http.fields import invalid, require_json_size
+from api.http.requests import PartialUpdate, RequestBody
 from api.http.text import Text
 from db.core import times
 from db.profile import UserProfile
@@ -72,10 +72,10 @@ class Preferences(RequestBody):
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_EXAMPLE]})
 
-    needed: ClassVar = True
+    body_required: ClassVar = True
     # Limited by its size: a value takes two bytes at least.
-    most_members: ClassVar = _PREFERENCES_KIB * 1024 // 2
-    most_values: ClassVar = _PREFERENCES_KIB * 1024 // 2
+    max_members: ClassVar = _PREFERENCES_KIB * 1024 // 2
+    max_values: ClassVar = _PREFERENCES_KIB * 1024 // 2
 
     locale: Locale = Field(default_factory=str)
     timezone: Timezone = Field(default_factory=str)
@@ -84,7 +84,7 @@ class Preferences(RequestBody):
 
     @model_validator(mode="after")
     def _not_too_large(self) -> Self:
-        carried(self.values, _PREFERENCES_KIB)
+        require_json_size(self.values, _PREFERENCES_KIB)
         return self
 
     @property

@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 
-from api.http.body import MIB
+from api.middleware.body_limit import MIB
 from api.worker import _Late, _whole_body
 
 

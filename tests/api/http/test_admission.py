@@ -50,7 +50,7 @@ def test_of_many_who_ask_at_once_few_wait_and_the_others_give_their_thread_back(
     with ThreadPoolExecutor(MANY) as pool:
         futures = at_once(pool, shared.get)
         # One makes it, a few wait, and all others were refused while it is still being made.
-        until(lambda: refused(futures) == MANY - 1 - admission.PATIENT)
+        until(lambda: refused(futures) == MANY - 1 - admission.MAX_PATIENT)
         assert slow.begun == 1
         slow.go()
         results = [it.result() for it in futures if not it.exception()]
@@ -109,7 +109,7 @@ def test_so_many_take_a_seat_at_once_and_no_more(slow, monkeypatch):
 
     with ThreadPoolExecutor(MANY) as pool:
         futures = at_once(pool, ask)
-        until(lambda: refused(futures) == MANY - 2 - admission.PATIENT)
+        until(lambda: refused(futures) == MANY - 2 - admission.MAX_PATIENT)
         assert slow.begun == 2
         slow.go()
-        assert sum(not it.exception() for it in futures) == 2 + admission.PATIENT
+        assert sum(not it.exception() for it in futures) == 2 + admission.MAX_PATIENT

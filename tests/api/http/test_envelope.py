@@ -112,7 +112,7 @@ def test_a_query_has_its_faults_told_too(me):
 
 
 def test_a_crash_is_a_500_that_tells_nothing(me, monkeypatch):
-    monkeypatch.setattr("db.sessions.live", lambda _session: 1 / 0)
+    monkeypatch.setattr("db.sessions.find_live", lambda _session: 1 / 0)
     result = me.get("/auth/me")
     assert error(result) == (500, "INTERNAL_ERROR")
     assert "division" not in result.text

@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.auth.schemas import TokenRefresh
-from api.http import body
-from api.http.body import MIB, MalformedJson, ValidationFailed
-from api.http.json_limits import DEEPEST, TooDeep, exceeded
-from api.http.json_objects import carried
+from api.http.body import read_body
+from api.http.errors import MalformedJson, ValidationFailed
+from api.http.fields import require_json_size
+from api.http.json_limits import MAX_DEPTH, TooDeep, exceeded
+from api.middleware.body_limit import MIB
 from api.payments.schemas import NewPayment
 from api.profile.schemas import Preferences
 from db.core.errors import DomainError
 from tests.makers import error, visitor
 
-LIMITS: dict[str, Any] = {"members": 100, "values": 2000, "apart": "metadata", "apart_values": 4096}
+LIMITS: dict[str, Any] = {"members": 100, "values": 2000, "sized_member": "metadata", "sized_values": 4096}
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
@@ -71,19 +72,19 @@ def test_a_depth_that_nobody_needs_is_refused():
     def nested(depth: int) -> bytes:
         return b'{"a":' * depth + b"1" + b"}" * depth
 
-    assert exceeded(nested(DEEPEST), **LIMITS) is None
+    assert exceeded(nested(MAX_DEPTH), **LIMITS) is None
     with pytest.raises(TooDeep):
-        exceeded(nested(DEEPEST + 1), **LIMITS)
+        exceeded(nested(MAX_DEPTH + 1), **LIMITS)
     with pytest.raises(TooDeep):
-        exceeded(nested(DEEPEST + 1), members=8192, values=8192)
+        exceeded(nested(MAX_DEPTH + 1), members=8192, values=8192)
 
 
-@pytest.mark.parametrize("depth", [DEEPEST, 1000, 8000])
+@pytest.mark.parametrize("depth", [MAX_DEPTH, 1000, 8000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_preferences_that_are_nested_too_deeply_are_malformed(opening, closing, depth):
     raw = '{"a":' + opening * depth + "1" + closing * depth + "}"
     with pytest.raises(MalformedJson):
-        body.read_body(sent(raw.encode()), Preferences)
+        read_body(sent(raw.encode()), Preferences)
 
 
 HUGE = [
@@ -112,7 +113,7 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
     tracemalloc.start()
     try:
         with pytest.raises(DomainError):
-            body.read_body(request, shape)
+            read_body(request, shape)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -123,14 +124,14 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
 def test_nothing_is_built_from_what_holds_too_much(monkeypatch, raw):
     monkeypatch.setattr(json, "loads", lambda *_args, **_more: pytest.fail("it was built"))
     with pytest.raises((ValidationFailed, MalformedJson)):
-        body.read_body(sent(raw[:MIB]), NewPayment)
+        read_body(sent(raw[:MIB]), NewPayment)
 
 
 @pytest.mark.parametrize("raw", HUGE[6:11], ids=IDS[6:11])
 def test_each_byte_is_read_once_also_in_what_is_no_json(raw):
     # Quadratic, this would take minutes.
     with pytest.raises((MalformedJson, ValidationFailed)):
-        body.read_body(sent(raw[:MIB]), NewPayment)
+        read_body(sent(raw[:MIB]), NewPayment)
 
 
 def test_who_sends_too_much_is_told_what(client):
@@ -148,12 +149,12 @@ def test_who_sends_too_much_is_told_what(client):
 def test_an_object_is_measured_as_small_as_it_can_be_written_and_no_further_than_its_limit():
     exact = {"a": "x" * 1016}
     assert len(json.dumps(exact, separators=(",", ":"))) == 1024
-    assert carried(exact, 1) == exact
-    assert carried({"a": [1.5] * 203}, 1)
+    assert require_json_size(exact, 1) == exact
+    assert require_json_size({"a": [1.5] * 203}, 1)
     large: dict[str, Any]
     for large in ({"a": "x" * 1017}, {"a": [1e308] * 4}, {"a": [[]] * 340}, {"é" * 600: None}):
         with pytest.raises(ValueError, match="larger than 1 KiB"):
-            carried(large, 1)
+            require_json_size(large, 1)
     for unknown in ({"a": float("inf")}, {"a": "\ud800"}):
-        with pytest.raises(ValueError, match="cannot carry"):
-            carried(unknown, 1)
+        with pytest.raises(ValueError, match="cannot represent"):
+            require_json_size(unknown, 1)

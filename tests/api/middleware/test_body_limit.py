@@ -5,7 +5,7 @@ import pytest
 from falcon.testing import TestClient
 
 from api.http import envelope
-from api.http.body import LARGEST, MIB, Body
+from api.middleware.body_limit import MAX_BODY_BYTES, MIB, BodyLimit
 from tests.makers import error
 
 
@@ -22,7 +22,7 @@ def client():
         def on_post(self, _req, _resp):
             pass
 
-    app = falcon.App(middleware=[Body()])
+    app = falcon.App(middleware=[BodyLimit()])
     envelope.install(app)
     for path in ("/api/profile/avatar", "/other"):
         app.add_route(path, Taker())
@@ -36,8 +36,8 @@ def post(client, path, size):
 
 
 def test_one_mebibyte_is_taken_and_a_byte_more_is_refused_unread(client):
-    assert client.simulate_post("/other", body=b"x" * LARGEST).status_code == 200
-    result = post(client, "/other", LARGEST + 1)
+    assert client.simulate_post("/other", body=b"x" * MAX_BODY_BYTES).status_code == 200
+    result = post(client, "/other", MAX_BODY_BYTES + 1)
     assert error(result) == (413, "PAYLOAD_TOO_LARGE")
     assert "1 MiB" in result.json["error"]["message"]
 

@@ -4,7 +4,7 @@ import pytest
 from falcon import Response
 from falcon.testing import create_req
 
-from api.http import forms, idle, operation
+from api.http import admission, forms, operation
 from api.security.permissions import Permission
 from db import postgres
 
@@ -19,7 +19,7 @@ def req(stores):
 
 
 def test_it_is_given_back_meanwhile_and_taken_again(req):
-    with idle.released(req):
+    with admission.without_connection(req):
         assert postgres.database.is_closed()
         assert req.context.opened is False
     assert not postgres.database.is_closed()
@@ -27,14 +27,14 @@ def test_it_is_given_back_meanwhile_and_taken_again(req):
 
 
 def test_it_is_taken_again_whatever_happens(req):
-    with pytest.raises(ZeroDivisionError), idle.released(req):
+    with pytest.raises(ZeroDivisionError), admission.without_connection(req):
         raise ZeroDivisionError
     assert not postgres.database.is_closed()
 
 
 def test_what_somebody_else_opened_is_left_open(req):
     req.context.opened = False
-    with idle.released(req):
+    with admission.without_connection(req):
         assert not postgres.database.is_closed()
 
 

@@ -78,7 +78,7 @@ def test_so_is_a_refusal_for_too_many_requests(anyone):
 
 def test_so_is_a_crash(client, monkeypatch):
     me = visitor(client)
-    monkeypatch.setattr("db.sessions.live", lambda _session: 1 / 0)
+    monkeypatch.setattr("db.sessions.find_live", lambda _session: 1 / 0)
     result = me.get("/auth/me")
     assert result.status_code == 500
     assert protected(result)

@@ -60,7 +60,7 @@ def test_a_number_that_would_lose_digits_is_refused(customer, number):
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_what_a_program_writes_of_a_float_is_never_refused(number):
-    read = json.loads(json.dumps(number), parse_float=body._exactly)
+    read = json.loads(json.dumps(number), parse_float=body._exact_float)
     assert type(read) is float
     assert read == number
     assert TypeAdapter(float).validate_json(json.dumps(number)) == number

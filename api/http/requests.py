@@ -1,0 +1,66 @@
+"""The base models of what a request brings: a JSON body, or a query string."""
+
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, RootModel, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+T = TypeVar("T")
+
+
+class RequestBody(BaseModel):
+    """A JSON body with camelCase names: types are strict, and unknown fields are refused.
+
+    A field that may be left out, where that differs from null, is declared `T | MISSING = MISSING`.
+    """
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+    # Whether a request without a body is refused even though no field is required.
+    body_required: ClassVar[bool] = False
+    # Members of the top object, and values in the whole text.
+    max_members: ClassVar[int] = 100
+    max_values: ClassVar[int] = 2000
+    # A top member that is limited by its size in KiB instead of by `max_values`.
+    sized_member: ClassVar[tuple[str, int] | None] = None
+
+
+class PartialUpdate(RequestBody):
+    """A body that changes the fields it names, and must name at least one."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    @model_validator(mode="after")
+    def _names_a_field(self) -> Self:
+        if not self.model_fields_set:
+            raise PydanticCustomError("wrong", "names nothing to change")
+        return self
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The fields that the body names, with their values."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class OneOfBodies(RootModel[T]):
+    """A body in one of several shapes. Each is a whole model, so generated clients know all fields of each."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    body_required: ClassVar[bool] = True
+    max_members: ClassVar[int] = RequestBody.max_members
+    max_values: ClassVar[int] = RequestBody.max_values
+    sized_member: ClassVar[tuple[str, int] | None] = None
+
+
+class EmptyBody(RequestBody):
+    """The body of an operation that takes none: absent, or `{}`."""
+
+
+class Query(RequestBody):
+    """A query string. Every value arrives as text, so values are converted leniently."""
+
+    model_config = ConfigDict(strict=False)

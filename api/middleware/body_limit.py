@@ -1,0 +1,45 @@
+"""Middleware that refuses a body by its headers, before a byte is in memory, then reads the body."""
+
+from typing import Any
+
+from falcon import Request, Response
+
+from api.http.errors import LengthRequired, MalformedJson, PayloadTooLarge
+
+MIB = 1024 * 1024
+MAX_BODY_BYTES = 1 * MIB
+# Of a POST to these paths, whose operation reads the body as a stream.
+MAX_BODY_BYTES_BY_PATH = {"/api/profile/avatar": 5 * MIB}
+
+
+def max_body_bytes(method: str, path: str) -> int:
+    """The largest body of such a request, in bytes."""
+    return MAX_BODY_BYTES_BY_PATH.get(path, MAX_BODY_BYTES) if method == "POST" else MAX_BODY_BYTES
+
+
+class BodyLimit:
+    """Limits the length of the body, and puts its bytes into `req.context.raw`."""
+
+    def process_request(self, req: Request, _resp: Response) -> None:
+        """Checks the headers. Raises LengthRequired for a chunked body, and PayloadTooLarge."""
+        if req.get_header("Transfer-Encoding"):
+            raise LengthRequired
+        limit = max_body_bytes(req.method, req.path)
+        if (req.content_length or 0) > limit:
+            raise PayloadTooLarge(limit=limit // MIB)
+
+    def process_resource(self, req: Request, _resp: Response, _resource: Any, _params: Any) -> None:
+        """Reads the body, except for a path that takes a large one. Raises MalformedJson."""
+        streamed = req.method == "POST" and req.path in MAX_BODY_BYTES_BY_PATH
+        req.context.raw = b"" if streamed else _read(req)
+
+
+def _read(req: Request) -> bytes:
+    try:
+        raw: bytes = req.bounded_stream.read()
+    except OSError:
+        raise MalformedJson(what="was cut off") from None
+    if len(raw) < (req.content_length or 0):
+        # The client disconnected: a part of a body must have no effect.
+        raise MalformedJson(what="is shorter than its Content-Length")
+    return raw
