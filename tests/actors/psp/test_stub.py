@@ -17,11 +17,11 @@ pytestmark = pytest.mark.usefixtures("database")
 
 CHARGED = Answer(Outcome.CHARGED)
 # How it takes a call: an answer, or one of these.
-CANNOT, SILENT = Unavailable, NoAnswer
+UNAVAILABLE, NO_ANSWER = Unavailable, NoAnswer
 
 
 @dataclass
-class Theatre:
+class StubRun:
     """A stub, what it told unasked, how long it let people wait, and what happened while they did."""
 
     told: list[tuple[UUID, Answer]] = field(default_factory=list)
@@ -49,8 +49,8 @@ class Theatre:
 
 
 @pytest.fixture
-def theatre() -> Theatre:
-    return Theatre()
+def run() -> StubRun:
+    return StubRun()
 
 
 def order(**metadata: Any) -> Order:
@@ -58,7 +58,7 @@ def order(**metadata: Any) -> Order:
     return Order(str(id), id, Decimal("12.50"), "USD", metadata)
 
 
-def configured(key: str, value: float) -> None:
+def set_config(key: str, value: float) -> None:
     postgres.rows("INSERT INTO admin.system_config (key, value) VALUES (%s, %s)", key, Json(value))
     config.clear_cache()
 
@@ -76,11 +76,11 @@ def declined(code: str) -> Answer:
         ("decline:insufficient_funds", [declined("insufficient_funds")], declined("insufficient_funds"), 0),
         ("decline:expired_card", [declined("expired_card")] * 2, declined("expired_card"), 0),
         ("slow", [CHARGED], CHARGED, 3),
-        ("error", [CANNOT, CANNOT], None, 0),
-        ("error", [CANNOT, CANNOT, CHARGED, CHARGED], CHARGED, 0),
-        ("outage", [CANNOT] * 9, None, 0),
-        ("blackout", [SILENT, SILENT], SILENT, 3),
-        ("timeout", [SILENT], CHARGED, 1),
+        ("error", [UNAVAILABLE, UNAVAILABLE], None, 0),
+        ("error", [UNAVAILABLE, UNAVAILABLE, CHARGED, CHARGED], CHARGED, 0),
+        ("outage", [UNAVAILABLE] * 9, None, 0),
+        ("blackout", [NO_ANSWER, NO_ANSWER], NO_ANSWER, 3),
+        ("timeout", [NO_ANSWER], CHARGED, 1),
         ("duplicate", [CHARGED], CHARGED, 0),
         ("late", [CHARGED], CHARGED, 8),
         ("a word that it does not know", [CHARGED], CHARGED, 0),
@@ -118,7 +118,7 @@ def test_what_takes_long_is_known_meanwhile_unless_it_is_late(theatre, simulate,
 @pytest.mark.parametrize("outcome", [CHARGED, declined("lost_card")])
 def test_a_blackout_ends_for_those_who_ask_when_somebody_books_the_order(theatre, outcome):
     made = order(simulate="blackout")
-    assert (theatre.charge(made), theatre.find(made)) == (SILENT, SILENT)
+    assert (theatre.charge(made), theatre.find(made)) == (NO_ANSWER, NO_ANSWER)
     psp_ledger.add(
         made.key,
         payment_id=made.payment_id,
@@ -132,7 +132,7 @@ def test_a_blackout_ends_for_those_who_ask_when_somebody_books_the_order(theatre
 
 @pytest.mark.parametrize(("rate", "least", "most"), [(0, 0, 0), (1, 100, 100), (0.5, 20, 80)])
 def test_an_order_that_says_nothing_is_approved_at_the_configured_rate(theatre, rate, least, most):
-    configured("psp.approvalRate", rate)
+    set_config("psp.approvalRate", rate)
     made = [order() for _ in range(100)]
     answers = [theatre.charge(it) for it in made]
     assert least <= answers.count(CHARGED) <= most
@@ -143,7 +143,7 @@ def test_an_order_that_says_nothing_is_approved_at_the_configured_rate(theatre, 
 
 @pytest.mark.parametrize("metadata", [{}, {"simulate": ""}, {"simulate": None}, {"table": 4}])
 def test_an_order_without_a_word_says_nothing(theatre, metadata):
-    configured("psp.approvalRate", 0)
+    set_config("psp.approvalRate", 0)
     assert theatre.charge(order(**metadata)) == declined("card_declined")
 
 
@@ -152,20 +152,20 @@ def test_nothing_configured_everything_is_approved(theatre):
 
 
 def test_an_order_that_says_something_does_not_ask_for_the_rate(theatre):
-    configured("psp.approvalRate", 0)
+    set_config("psp.approvalRate", 0)
     assert theatre.charge(order(simulate="approve")) == CHARGED
     assert theatre.charge(order(simulate="slow")) == CHARGED
 
 
 def test_it_takes_as_long_as_it_is_configured_to(theatre):
-    configured("psp.latencyMs", 250)
+    set_config("psp.latencyMs", 250)
     theatre.charge(order(simulate="approve"))
     theatre.charge(order(simulate="outage"))
     assert theatre.waited == [0.25, 0.25]
 
 
 def test_the_longest_latency_makes_no_call_outlast_its_deadline(theatre):
-    configured("psp.latencyMs", 5000)
+    set_config("psp.latencyMs", 5000)
     theatre.charge(order(simulate="late"))
     assert theatre.waited == [5.0, 3.0]
     assert sum(theatre.waited) < DEADLINE_S

@@ -25,7 +25,7 @@ from db import audit_log, config, event_log, job_journal, payments, postgres, ps
 from db.payments import Payment
 from db.states import TERMINAL, PaymentStatus, PaymentType
 from db.users import Role
-from tests import law, makers
+from tests import makers, payment_rules
 from tests.makers import Visitor
 
 ACCEPTED, CREATED, DONE = 202, 201, 200
@@ -297,7 +297,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_law_holds(self):
-        now = law.holds(self.edits)
+        now = payment_rules.check_all(self.edits)
         self.reached.update((it.type, it.status) for it in now)
         touched = [it for it in now if self.known.get(it.id) != (it.version, it.status)]
         self.known = {it.id: (it.version, it.status) for it in now}
@@ -332,7 +332,7 @@ class Machine(RuleBasedStateMachine):
             makers.work()
             assert job_journal.JobRow.select().count() == 0
             told = event_log.after(0, 10_000)
-            for it in law.holds(self.edits):
+            for it in payment_rules.check_all(self.edits):
                 self.is_at_rest(it)
                 self.was_told_of(it, [event for event in told if event.data.get("id") == str(it.id)])
             self.everybody_has_their_own_set()

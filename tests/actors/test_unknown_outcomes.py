@@ -24,9 +24,9 @@ from tests.makers import pay, work
 
 pytestmark = pytest.mark.usefixtures("database")
 
-CHARGED, SILENT, AWAY, NONE = "charged", "no_answer", "unavailable", "not_found"
-ARRIVES = MAY_ARRIVE_FOR.total_seconds()
-AGAIN = [("find", NONE), ("charge", AWAY)]
+CHARGED, NO_ANSWER, UNAVAILABLE, NOT_FOUND = "charged", "no_answer", "unavailable", "not_found"
+MAY_ARRIVE_S = MAY_ARRIVE_FOR.total_seconds()
+RETRY = [("find", NOT_FOUND), ("charge", UNAVAILABLE)]
 
 
 def attempts(payment: Payment) -> list[tuple[str, str | None]]:
@@ -40,16 +40,16 @@ def charges(payment: Payment) -> list[str]:
     return [charge.outcome for charge in found]
 
 
-def steps(payment: Payment) -> list[str]:
+def history(payment: Payment) -> list[str]:
     return [row.transaction_type for row in payments.history(payment.id)]
 
 
-def refused(payment: Payment) -> list[audit_log.AuditLog]:
+def refusals(payment: Payment) -> list[audit_log.AuditLog]:
     work()
     return [row for row in audit_log.of_resource(payment.id) if row.action == "payments.transition.refused"]
 
 
-def do(*tasks: job_journal.Job) -> list[str]:
+def enqueue_and_run(*tasks: job_journal.Job) -> list[str]:
     """Promises these, and does all there is."""
     with transaction():
         for task in tasks:
@@ -57,23 +57,23 @@ def do(*tasks: job_journal.Job) -> list[str]:
     return work()
 
 
-def perform(*names: str) -> None:
+def run(*names: str) -> None:
     """Does what is promised of these verbs, and nothing else."""
     for name in names:
         for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == name)):
             jobs.registry[name].perform(row.id)
 
 
-def orphan(**metadata: Any) -> Payment:
+def payment_without_jobs(**metadata: Any) -> Payment:
     """A payment that is with the PSP as far as we know, and of which no promise is left."""
     payment = makers.payment(**metadata)
-    perform("payments.begin")
+    run("payments.begin")
     postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.charge'")
     assert makers.reload(payment).status == "processing"
     return payment
 
 
-def book(payment: Payment, outcome: str = CHARGED) -> None:
+def insert_charge(payment: Payment, outcome: str = CHARGED) -> None:
     """Somebody at the PSP books the order after all."""
     postgres.rows(
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
@@ -82,7 +82,7 @@ def book(payment: Payment, outcome: str = CHARGED) -> None:
     )
 
 
-def called(payment: Payment, outcome: str | None, *, ago: float, operation: str = "charge") -> None:
+def record_call(payment: Payment, outcome: str | None, *, ago: float, operation: str = "charge") -> None:
     """The PSP was asked so many seconds ago; without an outcome, the process died over it."""
     postgres.rows(
         "INSERT INTO payments.psp_attempts (id, payment_id, operation, reference, outcome, created_at, ended_at)"
@@ -92,7 +92,7 @@ def called(payment: Payment, outcome: str | None, *, ago: float, operation: str 
     )
 
 
-def begun(payment: Payment, *, ago: float, taken_up: float | None = None) -> None:
+def set_age(payment: Payment, *, ago: float, taken_up: float | None = None) -> None:
     """It is with the PSP for so long, and the reconciler took it up so long ago, in seconds."""
     postgres.rows(
         "UPDATE payments.payments SET updated_at = clock_timestamp() - %s * interval '1 second',"
@@ -103,7 +103,7 @@ def begun(payment: Payment, *, ago: float, taken_up: float | None = None) -> Non
 
 def reconcile() -> list[str]:
     makers.enqueue_scheduled(payment_reconciliation.reconcile)
-    perform("payments.reconcile")
+    run("payments.reconcile")
     return work()
 
 
@@ -119,21 +119,21 @@ def reconcile() -> list[str]:
         ("duplicate", "completed", None, [CHARGED], [("charge", CHARGED), ("notice", CHARGED)]),
         ("decline", "failed", "card_declined", ["declined"], [("charge", "declined")]),
         ("decline:expired_card", "failed", "expired_card", ["declined"], [("charge", "declined")]),
-        ("timeout", "completed", None, [CHARGED], [("charge", SILENT), ("find", CHARGED)]),
+        ("timeout", "completed", None, [CHARGED], [("charge", NO_ANSWER), ("find", CHARGED)]),
         (
             *("error", "completed", None, [CHARGED]),
-            [("charge", AWAY), *AGAIN, ("find", NONE), ("charge", CHARGED)],
+            [("charge", UNAVAILABLE), *RETRY, ("find", NOT_FOUND), ("charge", CHARGED)],
         ),
         (
             *("outage", "failed", "provider_unavailable", []),
-            [("charge", AWAY), *AGAIN * (MAX_CHARGE_CALLS - 1), ("find", NONE)],
+            [("charge", UNAVAILABLE), *RETRY * (MAX_CHARGE_CALLS - 1), ("find", NOT_FOUND)],
         ),
         (
             "blackout",
             "processing",
             None,
             [],
-            [("charge", SILENT), *[("find", SILENT)] * (MAX_CHARGE_CALLS - 1)],
+            [("charge", NO_ANSWER), *[("find", NO_ANSWER)] * (MAX_CHARGE_CALLS - 1)],
         ),
     ],
 )
@@ -144,16 +144,16 @@ def test_every_payment_ends_as_the_contract_says(simulate, status, code, booked,
     assert (ended.status, ended.failure_code) == (status, code)
     assert charges(payment) == booked
     assert attempts(payment) == asked
-    assert steps(payment)[2:] == {"completed": ["complete"], "failed": ["fail"], "processing": []}[status]
+    assert history(payment)[2:] == {"completed": ["complete"], "failed": ["fail"], "processing": []}[status]
     assert makers.review(payment) == ("the PSP does not answer" if simulate == "blackout" else None)
 
 
 def test_while_the_psp_is_away_it_is_asked_ever_more_seldom():
     makers.payment(simulate="outage")
-    perform("payments.begin")
+    run("payments.begin")
     waits = []
     for _ in range(MAX_CHARGE_CALLS):
-        perform("payments.charge", "payments.resolve")
+        run("payments.charge", "payments.resolve")
         [row] = postgres.rows(
             "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.jobs WHERE name = 'payments.charge'"
         )
@@ -189,10 +189,10 @@ def test_a_provider_that_raises_something_else_is_one_that_did_not_answer(monkey
         monkeypatch.setattr(provider.chosen(), name, broken)
     payment = makers.payment()
     for _ in range(MAX_CHARGE_CALLS):
-        perform("payments.begin", "payments.charge", "payments.inquire", "payments.resolve")
+        run("payments.begin", "payments.charge", "payments.inquire", "payments.resolve")
     assert makers.reload(payment).status == "processing"
     assert makers.review(payment) == "the PSP does not answer"
-    assert attempts(payment) == [("charge", SILENT), *[("find", SILENT)] * (MAX_CHARGE_CALLS - 1)]
+    assert attempts(payment) == [("charge", NO_ANSWER), *[("find", NO_ANSWER)] * (MAX_CHARGE_CALLS - 1)]
 
 
 # --- reconciling ----------------------------------------------------------------------------------------
@@ -202,18 +202,18 @@ def test_the_blackout_ends_when_somebody_books_the_order():
     payment = makers.payment(simulate="blackout")
     work()
     assert makers.review(payment)
-    begun(payment, ago=60, taken_up=31)
+    set_age(payment, ago=60, taken_up=31)
     assert reconcile() == ["payments.inquire", "payments.resolve"]
     assert makers.review(payment)
 
-    book(payment)
-    begun(payment, ago=60, taken_up=31)
+    insert_charge(payment)
+    set_age(payment, ago=60, taken_up=31)
     assert reconcile() == ["payments.inquire", "payments.settle"]
 
     settled = makers.reload(payment)
     assert (settled.status, makers.review(settled), settled.reconciled_at) == ("completed", None, None)
     assert charges(payment) == [CHARGED]
-    assert steps(payment) == ["create", "begin", "complete"]
+    assert history(payment) == ["create", "begin", "complete"]
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_the_blackout_ends_when_somebody_books_the_order():
     ],
 )
 def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
-    payment = orphan(simulate=simulate)
-    begun(payment, ago=4)
+    payment = payment_without_jobs(simulate=simulate)
+    set_age(payment, ago=4)
     assert reconcile()[:2] == ["payments.inquire", "payments.resolve"]
     assert (makers.reload(payment).status, makers.reload(payment).failure_code) == (status, code)
 
@@ -248,16 +248,16 @@ def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
     ],
 )
 def test_the_reconciler_is_in_no_hurry(ago, taken_up, looks):
-    payment = orphan(simulate="blackout")
-    begun(payment, ago=ago, taken_up=taken_up)
+    payment = payment_without_jobs(simulate="blackout")
+    set_age(payment, ago=ago, taken_up=taken_up)
     assert reconcile()[:1] == ["payments.inquire"] * looks
     assert len(attempts(payment)) > 0 if looks else attempts(payment) == []
 
 
 def test_what_the_reconciler_has_taken_up_it_leaves_alone_for_a_while():
-    payment = orphan(simulate="blackout")
-    begun(payment, ago=60)
-    looked = [do(payment_reconciliation.reconcile.job())[1:2] for _ in range(2)]
+    payment = payment_without_jobs(simulate="blackout")
+    set_age(payment, ago=60)
+    looked = [enqueue_and_run(payment_reconciliation.reconcile.job())[1:2] for _ in range(2)]
     assert looked == [["payments.inquire"], []]
 
 
@@ -298,7 +298,7 @@ def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
     waiting = makers.payment()
     postgres.rows("DELETE FROM journal.jobs")
     for it in (engaged, paid, waiting):
-        begun(it, ago=3600)
+        set_age(it, ago=3600)
     assert [makers.reload(it).status for it in (engaged, paid, waiting)] == [
         "processing",
         "completed",
@@ -308,7 +308,7 @@ def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
 
 
 def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_more():
-    payment = orphan(simulate="blackout")
+    payment = payment_without_jobs(simulate="blackout")
     postgres.rows("UPDATE payments.payments SET updated_at = now() - interval '1000 seconds'")
     for taken_up, looks in ((90, []), (110, ["payments.inquire", "payments.resolve"])):
         postgres.rows(
@@ -318,15 +318,15 @@ def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_m
             enqueue(payment_reconciliation.reconcile.job())
         assert work()[1:3] == looks
     for _ in range(30):
-        called(payment, SILENT, ago=1, operation="find")
-    called(payment, SILENT, ago=900)
+        record_call(payment, NO_ANSWER, ago=1, operation="find")
+    record_call(payment, NO_ANSWER, ago=900)
     known = psp_attempts.for_payment(payment.id)
     assert [it.operation for it in known].count("find") == 20
     assert known[0].operation == "charge"
 
 
 def test_an_answer_about_other_money_settles_nothing():
-    payment = orphan()
+    payment = payment_without_jobs()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     assert work() == ["payments.settle"]
     assert (makers.reload(payment).status, makers.review(payment)) == (
@@ -355,7 +355,7 @@ def test_an_answer_about_other_money_settles_nothing():
     ],
 )
 def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(amount, currency):
-    payment = orphan()
+    payment = payment_without_jobs()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
     assert work() == ["payments.settle"]
     [said] = psp_attempts.for_payment(payment.id)
@@ -372,15 +372,15 @@ def test_an_amount_that_is_no_number_is_no_answer(monkeypatch):
         provider.chosen(), "charge", lambda _order: Answer(Outcome.CHARGED, None, Decimal("NaN"), "USD")
     )
     payment = makers.payment()
-    perform("payments.begin", "payments.charge")
-    assert attempts(payment) == [("charge", SILENT)]
+    run("payments.begin", "payments.charge")
+    assert attempts(payment) == [("charge", NO_ANSWER)]
 
 
 def test_of_many_stuck_payments_each_is_looked_after_once():
-    stuck = [orphan() for _ in range(5)]
+    stuck = [payment_without_jobs() for _ in range(5)]
     for payment in stuck:
-        begun(payment, ago=60)
-    done = do(payment_reconciliation.reconcile.job(), payment_reconciliation.reconcile.job())
+        set_age(payment, ago=60)
+    done = enqueue_and_run(payment_reconciliation.reconcile.job(), payment_reconciliation.reconcile.job())
     assert done.count("payments.inquire") == 5
     assert [makers.reload(payment).status for payment in stuck] == ["completed"] * 5
     assert [charges(payment) for payment in stuck] == [[CHARGED]] * 5
@@ -388,20 +388,20 @@ def test_of_many_stuck_payments_each_is_looked_after_once():
 
 def test_what_still_waits_for_its_turn_is_not_asked_about():
     payment = makers.payment()
-    perform("payments.begin")
-    begun(payment, ago=60)
+    run("payments.begin")
+    set_age(payment, ago=60)
     makers.enqueue_scheduled(payment_reconciliation.reconcile)
-    perform("payments.reconcile")
+    run("payments.reconcile")
     assert work() == ["payments.charge", "payments.settle"]
     assert attempts(payment) == [("charge", CHARGED)]
 
 
 def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
-    payment = orphan()
+    payment = payment_without_jobs()
     for _ in range(3):
-        begun(payment, ago=200, taken_up=31)
+        set_age(payment, ago=200, taken_up=31)
         makers.enqueue_scheduled(payment_reconciliation.reconcile)
-        perform("payments.reconcile")
+        run("payments.reconcile")
     assert work().count("payments.inquire") == 1
 
 
@@ -410,16 +410,16 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
 
     def meanwhile(seconds: float) -> None:
         if seconds:
-            begun(payment, ago=60)
+            set_age(payment, ago=60)
             with transaction():
                 enqueue(payment_reconciliation.reconcile.job())
-            perform("payments.reconcile", "payments.inquire", "payments.resolve")
+            run("payments.reconcile", "payments.inquire", "payments.resolve")
 
     provider.choose(Stub(payment_jobs.receive_notice, sleep=meanwhile))
     work()
-    assert attempts(payment) == [("charge", CHARGED), ("find", NONE)]
+    assert attempts(payment) == [("charge", CHARGED), ("find", NOT_FOUND)]
     assert makers.reload(payment).status == "completed"
-    assert (charges(payment), steps(payment)) == ([CHARGED], ["create", "begin", "complete"])
+    assert (charges(payment), history(payment)) == ([CHARGED], ["create", "begin", "complete"])
 
 
 # --- giving up ------------------------------------------------------------------------------------------
@@ -429,20 +429,20 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
     ("outcome", "ago", "status"),
     [
         # The process died over the call, or nobody answered it: it may still be heard.
-        (None, ARRIVES - 5, "processing"),
-        (SILENT, ARRIVES - 5, "processing"),
-        (None, ARRIVES + 1, "failed"),
-        (SILENT, ARRIVES + 1, "failed"),
+        (None, MAY_ARRIVE_S - 5, "processing"),
+        (NO_ANSWER, MAY_ARRIVE_S - 5, "processing"),
+        (None, MAY_ARRIVE_S + 1, "failed"),
+        (NO_ANSWER, MAY_ARRIVE_S + 1, "failed"),
         # It said that it could not.
-        (AWAY, 1, "failed"),
+        (UNAVAILABLE, 1, "failed"),
     ],
 )
 def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status):
-    payment = orphan(simulate="outage")
+    payment = payment_without_jobs(simulate="outage")
     for _ in range(MAX_CHARGE_CALLS):
-        called(payment, outcome, ago=ago)
+        record_call(payment, outcome, ago=ago)
 
-    do(payment_jobs.resolve.job(payment.id), payment_jobs.inquire.job(payment.id))
+    enqueue_and_run(payment_jobs.resolve.job(payment.id), payment_jobs.inquire.job(payment.id))
 
     assert makers.reload(payment).status == status
     assert makers.reload(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
@@ -450,23 +450,23 @@ def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status)
 
 
 def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
-    payment = orphan(simulate="outage")
+    payment = payment_without_jobs(simulate="outage")
     for _ in range(MAX_CHARGE_CALLS):
-        called(payment, None, ago=ARRIVES - 5)
-    do(payment_jobs.inquire.job(payment.id))
+        record_call(payment, None, ago=MAY_ARRIVE_S - 5)
+    enqueue_and_run(payment_jobs.inquire.job(payment.id))
     assert makers.reload(payment).status == "processing"
 
     postgres.rows("UPDATE payments.psp_attempts SET created_at = created_at - interval '6 seconds'")
-    begun(payment, ago=60)
+    set_age(payment, ago=60)
     reconcile()
     assert makers.reload(payment).status == "failed"
 
 
 def test_what_the_dead_call_charged_after_all_is_found():
-    payment = orphan()
-    called(payment, None, ago=1)
-    book(payment)
-    assert do(payment_jobs.resolve.job(payment.id)) == [
+    payment = payment_without_jobs()
+    record_call(payment, None, ago=1)
+    insert_charge(payment)
+    assert enqueue_and_run(payment_jobs.resolve.job(payment.id)) == [
         "payments.resolve",
         "payments.inquire",
         "payments.settle",
@@ -479,22 +479,24 @@ def test_what_the_dead_call_charged_after_all_is_found():
 # --- answers that come late, or twice -------------------------------------------------------------------
 
 
-def declined() -> Payment:
+def declined_payment() -> Payment:
     payment = makers.payment(simulate="decline")
     work()
     return payment
 
 
-def cancelled() -> Payment:
+def cancelled_payment() -> Payment:
     payment = makers.payment()
     with transaction():
         enqueue(payment_endings.cancel.job(payment.id, None, RequestContext()))
-    perform("payments.cancel")
+    run("payments.cancel")
     work()
     return payment
 
 
-@pytest.mark.parametrize(("ended", "status"), [(declined, "failed"), (cancelled, "cancelled")])
+@pytest.mark.parametrize(
+    ("ended", "status"), [(declined_payment, "failed"), (cancelled_payment, "cancelled")]
+)
 def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
     payment = makers.reload(ended())
     assert (payment.status, makers.review(payment)) == (status, None)
@@ -509,43 +511,43 @@ def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
 
 @pytest.mark.parametrize("answer", [Answer(Outcome.CHARGED), Answer(Outcome.DECLINED, "lost_card")])
 def test_an_answer_that_comes_three_times_counts_once(answer):
-    payment = orphan()
+    payment = payment_without_jobs()
     for _ in range(3):
         payment_jobs.receive_notice(payment.id, answer)
     assert work() == ["payments.settle"] * 3
     settled = makers.reload(payment)
-    assert steps(payment) == ["create", "begin", "complete" if settled.status == "completed" else "fail"]
+    assert history(payment) == ["create", "begin", "complete" if settled.status == "completed" else "fail"]
     assert (settled.version, makers.review(settled)) == (3, None)
     told = [event.type for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
     assert len(told) == 4
 
 
 def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
-    payment = orphan()
+    payment = payment_without_jobs()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
-    assert do(payment_jobs.resolve.job(payment.id)) == ["payments.settle", "payments.resolve"]
+    assert enqueue_and_run(payment_jobs.resolve.job(payment.id)) == ["payments.settle", "payments.resolve"]
     assert makers.reload(payment).status == "completed"
     assert attempts(payment) == [("notice", CHARGED)]
 
 
 def test_a_look_that_somebody_waits_for_is_taken_up_when_its_process_died():
-    payment, inquiry = orphan(), uuid4()
+    payment, inquiry = payment_without_jobs(), uuid4()
     psp_attempts.begin(inquiry, payment.id, psp_attempts.PspOperation.FIND, str(payment.id))
-    assert do(payment_jobs.inquire.job(payment.id, inquiry))[0] == "payments.inquire"
-    assert psp_attempts.find_result(inquiry) == NONE
+    assert enqueue_and_run(payment_jobs.inquire.job(payment.id, inquiry))[0] == "payments.inquire"
+    assert psp_attempts.find_result(inquiry) == NOT_FOUND
 
 
 def test_who_looks_after_a_payment_that_has_ended_asks_nobody():
     payment = makers.payment()
     work()
-    assert do(payment_jobs.inquire.job(payment.id)) == ["payments.inquire"]
+    assert enqueue_and_run(payment_jobs.inquire.job(payment.id)) == ["payments.inquire"]
     assert attempts(payment) == [("charge", CHARGED)]
 
 
 # --- facts ----------------------------------------------------------------------------------------------
 
 
-class Frozen:
+class HangingProvider:
     """A Provider whose first call hangs for longer than its lease, with its process; then it is answered."""
 
     def __init__(self, meanwhile: Callable[[], object]) -> None:
@@ -572,12 +574,13 @@ def test_a_charge_that_is_heard_of_after_its_lease_when_the_payment_has_failed_g
         # The relay has sent it again, and the call cannot be heard any more by its age.
         postgres.rows("UPDATE journal.jobs SET leased_until = NULL, attempts = attempts + 1")
         postgres.rows(
-            "UPDATE payments.psp_attempts SET created_at = created_at - %s * interval '1 second'", ARRIVES + 1
+            "UPDATE payments.psp_attempts SET created_at = created_at - %s * interval '1 second'",
+            MAY_ARRIVE_S + 1,
         )
         work()
         assert makers.reload(payment).failure_code == "provider_unavailable"
 
-    provider.choose(Frozen(another_worker_goes_on))
+    provider.choose(HangingProvider(another_worker_goes_on))
     work()
 
     assert attempts(payment)[0] == ("charge", CHARGED)
@@ -590,16 +593,16 @@ def test_a_charge_that_is_heard_of_after_its_lease_completes_a_payment_that_wait
 
     def another_worker_goes_on() -> None:
         postgres.rows("UPDATE journal.jobs SET leased_until = NULL, attempts = attempts + 1")
-        perform("payments.charge", "payments.resolve")
+        run("payments.charge", "payments.resolve")
 
-    provider.choose(Frozen(another_worker_goes_on))
-    perform("payments.begin", "payments.charge", "payments.settle")
+    provider.choose(HangingProvider(another_worker_goes_on))
+    run("payments.begin", "payments.charge", "payments.settle")
     assert (makers.reload(payment).status, makers.review(payment)) == ("completed", None)
 
 
-def forgotten(payment: Payment) -> None:
+def lose_settle_job(payment: Payment) -> None:
     """The job that would have settled what the PSP said is gone."""
-    perform("payments.begin", "payments.charge")
+    run("payments.begin", "payments.charge")
     assert attempts(payment)[0][1] in (CHARGED, "declined")
     postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.settle'")
 
@@ -615,7 +618,7 @@ def forgotten(payment: Payment) -> None:
 )
 def test_what_the_psp_said_and_nobody_settled_is_found_by_the_reconciler(simulate, status, ends, review):
     payment = makers.payment(simulate=simulate)
-    forgotten(payment)
+    lose_settle_job(payment)
     if status != "processing":
         payments.set_status(makers.reload(payment), PaymentStatus(status))
     postgres.rows("UPDATE payments.psp_attempts SET ended_at = clock_timestamp() - interval '4 seconds'")
@@ -638,13 +641,13 @@ def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhil
 
     provider.choose(Watched(payment_jobs.receive_notice, sleep=lambda _seconds: None))
     payment = makers.payment(simulate="blackout", order="A-1")
-    perform("payments.begin")
+    run("payments.begin")
     for note in ("before the first call", "asked the PSP by telephone"):
         payments.edit(makers.reload(payment), metadata={"note": note})
         work()
     # Its voice is back, and it has never heard of the order.
     postgres.rows("DELETE FROM psp.orders")
-    begun(payment, ago=60, taken_up=31)
+    set_age(payment, ago=60, taken_up=31)
     reconcile()
 
     assert [order.metadata for order in orders] == [{"simulate": "blackout", "order": "A-1"}] * len(orders)
@@ -661,9 +664,9 @@ def test_metadata_that_was_edited_before_the_payment_began_is_what_the_psp_gets(
 
 def test_of_payments_whose_settling_waits_for_its_turn_nobody_asks_the_psp():
     waiting = [makers.payment() for _ in range(100)]
-    perform("payments.begin", "payments.charge")
+    run("payments.begin", "payments.charge")
     for payment in waiting:
-        begun(payment, ago=60)
+        set_age(payment, ago=60)
     postgres.rows("UPDATE payments.psp_attempts SET ended_at = clock_timestamp() - interval '60 seconds'")
     assert reconcile() == ["payments.settle"] * 100
     assert [attempts(payment) for payment in waiting] == [[("charge", CHARGED)]] * 100
@@ -671,10 +674,10 @@ def test_of_payments_whose_settling_waits_for_its_turn_nobody_asks_the_psp():
 
 def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_the_psp():
     payment = makers.payment(simulate="timeout")
-    perform("payments.begin", "payments.charge")
-    begun(payment, ago=60)
+    run("payments.begin", "payments.charge")
+    set_age(payment, ago=60)
     makers.enqueue_scheduled(payment_reconciliation.reconcile)
-    perform("payments.reconcile")
+    run("payments.reconcile")
     assert job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.inquire").count() == 0
     assert work() == ["payments.resolve", "payments.inquire", "payments.settle"]
 
@@ -682,7 +685,7 @@ def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_
 # --- by hand --------------------------------------------------------------------------------------------
 
 
-def caller() -> RequestContext:
+def admin_context() -> RequestContext:
     return RequestContext(f"request-{uuid4().hex}", makers.user(Role.ADMIN).id, "203.0.113.7", "curl/8")
 
 
@@ -691,35 +694,35 @@ def caller() -> RequestContext:
     [
         # Nobody has asked what it knows; a call may still be heard; it does not say; it was asked too early.
         [],
-        [("charge", None, 1), ("find", NONE, 0)],
-        [("charge", SILENT, 1), ("find", NONE, 0)],
-        [("charge", SILENT, 60), ("find", SILENT, 1)],
-        [("charge", AWAY, 3), ("find", NONE, 2), ("charge", AWAY, 1)],
+        [("charge", None, 1), ("find", NOT_FOUND, 0)],
+        [("charge", NO_ANSWER, 1), ("find", NOT_FOUND, 0)],
+        [("charge", NO_ANSWER, 60), ("find", NO_ANSWER, 1)],
+        [("charge", UNAVAILABLE, 3), ("find", NOT_FOUND, 2), ("charge", UNAVAILABLE, 1)],
         # It was answered while somebody looked, and that is not settled yet.
-        [("charge", CHARGED, 8), ("find", NONE, 5)],
+        [("charge", CHARGED, 8), ("find", NOT_FOUND, 5)],
         # The answer is older than the last moment at which the call could be heard.
-        [("charge", SILENT, ARRIVES + 10), ("find", NONE, ARRIVES + 9)],
+        [("charge", NO_ANSWER, MAY_ARRIVE_S + 10), ("find", NOT_FOUND, MAY_ARRIVE_S + 9)],
     ],
 )
 def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
-    payment, by = orphan(), caller()
+    payment, by = payment_without_jobs(), admin_context()
     for operation, outcome, ago in calls:
-        called(payment, outcome, ago=ago, operation=operation)
+        record_call(payment, outcome, ago=ago, operation=operation)
 
-    do(payment_endings.fail.job(payment.id, "it hangs", by))
+    enqueue_and_run(payment_endings.fail.job(payment.id, "it hangs", by))
 
     assert makers.reload(payment).status == "processing"
-    [row] = refused(payment)
+    [row] = refusals(payment)
     assert row.details == {"step": "fail", "status": "processing", "reason": "it hangs"}
-    assert said_by(row) == by
+    assert context_of(row) == by
 
 
 def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
-    payment, by = orphan(), caller()
-    called(payment, SILENT, ago=ARRIVES + 2)
-    called(payment, NONE, ago=1, operation="find")
+    payment, by = payment_without_jobs(), admin_context()
+    record_call(payment, NO_ANSWER, ago=MAY_ARRIVE_S + 2)
+    record_call(payment, NOT_FOUND, ago=1, operation="find")
 
-    do(payment_endings.fail.job(payment.id, "it hangs", by))
+    enqueue_and_run(payment_endings.fail.job(payment.id, "it hangs", by))
 
     failed = makers.reload(payment)
     assert (failed.status, failed.failure_code, failed.failure_message) == (
@@ -727,51 +730,51 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
         "failed_by_admin",
         "it hangs",
     )
-    assert refused(payment) == []
+    assert refusals(payment) == []
     [*_, row] = audit_log.of_resource(payment.id)
-    assert (row.action, said_by(row)) == ("payments.payment.fail", by)
+    assert (row.action, context_of(row)) == ("payments.payment.fail", by)
     [*_, moved] = payments.history(payment.id)
     assert (moved.actor_id, moved.reason) == (by.user_id, "it hangs")
 
 
 def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
-    payment, by = makers.payment(), caller()
+    payment, by = makers.payment(), admin_context()
     with transaction():
         enqueue(payment_endings.cancel.job(payment.id, "ordered twice", by))
-    perform("payments.begin", "payments.cancel")
+    run("payments.begin", "payments.cancel")
 
-    [row] = refused(payment)
+    [row] = refusals(payment)
     assert row.details == {"step": "cancel", "status": "processing", "reason": "ordered twice"}
-    assert said_by(row) == by
+    assert context_of(row) == by
     assert makers.reload(payment).status == "completed"
     assert charges(payment) == [CHARGED]
 
 
 def test_a_payment_that_was_cancelled_is_never_begun():
-    payment, by = makers.payment(), caller()
+    payment, by = makers.payment(), admin_context()
     with transaction():
         enqueue(payment_endings.cancel.job(payment.id, "ordered twice", by))
-    perform("payments.cancel")
+    run("payments.cancel")
     assert work() == ["payments.begin"]
 
     assert makers.reload(payment).status == "cancelled"
-    assert (charges(payment), attempts(payment), refused(payment)) == ([], [], [])
+    assert (charges(payment), attempts(payment), refusals(payment)) == ([], [], [])
     [*_, row] = audit_log.of_resource(payment.id)
-    assert (row.action, said_by(row)) == ("payments.payment.cancel", by)
+    assert (row.action, context_of(row)) == ("payments.payment.cancel", by)
 
 
 def test_a_call_after_a_failure_by_hand_is_not_made():
-    payment = orphan()
-    called(payment, AWAY, ago=2)
-    called(payment, NONE, ago=1, operation="find")
-    do(payment_endings.fail.job(payment.id, None, caller()))
+    payment = payment_without_jobs()
+    record_call(payment, UNAVAILABLE, ago=2)
+    record_call(payment, NOT_FOUND, ago=1, operation="find")
+    enqueue_and_run(payment_endings.fail.job(payment.id, None, admin_context()))
     before = attempts(payment)
 
-    do(payment_jobs.charge.job(payment.id))
+    enqueue_and_run(payment_jobs.charge.job(payment.id))
 
     assert attempts(payment) == before
     assert (charges(payment), makers.reload(payment).status) == ([], "failed")
 
 
-def said_by(row: audit_log.AuditLog) -> RequestContext:
+def context_of(row: audit_log.AuditLog) -> RequestContext:
     return RequestContext(row.request_id, row.user_id, row.ip_address, row.user_agent)
