@@ -1,6 +1,6 @@
-"""What any provider behind the seam has to keep. The stub is run through it; an adapter to a real one would be.
+"""What every provider has to guarantee. The stub passes it; an adapter to a real provider has to.
 
-An adapter brings its own `provider` and `book`, and its sandbox's own words for what these orders simulate.
+An adapter brings its own `provider` and `insert_charge`, and its sandbox's names for the scenarios of the orders.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from actors import job_leases
+from actors.psp import stub
 from actors.psp.provider import DEADLINE_S, Answer, Line, NoAnswer, Order, Outcome, Provider, Unavailable
 from db import postgres
 from tests import makers
@@ -23,12 +24,12 @@ pytestmark = pytest.mark.usefixtures("database")
 DAY = date(2026, 3, 1)
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 
-Book = Callable[[str, datetime], None]
+InsertCharge = Callable[[str, datetime], None]
 
 
 @pytest.fixture
 def slept() -> list[float]:
-    """For how many seconds a provider that plays its waiting would have waited."""
+    """The seconds for which a provider with a replaced clock would have waited."""
     return []
 
 
@@ -38,8 +39,8 @@ def provider(slept: list[float]) -> Provider:
 
 
 @pytest.fixture
-def book() -> Book:
-    """Lets the provider have decided about an order at some moment of the past."""
+def insert_charge() -> InsertCharge:
+    """Insert a decision of the past into the provider's ledger."""
 
     def insert(key: str, moment: datetime) -> None:
         postgres.rows(
@@ -68,16 +69,16 @@ def test_a_decline_has_a_code(provider: Provider):
     assert answer.code
 
 
-def test_an_order_given_again_is_answered_as_the_first_time(provider: Provider):
+def test_a_repeated_order_gets_the_first_decision(provider: Provider):
     declined = order(simulate="decline:lost_card")
     first = provider.charge(declined)
-    # Even if the provider would decide otherwise by now.
+    # Even if the provider would now decide otherwise.
     again = Order(declined.key, declined.payment_id, declined.amount, declined.currency, {})
     assert provider.charge(again) == first
     assert len(whole_statement(provider, today())) == 1
 
 
-def test_what_was_ordered_is_found_by_its_key_and_nothing_else_is(provider: Provider):
+def test_an_order_is_found_by_its_key_only(provider: Provider):
     made = order(simulate="decline:expired_card")
     assert provider.find(made.key) is None
     answer = provider.charge(made)
@@ -86,16 +87,16 @@ def test_what_was_ordered_is_found_by_its_key_and_nothing_else_is(provider: Prov
         assert provider.find(other) is None
 
 
-def test_a_call_that_was_not_answered_may_be_made_again_and_charges_once(provider: Provider):
-    unheard = order(simulate="timeout")
+def test_an_unanswered_call_can_be_repeated_and_charges_once(provider: Provider):
+    unanswered = order(simulate="timeout")
     for _ in range(3):
         with pytest.raises(NoAnswer):
-            provider.charge(unheard)
-    assert provider.find(unheard.key) == Answer(Outcome.CHARGED)
-    assert [line.key for line in whole_statement(provider, today())] == [unheard.key]
+            provider.charge(unanswered)
+    assert provider.find(unanswered.key) == Answer(Outcome.CHARGED)
+    assert [line.key for line in whole_statement(provider, today())] == [unanswered.key]
 
 
-def test_what_was_unavailable_has_charged_nothing(provider: Provider):
+def test_an_unavailable_provider_has_charged_nothing(provider: Provider):
     refused = order(simulate="outage")
     with pytest.raises(Unavailable):
         provider.charge(refused)
@@ -103,7 +104,7 @@ def test_what_was_unavailable_has_charged_nothing(provider: Provider):
     assert whole_statement(provider, today()) == []
 
 
-def test_what_was_unavailable_and_is_back_charges_once(provider: Provider):
+def test_a_provider_that_is_available_again_charges_once(provider: Provider):
     made = order(simulate="error")
     for _ in range(2):
         with pytest.raises(Unavailable):
@@ -112,7 +113,7 @@ def test_what_was_unavailable_and_is_back_charges_once(provider: Provider):
     assert [line.key for line in whole_statement(provider, today())] == [made.key]
 
 
-def test_a_statement_says_of_an_order_what_was_decided(provider: Provider):
+def test_a_statement_has_the_decision_about_each_order(provider: Provider):
     before = now()
     paid, declined = order(), order(simulate="decline")
     provider.charge(paid)
@@ -129,27 +130,30 @@ def test_a_statement_says_of_an_order_what_was_decided(provider: Provider):
     assert before <= line.booked_at <= now()
 
 
-# The stub's pages have 500 lines; and of what was decided in one moment a page may end in the middle.
-@pytest.mark.parametrize("lines", [0, 1, 499, 500, 501, 1000, 1234])
-def test_a_statement_is_complete_and_says_nothing_twice(provider: Provider, book: Book, lines: int):
+# A part of the stub's statement has 50 lines here, and may end between two decisions of one moment.
+@pytest.mark.parametrize("lines", [0, 1, 49, 50, 51, 100, 123])
+def test_a_statement_has_every_line_once(
+    monkeypatch, provider: Provider, insert_charge: InsertCharge, lines: int
+):
+    monkeypatch.setattr(stub, "_STATEMENT_LINES", 50)
     keys = [str(uuid4()) for _ in range(lines)]
-    for place, key in enumerate(keys):
-        book(key, MIDNIGHT + timedelta(seconds=place // 7))
+    for number, key in enumerate(keys):
+        insert_charge(key, MIDNIGHT + timedelta(seconds=number // 7))
     assert sorted(line.key for line in whole_statement(provider, DAY)) == sorted(keys)
 
 
-def test_a_statements_day_is_a_day_in_utc(provider: Provider, book: Book):
+def test_a_day_of_a_statement_is_a_day_in_utc(provider: Provider, insert_charge: InsertCharge):
     moment = timedelta(microseconds=1)
     east, west = (
         datetime.fromisoformat("2026-03-02T00:30+01:00"),
         datetime.fromisoformat("2026-02-28T19:00-05:00"),
     )
-    book("the evening before", MIDNIGHT - moment)
-    book("first", MIDNIGHT)
-    book("west of Greenwich", west)
-    book("east of Greenwich", east)
-    book("last", MIDNIGHT + timedelta(days=1) - moment)
-    book("the morning after", MIDNIGHT + timedelta(days=1))
+    insert_charge("the evening before", MIDNIGHT - moment)
+    insert_charge("first", MIDNIGHT)
+    insert_charge("west of Greenwich", west)
+    insert_charge("east of Greenwich", east)
+    insert_charge("last", MIDNIGHT + timedelta(days=1) - moment)
+    insert_charge("the morning after", MIDNIGHT + timedelta(days=1))
 
     lines = whole_statement(provider, DAY)
 
@@ -158,7 +162,7 @@ def test_a_statements_day_is_a_day_in_utc(provider: Provider, book: Book):
 
 
 def whole_statement(provider: Provider, day: date) -> list[Line]:
-    """All lines of a day, page by page."""
+    """Return all lines of a day, part by part."""
     lines: list[Line] = []
     part = provider.statement(day, None)
     while part.more is not None:
@@ -168,7 +172,7 @@ def whole_statement(provider: Provider, day: date) -> list[Line]:
 
 
 def now() -> datetime:
-    """By the clock of the provider."""
+    """The time by the clock of the provider."""
     [row] = postgres.rows("SELECT clock_timestamp() AS now")
     moment: datetime = row["now"]
     return moment
@@ -178,11 +182,9 @@ def today() -> date:
     return now().astimezone(UTC).date()
 
 
-# An adapter brings a sandbox, or a server of its own, that hangs for these.
+# An adapter brings a sandbox, or a server of its own, that does not answer these.
 @pytest.mark.parametrize("simulate", ["blackout", "timeout", "late", "slow"])
-def test_a_call_ends_in_its_time_with_an_answer_or_without(
-    provider: Provider, simulate: str, slept: list[float]
-):
+def test_a_call_ends_within_its_deadline(provider: Provider, simulate: str, slept: list[float]):
     made = order(simulate=simulate)
     for call in (lambda: provider.charge(made), lambda: provider.find(made.key)):
         began = time.monotonic()
@@ -192,5 +194,5 @@ def test_a_call_ends_in_its_time_with_an_answer_or_without(
         slept.clear()
 
 
-def test_a_call_ends_before_its_lease():
+def test_the_deadline_of_a_call_is_shorter_than_its_lease():
     assert DEADLINE_S < job_leases.LEASE_S

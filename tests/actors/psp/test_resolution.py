@@ -1,4 +1,4 @@
-"""What is done about a payment that the PSP has not decided: a table of what it said, and what follows."""
+"""The rules for an unknown outcome: a table of recorded calls and the action that follows."""
 
 import random
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from actors.psp.resolution import MAX_CHARGE_CALLS, MAY_ARRIVE_FOR, Action
 from tests.makers import MOMENT
 
 MAY_ARRIVE_S = MAY_ARRIVE_FOR.total_seconds()
-# What came of asking for the money, and of asking what is known of it.
 CHARGE, FIND = "charge", "find"
 OUTAGE = [(CHARGE, "unavailable", 60.0)] * MAX_CHARGE_CALLS
 NOT_FOUND = (FIND, "not_found", 1.0)
@@ -20,7 +19,7 @@ NOT_FOUND = (FIND, "not_found", 1.0)
 
 @dataclass(frozen=True)
 class Call:
-    """A call, as db.psp_attempts has it."""
+    """A recorded call, as in `db.psp_attempts`."""
 
     operation: str
     outcome: str | None
@@ -29,7 +28,7 @@ class Call:
 
 
 def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
-    """Calls, oldest first, each with its end so many seconds ago; one without outcome began then."""
+    """Return recorded calls, oldest first, each ended so many seconds ago; one without an outcome began then."""
     moments = [MOMENT - timedelta(seconds=ago) for _, _, ago in calls]
     return [
         Call(operation, outcome, moment, moment if outcome else None)
@@ -38,35 +37,35 @@ def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
 
 
 @pytest.mark.parametrize(
-    ("calls", "act", "review"),
+    ("calls", "action", "review"),
     [
-        # Nothing was asked yet, or nothing after the last order: ask, which begins with a look.
+        # No call yet, or no inquiry since the last charge call: charge, which begins with an inquiry.
         ([], Action.CHARGE, False),
         ([(CHARGE, "unavailable", 1)], Action.CHARGE, False),
         ([(CHARGE, "no_answer", 1)], Action.INQUIRE, False),
         ([(CHARGE, None, 1)], Action.INQUIRE, False),
         (OUTAGE, Action.CHARGE, False),
-        # It has no such order: it is given it again, a few times.
+        # The PSP has no order: it is ordered again, a few times.
         ([NOT_FOUND], Action.CHARGE, False),
         ([(CHARGE, "unavailable", 2), NOT_FOUND], Action.CHARGE, False),
         ([*OUTAGE[1:], NOT_FOUND], Action.CHARGE, False),
-        # Then its saying so is believed, unless an order may still be on its way to it.
+        # Then the payment has failed, unless a call may still arrive.
         ([*OUTAGE, NOT_FOUND], Action.FAIL, False),
         ([*OUTAGE, (CHARGE, "no_answer", 2), NOT_FOUND], Action.WAIT, False),
         ([*OUTAGE, (CHARGE, None, 2), NOT_FOUND], Action.WAIT, False),
         ([(CHARGE, None, MAY_ARRIVE_S), *OUTAGE, NOT_FOUND], Action.WAIT, False),
         ([(CHARGE, None, MAY_ARRIVE_S + 1), *OUTAGE, NOT_FOUND], Action.FAIL, False),
-        # Nor is it given an order of long ago.
+        # An order of more than an hour ago is not repeated.
         ([(CHARGE, "no_answer", 3599), NOT_FOUND], Action.CHARGE, False),
         ([(CHARGE, "no_answer", 3601), NOT_FOUND], Action.FAIL, False),
-        # It does not even say whether it has one: never guessed, and a person should know.
+        # Inquiries are unanswered: the payment never fails by a guess, and a person should know.
         ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Action.INQUIRE, True),
         ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Action.INQUIRE, True),
         ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Action.INQUIRE, True),
         ([(CHARGE, "no_answer", 2), *[(FIND, "no_answer", 1)] * (MAX_CHARGE_CALLS - 1)], Action.WAIT, True),
         ([*OUTAGE, (FIND, "unavailable", 1)], Action.WAIT, True),
         ([*OUTAGE, (FIND, "no_answer", 1)], Action.WAIT, True),
-        # It was silent, and has found its voice again.
+        # The PSP answers again.
         (
             [(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 2)] * MAX_CHARGE_CALLS, NOT_FOUND],
             Action.CHARGE,
@@ -76,20 +75,20 @@ def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
         ([*OUTAGE, NOT_FOUND, (FIND, "no_answer", 1)], Action.INQUIRE, True),
     ],
 )
-def test_unknown_is_not_failed(calls, act, review):
-    verdict = resolution.next_action(recorded(calls))
-    assert (verdict.action, verdict.review) == (act, review)
+def test_an_unknown_outcome_is_not_a_failure(calls, action, review):
+    decision = resolution.next_action(recorded(calls))
+    assert (decision.action, decision.review) == (action, review)
 
 
 @pytest.mark.parametrize(
-    ("calls", "lost"),
+    ("calls", "absent"),
     [
         ([], False),
         ([NOT_FOUND], True),
         ([(CHARGE, "unavailable", 2)], False),
         ([(CHARGE, "unavailable", 2), NOT_FOUND], True),
         ([(CHARGE, "unavailable", 3), NOT_FOUND, (FIND, "no_answer", 1)], True),
-        # Asked before the last order: that says nothing about the last one.
+        # An inquiry before the last charge call says nothing about that call.
         ([(CHARGE, "unavailable", 9), (FIND, "not_found", 8), (CHARGE, "unavailable", 1)], False),
         ([(CHARGE, "unavailable", 2), (FIND, "no_answer", 1)], False),
         ([(CHARGE, "no_answer", 2), NOT_FOUND], False),
@@ -97,12 +96,12 @@ def test_unknown_is_not_failed(calls, act, review):
         ([(CHARGE, None, MAY_ARRIVE_S + 1), NOT_FOUND], True),
     ],
 )
-def test_a_payment_is_lost_when_the_psp_has_no_order_and_can_get_none(calls, lost):
-    assert resolution.is_confirmed_absent(recorded(calls)) is lost
+def test_an_order_is_absent_when_the_psp_has_none_and_none_can_arrive(calls, absent):
+    assert resolution.is_confirmed_absent(recorded(calls)) is absent
 
 
-def test_that_it_has_no_order_is_believed_only_if_it_was_asked_when_none_could_arrive_any_more():
-    # The payments worker was away: the answer is old, and the order may have arrived after it.
+def test_an_inquiry_counts_at_the_moment_it_was_made():
+    # The answer is old, since the payments worker was down: the order may have arrived after the inquiry.
     calls = recorded(
         [*OUTAGE, (CHARGE, "no_answer", MAY_ARRIVE_S + 10), (FIND, "not_found", MAY_ARRIVE_S + 9)]
     )
@@ -111,18 +110,18 @@ def test_that_it_has_no_order_is_believed_only_if_it_was_asked_when_none_could_a
 
 
 @pytest.mark.parametrize("decided", ["charged", "declined"])
-def test_what_the_psp_decided_while_somebody_looked_is_not_given_up(decided):
-    # The look began after the order and was over before it: nothing was booked yet.
+def test_a_decision_outweighs_an_inquiry_made_before_the_decision(decided):
+    # The inquiry began after the charge call and ended before it: the ledger was still empty.
     begun = MOMENT - timedelta(seconds=8)
-    order = Call(CHARGE, decided, begun, MOMENT - timedelta(seconds=1))
-    looked = Call(FIND, "not_found", begun + timedelta(seconds=3), begun + timedelta(seconds=3))
-    calls = [*recorded(OUTAGE), order, looked]
+    charge = Call(CHARGE, decided, begun, MOMENT - timedelta(seconds=1))
+    inquiry = Call(FIND, "not_found", begun + timedelta(seconds=3), begun + timedelta(seconds=3))
+    calls = [*recorded(OUTAGE), charge, inquiry]
     assert not resolution.is_confirmed_absent(calls)
     assert resolution.next_action(calls).action is not Action.FAIL
 
 
 @pytest.mark.parametrize(
-    ("calls", "may"),
+    ("calls", "arrives"),
     [
         ([], False),
         ([(CHARGE, None, 0)], True),
@@ -136,24 +135,26 @@ def test_what_the_psp_decided_while_somebody_looked_is_not_given_up(decided):
         ([(CHARGE, None, 1), (CHARGE, "unavailable", 0), (FIND, "not_found", 0)], True),
     ],
 )
-def test_a_call_whose_end_is_not_known_may_be_heard_for_half_a_minute(calls, may):
-    assert resolution.may_arrive(recorded(calls), MOMENT) is may
+def test_a_call_with_an_unknown_end_may_arrive_for_half_a_minute(calls, arrives):
+    assert resolution.may_arrive(recorded(calls), MOMENT) is arrives
 
 
-def test_the_half_minute_counts_from_the_end_of_the_call():
+def test_the_half_minute_starts_at_the_end_of_the_call():
     ended = MOMENT - timedelta(seconds=MAY_ARRIVE_S - 1)
     call = Call(CHARGE, "no_answer", ended - timedelta(seconds=10), ended)
     assert resolution.may_arrive([call], MOMENT)
 
 
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.5), (0.5, 1.0), (0.999, 1.499)])
-def test_waits_double_and_differ(monkeypatch, chance, factor):
+def test_delays_double_with_jitter(monkeypatch, chance, factor):
     monkeypatch.setattr(random, "random", lambda: chance)
-    after_orders = [resolution.next_action(recorded(OUTAGE[:n])).delay_s for n in range(MAX_CHARGE_CALLS + 1)]
-    assert after_orders == pytest.approx([wait * factor for wait in (0.5, 0.5, 1, 2, 4, 8)])
-    silence = [
+    after_charges = [
+        resolution.next_action(recorded(OUTAGE[:n])).delay_s for n in range(MAX_CHARGE_CALLS + 1)
+    ]
+    assert after_charges == pytest.approx([wait * factor for wait in (0.5, 0.5, 1, 2, 4, 8)])
+    unanswered = [
         [(CHARGE, "no_answer", 9), *[(FIND, "no_answer", 1)] * n] for n in range(1, MAX_CHARGE_CALLS - 1)
     ]
-    assert [resolution.next_action(recorded(calls)).delay_s for calls in silence] == pytest.approx(
+    assert [resolution.next_action(recorded(calls)).delay_s for calls in unanswered] == pytest.approx(
         [wait * factor for wait in (1, 2, 4)]
     )

@@ -1,5 +1,6 @@
-"""The stub: each word of `simulate`, as the contract's table has it."""
+"""The stub: each scenario of `metadata.simulate`."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,20 +17,20 @@ from db import config, postgres, psp_ledger
 pytestmark = pytest.mark.usefixtures("database")
 
 CHARGED = Answer(Outcome.CHARGED)
-# How it takes a call: an answer, or one of these.
+# What a call raises instead of an answer.
 UNAVAILABLE, NO_ANSWER = Unavailable, NoAnswer
 
 
 @dataclass
 class StubRun:
-    """A stub, what it told unasked, how long it let people wait, and what happened while they did."""
+    """A stub, the notices that it sent, the seconds that it waited, and what happens meanwhile."""
 
-    told: list[tuple[UUID, Answer]] = field(default_factory=list)
+    notices: list[tuple[UUID, Answer]] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
     meanwhile: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
-        self.stub = Stub(lambda id, answer: self.told.append((id, answer)), sleep=self.wait)
+        self.stub = Stub(lambda id, answer: self.notices.append((id, answer)), sleep=self.wait)
 
     def wait(self, seconds: float) -> None:
         self.waited.append(seconds)
@@ -83,42 +84,42 @@ def declined(code: str) -> Answer:
         ("timeout", [NO_ANSWER], CHARGED, 1),
         ("duplicate", [CHARGED], CHARGED, 0),
         ("late", [CHARGED], CHARGED, 8),
-        ("a word that it does not know", [CHARGED], CHARGED, 0),
-        # No word of ours: it still answers, and the ledger takes it.
+        ("an unknown scenario", [CHARGED], CHARGED, 0),
+        # Values that name no scenario are approved, and fit into the ledger.
         (True, [CHARGED], CHARGED, 0),
         ({"of": ["decline"]}, [CHARGED], CHARGED, 0),
-        ("word " * 300, [CHARGED], CHARGED, 0),
+        ("unknown " * 300, [CHARGED], CHARGED, 0),
         ("decline:" + "x" * 100, [declined("x" * 100)], declined("x" * 100), 0),
-        # A code is a word: it ends up in letters, and anybody may write it.
+        # A code is one word: it appears in mails, and any customer can choose it.
         ("decline:" + "x" * 101, [declined("card_declined")], declined("card_declined"), 0),
         ("decline:call <b>0900</b>", [declined("card_declined")], declined("card_declined"), 0),
         ("decline:no\0thing", [declined("nothing")], declined("nothing"), 0),
     ],
 )
-def test_it_plays_what_the_order_says(theatre, simulate, calls, found, waits):
+def test_the_order_names_the_scenario(run, simulate, calls, found, waits):
     made = order(simulate=simulate)
-    assert [theatre.charge(made) for _ in calls] == calls
-    assert theatre.find(made) == found
-    assert sum(theatre.waited) == waits
-    assert theatre.told == ([(made.payment_id, CHARGED)] if simulate == "duplicate" else [])
+    assert [run.charge(made) for _ in calls] == calls
+    assert run.find(made) == found
+    assert sum(run.waited) == waits
+    assert run.notices == ([(made.payment_id, CHARGED)] if simulate == "duplicate" else [])
 
 
 @pytest.mark.parametrize(
-    ("simulate", "known_meanwhile"), [("late", None), ("slow", CHARGED), ("timeout", CHARGED)]
+    ("simulate", "found_meanwhile"), [("late", None), ("slow", CHARGED), ("timeout", CHARGED)]
 )
-def test_what_takes_long_is_known_meanwhile_unless_it_is_late(theatre, simulate, known_meanwhile):
+def test_a_slow_charge_is_found_before_its_answer_and_a_late_one_is_not(run, simulate, found_meanwhile):
     made = order(simulate=simulate)
-    known: list[Any] = []
-    theatre.meanwhile = lambda: known.append(theatre.find(made))
-    theatre.charge(made)
-    assert known[-1] == known_meanwhile
-    assert theatre.find(made) == CHARGED
+    found: list[Any] = []
+    run.meanwhile = lambda: found.append(run.find(made))
+    run.charge(made)
+    assert found[-1] == found_meanwhile
+    assert run.find(made) == CHARGED
 
 
 @pytest.mark.parametrize("outcome", [CHARGED, declined("lost_card")])
-def test_a_blackout_ends_for_those_who_ask_when_somebody_books_the_order(theatre, outcome):
+def test_a_blackout_ends_for_inquiries_when_the_ledger_has_the_order(run, outcome):
     made = order(simulate="blackout")
-    assert (theatre.charge(made), theatre.find(made)) == (NO_ANSWER, NO_ANSWER)
+    assert (run.charge(made), run.find(made)) == (NO_ANSWER, NO_ANSWER)
     psp_ledger.add(
         made.key,
         payment_id=made.payment_id,
@@ -127,45 +128,47 @@ def test_a_blackout_ends_for_those_who_ask_when_somebody_books_the_order(theatre
         outcome=outcome.outcome,
         code=outcome.code,
     )
-    assert theatre.find(made) == outcome
+    assert run.find(made) == outcome
 
 
-@pytest.mark.parametrize(("rate", "least", "most"), [(0, 0, 0), (1, 100, 100), (0.5, 20, 80)])
-def test_an_order_that_says_nothing_is_approved_at_the_configured_rate(theatre, rate, least, most):
+@pytest.mark.parametrize(("rate", "approved"), [(0, 0), (0.25, 1), (0.5, 2), (1, 4)])
+def test_an_order_without_a_scenario_is_approved_at_the_configured_rate(monkeypatch, run, rate, approved):
     set_config("psp.approvalRate", rate)
-    made = [order() for _ in range(100)]
-    answers = [theatre.charge(it) for it in made]
-    assert least <= answers.count(CHARGED) <= most
-    assert {it for it in answers if it != CHARGED} <= {declined("card_declined")}
-    # Decided once, however low the rate.
-    assert [theatre.charge(it) for it in made] == answers
+    chances = iter([0.0, 0.25, 0.5, 0.999])
+    monkeypatch.setattr(random, "random", lambda: next(chances))
+    orders = [order() for _ in range(4)]
+    answers = [run.charge(made) for made in orders]
+    assert answers == [CHARGED] * approved + [declined("card_declined")] * (4 - approved)
+    # Each is decided once, whatever the chance of a repetition.
+    monkeypatch.setattr(random, "random", lambda: 1 - rate)
+    assert [run.charge(made) for made in orders] == answers
 
 
 @pytest.mark.parametrize("metadata", [{}, {"simulate": ""}, {"simulate": None}, {"table": 4}])
-def test_an_order_without_a_word_says_nothing(theatre, metadata):
+def test_an_order_without_a_scenario_is_approved_by_the_rate(run, metadata):
     set_config("psp.approvalRate", 0)
-    assert theatre.charge(order(**metadata)) == declined("card_declined")
+    assert run.charge(order(**metadata)) == declined("card_declined")
 
 
-def test_nothing_configured_everything_is_approved(theatre):
-    assert [theatre.charge(order()) for _ in range(20)] == [CHARGED] * 20
+def test_without_a_configured_rate_every_order_is_approved(run):
+    assert [run.charge(order()) for _ in range(20)] == [CHARGED] * 20
 
 
-def test_an_order_that_says_something_does_not_ask_for_the_rate(theatre):
+def test_an_order_with_a_scenario_ignores_the_rate(run):
     set_config("psp.approvalRate", 0)
-    assert theatre.charge(order(simulate="approve")) == CHARGED
-    assert theatre.charge(order(simulate="slow")) == CHARGED
+    assert run.charge(order(simulate="approve")) == CHARGED
+    assert run.charge(order(simulate="slow")) == CHARGED
 
 
-def test_it_takes_as_long_as_it_is_configured_to(theatre):
+def test_a_charge_takes_the_configured_latency(run):
     set_config("psp.latencyMs", 250)
-    theatre.charge(order(simulate="approve"))
-    theatre.charge(order(simulate="outage"))
-    assert theatre.waited == [0.25, 0.25]
+    run.charge(order(simulate="approve"))
+    run.charge(order(simulate="outage"))
+    assert run.waited == [0.25, 0.25]
 
 
-def test_the_longest_latency_makes_no_call_outlast_its_deadline(theatre):
+def test_the_longest_latency_keeps_a_call_within_its_deadline(run):
     set_config("psp.latencyMs", 5000)
-    theatre.charge(order(simulate="late"))
-    assert theatre.waited == [5.0, 3.0]
-    assert sum(theatre.waited) < DEADLINE_S
+    run.charge(order(simulate="late"))
+    assert run.waited == [5.0, 3.0]
+    assert sum(run.waited) < DEADLINE_S
