@@ -255,7 +255,7 @@ class Invariant(ResponseModel):
     count: Annotated[int | None, Field(ge=0, examples=[0])]
     checked_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
     offenders: Annotated[list[str], Field(max_length=20, examples=[[]])]
-    reason: Annotated[str, Field(examples=["looking at it took longer than 5 s"])] | MISSING = MISSING
+    reason: Annotated[str, Field(examples=["the check took longer than 5 s"])] | MISSING = MISSING
 
 
 class Invariants(ResponseModel):

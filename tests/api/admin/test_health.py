@@ -384,7 +384,7 @@ def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_be
     scheduled()
     [slow] = [it for it in told(boss)["invariants"] if not it["ok"]]
     assert (slow["name"], slow["count"], slow["offenders"]) == ("charged_once", None, [])
-    assert slow["reason"] == "looking at it took longer than 0.2 s"
+    assert slow["reason"] == "the check took longer than 0.2 s"
     assert math.isnan(figures(boss, "paywright_invariant_broken")["charged_once"])
 
 
@@ -393,7 +393,7 @@ def test_one_that_cannot_be_looked_at_is_not_known_to_hold(boss, monkeypatch):
     monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT no_such_column")
     scheduled()
     [it] = [it for it in told(boss)["invariants"] if not it["ok"]]
-    assert (it["name"], it["count"], it["reason"]) == ("charged_once", None, "looking at it failed")
+    assert (it["name"], it["count"], it["reason"]) == ("charged_once", None, "the check failed")
 
 
 def test_a_look_that_is_too_old_says_nothing_about_now(boss):
@@ -464,7 +464,7 @@ def test_the_scheduler_finds_that_the_audit_log_was_changed(boss, tampered, monk
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
     assert not audit_standings(boss)["the_audit_log_is_whole"]["ok"]
-    assert ("an invariant is broken", "the_audit_log_is_whole") in said
+    assert ("invariant violated", "the_audit_log_is_whole") in said
     assert figures(boss, "paywright_invariant_broken")["the_audit_log_is_whole"] == 1
 
 
