@@ -1,31 +1,26 @@
-"""Every module that defines jobs: importing this one registers them all."""
+"""The jobs of all modules: what a process needs that handles jobs it does not name itself."""
 
-from actors import (
-    account_erasure,
-    audit,
-    events,
-    housekeeping,
-    invariant_checks,
-    mail,
-    media,
-    payment_endings,
-    payment_jobs,
-    payment_reconciliation,
-    request_addressees,
-    statement_matching,
-)
+import pkgutil
+from functools import cache
+from importlib import import_module
 
-__all__ = [
-    "account_erasure",
-    "audit",
-    "events",
-    "housekeeping",
-    "invariant_checks",
-    "mail",
-    "media",
-    "payment_endings",
-    "payment_jobs",
-    "payment_reconciliation",
-    "request_addressees",
-    "statement_matching",
-]
+import actors
+from actors.jobs import BatchJob, JobKind, registry
+
+
+@cache
+def load() -> dict[str, JobKind]:
+    """Imports every module of this package, which registers its jobs; returns all jobs by name."""
+    for module in pkgutil.iter_modules(actors.__path__):
+        import_module(f"actors.{module.name}")
+    return registry
+
+
+def queues() -> set[str]:
+    """Returns the queues of all jobs."""
+    return {kind.queue for kind in load().values()}
+
+
+def batch_job_names() -> frozenset[str]:
+    """Returns the names of the batch jobs: one message wakes a worker for all jobs of such a name."""
+    return frozenset(name for name, kind in load().items() if isinstance(kind, BatchJob))

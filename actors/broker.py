@@ -1,6 +1,6 @@
-"""The wire: the only place that makes a Dramatiq broker, and the fast way from a commit to a worker."""
+"""The broker: sends messages to workers through Redis. The only module that makes a Dramatiq broker."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -10,35 +10,30 @@ import dramatiq
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 
-from db import job_journal, redis
+from db import redis
+from db.job_journal import Job
 
-# How long a shared message keeps others from being sent, in ms: it may get lost, and the relay is slower.
-_WAITS = 2_000
-_UNLESS_ONE_WAITS = """
+# For how long the wake-up of a batch job suppresses further ones: it may get lost, and the relay is slower.
+_WAKEUP_TTL_MS = 2_000
+_SEND_WAKEUP_IF_NONE_WAITS = """
 if redis.call('set', KEYS[1], '1', 'NX', 'PX', ARGV[3]) then
     redis.call('hset', KEYS[2], ARGV[1], ARGV[2])
     redis.call('rpush', KEYS[3], ARGV[1])
 end
 """
-
-_PUBLISH = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1], message) end"
+_PUBLISH_ALL = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1], message) end"
 
 Broker = RedisBroker
 
 log = structlog.get_logger(__name__)
 
 _broker: RedisBroker | None = None
-# Whether the fast path reached Redis at its last try.
-_well = True
+# Whether the last `try_push` reached Redis. An outage is logged once, at its start.
+_redis_available = True
 
 
 def configure(url: str, *, timeout: float) -> RedisBroker:
-    """Makes the broker of this process; `timeout`, in seconds, bounds each answer. Connects to nothing.
-
-    Retries, delays and results are the journal's business, so none of Dramatiq's middleware is used; nor its
-    time limit: see actors/job_leases.py. Messages of a dead worker come back by maintenance, which by default is
-    drawn too seldom (one command in a thousand) to be of use: measured in quarters of an hour.
-    """
+    """Makes the broker of this process; `timeout`, in seconds, bounds each answer. Connects to nothing."""
     global _broker
     _broker = new_broker(url, timeout=timeout)
     dramatiq.set_broker(_broker)
@@ -46,7 +41,12 @@ def configure(url: str, *, timeout: float) -> RedisBroker:
 
 
 def new_broker(url: str, *, timeout: float) -> RedisBroker:
-    """A broker for one more of Dramatiq's workers in this process: each listens to one of its own."""
+    """Makes a broker. Each Dramatiq worker of a process listens to a broker of its own.
+
+    No middleware: retries, delays and results are the job journal's, and a time limit would not interrupt a
+    blocked thread (actors/job_leases.py). Dramatiq's maintenance returns the messages of dead workers to their
+    queue. By default it runs at one command in a thousand, which here means after a quarter of an hour.
+    """
     return RedisBroker(
         client=redis.connect(url, timeout=timeout),
         middleware=[],
@@ -56,97 +56,98 @@ def new_broker(url: str, *, timeout: float) -> RedisBroker:
     )
 
 
-def register(name: str, queue: str, perform: Callable[[str], None], on: RedisBroker) -> None:
-    """Lets this process answer messages for a verb, `on` this broker; each carries the id of a promise and
-    nothing else."""
-    dramatiq.Actor(perform, broker=on, actor_name=name, queue_name=queue, priority=0, options={})
+def register(name: str, queue: str, handle: Callable[[str], None], served_broker: RedisBroker) -> None:
+    """Registers the function that handles the messages of a job. Its argument is the job's id."""
+    dramatiq.Actor(handle, broker=served_broker, actor_name=name, queue_name=queue, priority=0, options={})
 
 
-def push(tasks: Iterable[job_journal.Job], shared: Collection[str] = ()) -> None:
-    """Sends promises to their queues in one round trip. Raises redis.Unreachable.
+def push(jobs: Iterable[Job]) -> None:
+    """Sends a message for each job, in one round trip. Raises redis.Unreachable.
 
-    Of a verb in `shared` one message wakes up for all its promises: while one waits, no other is sent.
-
-    Two plain commands a message, as Dramatiq's own script would run them one trip each; a test holds this
-    to the installed version's layout.
+    For a batch job (`job.shared`), nothing is sent while a message for its name waits: one wakes a worker for
+    all its jobs. The others take two plain commands each, because Dramatiq's own script would take a round
+    trip each; a test compares this layout with the installed version's.
     """
-    broker = opened()
+    broker = current()
     with broker.client.pipeline(transaction=False) as pipe:
-        for task in tasks:
+        for job in jobs:
             message: dramatiq.Message[None] = dramatiq.Message(
-                queue_name=task.queue,
-                actor_name=task.name,
-                args=(str(task.id),),
+                queue_name=job.queue,
+                actor_name=job.name,
+                args=(str(job.id),),
                 kwargs={},
-                # Dramatiq wants another id at each sending: a message may be in Redis twice.
+                # New for each message: two messages of one job may be in Redis at the same time.
                 options={"redis_message_id": str(uuid4())},
-                message_id=str(task.id),
+                message_id=str(job.id),
             )
-            place, queue = message.options["redis_message_id"], f"{broker.namespace}:{task.queue}"
-            if task.name in shared:
-                keys = (_waiting(task.name), f"{queue}.msgs", queue)
-                pipe.eval(_UNLESS_ONE_WAITS, 3, *keys, place, message.encode(), _WAITS)
+            message_key, queue = message.options["redis_message_id"], f"{broker.namespace}:{job.queue}"
+            if job.shared:
+                keys = (_wakeup_key(job.name), f"{queue}.msgs", queue)
+                pipe.eval(_SEND_WAKEUP_IF_NONE_WAITS, 3, *keys, message_key, message.encode(), _WAKEUP_TTL_MS)
             else:
-                pipe.hset(f"{queue}.msgs", place, message.encode())
-                pipe.rpush(queue, place)
+                pipe.hset(f"{queue}.msgs", message_key, message.encode())
+                pipe.rpush(queue, message_key)
         pipe.execute()
 
 
-def try_push(tasks: list[job_journal.Job], shared: Collection[str] = ()) -> None:
-    """The fast path: sends what was just committed, as far as Redis answers; else the relay will.
+def try_push(jobs: Sequence[Job]) -> None:
+    """Sends a message for each job that was just committed. Where that fails, the relay sends them later.
 
-    Without a broker, as in a command, everything is the relay's.
+    Sends nothing in a process without a broker, such as a command.
     """
-    global _well
-    if _broker is None or not tasks:
+    global _redis_available
+    if _broker is None or not jobs:
         return
     try:
         with redis.asked(cast(redis.Client, _broker.client)):
-            push(tasks, shared)
+            push(jobs)
     except redis.Asleep:
         return
     except redis.Unreachable as error:
-        # Said once, not every second: it may last.
-        if _well:
-            log.warning("redis is away, the relay will send", error=str(error), promises=len(tasks))
-        _well = False
+        if _redis_available:
+            log.warning("redis unavailable, the relay will send", error=str(error), jobs=len(jobs))
+        _redis_available = False
     else:
-        if not _well:
-            log.info("redis is back")
-        _well = True
+        if not _redis_available:
+            log.info("redis available again")
+        _redis_available = True
 
 
-def woken(verb: str) -> None:
-    """The message for all promises of a verb waits no longer: said before they are looked for, so that what
-    is committed too late to be seen sends another one."""
+def clear_wakeup(name: str) -> None:
+    """Marks the wake-up of a batch job as received. Called before the journal is read, so that a job committed
+    too late for that read sends another one."""
     with suppress(redis.Unreachable):
         if _broker is not None:
-            _broker.client.delete(_waiting(verb))
+            _broker.client.delete(_wakeup_key(name))
 
 
-def _waiting(verb: str) -> str:
-    return f"{opened().namespace}:waiting:{verb}"
+def _wakeup_key(name: str) -> str:
+    return f"{current().namespace}:waiting:{name}"
 
 
 def publish(channel: str, messages: Iterable[bytes]) -> None:
-    """Broadcasts messages in their order, in one round trip with one answer: so the client's timeout bounds
-    the whole. Raises redis.Unreachable."""
-    opened().client.eval(_PUBLISH, 1, channel, *messages)
+    """Publishes messages on a channel, in order. Raises redis.Unreachable.
+
+    A script, because it has one answer, so the client's timeout bounds the whole.
+    """
+    current().client.eval(_PUBLISH_ALL, 1, channel, *messages)
 
 
-def oldest(queue: str) -> datetime | None:
-    """When the first of the messages that wait in a queue was sent; None when none waits, those in hand not
-    counted. Raises redis.Unreachable."""
-    broker = opened()
-    place: Any = broker.client.lindex(f"{broker.namespace}:{queue}", 0)
-    raw: Any = broker.client.hget(f"{broker.namespace}:{queue}.msgs", place) if place else None
-    if raw is None:
+def oldest_message_at(queue: str) -> datetime | None:
+    """Returns when the first waiting message of a queue was sent; None when none waits. Messages that a worker
+    has fetched do not count. Raises redis.Unreachable."""
+    broker = current()
+    message_key: Any = broker.client.lindex(f"{broker.namespace}:{queue}", 0)
+    encoded: Any = (
+        broker.client.hget(f"{broker.namespace}:{queue}.msgs", message_key) if message_key else None
+    )
+    if encoded is None:
         return None
-    return datetime.fromtimestamp(dramatiq.Message.decode(raw).message_timestamp / 1000, UTC)
+    return datetime.fromtimestamp(dramatiq.Message.decode(encoded).message_timestamp / 1000, UTC)
 
 
-def opened() -> RedisBroker:
-    """This process's broker. Raises RuntimeError before `open`."""
+def current() -> RedisBroker:
+    """Returns this process's broker. Raises RuntimeError before `configure`."""
     if _broker is None:
-        raise RuntimeError("broker.open() was not called by this process's entry point")
+        raise RuntimeError("This process has no broker. Its entry point has to call broker.configure().")
     return _broker

@@ -1,8 +1,8 @@
-"""Fair shares: of the threads of a crew, the jobs of one customer have a part at most.
+"""Fair shares: limits how many threads of a worker process the jobs of one customer occupy.
 
-What is above a customer's share is set aside without being begun, out of the others' way, and is begun by the
-thread that ends a job of the same customer: nobody looks again and again whether there is room. It is in
-nobody's hands meanwhile (no lease, no attempt); it only is not sent again as long as this process lives.
+A job above its customer's share is set aside before it begins, and a thread that finishes a job of the same
+customer begins it next; nothing polls. Meanwhile the job has no lease and its attempts do not count. It is not
+sent again while this process lives.
 """
 
 import threading
@@ -11,87 +11,89 @@ from uuid import UUID
 
 from db import job_journal
 
-# How much one process sets aside; what comes above it is sent again after so many seconds.
-MOST, PUT_OFF_S = 2000, 30.0
+# How many jobs one process sets aside. A job above that is sent again after this many seconds.
+SET_ASIDE_MAX, POSTPONE_S = 2000, 30.0
 
 
 class FairShares:
-    """Who has how many threads, and what waits for one of them. Without a limit nothing waits."""
+    """Counts the threads of each customer, and queues the jobs that wait for one. No limit, no waiting."""
 
     def __init__(self) -> None:
         self.limit: int | None = None
         self._lock = threading.Lock()
         self._closed = False
         self._busy: dict[str, int] = {}
-        self._aside: dict[str, deque[UUID]] = {}
+        self._waiting: dict[str, deque[UUID]] = {}
         _all.append(self)
 
-    def enter(self, key: str) -> bool:
-        """Takes a thread of a customer's share, to be given back by `leave`; False when all are taken."""
+    def acquire(self, key: str) -> bool:
+        """Takes a thread of the customer's share, to be given back by `release`; False when none is free."""
         with self._lock:
-            busy = self._busy.get(key, 0)
-            if self.limit is not None and busy >= self.limit:
-                return False
-            self._busy[key] = busy + 1
-            return True
+            return self._acquire(key)
 
-    def has_room(self) -> bool:
-        """Whether more may be set aside."""
+    def acquire_next(self, key: str) -> UUID | None:
+        """Takes a thread of the customer's share for the next waiting job; None when there is no thread or
+        no job."""
         with self._lock:
-            return not self._closed and sum(map(len, self._aside.values())) < MOST
-
-    def set_aside(self, key: str, id: UUID) -> None:
-        """Lets a job wait for a thread of the customer's share. The caller then asks `next`: one may be free
-        again, and nobody else would see it."""
-        with self._lock:
-            waiting = self._aside.setdefault(key, deque())
-            if id not in waiting:
-                waiting.append(id)
-
-    def next(self, key: str) -> UUID | None:
-        """What waits and may begin now, in this thread; with it, a thread of the share is taken."""
-        with self._lock:
-            waiting = self._aside.get(key)
-            busy = self._busy.get(key, 0)
-            if not waiting or self._closed or (self.limit is not None and busy >= self.limit):
+            waiting = self._waiting.get(key)
+            if not waiting or self._closed or not self._acquire(key):
                 return None
-            self._busy[key] = busy + 1
             id = waiting.popleft()
             if not waiting:
-                del self._aside[key]
+                del self._waiting[key]
             return id
 
-    def leave(self, key: str) -> None:
-        """Gives a thread of the share back."""
+    def release(self, key: str) -> None:
+        """Gives a thread of the customer's share back."""
         with self._lock:
             self._busy[key] -= 1
             if not self._busy[key]:
                 del self._busy[key]
 
-    def waiting(self) -> list[UUID]:
-        """What is set aside."""
+    def has_room(self) -> bool:
+        """Whether another job may be set aside."""
         with self._lock:
-            return [id for waiting in self._aside.values() for id in waiting]
+            return not self._closed and sum(map(len, self._waiting.values())) < SET_ASIDE_MAX
+
+    def set_aside(self, key: str, id: UUID) -> None:
+        """Queues a job for a thread of the customer's share. The caller must call `acquire_next` afterwards: a
+        thread that became free in between has not seen the job."""
+        with self._lock:
+            waiting = self._waiting.setdefault(key, deque())
+            if id not in waiting:
+                waiting.append(id)
+
+    def waiting_ids(self) -> list[UUID]:
+        """Returns the jobs that are set aside."""
+        with self._lock:
+            return [id for waiting in self._waiting.values() for id in waiting]
 
     def close(self) -> list[UUID]:
-        """Begins nothing more of what is set aside, and forgets it; what that was."""
+        """Begins no further waiting job, and forgets all of them; returns their ids."""
         with self._lock:
             self._closed = True
-            given_up = [id for waiting in self._aside.values() for id in waiting]
-            self._aside.clear()
-            return given_up
+            ids = [id for waiting in self._waiting.values() for id in waiting]
+            self._waiting.clear()
+            return ids
+
+    def _acquire(self, key: str) -> bool:
+        busy = self._busy.get(key, 0)
+        if self.limit is not None and busy >= self.limit:
+            return False
+        self._busy[key] = busy + 1
+        return True
 
 
 _all: list[FairShares] = []
 
 
-def set_aside() -> list[UUID]:
-    """What this process has set aside."""
-    return [id for shares in _all for id in shares.waiting()]
+def waiting_ids() -> list[UUID]:
+    """Returns the jobs that this process has set aside."""
+    return [id for shares in _all for id in shares.waiting_ids()]
 
 
 def close() -> None:
-    """This process ends: what it has set aside is due at once, for others. Needs a connection."""
+    """Makes the jobs that this process has set aside due at once, for other processes. Needs a connection."""
     ids = [id for shares in _all for id in shares.close()]
     if ids:
         job_journal.postpone(ids, 0)

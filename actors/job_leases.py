@@ -1,9 +1,8 @@
-"""External jobs that this process has in hand: their leases are renewed as long as their threads live.
+"""Leases of external jobs: held while a thread of this process works on a job, and renewed by a heartbeat.
 
-statement_timeout (5 s) < a call's deadline < how long its lease is renewed: a thread that works has not been
-replaced. No exception is thrown into a thread that takes too long (Dramatiq's TimeLimit would): it would not
-reach a blocked `recv`, and could break off anywhere else. So each call to the outside has a deadline of its
-own.
+statement_timeout (5 s) < deadline of a call < time for which a lease is renewed: a thread that still works has
+not been replaced. Dramatiq's TimeLimit is not used: the exception that it throws into a thread does not reach a
+blocked `recv`, and could interrupt any other line. So every call to the outside has a deadline of its own.
 """
 
 import threading
@@ -19,83 +18,83 @@ import structlog
 from actors import fair_share
 from db import job_journal, postgres
 
-# How long a job is not given to another after its last renewal, and how often it is renewed, in seconds.
+# How long a lease lasts after it was last renewed, and how often it is renewed.
 LEASE_S, _RENEW_EVERY_S = 15.0, 4.0
-# From which age on a lease is renewed, in seconds: a younger one has long to go, and its thread may be about
-# to set the job aside, which it does under the lease that it knows.
-_RENEWED_FROM_S = 2.0
-# For how long a lease is renewed, in seconds: longer than any deadline. Who hangs beyond it is replaced.
+# A lease younger than this is not renewed: it has long to go, and its thread may be about to set the job aside,
+# which needs the end of the lease as the thread knows it.
+_RENEW_MIN_AGE_S = 2.0
+# A lease older than this is not renewed: longer than any deadline, so its thread hangs and is to be replaced.
 RENEWED_FOR_S = 60.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Held:
-    """A job in hand: until when its lease is known to last, and since when it is held (by a clock that nobody
-    sets)."""
+class HeldLease:
+    """The lease of a job: when it expires, and when it was taken by the monotonic clock."""
 
-    task: job_journal.Job
+    job: job_journal.Job
     until: datetime
     since: float
 
 
 _lock = threading.Lock()
-_held: list[Held] = []
+_held: list[HeldLease] = []
 
 
 @contextmanager
-def held(id: UUID) -> Iterator[job_journal.Job | None]:
-    """Has an external job in hand for the block; None when it is done, dead, or in another's hands."""
+def hold(id: UUID) -> Iterator[job_journal.Job | None]:
+    """Leases an external job for the block; yields None when it is done, dead, or leased by another worker."""
     with postgres.connection():
-        task = job_journal.lease(id, LEASE_S)
-    if task is None:
+        job = job_journal.lease(id, LEASE_S)
+    if job is None:
         yield None
         return
-    assert task.leased_until is not None
-    mine = Held(task, task.leased_until, time.monotonic())
+    assert job.leased_until is not None
+    lease = HeldLease(job, job.leased_until, time.monotonic())
     with _lock:
-        _held.append(mine)
+        _held.append(lease)
     try:
-        yield task
+        yield job
     finally:
         with _lock:
-            _held.remove(mine)
+            _held.remove(lease)
 
 
 def renew() -> None:
-    """Renews the leases in hand, in one statement, but those that are new, or held for too long already; and
-    keeps from being sent again what is set aside."""
+    """Renews the held leases in one statement, and postpones the redelivery of jobs that are set aside."""
     now = time.monotonic()
     with _lock:
         leases = {
-            (it.task.id, it.until): it for it in _held if _RENEWED_FROM_S <= now - it.since < RENEWED_FOR_S
+            (lease.job.id, lease.until): lease
+            for lease in _held
+            if _RENEW_MIN_AGE_S <= now - lease.since < RENEWED_FOR_S
         }
-    aside = fair_share.set_aside()
-    if not leases and not aside:
+    set_aside = fair_share.waiting_ids()
+    if not leases and not set_aside:
         return
     with postgres.connection():
-        if aside:
-            job_journal.postpone(aside, job_journal.SET_ASIDE_S)
+        if set_aside:
+            job_journal.postpone(set_aside, job_journal.SET_ASIDE_S)
         renewed = job_journal.renew(list(leases), LEASE_S) if leases else {}
-    for lease, until in renewed.items():
-        leases[lease].until = until
+    for key, until in renewed.items():
+        leases[key].until = until
 
 
-def keep_renewing(ended: threading.Event) -> None:
-    """The heartbeat: renews again and again until this process has nothing in hand any more."""
-    well = True
-    while not ended.wait(_RENEW_EVERY_S):
+def keep_renewing(stopped: threading.Event) -> None:
+    """Runs the heartbeat: calls `renew` every few seconds until the event is set."""
+    healthy = True
+    while not stopped.wait(_RENEW_EVERY_S):
         try:
             renew()
         except postgres.TRANSIENT_ERRORS as error:
-            # Said once, not every four seconds. Nobody else can take a lease meanwhile either.
-            if well:
-                log.warning("leases cannot be renewed", error=str(error).strip())
-            well = False
+            # Logged once. No other worker can take a lease meanwhile either.
+            if healthy:
+                log.warning("leases not renewed, database unavailable", error=str(error).strip())
+            healthy = False
         except Exception:
-            # This thread is the only one that renews: without it every long job would be done twice.
-            log.exception("leases were not renewed")
-            well = False
+            # The thread goes on: without the heartbeat every long job would be done twice.
+            log.exception("leases not renewed")
+            healthy = False
         else:
-            well = True
+            healthy = True

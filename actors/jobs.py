@@ -1,17 +1,23 @@
-"""How work is promised, and the three ways it is done: @record, @records, @effect.
+"""Jobs: enqueued inside a transaction, performed by workers. Three kinds: transactional, batch and external.
 
-A promise is a row of the journal, written in the transaction that makes the work due. A message on the wire
-only says which row to look at: it may come late, twice or never, and the work is still done once.
+A job is a row of `journal.jobs`, inserted by the transaction that makes the work due. A message in Redis only
+carries the id of that row: it may arrive late, twice or never, and the job still takes effect once.
+
+    @transactional_job("payments.begin", queue="payments")
+    def begin(payment_id: UUID) -> None: ...
+
+    with transaction():
+        enqueue(begin.job(payment.id))
 """
 
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -19,17 +25,16 @@ from pydantic import BaseModel, validate_call
 from pydantic_core import to_jsonable_python
 
 from actors import broker, fair_share, job_leases, worker_threads
-from actors.fair_share import FairShares
-from actors.worker_threads import WorkerThreads
 from db import job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
+from db.job_journal import Job
 
-# The key under which there is one job for all times at which it is scheduled.
+# The unique key of the one job that stands for every scheduled run of its kind.
 SCHEDULED_KEY = "scheduled"
-# How many promises of one kind a wake-up drains at a time.
+# How many jobs of one kind a batch job does in one transaction.
 BATCH_SIZE = 200
-# How long a worker without a database rests before it takes the next message, in seconds.
+# How long a worker pauses before its next message when the database is unavailable: others may have one.
 _DATABASE_AWAY_PAUSE_S = 3.0
 
 P = ParamSpec("P")
@@ -37,229 +42,191 @@ log = structlog.get_logger(__name__)
 
 
 class BatchEntry(BaseModel):
-    """What a @records verb is given many of. The id is its own: whoever writes it twice, writes it once."""
+    """The argument of a batch job. Its id is the job's id: an entry enqueued twice is written once."""
 
     id: UUID
 
 
 E = TypeVar("E", bound=BatchEntry)
-E_contra = TypeVar("E_contra", bound=BatchEntry, contravariant=True)
 
 
-class BatchFunction(Protocol[E_contra]):
-    """A function that a @records verb is made of."""
+class _EnqueuedJobs(list[Job]):
+    """The jobs that the open transaction has enqueued, in order."""
 
-    def __call__(self, entries: Sequence[E_contra], /) -> None: ...
+    inserted = 0
 
-
-class _EnqueuedJobs(list[job_journal.Job]):
-    """The jobs that the open transaction enqueues, in their order."""
-
-    written = 0
-
-    def write(self) -> None:
-        """Writes those that are not in the journal yet."""
-        if rest := self[self.written :]:
-            job_journal.insert(rest)
-            self.written = len(self)
+    def insert_new(self) -> None:
+        """Inserts the jobs that are not in the journal yet."""
+        if new := self[self.inserted :]:
+            job_journal.insert(new)
+            self.inserted = len(self)
 
 
-_open_jobs: ContextVar[_EnqueuedJobs | None] = ContextVar("promised", default=None)
+_enqueued: ContextVar[_EnqueuedJobs | None] = ContextVar("enqueued", default=None)
 
 
 @contextmanager
-def transaction() -> Iterator[None]:
-    """One transaction; what is promised in it is committed with it, and only then sent. Does not nest."""
-    if _open_jobs.get() is not None:
-        raise RuntimeError("a transaction is open already: a verb has one")
-    promised = _EnqueuedJobs()
+def transaction() -> Iterator[_EnqueuedJobs]:
+    """Opens one transaction; jobs enqueued in it are committed with it and sent after it. Does not nest."""
+    if _enqueued.get() is not None:
+        raise RuntimeError("A transaction is open already. Transactions do not nest, and a job has its own.")
+    jobs = _EnqueuedJobs()
     try:
-        _open_jobs.set(promised)
+        _enqueued.set(jobs)
         with postgres.database.atomic():
-            yield
-            promised.write()
+            yield jobs
+            jobs.insert_new()
     finally:
-        _open_jobs.set(None)
-    broker.try_push(wakeups(promised), batch_job_names())
+        _enqueued.set(None)
+    broker.try_push(to_send(jobs))
 
 
-def enqueue(task: job_journal.Job) -> None:
-    """Promises work in the open transaction: `promise(begin.job(payment.id))`.
+def enqueue(job: Job) -> None:
+    """Adds a job to the open transaction: `enqueue(begin.job(payment.id))`.
 
-    Raises RuntimeError outside a `transaction()`: the work must come true with its reason, or not at all.
+    Raises RuntimeError outside `transaction()`: the job must be committed with the change that causes it.
     """
-    promised = _open_jobs.get()
-    if promised is None:
-        raise RuntimeError(f"{task.name} was promised outside a transaction")
-    promised.append(task)
+    jobs = _enqueued.get()
+    if jobs is None:
+        raise RuntimeError(
+            f"{job.name} was enqueued outside a transaction. Call enqueue inside transaction()."
+        )
+    jobs.append(job)
 
 
-def _enqueue_first(task: job_journal.Job) -> None:
-    """Enqueues a job and writes it at once, before what else the open transaction changes."""
-    enqueue(task)
-    promised = _open_jobs.get()
-    assert promised is not None
-    promised.write()
-
-
-def wakeups(tasks: Sequence[job_journal.Job]) -> list[job_journal.Job]:
-    """Which of these need a message now: one is enough for all of a @records verb, and what is due later is
-    sent by the relay."""
-    tasks = [task for task in tasks if not task.after]
-    known = batch_job_names()
-    first = {task.name: task for task in reversed(tasks) if task.name in known}
-    return [task for task in tasks if task.name not in known or first[task.name] is task]
-
-
-def queues() -> set[str]:
-    """The queues that there are jobs for."""
-    return {verb.queue for verb in registry.values()}
-
-
-def batch_job_names() -> frozenset[str]:
-    """The verbs of which one message does for all their promises."""
-    return frozenset(name for name, verb in registry.items() if isinstance(verb, BatchJob))
+def to_send(jobs: Sequence[Job]) -> list[Job]:
+    """Selects the jobs that need a message now: none that is delayed, and of each batch job only the first."""
+    due = [job for job in jobs if not job.after]
+    first = {job.name: job for job in reversed(due)}
+    return [job for job in due if not job.shared or first[job.name] is job]
 
 
 class JobKind(ABC):
-    """Work with a name and a queue. Calling it answers a message; `perform` does the work in this thread."""
+    """A kind of job: a name and a queue. Calling it handles a message; `perform` does one job in this thread."""
 
     def __init__(self, name: str, queue: str) -> None:
         self.name = name
         self.queue = queue
         if self.name in registry:
-            raise RuntimeError(f"two verbs are called {self.name}")
+            raise RuntimeError(f"Two jobs are named {self.name}.")
         registry[self.name] = self
 
     @abstractmethod
     def perform(self, id: UUID) -> None:
-        """Does what was promised under this id; nothing when it is done already or in another's hands."""
+        """Does the job with this id; does nothing when it is done, dead, or claimed by another worker."""
 
     def __call__(self, id: str) -> None:
-        """Answers a message: performs, and notes a fault in the journal; the relay will send again."""
+        """Handles a message: performs the job, and records a failure in the journal for the relay to retry."""
         try:
             self.perform(UUID(id))
         except BaseException as error:
-            self._note(UUID(id), error)
+            self._record_failure(UUID(id), error)
             if not isinstance(error, Exception):
                 raise
 
-    def _note(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
-        """Writes down what went wrong, where it can be written."""
+    def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
         if postgres.is_unavailable(error):
-            log.warning("the database is away, the relay will send again", name=self.name, error=str(error))
-            # Nor does it help to take the next message at once: others may have a database.
+            log.warning("database unavailable, job will be retried", job=self.name, error=str(error))
             time.sleep(_DATABASE_AWAY_PAUSE_S)
             return
-        log.error("a verb failed, the relay will send again", name=self.name, task=str(id), exc_info=error)
+        log.error("job failed, will be retried", job=self.name, job_id=str(id), exc_info=error)
         reason = str(error).strip().partition("\n")[0]
         try:
             with postgres.connection():
                 job_journal.record_failure(id, f"{type(error).__name__}: {reason}", attempts=attempts)
-        except postgres.TRANSIENT_ERRORS as away:
-            log.warning("a fault could not be noted", name=self.name, task=str(id), error=str(away))
+        except postgres.TRANSIENT_ERRORS as unreachable:
+            log.warning("job failure not recorded", job=self.name, job_id=str(id), error=str(unreachable))
 
-    def _task(self, id: UUID, args: object) -> job_journal.Job:
-        return job_journal.Job(
-            id, self.name, self.queue, to_jsonable_python(args), request_context.current().request_id
-        )
+    def _job(self, id: UUID, args: object) -> Job:
+        request_id = request_context.current().request_id
+        return Job(id, self.name, self.queue, to_jsonable_python(args), request_id)
 
 
 registry: dict[str, JobKind] = {}
 
 
-def serve(queues: Collection[str], by: WorkerThreads, on: broker.Broker, *, share: int | None = None) -> None:
-    """Lets the threads of this crew answer the messages of these queues `on` this broker; `share` of them at
-    most those of one customer, where a verb knows whose its jobs are."""
-    for verb in registry.values():
-        if verb.queue in queues:
-            if isinstance(verb, ExternalJob):
-                verb.shares.limit = share
-            broker.register(verb.name, verb.queue, by.doing(verb.__call__), on)
-
-
 class _SingleJob(JobKind, Generic[P]):
-    """A verb whose promise is one call of its function."""
+    """A kind whose jobs are each one call of its function."""
 
-    def __init__(self, do: Callable[P, job_journal.Job | None], name: str, queue: str) -> None:
+    def __init__(self, function: Callable[P, Job | None], name: str, queue: str) -> None:
         super().__init__(name, queue)
-        self._signature = inspect.signature(do)
-        self._do = validate_call(do)
+        self._signature = inspect.signature(function)
+        self._function = validate_call(function)
 
-    def scheduled(self) -> job_journal.Job:
-        """The one standing job of this name, which the scheduler enqueues again and again: as long as it has
-        not run, there is no second one."""
-        return self._task(uuid4(), {}).unique(SCHEDULED_KEY)
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Builds the job that calls the function with these arguments, for `enqueue`."""
+        return self._job(uuid4(), self._signature.bind(*args, **kwargs).arguments)
 
-    def job(self, *args: P.args, **kwargs: P.kwargs) -> job_journal.Job:
-        """The promise to call the function with these arguments, to be handed to `promise`."""
-        return self._task(uuid4(), self._signature.bind(*args, **kwargs).arguments)
+    def scheduled(self) -> Job:
+        """Builds the job that the scheduler enqueues; while one is waiting, a second is not inserted."""
+        return self._job(uuid4(), {}).unique(SCHEDULED_KEY)
 
-    def _call(self, task: job_journal.Job) -> job_journal.Job | None:
-        with request_context.for_request(task.request_id):
-            return self._do(**task.args)  # type: ignore[call-arg]
+    def _call(self, job: Job) -> Job | None:
+        with request_context.for_request(job.request_id):
+            return self._function(**job.args)  # type: ignore[call-arg]
 
 
 class TransactionalJob(_SingleJob[P]):
-    """Changes our data: one transaction takes the promise, asks the law, writes, promises what follows.
+    """Changes our data in one transaction, which also removes the job's row and enqueues what follows.
 
-    Exactly once: the promise is removed by the transaction that keeps it, so a second delivery finds none.
-    What the law refuses is an outcome, not a fault: nothing is written, and the promise is done with.
+    Exactly once: a second delivery finds no row. A refusal (DomainError) is an outcome and not a failure: the
+    changes are rolled back, and the job is removed.
     """
 
     def perform(self, id: UUID) -> None:
         with postgres.connection():
             try:
                 with transaction():
-                    task = job_journal.claim(id)
-                    if task is not None:
-                        self._call(task)
-                        if task.id == job_journal.id_for_key(self.name, SCHEDULED_KEY):
+                    job = job_journal.claim(id)
+                    if job is not None:
+                        self._call(job)
+                        if job.id == job_journal.id_for_key(self.name, SCHEDULED_KEY):
                             job_runs.record_finished(self.name)
-            except DomainError as refused:
+            except DomainError as refusal:
                 with transaction():
                     job_journal.claim(id)
-                log.info("refused", name=self.name, task=str(id), reason=refused.message)
+                log.info("job refused", job=self.name, job_id=str(id), reason=refusal.message)
 
 
 class BatchJob(JobKind, Generic[E]):
-    """Changes our data, many promises at a time: one wake-up drains whatever is there, in order.
+    """Changes our data for many jobs of one kind in one transaction, in the order in which they were enqueued.
 
-    One at a time in the whole installation, by a lock: whoever numbers or chains must be the only one.
+    A named lock keeps every other process out: a job that numbers or chains rows must be their only writer.
     """
 
-    def __init__(self, do: BatchFunction[E], name: str, entry: type[E], queue: str) -> None:
+    def __init__(
+        self, function: Callable[[Sequence[E]], None], name: str, entry: type[E], queue: str
+    ) -> None:
         super().__init__(name, queue)
-        self._do = do
+        self._function = function
         self._entry = entry
 
-    def job(self, entry: E) -> job_journal.Job:
-        """The promise to write this entry."""
-        return replace(self._task(entry.id, entry), shared=True)
+    def job(self, entry: E) -> Job:
+        """Builds the job that writes this entry, for `enqueue`."""
+        return replace(self._job(entry.id, entry), shared=True)
 
     def perform(self, id: UUID) -> None:
-        asked: UUID | None = id
-        broker.woken(self.name)
+        requested: UUID | None = id
+        broker.clear_wakeup(self.name)
         with postgres.connection():
-            # Whoever has the lock may have looked for the last time before this promise was committed; so
-            # it looks once more after letting go, and nobody has to wait for it.
-            while self._drain(asked) and job_journal.waiting_ids(self.name, 1):
-                asked = None
+            # A process that holds the lock may have read the journal before this job was committed. So each
+            # one reads it again after it has released the lock, and no process waits for the lock.
+            while self._drain(requested) and job_journal.waiting_ids(self.name, 1):
+                requested = None
                 worker_threads.made_progress()
 
-    def _drain(self, asked: UUID | None) -> bool:
-        """Does the first of them, and the one asked for even if it failed before; False when another is at
-        it."""
+    def _drain(self, requested: UUID | None) -> bool:
+        """Does the first jobs, and the requested one even if it failed before; False when the lock is taken."""
         try:
             with transaction():
                 if not postgres.try_advisory_lock(self.name):
                     return False
-                self._write(job_journal.claim_batch(self.name, BATCH_SIZE, asked))
+                self._write(job_journal.claim_batch(self.name, BATCH_SIZE, requested))
         except postgres.TRANSIENT_ERRORS:
             raise
         except Exception:
-            # One of them is bad: the good ones must not wait for it.
-            for id in job_journal.waiting_ids(self.name, BATCH_SIZE, asked):
+            # One of them is at fault. Each is done alone, so that the others do not wait for it.
+            for id in job_journal.waiting_ids(self.name, BATCH_SIZE, requested):
                 self._drain_one(id)
         return True
 
@@ -267,114 +234,110 @@ class BatchJob(JobKind, Generic[E]):
         try:
             with transaction():
                 if postgres.try_advisory_lock(self.name):
-                    task = job_journal.claim(id)
-                    self._write([task] if task else [])
+                    job = job_journal.claim(id)
+                    self._write([job] if job else [])
         except postgres.TRANSIENT_ERRORS:
             raise
         except Exception as error:
-            self._note(id, error)
+            self._record_failure(id, error)
 
-    def _write(self, tasks: Sequence[job_journal.Job]) -> None:
-        if tasks:
-            self._do([self._entry.model_validate(task.args) for task in tasks])
+    def _write(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            self._function([self._entry.model_validate(job.args) for job in jobs])
 
-    def _note(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
+    def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
         if isinstance(error, postgres.TRANSIENT_ERRORS):
-            # None of the entries is to blame: to put one off would be to change the order.
-            log.warning("entries wait, the relay will send again", name=self.name, error=str(error))
+            # No entry caused this; to postpone one would change the order.
+            log.warning("database unavailable, batch will be retried", job=self.name, error=str(error))
         else:
-            super()._note(id, error, attempts=attempts)
+            super()._record_failure(id, error, attempts=attempts)
 
 
 class ExternalJob(_SingleJob[P]):
-    """Touches the world, with no transaction open; returns the verb to which it tells what it learned.
+    """Calls the outside (PSP, mail, Redis) with no transaction open; returns the job that records the result.
 
-    At least once: a worker may die between the effect and our writing it down, so the other side must
-    recognise a repetition by a key. A lease keeps others off meanwhile, and is renewed while the thread
-    lives; it decides who may call, not who is believed. What was learned is written down and the job is
-    done, also where the lease was lost and another has it in hand by now.
+    At least once: a worker can die between the call and the commit, so the call carries an idempotency key. A
+    lease, renewed while the thread lives, keeps other workers from calling. It does not decide whose result
+    counts: a result is recorded and the job removed even if the lease was lost to another worker meanwhile.
     """
 
-    def __init__(
-        self, do: Callable[P, job_journal.Job | None], name: str, queue: str, share: str | None
-    ) -> None:
-        super().__init__(do, name, queue)
+    def __init__(self, function: Callable[P, Job | None], name: str, queue: str, share: str | None) -> None:
+        super().__init__(function, name, queue)
         self._share = share
-        self.shares = FairShares()
+        self.shares = fair_share.FairShares()
 
     def perform(self, id: UUID) -> None:
-        with job_leases.held(id) as task:
-            if task is None:
+        with job_leases.hold(id) as job:
+            if job is None:
                 return
-            key = None if self._share is None else str(task.args.get(self._share))
-            if key is None:
-                self._finish(task)
-            elif self.shares.enter(key):
-                try:
-                    self._finish(task)
-                except Exception as error:
-                    # What waits for this thread must not wait for ever.
-                    self._note(id, error)
-                finally:
-                    self.shares.leave(key)
+            if self._share is None:
+                self._run(job)
+                return
+            key = str(job.args.get(self._share))
+            if self.shares.acquire(key):
+                with self._releasing(key, id):
+                    self._run(job)
             else:
-                self._set_aside(key, task)
-        while key is not None and (waited := self.shares.next(key)):
-            self._do_waited(key, waited)
+                self._set_aside(key, job)
+        while waiting := self.shares.acquire_next(key):
+            with self._releasing(key, waiting), job_leases.hold(waiting) as job:
+                if job is not None:
+                    self._run(job)
+            worker_threads.made_progress()
 
-    def _set_aside(self, key: str, task: job_journal.Job) -> None:
-        room = self.shares.has_room()
-        # First there: as soon as it waits here, another thread may take it in hand.
-        with postgres.connection():
-            job_journal.set_aside(
-                task, job_journal.SET_ASIDE_S if room else fair_share.PUT_OFF_S, count_back=not room
-            )
-        if room:
-            self.shares.set_aside(key, task.id)
-
-    def _do_waited(self, key: str, id: UUID) -> None:
-        """Does what waited for a thread of the share; what goes wrong is this job's fault, and no other's."""
+    @contextmanager
+    def _releasing(self, key: str, id: UUID) -> Iterator[None]:
+        """Releases the thread of the share, and raises nothing: the jobs that wait for the thread must run."""
         try:
-            with job_leases.held(id) as task:
-                if task is not None:
-                    self._finish(task)
+            yield
         except Exception as error:
-            self._note(id, error)
+            self._record_failure(id, error)
         finally:
-            self.shares.leave(key)
-        worker_threads.made_progress()
+            self.shares.release(key)
 
-    def _finish(self, task: job_journal.Job) -> None:
+    def _set_aside(self, key: str, job: Job) -> None:
+        has_room = self.shares.has_room()
+        seconds = job_journal.SET_ASIDE_S if has_room else fair_share.POSTPONE_S
+        # The row first: once the job is in `shares`, another thread may lease it.
+        with postgres.connection():
+            job_journal.set_aside(job, seconds, count_back=not has_room)
+        if has_room:
+            self.shares.set_aside(key, job.id)
+
+    def _run(self, job: Job) -> None:
         try:
-            learned = self._call(task)
+            following = self._call(job)
         except Exception as error:
-            self._note(task.id, error, attempts=task.attempts)
+            self._record_failure(job.id, error, attempts=job.attempts)
             return
-        with postgres.connection(), transaction():
-            # What follows may be enqueued under a known id, and be just at work, where it enqueues this job
-            # again: it removes its row and then waits for this one's. So this one waits before it removes its
-            # own. A job that follows itself has to be gone first.
-            if learned is not None and learned.id != task.id:
-                _enqueue_first(learned)
-            if not job_journal.remove(task):
-                log.warning("another had the same job in hand", name=self.name, task=str(task.id))
-            if learned is not None and learned.id == task.id:
-                enqueue(learned)
+        with postgres.connection(), transaction() as enqueued:
+            # The following job may have a unique id and be running at this moment, about to enqueue this job
+            # again: it removes its own row, then waits for this one's. Inserting it before this row is removed
+            # keeps the locks in one order. A job that enqueues itself has to be removed first.
+            if following is not None and following.id != job.id:
+                enqueue(following)
+                enqueued.insert_new()
+            if not job_journal.remove(job):
+                log.warning("job was done by another worker too", job=self.name, job_id=str(job.id))
+            if following is not None and following.id == job.id:
+                enqueue(following)
 
 
 def transactional_job(name: str, *, queue: str) -> Callable[[Callable[P, None]], TransactionalJob[P]]:
-    """Makes a verb that changes our data."""
-    return lambda do: TransactionalJob(do, name, queue)
+    """Declares a job that changes our data in one transaction."""
+    return lambda function: TransactionalJob(function, name, queue)
 
 
-def batch_job(name: str, entry: type[E], *, queue: str) -> Callable[[BatchFunction[E]], BatchJob[E]]:
-    """Makes a verb that writes many entries of one kind, in order."""
-    return lambda do: BatchJob(do, name, entry, queue)
+def batch_job(
+    name: str, entry: type[E], *, queue: str
+) -> Callable[[Callable[[Sequence[E]], None]], BatchJob[E]]:
+    """Declares a job that changes our data for many entries in one transaction, in order."""
+    return lambda function: BatchJob(function, name, entry, queue)
 
 
 def external_job(
     name: str, *, queue: str, share: str | None = None
-) -> Callable[[Callable[P, job_journal.Job | None]], ExternalJob[P]]:
-    """Makes a verb that touches the world; jobs with the same value of the argument `share` have a share of
-    the threads."""
-    return lambda do: ExternalJob(do, name, queue, share)
+) -> Callable[[Callable[P, Job | None]], ExternalJob[P]]:
+    """Declares a job that calls the outside. `share` names the argument, a customer's id, by which threads are
+    shared fairly."""
+    return lambda function: ExternalJob(function, name, queue, share)

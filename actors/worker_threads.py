@@ -1,60 +1,60 @@
-"""The threads of a worker process: how many have a job in hand, and whether they get on.
+"""The threads of a worker: counts how many are busy, and detects when all of them hang.
 
-A thread that hangs can neither be interrupted nor replaced. When all of them do, the process is: it stops to
-beat, so that /health sees it, and then ends, so that whatever runs it starts it again.
+A thread that hangs can be neither interrupted nor replaced. When all threads hang, the process stops its
+heartbeat, so that /health reports it, and then exits, so that its supervisor starts it again.
 """
 
 import threading
 from collections.abc import Callable
 
-_mine = threading.local()
+_thread = threading.local()
 
 
 class WorkerThreads:
-    """So many threads that answer messages."""
+    """A number of threads that handle messages."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        self.threads = threads
         self._lock = threading.Lock()
-        self._busy = self._moves = 0
-        self._seen, self._still = -1, 0
+        self._busy = self._progress = 0
+        self._last_progress, self._stalled_checks = -1, 0
 
-    def doing(self, perform: Callable[[str], None]) -> Callable[[str], None]:
-        """What answers a message, with the thread counted as busy meanwhile."""
+    def counted(self, handle: Callable[[str], None]) -> Callable[[str], None]:
+        """Wraps a message handler, so that its thread counts as busy while it runs."""
 
         def counted(id: str) -> None:
-            _mine.crew = self
-            self._moved(1)
+            _thread.pool = self
+            self.advance(busy=1)
             try:
-                perform(id)
+                handle(id)
             finally:
-                self._moved(-1)
+                self.advance(busy=-1)
 
         return counted
 
-    def look(self) -> int:
-        """How many looks in a row all threads were busy and none of them got on.
+    def check(self) -> int:
+        """Returns for how many checks in a row all threads were busy and none made progress.
 
-        Counted by looks and not by a clock: while the whole process is frozen, nobody looks. One thread alone
-        may have a long job, so it is never taken for one that hangs.
+        Counts checks and not seconds: while the whole process is frozen, no check runs. A single thread may
+        have one long job, so it never counts as hanging.
         """
         with self._lock:
-            hangs = self._threads > 1 and self._busy >= self._threads and self._moves == self._seen
-            self._seen, self._still = self._moves, self._still + 1 if hangs else 0
-            return self._still
+            stalled = (
+                self.threads > 1 and self._busy >= self.threads and self._progress == self._last_progress
+            )
+            self._last_progress = self._progress
+            self._stalled_checks = self._stalled_checks + 1 if stalled else 0
+            return self._stalled_checks
 
-    def _moved(self, busy: int) -> None:
+    def advance(self, *, busy: int = 0) -> None:
+        """Counts progress of a thread, and by how much the number of busy threads changes."""
         with self._lock:
             self._busy += busy
-            self._moves += 1
-
-    def got_on(self) -> None:
-        """A thread did a part of a job that has many."""
-        self._moved(0)
+            self._progress += 1
 
 
 def made_progress() -> None:
-    """This thread did a part of a job that has many: it does not hang."""
-    crew: WorkerThreads | None = getattr(_mine, "crew", None)
-    if crew is not None:
-        crew.got_on()
+    """Tells that this thread finished one part of a message that has many: it does not hang."""
+    pool: WorkerThreads | None = getattr(_thread, "pool", None)
+    if pool is not None:
+        pool.advance()

@@ -1,6 +1,9 @@
-"""Promised work: written in the transaction that makes it due, removed in the one that does it."""
+"""The job journal: rows inserted by the transaction that makes work due, removed by the one that does it.
 
-from collections.abc import Collection, Iterable, Sequence
+Redelivery of overdue jobs: db/redelivery.py.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,20 +16,22 @@ from psycopg2.extras import Json
 
 from db import postgres
 
-# The fast path has this long before the relay looks after a promise. In seconds.
+# For how long the relay leaves a new job to the message that was sent after its commit.
 DISPATCH_GRACE_S = 5
-# How long a job that a worker has set aside is not sent again, after the last word of that worker. In
-# seconds.
+# For how long the relay leaves a job that a worker has set aside, counted from that worker's last heartbeat.
 SET_ASIDE_S = 15.0
-# How often a promise is sent again before it is given up: it takes about an hour.
-MAX_ATTEMPTS = 20
 
-# Half a second, doubling to five minutes, with jitter: what failed together must not come back together.
-_BACKOFF = "least(300, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
+# SQL: the pause before the next attempt. Half a second, doubled at each attempt up to five minutes, with jitter,
+# so that jobs that failed together do not return together.
+BACKOFF = "least(300, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
 
 
 class JobRow(postgres.Model):
-    """One promise in the journal."""
+    """A job in the journal.
+
+    `sent_at` is when the last message was sent; `-infinity` if none was, and `infinity` for a job of a batch,
+    which shares its messages.
+    """
 
     id = peewee.UUIDField(primary_key=True)
     position = peewee.BigIntegerField(constraints=[SQL("GENERATED ALWAYS AS IDENTITY")])
@@ -47,238 +52,213 @@ class JobRow(postgres.Model):
         table_name = "jobs"
 
 
-# What was begun, or no message was sent for; and what was sent and not begun. `resend` says why they are two.
-_BEGUN = "dead_at IS NULL AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')"
-_SENT = (
-    "dead_at IS NULL AND error IS NULL AND leased_until IS NULL"
-    " AND sent_at > '-infinity' AND sent_at < 'infinity'"
-)
-JobRow.add_index(SQL(f"CREATE INDEX jobs_begun ON journal.jobs (queue, due_at) WHERE {_BEGUN}"))
-JobRow.add_index(SQL(f"CREATE INDEX jobs_sent ON journal.jobs (queue, sent_at) WHERE {_SENT}"))
-JobRow.add_index(SQL("CREATE INDEX jobs_dead ON journal.jobs (name, dead_at) WHERE dead_at IS NOT NULL"))
-JobRow.add_index(
-    SQL(
-        "CREATE INDEX jobs_payment ON journal.jobs ((args ->> 'payment_id'))"
-        " WHERE args ->> 'payment_id' IS NOT NULL"
-    )
-)
-JobRow.add_index(SQL("CREATE INDEX jobs_name ON journal.jobs (name, position) WHERE dead_at IS NULL"))
-
-
 @dataclass(frozen=True)
 class Job:
-    """A promise in hand: which name, with which arguments, for whose request, sent again how often."""
+    """A job to enqueue, or one that a worker has claimed or leased."""
 
     id: UUID
     name: str
     queue: str
     args: dict[str, Any]
     request_id: str | None
+    # How often it was sent again.
     attempts: int = 0
-    # Which promise under this id it is: there may be another one after it.
+    # Tells two jobs with one id, the second enqueued after the first was removed, apart.
     position: int = 0
-    # In how many seconds it is due; at once where it is 0.
+    # In how many seconds it is due.
     after: float = 0
-    # One message does for all of this name: none is sent for this one alone.
+    # Belongs to a batch job: one message serves all jobs of its name.
     shared: bool = False
-    # Until when it is in hand, where it is leased: it is also what tells this lease from a later one.
+    # When its lease expires; tells this lease from a later one.
     leased_until: datetime | None = None
 
     def delayed(self, seconds: float) -> "Job":
-        """The same, but not before so many seconds have passed: the relay sends it then."""
+        """Returns the same job, due only after this time; the relay sends it then."""
         return replace(self, after=seconds)
 
     def unique(self, key: str) -> "Job":
-        """The same under an id made of its name and a key: promised twice, it is in the journal once."""
+        """Returns the same job with an id made of its name and the key: enqueued twice, it is inserted once."""
         return replace(self, id=id_for_key(self.name, key))
 
 
 def id_for_key(name: str, key: str) -> UUID:
-    """The id of a promise that there is once for a key."""
+    """Returns the id of the job that is unique for this key."""
     return uuid5(NAMESPACE_OID, f"{name}:{key}")
 
 
-def insert(tasks: Sequence[Job]) -> None:
-    """Writes promises, in their order, in the transaction that is open.
+def insert(jobs: Sequence[Job]) -> None:
+    """Inserts jobs in their order, in the open transaction.
 
-    A known id is written once; where its promise is dead, it lives again: it was promised anew.
-    What is due later was never sent, and what shares a message has none of its own: see `resend` and `wake`.
+    A job whose id is known is not inserted again; if the known one is dead, it gets a new set of attempts.
     """
-    values = [
-        (task.id, task.name, task.queue, Json(task.args), task.request_id)
-        + (
-            ("-infinity", task.after)
-            if task.after
-            else ("infinity" if task.shared else None, DISPATCH_GRACE_S)
-        )
-        for task in tasks
-    ]
-    place = (
+    values: list[Any] = []
+    for job in jobs:
+        sent_at = "-infinity" if job.after else "infinity" if job.shared else None
+        values += [job.id, job.name, job.queue, Json(job.args), job.request_id]
+        values += [sent_at, job.after or DISPATCH_GRACE_S]
+    row = (
         "(%s, %s, %s, %s, %s, coalesce(%s::timestamptz, clock_timestamp()),"
         " clock_timestamp() + %s * interval '1 second')"
     )
-    places = ", ".join([place] * len(values))
-    written = postgres.rows(
-        f"INSERT INTO journal.jobs (id, name, queue, args, request_id, sent_at, due_at) VALUES {places}"
-        # Not DO UPDATE: it locks the row, and whoever comes to do the work would leave.
-        " ON CONFLICT (id) DO NOTHING RETURNING id",
-        *(value for row in values for value in row),
+    # Not DO UPDATE: that locks the row, and a worker that comes to claim the job would skip it.
+    inserted = postgres.rows(
+        "INSERT INTO journal.jobs (id, name, queue, args, request_id, sent_at, due_at)"
+        f" VALUES {', '.join([row] * len(jobs))} ON CONFLICT (id) DO NOTHING RETURNING id",
+        *values,
     )
-    if len(written) < len(tasks):
-        retry_dead({task.id for task in tasks} - {row["id"] for row in written})
+    if len(inserted) < len(jobs):
+        retry_dead({job.id for job in jobs} - {row["id"] for row in inserted})
 
 
-_TASK = "id, name, queue, args, request_id, attempts, position"
+CLAIM = """
+    DELETE FROM journal.jobs
+    WHERE id = (SELECT id FROM journal.jobs WHERE id = %s AND dead_at IS NULL FOR UPDATE SKIP LOCKED)
+    RETURNING id, name, queue, args, request_id, attempts, position
+"""
 
 
 def claim(id: UUID) -> Job | None:
-    """Removes a promise and hands it over; None when it is done, dead, or in another's hands.
+    """Removes a job and returns it; None when it is done, dead, or locked by another transaction.
 
-    The removal is the claim: it holds when this transaction commits, and is undone with it.
+    The removal takes effect when the open transaction commits, and is undone if it rolls back.
     """
-    return _one(
-        "DELETE FROM journal.jobs WHERE id = (SELECT id FROM journal.jobs"
-        " WHERE id = %s AND dead_at IS NULL FOR UPDATE SKIP LOCKED)"
-        f" RETURNING {_TASK}",
-        id,
+    found = postgres.rows(CLAIM, id)
+    return Job(**found[0]) if found else None
+
+
+# Fewer jobs where the first one was sent before and not done: a job that kills its process must not take the
+# others with it for ever.
+BATCH_LIMIT = """
+    SELECT greatest(1, %s >> least(16, 2 * attempts)) AS jobs FROM journal.jobs
+    WHERE name = %s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1
+"""
+CLAIM_BATCH = """
+    WITH claimed AS (
+        DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
+            SELECT id FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND (error IS NULL OR id = %s)
+            ORDER BY position LIMIT %s FOR UPDATE))
+        RETURNING id, name, queue, args, request_id, attempts, position
     )
+    SELECT * FROM claimed ORDER BY position
+"""
+WAITING_IDS = """
+    SELECT id FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND (error IS NULL OR id = %s)
+    ORDER BY position LIMIT %s
+"""
 
 
-# The promises of one name, without those that failed before (they come back one by one, when they are due),
-# but with the one that was asked for.
-_WAITING = (
-    "SELECT id FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND (error IS NULL OR id = %s)"
-    " ORDER BY position LIMIT %s"
-)
-# Ever fewer where the first of them were begun before and not done: one of them may kill its process, and the
-# others must not die with it.
-_EVER_FEWER = (
-    "SELECT greatest(1, %s >> least(16, 2 * attempts)) AS many FROM journal.jobs"
-    " WHERE name = %s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1"
-)
+def claim_batch(name: str, limit: int, requested: UUID | None = None) -> list[Job]:
+    """Removes the first jobs of one name and returns them in order.
 
-
-def claim_batch(name: str, limit: int, asked: UUID | None = None) -> list[Job]:
-    """Removes the first promises of one name and hands them over, in order.
-
-    It waits for a row that the relay holds for a moment: to skip it would be to change the order.
+    Leaves out jobs that failed, except the requested one: each comes back alone, when it is due. Waits for a
+    row that the relay has locked, because skipping it would change the order.
     """
-    fewer = postgres.rows(_EVER_FEWER, limit, name)
-    limit = fewer[0]["many"] if fewer else limit
-    taken = postgres.rows(
-        f"WITH taken AS (DELETE FROM journal.jobs WHERE id = ANY(ARRAY({_WAITING} FOR UPDATE))"
-        f" RETURNING {_TASK}) SELECT {_TASK} FROM taken ORDER BY position",
-        name,
-        asked,
-        limit,
-    )
-    return [Job(**row) for row in taken]
+    found = postgres.rows(BATCH_LIMIT, limit, name)
+    limit = found[0]["jobs"] if found else limit
+    return [Job(**row) for row in postgres.rows(CLAIM_BATCH, name, requested, limit)]
 
 
-def waiting_ids(name: str, limit: int, asked: UUID | None = None) -> list[UUID]:
-    """The ids that `take_many` would take."""
-    return [row["id"] for row in postgres.rows(_WAITING, name, asked, limit)]
+def waiting_ids(name: str, limit: int, requested: UUID | None = None) -> list[UUID]:
+    """Returns the ids of the jobs that `claim_batch` would return."""
+    return [row["id"] for row in postgres.rows(WAITING_IDS, name, requested, limit)]
 
 
-def make_due(id: UUID) -> None:
-    """Makes a job that failed and waits for its next try due at once, unless it is in hand."""
-    postgres.rows(
-        "UPDATE journal.jobs SET due_at = clock_timestamp() WHERE id = (SELECT id FROM journal.jobs"
-        " WHERE id = %s AND dead_at IS NULL AND error IS NOT NULL AND due_at > clock_timestamp()"
-        " AND (leased_until IS NULL OR leased_until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)",
-        id,
-    )
+LEASE = """
+    UPDATE journal.jobs
+    SET leased_until = clock_timestamp() + %s * interval '1 second',
+        due_at = clock_timestamp() + %s * interval '1 second'
+    WHERE id = (
+        SELECT id FROM journal.jobs
+        WHERE id = %s AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+        FOR UPDATE SKIP LOCKED)
+    RETURNING id, name, queue, args, request_id, attempts, position, leased_until
+"""
 
 
 def lease(id: UUID, seconds: float) -> Job | None:
-    """Takes a promise in hand for so long without removing it; None as with `take`.
+    """Leases a job without removing it; None when it is done, dead, leased, or locked.
 
-    Nobody else gets it, and the relay does not send it, before the lease is over.
+    Until the lease expires, no other worker gets the job, and the relay does not send it.
     """
-    return _one(
-        "UPDATE journal.jobs SET leased_until = clock_timestamp() + %s * interval '1 second',"
-        " due_at = clock_timestamp() + %s * interval '1 second'"
-        " WHERE id = (SELECT id FROM journal.jobs WHERE id = %s AND dead_at IS NULL"
-        " AND (leased_until IS NULL OR leased_until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)"
-        f" RETURNING {_TASK}, leased_until",
-        seconds,
-        seconds,
-        id,
+    found = postgres.rows(LEASE, seconds, seconds, id)
+    return Job(**found[0]) if found else None
+
+
+RENEW = """
+    WITH held AS (
+        SELECT j.id, h.until FROM journal.jobs j
+        JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until) ON j.id = h.id AND j.leased_until = h.until
+        FOR UPDATE OF j SKIP LOCKED
     )
+    UPDATE journal.jobs j
+    SET leased_until = clock_timestamp() + %s * interval '1 second',
+        due_at = clock_timestamp() + %s * interval '1 second'
+    FROM held WHERE j.id = held.id
+    RETURNING j.id, held.until, j.leased_until
+"""
 
 
-def renew(held: Sequence[tuple[UUID, datetime]], seconds: float) -> dict[tuple[UUID, datetime], datetime]:
-    """Keeps jobs in hand for so long from now, each given by its id and the end of its lease; the new ends,
-    of those that nobody else has taken since.
+def renew(leases: Sequence[tuple[UUID, datetime]], seconds: float) -> dict[tuple[UUID, datetime], datetime]:
+    """Renews leases, each named by its job and the time when it expires; returns the new times of expiry.
 
-    A row that is locked is being taken or given up at this moment, and is left alone.
+    Leaves out leases that another worker has taken since, and rows that are locked: those are being leased or
+    removed at this moment.
     """
-    renewed = postgres.rows(
-        "WITH held AS (SELECT t.id, h.until FROM journal.jobs t"
-        " JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until)"
-        " ON t.id = h.id AND t.leased_until = h.until FOR UPDATE OF t SKIP LOCKED)"
-        " UPDATE journal.jobs t SET leased_until = clock_timestamp() + %s * interval '1 second',"
-        " due_at = clock_timestamp() + %s * interval '1 second'"
-        " FROM held WHERE t.id = held.id RETURNING t.id, held.until, t.leased_until",
-        [id for id, _until in held],
-        [until for _id, until in held],
-        seconds,
-        seconds,
-    )
+    ids, ends = [id for id, _until in leases], [until for _id, until in leases]
+    renewed = postgres.rows(RENEW, ids, ends, seconds, seconds)
     return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
 
 
-def set_aside(task: Job, seconds: float, *, count_back: bool = False) -> None:
-    """Gives a leased job that was not begun out of hand, not to be sent again before so many seconds.
+SET_ASIDE = """
+    UPDATE journal.jobs
+    SET leased_until = NULL, attempts = greatest(0, attempts - %s),
+        due_at = clock_timestamp() + %s * interval '1 second'
+    WHERE id = %s AND leased_until = %s
+"""
 
-    Waiting for a turn is no attempt: where it will be sent again for that alone, this sending is counted
-    back.
+
+def set_aside(job: Job, seconds: float, *, count_back: bool = False) -> None:
+    """Ends the lease of a job that was not begun; the relay does not send it before this time has passed.
+
+    With `count_back`, takes one attempt back: to wait for a thread is no attempt.
     """
-    postgres.rows(
-        "UPDATE journal.jobs SET leased_until = NULL, attempts = greatest(0, attempts - %s),"
-        " due_at = clock_timestamp() + %s * interval '1 second' WHERE id = %s AND leased_until = %s",
-        int(count_back),
-        seconds,
-        task.id,
-        task.leased_until,
-    )
+    postgres.rows(SET_ASIDE, int(count_back), seconds, job.id, job.leased_until)
+
+
+POSTPONE = """
+    UPDATE journal.jobs SET due_at = clock_timestamp() + %s * interval '1 second'
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM journal.jobs
+        WHERE id = ANY(%s) AND dead_at IS NULL AND leased_until IS NULL
+        AND due_at NOT BETWEEN clock_timestamp() + %s * interval '1 second'
+            AND clock_timestamp() + %s * interval '1 second'
+        FOR UPDATE SKIP LOCKED))
+"""
 
 
 def postpone(ids: Sequence[UUID], seconds: float) -> None:
-    """Keeps jobs that are in nobody's hands from being sent again before so many seconds. One that was put
-    off already, by half of them or more, stays as it is: no row is written anew at each call."""
-    postgres.rows(
-        "UPDATE journal.jobs SET due_at = clock_timestamp() + %s * interval '1 second'"
-        " WHERE id = ANY(ARRAY(SELECT id FROM journal.jobs WHERE id = ANY(%s) AND dead_at IS NULL"
-        " AND leased_until IS NULL AND due_at NOT BETWEEN clock_timestamp() + %s * interval '1 second'"
-        " AND clock_timestamp() + %s * interval '1 second' FOR UPDATE SKIP LOCKED))",
-        seconds,
-        list(ids),
-        seconds / 2,
-        seconds,
-    )
+    """Makes jobs without a lease due only after this time. A job that is postponed by at least half of it
+    already is left as it is, so that not every heartbeat writes every row."""
+    postgres.rows(POSTPONE, seconds, list(ids), seconds / 2, seconds)
 
 
-def remove(task: Job) -> bool:
+def remove(job: Job) -> bool:
     """Removes a leased job that was done; False when it is gone already.
 
-    Also when its lease has run out and another has it in hand: what the outside has done is done, and a third
-    must not do it again.
+    Also when its lease has expired and another worker has it: the call to the outside was made, and a third
+    worker must not repeat it.
     """
-    return bool(
-        postgres.rows(
-            "DELETE FROM journal.jobs WHERE id = %s AND position = %s RETURNING id", task.id, task.position
-        )
-    )
+    removed = "DELETE FROM journal.jobs WHERE id = %s AND position = %s RETURNING id"
+    return bool(postgres.rows(removed, job.id, job.position))
 
 
 def record_failure(id: UUID, error: str, *, attempts: int | None = None) -> None:
-    """Notes what went wrong and puts the promise off. The attempt itself is counted when it is sent again.
+    """Records what went wrong and postpones the next attempt, which is counted when the job is sent again.
 
-    With `attempts`, only if it was not sent again since: another may have it in hand.
+    With `attempts`, only if the job was not sent again since: another worker may have it.
     """
     postgres.rows(
-        f"UPDATE journal.jobs SET error = %s, leased_until = NULL, due_at = clock_timestamp() + {_BACKOFF}"
+        f"UPDATE journal.jobs SET error = %s, leased_until = NULL, due_at = clock_timestamp() + {BACKOFF}"
         " WHERE id = %s AND attempts = coalesce(%s, attempts)",
         error.replace("\0", "")[:500],
         id,
@@ -287,7 +267,7 @@ def record_failure(id: UUID, error: str, *, attempts: int | None = None) -> None
 
 
 def ready(ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these promises wait for their turn: alive, and in nobody's hands."""
+    """Returns which of these jobs wait for a worker: not dead, and without a lease."""
     found = postgres.rows(
         "SELECT id FROM journal.jobs WHERE id = ANY(%s) AND dead_at IS NULL"
         " AND (leased_until IS NULL OR leased_until <= clock_timestamp())",
@@ -297,7 +277,7 @@ def ready(ids: Sequence[UUID]) -> set[UUID]:
 
 
 def missing(ids: Sequence[UUID], dead_for: timedelta) -> set[UUID]:
-    """Which of these jobs have to be enqueued again: they are gone, or have been dead for so long."""
+    """Returns which of these jobs have to be enqueued again: not in the journal, or dead for this long."""
     known = postgres.rows(
         "SELECT id FROM journal.jobs WHERE id = ANY(%s)"
         " AND (dead_at IS NULL OR dead_at > clock_timestamp() - %s)",
@@ -307,138 +287,31 @@ def missing(ids: Sequence[UUID], dead_for: timedelta) -> set[UUID]:
     return set(ids) - {row["id"] for row in known}
 
 
-# Overdue by their time, which counts from the statement on: a clock that runs on meanwhile is no bound that
-# an index knows. Of those that share messages only what failed comes one by one.
-_OVERDUE = (
-    f"SELECT id FROM journal.jobs WHERE queue = {{queue}} AND {_BEGUN} AND due_at <= statement_timestamp()"
-    " AND (error IS NOT NULL OR sent_at < 'infinity') ORDER BY due_at LIMIT {limit}"
-)
-# Sent, and neither begun nor waiting in the queue.
-_LOST = (
-    f"SELECT id FROM journal.jobs WHERE queue = {{queue}} AND {_SENT} AND due_at <= statement_timestamp()"
-    " AND sent_at < {before} ORDER BY sent_at LIMIT {limit}"
-)
+MAKE_DUE = """
+    UPDATE journal.jobs SET due_at = clock_timestamp()
+    WHERE id = (
+        SELECT id FROM journal.jobs
+        WHERE id = %s AND dead_at IS NULL AND error IS NOT NULL AND due_at > clock_timestamp()
+        AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+        FOR UPDATE SKIP LOCKED)
+"""
 
 
-def overdue(queues: Collection[str]) -> list[str]:
-    """Which of these queues have jobs overdue, or in their turn."""
-    parts = {"queue": "q.queue", "before": "'infinity'", "limit": "1"}
-    found = postgres.rows(
-        "SELECT DISTINCT q.queue FROM unnest(%s::text[]) AS q (queue),"
-        f" LATERAL (({_OVERDUE.format(**parts)}) UNION ALL ({_LOST.format(**parts)})) AS t",
-        list(queues),
-    )
-    return [row["queue"] for row in found]
+def make_due(id: UUID) -> None:
+    """Makes a job that failed due at once, unless a worker has it."""
+    postgres.rows(MAKE_DUE, id)
 
 
-def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Job], list[Job]]:
-    """Counts one more attempt for overdue jobs of a queue: those to be sent, and those given up.
-
-    `oldest` is when the first of the messages that wait in the queue was sent, None when none waits. A
-    job that was never begun, and was sent after that, still waits there: sending it again would help
-    nobody, and would count against it. Five seconds are for clocks that disagree. So what only waits is not
-    even looked at, however much it is.
-    """
-    parts = {
-        "queue": "%s",
-        "limit": "%s",
-        "before": "coalesce(%s::timestamptz - interval '5 seconds', 'infinity')",
-    }
-    found = postgres.rows(
-        "UPDATE journal.jobs SET attempts = attempts + 1, sent_at = clock_timestamp(),"
-        " dead_at = CASE WHEN attempts >= %s THEN clock_timestamp() END,"
-        f" due_at = clock_timestamp() + %s * interval '1 second' + {_BACKOFF}"
-        f" WHERE id = ANY(ARRAY({_OVERDUE.format(**parts)} FOR UPDATE SKIP LOCKED)"
-        f" || ARRAY({_LOST.format(**parts)} FOR UPDATE SKIP LOCKED))"
-        f" RETURNING dead_at, {_TASK}",
-        MAX_ATTEMPTS,
-        DISPATCH_GRACE_S,
-        queue,
-        limit,
-        queue,
-        oldest,
-        limit,
-    )
-    return _alive_and_dead(found)
-
-
-def in_turn(names: Collection[str]) -> list[Job]:
-    """Of these, which share their messages, the first job of each that has waited for longer than its message
-    should take."""
-    found = postgres.rows(
-        f"SELECT {_TASK} FROM unnest(%s::text[]) AS v (wanted), LATERAL (SELECT * FROM journal.jobs"
-        " WHERE name = v.wanted AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1) AS first"
-        " WHERE due_at <= statement_timestamp()",
-        list(names),
-    )
-    return [Job(**row, shared=True) for row in found]
-
-
-def wake(name: str, oldest: datetime | None, limit: int) -> tuple[list[Job], list[Job]]:
-    """Notes that a message is sent for the first jobs of a name that share it: those that it is for, and
-    those given up.
-
-    What only waits for its turn is not counted: an attempt is counted for those that a message was sent for
-    as the first ones already, and that are the first ones still. `oldest` is as with `resend`: a message
-    that waits there may be theirs.
-    """
-    found = postgres.rows(
-        "UPDATE journal.jobs SET attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,"
-        " dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %s THEN clock_timestamp() END,"
-        " leased_until = clock_timestamp(),"
-        f" due_at = clock_timestamp() + %s * interval '1 second' + {_BACKOFF}"
-        " WHERE id = ANY(ARRAY(SELECT id FROM journal.jobs WHERE id IN (SELECT id FROM journal.jobs"
-        " WHERE name = %s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT %s)"
-        " AND due_at <= statement_timestamp() AND coalesce(leased_until, created_at)"
-        " < coalesce(%s::timestamptz - interval '5 seconds', 'infinity') FOR UPDATE SKIP LOCKED))"
-        f" RETURNING dead_at, {_TASK}",
-        MAX_ATTEMPTS,
-        DISPATCH_GRACE_S,
-        name,
-        limit,
-        oldest,
-    )
-    return _alive_and_dead(found)
-
-
-def _alive_and_dead(found: list[dict[str, Any]]) -> tuple[list[Job], list[Job]]:
-    found.sort(key=lambda row: row["position"])
-    alive: list[Job] = []
-    dead: list[Job] = []
-    for row in found:
-        (alive if row.pop("dead_at") is None else dead).append(Job(**row))
-    return alive, dead
-
-
-def undo_send(tasks: Sequence[Job]) -> None:
-    """Takes back what `resend` or `wake` counted for jobs of which no message could be sent after all; they
-    are due at once."""
-    postgres.rows(
-        "UPDATE journal.jobs SET attempts = greatest(0, attempts - 1), due_at = clock_timestamp(),"
-        " sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END,"
-        # No attempt was counted: no message had been sent for it before either.
-        " leased_until = CASE WHEN attempts > 0 THEN leased_until END"
-        # What is taken just now needs no other attempt.
-        " WHERE id = ANY(ARRAY(SELECT id FROM journal.jobs WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED))",
-        [task.id for task in tasks],
-    )
+RETRY_DEAD = """
+    UPDATE journal.jobs
+    SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
+        sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END
+    WHERE dead_at IS NOT NULL AND (%s::uuid[] IS NULL OR id = ANY(%s::uuid[]))
+    RETURNING id
+"""
 
 
 def retry_dead(ids: Iterable[UUID] | None = None) -> int:
-    """Gives dead promises (all, or these) a new set of attempts, from now; how many."""
-    only = "" if ids is None else " AND id = ANY(%s)"
-    params = [] if ids is None else [list(ids)]
-    return len(
-        postgres.rows(
-            "UPDATE journal.jobs SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL,"
-            # No message of it waits any more.
-            " sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END,"
-            f" due_at = clock_timestamp() WHERE dead_at IS NOT NULL{only} RETURNING id",
-            *params,
-        )
-    )
-
-
-def _one(sql: str, *params: Any) -> Job | None:
-    found = postgres.rows(sql, *params)
-    return Job(**found[0]) if found else None
+    """Gives dead jobs, all or these, a new set of attempts, due at once; returns how many."""
+    wanted = None if ids is None else list(ids)
+    return len(postgres.rows(RETRY_DEAD, wanted, wanted))

@@ -23,9 +23,10 @@ from db.users import Role, User
 from workers import scheduler
 from workers.subscribers import subscriber
 
-assert all_jobs
-
 T = TypeVar("T")
+
+# Every job by its name.
+JOBS = all_jobs.load()
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery"
@@ -184,7 +185,7 @@ def work(*, also: str = "") -> list[str]:
     while (task := _next()) or deliver_events():
         if task is None:
             continue
-        jobs.registry[task.name].perform(task.id)
+        JOBS[task.name].perform(task.id)
         failed = job_journal.JobRow.get_or_none(job_journal.JobRow.id == task.id)
         assert failed is None, f"{task.name} is still to be done: {failed.error}"
         if not task.name.startswith(("audit.", "events.", "mail.")) or (also and task.name.startswith(also)):

@@ -1,20 +1,23 @@
-"""The PSP worker: the one process that talks to a payment provider, and the place where it is chosen."""
+"""The PSP worker process: the only one that calls the payment provider, and the place that chooses it."""
 
 from actors import payment_jobs
 from actors.psp import provider
 from actors.psp.stub import Stub
 from workers import main, process
 
-# How many times WORKER_THREADS ask for the money: they only wait for answers. One customer has one of these
-# parts at most, so that others have the rest.
-PARTS = 3
-# How many threads ask the PSP about what is not known. They are threads of their own: a PSP that answers no
-# question does not keep it from charging, and orders that take long do not keep questions from being asked.
-INQUIRERS = 4
+# Threads that charge, as a multiple of WORKER_THREADS: they only wait for answers. WORKER_THREADS of them at most
+# work for one customer, so that others have the rest.
+CHARGE_THREADS_FACTOR = 3
+# Threads that inquire. Separate ones: a PSP that answers no inquiry must not keep payments from being charged,
+# and slow charges must not keep unknown outcomes from being resolved.
+INQUIRY_THREADS = 4
 
 if __name__ == "__main__":
     provider.choose(Stub(notify=payment_jobs.receive_notice))
-    read = process.start()
-    share = read.worker_threads
-    crews = {frozenset({"psp"}): PARTS * share, frozenset({"psp-questions"}): INQUIRERS}
-    main.serve("psp", crews, read, share=share)
+    settings = process.start()
+    share = settings.worker_threads
+    threads_of = {
+        frozenset({"psp"}): CHARGE_THREADS_FACTOR * share,
+        frozenset({"psp-questions"}): INQUIRY_THREADS,
+    }
+    main.serve(threads_of, settings, share=share)

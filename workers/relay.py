@@ -1,108 +1,105 @@
-"""The relay: sends what the fast path did not, what Redis forgot and what a dead worker had in hand.
+"""The relay process: sends jobs again whose message was not sent, was lost in Redis, or met a worker that died.
 
-`python -m workers.relay` runs it, any number of them; `python -m workers.relay revive [ID ...]` gives dead
-promises another life.
+`python -m workers.relay`, any number of them. `python -m workers.relay revive [ID ...]` retries dead jobs.
 """
 
 import sys
-from collections.abc import Collection
 from uuid import UUID
 
 import structlog
 
 from actors import all_jobs, broker, jobs
-from db import heartbeats, job_journal, postgres, redis
+from db import heartbeats, job_journal, postgres, redelivery, redis
+from db.job_journal import Job
 from workers import process
 
 log = structlog.get_logger(__name__)
 
 USAGE = "usage: python -m workers.relay [revive [ID ...]], an ID being that of a dead job"
 
-# How many promises one look sends, and how long it then rests when there were fewer, in seconds.
-_BATCH, _REST = 200, 0.5
+# How many jobs of a queue one pass sends, and how long the relay rests after a pass that sent fewer.
+RESEND_BATCH, _REST_S = 200, 0.5
 
 
 def once() -> int:
-    """Sends overdue jobs again, each counted as an attempt; how many. Raises redis.Unreachable.
+    """Sends the overdue jobs, each counted as an attempt; returns how many. Raises redis.Unreachable.
 
-    They are sent after the commit: a worker that is quicker than a commit would find the row locked, take it
-    for another's, and drop the message. What then cannot be sent costs no attempt. Of jobs that share their
-    messages one message is sent for all.
+    Sends after the commit: a worker that is faster than the commit would find the row locked, take the job for
+    another worker's, and drop the message. A message that cannot be sent costs no attempt.
     """
-    assert all_jobs
     sent = 0
     with postgres.connection():
-        for queue in job_journal.overdue({verb.queue for verb in jobs.registry.values()}):
-            oldest = broker.oldest(queue)
+        for queue in redelivery.overdue_queues(all_jobs.queues()):
+            oldest = broker.oldest_message_at(queue)
             with postgres.database.atomic():
-                overdue, dead = job_journal.resend(queue, oldest, _BATCH)
-            _bury(dead)
+                overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)
+            _log_dead(dead)
             _push(overdue, counted=overdue)
             sent += len(overdue)
-        shared = jobs.batch_job_names()
-        for first in job_journal.in_turn(shared):
-            oldest = broker.oldest(first.queue)
+        for first in redelivery.overdue_batches(all_jobs.batch_job_names()):
+            oldest = broker.oldest_message_at(first.queue)
             with postgres.database.atomic():
-                woken, dead = job_journal.wake(first.name, oldest, jobs.BATCH_SIZE)
-            _bury(dead)
-            _push(woken[:1], shared, counted=woken)
-            sent += len(woken[:1])
+                overdue, dead = redelivery.resend_batch(first.name, oldest, jobs.BATCH_SIZE)
+            _log_dead(dead)
+            _push(overdue[:1], counted=overdue)
+            sent += len(overdue[:1])
     return sent
 
 
-def _push(
-    tasks: list[job_journal.Job], shared: Collection[str] = (), *, counted: list[job_journal.Job]
-) -> None:
-    """Sends messages. Where that fails, what was `counted` for it is taken back: no job was tried."""
+def _push(overdue: list[Job], *, counted: list[Job]) -> None:
+    """Sends messages; where that fails, takes back the attempts that were counted for them."""
     try:
-        broker.push(tasks, shared)
+        broker.push(overdue)
     except redis.Unreachable:
-        job_journal.undo_send(counted)
+        redelivery.undo_resend(counted)
         raise
 
 
-def _bury(dead: list[job_journal.Job]) -> None:
-    for task in dead:
-        log.error("a promise is dead", name=task.name, task=str(task.id), attempts=task.attempts)
+def _log_dead(dead: list[Job]) -> None:
+    for job in dead:
+        log.error("job dead", job=job.name, job_id=str(job.id), attempts=job.attempts)
 
 
 def run() -> None:
-    """Looks again and again until told to end."""
+    """Sends overdue jobs again and again until the process is stopped."""
     settings = process.start()
-    told = process.until_stopped()
+    stopped = process.until_stopped()
     client = redis.connect(settings.redis_url)
     pulse = process.Pulse("relay", process.HANGS_AFTER_S)
     pulse.watch()
-    log.info("working", kind="relay")
-    sent, well = 0, True
-    while not told.wait(0 if sent >= _BATCH else _REST):
+    log.info("started", kind="relay")
+    sent, healthy = 0, True
+    while not stopped.wait(0 if sent >= RESEND_BATCH else _REST_S):
         pulse.beat()
         try:
             sent = once()
             heartbeats.beat(client, ["relay"])
         except (*postgres.TRANSIENT_ERRORS, redis.Unreachable) as error:
-            # Said once, not twice a second: it may last.
-            if well:
-                log.warning("a store is away, waiting", error=str(error).strip())
-            sent, well = 0, False
+            # Logged once, not at every pass: an outage may last.
+            if healthy:
+                log.warning("database or redis unavailable, waiting", error=str(error).strip())
+            sent, healthy = 0, False
         else:
-            if not well:
-                log.info("the stores are back")
-            well = True
+            if not healthy:
+                log.info("database and redis available again")
+            healthy = True
             if sent:
-                log.info("sent again", promises=sent)
+                log.info("jobs sent again", jobs=sent)
 
 
-def revive(words: list[str]) -> None:
-    """The command: gives dead jobs, all or those with these ids, another set of attempts."""
+def retry_dead(ids: list[UUID] | None) -> int:
+    """Gives dead jobs, all or these, a new set of attempts; returns how many."""
+    with postgres.connection():
+        return job_journal.retry_dead(ids)
+
+
+def _revive(words: list[str]) -> None:
     try:
         ids = [UUID(word) for word in words]
     except ValueError:
         sys.exit(USAGE)
     process.start()
-    with postgres.connection():
-        revived = job_journal.retry_dead(ids or None)
-    sys.stdout.write(f"{revived} jobs will be sent again\n")
+    sys.stdout.write(f"{retry_dead(ids or None)} jobs will be sent again\n")
 
 
 if __name__ == "__main__":
@@ -110,6 +107,6 @@ if __name__ == "__main__":
         case []:
             run()
         case ["revive", *words]:
-            revive(words)
+            _revive(words)
         case _:
             sys.exit(USAGE)

@@ -6,7 +6,8 @@ from falcon import Request
 from pydantic import MISSING
 
 from actors import audit, invariant_checks
-from actors.jobs import queues, transaction
+from actors.all_jobs import queues
+from actors.jobs import transaction
 from api.admin import schemas
 from api.http.operation import operation
 from api.openapi.document import VERSION

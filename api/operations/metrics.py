@@ -12,7 +12,8 @@ from prometheus_client.core import (
     Metric,
 )
 
-from actors.jobs import queues, registry
+from actors.all_jobs import queues
+from actors.jobs import registry
 from api.http.admission import Busy, Shared
 from api.http.operation import raw_operation
 from api.operations import request_counts

@@ -9,7 +9,7 @@ import pytest
 
 from actors import broker, job_leases
 from actors.jobs import enqueue, external_job, transaction, transactional_job
-from db import job_journal, postgres
+from db import job_journal, postgres, redelivery
 from tests import makers
 from tests.makers import until
 from workers import relay
@@ -34,7 +34,7 @@ def call(fact: str) -> job_journal.Job:
 def committed(stores) -> Iterator[None]:
     """Data that is really committed, and cleaned up."""
     seen.clear()
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
     yield
     makers.wipe()
 
@@ -54,7 +54,7 @@ def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) ->
     """Leases are short, and renewed as in a worker."""
     monkeypatch.setattr(job_leases, "LEASE_S", lease)
     monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", every)
-    monkeypatch.setattr(job_leases, "_RENEWED_FROM_S", 0)
+    monkeypatch.setattr(job_leases, "_RENEW_MIN_AGE_S", 0)
     ended = threading.Event()
     thread = threading.Thread(target=job_leases.keep_renewing, args=(ended,))
     thread.start()
@@ -115,7 +115,7 @@ def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
 
     def hang() -> None:
         before = row(id)
-        monkeypatch.setattr(job_leases, "_RENEWED_FROM_S", -1)
+        monkeypatch.setattr(job_leases, "_RENEW_MIN_AGE_S", -1)
         monkeypatch.setattr(job_leases, "RENEWED_FOR_S", 0)
         job_leases.renew()
         after = row(id)
@@ -133,7 +133,7 @@ def lose_the_lease(id: UUID) -> job_journal.Job:
     with postgres.connection():
         past = {"due_at": job_journal.JobRow.created_at, "leased_until": job_journal.JobRow.created_at}
         job_journal.JobRow.update(past).where(job_journal.JobRow.id == id).execute()
-        job_journal.resend("outside", None, 10)
+        redelivery.resend("outside", None, 10)
         other = job_journal.lease(id, 60)
     assert other is not None
     return other
@@ -157,7 +157,7 @@ def test_a_fault_of_the_heartbeat_does_not_end_it(monkeypatch):
 
 def test_a_lost_lease_is_not_renewed(monkeypatch, outside):
     id = enqueued(call.job("?"))
-    monkeypatch.setattr(job_leases, "_RENEWED_FROM_S", 0)
+    monkeypatch.setattr(job_leases, "_RENEW_MIN_AGE_S", 0)
 
     def lose() -> None:
         other = lose_the_lease(id)

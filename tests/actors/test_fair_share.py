@@ -7,7 +7,7 @@ from uuid import UUID
 import dramatiq
 import pytest
 
-from actors import broker, fair_share, job_leases, jobs, payment_jobs
+from actors import broker, fair_share, job_leases, payment_jobs
 from actors.jobs import enqueue, external_job, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
@@ -16,7 +16,8 @@ from db import job_journal, payments, postgres
 from db.users import User
 from tests import makers
 from tests.makers import until
-from workers import relay
+from workers import main, relay
+from workers.process import WorkerSettings
 
 seen: list[str] = []
 doing: Callable[[str], object] = print
@@ -125,7 +126,7 @@ def test_a_message_that_comes_twice_waits_once(monkeypatch, go_on):
     second = enqueued("a", "2")
     call(str(second))
     call(str(second))
-    assert call.shares.waiting() == [second]
+    assert call.shares.waiting_ids() == [second]
     go_on.set()
     thread.join(20)
     assert seen == ["a1", "a2"]
@@ -151,7 +152,7 @@ def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
 
 def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
-    monkeypatch.setattr(fair_share, "MOST", 1)
+    monkeypatch.setattr(fair_share, "SET_ASIDE_MAX", 1)
     thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
     call(str(enqueued("a", "2")))
@@ -159,7 +160,7 @@ def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypat
     with postgres.connection():
         job_journal.JobRow.update(attempts=3).where(job_journal.JobRow.id == third).execute()
     call(str(third))
-    assert third not in call.shares.waiting()
+    assert third not in call.shares.waiting_ids()
     assert (row(third).attempts, row(third).leased_until) == (2, None)
     go_on.set()
     thread.join(20)
@@ -172,7 +173,7 @@ def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_
     until(lambda: seen == ["a1"])
     second = enqueued("a", "2")
     call(str(second))
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
     with postgres.connection():
         fair_share.close()
     go_on.set()
@@ -183,15 +184,13 @@ def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_
 
 
 @pytest.fixture
-def serve(valkey_server) -> Iterator[Callable[..., None]]:
+def serve(stores) -> Iterator[Callable[..., None]]:
     """Real workers of Dramatiq's, for the life of a payment."""
     workers: list[dramatiq.Worker] = []
+    settings = WorkerSettings.read({**makers.SECRETS, **stores})
 
     def start(queue: str, threads: int, share: int | None = None) -> None:
-        on = broker.new_broker(valkey_server.url, timeout=5)
-        jobs.serve({queue}, WorkerThreads(threads), on, share=share)
-        workers.append(dramatiq.Worker(on, queues={queue}, worker_threads=threads, worker_timeout=50))
-        workers[-1].start()
+        workers.append(main.start_worker({queue}, WorkerThreads(threads), settings, share=share))
 
     yield start
     for worker in workers:
@@ -229,7 +228,7 @@ def test_eighty_slow_payments_of_one_customer_keep_no_other_waiting(serve, go_on
     serve("payments", 4)
     serve("psp", 6, share=2)
     until(lambda: statuses(slow) == ["processing"] * 80)
-    until(lambda: len(payment_jobs.charge.shares.waiting()) == 78)
+    until(lambda: len(payment_jobs.charge.shares.waiting_ids()) == 78)
     quick = paid(other, simulate="approve")
     until(lambda: statuses([quick]) == ["completed"])
     assert statuses(slow) == ["processing"] * 80

@@ -7,7 +7,7 @@ import pytest
 
 from actors import jobs
 from actors.jobs import BatchEntry, batch_job, enqueue, external_job, transaction, transactional_job
-from db import job_journal, postgres
+from db import job_journal, postgres, redelivery
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
 from tests.makers import work
@@ -159,7 +159,7 @@ def test_a_bad_entry_does_not_hold_up_the_good_ones():
 def test_many_entries_of_a_kind_need_one_message():
     tasks = [spell.job(Word(id=uuid4(), text="x")) for _ in range(3)]
     other = [add.job(1), add.job(2)]
-    assert jobs.wakeups([*tasks, *other]) == [tasks[0], *other]
+    assert jobs.to_send([*tasks, *other]) == [tasks[0], *other]
 
 
 def test_an_entry_promised_twice_is_written_once():
@@ -173,10 +173,10 @@ def test_an_entry_promised_twice_is_written_once():
 def test_who_lost_his_lease_does_not_put_off_who_has_it():
     [id] = promised(ask_in_vain.job())
     stale = job_journal.lease(id, 0)
-    job_journal.resend("test", None, 10)
+    redelivery.resend("test", None, 10)
     assert stale is not None
     assert job_journal.lease(id, 60) is not None
-    ask_in_vain._note(id, ConnectionError("late"), attempts=stale.attempts)
+    ask_in_vain._record_failure(id, ConnectionError("late"), attempts=stale.attempts)
     kept = row(id)
     assert kept is not None
     assert kept.error is None

@@ -206,9 +206,9 @@ def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
 
 
 def test_the_fast_path_sends_what_was_committed():
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
     tasks = promised(nod.job(), nod.job(), count.job(Number(id=uuid4(), number=1)))
-    consumer = broker.opened().consume("together", prefetch=10, timeout=1)
+    consumer = broker.current().consume("together", prefetch=10, timeout=1)
     sent = []
     while message := next(consumer):
         sent.append(message.message_id)
@@ -217,13 +217,13 @@ def test_the_fast_path_sends_what_was_committed():
 
 
 def test_while_a_wake_up_waits_no_other_is_sent_and_then_one_is():
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
 
     def one() -> job_journal.Job:
         return count.job(Number(id=uuid4(), number=1))
 
     def length() -> int:
-        return broker.opened().client.llen("dramatiq:together")
+        return broker.current().client.llen("dramatiq:together")
 
     promised(one())
     promised(one(), one())

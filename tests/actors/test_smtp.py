@@ -142,7 +142,7 @@ def test_the_longest_talk_ends_before_its_lease_is_given_up():
 @pytest.fixture
 def committed(stores) -> Iterator[None]:
     """Data that is really committed, and cleaned up."""
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
     yield
     makers.wipe()
 

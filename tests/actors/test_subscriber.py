@@ -506,7 +506,7 @@ def test_without_redis_it_looks_once_a_second(live, reader):
 def test_a_flushed_or_restarted_redis_is_listened_to_again(live, reader, valkey_server, monkeypatch):
     with running(live, valkey_server.url):
         until(lambda: lines(valkey_server.url), 5)
-        broker.opened().client.flushall()
+        broker.current().client.flushall()
         say_for_all(1)
         until(lambda: reader.numbers == [1], 5)
         with redis.connect(valkey_server.url) as client:

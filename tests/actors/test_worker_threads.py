@@ -18,7 +18,9 @@ def hang() -> Iterator[threading.Event]:
     event.set()
 
 
-def busy(team: WorkerThreads, hang: threading.Event, many: int, part: threading.Event | None = None) -> None:
+def busy(
+    threads: WorkerThreads, hang: threading.Event, many: int, part: threading.Event | None = None
+) -> None:
     """So many of its threads have a job in hand, at which they do not get on before that."""
     begun = threading.Semaphore(0)
 
@@ -30,40 +32,40 @@ def busy(team: WorkerThreads, hang: threading.Event, many: int, part: threading.
                 part.clear()
 
     for _ in range(many):
-        threading.Thread(target=team.doing(perform), args=("",), daemon=True).start()
+        threading.Thread(target=threads.counted(perform), args=("",), daemon=True).start()
     for _ in range(many):
         assert begun.acquire(timeout=20)
 
 
-def looks(team: WorkerThreads, many: int = 5) -> int:
-    return [team.look() for _ in range(many)][-1]
+def looks(threads: WorkerThreads, many: int = 5) -> int:
+    return [threads.check() for _ in range(many)][-1]
 
 
 def test_threads_that_all_hang_are_seen_and_count_on_until_one_gets_on(hang):
-    team = WorkerThreads(2)
-    busy(team, hang, 2)
-    assert [team.look() for _ in range(4)] == [0, 1, 2, 3]
+    threads = WorkerThreads(2)
+    busy(threads, hang, 2)
+    assert [threads.check() for _ in range(4)] == [0, 1, 2, 3]
     hang.set()
-    until(lambda: team.look() == 0)
+    until(lambda: threads.check() == 0)
 
 
 def test_as_long_as_one_is_idle_none_hangs(hang):
-    team = WorkerThreads(3)
-    busy(team, hang, 2)
-    assert looks(team) == 0
+    threads = WorkerThreads(3)
+    busy(threads, hang, 2)
+    assert looks(threads) == 0
 
 
 def test_one_that_does_a_long_job_in_parts_does_not_hang(hang):
-    team, part = WorkerThreads(2), threading.Event()
-    busy(team, hang, 1)
-    busy(team, hang, 1, part)
-    assert looks(team) == 4
+    threads, part = WorkerThreads(2), threading.Event()
+    busy(threads, hang, 1)
+    busy(threads, hang, 1, part)
+    assert looks(threads) == 4
     part.set()
     until(lambda: not part.is_set())
-    assert team.look() == 0
+    assert threads.check() == 0
 
 
 def test_one_thread_alone_may_have_a_long_job(hang):
-    team = WorkerThreads(1)
-    busy(team, hang, 1)
-    assert looks(team) == 0
+    threads = WorkerThreads(1)
+    busy(threads, hang, 1)
+    assert looks(threads) == 0

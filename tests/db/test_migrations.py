@@ -335,7 +335,11 @@ def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monk
             ("payments.reconcile", True, None)
         ]
         # Each live job is one that the relay sees, none twice; the dead one stays dead.
-        begun, sent = job_journal._BEGUN, job_journal._SENT
+        begun = "dead_at IS NULL AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')"
+        sent = (
+            "dead_at IS NULL AND error IS NULL AND leased_until IS NULL"
+            " AND sent_at > '-infinity' AND sent_at < 'infinity'"
+        )
         assert found(
             f"SELECT count(*), count(*) FILTER (WHERE ({begun}) <> ({sent})),"
             " count(*) FILTER (WHERE dead_at IS NOT NULL) FROM journal.jobs"

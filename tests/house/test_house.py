@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from actors import all_jobs, audit, events, jobs, state_machine
+from actors import all_jobs, audit, events, state_machine
 from actors.settings import MailSettings
 from api.settings import WebSettings
 from db.core.errors import DomainError, ErrorCode
@@ -31,8 +31,7 @@ def test_every_step_of_the_law_has_its_audit_action():
 
 
 def test_every_verb_is_served_by_a_process_of_the_procfile(root):
-    assert all_jobs
-    queues = {verb.queue for verb in jobs.registry.values() if not verb.name.startswith("test_")}
+    queues = {verb.queue for verb in all_jobs.load().values() if not verb.name.startswith("test_")}
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
     assert queues - {"relayed", "test"} == served | {"psp", "psp-questions", "mail"}

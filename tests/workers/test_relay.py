@@ -11,7 +11,7 @@ from dramatiq import Message
 
 from actors import broker, jobs
 from actors.jobs import BatchEntry, batch_job, enqueue, transaction, transactional_job
-from db import job_journal, postgres, redis
+from db import job_journal, postgres, redelivery, redis
 from db.core import times
 from tests import makers
 from workers import relay
@@ -38,7 +38,7 @@ def append(lines: Sequence[Line]) -> None:
 
 @pytest.fixture(autouse=True)
 def empty_wire(database):
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def overdue(**columns: object) -> job_journal.Job:
     task = nod.job()
     with transaction():
         enqueue(task)
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
     return _overdue(task, **columns)
 
 
@@ -77,7 +77,7 @@ def row(task: job_journal.Job) -> job_journal.JobRow:
 
 def messages() -> list[str]:
     """The ids of the messages that wait, as a worker of Dramatiq's sees them."""
-    consumer, found = broker.opened().consume(QUEUE, prefetch=10, timeout=1), []
+    consumer, found = broker.current().consume(QUEUE, prefetch=10, timeout=1), []
     while message := next(consumer):
         found.append(message.message_id)
         consumer.ack(message)
@@ -87,16 +87,16 @@ def messages() -> list[str]:
 def test_what_is_pushed_is_what_dramatiq_reads():
     task = nod.job()
     broker.push([task])
-    consumer = broker.opened().consume(QUEUE, prefetch=1, timeout=1)
+    consumer = broker.current().consume(QUEUE, prefetch=1, timeout=1)
     proxy = next(consumer)
     assert proxy is not None
     assert (proxy.message_id, proxy.actor_name, proxy.args) == (str(task.id), nod.name, (str(task.id),))
     consumer.ack(proxy)
-    assert broker.opened().client.keys("dramatiq:relayed*") == []
+    assert broker.current().client.keys("dramatiq:relayed*") == []
 
     # And the other way round: what Dramatiq writes lies where ours does.
-    broker.opened().enqueue(Message(QUEUE, nod.name, (), {}, {}))
-    assert broker.opened().client.llen(f"dramatiq:{QUEUE}") == 1
+    broker.current().enqueue(Message(QUEUE, nod.name, (), {}, {}))
+    assert broker.current().client.llen(f"dramatiq:{QUEUE}") == 1
 
 
 def test_a_fresh_promise_is_left_to_the_fast_path():
@@ -120,7 +120,7 @@ def ago(seconds: float) -> datetime:
 def wait_in_queue(since: datetime) -> None:
     """A message that a worker has not fetched yet."""
     millis = int(since.timestamp() * 1000)
-    broker.opened().enqueue(Message(QUEUE, nod.name, (), {}, {}, message_timestamp=millis))
+    broker.current().enqueue(Message(QUEUE, nod.name, (), {}, {}, message_timestamp=millis))
 
 
 def test_what_still_waits_in_its_queue_is_not_sent_again():
@@ -169,7 +169,7 @@ def test_a_redis_that_goes_away_before_the_push_costs_no_attempt(monkeypatch):
 
 
 def test_after_the_last_attempt_a_promise_is_dead_until_it_is_revived():
-    task = overdue(attempts=job_journal.MAX_ATTEMPTS, error="it broke")
+    task = overdue(attempts=redelivery.MAX_ATTEMPTS, error="it broke")
     assert relay.once() == 0
     assert row(task).dead_at is not None
     nod(str(task.id))
@@ -260,7 +260,7 @@ def test_what_was_dead_and_is_promised_anew_lives_again():
         return task
 
     task = promised()
-    columns = {"attempts": job_journal.MAX_ATTEMPTS, "error": "it broke"}
+    columns = {"attempts": redelivery.MAX_ATTEMPTS, "error": "it broke"}
     job_journal.JobRow.update(columns).where(job_journal.JobRow.id == task.id).execute()
     _overdue(task)
     assert relay.once() == 0
@@ -279,7 +279,7 @@ def lines(many: int) -> list[job_journal.Job]:
     with transaction():
         for task in tasks:
             enqueue(task)
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
     let_be_due()
     return tasks
 
@@ -309,7 +309,7 @@ def test_what_was_first_and_is_first_still_was_tried_and_what_is_behind_it_only_
     tasks = lines(jobs.BATCH_SIZE + 1)
     relay.once()
     let_be_due()
-    broker.opened().client.flushdb()
+    broker.current().client.flushdb()
     assert relay.once() == 1
     assert attempts(tasks) == [1] * jobs.BATCH_SIZE + [0]
 
@@ -331,7 +331,7 @@ def test_a_redis_that_takes_no_message_costs_no_attempt_of_those_that_share_one(
 
 def test_what_kills_its_process_is_given_up_and_takes_no_other_with_it():
     tasks = lines(3)
-    tried = {"attempts": job_journal.MAX_ATTEMPTS, "leased_until": job_journal.JobRow.created_at}
+    tried = {"attempts": redelivery.MAX_ATTEMPTS, "leased_until": job_journal.JobRow.created_at}
     job_journal.JobRow.update(tried).where(job_journal.JobRow.id == tasks[0].id).execute()
     # Those that were tried often are done one by one.
     sizes.clear()

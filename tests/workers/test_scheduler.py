@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from actors import housekeeping, payment_reconciliation
-from db import heartbeats, job_journal, job_runs, leases, postgres, redis, sessions
+from db import heartbeats, job_journal, job_runs, leases, postgres, redelivery, redis, sessions
 from tests import makers
 from tests.makers import SECRETS, until, work
 from workers import scheduler
@@ -50,7 +50,7 @@ def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
     scheduler.due(payment_reconciliation.reconcile, leader)
     dead = {
         "dead_at": job_journal.JobRow.created_at,
-        "attempts": job_journal.MAX_ATTEMPTS,
+        "attempts": redelivery.MAX_ATTEMPTS,
         "error": "it broke",
     }
     job_journal.JobRow.update(dead).execute()
@@ -66,7 +66,7 @@ def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time
     job_journal.record_failure(row.id, "it broke")
     job_journal.JobRow.update(due_at=row.due_at + timedelta(minutes=5)).execute()
     scheduler.due(payment_reconciliation.reconcile, leader)
-    assert job_journal.overdue(["payments"]) == ["payments"]
+    assert redelivery.overdue_queues(["payments"]) == ["payments"]
 
 
 def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, monkeypatch):

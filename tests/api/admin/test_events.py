@@ -28,7 +28,7 @@ def read(boss: Visitor, **asked: int) -> list[dict[str, Any]]:
 
 def test_the_log_has_the_messages_of_the_channel_oldest_first(boss):
     before = event_log.last_seq()
-    with broker.opened().client.pubsub(ignore_subscribe_messages=True) as channel:
+    with broker.current().client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(events.CHANNEL)
         channel.get_message(timeout=5)
         makers.payment(simulate="decline")

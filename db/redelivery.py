@@ -1,0 +1,135 @@
+"""Redelivery: finds the jobs whose message was not sent, was lost, or led to nothing, and counts attempts."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from db import postgres
+from db.job_journal import BACKOFF, DISPATCH_GRACE_S, Job
+
+# How often a job is sent again before it is dead: about an hour.
+MAX_ATTEMPTS = 20
+
+# The two branches of this statement, and of RESEND, each match the predicate of an index: jobs_begun (the job
+# was begun, or no message was sent for it) and jobs_sent (a message was sent, and the job not begun).
+# statement_timestamp() and not clock_timestamp(): only a value that does not change bounds an index scan.
+OVERDUE_QUEUES = """
+    SELECT DISTINCT q.queue FROM unnest(%s::text[]) AS q (queue), LATERAL (
+        (SELECT id FROM journal.jobs
+         WHERE queue = q.queue AND dead_at IS NULL
+         AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')
+         AND due_at <= statement_timestamp() AND (error IS NOT NULL OR sent_at < 'infinity')
+         ORDER BY due_at LIMIT 1)
+        UNION ALL
+        (SELECT id FROM journal.jobs
+         WHERE queue = q.queue AND dead_at IS NULL AND error IS NULL AND leased_until IS NULL
+         AND sent_at > '-infinity' AND sent_at < 'infinity'
+         AND due_at <= statement_timestamp()
+         ORDER BY sent_at LIMIT 1)) AS overdue
+"""
+
+
+def overdue_queues(queues: Collection[str]) -> list[str]:
+    """Returns which of these queues have overdue jobs."""
+    return [row["queue"] for row in postgres.rows(OVERDUE_QUEUES, list(queues))]
+
+
+# Of the jobs of a batch, which share their messages (sent_at = 'infinity'), only those that failed.
+RESEND = f"""
+    UPDATE journal.jobs
+    SET attempts = attempts + 1, sent_at = clock_timestamp(),
+        dead_at = CASE WHEN attempts >= %s THEN clock_timestamp() END,
+        due_at = clock_timestamp() + %s * interval '1 second' + {BACKOFF}
+    WHERE id = ANY(
+        ARRAY(SELECT id FROM journal.jobs
+              WHERE queue = %s AND dead_at IS NULL
+              AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')
+              AND due_at <= statement_timestamp() AND (error IS NOT NULL OR sent_at < 'infinity')
+              ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+        || ARRAY(SELECT id FROM journal.jobs
+              WHERE queue = %s AND dead_at IS NULL AND error IS NULL AND leased_until IS NULL
+              AND sent_at > '-infinity' AND sent_at < 'infinity'
+              AND due_at <= statement_timestamp()
+              AND sent_at < coalesce(%s::timestamptz - interval '5 seconds', 'infinity')
+              ORDER BY sent_at LIMIT %s FOR UPDATE SKIP LOCKED))
+    RETURNING dead_at, id, name, queue, args, request_id, attempts, position
+"""
+
+
+def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Job], list[Job]]:
+    """Counts one more attempt for the overdue jobs of a queue; returns those to send, and those now dead.
+
+    `oldest` is when the first message that waits in the queue was sent; None when none waits. A job sent after
+    it and never begun still waits in Redis: it is not read at all, however many such jobs there are. Five
+    seconds allow for clocks that differ.
+    """
+    found = postgres.rows(RESEND, MAX_ATTEMPTS, DISPATCH_GRACE_S, queue, limit, queue, oldest, limit)
+    return _alive_and_dead(found)
+
+
+FIRST_OF_BATCHES = """
+    SELECT first.id, first.name, first.queue, first.args, first.request_id, first.attempts, first.position
+    FROM unnest(%s::text[]) AS batch (name), LATERAL (
+        SELECT * FROM journal.jobs WHERE name = batch.name AND dead_at IS NULL AND error IS NULL
+        ORDER BY position LIMIT 1) AS first
+    WHERE first.due_at <= statement_timestamp()
+"""
+
+
+def overdue_batches(names: Collection[str]) -> list[Job]:
+    """Returns the first job of each of these batch jobs whose message is overdue."""
+    return [Job(**row, shared=True) for row in postgres.rows(FIRST_OF_BATCHES, list(names))]
+
+
+# For a job of a batch, leased_until is when a message was sent for it as one of the first.
+RESEND_BATCH = f"""
+    UPDATE journal.jobs
+    SET attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %s THEN clock_timestamp() END,
+        leased_until = clock_timestamp(),
+        due_at = clock_timestamp() + %s * interval '1 second' + {BACKOFF}
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM journal.jobs
+        WHERE id IN (SELECT id FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND error IS NULL
+                     ORDER BY position LIMIT %s)
+        AND due_at <= statement_timestamp()
+        AND coalesce(leased_until, created_at) < coalesce(%s::timestamptz - interval '5 seconds', 'infinity')
+        FOR UPDATE SKIP LOCKED))
+    RETURNING dead_at, id, name, queue, args, request_id, attempts, position
+"""
+
+
+def resend_batch(name: str, oldest: datetime | None, limit: int) -> tuple[list[Job], list[Job]]:
+    """Records that one message is sent for the first jobs of a batch job; returns these, and those now dead.
+
+    Counts an attempt only for a job that was among the first at an earlier message and still is: the others
+    only waited for their turn. `oldest` is as in `resend`: a message that waits there may be theirs.
+    """
+    found = postgres.rows(RESEND_BATCH, MAX_ATTEMPTS, DISPATCH_GRACE_S, name, limit, oldest)
+    return _alive_and_dead(found, shared=True)
+
+
+def _alive_and_dead(found: list[dict[str, Any]], *, shared: bool = False) -> tuple[list[Job], list[Job]]:
+    found.sort(key=lambda row: row["position"])
+    alive: list[Job] = []
+    dead: list[Job] = []
+    for row in found:
+        (alive if row.pop("dead_at") is None else dead).append(Job(**row, shared=shared))
+    return alive, dead
+
+
+# A job of a batch without an attempt was among the first for the first time: its leased_until is taken back too.
+# A locked row is being claimed, and needs no other attempt.
+UNDO_RESEND = """
+    UPDATE journal.jobs
+    SET attempts = greatest(0, attempts - 1), due_at = clock_timestamp(),
+        sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END,
+        leased_until = CASE WHEN attempts > 0 THEN leased_until END
+    WHERE id = ANY(ARRAY(SELECT id FROM journal.jobs WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED))
+"""
+
+
+def undo_resend(jobs: Sequence[Job]) -> None:
+    """Takes back what `resend` or `resend_batch` counted for jobs whose message could not be sent; they are
+    due at once."""
+    postgres.rows(UNDO_RESEND, [job.id for job in jobs])
