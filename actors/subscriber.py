@@ -1,13 +1,13 @@
-"""Subscribers: each handler gets every event of its types once, in order, whatever was away meanwhile.
+"""Subscribers: each handles every event of its types once, in the order of the log, whatever fails meanwhile.
 
-The log is the truth, the channel only the hint that there is something new. A handler is as a @record: it
-changes our data or promises work, in the one transaction that moves its place in the log. What touches the
-world is promised, to an @effect.
+A subscriber is a handler with a cursor in the event log. The log has the events; the Redis channel only notifies
+of new ones. A handler runs in the transaction that advances the cursor, as a transactional job does: it changes
+our data or enqueues jobs. What calls the outside belongs into an external job.
 """
 
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import structlog
 from redis import Redis
@@ -20,234 +20,220 @@ from db.core import request_context
 from db.event_log import Event
 from db.subscriptions import Claim
 
-# How often an event is tried before it is given up: it takes one to two minutes.
-TRIES = 8
-# How many events one transaction hands over.
+# How often an event is tried before the subscriber gives it up: for one to two minutes.
+MAX_ATTEMPTS = 8
+# How many events one transaction handles.
 _BATCH = 256
-# How long to wait for a hint, and how long to let hints gather after one, in seconds.
-_LOOK, _GATHER = 1.0, 0.1
-# After so many looks without a hint the line may be dead: it is laid anew.
-_SILENT = 60
+# How long to wait for a notification; and how long to collect further ones after the first.
+_POLL_S, _COLLECT_S = 1.0, 0.1
+# After how many polls without a notification the channel is subscribed anew: the connection may be half-open.
+_SILENT_POLLS = 60
 
 Handler = Callable[[Event], None]
 
 log = structlog.get_logger(__name__)
 
 
-class _Stumbled(Exception):
-    """A handler raised at an event, which is its place among those that it was handed."""
+class _HandlerFailed(Exception):
+    """A handler raised at an event; `index` is its place in the batch."""
 
-    def __init__(self, event: Event, place: int, error: Exception) -> None:
-        super().__init__(f"event {event.id}: {_words(error)}")
-        self.event, self.place = event, place
+    def __init__(self, event: Event, index: int, error: Exception) -> None:
+        super().__init__(f"event {event.id}: {_summary(error)}")
+        self.event, self.index = event, index
 
 
+@dataclass(frozen=True)
 class Subscriber:
-    """Reads the event log for its handlers; of several processes with one name, one at a time hands an event
-    to a handler.
+    """A handler of events. Its cursor is stored under its name: renamed, it is a new subscriber.
 
-    A handler that is new begins at the end of the log, or behind `after`.
+    `types` None means every type. A new subscriber begins after the event number `after`, by default at the
+    end of the log. In several processes with the same subscriber, one at a time handles its events.
     """
 
-    def __init__(self, name: str, *, after: int | None = None) -> None:
-        self._name, self._after = name, after
-        self._readers: dict[str, _Reader] = {}
-
-    def subscribe(self, type: EventType | None, handler: Handler) -> None:
-        """Hands events of this type (None: of every type) to the handler, in its order.
-
-        Its place is kept under its name: who renames a handler makes a new one. Subscribed to several types,
-        it has one place for all of them.
-        """
-        name = f"{self._name}.{handler.__name__}"
-        reader = self._readers.setdefault(name, _Reader(name, handler))
-        if reader.handle is not handler:
-            raise RuntimeError(f"two handlers are called {name}")
-        reader.types = None if type is None or reader.types is None else {*reader.types, type}
-
-    def once(self) -> bool:
-        """Hands every handler what there is next for it; whether one got on, so that there may be more.
-
-        Raises postgres.Unreachable when the database is away.
-        """
-        with postgres.connection():
-            subscriptions.begin(list(self._readers), self._after)
-            # Each has its turn, whatever became of the one before.
-            moved = [reader.advance() for reader in self._readers.values()]
-        return any(moved)
-
-    def run(
-        self, told: threading.Event, redis_client: Redis, *, beat: Callable[[], None] = lambda: None
-    ) -> None:
-        """Reads on until told to end, whatever is away for a while; `beat` is called after each look."""
-        hints, well = _Hints(redis_client), True
-        while not told.is_set():
-            try:
-                more = self.once()
-            except postgres.TRANSIENT_ERRORS as error:
-                # Said once, not every second: it may last.
-                if well:
-                    log.warning(
-                        "the database is away, waiting", subscriber=self._name, error=str(error).strip()
-                    )
-                well = False
-                # It waits, and does not hang.
-                beat()
-                told.wait(_LOOK)
-                continue
-            if not well:
-                log.info("the database is back", subscriber=self._name)
-            well = True
-            beat()
-            if not more:
-                hints.wait(told)
-        hints.close()
-
-    def again(self) -> int:
-        """Hands over what was given up, once more and out of its order; how many events are done now."""
-        done = 0
-        with postgres.connection():
-            for missed in subscriptions.missed(list(self._readers)):
-                try:
-                    with transaction():
-                        event = subscriptions.take_missed(missed)
-                        if event is not None:
-                            self._readers[missed.name].hand(event)
-                            done += 1
-                except postgres.TRANSIENT_ERRORS:
-                    raise
-                except Exception as error:
-                    log.error("given up as before", subscription=missed.name, seq=missed.seq, exc_info=error)
-        return done
-
-
-@dataclass
-class _Reader:
-    """One handler, and the types of which it gets the events."""
-
     name: str
-    handle: Handler
-    types: Collection[EventType] | None = field(default_factory=set)
+    handler: Handler
+    types: Collection[EventType] | None
+    after: int | None = None
 
     def advance(self) -> bool:
-        """Takes the next step, if it is this handler's turn; whether it got on."""
-        turn = subscriptions.claim(self.name, self.types)
-        if turn is None:
+        """Handles the next events; returns whether the cursor moved, so that there may be more."""
+        claim = subscriptions.claim(self.name, self.types)
+        if claim is None:
             return False
-        if turn.attempts > TRIES:
-            return self._give_up(turn)
-        # Ever fewer: what kills its process cannot say which event it was, and is found so.
-        limit = max(1, _BATCH >> 2 * (turn.attempts - 1))
-        failed: Exception | None = None
+        if claim.attempts > MAX_ATTEMPTS:
+            return self._give_up(claim)
+        # Fewer events at each attempt: an event that kills the process cannot be recorded, and is found so.
+        limit = max(1, _BATCH >> 2 * (claim.attempts - 1))
+        failure: Exception | None = None
         while limit:
             try:
-                moved = self._read(turn, limit)
+                advanced = self._handle_batch(claim, limit)
             except postgres.TRANSIENT_ERRORS as error:
                 if postgres.is_unavailable(error):
                     raise
-                log.warning("a handler waits for another", subscription=self.name, error=str(error).strip())
-                subscriptions.give_back(turn)
+                log.warning("handler waits for a lock", subscriber=self.name, error=str(error).strip())
+                subscriptions.release(claim)
                 return False
             except Exception as error:
-                # What comes before the bad one is done all the same.
-                failed, limit = error, error.place if isinstance(error, _Stumbled) else 0
+                # The events before the failed one are handled all the same.
+                failure, limit = error, error.index if isinstance(error, _HandlerFailed) else 0
             else:
-                if failed is None or moved is None:
-                    return moved is not None
-                turn, limit = moved, 0
-        self._note(turn, failed)
-        return turn.attempts == 0
+                if failure is None or advanced is None:
+                    return advanced is not None
+                claim, limit = advanced, 0
+        self._record_failure(claim, failure)
+        return claim.attempts == 0
 
-    def _read(self, turn: Claim, limit: int) -> Claim | None:
-        """Hands over so many events at most; None when another has the turn."""
+    def handle(self, event: Event) -> None:
+        """Handles one event, in the open transaction."""
+        with request_context.for_request(event.request_id):
+            self.handler(event)
+
+    def _handle_batch(self, claim: Claim, limit: int) -> Claim | None:
+        """Handles up to `limit` events and advances the cursor; None when another process has the claim."""
         with transaction():
-            if not subscriptions.hold(turn):
+            if not subscriptions.lock(claim):
                 return None
-            events, seq = subscriptions.ahead(turn, self.types, limit)
-            for place, event in enumerate(events):
+            events, seq = subscriptions.next_events(claim, self.types, limit)
+            for index, event in enumerate(events):
                 try:
-                    self.hand(event)
+                    self.handle(event)
                 except Exception as error:
                     if isinstance(error, postgres.TRANSIENT_ERRORS) and not postgres.is_timeout(error):
                         raise
-                    raise _Stumbled(event, place, error) from error
-            return subscriptions.move(turn, seq)
+                    raise _HandlerFailed(event, index, error) from error
+            return subscriptions.advance(claim, seq)
 
-    def hand(self, event: Event) -> None:
-        """Hands over one event, in the transaction that is open."""
-        with request_context.for_request(event.request_id):
-            self.handle(event)
-
-    def _note(self, turn: Claim, error: Exception | None) -> None:
-        about = error.event if isinstance(error, _Stumbled) else None
+    def _record_failure(self, claim: Claim, error: Exception | None) -> None:
+        event = error.event if isinstance(error, _HandlerFailed) else None
         log.error(
-            "a handler failed, it will be tried again",
-            subscription=self.name,
-            seq=about and about.seq,
-            id=about and str(about.id),
-            attempts=max(1, turn.attempts),
+            "handler failed, will be retried",
+            subscriber=self.name,
+            seq=event and event.seq,
+            event_id=event and str(event.id),
+            attempts=max(1, claim.attempts),
             exc_info=error,
         )
-        subscriptions.note(turn, str(error) if about else _words(error))
+        subscriptions.record_failure(claim, str(error) if event else _summary(error))
 
-    def _give_up(self, turn: Claim) -> bool:
-        """Leaves the next event out, where an operator finds it, so that the others can be read."""
-        why = turn.error or "its process died over it"
+    def _give_up(self, claim: Claim) -> bool:
+        """Skips the next event, and records it as missed, so that the later ones can be handled."""
+        reason = claim.error or "its process died while it was handled"
         with transaction():
-            if not subscriptions.hold(turn):
+            if not subscriptions.lock(claim):
                 return False
-            events, seq = subscriptions.ahead(turn, self.types, 1)
+            events, seq = subscriptions.next_events(claim, self.types, 1)
             for event in events:
-                subscriptions.miss(turn, event, why)
+                subscriptions.record_missed(claim, event, reason)
                 log.error(
-                    "an event was given up",
-                    subscription=self.name,
+                    "event given up",
+                    subscriber=self.name,
                     seq=event.seq,
-                    id=str(event.id),
+                    event_id=str(event.id),
                     type=event.type,
-                    attempts=TRIES,
-                    error=why,
+                    attempts=MAX_ATTEMPTS,
+                    error=reason,
                 )
-            subscriptions.move(turn, seq)
+            subscriptions.advance(claim, seq)
         return True
 
 
-class _Hints:
-    """Listens on the channel for something new; what is said there is in the log, so it may get lost."""
+def once(subscribers: Sequence[Subscriber]) -> bool:
+    """Lets every subscriber handle its next events; returns whether there may be more.
+
+    Raises postgres.DatabaseUnavailable.
+    """
+    with postgres.connection():
+        subscriptions.create({subscriber.name: subscriber.after for subscriber in subscribers})
+        advanced = [subscriber.advance() for subscriber in subscribers]
+    return any(advanced)
+
+
+def run(
+    subscribers: Sequence[Subscriber],
+    stopped: threading.Event,
+    redis_client: Redis,
+    *,
+    beat: Callable[[], None] = lambda: None,
+) -> None:
+    """Handles events until `stopped` is set, also across outages; calls `beat` after each pass."""
+    notifications, available = _Notifications(redis_client), True
+    while not stopped.is_set():
+        try:
+            more = once(subscribers)
+        except postgres.TRANSIENT_ERRORS as error:
+            # Logged once, not at every pass: an outage may last.
+            if available:
+                log.warning("database unavailable, waiting", kind="subscribers", error=str(error).strip())
+            available = False
+            # The loop waits; it does not hang.
+            beat()
+            stopped.wait(_POLL_S)
+            continue
+        if not available:
+            log.info("database available again", kind="subscribers")
+        available = True
+        beat()
+        if not more:
+            notifications.wait(stopped)
+    notifications.close()
+
+
+def retry_missed(subscribers: Sequence[Subscriber]) -> int:
+    """Handles the events that subscribers gave up, out of order; returns how many were handled now."""
+    by_name = {subscriber.name: subscriber for subscriber in subscribers}
+    handled = 0
+    with postgres.connection():
+        for missed in subscriptions.missed(list(by_name)):
+            try:
+                with transaction():
+                    event = subscriptions.claim_missed(missed)
+                    if event is not None:
+                        by_name[missed.name].handle(event)
+                        handled += 1
+            except postgres.TRANSIENT_ERRORS:
+                raise
+            except Exception as error:
+                log.error("event given up again", subscriber=missed.name, seq=missed.seq, exc_info=error)
+    return handled
+
+
+class _Notifications:
+    """Waits on the Redis channel. Its messages may be lost: the events are in the log."""
 
     def __init__(self, redis_client: Redis) -> None:
-        self._wire = redis_client
-        self._line: PubSub | None = None
-        self._silent = 0
+        self._redis = redis_client
+        self._channel: PubSub | None = None
+        self._silent_polls = 0
 
-    def wait(self, told: threading.Event) -> None:
-        """Until there is something new, for a second at most."""
+    def wait(self, stopped: threading.Event) -> None:
+        """Waits for a new event, for a second at most."""
         try:
-            if self._line is None:
-                # The answer to it is a hint as well: something may have been said before.
-                self._line = self._wire.pubsub()  # type: ignore[no-untyped-call]
-                self._line.subscribe(CHANNEL)
-            if self._line.get_message(timeout=_LOOK) is None:
-                self._silent += 1
-                if self._silent == _SILENT:
+            if self._channel is None:
+                # The answer to SUBSCRIBE ends the wait too: an event may have been published before it.
+                self._channel = self._redis.pubsub()  # type: ignore[no-untyped-call]
+                self._channel.subscribe(CHANNEL)
+            if self._channel.get_message(timeout=_POLL_S) is None:
+                self._silent_polls += 1
+                if self._silent_polls == _SILENT_POLLS:
                     self.close()
                 return
-            self._silent = 0
-            told.wait(_GATHER)
-            while self._line.get_message() is not None:
+            self._silent_polls = 0
+            stopped.wait(_COLLECT_S)
+            while self._channel.get_message() is not None:
                 pass
         except redis.Unreachable:
             self.close()
-            told.wait(_LOOK)
+            stopped.wait(_POLL_S)
 
     def close(self) -> None:
-        """Stops listening."""
-        self._silent = 0
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        """Unsubscribes."""
+        self._silent_polls = 0
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
 
-def _words(error: BaseException | None) -> str:
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}"
+def _summary(error: BaseException | None) -> str:
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}"

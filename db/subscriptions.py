@@ -1,6 +1,6 @@
-"""Who reads the event log: how far each handler has come, and the events that it gave up."""
+"""Subscriptions: each subscriber's cursor in the event log, and the events that it gave up."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import peewee
@@ -10,19 +10,15 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import event_log, postgres
 from db.event_log import Event
 
-# A place is moved past events that are not its own only when there are so many: else every event would cost
-# every handler a write.
-_PASSED_BY = 1000
-# How much of the log one reading looks through: it must end within a statement's time.
-_STRIDE = 10_000
-
-# A quarter of a second, doubling to five minutes, with jitter.
-_WAIT = "least(300, 0.25 * 2 ^ {attempts}) * (0.5 + random() / 2) * interval '1 second'"
-_FIRST_WAIT = _WAIT.format(attempts=1)
+# A cursor is moved past events of other types only when there are this many: otherwise every event would cost
+# every subscriber a write.
+_SKIP_FOREIGN_EVENTS = 1000
+# How many event numbers one statement reads: it must end within the statement timeout.
+_MAX_STRIDE = 10_000
 
 
 class Subscription(postgres.Model):
-    """One handler's place in the event log."""
+    """A subscriber's cursor: `seq` is the number of the last event that is done."""
 
     name = peewee.CharField(100, primary_key=True)
     seq = peewee.BigIntegerField()
@@ -37,7 +33,7 @@ class Subscription(postgres.Model):
 
 
 class MissedEvent(postgres.Model):
-    """An event that a handler gave up after its last try."""
+    """An event that a subscriber gave up after its last attempt."""
 
     name = peewee.CharField(100)
     seq = peewee.BigIntegerField()
@@ -52,7 +48,7 @@ class MissedEvent(postgres.Model):
 
 @dataclass(frozen=True)
 class Claim:
-    """A handler's turn: from which place on, at which try, and what went wrong at the last one."""
+    """The right to handle the next events of a subscriber: its cursor, its attempts, its last error."""
 
     name: str
     seq: int
@@ -60,133 +56,137 @@ class Claim:
     error: str | None
 
 
-# None stands for every type there is.
+# None means every type.
 Types = Collection[str] | None
 
+CREATE = """
+    INSERT INTO admin.subscriptions (name, seq)
+    SELECT new.name, coalesce(new.after, (SELECT max(seq) FROM admin.events), 0)
+    FROM unnest(%s::text[], %s::bigint[]) AS new (name, after)
+    WHERE NOT EXISTS (SELECT FROM admin.subscriptions s WHERE s.name = new.name)
+    ON CONFLICT DO NOTHING
+"""
 
-def begin(names: Sequence[str], after: int | None) -> None:
-    """Gives a place to each of these that has none: behind `after`, or at the end of the log."""
-    postgres.rows(
-        "INSERT INTO admin.subscriptions (name, seq)"
-        " SELECT name, coalesce(%s, (SELECT max(seq) FROM admin.events), 0) FROM unnest(%s) AS name"
-        " WHERE NOT EXISTS (SELECT FROM admin.subscriptions s WHERE s.name = name.name)"
-        " ON CONFLICT DO NOTHING",
-        after,
-        list(names),
-    )
+
+def create(after: Mapping[str, int | None]) -> None:
+    """Creates the cursors that do not exist yet: after the given event number, or at the end of the log."""
+    postgres.rows(CREATE, list(after), list(after.values()))
+
+
+# The pause is a quarter of a second, doubled at each attempt up to five minutes, with jitter.
+CLAIM = """
+    UPDATE admin.subscriptions
+    SET attempts = attempts + 1,
+        due_at = clock_timestamp()
+            + least(300, 0.25 * 2 ^ (attempts + 1)) * (0.5 + random() / 2) * interval '1 second'
+    WHERE name = (
+        SELECT name FROM admin.subscriptions s
+        WHERE name = %s AND due_at <= clock_timestamp()
+        AND (EXISTS (SELECT FROM admin.events e
+                     WHERE e.seq > s.seq AND (%s::text[] IS NULL OR e.type = ANY(%s::text[])))
+             OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)
+        FOR UPDATE SKIP LOCKED)
+    RETURNING name, seq, attempts, error
+"""
 
 
 def claim(name: str, types: Types) -> Claim | None:
-    """Takes a turn, if there is something for it and it is due; None also while another has it.
+    """Claims the next events of a subscriber; None when there are none, none are due, or another has them.
 
-    The try is counted before it is made: one that kills its process counts as well. Until it is made or
-    noted, nobody else gets the turn for a moment.
+    Counts the attempt before it is made, so that one that kills its process counts too. No other process gets
+    the claim before the pause is over or `advance`, `record_failure` or `release` has ended it.
     """
     wanted = None if types is None else list(types)
-    found = postgres.rows(
-        "UPDATE admin.subscriptions SET attempts = attempts + 1,"
-        f" due_at = clock_timestamp() + {_WAIT.format(attempts='(attempts + 1)')}"
-        " WHERE name = (SELECT name FROM admin.subscriptions s WHERE name = %s"
-        " AND due_at <= clock_timestamp()"
-        " AND (EXISTS (SELECT FROM admin.events e WHERE e.seq > s.seq"
-        " AND (%s::text[] IS NULL OR e.type = ANY(%s::text[])))"
-        " OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)"
-        " FOR UPDATE SKIP LOCKED) RETURNING name, seq, attempts, error",
-        name,
-        wanted,
-        wanted,
-        _PASSED_BY,
-    )
+    found = postgres.rows(CLAIM, name, wanted, wanted, _SKIP_FOREIGN_EVENTS)
     return Claim(**found[0]) if found else None
 
 
-def hold(turn: Claim) -> bool:
-    """Keeps the turn to the end of the transaction; False when it went to another meanwhile."""
-    return bool(
-        postgres.rows(
-            "SELECT FROM admin.subscriptions WHERE name = %s AND seq = %s AND attempts = %s"
-            " FOR UPDATE SKIP LOCKED",
-            turn.name,
-            turn.seq,
-            turn.attempts,
-        )
-    )
+def lock(claim: Claim) -> bool:
+    """Locks the cursor to the end of the transaction; False when another process has claimed it since."""
+    locked = "SELECT FROM admin.subscriptions WHERE name = %s AND seq = %s AND attempts = %s FOR UPDATE SKIP LOCKED"
+    return bool(postgres.rows(locked, claim.name, claim.seq, claim.attempts))
 
 
-def ahead(turn: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int]:
-    """The next events of these types, in order, and the place behind them and all that is not for it.
+def next_events(claim: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int]:
+    """Returns the next events of these types in order, and the number to which the cursor then advances.
 
-    What is not published yet is among them: a number is visible only with all numbers before it.
+    Includes events that are not published yet: a number becomes visible only with all numbers before it.
     """
-    end = min(event_log.last_seq(), turn.seq + _STRIDE)
-    query = Event.select().where(Event.seq > turn.seq, Event.seq <= end)
+    end = min(event_log.last_seq(), claim.seq + _MAX_STRIDE)
+    query = Event.select().where(Event.seq > claim.seq, Event.seq <= end)
     if types is not None:
         query = query.where(Event.type.in_(list(types)))
     found = list(query.order_by(Event.seq).limit(limit))
     return found, found[-1].seq if len(found) == limit else end
 
 
-def move(turn: Claim, seq: int) -> Claim:
-    """Everything up to `seq` is done with. The turn is held; gives the one that follows."""
+ADVANCE = """
+    UPDATE admin.subscriptions
+    SET seq = %s, attempts = 0, error = NULL, due_at = clock_timestamp(), moved_at = clock_timestamp()
+    WHERE name = %s
+"""
+
+
+def advance(claim: Claim, seq: int) -> Claim:
+    """Moves a locked cursor to this event number; returns the claim that follows."""
+    postgres.rows(ADVANCE, seq, claim.name)
+    return replace(claim, seq=seq, attempts=0, error=None)
+
+
+RECORD_FAILURE = """
+    UPDATE admin.subscriptions
+    SET error = %s, attempts = %s,
+        due_at = clock_timestamp() + least(300, 0.25 * 2 ^ %s) * (0.5 + random() / 2) * interval '1 second'
+    WHERE name = %s AND seq = %s AND attempts = %s
+"""
+
+
+def record_failure(claim: Claim, error: str) -> None:
+    """Records what went wrong and postpones the next attempt; does nothing when the cursor has moved since."""
+    attempts = max(1, claim.attempts)
     postgres.rows(
-        "UPDATE admin.subscriptions SET seq = %s, attempts = 0, error = NULL, due_at = clock_timestamp(),"
-        " moved_at = clock_timestamp() WHERE name = %s",
-        seq,
-        turn.name,
-    )
-    return replace(turn, seq=seq, attempts=0, error=None)
-
-
-def note(turn: Claim, error: str) -> None:
-    """Notes what went wrong at this turn and puts the next try off; nothing when another has got on."""
-    attempts = max(1, turn.attempts)
-    postgres.rows(
-        "UPDATE admin.subscriptions SET error = %s, attempts = %s,"
-        f" due_at = clock_timestamp() + {_WAIT.format(attempts='%s')}"
-        " WHERE name = %s AND seq = %s AND attempts = %s",
-        _short(error),
-        attempts,
-        attempts,
-        turn.name,
-        turn.seq,
-        turn.attempts,
-    )
-
-
-def give_back(turn: Claim) -> None:
-    """The try was none, for nothing is wrong with the event; the next one comes in a moment."""
-    postgres.rows(
-        f"UPDATE admin.subscriptions SET attempts = attempts - 1, due_at = clock_timestamp() + {_FIRST_WAIT}"
-        " WHERE name = %s AND seq = %s AND attempts = %s",
-        turn.name,
-        turn.seq,
-        turn.attempts,
+        RECORD_FAILURE, _shortened(error), attempts, attempts, claim.name, claim.seq, claim.attempts
     )
 
 
-def miss(turn: Claim, event: Event, error: str) -> None:
-    """Writes down that this event was given up."""
-    missed = MissedEvent.insert(name=turn.name, seq=event.seq, error=_short(error))
+RELEASE = """
+    UPDATE admin.subscriptions
+    SET attempts = attempts - 1, due_at = clock_timestamp() + (0.25 + random() / 4) * interval '1 second'
+    WHERE name = %s AND seq = %s AND attempts = %s
+"""
+
+
+def release(claim: Claim) -> None:
+    """Ends a claim without counting the attempt, because the event was not the cause; the next one is soon."""
+    postgres.rows(RELEASE, claim.name, claim.seq, claim.attempts)
+
+
+def record_missed(claim: Claim, event: Event, error: str) -> None:
+    """Records that the subscriber gave this event up."""
+    missed = MissedEvent.insert(name=claim.name, seq=event.seq, error=_shortened(error))
     missed.on_conflict_ignore().execute()
 
 
 def missed(names: Sequence[str] | None = None) -> list[MissedEvent]:
-    """What was given up and waits for a person: all of it, or what these handlers gave up."""
+    """Returns the events that subscribers gave up: all, or those of these subscribers."""
     query = MissedEvent.select().order_by(MissedEvent.name, MissedEvent.seq)
     return list(query if names is None else query.where(MissedEvent.name.in_(names)))
 
 
-def take_missed(missed: MissedEvent) -> Event | None:
-    """Takes an event that was given up off the list, with the transaction; None when another does."""
-    taken = postgres.rows(
-        "DELETE FROM admin.missed_events WHERE (name, seq) = (SELECT name, seq FROM admin.missed_events"
-        " WHERE name = %s AND seq = %s FOR UPDATE SKIP LOCKED) RETURNING seq",
-        missed.name,
-        missed.seq,
-    )
-    found: Event | None = Event.get_or_none(Event.seq == missed.seq) if taken else None
+CLAIM_MISSED = """
+    DELETE FROM admin.missed_events
+    WHERE (name, seq) = (
+        SELECT name, seq FROM admin.missed_events WHERE name = %s AND seq = %s FOR UPDATE SKIP LOCKED)
+    RETURNING seq
+"""
+
+
+def claim_missed(missed: MissedEvent) -> Event | None:
+    """Removes a missed event and returns it, in the open transaction; None when another process has it."""
+    claimed = postgres.rows(CLAIM_MISSED, missed.name, missed.seq)
+    found: Event | None = Event.get_or_none(Event.seq == missed.seq) if claimed else None
     return found
 
 
-def _short(error: str) -> str:
+def _shortened(error: str) -> str:
     return error.replace("\0", "")[:500]

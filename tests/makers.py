@@ -14,14 +14,14 @@ from uuid import UUID, uuid4
 from falcon.testing import Result, TestClient
 from peewee import SQL
 
-from actors import all_jobs, jobs, payment_jobs, request_addressees
+from actors import all_jobs, jobs, payment_jobs, request_addressees, subscriber
 from actors.jobs import transaction
 from actors.psp.stub import Stub
 from db import audit_log, event_log, job_journal, payments, postgres, reviews, subscriptions, users
 from db.payments import Payment
 from db.users import Role, User
 from workers import scheduler
-from workers.subscribers import subscriber
+from workers.subscribers import SUBSCRIBERS
 
 T = TypeVar("T")
 
@@ -204,7 +204,7 @@ _leader = scheduler.Leader()
 
 def deliver_events() -> bool:
     """The hub hears what has happened since it last listened; whether there was anything for it."""
-    heard = subscriber.once()
+    heard = subscriber.once(SUBSCRIBERS)
     stumbled = subscriptions.Subscription.get_or_none(subscriptions.Subscription.error.is_null(False))
     assert stumbled is None, f"{stumbled.name} failed: {stumbled.error}"
     return heard

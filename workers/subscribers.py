@@ -1,7 +1,6 @@
-"""The hub: what our own services do when they hear of an event.
+"""The subscribers process: what our own services do at an event. Any number of them may run.
 
-`python -m workers.subscribers` runs it, any number of them; `python -m workers.subscribers again` hands over once more
-what was given up.
+`python -m workers.subscribers`; `python -m workers.subscribers again` handles the events that were given up.
 """
 
 import sys
@@ -9,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from actors import mail
+from actors import mail, subscriber
 from actors.events import EventType
 from actors.jobs import enqueue
 from actors.subscriber import Subscriber
@@ -20,51 +19,57 @@ from workers import process
 
 log = structlog.get_logger(__name__)
 
-# After how long without a look it hangs, in seconds: one hands many events to each handler.
+# After how long without a finished pass the process exits: one pass handles up to 256 events of each subscriber.
 _HANGS_AFTER_S = 120
-
-subscriber = Subscriber("subscribers")
 
 
 def payment_mails(event: Event) -> None:
-    """A payment has ended: whoever paid is told, and whoever was to be paid."""
+    """Enqueues a mail about a payment that has ended, to the payer and to the payee."""
     if event.data["type"] != states.PaymentType.PAYMENT:
         return
-    # Who is to be paid is not for everybody to hear, so it is not in the event.
+    # The event does not name the payee: not every reader of events may know.
     payment = payments.get(UUID(event.data["id"]))
     if payment is None:
         raise NotFound(thing="payment")
-    for reader in (payment.user_id, payment.payee_id):
-        if reader is not None:
-            enqueue(mail.notify_payment_ended.job(reader, payment.id))
+    for user_id in (payment.user_id, payment.payee_id):
+        if user_id is not None:
+            enqueue(mail.notify_payment_ended.job(user_id, payment.id))
 
 
 def config_cache(_event: Event) -> None:
-    """What this process knows of the configuration is old. The others look once a second: db/config.py."""
+    """Clears this process's cache of the configuration. The other processes read it once a second."""
     config.clear_cache()
 
 
-subscriber.subscribe(EventType.PAYMENT_COMPLETED, payment_mails)
-subscriber.subscribe(EventType.PAYMENT_FAILED, payment_mails)
-subscriber.subscribe(EventType.CONFIG_UPDATED, config_cache)
-# A session that has ended needs no subscriber: it is asked from the database at every request (decision 4).
+# Sessions need no subscriber: every request reads its session from the database (decision 4).
+SUBSCRIBERS = [
+    Subscriber(
+        "subscribers.payment_mails", payment_mails, {EventType.PAYMENT_COMPLETED, EventType.PAYMENT_FAILED}
+    ),
+    Subscriber("subscribers.config_cache", config_cache, {EventType.CONFIG_UPDATED}),
+]
 
 
 def run() -> None:
-    """Reads the log until told to end."""
+    """Handles events until the process is stopped."""
     settings = process.start()
-    told = process.until_stopped()
-    redis_client = redis.connect(settings.redis_url)
-    log.info("working", kind="subscribers")
+    stopped = process.until_stopped()
+    client = redis.connect(settings.redis_url)
     pulse = process.Pulse("subscribers", _HANGS_AFTER_S)
     pulse.watch()
+    log.info("started", kind="subscribers")
 
     def beat() -> None:
         pulse.beat()
-        heartbeats.beat(redis_client, ["subscribers"])
+        heartbeats.beat(client, ["subscribers"])
 
-    subscriber.run(told, redis_client, beat=beat)
-    heartbeats.leave(redis_client, ["subscribers"])
+    subscriber.run(SUBSCRIBERS, stopped, client, beat=beat)
+    heartbeats.leave(client, ["subscribers"])
+
+
+def retry_missed() -> int:
+    """Handles the events that were given up; returns how many were handled."""
+    return subscriber.retry_missed(SUBSCRIBERS)
 
 
 if __name__ == "__main__":
@@ -73,6 +78,6 @@ if __name__ == "__main__":
             run()
         case ["again"]:
             process.start()
-            sys.stdout.write(f"{subscriber.again()} events are done now\n")
+            sys.stdout.write(f"{retry_missed()} events are done now\n")
         case _:
             sys.exit("usage: python -m workers.subscribers [again]")

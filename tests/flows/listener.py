@@ -1,5 +1,6 @@
 """A subscriber in a process of its own: it writes down each event that it gets, from the first one on."""
 
+from actors import subscriber
 from actors.subscriber import Subscriber
 from db import postgres, redis
 from db.event_log import Event
@@ -13,6 +14,5 @@ def listener(event: Event) -> None:
 
 if __name__ == "__main__":
     settings = process.start()
-    subscriber = Subscriber("flow", after=0)
-    subscriber.subscribe(None, listener)
-    subscriber.run(process.until_stopped(), redis.connect(settings.redis_url))
+    subscribers = [Subscriber("flow.listener", listener, None, after=0)]
+    subscriber.run(subscribers, process.until_stopped(), redis.connect(settings.redis_url))
