@@ -1,4 +1,4 @@
-"""The audit log: who did what, from where; promised in the change's own transaction, written by an actor."""
+"""The audit log: who did what, from where. Entries are enqueued with the change, and written by a batch job."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,16 +14,17 @@ from db.core import request_context, times
 
 log = structlog.get_logger(__name__)
 
+# The length of a user id as text; a digest of an address is longer.
 _UUID_LENGTH = 36
 
 
 class AuditAction(StrEnum):
-    """What can be done that somebody may ask about later."""
+    """Every action that the audit log records."""
 
     USER_REGISTERED = "auth.user.registered"
     USER_SIGNED_IN = "auth.user.signed_in"
     SIGN_IN_FAILED = "auth.user.sign_in_failed"
-    # Too many failures before: no password was looked at.
+    # Refused for too many failures, without comparing the password.
     SIGN_IN_REFUSED = "auth.user.sign_in_refused"
     PASSWORD_CHANGE_REFUSED = "auth.password.change_refused"
     USER_SIGNED_OUT = "auth.user.signed_out"
@@ -44,7 +45,7 @@ class AuditAction(StrEnum):
     PREFERENCES_UPDATED = "profile.preferences.updated"
     AVATAR_CHANGED = "profile.avatar.changed"
     AVATAR_DELETED = "profile.avatar.deleted"
-    # One a step of the law: lifecycle.Step.
+    # One for each Transition of actors/state_machine.py.
     PAYMENT_CREATE = "payments.payment.create"
     PAYMENT_BEGIN = "payments.payment.begin"
     PAYMENT_ENGAGE = "payments.payment.engage"
@@ -54,22 +55,22 @@ class AuditAction(StrEnum):
     PAYMENT_EXPIRE = "payments.payment.expire"
     PAYMENT_CANCEL = "payments.payment.cancel"
     PAYMENT_UPDATE = "payments.payment.update"
-    # A person has looked at it; the cause of a review was found, and was disproved.
+    # A person reviewed the payment; a review was opened, and resolved without a person.
     PAYMENT_REVIEWED = "payments.payment.reviewed"
     REVIEW_OPENED = "payments.review.opened"
     REVIEW_RESOLVED = "payments.review.resolved"
-    # Allowed when it was asked for, and not any more when its turn came.
+    # The transition was allowed when it was requested, and no longer when its job ran.
     TRANSITION_REFUSED = "payments.transition.refused"
-    # Somebody wanted to fail it by hand, and the PSP, asked first, had decided.
+    # A person tried to fail the payment, and an inquiry showed that the PSP had decided it.
     PSP_DECIDED = "payments.psp.already_decided"
-    # What a day's statement of the PSP says, and we do not.
+    # The PSP's statement of a day differs from our payments.
     STATEMENT_DIFFERS = "payments.statement.differs"
-    # Somebody asked for a look at all invariants.
+    # A person requested a check of all invariants.
     INVARIANTS_CHECKED = "admin.invariants.checked"
 
 
 class AuditEntry(BatchEntry):
-    """One row to be written, as it was known when the thing was done."""
+    """A row of the audit log, as known when the action was done."""
 
     user_id: UUID | None
     action: AuditAction
@@ -89,46 +90,47 @@ def record(
     user_id: UUID | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Promises a row about what this transaction does: `resource` is its type and id, `user_id` who does it
-    when that is not the caller (who signs in is not yet one)."""
-    where = request_context.current()
-    enqueue(
-        write.job(
-            AuditEntry(
-                id=uuid4(),
-                user_id=user_id or where.user_id,
-                action=action,
-                resource_type=resource[0] if resource else None,
-                resource_id=resource[1] if resource else None,
-                details=details or {},
-                ip_address=where.ip_address,
-                user_agent=where.user_agent,
-                request_id=where.request_id,
-                created_at=times.now(),
-            )
-        )
+    """Enqueues an audit entry about what the open transaction does.
+
+    `resource` is the type and id of the record. `user_id` is given where the acting user is not the caller: at
+    a sign-in there is none yet.
+    """
+    context = request_context.current()
+    entry = AuditEntry(
+        id=uuid4(),
+        user_id=user_id or context.user_id,
+        action=action,
+        resource_type=resource[0] if resource else None,
+        resource_id=resource[1] if resource else None,
+        details=details or {},
+        ip_address=context.ip_address,
+        user_agent=context.user_agent,
+        request_id=context.request_id,
+        created_at=times.now(),
     )
+    enqueue(write.job(entry))
 
 
 def record_sampled(action: AuditAction, *, account: str, user_id: UUID | None) -> None:
-    """Notes what strangers cause as often as they like: the first in a minute at once, the others together.
+    """Records what anyone can cause any number of times: the first of a minute at once, the others in a sum.
 
-    `account` is the user's id, or a keyed digest of an address that nobody has.
+    `account` is the user's id, or a keyed digest of an address without an account.
     """
     if refusals.increment(action, account, times.now()) == 1:
         record(action, **_about(account, user_id))
 
 
-def sum_up(before: datetime, limit: int) -> int:
-    """Notes how often more it was in the minutes that began before this moment; how many minutes it took."""
-    taken = refusals.pop_before(before, limit)
-    for it in taken:
-        if it.times > 1:
-            user_id = UUID(it.account) if len(it.account) == _UUID_LENGTH else None
-            about = _about(it.account, user_id)
-            more = {"times": it.times - 1, "minute": times.iso(it.minute)}
-            record(AuditAction(it.action), **{**about, "details": {**about["details"], **more}})
-    return len(taken)
+def record_sums(before: datetime, limit: int) -> int:
+    """Records how many more refusals there were in each minute that began before this time; returns how many
+    minutes were summed up."""
+    minutes = refusals.pop_before(before, limit)
+    for minute in minutes:
+        if minute.times > 1:
+            user_id = UUID(minute.account) if len(minute.account) == _UUID_LENGTH else None
+            about = _about(minute.account, user_id)
+            sums = {"times": minute.times - 1, "minute": times.iso(minute.minute)}
+            record(AuditAction(minute.action), **{**about, "details": {**about["details"], **sums}})
+    return len(minutes)
 
 
 def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
@@ -138,24 +140,25 @@ def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
 
 
 @batch_job("audit.write", AuditEntry, queue="events")
-def write(lines: Sequence[AuditEntry]) -> None:
-    """Writes rows in the order in which they were promised, each chained to the one before."""
-    audit_chain.append([line.model_dump(mode="json") for line in lines])
+def write(entries: Sequence[AuditEntry]) -> None:
+    """Appends entries to the audit log in the order in which they were enqueued, each chained to the last."""
+    audit_chain.append([entry.model_dump(mode="json") for entry in entries])
 
 
 def verify() -> audit_chain.Verification:
-    """Verifies the whole chain, now."""
+    """Verifies the whole chain."""
     found = audit_chain.verify()
-    witness(found)
+    log_verification(found)
     return found
 
 
-def witness(found: audit_chain.Verification | audit_chain.VerificationStep) -> None:
-    """Logs what a verification found. The log line is its witness outside the database: who owns that can
-    chain everything anew, but not so that an older line still agrees with its row."""
+def log_verification(found: audit_chain.Verification | audit_chain.VerificationStep) -> None:
+    """Logs the result of a verification.
+
+    The log line is evidence outside the database: who can write to the database can chain all rows anew, but
+    not so that their hashes agree with older log lines.
+    """
     if found.broken:
-        log.error(
-            "the audit log is broken", rows=found.rows, id=str(found.broken.id), reason=found.broken.how
-        )
+        log.error("audit log broken", rows=found.rows, entry_id=str(found.broken.id), reason=found.broken.how)
     else:
-        log.info("the audit log is whole", rows=found.rows, seq=found.seq, hash=found.hash)
+        log.info("audit log verified", rows=found.rows, seq=found.seq, hash=found.hash)

@@ -1,4 +1,4 @@
-"""Events: their catalogue, their log, and their broadcast on the Redis channel `events`."""
+"""Events: their types, the event log, and its publication on the Redis channel `events`."""
 
 import time
 from collections.abc import Sequence
@@ -15,19 +15,20 @@ from db import event_log, job_journal, leases, postgres
 from db.core import request_context, times
 
 CHANNEL = "events"
-# How many events go out in one round trip.
-_BATCH = 200
-# Who publishes is alone at it. A holder that hangs is replaced after so many seconds: more than Redis has for
-# one round trip (to connect, to take it and to answer), and than a broadcast goes on.
+# How many events are published in one round trip.
+_PUBLISH_BATCH = 200
+# One process publishes at a time. If it hangs, another replaces it when the lease expires: after more time than
+# one round trip to Redis may take (connect, send, answer), and more than one job publishes.
 LEASE, LEASE_S = "events.publish", 20.0
-_DEADLINE_S = 8.0
-# When a broadcast that found the lease taken looks again, in seconds; how long an event waits before it is
-# overdue.
-_LOOK_AGAIN_S, _OVERDUE = 1.0, timedelta(seconds=10)
+_PUBLISH_FOR_S = 8.0
+# When a job that found the lease taken tries again.
+_RETRY_S = 1.0
+# After how long an event that is not published is overdue.
+_OVERDUE = timedelta(seconds=10)
 
 
 class EventType(StrEnum):
-    """Every event there is."""
+    """Every type of event."""
 
     USER_REGISTERED = "auth:user:registered"
     USER_LOGGED_IN = "auth:user:logged_in"
@@ -44,7 +45,7 @@ class EventType(StrEnum):
 
 
 class Event(BatchEntry):
-    """One event, as it was true in the transaction that caused it."""
+    """An event with a snapshot taken in the transaction that caused it."""
 
     type: EventType
     data: dict[str, Any]
@@ -53,7 +54,7 @@ class Event(BatchEntry):
 
 
 def emit(type: EventType, data: dict[str, Any]) -> None:
-    """Promises that everybody hears of this: `data` is a snapshot, without secrets."""
+    """Enqueues an event in the open transaction. `data` is a snapshot of the record, without secrets."""
     request_id = request_context.current().request_id
     event = Event(id=uuid4(), type=type, data=data, request_id=request_id, occurred_at=times.now())
     enqueue(append.job(event))
@@ -61,45 +62,45 @@ def emit(type: EventType, data: dict[str, Any]) -> None:
 
 @batch_job("events.append", Event, queue="events")
 def append(events: Sequence[Event]) -> None:
-    """Gives events their numbers and puts them into the log. Under the verb's lock nobody else numbers."""
+    """Appends events to the log with the next numbers. As a batch job, it is the only writer of numbers."""
     event_log.append([event.model_dump() for event in events])
     enqueue(publish.job())
 
 
 @external_job("events.publish", queue="events")
 def publish() -> job_journal.Job | None:
-    """Publishes what the log has and subscribers have not, in the log's order; enqueues the rest, if any.
+    """Publishes the unpublished events of the log in order; returns another such job if some are left.
 
-    A lease keeps two broadcasters from overtaking one another. One that finds it taken leaves a standing job
-    behind: its holder may hang or be gone, and the event of this job would wait for the next one.
+    A lease keeps two processes from publishing at the same time and out of order. A job that finds the lease
+    taken leaves a unique job behind: the holder may hang or be dead, and the event would wait for the next one.
     """
     with postgres.connection():
         generation = leases.acquire(LEASE, leases.process_name(), LEASE_S)
     if generation is None:
-        return _standing().delayed(_LOOK_AGAIN_S)
-    deadline, replaced = time.monotonic() + _DEADLINE_S, False
+        return _standing_job().delayed(_RETRY_S)
+    deadline, replaced = time.monotonic() + _PUBLISH_FOR_S, False
     try:
-        while not replaced and time.monotonic() < deadline and (events := _next(generation)):
+        while not replaced and time.monotonic() < deadline and (events := _next_batch(generation)):
             broker.publish(CHANNEL, [to_json(to_message(event)) for event in events])
-            replaced = not _published(generation, events)
+            replaced = not _mark_published(generation, events)
     finally:
         with postgres.connection():
             leases.release(LEASE, generation)
-    # After the lease is free: what was logged while others found it taken is seen here, or by who takes it.
+    # Read after the release: a job that found the lease taken before it may have brought new events.
     with postgres.connection():
         return publish.job() if event_log.unpublished(1) else None
 
 
-def _next(generation: int) -> Sequence[event_log.Event]:
-    """What is to be published next; nothing for a holder that was replaced."""
+def _next_batch(generation: int) -> Sequence[event_log.Event]:
+    """Renews the lease and returns the next unpublished events; none if the lease is lost."""
     with postgres.connection():
-        kept = leases.renew(LEASE, generation, LEASE_S)
-        return event_log.unpublished(_BATCH) if kept else []
+        renewed = leases.renew(LEASE, generation, LEASE_S)
+        return event_log.unpublished(_PUBLISH_BATCH) if renewed else []
 
 
-def _published(generation: int, events: Sequence[event_log.Event]) -> bool:
-    """Marks events that went out; False, and marks none, where another holds the lease by now: it publishes
-    them again, under the same ids and with all that follows them."""
+def _mark_published(generation: int, events: Sequence[event_log.Event]) -> bool:
+    """Marks events as published. False, marking none, if the lease is lost: its new holder publishes them
+    again, with the same ids and followed by all later ones."""
     with postgres.connection(), transaction():
         if not leases.is_held(LEASE, generation):
             return False
@@ -107,21 +108,21 @@ def _published(generation: int, events: Sequence[event_log.Event]) -> bool:
     return True
 
 
-def _standing() -> job_journal.Job:
+def _standing_job() -> job_journal.Job:
     return publish.job().unique("standing")
 
 
 @transactional_job("events.publish_overdue", queue="events")
 def publish_overdue() -> None:
-    """Enqueues a broadcast where events have waited too long, whatever became of their own."""
+    """Enqueues publication where events are overdue, whatever happened to their own jobs."""
     if event_log.unpublished_before(times.now() - _OVERDUE):
-        task = _standing()
-        job_journal.make_due(task.id)
-        enqueue(task)
+        job = _standing_job()
+        job_journal.make_due(job.id)
+        enqueue(job)
 
 
 def to_message(event: event_log.Event) -> dict[str, Any]:
-    """An event as subscribers get it."""
+    """Builds the message that subscribers of the channel receive."""
     return {
         "id": str(event.id),
         "seq": event.seq,

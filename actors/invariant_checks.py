@@ -132,7 +132,7 @@ def verify_audit_log() -> job_journal.Job | None:
         if not step.ended and not step.broken:
             audit_chain.save_position(audit_chain.WHOLE, step.reached)
             return _verify_job(step.reached)
-        audit.witness(step)
+        audit.log_verification(step)
         _store(_audit_result(invariants.WHOLE_AUDIT_LOG, step))
         audit_chain.delete_position(audit_chain.WHOLE)
         if step.broken is None:

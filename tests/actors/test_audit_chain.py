@@ -410,12 +410,12 @@ def test_each_verification_leaves_a_witness_in_the_log(database, monkeypatch):
     monkeypatch.setattr(audit, "log", Log())
     ids = written(2)
     audit.verify()
-    assert said == [("the audit log is whole", {"rows": 2, "seq": 2, "hash": head()})]
+    assert said == [("audit log verified", {"rows": 2, "seq": 2, "hash": head()})]
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq = 1")
     audit.verify()
     assert said[1:] == [
         (
-            "the audit log is broken",
+            "audit log broken",
             {"rows": 1, "id": str(ids[1]), "reason": "a row before this one was removed"},
         )
     ]

@@ -254,7 +254,7 @@ def test_a_broken_log_is_an_error_in_the_log_of_the_process(boss, monkeypatch):
     assert said == []
     behind_our_back("DELETE FROM admin.audit_logs")
     verified(boss)
-    assert said == ["the audit log is broken"]
+    assert said == ["audit log broken"]
 
 
 def test_a_long_log_is_not_read_whole_for_an_answer_and_its_newest_rows_are(boss, monkeypatch):

@@ -661,7 +661,7 @@ def test_asking_for_letters_again_and_again_does_not_flood_the_audit_log(client,
 def audit_sum_up() -> int:
     """Writes down the minutes until now, as if they were over."""
     with transaction():
-        return audit.sum_up(times.now() + timedelta(minutes=1), 100)
+        return audit.record_sums(times.now() + timedelta(minutes=1), 100)
 
 
 def test_what_takes_no_body_takes_none_that_says_something(me):
