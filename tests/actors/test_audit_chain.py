@@ -416,7 +416,7 @@ def test_each_verification_leaves_a_witness_in_the_log(database, monkeypatch):
     assert said[1:] == [
         (
             "audit log broken",
-            {"rows": 1, "id": str(ids[1]), "reason": "a row before this one was removed"},
+            {"rows": 1, "entry_id": str(ids[1]), "reason": "a row before this one was removed"},
         )
     ]
 
