@@ -66,7 +66,7 @@ def expire_the_lease() -> None:
 
 
 def test_what_was_logged_is_published_in_its_order_and_the_lease_is_free_again(heard):
-    made = logged(events._BATCH * 2 + 1)
+    made = logged(events._PUBLISH_BATCH * 2 + 1)
     broadcast()
     assert numbers(heard, len(made)) == made
     assert event_log.unpublished(1) == []
@@ -110,7 +110,7 @@ def test_what_is_logged_while_a_broadcaster_leaves_is_published_by_it(heard, mon
 
 
 def test_a_broadcaster_that_was_replaced_marks_nothing_and_says_nothing_after_that(heard, monkeypatch):
-    made = logged(events._BATCH + 1)
+    made = logged(events._PUBLISH_BATCH + 1)
     publish = broker.publish
 
     def and_is_frozen(channel: str, messages: list[bytes]) -> None:
@@ -121,7 +121,7 @@ def test_a_broadcaster_that_was_replaced_marks_nothing_and_says_nothing_after_th
     monkeypatch.setattr(broker, "publish", and_is_frozen)
     broadcast()
     monkeypatch.undo()
-    assert numbers(heard, events._BATCH) == made[:-1]
+    assert numbers(heard, events._PUBLISH_BATCH) == made[:-1]
     assert len(event_log.unpublished(len(made))) == len(made)
     # Its successor begins where the log is unpublished: twice is allowed, out of order is not.
     expire_the_lease()
