@@ -1,4 +1,4 @@
-"""What the letters say, in plain text and in HTML."""
+"""The templates of all mails, in plain text and in HTML."""
 
 import re
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from html import escape
 
 @dataclass(frozen=True)
 class MailMessage:
-    """A subject, some paragraphs, and perhaps a link with what it says."""
+    """A message: a subject, paragraphs, and for some a link with its label."""
 
     subject: str
     paragraphs: tuple[str, ...]
     link: tuple[str, str] | None = None
 
     def text(self) -> str:
-        """As plain text."""
+        """Renders the message as plain text."""
         link = [f"{self.link[0]}:\n{self.link[1]}"] if self.link else []
         return "\n\n".join([self.paragraphs[0], *link, *self.paragraphs[1:]]) + "\n"
 
     def html(self) -> str:
-        """As a page without a style sheet, a picture or a script. ASCII: the rest is written as entities."""
+        """Renders the message as HTML in ASCII, with entities; without style sheets, images or scripts."""
         first, *others = (f"<p>{escape(paragraph)}</p>" for paragraph in self.paragraphs)
         link = [f'<p><a href="{escape(self.link[1])}">{escape(self.link[0])}</a></p>'] if self.link else []
         page = "\n".join(
@@ -32,7 +32,7 @@ class MailMessage:
         return page.encode("ascii", "xmlcharrefreplace").decode()
 
 
-# What a mail program makes a link of: an address with a scheme or without, in digits too; a number to call.
+# What mail programs turn into links: addresses with and without a scheme, IP addresses, telephone numbers.
 _DOT = "[.\u3002\uff0e\uff61]"
 _LINK = re.compile(
     rf"/|@|\w{_DOT}\w*[^\W\d_]|\d+(?:{_DOT}\d+){{3}}|\+\s*\d[\d ()-]{{5}}"
@@ -41,37 +41,37 @@ _LINK = re.compile(
 )
 
 
-def _words(text: str, length: int) -> str:
-    """Somebody else's text in our letter: short, on one line, and nothing to click on."""
-    words = " ".join(text.split())[:length]
-    return "" if _LINK.search(words) else words
+def _sanitized(text: str, max_length: int) -> str:
+    """Shortens a text that another user wrote to one line; returns an empty one if it contains a link."""
+    line = " ".join(text.split())[:max_length]
+    return "" if _LINK.search(line) else line
 
 
-def _hello(name: str) -> str:
-    return f"Hello {_words(name, 60)}".strip()
+def _greeting(name: str) -> str:
+    return f"Hello {_sanitized(name, 60)}".strip()
 
 
 @dataclass(frozen=True)
 class Payment:
-    """What a letter says of a payment: `12.50 EUR`, what it was for, its id, and why it failed, if it did."""
+    """A payment as shown in a message; `amount` such as `12.50 EUR`, `failure` why it failed."""
 
     amount: str
     description: str | None
     id: str
     failure: str | None
 
-    def about(self) -> str:
-        """Which payment this is."""
-        words = _words(self.description or "", 100)
-        return f"Payment {self.id}" + (f": {words}" if words else "") + "."
+    def reference(self) -> str:
+        """Returns the sentence that identifies the payment."""
+        description = _sanitized(self.description or "", 100)
+        return f"Payment {self.id}" + (f": {description}" if description else "") + "."
 
 
 def verify_email(name: str, link: str) -> MailMessage:
-    """To somebody new, or who asked for it again."""
+    """Asks a user to verify the e-mail address."""
     return MailMessage(
         "Confirm your e-mail address",
         (
-            f"{_hello(name)}, please confirm that this is your e-mail address.",
+            f"{_greeting(name)}, please confirm that this is your e-mail address.",
             "The link works for 24 hours. If you have not opened an account, do nothing.",
         ),
         ("Confirm", link),
@@ -79,11 +79,11 @@ def verify_email(name: str, link: str) -> MailMessage:
 
 
 def reset_password(name: str, link: str) -> MailMessage:
-    """To somebody who forgot."""
+    """Lets a user choose a new password."""
     return MailMessage(
         "Choose a new password",
         (
-            f"{_hello(name)}, somebody asked for a new password for your account.",
+            f"{_greeting(name)}, somebody asked for a new password for your account.",
             "The link works once, for 30 minutes. If it was not you, do nothing: your password stays.",
         ),
         ("Choose a new password", link),
@@ -91,40 +91,40 @@ def reset_password(name: str, link: str) -> MailMessage:
 
 
 def password_changed(name: str) -> MailMessage:
-    """To whoever should know, in case it was somebody else."""
+    """Warns a user that the password was changed."""
     return MailMessage(
         "Your password was changed",
         (
-            f"{_hello(name)}, the password of your account was changed, and your other sessions were ended.",
+            f"{_greeting(name)}, the password of your account was changed, and your other sessions were ended.",
             "If it was not you, ask for a new password at once.",
         ),
     )
 
 
 def address_changed() -> MailMessage:
-    """To the old address, which no longer belongs to the account: it does not say which one does."""
+    """Warns the previous address of an account. It does not name the new one."""
     return MailMessage(
         "The e-mail address of your account was changed",
         (
-            "Hello, the account that had this e-mail address has another one now: no more letters come here.",
+            "Hello, the account that had this e-mail address has another one now: no more mail is sent here.",
             "If you did not ask for that, tell whoever runs this service.",
         ),
     )
 
 
-def payment_completed(name: str, payment: Payment, *, paid_to_you: bool) -> MailMessage:
-    """To the payer, and to the vendor who asked for the money."""
+def payment_completed(name: str, payment: Payment, *, to_payee: bool) -> MailMessage:
+    """Tells the payer or the payee that a payment completed."""
     happened = (
-        f"you were paid {payment.amount}" if paid_to_you else f"your payment of {payment.amount} went through"
+        f"you were paid {payment.amount}" if to_payee else f"your payment of {payment.amount} went through"
     )
     return MailMessage(
-        f"Payment of {payment.amount} completed", (f"{_hello(name)}, {happened}.", payment.about())
+        f"Payment of {payment.amount} completed", (f"{_greeting(name)}, {happened}.", payment.reference())
     )
 
 
-def payment_failed(name: str, payment: Payment, *, paid_to_you: bool) -> MailMessage:
-    """To the payer, and to the vendor who asked for the money."""
-    whose = "a payment to you" if paid_to_you else "your payment"
-    happened = f"{_hello(name)}, {whose} of {payment.amount} failed, and no money was taken."
+def payment_failed(name: str, payment: Payment, *, to_payee: bool) -> MailMessage:
+    """Tells the payer or the payee that a payment failed."""
+    whose = "a payment to you" if to_payee else "your payment"
+    happened = f"{_greeting(name)}, {whose} of {payment.amount} failed, and no money was taken."
     why = (payment.failure,) if payment.failure else ()
-    return MailMessage(f"Payment of {payment.amount} failed", (happened, *why, payment.about()))
+    return MailMessage(f"Payment of {payment.amount} failed", (happened, *why, payment.reference()))

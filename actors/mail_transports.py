@@ -1,4 +1,4 @@
-"""How a letter leaves the house: to an SMTP server, or into a directory."""
+"""Mail transports: an SMTP server, or a directory of `.eml` files."""
 
 import ipaddress
 import smtplib
@@ -14,68 +14,70 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
-# How long the whole talk with a server may take, in seconds: shorter than its lease is renewed
-# (actors/job_leases.py), and long enough for a server that takes some seconds for each of its seven replies.
+# How long one SMTP session may take: less than its lease is renewed (actors/job_leases.py), and long enough for a
+# server that takes some seconds for each of its seven replies.
 SMTP_DEADLINE_S = 45.0
-# How long a server may take to say good-bye, in seconds: the letter has left by then.
-_QUIT_S = 1.0
+# How long a server may take to answer QUIT, when it has accepted the message.
+_QUIT_TIMEOUT_S = 1.0
 
 
 class MailRejected(Exception):
-    """A server's refusal: its code, and not what else it says, which may be an address."""
+    """The server rejected the message. Has its code, and not its text, which may contain an address."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"the server answered {code}")
         self.code = code
 
     @property
-    def final(self) -> bool:
-        """Whether it would say the same again (RFC 5321, 4.2.1)."""
+    def permanent(self) -> bool:
+        """Whether the server would reject the message again (RFC 5321, 4.2.1)."""
         return 500 <= self.code < 600
 
 
 class MailTransport(Protocol):
-    """Takes letters. Whatever it raises means that this one may not have left."""
+    """Sends mail. After any exception the mail may not have been sent."""
 
-    def send(self, letter: EmailMessage) -> None:
-        """Sends a letter; sent again, it has the same Message-ID."""
+    def send(self, mail: EmailMessage) -> None:
+        """Sends a mail. Sent again, it has the same Message-ID."""
         ...
 
 
 class DirectoryTransport:
-    """One `.eml` a letter, named after its Message-ID: sent again, it replaces itself."""
+    """Writes each mail to one `.eml` file named after its Message-ID: sent again, it replaces itself."""
 
     def __init__(self, url: str) -> None:
         self._path = Path(url2pathname(urlsplit(url).path))
 
-    def send(self, letter: EmailMessage) -> None:
-        """Writes the letter, whole or not at all."""
+    def send(self, mail: EmailMessage) -> None:
+        """Writes the file, whole or not at all."""
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = letter["Message-ID"].strip("<>").partition("@")[0]
-        # Two threads may have the same letter in hand.
+        name = mail["Message-ID"].strip("<>").partition("@")[0]
+        # A random name: two threads may write the same mail.
         unfinished = self._path / f".{name}.{uuid4().hex}"
         unfinished.touch(mode=0o600)
-        unfinished.write_bytes(bytes(letter))
+        unfinished.write_bytes(bytes(mail))
         unfinished.replace(self._path / f"{name}.eml")
 
 
 class SmtpTransport:
-    """An SMTP server: `smtps://` from the first byte encrypted, `smtp://` where the server offers it. The
-    whole talk about one letter takes `deadline` seconds at most, and is broken off then."""
+    """Sends mail to an SMTP server: `smtps://` encrypted from the start, `smtp://` with STARTTLS if offered.
+
+    A session that takes longer than `deadline` seconds is broken off.
+    """
 
     def __init__(self, url: str, deadline: float = SMTP_DEADLINE_S, *, always_tls: bool = False) -> None:
         parts = urlsplit(url)
         self._deadline = deadline
-        # Whoever strips STARTTLS from the greeting must not read the links. On this machine nobody does.
-        self._always_tls = always_tls and not _loopback(parts.hostname or "")
+        # An attacker who strips STARTTLS from the greeting must not read the links. Not needed for loopback.
+        self._always_tls = always_tls and not _is_loopback(parts.hostname or "")
         self._secure = parts.scheme == "smtps"
         self._host, self._port = parts.hostname or "", parts.port or (465 if self._secure else 25)
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
 
-    def send(self, letter: EmailMessage) -> None:
-        """Hands the letter over. Raises Refused or OSError."""
+    def send(self, mail: EmailMessage) -> None:
+        """Sends a mail. Raises MailRejected or OSError."""
         try:
-            self._send(letter)
+            self._send(mail)
         except smtplib.SMTPRecipientsRefused as error:
             raise MailRejected(next(iter(error.recipients.values()))[0]) from None
         except smtplib.SMTPResponseException as error:
@@ -83,113 +85,115 @@ class SmtpTransport:
         except smtplib.SMTPException as error:
             raise ConnectionError(type(error).__name__) from None
 
-    def _send(self, letter: EmailMessage) -> None:
+    def _send(self, mail: EmailMessage) -> None:
         context = ssl.create_default_context()
-        with _Talk(self._deadline) as talk:
+        with _Session(self._deadline) as session:
             if self._secure:
-                server: smtplib.SMTP = _SmtpTls(talk, self._host, self._port, context=context)
+                server: smtplib.SMTP = _SmtpTls(session, self._host, self._port, context=context)
             else:
-                server = _Smtp(talk, self._host, self._port)
+                server = _Smtp(session, self._host, self._port)
             try:
                 server.ehlo()
                 if not self._secure and server.has_extn("starttls"):
                     server.starttls(context=context)
                     server.ehlo()
                 elif not self._secure and (self._user or self._always_tls):
-                    raise ConnectionError("no STARTTLS: neither a password nor a link is sent in clear")
+                    raise ConnectionError(
+                        "The server offers no STARTTLS; passwords and links are not sent in clear."
+                    )
                 if self._user:
                     server.login(self._user, self._password)
-                server.send_message(letter)
-                # It has left. What comes now changes nothing about that.
+                server.send_message(mail)
+                # The server has accepted the mail, whatever happens now.
                 with suppress(OSError, smtplib.SMTPException):
-                    talk.hurry(_QUIT_S)
+                    session.limit(_QUIT_TIMEOUT_S)
                     server.quit()
             finally:
                 server.close()
 
 
-class _Talk:
+class _Session:
     """A connection that is shut down when its time is over.
 
-    A timeout of the socket begins anew with each byte, and an exception thrown into a thread does not reach
-    one that waits for the network; a connection that is shut down does.
+    A socket timeout starts anew with each byte, and an exception thrown into a thread does not reach one that
+    waits for the network. The shutdown of its socket does.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-        self._line: socket.socket | None = None
-        self._clock = self._set(seconds)
+        self._ends_at = time.monotonic() + seconds
+        self._socket: socket.socket | None = None
+        self._timer = self._start_timer(seconds)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._clock.cancel()
-        if self._line is not None:
-            self._line.close()
+        self._timer.cancel()
+        if self._socket is not None:
+            self._socket.close()
 
-    def hurry(self, seconds: float) -> None:
-        """Ends it in so many seconds, if it is not to end before."""
-        self._clock.cancel()
-        self._clock = self._set(min(seconds, self._left()))
+    def limit(self, seconds: float) -> None:
+        """Ends the session after this time, if it does not end before."""
+        self._timer.cancel()
+        self._timer = self._start_timer(min(seconds, self._remaining_s()))
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Connects to the first address that answers; each gets its share of the time. Raises OSError."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        failed: OSError = TimeoutError("timed out")
-        for place, (*_, address) in enumerate(found):
-            where = str(address[0]), port
+        """Connects to the first address that answers, with a share of the time for each. Raises OSError."""
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failure: OSError = TimeoutError("timed out")
+        for index, (*_, address) in enumerate(addresses):
+            timeout = self._remaining_s() / (len(addresses) - index)
             try:
-                line = socket.create_connection(where, timeout=self._left() / (len(found) - place))
+                connection = socket.create_connection((str(address[0]), port), timeout=timeout)
             except OSError as error:
-                failed = error
+                failure = error
                 continue
-            line.settimeout(self._left())
-            # A handle of its own: TLS takes the other one over.
-            self._line = line.dup()
-            return line
-        raise failed
+            connection.settimeout(self._remaining_s())
+            # A file descriptor of its own: TLS takes over the other one.
+            self._socket = connection.dup()
+            return connection
+        raise failure
 
-    def _left(self) -> float:
-        return max(0.001, self._until - time.monotonic())
+    def _remaining_s(self) -> float:
+        return max(0.001, self._ends_at - time.monotonic())
 
-    def _set(self, seconds: float) -> threading.Timer:
-        clock = threading.Timer(seconds, self._cut)
-        clock.daemon = True
-        clock.start()
-        return clock
+    def _start_timer(self, seconds: float) -> threading.Timer:
+        timer = threading.Timer(seconds, self._shut_down)
+        timer.daemon = True
+        timer.start()
+        return timer
 
-    def _cut(self) -> None:
+    def _shut_down(self) -> None:
         with suppress(OSError):
-            if self._line is not None:
-                self._line.shutdown(socket.SHUT_RDWR)
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Smtp(smtplib.SMTP):
-    """One whose connection is a talk's."""
+    """An SMTP client on the connection of a session."""
 
-    def __init__(self, talk: _Talk, host: str, port: int, **more: Any) -> None:
-        self._talk = talk
+    def __init__(self, session: _Session, host: str, port: int, **more: Any) -> None:
+        self._session = session
         super().__init__(host, port, **more)
 
     def _get_socket(self, host: str, port: int, _timeout: float) -> socket.socket:
-        return self._talk.connect(host, port)
+        return self._session.connect(host, port)
 
 
 class _SmtpTls(smtplib.SMTP_SSL, _Smtp):
-    """The same, encrypted from the first byte on."""
+    """An SMTP client that encrypts from the start."""
 
-    def __init__(self, talk: _Talk, host: str, port: int, context: ssl.SSLContext) -> None:
-        self._talk = talk
+    def __init__(self, session: _Session, host: str, port: int, context: ssl.SSLContext) -> None:
+        self._session = session
         smtplib.SMTP_SSL.__init__(self, host, port, context=context)
 
 
 def transport_for(url: str, *, always_tls: bool = False) -> MailTransport:
-    """The Post behind a MAIL_URL; with `always_tls` nothing is sent in clear to another machine."""
+    """Returns the transport for a MAIL_URL. With `always_tls`, it sends nothing in clear to another host."""
     return DirectoryTransport(url) if url.startswith("file:") else SmtpTransport(url, always_tls=always_tls)
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

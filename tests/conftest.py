@@ -8,7 +8,7 @@ import pytest
 from falcon.testing import TestClient
 from xdist.scheduler import LoadScopeScheduling
 
-from actors import broker, mail, media
+from actors import broker, mail_sender, media
 from actors.psp import provider
 from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
@@ -78,7 +78,7 @@ def stores(
 def database(stores: dict[str, str]) -> Iterator[None]:
     """The database in a transaction that is rolled back: what a test writes, no other sees."""
     provider.choose(makers.stub())
-    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.mailbox)
+    mail_sender.configure(MailSettings.read({**SECRETS, **stores}), transport=makers.mailbox)
     media.configure(MediaSettings.read({**SECRETS, **stores}))
     makers.mailbox.clear()
     request_context.bind(request_context.EMPTY)

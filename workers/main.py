@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import structlog
 from dramatiq import Worker
 
-from actors import all_jobs, broker, fair_share, job_leases, mail, media
+from actors import all_jobs, broker, fair_share, job_leases, mail_sender, media
 from actors.jobs import ExternalJob
 from actors.settings import MailSettings, MediaSettings
 from actors.worker_threads import WorkerThreads
@@ -36,7 +36,7 @@ def run(queues: Collection[str]) -> None:
     if "housekeeping" in queues:
         media.configure(read_or_exit(MediaSettings))
     if "mail" in queues:
-        mail.configure(read_or_exit(MailSettings))
+        mail_sender.configure(read_or_exit(MailSettings))
     serve({frozenset(queues): settings.worker_threads}, settings)
 
 

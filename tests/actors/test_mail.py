@@ -11,7 +11,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from actors import mail, mail_templates, mail_transports
+from actors import mail, mail_sender, mail_templates, mail_transports
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
 from actors.settings import MailSettings
@@ -54,7 +54,7 @@ def news(user: User) -> job_journal.Job:
 
 
 def through(url: str, stores: dict[str, str]) -> None:
-    mail.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": url}))
+    mail_sender.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": url}))
 
 
 def test_a_letter_goes_to_an_smtp_server(smtp, stores):
@@ -218,7 +218,7 @@ def test_the_journal_holds_no_token():
 
 def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
     settings = {"PUBLIC_URL": "https://api.example/", "FRONTEND_URL": "https://www.example"}
-    mail.configure(MailSettings.read({**SECRETS, **stores, **settings}), by=mailbox)
+    mail_sender.configure(MailSettings.read({**SECRETS, **stores, **settings}), transport=mailbox)
     user = makers.user()
     with transaction():
         enqueue(mail.request_password_reset.job(user.email))

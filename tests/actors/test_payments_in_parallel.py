@@ -15,7 +15,7 @@ import pytest
 from actors import (
     audit,
     jobs,
-    mail,
+    mail_sender,
     payable,
     payment_edits,
     payment_endings,
@@ -49,7 +49,7 @@ SIMULATED = ["approve", "decline", "error", "outage", "timeout", "duplicate", "b
 def committed(stores) -> Iterator[None]:
     """Data is committed, and deleted afterwards."""
     provider.choose(makers.stub())
-    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.mailbox)
+    mail_sender.configure(MailSettings.read({**SECRETS, **stores}), transport=makers.mailbox)
     request_context.bind(request_context.EMPTY)
     yield
     makers.wipe()

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from actors import broker, job_leases, mail, mail_transports
+from actors import broker, job_leases, mail, mail_sender, mail_transports
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
 from actors.settings import MailSettings
@@ -110,7 +110,7 @@ def test_a_server_that_is_slow_is_waited_for(server):
 
 @pytest.mark.parametrize("bye", [b"", b"421 no\r\n", b"nonsense\r\n"])
 def test_a_letter_that_was_accepted_has_left_however_the_server_says_good_bye(server, bye, monkeypatch):
-    monkeypatch.setattr(mail_transports, "_QUIT_S", 0.2)
+    monkeypatch.setattr(mail_transports, "_QUIT_TIMEOUT_S", 0.2)
 
     def reply(line: socket.socket, words: bytes) -> None:
         line.sendall(bye if words.startswith(b"221") else words)
@@ -154,7 +154,7 @@ def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
     slow = server(slowly)
     monkeypatch.setattr(job_leases, "LEASE_S", 3.0)
     monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", 0.4)
-    mail.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": slow.url}))
+    mail_sender.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": slow.url}))
     with postgres.connection(), transaction():
         tasks = [
             mail.notify_user.job(makers.user().id, UserNotice.PASSWORD_CHANGED, uuid4()) for _ in range(2)

@@ -23,7 +23,7 @@ from actors import (
     audit,
     housekeeping,
     jobs,
-    mail,
+    mail_sender,
     payment_endings,
     payment_jobs,
     payment_reconciliation,
@@ -61,7 +61,7 @@ ROUNDS, HOLD_S = 1, 0.002
 @pytest.fixture
 def door(stores, settings, monkeypatch) -> Iterator[TestClient]:
     provider.choose(makers.stub())
-    mail.configure(MailSettings.read({**SECRETS, **stores}), by=makers.mailbox)
+    mail_sender.configure(MailSettings.read({**SECRETS, **stores}), transport=makers.mailbox)
     request_context.bind(request_context.EMPTY)
     random = Random(9)
     execute = postgres.database.execute_sql

@@ -1,0 +1,91 @@
+"""Sends mail as this process is configured: the sender, the transport, the one-time links.
+
+The token of a link is derived from the id of its row and a secret, not drawn at random: a mail that is sent again
+contains the same link, and the job journal contains no token. The database has only the token's SHA-256.
+"""
+
+import base64
+import hashlib
+import hmac
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import formatdate
+from uuid import UUID
+
+import structlog
+from email_validator import validate_email
+
+from actors.mail_templates import MailMessage
+from actors.mail_transports import MailRejected, MailTransport, transport_for
+from actors.settings import MailSettings
+from db.one_time_tokens import Purpose
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Config:
+    transport: MailTransport
+    sender: str
+    frontend_url: str
+    token_key: bytes
+
+
+_config: _Config | None = None
+
+
+def configure(settings: MailSettings, *, transport: MailTransport | None = None) -> None:
+    """Configures the mail of this process: sent to MAIL_URL, or through the given transport."""
+    global _config
+    # A key of its own, derived from the one secret that is never rotated: links outlive the signing keys.
+    token_key = hmac.digest(settings.password_pepper.encode(), b"one-time-links", hashlib.sha256)
+    if transport is None:
+        transport = transport_for(settings.mail_url, always_tls=settings.app_env == "production")
+    frontend_url = settings.frontend_url or settings.public_url
+    _config = _Config(transport, settings.mail_from, frontend_url, token_key)
+
+
+def token(id: UUID) -> str:
+    """Returns the token of a one-time token row."""
+    digest = hmac.digest(_configured().token_key, id.bytes, hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def link(purpose: Purpose, id: UUID) -> str:
+    """Returns the link of a one-time token row.
+
+    It opens a page with a button: a program that only opens links, such as a mail scanner, must verify nothing.
+    """
+    return f"{_configured().frontend_url}/{purpose}?token={token(id)}"
+
+
+def send(recipient: str, message: MailMessage, message_id: str) -> None:
+    """Sends a message. A mailbox recognises a message that is sent again by its Message-ID.
+
+    Raises MailRejected or OSError, after which the job is retried. A permanent rejection is logged only.
+    """
+    mail = EmailMessage()
+    mail["From"] = _configured().sender
+    # The domain in ASCII, as in DNS: not every server accepts another form.
+    ascii_address = validate_email(recipient, check_deliverability=False, test_environment=True).ascii_email
+    mail["To"] = ascii_address or recipient
+    mail["Subject"] = message.subject
+    mail["Date"] = formatdate(usegmt=True)
+    mail["Message-ID"] = f"<{message_id}@paywright>"
+    mail["Auto-Submitted"] = "auto-generated"
+    text = message.text()
+    # Not quoted-printable where the text is ASCII: it would break a link into two lines.
+    mail.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
+    mail.add_alternative(message.html(), subtype="html", cte="7bit")
+    try:
+        _configured().transport.send(mail)
+    except MailRejected as rejection:
+        if not rejection.permanent:
+            raise
+        log.error("mail rejected permanently", message_id=message_id, code=rejection.code)
+
+
+def _configured() -> _Config:
+    if _config is None:
+        raise RuntimeError("Mail is not configured. Only a worker of the queue `mail` sends mail.")
+    return _config
