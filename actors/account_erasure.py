@@ -1,7 +1,7 @@
-"""Erasure: what the closing of an account leaves to do, so many rows a transaction, until nothing is left.
+"""Erases the personal data of closed accounts, a limited number of rows in each transaction.
 
-Erased are e-mail address, name, phone, postal address, bio and picture, wherever they were copied, under
-every address that the account ever had. Payments, history and audit log stay: they say who by an id.
+Erased are e-mail address, name, phone, postal address, bio and avatar, wherever they were copied, for every e-mail
+address that the account ever had. Payments, their history and the audit log stay: they name the user by id.
 """
 
 from uuid import UUID
@@ -12,28 +12,27 @@ from actors.request_addressees import IN_FLIGHT_S
 from db import personal_data, postgres, sign_in_failures, users
 from db.users import User
 
-# How many requests one transaction changes, each with an event, an audit row and stored answers; how many
-# events or jobs; and how many sessions, each with the refresh tokens of a week.
+# How many rows one transaction changes: payment requests, each with an event, an audit entry and stored
+# responses; events or jobs; and sessions, each with the refresh tokens of a week.
 REQUESTS, ROWS, SESSIONS = 100, 1000, 50
-# How long to wait for jobs that name the account and are in hand, and for events that have no number yet.
-IN_HAND_S = 1.0
-# How long a statement may take, in seconds: jobs have no index of the addresses that they name, and a million
-# of them may wait.
-STATEMENT_S = 30.0
+# How long to wait for jobs that name the account and are running, and for events that have no number yet.
+RUNNING_JOBS_PAUSE_S = 1.0
+# How long a statement may take: jobs have no index of the addresses in them, and there may be a million.
+STATEMENT_TIMEOUT_S = 30.0
 
-# What is known of somebody whose account is closed; `.invalid` is nobody's domain (RFC 2606).
+# The name of a closed account.
 NAME = "Closed account"
 
 
 def address(user_id: UUID) -> str:
-    """The address of a closed account."""
+    """Returns the e-mail address of a closed account; `.invalid` belongs to nobody (RFC 2606)."""
     return f"closed-{user_id}@closed.invalid"
 
 
 def close(user: User) -> User:
-    """Closes a locked account: nobody signs in, every token is dead, the profile is gone.
+    """Closes a locked account: ends its sessions and tokens, and deletes the profile.
 
-    The rest of its personal data is erased by a job.
+    A job erases the rest of the personal data.
     """
     media.forget(user.id)
     closed = users.close(user.id, email=address(user.id), name=NAME)
@@ -44,10 +43,10 @@ def close(user: User) -> User:
 
 @transactional_job("accounts.erase", queue="housekeeping")
 def erase(user_id: UUID, again: bool = False) -> None:
-    """Erases some of what is left of a closed account, and enqueues itself as long as something may be left.
+    """Erases one chunk of a closed account's data, and enqueues itself until nothing is left.
 
-    What was under way at the closing may still have written the address. So it looks `again`, when no
-    transaction of that moment is left; then only what is bound to the account by its id.
+    A transaction that was open at the closing may have written the address afterwards. So the job runs `again`
+    when no such transaction can be left, then only for data that has the account's id.
     """
     pause = _chunk(user_id)
     if pause is not None:
@@ -59,8 +58,8 @@ def erase(user_id: UUID, again: bool = False) -> None:
 
 
 def _chunk(user_id: UUID) -> float | None:
-    """Erases one chunk; in how many seconds the next one is due, None when nothing is left."""
-    postgres.set_statement_timeout(STATEMENT_S)
+    """Erases one chunk; returns in how many seconds the next one is due, None when nothing is left."""
+    postgres.set_statement_timeout(STATEMENT_TIMEOUT_S)
     closed = address(user_id)
     free, taken = personal_data.former_addresses(user_id)
     requests = personal_data.erase_from_requests(user_id, free, closed=closed, limit=REQUESTS)
@@ -70,9 +69,9 @@ def _chunk(user_id: UUID) -> float | None:
         events.emit(events.EventType.PAYMENT_UPDATED, snapshots.payment(request))
     if requests:
         return 0
-    # From here on no event is made that names an address; the last ones may still wait for their number.
+    # No further event will name an address; the last ones may still wait for their numbers.
     if personal_data.has_pending_events(events.append.name, user_id, [*free, *taken], closed=closed):
-        return IN_HAND_S
+        return RUNNING_JOBS_PAUSE_S
     if (
         personal_data.erase_from_jobs(free, closed=closed, limit=ROWS)
         or personal_data.erase_from_events_naming(free, closed=closed, limit=ROWS)
@@ -81,4 +80,4 @@ def _chunk(user_id: UUID) -> float | None:
         or personal_data.delete_sessions(user_id, limit=SESSIONS)
     ):
         return 0
-    return IN_HAND_S if personal_data.jobs_remain(free) else None
+    return RUNNING_JOBS_PAUSE_S if personal_data.jobs_remain(free) else None

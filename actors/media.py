@@ -1,7 +1,7 @@
-"""Media: pictures that people show, kept outside the database; and the removal of those that nobody shows.
+"""Media: stores users' avatars outside the database, and removes those that no user shows.
 
-A picture is stored before the transaction that shows it, and removed after the one that does not any more.
-Its removal is promised first in both cases, so no crash leaves a file behind that nobody knows of.
+A file is stored before the transaction that shows it, and removed after the transaction that no longer does. In
+both cases the job that removes it is committed first, so no crash leaves a file behind.
 """
 
 import secrets
@@ -21,100 +21,103 @@ from actors.jobs import enqueue, external_job
 from actors.settings import MediaSettings
 from db import job_journal, postgres, profile
 from db.core.errors import DomainError, ErrorCode
+from db.job_journal import Job
 
 log = structlog.get_logger(__name__)
 
-# In seconds: how long a picture may be stored and not yet shown. Long after its request has ended.
-_PATIENCE = 600
-# How long an object store may take for one file, in seconds: shorter than a lease (actors/job_leases.py).
+# When a file that was stored and is not shown is removed: long after the request that stored it has ended.
+_REMOVE_UNSHOWN_AFTER_S = 600
+# How long one call to an object store may take: less than a lease (actors/job_leases.py).
 STORE_DEADLINE_S = 10.0
 
 R = TypeVar("R")
 
 
 class MediaUnavailable(DomainError):
-    """Pictures cannot be had or kept at the moment."""
+    """The media store is not available. Try again."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 5
 
 
 class Media:
-    """Keeps files under MEDIA_URL, by name. Opened at the first use: what is forked must not share it. A
-    store on the other side of a network has `deadline` seconds for each call."""
+    """Stores files under MEDIA_URL by name. Opens the store at each use: forked processes must not share it.
+
+    Each call to a remote store ends after `deadline` seconds.
+    """
 
     def __init__(self, settings: MediaSettings, deadline: float = STORE_DEADLINE_S) -> None:
         self._deadline = deadline
         self._url, self._public_url = settings.media_url, settings.public_url
 
-    def address(self, name: str | None) -> str | None:
-        """Where browsers find a file."""
+    def public_url(self, name: str | None) -> str | None:
+        """Returns the URL of a file for browsers."""
         return f"{self._public_url}/media/{name}" if name else None
 
     def put(self, name: str, content: bytes) -> None:
-        """Keeps a file. Raises Away; then a part of it may be there."""
+        """Stores a file. Raises MediaUnavailable; a part of the file may be stored then."""
         try:
-            self._do(lambda files, path: files.pipe_file(path, content), name)
+            self._call(lambda files, path: files.pipe_file(path, content), name)
         except OSError as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
     def get(self, name: str) -> bytes | None:
-        """A file's content, if there is such a file. Raises Away."""
+        """Returns the content of a file; None if it does not exist. Raises MediaUnavailable."""
         try:
-            return bytes(self._do(lambda files, path: files.cat_file(path), name))
+            return bytes(self._call(lambda files, path: files.cat_file(path), name))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
     def remove(self, name: str) -> None:
-        """Removes a file; it may be gone already. Raises Away."""
+        """Removes a file, if it exists. Raises MediaUnavailable."""
         try:
-            self._do(lambda files, path: files.rm_file(path), name)
+            self._call(lambda files, path: files.rm_file(path), name)
         except FileNotFoundError:
-            log.debug("there is no such file any more", name=name)
+            log.debug("file removed already", name=name)
         except OSError as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
-    def _do(self, call: Callable[[Any, str], R], name: str) -> R:
-        """Does this to a file, given the file system and the path there. Raises OSError, also
+    def _call(self, operation: Callable[[Any, str], R], name: str) -> R:
+        """Calls the operation with the file system and the path of the file. Raises OSError, such as
         TimeoutError."""
         if self._url.startswith("file:"):
-            return call(LocalFileSystem(auto_mkdir=True), f"{url2pathname(urlsplit(self._url).path)}/{name}")
+            directory = url2pathname(urlsplit(self._url).path)
+            return operation(LocalFileSystem(auto_mkdir=True), f"{directory}/{name}")
 
-        def away() -> R:
+        def remote() -> R:
             files, root = fsspec.url_to_fs(self._url)
-            return call(files, f"{root.rstrip('/')}/{name}")
+            return operation(files, f"{root.rstrip('/')}/{name}")
 
-        return _within(self._deadline, away)
+        return _within(self._deadline, remote)
 
 
 _media: Media | None = None
 
 
 def configure(settings: MediaSettings) -> None:
-    """Sets where this process removes pictures from."""
+    """Configures the store from which this process removes files."""
     global _media
     _media = Media(settings)
 
 
-def new_avatar(user_id: UUID) -> tuple[str, job_journal.Job]:
-    """An unguessable name for somebody's picture, and the promise to remove it unless it is kept."""
+def new_avatar(user_id: UUID) -> tuple[str, Job]:
+    """Returns an unguessable name for a user's avatar, and the job that removes it unless it is kept."""
     name = f"avatars/{secrets.token_hex(20)}.webp"
-    return name, discard.job(user_id, name).delayed(_PATIENCE)
+    return name, discard.job(user_id, name).delayed(_REMOVE_UNSHOWN_AFTER_S)
 
 
-def keep(removal: job_journal.Job) -> None:
-    """Takes the promise to remove a picture back, in the transaction that shows it. Raises Away."""
-    task = job_journal.claim(removal.id)
-    # One that was sent may be being kept just now.
-    if task is None or task.attempts:
+def keep(removal: Job) -> None:
+    """Cancels the removal of an avatar, in the transaction that shows it. Raises MediaUnavailable."""
+    job = job_journal.claim(removal.id)
+    # A job that was sent may be running at this moment.
+    if job is None or job.attempts:
         raise MediaUnavailable
 
 
 def forget(user_id: UUID) -> bool:
-    """Promises to remove the picture that a person shows, in the transaction that shows it no longer; whether
-    there is one."""
+    """Enqueues the removal of a user's avatar, in the transaction that hides it; False if there is none."""
     name = profile.avatar_name(user_id)
     if name is not None:
         enqueue(discard.job(user_id, name))
@@ -123,26 +126,28 @@ def forget(user_id: UUID) -> bool:
 
 @external_job("media.discard", queue="housekeeping")
 def discard(user_id: UUID, name: str) -> None:
-    """Removes a picture of a person, unless that is what they show."""
+    """Removes an avatar, unless the user shows it."""
     with postgres.connection():
         if profile.avatar_name(user_id) == name:
             return
     if _media is None:
-        raise RuntimeError("media.open() was not called: only who knows MEDIA_URL removes pictures")
+        raise RuntimeError(
+            "Media is not configured. Only a worker of the queue `housekeeping` removes files."
+        )
     _media.remove(name)
 
 
-def _within(seconds: float, do: Callable[[], R]) -> R:
-    """What `do` gives, if it takes no longer than this; else TimeoutError, and its thread is left to itself.
+def _within(seconds: float, function: Callable[[], R]) -> R:
+    """Returns the result of the function; raises TimeoutError if it takes longer than this.
 
-    In a thread of its own, since fsspec has no time limit that all of its file systems know. A daemon: one
-    that hangs keeps no process from ending.
+    Runs it in a thread of its own, because fsspec has no timeout that all its file systems support. The thread is
+    a daemon: one that hangs does not keep the process from exiting.
     """
     outcome: Future[R] = Future()
 
     def run() -> None:
         try:
-            outcome.set_result(do())
+            outcome.set_result(function())
         except BaseException as error:
             outcome.set_exception(error)
 
@@ -150,6 +155,6 @@ def _within(seconds: float, do: Callable[[], R]) -> R:
     return outcome.result(seconds)
 
 
-def _away(error: OSError) -> MediaUnavailable:
-    log.error("the media store failed", error=f"{type(error).__name__}: {error}")
+def _unavailable(error: OSError) -> MediaUnavailable:
+    log.error("media store failed", error=f"{type(error).__name__}: {error}")
     return MediaUnavailable()

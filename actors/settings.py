@@ -1,4 +1,4 @@
-"""What those need to know, besides the stores, who send mail or keep media."""
+"""Settings of the processes that send mail or store media."""
 
 import os
 from email.utils import parseaddr
@@ -11,51 +11,47 @@ from pydantic import Field, field_validator
 from db.core import settings
 
 
-def _box() -> str:
-    return _local("mail")
-
-
-def _local(name: str) -> str:
+def _local_directory(name: str) -> str:
     return (Path(os.environ.get("DATA_DIR") or ".data").resolve() / name).as_uri()
 
 
 PUBLIC_URL = "http://127.0.0.1:3000"
-# compose.yml's mail catcher.
+# The mail catcher of compose.yml.
 MAIL_CATCHER = "smtp://mailpit:1025"
 
 
 class PublicSettings(settings.StoreSettings):
-    """What links lead to."""
+    """Settings of the processes that make links to this API."""
 
-    # The address of this API, as people's browsers reach it.
+    # The URL of this API for browsers.
     public_url: str = PUBLIC_URL
 
     @field_validator("public_url")
     @classmethod
-    def _web(cls, value: str) -> str:
-        return _a_web_address(value)
+    def _check_public_url(cls, value: str) -> str:
+        return _check_web_url(value)
 
     def public_url_faults(self) -> list[str]:
-        """What is wrong with the address in production, for those whose links lead there."""
-        return [] if self.public_url not in ("", PUBLIC_URL) else [_left("PUBLIC_URL")]
+        """Returns what is wrong with PUBLIC_URL in production."""
+        return [] if self.public_url not in ("", PUBLIC_URL) else [_default_left("PUBLIC_URL")]
 
 
 class MediaSettings(PublicSettings):
-    """Where pictures are kept, and what links to them begin with."""
+    """Settings of the processes that store or remove media."""
 
-    # file:///a/directory, or whatever else fsspec reaches.
-    media_url: str = Field(default_factory=lambda: _local("media"))
+    # file:///directory, or another URL that fsspec supports.
+    media_url: str = Field(default_factory=lambda: _local_directory("media"))
 
     @field_validator("media_url")
     @classmethod
-    def _reached(cls, value: str) -> str:
+    def _check_media_url(cls, value: str) -> str:
         if not value:
-            return _local("media")
+            return _local_directory("media")
         parts = urlsplit(value)
         if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
             return value
         if parts.scheme in ("", "file") or "://" not in value:
-            raise ValueError("must be file:///directory, or a URL of another kind that fsspec knows")
+            raise ValueError("must be file:///directory, or a URL of another kind that fsspec supports")
         try:
             fsspec.get_filesystem_class(parts.scheme)
         except (ValueError, ImportError) as error:
@@ -63,36 +59,36 @@ class MediaSettings(PublicSettings):
         return value
 
     def production_faults(self) -> list[str]:
-        """A developer's directory is no place for pictures."""
-        left = self.media_url == _local("media")
-        return [*super().production_faults(), *([_left("MEDIA_URL")] if left else [])]
+        """Returns what is wrong in production: a media directory left at the developer's default."""
+        left = self.media_url == _local_directory("media")
+        return [*super().production_faults(), *([_default_left("MEDIA_URL")] if left else [])]
 
 
-def _left(name: str) -> str:
-    return f"{name}: must be set in production, and not to the developer's default"
+def _default_left(name: str) -> str:
+    return f"{name}: must be set in production, not left at the developer's default"
 
 
-def _a_web_address(value: str) -> str:
+def _check_web_url(value: str) -> str:
     if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
         raise ValueError("must be an http:// or https:// URL")
     return value.rstrip("/")
 
 
 class MailSettings(PublicSettings):
-    """Where mail goes, and what its links lead to."""
+    """Settings of the processes that send mail."""
 
-    # smtp://[user:password@]host[:port], smtps://..., or file:///a/directory: one .eml a message.
-    mail_url: str = Field(default_factory=_box)
+    # smtp://[user:password@]host[:port], smtps://..., or file:///directory with one .eml for each mail.
+    mail_url: str = Field(default_factory=lambda: _local_directory("mail"))
     mail_from: str = Field("Paywright <no-reply@paywright.example>", min_length=3)
-    # The address of the frontend, as people's browsers reach it.
+    # The URL of the frontend for browsers.
     frontend_url: str = ""
     password_pepper: str = Field(min_length=1)
 
     @field_validator("mail_url")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _check_mail_url(cls, value: str) -> str:
         if not value:
-            return _box()
+            return _local_directory("mail")
         parts = urlsplit(value)
         if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
             return value
@@ -102,22 +98,22 @@ class MailSettings(PublicSettings):
 
     @field_validator("mail_from")
     @classmethod
-    def _sender(cls, value: str) -> str:
+    def _check_mail_from(cls, value: str) -> str:
         if "@" not in parseaddr(value)[1] or not value.isprintable():
-            raise ValueError("must be an address, as Paywright <no-reply@bank.example>")
+            raise ValueError("must be an e-mail address, such as Paywright <no-reply@bank.example>")
         return value
 
     def production_faults(self) -> list[str]:
-        """Mail must leave the machine, and its links must lead to it."""
-        left = self.mail_url in (_box(), MAIL_CATCHER)
+        """Returns what is wrong in production: mail that stays on this machine, or links to it."""
+        left = self.mail_url in (_local_directory("mail"), MAIL_CATCHER)
         return [
             *super().production_faults(),
             *settings.secret_faults(PASSWORD_PEPPER=self.password_pepper),
-            *([_left("MAIL_URL")] if left else []),
+            *([_default_left("MAIL_URL")] if left else []),
             *self.public_url_faults(),
         ]
 
     @field_validator("frontend_url")
     @classmethod
-    def _web_too(cls, value: str) -> str:
-        return _a_web_address(value)
+    def _check_frontend_url(cls, value: str) -> str:
+        return _check_web_url(value)

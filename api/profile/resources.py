@@ -99,7 +99,7 @@ def locked(user_id: UUID) -> User:
 def written(user: User, store: Media) -> dict[str, Any]:
     """A person's profile as it is now."""
     said = profile.find(user.id)
-    return schemas.profile(user, said, store.address(said.avatar_url if said else None))
+    return schemas.profile(user, said, store.public_url(said.avatar_url if said else None))
 
 
 def note(action: audit.AuditAction, user: User, **details: Any) -> None:

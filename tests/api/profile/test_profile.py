@@ -166,7 +166,7 @@ def test_who_is_being_closed_says_nothing_more(client, person, monkeypatch):
 
 def test_an_address_of_a_picture_is_absolute_or_a_path(settings):
     def address(public_url):
-        return Media(settings.model_copy(update={"public_url": public_url})).address("avatars/a.webp")
+        return Media(settings.model_copy(update={"public_url": public_url})).public_url("avatars/a.webp")
 
     assert address("https://api.example.com") == "https://api.example.com/media/avatars/a.webp"
     assert address("") == "/media/avatars/a.webp"
