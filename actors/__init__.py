@@ -1,1 +1,1 @@
-"""The verbs: changes to records and effects on the world, and the law of such changes."""
+"""Jobs and the functions that they share: changes of our data, calls to the outside, and the transition table."""

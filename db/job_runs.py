@@ -1,4 +1,4 @@
-"""When each scheduled job was last enqueued, and when it last finished."""
+"""Job runs: when each periodic job was last enqueued, and when it last finished."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from db import postgres
 
 
 class JobRun(postgres.Model):
-    """When a job of the scheduler was enqueued last, and when it last ran to its end."""
+    """The last run of a periodic job."""
 
     name = peewee.CharField(100, primary_key=True)
     enqueued_at = DateTimeTZField(null=False)
@@ -21,17 +21,17 @@ class JobRun(postgres.Model):
 
 
 def record_enqueued(name: str, at: datetime) -> None:
-    """Notes that a job was promised."""
+    """Records when a job was enqueued."""
     insert = JobRun.insert(name=name, enqueued_at=at)
     insert.on_conflict(conflict_target=[JobRun.name], preserve=[JobRun.enqueued_at]).execute()
 
 
 def record_finished(name: str) -> None:
-    """Notes that a scheduled job ran to its end."""
+    """Records that a job has finished."""
     update = JobRun.update(ended_at=peewee.fn.clock_timestamp())
     update.where(JobRun.name == name).execute()
 
 
 def last_finished() -> dict[str, datetime | None]:
-    """When each scheduled job last ran to its end; None where it has not yet."""
+    """Returns when each periodic job last finished; None if it never did."""
     return {row.name: row.ended_at for row in JobRun.select().order_by(JobRun.name)}

@@ -1,7 +1,7 @@
-"""Leases: who of several processes is alone at something, for a limited time, by the database's clock.
+"""Leases: give one of several processes the exclusive right to a task, for a limited time of the database's clock.
 
-A lease is a row with a generation, and no state of a session. A holder that hangs, or whose machine is gone,
-is replaced when its lease has expired, and a replaced holder is known by its old generation.
+A lease is a row with a generation, and no state of a session. A holder that hangs or whose machine is gone is
+replaced when the lease has expired; a replaced holder is recognised by its older generation.
 """
 
 import os
@@ -14,7 +14,7 @@ from db import postgres
 
 
 class Lease(postgres.Model):
-    """One lease: its holder is informative, its generation decides."""
+    """A lease. The generation decides who holds it; the holder's name is for operators."""
 
     name = peewee.CharField(100, primary_key=True)
     holder = peewee.CharField(200)
@@ -27,48 +27,52 @@ class Lease(postgres.Model):
 
 
 def process_name() -> str:
-    """This process, as a holder's name shows it to an operator."""
+    """Returns the name of this process for operators: `host:pid`."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def acquire(name: str, holder: str, seconds: float) -> int | None:
-    """Takes a lease that nobody holds, for so many seconds; its generation. None, without waiting, when it is
-    held, or when a transaction of its last holder still relies on it."""
-    taken = postgres.rows(
-        "WITH taken AS (UPDATE journal.leases SET holder = %s, generation = generation + 1,"
-        " expires_at = clock_timestamp() + %s * interval '1 second'"
-        # Inside the locked subquery: a row that another takes meanwhile is skipped, not waited for.
-        " WHERE name = (SELECT name FROM journal.leases WHERE name = %s"
-        " AND expires_at <= clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED) RETURNING generation),"
-        " made AS (INSERT INTO journal.leases (name, holder, generation, expires_at)"
-        " SELECT %s, %s, 1, clock_timestamp() + %s * interval '1 second'"
-        " WHERE NOT EXISTS (SELECT FROM journal.leases WHERE name = %s)"
-        " ON CONFLICT DO NOTHING RETURNING generation)"
-        " SELECT generation FROM taken UNION ALL SELECT generation FROM made",
-        *(holder, seconds, name),
-        *(name, holder, seconds, name),
+# SKIP LOCKED stands inside the subquery: a row that another process takes at this moment is skipped.
+ACQUIRE = """
+    WITH taken AS (
+        UPDATE journal.leases
+        SET holder = %s, generation = generation + 1, expires_at = clock_timestamp() + %s * interval '1 second'
+        WHERE name = (SELECT name FROM journal.leases WHERE name = %s AND expires_at <= clock_timestamp()
+                      FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING generation
+    ), created AS (
+        INSERT INTO journal.leases (name, holder, generation, expires_at)
+        SELECT %s, %s, 1, clock_timestamp() + %s * interval '1 second'
+        WHERE NOT EXISTS (SELECT FROM journal.leases WHERE name = %s)
+        ON CONFLICT DO NOTHING RETURNING generation
     )
-    return int(taken[0]["generation"]) if taken else None
+    SELECT generation FROM taken UNION ALL SELECT generation FROM created
+"""
+
+
+def acquire(name: str, holder: str, seconds: float) -> int | None:
+    """Takes a free lease and returns its generation. None, without waiting, when it is held, or when an open
+    transaction of its last holder still relies on it."""
+    acquired = postgres.rows(ACQUIRE, holder, seconds, name, name, holder, seconds, name)
+    return int(acquired[0]["generation"]) if acquired else None
 
 
 def renew(name: str, generation: int, seconds: float) -> bool:
-    """Keeps a lease for so many seconds from now; False when another has taken it.
+    """Extends a lease to this time from now; False when another process has taken it.
 
-    Also after it has expired: as long as nobody took it, nobody was there to be alone against.
+    Also an expired lease: as long as no process took it, none was excluded by it.
     """
-    return bool(
-        postgres.rows(
-            "UPDATE journal.leases SET expires_at = clock_timestamp() + %s * interval '1 second'"
-            " WHERE name = %s AND generation = %s RETURNING name",
-            seconds,
-            name,
-            generation,
-        )
+    renewed = postgres.rows(
+        "UPDATE journal.leases SET expires_at = clock_timestamp() + %s * interval '1 second'"
+        " WHERE name = %s AND generation = %s RETURNING name",
+        seconds,
+        name,
+        generation,
     )
+    return bool(renewed)
 
 
 def release(name: str, generation: int) -> None:
-    """Lets another take the lease at once; does nothing when another has it."""
+    """Makes a lease free at once; does nothing when another process has taken it."""
     postgres.rows(
         "UPDATE journal.leases SET expires_at = '-infinity' WHERE name = %s AND generation = %s",
         name,
@@ -77,20 +81,17 @@ def release(name: str, generation: int) -> None:
 
 
 def is_held(name: str, generation: int) -> bool:
-    """Whether the lease is still of this generation, and keeps it so to the end of the open transaction.
+    """Whether the lease still has this generation. If so, it keeps it to the end of the open transaction.
 
-    The row lock keeps `take` off until then: a holder that was replaced writes nothing. Shared: several
-    transactions of one holder may rely on it at the same time.
+    The row lock keeps `acquire` out until then, so that a replaced holder writes nothing. It is shared: several
+    transactions of one holder may rely on the lease at the same time.
     """
-    return bool(
-        postgres.rows(
-            "SELECT FROM journal.leases WHERE name = %s AND generation = %s FOR SHARE", name, generation
-        )
-    )
+    locked = "SELECT FROM journal.leases WHERE name = %s AND generation = %s FOR SHARE"
+    return bool(postgres.rows(locked, name, generation))
 
 
 def holder(name: str) -> str | None:
-    """Who holds the lease now, for an operator; None when nobody does."""
+    """Returns the name of the process that holds the lease; None when it is free."""
     found = postgres.rows(
         "SELECT holder FROM journal.leases WHERE name = %s AND expires_at > clock_timestamp()", name
     )

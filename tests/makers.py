@@ -195,8 +195,8 @@ def work(*, also: str = "") -> list[str]:
 
 def enqueue_scheduled(job: jobs.TransactionalJob[[]]) -> None:
     """The time of a scheduled job has come."""
-    assert _leader.look()
-    assert scheduler.due(job, _leader)
+    assert _leader.check()
+    assert scheduler.enqueue_scheduled(job, _leader)
 
 
 _leader = scheduler.Leader()

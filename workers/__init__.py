@@ -1,1 +1,1 @@
-"""The engines: the processes that the Procfile names. Nobody imports them."""
+"""The processes that the Procfile names. No other package imports them."""

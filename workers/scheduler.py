@@ -1,8 +1,8 @@
-"""The scheduler: enqueues what has to be done regularly. Any number may run; one of them leads.
+"""The scheduler process: enqueues the periodic jobs. Any number of them may run; one of them is the leader.
 
-Who leads holds a lease, renews it every few seconds, and enqueues in a transaction that checks its
-generation. A leader that is stopped, killed, frozen or cut off is replaced within `LEASE_S` and a look; one
-that comes back after that enqueues nothing.
+The leader holds a lease, renews it every few seconds, and enqueues in transactions that check its generation. A
+leader that is stopped, killed, frozen or disconnected is replaced after `LEASE_S` and one check; if it comes back
+later, it enqueues nothing.
 """
 
 from contextlib import suppress
@@ -27,7 +27,7 @@ from workers import process
 
 log = structlog.get_logger(__name__)
 
-# How often each job is due.
+# How often each job runs.
 JOBS: dict[TransactionalJob[[]], timedelta] = {
     payment_reconciliation.reconcile: timedelta(seconds=2),
     payment_endings.expire_requests: timedelta(minutes=1),
@@ -42,20 +42,20 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
 }
 
 LEASE = "scheduler"
-# How long a leader is not replaced after its last sign of life, and how often it gives one, in seconds.
-LEASE_S, _LOOK_S = 12.0, 2.0
-# How long the beat may wait for Redis, in seconds: a Redis that hangs must not cost the lead.
-_BEAT_TIMEOUT_S = 1.0
+# How long the lease lasts after it was last renewed, and how often it is renewed.
+LEASE_S, _RENEW_EVERY_S = 12.0, 2.0
+# How long the heartbeat may wait for Redis: a Redis that hangs must not cost the lease.
+_HEARTBEAT_TIMEOUT_S = 1.0
 
 
 class Leader:
-    """What this process knows of its lead: the generation of its lease, while it has one."""
+    """The leadership of this process: the generation of its lease, while it holds one."""
 
     def __init__(self) -> None:
         self._generation: int | None = None
 
-    def look(self) -> bool:
-        """Renews the lease, or takes it when it is free; whether this process leads."""
+    def check(self) -> bool:
+        """Renews the lease, or takes it if it is free; returns whether this process is the leader."""
         with postgres.connection():
             if self._generation is not None and not self._renew(self._generation):
                 self._generation = None
@@ -69,63 +69,63 @@ class Leader:
         except postgres.TRANSIENT_ERRORS as error:
             if postgres.is_unavailable(error):
                 raise
-            # The row is locked by a job of ours that waits to be enqueued: nobody takes the lease meanwhile.
+            # Our own transaction, waiting to enqueue a job, has locked the row. Nobody can take the lease meanwhile.
             return True
 
-    def holds(self) -> bool:
-        """Whether it still leads, to the end of the open transaction: what it thinks may be old."""
+    def is_leading(self) -> bool:
+        """Whether this process is the leader to the end of the open transaction."""
         return self._generation is not None and leases.is_held(LEASE, self._generation)
 
     def resign(self) -> None:
-        """Lets another lead at once."""
+        """Releases the lease, so that another process leads at once."""
         if self._generation is not None:
             with postgres.connection():
                 leases.release(LEASE, self._generation)
             self._generation = None
 
 
-def due(job: TransactionalJob[[]], leader: Leader) -> bool:
-    """Enqueues a job whose time has come; False where this process does not lead any more.
+def enqueue_scheduled(job: TransactionalJob[[]], leader: Leader) -> bool:
+    """Enqueues a periodic job; returns False if this process is no longer the leader.
 
-    There is one job of each name, however often its time came and nobody did it. One that is dead lives
-    again, and one that failed does not wait for longer than this.
+    The journal has one such job of each kind, however often it was enqueued and not done. A dead one gets new
+    attempts, and one that failed becomes due.
     """
-    task = job.scheduled()
+    scheduled = job.scheduled()
     with postgres.connection():
-        # In a transaction of its own: while the job runs, it holds its row of the journal and then asks for
-        # this one; whoever held this one and then asked for that of the journal would deadlock with it.
+        # Two transactions. The job, when it finishes, has locked its row of the journal and then locks its row of
+        # job_runs; a transaction that locks both in the other order would deadlock with it.
         with transaction():
-            if not leader.holds():
+            if not leader.is_leading():
                 return False
             job_runs.record_enqueued(job.name, times.now())
         with transaction():
-            if not leader.holds():
+            if not leader.is_leading():
                 return False
-            job_journal.make_due(task.id)
-            enqueue(task)
+            job_journal.make_due(scheduled.id)
+            enqueue(scheduled)
     return True
 
 
-def try_due(job: TransactionalJob[[]], leader: Leader) -> None:
-    """The same, for a thread of the clock: what goes wrong is tried again at the job's next time."""
+def _try_enqueue(job: TransactionalJob[[]], leader: Leader) -> None:
+    """Enqueues a periodic job in a thread of APScheduler. After an error, the next run tries again."""
     try:
-        if not due(job, leader):
-            log.warning("another scheduler leads: nothing was enqueued", name=job.name)
+        if not enqueue_scheduled(job, leader):
+            log.warning("job not enqueued, another scheduler is the leader", job=job.name)
     except postgres.TRANSIENT_ERRORS as error:
-        # The loop says that the database is away, once; else the job is being done at this moment.
+        # An unavailable database is logged by `run`. Otherwise the job is running, and its row is locked.
         if not postgres.is_unavailable(error):
-            log.info("a job is still running at its next time", name=job.name, error=str(error).strip())
+            log.info("job still running at its next time", job=job.name, error=str(error).strip())
 
 
 def run() -> None:
-    """Leads, or waits to lead, until told to end."""
+    """Enqueues periodic jobs while this process is the leader, until it is stopped."""
     settings = process.start()
-    told = process.until_stopped()
+    stopped = process.until_stopped()
     leader = Leader()
     scheduler = BackgroundScheduler(timezone="UTC")
     for job, every in JOBS.items():
         scheduler.add_job(
-            try_due,
+            _try_enqueue,
             IntervalTrigger(seconds=int(every.total_seconds())),
             args=(job, leader),
             id=job.name,
@@ -135,28 +135,28 @@ def run() -> None:
             next_run_time=times.now(),
         )
     scheduler.start(paused=True)
-    client = redis.connect(settings.redis_url, timeout=_BEAT_TIMEOUT_S)
+    client = redis.connect(settings.redis_url, timeout=_HEARTBEAT_TIMEOUT_S)
     pulse = process.Pulse("scheduler", process.HANGS_AFTER_S)
     pulse.watch()
-    leads, well = False, True
-    log.info("working", kind="scheduler")
-    while not told.wait(_LOOK_S):
+    leading, available = False, True
+    log.info("started", kind="scheduler")
+    while not stopped.wait(_RENEW_EVERY_S):
         pulse.beat()
         try:
-            now = leader.look()
+            is_leader = leader.check()
         except postgres.TRANSIENT_ERRORS as error:
-            # Said once, not every two seconds: it may last.
-            if well:
-                log.warning("the database is away, waiting", kind="scheduler", error=str(error).strip())
-            now, well = False, False
+            # Logged once, not at every check: an outage may last.
+            if available:
+                log.warning("database unavailable, waiting", kind="scheduler", error=str(error).strip())
+            is_leader, available = False, False
         else:
-            if not well:
-                log.info("the database is back", kind="scheduler")
-            well = True
-        if now != leads:
-            leads = now
-            (scheduler.resume if leads else scheduler.pause)()
-            log.info("leading" if leads else "waiting to lead", kind="scheduler")
+            if not available:
+                log.info("database available again", kind="scheduler")
+            available = True
+        if is_leader != leading:
+            leading = is_leader
+            (scheduler.resume if leading else scheduler.pause)()
+            log.info("leading" if leading else "waiting to lead", kind="scheduler")
         heartbeats.beat(client, ["scheduler"])
     pulse.beat()
     scheduler.shutdown(wait=True)

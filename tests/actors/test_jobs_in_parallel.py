@@ -138,9 +138,9 @@ def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
 
 def test_a_job_that_runs_at_its_next_time_does_not_wait_crosswise_with_the_scheduler(monkeypatch):
     leader = scheduler.Leader()
-    leader.look()
-    scheduler.due(payment_reconciliation.reconcile, leader)
-    with beside(lambda: scheduler.due(payment_reconciliation.reconcile, leader)) as start:
+    leader.check()
+    scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
+    with beside(lambda: scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)) as start:
         monkeypatch.setattr(payment_reconciliation.reconcile, "_call", lambda _task: start())
         payment_reconciliation.reconcile(str(payment_reconciliation.reconcile.scheduled().id))
     assert jobs() == [("payments.reconcile", None)]

@@ -25,7 +25,7 @@ NOON = "2026-03-01T12:00:00Z"
 @pytest.fixture
 def leader(database) -> Leader:
     leader = Leader()
-    assert leader.look()
+    assert leader.check()
     return leader
 
 
@@ -39,38 +39,38 @@ def expire_the_lease() -> None:
 
 def test_twelve_times_without_a_worker_leave_one_job_waiting(leader):
     for _ in range(12):
-        assert scheduler.due(payment_reconciliation.reconcile, leader)
+        assert scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     assert len(waiting("payments.reconcile")) == 1
     assert work() == ["payments.reconcile"]
-    assert scheduler.due(payment_reconciliation.reconcile, leader)
+    assert scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     assert work() == ["payments.reconcile"]
 
 
 def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
-    scheduler.due(payment_reconciliation.reconcile, leader)
+    scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     dead = {
         "dead_at": job_journal.JobRow.created_at,
         "attempts": redelivery.MAX_ATTEMPTS,
         "error": "it broke",
     }
     job_journal.JobRow.update(dead).execute()
-    scheduler.due(payment_reconciliation.reconcile, leader)
+    scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     [row] = waiting("payments.reconcile")
     assert (row.dead_at, row.attempts) == (None, 0)
     assert work() == ["payments.reconcile"]
 
 
 def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time(leader):
-    scheduler.due(payment_reconciliation.reconcile, leader)
+    scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     [row] = waiting("payments.reconcile")
     job_journal.record_failure(row.id, "it broke")
     job_journal.JobRow.update(due_at=row.due_at + timedelta(minutes=5)).execute()
-    scheduler.due(payment_reconciliation.reconcile, leader)
+    scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     assert redelivery.overdue_queues(["payments"]) == ["payments"]
 
 
 def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, monkeypatch):
-    scheduler.due(housekeeping.expire_one_time_tokens, leader)
+    scheduler.enqueue_scheduled(housekeeping.expire_one_time_tokens, leader)
     [run] = job_runs.JobRun.select()
     assert run.ended_at is None
     with monkeypatch.context() as broken:
@@ -85,26 +85,26 @@ def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, 
 def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader):
     expire_the_lease()
     other = Leader()
-    assert other.look()
-    assert not scheduler.due(payment_reconciliation.reconcile, leader)
+    assert other.check()
+    assert not scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     assert job_journal.JobRow.select().count() == 0
     assert job_runs.last_finished() == {}
-    assert scheduler.due(payment_reconciliation.reconcile, other)
-    assert not leader.look()
+    assert scheduler.enqueue_scheduled(payment_reconciliation.reconcile, other)
+    assert not leader.check()
 
 
 def test_a_leader_that_was_frozen_and_not_replaced_leads_on(leader):
     expire_the_lease()
-    assert leader.look()
-    assert not Leader().look()
+    assert leader.check()
+    assert not Leader().check()
 
 
 def test_who_resigns_is_followed_at_once(leader):
     other = Leader()
-    assert not other.look()
+    assert not other.check()
     leader.resign()
-    assert other.look()
-    assert not scheduler.due(payment_reconciliation.reconcile, leader)
+    assert other.check()
+    assert not scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
 
 
 @pytest.mark.parametrize(("at", "left"), [("2026-03-08T11:59:59Z", 1), ("2026-03-08T12:00:00Z", 0)])
@@ -113,7 +113,7 @@ def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, l
         makers.visitor(client)
         work()
     with freezegun.freeze_time(at):
-        scheduler.due(housekeeping.expire_refresh_tokens, leader)
+        scheduler.enqueue_scheduled(housekeeping.expire_refresh_tokens, leader)
         work()
     assert sessions.RefreshToken.select().count() == left
     assert sessions.Session.select().count() == left
@@ -122,7 +122,7 @@ def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, l
 @pytest.mark.parametrize("job", scheduler.JOBS, ids=lambda job: job.name)
 def test_every_job_can_be_done_and_again_at_its_next_time(leader, job):
     for _ in range(2):
-        scheduler.due(job, leader)
+        scheduler.enqueue_scheduled(job, leader)
         assert work(also=job.name).count(job.name) == 1
 
 
@@ -130,10 +130,10 @@ def test_a_leader_whose_job_waits_to_be_enqueued_goes_on_leading(stores):
     leader = Leader()
     try:
         with closing(psycopg2.connect(stores["DATABASE_URL"])) as job, postgres.connection():
-            assert leader.look()
+            assert leader.check()
             job.cursor().execute("SELECT FROM journal.leases FOR SHARE")
             postgres.rows("SET lock_timeout = '50ms'")
-            assert leader.look()
+            assert leader.check()
             postgres.rows("RESET lock_timeout")
             job.rollback()
             leader.resign()
