@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 
 class MediaUnavailable(DomainError):
-    """The media store is not available. Try again."""
+    """The media store is not available."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
     retry_after = 5

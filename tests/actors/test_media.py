@@ -128,7 +128,7 @@ def test_a_store_that_is_away_is_asked_again(store, monkeypatch):
         enqueue(task)
     media.discard.perform(task.id)
     row = job_journal.JobRow.get_by_id(task.id)
-    assert row.error == "MediaUnavailable: Pictures cannot be had or kept at the moment."
+    assert row.error == "MediaUnavailable: The media store is not available."
     assert row.dead_at is None
 
 
