@@ -1,4 +1,4 @@
-"""The audit log's hash chain: each entry's hash covers the entry before it, and a seal holds the newest hash."""
+"""The audit log's hash chain: each hash covers the entry before, and a seal keeps the newest hash."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from db import postgres
 
 
 class AuditSeal(postgres.Model):
-    """The head of the chain, in one row. Without the seal, the removal of the newest entries would not show."""
+    """The head of the chain, in one row. Without it, a removal of the newest entries would not show."""
 
     id = peewee.BooleanField(primary_key=True)
     seq = peewee.BigIntegerField()
@@ -26,14 +26,15 @@ class AuditSeal(postgres.Model):
         table_name = "audit_seal"
 
 
-# Entries that one statement verifies. An entry takes some 7 µs, so a step stays far below the statement timeout.
+# Entries that one statement verifies. An entry takes some 7 µs, so a step stays far below the statement
+# timeout.
 STEP_ROWS = 20_000
 
 # The hash before the first entry.
 _ZERO_HASH = "decode(repeat('00', 32), 'hex')"
 
-# The bytes of an entry that are hashed: every column, in a form that depends on no session setting and survives
-# dump and restore. jsonb has one text for one value, a timestamp is a number of seconds with all its
+# The bytes of an entry that are hashed: every column, in a form that depends on no session setting and
+# survives dump and restore. jsonb has one text for one value, a timestamp is a number of seconds with all its
 # microseconds, and no bytea is converted to text.
 HASHED_ENTRY = """
     convert_to(jsonb_build_array(
@@ -46,8 +47,8 @@ _COLUMNS = """
     id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id, created_at
 """
 
-# The next number follows the seal's, unless a forged entry stands after the seal: then the writer continues after
-# that entry, so that a forgery cannot block genuine entries. Numbers from 2^62 on are ignored.
+# The next number follows the seal's, unless a forged entry stands after the seal: then the writer continues
+# after that entry, so that a forgery cannot block genuine entries. Numbers from 2^62 on are ignored.
 APPEND = f"""
     WITH head AS (
         SELECT greatest(
@@ -59,7 +60,8 @@ APPEND = f"""
         SELECT last + ordinality AS seq, sealed, {_COLUMNS}
         FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %s) WITH ORDINALITY
     ), chained AS (
-        SELECT seq, {_COLUMNS}, admin.audit_chain(sealed, {HASHED_ENTRY}) OVER (ORDER BY seq) AS hash FROM numbered
+        SELECT seq, {_COLUMNS}, admin.audit_chain(sealed, {HASHED_ENTRY}) OVER (ORDER BY seq) AS hash
+        FROM numbered
     ), inserted AS (
         INSERT INTO admin.audit_logs (seq, {_COLUMNS}, hash) SELECT seq, {_COLUMNS}, hash FROM chained
     )
@@ -80,10 +82,10 @@ class ChainBreak(StrEnum):
     SEAL_REMOVED = "the seal was removed"
 
 
-# Verifies the entries after a number, at most a given count and one more, and the seal. One statement, so that
-# entries and seal come from one snapshot while the writer continues. An entry is `inserted` when its successor
-# links to its predecessor instead of to it; the one more reveals that about the last. OFFSET 0 keeps the planner
-# from computing a hash again for each use of `break`.
+# Verifies the entries after a number, at most a given count and one more, and the seal. One statement, so
+# that entries and seal come from one snapshot while the writer continues. An entry is `inserted` when its
+# successor links to its predecessor instead of to it; the one more reveals that about the last. OFFSET 0
+# keeps the planner from computing a hash again for each use of `break`.
 VERIFY = f"""
     WITH start AS (SELECT %s::bigint AS number, decode(%s, 'hex') AS hash),
     part AS (
@@ -115,7 +117,9 @@ VERIFY = f"""
     )
     SELECT
         (SELECT count(*) FROM found) AS rows,
-        (SELECT jsonb_agg(jsonb_build_array(place, id, break, inserted) ORDER BY place) FROM broken) AS broken,
+        (
+            SELECT jsonb_agg(jsonb_build_array(place, id, break, inserted) ORDER BY place) FROM broken
+        ) AS broken,
         (SELECT seq FROM last) AS last, (SELECT encode(hash, 'hex') FROM last) AS last_hash,
         seal.seq, encode(seal.hash, 'hex') AS hash,
         CASE
@@ -162,7 +166,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class ChainPosition:
-    """A position up to which the chain is verified: an entry's number and hash (hex), and the entries so far."""
+    """A verified position: an entry's number and hash (hex), and the number of entries up to it."""
 
     seq: int
     hash: str
@@ -194,7 +198,7 @@ NEWEST, WHOLE = "newest", "whole"
 
 
 class AuditVerification(postgres.Model):
-    """The position of a verification: of the `newest` entries, or of the `whole` log while that is under way."""
+    """The position of a verification: of the `newest` entries, or of the `whole` log while it runs."""
 
     name = peewee.CharField(20, primary_key=True)
     seq = peewee.BigIntegerField()

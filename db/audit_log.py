@@ -1,4 +1,4 @@
-"""The audit log: the table, one resource's entries, and pages of the newest."""
+"""The audit log's entries: of one resource, or page by page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from db import pagination, postgres
 
 
 class AuditLog(postgres.Model):
-    """Who did what to what, when and from where."""
+    """An entry: an action of a user on a resource, with its time and the request's address and client."""
 
     id = peewee.UUIDField(primary_key=True)
-    # Refers to auth.users without a foreign key: the writer is one, and must wait for nobody's row.
+    # No foreign key to auth.users: the log has one writer, which must not wait for the lock of a user's row.
     user_id = peewee.UUIDField(null=True)
     action = peewee.CharField(100)
     resource_type = peewee.CharField(50, null=True)
@@ -25,7 +25,7 @@ class AuditLog(postgres.Model):
     user_agent = peewee.TextField(null=True)
     request_id = peewee.CharField(128, null=True)
     created_at = DateTimeTZField()
-    # Its place in the chain (db/chain.py); null only in a row that the application did not write.
+    # The position in the chain (db/audit_chain.py); null only in a row that the application did not write.
     seq = peewee.BigIntegerField(null=True)
     hash = peewee.BlobField(null=True)
 
@@ -36,7 +36,7 @@ class AuditLog(postgres.Model):
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Which rows of the audit log: every one that is set must match. `from_` is included, `to` is not."""
+    """A filter for entries: every field that is set must match. `from_` is inclusive, `to` exclusive."""
 
     user_id: UUID | None = None
     action: str | None = None
@@ -46,7 +46,7 @@ class AuditFilter:
     to: datetime | None = None
 
     def conditions(self) -> list[peewee.Node]:
-        """As the WHERE clause has them."""
+        """Returns the filter as conditions of a WHERE clause."""
         return pagination.conditions(
             (self.user_id, AuditLog.user_id == self.user_id),
             (self.action, AuditLog.action == self.action),
@@ -58,12 +58,12 @@ class AuditFilter:
 
 
 def of_resource(resource_id: UUID) -> Sequence[AuditLog]:
-    """What was done to one thing, oldest first."""
+    """Returns the entries about one resource, oldest first."""
     query = AuditLog.select().where(AuditLog.resource_id == resource_id)
     return list(query.order_by(AuditLog.created_at, AuditLog.id))
 
 
-def page(which: AuditFilter, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[AuditLog]:
-    """The newest rows of the audit log that match, from `after` on."""
-    query = AuditLog.select().where(*which.conditions())
+def page(filters: AuditFilter, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[AuditLog]:
+    """Returns a page of the entries that match, newest first."""
+    query = AuditLog.select().where(*filters.conditions())
     return pagination.newest_page(AuditLog, [query], limit=limit, after=after)

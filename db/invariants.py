@@ -1,4 +1,4 @@
-"""The invariants: what must hold for every payment, as SQL that returns the ids that break it."""
+"""The invariants of payments, jobs and events: SQL that returns the ids of the rows that violate them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from db import backlog, postgres, reviews
 
 
 class Invariant(postgres.Model):
-    """How an invariant stood when it was looked at last; `count` is null when that could not be finished."""
+    """The result of an invariant's last check; `count` is null when the check did not finish."""
 
     name = peewee.CharField(100, primary_key=True)
     count = peewee.IntegerField(null=True)
@@ -26,7 +26,10 @@ class Invariant(postgres.Model):
 
 @dataclass(frozen=True)
 class InvariantStatus:
-    """An invariant: how many break it (None: that is not known, for the `reason`), and some of their ids."""
+    """The status of an invariant: the number of violations, and up to 20 ids of them.
+
+    `count` is None when the number is not known; `reason` then says why.
+    """
 
     name: str
     count: int | None
@@ -36,33 +39,34 @@ class InvariantStatus:
 
     @property
     def ok(self) -> bool:
-        """Whether it is known to hold."""
+        """Tells whether the invariant is known to have no violation."""
         return self.count == 0
 
 
-# Changes of payments, jobs or events that one look reads at most: what takes longer than a minute cannot be
-# looked at each minute.
+# Changes of payments, jobs and events that one check reads at most. A check runs each minute, so that it must
+# not take longer than one.
 CHECK_ROWS_LIMIT = 100_000
 
 
-# The time that is given to what is under way. Below, statement_timestamp() and not clock_timestamp(): no
-# index helps to compare with what may change from row to row.
+# How long work in progress may take before it counts as a violation. The queries use statement_timestamp():
+# no index supports a comparison with clock_timestamp(), which may change from row to row.
 _GRACE_PERIOD = "interval '1 minute'"
 
 
-# What was made, or has changed its status, from :since on.
+# The ids of payments that were created, or changed their status, from :since on.
 _RECENT_PAYMENTS = """
     SELECT id FROM payments.payments WHERE created_at >= :since
     UNION SELECT payment_id FROM payments.payment_transactions WHERE created_at >= :since
 """
 
 
-# Each gives the ids of what breaks it, of the payments made or changed from :since on. Looked at each minute:
-# each walks along indexes and reads no more than there is since then, however much there is in all.
+# Each query returns the ids of violations among the payments that were created or changed from :since on. The
+# queries run each minute: they use indexes, and read as many rows as are recent, however many there are in
+# all.
 INVARIANTS: dict[str, str] = {
     "charged_once": f"""
-        -- A completed payment has exactly one charge in the PSP's ledger, over the same money; or a person
-        -- looks at what differs, or has looked.
+        -- A completed payment has exactly one charge in the PSP's ledger, with the same amount and currency,
+        -- or a review, open or resolved, explains the difference.
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
         WHERE p.type = 'payment' AND p.status = 'completed'
             AND (SELECT count(*) FROM psp.charges c WHERE c.payment_id = p.id
@@ -75,7 +79,7 @@ INVARIANTS: dict[str, str] = {
             AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.id = c.payment_id AND p.type = 'payment')
     """,
     "nothing_that_ended_badly_is_charged": f"""
-        -- A late charge has its review, open or resolved: so it is known.
+        -- A review, open or resolved, explains a late charge.
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS} UNION
             SELECT payment_id FROM psp.charges WHERE created_at >= :since) AS recent
         JOIN payments.payments p USING (id) JOIN psp.charges c ON c.payment_id = p.id
@@ -83,7 +87,7 @@ INVARIANTS: dict[str, str] = {
             AND NOT {reviews.explained_sql("p.id")}
     """,
     "the_money_adds_up": f"""
-        -- Per currency; what the PSP has charged and we do not know yet, or has a review, is left out.
+        -- By currency. Payments that are still processing, or that a review explains, are left out.
         WITH ours AS MATERIALIZED (
             SELECT p.id, p.status, p.currency, p.amount FROM ({_RECENT_PAYMENTS}) AS recent
             JOIN payments.payments p USING (id)
@@ -102,16 +106,17 @@ INVARIANTS: dict[str, str] = {
             WHERE t.payment_id = p.id ORDER BY t.created_at DESC, t.id DESC LIMIT 1)
     """,
     "every_history_is_legal": f"""
-        SELECT DISTINCT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id),
-        LATERAL (
+        SELECT DISTINCT p.id::text AS id
+        FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id), LATERAL (
             SELECT t.from_status, t.status, lag(t.status) OVER (ORDER BY t.created_at, t.id) AS before
             FROM payments.payment_transactions t WHERE t.payment_id = p.id
         ) AS moved
-        WHERE from_status IS DISTINCT FROM before OR NOT payments.is_legal_transition(type, from_status, moved.status)
+        WHERE from_status IS DISTINCT FROM before
+            OR NOT payments.is_legal_transition(type, from_status, moved.status)
     """,
     "every_change_is_audited": f"""
-        -- All changes of a payment and all its rows are counted, and not those of a span of time: a change at
-        -- its edge would have its row outside.
+        -- Counts all changes of a payment and all its audit entries instead of those of a period: a change at
+        -- the end of a period would have its entry outside.
         SELECT DISTINCT recent.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent, LATERAL (
             SELECT 'payments.payment.' || t.transaction_type AS action, count(*) AS changes,
                 count(*) FILTER (WHERE t.created_at < statement_timestamp() - {_GRACE_PERIOD}) AS settled
@@ -128,8 +133,8 @@ INVARIANTS: dict[str, str] = {
             'payments:payment:updated')) <> p.version
     """,
     "nothing_stays_unfinished": f"""
-        -- The reconciler should have taken it up a minute ago (payments.claim_stuck), no job of it is alive, and
-        -- nobody was asked to look at it.
+        -- The reconciler should have claimed the payment a minute ago (payments.claim_stuck), no job of the
+        -- payment is alive, and it has no open review.
         SELECT p.id::text AS id FROM payments.payments p, (
             SELECT statement_timestamp() - {_GRACE_PERIOD} AS moment) AS late
         WHERE p.type = 'payment' AND p.status = 'processing'
@@ -141,7 +146,7 @@ INVARIANTS: dict[str, str] = {
             AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
         UNION ALL
-        -- What was never begun is begun anew after a minute (payments.pending_since).
+        -- The reconciler begins a pending payment again after a minute (payments.pending_since).
         SELECT p.id::text AS id FROM payments.payments p
         WHERE p.status = 'pending' AND p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
             AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
@@ -160,7 +165,8 @@ INVARIANTS: dict[str, str] = {
     """,
     "everything_logged_is_published": f"""
         SELECT id::text AS id FROM admin.events
-        WHERE published_at IS NULL AND occurred_at < statement_timestamp() - {_GRACE_PERIOD} LIMIT {CHECK_ROWS_LIMIT}
+        WHERE published_at IS NULL AND occurred_at < statement_timestamp() - {_GRACE_PERIOD}
+        LIMIT {CHECK_ROWS_LIMIT}
     """,
     "the_log_of_events_has_no_gaps": f"""
         SELECT seq::text AS id FROM (
@@ -176,77 +182,88 @@ INVARIANTS: dict[str, str] = {
 }
 
 
-# What is verified along the chain of the audit log: its newest rows each minute, and all of it.
+# The audit log's chain is verified along its entries: the newest each minute, and all of them in steps.
 NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "the_audit_log_goes_on_unbroken", "the_audit_log_is_whole"
 
 
-# A look that is older tells nothing of now: whoever should look is dead. A long audit log is verified daily.
+# An older result says nothing about now: the scheduler or its jobs are not running. A long log is verified
+# daily.
 CHECK_EXPIRES_AFTER, WHOLE_CHECK_EXPIRES_AFTER = timedelta(minutes=10), timedelta(hours=36)
 
 
 def names() -> tuple[str, ...]:
-    """All that must hold, in the order in which it is looked at."""
+    """Returns the names of all invariants, in the order of their checks."""
     return (NEWEST_AUDIT_ROWS, *INVARIANTS, WHOLE_AUDIT_LOG)
 
 
 def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> InvariantStatus:
-    """Looks whether an invariant holds: of all payments, or of those made or changed from `since` on, as far
-    as these are not too many for one look. Raises what is `postgres.too_slow` when that takes longer than so
-    many seconds."""
-    # In a transaction of its own: one that was too slow spoils no other.
+    """Checks an invariant for all payments, or for those created or changed from `since` on.
+
+    With `since`, the check covers the newest CHECK_ROWS_LIMIT changes at most. It raises an error for which
+    `postgres.is_timeout` is true when it takes longer than `seconds`.
+    """
+    # A transaction of its own: a timeout aborts no other check.
     with postgres.database.atomic():
         postgres.set_statement_timeout(seconds)
         backlog.prefer_indexes()
-        moment = _window(since) if since else "-infinity"
-        query = INVARIANTS[name].replace(":since", f"'{moment}'::timestamptz")
+        start = _limit_period(since) if since else "-infinity"
+        query = INVARIANTS[name].replace(":since", f"'{start}'::timestamptz")
         [found] = postgres.rows(
-            f"WITH broken AS ({query}) SELECT (SELECT count(*) FROM broken) AS count,"
-            " ARRAY(SELECT id FROM broken LIMIT 20) AS offenders"
+            f"WITH violations AS ({query}) SELECT (SELECT count(*) FROM violations) AS count,"
+            " ARRAY(SELECT id FROM violations LIMIT 20) AS offenders"
         )
     return InvariantStatus(name, found["count"], found["offenders"], at)
 
 
-def _window(since: datetime) -> str:
-    [oldest] = postgres.rows(
-        "SELECT max(created_at) AS at FROM (SELECT created_at FROM payments.payment_transactions"
-        " WHERE created_at >= %s ORDER BY created_at DESC OFFSET %s LIMIT 1) AS last",
-        since,
-        CHECK_ROWS_LIMIT,
-    )
+# The time of the first change that is beyond the limit, counted from the newest.
+_OLDEST_CHANGE_TO_CHECK = """
+    SELECT max(created_at) AS at FROM (
+        SELECT created_at FROM payments.payment_transactions
+        WHERE created_at >= %s ORDER BY created_at DESC OFFSET %s LIMIT 1
+    ) AS beyond
+"""
+
+
+def _limit_period(since: datetime) -> str:
+    [oldest] = postgres.rows(_OLDEST_CHANGE_TO_CHECK, since, CHECK_ROWS_LIMIT)
     return (oldest["at"] or since).isoformat()
 
 
-def save(standing: InvariantStatus) -> None:
-    """Writes down how an invariant stood."""
+def save(status: InvariantStatus) -> None:
+    """Saves the result of a check."""
     insert = Invariant.insert(
-        name=standing.name,
-        count=standing.count,
-        offenders=list(standing.offenders),
-        reason=standing.reason,
-        checked_at=standing.checked_at,
+        name=status.name,
+        count=status.count,
+        offenders=list(status.offenders),
+        reason=status.reason,
+        checked_at=status.checked_at,
     )
     columns = [Invariant.count, Invariant.offenders, Invariant.reason, Invariant.checked_at]
     insert.on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
 
 
 def last_checked_at(name: str) -> datetime | None:
-    """When an invariant was looked at last."""
+    """Returns when an invariant was last checked."""
     row = Invariant.get_or_none(Invariant.name == name)
     return row.checked_at if row else None
 
 
 def statuses(now: datetime) -> list[InvariantStatus]:
-    """How each invariant stood at its last look. One that was never looked at, or too long ago, is not known
-    to hold: the last green says nothing about now."""
+    """Returns the status of each invariant after its last check.
+
+    An invariant that was never checked, or not recently, has an unknown status: an old success says nothing
+    about now. An old violation remains one.
+    """
     rows = {row.name: row for row in Invariant.select()}
     return [_status(name, rows.get(name), now) for name in names()]
 
 
 def _status(name: str, row: Invariant | None, now: datetime) -> InvariantStatus:
     if row is None:
-        return InvariantStatus(name, None, reason="it was not looked at yet")
-    expires = WHOLE_CHECK_EXPIRES_AFTER if name == WHOLE_AUDIT_LOG else CHECK_EXPIRES_AFTER
-    # One that was broken is not taken for better because nobody looks.
-    if row.count == 0 and now - row.checked_at > expires:
-        return InvariantStatus(name, None, (), row.checked_at, f"it was not looked at for {expires}")
+        return InvariantStatus(name, None, reason="it has not been checked yet")
+    expires_after = WHOLE_CHECK_EXPIRES_AFTER if name == WHOLE_AUDIT_LOG else CHECK_EXPIRES_AFTER
+    if row.count == 0 and now - row.checked_at > expires_after:
+        return InvariantStatus(
+            name, None, (), row.checked_at, f"it was last checked more than {expires_after} ago"
+        )
     return InvariantStatus(name, row.count, row.offenders, row.checked_at, row.reason)

@@ -45,7 +45,7 @@ class Visibility:
 
 @dataclass(frozen=True)
 class PaymentFilter:
-    """A filter for visible payments: every field that is set must match. `from_` is inclusive, `to` exclusive."""
+    """A filter: every field that is set must match. `from_` is inclusive, `to` exclusive."""
 
     status: str | None = None
     type: str | None = None

@@ -14,7 +14,10 @@ from db.states import PaymentStatus, PaymentType
 
 
 class Payment(postgres.Model):
-    """A payment (`type` is `payment`) or a payment request (`initiate`). Only `set_status` changes its status."""
+    """A payment (type `payment`) or a payment request (type `initiate`).
+
+    Only `set_status` changes the status.
+    """
 
     id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
@@ -56,7 +59,8 @@ class PaymentTransaction(postgres.Model):
     reason = peewee.TextField(null=True)
     # The ids of users have no foreign keys: an insert must not wait for the lock of a user's row.
     actor_id = peewee.UUIDField(null=True)
-    # Copies of the payment's parties, so that an index serves the history of one user. These two never change.
+    # Copies of the payment's parties, so that an index serves the history of one user. These two never
+    # change.
     user_id = peewee.UUIDField()
     payee_id = peewee.UUIDField(null=True)
     # Also a copy. It changes with the payment: see `_copy_addressee_to_history`.
@@ -191,7 +195,7 @@ def replace_address(ids: Sequence[UUID], email: str) -> list[Payment]:
 
 
 def pending_since(created_ago: timedelta, limit: int) -> list[UUID]:
-    """Returns the ids of payments and requests that are still `pending` this long after creation, oldest first."""
+    """Returns ids of payments and requests still `pending` this long after creation, oldest first."""
     query = Payment.select(Payment.id).where(
         Payment.status == PaymentStatus.PENDING,
         Payment.created_at < peewee.fn.statement_timestamp() - created_ago,
@@ -202,8 +206,9 @@ def pending_since(created_ago: timedelta, limit: int) -> list[UUID]:
 def claim_stuck(begun_ago: timedelta, reconciled_ago: timedelta, limit: int) -> list[UUID]:
     """Claims payments that have been `processing` for too long, and returns their ids.
 
-    A payment is claimed when it began `begun_ago` before now or earlier, and was last claimed `reconciled_ago`
-    before now or earlier. The database's clock decides: a process with a wrong clock would claim all or none.
+    A payment is claimed when it began `begun_ago` before now or earlier, and was last claimed
+    `reconciled_ago` before now or earlier. The database's clock decides: a process with a wrong clock would
+    claim all or none.
     """
     return [row["id"] for row in postgres.rows(CLAIM_STUCK, begun_ago, reconciled_ago, limit)]
 
@@ -242,7 +247,10 @@ def nth_newest_payment_at(user_id: UUID, nth: int, since: datetime) -> datetime 
 
 
 def recent_amount(user_id: UUID, currency: str, since: datetime) -> Decimal:
-    """Returns the sum of a customer's payments in one currency that are open, or completed and made after `since`."""
+    """Returns the sum of a customer's payments in one currency that are open or recently completed.
+
+    Recent are those made after `since`.
+    """
     is_open = Payment.status.in_([PaymentStatus.PENDING, PaymentStatus.PROCESSING])
     is_recent = (Payment.status == PaymentStatus.COMPLETED) & (Payment.created_at > since)
     total = Payment.select(peewee.fn.SUM(Payment.amount)).where(

@@ -1,8 +1,9 @@
-"""The connection pool to PostgreSQL: a bounded number of connections a process, a deadline for every response.
+"""The connection pool to PostgreSQL: a bounded number of connections, a deadline for each response.
 
-No thread waits long for a server that is unavailable. While a statement runs for long, the pool probes whether
-the server responds at all, because a slow statement is not a frozen server. If the server does not respond,
-every waiting thread fails, no idle connection is used again, and one thread a second tries to connect.
+Each process has one pool. No thread waits long for a server that is unavailable. While a statement runs for
+long, the pool probes whether the server responds at all, because a slow statement is not a frozen server. If
+the server does not respond, every waiting thread fails, no idle connection is used again, and one thread a
+second tries to connect.
 """
 
 import select
@@ -77,7 +78,7 @@ class Connection(driver.connection):
         super().__init__(dsn)
 
     def is_quiet(self) -> bool:
-        """Tells whether the server has sent nothing: all it sends to an idle connection is its termination."""
+        """Tells whether the server has sent nothing: an idle connection only receives its termination."""
         poller = select.poll()
         poller.register(self.fileno(), select.POLLIN)
         return not poller.poll(0)
@@ -91,8 +92,8 @@ class Connection(driver.connection):
 def wait_for_response(connection: driver.connection) -> None:
     """Waits for the server's response, up to the connection's timeout. Raises ResponseTimeout.
 
-    The kernel of a frozen server still acknowledges packets, so neither keepalives nor TCP timeouts detect it.
-    psycopg2 closes a connection whose wait raises. A connection outside the pool (migrations) has no timeout.
+    The kernel of a frozen server still acknowledges packets, so neither keepalives nor TCP timeouts detect
+    it. psycopg2 closes a connection whose wait raises. A connection outside the pool (migrations) has no timeout.
     """
     state = connection.poll()
     if state == driver.POLL_OK:

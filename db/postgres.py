@@ -104,7 +104,7 @@ class Database(peewee.PostgresqlDatabase):
             self._run("ROLLBACK")
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Runs one statement and returns its cursor. Raises DatabaseUnavailable if that is the cause of a failure."""
+        """Runs one statement and returns its cursor. Raises DatabaseUnavailable, or peewee's error."""
         connection: Connection | None = self._thread.conn
         if connection is None or not connection.local_timeouts or _in_transaction(connection):
             return self._run(sql, params)
@@ -166,7 +166,7 @@ def connection() -> Iterator[None]:
 
 
 def rows(sql: str, *params: Any, **named: Any) -> list[dict[str, Any]]:
-    """Runs a statement with positional or named parameters. Returns its rows as dicts, an empty list if none."""
+    """Runs a statement with positional or named parameters, and returns its rows as dicts."""
     cursor = database.execute_sql(sql, named or params)
     if cursor.description is None:
         return []
@@ -181,9 +181,9 @@ def set_statement_timeout(seconds: float) -> None:
 
 
 def stream(sql: str, *params: Any, seconds: float) -> Iterator[dict[str, Any]]:
-    """Runs a query and yields its rows, fetched a thousand at a time, in a transaction that stays open meanwhile.
+    """Runs a query and yields its rows, fetched a thousand at a time.
 
-    Each thousand may take this many seconds.
+    A transaction stays open meanwhile. Each thousand may take this many seconds.
     """
     with database.atomic():
         set_statement_timeout(seconds)
@@ -199,7 +199,7 @@ def execute_returning(query: Any, model: type[ModelT]) -> list[ModelT]:
 
 
 def delete(model: "type[Model]") -> Any:
-    """Returns a DELETE from the model's table, to be narrowed by `where`; peewee's type stubs reject `delete()`."""
+    """Returns a DELETE from the table, to be narrowed by `where`. peewee's stubs reject `delete()`."""
     return cast(Any, model).delete()
 
 
@@ -214,7 +214,8 @@ NEW_ID: list[peewee.Node] = [peewee.SQL("DEFAULT gen_random_uuid()")]
 CLOCK: list[peewee.Node] = [peewee.SQL("DEFAULT clock_timestamp()")]
 
 
-# The lock of a row that changes. No key ever changes, so inserting a row that refers to this one needs no wait.
+# The lock of a row that changes. No key ever changes, so inserting a row that refers to this one needs no
+# wait.
 NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"
 # The lock of rows to delete, without those that another transaction has locked.
 DELETE_UNLOCKED: Any = "FOR UPDATE SKIP LOCKED"

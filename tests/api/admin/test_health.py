@@ -367,7 +367,7 @@ def test_nothing_is_known_to_hold_before_the_first_look(boss):
     assert (data["ok"], data["checkedAt"]) == (False, None)
     for it in data["invariants"]:
         assert (it["ok"], it["count"], it["checkedAt"], it["offenders"]) == (False, None, None, [])
-        assert it["reason"] == "it was not looked at yet"
+        assert it["reason"] == "it has not been checked yet"
     assert set(figures(boss, "paywright_invariant_ok").values()) == {0}
     assert set(figures(boss, "paywright_invariant_age_seconds").values()) == {math.inf}
 

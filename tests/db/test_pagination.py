@@ -1,4 +1,4 @@
-"""Cursors."""
+"""The cursors of keyset pages."""
 
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -16,13 +16,13 @@ from db.pagination import Cursor
         datetime(9999, 12, 31, tzinfo=UTC),
     ],
 )
-def test_a_cursor_keeps_its_place_to_the_microsecond(moment):
-    place = Cursor(moment, uuid4())
-    assert Cursor.parse(place.cursor()) == place
+def test_a_cursor_keeps_microseconds(moment):
+    cursor = Cursor(moment, uuid4())
+    assert Cursor.parse(cursor.encode()) == cursor
 
 
 @pytest.mark.parametrize(
-    "cursor",
+    "invalid",
     [
         "",
         "x",
@@ -30,10 +30,10 @@ def test_a_cursor_keeps_its_place_to_the_microsecond(moment):
         "é",
         "AAAA",
         "A" * 400,
-        Cursor(datetime(2026, 3, 1, tzinfo=UTC), UUID(int=0)).cursor()[:-2],
+        Cursor(datetime(2026, 3, 1, tzinfo=UTC), UUID(int=0)).encode()[:-2],
         "f_________" * 3 + "_w==",
     ],
 )
-def test_what_is_no_cursor_is_refused(cursor):
+def test_an_invalid_cursor_is_refused(invalid):
     with pytest.raises(ValueError, match="not a cursor"):
-        Cursor.parse(cursor)
+        Cursor.parse(invalid)
