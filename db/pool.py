@@ -93,7 +93,8 @@ def wait_for_response(connection: driver.connection) -> None:
     """Waits for the server's response, up to the connection's timeout. Raises ResponseTimeout.
 
     The kernel of a frozen server still acknowledges packets, so neither keepalives nor TCP timeouts detect
-    it. psycopg2 closes a connection whose wait raises. A connection outside the pool (migrations) has no timeout.
+    it. psycopg2 closes a connection whose wait raises. A connection outside the pool (migrations) has no
+    timeout.
     """
     state = connection.poll()
     if state == driver.POLL_OK:

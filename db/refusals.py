@@ -1,4 +1,4 @@
-"""What was refused or asked for again and again within a minute, counted: nobody floods the audit log."""
+"""Refusals of one kind at one account, counted by the minute, so that they cannot flood the audit log."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from db import postgres
 
 
 class Refusal(postgres.Model):
-    """How often the same was refused at one account in one minute."""
+    """The number of refusals of one kind at one account in one minute."""
 
     action = peewee.CharField(50)
     account = peewee.CharField(64)
@@ -23,26 +23,27 @@ class Refusal(postgres.Model):
         primary_key = peewee.CompositeKey("action", "account", "minute")
 
 
+INCREMENT = """
+    INSERT INTO auth.refusals AS r (action, account, minute, times) VALUES (%s, %s, %s, 1)
+    ON CONFLICT (action, account, minute) DO UPDATE SET times = r.times + 1 RETURNING times
+"""
+
+POP_OLDEST = """
+    WITH popped AS (
+        DELETE FROM auth.refusals WHERE (action, account, minute) IN (
+            SELECT action, account, minute FROM auth.refusals WHERE minute < %s
+            ORDER BY minute, account, action LIMIT %s FOR UPDATE SKIP LOCKED
+        ) RETURNING action, account, minute, times
+    ) SELECT * FROM popped ORDER BY minute, account, action
+"""
+
+
 def increment(action: str, account: str, now: datetime) -> int:
-    """Counts one more in this minute; how many there are by now."""
-    [counted] = postgres.rows(
-        "INSERT INTO auth.refusals AS r (action, account, minute, times) VALUES (%s, %s, %s, 1)"
-        " ON CONFLICT (action, account, minute) DO UPDATE SET times = r.times + 1 RETURNING times",
-        action,
-        account,
-        now.replace(second=0, microsecond=0),
-    )
+    """Counts one refusal in the current minute and returns the number so far."""
+    [counted] = postgres.rows(INCREMENT, action, account, now.replace(second=0, microsecond=0))
     return int(counted["times"])
 
 
 def pop_before(before: datetime, limit: int) -> Sequence[Refusal]:
-    """Removes the oldest counts of minutes that began before this moment, and hands them over."""
-    rows = postgres.rows(
-        "WITH taken AS (DELETE FROM auth.refusals WHERE (action, account, minute) IN"
-        " (SELECT action, account, minute FROM auth.refusals WHERE minute < %s"
-        " ORDER BY minute, account, action LIMIT %s FOR UPDATE SKIP LOCKED)"
-        " RETURNING action, account, minute, times) SELECT * FROM taken ORDER BY minute, account, action",
-        before,
-        limit,
-    )
-    return [Refusal(**row) for row in rows]
+    """Deletes and returns the oldest counts of minutes that began before this time."""
+    return [Refusal(**row) for row in postgres.rows(POP_OLDEST, before, limit)]

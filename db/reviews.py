@@ -1,4 +1,4 @@
-"""Reviews: why a person has to look at a payment, since when, and how it was resolved."""
+"""Reviews of payments: the cause, when the review was opened, and how it was resolved."""
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
@@ -13,47 +13,46 @@ from psycopg2.extras import Json
 from db import postgres
 from db.states import TERMINAL
 
-# How many reviews of one payment are shown.
+# The number of reviews of one payment that are shown: the newest.
 REVIEWS_LIMIT = 100
 
 
 class ReviewCause(StrEnum):
-    """What a person has to look at."""
+    """The causes for which a person must review a payment."""
 
-    # It does not even say whether it knows the order. Disproved by its next answer.
+    # The PSP does not even say whether it knows the order. Its next response resolves the review.
     PSP_SILENT = "psp_silent"
-    # The PSP charged what had failed, was cancelled, or was never begun.
+    # The PSP charged a payment that had failed, was cancelled, or was never begun.
     CHARGED_AFTER_END = "charged_after_end"
     DECLINED_AFTER_COMPLETION = "declined_after_completion"
-    # The PSP decided about another amount or currency.
+    # The PSP's decision names another amount or currency.
     AMOUNT_DIFFERS = "amount_differs"
-    # The statement had a decision while the payment had none. Disproved when the payment comes to the same.
+    # The statement has a decision, the payment has none. The review is resolved when the payment gets the
+    # same.
     STATEMENT_CHARGED = "statement_charged"
     STATEMENT_DECLINED = "statement_declined"
-    # Whatever else the statement has otherwise, charged twice included.
+    # The statement differs in another way, for example it has two charges.
     STATEMENT_DIFFERS = "statement_differs"
     # A request left `processing` before its payment ended.
     REQUEST_MOVED = "request_moved"
-    # Written before causes had names.
+    # The review was opened before causes were recorded.
     OTHER = "other"
 
 
-# What explains for ever that the PSP's ledger and a payment differ, also after it was resolved.
+# The causes that explain a difference between the PSP's ledger and a payment, also once they are resolved.
 MONEY_CAUSES = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQUEST_MOVED}
 
 
 class PaymentReview(postgres.Model):
-    """One review: open until it has a resolution."""
+    """A review, open until it has a resolution."""
 
     id = peewee.UUIDField(primary_key=True)
     payment_id = peewee.UUIDField()
-    cause = peewee.CharField(
-        50,
-    )
+    cause = peewee.CharField(50)
     reason = peewee.TextField()
     opened_at = DateTimeTZField()
     resolved_at = DateTimeTZField(null=True)
-    # Nobody, where the cause was disproved.
+    # Null when no person resolved the review because its cause was disproved.
     resolved_by = peewee.UUIDField(null=True)
     resolution = peewee.TextField(null=True)
 
@@ -62,27 +61,46 @@ class PaymentReview(postgres.Model):
         table_name = "payment_reviews"
 
 
-def open_reviews(found: Sequence[tuple[UUID, ReviewCause, str]]) -> list[PaymentReview]:
-    """Opens reviews (payment, cause, reason); those that were not open yet.
+# The condition on cause and status is evaluated again under the lock: a payment that has got the same result
+# as the statement in the meantime needs no review.
+OPEN_REVIEWS = """
+    INSERT INTO payments.payment_reviews (payment_id, cause, reason)
+    SELECT p.id, n.cause, n.reason
+    FROM unnest(%(payment_ids)s::uuid[], %(causes)s::text[], %(reasons)s::text[])
+        AS n (payment_id, cause, reason)
+    JOIN payments.payments p ON p.id = n.payment_id
+    WHERE NOT EXISTS (
+            SELECT FROM payments.payment_reviews r WHERE r.payment_id = p.id AND r.reason = n.reason
+                AND (r.resolved_at IS NULL OR p.status = ANY(%(terminal)s)))
+        AND (n.cause, p.status) NOT IN (('statement_charged', 'completed'), ('statement_declined', 'failed'))
+    ORDER BY p.id, n.reason FOR SHARE OF p
+    ON CONFLICT DO NOTHING RETURNING *
+"""
 
-    What was resolved comes back while the payment has not ended. Of one that has ended, the same reason is
-    asked once: the fact does not change by being heard again.
+RESOLVE_REVIEWS = """
+    UPDATE payments.payment_reviews
+    SET resolved_at = clock_timestamp(), resolved_by = %s, resolution = %s::jsonb ->> cause
+    WHERE payment_id = %s AND resolved_at IS NULL AND cause = ANY(%s) AND (%s OR id = ANY(%s::uuid[]))
+    RETURNING *
+"""
+
+COUNT_PAYMENTS_IN_REVIEW = """
+    SELECT count(DISTINCT payment_id) AS count FROM payments.payment_reviews WHERE resolved_at IS NULL
+"""
+
+
+def open_reviews(found: Sequence[tuple[UUID, ReviewCause, str]]) -> list[PaymentReview]:
+    """Opens reviews (payment id, cause, reason) and returns those that were not open yet.
+
+    A review that was resolved opens again while the payment is not terminal. For a terminal payment, the same
+    reason opens one review only: the fact does not change when it is reported again.
     """
     opened = postgres.rows(
-        "INSERT INTO payments.payment_reviews (payment_id, cause, reason)"
-        " SELECT p.id, n.cause, n.reason"
-        " FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS n (payment_id, cause, reason)"
-        " JOIN payments.payments p ON p.id = n.payment_id"
-        " WHERE NOT EXISTS (SELECT FROM payments.payment_reviews r WHERE r.payment_id = p.id"
-        " AND r.reason = n.reason AND (r.resolved_at IS NULL OR p.status = ANY(%s)))"
-        # Locked and looked at again: what the payment has come to meanwhile needs nobody.
-        " AND (n.cause, p.status) NOT IN (('statement_charged', 'completed'),"
-        " ('statement_declined', 'failed'))"
-        " ORDER BY p.id, n.reason FOR SHARE OF p ON CONFLICT DO NOTHING RETURNING *",
-        [payment_id for payment_id, _, _ in found],
-        [cause for _, cause, _ in found],
-        [reason for _, _, reason in found],
-        list(TERMINAL),
+        OPEN_REVIEWS,
+        payment_ids=[payment_id for payment_id, _, _ in found],
+        causes=[cause for _, cause, _ in found],
+        reasons=[reason for _, _, reason in found],
+        terminal=list(TERMINAL),
     )
     return [PaymentReview(**row) for row in opened]
 
@@ -94,24 +112,21 @@ def resolve(
     by: UUID | None,
     only: Collection[UUID] | None = None,
 ) -> list[PaymentReview]:
-    """Resolves the payment's open reviews with one of these causes, each with the cause's resolution, or
-    `only` those of them with these ids; which they were."""
+    """Resolves the payment's open reviews with one of these causes, and returns them, oldest first.
+
+    `resolutions` has the text for each cause. With `only`, other reviews than those with these ids stay open.
+    """
+    ids = list(only or ())
     resolved = postgres.rows(
-        "UPDATE payments.payment_reviews SET resolved_at = clock_timestamp(), resolved_by = %s,"
-        " resolution = %s::jsonb ->> cause WHERE payment_id = %s AND resolved_at IS NULL AND cause = ANY(%s)"
-        " AND (%s OR id = ANY(%s::uuid[])) RETURNING *",
-        by,
-        Json(dict(resolutions)),
-        payment_id,
-        list(resolutions),
-        only is None,
-        list(only or ()),
+        RESOLVE_REVIEWS, by, Json(dict(resolutions)), payment_id, list(resolutions), only is None, ids
     )
-    return sorted((PaymentReview(**row) for row in resolved), key=lambda it: (it.opened_at, it.id))
+    return sorted(
+        (PaymentReview(**row) for row in resolved), key=lambda review: (review.opened_at, review.id)
+    )
 
 
 def is_open(payment_id: UUID, causes: Collection[ReviewCause]) -> bool:
-    """Whether the payment has an open review with one of these causes."""
+    """Tells whether the payment has an open review with one of these causes."""
     row = PaymentReview
     query = row.select().where(
         row.payment_id == payment_id, row.resolved_at.is_null(), row.cause.in_(list(causes))
@@ -120,14 +135,14 @@ def is_open(payment_id: UUID, causes: Collection[ReviewCause]) -> bool:
 
 
 def for_payment(payment_id: UUID) -> Sequence[PaymentReview]:
-    """The reviews of one payment, the oldest first; of very many, the newest."""
+    """Returns the newest REVIEWS_LIMIT reviews of one payment, oldest first."""
     row = PaymentReview
     newest = row.select().where(row.payment_id == payment_id).order_by(row.opened_at.desc(), row.id.desc())
     return list(newest.limit(REVIEWS_LIMIT))[::-1]
 
 
 def has_open_review(payment_id: peewee.Node) -> Any:
-    """Whether the payment with this id has an open review, as a condition."""
+    """Returns a condition: the payment with this id has an open review."""
     row = PaymentReview
     return peewee.fn.EXISTS(
         row.select(SQL("1")).where(row.payment_id == payment_id, row.resolved_at.is_null())
@@ -135,8 +150,10 @@ def has_open_review(payment_id: peewee.Node) -> Any:
 
 
 def explained_sql(payment_id: str, causes: frozenset[ReviewCause] = MONEY_CAUSES) -> str:
-    """An SQL condition: a review with one of these causes, open or resolved, explains why the payment with
-    this id (an expression, such as `p.id`) is not as it should be."""
+    """Returns an SQL condition: a review with one of these causes, open or resolved, explains a difference.
+
+    `payment_id` is an SQL expression such as `p.id`.
+    """
     listed = ", ".join(f"'{cause}'" for cause in sorted(causes))
     return (
         "EXISTS (SELECT FROM payments.payment_reviews review"
@@ -145,8 +162,6 @@ def explained_sql(payment_id: str, causes: frozenset[ReviewCause] = MONEY_CAUSES
 
 
 def count_open() -> int:
-    """How many payments have an open review."""
-    [found] = postgres.rows(
-        "SELECT count(DISTINCT payment_id) AS many FROM payments.payment_reviews WHERE resolved_at IS NULL"
-    )
-    return int(found["many"])
+    """Returns the number of payments with an open review."""
+    [found] = postgres.rows(COUNT_PAYMENTS_IN_REVIEW)
+    return int(found["count"])

@@ -13,7 +13,7 @@ from db import pagination, postgres
 
 
 class Session(postgres.Model):
-    """One sign-in, and the family of refresh tokens that grew from it."""
+    """A sign-in, and the family of refresh tokens that was issued for it."""
 
     id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
@@ -29,7 +29,7 @@ class Session(postgres.Model):
 
 
 class RefreshToken(postgres.Model):
-    """One refresh token of a session, known by its SHA-256 alone."""
+    """A refresh token of a session, stored as its SHA-256 only."""
 
     id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
@@ -44,32 +44,49 @@ class RefreshToken(postgres.Model):
         table_name = "refresh_tokens"
 
 
+FIND_LIVE_SESSION = """
+    SELECT u.id AS user_id, u.email, u.role, s.created_at
+    FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
+    WHERE s.id = %s AND s.ended_at IS NULL AND u.active
+"""
+
+# Locks in the order of the ids: two calls at the same time must not deadlock.
+END_SESSIONS = """
+    UPDATE auth.sessions SET ended_at = clock_timestamp() WHERE id = ANY(ARRAY(
+        SELECT id FROM auth.sessions
+        WHERE user_id = %(user_id)s AND ended_at IS NULL
+            AND (%(keep)s::uuid IS NULL OR id <> %(keep)s::uuid)
+            AND (%(only)s::uuid[] IS NULL OR id = ANY(%(only)s::uuid[]))
+        ORDER BY id FOR NO KEY UPDATE
+    )) RETURNING id
+"""
+
+OLDER_SESSIONS = """
+    SELECT id FROM auth.sessions WHERE user_id = %s AND ended_at IS NULL
+    ORDER BY created_at DESC, id DESC OFFSET %s
+"""
+
+
 def start(user_id: UUID, *, ip_address: str | None, user_agent: str | None) -> Session:
-    """A new sign-in."""
+    """Starts a session."""
     insert = Session.insert(user_id=user_id, ip_address=ip_address, user_agent=user_agent)
     return postgres.execute_returning(insert, Session)[0]
 
 
 def find_live(session_id: UUID) -> Mapping[str, Any] | None:
-    """Who is behind a session now (`user_id, email, role`), and when it began (`created_at`); None once it or
-    the account has ended.
+    """Returns the user of a session (`user_id`, `email`, `role`) and when the session began (`created_at`).
 
-    Asked at every request: so a sign-out, a new role or a closed account takes effect at the next one, in
-    every process, and no cache can be stale.
+    None when the session has ended or the account is not active. This runs at every request, so that a
+    sign-out, a new role or a closed account takes effect at the next request in every process, without a
+    cache that could be stale.
     """
-    found = postgres.rows(
-        "SELECT u.id AS user_id, u.email, u.role, s.created_at"
-        " FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id"
-        " WHERE s.id = %s AND s.ended_at IS NULL AND u.active",
-        session_id,
-    )
-    return found[0] if found else None
+    return next(iter(postgres.rows(FIND_LIVE_SESSION, session_id)), None)
 
 
 def page(
     user_id: UUID, *, used_since: datetime, begun_since: datetime, limit: int, after: pagination.Cursor | None
 ) -> pagination.Page[Session]:
-    """A person's sessions that go on, newest first."""
+    """Returns a page of a user's live sessions, newest first."""
     query = Session.select().where(
         Session.user_id == user_id,
         Session.ended_at.is_null(),
@@ -80,39 +97,21 @@ def page(
 
 
 def end(session_id: UUID, *, user_id: UUID | None = None) -> bool:
-    """Ends a session, only if it is this person's when one is named; whether it was still live."""
+    """Ends a session, of this user if one is given. Returns whether it was live."""
     update = Session.update(ended_at=peewee.fn.clock_timestamp())
-    whose = Session.user_id == user_id if user_id else SQL("true")
-    return bool(update.where(Session.id == session_id, Session.ended_at.is_null(), whose).execute())
+    of_user = Session.user_id == user_id if user_id else SQL("true")
+    return bool(update.where(Session.id == session_id, Session.ended_at.is_null(), of_user).execute())
 
 
 def end_all(user_id: UUID, *, keep: UUID | None = None, only: Collection[UUID] | None = None) -> int:
-    """Ends the live sessions of a user: all, or all except `keep`, or `only` these; how many there were.
-
-    The rows are locked in the order of their ids: two calls at once must not wait crosswise.
-    """
-    return len(
-        postgres.rows(
-            "UPDATE auth.sessions SET ended_at = clock_timestamp() WHERE id = ANY(ARRAY("
-            "SELECT id FROM auth.sessions WHERE user_id = %s AND ended_at IS NULL"
-            " AND (%s::uuid IS NULL OR id <> %s::uuid) AND (%s::uuid[] IS NULL OR id = ANY(%s::uuid[]))"
-            " ORDER BY id FOR NO KEY UPDATE)) RETURNING id",
-            user_id,
-            keep,
-            keep,
-            *[None if only is None else list(only)] * 2,
-        )
-    )
+    """Ends a user's live sessions: all, all except `keep`, or `only` these. Returns their number."""
+    only_ids = None if only is None else list(only)
+    return len(postgres.rows(END_SESSIONS, user_id=user_id, keep=keep, only=only_ids))
 
 
 def end_oldest(user_id: UUID, *, keep: int) -> None:
-    """Ends the live sessions of a user but the newest ones. The caller holds the user's lock."""
-    older = postgres.rows(
-        "SELECT id FROM auth.sessions WHERE user_id = %s AND ended_at IS NULL"
-        " ORDER BY created_at DESC, id DESC OFFSET %s",
-        user_id,
-        keep,
-    )
+    """Ends a user's live sessions except the newest `keep`. The caller must have locked the user."""
+    older = postgres.rows(OLDER_SESSIONS, user_id, keep)
     if older:
         end_all(user_id, only=[row["id"] for row in older])
 
@@ -126,13 +125,13 @@ def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at
 
 
 def session_of(token: str) -> UUID | None:
-    """The session of the refresh token with this SHA-256."""
+    """Returns the session of the refresh token with this SHA-256."""
     found = RefreshToken.get_or_none(RefreshToken.token == token)
     return found.session_id if found else None
 
 
 def earlier_session(refresh_token: str, user_id: UUID | None) -> UUID | None:
-    """The session of the refresh token with this SHA-256, if it is this user's, spent or expired too."""
+    """Returns the session of this user's refresh token with this SHA-256, even a spent or expired one."""
     found: RefreshToken | None = RefreshToken.get_or_none(
         RefreshToken.token == refresh_token, RefreshToken.user_id == user_id
     )
@@ -140,30 +139,38 @@ def earlier_session(refresh_token: str, user_id: UUID | None) -> UUID | None:
 
 
 def locked_refresh_token(token: str) -> RefreshToken | None:
-    """The refresh token with this SHA-256, locked after its session: of twenty tabs, one at a time."""
-    this = RefreshToken.token == token
-    session = RefreshToken.select(RefreshToken.session_id).where(this)
+    """Returns the refresh token with this SHA-256, with its session and then its row locked.
+
+    Of several tabs that refresh at the same time, one continues and the others wait.
+    """
+    has_hash = RefreshToken.token == token
+    session = RefreshToken.select(RefreshToken.session_id).where(has_hash)
     Session.select(Session.id).where(Session.id.in_(session)).for_update(postgres.NO_KEY_UPDATE).first()
-    found: RefreshToken | None = RefreshToken.select().where(this).for_update(postgres.NO_KEY_UPDATE).first()
+    query = RefreshToken.select().where(has_hash)
+    found: RefreshToken | None = query.for_update(postgres.NO_KEY_UPDATE).first()
     return found
 
 
 def mark_used(token: RefreshToken, now: datetime) -> None:
-    """Marks a refresh token as used, and its session as used just now."""
+    """Marks a refresh token as spent, and its session as used."""
     RefreshToken.update(spent_at=now).where(RefreshToken.id == token.id).execute()
     Session.update(last_used_at=now).where(Session.id == token.session_id).execute()
 
 
 def delete_expired_refresh_tokens(now: datetime, limit: int) -> int:
-    """Deletes so many refresh tokens that have expired, and the sessions they leave with none; how many.
+    """Deletes expired refresh tokens, and sessions that have none left. Returns the number of deleted tokens.
 
-    Sessions are locked before their tokens; one that is in use now is left for the next run.
+    Sessions are locked before their tokens. A session that another transaction has locked is left for the
+    next run.
     """
-    some = list(RefreshToken.select().where(RefreshToken.expires_at <= now).limit(limit))
-    sessions = Session.select(Session.id).where(Session.id.in_({it.session_id for it in some}))
-    locked = [it.id for it in sessions.order_by(Session.id).for_update(postgres.DELETE_UNLOCKED)]
-    expired = RefreshToken.id.in_([it.id for it in some]) & RefreshToken.session_id.in_(locked)
-    tokens = postgres.execute_returning(postgres.delete(RefreshToken).where(expired), RefreshToken)
-    left = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
-    postgres.delete(Session).where(Session.id.in_(locked), ~peewee.fn.EXISTS(left)).execute()
+    expired = list(RefreshToken.select().where(RefreshToken.expires_at <= now).limit(limit))
+    sessions = Session.select(Session.id).where(Session.id.in_({token.session_id for token in expired}))
+    unlocked = sessions.order_by(Session.id).for_update(postgres.DELETE_UNLOCKED)
+    session_ids = [session.id for session in unlocked]
+    deletable = RefreshToken.id.in_([token.id for token in expired]) & RefreshToken.session_id.in_(
+        session_ids
+    )
+    tokens = postgres.execute_returning(postgres.delete(RefreshToken).where(deletable), RefreshToken)
+    remaining = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
+    postgres.delete(Session).where(Session.id.in_(session_ids), ~peewee.fn.EXISTS(remaining)).execute()
     return len(tokens)
