@@ -1,12 +1,13 @@
-"""GET /payments/reports: what payments add up to, as JSON or as a file for a spreadsheet."""
+"""GET /payments/reports: payments by period, currency and status, as JSON or as CSV."""
 
 import csv
 import io
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from falcon import Request
 
@@ -14,7 +15,8 @@ from api.http.admission import Seats
 from api.http.errors import ValidationFailed
 from api.http.operation import Download, operation
 from api.middleware import authentication
-from api.payments import answers, schemas
+from api.payments.request_schemas import ReportQuery
+from api.payments.response_schemas import CurrencyTotal, PaymentCount, Report, ReportEntry
 from api.security.permissions import Permission
 from db import reports
 from db.core import money, times
@@ -23,11 +25,11 @@ from db.states import PaymentStatus
 from db.users import Role
 
 _CSV = "text/csv"
-_COLUMNS = ("period", "currency", "status", "count", "amount")
+_CSV_COLUMNS = ("period", "currency", "status", "count", "amount")
 # Reports that one process makes at once.
 _seats = Seats(2)
-# How much of a file is kept in memory before it goes to the disk, in bytes.
-_IN_MEMORY = 1024 * 1024
+# How much of a CSV file stays in memory before it goes to the disk, in bytes.
+_CSV_MEMORY_LIMIT = 1024 * 1024
 
 
 class Reports:
@@ -37,96 +39,88 @@ class Reports:
         Permission.SEE_REPORTS,
         "Report.",
         name="getReport",
-        query=schemas.ReportQuery,
-        response=answers.Report,
+        query=ReportQuery,
+        response=Report,
         downloads=_CSV,
     )
-    def on_get(self, req: Request, query: schemas.ReportQuery) -> dict[str, Any] | Download:
-        """Payments by period, currency and status, the last thirty days unless told otherwise.
+    def on_get(self, req: Request, query: ReportQuery) -> Report | Download:
+        """Get a report of payments.
 
-        A vendor's are those against their own requests. `format=csv`, or `Accept: text/csv`, downloads the
-        series as a file.
+        Counts the payments by period, currency and status; by default those of the last 30 days. Vendors see
+        the payments of their own payment requests. `format=csv`, or `Accept: text/csv`, downloads `series` as a
+        file.
         """
-        who = authentication.caller_of(req)
+        caller = authentication.caller_of(req)
         since, until = query.span(times.now())
         if since >= until:
             raise ValidationFailed({"fields": [{"field": "to", "message": "must be later than `from`"}]})
-        payee_id = None if who.role is Role.ADMIN else who.user_id
+        payee_id = None if caller.role is Role.ADMIN else caller.user_id
         with _seats.one(req):
-            sums = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
+            rows = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
             if _wants_csv(req, query):
-                return _download(sums, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
-            added_up = _added_up(sums)
-        return {
-            "from": times.iso(since),
-            "to": times.iso(until),
-            "groupBy": query.group_by,
-            **added_up,
-        }
+                return _download(rows, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
+            return _report(rows, query, since, until)
 
 
-def _wants_csv(req: Request, body: schemas.ReportQuery) -> bool:
-    if body.format:
-        return body.format == "csv"
+def _wants_csv(req: Request, query: ReportQuery) -> bool:
+    if query.format:
+        return query.format == "csv"
     return req.client_prefers(("application/json", _CSV)) == _CSV
 
 
-def _point(it: ReportRow) -> dict[str, Any]:
-    assert it.period, "a sum of payments has a period"
-    assert it.currency, "and a currency"
-    assert it.amount is not None, "and an amount"
-    amount = money.text(it.amount, it.currency)
-    values = (it.period.isoformat(), it.currency, it.status, it.count, amount)
-    return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _added_up(sums: Iterator[ReportRow]) -> dict[str, Any]:
-    series, requests = [], {}
-    totals: dict[str, dict[str, tuple[int, Decimal]]] = defaultdict(dict)
-    for it in sums:
-        if it.currency is None or it.amount is None:
-            requests[it.status] = it.count
-            continue
-        series.append(_point(it))
-        count, amount = totals[it.currency].get(it.status, (0, Decimal(0)))
-        totals[it.currency][it.status] = (count + it.count, amount + it.amount)
-    return {
-        "totals": [_total(currency, by_status) for currency, by_status in sorted(totals.items())],
-        "series": series,
-        "requests": requests,
-    }
-
-
-def _total(currency: str, by_status: dict[str, tuple[int, Decimal]]) -> dict[str, Any]:
-    completed, failed = (
-        by_status.get(it, (0, 0))[0] for it in (PaymentStatus.COMPLETED, PaymentStatus.FAILED)
+def _report(rows: Iterator[ReportRow], query: ReportQuery, since: datetime, until: datetime) -> Report:
+    payments_by_currency: dict[str, list[ReportRow]] = defaultdict(list)
+    series: list[ReportEntry] = []
+    requests: dict[PaymentStatus, int] = {}
+    for row in rows:
+        if row.currency is None:
+            requests[PaymentStatus(row.status)] = row.count
+        else:
+            series.append(ReportEntry.of(row))
+            payments_by_currency[row.currency].append(row)
+    return Report(
+        from_=since,
+        to=until,
+        group_by=query.group_by,
+        totals=[_total(currency, found) for currency, found in sorted(payments_by_currency.items())],
+        series=series,
+        requests=requests,
     )
-    decided = completed + failed
-    counts, amounts = zip(*by_status.values(), strict=True)
-    return {
-        "currency": currency,
-        "count": sum(counts),
-        "amount": money.text(sum(amounts, Decimal(0)), currency),
-        "byStatus": {
-            status: {"count": count, "amount": money.text(amount, currency)}
-            for status, (count, amount) in by_status.items()
+
+
+def _total(currency: str, rows: list[ReportRow]) -> CurrencyTotal:
+    counts: dict[PaymentStatus, int] = defaultdict(int)
+    amounts: dict[PaymentStatus, Decimal] = defaultdict(Decimal)
+    for row in rows:
+        counts[PaymentStatus(row.status)] += row.count
+        amounts[PaymentStatus(row.status)] += row.amount or 0
+    completed = counts.get(PaymentStatus.COMPLETED, 0)
+    ended = completed + counts.get(PaymentStatus.FAILED, 0)
+    return CurrencyTotal(
+        currency=currency,
+        count=sum(counts.values()),
+        amount=money.text(sum(amounts.values(), Decimal(0)), currency),
+        by_status={
+            status: PaymentCount(count=count, amount=money.text(amounts[status], currency))
+            for status, count in counts.items()
         },
-        "successRate": completed / decided if decided else None,
-    }
+        success_rate=completed / ended if ended else None,
+    )
 
 
-def _download(sums: Iterator[ReportRow], name: str) -> Download:
-    """Written to its end before a byte is sent: a slow client holds no connection, and an error is an error.
+def _download(rows: Iterator[ReportRow], name: str) -> Download:
+    """Write the whole file before a byte is sent: a slow client holds no connection, and a failure is an error
+    response.
 
-    Every cell is a day, a code, a word of ours or a number without a sign: a spreadsheet takes none for a
-    formula.
+    Every cell is a day, a code, a status or an unsigned number, so no spreadsheet takes one for a formula.
     """
-    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
+    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_CSV_MEMORY_LIMIT))  # noqa: SIM115
     try:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        rows = csv.writer(text)
-        rows.writerow(_COLUMNS)
-        rows.writerows(_point(it).values() for it in sums if it.currency)
+        writer = csv.writer(text)
+        writer.writerow(_CSV_COLUMNS)
+        entries = (ReportEntry.of(row) for row in rows if row.currency)
+        writer.writerows([getattr(entry, column) for column in _CSV_COLUMNS] for entry in entries)
         text.detach()
     except BaseException:
         file.close()

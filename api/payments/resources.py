@@ -19,9 +19,8 @@ from actors.jobs import transaction
 from api.http import etag
 from api.http.errors import ValidationFailed
 from api.http.operation import Rendered, Versioned, operation
-from api.http.pages import page_of_items
 from api.middleware import authentication
-from api.payments import answers, prefer_wait, schemas, status_changes, visibility
+from api.payments import prefer_wait, status_changes, visibility
 from api.payments.acceptance import (
     IdempotencyInProgress,
     IdempotencyMismatch,
@@ -29,11 +28,28 @@ from api.payments.acceptance import (
     accept_once,
     has_stored_response,
 )
+from api.payments.request_schemas import (
+    NEW_PAYMENT_EXAMPLES,
+    AnyNewPayment,
+    HistoryQuery,
+    NewPayment,
+    NewPaymentOfRequest,
+    NewPaymentOnItsOwn,
+    NewPaymentRequest,
+    PaymentsQuery,
+    PaymentUpdate,
+    StatusChange,
+)
+from api.payments.response_schemas import (
+    Payment,
+    PaymentPage,
+    PaymentTransaction,
+    PaymentTransactionPage,
+)
 from api.security.permissions import Caller, Forbidden, Permission
-from db import config, payment_lists
+from db import config, payment_lists, payments
 from db.core import money
 from db.core.errors import NotFound
-from db.payments import Payment
 from db.states import TERMINAL, PaymentStatus, PaymentType
 
 
@@ -44,11 +60,11 @@ class Payments:
         Permission.SEE_PAYMENTS,
         "Payments.",
         name="listPayments",
-        query=schemas.PaymentsQuery,
-        response=answers.PaymentPage,
+        query=PaymentsQuery,
+        response=PaymentPage,
         errors=(Forbidden,),
     )
-    def on_get(self, req: Request, query: schemas.PaymentsQuery) -> dict[str, Any]:
+    def on_get(self, req: Request, query: PaymentsQuery) -> PaymentPage:
         """List payments.
 
         Returns the payments and payment requests that you may see, newest first. `needsReview` is for
@@ -60,15 +76,15 @@ class Payments:
         page = payment_lists.payments(
             visibility.of(caller), query.filter, limit=query.limit, after=query.after
         )
-        shown = schemas.payments(page.items, caller)
-        return page_of_items(page, lambda payment: shown[payment.id])
+        actions = visibility.allowed_actions(page.items, caller)
+        return PaymentPage.of(page, lambda row: Payment.of(row, allowed_actions=actions[row.id]))
 
     @operation(
         Permission.CREATE_PAYMENT,
         "Payment accepted.",
         name="createPayment",
-        body=schemas.NewPayment,
-        response=answers.Payment,
+        body=NewPayment,
+        response=Payment,
         errors=(
             NotFound,
             payable.RequestNotPayable,
@@ -79,13 +95,13 @@ class Payments:
             IdempotencyInProgress,
             IdempotencyMismatch,
         ),
-        examples=schemas.NEW_PAYMENTS,
+        examples=NEW_PAYMENT_EXAMPLES,
         status=201,
         idempotent=True,
         prefer_wait=True,
         if_match=True,
     )
-    def on_post(self, req: Request, body: schemas.AnyNewPayment) -> Rendered:
+    def on_post(self, req: Request, body: AnyNewPayment) -> Rendered:
         """Create a payment or a payment request.
 
         The response is sent as soon as the payment is stored; the payment is made afterwards. A payment of a
@@ -93,9 +109,9 @@ class Payments:
         the request. Other bodies ignore `If-Match`.
         """
         caller = authentication.caller_of(req)
-        creates_request = isinstance(body, schemas.NewPaymentRequest)
+        creates_request = isinstance(body, NewPaymentRequest)
         _require(caller, Permission.REQUEST_MONEY if creates_request else Permission.PAY)
-        if not isinstance(body, schemas.NewPaymentOfRequest):
+        if not isinstance(body, NewPaymentOfRequest):
             _check_maximum(body.amount)
         settled = TERMINAL | {PaymentStatus.INITIATED}
         return accept_once(
@@ -113,7 +129,7 @@ class OnePayment:
         Permission.SEE_PAYMENTS,
         "Payment.",
         name="getPayment",
-        response=answers.Payment,
+        response=Payment,
         etag=True,
         prefer_wait=True,
     )
@@ -127,23 +143,25 @@ class OnePayment:
         payment = visibility.visible(payment_id, caller)
         timeout_s = prefer_wait.seconds(req)
         if not timeout_s or not etag.known(req, payment.version):
-            return Versioned(schemas.payment(payment, caller), payment.version)
+            return Versioned(Payment.for_caller(payment, caller), payment.version)
         changed = prefer_wait.poll_if_free(req, lambda: _newer(req, payment_id, caller), timeout_s)
         payment = changed or payment
-        return Versioned(schemas.payment(payment, caller), payment.version, headers=prefer_wait.applied(req))
+        return Versioned(
+            Payment.for_caller(payment, caller), payment.version, headers=prefer_wait.applied(req)
+        )
 
     @operation(
         Permission.CHANGE_PAYMENTS,
         "Payment changed.",
         name="updatePayment",
-        body=schemas.PaymentUpdate,
-        response=answers.Payment,
+        body=PaymentUpdate,
+        response=Payment,
         errors=(payment_edits.NotEditable,),
         examples={"words": {"description": "Lunch for two"}, "terms": {"amount": "79.00", "currency": "EUR"}},
         etag=True,
         if_match=True,
     )
-    def on_put(self, req: Request, payment_id: UUID, body: schemas.PaymentUpdate) -> Versioned:
+    def on_put(self, req: Request, payment_id: UUID, body: PaymentUpdate) -> Versioned:
         """Update a payment.
 
         Changes the fields that the body contains. `description` and `metadata` can be changed until the payment
@@ -158,13 +176,13 @@ class OnePayment:
             payment_edits.require_editable(payment, body.named)
             _check_amount(payment, body.named)
             edited = payment_edits.edit(payment, body.named)
-        return Versioned(schemas.payment(edited, caller), edited.version)
+        return Versioned(Payment.for_caller(edited, caller), edited.version)
 
     @operation(
         Permission.CHANGE_PAYMENTS,
         "Cancellation accepted.",
         name="cancelPayment",
-        response=answers.Payment,
+        response=Payment,
         errors=(state_machine.TransitionRefused,),
         status=202,
         prefer_wait=True,
@@ -191,8 +209,8 @@ class Status:
         Permission.CHANGE_PAYMENTS,
         "Change accepted.",
         name="changePaymentStatus",
-        body=schemas.StatusChange,
-        response=answers.Payment,
+        body=StatusChange,
+        response=Payment,
         errors=(
             state_machine.TransitionRefused,
             payment_endings.OutcomeUnknown,
@@ -205,7 +223,7 @@ class Status:
         idempotent=True,
         prefer_wait=True,
     )
-    def on_post(self, req: Request, payment_id: UUID, body: schemas.StatusChange) -> Rendered:
+    def on_post(self, req: Request, payment_id: UUID, body: StatusChange) -> Rendered:
         """Cancel or fail a payment.
 
         Vendors cancel their payment requests; administrators cancel or fail any payment. Before a payment that
@@ -229,7 +247,7 @@ class Status:
             and status_changes.has_psp_decided(req, payment)
         )
 
-        def change() -> Payment:
+        def change() -> payments.Payment:
             if body.status is not PaymentStatus.FAILED:
                 raise payment_endings.StatusNotSettable(
                     PaymentType(payment.type), payment.status, target=body.status
@@ -246,10 +264,10 @@ class History:
         Permission.SEE_PAYMENTS,
         "History.",
         name="listHistory",
-        query=schemas.HistoryQuery,
-        response=answers.PaymentTransactionPage,
+        query=HistoryQuery,
+        response=PaymentTransactionPage,
     )
-    def on_get(self, req: Request, query: schemas.HistoryQuery) -> dict[str, Any]:
+    def on_get(self, req: Request, query: HistoryQuery) -> PaymentTransactionPage:
         """List the transactions of your payments.
 
         Returns every change of status of the payments and payment requests that you may see, newest first.
@@ -262,7 +280,7 @@ class History:
             limit=query.limit,
             after=query.after,
         )
-        return page_of_items(page, schemas.move)
+        return PaymentTransactionPage.of(page, PaymentTransaction.of)
 
 
 def _require(caller: Caller, permission: Permission) -> None:
@@ -271,10 +289,10 @@ def _require(caller: Caller, permission: Permission) -> None:
         authentication.deny(caller, permission)
 
 
-def _create(req: Request, body: schemas.AnyNewPayment, caller: Caller) -> Payment:
-    if isinstance(body, schemas.NewPaymentRequest):
+def _create(req: Request, body: AnyNewPayment, caller: Caller) -> payments.Payment:
+    if isinstance(body, NewPaymentRequest):
         return payment_jobs.create_request(vendor_id=caller.user_id, **body.columns())
-    if isinstance(body, schemas.NewPaymentOnItsOwn):
+    if isinstance(body, NewPaymentOnItsOwn):
         return payment_jobs.create_payment(customer_id=caller.user_id, **body.columns())
     if etag.has_condition(req):
         # Locked from here on, so that the version still holds when the payment is created.
@@ -283,13 +301,13 @@ def _create(req: Request, body: schemas.AnyNewPayment, caller: Caller) -> Paymen
     return payment_jobs.pay_request(customer_id=caller.user_id, **body.columns())
 
 
-def _newer(req: Request, payment_id: UUID, caller: Caller) -> Payment | None:
+def _newer(req: Request, payment_id: UUID, caller: Caller) -> payments.Payment | None:
     """The payment, once it has another version than the client's. Raises NotFound."""
     payment = visibility.visible(payment_id, caller)
     return None if etag.known(req, payment.version) else payment
 
 
-def _check_amount(payment: Payment, changes: dict[str, Any]) -> None:
+def _check_amount(payment: payments.Payment, changes: dict[str, Any]) -> None:
     """Check that amount and currency are valid together after these changes. Raises ValidationFailed."""
     currency = changes.get("currency", payment.currency)
     # The column pads the amount to two decimals.

@@ -1,6 +1,5 @@
-"""What an administrator looks at when a payment does not come to its end by itself."""
+"""The routes with which an administrator settles what the payment provider left open."""
 
-from typing import Any
 from uuid import UUID
 
 from falcon import Request
@@ -8,15 +7,21 @@ from falcon import Request
 from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
 from api.http.operation import operation
-from api.http.pages import page_of_items
 from api.middleware import authentication
-from api.payments import answers, schemas
+from api.payments.request_schemas import AttemptsQuery, DifferencesQuery, ReviewResolution
+from api.payments.response_schemas import (
+    Payment,
+    PaymentAttempt,
+    PaymentAttemptPage,
+    PaymentReview,
+    StatementDifference,
+    StatementDifferences,
+)
 from api.security.permissions import Permission
 from db import payments, psp_attempts, reviews, statements
 from db.core.errors import NotFound
 
-# How many differences are shown: a day that has more of them is another matter.
-_SHOWN = 100
+_DIFFERENCES_LIMIT = 100
 
 
 class Attempts:
@@ -26,21 +31,25 @@ class Attempts:
         Permission.SETTLE_BY_HAND,
         "Attempts.",
         name="listAttempts",
-        query=schemas.AttemptsQuery,
-        response=answers.PaymentAttemptPage,
+        query=AttemptsQuery,
+        response=PaymentAttemptPage,
     )
-    def on_get(self, _req: Request, payment_id: UUID, query: schemas.AttemptsQuery) -> dict[str, Any]:
-        """What the PSP was asked about a payment, newest first, and its reviews."""
+    def on_get(self, _req: Request, payment_id: UUID, query: AttemptsQuery) -> PaymentAttemptPage:
+        """List the provider calls of a payment.
+
+        Returns every call of the payment provider about this payment, newest first, and the payment's reviews.
+        """
         payment = payments.get(payment_id)
         if payment is None:
             raise NotFound(thing="payment")
         page = psp_attempts.page(payment.id, limit=query.limit, after=query.after)
-        all = reviews.for_payment(payment.id)
-        return {
-            "review": "; ".join(it.reason for it in all if it.resolved_at is None) or None,
-            "reviews": [schemas.review(it) for it in all],
-            **page_of_items(page, schemas.attempt),
-        }
+        found = reviews.for_payment(payment.id)
+        return PaymentAttemptPage.of(
+            page,
+            PaymentAttempt.model_validate,
+            review="; ".join(review.reason for review in found if review.resolved_at is None) or None,
+            reviews=[PaymentReview.model_validate(review) for review in found],
+        )
 
 
 class Review:
@@ -50,8 +59,8 @@ class Review:
         Permission.SETTLE_BY_HAND,
         "Reviewed.",
         name="reviewPayment",
-        body=schemas.ReviewResolution,
-        response=answers.Payment,
+        body=ReviewResolution,
+        response=Payment,
         errors=(
             payment_reviews.NothingToReview,
             payment_endings.NotReported,
@@ -66,19 +75,20 @@ class Review:
             "ended": {"reason": "Charged 13.50, the difference was refunded", "outcome": "completed"},
         },
     )
-    def on_post(self, req: Request, payment_id: UUID, body: schemas.ReviewResolution) -> dict[str, Any]:
-        """Resolves what a person had to look at: the reviews in `reviewIds`, or all that are open.
+    def on_post(self, req: Request, payment_id: UUID, body: ReviewResolution) -> Payment:
+        """Resolve the reviews of a payment.
 
-        It comes back if the payment has not ended and its cause is still there. With an `outcome` the payment
-        ends by hand: that is for one that is `processing`, and of which the PSP reports a decision that is
-        not the one it was asked for.
+        Resolves the reviews in `reviewIds`, or all open ones. A review opens again if its cause persists and
+        the payment has not ended. With `outcome` the payment ends with that status. This is possible only for a
+        payment that is `processing` and for which the provider reports another decision than the one it was
+        asked for.
         """
         with transaction():
             payment = transitions.locked(payment_id)
             if body.outcome:
                 payment = payment_endings.end_by_hand(payment, body.outcome, body.reason)
             payment_reviews.resolve(payment, body.reason, outcome=body.outcome, only=body.review_ids)
-        return schemas.payment(payment, authentication.caller_of(req))
+        return Payment.for_caller(payment, authentication.caller_of(req))
 
 
 class Differences:
@@ -88,23 +98,16 @@ class Differences:
         Permission.SETTLE_BY_HAND,
         "Differences.",
         name="listDifferences",
-        query=schemas.DifferencesQuery,
-        response=answers.StatementDifferences,
+        query=DifferencesQuery,
+        response=StatementDifferences,
     )
-    def on_get(self, _req: Request, query: schemas.DifferencesQuery) -> dict[str, Any]:
-        """Where a day's statement of the PSP and the payments disagree."""
+    def on_get(self, _req: Request, query: DifferencesQuery) -> StatementDifferences:
+        """List the differences between a provider statement and the payments."""
         matched = statements.is_matched(query.day)
         found = statements.find_differences(query.day) if matched else []
-        return {
-            "day": query.day.isoformat(),
-            "matched": matched,
-            "count": len(found),
-            "items": [
-                {
-                    "reference": it.reference,
-                    "paymentId": str(it.payment_id) if it.payment_id else None,
-                    "reason": it.reason,
-                }
-                for it in found[:_SHOWN]
-            ],
-        }
+        return StatementDifferences(
+            day=query.day,
+            matched=matched,
+            count=len(found),
+            items=[StatementDifference.model_validate(one) for one in found[:_DIFFERENCES_LIMIT]],
+        )

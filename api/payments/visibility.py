@@ -1,53 +1,88 @@
-"""Whose payments: what a caller sees, and what of it is theirs to change."""
+"""Which payments a caller may see, and what a caller may do with them now."""
 
+from collections.abc import Sequence
+from typing import Literal
 from uuid import UUID
 
-from actors import payable
+from actors import payable, state_machine
+from actors.state_machine import Transition
 from api.middleware import authentication
 from api.security.permissions import Caller, Permission
 from db import payments
 from db.core.errors import NotFound
 from db.payment_lists import Visibility
 from db.payments import Payment
-from db.states import PaymentType
+from db.states import TERMINAL, PaymentStatus, PaymentType
 from db.users import Role
 
+AllowedAction = Literal["pay", "update", "cancel", "fail"]
 
-def of(who: Caller) -> Visibility:
-    """The caller's own set, as lists show it."""
-    if who.role is Role.ADMIN:
+
+def of(caller: Caller) -> Visibility:
+    """The payments that the caller's lists contain: all for an administrator, else the caller's own."""
+    if caller.role is Role.ADMIN:
         return Visibility()
-    if who.role is Role.VENDOR:
-        return Visibility(payee_id=who.user_id)
-    return Visibility(user_id=who.user_id, addressee_id=who.user_id)
+    if caller.role is Role.VENDOR:
+        return Visibility(payee_id=caller.user_id)
+    return Visibility(user_id=caller.user_id, addressee_id=caller.user_id)
 
 
-def visible(payment_id: UUID, who: Caller) -> Payment:
-    """One of the caller's own set, or a request that this customer may pay because they know its id. Raises
-    NotFound."""
+def visible(payment_id: UUID, caller: Caller) -> Payment:
+    """A payment that the caller may see: one of the lists, or a request that any customer with its id may pay.
+
+    Raises NotFound.
+    """
     payment = payments.get(payment_id)
-    if payment is None or not (of(who).includes(payment) or _has_link(payment, who)):
+    if payment is None or not (of(caller).includes(payment) or _is_open_to(payment, caller)):
         raise NotFound(thing="payment")
     return payment
 
 
-def _has_link(payment: Payment, who: Caller) -> bool:
-    return who.role is Role.CUSTOMER and payable.is_offered_to(payment, who.user_id)
+def _is_open_to(payment: Payment, caller: Caller) -> bool:
+    return caller.role is Role.CUSTOMER and payable.is_offered_to(payment, caller.user_id)
 
 
-def changeable(payment_id: UUID, who: Caller) -> Payment:
-    """One of the caller's own set that is theirs to change, too. Raises NotFound, Forbidden."""
+def changeable(payment_id: UUID, caller: Caller) -> Payment:
+    """A payment that the caller may change. Raises NotFound where the caller may not see it, else Forbidden."""
     payment = payments.get(payment_id)
-    if payment is None or not of(who).includes(payment):
+    if payment is None or not of(caller).includes(payment):
         raise NotFound(thing="payment")
-    if not may_change(payment, who):
-        authentication.deny(who, Permission.CHANGE_PAYMENTS)
+    if not _may_change(payment, caller):
+        authentication.deny(caller, Permission.CHANGE_PAYMENTS)
     return payment
 
 
-def may_change(payment: Payment, who: Caller) -> bool:
-    """Whether it is theirs to change: an administrator's in any case, a vendor's if they asked for it.
-    Payments against it are theirs to see only."""
-    if not who.may(Permission.CHANGE_PAYMENTS):
+def _may_change(payment: Payment, caller: Caller) -> bool:
+    """An administrator changes every payment, a vendor their own requests; a vendor does not change payments
+    against those."""
+    if not caller.may(Permission.CHANGE_PAYMENTS):
         return False
-    return who.role is Role.ADMIN or (payment.type == PaymentType.INITIATE and payment.user_id == who.user_id)
+    own_request = payment.type == PaymentType.INITIATE and payment.user_id == caller.user_id
+    return caller.role is Role.ADMIN or own_request
+
+
+def allowed_actions(rows: Sequence[Payment], caller: Caller) -> dict[UUID, list[AllowedAction]]:
+    """What the caller may do with these payments now, by their ids. The routes then allow exactly that.
+
+    One query for the obstacles to paying, whatever the number of payments.
+    """
+    requests = [
+        row for row in rows if caller.may(Permission.PAY) and payable.is_offered_to(row, caller.user_id)
+    ]
+    obstacles = payable.obstacles(requests, caller.user_id)
+    payable_ids = {request.id for request in requests} - obstacles.keys()
+    return {row.id: _allowed_actions(row, caller, pay=row.id in payable_ids) for row in rows}
+
+
+def _allowed_actions(payment: Payment, caller: Caller, *, pay: bool) -> list[AllowedAction]:
+    def allows(transition: Transition) -> bool:
+        return state_machine.is_allowed(PaymentType(payment.type), PaymentStatus(payment.status), transition)
+
+    may_change = _may_change(payment, caller)
+    allowed: dict[AllowedAction, bool] = {
+        "pay": pay,
+        "update": may_change and payment.status not in TERMINAL,
+        "cancel": may_change and allows(Transition.CANCEL),
+        "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Transition.FAIL),
+    }
+    return [action for action, is_allowed in allowed.items() if is_allowed]

@@ -1,13 +1,12 @@
-"""What the payments routes take and give."""
+"""What the routes of payments accept: bodies and queries."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from pydantic import (
+    MISSING,
     AfterValidator,
     BeforeValidator,
     ConfigDict,
@@ -18,22 +17,15 @@ from pydantic import (
     field_validator,
 )
 
-from actors import payable, snapshots, state_machine
-from actors.state_machine import Transition
 from api.http.fields import Amount, Currency, Email, IdInput, TimestampInput, invalid, require_json_size
 from api.http.pages import PageQuery
 from api.http.requests import OneOfBodies, PartialUpdate, Query, RequestBody
 from api.http.text import Text
-from api.payments import visibility
-from api.security.permissions import Caller, Permission
 from db import reviews
-from db.core import money, times
+from db.core import money
 from db.payment_lists import PaymentFilter
-from db.payments import Payment, PaymentTransaction
-from db.psp_attempts import PspAttempt
 from db.reports import ReportPeriod
-from db.reviews import PaymentReview
-from db.states import TERMINAL, PaymentStatus, PaymentType
+from db.states import PaymentStatus, PaymentType
 
 _METADATA_KIB = 8
 _SIZED = ("metadata", _METADATA_KIB)
@@ -44,7 +36,7 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
     return require_json_size(value, _METADATA_KIB)
 
 
-NEW_PAYMENTS: dict[str, dict[str, Any]] = {
+NEW_PAYMENT_EXAMPLES: dict[str, dict[str, Any]] = {
     "payment": {
         "type": "payment",
         "amount": "12.50",
@@ -194,12 +186,11 @@ class PaymentUpdate(PartialUpdate):
 
     sized_member = _SIZED
 
-    # A default that is made is no part of the schema: left out is not null.
-    description: Description | None = Field(default_factory=lambda: None)
-    metadata: Metadata = Field(default_factory=dict)
-    amount: Amount = Field(default_factory=lambda: money.MIN_AMOUNT)
-    currency: Currency = Field(default_factory=lambda: _DEFAULT_CURRENCY)
-    customer_email: Email | None = Field(default_factory=lambda: None)
+    description: Description | MISSING | None = MISSING
+    metadata: Metadata | MISSING = MISSING
+    amount: Amount | MISSING = MISSING
+    currency: Currency | MISSING = MISSING
+    customer_email: Email | MISSING | None = MISSING
 
 
 class StatusChange(RequestBody):
@@ -273,75 +264,3 @@ class DifferencesQuery(Query):
     """Which day's statement."""
 
     day: Annotated[date, BeforeValidator(_day), Field(examples=["2026-01-31"])]
-
-
-def payment(it: Payment, caller: Caller) -> dict[str, Any]:
-    """A payment, and what this caller may do with it now."""
-    return payments([it], caller)[it.id]
-
-
-def payments(some: Sequence[Payment], caller: Caller) -> dict[UUID, dict[str, Any]]:
-    """The same for many, by their ids."""
-    requests = [it for it in some if caller.may(Permission.PAY) and payable.is_offered_to(it, caller.user_id)]
-    obstacles = payable.obstacles(requests, caller.user_id)
-    to_pay = {it.id for it in requests} - obstacles.keys()
-    return {
-        it.id: {**snapshots.payment(it), "allowedActions": _allowed_actions(it, caller, pay=it.id in to_pay)}
-        for it in some
-    }
-
-
-def _allowed_actions(it: Payment, caller: Caller, *, pay: bool) -> list[str]:
-    """What the routes then allow; the transition table is asked, not repeated."""
-
-    def allows(step: Transition) -> bool:
-        return state_machine.is_allowed(PaymentType(it.type), PaymentStatus(it.status), step)
-
-    theirs = visibility.may_change(it, caller)
-    actions = {
-        "pay": pay,
-        "update": theirs and it.status not in TERMINAL,
-        "cancel": theirs and allows(Transition.CANCEL),
-        "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Transition.FAIL),
-    }
-    return [action for action, allowed in actions.items() if allowed]
-
-
-def move(it: PaymentTransaction) -> dict[str, Any]:
-    """One change of a payment."""
-    return {
-        "id": str(it.id),
-        "paymentId": str(it.payment_id),
-        "transactionType": it.transaction_type,
-        "amount": money.text(it.amount, it.currency),
-        "currency": it.currency,
-        "status": it.status,
-        "metadata": {**it.metadata, "from": it.from_status, "reason": it.reason},
-        "createdAt": times.iso(it.created_at),
-    }
-
-
-def attempt(it: PspAttempt) -> dict[str, Any]:
-    """One call of the PSP."""
-    return {
-        "id": str(it.id),
-        "operation": it.operation,
-        "reference": it.reference,
-        "outcome": it.outcome,
-        "code": it.code,
-        "createdAt": times.iso(it.created_at),
-        "endedAt": times.iso(it.ended_at) if it.ended_at else None,
-    }
-
-
-def review(it: PaymentReview) -> dict[str, Any]:
-    """Why a person has to look at a payment, or had to."""
-    return {
-        "id": str(it.id),
-        "cause": it.cause,
-        "reason": it.reason,
-        "openedAt": times.iso(it.opened_at),
-        "resolvedAt": times.iso(it.resolved_at) if it.resolved_at else None,
-        "resolvedBy": str(it.resolved_by) if it.resolved_by else None,
-        "resolution": it.resolution,
-    }
