@@ -1,4 +1,4 @@
-"""The life of a payment, step by step, in the test's own thread."""
+"""The main path of payments and requests."""
 
 import pytest
 
@@ -36,25 +36,25 @@ def test_a_declined_payment_fails_with_the_psps_code():
     assert settled.failure_message == "The payment was declined: insufficient funds."
 
 
-def test_every_change_has_its_history_its_audit_row_and_its_events():
+def test_every_transition_has_its_history_its_audit_entry_and_its_events():
     customer = makers.user()
     payment = makers.payment(customer)
     work()
 
-    moved = [(row.transaction_type, row.from_status, row.status) for row in payments.history(payment.id)]
-    assert moved == [
+    history = [(row.transaction_type, row.from_status, row.status) for row in payments.history(payment.id)]
+    assert history == [
         ("create", None, "pending"),
         ("begin", "pending", "processing"),
         ("complete", "processing", "completed"),
     ]
-    lines = audit_log.of_resource(payment.id)
-    assert [(line.action, line.details["to"]) for line in lines] == [
+    entries = audit_log.of_resource(payment.id)
+    assert [(entry.action, entry.details["to"]) for entry in entries] == [
         ("payments.payment.create", "pending"),
         ("payments.payment.begin", "processing"),
         ("payments.payment.complete", "completed"),
     ]
-    told = [event for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
-    assert [(event.type.rpartition(":")[2], event.data["status"]) for event in told] == [
+    emitted = [event for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
+    assert [(event.type.rpartition(":")[2], event.data["status"]) for event in emitted] == [
         ("created", "pending"),
         ("updated", "processing"),
         ("updated", "completed"),
@@ -98,13 +98,13 @@ def test_a_request_is_paid_once():
         pay(request)
 
 
-def test_a_request_addressed_to_another_is_not_there():
+def test_a_request_addressed_to_another_customer_is_not_found():
     request = makers.open_request(customer_email="her@example.com")
     with pytest.raises(NotFound):
         pay(request)
 
 
-def test_the_psps_answer_delivered_twice_settles_once():
+def test_a_second_decision_does_not_change_a_completed_payment():
     payment = makers.payment()
     work()
     with transaction():

@@ -1,4 +1,4 @@
-"""What becomes of a payment when the PSP is away, silent, slow, late, or says it twice."""
+"""Payments when the PSP is unavailable, silent, slow or late, answers twice, or answers after the payment ended."""
 
 from collections.abc import Callable
 from datetime import date
@@ -30,12 +30,12 @@ RETRY = [("find", NOT_FOUND), ("charge", UNAVAILABLE)]
 
 
 def attempts(payment: Payment) -> list[tuple[str, str | None]]:
-    """What the PSP was asked, and what came of it."""
-    return [(it.operation, it.outcome) for it in psp_attempts.for_payment(payment.id)]
+    """The recorded calls of the PSP: operation and outcome."""
+    return [(call.operation, call.outcome) for call in psp_attempts.for_payment(payment.id)]
 
 
 def charges(payment: Payment) -> list[str]:
-    """What the PSP has in its ledger."""
+    """The outcomes in the PSP's ledger."""
     found = psp_ledger.Charge.select().where(psp_ledger.Charge.payment_id == payment.id)
     return [charge.outcome for charge in found]
 
@@ -49,23 +49,23 @@ def refusals(payment: Payment) -> list[audit_log.AuditLog]:
     return [row for row in audit_log.of_resource(payment.id) if row.action == "payments.transition.refused"]
 
 
-def enqueue_and_run(*tasks: job_journal.Job) -> list[str]:
-    """Promises these, and does all there is."""
+def enqueue_and_run(*queued: job_journal.Job) -> list[str]:
+    """Enqueue these jobs, and run all jobs."""
     with transaction():
-        for task in tasks:
-            enqueue(task)
+        for job in queued:
+            enqueue(job)
     return work()
 
 
 def run(*names: str) -> None:
-    """Does what is promised of these verbs, and nothing else."""
+    """Run the jobs with these names, and no others."""
     for name in names:
         for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == name)):
             jobs.registry[name].perform(row.id)
 
 
 def payment_without_jobs(**metadata: Any) -> Payment:
-    """A payment that is with the PSP as far as we know, and of which no promise is left."""
+    """A payment that is `processing`, and whose jobs are lost."""
     payment = makers.payment(**metadata)
     run("payments.begin")
     postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.charge'")
@@ -74,7 +74,7 @@ def payment_without_jobs(**metadata: Any) -> Payment:
 
 
 def insert_charge(payment: Payment, outcome: str = CHARGED) -> None:
-    """Somebody at the PSP books the order after all."""
+    """Insert the order into the PSP's ledger."""
     postgres.rows(
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
         " VALUES (%s, %s, %s, %s, %s)",
@@ -83,7 +83,7 @@ def insert_charge(payment: Payment, outcome: str = CHARGED) -> None:
 
 
 def record_call(payment: Payment, outcome: str | None, *, ago: float, operation: str = "charge") -> None:
-    """The PSP was asked so many seconds ago; without an outcome, the process died over it."""
+    """Record a call that ended so many seconds ago; without an outcome its process died."""
     postgres.rows(
         "INSERT INTO payments.psp_attempts (id, payment_id, operation, reference, outcome, created_at, ended_at)"
         " SELECT gen_random_uuid(), %s, %s, %s, %s, moment, CASE WHEN %s::text IS NOT NULL THEN moment END"
@@ -92,12 +92,12 @@ def record_call(payment: Payment, outcome: str | None, *, ago: float, operation:
     )
 
 
-def set_age(payment: Payment, *, ago: float, taken_up: float | None = None) -> None:
-    """It is with the PSP for so long, and the reconciler took it up so long ago, in seconds."""
+def set_age(payment: Payment, *, ago: float, reconciled: float | None = None) -> None:
+    """Set for how many seconds the payment is `processing`, and how long ago the reconciler acted on it."""
     postgres.rows(
         "UPDATE payments.payments SET updated_at = clock_timestamp() - %s * interval '1 second',"
         " reconciled_at = clock_timestamp() - %s * interval '1 second' WHERE id = %s",
-        *(ago, taken_up, payment.id),
+        *(ago, reconciled, payment.id),
     )
 
 
@@ -107,11 +107,11 @@ def reconcile() -> list[str]:
     return work()
 
 
-# --- what the stub plays, to its end --------------------------------------------------------------------
+# --- the scenarios of the stub --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("simulate", "status", "code", "booked", "asked"),
+    ("simulate", "status", "code", "ledger", "calls"),
     [
         ("approve", "completed", None, [CHARGED], [("charge", CHARGED)]),
         ("slow", "completed", None, [CHARGED], [("charge", CHARGED)]),
@@ -137,18 +137,18 @@ def reconcile() -> list[str]:
         ),
     ],
 )
-def test_every_payment_ends_as_the_contract_says(simulate, status, code, booked, asked):
+def test_every_scenario_ends_as_the_contract_says(simulate, status, code, ledger, calls):
     payment = makers.payment(simulate=simulate)
     work()
     ended = makers.reload(payment)
     assert (ended.status, ended.failure_code) == (status, code)
-    assert charges(payment) == booked
-    assert attempts(payment) == asked
+    assert charges(payment) == ledger
+    assert attempts(payment) == calls
     assert history(payment)[2:] == {"completed": ["complete"], "failed": ["fail"], "processing": []}[status]
     assert makers.review(payment) == ("the PSP does not answer" if simulate == "blackout" else None)
 
 
-def test_while_the_psp_is_away_it_is_asked_ever_more_seldom():
+def test_an_unavailable_psp_is_called_at_growing_intervals():
     makers.payment(simulate="outage")
     run("payments.begin")
     waits = []
@@ -158,11 +158,11 @@ def test_while_the_psp_is_away_it_is_asked_ever_more_seldom():
             "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.jobs WHERE name = 'payments.charge'"
         )
         waits.append(float(row["wait"]))
-    for place, wait in enumerate(waits):
-        assert 2**place * 0.25 <= wait <= 2**place * 0.75 + 0.01
+    for number, wait in enumerate(waits):
+        assert 2**number * 0.25 <= wait <= 2**number * 0.75 + 0.01
 
 
-def test_a_request_whose_payment_the_psp_never_got_can_be_paid_again():
+def test_a_request_can_be_paid_again_after_an_outage():
     request = makers.open_request()
     pay(request, simulate="outage")
     work()
@@ -172,7 +172,7 @@ def test_a_request_whose_payment_the_psp_never_got_can_be_paid_again():
     assert (makers.reload(again).status, makers.reload(request).status) == ("completed", "completed")
 
 
-def test_a_request_whose_payment_is_in_doubt_is_kept_from_others():
+def test_a_request_cannot_be_paid_while_its_payment_has_an_unknown_outcome():
     request = makers.open_request()
     pay(request, simulate="blackout")
     work()
@@ -181,7 +181,7 @@ def test_a_request_whose_payment_is_in_doubt_is_kept_from_others():
         pay(request)
 
 
-def test_a_provider_that_raises_something_else_is_one_that_did_not_answer(monkeypatch):
+def test_any_other_exception_of_a_provider_counts_as_no_answer(monkeypatch):
     def broken(*_args: object) -> None:
         raise ConnectionResetError
 
@@ -195,19 +195,19 @@ def test_a_provider_that_raises_something_else_is_one_that_did_not_answer(monkey
     assert attempts(payment) == [("charge", NO_ANSWER), *[("find", NO_ANSWER)] * (MAX_CHARGE_CALLS - 1)]
 
 
-# --- reconciling ----------------------------------------------------------------------------------------
+# --- reconciliation -------------------------------------------------------------------------------------
 
 
-def test_the_blackout_ends_when_somebody_books_the_order():
+def test_a_blackout_ends_when_the_ledger_has_the_order():
     payment = makers.payment(simulate="blackout")
     work()
     assert makers.review(payment)
-    set_age(payment, ago=60, taken_up=31)
+    set_age(payment, ago=60, reconciled=31)
     assert reconcile() == ["payments.inquire", "payments.resolve"]
     assert makers.review(payment)
 
     insert_charge(payment)
-    set_age(payment, ago=60, taken_up=31)
+    set_age(payment, ago=60, reconciled=31)
     assert reconcile() == ["payments.inquire", "payments.settle"]
 
     settled = makers.reload(payment)
@@ -225,7 +225,7 @@ def test_the_blackout_ends_when_somebody_books_the_order():
         ("outage", "failed", "provider_unavailable"),
     ],
 )
-def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
+def test_the_reconciler_inquires_about_a_payment_whose_jobs_are_lost(simulate, status, code):
     payment = payment_without_jobs(simulate=simulate)
     set_age(payment, ago=4)
     assert reconcile()[:2] == ["payments.inquire", "payments.resolve"]
@@ -233,48 +233,48 @@ def test_a_payment_whose_promises_are_gone_is_taken_up(simulate, status, code):
 
 
 @pytest.mark.parametrize(
-    ("ago", "taken_up", "looks"),
+    ("ago", "reconciled", "inquiries"),
     [
-        # Just begun: its own promises are at it. (In the future: a slow machine must not make it old.)
+        # Just begun: its own jobs are waiting. (Begun in the future: a slow machine must not make it old.)
         (-60, None, 0),
         (3.1, None, 1),
         (3600, None, 1),
-        # Taken up a moment ago: the PSP is not asked all the time.
+        # Reconciled a moment ago.
         (3600, -60, 0),
         (200, 30.1, 1),
-        # And ever more seldom: a tenth of its age.
+        # The pauses grow: a tenth of the age.
         (3600, 200, 0),
         (3600, 361, 1),
     ],
 )
-def test_the_reconciler_is_in_no_hurry(ago, taken_up, looks):
+def test_the_reconciler_inquires_at_growing_intervals(ago, reconciled, inquiries):
     payment = payment_without_jobs(simulate="blackout")
-    set_age(payment, ago=ago, taken_up=taken_up)
-    assert reconcile()[:1] == ["payments.inquire"] * looks
-    assert len(attempts(payment)) > 0 if looks else attempts(payment) == []
+    set_age(payment, ago=ago, reconciled=reconciled)
+    assert reconcile()[:1] == ["payments.inquire"] * inquiries
+    assert len(attempts(payment)) > 0 if inquiries else attempts(payment) == []
 
 
-def test_what_the_reconciler_has_taken_up_it_leaves_alone_for_a_while():
+def test_the_reconciler_does_not_inquire_twice_in_a_row():
     payment = payment_without_jobs(simulate="blackout")
     set_age(payment, ago=60)
-    looked = [enqueue_and_run(payment_reconciliation.reconcile.job())[1:2] for _ in range(2)]
-    assert looked == [["payments.inquire"], []]
+    ran = [enqueue_and_run(payment_reconciliation.reconcile.job())[1:2] for _ in range(2)]
+    assert ran == [["payments.inquire"], []]
 
 
 @pytest.mark.parametrize("make", [makers.payment, makers.request], ids=["payment", "request"])
 @pytest.mark.parametrize(
-    ("ago", "job", "begins"),
+    ("ago", "job", "begun"),
     [
         (61, "gone", 1),
         (-60, "gone", 0),
-        # Waits for its turn, or for an operator; but not for ever.
+        # A waiting job runs; a dead one is left to an operator for ten minutes.
         (61, "waiting", 1),
         (3600, "dead for 9 minutes", 0),
         (3600, "dead for 11 minutes", 1),
     ],
 )
-def test_what_was_created_and_whose_beginning_is_lost_is_begun_after_a_minute(make, ago, job, begins):
-    made = make()
+def test_a_pending_payment_whose_begin_job_is_lost_is_begun_after_a_minute(make, ago, job, begun):
+    payment = make()
     postgres.rows(
         "UPDATE payments.payments SET created_at = clock_timestamp() - %s * interval '1 second'", ago
     )
@@ -287,19 +287,19 @@ def test_what_was_created_and_whose_beginning_is_lost_is_begun_after_a_minute(ma
             " WHERE name = 'payments.begin'",
             minutes,
         )
-    assert reconcile().count("payments.begin") == begins
-    assert (makers.reload(made).status != "pending") is bool(begins)
+    assert reconcile().count("payments.begin") == begun
+    assert (makers.reload(payment).status != "pending") is bool(begun)
 
 
-def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
+def test_the_reconciler_inquires_about_payments_that_are_processing_only():
     engaged, paid = makers.open_request(), makers.payment()
     pay(engaged, simulate="blackout")
     work()
     waiting = makers.payment()
     postgres.rows("DELETE FROM journal.jobs")
-    for it in (engaged, paid, waiting):
-        set_age(it, ago=3600)
-    assert [makers.reload(it).status for it in (engaged, paid, waiting)] == [
+    for payment in (engaged, paid, waiting):
+        set_age(payment, ago=3600)
+    assert [makers.reload(payment).status for payment in (engaged, paid, waiting)] == [
         "processing",
         "completed",
         "pending",
@@ -307,25 +307,25 @@ def test_the_reconciler_takes_up_nothing_but_payments_that_are_with_the_psp():
     assert reconcile() == []
 
 
-def test_whoever_is_in_doubt_for_weeks_is_asked_ever_more_seldom_and_weighs_no_more():
+def test_a_payment_that_is_processing_for_weeks_costs_few_inquiries_and_few_rows():
     payment = payment_without_jobs(simulate="blackout")
     postgres.rows("UPDATE payments.payments SET updated_at = now() - interval '1000 seconds'")
-    for taken_up, looks in ((90, []), (110, ["payments.inquire", "payments.resolve"])):
+    for reconciled, inquiries in ((90, []), (110, ["payments.inquire", "payments.resolve"])):
         postgres.rows(
-            "UPDATE payments.payments SET reconciled_at = now() - %s * interval '1 second'", taken_up
+            "UPDATE payments.payments SET reconciled_at = now() - %s * interval '1 second'", reconciled
         )
         with transaction():
             enqueue(payment_reconciliation.reconcile.job())
-        assert work()[1:3] == looks
+        assert work()[1:3] == inquiries
     for _ in range(30):
         record_call(payment, NO_ANSWER, ago=1, operation="find")
     record_call(payment, NO_ANSWER, ago=900)
-    known = psp_attempts.for_payment(payment.id)
-    assert [it.operation for it in known].count("find") == 20
-    assert known[0].operation == "charge"
+    calls = psp_attempts.for_payment(payment.id)
+    assert [call.operation for call in calls].count("find") == 20
+    assert calls[0].operation == "charge"
 
 
-def test_an_answer_about_other_money_settles_nothing():
+def test_a_decision_about_another_amount_opens_a_review_and_settles_nothing():
     payment = payment_without_jobs()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     assert work() == ["payments.settle"]
@@ -335,7 +335,7 @@ def test_an_answer_about_other_money_settles_nothing():
     )
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
-    # Which of the two it was is not for us to say.
+    # The review stays open: a person decides which of the two decisions holds.
     assert (makers.reload(payment).status, makers.review(payment)) == (
         "completed",
         "the PSP says: charged 13.50 USD",
@@ -354,12 +354,12 @@ def test_an_answer_about_other_money_settles_nothing():
         ("1E+30", "USD"),
     ],
 )
-def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(amount, currency):
+def test_an_amount_that_fits_no_payment_is_stored_as_the_psp_sent_it(amount, currency):
     payment = payment_without_jobs()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal(amount), currency))
     assert work() == ["payments.settle"]
-    [said] = psp_attempts.for_payment(payment.id)
-    assert (said.amount, said.currency) == (
+    [notice] = psp_attempts.for_payment(payment.id)
+    assert (notice.amount, notice.currency) == (
         Decimal(amount),
         currency.replace("\0", "\N{REPLACEMENT CHARACTER}"),
     )
@@ -367,7 +367,7 @@ def test_what_the_psp_says_is_kept_as_it_said_it_also_where_it_fits_no_payment(a
     assert str(makers.review(payment)).startswith("the PSP says: charged ")
 
 
-def test_an_amount_that_is_no_number_is_no_answer(monkeypatch):
+def test_an_answer_whose_amount_is_not_a_number_counts_as_no_answer(monkeypatch):
     monkeypatch.setattr(
         provider.chosen(), "charge", lambda _order: Answer(Outcome.CHARGED, None, Decimal("NaN"), "USD")
     )
@@ -376,7 +376,7 @@ def test_an_amount_that_is_no_number_is_no_answer(monkeypatch):
     assert attempts(payment) == [("charge", NO_ANSWER)]
 
 
-def test_of_many_stuck_payments_each_is_looked_after_once():
+def test_two_runs_of_the_reconciler_inquire_once_about_each_payment():
     stuck = [payment_without_jobs() for _ in range(5)]
     for payment in stuck:
         set_age(payment, ago=60)
@@ -386,7 +386,7 @@ def test_of_many_stuck_payments_each_is_looked_after_once():
     assert [charges(payment) for payment in stuck] == [[CHARGED]] * 5
 
 
-def test_what_still_waits_for_its_turn_is_not_asked_about():
+def test_the_reconciler_leaves_a_payment_alone_whose_charge_is_waiting():
     payment = makers.payment()
     run("payments.begin")
     set_age(payment, ago=60)
@@ -396,16 +396,16 @@ def test_what_still_waits_for_its_turn_is_not_asked_about():
     assert attempts(payment) == [("charge", CHARGED)]
 
 
-def test_while_the_psp_worker_is_away_one_look_a_payment_waits_for_it():
+def test_one_inquiry_for_each_payment_waits_for_a_psp_worker_that_is_down():
     payment = payment_without_jobs()
     for _ in range(3):
-        set_age(payment, ago=200, taken_up=31)
+        set_age(payment, ago=200, reconciled=31)
         makers.enqueue_scheduled(payment_reconciliation.reconcile)
         run("payments.reconcile")
     assert work().count("payments.inquire") == 1
 
 
-def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
+def test_an_inquiry_during_a_late_charge_does_not_change_the_outcome():
     payment = makers.payment(simulate="late")
 
     def meanwhile(seconds: float) -> None:
@@ -422,22 +422,22 @@ def test_the_reconciler_asks_while_a_late_order_is_on_its_way():
     assert (charges(payment), history(payment)) == ([CHARGED], ["create", "begin", "complete"])
 
 
-# --- giving up ------------------------------------------------------------------------------------------
+# --- failure of a payment that the PSP does not have ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("outcome", "ago", "status"),
     [
-        # The process died over the call, or nobody answered it: it may still be heard.
+        # The process died during the call, or the call was not answered: it may still arrive.
         (None, MAY_ARRIVE_S - 5, "processing"),
         (NO_ANSWER, MAY_ARRIVE_S - 5, "processing"),
         (None, MAY_ARRIVE_S + 1, "failed"),
         (NO_ANSWER, MAY_ARRIVE_S + 1, "failed"),
-        # It said that it could not.
+        # The PSP refused the call.
         (UNAVAILABLE, 1, "failed"),
     ],
 )
-def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status):
+def test_a_payment_does_not_fail_while_a_call_may_still_arrive(outcome, ago, status):
     payment = payment_without_jobs(simulate="outage")
     for _ in range(MAX_CHARGE_CALLS):
         record_call(payment, outcome, ago=ago)
@@ -449,7 +449,7 @@ def test_nothing_is_given_up_while_a_call_may_still_arrive(outcome, ago, status)
     assert makers.review(payment) is None
 
 
-def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
+def test_the_reconciler_fails_a_payment_once_no_call_can_arrive():
     payment = payment_without_jobs(simulate="outage")
     for _ in range(MAX_CHARGE_CALLS):
         record_call(payment, None, ago=MAY_ARRIVE_S - 5)
@@ -462,7 +462,7 @@ def test_what_waited_for_a_call_that_may_arrive_is_given_up_by_the_reconciler():
     assert makers.reload(payment).status == "failed"
 
 
-def test_what_the_dead_call_charged_after_all_is_found():
+def test_a_charge_of_a_call_whose_process_died_is_found():
     payment = payment_without_jobs()
     record_call(payment, None, ago=1)
     insert_charge(payment)
@@ -476,7 +476,7 @@ def test_what_the_dead_call_charged_after_all_is_found():
     assert makers.reload(payment).status == "completed"
 
 
-# --- answers that come late, or twice -------------------------------------------------------------------
+# --- late and repeated answers --------------------------------------------------------------------------
 
 
 def declined_payment() -> Payment:
@@ -497,7 +497,7 @@ def cancelled_payment() -> Payment:
 @pytest.mark.parametrize(
     ("ended", "status"), [(declined_payment, "failed"), (cancelled_payment, "cancelled")]
 )
-def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
+def test_a_late_charge_opens_a_review_and_changes_nothing(ended, status):
     payment = makers.reload(ended())
     assert (payment.status, makers.review(payment)) == (status, None)
 
@@ -510,7 +510,7 @@ def test_a_late_charge_is_never_dropped_and_never_guessed_away(ended, status):
 
 
 @pytest.mark.parametrize("answer", [Answer(Outcome.CHARGED), Answer(Outcome.DECLINED, "lost_card")])
-def test_an_answer_that_comes_three_times_counts_once(answer):
+def test_an_answer_that_arrives_three_times_settles_once(answer):
     payment = payment_without_jobs()
     for _ in range(3):
         payment_jobs.receive_notice(payment.id, answer)
@@ -518,11 +518,11 @@ def test_an_answer_that_comes_three_times_counts_once(answer):
     settled = makers.reload(payment)
     assert history(payment) == ["create", "begin", "complete" if settled.status == "completed" else "fail"]
     assert (settled.version, makers.review(settled)) == (3, None)
-    told = [event.type for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
-    assert len(told) == 4
+    emitted = [event.type for event in event_log.after(0, 1000) if event.data.get("id") == str(payment.id)]
+    assert len(emitted) == 4
 
 
-def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
+def test_a_notice_ends_an_unknown_outcome():
     payment = payment_without_jobs()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     assert enqueue_and_run(payment_jobs.resolve.job(payment.id)) == ["payments.settle", "payments.resolve"]
@@ -530,25 +530,25 @@ def test_an_answer_after_which_a_doubt_comes_is_the_end_of_it():
     assert attempts(payment) == [("notice", CHARGED)]
 
 
-def test_a_look_that_somebody_waits_for_is_taken_up_when_its_process_died():
+def test_an_inquiry_whose_process_died_is_repeated_under_its_id():
     payment, inquiry = payment_without_jobs(), uuid4()
     psp_attempts.begin(inquiry, payment.id, psp_attempts.PspOperation.FIND, str(payment.id))
     assert enqueue_and_run(payment_jobs.inquire.job(payment.id, inquiry))[0] == "payments.inquire"
     assert psp_attempts.find_result(inquiry) == NOT_FOUND
 
 
-def test_who_looks_after_a_payment_that_has_ended_asks_nobody():
+def test_an_inquiry_about_an_ended_payment_calls_nobody():
     payment = makers.payment()
     work()
     assert enqueue_and_run(payment_jobs.inquire.job(payment.id)) == ["payments.inquire"]
     assert attempts(payment) == [("charge", CHARGED)]
 
 
-# --- facts ----------------------------------------------------------------------------------------------
+# --- answers after the lease ----------------------------------------------------------------------------
 
 
 class HangingProvider:
-    """A Provider whose first call hangs for longer than its lease, with its process; then it is answered."""
+    """A Provider whose first call is answered after its lease has ended."""
 
     def __init__(self, meanwhile: Callable[[], object]) -> None:
         self._meanwhile, self._calls = meanwhile, 0
@@ -567,11 +567,11 @@ class HangingProvider:
         return provider.Statement([], None)
 
 
-def test_a_charge_that_is_heard_of_after_its_lease_when_the_payment_has_failed_gets_a_review():
+def test_a_charge_that_is_answered_after_the_payment_failed_opens_a_review():
     payment = makers.payment()
 
-    def another_worker_goes_on() -> None:
-        # The relay has sent it again, and the call cannot be heard any more by its age.
+    def another_worker_takes_over() -> None:
+        # The relay has sent the job again, and the call is too old to arrive.
         postgres.rows("UPDATE journal.jobs SET leased_until = NULL, attempts = attempts + 1")
         postgres.rows(
             "UPDATE payments.psp_attempts SET created_at = created_at - %s * interval '1 second'",
@@ -580,7 +580,7 @@ def test_a_charge_that_is_heard_of_after_its_lease_when_the_payment_has_failed_g
         work()
         assert makers.reload(payment).failure_code == "provider_unavailable"
 
-    provider.choose(HangingProvider(another_worker_goes_on))
+    provider.choose(HangingProvider(another_worker_takes_over))
     work()
 
     assert attempts(payment)[0] == ("charge", CHARGED)
@@ -588,20 +588,20 @@ def test_a_charge_that_is_heard_of_after_its_lease_when_the_payment_has_failed_g
     assert makers.review(payment) == "the PSP charged it, but it is failed"
 
 
-def test_a_charge_that_is_heard_of_after_its_lease_completes_a_payment_that_waits_for_it():
+def test_a_charge_that_is_answered_after_its_lease_completes_the_payment():
     payment = makers.payment()
 
-    def another_worker_goes_on() -> None:
+    def another_worker_takes_over() -> None:
         postgres.rows("UPDATE journal.jobs SET leased_until = NULL, attempts = attempts + 1")
         run("payments.charge", "payments.resolve")
 
-    provider.choose(HangingProvider(another_worker_goes_on))
+    provider.choose(HangingProvider(another_worker_takes_over))
     run("payments.begin", "payments.charge", "payments.settle")
     assert (makers.reload(payment).status, makers.review(payment)) == ("completed", None)
 
 
 def lose_settle_job(payment: Payment) -> None:
-    """The job that would have settled what the PSP said is gone."""
+    """Run the payment to a decision of the PSP whose settle job is lost."""
     run("payments.begin", "payments.charge")
     assert attempts(payment)[0][1] in (CHARGED, "declined")
     postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.settle'")
@@ -616,7 +616,7 @@ def lose_settle_job(payment: Payment) -> None:
         ("decline", "completed", "completed", "the PSP declined it, but it is completed"),
     ],
 )
-def test_what_the_psp_said_and_nobody_settled_is_found_by_the_reconciler(simulate, status, ends, review):
+def test_the_reconciler_settles_a_decision_whose_job_is_lost(simulate, status, ends, review):
     payment = makers.payment(simulate=simulate)
     lose_settle_job(payment)
     if status != "processing":
@@ -625,29 +625,29 @@ def test_what_the_psp_said_and_nobody_settled_is_found_by_the_reconciler(simulat
 
     assert reconcile() == ["payments.settle"]
     assert (makers.reload(payment).status, makers.review(payment)) == (ends, review)
-    # Once is enough.
+    # A settled decision is not settled again.
     assert reconcile() == []
     assert [operation for operation, _ in attempts(payment)] == ["charge"]
 
 
-def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhile():
+def test_every_order_under_one_key_is_the_same_order_after_an_edit():
     orders = []
     stub = makers.stub()
 
-    class Watched(Stub):
+    class RecordingStub(Stub):
         def charge(self, order: provider.Order) -> Answer:
             orders.append(order)
             return stub.charge(order)
 
-    provider.choose(Watched(payment_jobs.receive_notice, sleep=lambda _seconds: None))
+    provider.choose(RecordingStub(payment_jobs.receive_notice, sleep=lambda _seconds: None))
     payment = makers.payment(simulate="blackout", order="A-1")
     run("payments.begin")
     for note in ("before the first call", "asked the PSP by telephone"):
         payments.edit(makers.reload(payment), metadata={"note": note})
         work()
-    # Its voice is back, and it has never heard of the order.
+    # The PSP answers again, and has no order.
     postgres.rows("DELETE FROM psp.orders")
-    set_age(payment, ago=60, taken_up=31)
+    set_age(payment, ago=60, reconciled=31)
     reconcile()
 
     assert [order.metadata for order in orders] == [{"simulate": "blackout", "order": "A-1"}] * len(orders)
@@ -655,24 +655,24 @@ def test_every_order_under_one_key_is_the_same_order_whatever_is_edited_meanwhil
     assert makers.reload(payment).metadata == {"note": "asked the PSP by telephone"}
 
 
-def test_metadata_that_was_edited_before_the_payment_began_is_what_the_psp_gets():
+def test_metadata_edited_before_begin_is_ordered():
     payment = makers.payment(simulate="approve")
     payments.edit(payment, metadata={"simulate": "decline"})
     work()
     assert makers.reload(payment).status == "failed"
 
 
-def test_of_payments_whose_settling_waits_for_its_turn_nobody_asks_the_psp():
-    waiting = [makers.payment() for _ in range(100)]
+def test_the_reconciler_does_not_inquire_about_payments_whose_settlement_waits():
+    waiting = [makers.payment() for _ in range(10)]
     run("payments.begin", "payments.charge")
     for payment in waiting:
         set_age(payment, ago=60)
     postgres.rows("UPDATE payments.psp_attempts SET ended_at = clock_timestamp() - interval '60 seconds'")
-    assert reconcile() == ["payments.settle"] * 100
-    assert [attempts(payment) for payment in waiting] == [[("charge", CHARGED)]] * 100
+    assert reconcile() == ["payments.settle"] * 10
+    assert [attempts(payment) for payment in waiting] == [[("charge", CHARGED)]] * 10
 
 
-def test_while_the_unknown_outcome_of_a_payment_waits_to_be_decided_nobody_asks_the_psp():
+def test_the_reconciler_does_not_inquire_about_a_payment_whose_resolution_waits():
     payment = makers.payment(simulate="timeout")
     run("payments.begin", "payments.charge")
     set_age(payment, ago=60)
@@ -692,19 +692,19 @@ def admin_context() -> RequestContext:
 @pytest.mark.parametrize(
     "calls",
     [
-        # Nobody has asked what it knows; a call may still be heard; it does not say; it was asked too early.
+        # No inquiry; a call may still arrive; an unanswered inquiry; an inquiry before the last charge call.
         [],
         [("charge", None, 1), ("find", NOT_FOUND, 0)],
         [("charge", NO_ANSWER, 1), ("find", NOT_FOUND, 0)],
         [("charge", NO_ANSWER, 60), ("find", NO_ANSWER, 1)],
         [("charge", UNAVAILABLE, 3), ("find", NOT_FOUND, 2), ("charge", UNAVAILABLE, 1)],
-        # It was answered while somebody looked, and that is not settled yet.
+        # The call was decided during the inquiry, and the decision is not settled yet.
         [("charge", CHARGED, 8), ("find", NOT_FOUND, 5)],
-        # The answer is older than the last moment at which the call could be heard.
+        # The inquiry was made while the call could still arrive.
         [("charge", NO_ANSWER, MAY_ARRIVE_S + 10), ("find", NOT_FOUND, MAY_ARRIVE_S + 9)],
     ],
 )
-def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
+def test_a_payment_that_the_psp_may_have_cannot_be_failed_by_hand(calls):
     payment, by = payment_without_jobs(), admin_context()
     for operation, outcome, ago in calls:
         record_call(payment, outcome, ago=ago, operation=operation)
@@ -717,7 +717,7 @@ def test_nobody_fails_by_hand_what_the_psp_may_have(calls):
     assert context_of(row) == by
 
 
-def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
+def test_a_payment_that_the_psp_cannot_have_is_failed_by_hand():
     payment, by = payment_without_jobs(), admin_context()
     record_call(payment, NO_ANSWER, ago=MAY_ARRIVE_S + 2)
     record_call(payment, NOT_FOUND, ago=1, operation="find")
@@ -733,11 +733,11 @@ def test_what_the_psp_has_not_and_cannot_get_is_failed_by_hand():
     assert refusals(payment) == []
     [*_, row] = audit_log.of_resource(payment.id)
     assert (row.action, context_of(row)) == ("payments.payment.fail", by)
-    [*_, moved] = payments.history(payment.id)
-    assert (moved.actor_id, moved.reason) == (by.user_id, "it hangs")
+    [*_, transition] = payments.history(payment.id)
+    assert (transition.actor_id, transition.reason) == (by.user_id, "it hangs")
 
 
-def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
+def test_a_payment_that_begins_before_its_cancellation_is_not_cancelled():
     payment, by = makers.payment(), admin_context()
     with transaction():
         enqueue(payment_endings.cancel.job(payment.id, "ordered twice", by))
@@ -750,7 +750,7 @@ def test_a_payment_that_was_begun_meanwhile_is_not_cancelled():
     assert charges(payment) == [CHARGED]
 
 
-def test_a_payment_that_was_cancelled_is_never_begun():
+def test_a_cancelled_payment_is_never_begun():
     payment, by = makers.payment(), admin_context()
     with transaction():
         enqueue(payment_endings.cancel.job(payment.id, "ordered twice", by))
@@ -763,7 +763,7 @@ def test_a_payment_that_was_cancelled_is_never_begun():
     assert (row.action, context_of(row)) == ("payments.payment.cancel", by)
 
 
-def test_a_call_after_a_failure_by_hand_is_not_made():
+def test_a_payment_failed_by_hand_is_not_charged():
     payment = payment_without_jobs()
     record_call(payment, UNAVAILABLE, ago=2)
     record_call(payment, NOT_FOUND, ago=1, operation="find")
