@@ -42,7 +42,7 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
     payment = transitions.locked(payment_id)
     if decided:
         # The PSP's decision is on its way or applied: only the administrator's request is recorded.
-        details = {"step": Transition.FAIL, "reason": reason}
+        details = {"transition": Transition.FAIL, "reason": reason}
         audit.record(audit.AuditAction.PSP_DECIDED, resource=("payment", payment.id), details=details)
         return payment
     _check(payment, Transition.FAIL)

@@ -713,7 +713,7 @@ def test_a_payment_that_the_psp_may_have_cannot_be_failed_by_hand(calls):
 
     assert makers.reload(payment).status == "processing"
     [row] = refusals(payment)
-    assert row.details == {"step": "fail", "status": "processing", "reason": "it hangs"}
+    assert row.details == {"transition": "fail", "status": "processing", "reason": "it hangs"}
     assert context_of(row) == by
 
 
@@ -744,7 +744,7 @@ def test_a_payment_that_begins_before_its_cancellation_is_not_cancelled():
     run("payments.begin", "payments.cancel")
 
     [row] = refusals(payment)
-    assert row.details == {"step": "cancel", "status": "processing", "reason": "ordered twice"}
+    assert row.details == {"transition": "cancel", "status": "processing", "reason": "ordered twice"}
     assert context_of(row) == by
     assert makers.reload(payment).status == "completed"
     assert charges(payment) == [CHARGED]

@@ -418,7 +418,7 @@ def test_a_cancellation_that_comes_too_late_is_written_down_for_whoever_asked(pe
     assert (now(payment).status, now(request).status) == ("completed", "completed")
     [row] = [it for it in audit_log.of_resource(UUID(payment)) if it.action == "payments.transition.refused"]
     assert str(row.user_id) == people.boss.user["id"]
-    assert row.details == {"step": "cancel", "status": "processing", "reason": None}
+    assert row.details == {"transition": "cancel", "status": "processing", "reason": None}
 
 
 def test_a_cancellation_takes_no_body(people):

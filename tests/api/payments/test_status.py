@@ -184,7 +184,7 @@ def test_what_the_psp_has_charged_completes(customer, boss, meanwhile):
     assert ended(payment) == ("completed", None)
     [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.psp.already_decided"]
     assert str(line.user_id) == boss.user["id"]
-    assert line.details == {"step": "fail", "reason": "He asked for it"}
+    assert line.details == {"transition": "fail", "reason": "He asked for it"}
 
 
 def customer_of(who: Visitor) -> Any:
