@@ -8,16 +8,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.message import EmailMessage
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from falcon.testing import Result, TestClient
 from peewee import SQL
 
-from actors import all_jobs, jobs, payment_jobs, request_addressees, subscriber
+from actors import all_jobs, jobs, payment_jobs, request_addressees, snapshots, subscriber
 from actors.jobs import transaction
 from actors.psp.stub import Stub
-from db import audit_log, event_log, job_journal, payments, postgres, reviews, subscriptions, users
+from api import accounts
+from api.security.keys import Keys
+from api.security.passwords import Passwords
+from api.security.tokens import REFRESH_LIFETIME, Tokens, fingerprint
+from api.settings import WebSettings
+from db import audit_log, event_log, job_journal, payments, postgres, reviews, sessions, subscriptions, users
+from db.core import times
 from db.payments import Payment
 from db.users import Role, User
 from workers import scheduler
@@ -248,7 +255,21 @@ class Visitor:
 
 
 def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None = None) -> Visitor:
-    """A person of this role who has just signed in."""
+    """A signed-in user of this role, made in the database: no job, event or mail follows from it."""
+    with postgres.connection(), transaction():
+        user = accounts.add(
+            email=email or address(), password_hash=_password_hash(), name="Some One", role=role
+        )
+        session = sessions.start(user.id, ip_address="127.0.0.1", user_agent=None)
+        refresh_token = _tokens().refresh()
+        expires_at = times.now() + REFRESH_LIFETIME
+        sessions.add_refresh_token(session, token=fingerprint(refresh_token), expires_at=expires_at)
+    token = _tokens().access(user, session.id, times.now())
+    return Visitor(client, token, refresh_token, snapshots.user(user))
+
+
+def registered(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None = None) -> Visitor:
+    """A user who has just registered through the API, with the mail, events and audit entries of it."""
     body = {"email": email or address(), "password": PASSWORD, "name": "Some One"}
     if role is not Role.ADMIN:
         body["role"] = role
@@ -258,6 +279,23 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
     if role is Role.ADMIN:
         User.update(role=role).where(User.id == data["user"]["id"]).execute()
     return Visitor(client, data["accessToken"], data["refreshToken"], data["user"])
+
+
+@cache
+def _tokens() -> Tokens:
+    settings = WebSettings.read({**SECRETS, "DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"})
+    return Tokens(
+        Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519),
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        pepper=settings.password_pepper,
+        session_max_age=settings.session_max_age,
+    )
+
+
+@cache
+def _password_hash() -> str:
+    return Passwords(pepper=SECRETS["PASSWORD_PEPPER"], rounds=4).hash(PASSWORD)
 
 
 def verify_email(who: Visitor) -> None:

@@ -13,12 +13,12 @@ from db import audit_chain, postgres
 from db.core import times
 from db.users import Role
 from tests import makers
-from tests.makers import Visitor, error, visitor, work
+from tests.makers import Visitor, error, registered, work
 
 
 @pytest.fixture
 def boss(client) -> Visitor:
-    boss = visitor(client, Role.ADMIN)
+    boss = registered(client, Role.ADMIN)
     work()
     return boss
 
@@ -70,7 +70,7 @@ def behind_our_back(sql: str, *params: Any) -> None:
 
 
 def test_what_somebody_did_is_there_whole(client, boss):
-    vendor = visitor(client, Role.VENDOR)
+    vendor = registered(client, Role.VENDOR)
     sent = {"X-Request-ID": "chairs-1", "User-Agent": "till/1.0"}
     wish = {"type": "initiate", "amount": "80.00"}
     id = vendor.post("/payments", wish, headers=sent).json["data"]["id"]
@@ -90,7 +90,7 @@ def test_what_somebody_did_is_there_whole(client, boss):
 
 
 def test_a_refusal_for_lack_of_a_role_is_in_it(client, boss):
-    customer = visitor(client)
+    customer = registered(client)
     assert error(customer.get("/admin/audit-logs")) == (403, "FORBIDDEN")
     work()
     [refused] = read(boss, f"?userId={customer.user['id']}&action=auth.access.refused")
@@ -100,7 +100,7 @@ def test_a_refusal_for_lack_of_a_role_is_in_it(client, boss):
 @pytest.mark.parametrize("role", [Role.VENDOR, Role.CUSTOMER])
 @pytest.mark.parametrize("path", ["/admin/audit-logs", "/admin/audit-logs/verify"])
 def test_it_is_for_administrators_alone(client, role, path):
-    assert error(visitor(client, role).get(path)) == (403, "FORBIDDEN")
+    assert error(registered(client, role).get(path)) == (403, "FORBIDDEN")
     assert error(Visitor(client).get(path)) == (401, "UNAUTHORIZED")
 
 

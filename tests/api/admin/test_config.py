@@ -7,7 +7,13 @@ from db import audit_log, config, event_log
 from db.config import ConfigKey
 from db.users import Role
 from tests import makers
-from tests.makers import PASSWORD, Visitor, error, visitor, work
+from tests.makers import PASSWORD, Visitor, error, registered, work
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    """An administrator whose registration has left audit entries, events and a mail."""
+    return registered(client, Role.ADMIN)
 
 
 def put(who: Visitor, **values):
@@ -76,7 +82,7 @@ def test_all_or_nothing(boss, wish, field):
 
 def test_nobody_pays_more_than_is_allowed_now(client, boss):
     put(boss, payments_maxAmount=50)
-    customer, vendor = visitor(client), visitor(client, Role.VENDOR)
+    customer, vendor = registered(client), registered(client, Role.VENDOR)
     result = customer.post("/payments", {"type": "payment", "amount": "50.01"})
     assert error(result) == (400, "VALIDATION_ERROR")
     assert result.json["error"]["details"]["fields"] == [
@@ -89,7 +95,7 @@ def test_nobody_pays_more_than_is_allowed_now(client, boss):
 
 
 def test_while_it_is_maintained_it_can_be_read_and_left_and_nothing_else(client, boss):
-    customer, vendor = visitor(client), visitor(client, Role.VENDOR)
+    customer, vendor = registered(client), registered(client, Role.VENDOR)
     work()
     token = makers.mailbox.token()
     put(boss, maintenance_readOnly=True)

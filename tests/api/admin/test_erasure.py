@@ -14,7 +14,7 @@ from db.event_log import Event
 from db.idempotency import IdempotencyKey
 from db.users import Role
 from tests import makers
-from tests.makers import Visitor, error, verify_email, visitor, work
+from tests.makers import Visitor, error, registered, verify_email, work
 
 PROFILE = {
     "name": "Erika Unverwechselbar",
@@ -54,7 +54,7 @@ def where_it_stands(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def test_nothing_of_a_closed_account_is_left_in_any_table(client, vendor, boss):
-    customer, bystander = visitor(client, email=f"Erika.{makers.address()}"), visitor(client)
+    customer, bystander = registered(client, email=f"Erika.{makers.address()}"), registered(client)
     customer.send("PUT", "/profile", PROFILE)
     first = str(customer.user["email"])
     unproved = ask(vendor, first.upper(), "1")
@@ -96,7 +96,7 @@ def test_nothing_of_a_closed_account_is_left_in_any_table(client, vendor, boss):
 
 
 def test_what_is_shown_otherwise_is_another_version(client, vendor, boss):
-    customer = visitor(client)
+    customer = registered(client)
     verify_email(customer)
     id = ask(vendor, customer.user["email"], "1")
     work()
@@ -114,12 +114,12 @@ def test_what_is_shown_otherwise_is_another_version(client, vendor, boss):
 
 
 def test_an_address_that_is_anothers_by_now_stays_theirs(client, vendor, boss):
-    gone = visitor(client)
+    gone = registered(client)
     email = str(gone.user["email"])
     verify_email(gone)
     old = ask(vendor, email, "1")
     rename(boss, gone, proved=False)
-    heir = visitor(client, email=email)
+    heir = registered(client, email=email)
     verify_email(heir)
     new = ask(vendor, email, "2")
     work()
@@ -137,7 +137,7 @@ def test_an_address_that_is_anothers_by_now_stays_theirs(client, vendor, boss):
 @pytest.fixture
 def talked_of(client, boss) -> str:
     """A closed account, about which there are 3000 events; its erasure has not begun."""
-    who = visitor(client)
+    who = registered(client)
     work()
     last = event_log.last_seq()
     postgres.rows(
@@ -205,7 +205,7 @@ def test_an_erasure_that_is_interrupted_goes_on(talked_of, monkeypatch):
 
 
 def test_events_that_have_no_number_yet_are_waited_for(client, vendor, boss):
-    customer = visitor(client)
+    customer = registered(client)
     work()
     ask(vendor, customer.user["email"], "1")
     boss.send("DELETE", f"/admin/users/{customer.user['id']}")
@@ -218,7 +218,7 @@ def test_events_that_have_no_number_yet_are_waited_for(client, vendor, boss):
 
 
 def test_a_request_that_was_under_way_at_the_closing_is_found_by_the_second_look(client, vendor, boss):
-    customer = visitor(client)
+    customer = registered(client)
     verify_email(customer)
     boss.send("DELETE", f"/admin/users/{customer.user['id']}")
     while not next_erasure().args.get("again"):
@@ -234,7 +234,7 @@ def test_a_request_that_was_under_way_at_the_closing_is_found_by_the_second_look
 
 
 def test_a_vendor_who_is_gone_leaves_no_session(client, boss):
-    vendor = visitor(client, Role.VENDOR)
+    vendor = registered(client, Role.VENDOR)
     boss.send("DELETE", f"/admin/users/{vendor.user['id']}")
     work()
     assert sessions.Session.select().where(sessions.Session.user_id == vendor.user["id"]).count() == 0

@@ -15,8 +15,15 @@ from actors.psp.provider import Answer, Outcome
 from api.operations import metrics
 from db import audit_chain, audit_log, backlog, invariants, job_journal, leases, postgres, subscriptions
 from db.core import times
+from db.users import Role
 from tests import makers
-from tests.makers import Visitor, visitor, work
+from tests.makers import Visitor, registered, work
+
+
+@pytest.fixture
+def boss(client) -> Visitor:
+    """An administrator whose registration has left audit entries, events and a mail."""
+    return registered(client, Role.ADMIN)
 
 
 @pytest.fixture(autouse=True)
@@ -432,7 +439,7 @@ def later(**more: float) -> Callable[[], datetime]:
 
 def audit_rows(who: Visitor, count: int) -> None:
     for _ in range(count):
-        visitor(who.client)
+        registered(who.client)
     work()
 
 

@@ -7,12 +7,12 @@ import pytest
 from db import audit_log, event_log, payments, sessions
 from db.users import Role
 from tests import makers
-from tests.makers import PASSWORD, Visitor, error, visitor, work
+from tests.makers import PASSWORD, Visitor, error, registered, work
 
 
 @pytest.fixture
 def boss(client) -> Visitor:
-    who = visitor(client, Role.ADMIN)
+    who = registered(client, Role.ADMIN)
     work()
     makers.mailbox.clear()
     return who
@@ -110,7 +110,7 @@ def test_people_are_listed_newest_first_by_role_words_and_whether_they_are_open(
 
 
 def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_it(client, boss):
-    who = visitor(client)
+    who = registered(client)
     work()
     old = makers.mailbox[-1]
     address = makers.address()
@@ -131,12 +131,12 @@ def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_i
     [{}, {"role": "ADMIN"}, {"active": "no"}, {"active": None}, {"name": None}, {"emailVerified": "yes"}],
 )
 def test_what_cannot_be_changed_so_is_refused(client, boss, wish):
-    who = visitor(client)
+    who = registered(client)
     assert error(boss.send("PUT", f"/admin/users/{who.user['id']}", wish)) == (400, "VALIDATION_ERROR")
 
 
 def test_another_role_counts_at_the_next_request(client, boss):
-    who = visitor(client)
+    who = registered(client)
     assert error(who.get("/admin/users")) == (403, "FORBIDDEN")
     assert boss.send("PUT", f"/admin/users/{who.user['id']}/role", {"role": "ADMIN"}).status_code == 200
     assert who.get("/admin/users").status_code == 200
@@ -154,13 +154,13 @@ def test_the_last_administrator_is_neither_closed_nor_deposed(client, boss):
     assert error(boss.send("DELETE", f"/admin/users/{me}")) == (409, "LAST_ADMIN")
     assert error(boss.send("PUT", f"/admin/users/{me}/role", {"role": "VENDOR"})) == (409, "LAST_ADMIN")
     assert boss.send("PUT", f"/admin/users/{me}/role", {"role": "ADMIN"}).status_code == 200
-    other = visitor(client, Role.ADMIN)
+    other = registered(client, Role.ADMIN)
     assert other.send("DELETE", f"/admin/users/{me}").status_code == 200
     assert error(other.send("DELETE", f"/admin/users/{other.user['id']}")) == (409, "LAST_ADMIN")
 
 
 def test_a_closed_account_is_nobodys_any_more(client, boss):
-    customer, vendor = visitor(client), visitor(client, Role.VENDOR)
+    customer, vendor = registered(client), registered(client, Role.VENDOR)
     email, id = customer.user["email"], customer.user["id"]
     vendor.post("/payments", {"type": "initiate", "amount": 5, "customerEmail": email.upper()})
     paid = customer.post("/payments", {"type": "payment", "amount": 7}).json["data"]["id"]
@@ -212,7 +212,7 @@ def test_who_is_not_there_is_a_404(boss):
 
 
 def test_a_suspended_account_is_out_at_once_and_comes_back_by_signing_in(client, boss):
-    who = visitor(client)
+    who = registered(client)
     path = f"/admin/users/{who.user['id']}"
     suspended = boss.send("PUT", path, {"active": False})
     assert (suspended.status_code, suspended.json["data"]["active"]) == (200, False)
@@ -232,7 +232,7 @@ def test_a_suspended_account_is_out_at_once_and_comes_back_by_signing_in(client,
 
 
 def test_a_suspended_vendors_open_requests_are_cancelled(client, boss):
-    vendor = visitor(client, Role.VENDOR)
+    vendor = registered(client, Role.VENDOR)
     wish = {"type": "initiate", "amount": "5.00"}
     request = vendor.post("/payments", wish).json["data"]["id"]
     work()
@@ -244,12 +244,12 @@ def test_a_suspended_vendors_open_requests_are_cancelled(client, boss):
 def test_the_last_administrator_cannot_be_suspended(client, boss):
     path = f"/admin/users/{boss.user['id']}"
     assert error(boss.send("PUT", path, {"active": False})) == (409, "LAST_ADMIN")
-    visitor(client, Role.ADMIN)
+    registered(client, Role.ADMIN)
     assert boss.send("PUT", path, {"active": False}).status_code == 200
 
 
 def test_a_closed_account_does_not_come_back_and_a_suspended_one_can_be_closed(client, boss):
-    who = visitor(client)
+    who = registered(client)
     path = f"/admin/users/{who.user['id']}"
     assert boss.send("PUT", path, {"active": False}).status_code == 200
     assert boss.send("DELETE", path).status_code == 200
@@ -261,7 +261,7 @@ def test_a_closed_account_does_not_come_back_and_a_suspended_one_can_be_closed(c
 
 
 def test_an_administrator_sees_and_ends_somebodys_sessions(client, boss):
-    who = visitor(client)
+    who = registered(client)
     path = f"/admin/users/{who.user['id']}/sessions"
     second = sign_in(client, who.user["email"]).json["data"]["accessToken"]
     items = boss.get(path).json["data"]["items"]
@@ -288,7 +288,7 @@ def test_an_administrator_sees_and_ends_somebodys_sessions(client, boss):
 
 
 def test_somebodys_session_is_found_only_under_them(client, boss):
-    who, other = visitor(client), visitor(client)
+    who, other = registered(client), registered(client)
     [session] = boss.get(f"/admin/users/{who.user['id']}/sessions").json["data"]["items"]
     wrong = f"/admin/users/{other.user['id']}/sessions/{session['id']}"
     assert error(boss.send("DELETE", wrong)) == (404, "NOT_FOUND")
@@ -299,7 +299,7 @@ def test_somebodys_session_is_found_only_under_them(client, boss):
 
 
 def test_the_old_address_is_told_of_a_new_one(client, boss):
-    who = visitor(client)
+    who = registered(client)
     work()
     makers.mailbox.clear()
     boss.send("PUT", f"/admin/users/{who.user['id']}", {"email": (new_address := makers.address())})

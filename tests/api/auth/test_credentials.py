@@ -18,7 +18,7 @@ from api.security.passwords import SCORED_CHARACTERS, Passwords, weak
 from db import audit_log, event_log, job_journal, one_time_tokens, postgres, sessions, sign_in_failures, users
 from db.core import times
 from tests import makers
-from tests.makers import PASSWORD, Visitor, error, mailbox, visitor, work
+from tests.makers import PASSWORD, Visitor, error, mailbox, registered, work
 
 NOON = "2026-03-01T12:00:00Z"
 ANOTHER = "another good password"
@@ -26,7 +26,7 @@ ANOTHER = "another good password"
 
 @pytest.fixture
 def me(client) -> Visitor:
-    return visitor(client)
+    return registered(client)
 
 
 def sign_in(client, email: str, password: str = PASSWORD, **more):
@@ -171,7 +171,7 @@ def test_forgetting_answers_alike_for_everybody(client, me):
 
 def test_a_reset_link_lives_thirty_minutes(client):
     with freeze_time(NOON) as clock:
-        me = visitor(client)
+        me = registered(client)
         for _ in range(2):
             Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
             work()
@@ -279,7 +279,7 @@ def test_the_link_is_mailed_again_until_the_address_is_proved(client, me):
 def test_everybody_sees_their_own_sessions(client, me):
     agent = {"User-Agent": "a phone"}
     phone = sign_in(client, me.user["email"], headers=agent).json["data"]["accessToken"]
-    visitor(client)
+    registered(client)
     data = me.get("/auth/sessions").json["data"]
     assert data["items"][0]["userAgent"] == "a phone"
     assert [it["current"] for it in data["items"]] == [False, True]
@@ -297,7 +297,7 @@ def test_everybody_sees_their_own_sessions(client, me):
 
 
 def test_another_persons_session_is_not_there(client, me):
-    stranger = visitor(client)
+    stranger = registered(client)
     [session] = stranger.get("/auth/sessions").json["data"]["items"]
     assert error(me.send("DELETE", f"/auth/sessions/{session['id']}")) == (404, "NOT_FOUND")
     assert stranger.get("/auth/me").status_code == 200
@@ -305,7 +305,7 @@ def test_another_persons_session_is_not_there(client, me):
 
 def test_signing_out_with_a_refresh_token_ends_its_session_if_it_is_ones_own(client, me):
     other = sign_in(client, me.user["email"]).json["data"]
-    stranger = visitor(client)
+    stranger = registered(client)
     assert me.post("/auth/logout", {"refreshToken": stranger.refresh_token}).status_code == 200
     assert stranger.get("/auth/me").status_code == 200
     again = Visitor(client, other["accessToken"])
@@ -351,7 +351,7 @@ def test_an_account_has_at_most_fifty_sessions_and_the_oldest_ends(client, me):
 @pytest.mark.parametrize("known", [True, False])
 def test_an_address_that_keeps_failing_answers_ever_more_slowly(client, known):
     with freeze_time(NOON) as clock:
-        email = visitor(client).user["email"] if known else makers.address()
+        email = registered(client).user["email"] if known else makers.address()
         for _ in range(5):
             assert error(sign_in(client, email, "wrong")) == (401, "INVALID_CREDENTIALS")
         waits = []
@@ -366,7 +366,7 @@ def test_an_address_that_keeps_failing_answers_ever_more_slowly(client, known):
 
 def test_who_waits_gets_in_and_starts_anew(client):
     with freeze_time(NOON) as clock:
-        me = visitor(client)
+        me = registered(client)
         for _ in range(5):
             sign_in(client, me.user["email"], "wrong")
         # Even the right password has to wait, and being refused makes the wait no longer.
@@ -418,7 +418,7 @@ def test_a_guesser_next_door_does_not_keep_the_owner_out(client, me):
 
 def test_an_owner_who_shows_an_earlier_refresh_token_has_a_count_of_their_own(client, me):
     email = me.user["email"]
-    stranger = visitor(client)
+    stranger = registered(client)
     guess(client, email, 6)
     for token, status in (("made up", 429), (stranger.refresh_token, 429), (me.refresh_token, 200)):
         headers = {"Authorization": f"Bearer {token}"}
@@ -484,7 +484,7 @@ def test_who_is_hammered_at_can_still_change_the_password(client, me):
 
 def test_the_end_of_a_wait_allows_one_attempt_and_not_many(client, monkeypatch):
     with freeze_time(NOON) as clock:
-        me = visitor(client)
+        me = registered(client)
         for _ in range(5):
             sign_in(client, me.user["email"], "wrong")
         clock.tick(1)
@@ -504,7 +504,7 @@ def test_of_a_burst_of_guesses_few_are_looked_at(stores, settings):
     client = TestClient(create_app(settings))
     try:
         with postgres.connection():
-            email = visitor(client).user["email"]
+            email = registered(client).user["email"]
 
         def guess_from(place: int) -> int:
             return sign_in(client, email, "wrong", **from_address(f"203.0.113.{place}")).status_code
@@ -518,7 +518,7 @@ def test_of_a_burst_of_guesses_few_are_looked_at(stores, settings):
 
 
 def test_an_address_has_one_count_however_it_is_spelled(client):
-    me = visitor(client)
+    me = registered(client)
     for spelling in (str.lower, str.upper, str.title, str.swapcase, str.capitalize):
         sign_in(client, spelling(me.user["email"]), "wrong")
     assert error(sign_in(client, me.user["email"])) == (429, "RATE_LIMITED")
@@ -534,7 +534,7 @@ def test_a_changed_password_leaves_no_link_good(client, me):
 
 def test_recovery_cannot_be_used_up_and_nobodys_mailbox_is_flooded(client):
     with freeze_time(NOON) as clock:
-        me = visitor(client)
+        me = registered(client)
         begun = times.now()
         reset_links = one_time_tokens.OneTimeToken.select().where(
             one_time_tokens.OneTimeToken.purpose == "reset-password"
@@ -557,7 +557,7 @@ def test_recovery_cannot_be_used_up_and_nobodys_mailbox_is_flooded(client):
 
 def test_a_letter_counts_for_an_hour_though_its_link_has_expired(client):
     with freeze_time(NOON) as clock:
-        me = visitor(client)
+        me = registered(client)
         reset_links = one_time_tokens.OneTimeToken.select().where(
             one_time_tokens.OneTimeToken.purpose == "reset-password"
         )
@@ -683,7 +683,7 @@ def test_a_reset_ends_the_wait(client, me):
 def test_a_link_to_prove_an_address_lives_a_day(client):
     with freeze_time(NOON) as clock:
         for age, answer in ((86_399, 200), (86_400, 400)):
-            visitor(client)
+            registered(client)
             work()
             path = f"/auth/verify-email?token={mailbox.token()}"
             clock.tick(age)
@@ -692,7 +692,7 @@ def test_a_link_to_prove_an_address_lives_a_day(client):
 
 def test_a_session_that_was_not_used_for_seven_days_is_not_listed(client):
     with freeze_time(NOON) as clock:
-        me = visitor(client)
+        me = registered(client)
         sessions.Session.update(last_used_at=makers.MOMENT).execute()
         clock.tick(7 * 86_400)
         now = sign_in(client, me.user["email"]).json["data"]["accessToken"]

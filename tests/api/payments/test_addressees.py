@@ -7,7 +7,7 @@ import pytest
 from actors import request_addressees
 from db import payments, postgres
 from tests import makers
-from tests.makers import Visitor, error, verify_email, visitor, work
+from tests.makers import Visitor, error, registered, verify_email, work
 
 
 def ask(vendor: Visitor, email: str) -> str:
@@ -42,14 +42,14 @@ def belongs_to(who: Visitor, request: str) -> bool:
 def test_who_signs_up_with_an_address_and_has_not_proved_it_sees_and_pays_nothing(client, vendor):
     email = makers.address()
     before = ask(vendor, email.upper())
-    squatter = visitor(client, email=email)
+    squatter = registered(client, email=email)
     for request in (before, ask(vendor, email)):
         assert not belongs_to(squatter, request)
         assert error(pay(squatter, request)) == (404, "NOT_FOUND")
 
 
 def test_proving_an_address_brings_what_is_addressed_to_it(client, vendor):
-    customer = visitor(client)
+    customer = registered(client)
     email = customer.user["email"]
     work()
     before = ask(vendor, email.upper())
@@ -79,14 +79,14 @@ def test_an_administrator_who_vouches_for_an_address_brings_what_is_addressed_to
         )
         customer = Visitor(client, signed_in.json["data"]["accessToken"])
     else:
-        customer = visitor(client, email=email if how == "verified" else None)
+        customer = registered(client, email=email if how == "verified" else None)
         assert not belongs_to(customer, request)
         rename(boss, customer, email, proved=True)
     assert belongs_to(customer, request)
 
 
 def test_a_request_follows_its_customer_and_not_the_address(client, vendor, boss):
-    customer = visitor(client)
+    customer = registered(client)
     old, new = customer.user["email"], makers.address()
     verify_email(customer)
     open_request, paid = ask(vendor, old), ask(vendor, old)
@@ -94,7 +94,7 @@ def test_a_request_follows_its_customer_and_not_the_address(client, vendor, boss
     work()
 
     rename(boss, customer, new)
-    next_owner = visitor(client, email=old)
+    next_owner = registered(client, email=old)
     verify_email(next_owner)
 
     for request in (open_request, paid):
@@ -111,7 +111,7 @@ def test_a_request_follows_its_customer_and_not_the_address(client, vendor, boss
 
 
 def test_a_request_that_is_addressed_anew_changes_hands_with_its_history(client, vendor):
-    first, second, unproved = visitor(client), visitor(client), visitor(client)
+    first, second, unproved = registered(client), registered(client), registered(client)
     verify_email(first)
     verify_email(second)
     request = ask(vendor, first.user["email"])
@@ -125,7 +125,7 @@ def test_a_request_that_is_addressed_anew_changes_hands_with_its_history(client,
 
 
 def test_only_a_customer_pays_what_is_addressed_to_them(client, vendor, boss):
-    customer = visitor(client)
+    customer = registered(client)
     verify_email(customer)
     request = ask(vendor, customer.user["email"])
     path = f"/admin/users/{customer.user['id']}/role"
@@ -139,7 +139,7 @@ def test_only_a_customer_pays_what_is_addressed_to_them(client, vendor, boss):
 def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
     monkeypatch.setattr(request_addressees, "BIND_AT_ONCE", 2)
     monkeypatch.setattr(request_addressees, "BIND_BATCH", 3)
-    customer = visitor(client)
+    customer = registered(client)
     requests = [ask(vendor, customer.user["email"]) for _ in range(9)]
 
     def bound() -> int:
@@ -155,7 +155,7 @@ def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
 
 def test_a_page_of_a_customer_with_many_addressed_requests_costs_what_is_on_it(client, vendor):
     postgres.set_statement_timeout(60)
-    customer = visitor(client)
+    customer = registered(client)
     verify_email(customer)
     request = payments.get(UUID(ask(vendor, customer.user["email"])))
     assert request is not None

@@ -14,7 +14,7 @@ from api.security.tokens import ACCESS_LIFETIME
 from api.settings import WebSettings
 from db.core.settings import InvalidSetting
 from tests.makers import MOMENT as NOON
-from tests.makers import SECRETS, Visitor, visitor
+from tests.makers import SECRETS, Visitor, registered
 
 OLD, NEW = "the-old-secret-" * 3, "the-new-secret-" * 3
 
@@ -47,20 +47,20 @@ def test_no_token_is_refused_at_any_step_of_a_rotation(client_with, tmp_path):
         values = dotenv_values(file)
         after = client_with(jwt_secret=values["JWT_SECRET"], jwt_secret_other=values["JWT_SECRET_OTHER"])
         # While the processes are restarted one by one, both are there.
-        assert enters(after, visitor(before).token)
-        assert enters(before, visitor(after).token)
+        assert enters(after, registered(before).token)
+        assert enters(before, registered(after).token)
         before = after
     assert OLD not in file.read_text()
     assert (values["A"], values["B"], values["JWT_SECRET_OTHER"]) == ("1", "2", "")
 
 
 def test_a_secret_that_was_dropped_is_good_for_nothing(client_with):
-    assert not enters(client_with(jwt_secret=NEW), visitor(client_with(jwt_secret=OLD)).token)
+    assert not enters(client_with(jwt_secret=NEW), registered(client_with(jwt_secret=OLD)).token)
 
 
 def test_with_a_private_key_others_can_verify_without_our_secret(client_with):
     client = client_with(jwt_secret=OLD, jwt_ed25519=pem())
-    token = visitor(client).token
+    token = registered(client).token
     [published] = client.simulate_get("/.well-known/jwks.json").json["keys"]
     header = jwt.get_unverified_header(token)
     assert (header["alg"], header["kid"], header["typ"]) == ("EdDSA", published["kid"], "at+jwt")
@@ -70,18 +70,18 @@ def test_with_a_private_key_others_can_verify_without_our_secret(client_with):
     assert claims["role"] == "CUSTOMER"
     assert enters(client, token)
     # Tokens from before the private key still enter.
-    assert enters(client, visitor(client_with(jwt_secret=OLD)).token)
+    assert enters(client, registered(client_with(jwt_secret=OLD)).token)
 
 
 def test_a_private_key_may_stand_on_one_line(client_with):
     client = client_with(jwt_secret=OLD, jwt_ed25519=pem().replace("\n", "\\n"))
-    assert enters(client, visitor(client).token)
+    assert enters(client, registered(client).token)
 
 
 def test_a_public_key_is_no_secret_to_sign_with(client_with):
     private = ed25519.Ed25519PrivateKey.generate()
     client = client_with(jwt_secret=OLD, jwt_ed25519=pem(private))
-    me = visitor(client)
+    me = registered(client)
     claims = jwt.decode(me.token, options={"verify_signature": False})
     header = jwt.get_unverified_header(me.token)
     raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
