@@ -1,4 +1,4 @@
-"""Accounts: what a new one is made of, for whoever opens one: a person, an administrator, a command."""
+"""Creates accounts, for registration, administrators and the command line."""
 
 from typing import Annotated, Any
 from unicodedata import category
@@ -6,23 +6,24 @@ from unicodedata import category
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from actors import audit, events, request_addressees, snapshots
+from actors.jobs import transaction
 from api.http.fields import Email, invalid
 from api.http.requests import RequestBody
 from api.http.text import Text
-from api.security.passwords import weak
-from db import users
+from api.security.passwords import Passwords, weak
+from db import postgres, users
 from db.core.errors import DomainError, ErrorCode
 from db.users import Role, User
 
-# A joiner is part of a name in some scripts, and of many emoji.
+# Invisible, but part of names in some scripts and of many emoji.
 _JOINERS = "\u200c\u200d"
 
 
 def _name(value: str) -> str:
     if not value.strip():
         raise invalid("must not be blank")
-    # Line ends, controls and marks that change the direction: a name is one line, in letters too.
-    if any(category(sign) in ("Cc", "Cf", "Zl", "Zp") and sign not in _JOINERS for sign in value):
+    # A name is put into mail headers and on one line of a page: no line ends, controls, direction marks.
+    if any(category(char) in ("Cc", "Cf", "Zl", "Zp") and char not in _JOINERS for char in value):
         raise invalid("must not hold control characters")
     return value
 
@@ -32,12 +33,12 @@ Name = Annotated[
     Field(max_length=255, examples=["Robin Doe"], json_schema_extra={"pattern": r"\S"}),
     AfterValidator(_name),
 ]
-# As it was typed: neither trimmed nor cut.
+# Neither trimmed nor cut.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["four boats on a lake"])]
 
 
 class NewAccount(RequestBody):
-    """What every new account needs."""
+    """The fields of every new account."""
 
     email: Email
     name: Name
@@ -53,14 +54,14 @@ class NewAccount(RequestBody):
 
 
 class EmailTaken(DomainError):
-    """There is an account with this e-mail address already."""
+    """An account with this e-mail address exists already."""
 
     code = ErrorCode.EMAIL_TAKEN
 
 
-def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User:
-    """A new person, in the open transaction; nobody is told. Raises EmailTaken."""
-    user = users.add(email=email, password_hash=password_hash, name=name, role=role, **more)
+def add(*, email: str, password_hash: str, name: str, role: Role, **columns: Any) -> User:
+    """Adds a user in the open transaction, without audit row or event. Raises EmailTaken."""
+    user = users.add(email=email, password_hash=password_hash, name=name, role=role, **columns)
     if user is None:
         raise EmailTaken
     if user.email_verified:
@@ -68,11 +69,37 @@ def add(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -
     return user
 
 
-def open_account(*, email: str, password_hash: str, name: str, role: Role, **more: Any) -> User:
-    """A new person who came by themselves, in the open transaction. Raises EmailTaken."""
-    user = add(email=email, password_hash=password_hash, name=name, role=role, **more)
+def register(*, email: str, password_hash: str, name: str, role: Role, **columns: Any) -> User:
+    """Adds a user in the open transaction, audits and announces the registration. Raises EmailTaken."""
+    user = add(email=email, password_hash=password_hash, name=name, role=role, **columns)
     audit.record(
         audit.AuditAction.USER_REGISTERED, resource=("user", user.id), user_id=user.id, details={"role": role}
     )
     events.emit(events.EventType.USER_REGISTERED, snapshots.user(user))
     return user
+
+
+def create_verified(passwords: Passwords, account: NewAccount, role: Role) -> User:
+    """Registers an account whose address needs no verification, in a transaction of its own.
+
+    Raises EmailTaken.
+    """
+    # bcrypt works outside the transaction.
+    password_hash = passwords.hash(account.password)
+    with postgres.connection(), transaction():
+        return register(
+            email=account.email,
+            password_hash=password_hash,
+            name=account.name,
+            role=role,
+            email_verified=True,
+        )
+
+
+def create_admin(passwords: Passwords, *, email: str, password: str, name: str = "Admin") -> User:
+    """Creates an administrator, as the first one of an installation.
+
+    Raises EmailTaken, or pydantic's ValidationError for an invalid address or a weak password.
+    """
+    account = NewAccount(email=email, name=name, password=password)
+    return create_verified(passwords, account, Role.ADMIN)

@@ -1,52 +1,79 @@
-"""The demo users: for a developer's machine, as their password is public."""
+"""The demo users of a developer's machine, whose password is public."""
 
 import ipaddress
 
 import structlog
 
+from actors import audit
+from actors.jobs import transaction
+from api.accounts import EmailTaken, NewAccount, create_verified
+from api.security.passwords import Passwords
 from api.settings import WebSettings
-from db import postgres, users
+from db import postgres, sessions, users
 from db.core.settings import InvalidSetting
 from db.users import Role, User
 
 log = structlog.get_logger(__name__)
 
 DEMO_PASSWORD = "Paywright-demo-1"
-DEMO = {Role.ADMIN: "Ada Admin", Role.VENDOR: "Vera Vendor", Role.CUSTOMER: "Carl Customer"}
+DEMO_NAMES = {Role.ADMIN: "Ada Admin", Role.VENDOR: "Vera Vendor", Role.CUSTOMER: "Carl Customer"}
 
 
-def address(role: Role) -> str:
-    """Under which a demo user of this role signs in."""
+def demo_email(role: Role) -> str:
+    """Returns the address of the demo user with this role."""
     return f"{role.lower()}@example.com"
 
 
-def active() -> list[User]:
-    """The demo users that can sign in."""
-    found = [users.by_email(address(role)) for role in DEMO]
-    return [user for user in found if user is not None and user.active]
+def seed_demo_users(passwords: Passwords, *, app_env: str) -> None:
+    """Creates the demo users that do not exist yet. Raises InvalidSetting in production."""
+    if app_env == "production":
+        raise InvalidSetting("wrong setting: APP_ENV: production has no demo users: their password is public")
+    for role, name in DEMO_NAMES.items():
+        account = NewAccount(email=demo_email(role), name=name, password=DEMO_PASSWORD)
+        try:
+            create_verified(passwords, account, role)
+        except EmailTaken:
+            log.debug("the demo user exists already", role=role)
+
+
+def suspend_demo_users() -> None:
+    """Suspends the demo users and ends their sessions, where a developer's database goes to production."""
+    with postgres.connection():
+        for user in _active():
+            with transaction():
+                users.change(user.id, active=False)
+                sessions.end_all(user.id)
+                audit.record(
+                    audit.AuditAction.USER_UPDATED, resource=("user", user.id), details={"fields": ["active"]}
+                )
 
 
 def check(settings: WebSettings) -> None:
-    """Looks for demo users at the start of web: raises WrongSetting in production, and warns where other
-    machines may reach them. With the database away it is only said that nobody has looked."""
+    """Refuses active demo users in production: raises InvalidSetting. Elsewhere warns when HOST is not local.
+
+    With the database down the check is skipped, with a warning: web must start without a database.
+    """
     try:
         with postgres.connection():
-            found = active()
+            found = _active()
     except postgres.TRANSIENT_ERRORS as error:
-        log.warning("the database is away, nobody has looked for demo users", error=str(error))
+        log.warning("cannot check for demo users: the database is down", error=str(error))
         return
     if found and settings.app_env == "production":
         raise InvalidSetting(
-            "wrong setting: DATABASE_URL: it has demo users, whose password is public:"
-            " `python -m api.people close-demo` suspends them"
+            "wrong setting: DATABASE_URL: the database has demo users, whose password is public:"
+            " suspend them with `python -m api.people close-demo`"
         )
-    if found and not _local(settings.host):
-        log.warning(
-            "demo users, whose password is public, can be reached from other machines", host=settings.host
-        )
+    if found and not _is_local(settings.host):
+        log.warning("other machines can reach the demo users, whose password is public", host=settings.host)
 
 
-def _local(host: str) -> bool:
+def _active() -> list[User]:
+    found = [users.by_email(demo_email(role)) for role in DEMO_NAMES]
+    return [user for user in found if user is not None and user.active]
+
+
+def _is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from actors import audit, events, mail, snapshots
 from actors.jobs import enqueue, transaction
-from api.accounts import open_account
+from api import accounts
 from api.auth import sign_in_failures
 from api.auth.schemas import AuthResult
 from api.security.passwords import Passwords
@@ -54,7 +54,7 @@ class Sessions:
         """Creates an account and its first session. Raises EmailTaken."""
         password_hash = self.passwords.hash(password)
         with transaction():
-            user = open_account(email=email, password_hash=password_hash, name=name, role=role)
+            user = accounts.register(email=email, password_hash=password_hash, name=name, role=role)
             enqueue(mail.request_verification.job(user.id))
             return self._start(user)
 
