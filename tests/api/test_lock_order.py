@@ -1,5 +1,7 @@
-"""One order of locks (decision 20): whatever is done at once to one account, or to one request and its payment,
-nobody waits crosswise. On committed data, each in a thread and on a connection of its own.
+"""No deadlock: all pairs of operations on one account, or on one request with its payment, at the same time.
+
+Runs on committed data, each operation in a thread and on a connection of its own. The order of locks that
+prevents deadlocks is decision 20.
 """
 
 import threading
@@ -54,69 +56,78 @@ from tests import makers
 from tests.makers import PASSWORD, SECRETS, Visitor, visitor
 from workers.dev.servers import Postgres
 
-# How often all pairs are run, and how long a statement may be held back: so that they meet at other points.
-ROUNDS, HOLD_S = 1, 0.002
+# The longest random delay before a statement, in seconds: operations meet at different statements.
+MAX_DELAY_S = 0.002
 
 
 @pytest.fixture
-def door(stores, settings, monkeypatch) -> Iterator[TestClient]:
+def app(stores, settings, monkeypatch) -> Iterator[TestClient]:
+    """Returns a client of an application whose statements are delayed, except those of the main thread."""
     provider.choose(makers.stub())
     mail_sender.configure(MailSettings.read({**SECRETS, **stores}), transport=makers.mailbox)
     request_context.bind(request_context.EMPTY)
     random = Random(9)
     execute = postgres.database.execute_sql
 
-    def held_back(*args: Any, **more: Any) -> Any:
-        time.sleep(random.random() * HOLD_S)
+    def delayed(*args: Any, **more: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(random.random() * MAX_DELAY_S)
         return execute(*args, **more)
 
-    monkeypatch.setattr(postgres.database, "execute_sql", held_back)
+    monkeypatch.setattr(postgres.database, "execute_sql", delayed)
     yield TestClient(create_app(settings))
     makers.wipe()
 
 
 @contextmanager
 def no_deadlock(server: Postgres) -> Iterator[None]:
-    """PostgreSQL itself says when it had to end one."""
+    """Fails if PostgreSQL logs that it ended a deadlock."""
     before = server.log.stat().st_size
     yield
     assert "deadlock detected" not in server.log.read_text(errors="replace")[before:]
 
 
-class Crowd:
-    """Four threads that do two operations, each of them twice, at the same moment."""
+class Threads:
+    """Four threads that run two operations, each of them twice, at the same moment."""
 
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
-        self.threads = threads
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.pool = pool
 
-    def at_once(self, names: tuple[str, str], *works: Callable[[], object]) -> None:
-        begin = threading.Barrier(len(works))
+    def run_pair(self, first: Callable[..., object], second: Callable[..., object], subject: object) -> None:
+        names = first.__name__, second.__name__
+        operations = [partial(operation, subject, n) for n in (0, 1) for operation in (first, second)]
+        start = threading.Barrier(len(operations))
 
-        def do(work: Callable[[], object]) -> object:
+        def run(operation: Callable[[], object]) -> object:
             with postgres.connection():
-                begin.wait(20)
+                start.wait(20)
                 try:
-                    return work()
+                    return operation()
                 except DomainError:
                     return None
 
-        for done in [self.threads.submit(do, work) for work in works]:
+        for future in [self.pool.submit(run, operation) for operation in operations]:
             try:
-                answer = done.result(30)
+                result = future.result(30)
             except peewee.OperationalError as error:
                 pytest.fail(f"{names}: {error}")
-            if isinstance(answer, Result):
-                assert answer.status_code < 500, (names, answer.text)
+            if isinstance(result, Result):
+                assert result.status_code < 500, (names, result.text)
 
 
 @pytest.fixture
-def crowd() -> Iterator[Crowd]:
-    with ThreadPoolExecutor(4) as threads:
-        yield Crowd(threads)
+def threads() -> Iterator[Threads]:
+    with ThreadPoolExecutor(4) as pool:
+        yield Threads(pool)
 
 
-def work_off(*prefixes: str) -> None:
-    """Does the waiting jobs of these names, as a worker does it."""
+def forget_jobs() -> None:
+    """Deletes the jobs that the previous pair left: a pair runs only those that it enqueues itself."""
+    postgres.rows("DELETE FROM journal.jobs")
+
+
+def run_jobs(*prefixes: str) -> None:
+    """Runs the waiting jobs whose names begin so, as a worker does."""
     rows = list(job_journal.JobRow.select().order_by(job_journal.JobRow.position))
     for row in rows:
         if row.name.startswith(prefixes):
@@ -124,15 +135,15 @@ def work_off(*prefixes: str) -> None:
 
 
 class Account:
-    """One account with two sessions and two mailed links, and a second administrator to do things to it."""
+    """One account with two sessions and four mailed tokens, and two administrators who change it."""
 
-    def __init__(self, door: TestClient, bosses: list[Visitor], random: Random) -> None:
-        self.bosses, self.random, self.door = bosses, random, door
-        first = visitor(door)
+    def __init__(self, app: TestClient, admins: list[Visitor], random: Random) -> None:
+        self.admins, self.random, self.app = admins, random, app
+        first = visitor(app)
         self.email, self.id = str(first.user["email"]), UUID(first.user["id"])
         sign_in = self.sign_in(0).json["data"]
-        second = Visitor(door, sign_in["accessToken"], sign_in["refreshToken"], first.user)
-        self.people = [first, second]
+        second = Visitor(app, sign_in["accessToken"], sign_in["refreshToken"], first.user)
+        self.sessions = [first, second]
         self.tokens = [str(uuid4()) for _ in range(4)]
         for token, purpose in zip(self.tokens, 2 * list(Purpose), strict=True):
             one_time_tokens.add(
@@ -146,80 +157,79 @@ class Account:
             )
 
     def sign_in(self, _n: int) -> Result:
-        return self.door.simulate_post("/api/auth/login", json={"email": self.email, "password": PASSWORD})
+        return self.app.simulate_post("/api/auth/login", json={"email": self.email, "password": PASSWORD})
 
     def refresh(self, n: int) -> Result:
-        body = {"refreshToken": self.people[n].refresh_token}
-        return self.door.simulate_post("/api/auth/refresh", json=body)
+        body = {"refreshToken": self.sessions[n].refresh_token}
+        return self.app.simulate_post("/api/auth/refresh", json=body)
 
     def sign_out(self, n: int) -> Result:
-        return self.people[n].post("/auth/logout", {})
+        return self.sessions[n].post("/auth/logout", {})
 
     def sign_out_with_the_other(self, n: int) -> Result:
-        return self.people[n].post("/auth/logout", {"refreshToken": self.people[1 - n].refresh_token})
+        return self.sessions[n].post("/auth/logout", {"refreshToken": self.sessions[1 - n].refresh_token})
 
     def sign_out_everywhere(self, n: int) -> Result:
-        return self.people[n].post("/auth/logout", {"everywhere": True})
+        return self.sessions[n].post("/auth/logout", {"everywhere": True})
 
     def end_a_session(self, n: int) -> Result:
-        sessions = self.people[n].get("/auth/sessions")
-        if sessions.status_code != 200 or not sessions.json["data"]["items"]:
-            return sessions
-        id = self.random.choice(sessions.json["data"]["items"])["id"]
-        return self.people[n].send("DELETE", f"/auth/sessions/{id}")
+        listed = self.sessions[n].get("/auth/sessions")
+        if listed.status_code != 200 or not listed.json["data"]["items"]:
+            return listed
+        session_id = self.random.choice(listed.json["data"]["items"])["id"]
+        return self.sessions[n].send("DELETE", f"/auth/sessions/{session_id}")
 
     def change_password(self, n: int) -> Result:
         body = {"currentPassword": PASSWORD, "newPassword": f"{PASSWORD} {n}"}
-        return self.people[n].send("PUT", "/auth/password", body)
+        return self.sessions[n].send("PUT", "/auth/password", body)
 
     def reset_password(self, n: int) -> Result:
         token = self.tokens[1::2][n]
         body = {"token": token, "newPassword": f"{PASSWORD} again"}
-        return self.door.simulate_post("/api/auth/reset-password", json=body)
+        return self.app.simulate_post("/api/auth/reset-password", json=body)
 
     def verify(self, n: int) -> Result:
-        return self.door.simulate_get("/api/auth/verify-email", params={"token": self.tokens[0::2][n]})
+        return self.app.simulate_get("/api/auth/verify-email", params={"token": self.tokens[0::2][n]})
 
     def change_profile(self, n: int) -> Result:
-        return self.people[n].send("PUT", "/profile", {"name": f"Name {n}", "bio": f"Bio {n}"})
+        return self.sessions[n].send("PUT", "/profile", {"name": f"Name {n}", "bio": f"Bio {n}"})
 
     def change_preferences(self, n: int) -> Result:
-        return self.people[n].send("PUT", "/profile/preferences", {"theme": "dark"})
+        return self.sessions[n].send("PUT", "/profile/preferences", {"theme": "dark"})
 
-    def rename(self, n: int) -> Result:
+    def change_address(self, n: int) -> Result:
         body = {"email": makers.address(), "emailVerified": bool(n)}
-        return self.bosses[n].send("PUT", f"/admin/users/{self.id}", body)
+        return self.admins[n].send("PUT", f"/admin/users/{self.id}", body)
 
     def change_role(self, n: int) -> Result:
         role = self.random.choice(list(Role))
-        return self.bosses[n].send("PUT", f"/admin/users/{self.id}/role", {"role": role})
+        return self.admins[n].send("PUT", f"/admin/users/{self.id}/role", {"role": role})
 
     def suspend(self, n: int) -> Result:
-        return self.bosses[n].send("PUT", f"/admin/users/{self.id}", {"active": bool(n)})
+        return self.admins[n].send("PUT", f"/admin/users/{self.id}", {"active": bool(n)})
 
-    def end_their_sessions(self, n: int) -> Result:
-        return self.bosses[n].send("DELETE", f"/admin/users/{self.id}/sessions")
+    def end_all_sessions(self, n: int) -> Result:
+        return self.admins[n].send("DELETE", f"/admin/users/{self.id}/sessions")
 
     def close(self, n: int) -> Result:
-        closed = self.bosses[n].send("DELETE", f"/admin/users/{self.id}")
+        closed = self.admins[n].send("DELETE", f"/admin/users/{self.id}")
         for _ in range(3):
-            work_off("erasure.")
+            run_jobs("erasure.")
         return closed
 
     def pay(self, n: int) -> Result:
-        return self.people[n].post("/payments", {"type": "payment", "amount": 1})
+        return self.sessions[n].post("/payments", {"type": "payment", "amount": 1})
 
-    def ask_them(self, _n: int) -> object:
+    def request_payment(self, _n: int) -> object:
         return makers.request(customer_email=self.email)
 
     def write_audit_rows(self, _n: int) -> None:
         with transaction():
             for _ in range(3):
                 audit.record(audit.AuditAction.SIGN_IN_FAILED, user_id=self.id)
-        work_off("audit.", "events.")
+        run_jobs("audit.", "events.")
 
-    def clean_up(self, _n: int) -> None:
-        # The first of their sessions is at its end.
+    def expire(self, _n: int) -> None:
         expired = sessions.RefreshToken.update(expires_at=times.now()).where(
             sessions.RefreshToken.user_id == self.id
         )
@@ -234,10 +244,10 @@ class Account:
         with transaction():
             enqueue(housekeeping.expire_refresh_tokens.job())
             enqueue(housekeeping.expire_one_time_tokens.job())
-        work_off("housekeeping.", "addressees.", "mail.ask")
+        run_jobs("housekeeping.", "addressees.", "mail.ask")
 
 
-ON_AN_ACCOUNT = [
+ACCOUNT_OPERATIONS = [
     Account.sign_in,
     Account.refresh,
     Account.sign_out,
@@ -249,43 +259,41 @@ ON_AN_ACCOUNT = [
     Account.verify,
     Account.change_profile,
     Account.change_preferences,
-    Account.rename,
+    Account.change_address,
     Account.change_role,
     Account.suspend,
-    Account.end_their_sessions,
+    Account.end_all_sessions,
     Account.close,
     Account.pay,
-    Account.ask_them,
+    Account.request_payment,
     Account.write_audit_rows,
-    Account.clean_up,
+    Account.expire,
 ]
 
 
-def test_whatever_is_done_at_once_to_one_account_nobody_waits_crosswise(door, crowd, postgres_server):
+def test_no_two_operations_on_one_account_deadlock(app, threads, postgres_server):
     random = Random(5)
     with postgres.connection():
-        bosses = [visitor(door, Role.ADMIN) for _ in range(2)]
+        admins = [visitor(app, Role.ADMIN) for _ in range(2)]
     with no_deadlock(postgres_server):
-        for _ in range(ROUNDS):
-            for one, other in combinations_with_replacement(ON_AN_ACCOUNT, 2):
-                with postgres.connection():
-                    account = Account(door, bosses, random)
-                names = one.__name__, other.__name__
-                works = [partial(do, account, n) for n in (0, 1) for do in (one, other)]
-                crowd.at_once(names, *works)
+        for first, second in combinations_with_replacement(ACCOUNT_OPERATIONS, 2):
+            with postgres.connection():
+                forget_jobs()
+                account = Account(app, admins, random)
+            threads.run_pair(first, second, account)
 
 
-class Asked:
-    """One request, the payment against it that is with the PSP, and who does things to both."""
+class PaidRequest:
+    """One request, a payment against it that is at the PSP (or cancelled), and the users who change both."""
 
-    def __init__(self, people: dict[Role, Visitor], random: Random) -> None:
-        self.people, self.random = people, random
-        vendor = users.get(UUID(people[Role.VENDOR].user["id"]))
-        customer = users.get(UUID(people[Role.CUSTOMER].user["id"]))
+    def __init__(self, users_by_role: dict[Role, Visitor], random: Random) -> None:
+        self.users, self.random = users_by_role, random
+        vendor = users.get(UUID(users_by_role[Role.VENDOR].user["id"]))
+        customer = users.get(UUID(users_by_role[Role.CUSTOMER].user["id"]))
         assert vendor is not None
         assert customer is not None
         self.request = makers.request(vendor, customer_email=random.choice([None, customer.email]))
-        work_off("payments.begin")
+        run_jobs("payments.begin")
         self.payment = payments.add(
             user_id=customer.id,
             payee_id=vendor.id,
@@ -302,54 +310,56 @@ class Asked:
             payments.set_status(self.payment, PaymentStatus.PROCESSING)
             payments.set_status(makers.reload(self.request), PaymentStatus.PROCESSING)
 
-    def either(self) -> UUID:
+    def request_or_payment(self) -> UUID:
         return UUID(str(self.random.choice([self.request.id, self.payment.id])))
 
-    def _do(self, task: job_journal.Job) -> None:
+    def _run(self, job: job_journal.Job) -> None:
         with transaction():
-            enqueue(task)
-        jobs.registry[task.name].perform(task.id)
+            enqueue(job)
+        jobs.registry[job.name].perform(job.id)
 
     def pay(self, _n: int) -> Result:
         body = {"type": "payment", "requestId": str(self.request.id)}
-        return self.people[Role.CUSTOMER].post("/payments", body)
+        return self.users[Role.CUSTOMER].post("/payments", body)
 
     def edit(self, n: int) -> Result:
-        address = self.random.choice([None, self.people[Role.CUSTOMER].user["email"], makers.address()])
+        address = self.random.choice([None, self.users[Role.CUSTOMER].user["email"], makers.address()])
         body = {"description": f"{n}", "customerEmail": address}
-        return self.people[Role.VENDOR].send("PUT", f"/payments/{self.request.id}", body)
+        return self.users[Role.VENDOR].send("PUT", f"/payments/{self.request.id}", body)
 
-    def annotate(self, n: int) -> Result:
-        return self.people[Role.ADMIN].send("PUT", f"/payments/{self.either()}", {"description": f"{n}"})
+    def edit_as_admin(self, n: int) -> Result:
+        return self.users[Role.ADMIN].send(
+            "PUT", f"/payments/{self.request_or_payment()}", {"description": f"{n}"}
+        )
 
     def cancel(self, _n: int) -> Result:
-        result = self.people[Role.ADMIN].send("DELETE", f"/payments/{self.either()}")
-        work_off("payments.cancel")
+        result = self.users[Role.ADMIN].send("DELETE", f"/payments/{self.request_or_payment()}")
+        run_jobs("payments.cancel")
         return result
 
     def fail(self, _n: int) -> None:
-        self._do(payment_endings.fail.job(self.payment.id, None, request_context.EMPTY))
+        self._run(payment_endings.fail.job(self.payment.id, None, request_context.EMPTY))
 
     def settle(self, _n: int) -> None:
-        self._do(payment_jobs.settle.job(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
+        self._run(payment_jobs.settle.job(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
 
     def decline(self, _n: int) -> None:
-        self._do(payment_jobs.settle.job(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
+        self._run(payment_jobs.settle.job(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
 
-    def ask_the_psp(self, _n: int) -> None:
+    def record_an_inquiry(self, _n: int) -> None:
         psp_attempts.begin(uuid4(), self.payment.id, PspOperation.FIND, str(self.payment.id))
 
     def expire(self, _n: int) -> None:
         payments.Payment.update(created_at=times.now().replace(year=2020)).where(
             payments.Payment.id == self.request.id
         ).execute()
-        self._do(payment_endings.expire_requests.job())
+        self._run(payment_endings.expire_requests.job())
 
     def reconcile(self, _n: int) -> None:
-        self._do(payment_reconciliation.reconcile.job())
+        self._run(payment_reconciliation.reconcile.job())
 
     def erase(self, _n: int) -> None:
-        customer = self.people[Role.CUSTOMER].user
+        customer = self.users[Role.CUSTOMER].user
         free, closed = [customer["email"]], account_erasure.address(customer["id"])
         with transaction():
             personal_data.erase_from_requests(UUID(customer["id"]), free, closed=closed, limit=9)
@@ -357,69 +367,67 @@ class Asked:
             personal_data.erase_from_events_naming(free, closed=closed, limit=9)
 
     def bind(self, _n: int) -> None:
-        customer = self.people[Role.CUSTOMER].user
+        customer = self.users[Role.CUSTOMER].user
         with transaction():
             payments.bind_addressee(customer["email"], UUID(customer["id"]), limit=9)
 
     def publish(self, _n: int) -> None:
-        work_off("events.", "audit.")
+        run_jobs("events.", "audit.")
 
 
-ON_A_REQUEST = [
-    Asked.pay,
-    Asked.edit,
-    Asked.annotate,
-    Asked.cancel,
-    Asked.fail,
-    Asked.settle,
-    Asked.decline,
-    Asked.ask_the_psp,
-    Asked.expire,
-    Asked.reconcile,
-    Asked.erase,
-    Asked.bind,
-    Asked.publish,
+REQUEST_OPERATIONS = [
+    PaidRequest.pay,
+    PaidRequest.edit,
+    PaidRequest.edit_as_admin,
+    PaidRequest.cancel,
+    PaidRequest.fail,
+    PaidRequest.settle,
+    PaidRequest.decline,
+    PaidRequest.record_an_inquiry,
+    PaidRequest.expire,
+    PaidRequest.reconcile,
+    PaidRequest.erase,
+    PaidRequest.bind,
+    PaidRequest.publish,
 ]
 
 
-def test_whatever_is_done_at_once_to_a_request_and_its_payment_nobody_waits_crosswise(
-    door, crowd, postgres_server
-):
+def test_no_two_operations_on_one_request_deadlock(app, threads, postgres_server):
     random = Random(5)
     with postgres.connection():
-        people = {role: visitor(door, role) for role in Role}
+        users_by_role = {role: visitor(app, role) for role in Role}
     with no_deadlock(postgres_server):
-        for _ in range(ROUNDS):
-            for one, other in combinations_with_replacement(ON_A_REQUEST, 2):
-                with postgres.connection():
-                    asked = Asked(people, random)
-                names = one.__name__, other.__name__
-                works = [partial(do, asked, n) for n in (0, 1) for do in (one, other)]
-                crowd.at_once(names, *works)
+        for first, second in combinations_with_replacement(REQUEST_OPERATIONS, 2):
+            with postgres.connection():
+                forget_jobs()
+                request = PaidRequest(users_by_role, random)
+            threads.run_pair(first, second, request)
 
 
-def test_a_locked_row_of_one_user_holds_up_no_audit_row_and_no_payment_of_another(door, crowd):
+def test_a_locked_user_delays_no_audit_row_or_payment_of_another(app, threads):
     with postgres.connection():
         stuck, other = makers.user(), makers.user()
         theirs, others = makers.payment(stuck), makers.payment(other)
-    locked, done = threading.Event(), threading.Event()
+    locked, finished = threading.Event(), threading.Event()
 
     def hold() -> None:
         with postgres.connection(), postgres.database.atomic():
             postgres.rows("SELECT FROM auth.users WHERE id = %s FOR UPDATE", stuck.id)
             locked.set()
-            assert done.wait(60)
+            assert finished.wait(60)
 
-    holder = crowd.threads.submit(hold)
+    holder = threads.pool.submit(hold)
     assert locked.wait(20)
     try:
         with postgres.connection():
             with transaction():
-                for who in (stuck, other):
-                    audit.record(audit.AuditAction.SIGN_IN_FAILED, resource=("user", who.id), user_id=who.id)
+                for user in (stuck, other):
+                    audit.record(
+                        audit.AuditAction.SIGN_IN_FAILED, resource=("user", user.id), user_id=user.id
+                    )
             makers.work()
             assert [row.user_id for row in audit_log.of_resource(other.id)] == [other.id]
             assert {makers.reload(it).status for it in (theirs, others)} == {"completed"}
     finally:
-        done.set()
+        finished.set()
         holder.result(20)
