@@ -7,7 +7,7 @@ from typing import Any
 from api.http import admission
 from api.operations import request_counts
 from api.payments import prefer_wait, status_changes
-from api.profile import pictures
+from api.profile import avatar
 from api.settings import WebSettings
 from db import postgres, redis
 from db.core import logs
@@ -29,7 +29,7 @@ worker_class = "api.worker.Worker"
 threads = (
     prefer_wait.WAITING_REQUESTS
     + status_changes.WAITING_INQUIRIES
-    + pictures.SEATS
+    + avatar.MAX_DECODERS
     + admission.MAX_PATIENT
     + _NEVER_WAITING
 )
@@ -53,7 +53,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 control_socket_disable = True
 # The gateway writes the access log.
 accesslog = None
-logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
+logconfig_dict = logs.logging_config(_settings.log_level)
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

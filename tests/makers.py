@@ -318,3 +318,9 @@ def error(result: Result) -> tuple[int, str]:
     assert result.json["success"] is False, result.text
     assert result.json["error"]["message"]
     return result.status_code, result.json["error"]["code"]
+
+
+def invalid_fields(result: Result) -> set[str]:
+    """The fields that a 400 names."""
+    assert error(result) == (400, "VALIDATION_ERROR")
+    return {fault["field"] for fault in result.json["error"]["details"]["fields"]}

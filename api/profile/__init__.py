@@ -1,1 +1,1 @@
-"""The profile service: what people say about themselves, show of themselves and prefer."""
+"""The profile service: the signed-in user's profile, avatar and preferences."""

@@ -1,24 +1,52 @@
-"""Avatars: sent, taken back, and shown to anyone who has their address."""
+"""POST, DELETE /profile/avatar; GET /media/avatars/:name"""
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+import structlog
 from falcon import Request, Response
 
 from actors import audit, media
 from actors.jobs import enqueue, transaction
 from actors.media import Media
-from api.http import admission, etag
+from api.http import etag
+from api.http.admission import Busy, Seats, without_connection
+from api.http.errors import ValidationFailed
 from api.http.operation import operation, raw_operation
 from api.middleware import authentication
-from api.profile import answers, pictures
-from api.profile.resources import locked, note, written
+from api.profile import schemas
+from api.profile.resources import lock_user, profile_of, record_change
 from api.security.permissions import Permission
 from db import profile
-from db.core.errors import NotFound
+from db.core.errors import DomainError, ErrorCode, NotFound
 
-_NAME = re.compile(r"[0-9a-f]{40}\.webp")
+log = structlog.get_logger(__name__)
+
+UPLOAD_TYPES = ("image/png", "image/jpeg", "image/webp")
+STORED_TYPE = "image/webp"
+_STORED_NAME = re.compile(r"[0-9a-f]{40}\.webp")
+
+# Images that one web process has decoded at a time.
+MAX_DECODERS = 2
+_decoders = Seats(MAX_DECODERS)
+# More than the decoder's limit of CPU time, which takes longer on a busy machine.
+_DECODER_DEADLINE_S = 15.0
+# -I finds the installed packages but no module of ours; the empty environment below holds no secret.
+_DECODER = [sys.executable, "-I", str(Path(__file__).with_name("decoding.py"))]
+# Repeats `decoding.EXIT_REFUSED`: importing that module would load Pillow into every web process.
+_EXIT_REFUSED = 3
+
+
+class NotAnImage(DomainError):
+    """The file must be a PNG, JPEG or WebP image by its content, whatever its name."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self) -> None:
+        super().__init__({"fields": [{"field": "avatar", "message": "must be a PNG, JPEG or WebP image"}]})
 
 
 @dataclass
@@ -29,50 +57,54 @@ class Avatar:
 
     @operation(
         Permission.SIGNED_IN,
-        "Picture changed.",
+        "Avatar changed.",
         name="uploadAvatar",
         file="avatar",
-        content_types=pictures.KINDS,
-        response=answers.Profile,
-        errors=(NotFound, pictures.NotAPicture, pictures.Busy, media.MediaUnavailable),
+        content_types=UPLOAD_TYPES,
+        response=schemas.Profile,
+        errors=(NotFound, NotAnImage, Busy, media.MediaUnavailable),
     )
-    def on_post(self, req: Request, file: bytes) -> dict[str, Any]:
-        """Shows another picture: PNG, JPEG or WebP, at most 5 MiB and 25 megapixels.
+    def on_post(self, req: Request, file: bytes) -> schemas.Profile:
+        """Upload an avatar.
 
-        It is turned upright and made at most 512 pixels large; of an animated one the first frame is kept,
-        and nothing of what was written into it.
+        Takes a PNG, JPEG or WebP image of at most 5 MiB and 25 megapixels. It is turned upright, reduced to at
+        most 512 pixels a side and stripped of metadata; of an animation the first frame is kept.
         """
         user_id = authentication.caller_of(req).user_id
-        with admission.without_connection(req):
-            content = pictures.small(file)
+        if not _is_image(file):
+            raise NotAnImage
+        with without_connection(req), _decoders.one(req):
+            content = _decode(file)
+        # The removal is enqueued before the file is stored and withdrawn with the change that refers to it: a
+        # crash in between leaves no file behind.
         name, removal = media.new_avatar(user_id)
         with transaction():
             enqueue(removal)
-        with admission.without_connection(req):
+        with without_connection(req):
             self.store.put(name, content)
         with transaction():
-            user = locked(user_id)
+            user = lock_user(user_id)
             media.keep(removal)
             media.forget(user_id)
             profile.update(user_id, avatar_url=name)
-            note(audit.AuditAction.AVATAR_CHANGED, user)
-        return written(user, self.store)
+            record_change(audit.AuditAction.AVATAR_CHANGED, user)
+        return profile_of(user, self.store)
 
     @operation(
         Permission.SIGNED_IN,
-        "Picture deleted.",
+        "Avatar deleted.",
         name="deleteAvatar",
-        response=answers.Profile,
+        response=schemas.Profile,
         errors=(NotFound,),
     )
-    def on_delete(self, req: Request) -> dict[str, Any]:
-        """Shows no picture any more."""
+    def on_delete(self, req: Request) -> schemas.Profile:
+        """Delete the avatar."""
         with transaction():
-            user = locked(authentication.caller_of(req).user_id)
+            user = lock_user(authentication.caller_of(req).user_id)
             if media.forget(user.id):
                 profile.update(user.id, avatar_url=None)
-                note(audit.AuditAction.AVATAR_DELETED, user)
-        return written(user, self.store)
+                record_change(audit.AuditAction.AVATAR_DELETED, user)
+        return profile_of(user, self.store)
 
 
 @dataclass
@@ -81,20 +113,45 @@ class Avatars:
 
     store: Media
 
-    @raw_operation(
-        name="getAvatar", media=pictures.MEDIA, etag=True, errors=(NotFound, media.MediaUnavailable)
-    )
+    @raw_operation(name="getAvatar", media=STORED_TYPE, etag=True, errors=(NotFound, media.MediaUnavailable))
     def on_get(self, req: Request, resp: Response, name: str) -> None:
-        """A picture that somebody shows, for anyone who has its address.
+        """Get an avatar.
 
-        It cannot be guessed, and what is there never changes.
+        Needs no token. An avatar's address cannot be guessed, and its content never changes.
         """
-        content = self.store.get(f"avatars/{name}") if _NAME.fullmatch(name) else None
+        content = self.store.get(f"avatars/{name}") if _STORED_NAME.fullmatch(name) else None
         if content is None:
-            raise NotFound(thing="picture")
-        resp.content_type = pictures.MEDIA
+            raise NotFound(thing="avatar")
+        resp.content_type = STORED_TYPE
         resp.data = content
         resp.cache_control = ["public", "max-age=31536000", "immutable"]
-        # Frontends on other origins show it.
+        # The default, same-origin, would keep frontends of other origins from displaying it.
         resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
         etag.tag(req, resp)
+
+
+def _is_image(file: bytes) -> bool:
+    webp = file[:4] == b"RIFF" and file[8:12] == b"WEBP"
+    return webp or file.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
+
+
+def _decode(file: bytes) -> bytes:
+    """Returns the avatar that `decoding` makes of a file. Raises ValidationFailed."""
+    try:
+        decoder = subprocess.run(
+            _DECODER, input=file, capture_output=True, timeout=_DECODER_DEADLINE_S, check=False, env={}
+        )
+    except subprocess.TimeoutExpired:
+        raise _invalid("takes too long to decode") from None
+    if decoder.returncode == 0:
+        return decoder.stdout
+    error = decoder.stderr.decode(errors="replace")[-500:]
+    log.info("an avatar could not be decoded", status=decoder.returncode, error=error)
+    if decoder.returncode == _EXIT_REFUSED:
+        raise _invalid(decoder.stdout.decode())
+    # A signal: the CPU limit. Any other status: the decoder itself crashed on the file.
+    raise _invalid("takes too long to decode" if decoder.returncode < 0 else "is damaged")
+
+
+def _invalid(message: str) -> ValidationFailed:
+    return ValidationFailed({"fields": [{"field": "avatar", "message": message}]})

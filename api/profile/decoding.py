@@ -1,8 +1,8 @@
-"""Makes a small picture of a large one, in a process of its own.
+"""Makes a small image of an uploaded one, in a process of its own.
 
-What a picture costs is bounded by that process's limits and ends with it, and so does a decoder that breaks.
-The file comes on standard input; the WebP, or the sentence why there is none, goes to standard output. Only
-Pillow is imported: the process starts with each picture.
+The limits of the process bound what an image can cost, and a decoder that crashes takes only this process
+along. The file comes on standard input. The WebP, or the reason for a refusal, goes to standard output. The
+process starts anew for each image, so this module imports only Pillow.
 """
 
 import io
@@ -14,87 +14,89 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-LARGEST_SIDE = 512
-# 24 megapixels are what good cameras make; decoded they are a hundred megabytes.
-MOST_PIXELS = 25_000_000
-# A progressive JPEG costs a pass over all its pixels a scan, and a scan takes 33 bytes. Cameras and editors
-# make ten, the finest scripts twenty.
-MOST_SCANS = 64
+MAX_SIDE_PX = 512
+# Good cameras make 24 megapixels, which take about 100 MB when decoded.
+MAX_PIXELS = 25_000_000
+# Each scan of a progressive JPEG costs a pass over all pixels, for as little as 33 bytes of file. Cameras and
+# editors write about ten scans, the finest scan scripts twenty.
+MAX_SCANS = 64
 
 CPU_LIMIT_S = 5
-_MEMORY_LIMIT = 1024 * 1024 * 1024
+_MEMORY_LIMIT_BYTES = 1024 * 1024 * 1024
 _NICENESS = 10
-OOM_SCORE = Path("/proc/self/oom_score_adj")
-# The status of the process when the picture is refused.
-REFUSED = 3
+OOM_SCORE_FILE = Path("/proc/self/oom_score_adj")
+# The exit status when the image is refused.
+EXIT_REFUSED = 3
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _START_OF_SCAN = b"\xff\xda"
 
-# Pillow's own limit warns first, and raises only at seven times ours: the one above is what counts.
+# Pillow's own limit only warns below 179 megapixels, seven times MAX_PIXELS, which is checked instead.
 Image.MAX_IMAGE_PIXELS = None
 
 
 class Refused(Exception):
-    """Why a picture is not taken: what it is, or must not be."""
+    """The image is refused; the message completes "The avatar …"."""
 
 
-def made_small(file: bytes) -> bytes:
-    """The picture as WebP, upright, at most 512 pixels a side, of an animated one the first frame, and
-    without anything that was written into it. Raises Refused."""
-    if file.startswith(b"\xff\xd8") and file.count(_START_OF_SCAN) > MOST_SCANS:
-        raise Refused(f"must not have more than {MOST_SCANS} scans")
+def shrink(file: bytes) -> bytes:
+    """Returns the image as WebP: upright, at most MAX_SIDE_PX a side, its first frame, without metadata.
+
+    Raises Refused.
+    """
+    if file.startswith(b"\xff\xd8") and file.count(_START_OF_SCAN) > MAX_SCANS:
+        raise Refused(f"must not have more than {MAX_SCANS} scans")
     try:
-        return _made_small(file)
+        return _shrink(file)
     except Refused:
         raise
     except Exception as error:
-        # Decoders stumble in many ways; whichever it is, the picture is at fault.
+        # Pillow's decoders raise many kinds of errors for damaged files.
         raise Refused("is damaged") from error
 
 
-def _made_small(file: bytes) -> bytes:
-    with Image.open(io.BytesIO(file), formats=_FORMATS) as sent:
-        # Of the header only: nothing is decoded yet.
-        if sent.width * sent.height > MOST_PIXELS:
-            raise Refused(f"must not have more than {MOST_PIXELS // 1_000_000} megapixels")
-        # A JPEG is decoded only as large as it is needed.
-        sent.draft(None, (2 * LARGEST_SIDE, 2 * LARGEST_SIDE))
-        sent.load()
-        picture = _eight_bits(sent).convert("RGBA" if sent.has_transparency_data else "RGB")
-    picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    upright = ImageOps.exif_transpose(picture)
-    # What is written into a picture comes along with it; only its pixels are kept.
+def _shrink(file: bytes) -> bytes:
+    with Image.open(io.BytesIO(file), formats=_FORMATS) as uploaded:
+        # The size comes from the header: nothing is decoded yet.
+        if uploaded.width * uploaded.height > MAX_PIXELS:
+            raise Refused(f"must not have more than {MAX_PIXELS // 1_000_000} megapixels")
+        # Lets the JPEG decoder skip detail that the reduced image does not need.
+        uploaded.draft(None, (2 * MAX_SIDE_PX, 2 * MAX_SIDE_PX))
+        uploaded.load()
+        image = _to_eight_bits(uploaded).convert("RGBA" if uploaded.has_transparency_data else "RGB")
+    image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
+    upright = ImageOps.exif_transpose(image)
+    # `save` would write the metadata of the original along: only the pixels are taken over.
     bare = Image.frombytes(upright.mode, upright.size, upright.tobytes())
-    made = io.BytesIO()
-    bare.save(made, "WEBP", quality=85)
-    return made.getvalue()
+    output = io.BytesIO()
+    bare.save(output, "WEBP", quality=85)
+    return output.getvalue()
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of 16 bits would otherwise turn white."""
-    return picture.point(lambda grey: grey / 256).convert("L") if picture.mode.startswith("I") else picture
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scales grey images of 16 bits; `convert` alone would clip them to white."""
+    return image.point(lambda grey: grey / 256).convert("L") if image.mode.startswith("I") else image
 
 
 def main() -> int:
-    """Reads, decodes and answers within the limits of this process."""
+    """Sets the limits of this process, then reads, shrinks and writes the image. Returns the exit status."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Not every system bounds the address space.
+    # macOS does not support a limit of the address space.
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
-    # Payments come first, and where memory is short this process goes first.
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT_BYTES, _MEMORY_LIMIT_BYTES))
+    # Payments have priority over images, and when memory runs out the kernel is to kill this process first.
     os.nice(_NICENESS)
     with suppress(OSError):
-        OOM_SCORE.write_text("1000")
+        OOM_SCORE_FILE.write_text("1000")
     try:
-        sys.stdout.buffer.write(made_small(sys.stdin.buffer.read()))
+        sys.stdout.buffer.write(shrink(sys.stdin.buffer.read()))
     except Refused as refused:
         sys.stdout.write(str(refused))
         if refused.__cause__ is not None:
             cause = refused.__cause__
             sys.stderr.write(f"{type(cause).__name__}: {cause}")
-        return REFUSED
+        return EXIT_REFUSED
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The profile routes: what somebody says about themselves, and how they like things."""
+"""GET, PUT /profile; GET, PUT /profile/preferences"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from actors.jobs import transaction
 from actors.media import Media
 from api.http.operation import operation
 from api.middleware import authentication
-from api.profile import answers, schemas
+from api.profile import schemas
 from api.security.permissions import Permission
 from db import profile, users
 from db.core.errors import NotFound
@@ -24,36 +24,39 @@ class Profile:
 
     store: Media
 
-    @operation(Permission.SIGNED_IN, "Your profile.", name="getProfile", response=answers.Profile, etag=True)
-    def on_get(self, req: Request) -> dict[str, Any]:
-        """The caller's profile."""
+    @operation(Permission.SIGNED_IN, "Profile.", name="getProfile", response=schemas.Profile, etag=True)
+    def on_get(self, req: Request) -> schemas.Profile:
+        """Get the signed-in user's profile."""
         user = users.get(authentication.caller_of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
-        return written(user, self.store)
+        return profile_of(user, self.store)
 
     @operation(
         Permission.SIGNED_IN,
         "Profile changed.",
         name="updateProfile",
         body=schemas.ProfileUpdate,
-        response=answers.Profile,
+        response=schemas.Profile,
         errors=(NotFound,),
         examples={"contact": {"phone": "+4930123456", "address": "1 Long Lane, Oxford", "bio": None}},
     )
-    def on_put(self, req: Request, body: schemas.ProfileUpdate) -> dict[str, Any]:
-        """Changes the fields that are named."""
+    def on_put(self, req: Request, body: schemas.ProfileUpdate) -> schemas.Profile:
+        """Update the signed-in user's profile.
+
+        Changes the fields that are sent; null empties a field.
+        """
         changes = body.named
         with transaction():
-            user = locked(authentication.caller_of(req).user_id)
+            user = lock_user(authentication.caller_of(req).user_id)
             name = changes.pop("name", user.name)
             if name != user.name:
                 user = users.change(user.id, name=name) or user
                 events.emit(events.EventType.ADMIN_USER_UPDATED, snapshots.user(user))
             if changes:
                 profile.update(user.id, **changes)
-            note(audit.AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
-        return written(user, self.store)
+            record_change(audit.AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
+        return profile_of(user, self.store)
 
 
 class Preferences:
@@ -61,15 +64,18 @@ class Preferences:
 
     @operation(
         Permission.SIGNED_IN,
-        "Your preferences.",
+        "Preferences.",
         name="getPreferences",
         response=schemas.Preferences,
         etag=True,
     )
     def on_get(self, req: Request) -> dict[str, Any]:
-        """What the caller prefers, as they said it; no defaults."""
-        said = profile.find(authentication.caller_of(req).user_id)
-        return dict(said.preferences) if said else {}
+        """Get the signed-in user's preferences.
+
+        Returns the object as it was stored, without defaults; an empty object before the first change.
+        """
+        stored = profile.find(authentication.caller_of(req).user_id)
+        return dict(stored.preferences) if stored else {}
 
     @operation(
         Permission.SIGNED_IN,
@@ -80,28 +86,41 @@ class Preferences:
         errors=(NotFound,),
     )
     def on_put(self, req: Request, body: schemas.Preferences) -> dict[str, Any]:
-        """Replaces the whole object."""
+        """Replace the signed-in user's preferences.
+
+        The whole object is replaced: keys that are not sent are removed.
+        """
         with transaction():
-            user = locked(authentication.caller_of(req).user_id)
+            user = lock_user(authentication.caller_of(req).user_id)
             changed = profile.update(user.id, preferences=body.values)
-            note(audit.AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
+            record_change(audit.AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
         return dict(changed.preferences)
 
 
-def locked(user_id: UUID) -> User:
-    """The caller, locked: whose account was closed just now says nothing any more. Raises NotFound."""
+def lock_user(user_id: UUID) -> User:
+    """Locks the caller's user row. Raises NotFound if the account was closed since the authentication."""
     user = users.locked(user_id)
     if user is None or not user.active:
         raise NotFound(thing="account")
     return user
 
 
-def written(user: User, store: Media) -> dict[str, Any]:
-    """A person's profile as it is now."""
-    said = profile.find(user.id)
-    return schemas.profile(user, said, store.public_url(said.avatar_url if said else None))
+def profile_of(user: User, store: Media) -> schemas.Profile:
+    """Returns the current profile of a user, empty for one who has never changed it."""
+    stored = profile.find(user.id)
+    return schemas.Profile(
+        user_id=user.id,
+        email=user.email,
+        name=user.name,
+        avatar_url=store.public_url(stored.avatar_url if stored else None),
+        phone=stored.phone if stored else None,
+        address=stored.address if stored else None,
+        bio=stored.bio if stored else None,
+        created_at=user.created_at,
+        updated_at=max(user.updated_at, stored.updated_at) if stored else user.updated_at,
+    )
 
 
-def note(action: audit.AuditAction, user: User, **details: Any) -> None:
-    """Writes down what was changed, and not to what: it is nobody else's to read."""
+def record_change(action: audit.AuditAction, user: User, **details: Any) -> None:
+    """Audits which fields changed, without their values: these are personal data."""
     audit.record(action, resource=("user", user.id), details=details)

@@ -1,4 +1,4 @@
-"""Somebody with a profile."""
+"""A user for the tests of the profile."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from tests.makers import Visitor, visitor, work
 
 @pytest.fixture
 def person(client) -> Visitor:
-    who = visitor(client)
+    """Returns a signed-in customer whose registration has been processed."""
+    user = visitor(client)
     work()
-    return who
+    return user

@@ -1,17 +1,17 @@
-"""What somebody shows of themselves."""
+"""Avatars: upload, decoding, storage, delivery."""
 
 import io
 import os
 import resource
 import struct
 import sys
-import threading
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import falcon.testing
 import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -19,12 +19,14 @@ from PIL import Image, PngImagePlugin
 
 from actors import media
 from actors.media import Media
-from api.profile import decoding, pictures
-from api.profile.decoding import MOST_PIXELS, MOST_SCANS
+from api.http import admission
+from api.http.admission import Seats
+from api.profile import avatar, decoding
+from api.profile.decoding import MAX_PIXELS, MAX_SCANS
 from db import job_journal, postgres, profile
 from db.users import Role
-from tests.api.profile.asking import audited, fields
-from tests.makers import error, visitor, work
+from tests.api.profile.audit_trail import audited
+from tests.makers import error, invalid_fields, visitor, work
 
 BOUNDARY = "a-boundary"
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -38,9 +40,9 @@ def empty_store(files):
 
 @pytest.fixture
 def files(stores):
-    """What lies in the media store."""
-    place = Path(url2pathname(urlsplit(stores["MEDIA_URL"]).path))
-    return lambda: sorted(place.rglob("*.*"))
+    """Returns a function that lists the files of the media store."""
+    directory = Path(url2pathname(urlsplit(stores["MEDIA_URL"]).path))
+    return lambda: sorted(directory.rglob("*.*"))
 
 
 def drawn(size=(600, 300), color=RED, mode="RGB", kind="PNG", **more) -> bytes:
@@ -73,7 +75,7 @@ def path_of(result) -> str:
 
 
 def shown(client, result) -> Image.Image:
-    """The picture behind an answer's address."""
+    """Returns the image at the response's avatarUrl."""
     served = client.simulate_get(path_of(result))
     assert served.status_code == 200
     return Image.open(io.BytesIO(served.content))
@@ -85,7 +87,7 @@ def near(color, other) -> bool:
 
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_everybody_shows_a_picture(client, role, kind):
+def test_every_role_can_upload_an_avatar(client, role, kind):
     person = visitor(client, role)
     result = send(person, drawn(kind=kind))
     address = result.json["data"]["avatarUrl"]
@@ -106,7 +108,7 @@ def test_everybody_shows_a_picture(client, role, kind):
         ((5000, 2), (512, 1)),
     ],
 )
-def test_it_is_made_small_and_keeps_its_shape(client, person, size, small):
+def test_a_large_image_is_reduced_and_keeps_its_proportions(client, person, size, small):
     assert shown(client, send(person, drawn(size))).size == small
 
 
@@ -124,7 +126,7 @@ def test_it_is_made_small_and_keeps_its_shape(client, person, size, small):
         ("RGBA", (1, 2, 3, 0), "WEBP"),
     ],
 )
-def test_pictures_of_every_make_are_taken(client, person, mode, color, kind):
+def test_images_of_every_colour_mode_are_accepted(client, person, mode, color, kind):
     picture = shown(client, send(person, drawn(mode=mode, color=color, kind=kind)))
     assert picture.mode == ("RGBA" if "A" in mode else "RGB")
     if mode == "I;16":
@@ -133,7 +135,7 @@ def test_pictures_of_every_make_are_taken(client, person, mode, color, kind):
         assert picture.getchannel("A").getpixel((9, 9)) == 0
 
 
-def test_what_was_written_into_it_is_gone_and_it_stands_upright(client, person):
+def test_metadata_is_removed_and_the_image_turned_upright(client, person):
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "somewhere secret"
     exif.get_ifd(0x8825)[1] = "N"
@@ -157,7 +159,7 @@ def test_what_was_written_into_it_is_gone_and_it_stands_upright(client, person):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "MPO"])
-def test_of_an_animated_one_the_first_frame_is_kept(client, person, kind):
+def test_the_first_frame_of_an_animation_is_kept(client, person, kind):
     moving = drawn(kind=kind, save_all=True, append_images=[Image.new("RGB", (600, 300), BLUE)], duration=100)
     picture = shown(client, send(person, moving))
     assert getattr(picture, "n_frames", 1) == 1
@@ -168,19 +170,19 @@ def test_of_an_animated_one_the_first_frame_is_kept(client, person, kind):
     "file",
     [b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", drawn(kind="GIF"), drawn(kind="BMP"), drawn(kind="TIFF"), drawn(kind="ICO"), b"%PDF-1.7", b"RIFF\0\0\0\0WAVE", b"<html>", b"\0"],
 )  # fmt: skip
-def test_what_is_no_picture_of_ours_is_refused_whatever_it_is_called(person, files, file):
+def test_other_content_is_refused_whatever_its_name(person, files, file):
     result = send(person, file, filename="me.png", media_type="image/png")
     assert error(result) == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == ["avatar"]
     assert files() == []
 
 
-def test_a_picture_is_one_by_its_content_and_not_by_its_name(person):
+def test_an_image_is_accepted_whatever_its_name(person):
     assert send(person, drawn(), filename="../../me.exe", media_type="text/plain").status_code == 200
 
 
 def png(width, height, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG that promises this size, and hardly has a pixel."""
+    """Returns a PNG whose header names this size and whose data holds hardly a pixel."""
     written = b"\x89PNG\r\n\x1a\n"
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     for kind, data in [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]:
@@ -198,23 +200,23 @@ def webp_bomb() -> bytes:
 
 @pytest.mark.parametrize(
     "bomb",
-    [png(100_000, 100_000), png(2**31 - 1, 2**31 - 1), png(5000, MOST_PIXELS // 5000 + 1), webp_bomb()],
+    [png(100_000, 100_000), png(2**31 - 1, 2**31 - 1), png(5000, MAX_PIXELS // 5000 + 1), webp_bomb()],
     ids=["large", "largest", "a row too many", "webp"],
 )
-def test_a_bomb_is_refused_before_it_is_decoded(person, files, monkeypatch, bomb):
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(person, files, monkeypatch, bomb):
     result = send(person, bomb)
-    assert fields(result) == {"avatar"}
+    assert invalid_fields(result) == {"avatar"}
     assert "megapixels" in result.json["error"]["details"]["fields"][0]["message"]
     assert files() == []
-    monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("it was decoded"))
+    monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("the image was decoded"))
     for plugin in (PngImagePlugin.PngImageFile, Image.OPEN["WEBP"][0]):
-        monkeypatch.setattr(plugin, "load", lambda _self: pytest.fail("it was decoded"))
+        monkeypatch.setattr(plugin, "load", lambda _self: pytest.fail("the image was decoded"))
     with pytest.raises(decoding.Refused, match="megapixels"):
-        decoding.made_small(bomb)
+        decoding.shrink(bomb)
 
 
 def progressive(empty_scans: int) -> bytes:
-    """A progressive JPEG with so many scans more, each of which changes nothing and costs a pass over all."""
+    """Returns a progressive JPEG with this many additional scans, each of which costs a pass and changes nothing."""
     whole = drawn((2000, 2000), mode="L", color=9, kind="JPEG", progressive=True)
     table = b"\xff\xc4\x00\x14\x11" + b"\x01" + bytes(15) + b"\x00"
     # One component, its first AC coefficient, refined from bit 1 to bit 0.
@@ -222,16 +224,16 @@ def progressive(empty_scans: int) -> bytes:
     return whole[:-2] + (table + scan) * empty_scans + whole[-2:]
 
 
-def test_scans_are_counted_before_they_are_decoded(person, files, monkeypatch):
+def test_a_jpeg_with_too_many_scans_is_refused_before_it_is_decoded(person, files, monkeypatch):
     result = send(person, progressive(1000))
-    assert fields(result) == {"avatar"}
+    assert invalid_fields(result) == {"avatar"}
     assert "scans" in result.json["error"]["details"]["fields"][0]["message"]
     assert files() == []
-    assert progressive(0).count(b"\xff\xda") < MOST_SCANS / 4
+    assert progressive(0).count(b"\xff\xda") < MAX_SCANS / 4
     assert send(person, progressive(0)).status_code == 200
-    monkeypatch.setattr(Image, "open", lambda *_args, **_more: pytest.fail("it was opened"))
+    monkeypatch.setattr(Image, "open", lambda *_args, **_more: pytest.fail("the image was opened"))
     with pytest.raises(decoding.Refused, match="scans"):
-        decoding.made_small(progressive(1000))
+        decoding.shrink(progressive(1000))
 
 
 def decoder(script: str) -> list[str]:
@@ -245,44 +247,43 @@ def decoder(script: str) -> list[str]:
         ("import time; time.sleep(60)", "too long"),
         ("raise SystemExit(1)", "damaged"),
     ],
-    ids=["its CPU time is used up", "it hangs", "it breaks"],
+    ids=["CPU limit", "timeout", "crash"],
 )
-def test_a_decoder_that_fails_is_the_pictures_fault(person, files, monkeypatch, script, message):
-    monkeypatch.setattr(pictures, "_DECODER", decoder(script))
-    monkeypatch.setattr(pictures, "_DECODER_DEADLINE_S", 1)
+def test_an_image_that_fails_the_decoder_is_refused(person, files, monkeypatch, script, message):
+    monkeypatch.setattr(avatar, "_DECODER", decoder(script))
+    monkeypatch.setattr(avatar, "_DECODER_DEADLINE_S", 1)
     result = send(person, drawn())
-    assert fields(result) == {"avatar"}
+    assert invalid_fields(result) == {"avatar"}
     assert message in result.json["error"]["details"]["fields"][0]["message"]
     assert files() == []
 
 
-def test_the_decoder_has_limits_and_no_secret(person, monkeypatch, tmp_path):
-    said = "import os, resource, sys; sys.stdout.write(str(os.environ)); sys.exit(3)"
-    monkeypatch.setattr(pictures, "_DECODER", decoder(said))
+def test_the_decoder_has_limits_and_no_secrets(person, monkeypatch, tmp_path):
+    script = "import os, resource, sys; sys.stdout.write(str(os.environ)); sys.exit(3)"
+    monkeypatch.setattr(avatar, "_DECODER", decoder(script))
     message = send(person, drawn()).json["error"]["details"]["fields"][0]["message"]
     assert "SECRET" not in message
     assert "DATABASE_URL" not in message
     set_to = {}
     monkeypatch.setattr(resource, "setrlimit", lambda which, to: set_to.update({which: to}))
     monkeypatch.setattr(os, "nice", lambda _by: None)
-    monkeypatch.setattr(decoding, "OOM_SCORE", tmp_path / "score")
+    monkeypatch.setattr(decoding, "OOM_SCORE_FILE", tmp_path / "score")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"nothing")))
-    assert decoding.main() == decoding.REFUSED == pictures._REFUSED
+    assert decoding.main() == decoding.EXIT_REFUSED == avatar._EXIT_REFUSED
     assert set_to[resource.RLIMIT_CPU] == (decoding.CPU_LIMIT_S, decoding.CPU_LIMIT_S)
     assert resource.RLIMIT_AS in set_to
     assert (tmp_path / "score").read_text() == "1000"
 
 
-@pytest.mark.parametrize("places", ["_seats", "_turns"])
-def test_nobody_waits_long_for_a_turn_and_few_at_once(person, files, monkeypatch, places):
-    taken = threading.BoundedSemaphore(1)
-    taken.acquire()
-    monkeypatch.setattr(pictures, places, taken)
-    monkeypatch.setattr(pictures, "TURN_S", 0.01)
-    result = send(person, drawn())
+def test_an_upload_is_refused_while_too_many_are_decoded(person, files, monkeypatch):
+    decoders = Seats(1)
+    monkeypatch.setattr(avatar, "_decoders", decoders)
+    monkeypatch.setattr(admission, "TURN_S", 0.01)
+    with decoders.one(falcon.testing.create_req()):
+        result = send(person, drawn())
     assert error(result) == (503, "SERVICE_UNAVAILABLE")
     assert result.headers["Retry-After"] == "5"
-    taken.release()
+    assert files() == []
     assert send(person, drawn()).status_code == 200
 
 
@@ -297,12 +298,12 @@ NOISE = drawn(picture=Image.effect_noise((300, 300), 50), kind="JPEG")
         png(9, 9, (b"zTXt", b"a\0\0" + zlib.compress(bytes(9_000_000)))), png(9, 9, (b"eXIf", b"garbage")),
     ],
 )  # fmt: skip
-def test_a_damaged_picture_is_refused(person, files, file):
-    assert fields(send(person, file)) == {"avatar"}
+def test_a_damaged_image_is_refused(person, files, file):
+    assert invalid_fields(send(person, file)) == {"avatar"}
     assert files() == []
 
 
-def test_every_cut_and_every_wrong_byte_is_survived():
+def test_no_truncation_or_wrong_byte_crashes_the_decoder():
     exif = Image.Exif()
     exif[0x0112] = 6
     for kind in ("PNG", "JPEG", "WEBP"):
@@ -310,7 +311,7 @@ def test_every_cut_and_every_wrong_byte_is_survived():
         for at in range(len(whole)):
             for file in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
                 try:
-                    decoding.made_small(file)
+                    decoding.shrink(file)
                 except decoding.Refused:
                     continue
 
@@ -332,8 +333,8 @@ def test_every_cut_and_every_wrong_byte_is_survived():
     ],
     ids=["no part", "empty", "another field", "twice", "one more", "not ended", "cut off", "nothing", "nonsense", "no text", "long head"],
 )  # fmt: skip
-def test_a_form_has_the_one_field(person, files, body, wrong):
-    assert fields(post(person, body)) == wrong
+def test_the_form_must_have_exactly_the_avatar_field(person, files, body, wrong):
+    assert invalid_fields(post(person, body)) == wrong
     assert files() == []
 
 
@@ -349,11 +350,11 @@ def test_a_form_has_the_one_field(person, files, body, wrong):
         ("multipart/form-data; boundary=other", (400, "VALIDATION_ERROR")),
     ],
 )
-def test_a_body_is_a_form_and_says_so(person, media_type, refusal):
+def test_the_content_type_must_be_a_form_with_its_boundary(person, media_type, refusal):
     assert error(post(person, form(part(drawn())), media_type)) == refusal
 
 
-def test_a_packed_form_is_none(person):
+def test_a_compressed_form_is_refused(person):
     assert error(post(person, form(part(drawn())), **{"Content-Encoding": "gzip"})) == (
         415,
         "UNSUPPORTED_MEDIA_TYPE",
@@ -362,12 +363,12 @@ def test_a_packed_form_is_none(person):
 
 class Unreadable:
     def read(self, *_):
-        raise AssertionError("it was read")
+        raise AssertionError("the body was read")
 
     readline = readlines = __iter__ = read
 
 
-def test_nothing_is_read_from_a_stranger_nor_beyond_five_mebibytes(client, person):
+def test_a_body_is_not_read_without_a_token_or_beyond_the_limit(client, person):
     def post(size, **headers):
         headers = {
             "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
@@ -385,18 +386,18 @@ def test_nothing_is_read_from_a_stranger_nor_beyond_five_mebibytes(client, perso
     assert error(person.send("PUT", "/profile", body=b"x" * (mib + 1))) == (413, "PAYLOAD_TOO_LARGE")
 
 
-def test_a_picture_of_several_mebibytes_is_taken(person):
-    room = 5 * 1024 * 1024 - len(form(part(b"")))
-    file = drawn() + bytes(room - len(drawn()))
+def test_five_mebibytes_are_the_limit_of_an_upload(person):
+    available = 5 * 1024 * 1024 - len(form(part(b"")))
+    file = drawn() + bytes(available - len(drawn()))
     assert send(person, file).status_code == 200
     assert error(send(person, file + b"x")) == (413, "PAYLOAD_TOO_LARGE")
 
 
-def test_the_picture_before_is_removed_once_another_is_shown(client, person, files):
+def test_the_previous_avatar_is_removed_by_a_job(client, person, files):
     first = path_of(send(person, drawn(color=RED)))
     second = path_of(send(person, drawn(color=BLUE)))
     assert first != second
-    # Only promised, in the transaction that no longer shows it.
+    # The job was enqueued by the change and has not run.
     assert client.simulate_get(first).status_code == 200
     assert work() == ["media.discard"]
     assert client.simulate_get(first).status_code == 404
@@ -404,9 +405,9 @@ def test_the_picture_before_is_removed_once_another_is_shown(client, person, fil
     assert len(files()) == 1
 
 
-def test_who_takes_a_picture_back_shows_none(client, person, files):
+def test_a_deleted_avatar_is_gone(client, person, files):
     path = path_of(send(person, drawn()))
-    for _again in range(2):
+    for _ in range(2):
         result = person.send("DELETE", "/profile/avatar")
         assert (result.status_code, result.json["data"]["avatarUrl"]) == (200, None)
     assert person.get("/profile").json["data"]["avatarUrl"] is None
@@ -415,15 +416,15 @@ def test_who_takes_a_picture_back_shows_none(client, person, files):
     assert files() == []
 
 
-def test_a_closed_account_leaves_no_picture(client, person, files):
+def test_closing_an_account_removes_its_avatar(client, person, files):
     send(person, drawn())
-    boss = visitor(client, Role.ADMIN)
-    assert boss.send("DELETE", f"/admin/users/{person.user['id']}").status_code == 200
+    admin = visitor(client, Role.ADMIN)
+    assert admin.send("DELETE", f"/admin/users/{person.user['id']}").status_code == 200
     work()
     assert files() == []
 
 
-def test_a_change_that_fails_leaves_no_picture(person, files, monkeypatch):
+def test_a_failed_change_leaves_no_file(person, files, monkeypatch):
     monkeypatch.setattr(profile, "update", lambda *_args, **_columns: 1 / 0)
     with postgres.database.atomic():
         assert error(send(person, drawn())) == (500, "INTERNAL_ERROR")
@@ -433,7 +434,7 @@ def test_a_change_that_fails_leaves_no_picture(person, files, monkeypatch):
     assert audited(person) == []
 
 
-def test_a_store_that_is_away_is_a_503_and_is_tidied_later(client, person, files, monkeypatch):
+def test_a_store_failure_is_answered_with_503_and_cleaned_up_later(client, person, files, monkeypatch):
     path = path_of(send(person, drawn()))
     kept = files()
 
@@ -443,7 +444,7 @@ def test_a_store_that_is_away_is_a_503_and_is_tidied_later(client, person, files
             raise OSError("no space left")
 
         def cat_file(self, *_args, **_more):
-            raise OSError("it is gone")
+            raise OSError("the file is gone")
 
     monkeypatch.setattr(media, "LocalFileSystem", Full)
     for result in (send(person, drawn()), client.simulate_get(path)):
@@ -457,7 +458,7 @@ def test_a_store_that_is_away_is_a_503_and_is_tidied_later(client, person, files
     assert path_of(person.get("/profile")) == path
 
 
-def test_a_picture_that_is_being_tidied_away_is_not_shown(person, files, monkeypatch):
+def test_an_avatar_whose_removal_has_begun_is_not_used(person, files, monkeypatch):
     put = Media.put
 
     def slowly(self, name, content):
@@ -471,10 +472,10 @@ def test_a_picture_that_is_being_tidied_away_is_not_shown(person, files, monkeyp
     assert files() == []
 
 
-def test_a_picture_is_served_to_anyone_for_ever_and_as_what_it_is(client, person):
+def test_an_avatar_is_public_and_cached_for_ever(client, person):
     path = path_of(send(person, drawn()))
     served = client.simulate_get(path)
-    told = {
+    headers = {
         name: served.headers[name]
         for name in (
             "Content-Type",
@@ -483,7 +484,7 @@ def test_a_picture_is_served_to_anyone_for_ever_and_as_what_it_is(client, person
             "Cross-Origin-Resource-Policy",
         )
     }
-    assert told == {
+    assert headers == {
         "Content-Type": "image/webp",
         "Cache-Control": "public, max-age=31536000, immutable",
         "X-Content-Type-Options": "nosniff",
@@ -498,7 +499,7 @@ def test_a_picture_is_served_to_anyone_for_ever_and_as_what_it_is(client, person
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_its_name_cannot_be_guessed(person):
+def test_an_avatars_name_cannot_be_guessed(person):
     names = [Path(path_of(send(person, drawn()))).stem for _ in range(3)]
     assert len(set(names)) == 3
     # In hex, so four bits a character.
@@ -509,14 +510,14 @@ def test_its_name_cannot_be_guessed(person):
     "name",
     ["x", "0" * 40 + ".webp", "0" * 40 + ".png", "..", ".", "..%2F..%2F..%2Fetc%2Fpasswd", "../../../etc/passwd", "%2e%2e/%2e%2e/secret", "..\\secret", "%00", "a%00.webp", "%C0%AE%C0%AE", "", "secret.webp", "{name}"],
 )  # fmt: skip
-def test_there_is_nothing_else_to_be_had(client, person, files, name):
+def test_no_other_file_is_served(client, person, files, name):
     send(person, drawn())
     (files()[0].parent / "secret.webp").write_text("secret")
     (files()[0].parent.parent / "secret.webp").write_text("secret")
     assert error(client.simulate_get(f"/media/avatars/{name}")) == (404, "NOT_FOUND")
 
 
-def test_it_lies_wherever_fsspec_reaches(settings):
+def test_avatars_can_be_kept_in_any_fsspec_store(settings):
     store = Media(settings.model_copy(update={"media_url": "memory://bucket/pictures"}))
     store.put("avatars/a.webp", b"picture")
     assert fsspec.filesystem("memory").cat_file("/bucket/pictures/avatars/a.webp") == b"picture"
@@ -526,7 +527,7 @@ def test_it_lies_wherever_fsspec_reaches(settings):
     assert store.get("avatars/a.webp") is None
 
 
-def test_a_directory_may_have_any_name(settings, tmp_path):
+def test_the_media_directory_may_have_any_name(settings, tmp_path):
     place = tmp_path / "fünf % of all" / "media"
     store = Media(settings.model_copy(update={"media_url": place.as_uri()}))
     store.put("avatars/a.webp", b"picture")

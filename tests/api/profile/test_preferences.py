@@ -1,10 +1,10 @@
-"""How somebody likes things."""
+"""The signed-in user's preferences."""
 
 import pytest
 
 from db import profile
-from tests.api.profile.asking import audited, fields
-from tests.makers import error
+from tests.api.profile.audit_trail import audited
+from tests.makers import error, invalid_fields
 
 EVERYTHING = {
     "locale": "de-AT",
@@ -13,12 +13,12 @@ EVERYTHING = {
     "notifications": {"paymentCompleted": False, "paymentFailed": True, "newsletter": False},
     "columns": ["amount", None, {"deep": [1, 2.5, "x", True]}],
     "model_config": {"": 1},
-    "values": "🙂 Smith & Sons <b>as it came</b>",
+    "values": "🙂 Smith & Sons <b>as sent</b>",
 }
 
 
-def put(person, wish):
-    return person.send("PUT", "/profile/preferences", wish)
+def put(person, preferences):
+    return person.send("PUT", "/profile/preferences", preferences)
 
 
 def put_raw(person, body):
@@ -26,20 +26,20 @@ def put_raw(person, body):
     return person.send("PUT", "/profile/preferences", body=body, headers=headers)
 
 
-def test_who_said_nothing_prefers_nothing(person):
+def test_preferences_are_empty_at_first(person):
     result = person.get("/profile/preferences")
     assert (result.status_code, result.json["data"]) == (200, {})
     person.send("PUT", "/profile", {"bio": "hello"})
     assert person.get("/profile/preferences").json["data"] == {}
 
 
-def test_everything_comes_back_as_it_came(person):
+def test_preferences_are_returned_as_sent(person):
     result = put(person, EVERYTHING)
     assert (result.status_code, result.json["data"]) == (200, EVERYTHING)
     assert person.get("/profile/preferences").json["data"] == EVERYTHING
 
 
-def test_a_change_replaces_the_whole_and_leaves_the_profile_alone(person):
+def test_a_change_replaces_the_whole_object_only(person):
     person.send("PUT", "/profile", {"bio": "hello"})
     put(person, EVERYTHING)
     assert put(person, {"theme": "light"}).json["data"] == {"theme": "light"}
@@ -69,12 +69,12 @@ def test_a_locale_is_a_language_tag(person, locale):
 @pytest.mark.parametrize(
     "timezone", ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Asia/Calcutta", "Etc/GMT+3"]
 )
-def test_a_timezone_has_a_name(person, timezone):
+def test_a_timezone_is_an_iana_name(person, timezone):
     assert put(person, {"timezone": timezone}).json["data"] == {"timezone": timezone}
 
 
 @pytest.mark.parametrize(
-    ("wish", "wrong"),
+    ("preferences", "invalid"),
     [
         ({"locale": "de_AT"}, {"locale"}),
         ({"locale": "x"}, {"locale"}),
@@ -95,21 +95,21 @@ def test_a_timezone_has_a_name(person, timezone):
         ({"notifications": False}, {"notifications"}),
         ({"theme": "pink", "locale": "?", "timezone": "?"}, {"theme", "locale", "timezone"}),
         ({"big": "x" * 16 * 1024}, {"body"}),
-        # In bytes: as characters it would fit.
+        # Too large in bytes, not in characters.
         ({"big": ["ü"] * 3300, "theme": "dark"}, {"body"}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_preferred_is_refused_and_nothing_is_changed(person, wish, wrong):
+def test_invalid_preferences_are_refused_as_a_whole(person, preferences, invalid):
     put(person, {"theme": "dark"})
-    assert fields(put(person, wish)) == wrong
+    assert invalid_fields(put(person, preferences)) == invalid
     assert person.get("/profile/preferences").json["data"] == {"theme": "dark"}
     assert len(audited(person)) == 1
 
 
-def test_sixteen_kibibytes_are_taken_and_a_byte_more_is_not(person):
-    room = 16 * 1024 - len('{"big":""}')
-    assert put(person, {"big": "x" * room}).status_code == 200
-    assert fields(put(person, {"big": "x" * (room + 1)})) == {"body"}
+def test_sixteen_kibibytes_are_the_limit(person):
+    available = 16 * 1024 - len('{"big":""}')
+    assert put(person, {"big": "x" * available}).status_code == 200
+    assert invalid_fields(put(person, {"big": "x" * (available + 1)})) == {"body"}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_sixteen_kibibytes_are_taken_and_a_byte_more_is_not(person):
         (b"", "MALFORMED_JSON"),
     ],
 )
-def test_what_json_cannot_carry_is_a_400(person, body, code):
+def test_malformed_json_is_refused(person, body, code):
     assert error(put_raw(person, body)) == (400, code)
 
 
@@ -140,16 +140,16 @@ def test_numbers_keep_their_value(person, number):
     assert float(result.json["data"]["a"]) == float(number)
 
 
-def test_they_decide_which_mails_are_sent(person):
-    id = person.user["id"]
-    assert profile.wants_notification(id, "paymentCompleted")
+def test_preferences_decide_which_mails_are_sent(person):
+    user_id = person.user["id"]
+    assert profile.wants_notification(user_id, "paymentCompleted")
     put(person, {"notifications": {"paymentCompleted": False}})
-    assert not profile.wants_notification(id, "paymentCompleted")
-    assert profile.wants_notification(id, "paymentFailed")
+    assert not profile.wants_notification(user_id, "paymentCompleted")
+    assert profile.wants_notification(user_id, "paymentFailed")
     put(person, {})
-    assert profile.wants_notification(id, "paymentCompleted")
+    assert profile.wants_notification(user_id, "paymentCompleted")
 
 
-def test_a_change_is_audited_without_what_it_says(person):
+def test_a_change_is_audited_without_its_values(person):
     put(person, {"theme": "dark", "secret": "x"})
     assert audited(person) == [("profile.preferences.updated", {"keys": 2})]

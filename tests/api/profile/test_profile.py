@@ -1,4 +1,4 @@
-"""What somebody says about themselves."""
+"""The signed-in user's profile."""
 
 from datetime import datetime
 
@@ -7,24 +7,24 @@ import pytest
 from actors.media import Media
 from db import event_log, postgres, users
 from db.users import Role
-from tests.api.profile.asking import audited, fields
-from tests.makers import error, visitor, work
+from tests.api.profile.audit_trail import audited
+from tests.makers import error, invalid_fields, visitor, work
 
-SAID = {"phone": "+4930123456", "address": "1 Long Lane\nOxford", "bio": "Smith & Sons, a < b 🙂"}
-
-
-def put(person, **wish):
-    return person.send("PUT", "/profile", wish)
+CONTACT = {"phone": "+4930123456", "address": "1 Long Lane\nOxford", "bio": "Smith & Sons, a < b 🙂"}
 
 
-def moved(person) -> datetime:
-    """When the account was changed last."""
+def put(person, **changes):
+    return person.send("PUT", "/profile", changes)
+
+
+def account_updated_at(person) -> datetime:
+    """When the account was last changed."""
     user = users.get(person.user["id"])
     assert user is not None
     return user.updated_at
 
 
-def test_who_said_nothing_is_who_they_registered_as(person):
+def test_a_new_profile_is_that_of_the_registration(person):
     result = person.get("/profile")
     assert result.status_code == 200
     assert result.json["data"] == {
@@ -41,38 +41,38 @@ def test_who_said_nothing_is_who_they_registered_as(person):
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_everybody_has_a_profile_of_their_own(client, role):
+def test_every_role_has_a_profile_of_its_own(client, role):
     one, other = visitor(client, role), visitor(client, role)
     assert put(one, bio="one").status_code == 200
     assert one.get("/profile").json["data"]["bio"] == "one"
     assert other.get("/profile").json["data"]["bio"] is None
 
 
-def test_what_is_said_comes_back_as_it_was_said(person):
-    result = put(person, **SAID)
+def test_a_changed_profile_is_returned_as_sent(person):
+    result = put(person, **CONTACT)
     assert result.status_code == 200
-    said = result.json["data"]
-    assert said == person.get("/profile").json["data"]
-    assert {name: said[name] for name in SAID} == SAID
-    assert said["updatedAt"] > said["createdAt"]
+    data = result.json["data"]
+    assert data == person.get("/profile").json["data"]
+    assert {name: data[name] for name in CONTACT} == CONTACT
+    assert data["updatedAt"] > data["createdAt"]
 
 
-def test_only_what_is_named_is_changed_and_null_takes_it_back(person):
-    put(person, **SAID)
+def test_only_sent_fields_change_and_null_empties_one(person):
+    put(person, **CONTACT)
     assert put(person, bio=None).json["data"]["bio"] is None
-    said = put(person, phone=None).json["data"]
-    assert (said["phone"], said["address"], said["name"]) == (None, SAID["address"], "Some One")
+    data = put(person, phone=None).json["data"]
+    assert (data["phone"], data["address"], data["name"]) == (None, CONTACT["address"], "Some One")
 
 
-def test_markup_is_taken_out(person):
-    said = put(person, name="<b>Ro</b>bin", address="<i>here</i>", bio="hi<script>alert(1)</script>").json[
+def test_markup_is_stripped(person):
+    data = put(person, name="<b>Ro</b>bin", address="<i>here</i>", bio="hi<script>alert(1)</script>").json[
         "data"
     ]
-    assert (said["name"], said["address"], said["bio"]) == ("Robin", "here", "hi")
+    assert (data["name"], data["address"], data["bio"]) == ("Robin", "here", "hi")
 
 
 @pytest.mark.parametrize(
-    ("wish", "wrong"),
+    ("changes", "invalid"),
     [
         ({}, {"body"}),
         ({"phone": "030 123456"}, {"phone"}),
@@ -94,9 +94,9 @@ def test_markup_is_taken_out(person):
         ({"bio": "fine", "colour": "red"}, {"colour"}),
     ],
 )
-def test_what_cannot_be_said_is_refused_and_nothing_is_changed(person, wish, wrong):
+def test_an_invalid_change_is_refused_as_a_whole(person, changes, invalid):
     before = person.get("/profile").json["data"]
-    assert fields(person.send("PUT", "/profile", wish)) == wrong
+    assert invalid_fields(person.send("PUT", "/profile", changes)) == invalid
     assert person.get("/profile").json["data"] == before
     assert audited(person) == []
 
@@ -104,35 +104,35 @@ def test_what_cannot_be_said_is_refused_and_nothing_is_changed(person, wish, wro
 @pytest.mark.parametrize(
     "body", [b'{"bio": "\\u0000"}', b'{"bio": "\\ud800"}', b'{"bio": NaN}', b"[]", b"null", b"{"]
 )
-def test_what_is_no_object_of_text_is_a_400(person, body):
+def test_malformed_json_is_refused(person, body):
     headers = {"Content-Type": "application/json"}
     assert error(person.send("PUT", "/profile", body=body, headers=headers)) == (400, "MALFORMED_JSON")
 
 
-def test_the_longest_texts_are_taken(person):
+def test_texts_of_maximum_length_are_accepted(person):
     assert put(person, bio="ü" * 2000, address="🙂" * 500, name="n" * 255).status_code == 200
 
 
-def test_another_name_is_the_accounts_and_is_told(person):
-    before = moved(person)
+def test_a_new_name_changes_the_account_and_emits_an_event(person):
+    before = account_updated_at(person)
     put(person, name="Robin Doe")
     me = person.get("/auth/me").json["data"]
     assert me["name"] == "Robin Doe"
-    assert moved(person) > before
+    assert account_updated_at(person) > before
     work()
-    told = [event for event in event_log.after(0, 1000) if event.type == "admin:user:updated"]
-    assert [event.data for event in told] == [me]
+    emitted = [event for event in event_log.after(0, 1000) if event.type == "admin:user:updated"]
+    assert [event.data for event in emitted] == [me]
 
 
-def test_what_is_not_the_accounts_is_not_told(person):
-    before = moved(person)
+def test_other_fields_emit_no_event(person):
+    before = account_updated_at(person)
     put(person, name="Some One", bio="hello")
     work()
-    assert moved(person) == before
+    assert account_updated_at(person) == before
     assert "admin:user:updated" not in [event.type for event in event_log.after(0, 1000)]
 
 
-def test_every_change_is_audited_without_what_was_said(person):
+def test_a_change_is_audited_without_its_values(person):
     put(person, phone="+4930123456", bio="secret")
     put(person, name="Robin Doe")
     assert audited(person) == [
@@ -141,7 +141,7 @@ def test_every_change_is_audited_without_what_was_said(person):
     ]
 
 
-def test_what_has_not_changed_is_not_sent_again(person):
+def test_an_unchanged_profile_is_a_304(person):
     for path in ("/profile", "/profile/preferences"):
         etag = person.get(path).headers["ETag"]
         same = person.get(path, headers={"If-None-Match": etag})
@@ -152,8 +152,8 @@ def test_what_has_not_changed_is_not_sent_again(person):
     assert person.get("/profile", headers={"If-None-Match": etag}).status_code == 200
 
 
-def test_who_is_being_closed_says_nothing_more(client, person, monkeypatch):
-    # As if the account were closed between the gate and the change.
+def test_an_account_that_is_being_closed_cannot_change_its_profile(client, person, monkeypatch):
+    # The account is closed between the authentication and the change.
     monkeypatch.setattr(users, "locked", lambda _id: users.User(id=person.user["id"], active=False))
     for send in (
         lambda: put(person, bio="still here"),
@@ -164,7 +164,7 @@ def test_who_is_being_closed_says_nothing_more(client, person, monkeypatch):
     assert postgres.rows("SELECT FROM profile.user_profiles WHERE user_id = %s", person.user["id"]) == []
 
 
-def test_an_address_of_a_picture_is_absolute_or_a_path(settings):
+def test_an_avatar_address_is_absolute_or_a_path(settings):
     def address(public_url):
         return Media(settings.model_copy(update={"public_url": public_url})).public_url("avatars/a.webp")
 
