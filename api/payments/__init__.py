@@ -1,1 +1,1 @@
-"""The payments service at the door."""
+"""The payments service of the API."""

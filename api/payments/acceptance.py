@@ -1,7 +1,8 @@
-"""Accepts a change of a payment: at most once per `Idempotency-Key`, and settled where `Prefer: wait` asks for it.
+"""Accept changes of payments: at most once per `Idempotency-Key`, settled on request (`Prefer: wait`).
 
-The key, the payment, its jobs and the stored response are written in one transaction: a process that is killed
-leaves all of them or none. A refusal rolls its key back with everything else, so the key can be used again.
+The key, the payment, its jobs and the stored response are written in one transaction: a process that is
+killed leaves all of them or none. A refusal rolls its key back with everything else, so the key can be used
+again.
 """
 
 import hashlib
@@ -53,8 +54,8 @@ class IdempotencyMismatch(DomainError):
 def accept(req: Request, *, change: Callable[[], Payment], is_settled: Callable[[Payment], bool]) -> Rendered:
     """Run `change` in one transaction and respond with the payment that it returns.
 
-    With `Prefer: wait` the response waits until `is_settled` and then carries the settled payment. Raises what
-    `change` and `is_settled` raise.
+    With `Prefer: wait` the response waits until `is_settled` and then carries the settled payment. Raises
+    what `change` and `is_settled` raise.
     """
     with transaction():
         payment = change()
@@ -72,9 +73,9 @@ def accept_once(
 ) -> Rendered:
     """Do what `accept` does, once per `Idempotency-Key`: a repeated request gets the stored response.
 
-    The response is stored in the transaction of `change`. Where it is still to wait for settlement, the stored
-    one is provisional: it has been sent to no client. Raises IdempotencyInProgress, IdempotencyMismatch,
-    ValidationFailed for a malformed key, and what `accept` raises.
+    The response is stored in the transaction of `change`. If the request then waits for settlement, the
+    stored response is provisional: it has not been sent to any client. Raises IdempotencyInProgress,
+    IdempotencyMismatch, ValidationFailed for a malformed key, and what `accept` raises.
     """
     key = _key(req)
     if key is None:
@@ -159,7 +160,10 @@ def _finalize(
 def _wait_until_settled(
     req: Request, payment_id: UUID, is_settled: Callable[[Payment], bool]
 ) -> Rendered | None:
-    """The response with the settled payment; None if the client does not wait, or the payment takes longer."""
+    """Return the response with the settled payment.
+
+    None if the client does not wait, or the payment takes longer.
+    """
     timeout_s = prefer_wait.seconds(req)
     if not timeout_s:
         return None

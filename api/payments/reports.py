@@ -38,7 +38,7 @@ class Reports:
     @operation(
         Permission.SEE_REPORTS,
         "Report.",
-        name="getReport",
+        name="getPaymentReport",
         query=ReportQuery,
         response=Report,
         downloads=_CSV,
@@ -47,8 +47,8 @@ class Reports:
         """Get a report of payments.
 
         Counts the payments by period, currency and status; by default those of the last 30 days. Vendors see
-        the payments of their own payment requests. `format=csv`, or `Accept: text/csv`, downloads `series` as a
-        file.
+        the payments of their own payment requests. `format=csv`, or `Accept: text/csv`, downloads `series` as
+        a file.
         """
         caller = authentication.caller_of(req)
         since, until = query.span(times.now())
@@ -109,8 +109,9 @@ def _total(currency: str, rows: list[ReportRow]) -> CurrencyTotal:
 
 
 def _download(rows: Iterator[ReportRow], name: str) -> Download:
-    """Write the whole file before a byte is sent: a slow client holds no connection, and a failure is an error
-    response.
+    """Write the whole CSV file before a byte is sent.
+
+    So a slow client holds no database connection, and a failure becomes an error response.
 
     Every cell is a day, a code, a status or an unsigned number, so no spreadsheet takes one for a formula.
     """

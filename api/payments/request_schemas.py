@@ -27,13 +27,9 @@ from db.payment_lists import PaymentFilter
 from db.reports import ReportPeriod
 from db.states import PaymentStatus, PaymentType
 
-_METADATA_KIB = 8
-_SIZED = ("metadata", _METADATA_KIB)
+_METADATA_MAX_KIB = 8
+_SIZED_MEMBER = ("metadata", _METADATA_MAX_KIB)
 _DEFAULT_CURRENCY = "USD"
-
-
-def _metadata(value: dict[str, Any]) -> dict[str, Any]:
-    return require_json_size(value, _METADATA_KIB)
 
 
 NEW_PAYMENT_EXAMPLES: dict[str, dict[str, Any]] = {
@@ -56,11 +52,13 @@ NEW_PAYMENT_EXAMPLES: dict[str, dict[str, Any]] = {
 
 def _day(value: Any) -> Any:
     if not (isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value)):
-        raise invalid("must be a day as in 2026-01-31")
+        raise invalid("must be a day such as 2026-01-31")
     return value
 
 
-Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+Metadata = Annotated[
+    dict[str, Any], AfterValidator(lambda value: require_json_size(value, _METADATA_MAX_KIB))
+]
 Description = Annotated[Text, Field(max_length=500)]
 
 
@@ -70,18 +68,18 @@ def _type(value: Any) -> Any:
     return value
 
 
-def _absent(message: str) -> BeforeValidator:
-    """Takes null alone: a field of another kind of payment."""
+def _must_be_absent(message: str) -> BeforeValidator:
+    """Accept only null: the field belongs to another kind of payment."""
 
-    def refused(value: Any) -> None:
+    def validate(value: Any) -> None:
         if value is not None:
             raise invalid(message)
 
-    return BeforeValidator(refused)
+    return BeforeValidator(validate)
 
 
-_PaysNoOther = Annotated[None, _absent("a payment request pays no other")]
-_IsNotAddressed = Annotated[None, _absent("only a payment request is addressed to a customer")]
+_NoRequestId = Annotated[None, _must_be_absent("a payment request cannot pay another payment request")]
+_NoCustomerEmail = Annotated[None, _must_be_absent("only a payment request can name a customer")]
 
 
 class _NewPayment(RequestBody):
@@ -89,66 +87,67 @@ class _NewPayment(RequestBody):
     metadata: Metadata = {}
 
     def columns(self) -> dict[str, Any]:
-        """The columns of the payment: the fields of the body under their own names."""
+        """Return the columns of the payment: the fields of the body, each under its own name."""
         return {name: value for name, value in self if name != "type"}
 
 
-class _NewTerms(_NewPayment):
-    # Before the amount, which must fit it.
+class _NewPaymentWithAmount(_NewPayment):
+    # Declared before the amount, whose validator needs it.
     currency: Annotated[Currency | None, AfterValidator(lambda code: code or _DEFAULT_CURRENCY)] = Field(
-        None, validate_default=True, description=f"{_DEFAULT_CURRENCY} where it is left out."
+        None, validate_default=True, description=f"`{_DEFAULT_CURRENCY}` by default."
     )
     amount: Amount
 
     @field_validator("amount")
     @classmethod
     def _fits(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
-        return fitting(amount, info.data.get("currency"))
+        return _fitting(amount, info.data.get("currency"))
 
 
-class NewPaymentRequest(_NewTerms):
-    """A payment request: money that a vendor asks for."""
+class NewPaymentRequest(_NewPaymentWithAmount):
+    """A payment request of a vendor."""
 
     type: Annotated[Literal["initiate"], BeforeValidator(_type)]
     customer_email: Email | None = Field(
-        None, description="Only the customer with this verified address sees and pays it."
+        None, description="Only the customer with this verified e-mail address can see and pay the request."
     )
-    request_id: _PaysNoOther = None
+    request_id: _NoRequestId = None
 
 
-class NewPaymentOnItsOwn(_NewTerms):
-    """Money that a customer pays, against no request."""
+class NewPaymentOnItsOwn(_NewPaymentWithAmount):
+    """A payment of a customer that does not pay a payment request."""
 
-    # Redocly holds that a property that may be left out, as `requestId`, tells no shapes apart, though one of
-    # them requires it; a shape that counts its properties it does not judge.
+    # Redocly reports that an optional property such as `requestId` does not distinguish the schemas of a
+    # `oneOf`, although one of them requires it. It does not report schemas with `minProperties`.
     model_config = ConfigDict(json_schema_extra={"minProperties": 2})
 
     type: Annotated[Literal["payment"], BeforeValidator(_type)]
     request_id: None = None
-    customer_email: _IsNotAddressed = None
+    customer_email: _NoCustomerEmail = None
 
 
 class NewPaymentOfRequest(_NewPayment):
-    """Money that a customer pays against a request, which says how much.
+    """A payment of a customer that pays a payment request.
 
-    `amount` and `currency` may repeat what the payer saw: if the request says otherwise by now, nothing is
-    paid, and the answer is a 409 `REQUEST_CHANGED`. `If-Match` with the request's `ETag` binds all of it.
+    Amount and currency are those of the request. `amount` and `currency` may repeat what the customer saw: if
+    the request has changed since, nothing is paid and the response is a 409 `REQUEST_CHANGED`. `If-Match`
+    with the request's `ETag` does the same for the whole request.
     """
 
     type: Annotated[Literal["payment"], BeforeValidator(_type)]
     request_id: IdInput
     currency: Currency | None = None
     amount: Amount | None = None
-    customer_email: _IsNotAddressed = None
+    customer_email: _NoCustomerEmail = None
 
     @field_validator("amount")
     @classmethod
     def _fits(cls, amount: Decimal | None, info: ValidationInfo) -> Decimal | None:
-        return amount and fitting(amount, info.data.get("currency"))
+        return amount and _fitting(amount, info.data.get("currency"))
 
 
-def fitting(amount: Decimal, currency: str | None) -> Decimal:
-    """The amount, if it has no more decimals than the currency. Raises a fault of the field."""
+def _fitting(amount: Decimal, currency: str | None) -> Decimal:
+    """Return the amount if it has no more decimals than the currency, else raise an error of the field."""
     if currency and not money.fits(amount, currency):
         raise invalid(f"{currency} has {money.decimals(currency)} decimals")
     return amount
@@ -173,18 +172,18 @@ class NewPayment(
         ]
     ]
 ):
-    """A payment, or a request for one."""
+    """A payment or a payment request."""
 
-    sized_member = _SIZED
+    sized_member = _SIZED_MEMBER
 
 
 class PaymentUpdate(PartialUpdate):
-    """What may be changed of a payment or request: the fields that are named, and nothing else.
+    """The fields of a payment or payment request to change; the others stay as they are.
 
-    `amount`, `currency` and `customerEmail` belong to a request that nobody is paying yet.
+    `amount`, `currency` and `customerEmail` can be changed only of a payment request that nobody is paying.
     """
 
-    sized_member = _SIZED
+    sized_member = _SIZED_MEMBER
 
     description: Description | MISSING | None = MISSING
     metadata: Metadata | MISSING = MISSING
@@ -194,16 +193,16 @@ class PaymentUpdate(PartialUpdate):
 
 
 class StatusChange(RequestBody):
-    """Where a payment is to be moved by hand, and why."""
+    """The status that a payment shall get, and why."""
 
     status: PaymentStatus
     reason: Annotated[Text, Field(max_length=500)] | None = None
 
 
 class ReviewResolution(RequestBody):
-    """What somebody found who looked at a payment; and its `outcome`, where it has to be ended by hand.
+    """How the reviews of a payment were resolved, and the `outcome` if the payment has to be ended by hand.
 
-    `reviewIds` are the reviews that they have seen: one that was opened since then stays open. Without them
+    `reviewIds` are the reviews to resolve, so that a review that you have not seen stays open. Without them
     every open review of the payment is resolved.
     """
 
@@ -213,7 +212,7 @@ class ReviewResolution(RequestBody):
 
 
 class PaymentsQuery(PageQuery):
-    """Which payments."""
+    """Filters of the list of payments."""
 
     status: PaymentStatus | None = None
     type: PaymentType | None = None
@@ -225,14 +224,14 @@ class PaymentsQuery(PageQuery):
 
     @property
     def filter(self) -> PaymentFilter:
-        """As the database is asked."""
+        """The filter of the database query."""
         return PaymentFilter(
             self.status, self.type, self.currency, self.from_, self.to, self.request_id, self.needs_review
         )
 
 
 class HistoryQuery(PageQuery):
-    """Which changes."""
+    """Filters of the list of transactions."""
 
     payment_id: IdInput | None = None
     from_: TimestampInput | None = Field(None, alias="from")
@@ -240,11 +239,11 @@ class HistoryQuery(PageQuery):
 
 
 class AttemptsQuery(PageQuery):
-    """Which page."""
+    """The page of the list of provider calls."""
 
 
 class ReportQuery(Query):
-    """Which payments are counted, by their creation, and how they are put together."""
+    """The payments that a report counts, by their creation, and how it groups them."""
 
     from_: TimestampInput | None = Field(None, alias="from")
     to: TimestampInput | None = None
@@ -252,7 +251,7 @@ class ReportQuery(Query):
     format: Literal["json", "csv"] | None = None
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
-        """From when (included) to when (not included): the last thirty days, unless they say otherwise."""
+        """Return the start (included) and the end (excluded) of the report; by default the last 30 days."""
         to = self.to or now
         try:
             return self.from_ or to - timedelta(days=30), to
@@ -261,6 +260,6 @@ class ReportQuery(Query):
 
 
 class DifferencesQuery(Query):
-    """Which day's statement."""
+    """The day of the statement."""
 
     day: Annotated[date, BeforeValidator(_day), Field(examples=["2026-01-31"])]

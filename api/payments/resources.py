@@ -74,7 +74,7 @@ class Payments:
         if query.needs_review is not None:
             _require(caller, Permission.SETTLE_BY_HAND)
         page = payment_lists.payments(
-            visibility.of(caller), query.filter, limit=query.limit, after=query.after
+            visibility.scope(caller), query.filter, limit=query.limit, after=query.after
         )
         actions = visibility.allowed_actions(page.items, caller)
         return PaymentPage.of(page, lambda row: Payment.of(row, allowed_actions=actions[row.id]))
@@ -104,9 +104,9 @@ class Payments:
     def on_post(self, req: Request, body: AnyNewPayment) -> Rendered:
         """Create a payment or a payment request.
 
-        The response is sent as soon as the payment is stored; the payment is made afterwards. A payment of a
-        request is bound to what the payer saw by `amount` and `currency`, or by `If-Match` with the `ETag` of
-        the request. Other bodies ignore `If-Match`.
+        The response is sent as soon as the payment is stored; the payment is processed afterwards. A payment
+        of a request is bound to what the payer saw by `amount` and `currency`, or by `If-Match` with the
+        `ETag` of the request. Other bodies ignore `If-Match`.
         """
         caller = authentication.caller_of(req)
         creates_request = isinstance(body, NewPaymentRequest)
@@ -140,7 +140,7 @@ class OnePayment:
         is one, 304 after N seconds.
         """
         caller = authentication.caller_of(req)
-        payment = visibility.visible(payment_id, caller)
+        payment = visibility.get_visible(payment_id, caller)
         timeout_s = prefer_wait.seconds(req)
         if not timeout_s or not etag.known(req, payment.version):
             return Versioned(Payment.for_caller(payment, caller), payment.version)
@@ -164,12 +164,12 @@ class OnePayment:
     def on_put(self, req: Request, payment_id: UUID, body: PaymentUpdate) -> Versioned:
         """Update a payment.
 
-        Changes the fields that the body contains. `description` and `metadata` can be changed until the payment
-        is completed, failed or cancelled; `amount`, `currency` and `customerEmail` only of a payment request
-        that nobody is paying.
+        Changes the fields that the body contains. `description` and `metadata` can be changed until the
+        payment is completed, failed or cancelled; `amount`, `currency` and `customerEmail` only of a payment
+        request that nobody is paying.
         """
         caller = authentication.caller_of(req)
-        visibility.changeable(payment_id, caller)
+        visibility.get_changeable(payment_id, caller)
         with transaction():
             payment = transitions.locked(payment_id)
             etag.require_match(req, payment.version)
@@ -190,11 +190,11 @@ class OnePayment:
     def on_delete(self, req: Request, payment_id: UUID) -> Rendered:
         """Cancel a payment.
 
-        Cancels a payment request that nobody is paying, or a payment that is still `pending`. The cancellation
-        is applied after the response.
+        Cancels a payment request that nobody is paying, or a payment that is still `pending`. The
+        cancellation is applied after the response.
         """
         caller = authentication.caller_of(req)
-        visibility.changeable(payment_id, caller)
+        visibility.get_changeable(payment_id, caller)
         return accept(
             req,
             change=lambda: status_changes.cancel(payment_id, None),
@@ -226,12 +226,12 @@ class Status:
     def on_post(self, req: Request, payment_id: UUID, body: StatusChange) -> Rendered:
         """Cancel or fail a payment.
 
-        Vendors cancel their payment requests; administrators cancel or fail any payment. Before a payment that
-        is `processing` fails, the payment provider is asked: the payment fails only if the provider has no such
-        charge and can receive none any more. If the provider has charged it, the payment completes.
+        Vendors cancel their payment requests; administrators cancel or fail any payment. Before a payment
+        that is `processing` fails, the payment provider is asked: the payment fails only if the provider has
+        no such charge and can receive none any more. If the provider has charged it, the payment completes.
         """
         caller = authentication.caller_of(req)
-        payment = visibility.changeable(payment_id, caller)
+        payment = visibility.get_changeable(payment_id, caller)
         if body.status is PaymentStatus.CANCELLED:
             return accept_once(
                 req,
@@ -263,7 +263,7 @@ class History:
     @operation(
         Permission.SEE_PAYMENTS,
         "History.",
-        name="listHistory",
+        name="listPaymentTransactions",
         query=HistoryQuery,
         response=PaymentTransactionPage,
     )
@@ -273,7 +273,7 @@ class History:
         Returns every change of status of the payments and payment requests that you may see, newest first.
         """
         page = payment_lists.transactions(
-            visibility.of(authentication.caller_of(req)),
+            visibility.scope(authentication.caller_of(req)),
             payment_id=query.payment_id,
             from_=query.from_,
             to=query.to,
@@ -303,7 +303,7 @@ def _create(req: Request, body: AnyNewPayment, caller: Caller) -> payments.Payme
 
 def _newer(req: Request, payment_id: UUID, caller: Caller) -> payments.Payment | None:
     """The payment, once it has another version than the client's. Raises NotFound."""
-    payment = visibility.visible(payment_id, caller)
+    payment = visibility.get_visible(payment_id, caller)
     return None if etag.known(req, payment.version) else payment
 
 

@@ -27,10 +27,10 @@ MoneySum = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]{2})?$", examples=["150
 
 
 class Payment(snapshots.Payment, ResponseModel):
-    """A payment or a payment request. `version` is its `ETag`.
+    """A payment or a payment request.
 
-    `allowedActions` is what you may do with it now. The configuration and the state of the vendor's account can
-    change it without a new version.
+    `version` is its `ETag`. `allowedActions` is what you may do with it now. The configuration and the state
+    of the vendor's account can change it without a new version.
     """
 
     currency: Currency
@@ -47,7 +47,10 @@ class PaymentPage(ResponsePage[Payment]):
 
 
 class PaymentTransaction(ResponseModel):
-    """One change of a payment's status. `metadata.from` is the status before it, null at the creation."""
+    """One change of a payment's status.
+
+    `metadata.from` is the status before the change, null at the creation.
+    """
 
     id: Id
     payment_id: Id
@@ -87,7 +90,8 @@ class PaymentCount(ResponseModel):
 class CurrencyTotal(PaymentCount):
     """All payments in one currency.
 
-    `successRate` is the share of the completed among the completed and failed ones; null where there are none.
+    `successRate` is the share of the completed among the completed and failed ones; null where there are
+    none.
     """
 
     currency: Currency
@@ -120,8 +124,11 @@ class ReportEntry(PaymentCount):
 
 
 class Report(ResponseModel):
-    """Each `payment` counts once, by its creation; `requests` counts payment requests. Amounts of different
-    currencies are never added together."""
+    """Payments by period, currency and status.
+
+    Each `payment` counts once, by its creation; `requests` counts payment requests. Amounts of different
+    currencies are never added together.
+    """
 
     from_: Annotated[Timestamp, Field(serialization_alias="from")]
     to: Timestamp
@@ -132,8 +139,10 @@ class Report(ResponseModel):
 
 
 class PaymentAttempt(ResponseModel):
-    """One call of the payment provider, or a `notice` that it sent unasked. `outcome` is null while the call is
-    under way, or if the process died during it."""
+    """One call of the payment provider, or a `notice` that the provider sent by itself.
+
+    `outcome` is null while the call is under way, or if the process died during the call.
+    """
 
     id: Id
     operation: Annotated[PspOperation, Field(examples=[PspOperation.CHARGE])]
@@ -145,8 +154,11 @@ class PaymentAttempt(ResponseModel):
 
 
 class PaymentReview(ResponseModel):
-    """Why an administrator has to look at a payment. Open while `resolvedAt` is null; `resolvedBy` is null where
-    the cause was disproved without an administrator."""
+    """Why an administrator has to look at a payment.
+
+    The review is open while `resolvedAt` is null. `resolvedBy` is null where the cause was disproved without
+    an administrator.
+    """
 
     id: Id
     cause: Annotated[ReviewCause, Field(examples=[ReviewCause.PSP_SILENT])]
@@ -158,8 +170,11 @@ class PaymentReview(ResponseModel):
 
 
 class PaymentAttemptPage(ResponsePage[PaymentAttempt]):
-    """One page of calls, newest first. `review` says why an administrator has to look at the payment now;
-    `reviews` are all its reviews, oldest first."""
+    """One page of calls, newest first.
+
+    `review` says why an administrator has to look at the payment now; `reviews` are all its reviews, oldest
+    first.
+    """
 
     review: Annotated[str | None, Field(examples=["the PSP does not answer"])]
     reviews: Annotated[list[PaymentReview], Field(max_length=100)]
@@ -174,8 +189,11 @@ class StatementDifference(ResponseModel):
 
 
 class StatementDifferences(ResponseModel):
-    """A day's statement against the payments as they are now. `matched` is false until the statement has been
-    fetched; `items` are the first hundred of `count` differences."""
+    """The differences between a day's statement of the provider and the payments as they are now.
+
+    `matched` is false until the statement has been fetched; `items` are the first hundred of `count`
+    differences.
+    """
 
     day: Annotated[date, Field(examples=["2026-01-31"])]
     matched: bool

@@ -30,14 +30,15 @@ class Attempts:
     @operation(
         Permission.SETTLE_BY_HAND,
         "Attempts.",
-        name="listAttempts",
+        name="listPaymentAttempts",
         query=AttemptsQuery,
         response=PaymentAttemptPage,
     )
     def on_get(self, _req: Request, payment_id: UUID, query: AttemptsQuery) -> PaymentAttemptPage:
         """List the provider calls of a payment.
 
-        Returns every call of the payment provider about this payment, newest first, and the payment's reviews.
+        Returns every call of the payment provider about this payment, newest first, and the payment's
+        reviews.
         """
         payment = payments.get(payment_id)
         if payment is None:
@@ -58,7 +59,7 @@ class Review:
     @operation(
         Permission.SETTLE_BY_HAND,
         "Reviewed.",
-        name="reviewPayment",
+        name="resolvePaymentReviews",
         body=ReviewResolution,
         response=Payment,
         errors=(
@@ -79,8 +80,8 @@ class Review:
         """Resolve the reviews of a payment.
 
         Resolves the reviews in `reviewIds`, or all open ones. A review opens again if its cause persists and
-        the payment has not ended. With `outcome` the payment ends with that status. This is possible only for a
-        payment that is `processing` and for which the provider reports another decision than the one it was
+        the payment has not ended. With `outcome` the payment ends with that status. This is possible only for
+        a payment that is `processing` and for which the provider reports another decision than the one it was
         asked for.
         """
         with transaction():
@@ -97,7 +98,7 @@ class Differences:
     @operation(
         Permission.SETTLE_BY_HAND,
         "Differences.",
-        name="listDifferences",
+        name="listStatementDifferences",
         query=DifferencesQuery,
         response=StatementDifferences,
     )

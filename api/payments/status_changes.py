@@ -17,16 +17,16 @@ from db.states import TERMINAL, PaymentStatus, PaymentType
 
 # How long a request waits for the result of an inquiry, in seconds: longer than a call of the PSP may take.
 _INQUIRY_WAIT_S = 5.0
-# Requests of one process that may wait for an inquiry at once. They have slots of their own: requests that wait
-# for payments must not keep an administrator from settling one.
+# Requests of one process that may wait for an inquiry at once. They have slots of their own: requests that
+# wait for payments must not keep an administrator from settling one.
 WAITING_INQUIRIES = 4
 _inquiry_slots = threading.BoundedSemaphore(WAITING_INQUIRIES)
 
 
 def cancel(payment_id: UUID, reason: str | None) -> Payment:
-    """Enqueue the cancellation of a payment if its status allows it now. Returns the payment as it is.
+    """Enqueue the cancellation of a payment if its status allows that now.
 
-    Raises TransitionRefused.
+    Returns the payment as it is. Raises TransitionRefused.
     """
     payment = transitions.locked(payment_id)
     _check(payment, Transition.CANCEL)
@@ -35,9 +35,10 @@ def cancel(payment_id: UUID, reason: str | None) -> Payment:
 
 
 def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
-    """Enqueue the failure of a payment, unless the PSP has `decided` how it ends. Returns the payment as it is.
+    """Enqueue the failure of a payment, unless the PSP has `decided` how it ends.
 
-    Raises TransitionRefused, and OutcomeUnknown while an order may still reach the PSP.
+    Returns the payment as it is. Raises TransitionRefused, and OutcomeUnknown while an order may still reach
+    the PSP.
     """
     payment = transitions.locked(payment_id)
     if decided:
@@ -55,8 +56,8 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
 def has_psp_decided(req: Request, payment: Payment) -> bool:
     """Ask the PSP whether it has decided how this payment ends. The psp worker asks; the request waits.
 
-    False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises OutcomeUnknown
-    when the PSP gives no answer, and TooManyWaiting.
+    False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises
+    OutcomeUnknown when the PSP gives no answer, and TooManyWaiting.
     """
     inquiry_id = uuid4()
     with transaction():

@@ -18,8 +18,8 @@ from db.users import Role
 AllowedAction = Literal["pay", "update", "cancel", "fail"]
 
 
-def of(caller: Caller) -> Visibility:
-    """The payments that the caller's lists contain: all for an administrator, else the caller's own."""
+def scope(caller: Caller) -> Visibility:
+    """Return which payments the caller's lists contain: all for an administrator, else the caller's own."""
     if caller.role is Role.ADMIN:
         return Visibility()
     if caller.role is Role.VENDOR:
@@ -27,13 +27,13 @@ def of(caller: Caller) -> Visibility:
     return Visibility(user_id=caller.user_id, addressee_id=caller.user_id)
 
 
-def visible(payment_id: UUID, caller: Caller) -> Payment:
-    """A payment that the caller may see: one of the lists, or a request that any customer with its id may pay.
+def get_visible(payment_id: UUID, caller: Caller) -> Payment:
+    """Return a payment that the caller may see: one of the lists, or a request that any customer may pay.
 
     Raises NotFound.
     """
     payment = payments.get(payment_id)
-    if payment is None or not (of(caller).includes(payment) or _is_open_to(payment, caller)):
+    if payment is None or not (scope(caller).includes(payment) or _is_open_to(payment, caller)):
         raise NotFound(thing="payment")
     return payment
 
@@ -42,10 +42,13 @@ def _is_open_to(payment: Payment, caller: Caller) -> bool:
     return caller.role is Role.CUSTOMER and payable.is_offered_to(payment, caller.user_id)
 
 
-def changeable(payment_id: UUID, caller: Caller) -> Payment:
-    """A payment that the caller may change. Raises NotFound where the caller may not see it, else Forbidden."""
+def get_changeable(payment_id: UUID, caller: Caller) -> Payment:
+    """Return a payment that the caller may change.
+
+    Raises NotFound where the caller may not see the payment, Forbidden where the caller may only see it.
+    """
     payment = payments.get(payment_id)
-    if payment is None or not of(caller).includes(payment):
+    if payment is None or not scope(caller).includes(payment):
         raise NotFound(thing="payment")
     if not _may_change(payment, caller):
         authentication.deny(caller, Permission.CHANGE_PAYMENTS)
@@ -53,8 +56,7 @@ def changeable(payment_id: UUID, caller: Caller) -> Payment:
 
 
 def _may_change(payment: Payment, caller: Caller) -> bool:
-    """An administrator changes every payment, a vendor their own requests; a vendor does not change payments
-    against those."""
+    """An administrator may change every payment, a vendor their own requests but no payments of those."""
     if not caller.may(Permission.CHANGE_PAYMENTS):
         return False
     own_request = payment.type == PaymentType.INITIATE and payment.user_id == caller.user_id
@@ -62,7 +64,7 @@ def _may_change(payment: Payment, caller: Caller) -> bool:
 
 
 def allowed_actions(rows: Sequence[Payment], caller: Caller) -> dict[UUID, list[AllowedAction]]:
-    """What the caller may do with these payments now, by their ids. The routes then allow exactly that.
+    """Return what the caller may do with these payments now, by their ids. The routes allow exactly that.
 
     One query for the obstacles to paying, whatever the number of payments.
     """
