@@ -11,8 +11,9 @@ from db.core import times
 DELETE_BATCH = 5000
 # Minutes of refusals that one transaction writes down.
 REFUSAL_BATCH = 500
-# How long a sign-in failure is kept after it stopped to count, and an address from which an account signed in.
+# How long a sign-in failure is kept: longer than it counts.
 SIGN_IN_FAILURE_LIFE = timedelta(hours=2)
+# How long a client address is kept from which an account has signed in.
 KNOWN_ADDRESS_LIFE = timedelta(days=90)
 # How long an Idempotency-Key is kept at least.
 IDEMPOTENCY_KEY_LIFE = timedelta(days=1)
@@ -33,7 +34,7 @@ def expire_one_time_tokens() -> None:
 
 @transactional_job("housekeeping.expire_sign_in_failures", queue="housekeeping")
 def expire_sign_in_failures() -> None:
-    """Delete sign-in failures that delay nobody any more, and client addresses that were not used for long."""
+    """Delete sign-in failures that no longer count, and client addresses that were not used for long."""
     sign_in_failures.delete_before(times.now() - SIGN_IN_FAILURE_LIFE)
     sign_in_failures.delete_known_addresses_before(times.now() - KNOWN_ADDRESS_LIFE)
 

@@ -1,4 +1,4 @@
-"""Jobs that check the invariants one after the other, and verify the audit log. The results are in `db.invariants`."""
+"""Jobs that check the invariants and verify the audit log; `db.invariants` stores the results."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -36,8 +36,8 @@ def enqueue_checks(run: str, *, whole_log: bool) -> None:
 
     With `whole_log` the verification of the whole audit log starts. One that has started goes on in any case.
     """
-    # One job for each invariant, each enqueued by the one before: together they could exceed a job's deadline, or
-    # delay the other jobs of their queue.
+    # One job for each invariant, enqueued by the one before it: a job for all of them could exceed its
+    # deadline, and jobs at the same time would delay the others of their queue.
     enqueue(_check_job(invariants.names()[0], run))
     position = audit_chain.load_position(audit_chain.WHOLE)
     if whole_log or position:
@@ -59,7 +59,7 @@ def _whole_log_verified_today() -> bool:
 
 @external_job("housekeeping.check_invariant", queue="housekeeping")
 def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | None:
-    """Check one invariant on the rows of the last day, store the result, and go on with the next invariant."""
+    """Check one invariant on the rows of the last day, store the result, enqueue the next check."""
     with postgres.connection():
         if name in invariants.INVARIANTS:
             _store(_check(name))

@@ -8,7 +8,7 @@ from actors.state_machine import Transition
 from db import config, payments, users
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.payments import Payment
-from db.states import PaymentStatus, PaymentType
+from db.states import PaymentType
 
 
 class RequestNotPayable(DomainError):
@@ -46,9 +46,7 @@ def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]
     open_ids = {
         request.id
         for request in requests
-        if state_machine.is_allowed(
-            PaymentType(request.type), PaymentStatus(request.status), Transition.ENGAGE
-        )
+        if state_machine.is_allowed(request.type, request.status, Transition.ENGAGE)
     }
     vendors = users.active_vendors({request.user_id for request in requests if request.id in open_ids})
     largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT) if open_ids else None

@@ -26,7 +26,7 @@ def require_editable(payment: Payment, changes: dict[str, Any]) -> None:
     fixed = changes if payment.status in TERMINAL else changes.keys() & _REQUEST_TERMS.keys()
     if fixed and not open_request:
         names = ", ".join(_REQUEST_TERMS.get(column, column) for column in sorted(fixed))
-        raise NotEditable(PaymentType(payment.type), payment.status, fields=names)
+        raise NotEditable(payment.type, payment.status, fields=names)
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:

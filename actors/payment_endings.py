@@ -1,4 +1,4 @@
-"""How a payment or request ends without a decision of the PSP: cancelled or failed by hand, withdrawn, expired."""
+"""How payments and requests end without a decision of the PSP: by hand, by time, with the vendor's role."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -18,7 +18,7 @@ REQUEST_BATCH = 100
 
 
 class OutcomeUnknown(InvalidTransition):
-    """The payment provider has not decided about this payment, or does not answer: it cannot be failed now."""
+    """The payment provider has not decided or does not answer. The payment cannot be failed now."""
 
 
 class StatusNotSettable(InvalidTransition):
@@ -37,7 +37,7 @@ def cancel(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
     """Cancel a payment or request that nobody is paying. A refusal is audited."""
     with request_context.acting_as(by):
         payment = transitions.locked(payment_id)
-        if _is_allowed(payment, Transition.CANCEL):
+        if state_machine.is_allowed(payment.type, payment.status, Transition.CANCEL):
             transitions.apply(payment, Transition.CANCEL, reason=reason)
         else:
             _record_refusal(payment, Transition.CANCEL, reason)
@@ -50,7 +50,7 @@ def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
         payment = transitions.locked(payment_id)
         # Checked again under the lock: the PSP may have been called since the API checked.
         unknown = is_with_psp(payment) and not is_confirmed_absent(payment)
-        if not unknown and _is_allowed(payment, Transition.FAIL):
+        if not unknown and state_machine.is_allowed(payment.type, payment.status, Transition.FAIL):
             failure = ("failed_by_admin", reason or "An administrator failed it.")
             transitions.apply(payment, Transition.FAIL, reason=reason, failure=failure)
         else:
@@ -58,13 +58,12 @@ def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
 
 
 def end_by_hand(payment: Payment, outcome: PaymentStatus, reason: str) -> Payment:
-    """End a locked payment about which the PSP decided something else than was ordered.
+    """End a locked payment about which the PSP decided something else than was ordered: nothing else ends it.
 
-    Such a payment would stay `processing` for ever. Raises NotReported if no open review reports such a decision,
-    and TransitionRefused.
+    Raises NotReported if no open review reports such a decision, and TransitionRefused.
     """
     if not reviews.is_open(payment.id, reviews.MONEY_CAUSES):
-        raise NotReported(PaymentType(payment.type), payment.status)
+        raise NotReported(payment.type, payment.status)
     if outcome is PaymentStatus.COMPLETED:
         return transitions.apply(payment, Transition.COMPLETE, reason=reason)
     return transitions.apply(payment, Transition.FAIL, reason=reason, failure=("failed_by_admin", reason))
@@ -80,10 +79,6 @@ def is_confirmed_absent(payment: Payment) -> bool:
     return resolution.is_confirmed_absent(psp_attempts.for_payment(payment.id))
 
 
-def _is_allowed(payment: Payment, transition: Transition) -> bool:
-    return state_machine.is_allowed(PaymentType(payment.type), PaymentStatus(payment.status), transition)
-
-
 def _record_refusal(payment: Payment, transition: Transition, reason: str | None) -> None:
     """Audit a transition that was allowed when it was requested and is not allowed now."""
     details = {"transition": transition, "status": payment.status, "reason": reason}
@@ -94,13 +89,13 @@ def _record_refusal(payment: Payment, transition: Transition, reason: str | None
 
 
 def enqueue_withdrawal(vendor_id: UUID) -> None:
-    """Enqueue the cancellation of a vendor's open requests, in the transaction that ends the vendor's role.
+    """Enqueue the cancellation of a vendor's open requests.
 
-    Call it where an account is closed or suspended, or where the role changes.
+    For the transaction that closes or suspends the account, or changes its role.
     """
     enqueue(withdraw_requests.job(vendor_id, request_context.current()))
-    # A payment that fails in a concurrent transaction may still see a vendor, and reopen its request after the
-    # first job has run.
+    # A payment that fails in a concurrent transaction may still see a vendor, and reopen its request after
+    # the first job has run.
     enqueue(
         withdraw_requests.job(vendor_id, request_context.current()).delayed(request_addressees.IN_FLIGHT_S)
     )

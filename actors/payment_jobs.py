@@ -1,16 +1,15 @@
 """The main path of a payment: create, begin, charge, settle.
 
-Each step is enqueued in the transaction of the step before it.
+create    API              -> pending                enqueues begin
+begin     payments worker  -> processing             enqueues charge; a request -> initiated, and waits
+charge    psp worker       calls the PSP             enqueues settle, or resolve if the outcome is unknown
+settle    payments worker  -> completed | failed
 
-create    API               -> pending       enqueues begin
-begin     payments worker   -> processing    enqueues charge; a payment request -> initiated and waits for a payment
-charge    psp worker        calls the PSP    enqueues settle if the PSP decided, resolve if the outcome is unknown
-settle    payments worker   -> completed | failed
+resolve   payments worker  decides what follows      enqueues charge or inquire, or -> failed
+inquire   psp worker       asks for the decision     enqueues settle or resolve
 
-resolve   payments worker   an unknown outcome: enqueues charge or inquire again, or fails the payment
-inquire   psp worker        asks the PSP what it decided; enqueues settle or resolve
-
-The other jobs of a payment: `payment_reconciliation` finds what is stuck, `payment_endings` cancels, fails and expires.
+Each job is enqueued in the transaction of the step before it. `payment_reconciliation` finds payments whose
+jobs are lost; `payment_endings` cancels, fails and expires.
 """
 
 from decimal import Decimal
@@ -55,8 +54,8 @@ class RequestChanged(DomainError):
 
 def create_request(*, vendor_id: UUID, customer_email: str | None = None, **columns: Any) -> Payment:
     """Create a payment request of a vendor. Raises NotAVendor."""
-    # The lock closes a race: a request that commits before the account is closed is seen, and cancelled, by the
-    # job that the closing enqueues.
+    # The lock closes a race with the end of the account: the job that it enqueues sees, and cancels, this
+    # request.
     if not users.lock_vendor(vendor_id):
         raise NotAVendor
     return _create(
@@ -84,11 +83,11 @@ def pay_request(
     currency: str | None = None,
     **columns: Any,
 ) -> Payment:
-    """Create a customer's payment of a request; `amount` and `currency`, if given, are those that the customer saw.
+    """Create a customer's payment of a request.
 
-    Raises the errors of `payable.lock_payable`, and RequestChanged if the request has other terms by now. The
-    request stays locked until the payment is stored: of two customers one is refused, and its terms do not
-    change in between.
+    `amount` and `currency`, if given, are those that the customer saw: raises RequestChanged if the request
+    has others by now, and the errors of `payable.lock_payable`. The request stays locked until the payment is
+    stored: of two customers one is refused, and the terms do not change in between.
     """
     request = payable.lock_payable(request_id, customer_id)
     if (amount or request.amount, currency or request.currency) != (request.amount, request.currency):
@@ -142,11 +141,11 @@ def _charge_job(payment: Payment) -> job_journal.Job:
 @external_job("payments.charge", queue="psp", share="customer_id")
 def charge(
     payment_id: UUID,
-    customer_id: UUID | None = None,  # noqa: ARG001 -- read by external_job: whose share of the threads this uses
+    customer_id: UUID | None = None,  # noqa: ARG001 -- read by external_job, as `share`
 ) -> job_journal.Job | None:
-    """Order the charge from the PSP. The idempotency key is the payment's id, so every repetition is one charge.
+    """Order the charge from the PSP, under the payment's id as idempotency key: a repetition charges nothing.
 
-    `share` bounds the threads of one customer, so that a burst of slow payments does not delay other customers.
+    `share` bounds the threads of one customer: a burst of slow payments does not delay other customers.
     """
     return _resolve_job(payment_id, calls.charge(payment_id, settle_job))
 
@@ -161,7 +160,7 @@ def settle_job(payment_id: UUID, answer: Answer, attempt_id: UUID) -> job_journa
 
 
 def _resolve_job(payment_id: UUID, result: PspResult | None) -> job_journal.Job | None:
-    """Return what follows an undecided call; a decision enqueued `settle` in the transaction that stored it."""
+    """Return what follows a call without a decision; a decision has enqueued `settle` where it was stored."""
     return None if result in calls.DECIDED else resolve.job(payment_id).unique(str(payment_id))
 
 
@@ -191,31 +190,14 @@ def settle(
     *,
     attempt_id: UUID | None = None,
 ) -> None:
-    """Apply a decision of the PSP, or open a review where the decision contradicts the payment."""
+    """Apply a decision of the PSP, or open a review if it contradicts the payment."""
     payment = transitions.locked(payment_id)
     if attempt_id:
         psp_attempts.mark_settled(attempt_id)
     disproved = [ReviewCause.PSP_SILENT]
-    # The text of a reason is not to be changed: an ended payment gets one review for each text, ever.
-    if amount is not None and (amount, currency) != (payment.amount, payment.currency):
-        # The payment keeps its status: the PSP did not decide about what was ordered.
-        payment_reviews.open_review(
-            payment, ReviewCause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}"
-        )
-    elif outcome is Outcome.CHARGED and payment.status not in (
-        PaymentStatus.PROCESSING,
-        PaymentStatus.COMPLETED,
-    ):
-        # The money is never dropped, and never paid back automatically: a person decides.
-        payment_reviews.open_review(
-            payment, ReviewCause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}"
-        )
-    elif outcome is Outcome.DECLINED and payment.status == PaymentStatus.COMPLETED:
-        payment_reviews.open_review(
-            payment, ReviewCause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed"
-        )
+    if contradiction := _contradiction(payment, outcome, amount, currency):
+        payment_reviews.open_review(payment, *contradiction)
     elif payment.status != PaymentStatus.PROCESSING:
-        # A repeated decision, which agrees with the status.
         log.info("payment was settled before", payment_id=str(payment.id), status=payment.status)
     elif outcome is Outcome.CHARGED:
         transitions.apply(payment, Transition.COMPLETE)
@@ -228,12 +210,32 @@ def settle(
     payment_reviews.disprove(payment, *disproved)
 
 
+def _contradiction(
+    payment: Payment, outcome: Outcome, amount: Decimal | None, currency: str | None
+) -> tuple[ReviewCause, str] | None:
+    """Return why a person has to look at a decision; None if the decision can be applied or repeats another.
+
+    The texts are compared with those of earlier reviews, so they must not change.
+    """
+    if amount is not None and (amount, currency) != (payment.amount, payment.currency):
+        return ReviewCause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}"
+    if outcome is Outcome.CHARGED and payment.status not in (
+        PaymentStatus.PROCESSING,
+        PaymentStatus.COMPLETED,
+    ):
+        # The charge is never ignored, and never refunded without a person's decision.
+        return ReviewCause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}"
+    if outcome is Outcome.DECLINED and payment.status == PaymentStatus.COMPLETED:
+        return ReviewCause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed"
+    return None
+
+
 # --- unknown outcome ------------------------------------------------------------------------------------
 
 
 @transactional_job("payments.resolve", queue="payments")
 def resolve(payment_id: UUID) -> None:
-    """Decide what follows calls of the PSP that brought no decision; `actors/psp/resolution.py` has the rules."""
+    """Decide what follows calls that brought no decision, by the rules of `actors/psp/resolution.py`."""
     payment = transitions.locked(payment_id)
     if payment.status != PaymentStatus.PROCESSING:
         return
@@ -263,6 +265,6 @@ def inquire_job(payment_id: UUID) -> job_journal.Job:
 
 @external_job("payments.inquire", queue="psp-questions")
 def inquire(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job | None:
-    """Ask the PSP for its decision about a payment. A caller that waits for the result sets the `inquiry` id."""
+    """Ask the PSP for its decision about a payment; a caller that waits for the result sets `inquiry`."""
     result = calls.find(payment_id, inquiry or uuid4(), settle_job)
     return None if result is None else _resolve_job(payment_id, result)

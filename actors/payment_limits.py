@@ -1,4 +1,4 @@
-"""Limits of one customer's payments in 24 hours. An operator sets them; they cost nothing while they are off."""
+"""Limits of a customer's payments in 24 hours, set by an operator. While they are off they cost nothing."""
 
 from datetime import timedelta
 from decimal import Decimal

@@ -1,6 +1,6 @@
-"""The reconciler: finds payments whose next job is lost, and payments that the PSP may have decided about.
+"""The reconciler: finds payments whose next job is lost, and asks the PSP about payments that are stuck.
 
-The scheduler runs it every two seconds. It is the second way of everything that a queue can lose.
+The scheduler runs it every two seconds.
 """
 
 from datetime import timedelta
@@ -11,8 +11,8 @@ from actors.psp.provider import Answer, Outcome
 from db import job_journal, payments, psp_attempts
 from db.psp_attempts import PspAttempt
 
-# How long a payment is `processing`, or a decision unsettled, before the reconciler acts; and the shortest pause
-# before it acts on the same payment again.
+# How long a payment is `processing`, or a decision unsettled, before the reconciler acts; and the shortest
+# time until it acts on the same payment again.
 STUCK_AFTER, RECONCILE_AGAIN_AFTER = timedelta(seconds=3), timedelta(seconds=30)
 # How long a payment is `pending` before its begin job counts as lost.
 BEGIN_LOST_AFTER = timedelta(minutes=1)

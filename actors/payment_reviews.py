@@ -1,4 +1,4 @@
-"""Reviews of payments: opened for a contradiction, resolved by a person or by a fact that disproves the cause."""
+"""Reviews of payments: opened for a contradiction, resolved by a person or by a fact that disproves it."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
@@ -9,7 +9,7 @@ from db import reviews
 from db.core import request_context
 from db.payments import Payment
 from db.reviews import PaymentReview, ReviewCause
-from db.states import PaymentStatus, PaymentType
+from db.states import PaymentStatus
 
 # Reviews opened at once that are audited one by one; of more, the rest is one entry with their number.
 _AUDITED_ONE_BY_ONE = 100
@@ -54,12 +54,12 @@ def resolve(
 ) -> None:
     """Resolve the open reviews of a locked payment, or `only` those with these ids, in the caller's name.
 
-    `outcome` is the status to which the caller has brought the payment. Raises NothingToReview if none is open.
+    `outcome` is the status that the caller has set. Raises NothingToReview if none of the reviews is open.
     """
     by = request_context.current().user_id
     resolved = reviews.resolve(payment.id, dict.fromkeys(ReviewCause, reason), by=by, only=only)
     if not resolved:
-        raise NothingToReview(PaymentType(payment.type), payment.status)
+        raise NothingToReview(payment.type, payment.status)
     more = {"outcome": outcome} if outcome else {}
     for review in resolved:
         _audit(audit.AuditAction.PAYMENT_REVIEWED, review, reason=reason, **more)

@@ -1,8 +1,8 @@
 """Addressees: the account that may see and pay a request with a `customerEmail`.
 
-The addressee is the account that has verified the address, stored by its id: the request follows the account when
-its address changes, and the next owner of the address does not see it. Until an account verifies the address, the
-request has no addressee.
+The addressee is the account that has verified the address, stored by its id: the request follows the account
+when its address changes, and the next owner of the address does not see it. Until an account verifies the
+address, the request has no addressee.
 """
 
 from uuid import UUID
@@ -13,8 +13,8 @@ from db.users import User
 
 # Requests bound in the transaction that verifies the address, and in one transaction of the job.
 BIND_AT_ONCE, BIND_BATCH = 100, 1000
-# A transaction that creates a request and one that verifies its address may not see each other. After so many seconds
-# neither is open any more (statement and idle timeouts), and the job binds what they missed.
+# A transaction that creates a request and one that verifies its address may not see each other. After so many
+# seconds neither is open any more (statement and idle timeouts), and the job binds what they missed.
 IN_FLIGHT_S = 15.0
 
 
@@ -24,7 +24,10 @@ def find(email: str | None) -> UUID | None:
 
 
 def bind_verified(user: User) -> None:
-    """Bind the requests that name this user's address, in the transaction that verifies it; the rest in a job."""
+    """Bind the requests that name this user's address, in the transaction that verifies it.
+
+    Binds BIND_AT_ONCE of them; a job binds the rest.
+    """
     if payments.bind_addressee(user.email, user.id, limit=BIND_AT_ONCE, wait=False) == BIND_AT_ONCE:
         enqueue(bind.job(user.id))
     enqueue(bind.job(user.id).delayed(IN_FLIGHT_S))

@@ -1,4 +1,4 @@
-"""The state machine of payments and payment requests: a table of transitions. Pure; nothing else moves a status."""
+"""The state machine of payments and payment requests: a table of transitions. Nothing else moves a status."""
 
 from enum import StrEnum
 
@@ -19,7 +19,8 @@ class Transition(StrEnum):
     CANCEL = "cancel"
 
 
-TRANSITIONS: dict[tuple[PaymentType, PaymentStatus | None, Transition], PaymentStatus] = {
+# Keys are str: a row has its type and status as such.
+TRANSITIONS: dict[tuple[str, str | None, Transition], PaymentStatus] = {
     (PaymentType.PAYMENT, None, Transition.CREATE): PaymentStatus.PENDING,
     (PaymentType.PAYMENT, PaymentStatus.PENDING, Transition.BEGIN): PaymentStatus.PROCESSING,
     (PaymentType.PAYMENT, PaymentStatus.PENDING, Transition.CANCEL): PaymentStatus.CANCELLED,
@@ -39,7 +40,7 @@ TRANSITIONS: dict[tuple[PaymentType, PaymentStatus | None, Transition], PaymentS
 }
 
 # How sentences and log lines name a type, and a transition that was applied.
-NAMES = {PaymentType.PAYMENT: "payment", PaymentType.INITIATE: "payment request"}
+NAMES: dict[str, str] = {PaymentType.PAYMENT: "payment", PaymentType.INITIATE: "payment request"}
 PARTICIPLES = {
     Transition.CREATE: "created",
     Transition.BEGIN: "begun",
@@ -57,7 +58,7 @@ class InvalidTransition(DomainError):
 
     code = ErrorCode.INVALID_TRANSITION
 
-    def __init__(self, type: PaymentType, status: str | None, **words: object) -> None:
+    def __init__(self, type: str, status: str | None, **words: object) -> None:
         following = [to for (of, before, _), to in TRANSITIONS.items() if (of, before) == (type, status)]
         super().__init__(
             {"status": status, "nextStatuses": list(dict.fromkeys(following))},
@@ -72,14 +73,14 @@ class TransitionRefused(InvalidTransition):
     """{subject} cannot be {participle}."""
 
 
-def next_status(type: PaymentType, status: PaymentStatus | None, transition: Transition) -> PaymentStatus:
-    """Return the status to which the transition leads. Raises TransitionRefused if the table has no such entry."""
+def next_status(type: str, status: str | None, transition: Transition) -> PaymentStatus:
+    """Return the status that the transition leads to. Raises TransitionRefused if the table has none."""
     try:
         return TRANSITIONS[type, status, transition]
     except KeyError:
         raise TransitionRefused(type, status, participle=PARTICIPLES[transition]) from None
 
 
-def is_allowed(type: PaymentType, status: PaymentStatus, transition: Transition) -> bool:
+def is_allowed(type: str, status: str, transition: Transition) -> bool:
     """Return whether the table has this transition."""
     return (type, status, transition) in TRANSITIONS

@@ -38,7 +38,8 @@ _REQUEST_TRANSITIONS = {
 def locked(id: UUID) -> Payment:
     """Return the payment, locked to the end of the transaction. Raises NotFound.
 
-    The request that it pays is locked first, in the same statement: the order of locks is request, then payment.
+    The request that it pays is locked before it, in the same statement: every transaction locks in this
+    order.
     """
     payment = payments.locked(id)
     if payment is None:
@@ -59,8 +60,8 @@ def apply(
     payment: Payment, transition: Transition, *, reason: str | None = None, failure: Failure | None = None
 ) -> Payment:
     """Apply one transition to a locked payment, and to the request that it pays. Raises TransitionRefused."""
-    before = PaymentStatus(payment.status)
-    to = state_machine.next_status(PaymentType(payment.type), before, transition)
+    before = payment.status
+    to = state_machine.next_status(payment.type, before, transition)
     payment = payments.set_status(payment, to, failure=failure)
     _record(payment, transition, before, reason=reason or (failure[0] if failure else None))
     snapshot = snapshots.payment(payment)
@@ -74,7 +75,7 @@ def apply(
 
 
 def _apply_to_request(request: Payment, payment: Payment, transition: Transition) -> None:
-    if not state_machine.is_allowed(PaymentType(request.type), PaymentStatus(request.status), transition):
+    if not state_machine.is_allowed(request.type, request.status, transition):
         # Not refused: that would undo what the PSP did with the payment.
         reason = f"it is {request.status}, but its payment {payment.id} is {payment.status}"
         payment_reviews.open_review(request, ReviewCause.REQUEST_MOVED, reason)
@@ -85,9 +86,7 @@ def _apply_to_request(request: Payment, payment: Payment, transition: Transition
         apply(request, Transition.CANCEL, reason=NO_VENDOR)
 
 
-def _record(
-    payment: Payment, transition: Transition, before: PaymentStatus | None, *, reason: str | None
-) -> None:
+def _record(payment: Payment, transition: Transition, before: str | None, *, reason: str | None) -> None:
     """Write the history row, the audit entry and the log line of a transition."""
     actor_id = request_context.current().user_id
     payments.add_transaction(payment, type=transition, from_status=before, reason=reason, actor_id=actor_id)
@@ -98,6 +97,6 @@ def _record(
     )
     # Logged before the commit: a transaction that rolls back and is tried again logs its transition twice.
     log.info(
-        f"{state_machine.NAMES[PaymentType(payment.type)]} {state_machine.PARTICIPLES[transition]}",
+        f"{state_machine.NAMES[payment.type]} {state_machine.PARTICIPLES[transition]}",
         **{"payment_id": str(payment.id), "transition": transition, "from": before, "to": payment.status},
     )

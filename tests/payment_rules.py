@@ -18,8 +18,8 @@ UNDER_WAY = {PaymentStatus.PENDING, PaymentStatus.PROCESSING}
 def check_all(edits: Mapping[UUID, int] | None = None) -> list[Payment]:
     """Check all payments and return them, oldest first; `edits` is the number of edits of each, if known.
 
-    Raises AssertionError for a status that no transition leads to, and for a payment that contradicts the PSP's
-    ledger, its request or its own history.
+    Raises AssertionError for a status that no transition leads to, and for a payment that contradicts the
+    PSP's ledger, its request or its own history.
     """
     all = list(Payment.select().order_by(Payment.created_at, Payment.id))
     rows = PaymentTransaction.select().order_by(PaymentTransaction.created_at, PaymentTransaction.id)

@@ -23,8 +23,8 @@ DECIDED = frozenset({PspResult.CHARGED, PspResult.DECLINED})
 def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
     """Order the charge and return the result; None if no call was made.
 
-    After an earlier call the PSP is asked first what it decided, since an unknown outcome is not a failure: the
-    charge is ordered again only if the PSP has no order.
+    After an earlier call the PSP is asked first what it decided, since an unknown outcome is not a failure:
+    the charge is ordered again only if the PSP has no order.
     """
     # Before anything is recorded: without a provider there is no call.
     psp = provider.chosen()
@@ -58,7 +58,10 @@ def reference(payment_id: UUID) -> str:
 def _begin(
     attempt_id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
 ) -> Order | None:
-    """Record the call. Returns None if the payment is not `processing`, or has calls and this must be the `first`."""
+    """Record a call and return its order.
+
+    None if the payment is not `processing`, or if this must be its `first` call and is not.
+    """
     key = reference(payment_id)
     with postgres.connection():
         begun = psp_attempts.begin(attempt_id, payment_id, operation, key, first=first)
@@ -85,8 +88,7 @@ def _finish(
         log.exception("PSP adapter failed", payment_id=str(payment_id), operation=operation)
         result = PspResult.NO_ANSWER
     log.info("PSP called", payment_id=str(payment_id), operation=operation, result=result)
-    # Not conditional on the lease, which may be lost by now: the lease decides which process may call the PSP,
-    # not whose answer counts.
+    # Also if the lease is lost by now: it decides which process may call the PSP, not whose answer counts.
     with postgres.connection(), transaction():
         if answer is None:
             psp_attempts.record_result(attempt_id, result)

@@ -1,7 +1,7 @@
 """The interface to a payment provider: everything that the rest of the system knows of one.
 
-A provider charges at most once under one idempotency key, without time limit, and answers a repeated order with its
-first decision. `tests/actors/psp/test_conformance.py` is the test that every adapter has to pass.
+A provider charges at most once under one idempotency key, without time limit, and answers a repeated order
+with its first decision. Every adapter has to pass `tests/actors/psp/test_conformance.py`.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-# The deadline of one call as a whole, in seconds: shorter than its lease (actors/job_leases.py). A timeout for each
-# read is not enough, since a slow answer restarts it.
+# The deadline of one call as a whole, in seconds: shorter than its lease (actors/job_leases.py). A timeout
+# for each read is not enough, since a slow answer restarts it.
 DEADLINE_S = 12.0
-# Lengths to which texts of a provider are cut: a decline's code, and the texts of a statement line, where more does
-# not fit into an index.
+# Lengths to which texts of a provider are cut: the code of a decline, and the texts of a statement line,
+# which have to fit into an index.
 CODE_LENGTH = 100
 TEXT_LENGTH = 600
 
@@ -102,7 +102,8 @@ class NoAnswer(Exception):
 class Provider(Protocol):
     """A payment provider. Any exception other than Unavailable counts as NoAnswer.
 
-    Each call ends within DEADLINE_S, whatever the other side does; without an answer by then it raises NoAnswer.
+    Each call ends within DEADLINE_S, whatever the other side does; without an answer by then it raises
+    NoAnswer.
 
     For a decision that arrives unasked, again or late, the adapter calls `payment_jobs.receive_notice`.
     """
@@ -116,7 +117,7 @@ class Provider(Protocol):
         ...
 
     def statement(self, day: date, after: str | None) -> Statement:
-        """Return the decisions of a past day (UTC), from the start or from the place that `more` named."""
+        """Return the decisions of a past day (UTC), from its start or from the place that `more` named."""
         ...
 
 

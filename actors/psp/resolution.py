@@ -13,8 +13,8 @@ from db.psp_attempts import PspOperation, PspResult
 
 # Charge calls before `not_found` is final; also unanswered calls in a row before the reconciler takes over.
 MAX_CHARGE_CALLS = 5
-# How long a call with an unknown end may still reach the PSP: longer than a client waits for an answer, and than
-# the lease of the job that made the call.
+# How long a call with an unknown end may still reach the PSP: longer than a client waits for an answer, and
+# longer than the lease of the job that made the call.
 MAY_ARRIVE_FOR = timedelta(seconds=30)
 # How long after the first call the charge is repeated: nobody expects to be charged for an older order.
 CHARGE_AGAIN_WITHIN = timedelta(hours=1)
@@ -80,8 +80,8 @@ def next_action(calls: Sequence[RecordedCall]) -> Decision:
 def is_confirmed_absent(calls: Sequence[RecordedCall]) -> bool:
     """Return whether the PSP had no order at a moment after which none could arrive.
 
-    Only inquiries after the last charge call count, and each at the moment it was made, not now: its answer may
-    have waited in a queue while an order arrived.
+    Only inquiries after the last charge call count, each at the moment when it was made, not now: its answer
+    may have waited in a queue while an order arrived.
     """
     if any(call.outcome in _DECIDED for call in calls):
         # An inquiry made before the decision may have been recorded after it.

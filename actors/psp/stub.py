@@ -1,6 +1,6 @@
 """The stub: a payment provider in a process of its own, with a ledger of its own (`psp.charges`).
 
-The order's `metadata.simulate` names a scenario; without one the stub approves the share `psp.approvalRate` of orders:
+The order's `metadata.simulate` names a scenario. Without one the stub approves the share `psp.approvalRate`:
 
     approve             charges; an unknown scenario does the same
     decline[:<code>]    declines, with this code

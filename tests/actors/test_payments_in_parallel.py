@@ -62,10 +62,10 @@ def admin() -> RequestContext:
 
 
 def at_once(*operations: Callable[[], object], meanwhile: Callable[[], object] | None = None) -> None:
-    """Run each in a thread with a connection of its own, all started at the same moment; raise what one raises.
+    """Run each in a thread with a connection of its own, started at the same moment; raise what one raises.
 
-    `meanwhile` runs in this thread until they have ended, with a pause after each run: without one it would take
-    most of the interpreter's time from the threads.
+    `meanwhile` runs in this thread until they have ended, with a pause after each run: without one it would
+    take most of the interpreter's time from the threads.
     """
     begin = threading.Barrier(len(operations))
 

@@ -15,8 +15,8 @@ DRAWN = {
     """,
     "initiate": """
         - create pending, pending begin initiated, pending cancel cancelled, initiated cancel cancelled,
-        initiated expire failed, initiated fail failed, initiated engage processing, processing complete completed,
-        processing reopen initiated
+        initiated expire failed, initiated fail failed, initiated engage processing, processing complete
+        completed, processing reopen initiated
     """,
 }
 

@@ -1,4 +1,4 @@
-"""Payments when the PSP is unavailable, silent, slow or late, answers twice, or answers after the payment ended."""
+"""Payments whose PSP is unavailable, silent, slow, late, answers twice, or after the payment ended."""
 
 from collections.abc import Callable
 from datetime import date

@@ -1,6 +1,7 @@
 """What every provider has to guarantee. The stub passes it; an adapter to a real provider has to.
 
-An adapter brings its own `provider` and `insert_charge`, and its sandbox's names for the scenarios of the orders.
+An adapter brings its own `provider` and `insert_charge`, and its sandbox's names for the scenarios of the
+orders.
 """
 
 import contextlib

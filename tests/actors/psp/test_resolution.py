@@ -28,7 +28,7 @@ class Call:
 
 
 def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
-    """Return recorded calls, oldest first, each ended so many seconds ago; one without an outcome began then."""
+    """Return recorded calls, oldest first, each ended so many seconds ago, or began if it has no outcome."""
     moments = [MOMENT - timedelta(seconds=ago) for _, _, ago in calls]
     return [
         Call(operation, outcome, moment, moment if outcome else None)
