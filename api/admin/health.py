@@ -8,9 +8,9 @@ from pydantic import MISSING
 from actors import audit, invariant_checks
 from actors.all_jobs import queues
 from actors.jobs import transaction
+from api import VERSION
 from api.admin import schemas
 from api.http.operation import operation
-from api.openapi.document import VERSION
 from api.security.permissions import Permission
 from db import backlog, heartbeats, invariants, job_runs, leases, redis
 from db.core import times

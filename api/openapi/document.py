@@ -1,306 +1,249 @@
-"""The document: OpenAPI 3.1, from the operations of the route table."""
+"""The OpenAPI 3.1 document, written from the declarations of the routes."""
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import groupby
 from typing import Any
 
 import falcon
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from api.http.operation import Operation, RawOperation, declared, raw_operation_of
+from api import VERSION
+from api.http.operation import Operation, RawOperation, declaration_of
 from api.http.responses import ErrorResponse
-from api.openapi import error_responses, headers
-from api.openapi.error_responses import Refusal
+from api.openapi import headers
+from api.openapi.error_responses import ErrorResponses, cases_by_status, error_code_schema
 from api.openapi.schemas import Schema, Schemas
 from api.security.permissions import ROLES_BY_PERMISSION, Permission
 
-VERSION = "0.1.0"
+_DESCRIPTION = """\
+A payments API: a payment is accepted at once and settled in the background, never lost and never charged twice.
 
-_ABOUT = """\
-Payments: accepted at once, settled behind the door, never lost and never charged twice.
-
-* JSON in and out. A success is `{"success": true, "data": …, "message": "…"}`, a refusal
-  `{"success": false, "error": {"code": "…", "message": "…", "details": {…}}}`; the codes are those of `Code`.
-* Unknown fields are refused and types are strict; all faults of the input are told at once, in
-  `details.fields`.
-* Money is a decimal string with the currency's own number of decimals; a JSON number is taken too. Moments
-  are ISO 8601 in UTC, ids UUIDs.
-* Lists are newest first; `cursor` takes the `nextCursor` of the page before.
-* `HEAD` answers wherever `GET` does. A body must say its length: a chunked one is a 411.
-* Sign in for an access token (15 minutes) and send it as `Authorization: Bearer …`. A 401 with
-  `details.reason` `token_expired` asks for another: `POST /api/auth/refresh` with the refresh token, which is
-  good for 7 days and used once.
+* Requests and responses are JSON. A success is `{"success": true, "data": …, "message": "…"}`, an error is
+  `{"success": false, "error": {"code": "…", "message": "…", "details": {…}}}`; `ErrorCode` lists the codes.
+* Unknown fields are refused, and types are strict. `details.fields` lists all errors of the input at once.
+* An amount of money is a decimal string with the number of decimals of its currency; requests may also use a
+  JSON number. Timestamps are ISO 8601 in UTC, ids are UUIDs.
+* Lists are newest first. For the next page, send `nextCursor` as `cursor`.
+* `HEAD` is supported wherever `GET` is. A body needs a `Content-Length`; a chunked body is refused with 411.
+* Sign in to get an access token (15 minutes), and send it as `Authorization: Bearer …`. After a 401 with
+  `details.reason` `token_expired`, get another one from `POST /api/auth/refresh` with the refresh token, which
+  is valid for 7 days and can be used once.
 """
 
-_UUID = {"type": "string", "format": "uuid"}
+TAGS = {
+    "auth": "Registration, sign-in, passwords, e-mail verification and the sessions of the signed-in user.",
+    "payments": "Payments, payment requests, their history, reports, and what needs a person's attention.",
+    "admin": "Users, audit log, configuration, events, analytics and health, for administrators.",
+    "profile": "Profile, avatar and preferences of the signed-in user.",
+    "operations": "Health, metrics, public keys and documents, for operators and programs.",
+}
+
 _PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
-_SERVICES = ("auth", "payments", "admin", "profile")
+_EXAMPLE_ID = "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"
 
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one address, and what it says of itself."""
+    """One method of one path, with its declaration."""
 
     path: str
     method: str
-    service: str
-    told: Operation | RawOperation
+    tag: str
+    operation: Operation | RawOperation
 
     @property
-    def ids(self) -> list[tuple[str, str]]:
-        """The path's parameters: their names, and what converts them, if anything does."""
-        return _PARAMETER.findall(self.path)
+    def id(self) -> str:
+        """The operationId: the declared name, or method and path, such as `getMetrics`."""
+        if self.operation.name:
+            return self.operation.name
+        words = re.split(r"[/._-]", _PARAMETER.sub("by-id", self.path.removeprefix("/api")))
+        return self.method.lower() + "".join(word.capitalize() for word in words)
+
+    @property
+    def documented_path(self) -> str:
+        """The path with camelCase parameters and without converters."""
+        return _PARAMETER.sub(lambda found: f"{{{to_camel(found[1])}}}", self.path)
+
+    @property
+    def path_parameters(self) -> list[Schema]:
+        """The parameters in the path."""
+        return [_path_parameter(name, converter) for name, converter in _PARAMETER.findall(self.path)]
 
     @property
     def models(self) -> Iterator[type[BaseModel]]:
-        """Every model that it mentions."""
-        if self.told.response:
-            yield self.told.response
-        if isinstance(self.told, Operation):
-            yield from (model for model in (self.told.body, self.told.query) if model)
+        """The models of the response, the body and the query."""
+        if self.operation.response:
+            yield self.operation.response
+        if isinstance(self.operation, Operation):
+            yield from (model for model in (self.operation.body, self.operation.query) if model)
 
 
 def routes(table: Mapping[str, Any]) -> Iterator[Route]:
-    """Every method of every address; HEAD goes without saying."""
+    """Every method of every path, except HEAD, which is supported wherever GET is."""
     for path, resource in table.items():
-        place = type(resource).__module__.split(".")[1]
-        service = place if place in _SERVICES else "operations"
+        package = type(resource).__module__.split(".")[1]
         for method in falcon.HTTP_METHODS:
-            told = declared(resource, method) or raw_operation_of(resource, method)
-            if told and method != "HEAD":
-                yield Route(path, method, service, told)
+            declaration = declaration_of(resource, method)
+            if declaration and method != "HEAD":
+                yield Route(path, method, package if package in TAGS else "operations", declaration)
 
 
 def document(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document of a route table."""
+    """The OpenAPI document of a route table: resources by their path."""
     known = list(routes(table))
     schemas = Schemas([ErrorResponse, *(model for route in known for model in route.models)])
-    writer = _Writer(schemas)
+    errors = ErrorResponses(
+        {route.id: cases_by_status(route.operation, has_id="{" in route.path) for route in known},
+        schemas.ref(ErrorResponse),
+    )
     paths: dict[str, dict[str, Any]] = {}
     for route in known:
-        path = _PARAMETER.sub(lambda found: f"{{{to_camel(found[1])}}}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = writer.operation(route)
+        written = _operation(route, schemas, errors)
+        paths.setdefault(route.documented_path, {})[route.method.lower()] = written
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Paywright",
             "version": VERSION,
             "summary": "A payments backend.",
-            "description": _ABOUT,
+            "description": _DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/", "description": "Where this document comes from."}],
-        "tags": [_tag(service) for service in dict.fromkeys(route.service for route in known)],
+        "servers": [{"url": "/", "description": "The server of this document."}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-            "parameters": headers.SENT,
-            "headers": headers.CARRIED,
-            "responses": dict(sorted(writer.responses.items())),
-            "schemas": {**schemas.components(), "ErrorCode": error_responses.codes()},
+            "parameters": headers.parameters(),
+            "headers": headers.headers(),
+            "responses": errors.components(),
+            "schemas": {**schemas.components(), "ErrorCode": error_code_schema()},
         },
     }
 
 
-def _tag(service: str) -> dict[str, str]:
-    module = sys.modules.get(f"api.{service}")
-    about = (
-        module.__doc__ if module else None
-    ) or "What operators and programs ask: health, keys, documents."
-    return {"name": service, "description": about}
-
-
-class _Writer:
-    """Writes operations, and collects the refusals that they share."""
-
-    def __init__(self, schemas: Schemas) -> None:
-        self._schemas = schemas
-        self.responses: dict[str, Any] = {}
-
-    def operation(self, route: Route) -> dict[str, Any]:
-        told = route.told
-        summary, _, more = told.about.partition("\n")
-        written: dict[str, Any] = {
-            "operationId": told.name or _name(route),
-            "tags": [route.service],
-            "summary": summary,
-            **({"description": more.strip()} if more.strip() else {}),
-            "parameters": [*(_id(*it) for it in route.ids), headers.sent("RequestId")],
-        }
-        if told.etag and route.method == "GET":
-            written["parameters"].append(headers.sent("IfNoneMatch"))
-        if isinstance(told, RawOperation):
-            answers = self._page(told) | self._refusals(error_responses.of_page(told))
-            return {**written, "security": [], "responses": answers}
-        if told.permission is Permission.ANYONE:
-            written["security"] = []
-        else:
-            written["x-roles"] = sorted(ROLES_BY_PERMISSION[told.permission])
-        if told.idempotent:
-            written["parameters"].append(headers.sent("IdempotencyKey"))
-        if told.prefer_wait:
-            waits_for = "PreferAnother" if route.method == "GET" else "Prefer"
-            written["parameters"].append(headers.sent(waits_for))
-        if told.if_match:
-            written["parameters"].append(headers.sent("IfMatch"))
-        if told.query:
-            written["parameters"].extend(self._query(told.query))
-        if told.body:
-            written["requestBody"] = self._body(told)
-        elif told.file:
-            written["requestBody"] = _form(told.file, told.content_types)
-        return {**written, "responses": self._answers(route, told)}
-
-    def _query(self, shape: type[BaseModel]) -> Iterator[dict[str, Any]]:
-        schema = self._schemas.of(shape)
-        required = schema.get("required", [])
-        for name, field in schema["properties"].items():
-            schema = _asked(field)
-            example = schema.get("examples")
-            yield {
-                "name": name,
-                "in": "query",
-                "required": name in required,
-                # What is blank is not asked for.
-                **({} if name in required else {"allowEmptyValue": True}),
-                **({"example": example[0]} if example else {}),
-                "schema": {key: value for key, value in schema.items() if key != "examples"},
-            }
-
-    def _body(self, told: Operation) -> dict[str, Any]:
-        assert told.body is not None
-        schema = self._schemas.ref(told.body)
-        examples = told.examples or {"body": self._schemas.example(schema)}
-        required = told.body.body_required or bool(self._schemas.of(told.body).get("required"))
-        content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
-        return {"required": required, "content": {"application/json": content}}
-
-    def _answers(self, route: Route, told: Operation) -> dict[str, Any]:
-        answers: dict[str, Any] = {str(told.status): self._success(told)}
-        if told.prefer_wait and told.status == 202:
-            # It waited, and is done.
-            answers = {"200": answers["202"], **answers}
-        if told.etag and route.method == "GET":
-            answers["304"] = _unchanged(limited=True, waited=told.prefer_wait)
-        return answers | self._refusals(error_responses.of(told, has_id=bool(route.ids)))
-
-    def _refusals(self, told: list[Refusal]) -> dict[str, Any]:
+def _operation(route: Route, schemas: Schemas, errors: ErrorResponses) -> dict[str, Any]:
+    operation = route.operation
+    summary, _, description = operation.docstring.partition("\n")
+    written: dict[str, Any] = {
+        "operationId": route.id,
+        "tags": [route.tag],
+        "summary": summary.removesuffix("."),
+        **({"description": description.strip()} if description.strip() else {}),
+        "parameters": [*route.path_parameters, *headers.of_request(operation, route.method)],
+    }
+    if isinstance(operation, RawOperation):
         return {
-            str(status): {"$ref": f"#/components/responses/{self._shared(status, list(group))}"}
-            for status, group in groupby(told, key=lambda refusal: refusal.code.status)
+            **written,
+            "security": [],
+            "responses": _raw_responses(operation, schemas) | errors.of(route.id),
+        }
+    if operation.permission is Permission.ANYONE:
+        written["security"] = []
+    else:
+        written["x-roles"] = sorted(ROLES_BY_PERMISSION[operation.permission])
+    if operation.query:
+        written["parameters"] += _query_parameters(schemas.of(operation.query))
+    if operation.body:
+        written["requestBody"] = _body(operation, operation.body, schemas)
+    elif operation.file:
+        written["requestBody"] = _form(operation.file, operation.content_types)
+    success = _success(operation, schemas)
+    responses = {str(operation.status): success}
+    if operation.prefer_wait and operation.status == 202:
+        # With `Prefer: wait`, the change is complete.
+        responses = {"200": success, **responses}
+    if operation.etag and route.method == "GET":
+        responses["304"] = _not_modified(operation)
+    return {**written, "responses": responses | errors.of(route.id)}
+
+
+def _path_parameter(name: str, converter: str) -> Schema:
+    schema: Schema = {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
+    example = _EXAMPLE_ID if converter == "uuid" else name
+    return {"name": to_camel(name), "in": "path", "required": True, "schema": schema, "example": example}
+
+
+def _query_parameters(model: Schema) -> Iterator[Schema]:
+    required = model.get("required", [])
+    for name, field in model["properties"].items():
+        schema = _without_null(field)
+        examples = schema.pop("examples", [])
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            # An empty parameter counts as left out.
+            **({} if name in required else {"allowEmptyValue": True}),
+            **({"example": examples[0]} if examples else {}),
+            "schema": schema,
         }
 
-    def _success(self, told: Operation) -> dict[str, Any]:
-        data = self._schemas.ref(told.response) if told.response else {"type": "null"}
-        example = self._schemas.example(data) if told.response else None
-        schema = {
-            "type": "object",
-            "required": ["success", "data", "message"],
-            "additionalProperties": False,
-            "properties": {"success": {"const": True}, "data": data, "message": {"type": "string"}},
-        }
-        return {
-            "description": told.message,
-            "headers": headers.of(
-                told.status,
-                limited=True,
-                tagged=told.etag,
-                replayed=told.idempotent,
-                more=[
-                    *(["Preference-Applied"] if told.prefer_wait else []),
-                    *(["Content-Disposition"] if told.downloads else []),
-                ],
-            ),
-            "content": {
-                "application/json": {
-                    "schema": schema,
-                    "example": {"success": True, "data": example, "message": told.message},
-                },
-                **({told.downloads: {"schema": {"type": "string"}}} if told.downloads else {}),
-            },
-        }
 
-    def _page(self, told: RawOperation) -> dict[str, Any]:
-        schema: Schema = {"type": "object" if told.media == "application/json" else "string"}
-        content: dict[str, Any] = {"schema": schema}
-        if told.response:
-            schema = self._schemas.ref(told.response)
-            content = {"schema": schema, "example": self._schemas.example(schema)}
-        answers = {
-            str(status): {
-                "description": HTTPStatus(status).phrase,
-                "headers": headers.of(status, limited=False, tagged=told.etag),
-                "content": {told.media: content},
-            }
-            for status in told.statuses
-        }
-        return {**answers, **({"304": _unchanged(limited=False)} if told.etag else {})}
-
-    def _shared(self, status: int, group: list[Refusal]) -> str:
-        """The name of the response for these refusals, written once."""
-        name = "Or".join(refusal.name for refusal in group)
-        enum = list(dict.fromkeys(refusal.code for refusal in group))
-        examples = {it.name: {"summary": it.message, "value": _refusal(it)} for it in group}
-        self.responses[name] = {
-            "description": " ".join(dict.fromkeys(refusal.message for refusal in group)),
-            "headers": headers.of(status, limited=True),
-            "content": {
-                "application/json": {"schema": self._schemas.ref(ErrorResponse), "examples": examples}
-            },
-            # Beside the schema: one that narrows `Error` for each response is lost on generators, or becomes
-            # hundreds of classes.
-            "x-codes": enum,
-        }
-        return name
-
-
-def _name(route: Route) -> str:
-    """`postAuthLogin`: the method and the address, where a route gives itself no better name."""
-    path = route.path if isinstance(route.told, RawOperation) else route.path.removeprefix("/api")
-    words = re.split(r"[/._-]", _PARAMETER.sub("by-id", path))
-    return route.method.lower() + "".join(word.capitalize() for word in words)
-
-
-def _asked(field: Schema) -> Schema:
-    """A field of a query. A query string has no null: what is not asked for is left out."""
+def _without_null(field: Schema) -> Schema:
+    """A copy of a query field's schema without null, which a query string cannot express."""
     kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
     if not kinds:
-        return field
+        return dict(field)
     rest = {
         key: value for key, value in field.items() if key != "anyOf" and (key, value) != ("default", None)
     }
     return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
 
 
-def _id(name: str, converter: str) -> dict[str, Any]:
-    it = {"name": to_camel(name), "in": "path", "required": True}
-    if converter != "uuid":
-        return {**it, "schema": {"type": "string"}, "example": name}
-    return {**it, "schema": _UUID, "example": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}
+def _body(operation: Operation, model: Any, schemas: Schemas) -> Schema:
+    schema = schemas.ref(model)
+    examples = operation.examples or {"body": schemas.example(schema)}
+    content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
+    required = model.body_required or bool(schemas.of(model).get("required"))
+    return {"required": required, "content": {"application/json": content}}
 
 
-def _form(field: str, kinds: tuple[str, ...]) -> dict[str, Any]:
+def _form(field: str, content_types: tuple[str, ...]) -> Schema:
     schema = {
         "type": "object",
         "required": [field],
         "additionalProperties": False,
         "properties": {field: {"type": "string", "format": "binary"}},
     }
-    content = {"schema": schema, "encoding": {field: {"contentType": ", ".join(kinds)}}}
+    content = {"schema": schema, "encoding": {field: {"contentType": ", ".join(content_types)}}}
     return {"required": True, "content": {"multipart/form-data": content}}
 
 
-def _unchanged(*, limited: bool, waited: bool = False) -> dict[str, Any]:
-    more = ["Preference-Applied"] if waited else []
-    return {"description": "Unchanged.", "headers": headers.of(304, limited=limited, tagged=True, more=more)}
+def _success(operation: Operation, schemas: Schemas) -> Schema:
+    data = schemas.ref(operation.response) if operation.response else {"type": "null"}
+    schema = {
+        "type": "object",
+        "required": ["success", "data", "message"],
+        "additionalProperties": False,
+        "properties": {"success": {"const": True}, "data": data, "message": {"type": "string"}},
+    }
+    example = {"success": True, "data": schemas.example(data), "message": operation.message}
+    content: Schema = {"application/json": {"schema": schema, "example": example}}
+    if operation.downloads:
+        content[operation.downloads] = {"schema": {"type": "string"}}
+    return {"description": operation.message, "headers": headers.of_success(operation), "content": content}
 
 
-def _refusal(refusal: Refusal) -> dict[str, Any]:
-    error = {"code": refusal.code, "message": refusal.message, "details": refusal.details}
-    return {"success": False, "error": error}
+def _raw_responses(operation: RawOperation, schemas: Schemas) -> dict[str, Schema]:
+    content: Schema = {"schema": {"type": "object" if operation.media == falcon.MEDIA_JSON else "string"}}
+    if operation.response:
+        schema = schemas.ref(operation.response)
+        content = {"schema": schema, "example": schemas.example(schema)}
+    responses = {
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "headers": headers.of_success(operation),
+            "content": {operation.media: content},
+        }
+        for status in operation.statuses
+    }
+    return {**responses, **({"304": _not_modified(operation)} if operation.etag else {})}
+
+
+def _not_modified(operation: Operation | RawOperation) -> Schema:
+    return {"description": "Not modified.", "headers": headers.of_success(operation, unchanged=True)}

@@ -1,43 +1,55 @@
-"""How a route can refuse: what its operation names, and what follows from the gates before it."""
+"""The error responses of the OpenAPI document: what an operation declares, and what the middleware raises."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from api.http import errors, forms
+import falcon
+
+from api.http import errors, etag, forms
+from api.http.envelope import MESSAGES, STATUS_BY_CODE
 from api.http.operation import Operation, RawOperation
 from api.middleware.rate_limit import RateLimited
+from api.openapi import headers
 from api.security.permissions import ROLES_BY_PERMISSION, Forbidden, Permission
 from api.security.tokens import Unauthorized, UnauthorizedReason
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.states import PaymentStatus
 from db.users import Role
 
+# For programs, what each code means; for the schema `ErrorCode`.
+DESCRIPTIONS = {
+    ErrorCode.VALIDATION_ERROR: "The input is not valid. `details.fields` lists every error.",
+    ErrorCode.MALFORMED_JSON: "The body is not a JSON object.",
+    ErrorCode.UNAUTHORIZED: "The access token is missing or not valid. `details.reason` says why.",
+    ErrorCode.INVALID_CREDENTIALS: "The e-mail address or the password is wrong.",
+    ErrorCode.TOKEN_REUSED: "The refresh token was used before. Its session has ended.",
+    ErrorCode.FORBIDDEN: "Your role does not allow this.",
+    ErrorCode.NOT_FOUND: "The resource does not exist, or you may not see it.",
+    ErrorCode.METHOD_NOT_ALLOWED: "The path does not support the method. `Allow` lists the methods it supports.",
+    ErrorCode.REQUEST_TIMEOUT: "The request was not complete in time. The connection is closed.",
+    ErrorCode.EMAIL_TAKEN: "An account with this e-mail address exists.",
+    ErrorCode.INVALID_TRANSITION: "The status of the payment does not allow this. `details` has the status, and "
+    "those that can follow it.",
+    ErrorCode.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
+    ErrorCode.REQUEST_CHANGED: "The payment request has another amount or currency than the one sent. `details` "
+    "has the current ones. Nothing was paid.",
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: "The first request with this `Idempotency-Key` is still in progress.",
+    ErrorCode.LAST_ADMIN: "The last administrator can be neither closed nor given another role.",
+    ErrorCode.LENGTH_REQUIRED: "The request has no `Content-Length`.",
+    ErrorCode.VERSION_MISMATCH: "`If-Match` names another version than the current one.",
+    ErrorCode.PAYLOAD_TOO_LARGE: "The body is too large.",
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "The media type of the body is not supported here.",
+    ErrorCode.IDEMPOTENCY_MISMATCH: "The `Idempotency-Key` was used with another request.",
+    ErrorCode.RATE_LIMITED: "Too many requests. Try again after `Retry-After` seconds.",
+    ErrorCode.INTERNAL_ERROR: "An internal error occurred.",
+    ErrorCode.SERVICE_UNAVAILABLE: "The service is unavailable, or refuses changes for now. Try again after "
+    "`Retry-After` seconds.",
+}
 
-@dataclass(frozen=True)
-class Refusal:
-    """A code, a sentence that may come with it, and what its details may be."""
-
-    name: str
-    code: ErrorCode
-    message: str
-    details: Mapping[str, Any]
-
-
-# No Fault that anybody raises, but what the envelope says to any request.
-_METHOD_NOT_ALLOWED = Refusal(
-    "MethodNotAllowed", ErrorCode.METHOD_NOT_ALLOWED, "This address does not know this method.", {}
-)
-_EVERYWHERE = (
-    _METHOD_NOT_ALLOWED,
-    Refusal("RequestTimeout", ErrorCode.REQUEST_TIMEOUT, "The request was not complete in time.", {}),
-    Refusal("InternalError", ErrorCode.INTERNAL_ERROR, "Something went wrong on our side.", {}),
-    Refusal(
-        "ServiceUnavailable", ErrorCode.SERVICE_UNAVAILABLE, "The service is not available at the moment.", {}
-    ),
-)
-
-_DETAILS: dict[ErrorCode, dict[str, Any]] = {
+_EXAMPLE_DETAILS: dict[ErrorCode, dict[str, Any]] = {
     ErrorCode.UNAUTHORIZED: {"reason": UnauthorizedReason.EXPIRED},
     ErrorCode.RATE_LIMITED: {"retryAfter": 60},
     ErrorCode.REQUEST_CHANGED: {"amount": "12.50", "currency": "EUR"},
@@ -48,56 +60,14 @@ _DETAILS: dict[ErrorCode, dict[str, Any]] = {
 }
 
 
-_WHEN = {
-    ErrorCode.VALIDATION_ERROR: "The input is wrong; `details.fields` names every fault.",
-    ErrorCode.MALFORMED_JSON: "The body is no JSON object.",
-    ErrorCode.UNAUTHORIZED: "The access token is missing or not good; `details.reason` says why.",
-    ErrorCode.INVALID_CREDENTIALS: "The e-mail address or the password is wrong.",
-    ErrorCode.TOKEN_REUSED: "The refresh token was used before; its session has ended.",
-    ErrorCode.FORBIDDEN: "The caller may not do this.",
-    ErrorCode.NOT_FOUND: "There is no such thing, or it is not the caller's to see.",
-    ErrorCode.METHOD_NOT_ALLOWED: "The address does not know the method; `Allow` names those it knows.",
-    ErrorCode.REQUEST_TIMEOUT: "Head and body were not complete in time; the connection is closed.",
-    ErrorCode.EMAIL_TAKEN: "There is an account with this e-mail address.",
-    ErrorCode.INVALID_TRANSITION: "The state of the payment does not allow this; `details` has its status and "
-    "those that can follow.",
-    ErrorCode.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
-    ErrorCode.REQUEST_CHANGED: "The payment request has another amount or currency than the payer saw; `details` "
-    "has those of now. Nothing was paid.",
-    ErrorCode.IDEMPOTENCY_IN_PROGRESS: "The first request with this `Idempotency-Key` is not answered yet.",
-    ErrorCode.LAST_ADMIN: "The last administrator can be neither closed nor given another role.",
-    ErrorCode.LENGTH_REQUIRED: "The request does not say how long its body is.",
-    ErrorCode.VERSION_MISMATCH: "`If-Match` names another version.",
-    ErrorCode.PAYLOAD_TOO_LARGE: "The body is too large.",
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "The body is not of the kind that this address takes.",
-    ErrorCode.IDEMPOTENCY_MISMATCH: "The `Idempotency-Key` was used with another request.",
-    ErrorCode.RATE_LIMITED: "Too many requests: try again after `Retry-After` seconds.",
-    ErrorCode.INTERNAL_ERROR: "Something went wrong on our side.",
-    ErrorCode.SERVICE_UNAVAILABLE: "The service is not available, or refuses changes for now: try again after "
-    "`Retry-After` seconds.",
-}
+class _Placeholders(dict[str, str]):
+    """Example values for the placeholders of messages; a placeholder that is missing here shows its own name."""
+
+    def __missing__(self, name: str) -> str:
+        return name
 
 
-def codes() -> dict[str, Any]:
-    """The schema of the closed list of codes: each with its status and when it comes."""
-    lines = [f"* `{code}` ({code.status}): {when}" for code, when in _WHEN.items()]
-    return {
-        "title": "ErrorCode",
-        "type": "string",
-        "enum": list(_WHEN),
-        "description": "\n".join(["Why a request was refused.", "", *lines]),
-        "x-enumDescriptions": dict(_WHEN),
-    }
-
-
-class _Words(dict[str, str]):
-    """What fills the gaps of a sentence in an example; a gap that is not here shows its own name."""
-
-    def __missing__(self, word: str) -> str:
-        return word
-
-
-_WORDS = _Words(
+_EXAMPLE_VALUES = _Placeholders(
     thing="payment",
     what="is not valid JSON",
     limit="1",
@@ -105,47 +75,146 @@ _WORDS = _Words(
     role=Role.VENDOR,
     type="payment",
     status="completed",
-    subject="A completed payment",
-    participle="cancelled",
+    step="cancel",
+    transition="cancel",
     target="completed",
     fields="amount",
     token="access",
-    reason="its status is completed",
+    reason="it is completed",
     amount="12.50",
     currency="EUR",
+    version="2",
 )
 
 
-def of(operation: Operation, *, has_id: bool) -> list[Refusal]:
-    """Every refusal of an operation, in the order of their statuses."""
-    faults: list[type[DomainError]] = [
-        RateLimited,
-        errors.LengthRequired,
-        errors.PayloadTooLarge,
-        errors.ValidationFailed,
-        # Also what takes no body takes none that is malformed or says something.
-        *([forms.NotAForm] if operation.file else [errors.MalformedJson, errors.UnsupportedMediaType]),
-        *operation.errors,
-        *_by_the_gates(operation),
-        *([NotFound] if has_id else []),
-    ]
-    found = [*map(_told, dict.fromkeys(faults)), *_EVERYWHERE]
-    return sorted(found, key=lambda refusal: refusal.code.status)
+@dataclass(frozen=True)
+class ErrorCase:
+    """One error that an operation can respond with: an example of a response."""
+
+    name: str
+    code: ErrorCode
+    message: str
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return STATUS_BY_CODE[self.code]
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The case as an OpenAPI example."""
+        details = _EXAMPLE_DETAILS.get(self.code, {})
+        error = {"code": self.code, "message": self.message, "details": details}
+        return {"summary": self.message, "value": {"success": False, "error": error}}
 
 
-def of_page(page: RawOperation) -> list[Refusal]:
-    """The refusals of a page: what it names, and what follows from its method."""
-    found = [*map(_told, page.errors), _METHOD_NOT_ALLOWED]
-    return sorted(found, key=lambda refusal: refusal.code.status)
+Cases = tuple[ErrorCase, ...]
+
+_METHOD_NOT_ALLOWED, *_ANY_REQUEST = (
+    ErrorCase(name, code, MESSAGES[code])
+    for name, code in {
+        "MethodNotAllowed": ErrorCode.METHOD_NOT_ALLOWED,
+        "RequestTimeout": ErrorCode.REQUEST_TIMEOUT,
+        "InternalError": ErrorCode.INTERNAL_ERROR,
+        "ServiceUnavailable": ErrorCode.SERVICE_UNAVAILABLE,
+    }.items()
+)
 
 
-def _by_the_gates(operation: Operation) -> Iterable[type[DomainError]]:
+def cases_by_status(operation: Operation | RawOperation, *, has_id: bool) -> dict[int, Cases]:
+    """The errors of an operation, in the order of their statuses. `has_id`: its path has a parameter."""
+    declared = operation.errors
+    cases = [_METHOD_NOT_ALLOWED]
+    if isinstance(operation, Operation):
+        declared += tuple(_implied(operation, has_id=has_id))
+        cases += _ANY_REQUEST
+    cases = [*map(_case, dict.fromkeys(declared)), *cases]
+    by_status = groupby(sorted(cases, key=lambda case: case.status), key=lambda case: case.status)
+    return {status: tuple(group) for status, group in by_status}
+
+
+def _implied(operation: Operation, *, has_id: bool) -> Iterable[type[DomainError]]:
+    """The errors of the middleware, and of reading the request."""
+    yield from (RateLimited, errors.LengthRequired, errors.PayloadTooLarge, errors.ValidationFailed)
+    # An operation without a body also refuses one that is malformed or not empty.
+    yield from (forms.NotAForm,) if operation.file else (errors.MalformedJson, errors.UnsupportedMediaType)
     if operation.permission is not Permission.ANYONE:
         yield Unauthorized
     if ROLES_BY_PERMISSION[operation.permission] != frozenset(Role):
         yield Forbidden
+    if operation.if_match:
+        yield etag.VersionMismatch
+    if has_id:
+        yield NotFound
 
 
-def _told(fault: type[DomainError]) -> Refusal:
-    sentence = (fault.__doc__ or "").strip().format_map(_WORDS)
-    return Refusal(fault.__name__, fault.code, sentence, _DETAILS.get(fault.code, {}))
+def _case(error: type[DomainError]) -> ErrorCase:
+    message = (error.__doc__ or "").strip().format_map(_EXAMPLE_VALUES)
+    return ErrorCase(error.__name__, error.code, message)
+
+
+class ErrorResponses:
+    """The components of the error responses.
+
+    For each status, the one that most operations share is named by the status (`Conflict`). Others belong to
+    one operation, and are named by both (`CreatePaymentConflict`).
+    """
+
+    def __init__(self, operations: Mapping[str, Mapping[int, Cases]], schema: dict[str, Any]) -> None:
+        """`operations` are the cases of each operation by its operationId."""
+        self._schema = schema
+        self._operations = operations
+        counted: dict[int, Counter[Cases]] = {}
+        for by_status in operations.values():
+            for status, cases in by_status.items():
+                counted.setdefault(status, Counter())[cases] += 1
+        common = {status: counter.most_common(1)[0] for status, counter in counted.items()}
+        self._shared = {status: cases for status, (cases, count) in common.items() if count > 1}
+
+    def components(self) -> dict[str, Any]:
+        """`components/responses`."""
+        found = {
+            self._name(id, status, cases): self._response(status, cases)
+            for id, by_status in self._operations.items()
+            for status, cases in by_status.items()
+        }
+        return dict(sorted(found.items()))
+
+    def of(self, id: str) -> dict[str, Any]:
+        """References to the error responses of an operation, by status."""
+        return {
+            str(status): {"$ref": f"#/components/responses/{self._name(id, status, cases)}"}
+            for status, cases in self._operations[id].items()
+        }
+
+    def _name(self, id: str, status: int, cases: Cases) -> str:
+        # Not of `http.HTTPStatus`, whose phrases depend on the version of Python.
+        phrase = falcon.code_to_http_status(status).partition(" ")[2].title().replace(" ", "")
+        return phrase if cases == self._shared.get(status) else f"{id[0].upper()}{id[1:]}{phrase}"
+
+    def _response(self, status: int, cases: Cases) -> dict[str, Any]:
+        return {
+            "description": " ".join(dict.fromkeys(case.message for case in cases)),
+            "headers": headers.of_error(status),
+            "content": {
+                "application/json": {
+                    "schema": self._schema,
+                    "examples": {case.name: case.example for case in cases},
+                }
+            },
+            # Not in the schema: generators drop a schema that narrows `ErrorResponse` for each response, or
+            # make hundreds of classes of it.
+            "x-codes": list(dict.fromkeys(case.code for case in cases)),
+        }
+
+
+def error_code_schema() -> dict[str, Any]:
+    """The schema `ErrorCode`: the closed list of codes, each with its status and its meaning."""
+    lines = [f"* `{code}` ({STATUS_BY_CODE[code]}): {text}" for code, text in DESCRIPTIONS.items()]
+    return {
+        "title": "ErrorCode",
+        "type": "string",
+        "enum": list(DESCRIPTIONS),
+        "description": "\n".join(["Why a request was refused.", "", *lines]),
+        "x-enumDescriptions": dict(DESCRIPTIONS),
+    }

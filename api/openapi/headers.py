@@ -1,117 +1,137 @@
-"""The headers of the document: those that a request may send, and those that an answer carries."""
+"""The headers of the OpenAPI document: those of requests and those of responses."""
 
-from collections.abc import Iterable
 from typing import Any
 
-# As request headers; `components/parameters`.
-SENT: dict[str, dict[str, Any]] = {
-    "RequestId": {
-        "name": "X-Request-ID",
-        "in": "header",
-        "description": "The caller's own id of this request: 1 to 128 letters, digits and `._:-`.",
-        "schema": {"type": "string"},
-        "example": "checkout-4711",
-    },
-    "IfNoneMatch": {
-        "name": "If-None-Match",
-        "in": "header",
-        "description": "The `ETag` that the caller has: while it still holds, the answer is a 304.",
-        "schema": {"type": "string"},
-        "example": '"1"',
-    },
-    "IfMatch": {
-        "name": "If-Match",
-        "in": "header",
-        "description": "The `ETag` of what the caller means to change: another version is a 412.",
-        "schema": {"type": "string"},
-        "example": '"1"',
-    },
-    "Prefer": {
-        "name": "Prefer",
-        "in": "header",
-        "description": "`wait=N` (RFC 7240), 1 to 10 seconds: the answer waits until the payment is settled. "
-        "If that takes longer, or too many wait already, it is the plain one.",
-        "schema": {"type": "string"},
-        "example": "wait=5",
-    },
-    "PreferAnother": {
-        "name": "Prefer",
-        "in": "header",
-        "description": "`wait=N` (RFC 7240), 1 to 10 seconds, beside `If-None-Match`: the answer waits for "
-        "another version than that. If too many wait already, it is a 304 at once.",
-        "schema": {"type": "string"},
-        "example": "wait=10",
-    },
-    "IdempotencyKey": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "1 to 255 printable characters: the same request under the same key is done once, and "
-        "answered as the first time, byte for byte. Kept for a day, and until the payment is final.",
-        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
-        "example": "order-4711",
-    },
+from api.http.operation import Operation, RawOperation
+
+Schema = dict[str, Any]
+
+_STRING: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+
+# Component name: header, example, description.
+_REQUEST_HEADERS = {
+    "RequestId": (
+        "X-Request-ID",
+        "checkout-4711",
+        "Your own id of this request: 1 to 128 letters, digits and `._:-`. It is returned, and stands in logs, "
+        "audit log entries and events.",
+    ),
+    "IfNoneMatch": (
+        "If-None-Match",
+        '"1"',
+        "The `ETag` of the copy that you have. The response is a 304 while the resource is unchanged.",
+    ),
+    "IfMatch": (
+        "If-Match",
+        '"1"',
+        "The `ETag` of the version that you want to change. The response is a 412 if it has changed.",
+    ),
+    "Prefer": (
+        "Prefer",
+        "wait=5",
+        "`wait=N` (RFC 7240), 1 to 10 seconds: waits until the payment is settled. If that takes longer, or too "
+        "many requests wait already, the response is the one without `Prefer`.",
+    ),
+    "PreferNewVersion": (
+        "Prefer",
+        "wait=10",
+        "`wait=N` (RFC 7240), 1 to 10 seconds, together with `If-None-Match`: waits for a version other than "
+        "that. If too many requests wait already, the response is a 304 at once.",
+    ),
+    "IdempotencyKey": (
+        "Idempotency-Key",
+        "order-4711",
+        "1 to 255 printable characters. A request that is repeated with the same key is executed once, and gets "
+        "the first response again, byte for byte. Kept for at least 24 hours and until the payment is final.",
+    ),
 }
 
-_WHOLE = {"type": "integer", "minimum": 0}
-
-# As answer headers; `components/headers`.
-CARRIED: dict[str, dict[str, Any]] = {
-    "X-Request-ID": {
-        "description": "The id of the request: the same in log lines, audit rows and events.",
-        "required": True,
-        "schema": {"type": "string"},
-    },
-    "ETag": {"description": "The version of this one thing.", "schema": {"type": "string"}},
-    "Idempotency-Replayed": {
-        "description": "Where this answer was given before.",
-        "schema": {"type": "string", "const": "true"},
-    },
-    "Preference-Applied": {
-        "description": "Where the answer waited: until the payment was settled, or for another version.",
-        "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
-    },
-    "Content-Disposition": {"description": "The name of the file.", "schema": {"type": "string"}},
-    "RateLimit-Limit": {"description": "Requests allowed in the window.", "schema": _WHOLE},
-    "RateLimit-Remaining": {"description": "How many of them are left.", "schema": _WHOLE},
-    "RateLimit-Reset": {"description": "Seconds until the window ends.", "schema": _WHOLE},
-    "RateLimit": {
-        "description": "For each limit that holds here, by its name, how many requests are left (`r`) in how "
-        "many seconds (`t`); draft-ietf-httpapi-ratelimit-headers-10.",
-        "schema": {"type": "string"},
-        "example": '"api";r=99;t=900',
-    },
-    "RateLimit-Policy": {
-        "description": "For each limit that holds here, by its name, how many requests are allowed (`q`) in "
-        "a window of how many seconds (`w`).",
-        "schema": {"type": "string"},
-        "example": '"api";q=100;w=900',
-    },
-    "Retry-After": {"description": "Seconds until another try may be worth it.", "schema": _WHOLE},
-    "WWW-Authenticate": {
-        "description": "Where an access token is missing or no longer good.",
-        "schema": {"type": "string", "const": "Bearer"},
-    },
-    "Allow": {"description": "The methods that this address knows.", "schema": {"type": "string"}},
+# Header: schema, description.
+RESPONSE_HEADERS = {
+    "X-Request-ID": (_STRING, "The id of the request: the same in logs, audit log entries and events."),
+    "ETag": (_STRING, "The version of the resource."),
+    "Idempotency-Replayed": (
+        {"type": "string", "const": "true"},
+        "Present if this is the stored response of an earlier request with the same `Idempotency-Key`.",
+    ),
+    "Preference-Applied": (
+        {"type": "string", "pattern": "^wait=[0-9]+$"},
+        "Present if the response waited as `Prefer` asked for.",
+    ),
+    "Content-Disposition": (_STRING, "The name of the file."),
+    "RateLimit-Limit": (_COUNT, "Requests allowed in the window."),
+    "RateLimit-Remaining": (_COUNT, "Requests left in the window."),
+    "RateLimit-Reset": (_COUNT, "Seconds until the window ends."),
+    "RateLimit": (
+        {"type": "string", "examples": ['"api";r=99;t=900']},
+        "For each limit that applies, by name: requests left (`r`), and seconds until the window ends (`t`); "
+        "draft-ietf-httpapi-ratelimit-headers-10.",
+    ),
+    "RateLimit-Policy": (
+        {"type": "string", "examples": ['"api";q=100;w=900']},
+        "For each limit that applies, by name: requests allowed (`q`) in a window of so many seconds (`w`).",
+    ),
+    "Retry-After": (_COUNT, "Seconds after which another try may succeed."),
+    "WWW-Authenticate": (
+        {"type": "string", "const": "Bearer"},
+        "Present if the access token is missing or not valid.",
+    ),
+    "Allow": (_STRING, "The methods that this path supports."),
 }
 
-LIMITS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit", "RateLimit-Policy")
-
+_RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit", "RateLimit-Policy")
 _BY_STATUS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
 
-def sent(name: str) -> dict[str, str]:
-    """A reference to a request header."""
-    return {"$ref": f"#/components/parameters/{name}"}
+def parameters() -> dict[str, Schema]:
+    """`components/parameters`: the headers of requests."""
+    return {
+        key: {"name": name, "in": "header", "description": description, "schema": _STRING, "example": example}
+        for key, (name, example, description) in _REQUEST_HEADERS.items()
+    }
 
 
-def of(
-    status: int, *, limited: bool, tagged: bool = False, replayed: bool = False, more: Iterable[str] = ()
-) -> dict[str, Any]:
-    """The headers of an answer with this status."""
-    names = ["X-Request-ID", *(LIMITS if limited else ()), *_BY_STATUS.get(status, ())]
-    if tagged:
+def headers() -> dict[str, Schema]:
+    """`components/headers`: the headers of responses."""
+    return {
+        name: {
+            "description": description,
+            "schema": schema,
+            **({"required": True} if name == "X-Request-ID" else {}),
+        }
+        for name, (schema, description) in RESPONSE_HEADERS.items()
+    }
+
+
+def of_request(operation: Operation | RawOperation, method: str) -> list[Schema]:
+    """References to the headers that a request of this operation may have."""
+    names = {"RequestId": True, "IfNoneMatch": operation.etag and method == "GET"}
+    if isinstance(operation, Operation):
+        names["IdempotencyKey"] = operation.idempotent
+        names["PreferNewVersion" if method == "GET" else "Prefer"] = operation.prefer_wait
+        names["IfMatch"] = operation.if_match
+    return [{"$ref": f"#/components/parameters/{name}"} for name, applies in names.items() if applies]
+
+
+def of_error(status: int) -> dict[str, Schema]:
+    """References to the headers of an error response."""
+    return _references(["X-Request-ID", *_RATE_LIMIT, *_BY_STATUS.get(status, ())])
+
+
+def of_success(operation: Operation | RawOperation, *, unchanged: bool = False) -> dict[str, Schema]:
+    """References to the headers of a success, or of a 304 if it is `unchanged`."""
+    names = ["X-Request-ID"]
+    if operation.etag:
         names.append("ETag")
-    if replayed:
-        names.append("Idempotency-Replayed")
-    names.extend(more)
+    if isinstance(operation, Operation):
+        names += _RATE_LIMIT
+        names += ["Preference-Applied"] if operation.prefer_wait else []
+        if not unchanged:
+            names += ["Idempotency-Replayed"] if operation.idempotent else []
+            names += ["Content-Disposition"] if operation.downloads else []
+    return _references(names)
+
+
+def _references(names: list[str]) -> dict[str, Schema]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

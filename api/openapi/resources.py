@@ -1,4 +1,4 @@
-"""Where the document is read: by programs as JSON, by people as a page."""
+"""The routes of the OpenAPI document: JSON for programs, and a page for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ class _File:
 
 
 class Document:
-    """The document of a route table, for programs and for people. Drawing it takes most of a second."""
+    """The OpenAPI document of a route table as JSON and as HTML, written once: it takes most of a second."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
-        self._drawn: tuple[_File, _File] | None = None
+        self._files: tuple[_File, _File] | None = None
 
-    def draw(self) -> tuple[_File, _File]:
-        """The document as JSON and as HTML, drawn at the first call."""
-        if self._drawn is None:
-            drawn = document(self._table)
-            self._drawn = (
-                _file(to_json(drawn), falcon.MEDIA_JSON),
-                _file(render(drawn).encode(), "text/html; charset=utf-8"),
+    def write(self) -> tuple[_File, _File]:
+        """The JSON and the HTML, written by the first call."""
+        if self._files is None:
+            written = document(self._table)
+            self._files = (
+                _file(to_json(written), falcon.MEDIA_JSON),
+                _file(render(written).encode(), "text/html; charset=utf-8"),
             )
-        return self._drawn
+        return self._files
 
 
 class OpenApi:
@@ -47,9 +47,9 @@ class OpenApi:
 
     @raw_operation(name="getOpenApi", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
-        """This document."""
-        json, _ = self._document.draw()
-        _answer(req, resp, json)
+        """Get this OpenAPI document."""
+        json, _html = self._document.write()
+        _send(req, resp, json)
 
 
 class Docs:
@@ -60,18 +60,21 @@ class Docs:
 
     @raw_operation(name="getDocs", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
-        """This document as a page to read, without a script and without a word from elsewhere."""
-        _, html = self._document.draw()
-        _answer(req, resp, html)
+        """Get this document as a page.
+
+        The page has no script and loads nothing from other servers.
+        """
+        _json, html = self._document.write()
+        _send(req, resp, html)
 
 
 def _file(content: bytes, media: str) -> _File:
     return _File(content, media, of_content(content))
 
 
-def _answer(req: Request, resp: Response, file: _File) -> None:
+def _send(req: Request, resp: Response, file: _File) -> None:
     resp.content_type = file.media
-    # Kept, and asked every time whether it still holds.
+    # Caches keep it, and revalidate it each time.
     resp.cache_control = ["public", "no-cache"]
     resp.data = file.content
     tag(req, resp, file.etag)

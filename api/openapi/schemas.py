@@ -1,4 +1,4 @@
-"""The schemas of the document: of every shape and answer, each once, and an example of each."""
+"""The schemas of the OpenAPI document: each request and response model once, with an example."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,77 +12,74 @@ Schema = dict[str, Any]
 
 _PREFIX = "#/components/schemas/"
 
-_PLAIN = {"string": "text", "boolean": False, "object": {}, "null": None}
+_EXAMPLE_BY_TYPE = {"string": "text", "boolean": False, "object": {}, "null": None}
 
 
-class _Untitled(GenerateJsonSchema):
+class _WithoutTitles(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
-        """A title that repeats the name of the field tells nothing."""
+        """Omits titles, which would only repeat the names of the fields."""
         return False
 
 
-def _without_defaults(schema: Schema) -> None:
-    """Lets what may be left out of a body be left out: generators make a field with a default required."""
-    for field in schema["properties"].values():
-        field.pop("default", None)
-
-
 class Schemas:
-    """Every model of the document."""
+    """The schemas of a set of models, by reference."""
 
     def __init__(self, models: Iterable[type[BaseModel]]) -> None:
         self._models = list(dict.fromkeys(models))
-        refs, defined = models_json_schema(
+        refs, definitions = models_json_schema(
             [
                 (model, "validation" if issubclass(model, RequestBody | OneOfBodies) else "serialization")
                 for model in self._models
             ],
             ref_template=_PREFIX + "{model}",
-            schema_generator=_Untitled,
+            schema_generator=_WithoutTitles,
         )
         self._refs = {model: ref for (model, _mode), ref in refs.items()}
-        self._defined: dict[str, Schema] = defined.get("$defs", {})
+        self._definitions: dict[str, Schema] = definitions.get("$defs", {})
         for model in self._models:
-            if issubclass(model, RequestBody) and not issubclass(model, Query):
-                _without_defaults(self.of(model))
-            if issubclass(model, OneOfBodies):
-                for kind in self.of(model)["oneOf"]:
-                    _without_defaults(self._defined[kind["$ref"].removeprefix(_PREFIX)])
+            if issubclass(model, RequestBody | OneOfBodies) and not issubclass(model, Query):
+                self._remove_defaults(self.of(model))
+
+    def _remove_defaults(self, body: Schema) -> None:
+        """Removes the defaults of a body's fields: generated clients would make these fields required."""
+        for shape in body.get("oneOf", [body]):
+            for field in self._resolve(shape)["properties"].values():
+                field.pop("default", None)
 
     def components(self) -> dict[str, Schema]:
-        """All but the queries, whose fields are parameters."""
+        """`components/schemas`: all but the queries, whose fields are parameters."""
         queries = {self._name(model) for model in self._models if issubclass(model, Query)}
-        return {name: schema for name, schema in sorted(self._defined.items()) if name not in queries}
+        return {name: schema for name, schema in sorted(self._definitions.items()) if name not in queries}
 
     def ref(self, model: type[BaseModel]) -> Schema:
-        """Where the model is defined."""
+        """A reference to the model's schema."""
         return {"$ref": _PREFIX + self._name(model)}
 
     def of(self, model: type[BaseModel]) -> Schema:
-        """The model's schema itself."""
-        return self._defined[self._name(model)]
+        """The model's schema."""
+        return self._definitions[self._name(model)]
 
-    def example(self, schema: Schema) -> Any:  # noqa: PLR0911 - one a kind of schema
-        """One value of this schema, put together from the examples that the fields give."""
-        if "examples" in schema:
-            return schema["examples"][0]
-        if "$ref" in schema:
-            return self.example(self._defined[schema["$ref"].removeprefix(_PREFIX)])
-        if "const" in schema:
-            return schema["const"]
-        if "default" in schema:
-            return schema["default"]
-        if "enum" in schema:
-            return schema["enum"][0]
+    def example(self, schema: Schema) -> Any:
+        """An example value, made of the examples of the fields."""
+        schema = self._resolve(schema)
+        for key in ("examples", "const", "default", "enum"):
+            if key in schema:
+                return schema[key][0] if key in ("examples", "enum") else schema[key]
         if "properties" in schema:
             required = schema.get("required", [])
             fields = schema["properties"].items()
             return {name: self.example(field) for name, field in fields if name in required}
         if kinds := schema.get("anyOf") or schema.get("oneOf"):
             return self.example(kinds[0])
-        if schema.get("type") == "array":
+        if schema["type"] == "array":
             return [self.example(schema["items"])]
-        return _PLAIN[schema["type"]]
+        return _EXAMPLE_BY_TYPE[schema["type"]]
+
+    def _resolve(self, schema: Schema) -> Schema:
+        # A schema with examples of its own beside the reference keeps them.
+        if "$ref" not in schema or "examples" in schema:
+            return schema
+        return self._resolve(self._definitions[schema["$ref"].removeprefix(_PREFIX)])
 
     def _name(self, model: type[BaseModel]) -> str:
         ref: str = self._refs[model]["$ref"]

@@ -1,7 +1,6 @@
-"""The document as one page to read: no script, nothing from another server, the same words as the JSON.
+"""The OpenAPI document as one HTML page without scripts, and without resources from other servers.
 
-A viewer such as Swagger UI would be a megabyte and a half of somebody else's script on the origin that takes
-payments; its packages for Python are outdated, or bring a second web framework along.
+A viewer such as Swagger UI is 1.5 MB of third-party script on the origin that takes payments.
 """
 
 import json
@@ -33,7 +32,8 @@ th, td { border-bottom: 1px solid var(--line); }
 @media (max-width: 50rem) { body { display: block; } nav { position: static; height: auto; border: 0; } }
 """
 
-_FEW = 12
+# A longer list of values is shown in the article of its schema only.
+_MAX_INLINE_ENUM = 12
 
 _SHELL = """\
 export BASE_URL=http://127.0.0.1:3000
@@ -43,13 +43,13 @@ export TOKEN=$(curl -s "$BASE_URL/api/auth/login" -H "Content-Type: application/
 
 
 class Safe(str):
-    """Text that is HTML already."""
+    """Text that is HTML, and is not escaped again."""
 
     __slots__ = ()
 
 
 def render(document: dict[str, Any]) -> str:
-    """The page."""
+    """The HTML page of an OpenAPI document."""
     info = document["info"]
     operations = list(_operations(document))
     head = el(
@@ -63,37 +63,38 @@ def render(document: dict[str, Any]) -> str:
         el("h1", f"{info['title']} API ", el("small", info["version"])),
         *_prose(info["description"]),
         el("p", "For programs: ", el("a", "/api/openapi.json", href="/api/openapi.json"), " (OpenAPI 3.1)."),
-        el("p", "The examples run in a shell that knows these two (here of the demo customer):"),
+        el("p", "The examples run in a shell with these two variables (here for the demo customer):"),
         el("pre", _SHELL),
         *_services(document, operations),
         el("h2", "Schemas", id="schemas"),
         *(_schema(name, schema) for name, schema in document["components"]["schemas"].items()),
         id="content",
     )
-    skip = el("a", "To the content", href="#content", class_="skip")
+    skip = el("a", "Skip to the content", href="#content", class_="skip")
     body = el("body", skip, _navigation(document, operations), main)
     return f"<!doctype html>{el('html', head, body, lang='en')}\n"
 
 
 def el(name: str, *content: str, **attributes: str) -> Safe:
-    """An element; what is not Safe in it is escaped."""
-    told = "".join(
+    """An HTML element. Content that is not `Safe` is escaped."""
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items()
     )
     inner = "".join(part if isinstance(part, Safe) else escape(part, quote=False) for part in content)
-    return Safe(f"<{name}{told}>{inner}</{name}>")
+    return Safe(f"<{name}{written}>{inner}</{name}>")
 
 
-Told = tuple[str, str, dict[str, Any]]
+# Method, path and the operation.
+Listed = tuple[str, str, dict[str, Any]]
 
 
-def _operations(document: dict[str, Any]) -> Iterator[Told]:
+def _operations(document: dict[str, Any]) -> Iterator[Listed]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield method.upper(), path, operation
 
 
-def _navigation(document: dict[str, Any], operations: list[Told]) -> Safe:
+def _navigation(document: dict[str, Any], operations: list[Listed]) -> Safe:
     parts: list[Safe] = []
     for tag in document["tags"]:
         links = [
@@ -106,7 +107,7 @@ def _navigation(document: dict[str, Any], operations: list[Told]) -> Safe:
     return el("nav", *parts, aria_label="Routes")
 
 
-def _services(document: dict[str, Any], operations: list[Told]) -> Iterator[Safe]:
+def _services(document: dict[str, Any], operations: list[Listed]) -> Iterator[Safe]:
     for tag in document["tags"]:
         yield el("h2", tag["name"])
         yield el("p", tag["description"])
@@ -121,43 +122,49 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         el("h3", el("code", f"{method} {path}")),
         el("p", operation["summary"]),
         *_prose(operation.get("description", "")),
-        el("p", f"For {', '.join(roles)}, signed in." if roles else "For anyone; no token needed."),
+        el("p", f"Roles: {', '.join(roles)}." if roles else "Public: no access token needed."),
     ]
     if parameters := [_resolve(document, parameter) for parameter in operation["parameters"]]:
         rows = (
-            [el("code", it["name"]), it["in"], _required(it), _kind(it["schema"]), _about(it)]
-            for it in parameters
+            [
+                el("code", parameter["name"]),
+                parameter["in"],
+                _required(parameter),
+                _kind(parameter["schema"]),
+                _description(parameter),
+            ]
+            for parameter in parameters
         )
         parts += [el("h4", "Parameters"), _table(("name", "in", "", "type", ""), rows)]
     for content in operation.get("requestBody", {}).get("content", {}).values():
         parts += [el("h4", "Body"), el("p", _kind(content["schema"]))]
-    parts += [el("h4", "Answers"), _table(("status", "code", ""), _answers(document, operation))]
+    parts += [el("h4", "Responses"), _table(("status", "code", ""), _responses(document, operation))]
     parts += [el("h4", "Try it"), *_curls(method, path, operation)]
     return el("article", *parts, id=operation["operationId"])
 
 
-def _answers(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[list[str]]:
-    for status, response in operation["responses"].items():
-        told = _resolve(document, response)
-        content: dict[str, Any] = next(iter(told.get("content", {}).values()), {})
+def _responses(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[list[str]]:
+    for status, reference in operation["responses"].items():
+        response = _resolve(document, reference)
+        content: dict[str, Any] = next(iter(response.get("content", {}).values()), {})
         if examples := content.get("examples"):
             for example in examples.values():
                 yield [status, el("code", example["value"]["error"]["code"]), example["summary"]]
         else:
             data = content.get("schema", {}).get("properties", {}).get("data") or content.get("schema")
             kind = Safe(f" {_kind(data)}") if data and data.get("type") != "null" else ""
-            yield [status, "", Safe(escape(told["description"]) + kind)]
+            yield [status, "", Safe(escape(response["description"]) + kind)]
 
 
 def _curls(method: str, path: str, operation: dict[str, Any]) -> Iterator[Safe]:
     for parameter in operation["parameters"]:
         if parameter.get("in") == "path":
             path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
-    queries = [it for it in operation["parameters"] if it.get("in") == "query"]
-    asked = [f"{it['name']}={it['example']}" for it in queries if it["required"]]
-    verb = "" if method == "GET" else f" -X {method}"
-    query = f"?{'&'.join(asked)}" if asked else ""
-    lines = [f'curl{verb} "$BASE_URL{path}{query}"']
+    queries = [parameter for parameter in operation["parameters"] if parameter.get("in") == "query"]
+    pairs = [f"{query['name']}={query['example']}" for query in queries if query["required"]]
+    flag = "" if method == "GET" else f" -X {method}"
+    query_string = f"?{'&'.join(pairs)}" if pairs else ""
+    lines = [f'curl{flag} "$BASE_URL{path}{query_string}"']
     if "security" not in operation:
         lines.append('-H "Authorization: Bearer $TOKEN"')
     content = operation.get("requestBody", {}).get("content", {})
@@ -165,7 +172,7 @@ def _curls(method: str, path: str, operation: dict[str, Any]) -> Iterator[Safe]:
     files = list(content.get("multipart/form-data", {}).get("encoding", {}))
     lines += [f"-F {name}=@{name}.png" for name in files]
     if not bodies:
-        note = "".join(f"# {name}.png: a picture of yours\n" for name in files)
+        note = "".join(f"# {name}.png: a picture\n" for name in files)
         yield el("pre", note + " \\\n  ".join(lines))
         return
     lines.append('-H "Content-Type: application/json"')
@@ -180,17 +187,17 @@ def _schema(name: str, schema: dict[str, Any]) -> Safe:
     required = schema.get("required", [])
     if fields := schema.get("properties"):
         rows = (
-            [el("code", key), _required({"required": key in required}), _kind(field), _about(field)]
+            [el("code", key), _required({"required": key in required}), _kind(field), _description(field)]
             for key, field in fields.items()
         )
         parts.append(_table(("field", "", "type", ""), rows))
     else:
-        parts.append(el("p", _kind(schema, all_of_it=True)))
+        parts.append(el("p", _kind(schema, whole_enum=True)))
     return el("article", *parts, id=f"schema-{name}")
 
 
-def _kind(schema: dict[str, Any], *, all_of_it: bool = False) -> Safe:
-    """A type in a few words."""
+def _kind(schema: dict[str, Any], *, whole_enum: bool = False) -> Safe:
+    """The type of a schema in a few words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return el("a", name, href=f"#schema-{name}")
@@ -198,7 +205,7 @@ def _kind(schema: dict[str, Any], *, all_of_it: bool = False) -> Safe:
         return Safe(" or ".join(_kind(kind) for kind in kinds))
     if "const" in schema:
         return el("code", json.dumps(schema["const"]))
-    if "enum" in schema and (all_of_it or len(schema["enum"]) <= _FEW):
+    if "enum" in schema and (whole_enum or len(schema["enum"]) <= _MAX_INLINE_ENUM):
         return Safe(" ".join(el("code", str(value)) for value in schema["enum"]))
     if schema.get("type") == "array":
         return Safe(f"list of {_kind(schema['items'])}")
@@ -218,32 +225,31 @@ _BOUNDS = {
 }
 
 
-def _about(told: dict[str, Any]) -> Safe:
-    return _inline(told.get("description", ""))
+def _description(described: dict[str, Any]) -> Safe:
+    return _inline(described.get("description", ""))
 
 
-def _required(told: dict[str, Any]) -> str:
-    return "required" if told.get("required") else ""
+def _required(parameter: dict[str, Any]) -> str:
+    return "required" if parameter.get("required") else ""
 
 
-def _resolve(document: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in told:
-        return told
+def _resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in value:
+        return value
     found: Any = document
-    for key in told["$ref"].removeprefix("#/").split("/"):
+    for key in value["$ref"].removeprefix("#/").split("/"):
         found = found[key]
     return dict(found)
 
 
 def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Safe:
     head = el("tr", *(el("th", title, scope="col") for title in titles))
-    return el(
-        "table", el("thead", head), el("tbody", *(el("tr", *(el("td", it) for it in row)) for row in rows))
-    )
+    body = (el("tr", *(el("td", cell) for cell in row)) for row in rows)
+    return el("table", el("thead", head), el("tbody", *body))
 
 
 def _prose(text: str) -> Iterator[Safe]:
-    """Paragraphs, lists and `code`: as much Markdown as our own sentences use."""
+    """HTML of the Markdown that the document uses: paragraphs, lists and `code`."""
     for block in filter(None, re.split(r"\n\s*\n", text.strip())):
         items = re.split(r"^\* ", block, flags=re.MULTILINE)
         if len(items) > 1:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.openapi.headers import CARRIED
+from api.openapi.headers import RESPONSE_HEADERS
 from api.settings import WebSettings
 from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, error
@@ -40,7 +40,7 @@ def test_a_named_origin_may_read_and_send_credentials(client, origin):
     assert result.headers["Access-Control-Allow-Credentials"] == "true"
     assert result.headers["Vary"] == "Origin"
     exposed = result.headers["Access-Control-Expose-Headers"].split(", ")
-    assert {*CARRIED} <= {*exposed}, "a page reads what we document"
+    assert {*RESPONSE_HEADERS} <= {*exposed}, "a page reads what we document"
 
 
 @pytest.mark.parametrize(
