@@ -17,7 +17,7 @@ from api.auth.credentials import Credentials
 from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage
 from api.auth.sign_in import Sessions
 from api.http import envelope
-from api.http.operation import declared, raw_operation_of
+from api.http.operation import declaration_of
 from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Callers
 from api.middleware.body_limit import BodyLimit
@@ -138,7 +138,7 @@ def create_app(settings: WebSettings, *, draw: bool = False) -> falcon.App:  # t
     table = routes(passwords, tokens, redis_client, media) | pages(keys, redis_client, media)
     document = Document(table)
     if draw:
-        document.draw()
+        document.write()
     table |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
     for path, resource in table.items():
         _add(app, path, resource)
@@ -148,7 +148,7 @@ def create_app(settings: WebSettings, *, draw: bool = False) -> falcon.App:  # t
 def _add(app: falcon.App, path: str, resource: Any) -> None:  # type: ignore[type-arg]
     """Adds a route whose every method says what it is; HEAD answers wherever GET does."""
     methods = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
-    silent = [name for name in methods if not (declared(resource, name) or raw_operation_of(resource, name))]
+    silent = [name for name in methods if not declaration_of(resource, name)]
     if silent or not methods:
         raise TypeError(f"{path}: {', '.join(silent) or 'no method'} declares no operation, so has no policy")
     if "GET" in methods:

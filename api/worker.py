@@ -283,6 +283,7 @@ def _refusal(code: ErrorCode, message: str, offered_id: str) -> bytes:
 
 @cache
 def _written(code: ErrorCode, message: str) -> tuple[str, bytes]:
+    status = envelope.STATUS_BY_CODE[code]
     resp = falcon.Response()
     envelope.refuse(resp, code, message)
     content = resp.data or b""
@@ -291,6 +292,6 @@ def _written(code: ErrorCode, message: str) -> tuple[str, bytes]:
         "Content-Length": str(len(content)),
         "Connection": "close",
     }
-    lines = [f"HTTP/1.1 {code.status} {HTTPStatus(code.status).phrase}"]
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, ""]), content

@@ -1,4 +1,4 @@
-"""Where a request comes from: the peer's address, or what proxies that we trust say of theirs."""
+"""The client's address: the peer's, or the one that trusted proxies report."""
 
 import re
 from dataclasses import dataclass
@@ -10,41 +10,40 @@ Network = IPv4Network | IPv6Network
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
-# The shortest prefixes of private networks: 10.0.0.0/8 and fc00::/7.
-_LARGEST_NETWORK = {4: 8, 6: 7}
+# The prefix lengths of the largest private networks: 10.0.0.0/8 and fc00::/7.
+_MIN_PREFIX = {4: 8, 6: 7}
 
-# Some proxies add the port: 192.0.2.1:443, [2001:db8::1]:443.
+# Some proxies append the port: 192.0.2.1:443, [2001:db8::1]:443.
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
 
 
 @dataclass(frozen=True)
 class Proxies:
-    """The proxies whose word on a client's address is taken."""
+    """The proxies whose `X-Forwarded-For` is trusted."""
 
     networks: tuple[Network, ...] = ()
 
     @classmethod
     def parse(cls, value: "str | Proxies") -> Self:
-        """Reads addresses and CIDRs, comma separated. Raises ValueError."""
+        """Parses comma separated addresses and CIDRs. Raises ValueError."""
         if isinstance(value, cls):
             return value
         try:
             return cls(tuple(_network(part.strip()) for part in str(value).split(",") if part.strip()))
         except ValueError:
             raise ValueError(
-                "must be addresses or CIDRs without host bits, comma separated, as 10.0.0.0/8,::1"
+                "must be comma separated addresses or CIDRs without host bits, such as 10.0.0.0/8,::1"
             ) from None
 
     @property
     def trusts_whole_internet(self) -> bool:
-        """Whether so large a part of it is trusted that clients choose their address themselves."""
-        return any(network.prefixlen < _LARGEST_NETWORK[network.version] for network in self.networks)
+        """Whether a public network is trusted, so that clients could choose their own address."""
+        return any(network.prefixlen < _MIN_PREFIX[network.version] for network in self.networks)
 
     def client(self, peer: str, forwarded_for: str) -> str:
-        """The client's address: the peer's, or the right-most in X-Forwarded-For that is no trusted proxy's.
+        """The peer's address, or the right-most in X-Forwarded-For that is not a trusted proxy's.
 
-        What stands further left was written by somebody we do not know. Empty if the peer has no address,
-        as on a Unix socket.
+        Addresses further left may be forged. Empty if the peer has no address, as on a Unix socket.
         """
         address = _address(peer)
         if address is None:
@@ -56,7 +55,7 @@ class Proxies:
         return str(address)
 
     def trusts_peer(self, peer: str) -> bool:
-        """Whether this peer's word on a client's address is taken."""
+        """Whether the peer is a trusted proxy."""
         address = _address(peer)
         return address is not None and self._trusts(address)
 
@@ -69,7 +68,7 @@ def _address(text: str) -> Address | None:
     if with_port := _WITH_PORT.fullmatch(text):
         text = with_port[1] or with_port[2]
     try:
-        # A zone (fe80::1%eth0) names an interface of one machine: nothing to count or to write down.
+        # A zone (fe80::1%eth0) names an interface of one machine, and is not part of the address.
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None

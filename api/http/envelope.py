@@ -1,4 +1,4 @@
-"""The envelope: every answer is a success or an error in one of two shapes, whoever raised it."""
+"""The envelope of every JSON response: a success or an error, and the HTTP status of each error code."""
 
 from typing import Any
 
@@ -7,27 +7,64 @@ import structlog
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.security.tokens import Unauthorized
 from db import postgres
 from db.core.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
-# In seconds: how soon a caller should try again what failed for our sake.
-_RETRY_AFTER = "1"
-
-# What any address of ours may know.
-_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
-
-# Falcon raises errors of its own (no route, no method, ...); each status has one code and one sentence.
-_FALCON = {
-    400: (ErrorCode.VALIDATION_ERROR, "The request is malformed."),
-    404: (ErrorCode.NOT_FOUND, "There is nothing at this address."),
-    405: (ErrorCode.METHOD_NOT_ALLOWED, "This address does not know this method."),
-    411: (ErrorCode.LENGTH_REQUIRED, "The request must say how long its body is."),
-    413: (ErrorCode.PAYLOAD_TOO_LARGE, "The body is too large."),
-    415: (ErrorCode.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON in UTF-8."),
+STATUS_BY_CODE = {
+    ErrorCode.VALIDATION_ERROR: 400,
+    ErrorCode.MALFORMED_JSON: 400,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.INVALID_CREDENTIALS: 401,
+    ErrorCode.TOKEN_REUSED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.EMAIL_TAKEN: 409,
+    ErrorCode.INVALID_TRANSITION: 409,
+    ErrorCode.REQUEST_NOT_PAYABLE: 409,
+    ErrorCode.REQUEST_CHANGED: 409,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ErrorCode.LAST_ADMIN: 409,
+    ErrorCode.LENGTH_REQUIRED: 411,
+    ErrorCode.VERSION_MISMATCH: 412,
+    ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
+    ErrorCode.IDEMPOTENCY_MISMATCH: 422,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.INTERNAL_ERROR: 500,
+    ErrorCode.SERVICE_UNAVAILABLE: 503,
 }
+
+# The messages of errors that no DomainError stands for: Falcon raises them (no route, no method, …), or they
+# can meet any request.
+MESSAGES = {
+    ErrorCode.VALIDATION_ERROR: "The request is malformed.",
+    ErrorCode.NOT_FOUND: "Nothing exists at this path.",
+    ErrorCode.METHOD_NOT_ALLOWED: "This path does not support this method.",
+    ErrorCode.LENGTH_REQUIRED: "The request must have a Content-Length.",
+    ErrorCode.PAYLOAD_TOO_LARGE: "The body is too large.",
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "The body must be JSON in UTF-8.",
+    ErrorCode.REQUEST_TIMEOUT: "The request was not complete in time.",
+    ErrorCode.INTERNAL_ERROR: "An internal error occurred.",
+    ErrorCode.SERVICE_UNAVAILABLE: "The service is temporarily unavailable. Try again later.",
+}
+_CODE_BY_FALCON_STATUS = {
+    400: ErrorCode.VALIDATION_ERROR,
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    411: ErrorCode.LENGTH_REQUIRED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+}
+
+# How soon a client may try again after a failure of ours.
+_RETRY_AFTER_S = "1"
+
+# The `Allow` of an unknown method at an unknown path.
+_ALL_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
 def success(data: Any, message: str) -> bytes:
@@ -36,15 +73,15 @@ def success(data: Any, message: str) -> bytes:
 
 
 def succeed(resp: Response, body: bytes, *, status: int) -> None:
-    """Answers with the envelope of a success."""
+    """Sends the JSON of a success."""
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     resp.data = body
 
 
 def refuse(resp: Response, code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> None:
-    """Answers with an error."""
-    resp.status = code.status
+    """Sends an error, with the status of its code."""
+    resp.status = STATUS_BY_CODE[code]
     resp.content_type = falcon.MEDIA_JSON
     resp.data = to_json(
         {"success": False, "error": {"code": code, "message": message, "details": details or {}}}
@@ -52,42 +89,44 @@ def refuse(resp: Response, code: ErrorCode, message: str, details: dict[str, Any
 
 
 def install(app: falcon.App) -> None:  # type: ignore[type-arg]
-    """Lets the app answer whatever is raised in the envelope."""
-    app.add_error_handler(Exception, _crash)
-    for unreachable in postgres.TRANSIENT_ERRORS:
-        app.add_error_handler(unreachable, _unreachable)
-    app.add_error_handler(falcon.HTTPError, _falcon)
-    app.add_error_handler(DomainError, _fault)
+    """Makes the app send every exception as an error in the envelope."""
+    app.add_error_handler(Exception, _send_crash)
+    for error in postgres.TRANSIENT_ERRORS:
+        app.add_error_handler(error, _send_unavailable)
+    app.add_error_handler(falcon.HTTPError, _send_falcon_error)
+    app.add_error_handler(DomainError, _send_domain_error)
 
 
-def _fault(_req: Request, resp: Response, fault: DomainError, _params: dict[str, Any]) -> None:
-    refuse(resp, fault.code, fault.message, fault.details)
-    if isinstance(fault, Unauthorized):
+def _send_domain_error(_req: Request, resp: Response, error: DomainError, _params: dict[str, Any]) -> None:
+    refuse(resp, error.code, error.message, error.details)
+    if error.code is ErrorCode.UNAUTHORIZED:
         resp.set_header("WWW-Authenticate", "Bearer")
-    if fault.retry_after is not None:
-        resp.set_header("Retry-After", str(fault.retry_after))
+    if error.retry_after is not None:
+        resp.set_header("Retry-After", str(error.retry_after))
 
 
-def _falcon(req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
+def _send_falcon_error(
+    req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]
+) -> None:
     status = error.status_code
     if status == 400 and req.method not in falcon.HTTP_METHODS:
-        # WEBSOCKET is a word of Falcon's own, refused before it looks for the address.
+        # Falcon refuses the method WEBSOCKET, which only it knows, with 400 before it looks for the route.
         status = 405
-        resp.set_header("Allow", _METHODS)
-    code, message = _FALCON.get(status, (None, ""))
+        resp.set_header("Allow", _ALL_METHODS)
+    code = _CODE_BY_FALCON_STATUS.get(status)
     if code is None:
         raise error
     if error.headers:
         resp.set_headers(error.headers)
-    refuse(resp, code, message)
+    refuse(resp, code, MESSAGES[code])
 
 
-def _unreachable(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
+def _send_unavailable(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("the database did not answer", path=req.path, error=str(error))
-    resp.set_header("Retry-After", _RETRY_AFTER)
-    refuse(resp, ErrorCode.SERVICE_UNAVAILABLE, "The service is not available at the moment.")
+    resp.set_header("Retry-After", _RETRY_AFTER_S)
+    refuse(resp, ErrorCode.SERVICE_UNAVAILABLE, MESSAGES[ErrorCode.SERVICE_UNAVAILABLE])
 
 
-def _crash(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
+def _send_crash(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("a request crashed", path=req.path, exc_info=error)
-    refuse(resp, ErrorCode.INTERNAL_ERROR, "Something went wrong on our side.")
+    refuse(resp, ErrorCode.INTERNAL_ERROR, MESSAGES[ErrorCode.INTERNAL_ERROR])

@@ -1,4 +1,4 @@
-"""ETags: what has not changed is not sent again, and what has changed is not overwritten."""
+"""ETags: an unchanged resource is not sent again (304), and a changed one is not overwritten (412)."""
 
 import hashlib
 import re
@@ -7,23 +7,23 @@ from falcon import Request, Response
 
 from db.core.errors import DomainError, ErrorCode
 
-# An entity tag, whole: what stands between two commas, or at an end.
+# A whole entity tag: between two commas, or at an end of the header.
 _TAG = re.compile(r'(?:(?<=,)|^)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 
 
 class VersionMismatch(DomainError):
-    """It has changed since: its version is {version} now."""
+    """The resource has changed: its version is {version} now. Read it again before changing it."""
 
     code = ErrorCode.VERSION_MISMATCH
 
 
 def of_content(content: bytes) -> str:
-    """The ETag of what has no version."""
+    """The ETag of content that has no version: a digest."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 def tag(req: Request, resp: Response, value: int | str | None = None) -> None:
-    """Gives the answer an ETag, the value or else its content's; 304 when the caller has that already."""
+    """Sets the response's ETag to `value`, or to a digest of its content; 304 if the client has it already."""
     etag = of_content(resp.data or b"") if value is None else str(value)
     resp.etag = etag
     if req.method in ("GET", "HEAD") and _names(req, "If-None-Match", etag, weak=True):
@@ -33,29 +33,29 @@ def tag(req: Request, resp: Response, value: int | str | None = None) -> None:
 
 
 def known(req: Request, version: int) -> bool:
-    """Whether the caller has this version, by its `If-None-Match`; `*` names none."""
+    """Whether the request's `If-None-Match` names this version. `*` names no version."""
     value = req.get_header("If-None-Match") or ""
     return value.strip() != "*" and _names(req, "If-None-Match", str(version), weak=True)
 
 
 def has_condition(req: Request) -> bool:
-    """Whether the caller names the version that it means."""
+    """Whether the request has an `If-Match`."""
     return req.get_header("If-Match") is not None
 
 
 def require_match(req: Request, version: int) -> None:
-    """Refuses to change another version than the caller's `If-Match` names, if it names one. Raises Changed.
+    """Checks the version against the request's `If-Match`, if there is one. Raises VersionMismatch.
 
-    What cannot be read matches nothing.
+    A malformed `If-Match` matches no version.
     """
     if has_condition(req) and not _names(req, "If-Match", str(version), weak=False):
         raise VersionMismatch(version=version)
 
 
 def _names(req: Request, header: str, etag: str, *, weak: bool) -> bool:
-    """Whether a header names this tag: by weak comparison or by strong (RFC 9110, 8.8.3.2), or as `*`."""
+    """Whether a header names the tag, by weak or by strong comparison (RFC 9110, 8.8.3.2), or is `*`."""
     value = req.get_header(header) or ""
     if value.strip() == "*":
         return True
-    # Not by Falcon, to which "*" in quotes is the star, and a tag without quotes a tag.
+    # Falcon's parser takes "*" in quotes for the wildcard, and a tag without quotes for a tag.
     return any(tag == etag and (weak or not mark) for mark, tag in _TAG.findall(value))

@@ -1,8 +1,8 @@
-"""An operation: what a responder asks for, takes and gives, said once, next to it."""
+"""The declaration of a route's method, and the Falcon responder that is made from it."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import IO, Any, TypeVar
 
@@ -20,44 +20,42 @@ R = TypeVar("R", bound=Callable[..., None])
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a route's method is: who may call it, what it takes, and what it returns.
+    """One method of a route: who may call it, what it takes and what it returns.
 
-    The fields from `name` on are read by the OpenAPI document and the tests alone.
+    The fields from `name` on are used by the OpenAPI document only.
     """
 
     permission: Permission
     # The `message` of the success envelope.
     message: str
     status: int = 200
-    # The body and the query; the responder gets them as its arguments of the same names.
+    # The models of the body and the query; the responder gets their instances as arguments of these names.
     body: type[RequestBody] | type[OneOfBodies[Any]] | None = None
     query: type[Query] | None = None
-    # The form field that carries a file, instead of a JSON body, and the media types it may have.
+    # Instead of a JSON body: the form field with a file, and the media types it may have.
     file: str | None = None
     content_types: tuple[str, ...] = ()
-    # The response is one resource: it carries an ETag and honours If-None-Match.
+    # Returns one resource with an ETag, and honours If-None-Match.
     etag: bool = False
-    # Honours If-Match.
-    if_match: bool = False
-    # Honours an Idempotency-Key.
-    idempotent: bool = False
-    # Honours `Prefer: wait`.
-    prefer_wait: bool = False
-    # The media type that it returns besides JSON, on request.
-    downloads: str | None = None
-    # May change data also while `maintenance.readOnly` is set.
+    # Allowed while `maintenance.readOnly` is set, although its method changes data.
     allowed_in_maintenance: bool = False
     name: str = ""
     response: type[BaseModel] | None = None
-    # The errors of its own; those that the middleware raises need not be named.
+    # The errors that the operation itself raises, without those of the middleware.
     errors: tuple[type[DomainError], ...] = ()
     examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    about: str = ""
+    if_match: bool = False
+    idempotent: bool = False
+    prefer_wait: bool = False
+    # A media type that it returns instead of JSON on request.
+    downloads: str | None = None
+    # The responder's docstring: its first line is the summary.
+    docstring: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawOperation:
-    """What a route's method is that writes its response itself, outside the envelope, to anyone."""
+    """One method of a public route that writes its response itself, outside the envelope."""
 
     name: str = ""
     media: str = "application/json"
@@ -65,7 +63,7 @@ class RawOperation:
     statuses: tuple[int, ...] = (200,)
     etag: bool = False
     errors: tuple[type[DomainError], ...] = ()
-    about: str = ""
+    docstring: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,10 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Download:
-    """A file, written whole before its first byte is sent: it is complete, or it is an error."""
+    """A file that was written completely before its first byte is sent, so an error is still an error response.
+
+    `length` is in bytes.
+    """
 
     file: IO[bytes]
     length: int
@@ -96,7 +97,7 @@ class Download:
     name: str
 
     def send(self, req: Request, resp: Response) -> None:
-        """Answers with it; to a HEAD, with what there is to say of it."""
+        """Sends the file, or for a HEAD only its headers."""
         resp.content_type = self.media
         resp.downloadable_as = self.name
         if req.method == "HEAD":
@@ -110,81 +111,84 @@ class Download:
 def operation(
     permission: Permission, message: str, **declared: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Makes a Falcon responder of a function that returns the response's data, or a `Versioned`, `Rendered` or
-    `Download`.
+    """Makes a Falcon responder of a function that returns a response.
 
-    `declared` are the fields of `Operation`. The function gets the request, the path's parameters, and as
-    `body`, `query` or `file` what it declares. `req.context.operation` is the declaration.
+    `declared` are further fields of `Operation`. The function gets the request, the path's parameters, and as
+    `body`, `query` or `file` what is declared. It returns a response model, None, or a `Versioned`, `Rendered`
+    or `Download`. `req.context.operation` is the declaration.
     """
-    declaration = Operation(permission=permission, message=message, **declared)
 
-    def decorate(do: Callable[..., Any]) -> Callable[..., None]:
-        @wraps(do)
+    def decorate(function: Callable[..., Any]) -> Callable[..., None]:
+        declaration = Operation(
+            permission=permission, message=message, docstring=_docstring(function), **declared
+        )
+
+        @wraps(function)
         def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
             req.context.operation = declaration
-            if declaration.body is not None:
-                found = read_body(req, declaration.body)
-                params["body"] = found.root if isinstance(found, OneOfBodies) else found
-            elif declaration.file is not None:
-                # A slow client must not hold a database connection meanwhile.
-                with admission.without_connection(req):
-                    params["file"] = forms.file(req, declaration.file)
-            elif req.context.raw:
-                read_body(req, EmptyBody)
-            if declaration.query is not None:
-                params["query"] = read_query(req, declaration.query)
-            data = do(self, req, **params)
-            if isinstance(data, Rendered):
-                envelope.succeed(resp, data.body, status=data.status)
-                resp.set_headers(dict(data.headers))
-                return
-            if isinstance(data, Download):
-                data.send(req, resp)
-                return
-            tagged = data if isinstance(data, Versioned) else None
-            body = envelope.success(tagged.data if tagged else data, declaration.message)
-            envelope.succeed(resp, body, status=declaration.status)
-            if declaration.etag:
-                etag.tag(req, resp, tagged.version if tagged else None)
-            if tagged:
-                resp.set_headers(dict(tagged.headers))
+            _send(req, resp, function(self, req, **params, **_read(req, declaration)))
 
-        respond.operation = replace(  # type: ignore[attr-defined]
-            declaration,
-            errors=declaration.errors + ((etag.VersionMismatch,) if declaration.if_match else ()),
-            about=_about(do),
-        )
+        respond.declaration = declaration  # type: ignore[attr-defined]
         return respond
 
     return decorate
+
+
+def _read(req: Request, declaration: Operation) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    if declaration.body is not None:
+        body = read_body(req, declaration.body)
+        arguments["body"] = body.root if isinstance(body, OneOfBodies) else body
+    elif declaration.file is not None:
+        # A slow client must not hold a database connection.
+        with admission.without_connection(req):
+            arguments["file"] = forms.read_file(req, declaration.file)
+    elif req.context.raw:
+        read_body(req, EmptyBody)
+    if declaration.query is not None:
+        arguments["query"] = read_query(req, declaration.query)
+    return arguments
+
+
+def _send(req: Request, resp: Response, result: Any) -> None:
+    declaration: Operation = req.context.operation
+    if isinstance(result, Download):
+        result.send(req, resp)
+        return
+    if isinstance(result, Rendered):
+        envelope.succeed(resp, result.body, status=result.status)
+        resp.set_headers(dict(result.headers))
+        return
+    version = None
+    if isinstance(result, Versioned):
+        resp.set_headers(dict(result.headers))
+        version, result = result.version, result.data
+    envelope.succeed(resp, envelope.success(result, declaration.message), status=declaration.status)
+    if declaration.etag:
+        etag.tag(req, resp, version)
 
 
 def raw_operation(**declared: Any) -> Callable[[R], R]:
     """Declares a responder that writes its response itself; `declared` are the fields of `RawOperation`."""
 
     def decorate(respond: R) -> R:
-        respond.raw_operation = RawOperation(about=_about(respond), **declared)  # type: ignore[attr-defined]
+        respond.declaration = RawOperation(docstring=_docstring(respond), **declared)  # type: ignore[attr-defined]
         return respond
 
     return decorate
 
 
+def declaration_of(resource: object, method: str) -> Operation | RawOperation | None:
+    """What a method of a resource declares; None if the resource does not support the method."""
+    responder = getattr(resource, f"on_{method.lower()}", None)
+    return getattr(responder, "declaration", None)
+
+
 def operation_of(resource: object, req: Request) -> Operation | None:
-    """The operation that a request is for; None when the resource does not know the method."""
-    return declared(resource, req.method)
+    """The operation that a request calls; None for a raw operation or an unsupported method."""
+    declaration = declaration_of(resource, req.method)
+    return declaration if isinstance(declaration, Operation) else None
 
 
-def declared(resource: object, method: str) -> Operation | None:
-    """The operation behind a method of a resource."""
-    responder = getattr(resource, f"on_{method.lower()}", None)
-    return getattr(responder, "operation", None)
-
-
-def raw_operation_of(resource: object, method: str) -> RawOperation | None:
-    """The raw operation behind a method of a resource."""
-    responder = getattr(resource, f"on_{method.lower()}", None)
-    return getattr(responder, "raw_operation", None)
-
-
-def _about(responder: Callable[..., Any]) -> str:
+def _docstring(responder: Callable[..., Any]) -> str:
     return inspect.cleandoc(responder.__doc__ or "")

@@ -56,10 +56,10 @@ class Route:
 
     @property
     def id(self) -> str:
-        """The operationId: the declared name, or method and path, such as `getMetrics`."""
+        """The operationId: the declared name, or method and path (`getHealth`, `getApiHealth`)."""
         if self.operation.name:
             return self.operation.name
-        words = re.split(r"[/._-]", _PARAMETER.sub("by-id", self.path.removeprefix("/api")))
+        words = re.split(r"[/._-]", _PARAMETER.sub("by-id", self.path))
         return self.method.lower() + "".join(word.capitalize() for word in words)
 
     @property

@@ -1,4 +1,4 @@
-"""A refusal: a sentence, a code and a status; declared where it is refused, spoken at the door."""
+"""Errors that a caller is shown: a code and a sentence, declared where they are raised."""
 
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -30,38 +30,6 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
-
-    @property
-    def status(self) -> int:
-        """The one HTTP status that goes with this code."""
-        return _STATUS[self]
-
-
-_STATUS = {
-    ErrorCode.VALIDATION_ERROR: 400,
-    ErrorCode.MALFORMED_JSON: 400,
-    ErrorCode.UNAUTHORIZED: 401,
-    ErrorCode.INVALID_CREDENTIALS: 401,
-    ErrorCode.TOKEN_REUSED: 401,
-    ErrorCode.FORBIDDEN: 403,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.METHOD_NOT_ALLOWED: 405,
-    ErrorCode.REQUEST_TIMEOUT: 408,
-    ErrorCode.EMAIL_TAKEN: 409,
-    ErrorCode.INVALID_TRANSITION: 409,
-    ErrorCode.REQUEST_NOT_PAYABLE: 409,
-    ErrorCode.REQUEST_CHANGED: 409,
-    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
-    ErrorCode.LAST_ADMIN: 409,
-    ErrorCode.LENGTH_REQUIRED: 411,
-    ErrorCode.VERSION_MISMATCH: 412,
-    ErrorCode.PAYLOAD_TOO_LARGE: 413,
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
-    ErrorCode.IDEMPOTENCY_MISMATCH: 422,
-    ErrorCode.RATE_LIMITED: 429,
-    ErrorCode.INTERNAL_ERROR: 500,
-    ErrorCode.SERVICE_UNAVAILABLE: 503,
-}
 
 
 class DomainError(Exception):

@@ -10,7 +10,7 @@ import falcon
 from falcon.inspect import inspect_routes
 
 from api.app import create_app
-from api.http.operation import Operation, RawOperation, declared, raw_operation_of
+from api.http.operation import Operation, RawOperation, declaration_of
 from api.settings import WebSettings
 from tests.makers import SECRETS
 
@@ -43,6 +43,6 @@ def addresses() -> Iterator[Address]:
 
 
 def _told(resource: Any, method: str) -> Operation | RawOperation:
-    told = declared(resource, method) or raw_operation_of(resource, method)
+    told = declaration_of(resource, method)
     assert told, f"{method} of {resource} tells nothing"
     return told

@@ -8,6 +8,7 @@ import pytest
 
 from actors import all_jobs, audit, events, state_machine
 from actors.settings import MailSettings
+from api.http.envelope import STATUS_BY_CODE
 from api.settings import WebSettings
 from db.core.errors import DomainError, ErrorCode
 from workers.process import WorkerSettings
@@ -54,7 +55,8 @@ def test_every_event_is_documented(root):
 
 
 def test_every_error_code_has_a_status_and_every_fault_a_sentence():
-    assert all(400 <= code.status <= 599 for code in ErrorCode)
+    assert set(STATUS_BY_CODE) == set(ErrorCode)
+    assert all(400 <= status <= 599 for status in STATUS_BY_CODE.values())
 
     def kinds(of: type[DomainError]) -> list[type[DomainError]]:
         return [kind for direct in of.__subclasses__() for kind in (direct, *kinds(direct))]

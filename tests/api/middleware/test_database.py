@@ -39,7 +39,7 @@ def test_what_somebody_else_opened_is_left_open(req):
 
 
 def test_a_form_is_read_without_one(req, monkeypatch):
-    monkeypatch.setattr(forms, "file", lambda *_: str(postgres.database.is_closed()).encode())
+    monkeypatch.setattr(forms, "read_file", lambda *_: str(postgres.database.is_closed()).encode())
 
     @operation.operation(Permission.ANYONE, "Taken.", file="picture")
     def take(_self, _req, file):
