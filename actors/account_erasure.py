@@ -1,7 +1,8 @@
 """Erases the personal data of closed accounts, a limited number of rows in each transaction.
 
-Erased are e-mail address, name, phone, postal address, bio and avatar, wherever they were copied, for every e-mail
-address that the account ever had. Payments, their history and the audit log stay: they name the user by id.
+Erased are e-mail address, name, phone, postal address, bio and avatar, wherever they were copied, for every
+e-mail address that the account ever had. Payments, their history and the audit log stay: they name the user
+by id.
 """
 
 from uuid import UUID
@@ -45,8 +46,8 @@ def close(user: User) -> User:
 def erase(user_id: UUID, again: bool = False) -> None:
     """Erases one chunk of a closed account's data, and enqueues itself until nothing is left.
 
-    A transaction that was open at the closing may have written the address afterwards. So the job runs `again`
-    when no such transaction can be left, then only for data that has the account's id.
+    A transaction that was open at the closing may have written the address afterwards. So the job runs
+    `again` when no such transaction can be left, then only for data that has the account's id.
     """
     pause = _chunk(user_id)
     if pause is not None:

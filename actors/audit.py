@@ -1,4 +1,4 @@
-"""The audit log: who did what, from where. Entries are enqueued with the change, and written by a batch job."""
+"""The audit log: who did what, from where; enqueued with the change, written by a batch job."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -92,8 +92,8 @@ def record(
 ) -> None:
     """Enqueues an audit entry about what the open transaction does.
 
-    `resource` is the type and id of the record. `user_id` is given where the acting user is not the caller: at
-    a sign-in there is none yet.
+    `resource` is the type and id of the record. `user_id` is given where the acting user is not the caller:
+    at a sign-in there is none yet.
     """
     context = request_context.current()
     entry = AuditEntry(
@@ -121,8 +121,7 @@ def record_sampled(action: AuditAction, *, account: str, user_id: UUID | None) -
 
 
 def record_sums(before: datetime, limit: int) -> int:
-    """Records how many more refusals there were in each minute that began before this time; returns how many
-    minutes were summed up."""
+    """Records how many more refusals there were in each minute before this time; returns how many minutes."""
     minutes = refusals.pop_before(before, limit)
     for minute in minutes:
         if minute.times > 1:

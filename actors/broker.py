@@ -44,8 +44,8 @@ def new_broker(url: str, *, timeout: float) -> RedisBroker:
     """Makes a broker. Each Dramatiq worker of a process listens to a broker of its own.
 
     No middleware: retries, delays and results are the job journal's, and a time limit would not interrupt a
-    blocked thread (actors/job_leases.py). Dramatiq's maintenance returns the messages of dead workers to their
-    queue. By default it runs at one command in a thousand, which here means after a quarter of an hour.
+    blocked thread (actors/job_leases.py). Dramatiq's maintenance returns the messages of dead workers to
+    their queue. By default it runs at one command in a thousand, which here means after a quarter of an hour.
     """
     return RedisBroker(
         client=redis.connect(url, timeout=timeout),
@@ -114,8 +114,10 @@ def try_push(jobs: Sequence[Job]) -> None:
 
 
 def clear_wakeup(name: str) -> None:
-    """Marks the wake-up of a batch job as received. Called before the journal is read, so that a job committed
-    too late for that read sends another one."""
+    """Marks the wake-up of a batch job as received.
+
+    Called before the journal is read, so that a job committed too late for that read sends another one.
+    """
     with suppress(redis.Unreachable):
         if _broker is not None:
             _broker.client.delete(_wakeup_key(name))
@@ -134,8 +136,10 @@ def publish(channel: str, messages: Iterable[bytes]) -> None:
 
 
 def oldest_message_at(queue: str) -> datetime | None:
-    """Returns when the first waiting message of a queue was sent; None when none waits. Messages that a worker
-    has fetched do not count. Raises redis.Unreachable."""
+    """Returns when the first waiting message of a queue was sent; None when none waits.
+
+    Messages that a worker has fetched do not count. Raises redis.Unreachable.
+    """
     broker = current()
     message_key: Any = broker.client.lindex(f"{broker.namespace}:{queue}", 0)
     encoded: Any = (

@@ -17,8 +17,8 @@ from db.core import request_context, times
 CHANNEL = "events"
 # How many events are published in one round trip.
 _PUBLISH_BATCH = 200
-# One process publishes at a time. If it hangs, another replaces it when the lease expires: after more time than
-# one round trip to Redis may take (connect, send, answer), and more than one job publishes.
+# One process publishes at a time. If it hangs, another replaces it when the lease expires: after more time
+# than one round trip to Redis may take (connect, send, answer), and more than one job publishes.
 LEASE, LEASE_S = "events.publish", 20.0
 _PUBLISH_FOR_S = 8.0
 # When a job that found the lease taken tries again.
@@ -72,7 +72,8 @@ def publish() -> job_journal.Job | None:
     """Publishes the unpublished events of the log in order; returns another such job if some are left.
 
     A lease keeps two processes from publishing at the same time and out of order. A job that finds the lease
-    taken leaves a unique job behind: the holder may hang or be dead, and the event would wait for the next one.
+    taken leaves a unique job behind: the holder may hang or be dead, and the event would wait for the next
+    one.
     """
     with postgres.connection():
         generation = leases.acquire(LEASE, leases.process_name(), LEASE_S)
@@ -99,8 +100,10 @@ def _next_batch(generation: int) -> Sequence[event_log.Event]:
 
 
 def _mark_published(generation: int, events: Sequence[event_log.Event]) -> bool:
-    """Marks events as published. False, marking none, if the lease is lost: its new holder publishes them
-    again, with the same ids and followed by all later ones."""
+    """Marks events as published. Returns False and marks none if the lease is lost.
+
+    Its new holder publishes them again, with the same ids and followed by all later ones.
+    """
     with postgres.connection(), transaction():
         if not leases.is_held(LEASE, generation):
             return False

@@ -1,8 +1,8 @@
 """Fair shares: limits how many threads of a worker process the jobs of one customer occupy.
 
 A job above its customer's share is set aside before it begins, and a thread that finishes a job of the same
-customer begins it next; nothing polls. Meanwhile the job has no lease and its attempts do not count. It is not
-sent again while this process lives.
+customer begins it next; nothing polls. Meanwhile the job has no lease and its attempts do not count. It is
+not sent again while this process lives.
 """
 
 import threading
@@ -32,8 +32,7 @@ class FairShares:
             return self._acquire(key)
 
     def acquire_next(self, key: str) -> UUID | None:
-        """Takes a thread of the customer's share for the next waiting job; None when there is no thread or
-        no job."""
+        """Takes a thread of the customer's share for the next waiting job; None if either is missing."""
         with self._lock:
             waiting = self._waiting.get(key)
             if not waiting or self._closed or not self._acquire(key):
@@ -56,8 +55,10 @@ class FairShares:
             return not self._closed and sum(map(len, self._waiting.values())) < SET_ASIDE_MAX
 
     def set_aside(self, key: str, id: UUID) -> None:
-        """Queues a job for a thread of the customer's share. The caller must call `acquire_next` afterwards: a
-        thread that became free in between has not seen the job."""
+        """Queues a job for a thread of the customer's share.
+
+        The caller must call `acquire_next` afterwards: a thread released in between has not seen the job.
+        """
         with self._lock:
             waiting = self._waiting.setdefault(key, deque())
             if id not in waiting:

@@ -1,8 +1,9 @@
 """Leases of external jobs: held while a thread of this process works on a job, and renewed by a heartbeat.
 
-statement_timeout (5 s) < deadline of a call < time for which a lease is renewed: a thread that still works has
-not been replaced. Dramatiq's TimeLimit is not used: the exception that it throws into a thread does not reach a
-blocked `recv`, and could interrupt any other line. So every call to the outside has a deadline of its own.
+statement_timeout (5 s) < deadline of a call < time for which a lease is renewed: a thread that still works
+has not been replaced. Dramatiq's TimeLimit is not used: the exception that it throws into a thread does not
+reach a blocked `recv`, and could interrupt any other line. So every call to the outside has a deadline of its
+own.
 """
 
 import threading
@@ -20,8 +21,8 @@ from db import job_journal, postgres
 
 # How long a lease lasts after it was last renewed, and how often it is renewed.
 LEASE_S, _RENEW_EVERY_S = 15.0, 4.0
-# A lease younger than this is not renewed: it has long to go, and its thread may be about to set the job aside,
-# which needs the end of the lease as the thread knows it.
+# A lease younger than this is not renewed: it has long to go, and its thread may be about to set the job
+# aside, which needs the end of the lease as the thread knows it.
 _RENEW_MIN_AGE_S = 2.0
 # A lease older than this is not renewed: longer than any deadline, so its thread hangs and is to be replaced.
 RENEWED_FOR_S = 60.0
@@ -44,7 +45,7 @@ _held: list[HeldLease] = []
 
 @contextmanager
 def hold(id: UUID) -> Iterator[job_journal.Job | None]:
-    """Leases an external job for the block; yields None when it is done, dead, or leased by another worker."""
+    """Leases an external job for the block; yields None when it is done, dead, or leased already."""
     with postgres.connection():
         job = job_journal.lease(id, LEASE_S)
     if job is None:

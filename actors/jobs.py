@@ -95,14 +95,14 @@ def enqueue(job: Job) -> None:
 
 
 def to_send(jobs: Sequence[Job]) -> list[Job]:
-    """Selects the jobs that need a message now: none that is delayed, and of each batch job only the first."""
+    """Selects the jobs that need a message now: none that is delayed; of a batch job only the first."""
     due = [job for job in jobs if not job.after]
     first = {job.name: job for job in reversed(due)}
     return [job for job in due if not job.shared or first[job.name] is job]
 
 
 class JobKind(ABC):
-    """A kind of job: a name and a queue. Calling it handles a message; `perform` does one job in this thread."""
+    """A kind of job. Calling it handles a message; `perform` does one job in this thread."""
 
     def __init__(self, name: str, queue: str) -> None:
         self.name = name
@@ -116,7 +116,7 @@ class JobKind(ABC):
         """Does the job with this id; does nothing when it is done, dead, or claimed by another worker."""
 
     def __call__(self, id: str) -> None:
-        """Handles a message: performs the job, and records a failure in the journal for the relay to retry."""
+        """Handles a message: performs the job; a failure is recorded, and the relay retries the job."""
         try:
             self.perform(UUID(id))
         except BaseException as error:
@@ -167,7 +167,7 @@ class _SingleJob(JobKind, Generic[P]):
 
 
 class TransactionalJob(_SingleJob[P]):
-    """Changes our data in one transaction, which also removes the job's row and enqueues what follows.
+    """Changes our data in one transaction, which also removes the job and enqueues what follows.
 
     Exactly once: a second delivery finds no row. A refusal (DomainError) is an outcome and not a failure: the
     changes are rolled back, and the job is removed.
@@ -189,7 +189,7 @@ class TransactionalJob(_SingleJob[P]):
 
 
 class BatchJob(JobKind, Generic[E]):
-    """Changes our data for many jobs of one kind in one transaction, in the order in which they were enqueued.
+    """Changes our data for many jobs of one kind in one transaction, in the order of enqueueing.
 
     A named lock keeps every other process out: a job that numbers or chains rows must be their only writer.
     """
@@ -216,7 +216,7 @@ class BatchJob(JobKind, Generic[E]):
                 worker_threads.made_progress()
 
     def _drain(self, requested: UUID | None) -> bool:
-        """Does the first jobs, and the requested one even if it failed before; False when the lock is taken."""
+        """Does the first jobs, and the requested one even if it failed before; False if the lock is taken."""
         try:
             with transaction():
                 if not postgres.try_advisory_lock(self.name):
@@ -287,7 +287,7 @@ class ExternalJob(_SingleJob[P]):
 
     @contextmanager
     def _releasing(self, key: str, id: UUID) -> Iterator[None]:
-        """Releases the thread of the share, and raises nothing: the jobs that wait for the thread must run."""
+        """Releases the thread of the share, and raises nothing: jobs that wait for the thread must run."""
         try:
             yield
         except Exception as error:
@@ -312,8 +312,8 @@ class ExternalJob(_SingleJob[P]):
             return
         with postgres.connection(), transaction() as enqueued:
             # The following job may have a unique id and be running at this moment, about to enqueue this job
-            # again: it removes its own row, then waits for this one's. Inserting it before this row is removed
-            # keeps the locks in one order. A job that enqueues itself has to be removed first.
+            # again: it removes its own row, then waits for this one's. Inserting it before this row is
+            # removed keeps the locks in one order. A job that enqueues itself has to be removed first.
             if following is not None and following.id != job.id:
                 enqueue(following)
                 enqueued.insert_new()
@@ -338,6 +338,5 @@ def batch_job(
 def external_job(
     name: str, *, queue: str, share: str | None = None
 ) -> Callable[[Callable[P, Job | None]], ExternalJob[P]]:
-    """Declares a job that calls the outside. `share` names the argument, a customer's id, by which threads are
-    shared fairly."""
+    """Declares a job that calls the outside; `share` names its argument for fair shares of the threads."""
     return lambda function: ExternalJob(function, name, queue, share)

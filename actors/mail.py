@@ -14,8 +14,8 @@ from db.states import PaymentStatus
 
 _LINK_LIFETIME = {Purpose.VERIFY_EMAIL: timedelta(hours=24), Purpose.RESET_PASSWORD: timedelta(minutes=30)}
 
-# Anyone can request these mails for any address, and must not flood its mailbox: this many are sent at once, the
-# later ones this far apart. That is five an hour, and a link always works until the next mail arrives.
+# Anyone can request these mails for any address, and must not flood its mailbox: this many are sent at once,
+# the later ones this far apart. That is five an hour, and a link always works until the next mail arrives.
 MAILS_AT_ONCE = 2
 MAIL_SPACING = timedelta(minutes=15)
 
@@ -97,8 +97,7 @@ def notify_payment_ended(user_id: UUID, payment_id: UUID) -> None:
 
 
 def _name(user: users.User) -> str:
-    """Returns the name for a greeting; empty where the address is not verified, and the name may be another
-    person's choice."""
+    """Returns the name for a greeting; empty if the address, and so the name, is unverified."""
     return user.name if user.email_verified else ""
 
 

@@ -1,7 +1,8 @@
 """Sends mail as this process is configured: the sender, the transport, the one-time links.
 
-The token of a link is derived from the id of its row and a secret, not drawn at random: a mail that is sent again
-contains the same link, and the job journal contains no token. The database has only the token's SHA-256.
+The token of a link is derived from the id of its row and a secret, not drawn at random: a mail that is sent
+again contains the same link, and the job journal contains no token. The database has only the token's
+SHA-256.
 """
 
 import base64
@@ -54,7 +55,8 @@ def token(id: UUID) -> str:
 def link(purpose: Purpose, id: UUID) -> str:
     """Returns the link of a one-time token row.
 
-    It opens a page with a button: a program that only opens links, such as a mail scanner, must verify nothing.
+    It opens a page with a button: a program that only opens links, such as a mail scanner, must verify
+    nothing.
     """
     return f"{_configured().frontend_url}/{purpose}?token={token(id)}"
 

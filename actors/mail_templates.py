@@ -95,7 +95,8 @@ def password_changed(name: str) -> MailMessage:
     return MailMessage(
         "Your password was changed",
         (
-            f"{_greeting(name)}, the password of your account was changed, and your other sessions were ended.",
+            f"{_greeting(name)}, the password of your account was changed,"
+            " and your other sessions were ended.",
             "If it was not you, ask for a new password at once.",
         ),
     )

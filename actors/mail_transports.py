@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
-# How long one SMTP session may take: less than its lease is renewed (actors/job_leases.py), and long enough for a
-# server that takes some seconds for each of its seven replies.
+# How long one SMTP session may take: less than its lease is renewed (actors/job_leases.py), and long enough
+# for a server that takes some seconds for each of its seven replies.
 SMTP_DEADLINE_S = 45.0
 # How long a server may take to answer QUIT, when it has accepted the message.
 _QUIT_TIMEOUT_S = 1.0

@@ -1,7 +1,7 @@
 """Media: stores users' avatars outside the database, and removes those that no user shows.
 
-A file is stored before the transaction that shows it, and removed after the transaction that no longer does. In
-both cases the job that removes it is committed first, so no crash leaves a file behind.
+A file is stored before the transaction that shows it, and removed after the transaction that no longer does.
+In both cases the job that removes it is committed first, so no crash leaves a file behind.
 """
 
 import secrets
@@ -80,8 +80,7 @@ class Media:
             raise _unavailable(error) from error
 
     def _call(self, operation: Callable[[Any, str], R], name: str) -> R:
-        """Calls the operation with the file system and the path of the file. Raises OSError, such as
-        TimeoutError."""
+        """Calls the operation with the file system and the path of the file. Raises OSError."""
         if self._url.startswith("file:"):
             directory = url2pathname(urlsplit(self._url).path)
             return operation(LocalFileSystem(auto_mkdir=True), f"{directory}/{name}")
@@ -140,8 +139,8 @@ def discard(user_id: UUID, name: str) -> None:
 def _within(seconds: float, function: Callable[[], R]) -> R:
     """Returns the result of the function; raises TimeoutError if it takes longer than this.
 
-    Runs it in a thread of its own, because fsspec has no timeout that all its file systems support. The thread is
-    a daemon: one that hangs does not keep the process from exiting.
+    Runs it in a thread of its own, because fsspec has no timeout that all its file systems support. The
+    thread is a daemon: one that hangs does not keep the process from exiting.
     """
     outcome: Future[R] = Future()
 

@@ -1,8 +1,8 @@
 """Subscribers: each handles every event of its types once, in the order of the log, whatever fails meanwhile.
 
-A subscriber is a handler with a cursor in the event log. The log has the events; the Redis channel only notifies
-of new ones. A handler runs in the transaction that advances the cursor, as a transactional job does: it changes
-our data or enqueues jobs. What calls the outside belongs into an external job.
+A subscriber is a handler with a cursor in the event log. The log has the events; the Redis channel only
+notifies of new ones. A handler runs in the transaction that advances the cursor, as a transactional job does:
+it changes our data or enqueues jobs. What calls the outside belongs into an external job.
 """
 
 import threading

@@ -21,8 +21,8 @@ DISPATCH_GRACE_S = 5
 # For how long the relay leaves a job that a worker has set aside, counted from that worker's last heartbeat.
 SET_ASIDE_S = 15.0
 
-# SQL: the pause before the next attempt. Half a second, doubled at each attempt up to five minutes, with jitter,
-# so that jobs that failed together do not return together.
+# SQL: the pause before the next attempt. Half a second, doubled at each attempt up to five minutes, with
+# jitter, so that jobs that failed together do not return together.
 BACKOFF = "least(300, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
 
 
@@ -77,7 +77,7 @@ class Job:
         return replace(self, after=seconds)
 
     def unique(self, key: str) -> "Job":
-        """Returns the same job with an id made of its name and the key: enqueued twice, it is inserted once."""
+        """Returns the same job with an id made of its name and the key: enqueued twice, inserted once."""
         return replace(self, id=id_for_key(self.name, key))
 
 
@@ -187,8 +187,8 @@ def lease(id: UUID, seconds: float) -> Job | None:
 RENEW = """
     WITH held AS (
         SELECT j.id, h.until FROM journal.jobs j
-        JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until) ON j.id = h.id AND j.leased_until = h.until
-        FOR UPDATE OF j SKIP LOCKED
+        JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until) ON j.id = h.id AND j.leased_until =
+        h.until FOR UPDATE OF j SKIP LOCKED
     )
     UPDATE journal.jobs j
     SET leased_until = clock_timestamp() + %s * interval '1 second',
@@ -237,8 +237,10 @@ POSTPONE = """
 
 
 def postpone(ids: Sequence[UUID], seconds: float) -> None:
-    """Makes jobs without a lease due only after this time. A job that is postponed by at least half of it
-    already is left as it is, so that not every heartbeat writes every row."""
+    """Makes jobs without a lease due only after this time.
+
+    A job that is already postponed by at least half of it is left as it is, to save writes.
+    """
     postgres.rows(POSTPONE, seconds, list(ids), seconds / 2, seconds)
 
 

@@ -1,4 +1,4 @@
-"""Leases: give one of several processes the exclusive right to a task, for a limited time of the database's clock.
+"""Leases: give one of several processes an exclusive right for a limited time, by the database's clock.
 
 A lease is a row with a generation, and no state of a session. A holder that hangs or whose machine is gone is
 replaced when the lease has expired; a replaced holder is recognised by its older generation.
@@ -35,8 +35,9 @@ def process_name() -> str:
 ACQUIRE = """
     WITH taken AS (
         UPDATE journal.leases
-        SET holder = %s, generation = generation + 1, expires_at = clock_timestamp() + %s * interval '1 second'
-        WHERE name = (SELECT name FROM journal.leases WHERE name = %s AND expires_at <= clock_timestamp()
+        SET holder = %s, generation = generation + 1, expires_at = clock_timestamp() + %s * interval '1
+        second' WHERE name = (SELECT name FROM journal.leases WHERE name = %s AND expires_at <=
+        clock_timestamp()
                       FOR NO KEY UPDATE SKIP LOCKED)
         RETURNING generation
     ), created AS (
@@ -50,8 +51,10 @@ ACQUIRE = """
 
 
 def acquire(name: str, holder: str, seconds: float) -> int | None:
-    """Takes a free lease and returns its generation. None, without waiting, when it is held, or when an open
-    transaction of its last holder still relies on it."""
+    """Takes a free lease and returns its generation; None, without waiting, when it is not free.
+
+    An expired lease is not free as long as an open transaction of its last holder relies on it.
+    """
     acquired = postgres.rows(ACQUIRE, holder, seconds, name, name, holder, seconds, name)
     return int(acquired[0]["generation"]) if acquired else None
 
@@ -83,8 +86,8 @@ def release(name: str, generation: int) -> None:
 def is_held(name: str, generation: int) -> bool:
     """Whether the lease still has this generation. If so, it keeps it to the end of the open transaction.
 
-    The row lock keeps `acquire` out until then, so that a replaced holder writes nothing. It is shared: several
-    transactions of one holder may rely on the lease at the same time.
+    The row lock keeps `acquire` out until then, so that a replaced holder writes nothing. It is shared:
+    several transactions of one holder may rely on the lease at the same time.
     """
     locked = "SELECT FROM journal.leases WHERE name = %s AND generation = %s FOR SHARE"
     return bool(postgres.rows(locked, name, generation))

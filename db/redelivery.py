@@ -59,9 +59,9 @@ RESEND = f"""
 def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Job], list[Job]]:
     """Counts one more attempt for the overdue jobs of a queue; returns those to send, and those now dead.
 
-    `oldest` is when the first message that waits in the queue was sent; None when none waits. A job sent after
-    it and never begun still waits in Redis: it is not read at all, however many such jobs there are. Five
-    seconds allow for clocks that differ.
+    `oldest` is when the first message that waits in the queue was sent; None when none waits. A job sent
+    after it and never begun still waits in Redis: it is not read at all, however many such jobs there are.
+    Five seconds allow for clocks that differ.
     """
     found = postgres.rows(RESEND, MAX_ATTEMPTS, DISPATCH_GRACE_S, queue, limit, queue, oldest, limit)
     return _alive_and_dead(found)
@@ -118,8 +118,8 @@ def _alive_and_dead(found: list[dict[str, Any]], *, shared: bool = False) -> tup
     return alive, dead
 
 
-# A job of a batch without an attempt was among the first for the first time: its leased_until is taken back too.
-# A locked row is being claimed, and needs no other attempt.
+# A job of a batch without an attempt was among the first for the first time: its leased_until is taken back
+# too. A locked row is being claimed, and needs no other attempt.
 UNDO_RESEND = """
     UPDATE journal.jobs
     SET attempts = greatest(0, attempts - 1), due_at = clock_timestamp(),
@@ -130,6 +130,5 @@ UNDO_RESEND = """
 
 
 def undo_resend(jobs: Sequence[Job]) -> None:
-    """Takes back what `resend` or `resend_batch` counted for jobs whose message could not be sent; they are
-    due at once."""
+    """Takes back the attempts of jobs whose message could not be sent, and makes the jobs due at once."""
     postgres.rows(UNDO_RESEND, [job.id for job in jobs])

@@ -103,8 +103,14 @@ def claim(name: str, types: Types) -> Claim | None:
 
 def lock(claim: Claim) -> bool:
     """Locks the cursor to the end of the transaction; False when another process has claimed it since."""
-    locked = "SELECT FROM admin.subscriptions WHERE name = %s AND seq = %s AND attempts = %s FOR UPDATE SKIP LOCKED"
-    return bool(postgres.rows(locked, claim.name, claim.seq, claim.attempts))
+    locked = postgres.rows(
+        "SELECT FROM admin.subscriptions WHERE name = %s AND seq = %s AND attempts = %s"
+        " FOR UPDATE SKIP LOCKED",
+        claim.name,
+        claim.seq,
+        claim.attempts,
+    )
+    return bool(locked)
 
 
 def next_events(claim: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int]:
@@ -142,7 +148,7 @@ RECORD_FAILURE = """
 
 
 def record_failure(claim: Claim, error: str) -> None:
-    """Records what went wrong and postpones the next attempt; does nothing when the cursor has moved since."""
+    """Records what went wrong and postpones the next attempt, unless the cursor has moved since."""
     attempts = max(1, claim.attempts)
     postgres.rows(
         RECORD_FAILURE, _shortened(error), attempts, attempts, claim.name, claim.seq, claim.attempts
@@ -157,7 +163,7 @@ RELEASE = """
 
 
 def release(claim: Claim) -> None:
-    """Ends a claim without counting the attempt, because the event was not the cause; the next one is soon."""
+    """Ends a claim without counting the attempt, because the event was not the cause."""
     postgres.rows(RELEASE, claim.name, claim.seq, claim.attempts)
 
 

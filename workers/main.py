@@ -1,4 +1,6 @@
-"""The worker process: performs the jobs of its queues. `python -m workers.main payments`
+"""The worker process: performs the jobs of some queues.
+
+`python -m workers.main payments` performs those of the queue `payments`.
 
 One process with many threads, no master and no forks. A process type is scaled by starting more of them, and
 a worker that is killed takes no other with it.

@@ -5,11 +5,11 @@ from actors.psp import provider
 from actors.psp.stub import Stub
 from workers import main, process
 
-# Threads that charge, as a multiple of WORKER_THREADS: they only wait for answers. WORKER_THREADS of them at most
-# work for one customer, so that others have the rest.
+# Threads that charge, as a multiple of WORKER_THREADS: they only wait for answers. WORKER_THREADS of them at
+# most work for one customer, so that others have the rest.
 CHARGE_THREADS_FACTOR = 3
-# Threads that inquire. Separate ones: a PSP that answers no inquiry must not keep payments from being charged,
-# and slow charges must not keep unknown outcomes from being resolved.
+# Threads that inquire. Separate ones: a PSP that answers no inquiry must not keep payments from being
+# charged, and slow charges must not keep unknown outcomes from being resolved.
 INQUIRY_THREADS = 4
 
 if __name__ == "__main__":

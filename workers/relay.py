@@ -1,4 +1,4 @@
-"""The relay process: sends jobs again whose message was not sent, was lost in Redis, or met a worker that died.
+"""The relay process: sends jobs again whose message was not sent, was lost, or met a worker that died.
 
 `python -m workers.relay`, any number of them. `python -m workers.relay revive [ID ...]` retries dead jobs.
 """
@@ -24,8 +24,8 @@ RESEND_BATCH, _REST_S = 200, 0.5
 def once() -> int:
     """Sends the overdue jobs, each counted as an attempt; returns how many. Raises redis.Unreachable.
 
-    Sends after the commit: a worker that is faster than the commit would find the row locked, take the job for
-    another worker's, and drop the message. A message that cannot be sent costs no attempt.
+    Sends after the commit: a worker that is faster than the commit would find the row locked, take the job
+    for another worker's, and drop the message. A message that cannot be sent costs no attempt.
     """
     sent = 0
     with postgres.connection():

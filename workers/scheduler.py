@@ -1,8 +1,8 @@
 """The scheduler process: enqueues the periodic jobs. Any number of them may run; one of them is the leader.
 
-The leader holds a lease, renews it every few seconds, and enqueues in transactions that check its generation. A
-leader that is stopped, killed, frozen or disconnected is replaced after `LEASE_S` and one check; if it comes back
-later, it enqueues nothing.
+The leader holds a lease, renews it every few seconds, and enqueues in transactions that check its generation.
+A leader that is stopped, killed, frozen or disconnected is replaced after `LEASE_S` and one check; if it
+comes back later, it enqueues nothing.
 """
 
 from contextlib import suppress
@@ -69,7 +69,8 @@ class Leader:
         except postgres.TRANSIENT_ERRORS as error:
             if postgres.is_unavailable(error):
                 raise
-            # Our own transaction, waiting to enqueue a job, has locked the row. Nobody can take the lease meanwhile.
+            # Our own transaction, waiting to enqueue a job, has locked the row. Nobody can take the lease
+            # meanwhile.
             return True
 
     def is_leading(self) -> bool:
@@ -92,8 +93,8 @@ def enqueue_scheduled(job: TransactionalJob[[]], leader: Leader) -> bool:
     """
     scheduled = job.scheduled()
     with postgres.connection():
-        # Two transactions. The job, when it finishes, has locked its row of the journal and then locks its row of
-        # job_runs; a transaction that locks both in the other order would deadlock with it.
+        # Two transactions. The job, when it finishes, has locked its row of the journal and then locks its
+        # row of job_runs; a transaction that locks both in the other order would deadlock with it.
         with transaction():
             if not leader.is_leading():
                 return False

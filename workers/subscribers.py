@@ -19,7 +19,8 @@ from workers import process
 
 log = structlog.get_logger(__name__)
 
-# After how long without a finished pass the process exits: one pass handles up to 256 events of each subscriber.
+# After how long without a finished pass the process exits: one pass handles up to 256 events of each
+# subscriber.
 _HANGS_AFTER_S = 120
 
 
