@@ -1,4 +1,4 @@
-"""What tests make again and again, one word each."""
+"""Factories for tests: users, payments, requests, signed-in API clients; and the jobs done in this thread."""
 
 import re
 import time
@@ -49,25 +49,25 @@ SECRETS = {
 
 
 class Mailbox(list[EmailMessage]):
-    """Where the letters of a test go."""
+    """A mail transport that keeps the mails of a test."""
 
-    def send(self, letter: EmailMessage) -> None:
-        self.append(letter)
+    def send(self, mail: EmailMessage) -> None:
+        self.append(mail)
 
     def token(self) -> str:
-        """What the link in the last letter carries."""
+        """Returns the token of the link in the last mail."""
         return token_of(self[-1])
 
 
-def token_of(letter: EmailMessage) -> str:
-    """What the link in a letter carries."""
-    [token] = re.findall(r"token=([\w-]+)", text_of(letter))
+def token_of(mail: EmailMessage) -> str:
+    """Returns the token of the link in a mail."""
+    [token] = re.findall(r"token=([\w-]+)", text_of(mail))
     return str(token)
 
 
-def text_of(letter: EmailMessage, kind: str = "plain") -> str:
-    """What a letter says."""
-    body = letter.get_body((kind,))
+def text_of(mail: EmailMessage, kind: str = "plain") -> str:
+    """Returns the text of a mail."""
+    body = mail.get_body((kind,))
     return str(body.get_content()) if body else ""
 
 
@@ -75,9 +75,9 @@ mailbox = Mailbox()
 
 
 def wipe() -> None:
-    """Takes back whatever was committed, in every table; what the migrations put there is as it was.
+    """Deletes all committed rows, except those that the migrations inserted.
 
-    As a replica: triggers and foreign keys look away, which only a superuser may ask for.
+    In the role of a replica, which needs a superuser: no triggers run, and foreign keys are not checked.
     """
     with postgres.connection(), postgres.database.atomic():
         tables = postgres.rows(
@@ -92,12 +92,12 @@ def wipe() -> None:
 
 
 def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
-    """The provider, without its waiting times."""
+    """The PSP stub, without its delays."""
     return Stub(payment_jobs.receive_notice, sleep=sleep)
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
-    """Waits for the condition, and gives what it found."""
+    """Waits until the condition returns something true, and returns it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -106,14 +106,16 @@ def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
 
 
 def address() -> str:
-    """An e-mail address that nobody has."""
+    """A new e-mail address."""
     return f"{uuid4().hex[:12]}@example.com"
 
 
 @contextmanager
 def triggers_disabled() -> Iterator[None]:
-    """Lets the block write what no trigger of the database would take: a payment that stands somewhere, history
-    that is rewritten. As `wipe`, only a superuser may ask for it."""
+    """Lets the block write rows that the triggers would refuse, such as a payment in any status.
+
+    Needs a superuser, as `wipe` does.
+    """
     with postgres.database.atomic():
         postgres.rows("SET LOCAL session_replication_role = replica")
         yield
@@ -121,20 +123,20 @@ def triggers_disabled() -> Iterator[None]:
 
 
 def payment_row(**columns: Any) -> Payment:
-    """A payment or request with these columns, however it came to its status."""
+    """A payment or request with these columns, in any status."""
     with triggers_disabled():
         return payments.add(**columns)
 
 
 def user(role: Role = Role.CUSTOMER, **more: Any) -> User:
-    """A person who cannot sign in by password."""
+    """A user without a usable password."""
     made = users.add(email=address(), password_hash="none", name="Some One", role=role, **more)
     assert made is not None
     return made
 
 
 def payment(customer: User | None = None, *, amount: str = "12.50", **metadata: Any) -> Payment:
-    """A payment that a customer has just made: pending, its first step promised."""
+    """A new payment of a customer: pending, with its first job enqueued."""
     with transaction():
         return payment_jobs.create_payment(
             customer_id=(customer or user()).id, amount=Decimal(amount), currency="USD", metadata=metadata
@@ -142,7 +144,7 @@ def payment(customer: User | None = None, *, amount: str = "12.50", **metadata: 
 
 
 def request(vendor: User | None = None, *, customer_email: str | None = None) -> Payment:
-    """A payment request that a vendor has just made."""
+    """A new payment request of a vendor."""
     with transaction():
         return payment_jobs.create_request(
             vendor_id=(vendor or user(Role.VENDOR)).id,
@@ -161,7 +163,7 @@ def open_request(vendor: User | None = None, *, customer_email: str | None = Non
 
 
 def pay(request: Payment, **metadata: Any) -> Payment:
-    """A payment against a request, which somebody has just made. Raises what the law says."""
+    """A new payment of some customer against a request. Raises DomainError."""
     customer = user()
     with transaction():
         return payment_jobs.pay_request(
@@ -170,38 +172,38 @@ def pay(request: Payment, **metadata: Any) -> Payment:
 
 
 def reload(payment: Payment) -> Payment:
-    """The same payment as the database has it now."""
+    """The same payment, read again."""
     found = payments.get(payment.id)
     assert found is not None
     return found
 
 
 def review(payment: Payment) -> str | None:
-    """Why a person has to look at the payment now; None when nobody has to."""
-    opened = [it.reason for it in reviews.for_payment(payment.id) if it.resolved_at is None]
-    return "; ".join(opened) or None
+    """The reasons of the payment's open reviews; None if there are none."""
+    reasons = [review.reason for review in reviews.for_payment(payment.id) if review.resolved_at is None]
+    return "; ".join(reasons) or None
 
 
 def work(*, also: str = "") -> list[str]:
-    """Does all promised work in this thread, in its order; the verbs of business that were done.
+    """Does all jobs in this thread, in order, and delivers all events; returns the names of the jobs done.
 
-    Not named are those that only tell of it (audit.*, events.*, mail.*), unless `also` is a prefix of theirs.
+    Leaves out the names of jobs that only report (audit.*, events.*, mail.*), unless they begin with `also`.
     """
     done = []
-    # Whoever listens has heard nothing before everything is said; and what it promises is to be done as well.
-    while (task := _next()) or deliver_events():
-        if task is None:
+    # Events last: their subscribers enqueue further jobs.
+    while (job := _next_job()) or deliver_events():
+        if job is None:
             continue
-        JOBS[task.name].perform(task.id)
-        failed = job_journal.JobRow.get_or_none(job_journal.JobRow.id == task.id)
-        assert failed is None, f"{task.name} is still to be done: {failed.error}"
-        if not task.name.startswith(("audit.", "events.", "mail.")) or (also and task.name.startswith(also)):
-            done.append(task.name)
+        JOBS[job.name].perform(job.id)
+        failed = job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id)
+        assert failed is None, f"{job.name} was not done: {failed.error}"
+        if not job.name.startswith(("audit.", "events.", "mail.")) or (also and job.name.startswith(also)):
+            done.append(job.name)
     return done
 
 
 def enqueue_scheduled(job: jobs.TransactionalJob[[]]) -> None:
-    """The time of a scheduled job has come."""
+    """Enqueues a periodic job, as the scheduler does."""
     assert _leader.check()
     assert scheduler.enqueue_scheduled(job, _leader)
 
@@ -210,20 +212,20 @@ _leader = scheduler.Leader()
 
 
 def deliver_events() -> bool:
-    """The hub hears what has happened since it last listened; whether there was anything for it."""
-    heard = subscriber.once(SUBSCRIBERS)
-    stumbled = subscriptions.Subscription.get_or_none(subscriptions.Subscription.error.is_null(False))
-    assert stumbled is None, f"{stumbled.name} failed: {stumbled.error}"
-    return heard
+    """Lets our own subscribers handle the new events; returns whether there were any."""
+    delivered = subscriber.once(SUBSCRIBERS)
+    failed = subscriptions.Subscription.get_or_none(subscriptions.Subscription.error.is_null(False))
+    assert failed is None, f"{failed.name} failed: {failed.error}"
+    return delivered
 
 
 def skip_old_events() -> None:
-    """Whatever other tests have left in the event log is no news for the hub."""
-    places = {"seq": event_log.last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
-    subscriptions.Subscription.update(places).execute()
+    """Moves all cursors to the end of the event log, past the events of other tests."""
+    end = {"seq": event_log.last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
+    subscriptions.Subscription.update(end).execute()
 
 
-def _next() -> job_journal.JobRow | None:
+def _next_job() -> job_journal.JobRow | None:
     waiting = job_journal.JobRow.select().where(job_journal.JobRow.dead_at.is_null())
     found: job_journal.JobRow | None = waiting.order_by(job_journal.JobRow.position).first()
     return found
@@ -231,7 +233,7 @@ def _next() -> job_journal.JobRow | None:
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody at the door: sends requests, with a token when there is one."""
+    """A client of the API, signed in if it has a token."""
 
     client: TestClient
     token: str = ""
@@ -239,7 +241,7 @@ class Visitor:
     user: dict[str, Any] = field(default_factory=dict)
 
     def send(self, method: str, path: str, json: Any = None, **more: Any) -> Result:
-        """One request to /api."""
+        """Sends a request to /api."""
         headers = dict(more.pop("headers", {}))
         if self.token:
             headers.setdefault("Authorization", f"Bearer {self.token}")
@@ -298,23 +300,23 @@ def _password_hash() -> str:
     return Passwords(pepper=SECRETS["PASSWORD_PEPPER"], rounds=4).hash(PASSWORD)
 
 
-def verify_email(who: Visitor) -> None:
-    """The address of a visitor is proved, as by the mailed link."""
+def verify_email(visitor: Visitor) -> None:
+    """Verifies the visitor's e-mail address, as the mailed link does."""
     with transaction():
-        users.verify_email(UUID(who.user["id"]))
-        request_addressees.bind_verified(users.User.get_by_id(who.user["id"]))
+        users.verify_email(UUID(visitor.user["id"]))
+        request_addressees.bind_verified(users.User.get_by_id(visitor.user["id"]))
     work()
 
 
-def refusals(*of: Visitor) -> int:
-    """How often the audit log has that these lacked a role; other tests may have left rows of others."""
+def refusals(*visitors: Visitor) -> int:
+    """How many refusals of access the audit log has for these visitors only: other tests leave theirs."""
     row = audit_log.AuditLog
-    theirs = row.user_id.in_([who.user["id"] for who in of])
+    theirs = row.user_id.in_([visitor.user["id"] for visitor in visitors])
     return int(row.select().where(row.action == "auth.access.refused", theirs).count())
 
 
 def error(result: Result) -> tuple[int, str]:
-    """Status and code of a refusal."""
+    """The status and the error code of an error response."""
     assert result.json["success"] is False, result.text
     assert result.json["error"]["message"]
     return result.status_code, result.json["error"]["code"]
