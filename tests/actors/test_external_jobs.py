@@ -1,4 +1,4 @@
-"""An external job is in one pair of hands, and what came of it is believed: with two connections, on committed data."""
+"""External jobs on committed data with two connections: one worker calls, and every result is recorded."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.makers import until
 from workers import relay
 
 seen: list[object] = []
-doing: Callable[[], object] = list
+during_call: Callable[[], object] = list
 
 
 @transactional_job("test_external_jobs.learn", queue="outside")
@@ -26,13 +26,13 @@ def learn(fact: str) -> None:
 @external_job("test_external_jobs.call", queue="outside")
 def call(fact: str) -> job_journal.Job:
     seen.append("called")
-    doing()
+    during_call()
     return learn.job(fact)
 
 
 @pytest.fixture(autouse=True)
 def committed(stores) -> Iterator[None]:
-    """Data that is really committed, and cleaned up."""
+    """Committed data, deleted after the test."""
     seen.clear()
     broker.current().client.flushdb()
     yield
@@ -41,17 +41,17 @@ def committed(stores) -> Iterator[None]:
 
 @pytest.fixture
 def outside(monkeypatch) -> Callable[[Callable[[], object]], None]:
-    """What the other side does while it is called."""
+    """Sets what happens during the call to the outside."""
 
-    def does(what: Callable[[], object]) -> None:
-        monkeypatch.setitem(globals(), "doing", what)
+    def set_call(function: Callable[[], object]) -> None:
+        monkeypatch.setitem(globals(), "during_call", function)
 
-    return does
+    return set_call
 
 
 @contextmanager
 def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) -> Iterator[None]:
-    """Leases are short, and renewed as in a worker."""
+    """Runs the heartbeat of a worker, with short leases."""
     monkeypatch.setattr(job_leases, "LEASE_S", lease)
     monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", every)
     monkeypatch.setattr(job_leases, "_RENEW_MIN_AGE_S", 0)
@@ -65,10 +65,10 @@ def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) ->
         thread.join(20)
 
 
-def enqueued(task: job_journal.Job) -> UUID:
+def enqueued(job: job_journal.Job) -> UUID:
     with postgres.connection(), transaction():
-        enqueue(task)
-    return task.id
+        enqueue(job)
+    return job.id
 
 
 def row(id: UUID) -> job_journal.JobRow | None:
@@ -77,22 +77,23 @@ def row(id: UUID) -> job_journal.JobRow | None:
 
 
 def facts() -> list[str]:
-    """What was learned and is to be written down."""
+    """The results that are enqueued to be recorded."""
     with postgres.connection():
         return [
-            it.args["fact"] for it in job_journal.JobRow.select().where(job_journal.JobRow.name == learn.name)
+            row.args["fact"]
+            for row in job_journal.JobRow.select().where(job_journal.JobRow.name == learn.name)
         ]
 
 
-def test_a_lease_is_renewed_as_long_as_its_job_is_at_work(monkeypatch, outside):
+def test_a_lease_is_renewed_while_its_job_runs(monkeypatch, outside):
     id, go_on = enqueued(call.job("250")), threading.Event()
     outside(lambda: go_on.wait(60))
     with heartbeat(monkeypatch, lease=2, every=0.2):
         worker = threading.Thread(target=call, args=(str(id),))
         worker.start()
         first = until(lambda: (found := row(id)) and found.leased_until)
-        # As long as its first lease would have lasted, and longer, while the relay looks again and again.
-        until(lambda: relay.once() or past(first))
+        # Longer than the first lease, while the relay sends what is overdue.
+        until(lambda: relay.once() or is_past(first))
         kept = row(id)
         assert kept is not None
         assert (kept.attempts, kept.leased_until > first) == (0, True)
@@ -104,10 +105,10 @@ def test_a_lease_is_renewed_as_long_as_its_job_is_at_work(monkeypatch, outside):
     assert facts() == ["250"]
 
 
-def past(moment: object) -> bool:
-    """Whether it is over, by the database's clock."""
+def is_past(time: object) -> bool:
+    """Whether this time has passed, by the database's clock."""
     with postgres.connection():
-        return bool(postgres.rows("SELECT clock_timestamp() > %s AS over", moment)[0]["over"])
+        return bool(postgres.rows("SELECT clock_timestamp() > %s AS over", time)[0]["over"])
 
 
 def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
@@ -129,7 +130,7 @@ def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
 
 
 def lose_the_lease(id: UUID) -> job_journal.Job:
-    """Another has the job in hand by now."""
+    """Lets another worker lease the job."""
     with postgres.connection():
         past = {"due_at": job_journal.JobRow.created_at, "leased_until": job_journal.JobRow.created_at}
         job_journal.JobRow.update(past).where(job_journal.JobRow.id == id).execute()
@@ -139,20 +140,20 @@ def lose_the_lease(id: UUID) -> job_journal.Job:
     return other
 
 
-def test_a_fault_of_the_heartbeat_does_not_end_it(monkeypatch):
-    ended, looks = threading.Event(), 0
+def test_an_error_in_the_heartbeat_does_not_stop_it(monkeypatch):
+    ended, renewals = threading.Event(), 0
 
     def renew() -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 2:
+        nonlocal renewals
+        renewals += 1
+        if renewals == 2:
             ended.set()
-        raise RuntimeError("whatever it is")
+        raise RuntimeError("any error")
 
     monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", 0.01)
     monkeypatch.setattr(job_leases, "renew", renew)
     job_leases.keep_renewing(ended)
-    assert looks == 2
+    assert renewals == 2
 
 
 def test_a_lost_lease_is_not_renewed(monkeypatch, outside):
@@ -171,7 +172,7 @@ def test_a_lost_lease_is_not_renewed(monkeypatch, outside):
     assert seen == ["called", True]
 
 
-def test_what_was_learned_after_the_lease_was_lost_is_written_down_and_the_job_is_done(outside):
+def test_a_result_after_a_lost_lease_is_recorded_and_the_job_removed(outside):
     id = enqueued(call.job("charged"))
     outside(lambda: lose_the_lease(id))
     call(str(id))
@@ -181,7 +182,7 @@ def test_what_was_learned_after_the_lease_was_lost_is_written_down_and_the_job_i
     assert seen == ["called"]
 
 
-def test_what_was_learned_is_written_down_also_where_another_has_done_it_meanwhile(outside):
+def test_a_result_is_recorded_even_if_another_worker_has_done_the_job(outside):
     id = enqueued(call.job("charged"))
 
     def lose() -> None:
@@ -194,7 +195,7 @@ def test_what_was_learned_is_written_down_also_where_another_has_done_it_meanwhi
     assert facts() == ["charged"]
 
 
-def test_who_fails_after_the_lease_was_lost_puts_nobody_off(outside):
+def test_a_failure_after_a_lost_lease_does_not_postpone_the_job(outside):
     id = enqueued(call.job("?"))
 
     def lose() -> None:

@@ -1,4 +1,4 @@
-"""One customer's payments that take long keep no other's waiting, nor what is not known from being asked."""
+"""Slow payments of one customer delay neither other customers nor the resolution of unknown outcomes."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,23 +20,23 @@ from workers import main, relay
 from workers.process import WorkerSettings
 
 seen: list[str] = []
-doing: Callable[[str], object] = print
+during_call: Callable[[str], object] = print
 
 
 @external_job("test_fair_share.call", queue="shared", share="customer")
 def call(customer: str, what: str) -> None:
     seen.append(f"{customer}{what}")
-    doing(f"{customer}{what}")
+    during_call(f"{customer}{what}")
 
 
 @pytest.fixture(autouse=True)
 def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
-    """Data that is really committed, and cleaned up; and shares of one thread, in which nothing waits."""
+    """Committed data, deleted after the test; shares of one thread, with nothing waiting."""
     seen.clear()
     broker.configure(valkey_server.url, timeout=5).client.flushdb()
     monkeypatch.setattr(fair_share, "_all", [])
-    for verb in (call, payment_jobs.charge):
-        monkeypatch.setattr(verb, "shares", fair_share.FairShares())
+    for kind in (call, payment_jobs.charge):
+        monkeypatch.setattr(kind, "shares", fair_share.FairShares())
     call.shares.limit = 1
     yield
     broker.configure(valkey_server.url, timeout=5).client.flushdb()
@@ -45,17 +45,17 @@ def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
 
 @pytest.fixture
 def go_on() -> Iterator[threading.Event]:
-    """Set, it lets everything that takes long come to its end."""
+    """An event that ends all slow calls."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def enqueued(customer: str, what: str) -> UUID:
-    task = call.job(customer, what)
+    job = call.job(customer, what)
     with postgres.connection(), transaction():
-        enqueue(task)
-    return task.id
+        enqueue(job)
+    return job.id
 
 
 def row(id: UUID) -> job_journal.JobRow:
@@ -70,27 +70,29 @@ def in_a_thread(id: UUID) -> threading.Thread:
     return thread
 
 
-def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "doing", lambda what: what == "a1" and go_on.wait(60))
+def test_jobs_above_a_share_wait_and_delay_no_other_customer(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "during_call", lambda what: what == "a1" and go_on.wait(60))
     first, *others = [enqueued("a", str(n)) for n in (1, 2, 3)]
     thread = in_a_thread(first)
     until(lambda: seen == ["a1"])
-    # Set aside: these come back at once, and the other customer is served.
+    # These are set aside at once, and the other customer is served.
     for id in others:
         call(str(id))
     call(str(enqueued("b", "1")))
     assert seen == ["a1", "b1"]
 
-    # It is in nobody's hands, no attempt, and not sent again as long as this process says so.
-    waits = row(others[0])
-    assert (waits.leased_until, waits.attempts, waits.error) == (None, 0, None)
+    # It has no lease, counts no attempt, and is not sent again while this process postpones it.
+    waiting = row(others[0])
+    assert (waiting.leased_until, waiting.attempts, waiting.error) == (None, 0, None)
     job_leases.renew()
-    # It was put off a moment ago: it is not written anew.
-    assert row(others[0]).due_at == waits.due_at
+    # Postponed a moment ago: its row is not written again.
+    assert row(others[0]).due_at == waiting.due_at
     with postgres.connection():
-        job_journal.JobRow.update(due_at=waits.created_at).where(job_journal.JobRow.id == others[0]).execute()
+        job_journal.JobRow.update(due_at=waiting.created_at).where(
+            job_journal.JobRow.id == others[0]
+        ).execute()
     job_leases.renew()
-    assert row(others[0]).due_at >= waits.due_at
+    assert row(others[0]).due_at >= waiting.due_at
     assert relay.once() == 0
 
     go_on.set()
@@ -100,14 +102,14 @@ def test_what_is_above_a_share_waits_for_its_own_and_keeps_nobody_waiting(monkey
         assert job_journal.JobRow.select().count() == 0
 
 
-def test_a_heartbeat_at_the_same_moment_leaves_no_lease_on_what_is_set_aside(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+def test_a_heartbeat_at_the_same_time_leaves_no_lease_on_a_job_set_aside(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
     thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
     second, has_room = enqueued("a", "2"), call.shares.has_room
 
     def beat() -> bool:
-        # The job is in hand, and not yet set aside.
+        # The job is leased, and not yet set aside.
         job_leases.renew()
         return has_room()
 
@@ -119,8 +121,8 @@ def test_a_heartbeat_at_the_same_moment_leaves_no_lease_on_what_is_set_aside(mon
     assert seen == ["a1", "a2"]
 
 
-def test_a_message_that_comes_twice_waits_once(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+def test_a_job_whose_message_arrives_twice_waits_once(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
     thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
     second = enqueued("a", "2")
@@ -132,13 +134,13 @@ def test_a_message_that_comes_twice_waits_once(monkeypatch, go_on):
     assert seen == ["a1", "a2"]
 
 
-def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
+def test_a_failed_job_lets_the_next_one_begin(monkeypatch, go_on):
     def fail(what: str) -> None:
         go_on.wait(60)
         if what != "a3":
             raise ConnectionError(what)
 
-    monkeypatch.setitem(globals(), "doing", fail)
+    monkeypatch.setitem(globals(), "during_call", fail)
     ids = [enqueued("a", str(n)) for n in (1, 2, 3)]
     thread = in_a_thread(ids[0])
     until(lambda: seen == ["a1"])
@@ -150,8 +152,8 @@ def test_a_job_that_fails_lets_the_next_one_begin(monkeypatch, go_on):
     assert [row(id).error for id in ids[:2]] == ["ConnectionError: a1", "ConnectionError: a2"]
 
 
-def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+def test_a_job_above_the_limit_of_waiting_jobs_is_sent_again_without_an_attempt(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
     monkeypatch.setattr(fair_share, "SET_ASIDE_MAX", 1)
     thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
@@ -167,8 +169,8 @@ def test_more_than_may_wait_is_sent_again_later_and_that_is_no_attempt(monkeypat
     assert seen == ["a1", "a2"]
 
 
-def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "doing", lambda _what: go_on.wait(60))
+def test_a_stopped_process_leaves_its_waiting_jobs_to_others(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
     thread = in_a_thread(enqueued("a", "1"))
     until(lambda: seen == ["a1"])
     second = enqueued("a", "2")
@@ -185,7 +187,7 @@ def test_a_process_that_ends_leaves_what_it_set_aside_to_others(monkeypatch, go_
 
 @pytest.fixture
 def serve(stores) -> Iterator[Callable[..., None]]:
-    """Real workers of Dramatiq's, for the life of a payment."""
+    """Starts real Dramatiq workers."""
     workers: list[dramatiq.Worker] = []
     settings = WorkerSettings.read({**makers.SECRETS, **stores})
 
@@ -213,15 +215,15 @@ def statuses(ids: list[UUID]) -> list[str]:
         return sorted(str(payment.status) for payment in found)
 
 
-def orders() -> int:
-    """How often the PSP was asked for money."""
+def charges() -> int:
+    """How many charges the PSP got."""
     with postgres.connection():
         found = postgres.rows("SELECT count(*) AS n FROM payments.psp_attempts WHERE operation = 'charge'")
         return int(found[0]["n"])
 
 
-def test_eighty_slow_payments_of_one_customer_keep_no_other_waiting(serve, go_on):
-    """Not a question of time: none of the eighty comes to its end before the other's payment does."""
+def test_eighty_slow_payments_of_one_customer_delay_no_other(serve, go_on):
+    """Independent of time: none of the eighty ends before the other customer's payment."""
     provider.choose(Stub(payment_jobs.receive_notice, sleep=lambda _seconds: go_on.wait(120)))
     one, other = customer(), customer()
     slow = [paid(one, simulate="slow") for _ in range(80)]
@@ -232,14 +234,14 @@ def test_eighty_slow_payments_of_one_customer_keep_no_other_waiting(serve, go_on
     quick = paid(other, simulate="approve")
     until(lambda: statuses([quick]) == ["completed"])
     assert statuses(slow) == ["processing"] * 80
-    assert orders() == 3
+    assert charges() == 3
 
     go_on.set()
     until(lambda: statuses(slow) == ["completed"] * 80)
-    assert orders() == 81
+    assert charges() == 81
 
 
-def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_on):
+def test_an_unknown_outcome_is_resolved_while_all_charges_hang(serve, go_on):
     def sleep(seconds: float) -> None:
         # Who plays `slow` waits for three seconds, an answer that is lost is given up after one.
         if seconds > 2:
@@ -250,23 +252,23 @@ def test_what_is_not_known_is_asked_while_all_others_wait_for_the_psp(serve, go_
     serve("psp", 2)
     serve("psp-questions", 1)
     lost = paid(customer(), simulate="timeout")
-    until(lambda: statuses([lost]) == ["processing"] and orders() == 1)
+    until(lambda: statuses([lost]) == ["processing"] and charges() == 1)
     slow = [paid(customer(), simulate="slow") for _ in range(20)]
-    until(lambda: orders() == 3)
+    until(lambda: charges() == 3)
 
     until(lambda: relay.once() == 0 and statuses([lost]) == ["completed"])
-    assert orders() == 3
+    assert charges() == 3
     assert statuses(slow) == ["processing"] * 20
 
 
-def test_a_job_that_cannot_be_finished_lets_the_next_one_begin(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "doing", lambda what: what == "a1" and go_on.wait(60))
+def test_a_job_that_cannot_be_removed_lets_the_next_one_begin(monkeypatch, go_on):
+    monkeypatch.setitem(globals(), "during_call", lambda what: what == "a1" and go_on.wait(60))
     finish = job_journal.remove
 
-    def broken(task: job_journal.Job) -> bool:
-        if task.args["what"] == "1":
+    def broken(job: job_journal.Job) -> bool:
+        if job.args["what"] == "1":
             raise ValueError("broken")
-        return finish(task)
+        return finish(job)
 
     monkeypatch.setattr(job_journal, "remove", broken)
     first, second = enqueued("a", "1"), enqueued("a", "2")

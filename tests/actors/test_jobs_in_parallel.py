@@ -1,4 +1,4 @@
-"""What only two connections can show: committed data, and threads that meet on it."""
+"""Jobs on committed data with two connections, in threads."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -57,20 +57,20 @@ def decide() -> None:
 
 @pytest.fixture(autouse=True)
 def committed(stores) -> Iterator[None]:
-    """Data that is really committed, and cleaned up."""
+    """Committed data, deleted after the test."""
     seen.clear()
     yield
     makers.wipe()
 
 
 @contextmanager
-def elsewhere(holding: Callable[[], Any]) -> Iterator[None]:
-    """Another connection, in a transaction that has done this and is not committed before the block ends."""
+def in_another_transaction(statement: Callable[[], Any]) -> Iterator[None]:
+    """Runs this in a transaction of another connection, which commits when the block ends."""
     begun, end = threading.Event(), threading.Event()
 
     def hold() -> None:
         with postgres.connection(), postgres.database.atomic():
-            holding()
+            statement()
             begun.set()
             end.wait(20)
 
@@ -84,11 +84,11 @@ def elsewhere(holding: Callable[[], Any]) -> Iterator[None]:
         thread.join(20)
 
 
-def promised(*tasks: job_journal.Job) -> list[job_journal.Job]:
+def enqueued(*enqueued_jobs: job_journal.Job) -> list[job_journal.Job]:
     with postgres.connection(), transaction():
-        for task in tasks:
-            enqueue(task)
-    return list(tasks)
+        for job in enqueued_jobs:
+            enqueue(job)
+    return list(enqueued_jobs)
 
 
 def waiting() -> int:
@@ -96,18 +96,18 @@ def waiting() -> int:
         return job_journal.JobRow.select().count()
 
 
-def somebody_waits_for_a_lock() -> bool:
+def a_lock_is_awaited() -> bool:
     return bool(postgres.rows("SELECT FROM pg_locks WHERE NOT granted"))
 
 
 @contextmanager
-def beside(do: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Lets a thread begin with `do` and waits until that waits for a lock; it ends with the block."""
+def in_thread(function: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Yields a function that runs this in a thread until it waits for a lock; joins it after the block."""
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            do()
+            function()
         except BaseException as error:
             failed.append(error)
 
@@ -115,7 +115,7 @@ def beside(do: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
     def start() -> None:
         thread.start()
-        makers.until(lambda: somebody_waits_for_a_lock() or not thread.is_alive())
+        makers.until(lambda: a_lock_is_awaited() or not thread.is_alive())
 
     yield start
     thread.join(20)
@@ -127,77 +127,77 @@ def jobs() -> list[tuple[str, str | None]]:
         return [(row.name, row.error) for row in job_journal.JobRow.select()]
 
 
-def test_two_jobs_that_enqueue_one_another_do_not_wait_crosswise(monkeypatch):
-    asking, deciding = promised(ask.job().unique("of one payment"), decide.job().unique("of one payment"))
-    with beside(lambda: ask(str(asking.id))) as start:
+def test_two_jobs_that_enqueue_each_other_do_not_deadlock(monkeypatch):
+    asking, deciding = enqueued(ask.job().unique("of one payment"), decide.job().unique("of one payment"))
+    with in_thread(lambda: ask(str(asking.id))) as start:
         monkeypatch.setitem(globals(), "meanwhile", start)
         decide(str(deciding.id))
-    # It is decided anew, after what was asked meanwhile; nothing failed.
+    # `decide` is enqueued again by `ask`, and nothing failed.
     assert jobs() == [("test_jobs_in_parallel.decide", None)]
 
 
-def test_a_job_that_runs_at_its_next_time_does_not_wait_crosswise_with_the_scheduler(monkeypatch):
+def test_a_periodic_job_that_runs_does_not_deadlock_with_the_scheduler(monkeypatch):
     leader = scheduler.Leader()
     leader.check()
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
-    with beside(lambda: scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)) as start:
+    with in_thread(lambda: scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)) as start:
         monkeypatch.setattr(payment_reconciliation.reconcile, "_call", lambda _task: start())
         payment_reconciliation.reconcile(str(payment_reconciliation.reconcile.scheduled().id))
     assert jobs() == [("payments.reconcile", None)]
 
 
-def test_a_promise_in_anothers_hands_is_left_to_it():
-    [task] = promised(nod.job())
-    with elsewhere(lambda: job_journal.claim(task.id)):
-        nod(str(task.id))
+def test_a_job_claimed_by_another_worker_is_left_to_it():
+    [job] = enqueued(nod.job())
+    with in_another_transaction(lambda: job_journal.claim(job.id)):
+        nod(str(job.id))
         assert seen == []
-    # It was committed there: done, and not by us.
+    # The other transaction committed, and removed it.
     assert waiting() == 0
 
 
-def test_no_connection_is_held_while_an_effect_touches_the_world():
-    [task] = promised(look.job())
-    look(str(task.id))
+def test_an_external_job_holds_no_connection_during_its_call():
+    [job] = enqueued(look.job())
+    look(str(job.id))
     assert seen == [True]
     assert waiting() == 0
 
 
-def test_one_at_a_time_drains_and_nobody_waits_for_it():
-    [task] = promised(count.job(Number(id=uuid4(), number=1)))
-    with elsewhere(lambda: postgres.try_advisory_lock(count.name)):
-        count(str(task.id))
+def test_one_process_does_a_batch_job_and_no_other_waits_for_it():
+    [job] = enqueued(count.job(Number(id=uuid4(), number=1)))
+    with in_another_transaction(lambda: postgres.try_advisory_lock(count.name)):
+        count(str(job.id))
         assert seen == []
-    count(str(task.id))
+    count(str(job.id))
     assert seen == [1]
 
 
-def test_what_is_promised_while_another_drains_is_drained_by_it(monkeypatch):
-    [first] = promised(count.job(Number(id=uuid4(), number=1)))
+def test_an_entry_enqueued_during_a_batch_is_done_by_the_same_process(monkeypatch):
+    [first] = enqueued(count.job(Number(id=uuid4(), number=1)))
     write = count._write
 
-    def and_meanwhile(tasks: Sequence[job_journal.Job]) -> None:
-        write(tasks)
+    def write_and_meanwhile(enqueued_jobs: Sequence[job_journal.Job]) -> None:
+        write(enqueued_jobs)
         if len(seen) == 1:
-            # Another process promises, wakes up, finds the lock taken and leaves.
+            # Another process enqueues an entry, finds the lock taken, and leaves.
             def other() -> None:
-                [second] = promised(count.job(Number(id=uuid4(), number=2)))
+                [second] = enqueued(count.job(Number(id=uuid4(), number=2)))
                 count(str(second.id))
 
             thread = threading.Thread(target=other)
             thread.start()
             thread.join(20)
 
-    monkeypatch.setattr(count, "_write", and_meanwhile)
+    monkeypatch.setattr(count, "_write", write_and_meanwhile)
     count(str(first.id))
     assert seen == [1, 2]
     assert waiting() == 0
 
 
-def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
-    tasks = promised(*[count.job(Number(id=uuid4(), number=n)) for n in range(3)])
+def test_entries_keep_their_order_while_the_relay_has_locked_one():
+    enqueued_jobs = enqueued(*[count.job(Number(id=uuid4(), number=n)) for n in range(3)])
     locked = "SELECT id FROM journal.jobs WHERE id = %s FOR UPDATE"
-    with elsewhere(lambda: postgres.rows(locked, tasks[0].id)):
-        worker = threading.Thread(target=count, args=(str(tasks[1].id),))
+    with in_another_transaction(lambda: postgres.rows(locked, enqueued_jobs[0].id)):
+        worker = threading.Thread(target=count, args=(str(enqueued_jobs[1].id),))
         worker.start()
         worker.join(0.3)
         assert seen == []
@@ -205,57 +205,57 @@ def test_entries_keep_their_order_while_the_relay_holds_one_of_them():
     assert seen == [0, 1, 2]
 
 
-def test_the_fast_path_sends_what_was_committed():
+def test_committed_jobs_are_sent_at_once():
     broker.current().client.flushdb()
-    tasks = promised(nod.job(), nod.job(), count.job(Number(id=uuid4(), number=1)))
+    enqueued_jobs = enqueued(nod.job(), nod.job(), count.job(Number(id=uuid4(), number=1)))
     consumer = broker.current().consume("together", prefetch=10, timeout=1)
     sent = []
     while message := next(consumer):
         sent.append(message.message_id)
         consumer.ack(message)
-    assert sent == [str(task.id) for task in tasks]
+    assert sent == [str(job.id) for job in enqueued_jobs]
 
 
-def test_while_a_wake_up_waits_no_other_is_sent_and_then_one_is():
+def test_while_a_wake_up_waits_no_second_one_is_sent():
     broker.current().client.flushdb()
 
-    def one() -> job_journal.Job:
+    def entry() -> job_journal.Job:
         return count.job(Number(id=uuid4(), number=1))
 
     def length() -> int:
         return broker.current().client.llen("dramatiq:together")
 
-    promised(one())
-    promised(one(), one())
+    enqueued(entry())
+    enqueued(entry(), entry())
     assert length() == 1
     count(str(uuid4()))
     assert seen == [1, 1, 1]
-    promised(one())
+    enqueued(entry())
     assert length() == 2
 
 
-def test_a_payment_is_settled_once_by_two_workers_at_the_same_moment():
+def test_a_payment_settled_by_four_workers_at_once_completes_once():
     with postgres.connection():
         customer = makers.user(Role.CUSTOMER)
         payment = makers.payment(customer)
         for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.begin")):
             payment_jobs.begin.perform(row.id)
-    tasks = promised(*[payment_jobs.settle.job(payment.id, Outcome.CHARGED, None) for _ in range(4)])
-    threads = [threading.Thread(target=payment_jobs.settle, args=(str(task.id),)) for task in tasks]
+    enqueued_jobs = enqueued(*[payment_jobs.settle.job(payment.id, Outcome.CHARGED, None) for _ in range(4)])
+    threads = [threading.Thread(target=payment_jobs.settle, args=(str(job.id),)) for job in enqueued_jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
     with postgres.connection():
-        steps = [moved.transaction_type for moved in payments.history(payment.id)]
-    assert steps == ["create", "begin", "complete"]
+        transitions = [moved.transaction_type for moved in payments.history(payment.id)]
+    assert transitions == ["create", "begin", "complete"]
 
 
-def test_who_waits_too_long_for_a_key_is_told_so(settings):
+def test_a_request_that_waits_too_long_for_an_idempotency_key_gets_409(settings):
     client = TestClient(create_app(settings))
     me = makers.visitor(client)
     claim = partial(idempotency.claim, UUID(me.user["id"]), "order-1", "of another process")
-    with elsewhere(claim):
+    with in_another_transaction(claim):
         result = me.post(
             "/payments", {"type": "payment", "amount": 1}, headers={"Idempotency-Key": "order-1"}
         )

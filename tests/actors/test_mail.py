@@ -1,4 +1,4 @@
-"""Letters, and how they leave the house."""
+"""Mails, and the transports that send them."""
 
 import email
 import email.policy
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 class Inbox(Message):
-    """What an SMTP server was given."""
+    """The mails that an SMTP server received."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.letters: list[email.message.Message] = []
+        self.mails: list[email.message.Message] = []
 
     def handle_message(self, message: email.message.Message) -> None:
-        self.letters.append(message)
+        self.mails.append(message)
 
 
 @pytest.fixture
@@ -46,32 +46,32 @@ def smtp() -> Iterator[tuple[Inbox, str]]:
     controller.stop()
 
 
-def news(user: User) -> job_journal.Job:
-    task = mail.notify_user.job(user.id, UserNotice.PASSWORD_CHANGED, uuid4())
+def notify(user: User) -> job_journal.Job:
+    job = mail.notify_user.job(user.id, UserNotice.PASSWORD_CHANGED, uuid4())
     with transaction():
-        enqueue(task)
-    return task
+        enqueue(job)
+    return job
 
 
-def through(url: str, stores: dict[str, str]) -> None:
+def use_transport(url: str, stores: dict[str, str]) -> None:
     mail_sender.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": url}))
 
 
-def test_a_letter_goes_to_an_smtp_server(smtp, stores):
+def test_a_mail_is_sent_to_an_smtp_server(smtp, stores):
     inbox, url = smtp
-    through(url, stores)
+    use_transport(url, stores)
     user = makers.user()
     User.update(name="Zoë <Z>", email_verified=True).execute()
-    news(user)
+    notify(user)
     work()
-    [letter] = inbox.letters
-    assert (letter["To"], letter["Subject"]) == (user.email, "Your password was changed")
-    assert "Hello Zoë <Z>" in makers.text_of(parse(bytes(letter)))
-    assert "Hello Zo&#235; &lt;Z&gt;" in makers.text_of(parse(bytes(letter)), "html")
+    [sent] = inbox.mails
+    assert (sent["To"], sent["Subject"]) == (user.email, "Your password was changed")
+    assert "Hello Zoë <Z>" in makers.text_of(parse(bytes(sent)))
+    assert "Hello Zo&#235; &lt;Z&gt;" in makers.text_of(parse(bytes(sent)), "html")
 
 
-def test_a_letter_goes_into_a_directory_one_file_a_letter(tmp_path, stores):
-    through((tmp_path / "my mail").as_uri(), stores)
+def test_a_mail_is_written_to_one_file_of_a_directory(tmp_path, stores):
+    use_transport((tmp_path / "my mail").as_uri(), stores)
     user = makers.user()
     with transaction():
         enqueue(mail.request_verification.job(user.id))
@@ -80,12 +80,12 @@ def test_a_letter_goes_into_a_directory_one_file_a_letter(tmp_path, stores):
     assert file.suffix == ".eml"
     assert file.stat().st_mode & 0o077 == 0
     raw = file.read_bytes()
-    # Readable without decoding, too: a link that is cut in two is no link.
+    # Readable without decoding: quoted-printable would break the link into two lines.
     assert raw.count(b"http://127.0.0.1:3000/verify-email?token=") == 2
 
 
-def test_a_letter_sent_again_is_the_same_letter(tmp_path, stores):
-    through(tmp_path.as_uri(), stores)
+def test_a_mail_sent_again_contains_the_same_link(tmp_path, stores):
+    use_transport(tmp_path.as_uri(), stores)
     user = makers.user()
     with transaction():
         enqueue(mail.request_verification.job(user.id))
@@ -103,65 +103,65 @@ def parse(raw: bytes) -> email.message.EmailMessage:
     return email.message_from_bytes(raw, policy=email.policy.default)
 
 
-def test_a_server_that_is_away_delays_a_letter_and_loses_none(stores):
-    through(f"smtp://127.0.0.1:{free_port()}", stores)
-    task = news(makers.user())
-    mail.notify_user(str(task.id))
+def test_a_mail_is_kept_while_the_server_is_unavailable(stores):
+    use_transport(f"smtp://127.0.0.1:{free_port()}", stores)
+    job = notify(makers.user())
+    mail.notify_user(str(job.id))
     [waiting] = job_journal.JobRow.select()
-    assert waiting.id == task.id
+    assert waiting.id == job.id
     assert (waiting.error or "").startswith("ConnectionRefusedError")
 
 
 @pytest.mark.parametrize(("code", "kept"), [(550, 0), (451, 1)])
-def test_a_refusal_for_good_ends_it_and_one_for_now_does_not(smtp, stores, code, kept):
+def test_a_permanent_rejection_ends_the_job_and_a_temporary_one_does_not(smtp, stores, code, kept):
     inbox, url = smtp
 
-    async def refuse(*_: object) -> str:
+    async def reject(*_: object) -> str:
         return f"{code} no"
 
-    inbox.handle_RCPT = refuse
-    through(url, stores)
+    inbox.handle_RCPT = reject
+    use_transport(url, stores)
     user = makers.user()
-    task = news(user)
-    mail.notify_user(str(task.id))
-    assert job_journal.JobRow.select().where(job_journal.JobRow.id == task.id).count() == kept
+    job = notify(user)
+    mail.notify_user(str(job.id))
+    assert job_journal.JobRow.select().where(job_journal.JobRow.id == job.id).count() == kept
     errors = [row.error for row in job_journal.JobRow.select()]
     assert all(user.email not in (text or "") for text in errors)
-    assert inbox.letters == []
+    assert inbox.mails == []
 
 
-def test_a_password_is_not_sent_in_clear(smtp, stores):
+def test_the_server_password_is_not_sent_in_clear(smtp, stores):
     inbox, url = smtp
-    through(url.replace("smtp://", "smtp://jo:secret@"), stores)
-    task = news(makers.user())
-    mail.notify_user(str(task.id))
-    [row] = job_journal.JobRow.select().where(job_journal.JobRow.id == task.id)
+    use_transport(url.replace("smtp://", "smtp://jo:secret@"), stores)
+    job = notify(makers.user())
+    mail.notify_user(str(job.id))
+    [row] = job_journal.JobRow.select().where(job_journal.JobRow.id == job.id)
     assert "STARTTLS" in (row.error or "")
-    assert inbox.letters == []
+    assert inbox.mails == []
 
 
-def test_no_link_is_sent_in_clear_to_another_machine(smtp):
+def test_no_link_is_sent_in_clear_to_another_host(smtp):
     inbox, url = smtp
-    letter = email.message.EmailMessage()
-    letter["From"], letter["To"] = "a@bank.example", "b@shop.example"
-    # 0.0.0.0 is this machine, too, but only the kernel knows.
-    elsewhere = url.replace("127.0.0.1", "0.0.0.0")
+    message = email.message.EmailMessage()
+    message["From"], message["To"] = "a@bank.example", "b@shop.example"
+    # 0.0.0.0 reaches this machine, and is no loopback address.
+    other_host = url.replace("127.0.0.1", "0.0.0.0")
     with pytest.raises(ConnectionError, match="STARTTLS"):
-        mail_transports.transport_for(elsewhere, always_tls=True).send(letter)
-    assert inbox.letters == []
-    mail_transports.transport_for(elsewhere).send(letter)
-    mail_transports.transport_for(url, always_tls=True).send(letter)
-    assert len(inbox.letters) == 2
+        mail_transports.transport_for(other_host, always_tls=True).send(message)
+    assert inbox.mails == []
+    mail_transports.transport_for(other_host).send(message)
+    mail_transports.transport_for(url, always_tls=True).send(message)
+    assert len(inbox.mails) == 2
 
 
-def test_a_domain_goes_out_as_dns_writes_it(smtp, stores):
+def test_an_international_domain_is_sent_in_ascii(smtp, stores):
     inbox, url = smtp
-    through(url, stores)
+    use_transport(url, stores)
     user = makers.user()
     User.update(email="jo@münchen.example").where(User.id == user.id).execute()
-    news(user)
+    notify(user)
     work()
-    assert inbox.letters[0]["To"] == "jo@xn--mnchen-3ya.example"
+    assert inbox.mails[0]["To"] == "jo@xn--mnchen-3ya.example"
 
 
 @pytest.mark.parametrize(
@@ -171,18 +171,18 @@ def test_a_domain_goes_out_as_dns_writes_it(smtp, stores):
         *("evil 185.12.3.4:8080", "evil tel:+4990012345", "javascript:evil", "evil +49 900 123456"),
     ],
 )
-def test_a_name_is_nothing_to_click_on_or_to_call(name):
+def test_a_name_that_mail_programs_link_is_left_out(name):
     assert "evil" not in mail_templates.password_changed(name).text()
 
 
 @pytest.mark.parametrize(
     "name", ["Robin Doe", "Dr. Ann O'Neil-Smith Jr.", "J. R. R. Tolkien", "Zoë 2nd", "李 小龍"]
 )
-def test_a_name_is_shown_as_it_is(name):
+def test_a_common_name_is_shown(name):
     assert f"Hello {name}," in mail_templates.password_changed(name).text()
 
 
-def test_a_stranger_is_not_greeted_by_a_name_that_somebody_else_chose():
+def test_an_unverified_address_is_not_greeted_by_name():
     user = makers.user()
     User.update(name="URGENT call 0900 123456").where(User.id == user.id).execute()
     with transaction():
@@ -190,12 +190,12 @@ def test_a_stranger_is_not_greeted_by_a_name_that_somebody_else_chose():
         enqueue(mail.request_password_reset.job(user.email))
     work()
     assert len(mailbox) == 2
-    assert not [letter for letter in mailbox if "URGENT" in makers.text_of(letter)]
+    assert not [sent for sent in mailbox if "URGENT" in makers.text_of(sent)]
 
 
-def test_nobody_writes_to_a_closed_account(stores):
+def test_a_closed_account_gets_no_mail(stores):
     user = makers.user(active=False)
-    news(user)
+    notify(user)
     with transaction():
         enqueue(mail.request_verification.job(user.id))
         enqueue(mail.request_password_reset.job(user.email))
@@ -204,7 +204,7 @@ def test_nobody_writes_to_a_closed_account(stores):
     assert OneTimeToken.select().count() == 0
 
 
-def test_the_journal_holds_no_token():
+def test_the_job_journal_contains_no_token():
     user = makers.user()
     with transaction():
         enqueue(mail.request_password_reset.job(user.email))
@@ -216,7 +216,7 @@ def test_the_journal_holds_no_token():
     assert row.args["purpose"] == Purpose.RESET_PASSWORD
 
 
-def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
+def test_links_lead_to_the_frontend_if_it_is_configured(stores):
     settings = {"PUBLIC_URL": "https://api.example/", "FRONTEND_URL": "https://www.example"}
     mail_sender.configure(MailSettings.read({**SECRETS, **stores, **settings}), transport=mailbox)
     user = makers.user()
@@ -224,28 +224,28 @@ def test_a_link_leads_to_the_frontend_where_there_is_one(stores):
         enqueue(mail.request_password_reset.job(user.email))
         enqueue(mail.request_verification.job(user.id))
     work()
-    texts = [makers.text_of(letter) for letter in mailbox]
+    texts = [makers.text_of(sent) for sent in mailbox]
     assert any("https://www.example/reset-password?token=" in text for text in texts)
     assert any("https://www.example/verify-email?token=" in text for text in texts)
 
 
 @pytest.mark.parametrize("url", ["mailto:x", "smtp://", "file://host/path", "file:relative", "http://x"])
-def test_a_mail_url_of_another_kind_stops_the_start(stores, url):
+def test_an_unsupported_mail_url_stops_the_start(stores, url):
     with pytest.raises(InvalidSetting, match="MAIL_URL: must be smtp"):
         MailSettings.read({**SECRETS, **stores, "MAIL_URL": url})
 
 
-def test_a_letter_in_html_says_what_the_plain_one_says():
-    letter = mail_templates.reset_password("Jo & <Co>", "https://x.example/?token=a&b=1")
-    assert "Hello Jo & <Co>" in letter.text()
-    assert "Hello Jo &amp; &lt;Co&gt;" in letter.html()
-    assert 'href="https://x.example/?token=a&amp;b=1"' in letter.html()
+def test_html_and_plain_text_say_the_same():
+    message = mail_templates.reset_password("Jo & <Co>", "https://x.example/?token=a&b=1")
+    assert "Hello Jo & <Co>" in message.text()
+    assert "Hello Jo &amp; &lt;Co&gt;" in message.html()
+    assert 'href="https://x.example/?token=a&amp;b=1"' in message.html()
 
 
-def test_smtp_with_a_name_and_a_password_is_understood():
-    office = mail_transports.transport_for("smtps://jo%40x:p%3Aw@mail.example")
-    assert isinstance(office, mail_transports.SmtpTransport)
-    assert (office._host, office._port, office._user, office._password) == (
+def test_user_name_and_password_are_read_from_the_url():
+    transport = mail_transports.transport_for("smtps://jo%40x:p%3Aw@mail.example")
+    assert isinstance(transport, mail_transports.SmtpTransport)
+    assert (transport._host, transport._port, transport._user, transport._password) == (
         "mail.example",
         465,
         "jo@x",
@@ -253,17 +253,17 @@ def test_smtp_with_a_name_and_a_password_is_understood():
     )
 
 
-def test_two_threads_with_one_letter_leave_one_file(tmp_path, monkeypatch):
-    directory, letter = (
+def test_two_threads_that_write_one_mail_leave_one_file(tmp_path, monkeypatch):
+    directory, message = (
         mail_transports.DirectoryTransport(tmp_path.as_uri()),
         parse(b"Message-ID: <one@paywright>\n\nHello."),
     )
     together, failed = threading.Barrier(2), []
-    write = Path.write_bytes
+    write_bytes = Path.write_bytes
 
     def at_the_same_time(path: Path, content: bytes) -> int:
         together.wait(20)
-        written = write(path, content)
+        written = write_bytes(path, content)
         together.wait(20)
         return written
 
@@ -271,7 +271,7 @@ def test_two_threads_with_one_letter_leave_one_file(tmp_path, monkeypatch):
 
     def send() -> None:
         try:
-            directory.send(letter)
+            directory.send(message)
         except OSError as error:
             failed.append(error)
 

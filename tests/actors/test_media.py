@@ -1,4 +1,4 @@
-"""Where pictures lie, and how they go."""
+"""The media store, and the removal of avatars that no user shows."""
 
 import threading
 from uuid import uuid4
@@ -33,13 +33,13 @@ def store(stores) -> Media:
         ("s3://bucket", "s3fs"),
     ],
 )
-def test_a_media_url_that_cannot_be_reached_stops_the_start_in_one_line(stores, kind, url, why):
+def test_an_unsupported_media_url_stops_the_start_with_one_line(stores, kind, url, why):
     with pytest.raises(InvalidSetting, match=rf"^wrong setting: MEDIA_URL: .*{why}") as wrong:
         kind.read({**SECRETS, **stores, "MEDIA_URL": url})
     assert "\n" not in str(wrong.value)
 
 
-def test_by_default_they_lie_beside_the_other_data(stores, monkeypatch, tmp_path):
+def test_by_default_media_is_stored_beside_the_other_data(stores, monkeypatch, tmp_path):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "my data"))
     for environment in ({}, {"MEDIA_URL": ""}):
         stores_only = {name: url for name, url in stores.items() if name != "MEDIA_URL"}
@@ -48,11 +48,11 @@ def test_by_default_they_lie_beside_the_other_data(stores, monkeypatch, tmp_path
 
 
 @pytest.mark.usefixtures("database")
-def test_what_somebody_shows_is_never_discarded(store):
-    who = user()
-    name, removal = media.new_avatar(who.id)
+def test_an_avatar_that_is_shown_is_not_removed(store):
+    owner = user()
+    name, removal = media.new_avatar(owner.id)
     store.put(name, b"picture")
-    profile.update(who.id, avatar_url=name)
+    profile.update(owner.id, avatar_url=name)
     with transaction():
         enqueue(removal)
     assert work() == ["media.discard"]
@@ -60,32 +60,32 @@ def test_what_somebody_shows_is_never_discarded(store):
 
 
 @pytest.mark.usefixtures("database")
-def test_what_nobody_shows_is_discarded_and_discarding_again_does_no_harm(store):
-    who = user()
-    name, _removal = media.new_avatar(who.id)
+def test_an_avatar_that_is_not_shown_is_removed_and_a_second_removal_does_nothing(store):
+    owner = user()
+    name, _removal = media.new_avatar(owner.id)
     store.put(name, b"picture")
-    for _twice in range(2):
+    for _ in range(2):
         with transaction():
-            enqueue(media.discard.job(who.id, name))
+            enqueue(media.discard.job(owner.id, name))
         assert work() == ["media.discard"]
         assert store.get(name) is None
 
 
 @pytest.mark.usefixtures("database")
-def test_a_closed_accounts_picture_is_discarded(store):
-    who = user()
-    name, _removal = media.new_avatar(who.id)
+def test_the_avatar_of_a_closed_account_is_removed(store):
+    owner = user()
+    name, _removal = media.new_avatar(owner.id)
     store.put(name, b"picture")
-    profile.update(who.id, avatar_url=name)
+    profile.update(owner.id, avatar_url=name)
     with transaction():
-        assert media.forget(who.id)
-        users.close(who.id, email="closed@closed.invalid", name="Closed account")
+        assert media.forget(owner.id)
+        users.close(owner.id, email="closed@closed.invalid", name="Closed account")
     work()
     assert store.get(name) is None
 
 
 @pytest.mark.usefixtures("database")
-def test_the_removal_of_a_new_picture_waits_and_is_taken_back(store):
+def test_the_removal_of_a_new_avatar_is_delayed_and_can_be_cancelled(store):
     _name, removal = media.new_avatar(uuid4())
     with transaction():
         enqueue(removal)
@@ -100,7 +100,7 @@ def test_the_removal_of_a_new_picture_waits_and_is_taken_back(store):
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("happened", ["sent", "done"])
-def test_a_picture_whose_removal_may_have_begun_is_not_kept(happened):
+def test_an_avatar_whose_removal_may_have_begun_is_not_kept(happened):
     _name, removal = media.new_avatar(uuid4())
     with transaction():
         enqueue(removal)
@@ -113,27 +113,26 @@ def test_a_picture_whose_removal_may_have_begun_is_not_kept(happened):
 
 
 @pytest.mark.usefixtures("database")
-def test_a_store_that_is_away_is_asked_again(store, monkeypatch):
-    class Gone:
+def test_a_removal_is_retried_while_the_store_is_unavailable(store, monkeypatch):
+    class Unavailable:
         def __init__(self, **_options):
             pass
 
         def rm_file(self, _path):
             raise PermissionError("not now")
 
-    who = user()
-    monkeypatch.setattr(media, "LocalFileSystem", Gone)
-    task = media.discard.job(who.id, "avatars/a.webp")
+    owner = user()
+    monkeypatch.setattr(media, "LocalFileSystem", Unavailable)
+    job = media.discard.job(owner.id, "avatars/a.webp")
     with transaction():
-        enqueue(task)
-    media.discard.perform(task.id)
-    row = job_journal.JobRow.get_by_id(task.id)
+        enqueue(job)
+    media.discard.perform(job.id)
+    row = job_journal.JobRow.get_by_id(job.id)
     assert row.error == "MediaUnavailable: The media store is not available."
     assert row.dead_at is None
 
 
-def test_a_store_that_hangs_is_away_after_its_time(stores, monkeypatch):
-    """A call may hang for as long as it likes: who waits for it does not."""
+def test_a_store_that_hangs_is_unavailable_after_its_deadline(stores, monkeypatch):
     go_on = threading.Event()
 
     class Hanging(MemoryFileSystem):  # type: ignore[misc]
@@ -143,9 +142,9 @@ def test_a_store_that_hangs_is_away_after_its_time(stores, monkeypatch):
         pipe_file = rm_file = cat_file
 
     monkeypatch.setattr("fsspec.url_to_fs", lambda _url: (Hanging(), "pictures"))
-    kept = Media(MediaSettings.read({**SECRETS, **stores, "MEDIA_URL": "memory://pictures"}), deadline=0.1)
+    hanging = Media(MediaSettings.read({**SECRETS, **stores, "MEDIA_URL": "memory://pictures"}), deadline=0.1)
     try:
-        for call in (lambda: kept.get("a"), lambda: kept.put("a", b""), lambda: kept.remove("a")):
+        for call in (lambda: hanging.get("a"), lambda: hanging.put("a", b""), lambda: hanging.remove("a")):
             with pytest.raises(media.MediaUnavailable):
                 call()
     finally:

@@ -1,4 +1,4 @@
-"""Who is told by mail how a payment ended, and what they are told."""
+"""Mails about the end of a payment: their recipients and their content."""
 
 from decimal import Decimal
 from email.message import EmailMessage
@@ -32,7 +32,7 @@ def paid(
     description: str | None = None,
     **metadata: Any,
 ) -> Payment:
-    """A payment, against a request of the vendor's if there is one, that has ended."""
+    """A payment that has ended; against a request of the vendor, if one is given."""
     with transaction():
         given: dict[str, Any] = {"description": description, "metadata": metadata}
         terms: dict[str, Any] = {"amount": Decimal(amount), "currency": currency, **given}
@@ -53,14 +53,14 @@ def prefer(user: User, preferences: Any) -> None:
     ).execute()
 
 
-def told() -> list[str]:
-    """Who got a letter."""
-    return sorted(letter["To"] for letter in mailbox)
+def recipients() -> list[str]:
+    """The recipients of all mails."""
+    return sorted(message["To"] for message in mailbox)
 
 
-def letter_to(user: User) -> EmailMessage:
-    [letter] = [letter for letter in mailbox if letter["To"] == user.email]
-    return letter
+def mail_to(user: User) -> EmailMessage:
+    [message] = [message for message in mailbox if message["To"] == user.email]
+    return message
 
 
 @pytest.fixture
@@ -74,35 +74,35 @@ def vendor() -> User:
 
 
 @each_outcome
-def test_the_payer_and_the_vendor_are_told_once_each(payer, vendor, metadata, notification):
+def test_the_payer_and_the_vendor_get_one_mail_each(payer, vendor, metadata, notification):
     paid(payer, vendor, **metadata)
-    assert told() == sorted([payer.email, vendor.email])
+    assert recipients() == sorted([payer.email, vendor.email])
     assert work() == []
 
 
 @each_outcome
-def test_who_pays_against_no_request_is_told_alone(payer, metadata, notification):
+def test_a_payment_without_a_request_sends_one_mail_to_the_payer(payer, metadata, notification):
     paid(payer, **metadata)
-    assert told() == [payer.email]
+    assert recipients() == [payer.email]
 
 
-def test_nobody_is_told_before_the_end_or_of_a_cancellation_or_of_a_request(payer, vendor):
+def test_no_mail_is_sent_before_the_end_nor_for_cancellations_nor_for_requests(payer, vendor):
     makers.open_request(vendor)
     payment = makers.payment(payer)
     with transaction():
         transitions.apply(transitions.locked(payment.id), Transition.CANCEL)
     paid(payer, simulate="blackout")
-    assert told() == []
+    assert recipients() == []
 
 
 @each_outcome
-def test_who_does_not_want_to_know_is_not_told(payer, vendor, metadata, notification):
+def test_a_user_who_opted_out_gets_no_mail(payer, vendor, metadata, notification):
     prefer(payer, {"notifications": {notification: False}})
     paid(payer, vendor, **metadata)
-    assert told() == [vendor.email]
+    assert recipients() == [vendor.email]
     prefer(vendor, {"notifications": {notification: False}})
     paid(payer, vendor, **metadata)
-    assert told() == [vendor.email]
+    assert recipients() == [vendor.email]
 
 
 @each_outcome
@@ -120,118 +120,120 @@ def test_who_does_not_want_to_know_is_not_told(payer, vendor, metadata, notifica
         {"theme": "dark"},
     ],
 )
-def test_who_has_not_said_no_is_told(payer, metadata, notification, preferences):
+def test_a_user_who_has_not_opted_out_gets_a_mail(payer, metadata, notification, preferences):
     prefer(payer, preferences)
     paid(payer, **metadata)
-    assert told() == [payer.email]
+    assert recipients() == [payer.email]
 
 
-def test_one_preference_says_nothing_of_the_other(payer):
+def test_opting_out_of_failures_does_not_opt_out_of_completions(payer):
     prefer(payer, {"notifications": {"paymentFailed": False}})
     paid(payer)
-    assert told() == [payer.email]
+    assert recipients() == [payer.email]
     paid(payer, simulate="decline")
-    assert told() == [payer.email]
+    assert recipients() == [payer.email]
     assert profile.wants_notification(payer.id, "paymentCompleted")
 
 
-def test_a_closed_account_is_told_nothing(payer, vendor):
+def test_a_closed_account_gets_no_mail(payer, vendor):
     User.update(active=False).where(User.id == payer.id).execute()
     paid(payer, vendor)
-    assert told() == [vendor.email]
+    assert recipients() == [vendor.email]
 
 
 @pytest.mark.parametrize(
     ("amount", "currency", "shown"),
     [("12.5", "USD", "12.50 USD"), ("500", "JPY", "500 JPY"), ("99999999.99", "EUR", "99999999.99 EUR")],
 )
-def test_a_letter_says_how_much_in_the_currencys_own_decimals(payer, vendor, amount, currency, shown):
-    # Only who has proved the address is called by name.
+def test_the_amount_has_the_decimals_of_its_currency(payer, vendor, amount, currency, shown):
+    # Only a user with a verified address is greeted by name.
     User.update(email_verified=True).where(User.id.in_([payer.id, vendor.id])).execute()
     payment = paid(payer, vendor, amount=amount, currency=currency, description="Two chairs & a table")
     for user, happened in (
         (payer, f"your payment of {shown} went through."),
         (vendor, f"you were paid {shown}."),
     ):
-        letter = letter_to(user)
-        assert letter["Subject"] == f"Payment of {shown} completed"
+        message = mail_to(user)
+        assert message["Subject"] == f"Payment of {shown} completed"
         for kind, about in (("plain", "Two chairs & a table"), ("html", "Two chairs &amp; a table")):
-            text = text_of(letter, kind)
+            text = text_of(message, kind)
             assert f"Hello {user.name}, {happened}" in text
             assert f"Payment {payment.id}: {about}." in text
 
 
-def test_a_letter_of_a_failure_says_why_and_that_no_money_was_taken(payer, vendor):
+def test_a_failure_mail_has_the_reason_and_says_that_no_money_was_taken(payer, vendor):
     paid(payer, vendor, simulate="decline:insufficient_funds")
     for user, whose in ((payer, "your payment"), (vendor, "a payment to you")):
-        letter = letter_to(user)
-        assert letter["Subject"] == "Payment of 12.50 USD failed"
-        text = text_of(letter)
+        message = mail_to(user)
+        assert message["Subject"] == "Payment of 12.50 USD failed"
+        text = text_of(message)
         assert f"{whose} of 12.50 USD failed, and no money was taken." in text
         assert "The payment was declined: insufficient funds." in text
 
 
 @pytest.mark.parametrize(
-    "words",
+    "description",
     [
         "Pay again: https://evil.example/pay",
         "WWW.evil.example",
         "//evil.example",
-        # Most mailboxes make links of these, too.
+        # Most mail programs turn these into links too.
         "me@evil.example",
         "Pay at evil.example now",
         "Pay at evil24.example now",
     ],
 )
-def test_somebody_elses_words_are_nothing_to_click_on(payer, vendor, words):
-    payment = paid(payer, vendor, description=words)
+def test_a_description_that_mail_programs_link_is_left_out(payer, vendor, description):
+    payment = paid(payer, vendor, description=description)
     for kind in ("plain", "html"):
-        text = text_of(letter_to(vendor), kind)
+        text = text_of(mail_to(vendor), kind)
         assert "evil" not in text.lower()
         assert f"Payment {payment.id}." in text
 
 
-@pytest.mark.parametrize("words", ["12.50 EUR for 2.5 kg", "No. 7 of 9.", "Smith & Sons, e. V.", "a < b > c"])
-def test_other_words_are_told(payer, vendor, words):
-    paid(payer, vendor, description=words)
-    assert f": {words}." in text_of(letter_to(vendor))
+@pytest.mark.parametrize(
+    "description", ["12.50 EUR for 2.5 kg", "No. 7 of 9.", "Smith & Sons, e. V.", "a < b > c"]
+)
+def test_an_ordinary_description_is_shown(payer, vendor, description):
+    paid(payer, vendor, description=description)
+    assert f": {description}." in text_of(mail_to(vendor))
 
 
 @pytest.mark.parametrize("code", ["https://evil.example/pay", "www.evil.example", "evil.example"])
-def test_nor_is_a_psps_code(payer, vendor, code):
+def test_a_decline_code_that_mail_programs_link_is_left_out(payer, vendor, code):
     paid(payer, vendor, simulate=f"decline:{code}")
-    assert "evil" not in text_of(letter_to(vendor))
+    assert "evil" not in text_of(mail_to(vendor))
 
 
-def test_somebody_elses_words_are_short_and_on_one_line(payer, vendor):
+def test_a_description_is_shortened_to_one_line(payer, vendor):
     payment = paid(payer, vendor, description="Two\r\nchairs\n\nBcc: all " + "x" * 400)
-    [line] = [line for line in text_of(letter_to(vendor)).splitlines() if str(payment.id) in line]
+    [line] = [line for line in text_of(mail_to(vendor)).splitlines() if str(payment.id) in line]
     assert line.startswith(f"Payment {payment.id}: Two chairs Bcc: all xxx")
     assert line.endswith("x.")
     assert len(line) < 160
-    assert letter_to(vendor)["Bcc"] is None
+    assert mail_to(vendor)["Bcc"] is None
 
 
 @each_outcome
-def test_a_letter_that_is_sent_again_is_the_same_letter(payer, vendor, metadata, notification):
+def test_a_mail_that_is_sent_again_has_the_same_message_id(payer, vendor, metadata, notification):
     payment = paid(payer, vendor, **metadata)
-    ids = {letter["Message-ID"] for letter in mailbox}
+    ids = {message["Message-ID"] for message in mailbox}
     assert len(ids) == 2
-    again(payer.id, payment)
-    again(vendor.id, payment)
+    send_again(payer.id, payment)
+    send_again(vendor.id, payment)
     assert len(mailbox) == 4
-    assert {letter["Message-ID"] for letter in mailbox} == ids
+    assert {message["Message-ID"] for message in mailbox} == ids
     paid(payer, vendor, **metadata)
-    assert len({letter["Message-ID"] for letter in mailbox}) == 4
+    assert len({message["Message-ID"] for message in mailbox}) == 4
 
 
-def again(user_id: UUID, payment: Payment) -> None:
-    """The worker died after it had sent the letter, and before it wrote that down."""
+def send_again(user_id: UUID, payment: Payment) -> None:
+    """Sends the mail again, as after a worker that died between sending and committing."""
     with transaction():
         enqueue(mail.notify_payment_ended.job(user_id, payment.id))
     work()
 
 
-def test_an_answer_of_the_psp_that_comes_twice_is_told_once(payer, vendor):
+def test_a_duplicate_answer_of_the_psp_sends_one_mail(payer, vendor):
     paid(payer, vendor, simulate="duplicate")
-    assert told() == sorted([payer.email, vendor.email])
+    assert recipients() == sorted([payer.email, vendor.email])

@@ -1,4 +1,4 @@
-"""SMTP servers that are slow, hang or fall silent: each letter leaves once, and no talk goes on for ever."""
+"""SMTP servers that are slow or hang: each mail is sent once, and every session ends."""
 
 import socket
 import threading
@@ -18,42 +18,45 @@ from tests import makers
 from tests.makers import SECRETS, until
 from workers import relay
 
+# How long the slow server takes for each of its seven replies.
+REPLY_PAUSE_S = 0.45
+
 Reply = Callable[[socket.socket, bytes], None]
 
 
 class Server:
-    """An SMTP server that sends each of its replies in the given way."""
+    """An SMTP server that sends each reply with the given function."""
 
     def __init__(self, reply: Reply) -> None:
         self.accepted = 0
         self._reply = reply
-        self._door = socket.create_server(("127.0.0.1", 0))
-        self.url = f"smtp://127.0.0.1:{self._door.getsockname()[1]}"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"smtp://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        self._door.close()
+        self._listener.close()
 
     def _serve(self) -> None:
         while True:
             try:
-                line, _address = self._door.accept()
+                connection, _address = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._talk, args=(line,), daemon=True).start()
+            threading.Thread(target=self._session, args=(connection,), daemon=True).start()
 
-    def _talk(self, line: socket.socket) -> None:
+    def _session(self, connection: socket.socket) -> None:
         try:
-            with line, line.makefile("rb") as heard:
-                self._reply(line, b"220 hello\r\n")
-                for said in heard:
-                    word = said.strip().upper()
+            with connection, connection.makefile("rb") as lines:
+                self._reply(connection, b"220 hello\r\n")
+                for command in lines:
+                    word = command.strip().upper()
                     if word == b"DATA":
-                        self._reply(line, b"354 go on\r\n")
-                        while heard.readline().strip() != b".":
+                        self._reply(connection, b"354 go on\r\n")
+                        while lines.readline().strip() != b".":
                             pass
                         self.accepted += 1
-                    self._reply(line, b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+                    self._reply(connection, b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
         except OSError:
             return
 
@@ -67,116 +70,117 @@ def server() -> Iterator[Callable[[Reply], Server]]:
         return servers[-1]
 
     yield start
-    for it in servers:
-        it.close()
+    for started in servers:
+        started.close()
 
 
-def letter() -> EmailMessage:
+def mail_message() -> EmailMessage:
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = "a@example.com", "b@example.com", "Hello"
     message.set_content("Hello.")
     return message
 
 
-def slowly(line: socket.socket, reply: bytes) -> None:
-    time.sleep(0.9)
-    line.sendall(reply)
+def after_a_pause(connection: socket.socket, reply: bytes) -> None:
+    time.sleep(REPLY_PAUSE_S)
+    connection.sendall(reply)
 
 
 def never(_line: socket.socket, _reply: bytes) -> None:
     time.sleep(600)
 
 
-def byte_by_byte(line: socket.socket, _reply: bytes) -> None:
+def byte_by_byte(connection: socket.socket, _reply: bytes) -> None:
     for place in range(6000):
-        line.sendall(b"220 hello"[min(place, 8) :][:1])
+        connection.sendall(b"220 hello"[min(place, 8) :][:1])
         time.sleep(0.1)
 
 
 @pytest.mark.parametrize("reply", [never, byte_by_byte])
-def test_a_talk_that_does_not_end_is_broken_off(server, reply):
+def test_a_session_that_does_not_end_is_broken_off(server, reply):
     began = time.monotonic()
     with pytest.raises(ConnectionError):
-        mail_transports.SmtpTransport(server(reply).url, deadline=1).send(letter())
-    # Far below what the server would take, and far above what a busy machine needs.
+        mail_transports.SmtpTransport(server(reply).url, deadline=1).send(mail_message())
+    # Far less than the server would take, and far more than a busy machine needs.
     assert time.monotonic() - began < 60
 
 
-def test_a_server_that_is_slow_is_waited_for(server):
-    slow = server(slowly)
-    mail_transports.SmtpTransport(slow.url, deadline=60).send(letter())
+def test_a_slow_server_is_waited_for(server):
+    slow = server(after_a_pause)
+    mail_transports.SmtpTransport(slow.url, deadline=60).send(mail_message())
     assert slow.accepted == 1
 
 
 @pytest.mark.parametrize("bye", [b"", b"421 no\r\n", b"nonsense\r\n"])
-def test_a_letter_that_was_accepted_has_left_however_the_server_says_good_bye(server, bye, monkeypatch):
+def test_an_accepted_mail_is_sent_whatever_the_answer_to_quit_is(server, bye, monkeypatch):
     monkeypatch.setattr(mail_transports, "_QUIT_TIMEOUT_S", 0.2)
 
-    def reply(line: socket.socket, words: bytes) -> None:
-        line.sendall(bye if words.startswith(b"221") else words)
+    def reply(connection: socket.socket, words: bytes) -> None:
+        connection.sendall(bye if words.startswith(b"221") else words)
 
     rude = server(reply)
-    mail_transports.SmtpTransport(rude.url, deadline=60).send(letter())
+    mail_transports.SmtpTransport(rude.url, deadline=60).send(mail_message())
     assert rude.accepted == 1
 
 
-def test_a_connection_that_nobody_answers_is_given_up():
+def test_a_connection_that_is_not_accepted_is_given_up():
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         where = full.getsockname()
         waiting = [socket.socket() for _ in range(4)]
         try:
-            for it in waiting:
-                it.setblocking(False)
-                it.connect_ex(where)
+            for client in waiting:
+                client.setblocking(False)
+                client.connect_ex(where)
             with pytest.raises((ConnectionError, TimeoutError)):
-                mail_transports.SmtpTransport(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(letter())
+                mail_transports.SmtpTransport(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(
+                    mail_message()
+                )
         finally:
-            for it in waiting:
-                it.close()
+            for client in waiting:
+                client.close()
 
 
-def test_the_longest_talk_ends_before_its_lease_is_given_up():
+def test_the_longest_session_ends_before_its_lease_stops_being_renewed():
     assert job_leases.LEASE_S < mail_transports.SMTP_DEADLINE_S < job_leases.RENEWED_FOR_S
 
 
 @pytest.fixture
 def committed(stores) -> Iterator[None]:
-    """Data that is really committed, and cleaned up."""
+    """Committed data, deleted after the test."""
     broker.current().client.flushdb()
     yield
     makers.wipe()
 
 
-def test_a_server_that_takes_longer_than_a_lease_gets_each_letter_once(
-    committed, server, stores, monkeypatch
-):
-    """Three seconds a reply, in small: seven replies take twice as long as a lease."""
-    slow = server(slowly)
-    monkeypatch.setattr(job_leases, "LEASE_S", 3.0)
-    monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", 0.4)
+def test_a_session_longer_than_a_lease_sends_each_mail_once(committed, server, stores, monkeypatch):
+    """Seven replies take twice as long as a lease."""
+    slow = server(after_a_pause)
+    monkeypatch.setattr(job_leases, "LEASE_S", 7 * REPLY_PAUSE_S / 2)
+    monkeypatch.setattr(job_leases, "_RENEW_EVERY_S", 0.2)
+    monkeypatch.setattr(job_leases, "_RENEW_MIN_AGE_S", 0.5)
     mail_sender.configure(MailSettings.read({**SECRETS, **stores, "MAIL_URL": slow.url}))
     with postgres.connection(), transaction():
-        tasks = [
+        jobs = [
             mail.notify_user.job(makers.user().id, UserNotice.PASSWORD_CHANGED, uuid4()) for _ in range(2)
         ]
-        for task in tasks:
-            enqueue(task)
-    again: list[int] = []
+        for job in jobs:
+            enqueue(job)
+    sent_again: list[int] = []
     ended = threading.Event()
-    workers = [threading.Thread(target=mail.notify_user, args=(str(task.id),)) for task in tasks]
+    workers = [threading.Thread(target=mail.notify_user, args=(str(job.id),)) for job in jobs]
     workers.append(threading.Thread(target=job_leases.keep_renewing, args=(ended,)))
     for worker in workers:
         worker.start()
 
-    def left() -> bool:
-        """While the relay sends again whatever is overdue, which another worker would take."""
-        again.append(relay.once())
+    def all_done() -> bool:
+        """Runs the relay too: it would send an overdue job to another worker."""
+        sent_again.append(relay.once())
         with postgres.connection():
             return job_journal.JobRow.select().count() == 0
 
-    until(left)
+    until(all_done)
     ended.set()
     for worker in workers:
         worker.join(60)
     assert slow.accepted == 2
-    assert sum(again) == 0
+    assert sum(sent_again) == 0
