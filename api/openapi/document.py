@@ -10,13 +10,13 @@ import falcon
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from api import VERSION
 from api.http.operation import Operation, RawOperation, declaration_of
 from api.http.responses import ErrorResponse
 from api.openapi import headers
 from api.openapi.error_responses import ErrorResponses, cases_by_status, error_code_schema
 from api.openapi.schemas import Schema, Schemas
 from api.security.permissions import ROLES_BY_PERMISSION, Permission
+from db.core import VERSION
 
 _DESCRIPTION = """\
 A payments API: a payment is accepted at once and settled in the background, never lost and never charged twice.
