@@ -1,4 +1,4 @@
-"""Where a change comes from: the request that caused it, who made it and from where."""
+"""The request context: which request caused a change, on behalf of which user, from which address."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import structlog
 
 @dataclass(frozen=True)
 class RequestContext:
-    """All None for what nobody asked for, as a scheduled job."""
+    """The cause of a change. All fields are None for work that no request caused, such as a scheduled job."""
 
     request_id: str | None = None
     user_id: UUID | None = None
@@ -21,23 +21,23 @@ class RequestContext:
 
 EMPTY = RequestContext()
 
-_current: ContextVar[RequestContext] = ContextVar("origin", default=EMPTY)
+_current: ContextVar[RequestContext] = ContextVar("request_context", default=EMPTY)
 
 
 def current() -> RequestContext:
-    """Where the work in hand comes from."""
+    """Returns the context of the work at hand."""
     return _current.get()
 
 
-def bind(origin: RequestContext) -> None:
-    """From here on this is where it comes from; the log lines carry its request id."""
-    _current.set(origin)
-    structlog.contextvars.bind_contextvars(request_id=origin.request_id)
+def bind(context: RequestContext) -> None:
+    """Sets the context of this thread; from now on its log lines carry the request id."""
+    _current.set(context)
+    structlog.contextvars.bind_contextvars(request_id=context.request_id)
 
 
 @contextmanager
 def for_request(request_id: str | None) -> Iterator[None]:
-    """Work that an actor does for a request: the id goes along; the person and the address do not."""
+    """Runs the block as a consequence of a request: the request id is set, the user and the address are not."""
     token = _current.set(RequestContext(request_id))
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         try:
@@ -47,10 +47,10 @@ def for_request(request_id: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def acting_as(origin: RequestContext) -> Iterator[None]:
-    """Work that an actor does for a person, who is answerable for it."""
-    with for_request(origin.request_id):
-        token = _current.set(origin)
+def acting_as(context: RequestContext) -> Iterator[None]:
+    """Runs the block on behalf of the user of this context, who is accountable for the change."""
+    with for_request(context.request_id):
+        token = _current.set(context)
         try:
             yield
         finally:
