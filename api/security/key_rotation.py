@@ -1,7 +1,7 @@
-"""The rotation of JWT_SECRET in an environment file, one step at a time.
+"""Rotates JWT_SECRET in an environment file, one step at a time, without refusing a token in between.
 
-`python -m api.security.key_rotation add|promote|drop FILE` takes a step and says what to do before the next one. After
-each step the web processes are restarted, one after the other; no token is refused in between:
+`python -m api.security.key_rotation add|promote|drop FILE` takes one step and prints what to do before the next
+one. After each step the web processes are restarted, one after the other:
 
              JWT_SECRET   JWT_SECRET_OTHER
     add      old          new                 every process verifies with the new secret, none signs with it
@@ -15,7 +15,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from dotenv import dotenv_values
+from dotenv import dotenv_values, set_key, unset_key
 
 from api.security.tokens import ACCESS_LIFETIME
 from db.core import times
@@ -25,47 +25,55 @@ NEXT_STEP = {
     "promote": f"The new secret signs. Restart the web processes, wait {ACCESS_LIFETIME}, then: drop",
     "drop": "The old secret is gone. Restart the web processes.",
 }
-_SIGNS, _VERIFIES = "JWT_SECRET", "JWT_SECRET_OTHER"
-_SETTING = re.compile(rf"(?:export\s+)?({_SIGNS}|{_VERIFIES})=(.*)")
-_PROMOTED = "# JWT_SECRET was promoted at "
+_SIGNING, _OTHER, _PROMOTED_AT = "JWT_SECRET", "JWT_SECRET_OTHER", "JWT_SECRET_PROMOTED_AT"
+_NEW_SECRET_BYTES = 48
+# Values that every reader of an environment file takes without quotes; `docker --env-file` keeps quotes.
+_UNQUOTED = re.compile(r"[\w.~+/=:@%,-]*", re.ASCII)
 
 
-def rotate(step: str, file: Path, now: datetime) -> None:
-    """Takes a step in an environment file, in one write.
+def rotate(step: str, file: Path, now: datetime | None = None) -> None:
+    """Takes a step in an environment file; the file is replaced as a whole.
 
-    Raises ValueError when the file is not ready for it: a secret that was never promoted is not dropped,
-    nor is the old one as long as its tokens live. Values change places as they are written, quotes and all.
+    Raises ValueError when the file is not ready for the step: a secret that was never promoted is not
+    dropped, nor is the old one while tokens that it signed are valid.
     """
-    file = file.resolve()
-    lines = file.read_text().splitlines()
+    file, now = file.resolve(), now or times.now()
     values = dotenv_values(file, interpolate=False)
-    written = {found[1]: found[2] for line in lines if (found := _SETTING.fullmatch(line))}
-    promoted = next((line.removeprefix(_PROMOTED) for line in lines if line.startswith(_PROMOTED)), None)
-    match step, bool(values.get(_SIGNS)), bool(values.get(_VERIFIES)), bool(promoted):
+    signing, other, promoted_at = (values.get(name) or "" for name in (_SIGNING, _OTHER, _PROMOTED_AT))
+    changes: dict[str, str | None]
+    match step, bool(signing), bool(other), bool(promoted_at):
         case "add", True, False, False:
-            after = [written[_SIGNS], secrets.token_urlsafe(48)]
+            changes = {_SIGNING: signing, _OTHER: secrets.token_urlsafe(_NEW_SECRET_BYTES)}
         case "promote", True, True, False:
-            after = [written[_VERIFIES], written[_SIGNS]]
+            changes = {_SIGNING: other, _OTHER: signing, _PROMOTED_AT: now.isoformat(timespec="seconds")}
         case "drop", True, True, True:
-            if (left := datetime.fromisoformat(promoted or "") + ACCESS_LIFETIME - now).total_seconds() > 0:
-                raise ValueError(f"tokens of the old secret live for {left.total_seconds():.0f} more seconds")
-            after = [written[_SIGNS], ""]
+            left_s = (datetime.fromisoformat(promoted_at) + ACCESS_LIFETIME - now).total_seconds()
+            if left_s > 0:
+                raise ValueError(f"tokens of the old secret are valid for {left_s:.0f} more seconds")
+            changes = {_SIGNING: signing, _OTHER: "", _PROMOTED_AT: None}
         case _:
             raise ValueError(f"{step} is not the next step for the JWT_SECRETs in {file}")
-    kept = [line for line in lines if not (_SETTING.fullmatch(line) or line.startswith(_PROMOTED))]
-    kept += [f"{_PROMOTED}{now.isoformat(timespec='seconds')}"] if step == "promote" else []
-    kept += [f"{name}={value}" for name, value in zip((_SIGNS, _VERIFIES), after, strict=True)]
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.touch(mode=0o600)
-    fresh.write_text("\n".join(kept) + "\n")
-    fresh.replace(file)
+    _replace(file, changes)
+
+
+def _replace(file: Path, changes: dict[str, str | None]) -> None:
+    # A crash between two writes must not lose a secret: all of them go to a copy.
+    copy = file.with_name(f"{file.name}.new")
+    copy.touch(mode=0o600)
+    copy.write_text(file.read_text())
+    for name, value in changes.items():
+        if value is None:
+            unset_key(copy, name)
+        else:
+            set_key(copy, name, value, quote_mode="never" if _UNQUOTED.fullmatch(value) else "always")
+    copy.replace(file)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python -m api.security.key_rotation add|promote|drop FILE")
     try:
-        rotate(sys.argv[1], Path(sys.argv[2]), times.now())
+        rotate(sys.argv[1], Path(sys.argv[2]))
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     sys.stdout.write(f"{NEXT_STEP[sys.argv[1]]}\n")

@@ -1,4 +1,4 @@
-"""The rotation of the signing secret, step by step in an environment file."""
+"""JWT_SECRET is rotated in an environment file, one step at a time."""
 
 import subprocess
 import sys
@@ -18,19 +18,19 @@ def file(tmp_path):
     return tmp_path / "secrets.env"
 
 
-def test_values_change_places_as_they_are_written_and_a_link_is_followed(file, tmp_path):
+def test_a_rotation_keeps_the_other_lines_and_follows_a_link(file, tmp_path):
     link = tmp_path / "link.env"
     file.write_text("JWT_SECRET='a b # c'\nA=1\nJWT_SECRET_OTHER=plain\n")
     link.symlink_to(file)
     rotate("promote", link, NOON)
     assert link.is_symlink()
-    assert file.read_text().startswith("A=1\n")
-    assert file.read_text().endswith("JWT_SECRET=plain\nJWT_SECRET_OTHER='a b # c'\n")
+    assert file.read_text().startswith("JWT_SECRET=plain\nA=1\nJWT_SECRET_OTHER='a b # c'\n")
     rotate("drop", link, LATER)
-    assert file.read_text() == "A=1\nJWT_SECRET=plain\nJWT_SECRET_OTHER=\n"
+    assert file.read_text() == "JWT_SECRET=plain\nA=1\nJWT_SECRET_OTHER=\n"
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_lines_that_a_shell_exports_are_understood(file):
+def test_an_exported_variable_is_found(file):
     file.write_text("export JWT_SECRET=one\n")
     rotate("add", file, NOON)
     rotate("promote", file, NOON)
@@ -55,14 +55,14 @@ def test_a_step_out_of_order_is_refused(file, text, step):
     assert file.read_text() == text
 
 
-def test_a_new_secret_that_signs_nothing_yet_is_not_dropped(file):
+def test_a_secret_that_was_not_promoted_is_not_dropped(file):
     file.write_text("JWT_SECRET=one\n")
     rotate("add", file, NOON)
     with pytest.raises(ValueError, match="not the next step"):
         rotate("drop", file, LATER)
 
 
-def test_the_old_secret_is_not_dropped_as_long_as_its_tokens_live(file):
+def test_the_old_secret_is_not_dropped_while_its_tokens_are_valid(file):
     file.write_text("JWT_SECRET=one\nJWT_SECRET_OTHER=two\n")
     rotate("promote", file, NOON)
     with pytest.raises(ValueError, match="for 1 more seconds"):
@@ -71,14 +71,16 @@ def test_the_old_secret_is_not_dropped_as_long_as_its_tokens_live(file):
     assert dotenv_values(file)["JWT_SECRET"] == "two"
 
 
-def test_the_command_says_what_to_do_next(file, root):
+def test_the_command_prints_the_next_step(file, root):
     file.write_text("JWT_SECRET=one\n")
     command = [sys.executable, "-m", "api.security.key_rotation"]
 
     def run(step: str) -> tuple[int, str, str]:
-        ran = subprocess.run([*command, step, file], cwd=root, capture_output=True, text=True, check=False)
-        return ran.returncode, ran.stdout, ran.stderr
+        completed = subprocess.run(
+            [*command, step, file], cwd=root, capture_output=True, text=True, check=False
+        )
+        return completed.returncode, completed.stdout, completed.stderr
 
     assert run("add") == (0, "A second secret was added. Restart the web processes, then: promote\n", "")
-    code, _, said = run("drop")
-    assert (code, said.startswith("drop is not the next step")) == (1, True)
+    status, _, error = run("drop")
+    assert (status, error.startswith("drop is not the next step")) == (1, True)
