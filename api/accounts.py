@@ -47,7 +47,7 @@ class NewAccount(RequestBody):
     @field_validator("password")
     @classmethod
     def _not_weak(cls, password: str, info: ValidationInfo) -> str:
-        reason = weak(password, email=info.data.get("email", ""), name=info.data.get("name", ""))
+        reason = weakness(password, email=info.data.get("email", ""), name=info.data.get("name", ""))
         if reason:
             raise invalid(reason)
         return password

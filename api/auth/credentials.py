@@ -9,7 +9,7 @@ from actors.mail import UserNotice
 from api.auth import sign_in_failures
 from api.auth.sign_in import InvalidCredentials
 from api.http.errors import ValidationFailed
-from api.security.passwords import Passwords, weak
+from api.security.passwords import Passwords, weakness
 from api.security.permissions import Caller
 from db import one_time_tokens, sessions, users
 from db.core import times
@@ -40,7 +40,7 @@ class Credentials:
                 audit.record_sampled(action, account=account, user_id=caller.user_id)
             raise
         user = users.get(caller.user_id)
-        if user is None or not self.passwords.match(current, user.password_hash):
+        if user is None or not self.passwords.matches(current, user.password_hash):
             with transaction():
                 audit.record(audit.AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
             raise InvalidCredentials
@@ -126,7 +126,7 @@ class Credentials:
             enqueue(mail.request_verification.job(user_id))
 
     def _hash(self, password: str, user: User, *, field: str) -> str:
-        reason = weak(password, email=user.email, name=user.name)
+        reason = weakness(password, email=user.email, name=user.name)
         if reason:
             raise ValidationFailed({"fields": [{"field": field, "message": reason}]})
         return self.passwords.hash(password)

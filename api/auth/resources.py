@@ -85,7 +85,7 @@ class Login:
         `Authorization: Bearer …`.
         """
         try:
-            refresh_token = authentication.bearer(req)
+            refresh_token = authentication.bearer_token(req)
         except Unauthorized:
             refresh_token = ""
         return self.sessions.login(email=body.email, password=body.password, refresh_token=refresh_token)
@@ -266,7 +266,7 @@ class VerifyEmail:
             self.credentials.check_verification_token(query.token)
         else:
             # The maintenance middleware lets every GET pass; this is the only one that changes data.
-            maintenance.refuse()
+            maintenance.refuse_if_read_only()
             self.credentials.verify_email(query.token)
         return schemas.EmailVerification(email_verified=True)
 

@@ -104,20 +104,3 @@ class EmailVerification(ResponseModel):
     """The e-mail address is verified."""
 
     email_verified: Literal[True]
-
-
-class JsonWebKey(ResponseModel):
-    """A public key that verifies access tokens (RFC 8037)."""
-
-    kty: Literal["OKP"]
-    crv: Literal["Ed25519"]
-    alg: Literal["EdDSA"]
-    use: Literal["sig"]
-    kid: Annotated[str, Field(examples=["5d1b3f0c9a7e2468"])]
-    x: Annotated[str, Field(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
-
-
-class JsonWebKeySet(ResponseModel):
-    """The public keys that verify access tokens (RFC 7517). Empty where a shared secret signs them."""
-
-    keys: list[JsonWebKey]

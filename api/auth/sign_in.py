@@ -17,12 +17,12 @@ from api.security.tokens import (
     Tokens,
     Unauthorized,
     UnauthorizedReason,
-    fingerprint,
 )
 from api.user_sessions import emit_session_end
 from db import sessions, users
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode, NotFound
+from db.one_time_tokens import fingerprint
 from db.sign_in_failures import PasswordUse
 from db.users import Role, User
 
@@ -78,7 +78,7 @@ class Sessions:
             raise
         password_hash = user.password_hash if user is not None and user.active else None
         # bcrypt works outside the transaction, which would hold locks meanwhile.
-        if not self.passwords.match(password, password_hash) or user is None:
+        if not self.passwords.matches(password, password_hash) or user is None:
             with transaction():
                 audit.record(
                     audit.AuditAction.SIGN_IN_FAILED,
@@ -86,7 +86,9 @@ class Sessions:
                     details={} if user else {"addressDigest": account},
                 )
             raise InvalidCredentials
-        renewed_hash = self.passwords.hash(password) if self.passwords.stale(user.password_hash) else None
+        renewed_hash = (
+            self.passwords.hash(password) if self.passwords.needs_rehash(user.password_hash) else None
+        )
         with transaction():
             locked = users.locked(user.id)
             # While bcrypt worked, a password change or a closing may have ended all sessions: no new one then.
@@ -114,7 +116,7 @@ class Sessions:
             live = sessions.find_live(spent.session_id)
             if not reused and live is None:
                 raise Unauthorized(UnauthorizedReason.REVOKED, token="refresh")
-            ends_at = self.tokens.ends_at(live["created_at"]) if live else now
+            ends_at = self.tokens.session_end(live["created_at"]) if live else now
             if spent.expires_at <= now or (live and ends_at <= now):
                 raise Unauthorized(UnauthorizedReason.EXPIRED, token="refresh")
             successor = self.tokens.successor(token)
@@ -159,7 +161,7 @@ class Sessions:
         session = sessions.start(user.id, ip_address=context.ip_address, user_agent=context.user_agent)
         sessions.end_oldest(user.id, keep=MAX_SESSIONS_PER_ACCOUNT)
         sign_in_failures.remember_client(user.id)
-        token = self.tokens.refresh()
+        token = self.tokens.new_refresh_token()
         expires_at = times.now() + min(REFRESH_LIFETIME, self.tokens.session_max_age)
         sessions.add_refresh_token(session, token=fingerprint(token), expires_at=expires_at)
         return self._result(user, session.id, token)
@@ -167,7 +169,7 @@ class Sessions:
     def _result(self, user: User, session_id: UUID, refresh_token: str) -> AuthResult:
         return AuthResult(
             user=snapshots.User.model_validate(user),
-            access_token=self.tokens.access(user, session_id, times.now()),
+            access_token=self.tokens.access_token(user, session_id, times.now()),
             refresh_token=refresh_token,
             token_type="Bearer",
             expires_in=int(ACCESS_LIFETIME.total_seconds()),

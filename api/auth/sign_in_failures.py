@@ -10,10 +10,10 @@ from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
-from api.security.tokens import fingerprint
 from db import sessions, sign_in_failures
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode
+from db.one_time_tokens import fingerprint
 from db.sign_in_failures import PasswordUse
 from db.users import User
 

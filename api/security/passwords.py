@@ -1,4 +1,8 @@
-"""Passwords: bcrypt over a keyed digest, so that none is cut and a stolen table alone is worth little."""
+"""Password hashing and strength.
+
+bcrypt runs over a keyed digest: no password is cut at 72 bytes, and a stolen table is worth little without
+the pepper.
+"""
 
 import base64
 import hashlib
@@ -12,91 +16,93 @@ from zxcvbn.matching import L33T_TABLE, RANKED_DICTIONARIES, build_ranked_dict, 
 from zxcvbn.scoring import most_guessable_match_sequence
 from zxcvbn.time_estimates import guesses_to_score
 
-# The most used ones of public leaks, as the zxcvbn project collected them; in lower case.
+# The most frequent passwords of public leaks, collected by zxcvbn; in lower case.
 _COMMON = frozenset(FREQUENCY_LISTS["passwords"])
 
-# Of 0 to 4: at least a million guesses.
-LOWEST_SCORE = 2
-# zxcvbn takes time with the square of the length and more: of a longer one both ends are scored, as it is at
-# least as hard to guess as either.
+# On zxcvbn's scale of 0 to 4: at least a million guesses.
+MIN_SCORE = 2
+# The time that zxcvbn takes grows faster than the square of the length. Of a longer password both ends are
+# scored: the whole is at least as hard to guess as either.
 SCORED_CHARACTERS = 50
-# How much of a name or an address is looked for in a password.
+# How much of a name or an e-mail address is compared with a password.
 _CONTEXT_CHARACTERS = 100
+# Shorter words of the context match by chance.
+_MIN_CONTEXT_WORD = 3
 PRODUCT = "paywright"
 
-# One sign for all that may stand for the same letter: zxcvbn tries every combination of those that are there,
-# and fifty signs chosen for it cost seconds.
-_ONE_SIGN = {ord(sign): signs[0] for signs in L33T_TABLE.values() for sign in signs[1:]}
-_MOST_COMBINATIONS = 16
+# zxcvbn tries every combination of the signs in a password that may stand for a letter (`4` and `@` for `a`):
+# fifty signs chosen for that cost seconds. Above this many combinations, one sign replaces all those of a
+# letter.
+_MAX_COMBINATIONS = 16
+_ONE_SIGN_PER_LETTER = {ord(sign): signs[0] for signs in L33T_TABLE.values() for sign in signs[1:]}
 
 
-def weak(password: str, *, email: str, name: str) -> str | None:
-    """Why a password is no good for this person, beyond its length; None when it is."""
+def weakness(password: str, *, email: str, name: str) -> str | None:
+    """Returns why this user must not have this password; None when it is strong. The length is not checked."""
     password = normalize("NFC", password)
     plain = password.strip().casefold()
-    email, name = (
-        email[:_CONTEXT_CHARACTERS].casefold(),
-        normalize("NFC", name[:_CONTEXT_CHARACTERS]).casefold(),
-    )
+    email = email[:_CONTEXT_CHARACTERS].casefold()
+    name = normalize("NFC", name[:_CONTEXT_CHARACTERS]).casefold().strip()
+    local_part = email.partition("@")[0]
     if plain in _COMMON:
         return "is among the most common passwords"
-    if plain in {email, email.partition("@")[0], name.strip()}:
+    if plain in {email, local_part, name}:
         return "must not be the e-mail address or the name"
-    local = email.partition("@")[0]
     words = re.split(r"[\W_]+", f"{email} {name}")
-    # `robindoe1` is guessed as soon as `robin` is: written together they are one word.
-    joined = [re.sub(r"[\W_]+", "", whole) for whole in (name, local)]
-    context = [PRODUCT, email, local, name.strip(), *joined, *words]
+    # `robindoe1` is as easy to guess as `robin`: the words of a name are also one word when joined.
+    joined = [re.sub(r"[\W_]+", "", text) for text in (name, local_part)]
+    context = [PRODUCT, email, local_part, name, *joined, *words]
     ends = {password[:SCORED_CHARACTERS], password[-SCORED_CHARACTERS:]}
-    if not any(guesses_to_score(guesses(end, context)) >= LOWEST_SCORE for end in ends):
-        return "is easy to guess: choose a longer one, or several words that do not belong together"
+    if not any(guesses_to_score(guesses(end, context)) >= MIN_SCORE for end in ends):
+        return "is easy to guess: choose a longer one, or several unrelated words"
     return None
 
 
 def guesses(password: str, context: list[str]) -> float:
-    """How many guesses a password takes for who knows these words, as zxcvbn estimates."""
+    """Returns how many guesses an attacker who knows these words needs, as zxcvbn estimates."""
     combinations = 1
     for signs in L33T_TABLE.values():
         combinations *= max(1, sum(sign in password for sign in signs))
-    if combinations > _MOST_COMBINATIONS:
-        password = password.translate(_ONE_SIGN)
-    # Not zxcvbn.zxcvbn: it keeps the context in a dictionary that all threads share.
-    dictionaries = {
-        **RANKED_DICTIONARIES,
-        "user_inputs": build_ranked_dict([it for it in context if len(it) > 2]),
-    }
+    if combinations > _MAX_COMBINATIONS:
+        password = password.translate(_ONE_SIGN_PER_LETTER)
+    # zxcvbn.zxcvbn() would write the context into a dictionary that all threads share.
+    words = build_ranked_dict([word for word in context if len(word) >= _MIN_CONTEXT_WORD])
+    dictionaries = {**RANKED_DICTIONARIES, "user_inputs": words}
     return float(most_guessable_match_sequence(password, omnimatch(password, dictionaries))["guesses"])
 
 
 class Passwords:
-    """Hashes and verifies with this installation's pepper and cost."""
+    """Hashes and verifies passwords with the pepper and the cost of an installation."""
 
     def __init__(self, *, pepper: str, rounds: int) -> None:
         self._pepper = pepper.encode()
         self._rounds = rounds
-        # What an unknown e-mail is compared with: it must cost what a known one does.
-        self._nobody = self.hash("nobody")
+        # Compared when there is no user: an unknown e-mail must take as long as a known one.
+        self._dummy_hash = self.hash("nobody")
 
     def hash(self, password: str) -> str:
-        """A new bcrypt hash."""
+        """Returns a new bcrypt hash."""
         return bcrypt.hashpw(self._digest(password), bcrypt.gensalt(self._rounds)).decode()
 
-    def match(self, password: str, hashed: str | None) -> bool:
-        """Whether it is the one; False after the same time when there is no hash."""
-        same = bcrypt.checkpw(self._digest(password), (hashed or self._nobody).encode())
+    def matches(self, password: str, hashed: str | None) -> bool:
+        """Whether the password has this hash. Without a hash it is False, after the same time."""
+        same = bcrypt.checkpw(self._digest(password), (hashed or self._dummy_hash).encode())
         return same and hashed is not None
 
-    def stale(self, hashed: str) -> bool:
-        """Whether the hash was made at another cost than today's."""
+    def needs_rehash(self, hashed: str) -> bool:
+        """Whether the hash has another cost than new hashes."""
         return not hashed.startswith(f"$2b${self._rounds:02}$")
 
     def pseudonym(self, address: str) -> str:
-        """What is kept of an address that nobody has: 64 hexadecimal digits, keyed with the pepper."""
-        named = b"address\0" + address.strip().casefold().encode()
-        return hmac.new(self._pepper, named, hashlib.sha256).hexdigest()
+        """Returns what is stored in place of an e-mail address without an account.
+
+        64 hexadecimal digits, keyed with the pepper.
+        """
+        labelled = b"address\0" + address.strip().casefold().encode()
+        return hmac.new(self._pepper, labelled, hashlib.sha256).hexdigest()
 
     def _digest(self, password: str) -> bytes:
-        # bcrypt sees 72 bytes at most and stops at a NUL: 64 characters of base64 have neither problem.
-        # One password, however a keyboard composes its accents.
+        # bcrypt reads 72 bytes at most and stops at a NUL: 64 characters of base64 avoid both. NFC makes a
+        # password the same however a keyboard composes its accents.
         keyed = hmac.digest(self._pepper, normalize("NFC", password).encode(), hashlib.sha384)
         return base64.b64encode(keyed)

@@ -1,4 +1,4 @@
-"""Who may do what: permission x role. Whose things they are is asked where the things are known."""
+"""The permissions of each role. Whose records a caller may see is decided where the records are read."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from db.users import Role
 
 
 class Permission(StrEnum):
-    """What a route asks for."""
+    """What a route requires of its caller."""
 
     ANYONE = "anyone"
     SIGNED_IN = "signed in"
@@ -23,12 +23,12 @@ class Permission(StrEnum):
     OPERATE = "operate"
 
 
-_EVERYBODY = frozenset(Role)
+_ALL_ROLES = frozenset(Role)
 
 ROLES_BY_PERMISSION: dict[Permission, frozenset[Role]] = {
-    Permission.ANYONE: _EVERYBODY,
-    Permission.SIGNED_IN: _EVERYBODY,
-    Permission.SEE_PAYMENTS: _EVERYBODY,
+    Permission.ANYONE: _ALL_ROLES,
+    Permission.SIGNED_IN: _ALL_ROLES,
+    Permission.SEE_PAYMENTS: _ALL_ROLES,
     Permission.CREATE_PAYMENT: frozenset({Role.VENDOR, Role.CUSTOMER}),
     Permission.REQUEST_MONEY: frozenset({Role.VENDOR}),
     Permission.PAY: frozenset({Role.CUSTOMER}),
@@ -41,7 +41,7 @@ ROLES_BY_PERMISSION: dict[Permission, frozenset[Role]] = {
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is asking, as the database knows them now; the token only said where to look."""
+    """The signed-in user, as the database has them now: the access token only names the session."""
 
     user_id: UUID
     email: str

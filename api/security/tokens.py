@@ -1,4 +1,4 @@
-"""Tokens: a signed access token for 15 minutes, an opaque refresh token for 7 days."""
+"""Access tokens (signed, valid for 15 minutes) and refresh tokens (opaque, valid for 7 days)."""
 
 import base64
 import hashlib
@@ -19,12 +19,12 @@ from db.core.errors import DomainError, ErrorCode
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=7)
 
-# RFC 9068: an access token, so that no other token of ours is ever taken for one.
+# The `typ` header (RFC 9068) keeps any other JWT that these keys sign from being used as an access token.
 _TYPE = "at+jwt"
 
 
 class UnauthorizedReason(StrEnum):
-    """Why a token was not taken."""
+    """Why a token was refused."""
 
     MISSING = "token_missing"
     INVALID = "token_invalid"
@@ -43,26 +43,26 @@ class Unauthorized(DomainError):
 
 @dataclass(frozen=True)
 class Claims:
-    """What an access token says; the rest is asked from the database."""
+    """The claims of an access token that are used. E-mail and role are read from the database instead."""
 
     user_id: UUID
     session_id: UUID
 
 
 class Tokens:
-    """Makes and reads the tokens of this installation."""
+    """Issues and verifies the tokens of an installation."""
 
     def __init__(
         self, keys: Keys, *, issuer: str, audience: str, pepper: str, session_max_age: timedelta
     ) -> None:
         self._keys, self._issuer, self._audience = keys, issuer, audience
         self.session_max_age = session_max_age
-        # Its own key, made of the one secret that is never rotated: within REUSE_GRACE of a rotation two processes
-        # must still agree on a token's successor.
-        self._succession = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
+        # Derived from the pepper, which is never rotated: while JWT_SECRET is, all processes must agree on the
+        # successor of a refresh token.
+        self._successor_key = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
 
-    def access(self, user: users.User, session_id: UUID, now: datetime) -> str:
-        """An access token for a session."""
+    def access_token(self, user: users.User, session_id: UUID, now: datetime) -> str:
+        """Returns a new access token for a session."""
         claims: dict[str, Any] = {
             "userId": str(user.id),
             "email": user.email,
@@ -75,12 +75,12 @@ class Tokens:
             "aud": self._audience,
         }
         key = self._keys.signing
-        return jwt.encode(claims, key.signs, key.algorithm, headers={"kid": key.id, "typ": _TYPE})
+        return jwt.encode(claims, key.signing_key, key.algorithm, headers={"kid": key.id, "typ": _TYPE})
 
-    def read(self, token: str) -> Claims:
-        """What an access token says. Raises Unauthorized.
+    def verify(self, token: str) -> Claims:
+        """Returns the claims of a valid access token. Raises Unauthorized.
 
-        The token only names a key; which algorithm goes with it is ours to say (RFC 8725, 3.1).
+        The token names a key and nothing else: the algorithm comes from the key (RFC 8725, 3.1).
         """
         try:
             header = jwt.get_unverified_header(token)
@@ -89,11 +89,11 @@ class Tokens:
                 raise Unauthorized(UnauthorizedReason.INVALID)
             claims = jwt.decode(
                 token,
-                key.verifies,
+                key.verification_key,
                 algorithms=[key.algorithm],
                 issuer=self._issuer,
                 audience=self._audience,
-                # Not whether it was issued in the past: the clock of another machine may be a second ahead.
+                # `iat` is not compared with now: the clock of the machine that signed may be a second ahead.
                 options={
                     "require": ["userId", "sid", "jti", "iat", "exp", "iss", "aud"],
                     "verify_iat": False,
@@ -105,23 +105,18 @@ class Tokens:
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
             raise Unauthorized(UnauthorizedReason.INVALID) from None
 
-    def ends_at(self, signed_in_at: datetime) -> datetime:
-        """When a session ends that began then, however often it is refreshed."""
+    def session_end(self, signed_in_at: datetime) -> datetime:
+        """Returns when a session ends, however often it is refreshed."""
         return signed_in_at + self.session_max_age
 
-    def refresh(self) -> str:
-        """A new refresh token: 256 random bits."""
+    def new_refresh_token(self) -> str:
+        """Returns 256 random bits."""
         return secrets.token_urlsafe(32)
 
     def successor(self, refresh_token: str) -> str:
-        """The one that follows a refresh token: always the same one, and nobody else can say which.
+        """Returns the refresh token that replaces this one: always the same, and unpredictable without our key.
 
-        So twenty tabs that refresh at once all get it, and it need not be stored to be told again.
+        So twenty tabs that refresh at once all get the same token, and none is stored in clear.
         """
-        digest = hmac.digest(self._succession, refresh_token.encode(), hashlib.sha256)
+        digest = hmac.digest(self._successor_key, refresh_token.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def fingerprint(refresh_token: str) -> str:
-    """What the database keeps of a refresh token: SHA-256, in hex. It has entropy enough to need no salt."""
-    return hashlib.sha256(refresh_token.encode()).hexdigest()

@@ -315,14 +315,14 @@ def test_a_common_password_is_refused(client, password):
 
 def test_a_password_changed_while_another_signs_in_wins(client, me, settings, monkeypatch):
     """bcrypt takes its time; meanwhile the password may have become another."""
-    match = Passwords.match
+    match = Passwords.matches
 
     def slowly(self: Passwords, password: str, hashed: str | None) -> bool:
         same = match(self, password, hashed)
         users.set_password(me.user["id"], self.hash("a password of today"))
         return same
 
-    monkeypatch.setattr(Passwords, "match", slowly)
+    monkeypatch.setattr(Passwords, "matches", slowly)
     login = anyone(client).post("/auth/login", {"email": me.user["email"], "password": PASSWORD})
     assert error(login) == (401, "INVALID_CREDENTIALS")
 

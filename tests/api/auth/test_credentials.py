@@ -14,7 +14,7 @@ from zxcvbn.matching import dictionary_match
 from actors import audit, housekeeping, mail
 from actors.jobs import enqueue, transaction
 from api.app import create_app
-from api.security.passwords import SCORED_CHARACTERS, Passwords, weak
+from api.security.passwords import SCORED_CHARACTERS, Passwords, weakness
 from db import audit_log, event_log, job_journal, one_time_tokens, postgres, sessions, sign_in_failures, users
 from db.core import times
 from tests import makers
@@ -109,12 +109,12 @@ def test_a_password_is_the_same_however_its_accents_are_composed(client):
 
 @pytest.mark.parametrize("password", ["robindoe1", "RobinDoe77", "r0bindoe1", "jane.roe1", "janeroe77"])
 def test_a_name_or_an_address_written_together_with_a_number_is_easily_guessed(password):
-    assert weak(password, email="jane.roe@shop.example", name="Robin Doe") is not None
+    assert weakness(password, email="jane.roe@shop.example", name="Robin Doe") is not None
 
 
 def test_a_long_password_is_as_hard_to_guess_as_its_harder_end():
-    assert weak("x" * 100, email="", name="") is not None
-    assert weak("x" * 80 + " four boats", email="", name="") is None
+    assert weakness("x" * 100, email="", name="") is not None
+    assert weakness("x" * 80 + " four boats", email="", name="") is None
 
 
 def test_no_password_takes_long_to_weigh():
@@ -126,7 +126,7 @@ def test_no_password_takes_long_to_weigh():
 
     # Every sign that may stand for a letter: tried in all combinations they took seconds.
     with patch("zxcvbn.matching.dictionary_match", counted):
-        assert weak("4@8({[<369&!1|0$57+%2" * 6, email="", name="") is None
+        assert weakness("4@8({[<369&!1|0$57+%2" * 6, email="", name="") is None
     assert max(tried) == SCORED_CHARACTERS
     assert len(tried) < 200
 
@@ -135,11 +135,11 @@ def test_a_context_is_one_requests_own():
     context = {f"Zorbalax{place} Quuxley": f"zorbalax{place}quuxley" for place in range(8)}
 
     def is_weak(name: str) -> bool:
-        return all(weak(context[name], email="", name=name) for _ in range(5))
+        return all(weakness(context[name], email="", name=name) for _ in range(5))
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(is_weak, context))
-    assert weak("zorbalax7quuxley", email="", name="Some One") is None
+    assert weakness("zorbalax7quuxley", email="", name="Some One") is None
 
 
 # --- forgotten ------------------------------------------------------------------------------------------
@@ -489,13 +489,13 @@ def test_the_end_of_a_wait_allows_one_attempt_and_not_many(client, monkeypatch):
             sign_in(client, me.user["email"], "wrong")
         clock.tick(1)
         tried: list[int] = []
-        match = Passwords.match
+        match = Passwords.matches
 
         def and_meanwhile(self: Passwords, password: str, hashed: str | None) -> bool:
             tried.append(sign_in(client, me.user["email"]).status_code if not tried else 0)
             return match(self, password, hashed)
 
-        monkeypatch.setattr(Passwords, "match", and_meanwhile)
+        monkeypatch.setattr(Passwords, "matches", and_meanwhile)
         sign_in(client, me.user["email"], "wrong")
         assert tried == [429]
 

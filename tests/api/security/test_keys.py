@@ -1,4 +1,4 @@
-"""Keys: two alive during a rotation, one algorithm each, and public ones for others."""
+"""Two secrets verify during a rotation, each key has one algorithm, and public keys are published."""
 
 import jwt
 import pytest
@@ -26,7 +26,7 @@ def pem(key=None) -> str:
 
 @pytest.fixture
 def client_with(database, settings):
-    """Doors of the same installation with other keys."""
+    """Makes clients of the same installation with other keys."""
 
     def client_with(**changed: str) -> TestClient:
         return TestClient(create_app(settings.model_copy(update=changed)))
@@ -34,7 +34,7 @@ def client_with(database, settings):
     return client_with
 
 
-def enters(client: TestClient, token: str) -> bool:
+def is_accepted(client: TestClient, token: str) -> bool:
     return Visitor(client, token).get("/auth/me").status_code == 200
 
 
@@ -42,23 +42,23 @@ def test_no_token_is_refused_at_any_step_of_a_rotation(client_with, tmp_path):
     file = tmp_path / "secrets.env"
     file.write_text(f'A=1\nJWT_SECRET="{OLD}"\nB=2\n')
     before = client_with(jwt_secret=OLD)
-    for place, step in enumerate(("add", "promote", "drop")):
-        rotate(step, file, NOON + place * ACCESS_LIFETIME)
+    for index, step in enumerate(("add", "promote", "drop")):
+        rotate(step, file, NOON + index * ACCESS_LIFETIME)
         values = dotenv_values(file)
         after = client_with(jwt_secret=values["JWT_SECRET"], jwt_secret_other=values["JWT_SECRET_OTHER"])
-        # While the processes are restarted one by one, both are there.
-        assert enters(after, registered(before).token)
-        assert enters(before, registered(after).token)
+        # While the processes are restarted one by one, old and new ones run side by side.
+        assert is_accepted(after, visitor(before).token)
+        assert is_accepted(before, visitor(after).token)
         before = after
     assert OLD not in file.read_text()
     assert (values["A"], values["B"], values["JWT_SECRET_OTHER"]) == ("1", "2", "")
 
 
-def test_a_secret_that_was_dropped_is_good_for_nothing(client_with):
-    assert not enters(client_with(jwt_secret=NEW), registered(client_with(jwt_secret=OLD)).token)
+def test_a_token_of_a_dropped_secret_is_refused(client_with):
+    assert not is_accepted(client_with(jwt_secret=NEW), visitor(client_with(jwt_secret=OLD)).token)
 
 
-def test_with_a_private_key_others_can_verify_without_our_secret(client_with):
+def test_other_services_verify_with_the_public_key(client_with):
     client = client_with(jwt_secret=OLD, jwt_ed25519=pem())
     token = registered(client).token
     [published] = client.simulate_get("/.well-known/jwks.json").json["keys"]
@@ -68,17 +68,17 @@ def test_with_a_private_key_others_can_verify_without_our_secret(client_with):
     key = jwt.PyJWK(published)
     claims = jwt.decode(token, key, algorithms=["EdDSA"], audience="paywright-api", issuer="paywright")
     assert claims["role"] == "CUSTOMER"
-    assert enters(client, token)
-    # Tokens from before the private key still enter.
-    assert enters(client, registered(client_with(jwt_secret=OLD)).token)
+    assert is_accepted(client, token)
+    # Tokens from before the private key are still accepted.
+    assert is_accepted(client, visitor(client_with(jwt_secret=OLD)).token)
 
 
-def test_a_private_key_may_stand_on_one_line(client_with):
+def test_a_private_key_may_be_written_on_one_line(client_with):
     client = client_with(jwt_secret=OLD, jwt_ed25519=pem().replace("\n", "\\n"))
-    assert enters(client, registered(client).token)
+    assert is_accepted(client, visitor(client).token)
 
 
-def test_a_public_key_is_no_secret_to_sign_with(client_with):
+def test_a_token_signed_with_the_public_key_is_refused(client_with):
     private = ed25519.Ed25519PrivateKey.generate()
     client = client_with(jwt_secret=OLD, jwt_ed25519=pem(private))
     me = registered(client)
@@ -86,33 +86,33 @@ def test_a_public_key_is_no_secret_to_sign_with(client_with):
     header = jwt.get_unverified_header(me.token)
     raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     forged = jwt.encode(claims, raw, "HS256", {**header, "alg": "HS256"})
-    assert not enters(client, forged)
+    assert not is_accepted(client, forged)
 
 
-def test_where_a_secret_signs_no_key_is_published(client):
+def test_a_secret_is_not_published(client):
     result = client.simulate_get("/.well-known/jwks.json")
     assert (result.status_code, result.json) == (200, {"keys": []})
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "value",
     [
         "nonsense",
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
         pem(ec.generate_private_key(ec.SECP256R1())),
     ],
 )
-def test_what_is_no_ed25519_key_stops_the_start(stores, wrong):
+def test_a_key_that_is_not_ed25519_stops_the_start(stores, value):
     with pytest.raises(InvalidSetting, match="JWT_ED25519: ") as error:
-        WebSettings.read({**SECRETS, **stores, "JWT_ED25519": wrong})
+        WebSettings.read({**SECRETS, **stores, "JWT_ED25519": value})
     assert "\n" not in str(error.value)
 
 
 def test_a_key_that_only_verifies_does_not_sign():
     public = ed25519.Ed25519PrivateKey.generate().public_key()
     block = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    known = Keys(OLD, ed25519=block)
-    assert known.signing.algorithm == "HS256"
-    assert len(known.jwks()["keys"]) == 1
+    keys = Keys(OLD, ed25519=block)
+    assert keys.signing.algorithm == "HS256"
+    assert len(keys.jwks()["keys"]) == 1
     with pytest.raises(ValueError, match="no key that can sign"):
         Keys("", ed25519=block)
