@@ -1,14 +1,14 @@
-"""Where the web process begins: `python -m api`.
+"""Starts the web process: `python -m api`.
 
-gunicorn itself reads WEB_CONCURRENCY while it is imported, with a traceback for what is no number: all
-settings are looked at before.
+The settings are checked before gunicorn starts: it reads WEB_CONCURRENCY itself while it is imported, and a
+value that is not a number would end in a traceback.
 """
 
 import os
 import sys
 
 from api.settings import WebSettings
-from db.core.settings import read_or_exit
+from db.core.startup import read_or_exit
 
 _COMMAND = (sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn", "api.wsgi:application")
 

@@ -1,4 +1,4 @@
-"""How gunicorn runs the web process, which `python -m api` starts."""
+"""The gunicorn configuration of the web process, which `python -m api` starts."""
 
 import resource
 from pathlib import Path
@@ -11,52 +11,56 @@ from api.profile import avatar
 from api.settings import WebSettings
 from db import postgres, redis
 from db.core import logs
-from db.core.settings import read_or_exit
+from db.core.startup import read_or_exit
 
-_MOST_DESCRIPTORS = 20_000
-# Those of a web process that are no client's: stores, files, pipes.
-_OTHER_DESCRIPTORS = 200
-_FEWEST_CONNECTIONS = 50
-# Threads that are left when all those wait that may.
-_NEVER_WAITING = 8
+_MAX_DESCRIPTORS = 20_000
+# Descriptors of a web process that are not client connections: stores, files, pipes.
+_RESERVED_DESCRIPTORS = 200
+_MIN_CONNECTIONS = 50
+# Threads left over for other requests while every request that may wait is waiting.
+_SPARE_THREADS = 8
 
 _settings = read_or_exit(WebSettings)
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
-# As many as may wait for something, and some more: requests that wait must not hold every thread.
+# More threads than requests that may wait for something: waiting requests must not occupy every thread.
 threads = (
     prefer_wait.WAITING_REQUESTS
     + status_changes.WAITING_INQUIRIES
     + avatar.MAX_DECODERS
     + admission.MAX_PATIENT
-    + _NEVER_WAITING
+    + _SPARE_THREADS
 )
-# A connection is a greenlet and a file descriptor, and no thread; its body may wait in a file.
-_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-_descriptors = _MOST_DESCRIPTORS if _hard == resource.RLIM_INFINITY else min(_hard, _MOST_DESCRIPTORS)
-resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors, _hard))
-worker_connections = max(_descriptors // 2 - _OTHER_DESCRIPTORS, _FEWEST_CONNECTIONS)
+# A connection costs a greenlet and a file descriptor but no thread. Its body may need a second descriptor,
+# for a temporary file.
+_hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+_descriptors = (
+    _MAX_DESCRIPTORS if _hard_limit == resource.RLIM_INFINITY else min(_hard_limit, _MAX_DESCRIPTORS)
+)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors, _hard_limit))
+worker_connections = max(_descriptors // 2 - _RESERVED_DESCRIPTORS, _MIN_CONNECTIONS)
 preload_app = True
 keepalive = 5
-# Longer than a request may take to be complete.
+# In seconds: longer than the read deadline of a request.
 graceful_timeout = 20
-# A peer's headers say nothing of the path (SCRIPT_NAME) or of the scheme; of addresses, see address.py.
+# The headers of a peer must not change the path (SCRIPT_NAME) or the scheme. The client's address is read by
+# api/http/client_address.py.
 forwarder_headers = ""
 forwarded_allow_ips = ""
-# The application answers them with a 405 that says what is known.
+# The application answers unknown methods itself, with a 405 that names the allowed ones.
 permit_unconventional_http_method = True
-# Its heartbeat file must not be on a disk: a slow one looks like a hung worker.
+# The heartbeat file must not be on a disk: a slow disk makes a worker look hung.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
-# By default a socket in the home directory that all installations of a user would share.
+# The default is a socket in the home directory, shared by all installations of a user.
 control_socket_disable = True
-# The gateway writes the access log.
+# The access log is written by api/middleware/access_log.py.
 accesslog = None
 logconfig_dict = logs.logging_config(_settings.log_level)
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """A forked worker must not speak on its parent's connections; what it counts, it hands on itself."""
+    """Drops the connections of the parent, which a forked worker must not use; starts this worker's metrics."""
     postgres.database.dispose()
     request_counts.start(redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S))

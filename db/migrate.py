@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg2
 
-from db.core import settings
+from db.core.settings import StoreSettings
+from db.core.startup import read_or_exit
 
 DIRECTORY = Path(__file__).with_name("migrations")
 
@@ -86,5 +87,5 @@ def _sum(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    for name in up(settings.read_or_exit(settings.StoreSettings).database_url):
+    for name in up(read_or_exit(StoreSettings).database_url):
         sys.stdout.write(f"applied {name}\n")

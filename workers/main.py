@@ -19,7 +19,7 @@ from actors.jobs import ExternalJob
 from actors.settings import MailSettings, MediaSettings
 from actors.worker_threads import WorkerThreads
 from db import heartbeats, postgres, redis
-from db.core.settings import read_or_exit
+from db.core.startup import read_or_exit
 from workers import process
 
 log = structlog.get_logger(__name__)

@@ -65,12 +65,12 @@ def run() -> None:
     settings = process.start()
     stopped = process.until_stopped()
     client = redis.connect(settings.redis_url)
-    pulse = process.Pulse("relay", process.HANGS_AFTER_S)
-    pulse.watch()
+    watchdog = process.Watchdog("relay", process.WATCHDOG_TIMEOUT_S)
+    watchdog.start()
     log.info("started", kind="relay")
     sent, healthy = 0, True
     while not stopped.wait(0 if sent >= RESEND_BATCH else _REST_S):
-        pulse.beat()
+        watchdog.beat()
         try:
             sent = once()
             heartbeats.beat(client, ["relay"])

@@ -137,12 +137,12 @@ def run() -> None:
         )
     scheduler.start(paused=True)
     client = redis.connect(settings.redis_url, timeout=_HEARTBEAT_TIMEOUT_S)
-    pulse = process.Pulse("scheduler", process.HANGS_AFTER_S)
-    pulse.watch()
+    watchdog = process.Watchdog("scheduler", process.WATCHDOG_TIMEOUT_S)
+    watchdog.start()
     leading, available = False, True
     log.info("started", kind="scheduler")
     while not stopped.wait(_RENEW_EVERY_S):
-        pulse.beat()
+        watchdog.beat()
         try:
             is_leader = leader.check()
         except postgres.TRANSIENT_ERRORS as error:
@@ -159,7 +159,7 @@ def run() -> None:
             (scheduler.resume if leading else scheduler.pause)()
             log.info("leading" if leading else "waiting to lead", kind="scheduler")
         heartbeats.beat(client, ["scheduler"])
-    pulse.beat()
+    watchdog.beat()
     scheduler.shutdown(wait=True)
     with suppress(*postgres.TRANSIENT_ERRORS):
         leader.resign()

@@ -56,12 +56,12 @@ def run() -> None:
     settings = process.start()
     stopped = process.until_stopped()
     client = redis.connect(settings.redis_url)
-    pulse = process.Pulse("subscribers", _HANGS_AFTER_S)
-    pulse.watch()
+    watchdog = process.Watchdog("subscribers", _HANGS_AFTER_S)
+    watchdog.start()
     log.info("started", kind="subscribers")
 
     def beat() -> None:
-        pulse.beat()
+        watchdog.beat()
         heartbeats.beat(client, ["subscribers"])
 
     subscriber.run(SUBSCRIBERS, stopped, client, beat=beat)

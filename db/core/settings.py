@@ -1,28 +1,33 @@
-"""Settings: read once from the environment into frozen values; a wrong one stops the start in one line."""
+"""The settings of a process: read once from the environment, validated, frozen.
+
+The error message is one line that names every invalid variable and shows no value: a value may be a secret.
+"""
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-# Secrets that anybody can read in this repository.
-PUBLISHED = frozenset(
+# Secrets that everybody can read in this repository.
+PUBLISHED_SECRETS = frozenset(
     {
         "for-development-only-and-not-for-anything-else",
         "for-development-only-and-for-no-other-use",
         "a secret for tests, thirty-two bytes long",
     }
 )
-# The stores' password in compose.yml.
+# The password of PostgreSQL and Redis in compose.yml.
 PUBLISHED_STORE_PASSWORD = "paywright"
-SECRET_BYTES = 32
-# What people write where a secret is to come: it makes none longer.
-_FILLERS = re.compile(
+MIN_SECRET_BYTES = 32
+_MIN_DISTINCT_CHARACTERS = 8
+# Random text repeats hardly any sequence of three characters.
+_MIN_DISTINCT_TRIPLES = 0.8
+# Words that people write in place of a secret. They do not count towards its length.
+_PLACEHOLDERS = re.compile(
     r"change[-_ ]?(me|this|it)?|please|default|example|secret|password|passphrase|pepper|paywright"
     r"|production|development|insecure|unsafe|random|string|super|token|replace|dummy",
     re.IGNORECASE,
@@ -30,11 +35,14 @@ _FILLERS = re.compile(
 
 
 class InvalidSetting(Exception):
-    """A setting is missing or wrong; the message names it."""
+    """One or more settings are missing or invalid. Each fault reads `NAME: what is wrong`."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("invalid setting: " + "; ".join(faults))
 
 
 class StoreSettings(BaseModel):
-    """What every process needs to know: where the stores are and how to log."""
+    """What every process needs: the addresses of the stores and the log level."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=str.upper, hide_input_in_errors=True
@@ -49,92 +57,84 @@ class StoreSettings(BaseModel):
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _any_case(cls, value: object) -> object:
+    def _upper_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
     @field_validator("database_url")
     @classmethod
-    def _postgres(cls, value: str) -> str:
+    def _is_postgresql(cls, value: str) -> str:
         if not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL")
         return check_port(value)
 
     @field_validator("redis_url")
     @classmethod
-    def _redis(cls, value: str) -> str:
+    def _is_redis(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must be a redis:// URL")
         return check_port(value)
 
     @model_validator(mode="after")
-    def _fit_for_production(self) -> Self:
+    def _is_fit_for_production(self) -> Self:
         if self.app_env == "production" and (faults := self.production_faults()):
-            raise InvalidSetting("wrong setting: " + "; ".join(faults))
+            raise InvalidSetting(*faults)
         return self
 
     def production_faults(self) -> list[str]:
-        """What is good enough for a developer and not for production: `NAME: what is wrong` each."""
+        """Returns what is allowed in development and not in production: `NAME: what is wrong` each."""
         urls = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
         return [
-            f"{name}: its password is a published example, and no secret"
+            f"{name}: its password is a published example"
             for name, url in urls.items()
             if urlsplit(url).password == PUBLISHED_STORE_PASSWORD
         ]
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Reads the environment. Raises WrongSetting, one line, naming every variable at fault."""
+        """Reads the settings from the environment. Raises InvalidSetting."""
         try:
             return cls.model_validate(dict(environment))
-        except ValidationError as wrong:
-            faults = (f"{fault['loc'][0]}: {_plain(fault['msg'])}" for fault in wrong.errors())
-            raise InvalidSetting("wrong setting: " + "; ".join(faults)) from None
+        except ValidationError as error:
+            faults = [f"{fault['loc'][0]}: {_message(fault['msg'])}" for fault in error.errors()]
+            raise InvalidSetting(*faults) from None
 
 
 def secret_faults(**secrets: str) -> list[str]:
-    """What is wrong with these secrets in production, by their names: weak, published, or used twice."""
-    faults, seen = [], dict[str, str]()
+    """Returns what makes these secrets unfit for production: weak, published, or used twice."""
+    faults, names_by_value = [], dict[str, str]()
     for name, value in secrets.items():
-        if value in PUBLISHED:
-            faults.append(f"{name}: is a published example, and no secret")
-        elif value in seen:
-            faults.append(f"{name}: is the same as {seen[value]}: each needs a value of its own")
-        elif _weak(value):
-            faults.append(f"{name}: needs {SECRET_BYTES} random bytes or more in production")
-        seen.setdefault(value, name)
+        if value in PUBLISHED_SECRETS:
+            faults.append(f"{name}: is a published example")
+        elif value in names_by_value:
+            faults.append(f"{name}: is the same as {names_by_value[value]}: each needs a value of its own")
+        elif _is_weak(value):
+            faults.append(f"{name}: needs {MIN_SECRET_BYTES} random bytes or more in production")
+        names_by_value.setdefault(value, name)
     return faults
 
 
-def _weak(secret: str) -> bool:
-    rest = _FILLERS.sub("", secret)
-    if len(rest.encode()) < SECRET_BYTES or len(set(rest)) < 8:
+def _is_weak(secret: str) -> bool:
+    rest = _PLACEHOLDERS.sub("", secret)
+    if len(rest.encode()) < MIN_SECRET_BYTES or len(set(rest)) < _MIN_DISTINCT_CHARACTERS:
         return True
-    # Repetition (abcabc), and runs of the alphabet or of digits: hardly there in anything random.
-    triples = [rest[place : place + 3] for place in range(len(rest) - 2)]
-    steps = [ord(after) - ord(before) for before, after in pairwise(rest)]
-    return len(set(triples)) < 0.8 * len(triples) or sum(abs(step) <= 1 for step in steps) > len(steps) / 2
+    triples = [rest[start : start + 3] for start in range(len(rest) - 2)]
+    if len(set(triples)) < _MIN_DISTINCT_TRIPLES * len(triples):
+        return True
+    # Runs of the alphabet or of digits: rare in random text.
+    distances = [abs(ord(after) - ord(before)) for before, after in pairwise(rest)]
+    return sum(distance <= 1 for distance in distances) > len(distances) / 2
 
 
 def check_port(url: str) -> str:
-    """The URL, if its port is a number or not there. Raises ValueError."""
+    """Returns the URL if its port is absent or valid. Raises ValueError."""
     try:
-        assert urlsplit(url).port != 0
-    except (ValueError, AssertionError):
-        raise ValueError("has a port that is none") from None
+        port = urlsplit(url).port
+    except ValueError:
+        raise ValueError("invalid port") from None
+    if port == 0:
+        raise ValueError("invalid port")
     return url
 
 
-S = TypeVar("S", bound=StoreSettings)
-
-
-def _plain(message: str) -> str:
+def _message(message: str) -> str:
     return "is not set" if message == "Field required" else message.removeprefix("Value error, ")
-
-
-def read_or_exit(kind: type[S]) -> S:
-    """The settings of an entry point; a wrong one ends the process with status 2 and one line on stderr."""
-    try:
-        return kind.read()
-    except InvalidSetting as wrong:
-        sys.stderr.write(f"{wrong}\n")
-        sys.exit(2)

@@ -1,4 +1,4 @@
-"""A wrong or missing setting is one line that names it."""
+"""An invalid or missing setting ends in one line that names it."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from actors.settings import MailSettings
 from api.settings import WebSettings
-from db.core.settings import PUBLISHED, InvalidSetting, secret_faults
+from db.core.settings import PUBLISHED_SECRETS, InvalidSetting, secret_faults
 from tests.makers import SECRETS
 
 GOOD = {**SECRETS, "DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost"}
@@ -42,25 +42,25 @@ def test_settings_have_defaults_and_are_frozen():
         ("SESSION_MAX_AGE", "99999days"),
     ],
 )
-def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name, value):
-    with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: ") as wrong:
+def test_an_invalid_setting_is_named_without_its_value(name, value):
+    with pytest.raises(InvalidSetting, match=f"^invalid setting: {name}: ") as error:
         WebSettings.read({**GOOD, name: value})
-    assert "\n" not in str(wrong.value)
-    assert not value or value not in str(wrong.value)
+    assert "\n" not in str(error.value)
+    assert not value or value not in str(error.value)
 
 
-def test_a_time_is_read_with_its_unit_or_in_seconds():
-    for written, seconds in (
-        ("30days", 2_592_000),
-        ("12 hours", 43_200),
-        ("90", 90),
-        ("5m", 300),
-        ("1day", 86_400),
-    ):
-        assert (
-            WebSettings.read({**GOOD, "SESSION_MAX_AGE": written}).session_max_age.total_seconds() == seconds
-        )
+def test_a_duration_has_a_unit_or_is_in_seconds():
+    durations = {"30days": 2_592_000, "12 hours": 43_200, "90": 90, "5m": 300, "1day": 86_400}
+    for text, seconds in durations.items():
+        settings = WebSettings.read({**GOOD, "SESSION_MAX_AGE": text})
+        assert settings.session_max_age.total_seconds() == seconds
     assert WebSettings.read(GOOD).session_max_age.days == 30
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:notaport/x", "postgresql://h:99999/x", "postgresql://h:0/x"])
+def test_an_invalid_port_is_named(url):
+    with pytest.raises(InvalidSetting, match=r"^invalid setting: DATABASE_URL: invalid port$"):
+        WebSettings.read({**GOOD, "DATABASE_URL": url})
 
 
 def test_a_missing_setting_is_named():
@@ -79,8 +79,8 @@ def test_a_missing_setting_is_named():
         ("FRONTEND_URL", "ftp://x"),
     ],
 )
-def test_a_wrong_setting_of_the_mail_worker_is_named(name, value):
-    with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: "):
+def test_an_invalid_setting_of_the_mail_worker_is_named(name, value):
+    with pytest.raises(InvalidSetting, match=f"^invalid setting: {name}: "):
         MailSettings.read({**GOOD, name: value})
 
 
@@ -101,47 +101,47 @@ WEAK = [
     "changemechangemechangemechangeme12345678",
     "passwordpasswordpasswordpassword1234",
     "please-change-me-this-is-not-a-secret",
-    *sorted(PUBLISHED),
+    *sorted(PUBLISHED_SECRETS),
 ]
 
 
-def test_in_production_proper_settings_are_taken():
+def test_production_accepts_strong_settings():
     for kind in (WebSettings, MailSettings):
         assert kind.read(PRODUCTION).app_env == "production"
         assert kind.read({**PRODUCTION, "JWT_SECRET_OTHER": THIRD})
 
 
 @pytest.mark.parametrize("make", [secrets.token_hex, secrets.token_urlsafe])
-def test_no_random_secret_is_taken_for_a_weak_one(make):
+def test_a_random_secret_is_not_weak(make):
     assert not [secret for _ in range(500) if secret_faults(X=(secret := make(32)))]
 
 
 @pytest.mark.parametrize("weak", WEAK)
-def test_in_production_a_weak_or_published_secret_is_refused(weak):
+def test_production_refuses_a_weak_or_published_secret(weak):
     for name in ("JWT_SECRET", "PASSWORD_PEPPER", "JWT_SECRET_OTHER"):
-        with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: ") as wrong:
+        with pytest.raises(InvalidSetting, match=f"^invalid setting: {name}: ") as error:
             WebSettings.read({**PRODUCTION, name: weak})
-        assert weak not in str(wrong.value)
-    with pytest.raises(InvalidSetting, match=r"^wrong setting: PASSWORD_PEPPER: "):
+        assert weak not in str(error.value)
+    with pytest.raises(InvalidSetting, match=r"^invalid setting: PASSWORD_PEPPER: "):
         MailSettings.read({**PRODUCTION, "PASSWORD_PEPPER": weak})
     assert WebSettings.read({**GOOD, "JWT_SECRET": weak})
 
 
-def test_in_production_no_two_secrets_are_the_same():
+def test_production_refuses_a_repeated_secret():
     for name, value in (
         ("PASSWORD_PEPPER", STRONG),
         ("JWT_SECRET_OTHER", STRONG),
         ("JWT_SECRET_OTHER", OTHER),
     ):
-        with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: is the same as "):
+        with pytest.raises(InvalidSetting, match=f"^invalid setting: {name}: is the same as "):
             WebSettings.read({**PRODUCTION, name: value})
 
 
-def test_what_compose_has_for_developers_is_published(root):
+def test_the_secrets_in_compose_count_as_published(root):
     compose = (root / "compose.yml").read_text()
     defaults = re.findall(r"\$\{(?:JWT_SECRET|PASSWORD_PEPPER)-([^}]+)\}", compose)
     assert defaults
-    assert set(defaults) | {SECRETS["JWT_SECRET"]} <= PUBLISHED
+    assert set(defaults) | {SECRETS["JWT_SECRET"]} <= PUBLISHED_SECRETS
 
 
 @pytest.mark.parametrize(
@@ -157,17 +157,17 @@ def test_what_compose_has_for_developers_is_published(root):
         (MailSettings, "PUBLIC_URL", "http://127.0.0.1:3000/"),
     ],
 )
-def test_in_production_a_developers_default_is_refused(kind, name, value):
-    with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: "):
+def test_production_refuses_a_developers_default(kind, name, value):
+    with pytest.raises(InvalidSetting, match=f"^invalid setting: {name}: "):
         kind.read({**PRODUCTION, name: value})
     without = {key: other for key, other in PRODUCTION.items() if key != name}
     if name != "TRUSTED_PROXIES":
-        with pytest.raises(InvalidSetting, match=f"^wrong setting: {name}: "):
+        with pytest.raises(InvalidSetting, match=f"^invalid setting: {name}: "):
             kind.read(without)
     assert kind.read({**GOOD, name: value})
 
 
-def test_outside_production_the_usual_local_frontends_are_allowed():
+def test_local_frontends_are_allowed_outside_production():
     local = {f"http://localhost:{port}" for port in (3000, 4200, 5173)}
     assert WebSettings.read(GOOD).cors_origins == local
     assert WebSettings.read({**GOOD, "CORS_ORIGINS": ""}).cors_origins == local
@@ -180,9 +180,9 @@ def test_outside_production_the_usual_local_frontends_are_allowed():
 @pytest.mark.parametrize(
     "command", [["-m", "workers.relay"], ["-m", "workers.main", "payments"], ["-c", "import api.wsgi"]]
 )
-def test_a_process_with_a_wrong_setting_ends_with_one_line(root, command):
+def test_a_process_with_an_invalid_setting_ends_with_one_line(root, command):
     environment = {"PATH": os.environ["PATH"], **GOOD, "LOG_LEVEL": "LOUD"}
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, *command],
         cwd=root,
         env=environment,
@@ -191,13 +191,13 @@ def test_a_process_with_a_wrong_setting_ends_with_one_line(root, command):
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("wrong setting: LOG_LEVEL: ")
-    assert ended.stderr.count("\n") == 1
+    assert completed.returncode == 2
+    assert completed.stderr.startswith("invalid setting: LOG_LEVEL: ")
+    assert completed.stderr.count("\n") == 1
 
 
-def test_the_setting_that_gunicorn_reads_itself_ends_the_start_with_one_line_too(root):
-    ended = subprocess.run(
+def test_an_invalid_web_concurrency_ends_with_one_line(root):
+    completed = subprocess.run(
         [sys.executable, "-m", "api"],
         cwd=root,
         env={"PATH": os.environ["PATH"], **GOOD, "WEB_CONCURRENCY": "many"},
@@ -206,6 +206,6 @@ def test_the_setting_that_gunicorn_reads_itself_ends_the_start_with_one_line_too
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("wrong setting: WEB_CONCURRENCY: ")
-    assert ended.stderr.count("\n") == 1
+    assert completed.returncode == 2
+    assert completed.stderr.startswith("invalid setting: WEB_CONCURRENCY: ")
+    assert completed.stderr.count("\n") == 1

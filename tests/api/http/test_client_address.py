@@ -60,7 +60,7 @@ def test_a_mapped_network_is_an_ipv4_network():
 
 @pytest.mark.parametrize("wrong", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8;::1", "*"])
 def test_a_wrong_list_stops_the_start_with_its_name(wrong):
-    with pytest.raises(InvalidSetting, match=r"^wrong setting: TRUSTED_PROXIES: .*10\.0\.0\.0/8,::1$"):
+    with pytest.raises(InvalidSetting, match=r"^invalid setting: TRUSTED_PROXIES: .*10\.0\.0\.0/8,::1$"):
         WebSettings.read({**SECRETS, **STORES, "TRUSTED_PROXIES": wrong})
 
 

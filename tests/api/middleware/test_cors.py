@@ -134,7 +134,7 @@ def test_where_none_is_named_only_local_frontends_may_read(make_client):
     ],
 )
 def test_a_wrong_list_stops_the_start_with_its_name(wrong):
-    with pytest.raises(InvalidSetting, match=r"^wrong setting: CORS_ORIGINS: [^\n]+$"):
+    with pytest.raises(InvalidSetting, match=r"^invalid setting: CORS_ORIGINS: [^\n]+$"):
         WebSettings.read({**SECRETS, **STORES, "CORS_ORIGINS": wrong})
 
 
