@@ -99,9 +99,9 @@ def try_push(jobs: Sequence[Job]) -> None:
     if _broker is None or not jobs:
         return
     try:
-        with redis.asked(cast(redis.Client, _broker.client)):
+        with redis.guarded(cast(redis.Client, _broker.client)):
             push(jobs)
-    except redis.Asleep:
+    except redis.Suspended:
         return
     except redis.Unreachable as error:
         if _redis_available:

@@ -186,7 +186,7 @@ class Pool:
                 self._responded = self._probe()
                 self._probed_at = time.monotonic()
                 if not self._responded:
-                    self._breaker.failed()
+                    self._breaker.record_failure()
                     self.invalidate()
             return self._responded
 
@@ -232,14 +232,14 @@ class Pool:
         return connection
 
     def _connect_new(self, deadline: float) -> Connection:
-        if not self._breaker.lets_through():
+        if not self._breaker.allows():
             raise DatabaseUnavailable("the database was unavailable less than a second ago")
         try:
             connection = self._open(max(CONNECT_TIMEOUT_MIN_S, deadline - time.monotonic()))
         except psycopg2.Error as error:
-            self._breaker.failed()
+            self._breaker.record_failure()
             raise DatabaseUnavailable(error, *error.args) from error
-        self._breaker.well()
+        self._breaker.record_success()
         return connection
 
     def _open(self, timeout_s: float) -> Connection:

@@ -57,14 +57,14 @@ def connect(url: str, *, timeout: float = 0.5) -> Client:
 def asked(client: Client) -> Iterator[None]:
     """Lets a request ask Redis in the block, where that is worth a try: of many requests that meet a Redis
     that hangs, or refuses to write, one a second waits for it. Raises Asleep for the others."""
-    if not client.breaker.lets_through():
+    if not client.breaker.allows():
         raise Asleep("redis did not answer a moment ago")
     try:
         yield
     except RedisError:
-        client.breaker.failed()
+        client.breaker.record_failure()
         raise
-    client.breaker.well()
+    client.breaker.record_success()
 
 
 def ask_to_write(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""What every worker process does first and last: settings, logs, stores; and an end when it is told to."""
+"""The start and the end of every worker process: settings, logs, stores, signals, and a watchdog."""
 
 import os
 import signal
@@ -13,79 +13,82 @@ from pydantic import Field, model_validator
 
 from actors import broker
 from db import postgres
-from db.core import logs, settings
+from db.core import logs
+from db.core.settings import InvalidSetting, StoreSettings
+from db.core.startup import read_or_exit
 
 log = structlog.get_logger(__name__)
 
-# After how long without a turn a loop hangs, in seconds: longer than its stores may let it wait.
-HANGS_AFTER_S = 25
-# A worker can wait for Redis, where the door cannot; and Dramatiq takes a timeout for a defect.
+# The watchdog of a loop: longer than one iteration may wait for its stores.
+WATCHDOG_TIMEOUT_S = 25
+# Longer than a web process waits for Redis: a worker has nothing else to do, and Dramatiq treats a timeout as
+# a failure.
 REDIS_TIMEOUT_S = 5.0
 
 
-class WorkerSettings(settings.StoreSettings):
-    """What a worker needs to know besides the stores."""
+class WorkerSettings(StoreSettings):
+    """The settings of a worker process."""
 
     worker_threads: int = Field(8, ge=1, le=256)
-    # How long an idle worker waits at most before it looks for messages again, in milliseconds.
+    # How long an idle worker waits at most before it polls its queues again.
     worker_poll_ms: int = Field(50, ge=5, le=5000)
 
     @model_validator(mode="after")
-    def _a_connection_each(self) -> Self:
+    def _has_a_connection_for_each_thread(self) -> Self:
         if self.database_pool < self.worker_threads + 1:
-            raise settings.InvalidSetting("wrong setting: DATABASE_POOL: needs more than WORKER_THREADS")
+            raise InvalidSetting("DATABASE_POOL: must be greater than WORKER_THREADS")
         return self
 
 
 def start() -> WorkerSettings:
-    """Reads the settings, or ends the process in one line; opens the logs, and names the stores."""
-    read = settings.read_or_exit(WorkerSettings)
-    logs.configure(read.log_level, read.log_format)
-    postgres.configure(read.database_url, connections=read.database_pool)
-    broker.configure(read.redis_url, timeout=REDIS_TIMEOUT_S)
-    return read
+    """Reads the settings, then configures the logs and the stores. Ends the process on an invalid setting."""
+    settings = read_or_exit(WorkerSettings)
+    logs.configure(settings.log_level, settings.log_format)
+    postgres.configure(settings.database_url, connections=settings.database_pool)
+    broker.configure(settings.redis_url, timeout=REDIS_TIMEOUT_S)
+    return settings
 
 
-class Pulse:
-    """Ends this process when its loop hangs, so that whatever runs it starts it again: after so many seconds
-    without a beat.
+class Watchdog:
+    """Ends this process when its loop hangs, so that the supervisor restarts it.
 
-    Counted by looks and not by a clock: while the whole process is frozen, nobody looks.
+    It counts its own ticks instead of reading a clock: while the whole process is frozen (SIGSTOP, a
+    suspended machine) no tick passes, so a process that wakes up is not ended.
     """
 
-    def __init__(self, kind: str, seconds: int, end: Callable[[int], object] = os._exit) -> None:
-        self._kind, self._seconds, self._end = kind, seconds, end
-        self._silent = 0
+    def __init__(self, kind: str, timeout_s: int, end: Callable[[int], object] = os._exit) -> None:
+        self._kind, self._timeout_s, self._end = kind, timeout_s, end
+        self._silent_s = 0
 
     def beat(self) -> None:
-        """The loop goes on."""
-        self._silent = 0
+        """Reports that the loop is alive."""
+        self._silent_s = 0
 
-    def look(self) -> None:
-        """One second more has passed."""
-        self._silent += 1
-        if self._silent > self._seconds:
-            log.critical("the loop hangs, ending", kind=self._kind, seconds=self._seconds)
+    def tick(self) -> None:
+        """Counts one more second; ends the process after `timeout_s` of them without a beat."""
+        self._silent_s += 1
+        if self._silent_s > self._timeout_s:
+            log.critical("the loop hangs, ending", kind=self._kind, seconds=self._timeout_s)
             self._end(1)
 
-    def watch(self) -> None:
-        """Looks each second from now on, as long as the process lives."""
+    def start(self) -> None:
+        """Ticks once a second in a thread of its own."""
 
         def run() -> None:
             while True:
                 time.sleep(1)
-                self.look()
+                self.tick()
 
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=run, name="watchdog", daemon=True).start()
 
 
 def until_stopped() -> threading.Event:
-    """Set when the process is told to end (SIGTERM, SIGINT): finish what is in hand, take no more."""
-    told = threading.Event()
+    """Returns an event that SIGTERM and SIGINT set: finish the work at hand and take no more."""
+    stopped = threading.Event()
 
-    def tell(_signal: int, _frame: FrameType | None) -> None:
-        told.set()
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopped.set()
 
-    signal.signal(signal.SIGTERM, tell)
-    signal.signal(signal.SIGINT, tell)
-    return told
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopped

@@ -59,7 +59,7 @@ class Analytics:
     def _requests(self) -> list[schemas.RouteStatistics]:
         request_counts.hand_on(self.client)
         try:
-            with redis.asked(self.client):
+            with redis.guarded(self.client):
                 counted = request_metrics.read(self.client)
         except redis.Unreachable:
             return []

@@ -31,8 +31,8 @@ class AdminHealth:
         jobs = backlog.measure(queues())
         now = times.now()
         try:
-            with redis.asked(self.client):
-                redis.ask_to_write(self.client)
+            with redis.guarded(self.client):
+                redis.check_writable(self.client)
                 workers = heartbeats.alive(self.client)
                 redis_up = True
         except redis.Unreachable:

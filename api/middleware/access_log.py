@@ -60,6 +60,6 @@ class AccessLog:
 
     def _owner(self, req: Request) -> UUID | None:
         try:
-            return self._tokens.read(authentication.bearer(req)).user_id
+            return self._tokens.verify(authentication.bearer(req)).user_id
         except Unauthorized:
             return None

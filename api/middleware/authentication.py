@@ -37,11 +37,11 @@ class Callers:
             deny(caller, operation.permission)
 
     def _identify(self, req: Request) -> Caller:
-        claims = self._tokens.read(bearer(req))
+        claims = self._tokens.verify(bearer(req))
         live = sessions.find_live(claims.session_id)
         if live is None or live["user_id"] != claims.user_id:
             raise Unauthorized(UnauthorizedReason.REVOKED)
-        if self._tokens.ends_at(live["created_at"]) <= times.now():
+        if self._tokens.session_end(live["created_at"]) <= times.now():
             raise Unauthorized(UnauthorizedReason.EXPIRED)
         return Caller(claims.user_id, live["email"], Role(live["role"]), claims.session_id)
 

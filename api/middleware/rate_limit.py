@@ -136,11 +136,11 @@ class Shared:
 
     def __call__(self, keys: Sequence[tuple[str, int]]) -> list[Count]:
         try:
-            with redis.asked(self._client):
+            with redis.guarded(self._client):
                 found = self._script(
                     [PREFIX + key for key, _ in keys], [seconds * 1000 for _, seconds in keys]
                 )
-        except redis.Asleep:
+        except redis.Suspended:
             return self._memory(keys)
         except redis.Unreachable as error:
             log.warning("redis is away, each process counts on its own", error=str(error))

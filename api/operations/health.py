@@ -71,8 +71,8 @@ class Health:
 
     def _wire(self) -> tuple[State, State]:
         try:
-            with redis.asked(self._redis):
-                redis.ask_to_write(self._redis)
+            with redis.guarded(self._redis):
+                redis.check_writable(self._redis)
                 alive = heartbeats.alive(self._redis)
         except redis.Unreachable:
             return "down", "down"

@@ -58,8 +58,8 @@ class Metrics:
 
     def _redis(self) -> list[Metric]:
         request_counts.hand_on(self._client)
-        with redis.asked(self._client):
-            redis.ask_to_write(self._client)
+        with redis.guarded(self._client):
+            redis.check_writable(self._client)
             return [*self._requests(), self._workers()]
 
     def _requests(self) -> Iterator[Metric]:

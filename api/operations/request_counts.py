@@ -34,7 +34,7 @@ def hand_on(client: redis.Client) -> None:
     if not counted:
         return
     try:
-        with redis.asked(client):
+        with redis.guarded(client):
             request_metrics.add(client, counted)
     except redis.Unreachable:
         with _lock:

@@ -354,7 +354,7 @@ def test_a_frozen_server_fails_whoever_waits_and_is_used_again_when_it_thaws(own
 
 def test_a_slow_statement_is_not_taken_for_a_frozen_server(own, monkeypatch):
     monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(breaker, "REST_S", 0.0)
+    monkeypatch.setattr(breaker, "OPEN_S", 0.0)
     with taken(own):
         own.execute_sql("SELECT pg_sleep(0.7)")
     assert ask(own) == 1

@@ -1,16 +1,16 @@
-"""A process whose loop hangs ends itself."""
+"""The watchdog ends a process whose loop hangs."""
 
-from workers.process import Pulse
+from workers.process import Watchdog
 
 
-def test_a_loop_that_hangs_ends_its_process():
-    ended: list[int] = []
-    pulse = Pulse("test", 3, ended.append)
+def test_a_hanging_loop_ends_its_process():
+    exit_statuses: list[int] = []
+    watchdog = Watchdog("test", 3, exit_statuses.append)
     for _ in range(3):
-        pulse.look()
-    pulse.beat()
+        watchdog.tick()
+    watchdog.beat()
     for _ in range(3):
-        pulse.look()
-    assert ended == []
-    pulse.look()
-    assert ended == [1]
+        watchdog.tick()
+    assert exit_statuses == []
+    watchdog.tick()
+    assert exit_statuses == [1]

@@ -300,7 +300,7 @@ def test_a_redis_that_refuses_to_write_is_asked_once_a_second_too(
     finally:
         redis_client.config_set("maxmemory", 0)
         redis_client.replicaof("NO", "ONE")
-        redis_client.breaker.well()
+        redis_client.breaker.record_success()
 
 
 def test_memory_counts_in_windows_too():
