@@ -1,4 +1,4 @@
-"""What /health writes: a database that answers questions may still refuse to write."""
+"""The row that /health writes: a database that answers reads may still refuse writes."""
 
 import peewee
 from peewee import SQL
@@ -8,7 +8,7 @@ from db import postgres
 
 
 class HealthCheck(postgres.Model):
-    """The one row of it."""
+    """The only row of its table."""
 
     one = peewee.BooleanField(primary_key=True, constraints=[SQL("DEFAULT true"), SQL("CHECK (one)")])
     written_at = DateTimeTZField(constraints=postgres.CLOCK)
@@ -19,7 +19,7 @@ class HealthCheck(postgres.Model):
 
 
 def write() -> None:
-    """Writes a trifle, without waiting for another who does. Raises postgres.TRANSIENT_ERRORS."""
+    """Updates the row, unless another transaction is doing so: it never waits for a lock. Raises postgres.TRANSIENT_ERRORS."""
     postgres.rows(
         "UPDATE journal.health_check SET written_at = clock_timestamp() WHERE one IN"
         " (SELECT one FROM journal.health_check FOR NO KEY UPDATE SKIP LOCKED)"

@@ -1,4 +1,4 @@
-"""Which workers are alive: each says so every few seconds, in Redis, and is forgotten when it stops."""
+"""Which worker processes are alive: each writes a heartbeat to Redis every few seconds, and it expires."""
 
 import os
 import socket
@@ -11,32 +11,32 @@ from redis import Redis
 
 from db.redis import Unreachable
 
+# A sorted set: the members are processes, the scores the times of their last heartbeats.
 _KEY = "paywright:workers"
-# Seconds after which a silent worker counts as gone.
+# A worker without a heartbeat for this long counts as gone.
 EXPIRES_S = 15
-# How often a worker speaks, in seconds.
 INTERVAL_S = 5
 
 
 def beat(client: Redis, kinds: Iterable[str]) -> None:
-    """Says that this process is alive, and what it serves; a Redis that is away does not hear it."""
+    """Records that this process is alive and which kinds of work it does. Does nothing while Redis is away."""
     with suppress(Unreachable):
-        client.zadd(_KEY, {_name(kind): time.time() for kind in kinds})
+        client.zadd(_KEY, {_member(kind): time.time() for kind in kinds})
         client.zremrangebyscore(_KEY, 0, time.time() - EXPIRES_S)
 
 
 def leave(client: Redis, kinds: Iterable[str]) -> None:
-    """Says that this process stops."""
+    """Removes this process, which is about to end."""
     with suppress(Unreachable):
-        client.zrem(_KEY, *map(_name, kinds))
-
-
-def _name(kind: str) -> str:
-    return f"{kind}@{socket.gethostname()}:{os.getpid()}"
+        client.zrem(_KEY, *map(_member, kinds))
 
 
 def alive(client: Redis) -> dict[str, int]:
-    """How many workers of each kind are alive. Raises redis.Unreachable."""
-    names = cast(list[bytes], client.zrangebyscore(_KEY, time.time() - EXPIRES_S, "+inf"))
-    kinds = [name.decode().partition("@")[0] for name in names]
+    """Returns how many workers of each kind are alive. Raises redis.Unreachable."""
+    members = cast(list[bytes], client.zrangebyscore(_KEY, time.time() - EXPIRES_S, "+inf"))
+    kinds = [member.decode().partition("@")[0] for member in members]
     return {kind: kinds.count(kind) for kind in kinds}
+
+
+def _member(kind: str) -> str:
+    return f"{kind}@{socket.gethostname()}:{os.getpid()}"

@@ -1,4 +1,4 @@
-"""The connection to Redis: the wire, never the truth; it fails fast and is never waited for."""
+"""The connection to Redis. It is only the transport: calls fail fast, and nothing is lost when it is away."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,33 +13,33 @@ from db.breaker import Breaker
 
 Unreachable = RedisError
 
-# How long a request may wait for Redis, in seconds: whatever it asks there can be done without.
+# How long a request waits for Redis: it can do without whatever it asks there.
 REQUEST_TIMEOUT_S = 0.1
 
-# What `ask_to_write` writes, and for how many seconds.
-_WRITTEN, _WRITTEN_S = "paywright:health", 10
+# The key that `check_writable` writes, and when it expires.
+_HEALTH_KEY, _HEALTH_KEY_EXPIRES_S = "paywright:health", 10
 
 # One for each server: all clients of a process know what one of them found out.
 _breakers: dict[str, Breaker] = {}
 
 
-class Asleep(RedisError):
-    """Redis did not answer a moment ago, and is not asked now."""
+class Suspended(RedisError):
+    """Redis failed a moment ago and is not called now."""
 
 
 class Client(Redis):
-    """A client, and whether its server is to be asked now."""
+    """A client with the circuit breaker of its server."""
 
-    def __init__(self, breaker: Breaker, **more: Any) -> None:
-        super().__init__(**more)
+    def __init__(self, breaker: Breaker, **options: Any) -> None:
+        super().__init__(**options)
         self.breaker = breaker
 
 
 def connect(url: str, *, timeout: float = 0.5) -> Client:
-    """A client with its own pool. `timeout` in seconds bounds connecting and each answer.
+    """Returns a client with its own pool. `timeout`, in seconds, bounds connecting and each answer.
 
-    redis-py 8 retries a refused connection for seconds by default; the door cannot wait that long, and the
-    journal retries better.
+    Retries are off: redis-py 8 retries a refused connection for seconds, which no request can wait for, and
+    the relay sends jobs again anyway.
     """
     return Client(
         _breakers.setdefault(url, Breaker()),
@@ -54,11 +54,13 @@ def connect(url: str, *, timeout: float = 0.5) -> Client:
 
 
 @contextmanager
-def asked(client: Client) -> Iterator[None]:
-    """Lets a request ask Redis in the block, where that is worth a try: of many requests that meet a Redis
-    that hangs, or refuses to write, one a second waits for it. Raises Asleep for the others."""
+def guarded(client: Client) -> Iterator[None]:
+    """Runs the block unless Redis failed a moment ago. Raises Suspended, or what the block raises.
+
+    Of many requests that meet a Redis that hangs or refuses to write, one a second waits for it.
+    """
     if not client.breaker.allows():
-        raise Asleep("redis did not answer a moment ago")
+        raise Suspended("redis did not answer a moment ago")
     try:
         yield
     except RedisError:
@@ -67,7 +69,9 @@ def asked(client: Client) -> Iterator[None]:
     client.breaker.record_success()
 
 
-def ask_to_write(client: Client) -> None:
-    """Writes a trifle: a Redis that is full, or a replica, answers every question, and refuses each request
-    that counts or sends. Raises Unreachable."""
-    client.set(_WRITTEN, 1, ex=_WRITTEN_S)
+def check_writable(client: Client) -> None:
+    """Writes a key. Raises Unreachable.
+
+    A Redis that is full, or a replica, answers every read and refuses each request that counts or sends.
+    """
+    client.set(_HEALTH_KEY, 1, ex=_HEALTH_KEY_EXPIRES_S)

@@ -13,7 +13,7 @@ from api.admin import schemas
 from api.http.operation import operation
 from api.security.permissions import Permission
 from db import backlog, heartbeats, invariants, job_runs, leases, redis
-from db.core import times
+from db.core import VERSION, times
 
 
 @dataclass

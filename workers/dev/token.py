@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 from dotenv import dotenv_values
 
-from db import redis
+from db import rate_counters, redis
 from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 
-# The rate limits' counters of this machine in Redis. The API's own module is not to be imported here.
-COUNTERS = "paywright:limit:{127.0.0.1}:*"
+# The keys in Redis that count this machine's requests for the rate limits.
+COUNTERS = f"{rate_counters.KEY_PREFIX}{{127.0.0.1}}:*"
 NOT_RUNNING = "nothing is running here: start it with `make run` in another terminal"
 
 
