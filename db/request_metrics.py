@@ -1,79 +1,114 @@
-"""How often each route was asked and how long it took, summed up over all processes and machines, in Redis.
+"""How many requests each route answered and how long they took, of all processes and machines, in Redis.
 
-Redis and not files of each machine: the analytics are asked of any process of any machine. Redis may forget
-them, as it may everything: they are for watching, and nothing hangs on them.
+They are in Redis and not in files of each machine, because any process of any machine may be asked for them.
+Redis may lose them at any time: they serve observation alone.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import cast
+from typing import NamedTuple, cast
 
 from redis import Redis
 
-_KEY = "paywright:requests"
+_KEY = "paywright:http_server_requests"
 
-# The upper ends of the buckets in which durations are counted, in ms; what takes longer is in one more.
-BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+# The upper bounds of the histogram's buckets. One more bucket counts what takes longer.
+BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 # Method and route template.
 Route = tuple[str, str]
 
 
+class Series(NamedTuple):
+    """What one histogram covers."""
+
+    method: str
+    route: str
+    status: int
+
+
 @dataclass
-class RouteCounts:
-    """How often, how often with an error (4xx, 5xx), and how long: `ms` in all, and how many a bucket."""
+class Histogram:
+    """The durations of requests, in seconds: how many, their sum, and how many in each bucket."""
 
     count: int = 0
-    errors: int = 0
-    ms: float = 0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    sum_s: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
 
-    def add(self, *, error: bool, ms: float) -> None:
-        """Counts one more."""
+    def observe(self, duration_s: float) -> None:
+        """Adds one request."""
         self.count += 1
-        self.errors += error
-        self.ms += ms
-        self.buckets[next((place for place, end in enumerate(BUCKETS) if ms <= end), len(BUCKETS))] += 1
+        self.sum_s += duration_s
+        bucket = next((i for i, bound in enumerate(BUCKETS_S) if duration_s <= bound), len(BUCKETS_S))
+        self.buckets[bucket] += 1
 
-    def quantile(self, share: float) -> float | None:
-        """How long this share of them took at most, in ms, as far as the buckets tell; None without any."""
+    def merge(self, other: "Histogram") -> None:
+        """Adds the requests of another histogram."""
+        self.count += other.count
+        self.sum_s += other.sum_s
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+
+    def quantile_ms(self, share: float) -> float | None:
+        """Returns how long this share of the requests took at most, in ms; None without requests.
+
+        It is interpolated within a bucket, so it is as exact as the bucket is narrow.
+        """
         if not self.count:
             return None
         wanted = share * self.count
         below = 0
-        for place, reached in enumerate(accumulate(self.buckets)):
-            if reached >= wanted and self.buckets[place]:
-                begin, end = (BUCKETS[place - 1] if place else 0), BUCKETS[min(place, len(BUCKETS) - 1)]
-                return round(begin + (max(begin, end) - begin) * (wanted - below) / self.buckets[place], 1)
+        for i, reached in enumerate(accumulate(self.buckets)):
+            if reached >= wanted and self.buckets[i]:
+                low, high = (BUCKETS_S[i - 1] if i else 0.0), BUCKETS_S[min(i, len(BUCKETS_S) - 1)]
+                duration_s = low + (max(low, high) - low) * (wanted - below) / self.buckets[i]
+                return round(duration_s * 1000, 1)
             below = reached
-        return float(BUCKETS[-1])
+        return BUCKETS_S[-1] * 1000
 
 
-def add(client: Redis, counts: Mapping[Route, RouteCounts]) -> None:
+@dataclass
+class RouteMetrics:
+    """The requests of one route; an error is a response with a 4xx or 5xx status."""
+
+    errors: int = 0
+    durations: Histogram = field(default_factory=Histogram)
+
+
+def add(client: Redis, histograms: Mapping[Series, Histogram]) -> None:
     """Adds what one process has counted. Raises redis.Unreachable."""
     with client.pipeline(transaction=True) as pipe:
-        for (method, route), it in counts.items():
-            name = f"{method} {route}"
-            pipe.hincrby(_KEY, f"{name} count", it.count)
-            pipe.hincrby(_KEY, f"{name} errors", it.errors)
-            pipe.hincrbyfloat(_KEY, f"{name} ms", it.ms)
-            for place, many in enumerate(it.buckets):
-                if many:
-                    pipe.hincrby(_KEY, f"{name} {place}", many)
+        for (method, route, status), histogram in histograms.items():
+            name = f"{method} {route} {status}"
+            pipe.hincrby(_KEY, f"{name} count", histogram.count)
+            pipe.hincrbyfloat(_KEY, f"{name} sum_s", histogram.sum_s)
+            for bucket, count in enumerate(histogram.buckets):
+                if count:
+                    pipe.hincrby(_KEY, f"{name} {bucket}", count)
         pipe.execute()
 
 
-def read(client: Redis) -> dict[Route, RouteCounts]:
-    """What all have counted, by method and route. Raises redis.Unreachable."""
-    found: dict[Route, RouteCounts] = {}
-    for name, raw in cast(dict[bytes, bytes], client.hgetall(_KEY)).items():
-        method, route, what = name.decode().split(" ")
-        counts = found.setdefault((method, route), RouteCounts())
-        if what == "ms":
-            counts.ms = float(raw)
-        elif what in ("count", "errors"):
-            setattr(counts, what, int(raw))
+def read(client: Redis) -> dict[Series, Histogram]:
+    """Returns what all processes have counted, by route, method and status. Raises redis.Unreachable."""
+    histograms: dict[Series, Histogram] = defaultdict(Histogram)
+    for name, value in cast(dict[bytes, bytes], client.hgetall(_KEY)).items():
+        method, route, status, part = name.decode().split(" ")
+        histogram = histograms[Series(method, route, int(status))]
+        if part == "count":
+            histogram.count = int(value)
+        elif part == "sum_s":
+            histogram.sum_s = float(value)
         else:
-            counts.buckets[int(what)] = int(raw)
-    return dict(sorted(found.items(), key=lambda item: (item[0][1], item[0][0])))
+            histogram.buckets[int(part)] = int(value)
+    return dict(sorted(histograms.items(), key=lambda item: (item[0].route, item[0].method, item[0].status)))
+
+
+def by_route(histograms: Mapping[Series, Histogram]) -> dict[Route, RouteMetrics]:
+    """Returns the requests of each method and route, whatever their status."""
+    routes: dict[Route, RouteMetrics] = defaultdict(RouteMetrics)
+    for (method, route, status), histogram in histograms.items():
+        metrics = routes[method, route]
+        metrics.durations.merge(histogram)
+        metrics.errors += histogram.count if status >= 400 else 0
+    return dict(routes)

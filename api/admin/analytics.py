@@ -57,7 +57,7 @@ class Analytics:
         )
 
     def _requests(self) -> list[schemas.RouteStatistics]:
-        request_counts.hand_on(self.client)
+        request_counts.flush(self.client)
         try:
             with redis.guarded(self.client):
                 counted = request_metrics.read(self.client)
@@ -67,12 +67,12 @@ class Analytics:
             schemas.RouteStatistics(
                 route=route,
                 method=method,
-                count=counts.count,
-                errors=counts.errors,
-                p50_ms=counts.quantile(0.5),
-                p95_ms=counts.quantile(0.95),
+                count=metrics.durations.count,
+                errors=metrics.errors,
+                p50_ms=metrics.durations.quantile_ms(0.5),
+                p95_ms=metrics.durations.quantile_ms(0.95),
             )
-            for (method, route), counts in counted.items()
+            for (method, route), metrics in routes.items()
         ]
 
 

@@ -1,1 +1,1 @@
-"""What operators and machines ask: health, metrics, public keys."""
+"""Routes for operators and machines: health, metrics, public keys."""

@@ -1,4 +1,4 @@
-"""Whether what serves requests is well: bare JSON, behind no gate that could refuse it."""
+"""GET /health: whether the service can take and complete payments. Bare JSON, without authentication."""
 
 import threading
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Literal
 
 from falcon import Request, Response
-from pydantic_core import to_json
 
 from api.http.operation import raw_operation
 from api.http.responses import ResponseModel
@@ -16,15 +15,15 @@ from db.core.json_model import Timestamp
 
 State = Literal["ok", "down"]
 
-# The kinds of worker that a payment needs to come to its end.
-NEEDED = frozenset({"payments", "psp", "events", "relay", "scheduler", "subscribers", "mail"})
+# The kinds of worker that a payment needs to complete.
+REQUIRED_WORKERS = frozenset({"payments", "psp", "events", "relay", "scheduler", "subscribers", "mail"})
 
-# For how long a process answers with what it saw last, in seconds: however often it is asked, it asks little.
-SEEN_FOR_S = 0.25
+# A check serves all requests of this time: however often a process is asked, the stores see few checks.
+CACHED_FOR_S = 0.25
 
 
 class ServiceHealth(ResponseModel):
-    """Each part of it."""
+    """The state of each part. `workers` is down when a kind of worker is missing."""
 
     database: State
     redis: State
@@ -32,7 +31,7 @@ class ServiceHealth(ResponseModel):
 
 
 class HealthStatus(ResponseModel):
-    """How the service is: `degraded` still takes payments, `down` does not."""
+    """The state of the service: `degraded` still accepts payments, `down` does not."""
 
     status: Literal["ok", "degraded", "down"]
     timestamp: Timestamp
@@ -40,46 +39,53 @@ class HealthStatus(ResponseModel):
 
 
 class Health:
-    """GET /health: `down` (503) without the database, `degraded` without Redis or a kind of worker."""
+    """GET /health"""
 
     def __init__(self, client: redis.Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis, self._clock = client, clock
         self._lock = threading.Lock()
-        self._seen: dict[str, State] = {}
-        self._until = -1.0
+        self._services: ServiceHealth | None = None
+        self._expires_at = 0.0
 
     @raw_operation(response=HealthStatus, statuses=(200, 503))
     def on_get(self, _req: Request, resp: Response) -> None:
-        """Asks each part what requests ask of it: to write."""
-        services = self._services()
-        others_ok = services["redis"] == services["workers"] == "ok"
-        status = "down" if services["database"] == "down" else "ok" if others_ok else "degraded"
-        resp.status = 503 if status == "down" else 200
-        if status == "down":
+        """Check the service.
+
+        Each store is checked by a write, as a payment needs it. `down` is a 503; without Redis or a kind of
+        worker the service is `degraded`.
+        """
+        services = self._checked()
+        status: Literal["ok", "degraded", "down"] = "ok"
+        if services.database == "down":
+            status = "down"
+            resp.status = 503
             resp.set_header("Retry-After", "1")
+        elif "down" in (services.redis, services.workers):
+            status = "degraded"
         resp.content_type = "application/json"
-        resp.data = to_json({"status": status, "timestamp": times.iso(times.now()), "services": services})
+        health_status = HealthStatus(status=status, timestamp=times.now(), services=services)
+        resp.data = health_status.model_dump_json().encode()
 
-    def _services(self) -> dict[str, State]:
-        # One thread looks; those that come meanwhile have the same answer.
+    def _checked(self) -> ServiceHealth:
+        # One thread checks; requests that arrive meanwhile wait for its result.
         with self._lock:
-            if self._clock() >= self._until:
-                database, (redis_client, workers) = _database(), self._wire()
-                self._seen = {"database": database, "redis": redis_client, "workers": workers}
-                self._until = self._clock() + SEEN_FOR_S
-            return self._seen
+            if self._services is None or self._clock() >= self._expires_at:
+                redis_state, workers = self._check_redis()
+                self._services = ServiceHealth(database=_check_database(), redis=redis_state, workers=workers)
+                self._expires_at = self._clock() + CACHED_FOR_S
+            return self._services
 
-    def _wire(self) -> tuple[State, State]:
+    def _check_redis(self) -> tuple[State, State]:
         try:
             with redis.guarded(self._redis):
                 redis.check_writable(self._redis)
                 alive = heartbeats.alive(self._redis)
         except redis.Unreachable:
             return "down", "down"
-        return "ok", "ok" if alive.keys() >= NEEDED else "down"
+        return "ok", "ok" if alive.keys() >= REQUIRED_WORKERS else "down"
 
 
-def _database() -> State:
+def _check_database() -> State:
     try:
         with postgres.connection():
             health.write()

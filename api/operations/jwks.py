@@ -1,23 +1,42 @@
-"""The public keys with which other services verify our access tokens, without a secret of ours."""
+"""GET /.well-known/jwks.json: the public keys with which other services verify access tokens."""
+
+from typing import Annotated, Literal
 
 from falcon import Request, Response
-from pydantic_core import to_json
+from pydantic import Field
 
-from api.auth.schemas import JsonWebKeySet
 from api.http import etag
 from api.http.operation import raw_operation
+from api.http.responses import ResponseModel
 from api.security.keys import Keys
 
 
-class KeySet:
-    """GET /.well-known/jwks.json: bare JSON (RFC 7517); empty where a shared secret signs."""
+class JsonWebKey(ResponseModel):
+    """A public key that verifies access tokens (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
+    kid: Annotated[str, Field(examples=["5d1b3f0c9a7e2468"])]
+    x: Annotated[str, Field(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
+
+
+class JsonWebKeySet(ResponseModel):
+    """The public keys that verify access tokens (RFC 7517). Empty where a shared secret signs them."""
+
+    keys: list[JsonWebKey]
+
+
+class Jwks:
+    """GET /.well-known/jwks.json"""
 
     def __init__(self, keys: Keys) -> None:
-        self._body = to_json(keys.jwks())
+        self._body = JsonWebKeySet.model_validate(keys.jwks()).model_dump_json().encode()
 
     @raw_operation(name="getKeys", response=JsonWebKeySet, etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
-        """The public keys that verify access tokens."""
+        """Get the public keys that verify access tokens."""
         resp.content_type = "application/json"
         resp.cache_control = ["public", "max-age=300"]
         resp.data = self._body

@@ -1,16 +1,14 @@
-"""GET /metrics: what Prometheus reads. The figures are the whole installation's, whoever is asked."""
+"""GET /metrics: the metrics of the whole installation for Prometheus, from any web process.
+
+Names follow the conventions of Prometheus and OpenTelemetry: units as suffix, `_total` for counters.
+"""
 
 import math
 from collections.abc import Iterator
 
 from falcon import Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from actors.all_jobs import queues
 from actors.jobs import registry
@@ -20,9 +18,9 @@ from api.operations import request_counts
 from db import backlog, heartbeats, invariants, job_runs, leases, postgres, redis, request_metrics
 from db.core import times
 
-_MEDIA = "text/plain"
-# For how long the figures serve whoever asks, in seconds: anybody may ask, and as often as they like.
-FRESH_S = 1.0
+_MEDIA_TYPE = "text/plain"
+# A collection serves all requests of this time: anybody may ask, as often as they like.
+CACHED_FOR_S = 1.0
 
 
 class Metrics:
@@ -32,105 +30,118 @@ class Metrics:
         self._client = client
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        self._shared = Shared(lambda: generate_latest(self._registry), fresh=lambda _took: FRESH_S)
+        self._shared = Shared(lambda: generate_latest(self._registry), fresh=lambda _took: CACHED_FOR_S)
 
-    @raw_operation(name="getMetrics", media=_MEDIA, errors=(Busy,))
+    @raw_operation(name="getMetrics", media=_MEDIA_TYPE, errors=(Busy,))
     def on_get(self, _req: Request, resp: Response) -> None:
-        """Requests, queues, workers and invariants, in the text format of Prometheus."""
-        resp.content_type = f"{_MEDIA}; version=0.0.4; charset=utf-8"
+        """Get requests, queues, workers and invariants in the text format of Prometheus."""
+        resp.content_type = f"{_MEDIA_TYPE}; version=0.0.4; charset=utf-8"
         resp.data = self._shared.get()
 
     def collect(self) -> Iterator[Metric]:
-        """What is known now; what cannot be asked now is left out, and `paywright_up` says so."""
-        up = GaugeMetricFamily("paywright_up", "Whether a store answers.", labels=["store"])
+        """Returns the current metrics. Those of a store that is away are left out."""
+        up = GaugeMetricFamily("paywright_store_up", "Whether a store can be written.", labels=["store"])
         try:
-            yield from self._redis()
+            yield from self._from_redis()
             up.add_metric(["redis"], 1)
         except redis.Unreachable:
             up.add_metric(["redis"], 0)
         try:
             with postgres.connection():
-                yield from _operating()
+                yield from [*_jobs(), *_invariants()]
             up.add_metric(["database"], 1)
         except postgres.TRANSIENT_ERRORS:
             up.add_metric(["database"], 0)
         yield up
 
-    def _redis(self) -> list[Metric]:
-        request_counts.hand_on(self._client)
+    def _from_redis(self) -> list[Metric]:
+        request_counts.flush(self._client)
         with redis.guarded(self._client):
             redis.check_writable(self._client)
-            return [*self._requests(), self._workers()]
+            return [self._requests(), self._workers()]
 
-    def _requests(self) -> Iterator[Metric]:
-        labels = ["method", "route"]
-        errors = CounterMetricFamily(
-            "paywright_request_errors", "Requests that were refused or failed.", labels=labels
+    def _requests(self) -> Metric:
+        durations = HistogramMetricFamily(
+            "http_server_request_duration_seconds",
+            "Duration of HTTP requests.",
+            labels=["http_request_method", "http_route", "http_response_status_code"],
         )
-        took = HistogramMetricFamily("paywright_request_seconds", "How long requests took.", labels=labels)
-        for route, it in request_metrics.read(self._client).items():
-            errors.add_metric(route, it.errors)
+        for (method, route, status), histogram in request_metrics.read(self._client).items():
             reached, buckets = 0, []
-            for end, many in zip((*request_metrics.BUCKETS, None), it.buckets, strict=True):
-                reached += many
-                buckets.append(("+Inf" if end is None else str(end / 1000), reached))
-            took.add_metric(route, buckets, it.ms / 1000)
-        yield errors
-        yield took
+            for bound, count in zip((*request_metrics.BUCKETS_S, math.inf), histogram.buckets, strict=True):
+                reached += count
+                buckets.append((_bound(bound), reached))
+            durations.add_metric([method, route, str(status)], buckets, histogram.sum_s)
+        return durations
 
     def _workers(self) -> Metric:
-        workers = GaugeMetricFamily("paywright_workers", "Processes that are alive.", labels=["kind"])
-        for kind, many in heartbeats.alive(self._client).items():
-            workers.add_metric([kind], many)
+        workers = GaugeMetricFamily("paywright_workers", "Worker processes that are alive.", labels=["kind"])
+        for kind, count in heartbeats.alive(self._client).items():
+            workers.add_metric([kind], count)
         return workers
 
 
-def _operating() -> Iterator[Metric]:
-    waits, now = backlog.measure(queues()), times.now()
-    jobs = GaugeMetricFamily("paywright_jobs", "Jobs that are not done yet, up to 100,000.", labels=["queue"])
-    ages = GaugeMetricFamily(
-        "paywright_oldest_job_seconds",
-        "How old the oldest job is that is due, 0 without any.",
+def _bound(seconds: float) -> str:
+    return "+Inf" if seconds == math.inf else str(seconds)
+
+
+def _jobs() -> Iterator[Metric]:
+    waiting, now = backlog.measure(queues()), times.now()
+    jobs = GaugeMetricFamily(
+        "paywright_jobs",
+        f"Jobs that are not done yet, counted up to {backlog.COUNT_LIMIT}.",
         labels=["queue"],
     )
-    for queue, many in waits.waiting.items():
-        jobs.add_metric([queue], many)
-        ages.add_metric([queue], times.age_s(waits.oldest[queue], now))
-    dead = GaugeMetricFamily("paywright_dead_jobs", "Jobs given up, by their name.", labels=["job"])
-    for name in sorted({*registry, *waits.dead}):
-        dead.add_metric([name], waits.dead.get(name, 0))
+    ages = GaugeMetricFamily(
+        "paywright_job_oldest_age_seconds",
+        "Age of the oldest job that is due; 0 when none is.",
+        labels=["queue"],
+    )
+    for queue, count in waiting.waiting.items():
+        jobs.add_metric([queue], count)
+        ages.add_metric([queue], times.age_s(waiting.oldest[queue], now))
+    dead = GaugeMetricFamily("paywright_dead_jobs", "Jobs that failed at every attempt.", labels=["job"])
+    for name in sorted({*registry, *waiting.dead}):
+        dead.add_metric([name], waiting.dead.get(name, 0))
     runs = GaugeMetricFamily(
-        "paywright_job_ended_timestamp_seconds",
-        "When a scheduled job last ran to its end, 0 where it has not yet.",
+        "paywright_scheduled_job_last_completion_timestamp_seconds",
+        "When a scheduled job last completed; 0 when it has not yet.",
         labels=["job"],
     )
     for name, at in job_runs.last_finished().items():
         runs.add_metric([name], at.timestamp() if at else 0)
     yield from (jobs, ages, dead, runs)
     yield GaugeMetricFamily(
-        "paywright_needs_review", "Payments for a person to look at.", value=waits.in_review
+        "paywright_payments_in_review", "Payments with an open review.", value=waiting.in_review
     )
     yield GaugeMetricFamily(
-        "paywright_missed_events", "Events that a subscriber gave up.", value=waits.missed
+        "paywright_missed_events", "Events that a subscriber gave up.", value=waiting.missed
     )
-    leads = leases.holder("scheduler") is not None
-    yield GaugeMetricFamily("paywright_scheduler_leads", "Whether any scheduler leads.", value=leads)
-    yield from _invariants()
+    yield GaugeMetricFamily(
+        "paywright_scheduler_leaders",
+        "Schedulers that hold the lease: 0 or 1.",
+        value=leases.holder("scheduler") is not None,
+    )
 
 
 def _invariants() -> Iterator[Metric]:
     now = times.now()
-    ok = GaugeMetricFamily("paywright_invariant_ok", "Whether it is known to hold.", labels=["invariant"])
-    broken = GaugeMetricFamily(
-        "paywright_invariant_broken",
-        "How many break it, of the last day's; NaN where the last look could not be finished, or is too old.",
+    ok = GaugeMetricFamily(
+        "paywright_invariant_ok", "Whether an invariant is known to hold.", labels=["invariant"]
+    )
+    violations = GaugeMetricFamily(
+        "paywright_invariant_violations",
+        "Records of the last day that violate an invariant; NaN when the last check failed or is too old.",
         labels=["invariant"],
     )
     age = GaugeMetricFamily(
-        "paywright_invariant_age_seconds", "How old the last look is; +Inf without one.", labels=["invariant"]
+        "paywright_invariant_check_age_seconds",
+        "Age of the last check of an invariant; +Inf without one.",
+        labels=["invariant"],
     )
-    for it in invariants.statuses(now):
-        ok.add_metric([it.name], it.ok)
-        broken.add_metric([it.name], math.nan if it.count is None else it.count)
-        age.add_metric([it.name], (now - it.checked_at).total_seconds() if it.checked_at else math.inf)
-    yield from (ok, broken, age)
+    for status in invariants.statuses(now):
+        ok.add_metric([status.name], status.ok)
+        violations.add_metric([status.name], math.nan if status.count is None else status.count)
+        checked_at = status.checked_at
+        age.add_metric([status.name], (now - checked_at).total_seconds() if checked_at else math.inf)
+    yield from (ok, violations, age)

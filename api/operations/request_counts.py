@@ -1,4 +1,4 @@
-"""Counts requests by their route. Each process hands on what it has counted, once a second, to Redis."""
+"""Counts the requests of this process by route, and adds them to those of all processes once a second."""
 
 import re
 import threading
@@ -7,27 +7,31 @@ import time
 import falcon
 
 from db import redis, request_metrics
-from db.request_metrics import Route, RouteCounts
+from db.request_metrics import Histogram, Series
 
-# In seconds.
-_EVERY = 1.0
+_FLUSH_INTERVAL_S = 1.0
 
-_lock = threading.Lock()
-_counted: dict[Route, RouteCounts] = {}
+# `{payment_id:uuid}` in a route template.
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
+_lock = threading.Lock()
+_counted: dict[Series, Histogram] = {}
 
-def count(method: str, template: str | None, *, status: int, ms: float) -> None:
-    """Counts one request; what found no route is counted together, and so are methods that HTTP does not
-    know: a caller must not be able to make up what we keep a count of."""
-    known = method if method in falcon.HTTP_METHODS else "unknown"
+
+def count(method: str, template: str | None, *, status: int, duration_s: float) -> None:
+    """Counts one request.
+
+    Requests without a route share one name, and so do methods that HTTP does not define: a client must not
+    be able to create series.
+    """
+    known_method = method if method in falcon.HTTP_METHODS else "unknown"
     route = _PARAMETER.sub(r":\1", template or "unknown")
     with _lock:
-        _counted.setdefault((known, route), RouteCounts()).add(error=status >= 400, ms=ms)
+        _counted.setdefault(Series(known_method, route, status), Histogram()).observe(duration_s)
 
 
-def hand_on(client: redis.Client) -> None:
-    """Adds what was counted here to what all have; with Redis away it is kept, and handed on later."""
+def flush(client: redis.Client) -> None:
+    """Moves the counts of this process to Redis; while Redis is away they are kept for the next time."""
     global _counted
     with _lock:
         counted, _counted = _counted, {}
@@ -38,23 +42,16 @@ def hand_on(client: redis.Client) -> None:
             request_metrics.add(client, counted)
     except redis.Unreachable:
         with _lock:
-            for route, counts in counted.items():
-                _merge(_counted.setdefault(route, RouteCounts()), counts)
+            for series, histogram in counted.items():
+                _counted.setdefault(series, Histogram()).merge(histogram)
 
 
 def start(client: redis.Client) -> None:
-    """Hands on every second, as long as this process lives."""
+    """Flushes once a second as long as this process lives."""
 
     def run() -> None:
         while True:
-            time.sleep(_EVERY)
-            hand_on(client)
+            time.sleep(_FLUSH_INTERVAL_S)
+            flush(client)
 
-    threading.Thread(target=run, name="meter", daemon=True).start()
-
-
-def _merge(into: RouteCounts, counts: RouteCounts) -> None:
-    into.count += counts.count
-    into.errors += counts.errors
-    into.ms += counts.ms
-    into.buckets = [a + b for a, b in zip(into.buckets, counts.buckets, strict=True)]
+    threading.Thread(target=run, name="request-counts", daemon=True).start()

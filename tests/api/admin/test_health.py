@@ -28,7 +28,7 @@ def boss(client) -> Visitor:
 
 @pytest.fixture(autouse=True)
 def figures_of_now(monkeypatch):
-    monkeypatch.setattr(metrics, "FRESH_S", 0)
+    monkeypatch.setattr(metrics, "CACHED_FOR_S", 0)
 
 
 def figures(who: Visitor, name: str) -> dict[str, float]:
@@ -88,15 +88,20 @@ def test_what_waits_and_who_works_is_told(boss):
     assert data["scheduler"]["lastRuns"] == {"housekeeping.expire_sign_in_failures": None}
     assert data["scheduler"]["leader"] == leases.process_name()
     assert figures(boss, "paywright_jobs") == data["queues"]
-    assert figures(boss, "paywright_oldest_job_seconds").keys() == data["queues"].keys()
-    assert figures(boss, "paywright_job_ended_timestamp_seconds") == {
+    assert figures(boss, "paywright_job_oldest_age_seconds").keys() == data["queues"].keys()
+    assert figures(boss, "paywright_scheduled_job_last_completion_timestamp_seconds") == {
         "housekeeping.expire_sign_in_failures": 0
     }
 
     work()
     ended = boss.get("/admin/health").json["data"]["scheduler"]["lastRuns"]
     assert ended["housekeeping.expire_sign_in_failures"]
-    assert figures(boss, "paywright_job_ended_timestamp_seconds")["housekeeping.expire_sign_in_failures"] > 0
+    assert (
+        figures(boss, "paywright_scheduled_job_last_completion_timestamp_seconds")[
+            "housekeeping.expire_sign_in_failures"
+        ]
+        > 0
+    )
 
 
 def test_what_is_dead_is_told_by_its_name_and_what_needs_a_person_is_counted(boss):
@@ -114,7 +119,9 @@ def test_what_is_dead_is_told_by_its_name_and_what_needs_a_person_is_counted(bos
     assert (data["needsReview"], data["missedEvents"]) == (1, 1)
     dead = figures(boss, "paywright_dead_jobs")
     assert (dead["payments.begin"], dead["payments.settle"]) == (2, 0)
-    assert figures(boss, "paywright_missed_events") == figures(boss, "paywright_needs_review") == {"": 1}
+    assert (
+        figures(boss, "paywright_missed_events") == figures(boss, "paywright_payments_in_review") == {"": 1}
+    )
 
 
 def test_the_backlog_costs_the_same_beside_very_many_jobs(boss, monkeypatch):
@@ -362,9 +369,9 @@ def test_the_scheduler_looks_and_says_so(boss):
     )
     [one] = [it for it in told(boss)["invariants"] if not it["ok"]]
     assert (one["name"], one["count"], one["offenders"]) == ("every_charge_has_its_payment", 1, ["x"])
-    values = figures(boss, "paywright_invariant_broken")
+    values = figures(boss, "paywright_invariant_violations")
     assert {name for name, value in values.items() if value} == {"every_charge_has_its_payment"}
-    ages = figures(boss, "paywright_invariant_age_seconds")
+    ages = figures(boss, "paywright_invariant_check_age_seconds")
     assert ages.keys() == values.keys() == set(invariants.names())
     assert all(0 <= age < 60 for age in ages.values())
 
@@ -376,7 +383,7 @@ def test_nothing_is_known_to_hold_before_the_first_look(boss):
         assert (it["ok"], it["count"], it["checkedAt"], it["offenders"]) == (False, None, None, [])
         assert it["reason"] == "it has not been checked yet"
     assert set(figures(boss, "paywright_invariant_ok").values()) == {0}
-    assert set(figures(boss, "paywright_invariant_age_seconds").values()) == {math.inf}
+    assert set(figures(boss, "paywright_invariant_check_age_seconds").values()) == {math.inf}
 
 
 def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_being_looked_at(
@@ -392,7 +399,7 @@ def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_be
     [slow] = [it for it in told(boss)["invariants"] if not it["ok"]]
     assert (slow["name"], slow["count"], slow["offenders"]) == ("charged_once", None, [])
     assert slow["reason"] == "the check took longer than 0.2 s"
-    assert math.isnan(figures(boss, "paywright_invariant_broken")["charged_once"])
+    assert math.isnan(figures(boss, "paywright_invariant_violations")["charged_once"])
 
 
 def test_one_that_cannot_be_looked_at_is_not_known_to_hold(boss, monkeypatch):
@@ -411,8 +418,8 @@ def test_a_look_that_is_too_old_says_nothing_about_now(boss):
     stale = {it["name"] for it in told(boss)["invariants"] if not it["ok"]}
     # A long audit log is verified whole once a day.
     assert stale == set(invariants.names()) - {"the_audit_log_is_whole"}
-    assert math.isnan(figures(boss, "paywright_invariant_broken")["charged_once"])
-    assert figures(boss, "paywright_invariant_age_seconds")["charged_once"] > 600
+    assert math.isnan(figures(boss, "paywright_invariant_violations")["charged_once"])
+    assert figures(boss, "paywright_invariant_check_age_seconds")["charged_once"] > 600
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '37 hours'")
     assert not any(it["ok"] for it in told(boss)["invariants"])
 
@@ -472,7 +479,7 @@ def test_the_scheduler_finds_that_the_audit_log_was_changed(boss, tampered, monk
     scheduled()
     assert not audit_standings(boss)["the_audit_log_is_whole"]["ok"]
     assert ("invariant violated", "the_audit_log_is_whole") in said
-    assert figures(boss, "paywright_invariant_broken")["the_audit_log_is_whole"] == 1
+    assert figures(boss, "paywright_invariant_violations")["the_audit_log_is_whole"] == 1
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

@@ -1,4 +1,4 @@
-"""/health asks what requests ask, and costs little however often it is asked."""
+"""/health checks what requests need, and costs little however often it is called."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ import falcon
 import pytest
 from falcon.testing import TestClient
 
-from api.operations.health import SEEN_FOR_S, Health
+from api.operations.health import CACHED_FOR_S, Health
 from db import health, postgres, redis
 
 
@@ -25,24 +25,24 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def asked(stores, clock) -> TestClient:
-    """Nothing but /health, on a clock of its own."""
+def health_client(stores, clock) -> TestClient:
+    """A client of /health alone, with a clock of its own."""
     app = falcon.App()
     app.add_route("/health", Health(redis.connect(stores["REDIS_URL"]), clock))
     return TestClient(app)
 
 
-def test_it_writes_to_the_database(asked, stores):
-    def written():
+def test_a_check_writes_to_the_database(health_client, stores):
+    def written_at():
         with postgres.connection():
             return postgres.rows("SELECT written_at FROM journal.health_check")[0]["written_at"]
 
-    before = written()
-    assert asked.simulate_get("/health").json["services"]["database"] == "ok"
-    assert written() > before
+    before = written_at()
+    assert health_client.simulate_get("/health").json["services"]["database"] == "ok"
+    assert written_at() > before
 
 
-def test_it_waits_for_nobody_who_writes_too(asked, stores):
+def test_a_check_does_not_wait_for_another_writer(health_client, stores):
     held, end = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -55,29 +55,29 @@ def test_it_waits_for_nobody_who_writes_too(asked, stores):
         holding = thread.submit(hold)
         try:
             assert held.wait(60)
-            assert asked.simulate_get("/health").json["services"]["database"] == "ok"
+            assert health_client.simulate_get("/health").json["services"]["database"] == "ok"
             assert not holding.done()
         finally:
             end.set()
 
 
-def test_a_flood_of_questions_is_one_look(asked, clock, monkeypatch):
-    looks: list[float] = []
-    monkeypatch.setattr(health, "write", lambda: looks.append(clock.now))
+def test_many_requests_share_one_check(health_client, clock, monkeypatch):
+    checks: list[float] = []
+    monkeypatch.setattr(health, "write", lambda: checks.append(clock.now))
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda _: asked.simulate_get("/health").status_code, range(80)))
+        answers = list(threads.map(lambda _: health_client.simulate_get("/health").status_code, range(80)))
     assert set(answers) == {200}
-    assert len(looks) == 1
-    clock.now += SEEN_FOR_S
-    asked.simulate_get("/health")
-    assert len(looks) == 2
+    assert len(checks) == 1
+    clock.now += CACHED_FOR_S
+    health_client.simulate_get("/health")
+    assert len(checks) == 2
 
 
-def test_a_database_that_refuses_to_write_is_down(asked, monkeypatch):
+def test_a_database_that_refuses_to_write_is_down(health_client, monkeypatch):
     def read_only() -> None:
         postgres.rows("DO $$ BEGIN RAISE 'read-only' USING ERRCODE = '25006'; END $$")
 
     monkeypatch.setattr(health, "write", read_only)
-    result = asked.simulate_get("/health")
+    result = health_client.simulate_get("/health")
     assert (result.status_code, result.json["status"]) == (503, "down")
     assert int(result.headers["Retry-After"]) >= 1
