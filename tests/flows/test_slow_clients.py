@@ -10,7 +10,7 @@ from statistics import median
 import httpx
 import pytest
 
-from api.worker import READ_DEADLINE_S, WRITE_DEADLINE_S
+from api.client_io import READ_DEADLINE_S, WRITE_DEADLINE_S
 
 MANY, PIPELINES = 500, 100
 

@@ -1,0 +1,132 @@
+"""Reads requests from slow clients: every read has a deadline, and what is not read is discarded.
+
+Used by the web worker (api/worker.py), in greenlets: what waits here costs no thread.
+"""
+
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from typing import IO, Any
+
+from gunicorn.http.errors import ParseException
+from gunicorn.http.unreader import SocketUnreader
+
+from api.middleware import body_limit
+
+# How long a request with its body may take to arrive, from its first byte; and how long a new connection may
+# stay silent.
+READ_DEADLINE_S = 15.0
+# Deadlines differ by up to this much: clients that arrived together must not all be answered at once.
+_READ_DEADLINE_JITTER_S = 1.0
+# How long a client may take to accept one piece of a response.
+WRITE_DEADLINE_S = 10.0
+# How often a connection without a request checks whether the worker is stopping.
+_IDLE_POLL_S = 1.0
+
+# How much of a body is read, and for how long, after a response that did not need it: a client that is cut off
+# while it sends may never read the response. A body that goes on beyond that closes the connection, so that
+# no part of a body is taken for the next request.
+MAX_DISCARDED_BYTES = 8 * 1024 * 1024
+DISCARD_TIMEOUT_S = 2.0
+
+# A larger body is kept in a file: five hundred slow ones of a megabyte each do not fit in memory.
+_MAX_BODY_IN_MEMORY_BYTES = 64 * 1024
+
+
+class RequestTimeout(Exception):
+    """A request did not arrive before its deadline."""
+
+    def __init__(self, request_id: str = "") -> None:
+        super().__init__()
+        # The X-Request-ID that the client sent, if its head arrived.
+        self.request_id = request_id
+
+
+def new_read_deadline() -> float:
+    """Returns the deadline of a request that begins now."""
+    return time.monotonic() + READ_DEADLINE_S + random.random() * _READ_DEADLINE_JITTER_S
+
+
+class DeadlineReader(SocketUnreader):  # type: ignore[misc]
+    """Reads from a socket until `deadline`, which all reads share: one byte at a time extends nothing."""
+
+    deadline = 0.0
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Returns the next bytes. Raises TimeoutError."""
+        return self._read_until(self.deadline, size_hint)
+
+    def wait_for_request(self, deadline: float, may_continue: Callable[[], bool]) -> bool:
+        """Waits for the first byte of a request. Raises TimeoutError.
+
+        Returns False when the client hangs up, or when `may_continue` says so while nothing has arrived.
+        """
+        while not self.buf.tell():
+            poll_until = min(deadline, time.monotonic() + _IDLE_POLL_S)
+            try:
+                data = self._read_until(poll_until)
+            except TimeoutError:
+                if poll_until == deadline:
+                    raise
+                if not may_continue():
+                    return False
+            else:
+                if not data:
+                    return False
+                self.unread(data)
+        return True
+
+    def _read_until(self, deadline: float, size_hint: int | None = None) -> bytes:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the client is too slow")
+        self.sock.settimeout(left_s)
+        try:
+            data: bytes = super().chunk(size_hint)
+        finally:
+            self.sock.settimeout(WRITE_DEADLINE_S)
+        return data
+
+
+def read_body(environ: dict[str, Any]) -> IO[bytes]:
+    """Reads the whole body; returns an empty one where the application refuses it by its headers.
+
+    Raises RequestTimeout.
+    """
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if length > body_limit.max_body_bytes(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+        return BytesIO()
+    if "HTTP_TRANSFER_ENCODING" in environ or not length:
+        return BytesIO()
+    source = environ["wsgi.input"]
+    try:
+        if length <= _MAX_BODY_IN_MEMORY_BYTES:
+            return BytesIO(source.read(length))
+        return _spool(source)
+    except TimeoutError:
+        raise RequestTimeout(environ.get("HTTP_X_REQUEST_ID", "")) from None
+
+
+def _spool(source: Any) -> IO[bytes]:
+    # The file is created only when that many bytes have arrived: creating one for each of five hundred clients
+    # that send nothing more stalled all other requests for seconds.
+    file = tempfile.SpooledTemporaryFile(_MAX_BODY_IN_MEMORY_BYTES)  # noqa: SIM115
+    try:
+        while piece := source.read(_MAX_BODY_IN_MEMORY_BYTES):
+            file.write(piece)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def discard_body(parser: Any, deadline: float) -> bool:
+    """Reads the rest of a body that the response did not need; whether all of it was read."""
+    # An error in the rest of a request that was answered needs no second response.
+    with suppress(ParseException, OSError):
+        return bool(parser.finish_body(deadline=deadline, max_bytes=MAX_DISCARDED_BYTES))
+    return False
