@@ -1,4 +1,4 @@
-"""The application on one page: every gate, every route. It opens nothing."""
+"""The application on one page: the middleware in order, then every route. It opens no connection."""
 
 from typing import Any
 
@@ -19,20 +19,18 @@ from api.auth.sign_in import Sessions
 from api.http import envelope
 from api.http.operation import declaration_of
 from api.middleware.access_log import AccessLog
-from api.middleware.authentication import Callers
+from api.middleware.authentication import Authentication
 from api.middleware.body_limit import BodyLimit
 from api.middleware.cors import Cors
-from api.middleware.database import Connection
-from api.middleware.ids import Canonical
+from api.middleware.database import DatabaseConnection
 from api.middleware.maintenance import Maintenance
-from api.middleware.options import Options
-from api.middleware.path import Path
-from api.middleware.rate_limit import Limits, Memory, Shared
-from api.middleware.request_context import RequestId
-from api.middleware.security_headers import Headers
+from api.middleware.rate_limit import RateLimit
+from api.middleware.request_context import BindRequestContext
+from api.middleware.routing import CanonicalUuid, Routing
+from api.middleware.security_headers import SecurityHeaders
 from api.openapi.resources import Docs, Document, OpenApi
 from api.operations.health import Health
-from api.operations.jwks import KeySet
+from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
 from api.payments import resources as payments
 from api.payments import reviews
@@ -44,12 +42,48 @@ from api.security.passwords import Passwords
 from api.security.tokens import Tokens
 from api.settings import WebSettings
 from db import redis
+from db.rate_counters import MemoryCounter, SharedCounter
 
 
-def routes(passwords: Passwords, tokens: Tokens, redis_client: redis.Client, media: Media) -> dict[str, Any]:
-    """Every address of the API, in the order of the documents."""
+def create_app(settings: WebSettings, *, preload_document: bool = False) -> falcon.App:  # type: ignore[type-arg]
+    """Returns the WSGI application for these settings.
+
+    With `preload_document` the OpenAPI document is built now, otherwise by the first request for it.
+    """
+    keys = Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519)
+    tokens = Tokens(
+        keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        pepper=settings.password_pepper,
+        session_max_age=settings.session_max_age,
+    )
+    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
+    redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
+    media = Media(settings)
     sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)
-    return {
+    health = Health(redis_client)
+
+    router = CompiledRouter()
+    router.options.converters["uuid"] = CanonicalUuid
+    counter = SharedCounter(redis_client, MemoryCounter())
+    middleware: list[Any] = [
+        # Requests pass from top to bottom, responses from bottom to top: the first one has the last word.
+        SecurityHeaders(),
+        BindRequestContext(settings.trusted_proxies),
+        AccessLog(router.find, tokens),
+        Routing(),
+        Cors(settings.cors_origins),
+        RateLimit(settings.rate_limit_api, settings.rate_limit_auth, counter),
+        BodyLimit(),
+        DatabaseConnection(),
+        Authentication(tokens),
+        Maintenance(),
+    ]
+    app = falcon.App(middleware=middleware, router=router)
+    envelope.install(app)
+
+    routes: dict[str, Any] = {
         "/api/auth/register": auth.Register(sessions),
         "/api/auth/login": auth.Login(sessions),
         "/api/auth/refresh": auth.Refresh(sessions),
@@ -85,72 +119,33 @@ def routes(passwords: Passwords, tokens: Tokens, redis_client: redis.Client, med
         "/api/profile": profile.Profile(media),
         "/api/profile/avatar": Avatar(media),
         "/api/profile/preferences": profile.Preferences(),
-    }
-
-
-def pages(keys: Keys, redis_client: redis.Client, media: Media) -> dict[str, Any]:
-    """Every address that answers outside the envelope."""
-    health = Health(redis_client)
-    return {
+        # From here on the responses have no envelope.
         "/health": health,
         "/api/health": health,
-        "/.well-known/jwks.json": KeySet(keys),
+        "/.well-known/jwks.json": Jwks(keys),
         "/metrics": Metrics(redis_client),
         "/media/avatars/{name}": Avatars(media),
         "/verify-email": VerifyEmailPage(),
         "/reset-password": ResetPasswordPage(),
         "/mailed-link.js": MailedLinkScript(),
     }
-
-
-def create_app(settings: WebSettings, *, draw: bool = False) -> falcon.App:  # type: ignore[type-arg]
-    """The WSGI application for these settings; `draw` draws its document now and not at the first request."""
-    keys = Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519)
-    tokens = Tokens(
-        keys,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        pepper=settings.password_pepper,
-        session_max_age=settings.session_max_age,
-    )
-    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
-    redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
-    media = Media(settings)
-
-    router = CompiledRouter()
-    router.options.converters["uuid"] = Canonical
-    gates: list[Any] = [
-        # The way out is the way in backwards: who stands first here has the last word.
-        Headers(),
-        RequestId(settings.trusted_proxies),
-        AccessLog(router.find, tokens),
-        Path(),
-        Cors(settings.cors_origins),
-        Limits(settings.rate_limit_api, settings.rate_limit_auth, Shared(redis_client, Memory())),
-        BodyLimit(),
-        Options(),
-        Connection(),
-        Callers(tokens),
-        Maintenance(),
-    ]
-    app = falcon.App(middleware=gates, router=router)
-    envelope.install(app)
-    table = routes(passwords, tokens, redis_client, media) | pages(keys, redis_client, media)
-    document = Document(table)
-    if draw:
-        document.write()
-    table |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
-    for path, resource in table.items():
-        _add(app, path, resource)
+    document = Document(routes)
+    if preload_document:
+        document.draw()
+    routes |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
+    for path, resource in routes.items():
+        add_route(app, path, resource)
     return app
 
 
-def _add(app: falcon.App, path: str, resource: Any) -> None:  # type: ignore[type-arg]
-    """Adds a route whose every method says what it is; HEAD answers wherever GET does."""
+def add_route(app: falcon.App, path: str, resource: Any) -> None:  # type: ignore[type-arg]
+    """Adds a resource whose every method declares an operation; HEAD is answered wherever GET is."""
     methods = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
-    silent = [name for name in methods if not declaration_of(resource, name)]
-    if silent or not methods:
-        raise TypeError(f"{path}: {', '.join(silent) or 'no method'} declares no operation, so has no policy")
+    undeclared = [
+        name for name in methods if not (declared(resource, name) or raw_operation_of(resource, name))
+    ]
+    if undeclared or not methods:
+        raise TypeError(f"{path}: {', '.join(undeclared) or 'no method'} declares no operation")
     if "GET" in methods:
         resource.on_head = resource.on_get
     app.add_route(path, resource)

@@ -60,7 +60,7 @@ class Analytics:
         request_counts.flush(self.client)
         try:
             with redis.guarded(self.client):
-                counted = request_metrics.read(self.client)
+                routes = request_metrics.by_route(request_metrics.read(self.client))
         except redis.Unreachable:
             return []
         return [

@@ -1,1 +1,1 @@
-"""The middleware that every request passes, one file each, in the order of api/app.py."""
+"""The middleware that every request passes: one file each, numbered in the order of api/app.py."""

@@ -1,4 +1,7 @@
-"""Gate 2: one line a request, and one more counted. Never a header, a body or a query: they carry secrets."""
+"""Middleware 3: logs one line for each request, and counts it for the metrics.
+
+Headers, bodies and queries are never logged: they carry secrets.
+"""
 
 import time
 from collections.abc import Callable
@@ -15,51 +18,53 @@ from db.core import request_context
 
 log = structlog.get_logger("api.access")
 
-# As a router's: the resource, its methods, the parameters and the template; None where there is no route.
-Find = Callable[[str], tuple[Any, Any, Any, str | None] | None]
+# A router's `find`: the resource, its methods, the parameters and the template; None where there is no route.
+FindRoute = Callable[[str], tuple[Any, Any, Any, str | None] | None]
 
-_TOO_MANY = 429
+_TOO_MANY_REQUESTS = 429
 
 
 class AccessLog:
-    """Says what was asked, by whom and from where, and how it ended; by the route's template and not by the
-    path.
+    """Logs method, route template, status, duration, client address and caller.
 
-    A request that a limit refused has not been routed or authenticated: its route is looked up here, and its
-    caller is whose the token is by its signature, without asking whether the session goes on.
+    A request that the rate limit refused was neither routed nor authenticated. Its route is looked up here,
+    and its caller is the user of a token with a valid signature, whether or not the session goes on.
     """
 
-    def __init__(self, find: Find, tokens: Tokens) -> None:
-        self._find, self._tokens = find, tokens
+    def __init__(self, find_route: FindRoute, tokens: Tokens) -> None:
+        self._find_route, self._tokens = find_route, tokens
 
     def process_request(self, req: Request, _resp: Response) -> None:
         """Starts the clock."""
-        req.context.began = time.perf_counter()
+        req.context.started_at = time.perf_counter()
 
     def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
-        """Writes the line, and counts."""
-        began = getattr(req.context, "began", time.perf_counter())
-        ms = round((time.perf_counter() - began) * 1000, 1)
-        route = req.uri_template or self._template(req.path)
-        where = request_context.current()
-        user_id = where.user_id or (self._owner(req) if resp.status_code == _TOO_MANY else None)
-        request_counts.count(req.method, route, status=resp.status_code, ms=ms)
+        """Logs and counts the request."""
+        # Falcon refuses a method that HTTP does not define before it calls process_request.
+        started_at = getattr(req.context, "started_at", time.perf_counter())
+        duration_s = time.perf_counter() - started_at
+        route = req.uri_template or self._route_template(req.path)
+        context = request_context.current()
+        user_id = context.user_id
+        if user_id is None and resp.status_code == _TOO_MANY_REQUESTS:
+            user_id = self._token_owner(req)
+        request_counts.count(req.method, route, status=resp.status_code, duration_s=duration_s)
         log.info(
             "request",
             method=req.method,
             route=route or "unknown",
             status=resp.status_code,
-            ms=ms,
-            address=where.ip_address,
+            ms=round(duration_s * 1000, 1),
+            address=context.ip_address,
             caller=str(user_id) if user_id else None,
         )
 
-    def _template(self, path: str) -> str | None:
-        found = self._find(path)
+    def _route_template(self, path: str) -> str | None:
+        found = self._find_route(path)
         return found[3] if found else None
 
-    def _owner(self, req: Request) -> UUID | None:
+    def _token_owner(self, req: Request) -> UUID | None:
         try:
-            return self._tokens.verify(authentication.bearer(req)).user_id
+            return self._tokens.verify(authentication.bearer_token(req)).user_id
         except Unauthorized:
             return None

@@ -1,5 +1,6 @@
-"""Gate 7: who is asking, and whether their role may."""
+"""Middleware 9: identifies the caller by the access token, and checks the permission of the role."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 from falcon import Request, Response
@@ -14,30 +15,28 @@ from db.core import request_context, times
 from db.users import Role
 
 
-class Callers:
-    """Reads the access token, asks the database who that is now, and holds the role against the policy."""
+class Authentication:
+    """Verifies the token, then reads the session and its user from the database.
+
+    A role, a suspension or the end of a session takes effect at the next request, while the token is valid.
+    """
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
-        """Lets the caller pass. Raises Unauthorized or Forbidden."""
+        """Binds the caller to the request. Raises Unauthorized or Forbidden."""
         operation = operation_of(resource, req)
         if operation is None or operation.permission is Permission.ANYONE:
             return
         caller = self._identify(req)
         req.context.caller = caller
-        where = request_context.current()
-        request_context.bind(
-            request_context.RequestContext(
-                where.request_id, caller.user_id, where.ip_address, where.user_agent
-            )
-        )
+        request_context.bind(replace(request_context.current(), user_id=caller.user_id))
         if not caller.may(operation.permission):
             deny(caller, operation.permission)
 
     def _identify(self, req: Request) -> Caller:
-        claims = self._tokens.verify(bearer(req))
+        claims = self._tokens.verify(bearer_token(req))
         live = sessions.find_live(claims.session_id)
         if live is None or live["user_id"] != claims.user_id:
             raise Unauthorized(UnauthorizedReason.REVOKED)
@@ -46,8 +45,8 @@ class Callers:
         return Caller(claims.user_id, live["email"], Role(live["role"]), claims.session_id)
 
 
-def bearer(req: Request) -> str:
-    """The token that a request brings. Raises Unauthorized."""
+def bearer_token(req: Request) -> str:
+    """Returns the token of the Authorization header. Raises Unauthorized."""
     scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized(UnauthorizedReason.MISSING)
@@ -55,12 +54,14 @@ def bearer(req: Request) -> str:
 
 
 def caller_of(req: Request) -> Caller:
-    """Who is asking; only where the route's permission is more than ANYONE."""
+    """Returns the caller of a request. A route that is open to ANYONE has none."""
     return cast(Caller, req.context.caller)
 
 
-def deny(caller: Caller, wanted: Permission) -> None:
-    """Writes down that a role was not enough, and raises Forbidden."""
+def deny(caller: Caller, permission: Permission) -> None:
+    """Audits that the caller's role lacks a permission, and raises Forbidden."""
     with transaction():
-        audit.record(audit.AuditAction.ACCESS_REFUSED, details={"role": caller.role, "permission": wanted})
+        audit.record(
+            audit.AuditAction.ACCESS_REFUSED, details={"role": caller.role, "permission": permission}
+        )
     raise Forbidden(role=caller.role)

@@ -1,4 +1,4 @@
-"""Middleware that refuses a body by its headers, before a byte is in memory, then reads the body."""
+"""Middleware 7: refuses a body by its headers, before a byte of it is in memory, then reads the body."""
 
 from typing import Any
 

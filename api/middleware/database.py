@@ -1,4 +1,4 @@
-"""Gate 6: a request that found its route has a database connection, and gives it back."""
+"""Middleware 8: a request holds a database connection from the router to its response."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from api.http.operation import operation_of
 from db import postgres
 
 
-class Connection:
-    """Opens late, so that what is refused on the way costs no connection."""
+class DatabaseConnection:
+    """Takes a connection only after routing: a request that was refused before costs none."""
 
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
-        """Takes one from the pool for an operation. Raises postgres.TRANSIENT_ERRORS."""
+        """Takes a connection for an operation; raw operations take their own. Raises a database error."""
         if operation_of(resource, req):
             req.context.opened = postgres.database.connect(reuse_if_open=True)
 
     def process_response(self, req: Request, _resp: Response, _resource: Any, _succeeded: bool) -> None:
-        """Gives it back."""
+        """Returns the connection to the pool."""
         if getattr(req.context, "opened", False):
             postgres.database.close()

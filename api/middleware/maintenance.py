@@ -1,4 +1,4 @@
-"""Gate 8: while `maintenance.readOnly` is set, nothing that would change something passes."""
+"""Middleware 10: while `maintenance.readOnly` is set, requests that change data are refused."""
 
 from typing import Any
 
@@ -9,32 +9,31 @@ from db import config
 from db.config import ConfigKey
 from db.core.errors import DomainError, ErrorCode
 
+_RETRY_AFTER_S = 30
+
 
 class ReadOnly(DomainError):
-    """The service is being maintained: it can be read, and changes nothing."""
+    """The service is in maintenance: data can be read and not changed."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
-    retry_after = 30
+    retry_after = _RETRY_AFTER_S
 
     def __init__(self) -> None:
         super().__init__({"reason": "read_only"})
 
 
 class Maintenance:
-    """Lets reading pass, and what an operation says must always be possible."""
+    """Lets pass GET, HEAD, and the operations that are `allowed_in_maintenance`."""
 
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
-        """Raises ReadOnly."""
+        """Refuses a request that would change data. Raises ReadOnly."""
         operation = operation_of(resource, req)
-        if (
-            operation is not None
-            and not operation.allowed_in_maintenance
-            and req.method not in ("GET", "HEAD")
-        ):
-            refuse()
+        if operation is None or operation.allowed_in_maintenance or req.method in ("GET", "HEAD"):
+            return
+        refuse_if_read_only()
 
 
-def refuse() -> None:
-    """Raises ReadOnly while nothing may be changed."""
+def refuse_if_read_only() -> None:
+    """Raises ReadOnly while `maintenance.readOnly` is set."""
     if config.value(ConfigKey.MAINTENANCE_READ_ONLY):
         raise ReadOnly

@@ -1,33 +1,34 @@
-"""The last gate on the way out: what every answer tells a browser, and that it is not to be kept."""
+"""Middleware 1: the headers that tell a browser how to treat every response, and not to store it."""
 
 from typing import Any
 
 from falcon import Request, Response
 
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data:; "
     "frame-ancestors 'none'; base-uri 'self'; object-src 'none'"
 )
 
-DEFAULTS = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
-    # Asked only of what a page embeds without CORS, as an image: a frontend's fetch is not touched by it.
+    # Browsers apply it only to what a page embeds without CORS, such as an image: a frontend's fetch is not
+    # affected.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
 
-class Headers:
-    """Sets the defaults; a route that set its own, as media its Cache-Control, keeps it."""
+class SecurityHeaders:
+    """Sets each header that the route did not set itself, as media set their Cache-Control."""
 
     def process_response(self, _req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
-        """Adds what is missing."""
-        for name, value in DEFAULTS.items():
+        """Adds the missing headers."""
+        for name, value in SECURITY_HEADERS.items():
             if resp.get_header(name) is None:
                 resp.set_header(name, value)

@@ -1,9 +1,10 @@
 """Every route, every method, every kind of caller: drawn from the routes, so that a new one is in it at once."""
 
+import falcon
 import pytest
 from freezegun import freeze_time
 
-from api.app import create_app
+from api.app import add_route
 from api.http.operation import Operation, RawOperation
 from api.security.permissions import ROLES_BY_PERMISSION, Permission
 from db import sessions
@@ -138,15 +139,14 @@ def test_every_answer_has_the_id_of_its_request(client, method, path, may):
     assert client.simulate_request(method, path).headers["X-Request-ID"]
 
 
-def test_a_route_that_does_not_say_who_may_use_it_does_not_start(settings, monkeypatch):
-    class Silent:
+def test_a_route_without_an_operation_is_refused():
+    class Undeclared:
         def on_get(self, _req, resp):
             resp.text = "anybody may read this"
 
-    class Deaf:
+    class WithoutMethods:
         pass
 
-    for resource in (Silent(), Deaf()):
-        monkeypatch.setattr("api.app.routes", lambda *_parts, resource=resource: {"/api/silent": resource})
-        with pytest.raises(TypeError, match="/api/silent"):
-            create_app(settings)
+    for resource in (Undeclared(), WithoutMethods()):
+        with pytest.raises(TypeError, match="/api/undeclared"):
+            add_route(falcon.App(), "/api/undeclared", resource)

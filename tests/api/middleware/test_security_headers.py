@@ -4,7 +4,7 @@ import falcon
 import pytest
 from falcon.testing import TestClient
 
-from api.middleware.security_headers import Headers
+from api.middleware.security_headers import SecurityHeaders
 from db.users import Role
 from tests.makers import visitor
 
@@ -90,7 +90,7 @@ def test_a_route_may_have_a_better_word_than_the_default():
             resp.set_header("Cache-Control", "public, max-age=60")
             resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
-    app = falcon.App(middleware=[Headers()])
+    app = falcon.App(middleware=[SecurityHeaders()])
     app.add_route("/picture", Picture())
     headers = TestClient(app).simulate_get("/picture").headers
     assert headers["Cache-Control"] == "public, max-age=60"
