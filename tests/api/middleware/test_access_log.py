@@ -1,4 +1,4 @@
-"""One line a request says what was asked, by whom and from where; also of what a limit refused."""
+"""Each request is logged in one line, with its route, caller and client address."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -22,13 +22,13 @@ def test_a_line_names_the_route_the_caller_and_the_address(client, lines):
     assert line["ms"] >= 0
 
 
-def test_a_refusal_by_a_limit_names_them_too(make_client, proxied_client, lines):
+def test_a_rate_limited_request_is_logged_with_route_caller_and_address(make_client, proxied_client, lines):
     limited = make_client(RATE_LIMIT_API="2/minute", TRUSTED_PROXIES="127.0.0.1")
     person = visitor(proxied_client, Role.CUSTOMER)
-    tight = Visitor(limited, person.token, person.refresh_token, person.user)
-    from_afar = {"X-Forwarded-For": "203.0.113.77"}
+    limited_person = Visitor(limited, person.token, person.refresh_token, person.user)
+    forwarded = {"X-Forwarded-For": "203.0.113.77"}
     for _ in range(3):
-        tight.send("GET", f"/payments/{person.user['id']}/attempts", headers=from_afar)
+        limited_person.send("GET", f"/payments/{person.user['id']}/attempts", headers=forwarded)
     line = lines()[-1]
     assert (line["status"], line["method"]) == (429, "GET")
     assert line["route"] == "/api/payments/{payment_id:uuid}/attempts"
@@ -36,7 +36,7 @@ def test_a_refusal_by_a_limit_names_them_too(make_client, proxied_client, lines)
 
 
 @pytest.mark.parametrize("token", ["", "Bearer nonsense", "Basic abc"])
-def test_a_refusal_of_a_stranger_names_no_caller(make_client, lines, token):
+def test_a_rate_limited_request_without_a_valid_token_has_no_caller(make_client, lines, token):
     limited = make_client(RATE_LIMIT_AUTH="1/minute")
     body = {"email": address(), "password": PASSWORD}
     for _ in range(2):
@@ -47,6 +47,6 @@ def test_a_refusal_of_a_stranger_names_no_caller(make_client, lines, token):
     assert PASSWORD not in str(line)
 
 
-def test_what_is_no_address_of_ours_has_one_name(client, lines):
+def test_unknown_paths_share_one_route_name(client, lines):
     client.simulate_get("/api/nothing/at/all")
     assert lines()[-1]["route"] == "unknown"

@@ -1,4 +1,4 @@
-"""How large a body may be is said by its length, before it is read."""
+"""A body that is too large is refused by its Content-Length, before it is read."""
 
 import falcon
 import pytest
@@ -11,21 +11,21 @@ from tests.makers import error
 
 class Unreadable:
     def read(self, *_):
-        raise AssertionError("it was read")
+        raise AssertionError("the body was read")
 
     readline = readlines = __iter__ = read
 
 
 @pytest.fixture
 def client():
-    class Taker:
+    class Resource:
         def on_post(self, _req, _resp):
             pass
 
     app = falcon.App(middleware=[BodyLimit()])
     envelope.install(app)
     for path in ("/api/profile/avatar", "/other"):
-        app.add_route(path, Taker())
+        app.add_route(path, Resource())
     return TestClient(app)
 
 
@@ -35,14 +35,14 @@ def post(client, path, size):
     )
 
 
-def test_one_mebibyte_is_taken_and_a_byte_more_is_refused_unread(client):
+def test_a_body_over_one_mebibyte_is_refused_unread(client):
     assert client.simulate_post("/other", body=b"x" * MAX_BODY_BYTES).status_code == 200
     result = post(client, "/other", MAX_BODY_BYTES + 1)
     assert error(result) == (413, "PAYLOAD_TOO_LARGE")
     assert "1 MiB" in result.json["error"]["message"]
 
 
-def test_a_path_may_take_more_and_says_how_much(client):
+def test_a_path_may_have_a_larger_limit(client):
     assert post(client, "/api/profile/avatar", 5 * MIB).status_code == 200
     result = post(client, "/api/profile/avatar", 5 * MIB + 1)
     assert error(result) == (413, "PAYLOAD_TOO_LARGE")

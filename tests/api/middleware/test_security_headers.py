@@ -1,4 +1,4 @@
-"""Every answer of every kind says the same to a browser."""
+"""Every response carries the security headers."""
 
 import falcon
 import pytest
@@ -15,7 +15,7 @@ POLICY = (
 SHOP = "https://shop.example"
 
 
-def protected(result):
+def has_security_headers(result):
     headers = result.headers
     assert headers["Content-Security-Policy"] == POLICY
     assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
@@ -52,46 +52,46 @@ def anyone(database, make_client):
         (413, "POST", "/api/auth/refresh", {"Content-Length": "9999999"}),
     ],
 )
-def test_an_answer_is_protected(anyone, status, method, path, more):
+def test_every_response_has_the_security_headers(anyone, status, method, path, more):
     result = anyone.simulate_request(method, path, headers=more)
     assert result.status_code == status
-    assert protected(result)
+    assert has_security_headers(result)
     assert result.headers["Cache-Control"] == "no-store"
 
 
-def test_so_is_what_has_not_changed(client):
+def test_a_304_has_the_security_headers(client):
     me = visitor(client, Role.CUSTOMER)
     first = me.get("/auth/me")
     result = me.get("/auth/me", headers={"If-None-Match": first.headers["ETag"]})
     assert result.status_code == 304
-    assert protected(result)
+    assert has_security_headers(result)
 
 
-def test_so_is_a_refusal_for_too_many_requests(anyone):
+def test_a_429_has_the_security_headers(anyone):
     for _ in range(2):
         result = anyone.simulate_post(
             "/api/auth/login", json={}, headers={"X-Forwarded-For": "198.51.100.201"}
         )
     assert result.status_code == 429
-    assert protected(result)
+    assert has_security_headers(result)
 
 
-def test_so_is_a_crash(client, monkeypatch):
+def test_a_500_has_the_security_headers(client, monkeypatch):
     me = visitor(client)
     monkeypatch.setattr("db.sessions.find_live", lambda _session: 1 / 0)
     result = me.get("/auth/me")
     assert result.status_code == 500
-    assert protected(result)
+    assert has_security_headers(result)
 
 
-def test_a_route_may_have_a_better_word_than_the_default():
-    class Picture:
+def test_a_route_may_set_its_own_headers():
+    class PictureResource:
         def on_get(self, _req, resp):
             resp.set_header("Cache-Control", "public, max-age=60")
             resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
     app = falcon.App(middleware=[SecurityHeaders()])
-    app.add_route("/picture", Picture())
+    app.add_route("/picture", PictureResource())
     headers = TestClient(app).simulate_get("/picture").headers
     assert headers["Cache-Control"] == "public, max-age=60"
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"

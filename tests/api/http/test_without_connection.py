@@ -1,4 +1,4 @@
-"""Who waits for a client or a disk holds no connection to the database."""
+"""A request that waits for a client or a disk holds no database connection."""
 
 import pytest
 from falcon import Response
@@ -11,14 +11,14 @@ from db import postgres
 
 @pytest.fixture
 def req(stores):
-    asked = create_req()
-    asked.context.raw = b""
+    request = create_req()
+    request.context.raw = b""
     with postgres.connection():
-        asked.context.opened = True
-        yield asked
+        request.context.opened = True
+        yield request
 
 
-def test_it_is_given_back_meanwhile_and_taken_again(req):
+def test_the_connection_is_released_and_taken_again(req):
     with admission.without_connection(req):
         assert postgres.database.is_closed()
         assert req.context.opened is False
@@ -26,13 +26,13 @@ def test_it_is_given_back_meanwhile_and_taken_again(req):
     assert req.context.opened is True
 
 
-def test_it_is_taken_again_whatever_happens(req):
+def test_the_connection_is_taken_again_after_an_error(req):
     with pytest.raises(ZeroDivisionError), admission.without_connection(req):
         raise ZeroDivisionError
     assert not postgres.database.is_closed()
 
 
-def test_what_somebody_else_opened_is_left_open(req):
+def test_a_connection_of_the_thread_stays_open(req):
     req.context.opened = False
     with admission.without_connection(req):
         assert not postgres.database.is_closed()
