@@ -47,15 +47,15 @@ def test_no_token_is_refused_at_any_step_of_a_rotation(client_with, tmp_path):
         values = dotenv_values(file)
         after = client_with(jwt_secret=values["JWT_SECRET"], jwt_secret_other=values["JWT_SECRET_OTHER"])
         # While the processes are restarted one by one, old and new ones run side by side.
-        assert is_accepted(after, visitor(before).token)
-        assert is_accepted(before, visitor(after).token)
+        assert is_accepted(after, registered(before).token)
+        assert is_accepted(before, registered(after).token)
         before = after
     assert OLD not in file.read_text()
     assert (values["A"], values["B"], values["JWT_SECRET_OTHER"]) == ("1", "2", "")
 
 
 def test_a_token_of_a_dropped_secret_is_refused(client_with):
-    assert not is_accepted(client_with(jwt_secret=NEW), visitor(client_with(jwt_secret=OLD)).token)
+    assert not is_accepted(client_with(jwt_secret=NEW), registered(client_with(jwt_secret=OLD)).token)
 
 
 def test_other_services_verify_with_the_public_key(client_with):
@@ -70,12 +70,12 @@ def test_other_services_verify_with_the_public_key(client_with):
     assert claims["role"] == "CUSTOMER"
     assert is_accepted(client, token)
     # Tokens from before the private key are still accepted.
-    assert is_accepted(client, visitor(client_with(jwt_secret=OLD)).token)
+    assert is_accepted(client, registered(client_with(jwt_secret=OLD)).token)
 
 
 def test_a_private_key_may_be_written_on_one_line(client_with):
     client = client_with(jwt_secret=OLD, jwt_ed25519=pem().replace("\n", "\\n"))
-    assert is_accepted(client, visitor(client).token)
+    assert is_accepted(client, registered(client).token)
 
 
 def test_a_token_signed_with_the_public_key_is_refused(client_with):
