@@ -10,7 +10,7 @@ from actors.jobs import transaction
 from api.http.fields import Email, invalid
 from api.http.requests import RequestBody
 from api.http.text import Text
-from api.security.passwords import Passwords
+from api.security.passwords import Passwords, weakness
 from db import postgres, users
 from db.core.errors import DomainError, ErrorCode
 from db.users import Role, User

@@ -21,10 +21,11 @@ from actors.psp.stub import Stub
 from api import accounts
 from api.security.keys import Keys
 from api.security.passwords import Passwords
-from api.security.tokens import REFRESH_LIFETIME, Tokens, fingerprint
+from api.security.tokens import REFRESH_LIFETIME, Tokens
 from api.settings import WebSettings
 from db import audit_log, event_log, job_journal, payments, postgres, reviews, sessions, subscriptions, users
 from db.core import times
+from db.one_time_tokens import fingerprint
 from db.payments import Payment
 from db.users import Role, User
 from workers import scheduler
@@ -263,10 +264,10 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
             email=email or address(), password_hash=_password_hash(), name="Some One", role=role
         )
         session = sessions.start(user.id, ip_address="127.0.0.1", user_agent=None)
-        refresh_token = _tokens().refresh()
+        refresh_token = _tokens().new_refresh_token()
         expires_at = times.now() + REFRESH_LIFETIME
         sessions.add_refresh_token(session, token=fingerprint(refresh_token), expires_at=expires_at)
-    token = _tokens().access(user, session.id, times.now())
+    token = _tokens().access_token(user, session.id, times.now())
     return Visitor(client, token, refresh_token, snapshots.user(user))
 
 
