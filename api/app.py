@@ -131,7 +131,7 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
     }
     document = Document(routes)
     if preload_document:
-        document.draw()
+        document.write()
     routes |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
     for path, resource in routes.items():
         add_route(app, path, resource)
@@ -141,9 +141,7 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
 def add_route(app: falcon.App, path: str, resource: Any) -> None:  # type: ignore[type-arg]
     """Adds a resource whose every method declares an operation; HEAD is answered wherever GET is."""
     methods = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
-    undeclared = [
-        name for name in methods if not (declared(resource, name) or raw_operation_of(resource, name))
-    ]
+    undeclared = [name for name in methods if not declaration_of(resource, name)]
     if undeclared or not methods:
         raise TypeError(f"{path}: {', '.join(undeclared) or 'no method'} declares no operation")
     if "GET" in methods:

@@ -27,7 +27,7 @@ def demo_email(role: Role) -> str:
 def seed_demo_users(passwords: Passwords, *, app_env: str) -> None:
     """Creates the demo users that do not exist yet. Raises InvalidSetting in production."""
     if app_env == "production":
-        raise InvalidSetting("wrong setting: APP_ENV: production has no demo users: their password is public")
+        raise InvalidSetting("APP_ENV: production has no demo users: their password is public")
     for role, name in DEMO_NAMES.items():
         account = NewAccount(email=demo_email(role), name=name, password=DEMO_PASSWORD)
         try:
@@ -61,7 +61,7 @@ def check(settings: WebSettings) -> None:
         return
     if found and settings.app_env == "production":
         raise InvalidSetting(
-            "wrong setting: DATABASE_URL: the database has demo users, whose password is public:"
+            "DATABASE_URL: the database has demo users, whose password is public:"
             " suspend them with `python -m api.people close-demo`"
         )
     if found and not _is_local(settings.host):

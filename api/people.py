@@ -14,7 +14,8 @@ from api.security.passwords import Passwords
 from api.settings import WebSettings
 from db import postgres
 from db.core import logs
-from db.core.settings import InvalidSetting, read_or_exit
+from db.core.settings import InvalidSetting
+from db.core.startup import read_or_exit
 
 
 def main(arguments: list[str]) -> None:

@@ -182,6 +182,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 @cache
 def _error_response(code: ErrorCode, message: str) -> tuple[str, bytes]:
     """Returns the head, without the request id and the empty line, and the body."""
+    status = envelope.STATUS_BY_CODE[code]
     resp = falcon.Response()
     envelope.refuse(resp, code, message)
     content = resp.data or b""

@@ -8,7 +8,6 @@ from pydantic import MISSING
 from actors import audit, invariant_checks
 from actors.all_jobs import queues
 from actors.jobs import transaction
-from api import VERSION
 from api.admin import schemas
 from api.http.operation import operation
 from api.security.permissions import Permission

@@ -34,7 +34,7 @@ def store(stores) -> Media:
     ],
 )
 def test_an_unsupported_media_url_stops_the_start_with_one_line(stores, kind, url, why):
-    with pytest.raises(InvalidSetting, match=rf"^wrong setting: MEDIA_URL: .*{why}") as wrong:
+    with pytest.raises(InvalidSetting, match=rf"^invalid setting: MEDIA_URL: .*{why}") as wrong:
         kind.read({**SECRETS, **stores, "MEDIA_URL": url})
     assert "\n" not in str(wrong.value)
 

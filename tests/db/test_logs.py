@@ -54,5 +54,5 @@ def test_the_console_shows_time_process_level_message_and_the_fields_with_a_valu
 def test_another_format_stops_the_start_with_its_name():
     stores = {"DATABASE_URL": "postgresql://db/x", "REDIS_URL": "redis://redis/0"}
     assert StoreSettings.read(stores).log_format == "json"
-    with pytest.raises(InvalidSetting, match=r"^wrong setting: LOG_FORMAT: "):
+    with pytest.raises(InvalidSetting, match=r"^invalid setting: LOG_FORMAT: "):
         StoreSettings.read({**stores, "LOG_FORMAT": "xml"})
