@@ -103,7 +103,7 @@ def enqueue_withdrawal(vendor_id: UUID) -> None:
 
 @transactional_job("payments.withdraw_requests", queue="payments")
 def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
-    """Cancel the open requests of a user who is no longer a vendor, one batch a transaction.
+    """Cancel the open requests of a user who is no longer a vendor, a batch in each transaction.
 
     A user who is a vendor again keeps every open request.
     """
@@ -119,7 +119,7 @@ def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
 
 @transactional_job("payments.expire_requests", queue="payments")
 def expire_requests() -> None:
-    """Fail requests that were not paid within `payments.requestTtlHours`, one batch a transaction."""
+    """Fail requests that were not paid within `payments.requestTtlHours`, a batch in each transaction."""
     lifetime = timedelta(hours=float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS)))
     batch = payments.lock_expired_requests(lifetime, REQUEST_BATCH)
     failure = ("expired", "The request was not paid in time.")

@@ -54,8 +54,7 @@ class RequestChanged(DomainError):
 
 def create_request(*, vendor_id: UUID, customer_email: str | None = None, **columns: Any) -> Payment:
     """Create a payment request of a vendor. Raises NotAVendor."""
-    # The lock closes a race with the end of the account: the job that it enqueues sees, and cancels, this
-    # request.
+    # The lock delays the end of the account, whose job then sees, and cancels, this request.
     if not users.lock_vendor(vendor_id):
         raise NotAVendor
     return _create(
@@ -244,7 +243,7 @@ def resolve(payment_id: UUID) -> None:
     if decision.review:
         payment_reviews.open_review(payment, ReviewCause.PSP_SILENT, "the PSP does not answer")
     else:
-        # The PSP answered the last call, which disproves the review's cause.
+        # Only unanswered inquiries keep this review open.
         payment_reviews.disprove(payment, ReviewCause.PSP_SILENT)
     match decision.action:
         case Action.CHARGE:
@@ -263,7 +262,7 @@ def inquire_job(payment_id: UUID) -> job_journal.Job:
     return inquire.job(payment_id).unique(str(payment_id))
 
 
-@external_job("payments.inquire", queue="psp-questions")
+@external_job("payments.inquire", queue="psp-inquiries")
 def inquire(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job | None:
     """Ask the PSP for its decision about a payment; a caller that waits for the result sets `inquiry`."""
     result = calls.find(payment_id, inquiry or uuid4(), settle_job)

@@ -52,7 +52,7 @@ def start() -> None:
         enqueue(fetch.job(day).unique(str(day)))
 
 
-@external_job("statements.fetch", queue="psp-questions")
+@external_job("statements.fetch", queue="psp-inquiries")
 def fetch(day: date, after: str | None = None) -> job_journal.Job:
     """Fetch one part of a day's statement."""
     part = provider.chosen().statement(day, after)

@@ -38,8 +38,7 @@ _REQUEST_TRANSITIONS = {
 def locked(id: UUID) -> Payment:
     """Return the payment, locked to the end of the transaction. Raises NotFound.
 
-    The request that it pays is locked before it, in the same statement: every transaction locks in this
-    order.
+    The request that it pays is locked before it, in the same statement. All transactions lock in this order.
     """
     payment = payments.locked(id)
     if payment is None:
@@ -69,7 +68,7 @@ def apply(
     if to in _EVENTS:
         events.emit(_EVENTS[to], snapshot)
     if payment.request_id and to in _REQUEST_TRANSITIONS:
-        # The request has been locked since `locked` returned its payment: this waits for nobody.
+        # `locked` has locked the request with its payment, so this does not wait.
         _apply_to_request(locked(payment.request_id), payment, _REQUEST_TRANSITIONS[to])
     return payment
 

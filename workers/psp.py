@@ -18,6 +18,6 @@ if __name__ == "__main__":
     share = settings.worker_threads
     threads_of = {
         frozenset({"psp"}): CHARGE_THREADS_FACTOR * share,
-        frozenset({"psp-questions"}): INQUIRY_THREADS,
+        frozenset({"psp-inquiries"}): INQUIRY_THREADS,
     }
     main.serve(threads_of, settings, share=share)

@@ -16,7 +16,8 @@ MAX_CHARGE_CALLS = 5
 # How long a call with an unknown end may still reach the PSP: longer than a client waits for an answer, and
 # longer than the lease of the job that made the call.
 MAY_ARRIVE_FOR = timedelta(seconds=30)
-# How long after the first call the charge is repeated: nobody expects to be charged for an older order.
+# How long after the first call the charge may be repeated: a customer does not expect an older order to be
+# charged.
 CHARGE_AGAIN_WITHIN = timedelta(hours=1)
 
 _UNKNOWN_END = (None, PspResult.NO_ANSWER)

@@ -250,7 +250,7 @@ def test_an_unknown_outcome_is_resolved_while_all_charges_hang(serve, go_on):
     provider.choose(Stub(payment_jobs.receive_notice, sleep=sleep))
     serve("payments", 4)
     serve("psp", 2)
-    serve("psp-questions", 1)
+    serve("psp-inquiries", 1)
     lost = paid(customer(), simulate="timeout")
     until(lambda: statuses([lost]) == ["processing"] and charges() == 1)
     slow = [paid(customer(), simulate="slow") for _ in range(20)]

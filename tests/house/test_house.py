@@ -35,7 +35,7 @@ def test_every_verb_is_served_by_a_process_of_the_procfile(root):
     queues = {verb.queue for verb in all_jobs.load().values() if not verb.name.startswith("test_")}
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
-    assert queues - {"relayed", "test"} == served | {"psp", "psp-questions", "mail"}
+    assert queues - {"relayed", "test"} == served | {"psp", "psp-inquiries", "mail"}
 
 
 def test_every_setting_is_in_the_example(root):
