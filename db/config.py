@@ -1,5 +1,4 @@
-"""What an operator may change while everything runs: the keys there are, and what each is as long as nobody
-says otherwise."""
+"""The configuration that operators change at run time: its keys, their defaults and their present values."""
 
 import time
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from db import postgres
 
 
 class SystemConfig(postgres.Model):
-    """One setting that an operator changes while everything runs."""
+    """A setting that an operator has changed."""
 
     key = peewee.CharField(100, primary_key=True)
     value = peewee.JSONField()
@@ -32,7 +31,7 @@ class SystemConfig(postgres.Model):
 
 
 class ConfigKey(StrEnum):
-    """A key of the configuration."""
+    """The keys of the configuration."""
 
     PSP_APPROVAL_RATE = "psp.approvalRate"
     PSP_LATENCY_MS = "psp.latencyMs"
@@ -45,7 +44,7 @@ class ConfigKey(StrEnum):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a key is, and how it stands; who set it last, if anybody did."""
+    """A key's present value and description, and who changed the value last; the default has no change."""
 
     key: ConfigKey
     value: Any
@@ -93,8 +92,7 @@ _DEFAULTS = {
         ),
     )
 }
-# For how long what was read is good, in seconds: so a change holds in every process within that time, with
-# Redis or without.
+# How long values are cached. A change takes effect in every process within this time, also without Redis.
 CACHE_TTL_S = 1.0
 
 _read: dict[str, Any] = {}
@@ -102,7 +100,7 @@ _read_at = float("-inf")
 
 
 def value(key: ConfigKey) -> Any:
-    """The value that holds now, or did a second ago."""
+    """Returns the value of a key, at most CACHE_TTL_S old."""
     global _read, _read_at
     if time.monotonic() - _read_at >= CACHE_TTL_S:
         _read = {row.key: row.value for row in SystemConfig.select()}
@@ -111,26 +109,26 @@ def value(key: ConfigKey) -> Any:
 
 
 def number(key: ConfigKey) -> Decimal:
-    """The same, as a number."""
+    """Returns the value of a key as a number, at most CACHE_TTL_S old."""
     return Decimal(str(value(key)))
 
 
 def clear_cache() -> None:
-    """Reads anew next time."""
+    """Clears the cache: the next value is read from the database."""
     global _read_at
     _read_at = float("-inf")
 
 
 def all_settings() -> list[Setting]:
-    """Every key, as it stands in the database."""
+    """Returns all settings as they are in the database."""
     rows = {row.key: row for row in SystemConfig.select()}
     return [_current(default, rows.get(default.key)) for default in _DEFAULTS.values()]
 
 
 def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
-    """Writes these values, in the transaction that is open."""
+    """Writes values in the present transaction."""
     rows = [
-        # As JSON: a null is a value, and no missing one.
+        # Wrapped as JSON: null is a value, not a missing one.
         {
             "key": key,
             "value": psycopg2.extras.Json(value),
@@ -147,7 +145,7 @@ def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
 
 
 def lock_table() -> None:
-    """One change at a time: each is told with what was before it."""
+    """Locks the settings against other changes, so that the audit entry has the right previous values."""
     postgres.rows("LOCK TABLE admin.system_config IN SHARE ROW EXCLUSIVE MODE")
 
 

@@ -1,6 +1,6 @@
-"""Migrations: the numbered SQL files of `migrations/`, each in one transaction, each once, none ever edited.
+"""Migrations: the numbered SQL files of `migrations/`, applied once each, in a transaction each.
 
-`python -m db.migrate` brings the database that DATABASE_URL names up to date.
+`python -m db.migrate` applies new migrations to the database of DATABASE_URL. A migration is never edited.
 """
 
 import hashlib
@@ -24,9 +24,10 @@ _HISTORY = """
 """
 
 
-# One migrates, the others wait: to the end of the transaction, for a session's lock would stay with whatever
-# session a pooler gave us. The role's own time limits are for requests.
-_ALONE = """
+# One process migrates, the others wait for its lock. The lock belongs to the transaction: a session lock
+# would stay with the server session that a pooler had assigned. The timeouts of the role are meant for
+# requests.
+_LOCK = """
     BEGIN;
     SET LOCAL statement_timeout = 0;
     SET LOCAL idle_in_transaction_session_timeout = 0;
@@ -36,20 +37,20 @@ _ALONE = """
 
 
 class EditedMigration(Exception):
-    """A migration was changed after it was applied: write a new one instead."""
+    """A migration was changed after it was applied. Write a new one instead."""
 
 
 def up(url: str) -> list[str]:
-    """Applies what is new, in order; returns the names. Raises Edited, having applied nothing.
+    """Applies the new migrations in order and returns their names.
 
-    Any number of processes may call it at once: one migrates, the others wait and find nothing to do.
+    Raises EditedMigration before it applies any. Several processes may call this at the same time: one migrates, the others wait and apply nothing.
     """
     files = sorted(DIRECTORY.glob("[0-9]*.sql"))
     connection = psycopg2.connect(url, connect_timeout=10)
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_ALONE)
+            cursor.execute(_LOCK)
             cursor.execute(_HISTORY)
             cursor.execute("SELECT name, sha256 FROM public.migrations")
             applied = dict(cursor.fetchall())
@@ -66,13 +67,13 @@ def up(url: str) -> list[str]:
 
 
 def _apply(cursor: Any, file: Path) -> bool:
-    """Applies one; whether another process had not done so meanwhile."""
-    cursor.execute(_ALONE)
+    """Applies a migration and returns True, or False if another process has applied it meanwhile."""
+    cursor.execute(_LOCK)
     cursor.execute("SELECT FROM public.migrations WHERE name = %s", (file.name,))
     new = not cursor.rowcount
     if new:
-        # A migration waits for a busy table only so long: better to fail and be tried again than to queue
-        # every other statement behind it.
+        # A migration that waits for a table's lock blocks all statements that come after: it fails soon
+        # instead, and can be run again.
         cursor.execute("SET LOCAL lock_timeout = '10s'")
         cursor.execute(file.read_text())
         cursor.execute(

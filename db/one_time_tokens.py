@@ -1,4 +1,4 @@
-"""One-time tokens: what a mailed link carries, known by its SHA-256 alone."""
+"""One-time tokens of mailed links, stored as their SHA-256 only."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -10,19 +10,19 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
 
-# For how long a letter counts against those that may follow it.
+# How long a mail counts towards the limit of mails to its address.
 MAIL_LIMIT_WINDOW = timedelta(hours=1)
 
 
 class Purpose(StrEnum):
-    """What a link is good for."""
+    """The purposes of a token."""
 
     VERIFY_EMAIL = "verify-email"
     RESET_PASSWORD = "reset-password"
 
 
 class OneTimeToken(postgres.Model):
-    """A link that was mailed to a person, for one purpose, once."""
+    """A token for one purpose and one use. `address` is the SHA-256 of the address that received it."""
 
     id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
@@ -39,8 +39,14 @@ class OneTimeToken(postgres.Model):
         table_name = "one_time_tokens"
 
 
+MAILS_DUE_SINCE = """
+    SELECT due_at FROM auth.one_time_tokens
+    WHERE user_id = %s AND purpose = %s AND due_at > %s ORDER BY due_at
+"""
+
+
 def fingerprint(token: str) -> str:
-    """What the database keeps of a token that has entropy enough to need no salt: SHA-256, in hex."""
+    """Returns the SHA-256 (hex) of a token. The token has enough entropy to need no salt."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -54,7 +60,7 @@ def add(
     due_at: datetime,
     expires_at: datetime,
 ) -> None:
-    """Remembers a link that will be mailed to this address when it is due."""
+    """Stores a token that will be mailed to this address at `due_at`."""
     OneTimeToken.insert(
         id=id,
         user_id=user_id,
@@ -67,51 +73,47 @@ def add(
 
 
 def mails_due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime]:
-    """When the letters of a purpose were due to a user since then, or are to come, in their order."""
-    rows = postgres.rows(
-        "SELECT due_at FROM auth.one_time_tokens"
-        " WHERE user_id = %s AND purpose = %s AND due_at > %s ORDER BY due_at",
-        user_id,
-        purpose,
-        since,
-    )
-    return [row["due_at"] for row in rows]
+    """Returns when mails of a purpose were or will be due to a user after `since`, in order."""
+    return [row["due_at"] for row in postgres.rows(MAILS_DUE_SINCE, user_id, purpose, since)]
 
 
 def is_usable(id: UUID, now: datetime) -> bool:
-    """Whether the link of this row still works."""
+    """Tells whether the token of this row is neither used nor expired."""
     found: OneTimeToken | None = OneTimeToken.get_or_none(OneTimeToken.id == id)
     return found is not None and found.used_at is None and found.expires_at > now
 
 
 def find(token: str, purpose: Purpose) -> OneTimeToken | None:
-    """The link with this token, used or not."""
+    """Returns the row of a token, whether or not it is used."""
     found: OneTimeToken | None = OneTimeToken.get_or_none(
         OneTimeToken.token == fingerprint(token), OneTimeToken.purpose == purpose
     )
     return found
 
 
-def was_mailed_to(link: OneTimeToken, email: str) -> bool:
-    """Whether a link went to this address."""
-    return link.address == fingerprint(email.lower())
+def was_mailed_to(row: OneTimeToken, email: str) -> bool:
+    """Tells whether a token was mailed to this address."""
+    return row.address == fingerprint(email.lower())
 
 
 def find_user_id(token: str, purpose: Purpose, now: datetime) -> UUID | None:
-    """Whom a token belongs to that could be used now; it stays unused."""
+    """Returns the user of a token that is neither used nor expired, without using it."""
     found = OneTimeToken.get_or_none(*_usable(token, purpose, now))
     return found.user_id if found else None
 
 
 def consume(token: str, purpose: Purpose, now: datetime) -> UUID | None:
-    """Uses a token up; whom it belongs to, None when it is unknown, used or expired. One of many wins."""
+    """Marks a token as used and returns its user; None if it is unknown, used or expired.
+
+    Of several concurrent requests, one gets the user.
+    """
     update = OneTimeToken.update(used_at=now).where(*_usable(token, purpose, now))
     used = postgres.execute_returning(update, OneTimeToken)
     return used[0].user_id if used else None
 
 
 def consume_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
-    """Uses up whatever else a person was mailed for this purpose."""
+    """Marks all tokens of a user for one purpose as used."""
     update = OneTimeToken.update(used_at=now)
     update.where(
         OneTimeToken.user_id == user_id, OneTimeToken.purpose == purpose, OneTimeToken.used_at.is_null()
@@ -119,15 +121,15 @@ def consume_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
 
 
 def delete_expired(now: datetime) -> int:
-    """Deletes what has expired, unless its letter still counts (`due_since`); how many.
+    """Deletes expired tokens whose mail no longer counts (`MAIL_LIMIT_WINDOW`). Returns their number.
 
-    A link that is in use now is left for the next run.
+    A token that another transaction has locked is left for the next run.
     """
     expired = OneTimeToken.select(OneTimeToken.id).where(
         OneTimeToken.expires_at <= now, OneTimeToken.due_at <= now - MAIL_LIMIT_WINDOW
     )
-    some = peewee.fn.ARRAY(expired.for_update(postgres.DELETE_UNLOCKED))
-    return int(postgres.delete(OneTimeToken).where(OneTimeToken.id == peewee.fn.ANY(some)).execute())
+    unlocked = peewee.fn.ARRAY(expired.for_update(postgres.DELETE_UNLOCKED))
+    return int(postgres.delete(OneTimeToken).where(OneTimeToken.id == peewee.fn.ANY(unlocked)).execute())
 
 
 def _usable(token: str, purpose: Purpose, now: datetime) -> list[peewee.Node]:

@@ -1,4 +1,4 @@
-"""What people say about themselves."""
+"""User profiles."""
 
 from typing import Any
 from uuid import UUID
@@ -10,11 +10,11 @@ from db import postgres
 
 
 class UserProfile(postgres.Model):
-    """The profile of one person."""
+    """The profile of a user. The row exists after the first change."""
 
     id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
-    # Where it lies in the media store: where that is reached from outside may change.
+    # The picture's name in the media store. The public URL is not stored: it may change.
     avatar_url = peewee.CharField(500, null=True)
     phone = peewee.CharField(20, null=True)
     address = peewee.TextField(null=True)
@@ -28,31 +28,32 @@ class UserProfile(postgres.Model):
         table_name = "user_profiles"
 
 
+IS_NOTIFICATION_OFF = """
+    SELECT preferences #> ARRAY['notifications', %s] = 'false' AS off FROM profile.user_profiles
+    WHERE user_id = %s
+"""
+
+
 def wants_notification(user_id: UUID, notification: str) -> bool:
-    """Whether a person wants to be told of this, as `paymentCompleted`; who has not said so does."""
-    found = postgres.rows(
-        "SELECT preferences #> ARRAY['notifications', %s] = 'false' AS no FROM profile.user_profiles"
-        " WHERE user_id = %s",
-        notification,
-        user_id,
-    )
-    return not (found and found[0]["no"])
+    """Tells whether a user wants a notification such as `paymentCompleted`. The default is yes."""
+    found = postgres.rows(IS_NOTIFICATION_OFF, notification, user_id)
+    return not (found and found[0]["off"])
 
 
 def find(user_id: UUID) -> UserProfile | None:
-    """A person's profile; None of somebody who never said anything."""
+    """Returns a user's profile; None before the first change."""
     return UserProfile.get_or_none(UserProfile.user_id == user_id)
 
 
 def update(user_id: UUID, **columns: Any) -> UserProfile:
-    """Changes a person's profile, which begins with the first change."""
+    """Changes columns of a user's profile, and creates the profile if there is none."""
     UserProfile.insert(user_id=user_id).on_conflict_ignore().execute()
     columns["updated_at"] = peewee.fn.clock_timestamp()
-    update = UserProfile.update(**columns).where(UserProfile.user_id == user_id)
-    return postgres.execute_returning(update, UserProfile)[0]
+    query = UserProfile.update(**columns).where(UserProfile.user_id == user_id)
+    return postgres.execute_returning(query, UserProfile)[0]
 
 
 def avatar_name(user_id: UUID) -> str | None:
-    """The name of the picture that a person shows, if any."""
+    """Returns the name of the user's picture in the media store."""
     profile = find(user_id)
     return profile.avatar_url if profile else None

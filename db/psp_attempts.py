@@ -1,4 +1,4 @@
-"""What the PSP was asked about a payment, when, and what came of it: one row a call, written before it."""
+"""Calls to the PSP about a payment, and notices from the PSP. Each call's row is written before the call."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,13 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import pagination, postgres
 from db.states import PaymentStatus
 
+# Of a payment whose outcome stays unknown for weeks, the newest inquiries and notices suffice.
+INQUIRIES_LIMIT = 20
+NOTICES_LIMIT = 20
+
 
 class PspOperation(StrEnum):
-    """What it can be asked: for the money, or what it knows; or it says something unasked."""
+    """The operations: Paywright charges or finds a payment, the PSP sends a notice."""
 
     CHARGE = "charge"
     FIND = "find"
@@ -24,34 +28,34 @@ class PspOperation(StrEnum):
 
 
 class PspResult(StrEnum):
-    """What can come of a call."""
+    """The results of a call."""
 
     CHARGED = "charged"
     DECLINED = "declined"
-    # It knows no order under this reference.
+    # The PSP knows no order under this reference.
     NOT_FOUND = "not_found"
-    # It said that it could not do it, or was never reached: nothing of this call is still under way.
+    # The PSP could not handle the call, or was not reached. The call has no effect, now or later.
     UNAVAILABLE = "unavailable"
-    # What became of the call is not known, and may still become something.
+    # The outcome is unknown: the call may have had an effect, or may still have one.
     NO_ANSWER = "no_answer"
 
 
+DECISIONS = (PspResult.CHARGED, PspResult.DECLINED)
+
+
 class PspAttempt(postgres.Model):
-    """One call. Without a result it is under way, or its process died over it."""
+    """A call or a notice. A call without an outcome is under way, or its process died."""
 
     id = peewee.UUIDField(primary_key=True)
     payment_id = peewee.UUIDField()
     operation = peewee.CharField(50)
     reference = peewee.CharField(255)
-    outcome = peewee.CharField(
-        50,
-        null=True,
-    )
+    outcome = peewee.CharField(50, null=True)
     code = peewee.CharField(100, null=True)
-    # What it decided over, where it says so, whether or not that fits our own money.
+    # The amount that the PSP decided about, as the PSP sent it: it need not fit an amount of ours.
     amount = postgres.AnyDecimal(null=True)
     currency = peewee.TextField(null=True)
-    # When a decision was held against the payment: settled, or given a review.
+    # When the decision was applied to the payment, or led to a review.
     settled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
     ended_at = DateTimeTZField(null=True)
@@ -63,35 +67,61 @@ class PspAttempt(postgres.Model):
 
 @dataclass(frozen=True)
 class OrderTerms:
-    """A call that was written down, and the order that it is about: the same at every call for a payment."""
+    """The order that a call is about. The terms are the same in every call for a payment."""
 
     amount: Decimal
     currency: str
     metadata: dict[str, Any]
 
 
+# The conflict: an earlier process died during this call, and the job runs again.
+BEGIN_ATTEMPT = """
+    WITH payment AS (
+        SELECT id, amount, currency, coalesce(ordered_metadata, metadata) AS metadata
+        FROM payments.payments WHERE id = %(payment_id)s AND status = %(status)s FOR NO KEY UPDATE
+    ), begun AS (
+        INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)
+        SELECT %(id)s, id, %(operation)s, %(reference)s FROM payment
+        WHERE NOT %(first)s
+            OR NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
+        ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id
+    )
+    SELECT amount, currency, metadata FROM payment WHERE EXISTS (SELECT FROM begun)
+"""
+
+RECORD_RESULT = """
+    UPDATE payments.psp_attempts
+    SET outcome = %s, code = %s, amount = %s, currency = %s, ended_at = clock_timestamp()
+    WHERE id = %s
+"""
+
+RECORD_NOTICE = """
+    INSERT INTO payments.psp_attempts
+        (id, payment_id, operation, reference, outcome, code, amount, currency, ended_at)
+    SELECT %s, p.id, 'notice', %s, %s, %s, %s, %s, clock_timestamp() FROM payments.payments p WHERE p.id = %s
+"""
+
+MARK_SETTLED = """
+    UPDATE payments.psp_attempts SET settled_at = clock_timestamp() WHERE id = %s AND settled_at IS NULL
+"""
+
+
 def begin(
     id: UUID, payment_id: UUID, operation: PspOperation, reference: str, *, first: bool = False
 ) -> OrderTerms | None:
-    """Writes down that the PSP is about to be asked; None when the payment is not `processing` any more, or
-    this would not be the `first` call.
+    """Records a call that is about to be made, and returns the terms of the order.
 
-    Under the payment's lock: whoever fails a payment by hand sees this call, or this call sees that.
+    None when the payment is no longer `processing`, or with `first` when there was a call already. The
+    payment's row is locked: a person who fails the payment sees this call, or this call sees the failure.
     """
-    only = " WHERE NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)"
     begun = postgres.rows(
-        "WITH payment AS (SELECT id, amount, currency, coalesce(ordered_metadata, metadata) AS metadata"
-        " FROM payments.payments WHERE id = %s AND status = %s FOR NO KEY UPDATE),"
-        " begun AS (INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)"
-        f" SELECT %s, id, %s, %s FROM payment{only if first else ''}"
-        # A process died over it, and this is the next one.
-        " ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id)"
-        " SELECT amount, currency, metadata FROM payment WHERE EXISTS (SELECT FROM begun)",
-        payment_id,
-        PaymentStatus.PROCESSING,
-        id,
-        operation,
-        reference,
+        BEGIN_ATTEMPT,
+        id=id,
+        payment_id=payment_id,
+        status=PaymentStatus.PROCESSING,
+        operation=operation,
+        reference=reference,
+        first=first,
     )
     return OrderTerms(**begun[0]) if begun else None
 
@@ -103,16 +133,8 @@ def record_result(
     amount: Decimal | None = None,
     currency: str | None = None,
 ) -> None:
-    """Writes down what came of it; of a decision, also what it was over."""
-    postgres.rows(
-        "UPDATE payments.psp_attempts SET outcome = %s, code = %s, amount = %s, currency = %s,"
-        " ended_at = clock_timestamp() WHERE id = %s",
-        result,
-        code,
-        amount,
-        currency,
-        id,
-    )
+    """Records the result of a call; of a decision, also the amount and currency that it names."""
+    postgres.rows(RECORD_RESULT, result, code, amount, currency, id)
 
 
 def record_notice(
@@ -125,30 +147,20 @@ def record_notice(
     amount: Decimal | None,
     currency: str | None,
 ) -> None:
-    """Writes down what the PSP said unasked about a payment; nothing, where there is no such payment."""
-    postgres.rows(
-        "INSERT INTO payments.psp_attempts"
-        " (id, payment_id, operation, reference, outcome, code, amount, currency, ended_at)"
-        " SELECT %s, p.id, %s, %s, %s, %s, %s, %s, clock_timestamp() FROM payments.payments p"
-        " WHERE p.id = %s",
-        *(id, PspOperation.NOTICE, reference, result, code, amount, currency, payment_id),
-    )
+    """Records a notice of the PSP about a payment. Does nothing if there is no such payment."""
+    postgres.rows(RECORD_NOTICE, id, reference, result, code, amount, currency, payment_id)
 
 
 def mark_settled(id: UUID) -> None:
-    """Notes that this decision was held against the payment: nobody needs to remember it any more."""
-    postgres.rows(
-        "UPDATE payments.psp_attempts SET settled_at = clock_timestamp()"
-        " WHERE id = %s AND settled_at IS NULL",
-        id,
-    )
+    """Marks a decision as settled: it was applied to the payment, or led to a review."""
+    postgres.rows(MARK_SETTLED, id)
 
 
 def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
-    """Decisions that were not held against their payment within this time, the oldest first."""
+    """Returns decisions that are not settled this long after their call ended, oldest first."""
     row = PspAttempt
     query = row.select().where(
-        row.outcome.in_([PspResult.CHARGED, PspResult.DECLINED]),
+        row.outcome.in_(DECISIONS),
         row.settled_at.is_null(),
         row.ended_at < peewee.fn.statement_timestamp() - ended_ago,
     )
@@ -156,49 +168,41 @@ def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
 
 
 def payments_with_unsettled(payment_ids: Collection[UUID]) -> set[UUID]:
-    """Which of these payments have a decision that was not held against them yet."""
+    """Returns those of these payments that have a decision which is not settled."""
     row = PspAttempt
     query = row.select(row.payment_id).where(
-        row.payment_id.in_(list(payment_ids)),
-        row.outcome.in_([PspResult.CHARGED, PspResult.DECLINED]),
-        row.settled_at.is_null(),
+        row.payment_id.in_(list(payment_ids)), row.outcome.in_(DECISIONS), row.settled_at.is_null()
     )
     return {found.payment_id for found in query.distinct()}
 
 
 def find_result(id: UUID) -> PspResult | None:
-    """What came of a call; None as long as it is under way, or not begun."""
+    """Returns the result of a call; None while it is under way, or if it was never begun."""
     found = PspAttempt.get_or_none(PspAttempt.id == id)
     return PspResult(found.outcome) if found is not None and found.outcome else None
 
 
 def count_charges(payment_id: UUID) -> int:
-    """How often the PSP was asked for this money."""
+    """Returns the number of charge calls for a payment."""
     query = PspAttempt.select().where(
         PspAttempt.payment_id == payment_id, PspAttempt.operation == PspOperation.CHARGE
     )
     return int(query.count())
 
 
-# What is known of a payment that has been in doubt for weeks fits on a page: the last questions are enough.
-INQUIRIES_LIMIT = 20
-# And the last notices, if a provider repeats them.
-NOTICES_LIMIT = 20
-
-
 def for_payment(payment_id: UUID) -> Sequence[PspAttempt]:
-    """The calls for one payment, oldest first: all for the money, the last questions and notices."""
+    """Returns all charge calls for a payment, and the newest inquiries and notices, oldest first."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
     newest = query.order_by(PspAttempt.created_at.desc(), PspAttempt.id.desc())
-    known = [
+    attempts = [
         *query.where(PspAttempt.operation == PspOperation.CHARGE),
         *newest.where(PspAttempt.operation == PspOperation.FIND).limit(INQUIRIES_LIMIT),
         *newest.where(PspAttempt.operation == PspOperation.NOTICE).limit(NOTICES_LIMIT),
     ]
-    return sorted(known, key=lambda attempt: (attempt.created_at, attempt.id))
+    return sorted(attempts, key=lambda attempt: (attempt.created_at, attempt.id))
 
 
 def page(payment_id: UUID, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[PspAttempt]:
-    """The newest calls for one payment, from `after` on."""
+    """Returns a page of the calls and notices about one payment, newest first."""
     query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
     return pagination.newest_page(PspAttempt, [query], limit=limit, after=after)

@@ -1,4 +1,4 @@
-"""The stubbed PSP's ledger: another company's records, which only the stub writes."""
+"""The stubbed PSP's ledger: the records of another company, which only the stub writes."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from db import postgres
 
 
 class Charge(postgres.Model):
-    """What the PSP decided under one idempotency key, once and for ever."""
+    """The PSP's decision under one idempotency key. It never changes."""
 
     idempotency_key = peewee.CharField(255, primary_key=True)
     payment_id = peewee.UUIDField()
@@ -28,7 +28,7 @@ class Charge(postgres.Model):
 
 
 class PspOrder(postgres.Model):
-    """What the stub was asked to play under a key, the first time, and how often it was asked."""
+    """The scenario that the stub simulates for a key, from the first call on, and the number of calls."""
 
     idempotency_key = peewee.CharField(255, primary_key=True)
     simulate = peewee.CharField(255)
@@ -41,7 +41,7 @@ class PspOrder(postgres.Model):
 
 
 def record_call(key: str, simulate: str) -> int:
-    """Counts one more call under this key, with what it plays, which the first call decides; how many."""
+    """Counts a call under this key and returns the number of calls. The first call decides the scenario."""
     insert = PspOrder.insert(idempotency_key=key, simulate=simulate, calls=1).on_conflict(
         conflict_target=[PspOrder.idempotency_key], update={PspOrder.calls: PspOrder.calls + 1}
     )
@@ -49,7 +49,7 @@ def record_call(key: str, simulate: str) -> int:
 
 
 def find_scenario(key: str) -> str | None:
-    """What is played under this key."""
+    """Returns the scenario of this key."""
     order = PspOrder.get_or_none(PspOrder.idempotency_key == key)
     return order.simulate if order else None
 
@@ -57,23 +57,26 @@ def find_scenario(key: str) -> str | None:
 def charges_between(
     since: datetime, until: datetime, after: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Charge]:
-    """What was decided from `since` on and before `until`, in its order, behind the charge of `after`."""
+    """Returns decisions from `since` on and before `until`, in order.
+
+    `after` is the creation time and key of the last decision that the caller has.
+    """
     query = Charge.select().where(Charge.created_at >= since, Charge.created_at < until)
     if after:
-        place = peewee.Tuple(Charge.created_at, Charge.idempotency_key)
-        query = query.where(place > peewee.Tuple(*after))
+        position = peewee.Tuple(Charge.created_at, Charge.idempotency_key)
+        query = query.where(position > peewee.Tuple(*after))
     return list(query.order_by(Charge.created_at, Charge.idempotency_key).limit(limit))
 
 
 def find(key: str) -> Charge | None:
-    """The charge under this idempotency key."""
+    """Returns the decision under this idempotency key."""
     return Charge.get_or_none(Charge.idempotency_key == key)
 
 
 def add(
     key: str, *, payment_id: UUID, amount: Decimal, currency: str, outcome: str, code: str | None
 ) -> Charge:
-    """Books a charge; where the key is taken, the charge that was booked first."""
+    """Records a decision and returns it; returns the recorded decision if the key has one."""
     insert = Charge.insert(
         idempotency_key=key,
         payment_id=payment_id,
@@ -82,5 +85,5 @@ def add(
         outcome=outcome,
         code=code,
     )
-    booked = postgres.execute_returning(insert.on_conflict_ignore(), Charge)
-    return booked[0] if booked else Charge.get_by_id(key)
+    added = postgres.execute_returning(insert.on_conflict_ignore(), Charge)
+    return added[0] if added else Charge.get_by_id(key)

@@ -1,4 +1,4 @@
-"""What payments add up to, by period, currency and status: one statement, so one consistent snapshot."""
+"""Reports: sums of payments by period, currency and status, all from one snapshot."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from uuid import UUID
 
 from db import postgres
 
-# How long adding up may take, in seconds: longer than what else is asked at the door.
+# Summing up the payments of a long period takes longer than other requests.
 STATEMENT_TIMEOUT_S = 60
 
 
 class ReportPeriod(StrEnum):
-    """What days are put together; a week begins on Monday."""
+    """The periods of a report; a week begins on Monday."""
 
     DAY = "day"
     WEEK = "week"
@@ -23,7 +23,7 @@ class ReportPeriod(StrEnum):
 
 @dataclass(frozen=True)
 class ReportRow:
-    """The payments of one period (by its first day), currency and status; a request count has no period."""
+    """The sum of one period (its first day), currency and status. Counts of requests have no period."""
 
     period: date | None
     currency: str | None
@@ -32,22 +32,35 @@ class ReportRow:
     amount: Decimal | None
 
 
+REPORT = """
+    SELECT date_trunc(%(period)s, created_at, 'UTC')::date AS period, currency, status,
+        count(*) AS count, sum(amount) AS amount
+    FROM payments.payments
+    WHERE created_at >= %(since)s AND created_at < %(until)s AND type = 'payment'
+    GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT NULL, NULL, status, count(*), NULL
+    FROM payments.payments
+    WHERE created_at >= %(since)s AND created_at < %(until)s AND type = 'initiate'
+    GROUP BY 3
+    ORDER BY 1, 2, 3
+"""
+REPORT_OF_PAYEE = REPORT.replace(" AND type =", " AND payee_id = %(payee_id)s AND type =")
+
+
 def report_rows(
     since: datetime, until: datetime, period: ReportPeriod, *, payee_id: UUID | None = None
 ) -> Iterator[ReportRow]:
-    """Every sum of the payments, and then of the requests, that were made from `since` on and before `until`;
-    those of one payee, or all. Days are days in UTC. As many in memory as the server sends at a time."""
-    theirs = "" if payee_id is None else " AND payee_id = %s"
-    span = (since, until, *([] if payee_id is None else [payee_id]))
-    made = f"FROM payments.payments WHERE created_at >= %s AND created_at < %s{theirs} AND type ="
+    """Yields the sums of payments, then those of requests, created from `since` on and before `until`.
+
+    With `payee_id`, only those of this payee. Days are days in UTC. Rows are fetched a thousand at a time.
+    """
     rows = postgres.stream(
-        f"SELECT date_trunc(%s, created_at, 'UTC')::date AS period, currency, status,"
-        f" count(*) AS count, sum(amount) AS amount {made} 'payment' GROUP BY 1, 2, 3"
-        f" UNION ALL SELECT NULL, NULL, status, count(*), NULL {made} 'initiate' GROUP BY 3"
-        " ORDER BY 1, 2, 3",
-        period,
-        *span,
-        *span,
+        REPORT if payee_id is None else REPORT_OF_PAYEE,
+        period=period,
+        since=since,
+        until=until,
+        payee_id=payee_id,
         seconds=STATEMENT_TIMEOUT_S,
     )
     return (ReportRow(**row) for row in rows)

@@ -1,4 +1,4 @@
-"""Sign-in failures, counted for each account and client, and the addresses that an account knows."""
+"""Failed passwords, counted for each account and client, and the addresses known to an account."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,19 +9,19 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
 
-# How many addresses an account knows at most: the ones that signed in last.
+# Addresses known to an account at most: those of the latest sign-ins.
 KNOWN_ADDRESSES_LIMIT = 20
 
 
 class PasswordUse(StrEnum):
-    """What a password was given for."""
+    """The purposes for which a password is checked; each has its own count."""
 
     SIGN_IN = "sign-in"
     CHANGE_PASSWORD = "change-password"
 
 
 class SignInFailure(postgres.Model):
-    """How often one client has failed in a row at one account, and when the next password is looked at."""
+    """The consecutive failures of one client at one account. No password is checked before `next_at`."""
 
     purpose = peewee.CharField(20)
     account = peewee.CharField(64)
@@ -49,8 +49,45 @@ class KnownAddress(postgres.Model):
         primary_key = peewee.CompositeKey("user_id", "address")
 
 
+# The wait before the next password: none for the first failures, then 1 s, doubled with each failure.
+RESERVE = """
+    INSERT INTO auth.sign_in_failures AS f (purpose, account, client, failures, failed_at, next_at)
+    VALUES (%(purpose)s, %(account)s, %(client)s, 1, %(now)s, %(now)s)
+    ON CONFLICT (purpose, account, client) DO UPDATE SET (failures, failed_at, next_at) = (
+        SELECT counted, excluded.failed_at, excluded.failed_at + interval '1 second' * CASE
+            WHEN counted < %(free)s THEN 0
+            ELSE least(%(longest_s)s, 2 ^ least(counted - %(free)s, 10))
+        END
+        FROM (SELECT CASE WHEN f.failed_at < %(count_since)s THEN 1 ELSE f.failures + 1 END) AS c (counted)
+    )
+    WHERE f.next_at <= excluded.failed_at RETURNING failures
+"""
+
+RELEASE = """
+    UPDATE auth.sign_in_failures SET failures = greatest(0, failures - 1)
+    WHERE purpose = %s AND account = %s AND client = %s
+"""
+
+CLEAR = "DELETE FROM auth.sign_in_failures WHERE purpose = %s AND account = %s AND client = %s"
+
+# The primary key begins with the purpose. Without it, the statement would read all rows, and strangers can
+# create any number of them.
+CLEAR_ACCOUNT = "DELETE FROM auth.sign_in_failures WHERE purpose = ANY(%s) AND account = %s"
+
+REMEMBER_ADDRESS = """
+    INSERT INTO auth.known_addresses (user_id, address) VALUES (%s, %s)
+    ON CONFLICT (user_id, address) DO UPDATE SET seen_at = clock_timestamp()
+"""
+
+DELETE_SURPLUS_ADDRESSES = """
+    DELETE FROM auth.known_addresses WHERE user_id = %(user_id)s AND address NOT IN (
+        SELECT address FROM auth.known_addresses WHERE user_id = %(user_id)s
+        ORDER BY seen_at DESC LIMIT %(limit)s)
+"""
+
+
 def find(purpose: PasswordUse, account: str, client: str) -> SignInFailure | None:
-    """The count of a client; None when it has not failed."""
+    """Returns the count of a client; None if it has no failure."""
     return SignInFailure.get_or_none(
         SignInFailure.purpose == purpose, SignInFailure.account == account, SignInFailure.client == client
     )
@@ -66,90 +103,58 @@ def reserve(
     longest_s: int,
     count_since: datetime,
 ) -> bool:
-    """Counts a failure before the password is looked at; False when the wait is not over.
+    """Counts a failure before the password is checked; False while the client must wait.
 
-    One statement, so of many at once each finds what the one before it has counted. The first `free` failures
-    but one cost no wait, the next 1 s, doubling up to `longest_s`; those before `count_since` no longer count.
+    One statement, so that each of several concurrent requests sees the counts of those before. Fewer than
+    `free` failures need no wait; from then on the wait is 1 s, doubled by each failure, at most `longest_s`.
+    Failures before `count_since` do not count.
     """
-    failed = "CASE WHEN f.failed_at < %s THEN 1 ELSE f.failures + 1 END"
-    wait = f"CASE WHEN {{0}} < {free:d} THEN 0 ELSE least({longest_s:d}, 2 ^ least({{0}} - {free:d}, 10)) END"
     return bool(
         postgres.rows(
-            "INSERT INTO auth.sign_in_failures AS f (purpose, account, client, failures, failed_at, next_at)"
-            " VALUES (%s, %s, %s, 1, %s, %s)"
-            " ON CONFLICT (purpose, account, client) DO UPDATE SET"
-            f" failures = {failed}, failed_at = EXCLUDED.failed_at,"
-            f" next_at = EXCLUDED.failed_at + ({wait.format(failed)}) * interval '1 second'"
-            " WHERE f.next_at <= EXCLUDED.failed_at RETURNING failures",
-            purpose,
-            account,
-            client,
-            now,
-            now,
-            *[count_since] * 3,
+            RESERVE,
+            purpose=purpose,
+            account=account,
+            client=client,
+            now=now,
+            free=free,
+            longest_s=longest_s,
+            count_since=count_since,
         )
     )
 
 
 def release(purpose: PasswordUse, account: str, client: str) -> None:
-    """Takes back one failure that was counted for what turned out to be right; the wait goes on."""
-    postgres.rows(
-        "UPDATE auth.sign_in_failures SET failures = greatest(0, failures - 1)"
-        " WHERE purpose = %s AND account = %s AND client = %s",
-        purpose,
-        account,
-        client,
-    )
+    """Subtracts a failure that was counted for a password which proved right. The wait stays."""
+    postgres.rows(RELEASE, purpose, account, client)
 
 
 def clear(purpose: PasswordUse, account: str, client: str) -> None:
-    """Forgets the failures of one client."""
-    postgres.rows(
-        "DELETE FROM auth.sign_in_failures WHERE purpose = %s AND account = %s AND client = %s",
-        purpose,
-        account,
-        client,
-    )
+    """Deletes the count of one client."""
+    postgres.rows(CLEAR, purpose, account, client)
 
 
 def clear_account(account: str) -> None:
-    """Forgets the failures of every client at one account."""
-    # Each purpose is named, for the key begins with it: strangers make as many rows as they like.
-    postgres.rows(
-        "DELETE FROM auth.sign_in_failures WHERE purpose = ANY(%s) AND account = %s",
-        list(PasswordUse),
-        account,
-    )
+    """Deletes the counts of all clients at one account."""
+    postgres.rows(CLEAR_ACCOUNT, list(PasswordUse), account)
 
 
 def delete_before(before: datetime) -> int:
-    """Deletes the counts whose last failure was before this moment; how many."""
+    """Deletes counts whose last failure was before this time. Returns their number."""
     return int(postgres.delete(SignInFailure).where(SignInFailure.failed_at < before).execute())
 
 
 def known_addresses(user_id: UUID | None) -> list[str]:
-    """The addresses from which a user has signed in."""
+    """Returns the addresses from which a user has signed in."""
     found = postgres.rows("SELECT address FROM auth.known_addresses WHERE user_id = %s", user_id)
     return [row["address"] for row in found]
 
 
 def remember_address(user_id: UUID, address: str) -> None:
-    """Remembers that a user has signed in from this address; the ones not seen for longest are forgotten."""
-    postgres.rows(
-        "INSERT INTO auth.known_addresses (user_id, address) VALUES (%s, %s)"
-        " ON CONFLICT (user_id, address) DO UPDATE SET seen_at = clock_timestamp()",
-        user_id,
-        address,
-    )
-    postgres.rows(
-        "DELETE FROM auth.known_addresses WHERE user_id = %s AND address NOT IN (SELECT address"
-        " FROM auth.known_addresses WHERE user_id = %s ORDER BY seen_at DESC LIMIT %s)",
-        user_id,
-        user_id,
-        KNOWN_ADDRESSES_LIMIT,
-    )
+    """Records a sign-in from this address, and deletes all but the latest KNOWN_ADDRESSES_LIMIT addresses."""
+    postgres.rows(REMEMBER_ADDRESS, user_id, address)
+    postgres.rows(DELETE_SURPLUS_ADDRESSES, user_id=user_id, limit=KNOWN_ADDRESSES_LIMIT)
 
 
 def delete_known_addresses_before(before: datetime) -> int:
-    """Deletes the addresses from which nobody has signed in since this moment; how many."""
+    """Deletes addresses whose last sign-in was before this time. Returns their number."""
     return int(postgres.delete(KnownAddress).where(KnownAddress.seen_at < before).execute())

@@ -1,4 +1,4 @@
-"""The PSP's statements: what it says it decided, day by day, and where we say otherwise."""
+"""The PSP's daily statements, and the differences between a statement and the payments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from db.reviews import ReviewCause
 
 
 class Statement(postgres.Model):
-    """A day that was matched."""
+    """A day whose statement was matched with the payments."""
 
     day = peewee.DateField(primary_key=True)
     lines = peewee.IntegerField()
@@ -27,12 +27,12 @@ class Statement(postgres.Model):
 
 
 class StatementLine(postgres.Model):
-    """One booking of the PSP, under a reference of ours."""
+    """A booking of the PSP; `reference` is the id of a payment."""
 
     id = peewee.TextField(primary_key=True)
     day = peewee.DateField()
     reference = peewee.TextField()
-    # As the PSP says it, whether or not it fits our own money.
+    # As the PSP sent it: it need not fit an amount of ours.
     amount = postgres.AnyDecimal()
     currency = peewee.TextField()
     outcome = peewee.CharField(50)
@@ -43,13 +43,71 @@ class StatementLine(postgres.Model):
         table_name = "statement_lines"
 
 
-# How long comparing a day may take, in seconds: less than an actor has.
+# Comparing a day must end before the time limit of its job.
 STATEMENT_TIMEOUT_S = 8
+
+# The clocks of the PSP and of the database differ: a payment completed in the last minute of a day may be in
+# the statement of the next day.
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
+# A reference is a payment's id. The PSP may also send references that another system chose.
+_PAYMENT_ID = """
+    CASE WHEN l.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN l.reference::uuid END
+"""
+
+UNMATCHED_DAYS = """
+    WITH known AS (SELECT min(day) AS first FROM payments.statements),
+    ended AS (SELECT least(%s::date, (clock_timestamp() AT TIME ZONE 'UTC')::date) - 1 AS last)
+    SELECT day::date
+    FROM known, ended, generate_series(coalesce(first + 1, last)::timestamp, last, '1 day') AS day
+    WHERE NOT EXISTS (SELECT FROM payments.statements s WHERE s.day = day.day::date)
+    ORDER BY day DESC LIMIT %s
+"""
+
+CHARGED_TWICE = f"""
+    SELECT l.reference, {_PAYMENT_ID} AS payment_id, 'charged ' || count(*) || ' times' AS reason,
+        'statement_differs' AS cause
+    FROM payments.statement_lines l
+    WHERE l.outcome = 'charged' AND l.reference IN (
+        SELECT reference FROM payments.statement_lines WHERE day = %s)
+    GROUP BY l.reference HAVING count(*) > 1
+"""
+
+LINES_UNLIKE_PAYMENTS = f"""
+    SELECT l.reference, p.id AS payment_id,
+        CASE
+            WHEN p.id IS NULL THEN l.outcome || ', and there is no such payment'
+            WHEN l.currency <> p.currency OR l.amount <> p.amount
+                THEN l.outcome || ' ' || l.amount || ' ' || l.currency || ', but the payment is over '
+                    || p.amount || ' ' || p.currency
+            ELSE l.outcome || ', but the payment is ' || p.status
+        END AS reason,
+        CASE
+            WHEN p.status IN ('pending', 'processing') AND l.currency = p.currency AND l.amount = p.amount
+                THEN 'statement_' || l.outcome
+            ELSE 'statement_differs'
+        END AS cause
+    FROM payments.statement_lines l
+    LEFT JOIN payments.payments p ON p.type = 'payment' AND p.id = {_PAYMENT_ID}
+    WHERE l.day = %s AND (p.id IS NULL OR l.currency <> p.currency OR l.amount <> p.amount
+        OR p.status <> CASE l.outcome WHEN 'charged' THEN 'completed' ELSE 'failed' END)
+"""
+
+# By the history: a payment that was completed on the day was charged then or before, and some statement has
+# it.
+PAYMENTS_WITHOUT_LINE = """
+    SELECT p.id::text AS reference, p.id AS payment_id, 'completed, but never charged' AS reason,
+        'statement_differs' AS cause
+    FROM payments.payment_transactions t
+    JOIN payments.payments p ON p.id = t.payment_id AND p.type = 'payment'
+    WHERE t.transaction_type = 'complete' AND t.created_at >= %s AND t.created_at < %s
+        AND NOT EXISTS (SELECT FROM payments.statement_lines l WHERE l.reference = p.id::text)
+"""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where the PSP and we disagree: about a payment, or about one that we do not have."""
+    """A difference between the PSP and Paywright; `payment_id` is None if there is no such payment."""
 
     reference: str
     payment_id: UUID | None
@@ -58,39 +116,28 @@ class Difference:
 
 
 def day_bounds(day: date) -> tuple[datetime, datetime]:
-    """A day in UTC: its first moment, and that of the next one."""
-    begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return begin, begin + timedelta(days=1)
+    """Returns the start of a day in UTC and the start of the next."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return start, start + timedelta(days=1)
 
 
 def is_matched(day: date) -> bool:
-    """Whether this day's statement was matched already."""
+    """Tells whether this day's statement was matched."""
     return bool(Statement.select().where(Statement.day == day).exists())
 
 
 def unmatched_days(until: date, limit: int) -> list[date]:
-    """The days before `until` that were not matched, back to the first one that was, the oldest first; of
-    very many, the newest. The day before, where none ever was.
+    """Returns the days before `until` whose statement was not matched, oldest first.
 
-    A day that is not over by the database's clock is none of them: what is matched is closed for good, and
-    the clock of a process may be wrong.
+    They go back to the first day that was matched; without one, only the day before `until` is returned. If
+    there are more than `limit`, the newest are. A day is left out until it is over by the database's clock: a
+    match is final, and the clock of a process may be wrong.
     """
-    found = postgres.rows(
-        "WITH known AS (SELECT min(day) AS first FROM payments.statements),"
-        " ended AS (SELECT"
-        " least(%s::date, (clock_timestamp() AT TIME ZONE 'UTC')::date) - 1 AS last)"
-        " SELECT day::date FROM known, ended,"
-        " generate_series(coalesce(first + 1, last)::timestamp, last, '1 day') AS day"
-        " WHERE NOT EXISTS (SELECT FROM payments.statements s WHERE s.day = day.day::date)"
-        " ORDER BY day DESC LIMIT %s",
-        until,
-        limit,
-    )
-    return sorted(row["day"] for row in found)
+    return sorted(row["day"] for row in postgres.rows(UNMATCHED_DAYS, until, limit))
 
 
 def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes lines of a statement; one that is known is replaced."""
+    """Inserts lines of a statement, and replaces those with a known id."""
     columns = (StatementLine.day, StatementLine.reference, StatementLine.amount, StatementLine.currency)
     StatementLine.insert_many(list({row["id"]: row for row in rows}.values())).on_conflict(
         conflict_target=[StatementLine.id],
@@ -99,60 +146,26 @@ def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def mark_matched(day: date, differences: int) -> Statement:
-    """Writes down that this day was matched, and with how many differences."""
+    """Records that this day was matched, with its number of differences."""
     lines = StatementLine.select().where(StatementLine.day == day).count()
-    insert = Statement.insert(day=day, lines=lines, differences=differences)
-    again = [Statement.lines, Statement.differences]
-    moment = {Statement.matched_at: peewee.fn.clock_timestamp()}
-    closed = insert.on_conflict(conflict_target=[Statement.day], preserve=again, update=moment)
-    return postgres.execute_returning(closed, Statement)[0]
-
-
-# A reference of ours is a payment's id; another company may still send others.
-_OURS = "CASE WHEN l.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN l.reference::uuid END"
-
-_TWICE = f"""
-SELECT l.reference, {_OURS} AS payment_id, 'charged ' || count(*) || ' times' AS reason,
-    'statement_differs' AS cause
-FROM payments.statement_lines l
-WHERE l.outcome = 'charged' AND l.reference IN (
-    SELECT reference FROM payments.statement_lines WHERE day = %s)
-GROUP BY l.reference HAVING count(*) > 1
-"""
-_THEY_SAY = f"""
-SELECT l.reference, p.id AS payment_id, CASE
-    WHEN p.id IS NULL THEN l.outcome || ', and there is no such payment'
-    WHEN l.currency <> p.currency OR l.amount <> p.amount
-        THEN l.outcome || ' ' || l.amount || ' ' || l.currency || ', but the payment is over '
-             || p.amount || ' ' || p.currency
-    ELSE l.outcome || ', but the payment is ' || p.status END AS reason,
-    CASE WHEN p.status IN ('pending', 'processing') AND l.currency = p.currency AND l.amount = p.amount
-        THEN 'statement_' || l.outcome ELSE 'statement_differs' END AS cause
-FROM payments.statement_lines l LEFT JOIN payments.payments p ON p.type = 'payment' AND p.id = {_OURS}
-WHERE l.day = %s AND (p.id IS NULL OR l.currency <> p.currency OR l.amount <> p.amount
-    OR p.status <> CASE l.outcome WHEN 'charged' THEN 'completed' ELSE 'failed' END)
-"""
-# By the history: what was completed on that day was charged then or before, and stands in some statement.
-_WE_SAY = """
-SELECT p.id::text AS reference, p.id AS payment_id, 'completed, but never charged' AS reason,
-    'statement_differs' AS cause
-FROM payments.payment_transactions t JOIN payments.payments p ON p.id = t.payment_id AND p.type = 'payment'
-WHERE t.transaction_type = 'complete' AND t.created_at >= %s AND t.created_at < %s
-    AND NOT EXISTS (SELECT FROM payments.statement_lines l WHERE l.reference = p.id::text)
-"""
+    insert = Statement.insert(day=day, lines=lines, differences=differences).on_conflict(
+        conflict_target=[Statement.day],
+        preserve=[Statement.lines, Statement.differences],
+        update={Statement.matched_at: peewee.fn.clock_timestamp()},
+    )
+    return postgres.execute_returning(insert, Statement)[0]
 
 
 def find_differences(day: date) -> list[Difference]:
-    """Every difference between a day's statement and the payments as they are now."""
-    # Clocks differ: what was completed in a day's last minute may stand in the statement of the next. Before
-    # the first day there is no statement.
-    begin, end = (moment - timedelta(minutes=1) for moment in day_bounds(day))
+    """Returns every difference between a day's statement and the payments as they are now."""
+    begin, end = (bound - CLOCK_TOLERANCE for bound in day_bounds(day))
     if not Statement.select().where(Statement.day < day).exists():
+        # There is no statement before the first day.
         begin, _ = day_bounds(day)
     with postgres.database.atomic():
         postgres.set_statement_timeout(STATEMENT_TIMEOUT_S)
-        found = postgres.rows(_THEY_SAY, day) + postgres.rows(_WE_SAY, begin, end)
-        found += postgres.rows(_TWICE, day)
+        found = postgres.rows(LINES_UNLIKE_PAYMENTS, day) + postgres.rows(PAYMENTS_WITHOUT_LINE, begin, end)
+        found += postgres.rows(CHARGED_TWICE, day)
     for row in found:
         row["cause"] = ReviewCause(row["cause"])
     return [Difference(**row) for row in sorted(found, key=lambda row: str(row["reference"]))]

@@ -1,17 +1,17 @@
-"""What a payment can be, and where it can stand. Only words: the law, the door and the tables share them."""
+"""The types and statuses of payments."""
 
 from enum import StrEnum
 
 
 class PaymentType(StrEnum):
-    """`initiate` is a request for money, `payment` is money."""
+    """The types of a payment: `initiate` is a payment request, `payment` a payment."""
 
     INITIATE = "initiate"
     PAYMENT = "payment"
 
 
 class PaymentStatus(StrEnum):
-    """Where a payment stands."""
+    """The statuses of a payment."""
 
     PENDING = "pending"
     INITIATED = "initiated"
@@ -21,5 +21,5 @@ class PaymentStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-# What nothing leaves.
+# Terminal statuses: no transition leaves them.
 TERMINAL = frozenset({PaymentStatus.COMPLETED, PaymentStatus.FAILED, PaymentStatus.CANCELLED})

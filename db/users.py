@@ -81,8 +81,8 @@ def verified_owner(email: str) -> UUID | None:
 def locked(id: UUID) -> User | None:
     """Returns the user with the row locked until the end of the transaction.
 
-    A concurrent change of the password cannot be missed. This lock precedes every lock of the user's sessions,
-    tokens and profile (decision 20).
+    A concurrent change of the password cannot be missed. This lock precedes every lock of the user's
+    sessions, tokens and profile (decision 20).
     """
     found: User | None = User.select().where(User.id == id).for_update(postgres.NO_KEY_UPDATE).first()
     return found

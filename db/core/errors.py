@@ -1,4 +1,4 @@
-"""Errors that a caller is shown: a code and a sentence, declared where they are raised."""
+"""Domain errors: a message and an error code, declared by the module that raises them."""
 
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -33,10 +33,13 @@ class ErrorCode(StrEnum):
 
 
 class DomainError(Exception):
-    """Something the caller can be told. A subclass's docstring is the sentence; `{name}` is filled in."""
+    """An error that is reported to the caller.
+
+    The docstring of a subclass is the message. Keyword arguments replace `{name}` in the message.
+    """
 
     code: ClassVar[ErrorCode]
-    # In seconds: when it may be worth another try.
+    # After how many seconds a retry may succeed.
     retry_after: int | None = None
 
     def __init__(self, details: dict[str, Any] | None = None, /, **words: object) -> None:

@@ -1,11 +1,11 @@
-"""Money: a Decimal and an ISO 4217 code; never a float. Only currencies with at most two decimals."""
+"""Money: a Decimal with an ISO 4217 code, never a float. Currencies have at most two decimals."""
 
 from decimal import Decimal
 
 MIN_AMOUNT, MAX_AMOUNT = Decimal("0.01"), Decimal("99999999.99")
 
-# ISO 4217, list one (active codes). Those with three or four decimals (BHD, KWD, CLF, ...) do not fit
-# DECIMAL(10,2), and the metals and test codes (XAU, XTS, ...) are no money: neither is here.
+# ISO 4217, list one (active codes), without currencies of three or four decimals (BHD, KWD, CLF, ...), which
+# do not fit DECIMAL(10,2), and without metals and test codes (XAU, XTS, ...), which are no money.
 NO_DECIMALS = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
 _TWO_DECIMALS = frozenset(
     """
@@ -22,18 +22,20 @@ CURRENCIES = NO_DECIMALS | _TWO_DECIMALS
 
 
 def decimals(currency: str) -> int:
-    """How many decimals the currency has by ISO 4217: 0 or 2."""
+    """Returns the number of decimals of a currency by ISO 4217: 0 or 2."""
     return 0 if currency in NO_DECIMALS else 2
 
 
 def fits(amount: Decimal, currency: str | None = None) -> bool:
-    """Whether the amount has no more decimals than the currency, or than any: 500 fits JPY; 500.50 and 500.00
-    do not. Normalize the amount first where its zeros do not count."""
+    """Tells whether the amount has at most as many decimals as the currency, or as any currency.
+
+    500 fits JPY; 500.50 and 500.00 do not. Normalize the amount first if trailing zeros do not matter.
+    """
     exponent = amount.as_tuple().exponent
     most = decimals(currency) if currency else MAX_DECIMALS
     return isinstance(exponent, int) and -exponent <= most
 
 
 def text(amount: Decimal, currency: str) -> str:
-    """With the currency's own number of decimals: `"12.50"`, for JPY `"500"`."""
+    """Returns the amount with the currency's number of decimals: `"12.50"`, for JPY `"500"`."""
     return f"{amount:.{decimals(currency)}f}"
