@@ -43,7 +43,8 @@ class EditedMigration(Exception):
 def up(url: str) -> list[str]:
     """Applies the new migrations in order and returns their names.
 
-    Raises EditedMigration before it applies any. Several processes may call this at the same time: one migrates, the others wait and apply nothing.
+    Raises EditedMigration before it applies any. Several processes may call this at the same time: one
+    migrates, the others wait and apply nothing.
     """
     files = sorted(DIRECTORY.glob("[0-9]*.sql"))
     connection = psycopg2.connect(url, connect_timeout=10)

@@ -1,7 +1,7 @@
 """The personal data of closed accounts, and its erasure in batches.
 
-Each function erases up to `limit` rows and returns their number, 0 when none are left. It keeps no state: after
-an interruption the next call continues. `closed` is the address that replaces the personal one.
+Each function erases up to `limit` rows and returns their number, 0 when none are left. It keeps no state:
+after an interruption the next call continues. `closed` is the address that replaces the personal one.
 """
 
 import json
