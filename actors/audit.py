@@ -124,10 +124,10 @@ def record_sums(before: datetime, limit: int) -> int:
     """Records how many more refusals there were in each minute before this time; returns how many minutes."""
     minutes = refusals.pop_before(before, limit)
     for minute in minutes:
-        if minute.times > 1:
+        if minute.count > 1:
             user_id = UUID(minute.account) if len(minute.account) == _UUID_LENGTH else None
             about = _about(minute.account, user_id)
-            sums = {"times": minute.times - 1, "minute": times.iso(minute.minute)}
+            sums = {"times": minute.count - 1, "minute": times.iso(minute.minute)}
             record(AuditAction(minute.action), **{**about, "details": {**about["details"], **sums}})
     return len(minutes)
 

@@ -204,7 +204,7 @@ class AuditVerification(postgres.Model):
     seq = peewee.BigIntegerField()
     hash = peewee.CharField(64)
     rows = peewee.BigIntegerField()
-    moved_at = DateTimeTZField()
+    updated_at = DateTimeTZField()
 
     class Meta:
         schema = "admin"
@@ -223,7 +223,7 @@ def save_position(name: str, position: ChainPosition) -> None:
     insert = row.insert(name=name, seq=position.seq, hash=position.hash, rows=position.rows)
     insert.on_conflict(
         conflict_target=[row.name],
-        preserve=[row.seq, row.hash, row.rows, row.moved_at],
+        preserve=[row.seq, row.hash, row.rows, row.updated_at],
         where=row.seq <= position.seq,
     ).execute()
 

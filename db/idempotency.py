@@ -17,7 +17,7 @@ class IdempotencyKey(postgres.Model):
 
     user_id = peewee.UUIDField()
     key = peewee.CharField(255)
-    request = peewee.CharField(64)
+    request_hash = peewee.CharField(64)
     status = peewee.IntegerField(null=True)
     body = peewee.BlobField(null=True)
     # Whether the first caller still waits (`Prefer: wait`): this response has not been sent to anyone.
@@ -44,13 +44,13 @@ class KeyInUse(Exception):
     """Another transaction has claimed the key and did not end within the lock timeout."""
 
 
-def claim(user_id: UUID, key: str, request: str) -> IdempotencyKey | None:
+def claim(user_id: UUID, key: str, request_hash: str) -> IdempotencyKey | None:
     """Claims a key for this transaction; returns what is stored if the key was used before. Raises KeyInUse.
 
     Of several concurrent transactions one inserts the key. The others wait here, in the index, until it
     commits (and find its response) or rolls back (and one of them inserts the key).
     """
-    insert = IdempotencyKey.insert(user_id=user_id, key=key, request=request).on_conflict_ignore()
+    insert = IdempotencyKey.insert(user_id=user_id, key=key, request_hash=request_hash).on_conflict_ignore()
     try:
         if postgres.execute_returning(insert, IdempotencyKey):
             return None

@@ -73,12 +73,12 @@ INVARIANTS: dict[str, str] = {
                 AND c.outcome = 'charged' AND c.amount = p.amount AND c.currency = p.currency) <> 1
             AND NOT {reviews.explained_sql("p.id")}
     """,
-    "every_charge_has_its_payment": """
+    "every_charge_has_a_payment": """
         SELECT c.idempotency_key AS id FROM psp.charges c
         WHERE c.created_at >= :since
             AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.id = c.payment_id AND p.type = 'payment')
     """,
-    "nothing_that_ended_badly_is_charged": f"""
+    "no_failed_or_cancelled_payment_is_charged": f"""
         -- A review, open or resolved, explains a late charge.
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS} UNION
             SELECT payment_id FROM psp.charges WHERE created_at >= :since) AS recent
@@ -86,7 +86,7 @@ INVARIANTS: dict[str, str] = {
         WHERE p.status IN ('failed', 'cancelled') AND c.outcome = 'charged'
             AND NOT {reviews.explained_sql("p.id")}
     """,
-    "the_money_adds_up": f"""
+    "charges_match_completed_amounts": f"""
         -- By currency. Payments that are still processing, or that a review explains, are left out.
         WITH ours AS MATERIALIZED (
             SELECT p.id, p.status, p.currency, p.amount FROM ({_RECENT_PAYMENTS}) AS recent
@@ -100,7 +100,7 @@ INVARIANTS: dict[str, str] = {
             WHERE c.outcome = 'charged'
         ) AS booked GROUP BY currency HAVING sum(amount) <> 0
     """,
-    "every_change_has_its_history": f"""
+    "every_change_has_a_transaction": f"""
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
         WHERE p.status IS DISTINCT FROM (SELECT t.status FROM payments.payment_transactions t
             WHERE t.payment_id = p.id ORDER BY t.created_at DESC, t.id DESC LIMIT 1)
@@ -125,14 +125,14 @@ INVARIANTS: dict[str, str] = {
         WHERE (SELECT count(*) FROM admin.audit_logs a
             WHERE a.resource_id = recent.id AND a.action = moved.action) NOT BETWEEN settled AND changes
     """,
-    "every_change_has_its_event": f"""
+    "every_change_has_an_event": f"""
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
         WHERE p.updated_at < statement_timestamp() - {_GRACE_PERIOD}
             AND (SELECT count(*) FROM admin.events e
             WHERE e.data ->> 'id' = p.id::text AND e.type IN ('payments:payment:created',
             'payments:payment:updated')) <> p.version
     """,
-    "nothing_stays_unfinished": f"""
+    "no_payment_is_stuck": f"""
         -- The reconciler should have claimed the payment a minute ago (payments.claim_stuck), no job of the
         -- payment is alive, and it has no open review.
         SELECT p.id::text AS id FROM payments.payments p, (
@@ -163,12 +163,12 @@ INVARIANTS: dict[str, str] = {
         ) AS first
         WHERE due_at < statement_timestamp() - {_GRACE_PERIOD}
     """,
-    "everything_logged_is_published": f"""
+    "every_event_is_published": f"""
         SELECT id::text AS id FROM admin.events
         WHERE published_at IS NULL AND occurred_at < statement_timestamp() - {_GRACE_PERIOD}
         LIMIT {CHECK_ROWS_LIMIT}
     """,
-    "the_log_of_events_has_no_gaps": f"""
+    "event_log_has_no_gaps": f"""
         SELECT seq::text AS id FROM (
             SELECT seq, lag(seq, 1, start) OVER (ORDER BY seq) AS before FROM admin.events, (
                 SELECT greatest(
@@ -183,7 +183,7 @@ INVARIANTS: dict[str, str] = {
 
 
 # The audit log's chain is verified along its entries: the newest each minute, and all of them in steps.
-NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "the_audit_log_goes_on_unbroken", "the_audit_log_is_whole"
+NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "newest_audit_entries_are_intact", "audit_log_is_intact"
 
 
 # An older result says nothing about now: the scheduler or its jobs are not running. A long log is verified

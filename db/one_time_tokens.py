@@ -22,16 +22,17 @@ class Purpose(StrEnum):
 
 
 class OneTimeToken(postgres.Model):
-    """A token for one purpose and one use. `address` is the SHA-256 of the address that received it."""
+    """A token for one purpose and one use."""
 
     id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
     purpose = peewee.CharField(50)
-    token = peewee.CharField(64)
+    token_hash = peewee.CharField(64)
     expires_at = DateTimeTZField()
     used_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
-    address = peewee.CharField(64, null=True)
+    # Of the address that receives the mail, in lower case.
+    address_hash = peewee.CharField(64, null=True)
     due_at = DateTimeTZField()
 
     class Meta:
@@ -65,8 +66,8 @@ def add(
         id=id,
         user_id=user_id,
         purpose=purpose,
-        token=fingerprint(token),
-        address=fingerprint(email.lower()),
+        token_hash=fingerprint(token),
+        address_hash=fingerprint(email.lower()),
         due_at=due_at,
         expires_at=expires_at,
     ).execute()
@@ -86,14 +87,14 @@ def is_usable(id: UUID, now: datetime) -> bool:
 def find(token: str, purpose: Purpose) -> OneTimeToken | None:
     """Returns the row of a token, whether or not it is used."""
     found: OneTimeToken | None = OneTimeToken.get_or_none(
-        OneTimeToken.token == fingerprint(token), OneTimeToken.purpose == purpose
+        OneTimeToken.token_hash == fingerprint(token), OneTimeToken.purpose == purpose
     )
     return found
 
 
 def was_mailed_to(row: OneTimeToken, email: str) -> bool:
     """Tells whether a token was mailed to this address."""
-    return row.address == fingerprint(email.lower())
+    return row.address_hash == fingerprint(email.lower())
 
 
 def find_user_id(token: str, purpose: Purpose, now: datetime) -> UUID | None:
@@ -134,7 +135,7 @@ def delete_expired(now: datetime) -> int:
 
 def _usable(token: str, purpose: Purpose, now: datetime) -> list[peewee.Node]:
     return [
-        OneTimeToken.token == fingerprint(token),
+        OneTimeToken.token_hash == fingerprint(token),
         OneTimeToken.purpose == purpose,
         OneTimeToken.used_at.is_null(),
         OneTimeToken.expires_at > now,

@@ -15,7 +15,7 @@ class Refusal(postgres.Model):
     action = peewee.CharField(50)
     account = peewee.CharField(64)
     minute = DateTimeTZField()
-    times = peewee.IntegerField()
+    count = peewee.IntegerField()
 
     class Meta:
         schema = "auth"
@@ -24,8 +24,8 @@ class Refusal(postgres.Model):
 
 
 INCREMENT = """
-    INSERT INTO auth.refusals AS r (action, account, minute, times) VALUES (%s, %s, %s, 1)
-    ON CONFLICT (action, account, minute) DO UPDATE SET times = r.times + 1 RETURNING times
+    INSERT INTO auth.refusals AS r (action, account, minute, count) VALUES (%s, %s, %s, 1)
+    ON CONFLICT (action, account, minute) DO UPDATE SET count = r.count + 1 RETURNING count
 """
 
 POP_OLDEST = """
@@ -33,7 +33,7 @@ POP_OLDEST = """
         DELETE FROM auth.refusals WHERE (action, account, minute) IN (
             SELECT action, account, minute FROM auth.refusals WHERE minute < %s
             ORDER BY minute, account, action LIMIT %s FOR UPDATE SKIP LOCKED
-        ) RETURNING action, account, minute, times
+        ) RETURNING action, account, minute, count
     ) SELECT * FROM popped ORDER BY minute, account, action
 """
 
@@ -41,7 +41,7 @@ POP_OLDEST = """
 def increment(action: str, account: str, now: datetime) -> int:
     """Counts one refusal in the current minute and returns the number so far."""
     [counted] = postgres.rows(INCREMENT, action, account, now.replace(second=0, microsecond=0))
-    return int(counted["times"])
+    return int(counted["count"])
 
 
 def pop_before(before: datetime, limit: int) -> Sequence[Refusal]:

@@ -34,7 +34,7 @@ class RefreshToken(postgres.Model):
     id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
     session_id = peewee.UUIDField()
-    token = peewee.CharField(255)
+    token_hash = peewee.CharField(255)
     expires_at = DateTimeTZField()
     spent_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
@@ -116,34 +116,34 @@ def end_oldest(user_id: UUID, *, keep: int) -> None:
         end_all(user_id, only=[row["id"] for row in older])
 
 
-def add_refresh_token(session: Session | RefreshToken, *, token: str, expires_at: datetime) -> None:
+def add_refresh_token(session: Session | RefreshToken, *, token_hash: str, expires_at: datetime) -> None:
     """Stores the SHA-256 (hex) of a new refresh token of this session, or of this token's session."""
     session_id = session.id if isinstance(session, Session) else session.session_id
     RefreshToken.insert(
-        user_id=session.user_id, session_id=session_id, token=token, expires_at=expires_at
+        user_id=session.user_id, session_id=session_id, token_hash=token_hash, expires_at=expires_at
     ).execute()
 
 
-def session_of(token: str) -> UUID | None:
+def session_of(token_hash: str) -> UUID | None:
     """Returns the session of the refresh token with this SHA-256."""
-    found = RefreshToken.get_or_none(RefreshToken.token == token)
+    found = RefreshToken.get_or_none(RefreshToken.token_hash == token_hash)
     return found.session_id if found else None
 
 
-def earlier_session(refresh_token: str, user_id: UUID | None) -> UUID | None:
+def earlier_session(token_hash: str, user_id: UUID | None) -> UUID | None:
     """Returns the session of this user's refresh token with this SHA-256, even a spent or expired one."""
     found: RefreshToken | None = RefreshToken.get_or_none(
-        RefreshToken.token == refresh_token, RefreshToken.user_id == user_id
+        RefreshToken.token_hash == token_hash, RefreshToken.user_id == user_id
     )
     return found.session_id if found else None
 
 
-def locked_refresh_token(token: str) -> RefreshToken | None:
+def locked_refresh_token(token_hash: str) -> RefreshToken | None:
     """Returns the refresh token with this SHA-256, with its session and then its row locked.
 
     Of several tabs that refresh at the same time, one continues and the others wait.
     """
-    has_hash = RefreshToken.token == token
+    has_hash = RefreshToken.token_hash == token_hash
     session = RefreshToken.select(RefreshToken.session_id).where(has_hash)
     Session.select(Session.id).where(Session.id.in_(session)).for_update(postgres.NO_KEY_UPDATE).first()
     query = RefreshToken.select().where(has_hash)

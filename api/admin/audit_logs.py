@@ -62,7 +62,7 @@ class AuditVerification:
         Names the first row that was changed, inserted or removed behind the application's back, the newest row
         included. Up to 200,000 rows are verified for the response. Of a longer log only the rows since the last
         minute are; the result for the others is that of the last verification of the whole log, which runs daily
-        and after `POST /admin/invariants` (see `the_audit_log_is_whole` there).
+        and after `POST /admin/invariants` (see `audit_log_is_intact` there).
         """
         return self._shared.answer(req)
 

@@ -129,7 +129,7 @@ class Sessions:
             elif spent.spent_at is None:
                 sessions.mark_used(spent, now)
                 expires_at = min(ends_at, now + REFRESH_LIFETIME)
-                sessions.add_refresh_token(spent, token=fingerprint(successor), expires_at=expires_at)
+                sessions.add_refresh_token(spent, token_hash=fingerprint(successor), expires_at=expires_at)
             user = users.get(spent.user_id)
         # Raised after the commit: an exception inside the transaction would undo the session's end.
         if reused or user is None:
@@ -163,7 +163,7 @@ class Sessions:
         sign_in_failures.remember_client(user.id)
         token = self.tokens.new_refresh_token()
         expires_at = times.now() + min(REFRESH_LIFETIME, self.tokens.session_max_age)
-        sessions.add_refresh_token(session, token=fingerprint(token), expires_at=expires_at)
+        sessions.add_refresh_token(session, token_hash=fingerprint(token), expires_at=expires_at)
         return self._result(user, session.id, token)
 
     def _result(self, user: User, session_id: UUID, refresh_token: str) -> AuthResult:

@@ -100,7 +100,7 @@ def accept_once(
         raise IdempotencyInProgress from None
     if stored is None:
         return _finalize(req, key, payment.id, response, is_settled) if waits else response
-    if stored.request != digest:
+    if stored.request_hash != digest:
         raise IdempotencyMismatch
     return _replay(req, key, stored, is_settled)
 

@@ -102,7 +102,7 @@ def insert(seq: str, hash: str = "NULL") -> UUID:
 )
 def test_what_was_written_can_neither_be_changed_nor_removed(database, statement):
     written(2)
-    refused = pytest.raises(peewee.IntegrityError, match=r"is only ever added to: \w+ is refused")
+    refused = pytest.raises(peewee.IntegrityError, match=r"is append-only: \w+ is not allowed")
     with refused, postgres.database.atomic():
         postgres.rows(statement)
     assert verify() == audit_chain.Verification(2, 2, head(), None)
@@ -131,7 +131,7 @@ def test_a_role_that_owns_nothing_writes_and_verifies_and_does_no_more(database,
         "UPDATE admin.audit_logs SET details = '{}'",
         "ALTER TABLE admin.audit_logs DISABLE TRIGGER USER",
         "SET LOCAL session_replication_role = replica",
-        "DROP FUNCTION admin.refuse_to_rewrite CASCADE",
+        "DROP FUNCTION admin.refuse_change CASCADE",
     ):
         with (
             pytest.raises(peewee.ProgrammingError, match=r"permission denied|must be owner"),

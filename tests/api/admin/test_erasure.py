@@ -110,7 +110,7 @@ def test_what_is_shown_otherwise_is_another_version(client, vendor, boss):
     told = [it.data for it in event_log.after(0, 1000) if it.data.get("id") == id]
     assert [it["version"] for it in told] == [1, 2, 3]
     postgres.rows("UPDATE payments.payments SET updated_at = updated_at - interval '1 hour'")
-    assert invariants.check("every_change_has_its_event", makers.MOMENT, seconds=5).ok
+    assert invariants.check("every_change_has_an_event", makers.MOMENT, seconds=5).ok
 
 
 def test_an_address_that_is_anothers_by_now_stays_theirs(client, vendor, boss):

@@ -161,13 +161,13 @@ def test_whatever_happened_everything_holds(boss):
 @pytest.mark.parametrize(
     ("behind_our_back", "names"),
     [
-        ("DELETE FROM psp.charges", {"charged_once", "the_money_adds_up"}),
-        ("UPDATE psp.charges SET amount = 1", {"charged_once", "the_money_adds_up"}),
-        ("UPDATE psp.charges SET payment_id = gen_random_uuid()", {"charged_once", "every_charge_has_its_payment", "the_money_adds_up"}),
-        ("DELETE FROM payments.payment_transactions WHERE transaction_type = 'complete'", {"every_change_has_its_history"}),
+        ("DELETE FROM psp.charges", {"charged_once", "charges_match_completed_amounts"}),
+        ("UPDATE psp.charges SET amount = 1", {"charged_once", "charges_match_completed_amounts"}),
+        ("UPDATE psp.charges SET payment_id = gen_random_uuid()", {"charged_once", "every_charge_has_a_payment", "charges_match_completed_amounts"}),
+        ("DELETE FROM payments.payment_transactions WHERE transaction_type = 'complete'", {"every_change_has_a_transaction"}),
         ("UPDATE payments.payment_transactions SET status = 'cancelled' WHERE transaction_type = 'begin'", {"every_history_is_legal"}),
-        ("DELETE FROM admin.events WHERE seq = (SELECT max(seq) - 1 FROM admin.events)", {"every_change_has_its_event", "the_log_of_events_has_no_gaps"}),
-        ("UPDATE payments.payments SET version = version + 1", {"every_change_has_its_event"}),
+        ("DELETE FROM admin.events WHERE seq = (SELECT max(seq) - 1 FROM admin.events)", {"every_change_has_an_event", "event_log_has_no_gaps"}),
+        ("UPDATE payments.payments SET version = version + 1", {"every_change_has_an_event"}),
     ],
 )  # fmt: skip
 def test_what_is_done_behind_our_back_is_seen(boss, behind_our_back, names):
@@ -189,16 +189,16 @@ def test_what_is_done_behind_our_back_is_seen(boss, behind_our_back, names):
 def test_what_is_neither_finished_nor_promised_is_seen(boss):
     payment = makers.payment()
     aged()
-    assert {"no_job_is_overdue", "every_change_has_its_event"} <= broken(boss)
+    assert {"no_job_is_overdue", "every_change_has_an_event"} <= broken(boss)
     postgres.rows("DELETE FROM journal.jobs")
-    assert standings_by_name(boss)["nothing_stays_unfinished"]["offenders"] == [str(payment.id)]
+    assert standings_by_name(boss)["no_payment_is_stuck"]["offenders"] == [str(payment.id)]
 
 
 def test_a_late_charge_is_known_once_it_is_marked(boss):
     payment = makers.payment(simulate="decline")
     work()
     postgres.rows("UPDATE psp.charges SET outcome = 'charged'")
-    assert "nothing_that_ended_badly_is_charged" in broken(boss)
+    assert "no_failed_or_cancelled_payment_is_charged" in broken(boss)
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
     assert broken(boss) == set()
@@ -266,7 +266,7 @@ def test_a_payment_that_waits_for_the_reconcilers_next_look_is_not_forgotten(
     postgres.rows(
         f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}', reconciled_at = {at}"
     )
-    found = standings_by_name(boss)["nothing_stays_unfinished"]["offenders"]
+    found = standings_by_name(boss)["no_payment_is_stuck"]["offenders"]
     assert found == ([str(payment.id)] if forgotten else [])
 
 
@@ -312,7 +312,7 @@ def test_a_look_reads_what_is_new_however_much_there_is(boss):
         before = rows_read()
         found = invariants.check(name, times.now(), since=times.now() - timedelta(days=1), seconds=60)
         assert rows_read() - before < 2000, name
-        assert found.ok or name == "the_log_of_events_has_no_gaps"
+        assert found.ok or name == "event_log_has_no_gaps"
 
 
 def test_a_look_is_made_at_no_more_than_it_can_read(boss, monkeypatch):
@@ -322,7 +322,7 @@ def test_a_look_is_made_at_no_more_than_it_can_read(boss, monkeypatch):
     makers.payment()
     work()
     monkeypatch.setattr(invariants, "CHECK_ROWS_LIMIT", 4)
-    assert broken(boss) == {"charged_once", "the_money_adds_up"}
+    assert broken(boss) == {"charged_once", "charges_match_completed_amounts"}
     monkeypatch.setattr(invariants, "CHECK_ROWS_LIMIT", 2)
     assert broken(boss) == set(), old.id
 
@@ -330,14 +330,14 @@ def test_a_look_is_made_at_no_more_than_it_can_read(boss, monkeypatch):
 def test_an_audit_log_that_was_changed_is_seen(boss):
     makers.payment()
     work()
-    assert standings_by_name(boss)["the_audit_log_is_whole"]["ok"]
+    assert standings_by_name(boss)["audit_log_is_intact"]["ok"]
     postgres.rows("SET LOCAL session_replication_role = replica")
     [row] = postgres.rows(
         "UPDATE admin.audit_logs SET details = '{}' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)"
         " RETURNING id::text"
     )
     postgres.rows("SET LOCAL session_replication_role = origin")
-    assert standings_by_name(boss)["the_audit_log_is_whole"]["offenders"] == [row["id"]]
+    assert standings_by_name(boss)["audit_log_is_intact"]["offenders"] == [row["id"]]
 
 
 def test_no_more_than_twenty_are_named(boss):
@@ -347,7 +347,7 @@ def test_no_more_than_twenty_are_named(boss):
             " VALUES (%s, gen_random_uuid(), 1, 'USD', 'charged')",
             str(uuid4()),
         )
-    found = standings_by_name(boss)["every_charge_has_its_payment"]
+    found = standings_by_name(boss)["every_charge_has_a_payment"]
     assert (found["count"], len(found["offenders"])) == (21, 20)
 
 
@@ -368,9 +368,9 @@ def test_the_scheduler_looks_and_says_so(boss):
         ["housekeeping.check_invariants", "housekeeping.verify_audit_log", *each, *each[:2]]
     )
     [one] = [it for it in told(boss)["invariants"] if not it["ok"]]
-    assert (one["name"], one["count"], one["offenders"]) == ("every_charge_has_its_payment", 1, ["x"])
+    assert (one["name"], one["count"], one["offenders"]) == ("every_charge_has_a_payment", 1, ["x"])
     values = figures(boss, "paywright_invariant_violations")
-    assert {name for name, value in values.items() if value} == {"every_charge_has_its_payment"}
+    assert {name for name, value in values.items() if value} == {"every_charge_has_a_payment"}
     ages = figures(boss, "paywright_invariant_check_age_seconds")
     assert ages.keys() == values.keys() == set(invariants.names())
     assert all(0 <= age < 60 for age in ages.values())
@@ -417,7 +417,7 @@ def test_a_look_that_is_too_old_says_nothing_about_now(boss):
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '11 minutes'")
     stale = {it["name"] for it in told(boss)["invariants"] if not it["ok"]}
     # A long audit log is verified whole once a day.
-    assert stale == set(invariants.names()) - {"the_audit_log_is_whole"}
+    assert stale == set(invariants.names()) - {"audit_log_is_intact"}
     assert math.isnan(figures(boss, "paywright_invariant_violations")["charged_once"])
     assert figures(boss, "paywright_invariant_check_age_seconds")["charged_once"] > 600
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '37 hours'")
@@ -477,9 +477,9 @@ def test_the_scheduler_finds_that_the_audit_log_was_changed(boss, tampered, monk
     )
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
-    assert not audit_standings(boss)["the_audit_log_is_whole"]["ok"]
-    assert ("invariant violated", "the_audit_log_is_whole") in said
-    assert figures(boss, "paywright_invariant_violations")["the_audit_log_is_whole"] == 1
+    assert not audit_standings(boss)["audit_log_is_intact"]["ok"]
+    assert ("invariant violated", "audit_log_is_intact") in said
+    assert figures(boss, "paywright_invariant_violations")["audit_log_is_intact"] == 1
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -504,8 +504,8 @@ def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_
     assert "housekeeping.verify_audit_log" in scheduled()
     found = audit_standings(boss)
     [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
-    assert found["the_audit_log_goes_on_unbroken"]["ok"]
-    assert found["the_audit_log_is_whole"]["offenders"] == [second["id"]]
+    assert found["newest_audit_entries_are_intact"]["ok"]
+    assert found["audit_log_is_intact"]["offenders"] == [second["id"]]
 
 
 @pytest.mark.parametrize(
@@ -529,7 +529,7 @@ def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_
     behind_our_back(tampered)
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
-    assert not audit_standings(boss)["the_audit_log_goes_on_unbroken"]["ok"]
+    assert not audit_standings(boss)["newest_audit_entries_are_intact"]["ok"]
 
 
 def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_minute(boss, monkeypatch):
@@ -548,7 +548,7 @@ def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_mi
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
     assert audit_chain.load_position(audit_chain.WHOLE) is None
-    assert audit_standings(boss)["the_audit_log_is_whole"]["ok"]
+    assert audit_standings(boss)["audit_log_is_intact"]["ok"]
 
 
 def behind_our_back(sql: str) -> None:

@@ -205,8 +205,8 @@ def test_a_refresh_token_lives_seven_days(client):
 
 def test_only_the_digest_of_a_refresh_token_is_kept(me):
     [kept] = sessions.RefreshToken.select().where(sessions.RefreshToken.user_id == me.user["id"])
-    assert len(kept.token) == 64
-    assert me.refresh_token not in kept.token
+    assert len(kept.token_hash) == 64
+    assert me.refresh_token not in kept.token_hash
 
 
 def test_signing_out_ends_this_session_at_once_and_no_other(client, me):
