@@ -483,7 +483,7 @@ def test_a_restored_dump_is_whole(postgres_server):
             assert verify() == audit_chain.Verification(3, 3, sealed, None)
             audit_chain.append([line()])
             assert verify() == audit_chain.Verification(4, 4, head(), None)
-            with pytest.raises(peewee.IntegrityError, match="is refused"):
+            with pytest.raises(peewee.IntegrityError, match="is not allowed"):
                 postgres.rows("DELETE FROM admin.audit_logs")
 
 
