@@ -266,7 +266,7 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
         session = sessions.start(user.id, ip_address="127.0.0.1", user_agent=None)
         refresh_token = _tokens().new_refresh_token()
         expires_at = times.now() + REFRESH_LIFETIME
-        sessions.add_refresh_token(session, token=fingerprint(refresh_token), expires_at=expires_at)
+        sessions.add_refresh_token(session, token_hash=fingerprint(refresh_token), expires_at=expires_at)
     token = _tokens().access_token(user, session.id, times.now())
     return Visitor(client, token, refresh_token, snapshots.user(user))
 

@@ -85,7 +85,7 @@ COLUMNS = """
 
 @contextmanager
 def scratch(url: str, name: str) -> Iterator[str]:
-    """A database of its own for the block: its URL."""
+    """Creates a database for the block; yields its URL."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     cursor = connection.cursor()
@@ -123,7 +123,7 @@ def test_every_model_has_the_columns_types_and_nullability_of_its_table(postgres
 
 
 @pytest.mark.parametrize(
-    ("words", "table", "constraint"),
+    ("values", "table", "constraint"),
     [
         (users.Role, "auth.users", "users_role_check"),
         (one_time_tokens.Purpose, "auth.one_time_tokens", "one_time_tokens_purpose_check"),
@@ -135,7 +135,7 @@ def test_every_model_has_the_columns_types_and_nullability_of_its_table(postgres
         (reviews.ReviewCause, "payments.payment_reviews", "payment_reviews_cause_check"),
     ],
 )
-def test_a_check_allows_exactly_the_words_of_the_code(stores, words, table, constraint):
+def test_a_check_allows_exactly_the_values_of_the_code(stores, values, table, constraint):
     with postgres.connection():
         [row] = postgres.rows(
             "SELECT pg_get_constraintdef(oid) AS definition FROM pg_constraint"
@@ -143,7 +143,7 @@ def test_a_check_allows_exactly_the_words_of_the_code(stores, words, table, cons
             table,
             constraint,
         )
-    assert set(re.findall(r"'([^']+)'", row["definition"])) == set(words)
+    assert set(re.findall(r"'([^']+)'", row["definition"])) == set(values)
 
 
 def test_every_table_has_a_model(stores):
@@ -167,7 +167,7 @@ def test_migrating_again_changes_nothing(postgres_server, stores):
     assert migrate.up(postgres_server.url) == []
 
 
-def test_of_several_at_once_one_migrates_and_the_others_find_nothing_to_do(postgres_server):
+def test_of_concurrent_processes_one_migrates(postgres_server):
     with scratch(postgres_server.url, "crowded") as url, ThreadPoolExecutor(3) as threads:
         applied = [name for names in threads.map(migrate.up, [url] * 3) for name in names]
     assert sorted(applied) == [file.name for file in sorted(migrate.DIRECTORY.glob("[0-9]*.sql"))]
@@ -199,7 +199,10 @@ def test_a_migration_that_fails_leaves_nothing_behind(postgres_server, tmp_path,
 def upgraded(
     server: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, *, since: str, data: str
 ) -> Iterator[Any]:
-    """A database that had this data before the migration of this number, and has had all of them: its cursor."""
+    """Migrates a database with old data.
+
+    The data is inserted before the migration of this number; then all migrations run. Yields a cursor.
+    """
     files = sorted(migrate.DIRECTORY.glob("*.sql"))
     monkeypatch.setattr(migrate, "DIRECTORY", folder)
     with scratch(server.url, f"before_{since}") as url:
@@ -216,9 +219,7 @@ def upgraded(
             yield cursor
 
 
-def test_a_request_of_before_belongs_to_whoever_has_proved_its_address(
-    postgres_server, tmp_path, monkeypatch
-):
+def test_an_old_request_belongs_to_the_user_who_verified_its_address(postgres_server, tmp_path, monkeypatch):
     with upgraded(postgres_server, tmp_path, monkeypatch, since="0028", data=BEFORE_ADDRESSEES) as cursor:
         cursor.execute(
             "SELECT p.customer_email, u.name, t.addressee_id = p.addressee_id FROM payments.payments p"
@@ -240,7 +241,7 @@ BEFORE_ADDRESSEES = """
 """
 
 
-def test_reviews_and_orders_of_before_are_kept(postgres_server, tmp_path, monkeypatch):
+def test_old_reviews_and_orders_are_kept(postgres_server, tmp_path, monkeypatch):
     with upgraded(postgres_server, tmp_path, monkeypatch, since="0020", data=BEFORE_REVIEWS) as cursor:
         cursor.execute(
             "SELECT r.reason, r.cause FROM payments.payment_reviews r"
@@ -254,7 +255,7 @@ def test_reviews_and_orders_of_before_are_kept(postgres_server, tmp_path, monkey
             ("the PSP's statement says: charged 2 times", "statement_differs"),
             ("whatever it was", "other"),
         ]
-        # Only what the payment does not agree with is settled once more.
+        # A decision that differs from its payment is settled again, and no other.
         cursor.execute(
             "SELECT p.description FROM payments.psp_attempts a JOIN payments.payments p"
             " ON p.id = a.payment_id WHERE a.settled_at IS NULL AND a.outcome = 'charged'"
@@ -289,7 +290,7 @@ BEFORE_REVIEWS = """
 """
 
 
-def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monkeypatch):
+def test_data_of_every_kind_survives_the_upgrade(postgres_server, tmp_path, monkeypatch):
     with upgraded(postgres_server, tmp_path, monkeypatch, since="0019", data=BEFORE_ALL) as cursor:
 
         def found(query: str) -> list[tuple[Any, ...]]:
@@ -312,7 +313,7 @@ def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monk
         assert found("SELECT DISTINCT metadata FROM payments.payments") == [
             ({"a": {"deep": [1, None, "\u00e9"]}},)
         ]
-        # Nobody has proved it: its addressee is unknown, or has closed the account.
+        # A request has no addressee while nobody has verified the address, or when the account is closed.
         assert found("SELECT count(*) FROM payments.payments WHERE addressee_id IS NOT NULL") == [(1,)]
         assert found("SELECT email, closed_at IS NOT NULL FROM auth.users ORDER BY 1") == [
             ("closed@closed.invalid", True),
@@ -325,7 +326,7 @@ def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monk
             ("2001:db8:0:1::",),
         ]
         assert found("SELECT count(*) FROM auth.one_time_tokens WHERE due_at = created_at") == [(1,)]
-        # What was decided is settled, but for what its payment does not agree with; nothing else is.
+        # Decisions are settled, except those that differ from their payment. Other results are not settled.
         assert found(
             "SELECT outcome, settled_at IS NULL FROM payments.psp_attempts WHERE outcome IS NULL"
             " OR outcome IN ('charged', 'declined') ORDER BY 1, 2"
@@ -334,7 +335,7 @@ def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monk
         assert found("SELECT name, enqueued_at IS NOT NULL, ended_at FROM admin.job_runs") == [
             ("payments.reconcile", True, None)
         ]
-        # Each live job is one that the relay sees, none twice; the dead one stays dead.
+        # The relay finds each live job by exactly one of its two conditions; the dead job stays dead.
         begun = "dead_at IS NULL AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')"
         sent = (
             "dead_at IS NULL AND error IS NULL AND leased_until IS NULL"
@@ -346,7 +347,7 @@ def test_data_of_every_kind_outlives_the_upgrade(postgres_server, tmp_path, monk
         ) == [(4, 3, 1)]
 
 
-# Who, where from, what is owed in every state, what was said about it, and what is still to be done.
+# Users, sessions, payments in every status, calls to the PSP, events and jobs.
 BEFORE_ALL = """
     INSERT INTO auth.users (email, password_hash, name, role, email_verified, active) VALUES
         ('vendor@example.com', '', 'v', 'VENDOR', true, true),

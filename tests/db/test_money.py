@@ -1,4 +1,4 @@
-"""Money in its currency's own decimals."""
+"""Amounts and the decimals of their currencies."""
 
 from decimal import Decimal
 
@@ -11,7 +11,7 @@ from db.core import money
     ("amount", "currency", "text"),
     [("12.5", "USD", "12.50"), ("12", "EUR", "12.00"), ("500", "JPY", "500"), ("500.00", "JPY", "500")],
 )
-def test_money_is_shown_with_its_currencys_own_decimals(amount, currency, text):
+def test_an_amount_is_shown_with_the_decimals_of_its_currency(amount, currency, text):
     assert money.text(Decimal(amount), currency) == text
 
 
@@ -25,10 +25,10 @@ def test_money_is_shown_with_its_currencys_own_decimals(amount, currency, text):
         ("5.5", "JPY", False),
     ],
 )
-def test_an_amount_has_no_more_decimals_than_its_currency(amount, currency, fits):
+def test_an_amount_has_at_most_the_decimals_of_its_currency(amount, currency, fits):
     assert money.fits(Decimal(amount), currency) is fits
 
 
-def test_a_currency_with_three_decimals_or_none_at_all_is_not_taken():
+def test_currencies_with_three_decimals_and_non_currencies_are_left_out():
     assert not {"KWD", "BHD", "CLF", "XAU", "XXX", "XTS"} & money.CURRENCIES
     assert all(len(code) == 3 and code.isupper() for code in money.CURRENCIES)

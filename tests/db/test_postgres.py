@@ -1,4 +1,4 @@
-"""A database that is away is known by what it says, costs nobody much time, and is used again when it is back."""
+"""The pool detects an unavailable database, fails fast meanwhile, and recovers."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from workers.dev.servers import Postgres, free_port
 
 
 class Small(Postgres):
-    """A server with room for few."""
+    """A server with few connections."""
 
     options = f"{Postgres.options} -c max_connections=12 -c superuser_reserved_connections=0"
 
@@ -54,14 +54,23 @@ def make(server: Postgres) -> Iterator[Callable[..., Database]]:
 
 
 @pytest.fixture
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the timeouts of tests that wait for a server which does not respond."""
+    monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT_MIN_S", 0.2)
+    monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(breaker, "OPEN_S", 0.3)
+
+
+@pytest.fixture
 def own(make: Callable[..., Database]) -> Database:
-    """A database of the test's own, so that no other meets what is done to it."""
+    """A database of its own: the test may break its connections."""
     return make()
 
 
 @contextmanager
 def connected(url: str) -> Iterator[Any]:
-    """A cursor of an operator's."""
+    """An operator's connection: its cursor."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     try:
@@ -71,7 +80,7 @@ def connected(url: str) -> Iterator[Any]:
 
 
 @contextmanager
-def taken(database: Database) -> Iterator[Database]:
+def acquired(database: Database) -> Iterator[Database]:
     database.connect()
     try:
         yield database
@@ -79,23 +88,23 @@ def taken(database: Database) -> Iterator[Database]:
         database.close()
 
 
-def ask(database: Database, sql: str = "SELECT 1") -> Any:
-    """The answer to a question, on a connection taken for it."""
-    with taken(database):
+def query(database: Database, sql: str = "SELECT 1") -> Any:
+    """Returns the first value of a query, run on a connection acquired for it."""
+    with acquired(database):
         row = database.execute_sql(sql).fetchone()
         return row[0] if row else None
 
 
 def pid(database: Database) -> int:
-    return int(ask(database, "SELECT pg_backend_pid()"))
+    return int(query(database, "SELECT pg_backend_pid()"))
 
 
 def write(database: Database) -> None:
-    with taken(database), database.atomic():
+    with acquired(database), database.atomic():
         database.execute_sql("INSERT INTO written VALUES (1)")
 
 
-def answers(database: Database) -> bool:
+def is_writable(database: Database) -> bool:
     try:
         write(database)
     except DatabaseUnavailable:
@@ -104,7 +113,7 @@ def answers(database: Database) -> bool:
 
 
 def failing(work: Callable[[], object]) -> float:
-    """How long it took until the database was found to be away, in seconds."""
+    """Returns the seconds until the work failed with DatabaseUnavailable."""
     begun = time.monotonic()
     with pytest.raises(DatabaseUnavailable):
         work()
@@ -114,44 +123,44 @@ def failing(work: Callable[[], object]) -> float:
 # --- the pool
 
 
-def test_a_connection_is_used_again_without_asking_whether_it_lives(own, server):
+def test_a_connection_is_reused_without_a_probe(own, server):
     first = pid(own)
     with connected(server.url) as cursor:
         assert pid(own) == first
         cursor.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (first,))
         assert cursor.fetchone() == ("SELECT pg_backend_pid()",)
-        with taken(own):
+        with acquired(own):
             cursor.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (first,))
             assert cursor.fetchone() == ("SELECT pg_backend_pid()",)
 
 
-def test_one_that_was_idle_for_long_is_asked_first(own, server, monkeypatch):
+def test_a_connection_that_was_idle_for_long_is_probed(own, server, monkeypatch):
     first = pid(own)
     monkeypatch.setattr(pool, "IDLE_CHECK_AFTER_S", 0)
-    with taken(own), connected(server.url) as cursor:
+    with acquired(own), connected(server.url) as cursor:
         cursor.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (first,))
         assert cursor.fetchone() == ("SELECT 1",)
 
 
-def test_a_connection_that_the_server_ended_is_replaced_before_anybody_notices(own, server):
+def test_a_terminated_idle_connection_is_replaced(own, server):
     first = pid(own)
     with connected(server.url) as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (first,))
     assert pid(own) != first
 
 
-def test_a_restarted_server_costs_no_request(own, server):
-    assert ask(own) == 1
+def test_a_server_restart_fails_no_request(own, server):
+    assert query(own) == 1
     server.stop()
     server.start()
-    assert ask(own) == 1
+    assert query(own) == 1
 
 
-def test_there_are_never_more_connections_than_allowed_and_who_waits_gets_one(make):
+def test_the_pool_never_exceeds_its_size_and_waiting_threads_get_connections(make):
     small, seen = make(connections=2), set[int]()
 
     def one(_: int) -> int:
-        with taken(small):
+        with acquired(small):
             seen.add(len(small.pool.acquired))
             return int(small.execute_sql("SELECT pg_sleep(0.01), pg_backend_pid()").fetchone()[1])
 
@@ -161,57 +170,57 @@ def test_there_are_never_more_connections_than_allowed_and_who_waits_gets_one(ma
     assert max(seen) <= 2
 
 
-def test_who_finds_no_free_connection_waits_a_bounded_time(make, monkeypatch):
+def test_the_wait_for_a_free_connection_is_bounded(make, monkeypatch):
     small = make(connections=1)
     monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT_S", 0.05)
-    with taken(small), ThreadPoolExecutor(1) as thread, pytest.raises(DatabaseUnavailable, match="in use"):
-        thread.submit(ask, small).result()
-    assert ask(small) == 1
+    with acquired(small), ThreadPoolExecutor(1) as thread, pytest.raises(DatabaseUnavailable, match="in use"):
+        thread.submit(query, small).result()
+    assert query(small) == 1
 
 
 def test_a_forked_process_opens_its_own_connections(own):
-    with taken(own):
+    with acquired(own):
         mine = own.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
         own.dispose()
     other = pid(own)
     assert other != mine
 
 
-def test_an_open_transaction_is_not_given_back(own):
-    with taken(own), own.atomic(), pytest.raises(peewee.OperationalError, match="transaction is open"):
+def test_a_connection_with_an_open_transaction_is_not_reused(own):
+    with acquired(own), own.atomic(), pytest.raises(peewee.OperationalError, match="transaction is open"):
         own.close()
-    with taken(own):
+    with acquired(own):
         first = own.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
         own.execute_sql("BEGIN")
     assert pid(own) != first
 
 
-# --- which errors say that it is away
+# --- errors of an unavailable database
 
 
 @pytest.mark.parametrize(
     "state", ["25006", "08006", "08P01", "53100", "53200", "53300", "57P01", "57P03", "58030"]
 )
-def test_the_server_says_by_its_code_that_it_is_away(own, state):
+def test_the_sqlstate_shows_that_the_database_is_unavailable(own, state):
     first = pid(own)
-    failing(lambda: ask(own, f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$"))
-    # A connection that failed so is not used again.
+    failing(lambda: query(own, f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$"))
+    # A connection that failed so is not reused.
     assert pid(own) != first
 
 
 @pytest.mark.parametrize("state", ["23505", "40001", "40P01", "55P03", "57014", "42601", "22003", "25001"])
-def test_what_is_wrong_with_one_statement_is_no_sign_of_it(own, state):
+def test_an_error_in_a_statement_does_not_mean_unavailable(own, state):
     first = pid(own)
     with pytest.raises(peewee.PeeweeException) as caught:
-        ask(own, f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$")
+        query(own, f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$")
     assert not postgres.is_unavailable(caught.value)
     assert postgres.sqlstate(caught.value) == state
     assert pid(own) == first
 
 
-def test_who_loses_the_connection_in_a_transaction_hears_of_that_and_of_nothing_else(own, server):
+def test_a_connection_lost_in_a_transaction_is_reported_as_unavailable(own, server):
     with (
-        taken(own),
+        acquired(own),
         connected(server.url) as cursor,
         pytest.raises(DatabaseUnavailable) as caught,
         own.atomic(),
@@ -220,14 +229,14 @@ def test_who_loses_the_connection_in_a_transaction_hears_of_that_and_of_nothing_
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (mine,))
         own.execute_sql("SELECT 1")
     assert "terminat" in str(caught.value)
-    assert ask(own) == 1
+    assert query(own) == 1
 
 
 # --- read-only
 
 
-def test_a_database_that_turned_read_only_is_away_for_all_and_back_by_itself(own, server):
-    assert answers(own)
+def test_a_read_only_database_is_unavailable_until_it_accepts_writes(own, server, short_timeouts):
+    assert is_writable(own)
     with connected(server.url) as cursor:
         cursor.execute("ALTER DATABASE paywright SET default_transaction_read_only = on")
         try:
@@ -236,65 +245,65 @@ def test_a_database_that_turned_read_only_is_away_for_all_and_back_by_itself(own
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
             failing(lambda: write(own))
-            # Who only reads is not let in either: all ask the same.
-            failing(lambda: ask(own))
+            # Reading requests fail, too: all use the same pool.
+            failing(lambda: query(own))
         finally:
             cursor.execute("ALTER DATABASE paywright RESET default_transaction_read_only")
-    until(lambda: answers(own), 20)
+    until(lambda: is_writable(own), 20)
 
 
-def test_connections_that_turned_read_only_under_way_are_thrown_away(own, server):
-    with taken(own), ThreadPoolExecutor(1) as thread:
+def test_connections_that_became_read_only_are_closed(own, server, short_timeouts):
+    with acquired(own), ThreadPoolExecutor(1) as thread:
         thread.submit(write, own).result()
         own.execute_sql("SELECT 1")
     with connected(server.url) as cursor:
         cursor.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         cursor.execute("SELECT pg_reload_conf()")
         try:
-            until(lambda: not answers(own), 20)
-            failing(lambda: ask(own))
+            until(lambda: not is_writable(own), 20)
+            failing(lambda: query(own))
             assert not own.pool._idle
         finally:
             cursor.execute("ALTER SYSTEM RESET default_transaction_read_only")
             cursor.execute("SELECT pg_reload_conf()")
-    until(lambda: answers(own), 20)
+    until(lambda: is_writable(own), 20)
 
 
-# --- full
+# --- out of connections
 
 
-def test_without_room_for_another_connection_it_is_away_and_those_that_are_open_go_on(own, server):
+def test_a_full_server_is_unavailable_to_new_connections_only(own, server, short_timeouts):
     first = pid(own)
     others = []
     try:
         with pytest.raises(psycopg2.OperationalError, match="too many clients"):
             while True:
                 others.append(psycopg2.connect(server.url))
-        with taken(own), ThreadPoolExecutor(1) as thread:
-            thread.submit(failing, lambda: ask(own)).result()
-            # The one that is open serves on.
+        with acquired(own), ThreadPoolExecutor(1) as thread:
+            thread.submit(failing, lambda: query(own)).result()
+            # The open connection still works.
             assert own.execute_sql("SELECT pg_backend_pid()").fetchone()[0] == first
         assert pid(own) == first
     finally:
         for connection in others:
             connection.close()
-    with taken(own), ThreadPoolExecutor(1) as thread:
-        until(lambda: thread.submit(answers, own).result(), 20)
+    with acquired(own), ThreadPoolExecutor(1) as thread:
+        until(lambda: thread.submit(is_writable, own).result(), 20)
 
 
 # --- silent and frozen
 
 
 class Silent:
-    """Takes connections and says nothing on them."""
+    """A server that accepts connections and sends nothing."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"postgresql://somebody@127.0.0.1:{self._listener.getsockname()[1]}/nothing"
         self.callers: list[socket.socket] = []
-        threading.Thread(target=self._take, daemon=True).start()
+        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _take(self) -> None:
+    def _accept(self) -> None:
         while True:
             try:
                 self.callers.append(self._listener.accept()[0])
@@ -307,34 +316,34 @@ class Silent:
             caller.close()
 
 
-def test_a_server_that_says_nothing_keeps_nobody_waiting_for_another(make):
+def test_a_silent_server_fails_concurrent_connects_at_the_same_time(make, short_timeouts):
     silent = Silent()
     try:
-        mute, gate = make(silent.url, connections=24), threading.Barrier(12, timeout=60)
+        silent_database, barrier = make(silent.url, connections=24), threading.Barrier(12, timeout=60)
 
         def one(_: int) -> float:
-            gate.wait()
-            return failing(mute.connect)
+            barrier.wait()
+            return failing(silent_database.connect)
 
         with ThreadPoolExecutor(12) as threads:
             took = list(threads.map(one, range(12)))
-        # Not one after the other, which were 24 s.
+        # At the same time: one after the other would take 12 timeouts.
         assert max(took) < 3 * pool.ACQUIRE_TIMEOUT_S
         asked = len(silent.callers)
         for _ in range(100):
-            failing(mute.connect)
-        # Once in the second that this takes, or twice on a slow day, but not a hundred times.
+            failing(silent_database.connect)
+        # Few connections are tried meanwhile, however slow the machine, and not a hundred.
         assert len(silent.callers) <= asked + 10
     finally:
         silent.close()
 
 
-def test_a_frozen_server_fails_whoever_waits_and_is_used_again_when_it_thaws(own, server):
+def test_a_frozen_server_fails_all_waiting_statements_and_recovers(own, server, short_timeouts):
     with ThreadPoolExecutor(6) as threads:
         begun = threading.Barrier(7, timeout=60)
 
         def one() -> float:
-            with taken(own):
+            with acquired(own):
                 own.execute_sql("SELECT 1")
                 begun.wait()
                 begun.wait()
@@ -346,23 +355,25 @@ def test_a_frozen_server_fails_whoever_waits_and_is_used_again_when_it_thaws(own
             begun.wait()
             took = [each.result() for each in waiting]
             assert max(took) < pool.RESPONSE_TIMEOUT_S
-            # Nothing is left that would have to find it out by itself.
+            # No idle connection is left that would time out again.
             assert not own.pool._idle
-            failing(lambda: ask(own))
-    until(lambda: answers(own), 30)
+            failing(lambda: query(own))
+    until(lambda: is_writable(own), 30)
 
 
-def test_a_slow_statement_is_not_taken_for_a_frozen_server(own, monkeypatch):
+def test_a_slow_statement_does_not_mean_a_frozen_server(own, monkeypatch):
     monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(breaker, "OPEN_S", 0.0)
-    with taken(own):
+    with acquired(own):
         own.execute_sql("SELECT pg_sleep(0.7)")
-    assert ask(own) == 1
+    assert query(own) == 1
 
 
-def test_a_slow_statement_is_no_sign_either_while_idle_connections_were_ended(own, server, monkeypatch):
+def test_a_slow_statement_beside_terminated_connections_does_not_mean_a_frozen_server(
+    own, server, monkeypatch
+):
     monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.2)
-    with taken(own), ThreadPoolExecutor(1) as thread, connected(server.url) as cursor:
+    with acquired(own), ThreadPoolExecutor(1) as thread, connected(server.url) as cursor:
         other = thread.submit(pid, own).result()
         epoch = own.pool._epoch
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (other,))
@@ -370,30 +381,30 @@ def test_a_slow_statement_is_no_sign_either_while_idle_connections_were_ended(ow
         assert own.pool._epoch == epoch
 
 
-def test_a_server_that_froze_while_nobody_asked_is_found_out_once(own, server, monkeypatch):
-    ask(own)
+def test_a_server_that_froze_while_idle_is_detected_once(own, server, monkeypatch, short_timeouts):
+    query(own)
     monkeypatch.setattr(pool, "IDLE_CHECK_AFTER_S", 0)
     with frozen(server):
-        # The idle connection and a new one share the time.
-        assert failing(lambda: ask(own)) < 2 * pool.ACQUIRE_TIMEOUT_S
+        # The idle connection and the new one share one timeout.
+        assert failing(lambda: query(own)) < 2 * pool.ACQUIRE_TIMEOUT_S
         assert not own.pool._idle
-    until(lambda: answers(own), 30)
+    until(lambda: is_writable(own), 30)
 
 
-def test_a_backend_that_hangs_alone_fails_alone(own, monkeypatch):
-    monkeypatch.setattr(pool, "RESPONSE_TIMEOUT_S", 1.5)
-    with taken(own):
+def test_one_hanging_backend_fails_alone(own, monkeypatch, short_timeouts):
+    monkeypatch.setattr(pool, "RESPONSE_TIMEOUT_S", 0.8)
+    with acquired(own):
         hung = own.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
         os.kill(hung, signal.SIGSTOP)
         try:
             failing(lambda: own.execute_sql("SELECT 1"))
         finally:
             os.kill(hung, signal.SIGCONT)
-    assert ask(own) == 1
+    assert query(own) == 1
 
 
-def test_who_says_so_may_wait_longer_to_the_end_of_the_transaction(own, monkeypatch):
-    with taken(own):
+def test_a_transaction_can_have_a_longer_response_timeout(own):
+    with acquired(own):
         with own.atomic():
             own.set_response_timeout(90)
             assert own._thread.conn.response_timeout_s == 90
@@ -401,7 +412,7 @@ def test_who_says_so_may_wait_longer_to_the_end_of_the_transaction(own, monkeypa
             assert own._thread.conn.response_timeout_s == pool.RESPONSE_TIMEOUT_S
 
 
-# --- time limits
+# --- timeouts
 
 
 def settings(database: Database) -> list[str]:
@@ -409,21 +420,21 @@ def settings(database: Database) -> list[str]:
     return [database.execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
 
 
-def test_every_statement_has_its_time_limits(own):
-    with taken(own):
+def test_every_statement_has_timeouts(own):
+    with acquired(own):
         assert settings(own) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
         with own.atomic():
             assert settings(own) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
 
 
-def test_where_no_options_are_taken_transactions_bring_their_limits_along(make, server):
-    """As behind PgBouncer, which refuses them."""
+def test_without_startup_options_each_transaction_sets_its_timeouts(make, server):
+    """PgBouncer refuses startup options."""
     bare = make()
     bare.pool._options = None
     with connected(server.url) as cursor:
         cursor.execute("ALTER ROLE paywright SET TimeZone = 'Asia/Tokyo'")
         try:
-            with taken(bare):
+            with acquired(bare):
                 assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
                 with bare.atomic():
                     assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
@@ -437,28 +448,28 @@ def test_where_no_options_are_taken_transactions_bring_their_limits_along(make, 
             cursor.execute("ALTER ROLE paywright RESET TimeZone")
 
 
-def test_a_role_that_has_the_limits_spares_the_transactions_theirs(make, server):
+def test_transactions_set_no_timeouts_that_the_role_has(make, server):
     bare = make()
     bare.pool._options = None
     with connected(server.url) as cursor:
         for name, value in pool.SESSION_TIMEOUTS.items():
             cursor.execute(f"ALTER ROLE paywright SET {name} = '{value}'")
         try:
-            with taken(bare):
+            with acquired(bare):
                 assert bare._thread.conn.local_timeouts == ""
                 assert settings(bare) == [*pool.SESSION_TIMEOUTS.values(), "UTC"]
         finally:
             cursor.execute("ALTER ROLE paywright RESET ALL")
 
 
-def test_the_server_notices_a_client_whose_machine_is_gone(own):
-    with taken(own):
+def test_the_server_detects_clients_whose_machine_is_gone(own):
+    with acquired(own):
         assert own.execute_sql("SHOW tcp_keepalives_idle").fetchone()[0] == "10"
         assert own.execute_sql("SHOW tcp_user_timeout").fetchone()[0] == "8000"
 
 
-def test_a_migration_may_take_as_long_as_it_takes(server, monkeypatch):
-    """Connections that are not the pool's have no limits, also where there is a pool in the process."""
+def test_migrations_have_no_timeout(server, monkeypatch):
+    """A connection outside the pool has no response timeout, also in a process with a pool."""
     monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.05)
     with connected(server.url) as cursor:
         cursor.execute("SELECT pg_sleep(0.3)")

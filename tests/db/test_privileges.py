@@ -1,4 +1,4 @@
-"""The rights of docs/security.md: enough for every process, and too few to rewrite the audit log."""
+"""The rights in docs/security.md suffice for every process, and do not allow changes of the audit log."""
 
 import re
 
@@ -14,14 +14,14 @@ GRANTED = re.compile(r"```sql\n(GRANT USAGE.*?)```", re.DOTALL)
 
 @pytest.fixture
 def as_application(client, root):
-    """The test's transaction goes on as the role that the document describes."""
+    """Continues the test's transaction as the role that the document describes."""
     [printed] = GRANTED.findall((root / "docs/security.md").read_text())
     postgres.rows("CREATE ROLE paywright_app")
     postgres.rows(printed.replace("%", "%%"))
     postgres.rows("SET LOCAL ROLE paywright_app")
 
 
-def test_the_printed_rights_are_enough_for_a_payment_and_all_that_follows_it(client, as_application):
+def test_the_documented_rights_suffice_for_a_payment_and_its_jobs(client, as_application):
     customer, vendor = visitor(client), visitor(client, Role.VENDOR)
     request = vendor.post("/payments", {"type": "initiate", "amount": "5.00"}).json["data"]["id"]
     work()
@@ -47,6 +47,6 @@ def test_the_printed_rights_are_enough_for_a_payment_and_all_that_follows_it(cli
         "DELETE FROM admin.audit_seal",
     ],
 )
-def test_with_them_nobody_rewrites_the_audit_log(as_application, statement):
+def test_the_documented_rights_do_not_allow_changes_of_the_audit_log(as_application, statement):
     with pytest.raises(peewee.ProgrammingError, match=r"permission denied|must be owner"):
         postgres.rows(statement)
