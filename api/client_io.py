@@ -26,9 +26,9 @@ WRITE_DEADLINE_S = 10.0
 # How often a connection without a request checks whether the worker is stopping.
 _IDLE_POLL_S = 1.0
 
-# How much of a body is read, and for how long, after a response that did not need it: a client that is cut off
-# while it sends may never read the response. A body that goes on beyond that closes the connection, so that
-# no part of a body is taken for the next request.
+# How much of a body is read, and for how long, after a response that did not need it: a client whose
+# connection ends while it sends may never read the response. A longer body closes the connection, so that no
+# part of it is taken for the next request.
 MAX_DISCARDED_BYTES = 8 * 1024 * 1024
 DISCARD_TIMEOUT_S = 2.0
 
@@ -111,8 +111,8 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
 
 
 def _spool(source: Any) -> IO[bytes]:
-    # The file is created only when that many bytes have arrived: creating one for each of five hundred clients
-    # that send nothing more stalled all other requests for seconds.
+    # The file is created only when that many bytes have arrived: one for each of five hundred clients that send
+    # nothing more stalled all other requests for seconds.
     file = tempfile.SpooledTemporaryFile(_MAX_BODY_IN_MEMORY_BYTES)  # noqa: SIM115
     try:
         while piece := source.read(_MAX_BODY_IN_MEMORY_BYTES):

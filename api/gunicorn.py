@@ -61,6 +61,6 @@ logconfig_dict = logs.logging_config(_settings.log_level)
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Drops the connections of the parent, which a forked worker must not use; starts this worker's metrics."""
+    """Drops the connections of the parent, which a forked worker must not use, and starts its metrics."""
     postgres.database.dispose()
     request_counts.start(redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S))

@@ -1,8 +1,8 @@
 """The web worker: a greenlet for each connection, a thread for each request that has arrived completely.
 
-Waiting for a client (to send a request, to read a response) costs no thread and has a deadline. The application
-runs in ordinary threads: nothing is monkey-patched. Responses do not name the server, and what is not HTTP is
-answered in the error envelope. See decisions 11 and 21.
+Waiting for a client (to send a request, to read a response) costs no thread and has a deadline. The
+application runs in ordinary threads: nothing is monkey-patched. Responses do not name the server, and what is
+not HTTP is answered in the error envelope. See decisions 11 and 21.
 """
 
 import time

@@ -19,7 +19,10 @@ class HealthCheck(postgres.Model):
 
 
 def write() -> None:
-    """Updates the row, unless another transaction is doing so: it never waits for a lock. Raises postgres.TRANSIENT_ERRORS."""
+    """Updates the row, unless another transaction is doing so, without waiting for its lock.
+
+    Raises postgres.TRANSIENT_ERRORS.
+    """
     postgres.rows(
         "UPDATE journal.health_check SET written_at = clock_timestamp() WHERE one IN"
         " (SELECT one FROM journal.health_check FOR NO KEY UPDATE SKIP LOCKED)"

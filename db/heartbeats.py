@@ -19,7 +19,7 @@ INTERVAL_S = 5
 
 
 def beat(client: Redis, kinds: Iterable[str]) -> None:
-    """Records that this process is alive and which kinds of work it does. Does nothing while Redis is away."""
+    """Records that this process is alive and which kinds of work it does, if Redis is available."""
     with suppress(Unreachable):
         client.zadd(_KEY, {_member(kind): time.time() for kind in kinds})
         client.zremrangebyscore(_KEY, 0, time.time() - EXPIRES_S)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Protocol
 
 import structlog
 
@@ -14,9 +15,9 @@ KEY_PREFIX = "paywright:limit:"
 # How many keys a process counts at most while Redis is away.
 MAX_KEYS_IN_MEMORY = 10_000
 
-# Counts each key, lets a new key expire with its window (ARGV, in ms), and returns each count with the rest of
-# its window in ms. A key without an expiry would refuse its client for ever, so it gets one, whatever removed
-# the first.
+# Counts each key, lets a new key expire with its window (ARGV, in ms), and returns each count with the rest
+# of its window in ms. A key without an expiry would refuse its client for ever, so it gets one, whatever
+# removed the first.
 _COUNT = """
 local answer = {}
 for i, key in ipairs(KEYS) do
@@ -41,8 +42,11 @@ class Window:
     ends_in_s: float
 
 
-# Counts each (key, window in seconds) once and returns their windows.
-Counter = Callable[[Sequence[tuple[str, int]]], list[Window]]
+class Counter(Protocol):
+    """Counts requests by key."""
+
+    def count(self, keys: Sequence[tuple[str, int]]) -> list[Window]:
+        """Counts each key once, in its window of this many seconds, and returns the current windows."""
 
 
 class MemoryCounter:
@@ -56,10 +60,11 @@ class MemoryCounter:
         # The count of each key, and when its window ends.
         self._windows: dict[str, tuple[int, float]] = {}
 
-    def __call__(self, keys: Sequence[tuple[str, int]]) -> list[Window]:
+    def count(self, keys: Sequence[tuple[str, int]]) -> list[Window]:
+        """Counts each key once, in its window of this many seconds, and returns the current windows."""
         with self._lock:
             now = self._clock()
-            return [self._count(key, window_s, now) for key, window_s in keys]
+            return [self._count_one(key, window_s, now) for key, window_s in keys]
 
     def adopt(self, keys: Sequence[tuple[str, int]], windows: Sequence[Window]) -> None:
         """Takes over what Redis counted, to continue from there when it goes away."""
@@ -68,7 +73,7 @@ class MemoryCounter:
             for (key, _), window in zip(keys, windows, strict=True):
                 self._keep(key, window.count, now + window.ends_in_s)
 
-    def _count(self, key: str, window_s: int, now: float) -> Window:
+    def _count_one(self, key: str, window_s: int, now: float) -> Window:
         count, end = self._windows.get(key, (0, 0.0))
         if end <= now:
             # A key with a new window moves to the end of the order in which keys are dropped.
@@ -84,23 +89,24 @@ class MemoryCounter:
 
 
 class SharedCounter:
-    """Counts in Redis, in one round trip; while Redis does not answer, in memory, from the last known counts."""
+    """Counts in Redis, in one round trip; while Redis is unavailable, in memory from the last counts."""
 
     def __init__(self, client: redis.Client, memory: MemoryCounter) -> None:
         self._client, self._memory = client, memory
         self._script = client.register_script(_COUNT)
 
-    def __call__(self, keys: Sequence[tuple[str, int]]) -> list[Window]:
+    def count(self, keys: Sequence[tuple[str, int]]) -> list[Window]:
+        """Counts each key once, in its window of this many seconds, and returns the current windows."""
         try:
             with redis.guarded(self._client):
                 found = self._script(
                     [KEY_PREFIX + key for key, _ in keys], [window_s * 1000 for _, window_s in keys]
                 )
         except redis.Suspended:
-            return self._memory(keys)
+            return self._memory.count(keys)
         except redis.Unreachable as error:
             log.warning("redis unavailable, each process counts for itself", error=str(error))
-            return self._memory(keys)
+            return self._memory.count(keys)
         windows = [Window(int(count), int(rest_ms) / 1000) for count, rest_ms in found]
         self._memory.adopt(keys, windows)
         return windows

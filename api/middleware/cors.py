@@ -43,7 +43,8 @@ class Cors:
     def process_request(self, req: Request, resp: Response) -> None:
         """Answers a preflight at once: it carries no token, and must not count against the rate limit.
 
-        falcon.CORSMiddleware decides in process_response, after the rate limit, and echoes any requested header.
+        falcon.CORSMiddleware decides in process_response, after the rate limit, and allows any header that is
+        requested.
         """
         method = req.get_header("Access-Control-Request-Method")
         if req.method != "OPTIONS" or req.get_header("Origin") is None or method is None:

@@ -75,7 +75,7 @@ class RateLimit:
     """Counts a request against each limit that applies to it, and refuses it when one is exceeded."""
 
     def __init__(self, api: Rate | None, auth: Rate | None, counter: Counter) -> None:
-        self._api, self._auth, self._count = api, auth, counter
+        self._api, self._auth, self._counter = api, auth, counter
 
     def process_request(self, req: Request, resp: Response) -> None:
         """Sets the RateLimit headers. Raises RateLimited."""
@@ -84,7 +84,9 @@ class RateLimit:
             return
         client = _client_key(request_context.current().ip_address or "")
         # In braces, so that a Redis cluster keeps both keys on one node.
-        windows = self._count([(f"{{{client}}}:{name}", rate.window_s) for name, rate in rates.items()])
+        windows = self._counter.count(
+            [(f"{{{client}}}:{name}", rate.window_s) for name, rate in rates.items()]
+        )
         states = [
             _State.of(name, rate, window) for (name, rate), window in zip(rates.items(), windows, strict=True)
         ]

@@ -24,7 +24,7 @@ CACHED_FOR_S = 1.0
 
 
 class Metrics:
-    """GET /metrics"""
+    """Answers GET /metrics."""
 
     def __init__(self, client: redis.Client) -> None:
         self._client = client

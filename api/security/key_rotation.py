@@ -1,7 +1,7 @@
 """Rotates JWT_SECRET in an environment file, one step at a time, without refusing a token in between.
 
-`python -m api.security.key_rotation add|promote|drop FILE` takes one step and prints what to do before the next
-one. After each step the web processes are restarted, one after the other:
+`python -m api.security.key_rotation add|promote|drop FILE` takes one step and prints what to do before the
+next one. After each step the web processes are restarted, one after the other:
 
              JWT_SECRET   JWT_SECRET_OTHER
     add      old          new                 every process verifies with the new secret, none signs with it

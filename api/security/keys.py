@@ -1,4 +1,4 @@
-"""The keys that sign and verify access tokens: one of them signs, all of them verify, each has one algorithm."""
+"""The keys of access tokens: one of them signs, all of them verify, each has one algorithm."""
 
 import hashlib
 import re
@@ -50,7 +50,7 @@ class Keys:
         self.signing = signing[0]
 
     def get(self, id: object) -> Key | None:
-        """Returns the key with this id; None when there is none. `id` comes from a token and may be anything."""
+        """Returns the key with this id, or None. The id comes from a token and may be of any type."""
         return self._by_id.get(id) if isinstance(id, str) else None
 
     def jwks(self) -> dict[str, Any]:

@@ -38,7 +38,10 @@ _ONE_SIGN_PER_LETTER = {ord(sign): signs[0] for signs in L33T_TABLE.values() for
 
 
 def weakness(password: str, *, email: str, name: str) -> str | None:
-    """Returns why this user must not have this password; None when it is strong. The length is not checked."""
+    """Returns why this user must not have this password; None when it is strong.
+
+    The length is not checked here.
+    """
     password = normalize("NFC", password)
     plain = password.strip().casefold()
     email = email[:_CONTEXT_CHARACTERS].casefold()

@@ -57,8 +57,8 @@ class Tokens:
     ) -> None:
         self._keys, self._issuer, self._audience = keys, issuer, audience
         self.session_max_age = session_max_age
-        # Derived from the pepper, which is never rotated: while JWT_SECRET is, all processes must agree on the
-        # successor of a refresh token.
+        # Derived from the pepper, which is never rotated: during a rotation of JWT_SECRET all processes must
+        # agree on the successor of a refresh token.
         self._successor_key = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
 
     def access_token(self, user: users.User, session_id: UUID, now: datetime) -> str:
@@ -114,9 +114,9 @@ class Tokens:
         return secrets.token_urlsafe(32)
 
     def successor(self, refresh_token: str) -> str:
-        """Returns the refresh token that replaces this one: always the same, and unpredictable without our key.
+        """Returns the refresh token that replaces this one; nobody can predict it without our key.
 
-        So twenty tabs that refresh at once all get the same token, and none is stored in clear.
+        It is always the same, so twenty tabs that refresh at once all get it, and it is not stored in clear.
         """
         digest = hmac.digest(self._successor_key, refresh_token.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")

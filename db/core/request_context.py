@@ -37,7 +37,7 @@ def bind(context: RequestContext) -> None:
 
 @contextmanager
 def for_request(request_id: str | None) -> Iterator[None]:
-    """Runs the block as a consequence of a request: the request id is set, the user and the address are not."""
+    """Runs the block as a consequence of a request: with its id, without its user and address."""
     token = _current.set(RequestContext(request_id))
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         try:
