@@ -22,7 +22,7 @@ from db import audit_chain, audit_log, job_journal, migrate, postgres
 from db.audit_chain import BrokenEntry, ChainBreak
 from tests import makers
 from tests.db.test_migrations import scratch
-from workers.dev import binaries
+from workers.dev import programs
 
 AWKWARD: dict[str, Any] = {
     "b": [1, 1.10, 1e300, -0.0, 1e-7, 12345678901234567890, True, None, {}],
@@ -467,7 +467,7 @@ def elsewhere(url: str) -> Iterator[peewee.PostgresqlDatabase]:
 
 def test_a_restored_dump_is_whole(postgres_server):
     def run(program: str, *words: str) -> None:
-        done = subprocess.run([binaries.postgres_bin() / program, *words], capture_output=True, check=False)
+        done = subprocess.run([programs.postgres_bin() / program, *words], capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
 
     url = postgres_server.url

@@ -13,7 +13,7 @@ from db.postgres import Database, DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
 from tests.makers import until
-from workers.dev.privileges import Way
+from workers.dev.programs import Way
 from workers.dev.servers import Postgres, Server, Valkey, free_port
 
 # How many sessions of PostgreSQL it opens.
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 class PgBouncer(Server):
     """PgBouncer as Debian has it: it takes no `options`, and few sessions serve many clients."""
 
-    name, programs = "pgbouncer", ("pgbouncer",)
+    name = "pgbouncer"
     stop_signal = signal.SIGINT
     _url = Postgres._url
 

@@ -10,22 +10,22 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 from db import migrate, postgres, redis
+from db.core import logs
 from db.core.settings import InvalidSetting, StoreSettings
 from workers.dev import Failure, processes, stack
-from workers.dev.supervisor import INVALID_SETTING, Supervisor, write_out
+from workers.dev.supervisor import INVALID_SETTING, Supervisor
 
-STORE_TIMEOUT_S = 5
 READY = """
   Paywright is ready: {base}/api
 
   docs      {base}/api/docs and README.md
   data      {data}, kept between starts, with the logs of the servers
   for tools {data}/stack.env holds BASE_URL, DATABASE_URL and REDIS_URL
-{users}
-  `make demo` shows the life of a payment, Ctrl-C stops everything
+  users     {users}
 
+  `make demo` shows the life of a payment, Ctrl-C stops everything
 """
-USERS = f"  users     {'  '.join(stack.DEMO_USERS)}\n  password  {stack.DEMO_PASSWORD}\n"
+USERS = f"{', '.join(stack.DEMO_USERS)}\n  password  {stack.DEMO_PASSWORD}"
 
 
 def main() -> int:
@@ -39,8 +39,7 @@ def main() -> int:
         with stack.locked(data):
             run(stack.plan(data, settings, console=bool(sys.stdout) and sys.stdout.isatty()))
     except (Failure, InvalidSetting, OSError) as error:
-        if sys.stderr:
-            sys.stderr.write(" ".join(str(error).split()) + "\n")
+        sys.stderr.write(" ".join(str(error).split()) + "\n")
         return INVALID_SETTING if isinstance(error, InvalidSetting) else 1
     except KeyboardInterrupt:
         pass
@@ -49,7 +48,8 @@ def main() -> int:
 
 def run(planned: stack.Stack) -> None:
     """Start everything and keep it running. Raises Failure, InvalidSetting, KeyboardInterrupt."""
-    StoreSettings.read(planned.environ)
+    settings = StoreSettings.read(planned.environ)
+    logs.configure(settings.log_level, settings.log_format)
     stack_file = planned.data / "stack.env"
     stack_file.unlink(missing_ok=True)
     supervisor = Supervisor(planned.data / "pids.json")
@@ -66,11 +66,13 @@ def run(planned: stack.Stack) -> None:
             # A simple command replaces its shell, and so gets our signals.
             words = command if set(command) & set(";&|") else f"exec env {command}"
             supervisor.keep(name, partial(planned.spawn, name, ["/bin/sh", "-c", words]))
-        supervisor.until(lambda: _healthy(planned))
+        if "web.1" in planned.commands:
+            supervisor.until(lambda: _healthy(planned.environ["BASE_URL"]))
         tools = {name: planned.environ[name] for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL")}
         stack.write(stack_file, "".join(f"{name}={shlex.quote(tools[name])}\n" for name in tools))
-        users = "" if planned.production else USERS
-        write_out(READY.format(base=tools["BASE_URL"], data=os.path.relpath(planned.data), users=users))
+        users = "none that everybody knows" if planned.production else USERS
+        ready = READY.format(base=tools["BASE_URL"], data=os.path.relpath(planned.data), users=users)
+        os.write(1, ready.encode())
         supervisor.until(lambda: False)
     finally:
         stack_file.unlink(missing_ok=True)
@@ -80,24 +82,21 @@ def run(planned: stack.Stack) -> None:
 def _migrate(environ: dict[str, str]) -> None:
     """Connects to both stores and brings the schema up to date. Raises Failure, InvalidSetting."""
     try:
-        redis.connect(environ["REDIS_URL"], timeout=STORE_TIMEOUT_S).ping()
+        redis.connect(environ["REDIS_URL"], timeout=5).ping()
         postgres.configure(environ["DATABASE_URL"], connections=1)
         with postgres.connection():
             migrate.up(environ["DATABASE_URL"])
-    except redis.Unreachable as error:
-        raise InvalidSetting(f"REDIS_URL: {error}") from None
-    except postgres.TRANSIENT_ERRORS as error:
-        raise InvalidSetting(f"DATABASE_URL: {error}") from None
+    except (redis.Unreachable, *postgres.TRANSIENT_ERRORS) as error:
+        setting = "REDIS_URL" if isinstance(error, redis.Unreachable) else "DATABASE_URL"
+        raise InvalidSetting(f"{setting}: {error}") from None
     except Exception as error:
         raise Failure(f"db.migrate: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
 
 
-def _healthy(planned: stack.Stack) -> bool:
-    if not any(name.startswith("web.") for name in planned.commands):
-        return True
+def _healthy(base_url: str) -> bool:
     try:
         # The environment's proxy does not lead to this machine.
-        with build_opener(ProxyHandler({})).open(f"{planned.environ['BASE_URL']}/health", timeout=1):
+        with build_opener(ProxyHandler({})).open(f"{base_url}/health", timeout=1):
             return True
     except (OSError, HTTPException):
         return False

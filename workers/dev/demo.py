@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from redis.client import PubSub
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from db import postgres, redis
 from workers.dev.stack import DEMO_USERS
@@ -173,14 +172,11 @@ def run(console: Console, stack: Stack) -> None:
     postgres.configure(stack.database_url, connections=1)
     with postgres.connection():
         for id, name in story.names.items():
-            records = written(id, name)
-            table = Table(box=None, title=name, title_style="bold cyan", title_justify="left")
-            table.add_column("ms", justify="right", min_width=5)
-            for column, width in (("table", 20), ("what", 26), ("details", 8)):
-                table.add_column(column, no_wrap=True, min_width=width)
-            for ms, place, what, details in records:
-                table.add_row(str(ms), place.partition(".")[2], _coloured(what), escape(details))
-            console.print("", table)
+            console.print(f"\n[bold cyan]{name}[/]")
+            for ms, table, what, details in written(id, name):
+                place, shown = table.partition(".")[2], what.ljust(27).replace(what, _coloured(what))
+                line = f"{ms:6}  {place:<21} {shown} {escape(details)}"
+                console.print(line, no_wrap=True, overflow="ellipsis", crop=False)
     console.print("\n80.00 USD and 5.00 CHF were paid and charged once; 19.99 EUR were never taken.")
     console.print("How that works: [bold]docs/life-of-a-payment.md[/]")
 

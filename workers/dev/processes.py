@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 
-_PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
@@ -39,7 +38,7 @@ def launch(
 def end_with_parent(signum: signal.Signals) -> None:
     """Have the kernel send this signal to the calling process when its parent ends (Linux only)."""
     if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
+        _libc.prctl(1, int(signum), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def find(matches: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
@@ -53,18 +52,11 @@ def find(matches: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     return found
 
 
-def end(matches: Callable[[psutil.Process], bool], *signals: signal.Signals, seconds: float = 5) -> None:
-    """Send one signal after the other, `seconds` apart, until no process matches."""
-    for signum in signals:
-        deadline = time.monotonic() + seconds
-        while (found := find(matches)) and time.monotonic() < deadline:
-            for process in found:
-                with suppress(psutil.Error):
-                    process.send_signal(signum)
-            time.sleep(0.05)
-
-
-def signal_group(leader: int, signum: signal.Signals) -> None:
-    """Signal a process group that may have ended already."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS: the latter, when only zombies are left
-        os.killpg(leader, signum)
+def kill(matches: Callable[[psutil.Process], bool], seconds: float = 5) -> None:
+    """Kill the processes that match, and wait until none is left."""
+    deadline = time.monotonic() + seconds
+    while (found := find(matches)) and time.monotonic() < deadline:
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.02)

@@ -14,11 +14,12 @@ from typing import Any
 
 import psutil
 
-from workers.dev import Failure, binaries, privileges, processes
+from workers.dev import Failure, processes, programs
 
 HOST = "127.0.0.1"
 # Below the ports that the kernel gives to outgoing connections, on Linux and macOS.
 PORTS = range(20000, 32000)
+PROCESS_NAMES = ("postgres", "valkey-server", "redis-server")
 
 
 def listen(port: int, host: str = HOST) -> None:
@@ -51,15 +52,12 @@ class Server(ABC):
     """A server that works in one directory, which its caller owns."""
 
     name: str
-    # The names that its processes may have.
-    programs: tuple[str, ...]
     stop_signal: signal.Signals
     _url: str
 
     def __init__(self, directory: Path, port: int, password: str) -> None:
         self.directory, self.port, self.password = directory.resolve(), port, password
         self.log = self.directory.with_name(f"{self.directory.name}.log")
-        # As in DATABASE_URL or REDIS_URL.
         self.url = self._url.format(password=password, address=f"{HOST}:{port}")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -73,12 +71,12 @@ class Server(ABC):
         """Whether the server answers."""
 
     @abstractmethod
-    def _prepare(self) -> tuple[list[str | Path], privileges.Way]:
+    def _prepare(self) -> tuple[list[str | Path], programs.Way]:
         """Makes the directory fit for a start; the command to start with. Raises Failure."""
 
     def owns(self, process: psutil.Process) -> bool:
         """Whether the process is one of this server, those of an earlier start included."""
-        return process.name() in self.programs and process.cwd() == str(self.directory)
+        return process.name() in PROCESS_NAMES and process.cwd() == str(self.directory)
 
     def start(self, seconds: float = 60) -> None:
         """Start the server and wait for its first answer. Raises Failure."""
@@ -95,8 +93,7 @@ class Server(ABC):
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the server without waiting for its first answer; it writes to `log`. Raises Failure."""
         self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The server of a killed launcher, whose data survive a kill as well.
-        processes.end(self.owns, signal.SIGKILL)
+        processes.kill(self.owns)  # what a killed launcher left; the data survive that as well
         command, way = self._prepare()
         with self.log.open("ab" if self.process else "wb") as log:
             self.process = _launch(command, way, stdout=log, stderr=log, death_signal=self.stop_signal)
@@ -115,7 +112,7 @@ class Server(ABC):
 class Postgres(Server):
     """PostgreSQL; the user and the database are named `paywright`."""
 
-    name, programs = "postgres", ("postgres",)
+    name = "postgres"
     stop_signal = signal.SIGINT  # SIGTERM waits for the clients
     options = f"-c listen_addresses={HOST} -c unix_socket_directories= -c max_connections=200 -c timezone=UTC"
     _url = "postgresql://paywright:{password}@{address}/paywright"
@@ -128,23 +125,23 @@ class Postgres(Server):
         except (OSError, ValueError, IndexError):
             return False
 
-    def _prepare(self) -> tuple[list[str | Path], privileges.Way]:
-        folder = binaries.postgres_bin()
-        way = privileges.way_for(folder / "postgres", self.directory.parent)
+    def _prepare(self) -> tuple[list[str | Path], programs.Way]:
+        folder = programs.postgres_bin()
+        way = programs.way_for(folder / "postgres", self.directory.parent)
         if not (self.directory / "PG_VERSION").exists():
             self._create(folder, way)
-        privileges.give(self.directory, way)
+        programs.give(self.directory, way)
         # PostgreSQL believes any living pid in that file, a zombie's or a stranger's too. It is safe without
         # the file: the shared memory that it looks for is named after the directory.
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         return [folder / "postgres", "-D", self.directory, "-p", str(self.port), *self.options.split()], way
 
-    def _create(self, folder: Path, way: privileges.Way) -> None:
+    def _create(self, folder: Path, way: programs.Way) -> None:
         """Creates the cluster beside its place and moves it there when it is complete."""
         fresh = self.directory.with_name(f"{self.directory.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        privileges.give(fresh, way)
+        programs.give(fresh, way)
         options = "-U paywright --pwfile=/dev/stdin --auth=scram-sha-256 --locale=C.UTF-8 --encoding=UTF8"
         _run([folder / "initdb", "-D", fresh, *options.split()], way, self.password)
         _run([folder / "postgres", "--single", "-D", fresh, "postgres"], way, "CREATE DATABASE paywright\n")
@@ -154,7 +151,7 @@ class Postgres(Server):
 class Valkey(Server):
     """A Redis-compatible server; its append-only file loses at most a second in a power cut."""
 
-    name, programs = "valkey", ("valkey-server", "redis-server")
+    name = "valkey"
     stop_signal = signal.SIGTERM
     _url = "redis://:{password}@{address}/0"
 
@@ -166,7 +163,7 @@ class Valkey(Server):
         except OSError:
             return False
 
-    def _prepare(self) -> tuple[list[str | Path], privileges.Way]:
+    def _prepare(self) -> tuple[list[str | Path], programs.Way]:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = self.directory / "valkey.conf"
         config.touch(mode=0o600)
@@ -175,16 +172,16 @@ class Valkey(Server):
             f'bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir "{quoted}"\n'
             'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\nloglevel warning\n'
         )
-        return [binaries.valkey_server(), config], privileges.Way()
+        return [programs.valkey_server(), config], programs.Way()
 
 
-def _launch(command: list[str | Path], way: privileges.Way, **options: Any) -> subprocess.Popen[bytes]:
+def _launch(command: list[str | Path], way: programs.Way, **options: Any) -> subprocess.Popen[bytes]:
     # Without libpq's variables, which the server's own programs would obey.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return processes.launch([*way.prefix.split(), *command], env=env, cwd=Path("/"), **options)
 
 
-def _run(command: list[str | Path], way: privileges.Way, given: str) -> None:
+def _run(command: list[str | Path], way: programs.Way, given: str) -> None:
     pipe = subprocess.PIPE
     child = _launch(command, way, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
     written, _ = child.communicate(given.encode())

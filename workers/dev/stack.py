@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import io
 import secrets
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,7 @@ DEMO_USERS = ("admin@example.com", "vendor@example.com", "customer@example.com")
 DEMO_PASSWORD = "Paywright-demo-1"
 DEFAULT_WEB_PORT = 3000
 SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER", "POSTGRES_PASSWORD", "VALKEY_PASSWORD")
-# In the environment of every process that the launcher starts: the launcher's DATA_DIR.
-MARK = "PAYWRIGHT_STACK"
+MARK = "PAYWRIGHT_STACK"  # names the launcher's DATA_DIR to every process that it starts
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,9 @@ class Stack:
 
     data: Path
     servers: list[servers.Server]
-    # The commands by name, as `web.1`.
-    commands: dict[str, str]
+    commands: dict[str, str]  # by name, as `web.1`
     environ: dict[str, str]
-
-    @property
-    def production(self) -> bool:
-        return self.environ["APP_ENV"] == "production"
+    production: bool
 
     def spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         """Start a process with the secrets as they are now, since they are rotated; none in production."""
@@ -47,13 +41,11 @@ class Stack:
 
 def settings(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment over the file .env, in which nothing is expanded. Raises InvalidSetting."""
-    found = {}
-    for binding in parser.parse_stream(io.StringIO(file.read_text() if file.exists() else "")):
+    text = io.StringIO(file.read_text() if file.exists() else "")
+    for binding in (bindings := list(parser.parse_stream(text))):
         if binding.error or (binding.key and binding.value is None):
             raise InvalidSetting(f".env: line {binding.original.line} is not NAME=value")
-        if binding.key:
-            found[binding.key] = binding.value or ""
-    return {**found, **environ}
+    return {binding.key: binding.value or "" for binding in bindings if binding.key} | dict(environ)
 
 
 @contextlib.contextmanager
@@ -69,8 +61,7 @@ def locked(data: Path) -> Iterator[None]:
         except BlockingIOError:
             raise Failure(f"Paywright is already running in {data}") from None
         # Children on their way out, and grandchildren, which get no signal from the kernel.
-        mark = str(data)
-        processes.end(lambda it: it.environ().get(MARK) == mark, signal.SIGTERM, signal.SIGKILL)
+        processes.kill(lambda process: process.environ().get(MARK) == str(data))
         yield
 
 
@@ -79,17 +70,16 @@ def plan(data: Path, settings: dict[str, str], *, console: bool) -> Stack:
     commands = _commands(Path("Procfile").read_text(), settings.get("PROCESSES", ""))
     host = settings.get("HOST") or servers.HOST
     port = _web_port(settings.get("PORT"), host, data)
-    passwords = secret_values(data)
     embedded: list[servers.Server] = []
     urls = {}
     for name, kind in (("REDIS_URL", servers.Valkey), ("DATABASE_URL", servers.Postgres)):
         if not settings.get(name):
-            directory, password = data / kind.name, passwords[f"{kind.name.upper()}_PASSWORD"]
+            directory, password = data / kind.name, secret_values(data)[f"{kind.name.upper()}_PASSWORD"]
             embedded.append(kind(directory, servers.free_port(seed=directory), password))
         urls[name] = settings.get(name) or embedded[-1].url
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    reachable = {"0.0.0.0": servers.HOST, "::": "::1"}.get(host, host)
     base_url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
-    app_env = settings.get("APP_ENV") or "development"
+    production = settings.get("APP_ENV") == "production"
     environ = {
         **settings,
         **urls,
@@ -98,20 +88,19 @@ def plan(data: Path, settings: dict[str, str], *, console: bool) -> Stack:
         "PORT": str(port),
         "DATA_DIR": str(data),
         MARK: str(data),
-        "PUBLIC_URL": settings.get("PUBLIC_URL") or ("" if app_env == "production" else base_url),
-        "APP_ENV": app_env,
+        "PUBLIC_URL": settings.get("PUBLIC_URL") or ("" if production else base_url),
+        "APP_ENV": settings.get("APP_ENV") or "development",
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}:{settings.get('PATH') or '/usr/bin:/bin'}",
     }
     if console:
         environ["LOG_FORMAT"] = settings.get("LOG_FORMAT") or "console"
-    return Stack(data, embedded, commands, environ)
+    return Stack(data, embedded, commands, environ, production)
 
 
 def write(path: Path, text: str) -> None:
     """Replace a file as a whole; only its owner may read it."""
     fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600)
     fresh.write_text(text)
     fresh.replace(path)
@@ -133,8 +122,7 @@ def _web_port(chosen: str | None, host: str, data: Path) -> int:
     try:
         servers.listen(int(chosen or 0), host)
     except (OSError, ValueError, OverflowError) as error:
-        named = f"PORT: cannot listen on {host}:{chosen}" if chosen else f"HOST: cannot listen on {host}"
-        raise InvalidSetting(f"{named}: {error}") from None
+        raise InvalidSetting(f"HOST, PORT: cannot listen on {host}:{chosen or 0}: {error}") from None
     return int(chosen) if chosen else servers.free_port(DEFAULT_WEB_PORT, host=host, seed=data)
 
 

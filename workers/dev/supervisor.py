@@ -9,26 +9,26 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+
+import structlog
 
 from db.core.settings import InvalidSetting
 from workers.dev import Failure, stack
-from workers.dev.processes import signal_group
 from workers.dev.servers import Server
 
-# After this time in operation a process starts again at once.
-STABLE_AFTER_S = 10
+log = structlog.get_logger(__name__)
+
+STABLE_AFTER_S = 10  # then a process starts again at once
 MAX_BACK_OFF_S = 5.0
 STOP_TIMEOUT_S = 10
-# The exit status of a process with a wrong setting.
-INVALID_SETTING = 2
+INVALID_SETTING = 2  # the exit status of a process that has one
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Process = subprocess.Popen[bytes]
 
 
 class Supervisor:
-    """The running processes. A signal to stop raises KeyboardInterrupt in the main thread, once."""
+    """The running processes. A signal to stop raises KeyboardInterrupt in the main thread."""
 
     def __init__(self, pids: Path) -> None:
         self._pids = pids
@@ -38,7 +38,7 @@ class Supervisor:
         # Held while a process starts, so that `stop` misses none.
         self._lock = threading.Lock()
         for signum in STOP_SIGNALS:
-            signal.signal(signum, _interrupt)
+            signal.signal(signum, signal.default_int_handler)
 
     def keep(self, name: str, spawn: Callable[[], Process], running: Process | None = None) -> None:
         """Start a process, or take over a running one, and start it again whenever it ends."""
@@ -48,7 +48,7 @@ class Supervisor:
         """Wait for a condition. Raises InvalidSetting when the first start of a process ends with status 2."""
         while not condition():
             if self._ending.wait(0.05):
-                raise InvalidSetting(f"{self._refused} refuses its settings")
+                raise InvalidSetting(f"{self._refused} refuses its settings, its own line says which")
 
     def stop(self, servers: list[Server]) -> None:
         """Stop the processes all at once, then the servers that they need."""
@@ -56,15 +56,15 @@ class Supervisor:
             signal.signal(signum, signal.SIG_IGN)
         with self._lock:
             self._ending.set()
-            names = {server.name for server in servers}
-            workers = [process for name, process in self._running.items() if name not in names]
+            ours = [server.process for server in servers]
+            workers = [process for process in self._running.values() if process not in ours]
         for process in workers:
-            signal_group(process.pid, signal.SIGTERM)
+            _signal_group(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while any(process.poll() is None for process in workers) and time.monotonic() < deadline:
             time.sleep(0.02)
         for process in workers:
-            signal_group(process.pid, signal.SIGKILL)
+            _signal_group(process.pid, signal.SIGKILL)
         for server in servers:
             server.stop()
 
@@ -80,22 +80,20 @@ class Supervisor:
                     self._record(name, process)
                 status = process.wait()
                 # What is left of its group would hold its port.
-                signal_group(process.pid, signal.SIGKILL)
+                _signal_group(process.pid, signal.SIGKILL)
                 with self._lock:
                     self._record(name, None)
-                ended = (
-                    f"ended with {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-                )
+                ended = signal.Signals(-status).name if status < 0 else str(status)
                 if status == INVALID_SETTING and may_refuse:
                     self._refused = name
                     self._ending.set()
             except (Failure, InvalidSetting, OSError, subprocess.SubprocessError) as error:
-                ended = f"does not start: {error}"
+                ended = str(error)
             if self._ending.is_set():
                 return
             if time.monotonic() - started >= STABLE_AFTER_S:
                 back_off = 0
-            write_out(f"{name} {ended}, starting again {f'in {back_off:.1f} s' if back_off else 'now'}\n")
+            log.warning("ended, starts again", process=name, status=ended, after_s=back_off)
             self._ending.wait(back_off)
             back_off = min(MAX_BACK_OFF_S, back_off * 2 or 0.2)
             process, may_refuse = None, False
@@ -108,13 +106,6 @@ class Supervisor:
         stack.write(self._pids, json.dumps(pids, indent=1) + "\n")
 
 
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    for signum in STOP_SIGNALS:  # a second signal must not interrupt `stop`
-        signal.signal(signum, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def write_out(text: str) -> None:
-    """Write to standard output, where the processes write as well; a reader that is gone is no error."""
-    with suppress(OSError):
-        os.write(1, text.encode(errors="replace"))
+def _signal_group(leader: int, signum: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # macOS: the latter, when only zombies are left
+        os.killpg(leader, signum)
