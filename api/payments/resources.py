@@ -50,7 +50,7 @@ from api.security.permissions import Caller, Forbidden, Permission
 from db import config, payment_lists, payments
 from db.core import money
 from db.core.errors import NotFound
-from db.states import TERMINAL, PaymentStatus, PaymentType
+from db.states import TERMINAL, PaymentStatus
 
 
 class Payments:
@@ -249,9 +249,7 @@ class Status:
 
         def change() -> payments.Payment:
             if body.status is not PaymentStatus.FAILED:
-                raise payment_endings.StatusNotSettable(
-                    PaymentType(payment.type), payment.status, target=body.status
-                )
+                raise payment_endings.StatusNotSettable(payment.type, payment.status, target=body.status)
             return status_changes.fail(payment_id, body.reason, decided=decided)
 
         return accept_once(req, body, change=change, is_settled=lambda payment: payment.status in TERMINAL)

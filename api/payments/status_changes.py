@@ -13,7 +13,7 @@ from db import payments, psp_attempts
 from db.core import request_context
 from db.payments import Payment
 from db.psp_attempts import PspResult
-from db.states import TERMINAL, PaymentStatus, PaymentType
+from db.states import TERMINAL, PaymentStatus
 
 # How long a request waits for the result of an inquiry, in seconds: longer than a call of the PSP may take.
 _INQUIRY_WAIT_S = 5.0
@@ -48,7 +48,7 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
         return payment
     _check(payment, Transition.FAIL)
     if payment_endings.is_with_psp(payment) and not payment_endings.is_confirmed_absent(payment):
-        raise payment_endings.OutcomeUnknown(PaymentType(payment.type), payment.status)
+        raise payment_endings.OutcomeUnknown(payment.type, payment.status)
     enqueue(payment_endings.fail.job(payment.id, reason, request_context.current()))
     return payment
 
@@ -74,7 +74,7 @@ def has_psp_decided(req: Request, payment: Payment) -> bool:
     if found in (PspResult.CHARGED, PspResult.DECLINED, PaymentStatus.COMPLETED):
         return True
     if found in (None, PspResult.NO_ANSWER, PspResult.UNAVAILABLE):
-        raise payment_endings.OutcomeUnknown(PaymentType(payment.type), payment.status)
+        raise payment_endings.OutcomeUnknown(payment.type, payment.status)
     return False
 
 
@@ -88,4 +88,4 @@ def is_cancelled(payment: Payment) -> bool:
 
 
 def _check(payment: Payment, transition: Transition) -> None:
-    state_machine.next_status(PaymentType(payment.type), PaymentStatus(payment.status), transition)
+    state_machine.next_status(payment.type, payment.status, transition)

@@ -12,7 +12,7 @@ from db import payments
 from db.core.errors import NotFound
 from db.payment_lists import Visibility
 from db.payments import Payment
-from db.states import TERMINAL, PaymentStatus, PaymentType
+from db.states import TERMINAL, PaymentType
 from db.users import Role
 
 AllowedAction = Literal["pay", "update", "cancel", "fail"]
@@ -78,7 +78,7 @@ def allowed_actions(rows: Sequence[Payment], caller: Caller) -> dict[UUID, list[
 
 def _allowed_actions(payment: Payment, caller: Caller, *, pay: bool) -> list[AllowedAction]:
     def allows(transition: Transition) -> bool:
-        return state_machine.is_allowed(PaymentType(payment.type), PaymentStatus(payment.status), transition)
+        return state_machine.is_allowed(payment.type, payment.status, transition)
 
     may_change = _may_change(payment, caller)
     allowed: dict[AllowedAction, bool] = {
