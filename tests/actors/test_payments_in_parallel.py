@@ -164,7 +164,9 @@ class RandomOperations:
     def edit(self, random: Random) -> None:
         with suppress(payment_edits.NotEditable), transaction():
             payment = transitions.locked(self.any_id(random))
-            payment_edits.edit(payment, {"description": f"In {random.random()} words"})
+            changes = {"description": f"Order {random.random()}"}
+            payment_edits.require_editable(payment, changes)
+            payment_edits.edit(payment, changes)
             with self.counting:
                 self.edits[payment.id] += 1
 
