@@ -1,1 +1,1 @@
-"""The nouns: records, values, queries and connections; what is true with no one asking."""
+"""The records: tables, queries, values, and the connections to PostgreSQL and Redis."""
