@@ -183,7 +183,7 @@ INVARIANTS: dict[str, str] = {
 
 
 # The audit log's chain is verified along its entries: the newest each minute, and all of them in steps.
-NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "newest_audit_entries_are_intact", "audit_log_is_intact"
+NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "newest_audit_log_entries_are_intact", "audit_log_is_intact"
 
 
 # An older result says nothing about now: the scheduler or its jobs are not running. A long log is verified

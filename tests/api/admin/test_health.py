@@ -504,7 +504,7 @@ def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_
     assert "housekeeping.verify_audit_log" in scheduled()
     found = audit_standings(boss)
     [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
-    assert found["newest_audit_entries_are_intact"]["ok"]
+    assert found["newest_audit_log_entries_are_intact"]["ok"]
     assert found["audit_log_is_intact"]["offenders"] == [second["id"]]
 
 
@@ -529,7 +529,7 @@ def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_
     behind_our_back(tampered)
     monkeypatch.setattr(times, "now", later(minutes=1))
     scheduled()
-    assert not audit_standings(boss)["newest_audit_entries_are_intact"]["ok"]
+    assert not audit_standings(boss)["newest_audit_log_entries_are_intact"]["ok"]
 
 
 def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_minute(boss, monkeypatch):
