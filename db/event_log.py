@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
@@ -15,7 +14,7 @@ class Event(postgres.Model):
     """An event of the log; `seq` is its number."""
 
     id = peewee.UUIDField(primary_key=True)
-    seq = peewee.BigIntegerField(constraints=[SQL("UNIQUE")])
+    seq = peewee.BigIntegerField()
     type = peewee.CharField(100)
     data = peewee.JSONField()
     request_id = peewee.CharField(128, null=True)

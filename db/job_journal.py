@@ -10,7 +10,6 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 from psycopg2.extras import Json
 
@@ -34,18 +33,18 @@ class JobRow(postgres.Model):
     """
 
     id = peewee.UUIDField(primary_key=True)
-    position = peewee.BigIntegerField(constraints=[SQL("GENERATED ALWAYS AS IDENTITY")])
+    position = peewee.BigIntegerField()
     name = peewee.CharField(100)
     queue = peewee.CharField(50)
     args = peewee.JSONField()
     request_id = peewee.CharField(128, null=True)
-    attempts = peewee.IntegerField(constraints=[SQL("DEFAULT 0")])
-    sent_at = DateTimeTZField(constraints=postgres.CLOCK)
+    attempts = peewee.IntegerField()
+    sent_at = DateTimeTZField()
     due_at = DateTimeTZField()
     leased_until = DateTimeTZField(null=True)
     error = peewee.TextField(null=True)
     dead_at = DateTimeTZField(null=True)
-    created_at = DateTimeTZField(constraints=postgres.CLOCK)
+    created_at = DateTimeTZField()
 
     class Meta:
         schema = "journal"

@@ -209,11 +209,6 @@ def try_advisory_lock(name: str) -> bool:
     return bool(found["acquired"])
 
 
-# Column defaults of models that still declare them.
-NEW_ID: list[peewee.Node] = [peewee.SQL("DEFAULT gen_random_uuid()")]
-CLOCK: list[peewee.Node] = [peewee.SQL("DEFAULT clock_timestamp()")]
-
-
 # The lock of a row that changes. No key ever changes, so inserting a row that refers to this one needs no
 # wait.
 NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"

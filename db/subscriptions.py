@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import peewee
-from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import event_log, postgres
@@ -22,10 +21,10 @@ class Subscription(postgres.Model):
 
     name = peewee.CharField(100, primary_key=True)
     seq = peewee.BigIntegerField()
-    attempts = peewee.IntegerField(constraints=[SQL("DEFAULT 0")])
-    due_at = DateTimeTZField(constraints=postgres.CLOCK)
+    attempts = peewee.IntegerField()
+    due_at = DateTimeTZField()
     error = peewee.TextField(null=True)
-    moved_at = DateTimeTZField(constraints=postgres.CLOCK)
+    moved_at = DateTimeTZField()
 
     class Meta:
         schema = "admin"
@@ -38,7 +37,7 @@ class MissedEvent(postgres.Model):
     name = peewee.CharField(100)
     seq = peewee.BigIntegerField()
     error = peewee.TextField()
-    given_up_at = DateTimeTZField(constraints=postgres.CLOCK)
+    given_up_at = DateTimeTZField()
 
     class Meta:
         schema = "admin"
