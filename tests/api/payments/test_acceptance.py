@@ -1,4 +1,4 @@
-"""The same request under the same key is done once and answered alike."""
+"""A request with an `Idempotency-Key` changes a payment once and gets one response."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -17,18 +17,18 @@ from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
-WISH = {"type": "payment", "amount": "12.50"}
+BODY = {"type": "payment", "amount": "12.50"}
 
 
-def pay(who: Visitor, key: str, wish: Mapping[str, object] = WISH, **more):
-    return who.post("/payments", wish, headers={"Idempotency-Key": key}, **more)
+def pay(caller: Visitor, key: str, body: Mapping[str, object] = BODY, **more):
+    return caller.post("/payments", body, headers={"Idempotency-Key": key}, **more)
 
 
 def made() -> int:
     return payments.Payment.select().count()
 
 
-def test_the_second_time_the_first_answer_comes_again_byte_for_byte(customer):
+def test_a_repeated_request_gets_the_stored_response_byte_for_byte(customer):
     first = pay(customer, "order-1")
     work()
     again = pay(customer, "order-1")
@@ -40,7 +40,7 @@ def test_the_second_time_the_first_answer_comes_again_byte_for_byte(customer):
     assert work() == []
 
 
-def test_white_space_and_the_order_of_fields_make_no_other_request(customer):
+def test_white_space_and_the_order_of_fields_do_not_change_a_request(customer):
     first = pay(customer, "order-1")
     headers = {"Idempotency-Key": "order-1", "Content-Type": "application/json"}
     again = customer.post("/payments", headers=headers, body=b'{ "amount": "12.50",\n"type": "payment" }')
@@ -56,12 +56,12 @@ def test_white_space_and_the_order_of_fields_make_no_other_request(customer):
         {"currency": None, "requestId": None, "description": None, "metadata": {}},
     ],
 )
-def test_another_spelling_of_the_same_request_is_the_same_request(customer, spelled):
+def test_equivalent_spellings_are_the_same_request(customer, spelled):
     first = pay(customer, "order-1")
-    assert pay(customer, "order-1", {**WISH, **spelled}).content == first.content
+    assert pay(customer, "order-1", {**BODY, **spelled}).content == first.content
 
 
-def test_another_version_is_another_request(client, customer):
+def test_another_if_match_is_another_request(client, customer):
     vendor = visitor(client, Role.VENDOR)
     request = vendor.post("/payments", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
     work()
@@ -81,21 +81,21 @@ def test_another_version_is_another_request(client, customer):
     assert error(pay_it()) == (422, "IDEMPOTENCY_MISMATCH")
 
 
-def test_the_same_key_with_another_request_is_a_422(customer):
+def test_a_key_reused_for_another_request_is_refused(customer):
     pay(customer, "order-1")
-    other = pay(customer, "order-1", {**WISH, "amount": "12.51"})
+    other = pay(customer, "order-1", {**BODY, "amount": "12.51"})
     assert error(other) == (422, "IDEMPOTENCY_MISMATCH")
     assert made() == 1
 
 
-def test_another_key_is_another_payment_and_another_persons_key_is_theirs(client, customer):
+def test_keys_are_scoped_to_their_user(client, customer):
     assert pay(customer, "order-1").json != pay(customer, "order-2").json
     assert "Idempotency-Replayed" not in pay(visitor(client), "order-1").headers
     assert made() == 3
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "schlüssel"])
-def test_what_is_no_key_is_refused(customer, key):
+def test_a_malformed_key_is_refused(customer, key):
     result = pay(customer, key)
     assert error(result) == (400, "VALIDATION_ERROR")
     assert result.json["error"]["details"]["fields"][0]["field"] == "Idempotency-Key"
@@ -103,24 +103,24 @@ def test_what_is_no_key_is_refused(customer, key):
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, "a key with spaces", "~!@#$%^&*()"])
-def test_any_printable_characters_are_a_key(customer, key):
+def test_a_key_may_have_any_printable_characters(customer, key):
     pay(customer, key)
     assert pay(customer, key).headers["Idempotency-Replayed"] == "true"
 
 
-def test_a_refusal_is_not_kept(client, customer):
+def test_a_refusal_is_not_stored(client, customer):
     vendor = visitor(client, Role.VENDOR)
     request = vendor.post("/payments", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
-    wish = {"type": "payment", "requestId": request}
-    assert error(pay(customer, "order-1", wish)) == (409, "REQUEST_NOT_PAYABLE")
+    body = {"type": "payment", "requestId": request}
+    assert error(pay(customer, "order-1", body)) == (409, "REQUEST_NOT_PAYABLE")
     assert error(pay(customer, "order-2", {"type": "payment"})) == (400, "VALIDATION_ERROR")
     assert error(pay(vendor, "order-3")) == (403, "FORBIDDEN")
     assert IdempotencyKey.select().count() == 0
     work()
-    assert pay(customer, "order-1", wish).status_code == 201
+    assert pay(customer, "order-1", body).status_code == 201
 
 
-def test_a_key_is_kept_for_a_day_and_until_its_payment_is_final(customer):
+def test_a_key_is_kept_for_a_day_and_until_its_payment_has_ended(customer):
     done = pay(customer, "done").json["data"]["id"]
     work()
     pay(customer, "waits")
@@ -141,25 +141,25 @@ def test_a_key_is_kept_for_a_day_and_until_its_payment_is_final(customer):
     assert expire(tomorrow + minute) == set()
 
 
-def test_the_key_of_one_address_is_another_request_at_another(client, customer):
+def test_a_key_reused_for_another_path_is_refused(client, customer):
     vendor = visitor(client, Role.VENDOR)
-    wish = {"type": "initiate", "amount": "80.00"}
-    first, second = (pay(vendor, key, wish).json["data"]["id"] for key in ("order-1", "order-2"))
+    body = {"type": "initiate", "amount": "80.00"}
+    first, second = (pay(vendor, key, body).json["data"]["id"] for key in ("order-1", "order-2"))
     work()
     key = {"Idempotency-Key": "order-3"}
     cancel = {"status": "cancelled"}
     assert vendor.post(f"/payments/{first}/status", cancel, headers=key).status_code == 202
     for other in (
         vendor.post(f"/payments/{second}/status", cancel, headers=key),
-        vendor.post("/payments", wish, headers=key),
+        vendor.post("/payments", body, headers=key),
     ):
         assert error(other) == (422, "IDEMPOTENCY_MISMATCH")
     assert work() == ["payments.cancel"]
 
 
 @pytest.mark.parametrize("key", ["order-1", "another", "", "x" * 256])
-def test_a_key_is_not_heard_where_it_is_not_told_of(client, key):
-    """Cancelling twice cancels once in any case: it is refused, not answered alike."""
+def test_routes_without_idempotency_ignore_the_key(client, key):
+    """A second cancellation is refused, so a key is not needed."""
     vendor = visitor(client, Role.VENDOR)
     id = pay(vendor, "order-1", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
     work()
@@ -175,7 +175,7 @@ def test_a_key_is_not_heard_where_it_is_not_told_of(client, key):
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "schlüssel"])
-def test_what_is_no_key_changes_no_status(client, key):
+def test_a_malformed_key_changes_no_status(client, key):
     boss = visitor(client, Role.ADMIN)
     request = makers.open_request()
     for status in ("cancelled", "failed"):
@@ -184,7 +184,7 @@ def test_what_is_no_key_changes_no_status(client, key):
     assert work() == []
 
 
-def test_somebody_elses_key_on_the_same_payment_is_theirs(client):
+def test_another_users_key_for_the_same_payment_is_separate(client):
     vendor, boss = visitor(client, Role.VENDOR), visitor(client, Role.ADMIN)
     id = pay(vendor, "order-1", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
     work()
@@ -194,7 +194,7 @@ def test_somebody_elses_key_on_the_same_payment_is_theirs(client):
     assert error(boss.post(address, {"status": "cancelled"}, headers=headers)) == (409, "INVALID_TRANSITION")
 
 
-def test_a_field_that_a_later_release_adds_makes_no_other_request():
+def test_a_field_that_a_later_release_adds_does_not_change_the_digest():
     class Now(BaseModel):
         amount: str
 

@@ -1,4 +1,4 @@
-"""The history at the door: every change of status, of the caller's own set, newest first."""
+"""GET /payments/history: every transition that the caller may see, newest first."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -15,9 +15,9 @@ from tests.makers import Visitor, error, verify_email, visitor, work
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def made(who: Visitor, **wish: object) -> str:
-    """What they have made, and what has become of it."""
-    id = who.post("/payments", wish).json["data"]["id"]
+def made(caller: Visitor, **body: object) -> str:
+    """Create a payment, run its jobs, return its id."""
+    id = caller.post("/payments", body).json["data"]["id"]
     work()
     return str(id)
 
@@ -30,50 +30,50 @@ def ask(vendor: Visitor, **more: object) -> str:
     return made(vendor, type="initiate", **{"amount": "80.00", **more})
 
 
-def history(who: Visitor, query: str = "") -> list[dict[str, object]]:
-    result = who.get(f"/payments/history{query}")
+def history(caller: Visitor, query: str = "") -> list[dict[str, object]]:
+    result = caller.get(f"/payments/history{query}")
     assert result.status_code == 200, result.text
     items: list[dict[str, object]] = result.json["data"]["items"]
     return items
 
 
 def steps(items: list[dict[str, object]]) -> list[object]:
-    return [it["transactionType"] for it in items]
+    return [item["transactionType"] for item in items]
 
 
-def test_every_change_is_told_newest_first(customer):
+def test_history_lists_every_transition_newest_first(customer):
     id = pay(customer, metadata={"simulate": "decline:expired_card"})
     items = history(customer)
-    told = [(it["transactionType"], it["status"], it["metadata"]) for it in items]
-    assert told == [
+    found = [(item["transactionType"], item["status"], item["metadata"]) for item in items]
+    assert found == [
         ("fail", "failed", {"from": "processing", "reason": "expired_card"}),
         ("begin", "processing", {"from": "pending", "reason": None}),
         ("create", "pending", {"from": None, "reason": None}),
     ]
-    for it in items:
-        assert it.keys() == {
+    for item in items:
+        assert item.keys() == {
             *("id", "paymentId", "transactionType", "amount", "currency", "status", "metadata", "createdAt")
         }
-        assert (it["paymentId"], it["amount"], it["currency"]) == (id, "12.50", "USD")
+        assert (item["paymentId"], item["amount"], item["currency"]) == (id, "12.50", "USD")
 
 
-def test_an_amount_has_its_currencys_decimals_and_is_what_it_was_then(vendor):
+def test_history_shows_the_amount_at_the_time(vendor):
     id = ask(vendor, amount="500", currency="JPY")
     vendor.send("PUT", f"/payments/{id}", {"amount": "7.50", "currency": "EUR"})
     vendor.send("DELETE", f"/payments/{id}")
     work()
-    money = [(it["amount"], it["currency"]) for it in history(vendor)]
+    money = [(item["amount"], item["currency"]) for item in history(vendor)]
     assert money == [("7.50", "EUR"), ("500", "JPY"), ("500", "JPY")]
 
 
-def test_each_sees_the_history_of_their_own_set(client, customer, vendor, boss):
+def test_each_role_sees_the_history_of_its_payments(client, customer, vendor, boss):
     verify_email(customer)
     link, alone = ask(vendor), pay(customer)
     addressed = ask(vendor, customerEmail=customer.user["email"].upper())
     against = pay(customer, requestId=link)
 
-    def sees(who: Visitor) -> set[object]:
-        return {it["paymentId"] for it in history(who, "?limit=100")}
+    def sees(caller: Visitor) -> set[object]:
+        return {item["paymentId"] for item in history(caller, "?limit=100")}
 
     assert sees(customer) == {alone, against, addressed}
     assert sees(vendor) == {link, addressed, against}
@@ -84,8 +84,8 @@ def test_each_sees_the_history_of_their_own_set(client, customer, vendor, boss):
     assert sees(customer) == {alone, against}
 
 
-def test_what_concerns_somebody_twice_is_told_once(customer):
-    # They asked for it when they were a vendor, and addressed it to themselves.
+def test_a_transition_visible_twice_is_listed_once(customer):
+    # The customer was a vendor before and addressed the request to their own address.
     me = UUID(customer.user["id"])
     columns = {
         "type": "initiate",
@@ -97,20 +97,20 @@ def test_what_concerns_somebody_twice_is_told_once(customer):
     request = payments.add(user_id=me, payee_id=me, **columns)
     payments.add_transaction(request, type="create", from_status=None, reason=None, actor_id=me)
     assert steps(history(customer)) == ["create"]
-    assert [it["id"] for it in customer.get("/payments").json["data"]["items"]] == [str(request.id)]
+    assert [item["id"] for item in customer.get("/payments").json["data"]["items"]] == [str(request.id)]
 
 
-def test_the_history_of_one_payment_is_that_of_no_other(client, customer, vendor, boss):
+def test_history_is_filtered_by_payment(client, customer, vendor, boss):
     first, second = pay(customer), pay(customer)
     for id in (first, second):
         assert steps(history(customer, f"?paymentId={id}")) == ["complete", "begin", "create"]
     assert len(history(boss, f"?paymentId={first}")) == 3
     stranger, link = visitor(client), ask(vendor)
-    for who, id in ((stranger, first), (vendor, first), (customer, link), (boss, str(uuid4()))):
-        assert history(who, f"?paymentId={id}") == []
+    for caller, id in ((stranger, first), (vendor, first), (customer, link), (boss, str(uuid4()))):
+        assert history(caller, f"?paymentId={id}") == []
 
 
-def test_the_history_of_a_span_begins_with_from_and_ends_before_to(customer, boss):
+def test_history_includes_from_excludes_to(customer, boss):
     id = pay(customer)
     for hours, row in enumerate(payments.history(UUID(id))):
         moment = NOON + timedelta(hours=hours)
@@ -131,7 +131,7 @@ def test_the_history_of_a_span_begins_with_from_and_ends_before_to(customer, bos
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
-def test_the_history_is_read_page_by_page_whatever_happens_meanwhile(customer, vendor, limit):
+def test_pages_of_the_history_neither_skip_nor_repeat(customer, vendor, limit):
     verify_email(customer)
     ids = [pay(customer), pay(customer), ask(vendor, customerEmail=customer.user["email"])]
     seen: list[object] = []
@@ -139,17 +139,17 @@ def test_the_history_is_read_page_by_page_whatever_happens_meanwhile(customer, v
     while cursor is not None:
         data = customer.get(f"/payments/history?limit={limit}{cursor}").json["data"]
         assert data["pagination"]["limit"] == limit
-        seen += [(it["paymentId"], it["transactionType"]) for it in data["items"]]
+        seen += [(item["paymentId"], item["transactionType"]) for item in data["items"]]
         token = data["pagination"]["nextCursor"]
         cursor = f"&cursor={token}" if token else None
         pay(customer)
     ends = ("begin", "create")
-    assert seen == [(ids[2], it) for it in ends] + [
-        (id, it) for id in (ids[1], ids[0]) for it in ("complete", *ends)
+    assert seen == [(ids[2], item) for item in ends] + [
+        (id, item) for id in (ids[1], ids[0]) for item in ("complete", *ends)
     ]
 
 
-def test_changes_of_the_same_moment_are_neither_skipped_nor_repeated(customer, vendor):
+def test_transitions_of_one_instant_are_neither_skipped_nor_repeated(customer, vendor):
     verify_email(customer)
     for _ in range(3):
         pay(customer)
@@ -161,19 +161,19 @@ def test_changes_of_the_same_moment_are_neither_skipped_nor_repeated(customer, v
     query: str | None = ""
     while query is not None:
         data = customer.get(f"/payments/history?limit=4{query}").json["data"]
-        seen += [UUID(it["id"]) for it in data["items"]]
+        seen += [UUID(item["id"]) for item in data["items"]]
         token = data["pagination"]["nextCursor"]
         query = f"&cursor={token}" if token else None
     assert sorted(seen) == sorted(everything)
 
 
-def test_a_page_costs_what_is_on_it_however_much_there_is(customer, vendor, boss):
+def test_a_page_of_the_history_reads_only_its_rows(customer, vendor, boss):
     postgres.set_statement_timeout(60)
     others = {"user_id": UUID(vendor.user["id"]), "payee_id": UUID(vendor.user["id"])}
     request = makers.payment_row(
         **others, type="initiate", status="initiated", amount=1, customer_email="a@b.example"
     )
-    # Without the foreign keys: 300,000 of them to look at, one by one, take long on a loaded machine.
+    # Without foreign key checks: they take long on a loaded machine.
     with makers.triggers_disabled():
         postgres.rows(
             "INSERT INTO payments.payments (user_id, payee_id, type, status, amount, customer_email, created_at)"
@@ -194,10 +194,10 @@ def test_a_page_costs_what_is_on_it_however_much_there_is(customer, vendor, boss
         read = "SELECT sum(seq_tup_read + idx_tup_fetch) AS rows FROM pg_stat_xact_user_tables"
         return int(postgres.rows(f"{read} WHERE schemaname = 'payments'")[0]["rows"])
 
-    for who in (customer, vendor, boss):
+    for caller in (customer, vendor, boss):
         before = rows_read()
-        history(who)
-        assert rows_read() - before < 200, who.user["role"]
+        history(caller)
+        assert rows_read() - before < 200, caller.user["role"]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_page_costs_what_is_on_it_however_much_there_is(customer, vendor, boss
         ("from=2026-03-01T00:00:00Z&from=2026-03-02T00:00:00Z", "from"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(customer, query, wrong):
+def test_an_invalid_history_query_is_refused(customer, query, wrong):
     result = customer.get(f"/payments/history?{query}")
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [wrong]

@@ -1,4 +1,4 @@
-"""Numbers come back as they went in, or are refused: none is rounded."""
+"""Numbers are returned unchanged or refused, never rounded."""
 
 import json
 
@@ -11,36 +11,38 @@ from api.http import body
 from tests.makers import Visitor, error
 
 
-def post(who: Visitor, path: str, written: str, method: str = "POST"):
+def post(caller: Visitor, path: str, written: str, method: str = "POST"):
     headers = {"Content-Type": "application/json"}
-    return who.send(method, path, body=written.encode(), headers=headers)
+    return caller.send(method, path, body=written.encode(), headers=headers)
 
 
-def pay(who: Visitor, **written: str):
+def pay(caller: Visitor, **written: str):
     fields = {"type": '"payment"', "amount": "1", **written}
-    return post(who, "/payments", "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}")
+    return post(
+        caller, "/payments", "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
+    )
 
 
 @pytest.mark.parametrize(
     "amount",
     ["12.500000000000000001", "99999999.990000001", "12.5049999999999999999", "0.01000000000000000000001"],
 )
-def test_an_amount_with_more_digits_than_it_may_have_is_refused_and_never_rounded(customer, amount):
+def test_an_amount_with_too_many_digits_is_refused_not_rounded(customer, amount):
     result = pay(customer, amount=amount)
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == ["amount"]
-    # As text it is no better.
+    # Text is refused, too.
     assert error(pay(customer, amount=f'"{amount}"')) == (400, "VALIDATION_ERROR")
 
 
-def test_the_zeros_behind_a_number_are_no_digits(customer):
+def test_trailing_zeros_of_a_number_do_not_count(customer):
     assert pay(customer, amount="12.5000000000000000000000").json["data"]["amount"] == "12.50"
 
 
 @pytest.mark.parametrize(
     "number", ["12345678901234567890", "-0.1", "3.141592653589793", "0.30000000000000004", "1e22", "1e-7"]
 )
-def test_a_number_in_metadata_comes_back_as_it_went_in(customer, number):
+def test_numbers_in_metadata_are_returned_unchanged(customer, number):
     data = pay(customer, metadata=f'{{"a":[{{"b":{number}}}]}}').json["data"]
     assert data["metadata"] == {"a": [{"b": json.loads(number)}]}
     assert customer.get(f"/payments/{data['id']}").json["data"]["metadata"] == data["metadata"]
@@ -59,13 +61,13 @@ def test_a_number_that_would_lose_digits_is_refused(customer, number):
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_what_a_program_writes_of_a_float_is_never_refused(number):
+def test_every_serialised_float_is_accepted(number):
     read = json.loads(json.dumps(number), parse_float=body._exact_float)
     assert type(read) is float
     assert read == number
     assert TypeAdapter(float).validate_json(json.dumps(number)) == number
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text(customer):
+def test_a_byte_order_mark_is_ignored(customer):
     assert post(customer, "/payments", '\ufeff{"type":"payment","amount":1}').status_code == 201
     assert error(post(customer, "/payments", '\ufeff\ufeff{"type":"payment"}')) == (400, "MALFORMED_JSON")

@@ -1,4 +1,4 @@
-"""Whose requests can be paid: a vendor's whose account is open, within the limits, and by another person."""
+"""A request is payable while its vendor is active, within the limits, by another user."""
 
 from uuid import UUID
 
@@ -14,39 +14,39 @@ from tests import makers
 from tests.makers import Visitor, error, work
 
 
-def vendor_of(who: Visitor) -> User:
-    return User.get_by_id(who.user["id"])
+def vendor_of(caller: Visitor) -> User:
+    return User.get_by_id(caller.user["id"])
 
 
-def pay(who: Visitor, request: Payment):
-    return who.post("/payments", {"type": "payment", "requestId": str(request.id)})
+def pay(caller: Visitor, request: Payment):
+    return caller.post("/payments", {"type": "payment", "requestId": str(request.id)})
 
 
-def close(boss: Visitor, who: Visitor) -> None:
-    assert boss.send("DELETE", f"/admin/users/{who.user['id']}").status_code == 200
+def close(boss: Visitor, caller: Visitor) -> None:
+    assert boss.send("DELETE", f"/admin/users/{caller.user['id']}").status_code == 200
 
 
-def demote(boss: Visitor, who: Visitor) -> None:
-    result = boss.send("PUT", f"/admin/users/{who.user['id']}/role", {"role": "CUSTOMER"})
+def demote(boss: Visitor, caller: Visitor) -> None:
+    result = boss.send("PUT", f"/admin/users/{caller.user['id']}/role", {"role": "CUSTOMER"})
     assert result.status_code == 200
 
 
-def suspend(boss: Visitor, who: Visitor) -> None:
-    assert boss.send("PUT", f"/admin/users/{who.user['id']}", {"active": False}).status_code == 200
+def suspend(boss: Visitor, caller: Visitor) -> None:
+    assert boss.send("PUT", f"/admin/users/{caller.user['id']}", {"active": False}).status_code == 200
 
 
 leaves = pytest.mark.parametrize("leaves", [close, demote, suspend])
 
 
-def actions(who: Visitor, request: Payment) -> list[str]:
-    [alone] = [who.get(f"/payments/{request.id}").json["data"]["allowedActions"]]
-    listed = {it["id"]: it["allowedActions"] for it in who.get("/payments").json["data"]["items"]}
+def actions(caller: Visitor, request: Payment) -> list[str]:
+    [alone] = [caller.get(f"/payments/{request.id}").json["data"]["allowedActions"]]
+    listed = {item["id"]: item["allowedActions"] for item in caller.get("/payments").json["data"]["items"]}
     assert listed[str(request.id)] == alone
     return alone
 
 
 @leaves
-def test_the_open_requests_of_a_vendor_who_leaves_are_cancelled(customer, vendor, boss, leaves):
+def test_open_requests_of_a_departing_vendor_are_cancelled(customer, vendor, boss, leaves):
     opened, others = makers.open_request(vendor_of(vendor)), makers.open_request()
     pending = makers.request(vendor_of(vendor))
     leaves(boss, vendor)
@@ -68,16 +68,16 @@ def test_the_open_requests_of_a_vendor_who_leaves_are_cancelled(customer, vendor
     assert pay(customer, others).status_code == 201
 
 
-def test_they_are_cancelled_so_many_at_a_time(vendor, boss, monkeypatch):
+def test_open_requests_are_cancelled_in_batches(vendor, boss, monkeypatch):
     monkeypatch.setattr(payment_endings, "REQUEST_BATCH", 2)
     requests = [makers.request(vendor_of(vendor)) for _ in range(5)]
     close(boss, vendor)
-    # Once more for what is opened again meanwhile.
+    # A second run covers requests that reopen meanwhile.
     assert work().count("payments.withdraw_requests") == 3 + 1
     assert {makers.reload(request).status for request in requests} == {"cancelled"}
 
 
-def test_what_a_vendor_asks_for_who_is_one_again_stays_open(vendor, boss):
+def test_requests_of_a_reinstated_vendor_stay_open(vendor, boss):
     demote(boss, vendor)
     boss.send("PUT", f"/admin/users/{vendor.user['id']}/role", {"role": "VENDOR"})
     request = makers.request(vendor_of(vendor))
@@ -86,7 +86,7 @@ def test_what_a_vendor_asks_for_who_is_one_again_stays_open(vendor, boss):
 
 
 @leaves
-def test_a_request_that_was_being_paid_is_cancelled_when_its_payment_fails(customer, vendor, boss, leaves):
+def test_a_departed_vendors_request_is_cancelled_when_its_payment_fails(customer, vendor, boss, leaves):
     request = makers.open_request(vendor_of(vendor))
     body = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "decline"}}
     payment = customer.post("/payments", body).json["data"]["id"]
@@ -96,7 +96,7 @@ def test_a_request_that_was_being_paid_is_cancelled_when_its_payment_fails(custo
     assert [move.status for move in payments.history(request.id)][-2:] == ["initiated", "cancelled"]
 
 
-def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(vendor, boss, monkeypatch):
+def test_a_request_reopened_while_its_vendor_leaves_is_cancelled(vendor, boss, monkeypatch):
     request = makers.open_request(vendor_of(vendor))
     payment = makers.pay(request, simulate="blackout")
     work()
@@ -110,7 +110,7 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
     with transaction():
         enqueue(settle)
     with monkeypatch.context() as race:
-        # It looked before the account was closed, and commits after the job.
+        # The transaction read the account before its closure and commits after the job.
         race.setattr(users, "active_vendors", set)
         payment_jobs.settle.perform(settle.id)
     assert makers.reload(request).status == "initiated"
@@ -118,7 +118,7 @@ def test_a_request_that_is_opened_again_just_as_its_vendor_leaves_is_cancelled(v
     assert makers.reload(request).status == "cancelled"
 
 
-def test_money_that_was_on_its_way_still_arrives(customer, vendor, boss):
+def test_a_payment_under_way_still_completes(customer, vendor, boss):
     request = makers.open_request(vendor_of(vendor))
     payment = pay(customer, request).json["data"]["id"]
     close(boss, vendor)
@@ -127,7 +127,7 @@ def test_money_that_was_on_its_way_still_arrives(customer, vendor, boss):
     assert makers.reload(request).status == "completed"
 
 
-def test_who_is_no_vendor_any_more_sees_their_requests_and_pays_none_of_them(vendor, boss):
+def test_a_former_vendor_cannot_pay_own_requests(vendor, boss):
     request = makers.open_request(vendor_of(vendor))
     demote(boss, vendor)
     assert actions(vendor, request) == []
@@ -135,9 +135,9 @@ def test_who_is_no_vendor_any_more_sees_their_requests_and_pays_none_of_them(ven
     assert error(vendor.post("/payments", {"type": "initiate", "amount": 1})) == (403, "FORBIDDEN")
 
 
-def test_nobody_pays_their_own_request(vendor, monkeypatch):
+def test_nobody_can_pay_their_own_request(vendor, monkeypatch):
     request = makers.open_request(vendor_of(vendor))
-    # However they came to be both.
+    # A user who is vendor and customer at once.
     monkeypatch.setattr(users, "active_vendors", lambda ids: {UUID(str(id)) for id in ids})
     User.update(role=Role.CUSTOMER).where(User.id == vendor.user["id"]).execute()
     assert actions(vendor, request) == []
@@ -146,7 +146,7 @@ def test_nobody_pays_their_own_request(vendor, monkeypatch):
     assert "own" in result.json["error"]["message"]
 
 
-def test_a_request_that_is_above_the_largest_amount_by_now_is_not_paid(customer, vendor, boss):
+def test_a_request_above_the_maximum_amount_is_not_payable(customer, vendor, boss):
     makers.verify_email(customer)
     request = makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     assert actions(customer, request) == ["pay"]
@@ -161,7 +161,7 @@ def test_a_request_that_is_above_the_largest_amount_by_now_is_not_paid(customer,
     assert pay(customer, request).status_code == 201
 
 
-def test_what_may_be_done_with_a_page_of_requests_costs_one_question(customer, vendor, monkeypatch):
+def test_allowed_actions_of_a_page_need_one_query(customer, vendor, monkeypatch):
     makers.verify_email(customer)
     for _ in range(5):
         makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
@@ -177,7 +177,7 @@ def test_what_may_be_done_with_a_page_of_requests_costs_one_question(customer, v
     assert len(asked) == 1
 
 
-def test_a_request_that_is_made_as_its_vendor_leaves_is_refused(vendor, boss):
+def test_a_request_created_while_its_vendor_leaves_is_refused(vendor, boss):
     close(boss, vendor)
     with pytest.raises(payment_jobs.NotAVendor):
         makers.request(vendor_of(vendor))

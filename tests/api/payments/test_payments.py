@@ -1,4 +1,4 @@
-"""Payments at the door: who may make what, who sees what, page by page."""
+"""Create, list and read payments: permissions, validation, visibility, pages."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -12,12 +12,12 @@ from tests import makers
 from tests.makers import Visitor, error, verify_email, visitor, work
 
 
-def pay(who: Visitor, **more):
-    return who.post("/payments", {"type": "payment", "amount": "12.50", **more})
+def pay(caller: Visitor, **more):
+    return caller.post("/payments", {"type": "payment", "amount": "12.50", **more})
 
 
-def ask(who: Visitor, **more):
-    return who.post("/payments", {"type": "initiate", "amount": "80.00", **more})
+def ask(caller: Visitor, **more):
+    return caller.post("/payments", {"type": "initiate", "amount": "80.00", **more})
 
 
 def fields(result) -> dict[str, str]:
@@ -25,7 +25,7 @@ def fields(result) -> dict[str, str]:
     return {fault["field"]: fault["message"] for fault in result.json["error"]["details"]["fields"]}
 
 
-def test_a_payment_is_accepted_at_once_and_settled_behind_the_door(customer):
+def test_a_payment_is_accepted_then_settled_by_workers(customer):
     result = pay(customer, description="Lunch", metadata={"table": 4})
     assert result.status_code == 201
     data = result.json["data"]
@@ -55,7 +55,7 @@ def test_a_payment_is_accepted_at_once_and_settled_behind_the_door(customer):
     assert (settled.json["data"]["status"], settled.json["data"]["version"]) == ("completed", 3)
 
 
-def test_a_declined_payment_says_why(customer):
+def test_a_declined_payment_has_a_failure(customer):
     id = pay(customer, metadata={"simulate": "decline:expired_card"}).json["data"]["id"]
     work()
     data = customer.get(f"/payments/{id}").json["data"]
@@ -63,7 +63,7 @@ def test_a_declined_payment_says_why(customer):
     assert data["failure"] == {"code": "expired_card", "message": "The payment was declined: expired card."}
 
 
-def test_the_requests_id_is_in_all_that_it_caused(customer):
+def test_events_with_audit_entries_carry_the_request_id(customer):
     headers = {"X-Request-ID": "lunch-1"}
     id = customer.post("/payments", {"type": "payment", "amount": 1}, headers=headers).json["data"]["id"]
     work()
@@ -86,9 +86,7 @@ def test_the_requests_id_is_in_all_that_it_caused(customer):
         ("7.5", "CHF", "7.50"),
     ],
 )
-def test_an_amount_is_text_or_a_number_and_comes_back_in_the_currencys_own_decimals(
-    customer, amount, currency, shown
-):
+def test_an_amount_is_returned_with_the_decimals_of_its_currency(customer, amount, currency, shown):
     assert pay(customer, amount=amount, currency=currency).json["data"]["amount"] == shown
 
 
@@ -102,7 +100,7 @@ def test_an_amount_is_text_or_a_number_and_comes_back_in_the_currencys_own_decim
         ("Infinity", "USD"), ("+1", "USD"), (True, "USD"), ([1], "USD"), ({}, "USD"), (None, "USD"),
     ],
 )  # fmt: skip
-def test_what_is_no_amount_of_that_currency_is_refused(customer, amount, currency):
+def test_an_invalid_amount_is_refused(customer, amount, currency):
     result = pay(customer, amount=amount, currency=currency)
     assert result.status_code == 400
     if result.json["error"]["code"] == "VALIDATION_ERROR":
@@ -110,15 +108,15 @@ def test_what_is_no_amount_of_that_currency_is_refused(customer, amount, currenc
 
 
 @pytest.mark.parametrize("currency", ["usd", "US", "USDD", "ABC", "KWD", "CLF", "XAU", "", 840])
-def test_what_is_no_currency_of_at_most_two_decimals_is_refused(customer, currency):
+def test_an_unsupported_currency_is_refused(customer, currency):
     assert "currency" in fields(pay(customer, currency=currency))
 
 
-def test_text_and_metadata_have_their_limits(customer):
+def test_text_with_metadata_has_limits(customer):
     assert pay(customer, description="ü" * 500, metadata={"a": "x" * 8000}).status_code == 201
     refused = fields(pay(customer, description="ü" * 501, metadata={"a": "x" * 8200}))
     assert refused.keys() == {"description", "metadata"}
-    # To the byte, as JSON has it without a blank; how the caller spaced it is not counted.
+    # The size of the compact JSON counts, not that of the text as sent.
     room = 8 * 1024 - len('{"a":""}')
     assert pay(customer, metadata={"a": "x" * room}).status_code == 201
     assert fields(pay(customer, metadata={"a": "x" * (room + 1)})).keys() == {"metadata"}
@@ -131,7 +129,7 @@ def test_text_and_metadata_have_their_limits(customer):
     assert fields(result).keys() == {"metadata"}
 
 
-def test_each_role_makes_its_own_type(customer, vendor, boss):
+def test_each_role_creates_its_own_type(customer, vendor, boss):
     assert error(ask(customer)) == (403, "FORBIDDEN")
     assert error(pay(vendor)) == (403, "FORBIDDEN")
     assert error(pay(boss)) == (403, "FORBIDDEN")
@@ -141,7 +139,7 @@ def test_each_role_makes_its_own_type(customer, vendor, boss):
     assert makers.refusals(customer, vendor, boss) == 4
 
 
-def test_a_request_is_paid_by_whoever_has_its_id(customer, vendor):
+def test_any_customer_with_its_id_can_pay_an_open_request(customer, vendor):
     request = ask(vendor, description="Two chairs").json["data"]
     work()
     seen = customer.get(f"/payments/{request['id']}").json["data"]
@@ -159,7 +157,7 @@ def test_a_request_is_paid_by_whoever_has_its_id(customer, vendor):
     assert error(again) == (409, "REQUEST_NOT_PAYABLE")
 
 
-def test_a_request_addressed_to_one_customer_is_for_nobody_else(client, customer, vendor):
+def test_an_addressed_request_is_hidden_from_others(client, customer, vendor):
     verify_email(customer)
     request = ask(vendor, customerEmail=customer.user["email"].upper()).json["data"]
     work()
@@ -167,19 +165,19 @@ def test_a_request_addressed_to_one_customer_is_for_nobody_else(client, customer
     assert error(stranger.get(f"/payments/{request['id']}")) == (404, "NOT_FOUND")
     paid = stranger.post("/payments", {"type": "payment", "requestId": request["id"]})
     assert error(paid) == (404, "NOT_FOUND")
-    assert [it["id"] for it in customer.get("/payments").json["data"]["items"]] == [request["id"]]
+    assert [item["id"] for item in customer.get("/payments").json["data"]["items"]] == [request["id"]]
     assert customer.post("/payments", {"type": "payment", "requestId": request["id"]}).status_code == 201
 
 
-def pay_request(who: Visitor, request: str, *, version: str | None = None, **seen):
+def pay_request(caller: Visitor, request: str, *, version: str | None = None, **seen):
     headers = {"If-Match": version} if version else {}
-    return who.post("/payments", {"type": "payment", "requestId": request, **seen}, headers=headers)
+    return caller.post("/payments", {"type": "payment", "requestId": request, **seen}, headers=headers)
 
 
 @pytest.mark.parametrize(
     "seen", [{"amount": "80.00"}, {"amount": 80}, {"currency": "USD"}, {"amount": "80", "currency": "USD"}]
 )
-def test_a_payer_may_repeat_what_they_saw_of_a_request(customer, vendor, seen):
+def test_a_payer_may_repeat_the_amount_of_a_request(customer, vendor, seen):
     request = ask(vendor).json["data"]
     work()
     result = pay_request(customer, request["id"], **seen)
@@ -190,7 +188,7 @@ def test_a_payer_may_repeat_what_they_saw_of_a_request(customer, vendor, seen):
 @pytest.mark.parametrize(
     "seen", [{"amount": "10.00"}, {"amount": 80.01}, {"currency": "GBP"}, {"amount": 80, "currency": "EUR"}]
 )
-def test_what_the_payer_saw_is_what_is_paid_or_nothing(customer, vendor, seen):
+def test_a_payment_with_outdated_terms_is_refused(customer, vendor, seen):
     request = ask(vendor).json["data"]
     work()
     result = pay_request(customer, request["id"], **seen)
@@ -201,7 +199,7 @@ def test_what_the_payer_saw_is_what_is_paid_or_nothing(customer, vendor, seen):
     assert payments.Payment.select().count() == 1
 
 
-def test_who_names_the_version_they_saw_pays_that_one_or_nothing(customer, vendor):
+def test_a_payment_with_an_outdated_if_match_is_refused(customer, vendor):
     request = ask(vendor).json["data"]["id"]
     work()
     seen = customer.get(f"/payments/{request}").headers["ETag"]
@@ -214,18 +212,18 @@ def test_who_names_the_version_they_saw_pays_that_one_or_nothing(customer, vendo
     assert payments.Payment.select().count() == 1
     seen = customer.get(f"/payments/{request}").headers["ETag"]
     assert pay_request(customer, request, version=seen).json["data"]["amount"] == "9999.00"
-    # That it cannot be paid at all comes before which version it is.
+    # REQUEST_NOT_PAYABLE takes precedence over VERSION_MISMATCH.
     assert error(pay_request(customer, request, version=seen)) == (409, "REQUEST_NOT_PAYABLE")
 
 
-def test_a_request_that_is_none_cannot_be_paid(customer):
+def test_an_unknown_request_cannot_be_paid(customer):
     assert fields(pay_request(customer, "7")).keys() == {"requestId"}
     assert error(pay_request(customer, str(uuid4()))) == (404, "NOT_FOUND")
     assert error(pay_request(customer, str(uuid4()), version='"1"')) == (404, "NOT_FOUND")
     assert fields(pay_request(customer, str(uuid4()), amount="500.00", currency="JPY")).keys() == {"amount"}
 
 
-def test_all_faults_of_a_new_payment_are_named_at_once(customer):
+def test_all_errors_of_a_new_payment_are_reported_at_once(customer):
     assert fields(pay(customer, amount="1.234", currency="XXX")).keys() == {"amount", "currency"}
     everything = pay(customer, amount=True, currency=1, description=2, metadata=[], colour="red")
     assert fields(everything).keys() == {"amount", "currency", "description", "metadata", "colour"}
@@ -236,7 +234,7 @@ def test_all_faults_of_a_new_payment_are_named_at_once(customer):
     }
 
 
-def test_only_a_request_is_addressed_and_pays_no_other(customer, vendor):
+def test_only_a_payment_request_names_a_customer(customer, vendor):
     assert fields(pay(customer, customerEmail="a@b.example")).keys() == {"customerEmail"}
     assert fields(ask(vendor, requestId=str(uuid4()))).keys() == {"requestId"}
     nothing = {"requestId": None, "customerEmail": None, "currency": None, "description": None}
@@ -244,15 +242,15 @@ def test_only_a_request_is_addressed_and_pays_no_other(customer, vendor):
     assert pay(customer, **nothing).json["data"]["currency"] == "USD"
 
 
-def test_each_sees_their_own_set(client, customer, vendor, boss):
+def test_each_role_sees_its_payments(client, customer, vendor, boss):
     request = ask(vendor).json["data"]["id"]
     work()
     against = customer.post("/payments", {"type": "payment", "requestId": request}).json["data"]["id"]
     alone = pay(customer).json["data"]["id"]
     work()
 
-    def sees(who: Visitor) -> set[str]:
-        return {it["id"] for it in who.get("/payments").json["data"]["items"]}
+    def sees(caller: Visitor) -> set[str]:
+        return {item["id"] for item in caller.get("/payments").json["data"]["items"]}
 
     assert sees(customer) == {against, alone}
     assert sees(vendor) == {request, against}
@@ -263,27 +261,27 @@ def test_each_sees_their_own_set(client, customer, vendor, boss):
     assert boss.get(f"/payments/{alone}").status_code == 200
 
 
-def test_a_list_is_read_page_by_page_newest_first_whatever_arrives_meanwhile(customer):
+def test_pages_of_a_list_neither_skip_nor_repeat(customer):
     made = [pay(customer).json["data"]["id"] for _ in range(7)]
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
         data = customer.get(f"/payments?limit=3{cursor}").json["data"]
         assert data["pagination"]["limit"] == 3
-        seen += [it["id"] for it in data["items"]]
+        seen += [item["id"] for item in data["items"]]
         token = data["pagination"]["nextCursor"]
         cursor = f"&cursor={token}" if token else None
         pay(customer)
     assert seen == made[::-1]
 
 
-def test_payments_of_the_same_moment_are_neither_skipped_nor_repeated(customer):
+def test_payments_of_one_instant_are_neither_skipped_nor_repeated(customer):
     made = {pay(customer).json["data"]["id"] for _ in range(5)}
     moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
     payments.Payment.update(created_at=moment).execute()
     first = customer.get("/payments?limit=2").json["data"]
     rest = customer.get(f"/payments?limit=100&cursor={first['pagination']['nextCursor']}").json["data"]
-    seen = [it["id"] for it in first["items"] + rest["items"]]
+    seen = [item["id"] for item in first["items"] + rest["items"]]
     assert (len(seen), set(seen)) == (5, made)
     assert rest["pagination"]["nextCursor"] is None
 
@@ -296,7 +294,7 @@ def test_a_list_is_filtered(customer, vendor):
     work()
 
     def found(query: str) -> list[str]:
-        return [it["id"] for it in vendor.get(f"/payments?{query}").json["data"]["items"]]
+        return [item["id"] for item in vendor.get(f"/payments?{query}").json["data"]["items"]]
 
     assert found("type=initiate") == [request]
     assert found(f"requestId={request}") == [paid]
@@ -308,17 +306,17 @@ def test_a_list_is_filtered(customer, vendor):
     assert error(vendor.get("/payments?from=2026-01-01")) == (400, "VALIDATION_ERROR")
 
 
-def test_a_payment_is_read_in_one_statement_by_all_who_may_see_it(customer, vendor, boss, caplog):
+def test_reading_a_payment_needs_one_statement(customer, vendor, boss, caplog):
     request = vendor.post("/payments", {"type": "initiate", "amount": "5.00"}).json["data"]["id"]
-    for who in (customer, vendor, boss):
+    for caller in (customer, vendor, boss):
         caplog.clear()
         with caplog.at_level("DEBUG", logger="peewee"):
-            assert who.get(f"/payments/{request}").status_code == 200
+            assert caller.get(f"/payments/{request}").status_code == 200
         statements = [str(record.msg) for record in caplog.records if record.name == "peewee"]
-        assert sum('FROM "payments"."payments"' in it for it in statements) == 1
+        assert sum('FROM "payments"."payments"' in item for item in statements) == 1
 
 
-def test_a_payments_etag_is_its_version(customer):
+def test_the_etag_of_a_payment_is_its_version(customer):
     id = pay(customer).json["data"]["id"]
     first = customer.get(f"/payments/{id}")
     assert first.headers["ETag"] == '"1"'
@@ -327,7 +325,7 @@ def test_a_payments_etag_is_its_version(customer):
     assert customer.get(f"/payments/{id}", headers={"If-None-Match": '"1"'}).headers["ETag"] == '"3"'
 
 
-def test_what_the_database_forbids_does_not_depend_on_the_door(database):
+def test_the_database_itself_refuses_invalid_rows(database):
     request = makers.open_request()
     columns = {"user_id": request.user_id, "type": "payment", "amount": 1, "request_id": request.id}
     payments.add(**columns, status="pending")
@@ -339,7 +337,7 @@ def test_what_the_database_forbids_does_not_depend_on_the_door(database):
     "query",
     ["currency=CHF", "currency=EUR", "currency=USD&status=failed", "needsReview=false", "needsReview=true"],
 )
-def test_a_page_of_a_filter_costs_what_is_on_it_however_much_there_is(customer, boss, query):
+def test_a_filtered_page_reads_only_its_rows(customer, boss, query):
     postgres.set_statement_timeout(60)
     payments.add(user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF")
     postgres.rows(
@@ -358,7 +356,7 @@ def test_a_page_of_a_filter_costs_what_is_on_it_however_much_there_is(customer, 
     assert rows_read() - before < 200
 
 
-def test_a_filter_that_nobody_filled_in_is_no_filter(customer, boss):
+def test_an_empty_filter_is_ignored(customer, boss):
     pay(customer)
     everything = customer.get("/payments").json["data"]
     blank = "&".join(
@@ -371,7 +369,7 @@ def test_a_filter_that_nobody_filled_in_is_no_filter(customer, boss):
     assert fields(boss.get("/payments/differences?day=")).keys() == {"day"}
 
 
-def test_a_bare_plus_in_a_moment_is_explained(customer):
+def test_an_unescaped_plus_in_a_timestamp_is_explained(customer):
     refused = fields(customer.get("/payments?from=2026-01-31T09:30:00+01:00&to=2026-02-01"))
     assert "%2B" in refused["from"]
     assert "%2B" not in refused["to"]

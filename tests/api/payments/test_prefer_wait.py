@@ -1,4 +1,4 @@
-"""`Prefer: wait=N`: who wants to wait gets the payment as it is when it is settled."""
+"""`Prefer: wait=N`: the response waits for the settled payment."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
-WISH = {"type": "payment", "amount": "12.50"}
+BODY = {"type": "payment", "amount": "12.50"}
 
 
 class Clock:
-    """The time of whoever waits: it passes while they sleep, and then something happens."""
+    """A clock that advances while a request sleeps, then runs `meanwhile`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -46,9 +46,9 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
-def pay(who: Visitor, wish: dict[str, Any] = WISH, **headers: str) -> Result:
+def pay(caller: Visitor, body: dict[str, Any] = BODY, **headers: str) -> Result:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    return who.post("/payments", wish, headers=sent)
+    return caller.post("/payments", body, headers=sent)
 
 
 def opened(vendor: Visitor) -> str:
@@ -57,51 +57,51 @@ def opened(vendor: Visitor) -> str:
     return str(id)
 
 
-def told(result: Result) -> tuple[int, str, str | None]:
-    """The status of the answer, that of the payment, and whether the wish to wait was granted."""
+def summary(result: Result) -> tuple[int, str, str | None]:
+    """The status of the response, the status of the payment, the Preference-Applied header."""
     return result.status_code, result.json["data"]["status"], result.headers.get("Preference-Applied")
 
 
 # --- settled in time ------------------------------------------------------------------------------------
 
 
-def test_who_waits_gets_the_completed_payment(customer, clock):
+def test_a_waiting_request_gets_the_completed_payment(customer, clock):
     clock.meanwhile = work
     result = pay(customer, Prefer="wait=5")
-    assert told(result) == (201, "completed", "wait=5")
+    assert summary(result) == (201, "completed", "wait=5")
     again = customer.get(f"/payments/{result.json['data']['id']}")
     assert again.json["data"] == result.json["data"]
 
 
-def test_who_waits_gets_the_failed_payment_and_why(customer, clock):
+def test_a_waiting_request_gets_the_failed_payment_with_its_failure(customer, clock):
     clock.meanwhile = work
-    result = pay(customer, {**WISH, "metadata": {"simulate": "decline:expired_card"}}, Prefer="wait=5")
-    assert told(result) == (201, "failed", "wait=5")
+    result = pay(customer, {**BODY, "metadata": {"simulate": "decline:expired_card"}}, Prefer="wait=5")
+    assert summary(result) == (201, "failed", "wait=5")
     assert result.json["data"]["failure"]["code"] == "expired_card"
 
 
-def test_a_request_is_settled_when_it_can_be_paid(vendor, clock):
+def test_a_payment_request_is_settled_when_it_is_open(vendor, clock):
     clock.meanwhile = work
     result = pay(vendor, {"type": "initiate", "amount": "80.00"}, Prefer="wait=5")
-    assert told(result) == (201, "initiated", "wait=5")
+    assert summary(result) == (201, "initiated", "wait=5")
     assert result.json["data"]["allowedActions"] == ["update", "cancel"]
 
 
-def test_what_is_cancelled_within_the_wait_is_a_200(vendor, clock):
+def test_a_cancellation_within_the_wait_is_a_200(vendor, clock):
     for method, path, body in (("DELETE", "", None), ("POST", "/status", {"status": "cancelled"})):
         id = opened(vendor)
         clock.meanwhile = work
         result = vendor.send(method, f"/payments/{id}{path}", body, headers={"Prefer": "wait=5"})
-        assert told(result) == (200, "cancelled", "wait=5")
+        assert summary(result) == (200, "cancelled", "wait=5")
         assert result.json["data"]["allowedActions"] == []
 
 
-def test_what_is_failed_by_hand_within_the_wait_is_a_200(client, vendor, clock):
+def test_a_failure_by_hand_within_the_wait_is_a_200(client, vendor, clock):
     id = opened(vendor)
     clock.meanwhile = work
     boss = visitor(client, Role.ADMIN)
     result = boss.post(f"/payments/{id}/status", {"status": "failed"}, headers={"Prefer": "wait=5"})
-    assert told(result) == (200, "failed", "wait=5")
+    assert summary(result) == (200, "failed", "wait=5")
 
 
 def test_a_refusal_does_not_wait(customer, vendor, clock):
@@ -115,23 +115,23 @@ def test_a_refusal_does_not_wait(customer, vendor, clock):
     assert clock.pauses == []
 
 
-# --- or not ---------------------------------------------------------------------------------------------
+# --- not settled in time --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seconds", [1, 5, 10])
-def test_who_has_waited_long_enough_gets_the_plain_answer(customer, vendor, clock, seconds):
+def test_a_request_that_waited_too_long_gets_the_plain_response(customer, vendor, clock, seconds):
     plain = pay(customer)
     waited = pay(customer, Prefer=f"wait={seconds}")
-    assert told(waited) == (201, "pending", None)
+    assert summary(waited) == (201, "pending", None)
     assert waited.json["data"].keys() == plain.json["data"].keys()
     assert seconds - 0.5 <= clock.now <= seconds
-    # Who waits asks seldom.
+    # Pauses between polls are long.
     assert len(clock.pauses) <= 10 + 2 * seconds
     assert max(clock.pauses) <= 0.5
 
     id = opened(vendor)
     result = vendor.send("DELETE", f"/payments/{id}", headers={"Prefer": f"wait={seconds}"})
-    assert told(result) == (202, "initiated", None)
+    assert summary(result) == (202, "initiated", None)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_who_has_waited_long_enough_gets_the_plain_answer(customer, vendor, cloc
         ("", None),
     ],
 )
-def test_only_a_number_of_seconds_is_a_wish_to_wait_and_ten_are_the_most(customer, clock, header, applied):
+def test_prefer_wait_takes_whole_seconds_up_to_ten(customer, clock, header, applied):
     clock.meanwhile = work
-    assert told(pay(customer, Prefer=header)) == (201, "completed" if applied else "pending", applied)
+    assert summary(pay(customer, Prefer=header)) == (201, "completed" if applied else "pending", applied)
     assert bool(clock.pauses) == bool(applied)
 
 
@@ -175,40 +175,40 @@ def test_other_routes_do_not_wait(customer, vendor, clock):
         customer.get(f"/payments/{id}", headers=headers),
         vendor.send("PUT", f"/payments/{id}", {"description": "x"}, headers=headers),
     ):
-        assert told(result) == (200, "initiated", None)
+        assert summary(result) == (200, "initiated", None)
     assert clock.pauses == []
 
 
-def test_what_was_accepted_is_accepted_though_the_database_goes_away(customer, clock, monkeypatch):
+def test_an_accepted_payment_is_answered_when_the_database_goes_away(customer, clock, monkeypatch):
     def gone(_id: UUID) -> None:
         raise peewee.OperationalError("gone")
 
     clock.meanwhile = lambda: monkeypatch.setattr(payments, "get", gone)
-    assert told(pay(customer, Prefer="wait=5")) == (201, "pending", None)
+    assert summary(pay(customer, Prefer="wait=5")) == (201, "pending", None)
 
 
-# --- seats ----------------------------------------------------------------------------------------------
+# --- slots ----------------------------------------------------------------------------------------------
 
 
-def test_when_all_seats_are_taken_the_plain_answer_comes_at_once(customer, clock):
+def test_without_a_free_slot_the_plain_response_comes_at_once(customer, clock):
     answered: list[Result] = []
 
     def come() -> None:
-        """Whoever waits sees the next one come; who does not wait is the first to be answered."""
+        """Each waiting request starts the next one; the one that cannot wait responds first."""
         clock.meanwhile = come
         answered.append(pay(customer, Prefer="wait=5"))
         work()
 
     come()
-    turned_away, *seated = [told(result) for result in answered]
+    turned_away, *seated = [summary(result) for result in answered]
     assert turned_away == (201, "pending", None)
     assert seated == [(201, "completed", "wait=5")] * prefer_wait.WAITING_REQUESTS
 
     clock.meanwhile = work
-    assert told(pay(customer, Prefer="wait=5")) == (201, "completed", "wait=5")
+    assert summary(pay(customer, Prefer="wait=5")) == (201, "completed", "wait=5")
 
 
-def test_whoever_leaves_early_leaves_their_seat(customer, clock, monkeypatch):
+def test_a_crashed_wait_releases_its_slot(customer, clock, monkeypatch):
     def crash(_id: UUID) -> None:
         raise RuntimeError("a fault of ours")
 
@@ -217,16 +217,16 @@ def test_whoever_leaves_early_leaves_their_seat(customer, clock, monkeypatch):
         broken.setattr(payments, "get", crash)
         assert error(pay(customer, Prefer="wait=5")) == (500, "INTERNAL_ERROR")
     clock.meanwhile = work
-    assert told(pay(customer, Prefer="wait=5")) == (201, "completed", "wait=5")
+    assert summary(pay(customer, Prefer="wait=5")) == (201, "completed", "wait=5")
 
 
 # --- with an Idempotency-Key ----------------------------------------------------------------------------
 
 
-def test_the_settled_answer_is_the_one_that_is_given_again(customer, clock):
+def test_the_settled_response_is_replayed(customer, clock):
     clock.meanwhile = work
     first = pay(customer, Prefer="wait=5", Idempotency_Key="k")
-    assert told(first) == (201, "completed", "wait=5")
+    assert summary(first) == (201, "completed", "wait=5")
     assert "Idempotency-Replayed" not in first.headers
     for again in (pay(customer, Idempotency_Key="k"), pay(customer, Prefer="wait=5", Idempotency_Key="k")):
         assert (again.status_code, again.content) == (201, first.content)
@@ -234,27 +234,27 @@ def test_the_settled_answer_is_the_one_that_is_given_again(customer, clock):
     assert payments.Payment.select().count() == 1
 
 
-def test_a_settled_change_of_status_is_given_again_as_the_200_that_it_was(vendor, clock):
+def test_a_settled_cancellation_is_replayed_as_a_200(vendor, clock):
     id = opened(vendor)
     clock.meanwhile = work
     headers = {"Prefer": "wait=5", "Idempotency-Key": "k"}
     first, again = (
         vendor.post(f"/payments/{id}/status", {"status": "cancelled"}, headers=headers) for _ in range(2)
     )
-    assert told(first) == (200, "cancelled", "wait=5")
+    assert summary(first) == (200, "cancelled", "wait=5")
     assert (again.status_code, again.content) == (200, first.content)
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
-def test_an_answer_that_was_not_settled_in_time_is_the_one_that_is_given_again(customer, clock):
+def test_an_unsettled_response_is_replayed(customer, clock):
     first = pay(customer, Prefer="wait=1", Idempotency_Key="k")
     work()
     again = pay(customer, Prefer="wait=1", Idempotency_Key="k")
-    assert told(first) == told(again) == (201, "pending", None)
+    assert summary(first) == summary(again) == (201, "pending", None)
     assert again.content == first.content
 
 
-def test_an_answer_that_was_given_before_the_wish_to_wait_stays(customer, clock):
+def test_a_replay_does_not_wait(customer, clock):
     first = pay(customer, Idempotency_Key="k")
     clock.meanwhile = work
     again = pay(customer, Prefer="wait=5", Idempotency_Key="k")
@@ -263,8 +263,8 @@ def test_an_answer_that_was_given_before_the_wish_to_wait_stays(customer, clock)
 
 
 @pytest.mark.parametrize("headers", [{"Prefer": "wait=3"}, {}])
-def test_who_comes_while_the_first_one_waits_is_given_no_other_answer(customer, clock, headers):
-    """It waits as for a lock; here the first one cannot go on before it has given up."""
+def test_a_repeated_request_waits_for_the_first_one(customer, clock, headers):
+    """The repeated request waits 3 s; in this test the first one cannot finish before that."""
     second: list[Result] = []
 
     def come() -> None:
@@ -275,14 +275,14 @@ def test_who_comes_while_the_first_one_waits_is_given_no_other_answer(customer, 
     clock.meanwhile = come
     first = pay(customer, Prefer="wait=5", Idempotency_Key="k")
     assert error(second[0]) == (409, "IDEMPOTENCY_IN_PROGRESS")
-    assert told(first) == (201, "completed", "wait=5")
+    assert summary(first) == (201, "completed", "wait=5")
     third = pay(customer, Idempotency_Key="k", **headers)
     assert third.content == first.content
     assert third.headers["Idempotency-Replayed"] == "true"
     assert payments.Payment.select().count() == 1
 
 
-def test_who_comes_while_all_seats_are_taken_waits_for_no_first_one(customer, clock, monkeypatch):
+def test_a_repeated_request_without_a_slot_is_refused_at_once(customer, clock, monkeypatch):
     second: list[Result] = []
 
     def come() -> None:
@@ -294,10 +294,10 @@ def test_who_comes_while_all_seats_are_taken_waits_for_no_first_one(customer, cl
     clock.meanwhile = come
     first = pay(customer, Prefer="wait=5", Idempotency_Key="k")
     assert error(second[0]) == (409, "IDEMPOTENCY_IN_PROGRESS")
-    assert told(first) == (201, "completed", "wait=5")
+    assert summary(first) == (201, "completed", "wait=5")
 
 
-def test_who_died_waiting_has_left_an_answer_behind(customer, clock, monkeypatch):
+def test_the_response_of_a_killed_process_is_finished_by_the_next_request(customer, clock, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -310,11 +310,11 @@ def test_who_died_waiting_has_left_an_answer_behind(customer, clock, monkeypatch
     work()
     clock.meanwhile = lambda: None
     assert error(pay(customer, Prefer="wait=5", Idempotency_Key="k")) == (409, "IDEMPOTENCY_IN_PROGRESS")
-    # Nobody waits that long: it is dead.
+    # No request waits that long: its process has died.
     postgres.rows("UPDATE payments.idempotency_keys SET created_at = created_at - interval '16 seconds'")
     clock.meanwhile = pytest.fail
     again = pay(customer, Prefer="wait=5", Idempotency_Key="k")
-    assert told(again) == (201, "completed", "wait=5")
+    assert summary(again) == (201, "completed", "wait=5")
     assert payments.Payment.select().count() == 1
 
 
@@ -323,14 +323,14 @@ def test_who_died_waiting_has_left_an_answer_behind(customer, clock, monkeypatch
 
 @pytest.fixture
 def committed(stores) -> Iterator[None]:
-    """Data that is really committed, and cleaned up; nobody works on it but the test."""
+    """Committed data that is removed afterwards; only the test runs jobs on it."""
     provider.choose(makers.stub())
     yield
     makers.wipe()
 
 
 def settle() -> int:
-    """Does the promised work that is about payments; how much it was."""
+    """Run all jobs of payments. Returns their number."""
     count = 0
     with postgres.connection():
         while row := job_journal.JobRow.get_or_none(job_journal.JobRow.name.startswith("payments.")):
@@ -340,18 +340,18 @@ def settle() -> int:
 
 
 def in_use() -> int:
-    """How many connections of the pool somebody holds."""
+    """The number of connections taken from the pool."""
     assert postgres.database.pool
     return len(postgres.database.pool.acquired)
 
 
-def test_who_waits_holds_no_connection(committed, settings):
+def test_a_waiting_request_holds_no_connection(committed, settings):
     client = TestClient(create_app(settings))
-    who = visitor(client)
+    caller = visitor(client)
     results: list[Result] = []
     many = 8
     waiting = [
-        threading.Thread(target=lambda: results.append(pay(who, Prefer="wait=10"))) for _ in range(many)
+        threading.Thread(target=lambda: results.append(pay(caller, Prefer="wait=10"))) for _ in range(many)
     ]
     for thread in waiting:
         thread.start()
@@ -361,33 +361,33 @@ def test_who_waits_holds_no_connection(committed, settings):
             return payments.Payment.select().count()
 
     makers.until(lambda: accepted() == many, 10)
-    # Between two questions there is a moment, again and again, in which nobody has one.
+    # Between two polls no request holds a connection.
     makers.until(lambda: in_use() == 0, 5)
     assert all(thread.is_alive() for thread in waiting)
 
     assert settle() == 3 * many
     for thread in waiting:
         thread.join(20)
-    assert [told(result) for result in results] == [(201, "completed", "wait=10")] * many
+    assert [summary(result) for result in results] == [(201, "completed", "wait=10")] * many
     assert in_use() == 0
 
 
 # --- another version ------------------------------------------------------------------------------------
 
 
-def look(who: Visitor, id: str, version: str, wait: str = "wait=5") -> Result:
-    return who.get(f"/payments/{id}", headers={"If-None-Match": version, "Prefer": wait})
+def look(caller: Visitor, id: str, version: str, wait: str = "wait=5") -> Result:
+    return caller.get(f"/payments/{id}", headers={"If-None-Match": version, "Prefer": wait})
 
 
-def test_who_has_this_version_waits_for_another(customer, clock):
+def test_a_long_poll_returns_the_next_version(customer, clock):
     first = pay(customer)
     clock.meanwhile = work
     result = look(customer, first.json["data"]["id"], '"1"')
-    assert told(result) == (200, "completed", "wait=5")
+    assert summary(result) == (200, "completed", "wait=5")
     assert result.headers["ETag"] == '"3"'
 
 
-def test_after_so_many_seconds_nothing_has_changed(customer, clock):
+def test_a_long_poll_without_a_change_is_a_304(customer, clock):
     first = pay(customer)
     result = look(customer, first.json["data"]["id"], '"1"')
     assert (result.status_code, result.content) == (304, b"")
@@ -396,14 +396,14 @@ def test_after_so_many_seconds_nothing_has_changed(customer, clock):
 
 
 @pytest.mark.parametrize("version", ['"2"', "*", "1", ""])
-def test_nobody_waits_who_does_not_have_this_version(customer, clock, version):
+def test_a_long_poll_with_another_version_returns_at_once(customer, clock, version):
     result = look(customer, pay(customer).json["data"]["id"], version)
     assert result.status_code == (304 if version == "*" else 200)
     assert "Preference-Applied" not in result.headers
     assert clock.pauses == []
 
 
-def test_who_waits_is_told_when_the_thing_is_not_theirs_any_more(customer, vendor, clock):
+def test_a_long_poll_ends_when_the_payment_becomes_invisible(customer, vendor, clock):
     request = vendor.post(
         "/payments", {"type": "initiate", "amount": 5, "customerEmail": customer.user["email"]}
     ).json["data"]["id"]
@@ -415,7 +415,7 @@ def test_who_waits_is_told_when_the_thing_is_not_theirs_any_more(customer, vendo
     assert error(look(customer, request, '"1"')) == (404, "NOT_FOUND")
 
 
-def test_where_too_many_wait_nothing_has_changed_at_once(customer, clock, monkeypatch):
+def test_a_long_poll_without_a_slot_is_a_304_at_once(customer, clock, monkeypatch):
     monkeypatch.setattr(prefer_wait, "_slots", threading.BoundedSemaphore(1))
     id = pay(customer).json["data"]["id"]
     with prefer_wait._slots:

@@ -1,4 +1,4 @@
-"""Reports at the door: what payments add up to, as JSON and as a file for a spreadsheet."""
+"""GET /payments/reports: totals and series, as JSON or as CSV."""
 
 import csv
 import gc
@@ -27,13 +27,13 @@ CELLS = (r"\d{4}-\d{2}-\d{2}", r"[A-Z]{3}", r"[a-z]+", r"[1-9]\d*", r"\d+(\.\d\d
 
 @pytest.fixture
 def people(client) -> SimpleNamespace:
-    """Two vendors, a customer, and an administrator."""
+    """Two vendors, a customer, an administrator."""
     roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "boss": Role.ADMIN}
     return SimpleNamespace(**{name: visitor(client, role) for name, role in roles.items()})
 
 
-def id_of(who: Visitor) -> UUID:
-    return UUID(who.user["id"])
+def id_of(caller: Visitor) -> UUID:
+    return UUID(caller.user["id"])
 
 
 def paid(
@@ -45,7 +45,7 @@ def paid(
     status: str = "completed",
     at: datetime = DAY,
 ) -> None:
-    """A payment of the customer's that was made then and stands there now."""
+    """A payment of the customer, created at this time, in this status."""
     columns = {"user_id": id_of(people.customer), "payee_id": id_of(to) if to else None}
     makers.payment_row(
         **columns, type="payment", amount=Decimal(amount), currency=currency, status=status, created_at=at
@@ -53,13 +53,13 @@ def paid(
 
 
 def asked(vendor: Visitor, status: str, *, at: datetime = DAY) -> None:
-    """A request of the vendor's that was made then and stands there now."""
+    """A payment request of the vendor, created at this time, in this status."""
     columns = {"user_id": id_of(vendor), "payee_id": id_of(vendor)}
     makers.payment_row(**columns, type="initiate", amount=80, status=status, created_at=at)
 
 
-def report(who: Visitor, query: str = YEAR) -> dict[str, Any]:
-    result = who.get(f"/payments/reports?{query}")
+def report(caller: Visitor, query: str = YEAR) -> dict[str, Any]:
+    result = caller.get(f"/payments/reports?{query}")
     assert result.status_code == 200, result.text
     data: dict[str, Any] = result.json["data"]
     return data
@@ -74,10 +74,10 @@ def table(result) -> list[list[str]]:
     return list(csv.reader(io.StringIO(result.content.decode(), newline="")))
 
 
-# --- what is added up -----------------------------------------------------------------------------------
+# --- totals, series ------------------------------------------------------------------------------------
 
 
-def test_payments_are_added_up_by_currency_and_status(people):
+def test_totals_are_by_currency_with_status(people):
     paid(people, "10.50")
     paid(people, "0.01")
     paid(people, "7", status="failed")
@@ -113,7 +113,7 @@ def test_payments_are_added_up_by_currency_and_status(people):
     ]
 
 
-def test_requests_are_counted_and_are_no_payments(people):
+def test_payment_requests_are_counted_apart(people):
     asked(people.vendor, "initiated")
     asked(people.vendor, "initiated", at=DAY + timedelta(days=3))
     asked(people.vendor, "completed")
@@ -123,13 +123,13 @@ def test_requests_are_counted_and_are_no_payments(people):
     assert data["totals"] == data["series"] == []
 
 
-def test_a_paid_request_is_one_payment_and_one_request(people):
+def test_a_paid_request_counts_as_one_payment_with_one_request(people):
     request = people.vendor.post("/payments", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
     work()
-    wish = {"type": "payment", "requestId": request}
-    people.customer.post("/payments", {**wish, "metadata": {"simulate": "decline"}})
+    body = {"type": "payment", "requestId": request}
+    people.customer.post("/payments", {**body, "metadata": {"simulate": "decline"}})
     work()
-    people.customer.post("/payments", wish)
+    people.customer.post("/payments", body)
     work()
     data = report(people.vendor, "")
     [total] = data["totals"]
@@ -146,7 +146,7 @@ def test_a_paid_request_is_one_payment_and_one_request(people):
         ("month", ["2026-01-01", "2026-02-01"]),
     ],
 )
-def test_days_weeks_and_months_begin_at_midnight_utc(people, group_by, periods):
+def test_periods_begin_at_midnight_utc(people, group_by, periods):
     postgres.rows("SET LOCAL timezone = 'Pacific/Kiritimati'")
     moments = [
         *("2026-01-25T23:59:59.999999Z", "2026-01-26T00:00:00Z"),  # Sunday, Monday
@@ -161,8 +161,8 @@ def test_days_weeks_and_months_begin_at_midnight_utc(people, group_by, periods):
     assert sum(point["count"] for point in data["series"]) == len(moments)
 
 
-def test_a_series_has_one_point_for_each_period_currency_and_status_in_this_order(people):
-    # Not by chance: the server is not to add up by sorting.
+def test_a_series_is_ordered_by_period_currency_status(people):
+    # Without hash aggregation the order would be right by chance.
     postgres.rows("SET LOCAL enable_sort = off")
     for at in (DAY + timedelta(days=1), DAY):
         paid(people, "1", at=at)
@@ -180,7 +180,7 @@ def test_a_series_has_one_point_for_each_period_currency_and_status_in_this_orde
     ]
 
 
-def test_a_sum_may_be_larger_than_any_payment(people):
+def test_a_total_may_exceed_the_maximum_amount(people):
     for _ in range(200):
         paid(people, "99999999.99")
     data = report(people.boss)
@@ -188,7 +188,7 @@ def test_a_sum_may_be_larger_than_any_payment(people):
     assert data["totals"][0]["amount"] == "19999999998.00"
 
 
-def test_the_sum_of_the_report_is_the_sum_of_the_payments(people):
+def test_the_totals_equal_the_sum_of_all_payments(people):
     amounts = [Decimal(cents) / 100 for cents in (1, 7, 99, 12_345, 9_999_999_999)]
     statuses = ("completed", "failed", "pending", "processing", "cancelled")
     for day in range(40):
@@ -204,18 +204,18 @@ def test_the_sum_of_the_report_is_the_sum_of_the_payments(people):
             assert total["count"] == sum(point["count"] for point in points) == 40
 
 
-# --- for whom, and when ---------------------------------------------------------------------------------
+# --- visibility, span -----------------------------------------------------------------------------------
 
 
-def test_a_vendor_counts_what_is_theirs_an_administrator_everything_a_customer_nothing(people):
+def test_a_report_covers_what_the_role_may_see(people):
     paid(people, "1", to=people.vendor)
     paid(people, "2", to=people.other)
     paid(people, "4")
     asked(people.vendor, "initiated")
     asked(people.other, "failed")
 
-    def seen(who: Visitor) -> tuple[list[str], dict[str, int]]:
-        data = report(who)
+    def seen(caller: Visitor) -> tuple[list[str], dict[str, int]]:
+        data = report(caller)
         return [total["amount"] for total in data["totals"]], data["requests"]
 
     assert seen(people.vendor) == (["1.00"], {"initiated": 1})
@@ -228,7 +228,7 @@ def test_a_vendor_counts_what_is_theirs_an_administrator_everything_a_customer_n
     ]
 
 
-def test_from_is_counted_and_to_is_not(people):
+def test_a_report_includes_from_excludes_to(people):
     paid(people, "1", at=DAY - timedelta(microseconds=1))
     paid(people, "2", at=DAY)
     paid(people, "4", at=DAY + timedelta(hours=1))
@@ -239,7 +239,7 @@ def test_from_is_counted_and_to_is_not(people):
     assert series(data) == [("2026-02-05", "USD", "completed", 2, "6.00")]
 
 
-def test_without_a_span_it_is_the_last_thirty_days(people):
+def test_a_report_covers_the_last_thirty_days_by_default(people):
     now = times.now()
     for days, amount in ((0, "1"), (29, "2"), (31, "4")):
         paid(people, amount, at=now - timedelta(days=days))
@@ -251,7 +251,7 @@ def test_without_a_span_it_is_the_last_thirty_days(people):
     assert abs(end - now) < timedelta(minutes=1)
 
 
-def test_with_half_a_span_the_other_half_is_now_or_thirty_days_before(people):
+def test_a_missing_end_of_the_span_has_a_default(people):
     paid(people, "1", at=DAY)
     data = report(people.boss, "to=2026-03-07T00:00:00Z")
     assert data["from"] == "2026-02-05T00:00:00.000Z"
@@ -278,20 +278,20 @@ def test_with_half_a_span_the_other_half_is_now_or_thirty_days_before(people):
         ("format=csv&limit=3", "limit"),
     ],
 )
-def test_what_cannot_be_reported_is_refused_in_the_envelope(people, query, wrong):
+def test_an_invalid_report_query_is_refused(people, query, wrong):
     result = people.boss.get(f"/payments/reports?{query}", headers={"Accept": "text/csv"})
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [wrong]
 
 
-def test_all_of_time_can_be_reported(people):
+def test_a_report_may_cover_all_of_time(people):
     paid(people, "1")
     span = "from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z"
     assert report(people.boss, span)["totals"][0]["count"] == 1
     assert report(people.boss, "to=0001-01-02T00:00:00Z")["totals"] == []
 
 
-# --- as a file ------------------------------------------------------------------------------------------
+# --- CSV ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_all_of_time_can_be_reported(people):
         ("&format=json", "text/csv", "application/json"),
     ],
 )
-def test_a_file_is_given_to_whoever_asks_for_one(people, query, accept, media):
+def test_format_or_accept_selects_csv(people, query, accept, media):
     paid(people, "1")
     headers = {"Accept": accept} if accept else {}
     result = people.boss.get(f"/payments/reports?{YEAR}{query}", headers=headers)
@@ -321,7 +321,7 @@ def test_a_file_is_given_to_whoever_asks_for_one(people, query, accept, media):
     assert result.content.startswith(b"{" if media == "application/json" else b"period,")
 
 
-def test_the_file_has_a_name_and_its_length_and_is_not_kept(people):
+def test_a_csv_download_has_a_name_with_its_length(people):
     paid(people, "1")
     got = people.boss.get(f"/payments/reports?{YEAR}&format=csv")
     name = 'attachment; filename="payments-2026-01-01-2027-01-01.csv"'
@@ -331,7 +331,7 @@ def test_the_file_has_a_name_and_its_length_and_is_not_kept(people):
     assert got.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_head_has_the_headers_of_the_file_and_leaves_none_open(people):
+def test_head_has_the_headers_of_the_download(people):
     paid(people, "1")
     got, head = (
         people.boss.send(method, f"/payments/reports?{YEAR}&format=csv") for method in ("GET", "HEAD")
@@ -339,11 +339,11 @@ def test_a_head_has_the_headers_of_the_file_and_leaves_none_open(people):
     assert head.content == b""
     for header in ("Content-Type", "Content-Disposition", "Content-Length"):
         assert head.headers[header] == got.headers[header]
-    # What was not closed says so when it goes.
+    # An unclosed file raises a ResourceWarning when it is collected.
     gc.collect()
 
 
-def test_the_file_says_what_the_series_says(people):
+def test_the_csv_equals_the_series(people):
     for day in range(70):
         for currency, amount in (("USD", "99999999.99"), ("JPY", "500"), ("EUR", "0.01")):
             paid(people, amount, currency, at=DAY + timedelta(days=day))
@@ -355,7 +355,7 @@ def test_the_file_says_what_the_series_says(people):
         assert rows == [[str(cell) for cell in point] for point in series(report(people.boss, query))]
 
 
-def test_no_cell_is_a_formula_to_a_spreadsheet(people):
+def test_no_csv_cell_is_a_formula(people):
     names = {"description": "=HYPERLINK(1)", "customer_email": None, "metadata": {"a": "@SUM(1)"}}
     makers.payment_row(
         **names, user_id=id_of(people.customer), type="payment", status="completed", amount=1, created_at=DAY
@@ -374,13 +374,13 @@ def test_no_cell_is_a_formula_to_a_spreadsheet(people):
     assert result.content.isascii()
 
 
-def test_a_file_without_payments_has_its_header(people):
+def test_a_csv_without_payments_has_its_header(people):
     assert table(people.vendor.get(f"/payments/reports?{YEAR}&format=csv")) == [COLUMNS]
 
 
-def test_a_large_file_is_whole(people, monkeypatch):
-    """Above what is kept in memory it goes over the disk."""
-    monkeypatch.setattr("api.payments.reports._IN_MEMORY", 100)
+def test_a_large_csv_is_complete(people, monkeypatch):
+    """A file above the memory limit goes through the disk."""
+    monkeypatch.setattr("api.payments.reports._CSV_MEMORY_LIMIT", 100)
     for day in range(50):
         paid(people, "1", at=DAY + timedelta(days=day))
     rows = table(people.boss.get(f"/payments/reports?{YEAR}&format=csv"))

@@ -1,4 +1,4 @@
-"""Statuses set by hand: cancelled by whoever asked for the money, failed by an administrator."""
+"""POST /payments/:id/status: vendors cancel, administrators cancel or fail."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,7 +29,7 @@ STATES = [
 
 @pytest.fixture
 def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
-    """What happens while a request waits; nobody sleeps, and every look at the clock is a second later."""
+    """Run a function while a request waits; each reading of the clock is a second later."""
 
     def happens(what: Callable[[], object]) -> None:
         clock = SimpleNamespace(monotonic=count().__next__, sleep=lambda _seconds: what())
@@ -39,38 +39,37 @@ def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
     return happens
 
 
-def do(verb: str) -> None:
-    """Does the first promise of this verb, if there is one, and leaves the others."""
+def do(name: str) -> None:
+    """Run the first job of this name, if there is one, and leave the others."""
     row = (
         job_journal.JobRow.select()
-        .where(job_journal.JobRow.name == verb)
+        .where(job_journal.JobRow.name == name)
         .order_by(job_journal.JobRow.position)
         .first()
     )
     if row is not None:
-        jobs.registry[verb].perform(row.id)
+        jobs.registry[name].perform(row.id)
 
 
-def promised() -> set[str]:
+def enqueued() -> set[str]:
     return {row.name for row in job_journal.JobRow.select() if row.name.startswith("payments.")}
 
 
-def move(who: Visitor, payment: Payment, status: str, reason: str | None = None, **headers: str):
+def move(caller: Visitor, payment: Payment, status: str, reason: str | None = None, **headers: str):
     body = {"status": status} | ({} if reason is None else {"reason": reason})
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    return who.post(f"/payments/{payment.id}/status", body, headers=sent)
+    return caller.post(f"/payments/{payment.id}/status", body, headers=sent)
 
 
 def at(customer: Visitor, vendor: Visitor, type: str, status: str) -> Payment:
-    """A payment between the two, or the vendor's request, that stands there."""
+    """A payment between the two, or a request of the vendor, in this status."""
     customer_id, vendor_id = UUID(customer.user["id"]), UUID(vendor.user["id"])
     user_id = vendor_id if type == "initiate" else customer_id
     return makers.payment_row(user_id=user_id, payee_id=vendor_id, type=type, status=status, amount=80)
 
 
 def asked(payment: Payment, *, ended: bool = True) -> Payment:
-    """The payment, begun, the PSP called once for its money; its promises are lost. The call has an end, or
-    is under way."""
+    """Begin the payment, call the PSP once and lose all jobs. The call has ended or is under way."""
     do("payments.begin")
     if ended:
         do("payments.charge")
@@ -81,7 +80,7 @@ def asked(payment: Payment, *, ended: bool = True) -> Payment:
 
 
 def age_attempts() -> None:
-    """The PSP was called so long ago that no call is still under way."""
+    """Make all calls so old that none is under way."""
     postgres.rows(
         "UPDATE payments.psp_attempts SET created_at = created_at - %s, ended_at = ended_at - %s",
         *[timedelta(seconds=31)] * 2,
@@ -89,7 +88,7 @@ def age_attempts() -> None:
 
 
 def book(payment: Payment, outcome: str, code: str | None = None) -> None:
-    """The PSP decides, and we do not hear of it."""
+    """Enter a decision of the PSP of which the payment does not know."""
     psp_ledger.add(
         str(payment.id), payment_id=payment.id, amount=payment.amount, currency="USD", outcome=outcome, code=code
     )  # fmt: skip
@@ -100,10 +99,10 @@ def ended(payment: Payment) -> tuple[str, str | None]:
     return found.status, found.failure_code
 
 
-# --- who may set what -----------------------------------------------------------------------------------
+# --- permissions ----------------------------------------------------------------------------------------
 
 
-def test_a_vendor_cancels_their_request_and_says_why(vendor):
+def test_a_vendor_cancels_a_request_with_a_reason(vendor):
     request = makers.open_request(vendor_of(vendor))
     result = move(vendor, request, "cancelled", "Sold <b>out</b> & gone", X_Request_ID="out-1")
     assert (result.status_code, result.json["data"]["status"]) == (202, "initiated")
@@ -120,12 +119,12 @@ def test_a_vendor_cancels_their_request_and_says_why(vendor):
     assert line.details["reason"] == "Sold out & gone"
 
 
-def vendor_of(who: Visitor) -> Any:
-    return SimpleNamespace(id=UUID(who.user["id"]))
+def vendor_of(caller: Visitor) -> Any:
+    return SimpleNamespace(id=UUID(caller.user["id"]))
 
 
 @pytest.mark.parametrize("status", ["failed", "completed", "processing", "pending", "initiated"])
-def test_a_vendor_sets_nothing_but_cancelled(vendor, status):
+def test_a_vendor_can_only_cancel(vendor, status):
     request = makers.open_request(vendor_of(vendor))
     assert error(move(vendor, request, status)) == (403, "FORBIDDEN")
     work()
@@ -135,7 +134,7 @@ def test_a_vendor_sets_nothing_but_cancelled(vendor, status):
 
 @pytest.mark.parametrize("status", ["completed", "processing", "pending", "initiated"])
 @pytest.mark.parametrize("type", ["initiate", "payment"])
-def test_what_comes_from_the_psp_alone_is_set_by_nobody(customer, vendor, boss, type, status):
+def test_nobody_can_set_a_status_that_comes_from_the_provider(customer, vendor, boss, type, status):
     payment = at(customer, vendor, type, "processing" if type == "payment" else "initiated")
     assert error(move(boss, payment, status)) == (409, "INVALID_TRANSITION")
     work()
@@ -143,9 +142,7 @@ def test_what_comes_from_the_psp_alone_is_set_by_nobody(customer, vendor, boss, 
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_what_the_psp_does_not_have_fails_by_hand_only_as_an_open_request(
-    customer, vendor, boss, state, meanwhile
-):
+def test_without_a_provider_order_only_an_open_request_can_fail(customer, vendor, boss, state, meanwhile):
     payment = at(customer, vendor, *state)
     result = move(boss, payment, "failed")
     if state == ("initiate", "initiated"):
@@ -172,36 +169,38 @@ def test_an_administrator_fails_an_open_request(vendor, boss, reason, message):
     assert str(row.actor_id) == boss.user["id"]
 
 
-# --- failing what the PSP has in its hands --------------------------------------------------------------
+# --- fail a payment that the PSP may know -----------------------------------------------------------------
 
 
-def test_what_the_psp_has_charged_completes(customer, boss, meanwhile):
+def test_a_charged_payment_completes_instead_of_failing(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
     meanwhile(lambda: do("payments.inquire"))
-    result = move(boss, payment, "failed", "He asked for it")
+    result = move(boss, payment, "failed", "The customer asked for item")
     assert (result.status_code, result.json["data"]["status"]) == (202, "processing")
     assert work() == ["payments.settle"]
     assert ended(payment) == ("completed", None)
-    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.psp.already_decided"]
+    [line] = [
+        row for row in audit_log.of_resource(payment.id) if row.action == "payments.psp.already_decided"
+    ]
     assert str(line.user_id) == boss.user["id"]
-    assert line.details == {"transition": "fail", "reason": "He asked for it"}
+    assert line.details == {"transition": "fail", "reason": "The customer asked for item"}
 
 
-def customer_of(who: Visitor) -> Any:
-    return SimpleNamespace(id=UUID(who.user["id"]))
+def customer_of(caller: Visitor) -> Any:
+    return SimpleNamespace(id=UUID(caller.user["id"]))
 
 
-def test_what_the_psp_has_declined_fails_as_the_psp_said(customer, boss, meanwhile):
+def test_a_declined_payment_fails_with_the_providers_code(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     book(payment, "declined", "expired_card")
     meanwhile(lambda: do("payments.inquire"))
-    assert move(boss, payment, "failed", "He asked for it").status_code == 202
+    assert move(boss, payment, "failed", "The customer asked for item").status_code == 202
     work()
     assert ended(payment) == ("failed", "expired_card")
 
 
 @pytest.mark.parametrize("psp", ["asked", "not asked"])
-def test_what_has_ended_while_one_waited_is_as_it_ended(customer, boss, meanwhile, psp):
+def test_a_payment_that_ends_during_the_inquiry_keeps_its_end(customer, boss, meanwhile, psp):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def late_answer() -> None:
@@ -215,9 +214,7 @@ def test_what_has_ended_while_one_waited_is_as_it_ended(customer, boss, meanwhil
     assert ended(payment) == ("completed", None)
 
 
-def test_what_the_psp_does_not_know_and_cannot_get_any_more_fails_as_the_administrator_said(
-    customer, boss, meanwhile
-):
+def test_a_confirmed_absent_payment_fails_by_hand(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed", "The shop burned down").status_code == 202
@@ -227,16 +224,16 @@ def test_what_the_psp_does_not_know_and_cannot_get_any_more_fails_as_the_adminis
     assert failure["message"] == "The shop burned down"
     row = payments.history(payment.id)[-1]
     assert (row.reason, str(row.actor_id)) == ("The shop burned down", boss.user["id"])
-    # What the look had promised for it finds it ended.
+    # The job that the inquiry enqueued finds the payment ended.
     work()
     assert ended(payment) == ("failed", "failed_by_admin")
     assert psp_ledger.find(str(payment.id)) is None
 
 
-def test_its_request_is_open_again(vendor, boss, client, meanwhile):
+def test_the_request_of_a_failed_payment_reopens(vendor, boss, client, meanwhile):
     request = makers.open_request(vendor_of(vendor))
-    wish = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "outage"}}
-    id = visitor(client).post("/payments", wish).json["data"]["id"]
+    body = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "outage"}}
+    id = visitor(client).post("/payments", body).json["data"]["id"]
     payment = asked(payments.Payment.get_by_id(id))
     meanwhile(lambda: do("payments.inquire"))
     move(boss, payment, "failed")
@@ -244,12 +241,12 @@ def test_its_request_is_open_again(vendor, boss, client, meanwhile):
     assert ended(request) == ("initiated", None)
 
 
-def test_what_the_psp_does_not_know_but_may_still_get_does_not_fail(customer, boss, meanwhile):
+def test_a_payment_whose_order_may_still_arrive_does_not_fail(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer)), ended=False)
     meanwhile(lambda: do("payments.inquire"))
     assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert ended(payment) == ("processing", None)
-    assert "payments.fail" not in promised()
+    assert "payments.fail" not in enqueued()
 
     age_attempts()
     assert move(boss, payment, "failed").status_code == 202
@@ -257,7 +254,7 @@ def test_what_the_psp_does_not_know_but_may_still_get_does_not_fail(customer, bo
     assert ended(payment) == ("failed", "failed_by_admin")
 
 
-def test_a_call_that_began_meanwhile_saves_it(customer, boss, meanwhile):
+def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed").status_code == 202
@@ -265,34 +262,32 @@ def test_a_call_that_began_meanwhile_saves_it(customer, boss, meanwhile):
     do("payments.fail")
     assert ended(payment) == ("processing", None)
     work(also="audit")
-    [line] = [it for it in audit_log.of_resource(payment.id) if it.action == "payments.transition.refused"]
+    [line] = [row for row in audit_log.of_resource(payment.id) if row.action == "payments.transition.refused"]
     assert str(line.user_id) == boss.user["id"]
 
 
 @pytest.mark.parametrize("what", ["payments.inquire", "nothing"], ids=["silent", "away"])
-def test_what_a_silent_psp_may_have_does_not_fail(customer, boss, meanwhile, what):
+def test_a_payment_with_a_silent_provider_does_not_fail(customer, boss, meanwhile, what):
     payment = asked(makers.payment(customer_of(customer), simulate="blackout"))
     age_attempts()
     meanwhile(lambda: do(what))
     assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert ended(payment) == ("processing", None)
-    assert "payments.fail" not in promised()
+    assert "payments.fail" not in enqueued()
 
 
-def test_what_the_psp_said_before_is_not_what_it_says_now(customer, boss, meanwhile):
+def test_an_earlier_result_does_not_answer_a_new_inquiry(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(boss, payment, "failed").status_code == 202
     postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
     meanwhile(lambda: do("nothing"))
     assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
-    assert "payments.fail" not in promised()
+    assert "payments.fail" not in enqueued()
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_a_worker_that_died_over_the_question_is_followed_by_one_that_asks_again(
-    customer, boss, meanwhile, answered
-):
+def test_an_inquiry_survives_the_death_of_its_worker(customer, boss, meanwhile, answered):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def die_and_come_back() -> None:
@@ -302,7 +297,7 @@ def test_a_worker_that_died_over_the_question_is_followed_by_one_that_asks_again
         if answered:
             psp_attempts.record_result(id, PspResult.CHARGED)
         do("payments.inquire")
-        assert "payments.inquire" not in promised()
+        assert "payments.inquire" not in enqueued()
 
     meanwhile(die_and_come_back)
     assert move(boss, payment, "failed").status_code == 202
@@ -314,7 +309,7 @@ def test_a_worker_that_died_over_the_question_is_followed_by_one_that_asks_again
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed"])
-def test_the_same_key_is_the_same_answer_whatever_became_of_it_since(vendor, boss, status):
+def test_a_status_change_is_replayed_whatever_happened_since(vendor, boss, status):
     request = makers.open_request(vendor_of(vendor))
     first = move(boss, request, status, "Sold out", Idempotency_Key="k")
     work()
@@ -329,17 +324,17 @@ def test_the_same_key_is_the_same_answer_whatever_became_of_it_since(vendor, bos
     assert error(move(boss, request, status, "Sold out")) == (409, "INVALID_TRANSITION")
 
 
-def test_a_known_key_does_not_ask_the_psp_again(customer, boss, meanwhile):
+def test_a_replay_makes_no_new_inquiry(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
     meanwhile(lambda: do("payments.inquire"))
     first = move(boss, payment, "failed", Idempotency_Key="k")
     again = move(boss, payment, "failed", Idempotency_Key="k")
     assert again.content == first.content
-    asked_for = [it.operation for it in psp_attempts.for_payment(payment.id)]
+    asked_for = [row.operation for row in psp_attempts.for_payment(payment.id)]
     assert asked_for == ["charge", "find"]
 
 
-def test_a_refusal_is_not_kept_under_its_key(customer, boss, meanwhile):
+def test_a_refused_status_change_is_not_stored(customer, boss, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
     assert error(move(boss, payment, "failed", Idempotency_Key="k")) == (409, "INVALID_TRANSITION")
     meanwhile(lambda: do("payments.inquire"))
@@ -359,7 +354,7 @@ def test_a_refusal_is_not_kept_under_its_key(customer, boss, meanwhile):
         ({"status": "cancelled", "why": "x", "actorId": str(uuid4())}, {"why", "actorId"}),
     ],
 )
-def test_what_is_no_status_or_reason_is_refused(vendor, body, wrong):
+def test_an_invalid_status_change_is_refused(vendor, body, wrong):
     request = makers.open_request(vendor_of(vendor))
     result = vendor.post(f"/payments/{request.id}/status", body)
     assert error(result) == (400, "VALIDATION_ERROR")
@@ -368,7 +363,7 @@ def test_what_is_no_status_or_reason_is_refused(vendor, body, wrong):
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'"cancelled"', b'{"status": "cancelled"'])
-def test_what_is_no_object_is_refused(vendor, body):
+def test_a_status_change_must_be_an_object(vendor, body):
     request = makers.open_request(vendor_of(vendor))
     headers = {"Content-Type": "application/json"}
     result = vendor.post(f"/payments/{request.id}/status", body=body, headers=headers)
@@ -376,28 +371,28 @@ def test_what_is_no_object_is_refused(vendor, body):
     assert work() == []
 
 
-# --- what one is told one may do, one may ---------------------------------------------------------------
+# --- allowed actions ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_allowed_actions_are_those_that_the_routes_allow(customer, vendor, boss, meanwhile, state):
+def test_allowed_actions_match_the_routes(customer, vendor, boss, meanwhile, state):
     payment = at(customer, vendor, *state)
     book(payment, "charged")
     meanwhile(lambda: do("payments.inquire"))
     address = f"/payments/{payment.id}"
     tries: dict[str, Callable[[Visitor], Any]] = {
-        "pay": lambda who: who.post("/payments", {"type": "payment", "requestId": str(payment.id)}),
-        "update": lambda who: who.send("PUT", address, {"description": "x"}),
-        "cancel": lambda who: who.send("DELETE", address),
-        "fail": lambda who: who.post(f"{address}/status", {"status": "failed"}),
+        "pay": lambda caller: caller.post("/payments", {"type": "payment", "requestId": str(payment.id)}),
+        "update": lambda caller: caller.send("PUT", address, {"description": "x"}),
+        "cancel": lambda caller: caller.send("DELETE", address),
+        "fail": lambda caller: caller.post(f"{address}/status", {"status": "failed"}),
     }
 
-    def succeeds(action: str, who: Visitor) -> bool:
+    def succeeds(action: str, caller: Visitor) -> bool:
         with postgres.database.atomic() as attempt:
-            result = tries[action](who)
+            result = tries[action](caller)
             attempt.rollback()
         return result.status_code < 400
 
-    for who in (customer, vendor, boss):
-        told = who.get(address).json["data"]["allowedActions"]
-        assert told == [action for action in tries if succeeds(action, who)], who.user["role"]
+    for caller in (customer, vendor, boss):
+        found = caller.get(address).json["data"]["allowedActions"]
+        assert found == [action for action in tries if succeeds(action, caller)], caller.user["role"]

@@ -1,4 +1,4 @@
-"""What an administrator looks at: payments in doubt, the calls of the PSP, and its statement."""
+"""Reviews, provider calls and statement differences, for administrators."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -23,9 +23,9 @@ DAY = date(2026, 3, 1)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def paid(who: Visitor, **metadata: Any) -> Payment:
-    """A payment of theirs, and what has become of it."""
-    payment = makers.payment(SimpleNamespace(id=UUID(who.user["id"])), **metadata)  # type: ignore[arg-type]
+def paid(caller: Visitor, **metadata: Any) -> Payment:
+    """Create a payment and run its jobs."""
+    payment = makers.payment(SimpleNamespace(id=UUID(caller.user["id"])), **metadata)  # type: ignore[arg-type]
     work()
     return makers.reload(payment)
 
@@ -33,11 +33,11 @@ def paid(who: Visitor, **metadata: Any) -> Payment:
 # --- needs review ---------------------------------------------------------------------------------------
 
 
-def test_only_what_a_person_should_look_at_is_listed_for_review(customer, boss):
+def test_the_review_list_contains_only_payments_with_open_reviews(customer, boss):
     fine, doubtful = paid(customer), paid(customer, simulate="blackout")
 
     def found(query: str) -> list[str]:
-        return [it["id"] for it in boss.get(f"/payments?{query}").json["data"]["items"]]
+        return [item["id"] for item in boss.get(f"/payments?{query}").json["data"]["items"]]
 
     assert found("needsReview=true") == [str(doubtful.id)]
     assert found("needsReview=false") == [str(fine.id)]
@@ -46,7 +46,7 @@ def test_only_what_a_person_should_look_at_is_listed_for_review(customer, boss):
     assert found("needsReview=true&status=completed") == []
 
 
-def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
+def test_a_resolved_payment_leaves_the_review_list(customer, boss):
     payment = paid(customer, simulate="blackout")
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
@@ -56,7 +56,7 @@ def test_who_has_been_looked_after_is_not_listed_any_more(customer, boss):
     assert (review["resolvedBy"], review["resolvedAt"] >= review["openedAt"]) == (None, True)
 
 
-def test_the_list_for_review_is_read_page_by_page(customer, boss):
+def test_the_review_list_has_pages(customer, boss):
     made = [str(paid(customer).id) for _ in range(5)]
     for id in made:
         reviews.open_reviews(
@@ -66,35 +66,35 @@ def test_the_list_for_review_is_read_page_by_page(customer, boss):
     first = boss.get("/payments?needsReview=true&limit=3").json["data"]
     cursor = first["pagination"]["nextCursor"]
     rest = boss.get(f"/payments?needsReview=true&limit=3&cursor={cursor}").json["data"]
-    assert [it["id"] for it in first["items"] + rest["items"]] == made[::-1]
+    assert [item["id"] for item in first["items"] + rest["items"]] == made[::-1]
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
-def test_nobody_else_asks_for_review(customer, vendor, value):
-    for who in (customer, vendor):
-        assert error(who.get(f"/payments?needsReview={value}")) == (403, "FORBIDDEN")
+def test_the_review_filter_is_for_administrators(customer, vendor, value):
+    for caller in (customer, vendor):
+        assert error(caller.get(f"/payments?needsReview={value}")) == (403, "FORBIDDEN")
     work()
     assert makers.refusals(customer, vendor) == 2
 
 
 @pytest.mark.parametrize("value", ["maybe", " ", "2"])
-def test_review_is_needed_or_not(boss, value):
+def test_an_invalid_review_filter_is_refused(boss, value):
     assert error(boss.get(f"/payments?needsReview={value}")) == (400, "VALIDATION_ERROR")
 
 
 # --- reviews --------------------------------------------------------------------------------------------
 
 
-def late(who: Visitor) -> Payment:
-    """A payment that has failed, and that the PSP says it has charged."""
-    payment = paid(who, simulate="decline")
+def late(caller: Visitor) -> Payment:
+    """A failed payment that the PSP reports as charged."""
+    payment = paid(caller, simulate="decline")
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
     return payment
 
 
 def audited(payment: Payment) -> list[tuple[str, dict[str, Any]]]:
-    """What the audit log says of its reviews."""
+    """The audit entries about the reviews of a payment."""
     work()
     return [(row.action, row.details) for row in audit_log.of_resource(payment.id) if "review" in row.action]
 
@@ -104,7 +104,7 @@ def reviewed(boss: Visitor, payment: Payment) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_review_says_since_when_and_who_resolved_it_how(customer, boss):
+def test_a_review_records_its_opening_with_its_resolution(customer, boss):
     payment = late(customer)
     [opened] = reviewed(boss, payment)
     assert (opened["cause"], opened["reason"]) == (
@@ -129,7 +129,7 @@ def test_a_review_says_since_when_and_who_resolved_it_how(customer, boss):
     ]
 
 
-def test_a_review_whose_cause_was_disproved_is_resolved_by_nobody_which_is_audited(customer, boss):
+def test_a_disproved_review_is_resolved_without_a_user(customer, boss):
     payment = paid(customer, simulate="blackout")
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     assert [action for action, _ in audited(payment)] == [
@@ -139,17 +139,17 @@ def test_a_review_whose_cause_was_disproved_is_resolved_by_nobody_which_is_audit
     assert reviewed(boss, payment)[0]["resolvedBy"] is None
 
 
-def test_a_review_about_money_outlives_every_step_of_the_payment(customer, boss):
+def test_a_review_about_money_survives_transitions(customer, boss):
     payment = paid(customer, simulate="blackout")
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount, "USD"))
     work()
     assert makers.reload(payment).status == "completed"
-    open_now = {it["cause"]: it["resolvedAt"] is None for it in reviewed(boss, payment)}
+    open_now = {item["cause"]: item["resolvedAt"] is None for item in reviewed(boss, payment)}
     assert open_now == {"psp_silent": False, "amount_differs": True}
 
 
-def test_the_same_reason_is_open_once_however_often_it_is_found(customer, boss):
+def test_one_reason_opens_one_review(customer, boss):
     payment = late(customer)
     for _ in range(3):
         payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
@@ -158,7 +158,7 @@ def test_the_same_reason_is_open_once_however_often_it_is_found(customer, boss):
     assert [action for action, _ in audited(payment)] == ["payments.review.opened"]
 
 
-def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(customer, boss):
+def test_a_resolved_review_reopens_only_before_the_end(customer, boss):
     ended, open_still = late(customer), paid(customer, simulate="blackout")
     for payment in (ended, open_still):
         assert boss.post(f"/payments/{payment.id}/review", {"reason": "Looked"}).status_code == 200
@@ -170,15 +170,15 @@ def test_what_is_resolved_comes_back_only_while_the_payment_has_not_ended(custom
     assert makers.review(open_still) == "the PSP does not answer"
 
 
-def test_a_review_that_was_opened_after_somebody_looked_stays_open(customer, boss):
+def test_a_review_that_is_not_named_stays_open(customer, boss):
     payment = late(customer)
-    seen = [it["id"] for it in reviewed(boss, payment)]
+    seen = [item["id"] for item in reviewed(boss, payment)]
     reviews.open_reviews([(payment.id, ReviewCause.STATEMENT_DIFFERS, "charged twice")])
     body = {"reason": "Refunded on the telephone", "reviewIds": [*seen, str(uuid4())]}
     assert boss.post(f"/payments/{payment.id}/review", body).status_code == 200
     assert makers.review(payment) == "charged twice"
-    assert len([it for it in reviewed(boss, payment) if it["resolvedAt"]]) == 1
-    # What somebody else has resolved meanwhile is not resolved again.
+    assert len([item for item in reviewed(boss, payment) if item["resolvedAt"]]) == 1
+    # A review that another administrator has resolved is not resolved again.
     assert error(boss.post(f"/payments/{payment.id}/review", body)) == (409, "INVALID_TRANSITION")
 
 
@@ -192,21 +192,22 @@ def test_a_review_that_was_opened_after_somebody_looked_stays_open(customer, bos
         ["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"] * 101,
     ],
 )
-def test_reviews_are_named_by_their_ids(customer, boss, ids):
+def test_invalid_review_ids_are_refused(customer, boss, ids):
     body = {"reason": "Looked", "reviewIds": ids}
     assert error(boss.post(f"/payments/{late(customer).id}/review", body)) == (400, "VALIDATION_ERROR")
 
 
-def test_what_needs_no_review_cannot_be_reviewed(customer, vendor, boss):
+def test_a_payment_without_reviews_cannot_be_reviewed(customer, vendor, boss):
     payment = paid(customer)
     assert error(boss.post(f"/payments/{payment.id}/review", {"reason": "x"})) == (409, "INVALID_TRANSITION")
-    for who in (customer, vendor):
-        assert error(who.post(f"/payments/{late(customer).id}/review", {"reason": "x"})) == (403, "FORBIDDEN")
+    for caller in (customer, vendor):
+        assert error(caller.post(f"/payments/{late(customer).id}/review", {"reason": "x"})) == (
+            403,
+            "FORBIDDEN",
+        )
 
 
-def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_and_by_no_other(
-    customer, boss
-):
+def test_an_early_statement_is_disproved_only_by_the_same_outcome(customer, boss):
     ahead = "the PSP's statement says: charged, but the payment is processing"
     ends = {Answer(Outcome.CHARGED): None, Answer(Outcome.DECLINED, "lost_card"): ahead}
     for answer, left in ends.items():
@@ -221,7 +222,7 @@ def test_a_statement_that_was_ahead_of_the_payment_is_disproved_by_the_same_end_
 
 
 def misreported(payment: Payment) -> Payment:
-    """The PSP has charged one dollar more than it was asked for."""
+    """A payment of which the PSP charged one dollar more than ordered."""
     postgres.rows(
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
         " SELECT id, id, amount + 1, currency, 'charged' FROM payments.payments WHERE id = %s",
@@ -235,7 +236,7 @@ def misreported(payment: Payment) -> Payment:
 
 
 @pytest.mark.parametrize(("outcome", "request_is"), [("completed", "completed"), ("failed", "initiated")])
-def test_an_administrator_ends_a_payment_over_which_the_psp_reports_another_amount(boss, outcome, request_is):
+def test_an_administrator_ends_a_payment_with_a_differing_amount(boss, outcome, request_is):
     request = makers.open_request()
     payment = makers.pay(request, simulate="blackout")
     work()
@@ -253,14 +254,14 @@ def test_an_administrator_ends_a_payment_over_which_the_psp_reports_another_amou
     boss.post("/admin/invariants")
     work()
     checked = boss.get("/admin/invariants").json["data"]["invariants"]
-    assert [it["name"] for it in checked if not it["ok"]] == []
-    # It is said once more, and everybody knows.
+    assert [item["name"] for item in checked if not item["ok"]] == []
+    # The PSP repeats its decision, which changes nothing.
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
     work()
     assert (makers.reload(payment).status, makers.review(payment)) == (outcome, None)
 
 
-def test_nobody_ends_by_hand_what_the_psp_may_still_decide_or_what_has_ended(customer, boss):
+def test_an_undecided_or_ended_payment_cannot_be_ended_by_hand(customer, boss):
     silent, ended, fine = paid(customer, simulate="blackout"), late(customer), paid(customer)
     for payment in (silent, ended, fine):
         for outcome in ("completed", "failed"):
@@ -271,27 +272,27 @@ def test_nobody_ends_by_hand_what_the_psp_may_still_decide_or_what_has_ended(cus
 
 
 @pytest.mark.parametrize("outcome", ["cancelled", "processing", "charged", "", True])
-def test_a_payment_ends_by_hand_in_one_of_two_ways(customer, boss, outcome):
+def test_an_invalid_outcome_is_refused(customer, boss, outcome):
     payment = misreported(paid(customer, simulate="blackout"))
     result = boss.post(f"/payments/{payment.id}/review", {"reason": "x", "outcome": outcome})
     assert error(result) == (400, "VALIDATION_ERROR")
 
 
-# --- attempts -------------------------------------------------------------------------------------------
+# --- provider calls -------------------------------------------------------------------------------------
 
 
-def test_an_administrator_sees_every_call_of_the_psp_newest_first(customer, boss):
+def test_provider_calls_are_listed_newest_first(customer, boss):
     payment = paid(customer, simulate="timeout")
     data = boss.get(f"/payments/{payment.id}/attempts").json["data"]
-    calls = [(it["operation"], it["outcome"], it["reference"]) for it in data["items"]]
+    calls = [(item["operation"], item["outcome"], item["reference"]) for item in data["items"]]
     assert calls == [("find", "charged", str(payment.id)), ("charge", "no_answer", str(payment.id))]
     assert data["review"] is None
-    for it in data["items"]:
-        assert it.keys() == {"id", "operation", "reference", "outcome", "code", "createdAt", "endedAt"}
-        assert it["createdAt"] <= it["endedAt"]
+    for item in data["items"]:
+        assert item.keys() == {"id", "operation", "reference", "outcome", "code", "createdAt", "endedAt"}
+        assert item["createdAt"] <= item["endedAt"]
 
 
-def test_a_decline_has_its_code_and_a_call_under_way_no_end(customer, boss):
+def test_a_decline_has_a_code_an_open_call_has_no_end(customer, boss):
     declined = paid(customer, simulate="decline:expired_card")
     [call] = boss.get(f"/payments/{declined.id}/attempts").json["data"]["items"]
     assert (call["outcome"], call["code"]) == ("declined", "expired_card")
@@ -303,34 +304,34 @@ def test_a_decline_has_its_code_and_a_call_under_way_no_end(customer, boss):
     assert data["review"] == "the PSP does not answer"
 
 
-def test_what_the_psp_was_never_asked_about_has_no_calls(boss):
+def test_a_payment_without_calls_has_an_empty_list(boss):
     request = makers.open_request()
     data = boss.get(f"/payments/{request.id}/attempts").json["data"]
     assert (data["items"], data["review"]) == ([], None)
 
 
 @pytest.mark.parametrize("moment", [None, NOON], ids=["one after the other", "all at one moment"])
-def test_calls_are_read_page_by_page(customer, boss, moment):
+def test_provider_calls_have_pages(customer, boss, moment):
     payment = paid(customer, simulate="blackout")
     if moment:
         PspAttempt.update(created_at=moment).execute()
-    made = [str(it.id) for it in psp_attempts.for_payment(payment.id)]
+    made = [str(row.id) for row in psp_attempts.for_payment(payment.id)]
     assert len(made) > 3
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
         data = boss.get(f"/payments/{payment.id}/attempts?limit=2{cursor}").json["data"]
-        seen += [it["id"] for it in data["items"]]
+        seen += [item["id"] for item in data["items"]]
         token = data["pagination"]["nextCursor"]
         cursor = f"&cursor={token}" if token else None
         psp_attempts.begin(uuid4(), payment.id, PspOperation.FIND, str(payment.id))
     assert seen == made[::-1]
 
 
-def test_calls_are_for_administrators_and_of_payments_that_there_are(customer, vendor, boss):
+def test_provider_calls_are_for_administrators(customer, vendor, boss):
     payment = paid(customer)
-    for who in (customer, vendor):
-        assert error(who.get(f"/payments/{payment.id}/attempts")) == (403, "FORBIDDEN")
+    for caller in (customer, vendor):
+        assert error(caller.get(f"/payments/{payment.id}/attempts")) == (403, "FORBIDDEN")
     for id in (uuid4(), "7"):
         assert error(boss.get(f"/payments/{id}/attempts")) == (404, "NOT_FOUND")
     for query in ("limit=0", "cursor=x", "outcome=charged"):
@@ -342,7 +343,7 @@ def test_calls_are_for_administrators_and_of_payments_that_there_are(customer, v
 
 
 def line(reference: object, outcome: str, amount: str = "12.50", currency: str = "USD") -> dict[str, Any]:
-    """A line of the PSP's statement of that day."""
+    """A line of the PSP's statement of the day."""
     decided = {"outcome": outcome, "amount": Decimal(amount), "currency": currency}
     return {"id": str(reference), "reference": str(reference), "day": DAY, "booked_at": NOON, **decided}
 
@@ -354,18 +355,18 @@ def differences(boss: Visitor, day: date = DAY) -> dict[str, Any]:
     return data
 
 
-def test_a_day_that_was_not_matched_says_so(boss):
+def test_an_unmatched_day_is_reported_as_such(boss):
     assert differences(boss) == {"day": "2026-03-01", "matched": False, "count": 0, "items": []}
 
 
-def test_a_day_that_agrees_has_no_differences(customer, boss):
+def test_a_matching_day_has_no_differences(customer, boss):
     completed, failed = paid(customer), paid(customer, simulate="decline")
     statements.add_lines([line(completed.id, "charged"), line(failed.id, "declined")])
     statements.mark_matched(DAY, 0)
     assert differences(boss) == {"day": "2026-03-01", "matched": True, "count": 0, "items": []}
 
 
-def test_a_day_tells_where_the_psp_and_the_payments_disagree(customer, boss):
+def test_a_day_lists_its_differences(customer, boss):
     completed, failed, other, fine = (
         paid(customer),
         paid(customer, simulate="decline"),
@@ -392,11 +393,11 @@ def test_a_day_tells_where_the_psp_and_the_payments_disagree(customer, boss):
     )
     statements.mark_matched(DAY, len(expected))
     items = differences(boss)["items"]
-    assert {it["reference"]: (it["paymentId"], it["reason"]) for it in items} == expected
+    assert {item["reference"]: (item["paymentId"], item["reason"]) for item in items} == expected
     assert len(items) == len(expected)
 
 
-def test_what_was_completed_on_the_day_and_stands_in_no_statement_is_a_difference(customer, boss):
+def test_a_completed_payment_missing_in_the_statement_is_a_difference(customer, boss):
     payment = paid(customer)
     completed_on = payments.history(payment.id)[-1].created_at.date()
     for day in (completed_on, completed_on - timedelta(days=1)):
@@ -410,14 +411,14 @@ def test_what_was_completed_on_the_day_and_stands_in_no_statement_is_a_differenc
     assert differences(boss, completed_on - timedelta(days=1))["items"] == []
 
 
-def test_a_day_that_went_all_wrong_is_counted_and_its_beginning_shown(boss):
+def test_only_the_first_hundred_differences_are_listed(boss):
     statements.add_lines([line(f"order-{place:03}", "charged") for place in range(101)])
     statements.mark_matched(DAY, 101)
-    told = differences(boss)
-    assert (told["count"], len(told["items"]), told["items"][0]["reference"]) == (101, 100, "order-000")
+    found = differences(boss)
+    assert (found["count"], len(found["items"]), found["items"][0]["reference"]) == (101, 100, "order-000")
 
 
-def test_a_difference_that_was_mended_is_gone(customer, boss):
+def test_a_corrected_difference_disappears(customer, boss):
     payment = paid(customer, simulate="blackout")
     statements.add_lines([line(payment.id, "charged")])
     statements.mark_matched(DAY, 1)
@@ -430,12 +431,12 @@ def test_a_difference_that_was_mended_is_gone(customer, boss):
     "query", ["", "?day=", "?day=2026-3-1", "?day=2026-02-30", "?day=0", "?day=today", "?day=20260301",
               "?day=2026-03-01T00:00:00Z", "?day=0000-01-01", "?day=2026-03-01&limit=3"]
 )  # fmt: skip
-def test_a_statement_is_that_of_one_day(boss, query):
+def test_an_invalid_day_is_refused(boss, query):
     assert error(boss.get(f"/payments/differences{query}")) == (400, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
-def test_the_first_and_the_last_day_of_all_are_days(boss, day):
+def test_the_first_or_last_possible_day_is_accepted(boss, day):
     assert differences(boss, date.fromisoformat(day)) == {
         "day": day,
         "matched": False,
@@ -444,6 +445,6 @@ def test_the_first_and_the_last_day_of_all_are_days(boss, day):
     }
 
 
-def test_the_statement_is_for_administrators(customer, vendor):
-    for who in (customer, vendor):
-        assert error(who.get("/payments/differences?day=2026-03-01")) == (403, "FORBIDDEN")
+def test_differences_are_for_administrators(customer, vendor):
+    for caller in (customer, vendor):
+        assert error(caller.get("/payments/differences?day=2026-03-01")) == (403, "FORBIDDEN")

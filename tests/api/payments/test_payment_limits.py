@@ -1,4 +1,4 @@
-"""Limits per person, where an operator sets them."""
+"""Limits per customer that an operator sets."""
 
 from datetime import timedelta
 
@@ -19,15 +19,15 @@ def limit(boss: Visitor, **values: object) -> None:
     config.clear_cache()
 
 
-def pay(who: Visitor, amount: object = "10.00", **more: object):
-    return who.post("/payments", {"type": "payment", "amount": amount, **more})
+def pay(caller: Visitor, amount: object = "10.00", **more: object):
+    return caller.post("/payments", {"type": "payment", "amount": amount, **more})
 
 
-def pay_request(who: Visitor, request: Payment, **headers: str):
-    return who.post("/payments", {"type": "payment", "requestId": str(request.id)}, headers=headers)
+def pay_request(caller: Visitor, request: Payment, **headers: str):
+    return caller.post("/payments", {"type": "payment", "requestId": str(request.id)}, headers=headers)
 
 
-def test_a_customer_makes_so_many_payments_in_24_hours(client, customer, boss):
+def test_the_daily_limit_counts_payments_of_24_hours(client, customer, boss):
     limit(boss, dailyLimit=2)
     request = makers.open_request()
     assert [pay(customer).status_code, pay(customer).status_code] == [201, 201]
@@ -44,7 +44,7 @@ def test_a_customer_makes_so_many_payments_in_24_hours(client, customer, boss):
     assert pay_request(customer, request, **{"If-Match": '"2"'}).status_code == 201
 
 
-def test_a_key_whose_payment_was_taken_is_replayed_above_the_limit(customer, boss):
+def test_a_replay_is_not_limited(customer, boss):
     limit(boss, dailyLimit=1)
     key = {"Idempotency-Key": "order-1"}
     first = customer.post("/payments", {"type": "payment", "amount": 1}, headers=key)
@@ -52,14 +52,14 @@ def test_a_key_whose_payment_was_taken_is_replayed_above_the_limit(customer, bos
     assert (first.status_code, again.content) == (201, first.content)
 
 
-def test_who_has_not_proved_their_address_pays_so_much_of_a_currency_in_24_hours(client, customer, boss):
+def test_an_unverified_customer_has_an_amount_limit_per_currency(client, customer, boss):
     limit(boss, unverifiedAmount="25.00")
     request = makers.open_request()
     assert pay(customer).status_code == 201
     assert pay(customer, metadata={"simulate": "decline"}).status_code == 201
     assert error(pay(customer, "5.01")) == (403, "FORBIDDEN"), "what is under way counts"
     work()
-    # One completed, one failed: that one counts no more.
+    # One completed, one failed: a failed one does not count.
     refused = pay(customer, "15.01")
     assert error(refused) == (403, "FORBIDDEN")
     assert refused.json["error"]["details"] == {"reason": "email_unverified"}
@@ -72,13 +72,13 @@ def test_who_has_not_proved_their_address_pays_so_much_of_a_currency_in_24_hours
     assert pay(customer, "9999.00").status_code == 201
 
 
-def test_a_request_for_money_is_no_payment(vendor, boss):
+def test_payment_requests_do_not_count_as_payments(vendor, boss):
     limit(boss, dailyLimit=1, unverifiedAmount="1.00")
     for _ in range(3):
         assert vendor.post("/payments", {"type": "initiate", "amount": 100}).status_code == 201
 
 
-def test_limits_that_are_off_cost_nothing(customer, boss, monkeypatch):
+def test_disabled_limits_run_no_queries(customer, boss, monkeypatch):
     limit(boss, dailyLimit=1, unverifiedAmount="1.00")
     limit(boss, dailyLimit=None, unverifiedAmount=None)
 
@@ -89,14 +89,14 @@ def test_limits_that_are_off_cost_nothing(customer, boss, monkeypatch):
     monkeypatch.setattr(payments, "nth_newest_payment_at", asked)
     monkeypatch.setattr(payments, "recent_amount", asked)
     assert [pay(customer).status_code for _ in range(3)] == [201] * 3
-    items = {it["key"]: it["value"] for it in boss.get("/admin/config").json["data"]["items"]}
+    items = {item["key"]: item["value"] for item in boss.get("/admin/config").json["data"]["items"]}
     assert items["payments.dailyLimit"] is items["payments.unverifiedAmount"] is None
 
 
 @pytest.mark.parametrize(
     ("age", "taken"), [(timedelta(hours=23, minutes=59), False), (payment_limits.WINDOW, True)]
 )
-def test_a_payment_under_way_counts_however_old_and_a_completed_one_for_a_day(customer, boss, age, taken):
+def test_an_open_payment_always_counts_a_completed_one_for_a_day(customer, boss, age, taken):
     limit(boss, unverifiedAmount="10.00")
     paid = pay(customer).json["data"]["id"]
     Payment.update(created_at=times.now() - age).where(Payment.id == paid).execute()

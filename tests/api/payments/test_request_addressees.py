@@ -1,4 +1,4 @@
-"""A request that names an address belongs to the customer who has proved it, and follows them."""
+"""A payment request with a `customerEmail` belongs to the customer with that verified address."""
 
 from uuid import UUID
 
@@ -17,29 +17,29 @@ def ask(vendor: Visitor, email: str) -> str:
     return str(id)
 
 
-def pay(who: Visitor, request: str):
-    return who.post("/payments", {"type": "payment", "requestId": request})
+def pay(caller: Visitor, request: str):
+    return caller.post("/payments", {"type": "payment", "requestId": request})
 
 
-def rename(boss: Visitor, who: Visitor, email: str, *, proved: bool = False) -> None:
+def rename(boss: Visitor, caller: Visitor, email: str, *, proved: bool = False) -> None:
     body = {"email": email, "emailVerified": proved}
-    assert boss.send("PUT", f"/admin/users/{who.user['id']}", body).status_code == 200
+    assert boss.send("PUT", f"/admin/users/{caller.user['id']}", body).status_code == 200
     work()
 
 
-def belongs_to(who: Visitor, request: str) -> bool:
-    """Whether they see it, which all routes say alike."""
-    shown = who.get(f"/payments/{request}")
+def belongs_to(caller: Visitor, request: str) -> bool:
+    """Whether the caller sees the request; all routes must agree."""
+    shown = caller.get(f"/payments/{request}")
     seen = {
         shown.status_code == 200 and "pay" in shown.json["data"]["allowedActions"],
-        request in {it["id"] for it in who.get("/payments").json["data"]["items"]},
-        request in {it["paymentId"] for it in who.get("/payments/history").json["data"]["items"]},
+        request in {item["id"] for item in caller.get("/payments").json["data"]["items"]},
+        request in {item["paymentId"] for item in caller.get("/payments/history").json["data"]["items"]},
     }
     assert len(seen) == 1, shown.text
     return seen.pop()
 
 
-def test_who_signs_up_with_an_address_and_has_not_proved_it_sees_and_pays_nothing(client, vendor):
+def test_a_customer_with_an_unverified_address_cannot_see_or_pay_requests_to_it(client, vendor):
     email = makers.address()
     before = ask(vendor, email.upper())
     squatter = registered(client, email=email)
@@ -48,7 +48,7 @@ def test_who_signs_up_with_an_address_and_has_not_proved_it_sees_and_pays_nothin
         assert error(pay(squatter, request)) == (404, "NOT_FOUND")
 
 
-def test_proving_an_address_brings_what_is_addressed_to_it(client, vendor):
+def test_verifying_an_address_reveals_the_requests_to_it(client, vendor):
     customer = registered(client)
     email = customer.user["email"]
     work()
@@ -56,7 +56,7 @@ def test_proving_an_address_brings_what_is_addressed_to_it(client, vendor):
     shown = vendor.get(f"/payments/{before}")
     link = f"/api/auth/verify-email?token={makers.mailbox.token()}"
     assert client.simulate_get(link).status_code == 200
-    # At once, before any job is done.
+    # Before any job has run.
     assert belongs_to(customer, before)
     assert vendor.get(f"/payments/{before}").headers["ETag"] == shown.headers["ETag"]
     work()
@@ -66,9 +66,7 @@ def test_proving_an_address_brings_what_is_addressed_to_it(client, vendor):
 
 
 @pytest.mark.parametrize("how", ["opened", "verified", "moved"])
-def test_an_administrator_who_vouches_for_an_address_brings_what_is_addressed_to_it(
-    client, vendor, boss, how
-):
+def test_an_address_verified_by_an_administrator_reveals_the_requests_to_it(client, vendor, boss, how):
     email = makers.address()
     request = ask(vendor, email)
     if how == "opened":
@@ -85,7 +83,7 @@ def test_an_administrator_who_vouches_for_an_address_brings_what_is_addressed_to
     assert belongs_to(customer, request)
 
 
-def test_a_request_follows_its_customer_and_not_the_address(client, vendor, boss):
+def test_a_request_follows_its_customer_when_the_address_changes(client, vendor, boss):
     customer = registered(client)
     old, new = customer.user["email"], makers.address()
     verify_email(customer)
@@ -100,31 +98,31 @@ def test_a_request_follows_its_customer_and_not_the_address(client, vendor, boss
     for request in (open_request, paid):
         assert next_owner.get(f"/payments/{request}").status_code == 404
         assert customer.get(f"/payments/{request}").status_code == 200
-        # The vendor goes on seeing what they wrote.
+        # The vendor still sees the address that they entered.
         assert vendor.get(f"/payments/{request}").json["data"]["customerEmail"] == old
     assert next_owner.get("/payments").json["data"]["items"] == []
     assert next_owner.get("/payments/history").json["data"]["items"] == []
     assert error(pay(next_owner, open_request)) == (404, "NOT_FOUND")
-    # What is addressed to the old address from now on is for its next owner.
+    # New requests to the old address belong to its next owner.
     assert belongs_to(next_owner, ask(vendor, old))
     assert pay(customer, open_request).status_code == 201
 
 
-def test_a_request_that_is_addressed_anew_changes_hands_with_its_history(client, vendor):
+def test_a_readdressed_request_moves_with_its_history(client, vendor):
     first, second, unproved = registered(client), registered(client), registered(client)
     verify_email(first)
     verify_email(second)
     request = ask(vendor, first.user["email"])
-    for who in (second, unproved):
-        body = {"customerEmail": who.user["email"]}
+    for caller in (second, unproved):
+        body = {"customerEmail": caller.user["email"]}
         assert vendor.send("PUT", f"/payments/{request}", body).status_code == 200
-        found = [it for it in (first, second, unproved) if belongs_to(it, request)]
-        assert found == ([second] if who is second else [])
+        found = [item for item in (first, second, unproved) if belongs_to(item, request)]
+        assert found == ([second] if caller is second else [])
     verify_email(unproved)
     assert belongs_to(unproved, request)
 
 
-def test_only_a_customer_pays_what_is_addressed_to_them(client, vendor, boss):
+def test_only_the_addressed_customer_can_pay(client, vendor, boss):
     customer = registered(client)
     verify_email(customer)
     request = ask(vendor, customer.user["email"])
@@ -153,7 +151,7 @@ def test_many_requests_are_bound_in_batches(client, vendor, monkeypatch):
     assert bound() == len(requests)
 
 
-def test_a_page_of_a_customer_with_many_addressed_requests_costs_what_is_on_it(client, vendor):
+def test_a_page_of_addressed_requests_reads_only_its_rows(client, vendor):
     postgres.set_statement_timeout(60)
     customer = registered(client)
     verify_email(customer)

@@ -1,4 +1,4 @@
-"""Changing payments at the door: their words, an open request's terms, and cancelling."""
+"""PUT and DELETE /payments/:id: edit a payment, the amount of an open request, cancel."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -33,44 +33,44 @@ NOBODYS = "0197b2a4-5a3c-7000-8000-00000000dead"
 
 @pytest.fixture
 def people(client) -> SimpleNamespace:
-    """A vendor and a customer with business between them, another vendor, and an administrator."""
+    """A vendor, a customer of theirs, another vendor, an administrator."""
     roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "boss": Role.ADMIN}
     return SimpleNamespace(**{name: visitor(client, role) for name, role in roles.items()})
 
 
 def ask(vendor: Visitor, **more: Any) -> str:
-    """A request that the vendor has just made."""
+    """A new payment request of the vendor."""
     return vendor.post("/payments", {"type": "initiate", "amount": "80.00", **more}).json["data"]["id"]
 
 
 def opened(vendor: Visitor, **more: Any) -> str:
-    """A request of the vendor's that can be paid."""
+    """A payment request of the vendor that can be paid."""
     id = ask(vendor, **more)
     work()
     return id
 
 
 def pay(customer: Visitor, request_id: str) -> str:
-    """A payment against it that the customer has just made."""
+    """A new payment of the customer for the request."""
     return customer.post("/payments", {"type": "payment", "requestId": request_id}).json["data"]["id"]
 
 
 def at(people: SimpleNamespace, type: str, status: str) -> str:
-    """A payment between vendor and customer, or the vendor's request, that stands there."""
+    """A payment between vendor and customer, or a request of the vendor, in this status."""
     vendor, customer = UUID(people.vendor.user["id"]), UUID(people.customer.user["id"])
     user_id = vendor if type == "initiate" else customer
     return str(makers.payment_row(user_id=user_id, payee_id=vendor, type=type, status=status, amount=80).id)
 
 
-def do(verb: str) -> None:
-    """Does the first promise of this verb, and leaves the others."""
+def do(name: str) -> None:
+    """Run the first job of this name and leave the others."""
     row = (
         job_journal.JobRow.select()
-        .where(job_journal.JobRow.name == verb)
+        .where(job_journal.JobRow.name == name)
         .order_by(job_journal.JobRow.position)
         .first()
     )
-    jobs.registry[verb].perform(row.id)
+    jobs.registry[name].perform(row.id)
 
 
 def now(id: str) -> Payment:
@@ -83,15 +83,15 @@ def fields(result) -> set[str]:
 
 
 def steps(id: str) -> list[tuple[str, str | None, UUID | None]]:
-    return [(it.transaction_type, it.reason, it.actor_id) for it in payments.history(UUID(id))]
+    return [(row.transaction_type, row.reason, row.actor_id) for row in payments.history(UUID(id))]
 
 
-# --- whose it is to change ------------------------------------------------------------------------------
+# --- who may change a payment ----------------------------------------------------------------------------
 
 
 @each_change
 @pytest.mark.parametrize(
-    ("who", "what", "refused"),
+    ("caller", "what", "refused"),
     [
         ("vendor", "request", None),
         ("vendor", "payment", 403),
@@ -103,12 +103,12 @@ def steps(id: str) -> list[tuple[str, str | None, UUID | None]]:
         ("boss", "payment", None),
     ],
 )
-def test_a_vendor_changes_their_own_requests_and_an_administrator_everything(
-    people, change, who, what, refused
+def test_a_vendor_changes_own_requests_an_administrator_changes_everything(
+    people, change, caller, what, refused
 ):
     method, path, body, done = change
     id = at(people, "initiate" if what == "request" else "payment", "pending")
-    caller = getattr(people, who)
+    caller = getattr(people, caller)
     result = caller.send(method, f"/payments/{id}{path}", body)
     assert result.status_code == (refused or done), result.text
     work()
@@ -118,7 +118,7 @@ def test_a_vendor_changes_their_own_requests_and_an_administrator_everything(
 
 @each_change
 @pytest.mark.parametrize("id", [NOBODYS, "7", f"urn:uuid:{NOBODYS}"])
-def test_what_is_not_there_cannot_be_changed(people, change, id):
+def test_an_unknown_payment_cannot_be_changed(people, change, id):
     method, path, body, _done = change
     assert error(people.boss.send(method, f"/payments/{id}{path}", body)) == (404, "NOT_FOUND")
 
@@ -142,7 +142,7 @@ def test_what_is_not_there_cannot_be_changed(people, change, id):
         ("customerEmail", None, None),
     ],
 )
-def test_the_named_field_is_changed_and_no_other(people, field, value, shown):
+def test_only_the_fields_in_the_body_are_changed(people, field, value, shown):
     id = opened(people.vendor, description="Two chairs", metadata={"table": 4}, customerEmail="x@example.com")
     before = people.vendor.get(f"/payments/{id}").json["data"]
     result = people.vendor.send("PUT", f"/payments/{id}", {field: value})
@@ -154,15 +154,15 @@ def test_the_named_field_is_changed_and_no_other(people, field, value, shown):
     assert people.vendor.get(f"/payments/{id}").json["data"] == after
 
 
-def test_many_fields_are_changed_at_once(people):
+def test_several_fields_are_changed_at_once(people):
     id = opened(people.vendor)
-    wish = {"description": "Rice", "metadata": {"kg": 2}, "amount": 500, "currency": "JPY"}
-    data = people.vendor.send("PUT", f"/payments/{id}", wish).json["data"]
-    assert {name: data[name] for name in wish} == wish | {"amount": "500"}
+    body = {"description": "Rice", "metadata": {"kg": 2}, "amount": 500, "currency": "JPY"}
+    data = people.vendor.send("PUT", f"/payments/{id}", body).json["data"]
+    assert {name: data[name] for name in body} == body | {"amount": "500"}
 
 
 @pytest.mark.parametrize(
-    ("wish", "wrong"),
+    ("body", "wrong"),
     [
         ({}, {"body"}),
         ({"amount": None, "currency": None, "metadata": None}, {"amount", "currency", "metadata"}),
@@ -184,14 +184,14 @@ def test_many_fields_are_changed_at_once(people):
         ({**WORDS, "version": 7, "userId": NOBODYS}, {"version", "userId"}),
     ],
 )
-def test_what_cannot_be_written_is_refused_and_nothing_is(people, wish, wrong):
+def test_an_invalid_update_changes_nothing(people, body, wrong):
     id = opened(people.vendor)
-    assert fields(people.vendor.send("PUT", f"/payments/{id}", wish)) == wrong
+    assert fields(people.vendor.send("PUT", f"/payments/{id}", body)) == wrong
     assert now(id).version == 2
 
 
 @pytest.mark.parametrize(
-    ("amount", "currency", "wish", "result"),
+    ("amount", "currency", "body", "result"),
     [
         ("80.00", "USD", {"currency": "JPY"}, "80"),
         ("80.50", "USD", {"currency": "JPY"}, "currency"),
@@ -203,24 +203,24 @@ def test_what_cannot_be_written_is_refused_and_nothing_is(people, wish, wrong):
         ("80", "USD", {"amount": "80.505"}, "amount"),
     ],
 )
-def test_amount_and_currency_fit_together_afterwards(people, amount, currency, wish, result):
+def test_amount_and_currency_must_fit_together_after_an_update(people, amount, currency, body, result):
     id = opened(people.vendor, amount=amount, currency=currency)
-    answer = people.vendor.send("PUT", f"/payments/{id}", wish)
-    if result in wish:
+    answer = people.vendor.send("PUT", f"/payments/{id}", body)
+    if result in body:
         assert fields(answer) == {result}
     else:
         assert answer.json["data"]["amount"] == result
 
 
 @pytest.mark.parametrize(("type", "status"), STATES)
-def test_words_can_be_changed_to_the_end_and_terms_while_nobody_pays(people, type, status):
+def test_description_is_editable_until_the_end_amount_only_of_an_open_request(people, type, status):
     id = at(people, type, status)
     words = people.boss.send("PUT", f"/payments/{id}", WORDS | {"metadata": {}})
     assert words.status_code == (409 if status in FINAL else 200)
     terms: list[Mapping[str, Any]] = [TERMS, {"currency": "EUR"}, {"customerEmail": None}, WORDS | TERMS]
     open_request = (type, status) in (("initiate", "pending"), ("initiate", "initiated"))
-    for wish in terms:
-        result = people.boss.send("PUT", f"/payments/{id}", wish)
+    for body in terms:
+        result = people.boss.send("PUT", f"/payments/{id}", body)
         if open_request:
             assert result.status_code == 200
         else:
@@ -246,7 +246,7 @@ def test_words_can_be_changed_to_the_end_and_terms_while_nobody_pays(people, typ
         ("", 412),
     ],
 )
-def test_only_the_version_that_the_caller_has_seen_is_changed(people, named, status):
+def test_if_match_with_an_old_version_is_refused(people, named, status):
     id = opened(people.vendor)
     headers = {} if named is None else {"If-Match": named}
     result = people.vendor.send("PUT", f"/payments/{id}", WORDS, headers=headers)
@@ -257,7 +257,7 @@ def test_only_the_version_that_the_caller_has_seen_is_changed(people, named, sta
         assert (now(id).version, now(id).description) == (2, None)
 
 
-def test_of_two_who_saw_the_same_version_the_first_one_changes_it(people):
+def test_of_two_updates_of_one_version_the_first_succeeds(people):
     id = opened(people.vendor)
     headers = {"If-Match": people.vendor.get(f"/payments/{id}").headers["ETag"]}
     first = people.vendor.send("PUT", f"/payments/{id}", WORDS, headers=headers)
@@ -268,7 +268,7 @@ def test_of_two_who_saw_the_same_version_the_first_one_changes_it(people):
     assert (again.json["data"]["description"], again.json["data"]["amount"]) == ("Three chairs", "79.00")
 
 
-def test_a_change_is_told_once_and_audited_once_and_is_no_step(people):
+def test_an_update_has_one_event_one_audit_entry_no_transaction(people):
     id = opened(people.vendor)
     before, seq = steps(id), event_log.last_seq()
     headers = {"X-Request-ID": "edit-1", "User-Agent": "till/7"}
@@ -287,11 +287,11 @@ def test_a_change_is_told_once_and_audited_once_and_is_no_step(people):
         "till/7",
         "edit-1",
     )
-    assert [it.action for it in audit_log.of_resource(UUID(id))].count("payments.payment.update") == 1
+    assert [row.action for row in audit_log.of_resource(UUID(id))].count("payments.payment.update") == 1
     assert steps(id) == before
 
 
-def test_a_request_is_addressed_anew_and_becomes_a_link_again(client, people):
+def test_a_request_can_be_readdressed_or_opened_to_everyone(client, people):
     id = opened(people.vendor)
     stranger = visitor(client)
     verify_email(stranger)
@@ -299,8 +299,8 @@ def test_a_request_is_addressed_anew_and_becomes_a_link_again(client, people):
     def readers() -> list[str]:
         return [
             name
-            for name, who in (("customer", people.customer), ("stranger", stranger))
-            if who.get(f"/payments/{id}").status_code == 200
+            for name, caller in (("customer", people.customer), ("stranger", stranger))
+            if caller.get(f"/payments/{id}").status_code == 200
         ]
 
     assert readers() == ["customer", "stranger"]
@@ -310,7 +310,7 @@ def test_a_request_is_addressed_anew_and_becomes_a_link_again(client, people):
     assert readers() == ["customer", "stranger"]
 
 
-def test_who_pays_a_changed_request_pays_its_new_terms(people):
+def test_a_changed_request_is_paid_with_its_new_amount(people):
     id = opened(people.vendor)
     people.vendor.send("PUT", f"/payments/{id}", {"amount": "700", "currency": "JPY"})
     paid = now(pay(people.customer, id))
@@ -320,7 +320,7 @@ def test_who_pays_a_changed_request_pays_its_new_terms(people):
 # --- DELETE ---------------------------------------------------------------------------------------------
 
 
-def test_a_request_is_cancelled_behind_the_door(people):
+def test_a_cancellation_is_applied_by_a_worker(people):
     id = opened(people.vendor)
     headers = {"X-Request-ID": "cancel-1", "User-Agent": "till/7"}
     result = people.vendor.send("DELETE", f"/payments/{id}", headers=headers)
@@ -332,18 +332,18 @@ def test_a_request_is_cancelled_behind_the_door(people):
     assert (data["status"], data["allowedActions"], data["failure"]) == ("cancelled", [], None)
     vendor = UUID(people.vendor.user["id"])
     assert steps(id)[-1] == ("cancel", None, vendor)
-    [row] = [it for it in audit_log.of_resource(UUID(id)) if it.action == "payments.payment.cancel"]
+    [row] = [row for row in audit_log.of_resource(UUID(id)) if row.action == "payments.payment.cancel"]
     assert (row.user_id, row.ip_address, row.user_agent, row.request_id) == (
         vendor,
         "127.0.0.1",
         "till/7",
         "cancel-1",
     )
-    [event] = [it for it in event_log.after(0, 1000) if it.request_id == "cancel-1"]
+    [event] = [row for row in event_log.after(0, 1000) if row.request_id == "cancel-1"]
     assert (event.type, event.data["status"]) == ("payments:payment:updated", "cancelled")
 
 
-def test_a_refused_change_says_the_status_and_those_that_can_follow(people):
+def test_a_refusal_names_the_status_with_the_possible_next_ones(people):
     id = opened(people.vendor)
     asked = {
         "completed": lambda: people.boss.post(f"/payments/{id}/status", {"status": "completed"}),
@@ -365,7 +365,7 @@ def test_a_refused_change_says_the_status_and_those_that_can_follow(people):
         assert refused().json["error"]["details"] == {"status": "cancelled", "nextStatuses": []}
 
 
-def test_what_is_cancelled_cannot_be_cancelled_or_paid(people):
+def test_a_cancelled_request_cannot_be_cancelled_or_paid(people):
     id = opened(people.vendor)
     people.vendor.send("DELETE", f"/payments/{id}")
     work()
@@ -375,7 +375,7 @@ def test_what_is_cancelled_cannot_be_cancelled_or_paid(people):
 
 
 @pytest.mark.parametrize(("type", "status"), STATES)
-def test_only_what_nobody_has_begun_to_pay_can_be_cancelled(people, type, status):
+def test_only_pending_payments_or_open_requests_can_be_cancelled(people, type, status):
     id = at(people, type, status)
     cancellable = status in ("pending", "initiated")
     for method, path, body in (("DELETE", "", None), ("POST", "/status", {"status": "cancelled"})):
@@ -388,7 +388,7 @@ def test_only_what_nobody_has_begun_to_pay_can_be_cancelled(people, type, status
     assert now(id).status == ("cancelled" if cancellable else status)
 
 
-def test_a_request_that_is_being_paid_is_not_cancelled(people):
+def test_a_request_that_is_being_paid_cannot_be_cancelled(people):
     id = opened(people.vendor)
     pay(people.customer, id)
     assert error(people.vendor.send("DELETE", f"/payments/{id}")) == (409, "INVALID_TRANSITION")
@@ -396,7 +396,7 @@ def test_a_request_that_is_being_paid_is_not_cancelled(people):
     assert now(id).status == "completed"
 
 
-def test_a_request_is_open_again_when_its_payment_is_cancelled(people):
+def test_a_request_reopens_when_its_payment_is_cancelled(people):
     request = opened(people.vendor)
     payment = pay(people.customer, request)
     assert people.boss.send("DELETE", f"/payments/{payment}").status_code == 202
@@ -409,14 +409,16 @@ def test_a_request_is_open_again_when_its_payment_is_cancelled(people):
     assert now(request).status == "completed"
 
 
-def test_a_cancellation_that_comes_too_late_is_written_down_for_whoever_asked(people):
+def test_a_late_cancellation_is_audited(people):
     request = opened(people.vendor)
     payment = pay(people.customer, request)
     assert people.boss.send("DELETE", f"/payments/{payment}").status_code == 202
-    # The payment was promised to begin before.
+    # The job that begins the payment was enqueued before.
     work()
     assert (now(payment).status, now(request).status) == ("completed", "completed")
-    [row] = [it for it in audit_log.of_resource(UUID(payment)) if it.action == "payments.transition.refused"]
+    [row] = [
+        row for row in audit_log.of_resource(UUID(payment)) if row.action == "payments.transition.refused"
+    ]
     assert str(row.user_id) == people.boss.user["id"]
     assert row.details == {"transition": "cancel", "status": "processing", "reason": None}
 
@@ -428,7 +430,7 @@ def test_a_cancellation_takes_no_body(people):
     assert now(id).status == "initiated"
 
 
-# --- what one may do with it now ------------------------------------------------------------------------
+# --- allowed actions ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -442,16 +444,18 @@ def test_a_cancellation_takes_no_body(people):
         *[(state, [], [], []) for state in STATES if state[1] in FINAL],
     ],
 )
-def test_each_is_told_what_they_may_do_with_it(people, state, customer, vendor, boss):
+def test_allowed_actions_depend_on_status_with_role(people, state, customer, vendor, boss):
     id = at(people, *state)
-    for who, actions in ((people.customer, customer), (people.vendor, vendor), (people.boss, boss)):
-        assert who.get(f"/payments/{id}").json["data"]["allowedActions"] == actions
-        listed = {it["id"]: it["allowedActions"] for it in who.get("/payments").json["data"]["items"]}
-        # A link is not in its readers' lists.
+    for caller, actions in ((people.customer, customer), (people.vendor, vendor), (people.boss, boss)):
+        assert caller.get(f"/payments/{id}").json["data"]["allowedActions"] == actions
+        listed = {
+            item["id"]: item["allowedActions"] for item in caller.get("/payments").json["data"]["items"]
+        }
+        # A request without an addressee is in no list of a customer.
         assert listed.get(id, actions) == actions
 
 
-def test_what_one_may_do_changes_with_the_payment(people):
+def test_allowed_actions_follow_the_status(people):
     id = ask(people.vendor)
     assert people.vendor.get(f"/payments/{id}").json["data"]["allowedActions"] == ["update", "cancel"]
     cancelled = people.vendor.send("DELETE", f"/payments/{id}").json["data"]
