@@ -1,4 +1,4 @@
-"""Every event of the log is published, in its order, also when a broadcaster hangs or dies over it."""
+"""Every event of the log is published in order, even if a process hangs or dies while it publishes."""
 
 import json
 from collections.abc import Iterator
@@ -19,43 +19,46 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def heard(valkey_server) -> Iterator[redis.client.PubSub]:
-    with redis.from_url(valkey_server.url) as client, client.pubsub(ignore_subscribe_messages=True) as line:
-        line.subscribe(events.CHANNEL)
-        line.get_message(timeout=5)
-        yield line
+def channel(valkey_server) -> Iterator[redis.client.PubSub]:
+    with (
+        redis.from_url(valkey_server.url) as client,
+        client.pubsub(ignore_subscribe_messages=True) as channel,
+    ):
+        channel.subscribe(events.CHANNEL)
+        channel.get_message(timeout=5)
+        yield channel
 
 
 def logged(many: int = 1) -> list[int]:
-    """Events in the log that nobody has published; their numbers."""
+    """Appends unpublished events; returns their numbers."""
     at: dict[str, Any] = {"type": "x", "data": {}, "request_id": None, "occurred_at": makers.MOMENT}
     event_log.append([{"id": uuid4(), **at} for _ in range(many)])
     return [event.seq for event in event_log.unpublished(many)]
 
 
-def broadcast() -> None:
-    """A job that publishes is done, once."""
-    task = events.publish.job()
+def publish() -> None:
+    """Enqueues a publication job, and runs it once."""
+    job = events.publish.job()
     with transaction():
-        enqueue(task)
-    events.publish(str(task.id))
+        enqueue(job)
+    events.publish(str(job.id))
 
 
 def waiting() -> list[job_journal.JobRow]:
     return list(job_journal.JobRow.select().where(job_journal.JobRow.name == events.publish.name))
 
 
-def numbers(line: redis.client.PubSub, many: int) -> list[int]:
-    """What was said on the channel."""
-    said: list[int] = []
-    while len(said) < many:
-        message = line.get_message(timeout=10)
+def numbers(channel: redis.client.PubSub, many: int) -> list[int]:
+    """The numbers of the next messages on the channel."""
+    received: list[int] = []
+    while len(received) < many:
+        message = channel.get_message(timeout=10)
         assert message is not None
-        said.append(json.loads(message["data"])["seq"])
-    return said
+        received.append(json.loads(message["data"])["seq"])
+    return received
 
 
-def another_holds_it() -> int:
+def acquire_for_another() -> int:
     generation = leases.acquire(events.LEASE, "another", 60)
     assert generation is not None
     return generation
@@ -65,94 +68,94 @@ def expire_the_lease() -> None:
     leases.Lease.update(expires_at=postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]).execute()
 
 
-def test_what_was_logged_is_published_in_its_order_and_the_lease_is_free_again(heard):
+def test_logged_events_are_published_in_order_and_the_lease_is_released(channel):
     made = logged(events._PUBLISH_BATCH * 2 + 1)
-    broadcast()
-    assert numbers(heard, len(made)) == made
+    publish()
+    assert numbers(channel, len(made)) == made
     assert event_log.unpublished(1) == []
     assert waiting() == []
     assert leases.holder(events.LEASE) is None
 
 
-def test_a_holder_that_hangs_or_dies_leaves_no_event_unpublished(heard):
-    another_holds_it()
+def test_a_holder_of_the_lease_that_hangs_or_dies_leaves_no_event_unpublished(channel):
+    acquire_for_another()
     [seq] = logged()
-    broadcast()
-    broadcast()
-    # Nobody but the holder may publish; and one job is left behind for all who found the lease taken.
+    publish()
+    publish()
+    # Only the holder may publish. The jobs that found the lease taken leave one job behind.
     assert len(event_log.unpublished(2)) == 1
     [standing] = waiting()
 
     events.publish(str(standing.id))
     [standing] = waiting()
 
-    # It never comes back, and nothing new happens.
+    # The holder never returns, and no new event is logged.
     expire_the_lease()
     events.publish(str(standing.id))
-    assert numbers(heard, 1) == [seq]
+    assert numbers(channel, 1) == [seq]
     assert waiting() == []
     assert event_log.unpublished(1) == []
 
 
-def test_what_is_logged_while_a_broadcaster_leaves_is_published_by_it(heard, monkeypatch):
+def test_an_event_logged_at_the_release_of_the_lease_is_published(channel, monkeypatch):
     first = logged()
     release = leases.release
 
-    def and_meanwhile(name: str, generation: int) -> None:
+    def log_and_release(name: str, generation: int) -> None:
         first.extend(logged())
         release(name, generation)
 
-    monkeypatch.setattr(leases, "release", and_meanwhile)
-    broadcast()
+    monkeypatch.setattr(leases, "release", log_and_release)
+    publish()
     monkeypatch.undo()
     work()
-    assert numbers(heard, 2) == first
+    assert numbers(channel, 2) == first
 
 
-def test_a_broadcaster_that_was_replaced_marks_nothing_and_says_nothing_after_that(heard, monkeypatch):
+def test_a_replaced_holder_marks_nothing_and_publishes_nothing_more(channel, monkeypatch):
     made = logged(events._PUBLISH_BATCH + 1)
-    publish = broker.publish
+    broker_publish = broker.publish
 
-    def and_is_frozen(channel: str, messages: list[bytes]) -> None:
-        publish(channel, messages)
+    def publish_and_lose_the_lease(channel: str, messages: list[bytes]) -> None:
+        broker_publish(channel, messages)
         expire_the_lease()
-        another_holds_it()
+        acquire_for_another()
 
-    monkeypatch.setattr(broker, "publish", and_is_frozen)
-    broadcast()
+    monkeypatch.setattr(broker, "publish", publish_and_lose_the_lease)
+    publish()
     monkeypatch.undo()
-    assert numbers(heard, events._PUBLISH_BATCH) == made[:-1]
+    assert numbers(channel, events._PUBLISH_BATCH) == made[:-1]
     assert len(event_log.unpublished(len(made))) == len(made)
-    # Its successor begins where the log is unpublished: twice is allowed, out of order is not.
+    # The new holder begins at the first unpublished event: twice is allowed, out of order is not.
     expire_the_lease()
     work()
-    assert numbers(heard, len(made)) == made
+    assert numbers(channel, len(made)) == made
 
 
-def test_a_redis_that_is_away_keeps_the_job_and_not_the_lease(monkeypatch):
+def test_an_unavailable_redis_keeps_the_job_and_releases_the_lease(monkeypatch):
     logged()
 
-    def away(*_args: object) -> None:
-        raise redis.ConnectionError("away")
+    def unavailable(*_args: object) -> None:
+        raise redis.ConnectionError("unavailable")
 
-    monkeypatch.setattr(broker, "publish", away)
-    broadcast()
+    monkeypatch.setattr(broker, "publish", unavailable)
+    publish()
     [kept] = waiting()
-    assert kept.error == "ConnectionError: away"
+    assert kept.error == "ConnectionError: unavailable"
     assert leases.holder(events.LEASE) is None
     monkeypatch.undo()
     work()
     assert event_log.unpublished(1) == []
 
 
-def test_an_event_whose_job_is_gone_is_published_all_the_same(heard):
+def test_an_event_without_a_job_is_published(channel):
     [seq] = logged()
     makers.enqueue_scheduled(events.publish_overdue)
     work()
-    assert numbers(heard, 1) == [seq]
+    assert numbers(channel, 1) == [seq]
 
 
-def test_an_event_that_was_logged_just_now_is_left_to_its_own_job():
+def test_a_new_event_is_left_to_its_own_job():
     logged()
     event_log.Event.update(
         occurred_at=until(lambda: postgres.rows("SELECT clock_timestamp() AS t"))[0]["t"]
@@ -162,7 +165,7 @@ def test_an_event_that_was_logged_just_now_is_left_to_its_own_job():
     assert waiting() == []
 
 
-def test_an_event_that_nobody_publishes_breaks_an_invariant():
+def test_an_unpublished_event_breaks_an_invariant():
     assert invariants.check("every_event_is_published", makers.MOMENT, seconds=5).ok
     logged()
     [event] = event_log.unpublished(1)

@@ -1,4 +1,4 @@
-"""A worker whose threads all hang is known by it."""
+"""Detection of a worker whose threads all hang."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.makers import until
 
 @pytest.fixture
 def hang() -> Iterator[threading.Event]:
-    """Set, it lets everything that hangs go on."""
+    """An event that ends all hanging jobs."""
     event = threading.Event()
     yield event
     event.set()
@@ -21,7 +21,7 @@ def hang() -> Iterator[threading.Event]:
 def busy(
     threads: WorkerThreads, hang: threading.Event, many: int, part: threading.Event | None = None
 ) -> None:
-    """So many of its threads have a job in hand, at which they do not get on before that."""
+    """Starts this many jobs that hang; setting `part` makes one finish a part."""
     begun = threading.Semaphore(0)
 
     def perform(_id: str) -> None:
@@ -37,11 +37,11 @@ def busy(
         assert begun.acquire(timeout=20)
 
 
-def looks(threads: WorkerThreads, many: int = 5) -> int:
+def checks(threads: WorkerThreads, many: int = 5) -> int:
     return [threads.check() for _ in range(many)][-1]
 
 
-def test_threads_that_all_hang_are_seen_and_count_on_until_one_gets_on(hang):
+def test_checks_are_counted_while_all_threads_hang(hang):
     threads = WorkerThreads(2)
     busy(threads, hang, 2)
     assert [threads.check() for _ in range(4)] == [0, 1, 2, 3]
@@ -49,23 +49,23 @@ def test_threads_that_all_hang_are_seen_and_count_on_until_one_gets_on(hang):
     until(lambda: threads.check() == 0)
 
 
-def test_as_long_as_one_is_idle_none_hangs(hang):
+def test_an_idle_thread_means_no_hang(hang):
     threads = WorkerThreads(3)
     busy(threads, hang, 2)
-    assert looks(threads) == 0
+    assert checks(threads) == 0
 
 
-def test_one_that_does_a_long_job_in_parts_does_not_hang(hang):
+def test_a_job_that_finishes_a_part_does_not_hang(hang):
     threads, part = WorkerThreads(2), threading.Event()
     busy(threads, hang, 1)
     busy(threads, hang, 1, part)
-    assert looks(threads) == 4
+    assert checks(threads) == 4
     part.set()
     until(lambda: not part.is_set())
     assert threads.check() == 0
 
 
-def test_one_thread_alone_may_have_a_long_job(hang):
+def test_a_single_thread_may_have_a_long_job(hang):
     threads = WorkerThreads(1)
     busy(threads, hang, 1)
-    assert looks(threads) == 0
+    assert checks(threads) == 0

@@ -1,4 +1,4 @@
-"""What the relay sends again, and what it leaves alone."""
+"""The relay: which jobs it sends again, and which attempts it counts."""
 
 import json
 from collections.abc import Sequence
@@ -37,46 +37,46 @@ def append(lines: Sequence[Line]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def empty_wire(database):
+def empty_redis(database):
     broker.current().client.flushdb()
 
 
 @pytest.fixture
-def redis_away(valkey_server):
+def redis_unavailable(valkey_server):
     broker.configure("redis://127.0.0.1:1/0", timeout=0.5)
     yield
     broker.configure(valkey_server.url, timeout=5)
 
 
 def overdue(**columns: object) -> job_journal.Job:
-    """A promise whose time has come, of which the wire knows nothing."""
-    task = nod.job()
+    """An overdue job without a message in Redis."""
+    job = nod.job()
     with transaction():
-        enqueue(task)
+        enqueue(job)
     broker.current().client.flushdb()
-    return _overdue(task, **columns)
+    return _overdue(job, **columns)
 
 
-def overdue_unseen() -> job_journal.Job:
-    """The same, where there is no wire."""
-    task = nod.job()
+def overdue_without_redis() -> job_journal.Job:
+    """The same, while Redis is unavailable."""
+    job = nod.job()
     with transaction():
-        enqueue(task)
-    return _overdue(task)
+        enqueue(job)
+    return _overdue(job)
 
 
-def _overdue(task: job_journal.Job, **columns: object) -> job_journal.Job:
+def _overdue(job: job_journal.Job, **columns: object) -> job_journal.Job:
     columns.setdefault("due_at", postgres.rows("SELECT clock_timestamp() - interval '1 second' AS t")[0]["t"])
-    job_journal.JobRow.update(**columns).where(job_journal.JobRow.id == task.id).execute()
-    return task
+    job_journal.JobRow.update(**columns).where(job_journal.JobRow.id == job.id).execute()
+    return job
 
 
-def row(task: job_journal.Job) -> job_journal.JobRow:
-    return job_journal.JobRow.get_by_id(task.id)
+def row(job: job_journal.Job) -> job_journal.JobRow:
+    return job_journal.JobRow.get_by_id(job.id)
 
 
 def messages() -> list[str]:
-    """The ids of the messages that wait, as a worker of Dramatiq's sees them."""
+    """The ids of the waiting messages, read as a Dramatiq worker does."""
     consumer, found = broker.current().consume(QUEUE, prefetch=10, timeout=1), []
     while message := next(consumer):
         found.append(message.message_id)
@@ -84,32 +84,32 @@ def messages() -> list[str]:
     return found
 
 
-def test_what_is_pushed_is_what_dramatiq_reads():
-    task = nod.job()
-    broker.push([task])
+def test_a_pushed_message_is_read_by_dramatiq():
+    job = nod.job()
+    broker.push([job])
     consumer = broker.current().consume(QUEUE, prefetch=1, timeout=1)
     proxy = next(consumer)
     assert proxy is not None
-    assert (proxy.message_id, proxy.actor_name, proxy.args) == (str(task.id), nod.name, (str(task.id),))
+    assert (proxy.message_id, proxy.actor_name, proxy.args) == (str(job.id), nod.name, (str(job.id),))
     consumer.ack(proxy)
     assert broker.current().client.keys("dramatiq:relayed*") == []
 
-    # And the other way round: what Dramatiq writes lies where ours does.
+    # A message that Dramatiq writes is stored under the same keys.
     broker.current().enqueue(Message(QUEUE, nod.name, (), {}, {}))
     assert broker.current().client.llen(f"dramatiq:{QUEUE}") == 1
 
 
-def test_a_fresh_promise_is_left_to_the_fast_path():
+def test_a_new_job_is_left_to_its_first_message():
     with transaction():
         enqueue(nod.job())
     assert relay.once() == 0
 
 
-def test_an_overdue_promise_is_sent_and_counted():
-    task = overdue()
+def test_an_overdue_job_is_sent_and_its_attempt_counted():
+    job = overdue()
     assert relay.once() == 1
-    assert messages() == [str(task.id)]
-    assert row(task).attempts == 1
+    assert messages() == [str(job.id)]
+    assert row(job).attempts == 1
     assert relay.once() == 0
 
 
@@ -118,97 +118,97 @@ def ago(seconds: float) -> datetime:
 
 
 def wait_in_queue(since: datetime) -> None:
-    """A message that a worker has not fetched yet."""
+    """Puts a message into the queue that no worker has fetched."""
     millis = int(since.timestamp() * 1000)
     broker.current().enqueue(Message(QUEUE, nod.name, (), {}, {}, message_timestamp=millis))
 
 
-def test_what_still_waits_in_its_queue_is_not_sent_again():
-    task = overdue(sent_at=ago(60))
+def test_a_job_whose_message_still_waits_is_not_sent_again():
+    job = overdue(sent_at=ago(60))
     wait_in_queue(since=ago(61))
     assert relay.once() == 0
-    assert row(task).attempts == 0
+    assert row(job).attempts == 0
 
 
-def test_what_was_lost_is_sent_again_however_busy_its_queue():
-    task = overdue(sent_at=ago(60))
+def test_a_job_whose_message_was_lost_is_sent_again_in_a_busy_queue():
+    job = overdue(sent_at=ago(60))
     wait_in_queue(since=ago(50))
     assert relay.once() == 1
-    assert row(task).attempts == 1
+    assert row(job).attempts == 1
 
 
-def test_what_failed_is_sent_again_however_long_its_queue():
-    task = overdue(error="it broke", sent_at=ago(60))
+def test_a_failed_job_is_sent_again_in_a_busy_queue():
+    job = overdue(error="it broke", sent_at=ago(60))
     wait_in_queue(since=ago(61))
     assert relay.once() == 1
-    assert row(task).attempts == 1
+    assert row(job).attempts == 1
 
 
-@pytest.mark.usefixtures("redis_away")
-def test_a_redis_that_is_away_costs_no_attempt():
-    task = overdue_unseen()
+@pytest.mark.usefixtures("redis_unavailable")
+def test_an_unavailable_redis_costs_no_attempt():
+    job = overdue_without_redis()
     with pytest.raises(redis.Unreachable):
         relay.once()
-    assert row(task).attempts == 0
+    assert row(job).attempts == 0
 
 
-def refused(*_: object) -> None:
+def push_fails(*_: object) -> None:
     raise redis.Unreachable("OOM command not allowed when used memory > 'maxmemory'")
 
 
-def test_a_redis_that_goes_away_before_the_push_costs_no_attempt(monkeypatch):
-    task = overdue()
+def test_a_redis_that_fails_at_the_push_costs_no_attempt(monkeypatch):
+    job = overdue()
 
-    monkeypatch.setattr(broker, "push", refused)
+    monkeypatch.setattr(broker, "push", push_fails)
     with pytest.raises(redis.Unreachable):
         relay.once()
-    assert row(task).attempts == 0
+    assert row(job).attempts == 0
     monkeypatch.undo()
     assert relay.once() == 1
-    assert row(task).attempts == 1
+    assert row(job).attempts == 1
 
 
-def test_after_the_last_attempt_a_promise_is_dead_until_it_is_revived():
-    task = overdue(attempts=redelivery.MAX_ATTEMPTS, error="it broke")
+def test_after_the_last_attempt_a_job_is_dead_until_it_is_retried():
+    job = overdue(attempts=redelivery.MAX_ATTEMPTS, error="it broke")
     assert relay.once() == 0
-    assert row(task).dead_at is not None
-    nod(str(task.id))
-    assert row(task).dead_at is not None
+    assert row(job).dead_at is not None
+    nod(str(job.id))
+    assert row(job).dead_at is not None
 
-    assert job_journal.retry_dead([task.id]) == 1
+    assert job_journal.retry_dead([job.id]) == 1
     assert relay.once() == 1
-    assert row(task).attempts == 1
+    assert row(job).attempts == 1
 
 
-def test_waits_grow_between_attempts():
-    task = overdue(error="it broke")
-    waits = []
+def test_pauses_between_attempts_grow():
+    job = overdue(error="it broke")
+    pauses = []
     for attempts in (0, 4, 19):
         columns = {"attempts": attempts, "due_at": job_journal.JobRow.created_at}
-        job_journal.JobRow.update(columns).where(job_journal.JobRow.id == task.id).execute()
+        job_journal.JobRow.update(columns).where(job_journal.JobRow.id == job.id).execute()
         relay.once()
-        waited = postgres.rows("SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.jobs")
-        waits.append(float(waited[0]["s"]))
-    assert job_journal.DISPATCH_GRACE_S <= waits[0] < job_journal.DISPATCH_GRACE_S + 1
-    assert job_journal.DISPATCH_GRACE_S + 3 < waits[1] < job_journal.DISPATCH_GRACE_S + 9
-    assert job_journal.DISPATCH_GRACE_S + 149 < waits[2] <= job_journal.DISPATCH_GRACE_S + 300
+        pause = postgres.rows("SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.jobs")
+        pauses.append(float(pause[0]["s"]))
+    assert job_journal.DISPATCH_GRACE_S <= pauses[0] < job_journal.DISPATCH_GRACE_S + 1
+    assert job_journal.DISPATCH_GRACE_S + 3 < pauses[1] < job_journal.DISPATCH_GRACE_S + 9
+    assert job_journal.DISPATCH_GRACE_S + 149 < pauses[2] <= job_journal.DISPATCH_GRACE_S + 300
 
 
-def test_a_verb_that_this_process_does_not_know_is_sent_all_the_same():
-    task = overdue(name="payments.from_the_next_release")
+def test_a_job_unknown_to_this_process_is_sent():
+    job = overdue(name="payments.from_the_next_release")
     assert "payments.from_the_next_release" not in jobs.registry
     assert relay.once() == 1
-    assert messages() == [str(task.id)]
+    assert messages() == [str(job.id)]
 
 
-def promised_later(seconds: float) -> job_journal.Job:
-    task = nod.job().delayed(seconds)
+def enqueued_delayed(seconds: float) -> job_journal.Job:
+    job = nod.job().delayed(seconds)
     with transaction():
-        enqueue(task)
-    return task
+        enqueue(job)
+    return job
 
 
-def test_what_is_due_later_is_not_sent_with_its_commit_nor_before_its_time():
+def test_a_delayed_job_is_sent_neither_at_its_commit_nor_before_it_is_due():
     now, later = nod.job(), nod.job().delayed(60)
     with transaction():
         enqueue(later)
@@ -218,140 +218,140 @@ def test_what_is_due_later_is_not_sent_with_its_commit_nor_before_its_time():
     assert row(later).attempts == 0
 
 
-def test_what_is_due_later_is_sent_when_its_time_has_come():
-    task = promised_later(0.3)
+def test_a_delayed_job_is_sent_when_it_is_due():
+    job = enqueued_delayed(0.3)
     assert makers.until(relay.once, 5) == 1
-    assert messages() == [str(task.id)]
-    sent = row(task)
+    assert messages() == [str(job.id)]
+    sent = row(job)
     assert 0.3 <= (sent.sent_at - sent.created_at).total_seconds() < 2
-    # And from now on it is a promise as any other.
+    # From now on it is treated as any other job.
     assert relay.once() == 0
-    _overdue(task)
+    _overdue(job)
     assert relay.once() == 1
 
 
 @pytest.mark.parametrize("waits_since", [3600, 61, 1, 0])
-def test_what_is_due_later_is_sent_in_its_time_however_busy_its_queue(waits_since):
-    task = promised_later(60)
+def test_a_delayed_job_is_sent_when_it_is_due_in_a_busy_queue(waits_since):
+    job = enqueued_delayed(60)
     for seconds in (waits_since, 0):
         wait_in_queue(since=ago(seconds))
     assert relay.once() == 0
-    _overdue(task)
+    _overdue(job)
     assert relay.once() == 1
-    assert str(task.id) in messages()
+    assert str(job.id) in messages()
 
 
-@pytest.mark.usefixtures("redis_away")
-def test_what_is_due_later_outlives_a_redis_that_is_away(valkey_server):
-    task = promised_later(60)
-    _overdue(task)
+@pytest.mark.usefixtures("redis_unavailable")
+def test_a_delayed_job_is_sent_after_an_outage_of_redis(valkey_server):
+    job = enqueued_delayed(60)
+    _overdue(job)
     with pytest.raises(redis.Unreachable):
         relay.once()
     broker.configure(valkey_server.url, timeout=5)
     assert relay.once() == 1
-    assert messages() == [str(task.id)]
+    assert messages() == [str(job.id)]
 
 
-def test_what_was_dead_and_is_promised_anew_lives_again():
-    def promised() -> job_journal.Job:
-        task = nod.job().unique("every day")
+def test_a_dead_unique_job_that_is_enqueued_again_gets_new_attempts():
+    def enqueued() -> job_journal.Job:
+        job = nod.job().unique("every day")
         with transaction():
-            enqueue(task)
-        return task
+            enqueue(job)
+        return job
 
-    task = promised()
+    job = enqueued()
     columns = {"attempts": redelivery.MAX_ATTEMPTS, "error": "it broke"}
-    job_journal.JobRow.update(columns).where(job_journal.JobRow.id == task.id).execute()
-    _overdue(task)
+    job_journal.JobRow.update(columns).where(job_journal.JobRow.id == job.id).execute()
+    _overdue(job)
     assert relay.once() == 0
-    assert row(task).dead_at is not None
+    assert row(job).dead_at is not None
 
-    assert promised().id == task.id
-    lives = row(task)
-    assert (lives.dead_at, lives.attempts, lives.error) == (None, 0, None)
-    nod(str(task.id))
+    assert enqueued().id == job.id
+    retried = row(job)
+    assert (retried.dead_at, retried.attempts, retried.error) == (None, 0, None)
+    nod(str(job.id))
     assert job_journal.JobRow.select().count() == 0
 
 
 def lines(many: int) -> list[job_journal.Job]:
-    """Overdue jobs that share their messages, none of which waits."""
-    tasks = [append.job(Line(id=uuid4())) for _ in range(many)]
+    """Overdue jobs of a batch, without a message in Redis."""
+    entries = [append.job(Line(id=uuid4())) for _ in range(many)]
     with transaction():
-        for task in tasks:
-            enqueue(task)
+        for job in entries:
+            enqueue(job)
     broker.current().client.flushdb()
-    let_be_due()
-    return tasks
+    make_all_due()
+    return entries
 
 
-def let_be_due() -> None:
-    """The time of every job has come."""
+def make_all_due() -> None:
+    """Makes every job due."""
     now = postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]
     job_journal.JobRow.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
 
 
-def attempts(tasks: list[job_journal.Job]) -> list[int]:
-    return [row(task).attempts for task in tasks]
+def attempts(entries: list[job_journal.Job]) -> list[int]:
+    return [row(job).attempts for job in entries]
 
 
-def test_what_shares_a_message_is_sent_one_and_that_is_no_attempt():
-    tasks = lines(jobs.BATCH_SIZE + 50)
+def test_a_batch_is_sent_one_message_which_counts_no_attempt():
+    entries = lines(jobs.BATCH_SIZE + 50)
     assert relay.once() == 1
-    assert messages() == [str(tasks[0].id)]
-    assert set(attempts(tasks)) == {0}
+    assert messages() == [str(entries[0].id)]
+    assert set(attempts(entries)) == {0}
     assert relay.once() == 0
     sizes.clear()
-    append(str(tasks[0].id))
+    append(str(entries[0].id))
     assert sizes == [jobs.BATCH_SIZE, 50]
 
 
-def test_what_was_first_and_is_first_still_was_tried_and_what_is_behind_it_only_waits():
-    tasks = lines(jobs.BATCH_SIZE + 1)
+def test_only_entries_that_were_and_still_are_among_the_first_count_an_attempt():
+    entries = lines(jobs.BATCH_SIZE + 1)
     relay.once()
-    let_be_due()
+    make_all_due()
     broker.current().client.flushdb()
     assert relay.once() == 1
-    assert attempts(tasks) == [1] * jobs.BATCH_SIZE + [0]
+    assert attempts(entries) == [1] * jobs.BATCH_SIZE + [0]
 
 
-def test_a_redis_that_takes_no_message_costs_no_attempt_of_those_that_share_one(monkeypatch):
-    tasks = lines(3)
+def test_a_redis_that_fails_at_the_push_costs_no_attempt_of_a_batch(monkeypatch):
+    entries = lines(3)
     tried = {"attempts": 4, "leased_until": job_journal.JobRow.created_at}
-    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == tasks[0].id).execute()
+    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == entries[0].id).execute()
     with monkeypatch.context() as patch:
-        patch.setattr(broker, "push", refused)
+        patch.setattr(broker, "push", push_fails)
         for _ in range(3):
-            let_be_due()
+            make_all_due()
             with pytest.raises(redis.Unreachable):
                 relay.once()
-    assert attempts(tasks) == [4, 0, 0]
+    assert attempts(entries) == [4, 0, 0]
     assert relay.once() == 1
-    assert attempts(tasks) == [5, 0, 0]
+    assert attempts(entries) == [5, 0, 0]
 
 
-def test_what_kills_its_process_is_given_up_and_takes_no_other_with_it():
-    tasks = lines(3)
+def test_an_entry_that_kills_its_process_dies_alone():
+    entries = lines(3)
     tried = {"attempts": redelivery.MAX_ATTEMPTS, "leased_until": job_journal.JobRow.created_at}
-    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == tasks[0].id).execute()
-    # Those that were tried often are done one by one.
+    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == entries[0].id).execute()
+    # An entry with many attempts is done alone.
     sizes.clear()
-    with postgres.database.atomic() as undone:
-        append(str(tasks[0].id))
-        undone.rollback()
+    with postgres.database.atomic() as rolled_back:
+        append(str(entries[0].id))
+        rolled_back.rollback()
     assert sizes == [1, 2]
     relay.once()
-    assert row(tasks[0]).dead_at is not None
-    assert [row(task).dead_at for task in tasks[1:]] == [None, None]
+    assert row(entries[0]).dead_at is not None
+    assert [row(job).dead_at for job in entries[1:]] == [None, None]
 
 
-def test_what_shares_a_message_waits_for_one_that_waits_in_the_queue():
-    tasks = lines(1)
+def test_a_batch_is_not_sent_while_its_message_may_wait():
+    entries = lines(1)
     wait_in_queue(since=ago(61))
     assert relay.once() == 0
-    assert attempts(tasks) == [0]
+    assert attempts(entries) == [0]
 
 
-def test_one_that_failed_is_sent_by_itself_and_counted():
+def test_a_failed_entry_is_sent_alone_and_counts_an_attempt():
     [first, second] = lines(2)
     job_journal.JobRow.update(error="it broke").where(job_journal.JobRow.id == first.id).execute()
     assert relay.once() == 2
@@ -359,15 +359,15 @@ def test_one_that_failed_is_sent_by_itself_and_counted():
     assert attempts([first, second]) == [1, 0]
 
 
-def pile_up(many: int, verb: str, sent_at: str) -> None:
-    """So many jobs that were sent a minute ago, and wait for their turn."""
-    # On a busy machine it takes long, and so does what comes after it.
+def insert_waiting(many: int, name: str, sent_at: str) -> None:
+    """Inserts this many jobs that were sent a minute ago and wait for a worker."""
+    # Slow on a busy machine, as are the statements after it.
     postgres.set_statement_timeout(120)
     postgres.rows(
         "INSERT INTO journal.jobs (id, name, queue, args, sent_at, due_at, created_at)"
         f" SELECT gen_random_uuid(), %s, %s, '{{}}', {sent_at}, clock_timestamp() - interval '1 second',"
         " clock_timestamp() - interval '1 minute' FROM generate_series(1, %s)",
-        verb,
+        name,
         QUEUE,
         many,
     )
@@ -375,14 +375,14 @@ def pile_up(many: int, verb: str, sent_at: str) -> None:
 
 
 def blocks(monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many blocks of the database one look touches."""
+    """How many database blocks one pass of the relay touches."""
     touched, rows = 0, postgres.rows
 
     def explained(sql: str, *params: Any) -> list[dict[str, Any]]:
         nonlocal touched
-        with postgres.database.atomic() as undone:
+        with postgres.database.atomic() as rolled_back:
             [found] = rows(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", *params)
-            undone.rollback()
+            rolled_back.rollback()
         plan = found["QUERY PLAN"]
         [top] = json.loads(plan) if isinstance(plan, str) else plan
         touched += top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"]
@@ -395,18 +395,18 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize(
-    ("verb", "sent_at"), [(nod.name, "clock_timestamp() - interval '1 minute'"), (append.name, "'infinity'")]
+    ("name", "sent_at"), [(nod.name, "clock_timestamp() - interval '1 minute'"), (append.name, "'infinity'")]
 )
-def test_a_look_costs_the_same_however_much_waits(monkeypatch, verb, sent_at):
+def test_a_pass_costs_the_same_however_many_jobs_wait(monkeypatch, name, sent_at):
     wait_in_queue(since=ago(600))
-    pile_up(100, verb, sent_at)
+    insert_waiting(100, name, sent_at)
     few = blocks(monkeypatch)
-    pile_up(100_000, verb, sent_at)
+    insert_waiting(100_000, name, sent_at)
     lost = overdue(error="it broke", sent_at=ago(60))
     wait_in_queue(since=ago(600))
     many = blocks(monkeypatch)
     assert row(lost).attempts == 1
     assert job_journal.JobRow.select().where(job_journal.JobRow.attempts > 0).count() == 1
-    # An index is a level deeper, one row was found, and what other tests left is dead; all rows are 2,000 blocks
-    # for each of the statements.
+    # The index is a level deeper, one row was found, and other tests left dead tuples. All rows would be 2,000
+    # blocks for each statement.
     assert many < few + 1000

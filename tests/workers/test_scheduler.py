@@ -1,4 +1,4 @@
-"""One scheduler leads, and of each job one waits to be done."""
+"""One scheduler is the leader, and the journal has at most one job of each periodic kind."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def expire_the_lease() -> None:
     leases.Lease.update(expires_at=postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]).execute()
 
 
-def test_twelve_times_without_a_worker_leave_one_job_waiting(leader):
+def test_twelve_runs_without_a_worker_leave_one_job(leader):
     for _ in range(12):
         assert scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     assert len(waiting("payments.reconcile")) == 1
@@ -52,7 +52,7 @@ def test_twelve_times_without_a_worker_leave_one_job_waiting(leader):
     assert work() == ["payments.reconcile"]
 
 
-def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
+def test_a_dead_periodic_job_gets_new_attempts_at_its_next_run(leader):
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     dead = {
         "dead_at": job_journal.JobRow.created_at,
@@ -66,7 +66,7 @@ def test_a_scheduled_job_that_is_dead_lives_again_at_its_next_time(leader):
     assert work() == ["payments.reconcile"]
 
 
-def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time(leader):
+def test_a_failed_periodic_job_is_due_at_its_next_run(leader):
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     [row] = waiting("payments.reconcile")
     job_journal.record_failure(row.id, "it broke")
@@ -75,7 +75,7 @@ def test_a_scheduled_job_that_failed_does_not_wait_longer_than_for_its_next_time
     assert redelivery.overdue_queues(["payments"]) == ["payments"]
 
 
-def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, monkeypatch):
+def test_the_start_and_the_end_of_a_run_are_recorded(leader, monkeypatch):
     scheduler.enqueue_scheduled(housekeeping.expire_one_time_tokens, leader)
     [run] = job_runs.JobRun.select()
     assert run.ended_at is None
@@ -88,7 +88,7 @@ def test_it_is_known_when_a_job_was_enqueued_and_when_it_ran_to_its_end(leader, 
     assert job_runs.JobRun.get().ended_at > run.enqueued_at
 
 
-def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader):
+def test_a_leader_replaced_while_frozen_enqueues_nothing(leader):
     expire_the_lease()
     other = Leader()
     assert other.check()
@@ -99,13 +99,13 @@ def test_a_leader_that_was_replaced_while_it_was_frozen_enqueues_nothing(leader)
     assert not leader.check()
 
 
-def test_a_leader_that_was_frozen_and_not_replaced_leads_on(leader):
+def test_a_leader_frozen_and_not_replaced_stays_the_leader(leader):
     expire_the_lease()
     assert leader.check()
     assert not Leader().check()
 
 
-def test_who_resigns_is_followed_at_once(leader):
+def test_a_leader_that_resigns_is_replaced_at_once(leader):
     other = Leader()
     assert not other.check()
     leader.resign()
@@ -114,7 +114,7 @@ def test_who_resigns_is_followed_at_once(leader):
 
 
 @pytest.mark.parametrize(("at", "left"), [("2026-03-08T11:59:59Z", 1), ("2026-03-08T12:00:00Z", 0)])
-def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, leader, at, left):
+def test_a_refresh_token_is_deleted_after_seven_days_with_its_session(client, leader, at, left):
     with freezegun.freeze_time(NOON):
         makers.visitor(client)
         work()
@@ -126,13 +126,13 @@ def test_a_refresh_token_is_swept_up_after_seven_days_with_its_session(client, l
 
 
 @pytest.mark.parametrize("job", scheduler.JOBS, ids=lambda job: job.name)
-def test_every_job_can_be_done_and_again_at_its_next_time(leader, job):
+def test_every_periodic_job_runs_twice(leader, job):
     for _ in range(2):
         scheduler.enqueue_scheduled(job, leader)
         assert work(also=job.name).count(job.name) == 1
 
 
-def test_a_leader_whose_job_waits_to_be_enqueued_goes_on_leading(stores):
+def test_a_leader_whose_lease_row_is_locked_stays_the_leader(stores):
     leader = Leader()
     try:
         with closing(psycopg2.connect(stores["DATABASE_URL"])) as job, postgres.connection():
@@ -169,17 +169,17 @@ def schedulers(stores, root) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def leading() -> int | None:
-    """The process that leads, once somebody has enqueued a reconciliation."""
+    """The process id of the leader, once a reconciliation has been enqueued."""
     with postgres.connection():
         holder = leases.holder(scheduler.LEASE)
         ran = payment_reconciliation.reconcile.name in job_runs.last_finished()
         return int(holder.rpartition(":")[2]) if holder and ran else None
 
 
-def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_at_once(schedulers, stores):
+def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_replaced_at_once(schedulers, stores):
     first = until(leading)
     os.kill(first, signal.SIGSTOP)
-    # By the database's clock, which does not depend on how long this test had to wait for its turn.
+    # By the database's clock, independent of delays of this test.
     [seen] = lease_rows()
     second = until(lambda: leading() not in (None, first) and leading())
     assert second in {process.pid for process in schedulers} - {first}
