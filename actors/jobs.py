@@ -30,12 +30,12 @@ from db.core import request_context
 from db.core.errors import DomainError
 from db.job_journal import Job
 
-# The unique key of the one job that stands for every scheduled run of its kind.
+# The key that makes the job of a periodic kind unique: however often it is scheduled, it waits once.
 SCHEDULED_KEY = "scheduled"
 # How many jobs of one kind a batch job does in one transaction.
 BATCH_SIZE = 200
 # How long a worker pauses before its next message when the database is unavailable: others may have one.
-_DATABASE_AWAY_PAUSE_S = 3.0
+_DATABASE_UNAVAILABLE_PAUSE_S = 3.0
 
 P = ParamSpec("P")
 log = structlog.get_logger(__name__)
@@ -127,7 +127,7 @@ class JobKind(ABC):
     def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
         if postgres.is_unavailable(error):
             log.warning("database unavailable, job will be retried", job=self.name, error=str(error))
-            time.sleep(_DATABASE_AWAY_PAUSE_S)
+            time.sleep(_DATABASE_UNAVAILABLE_PAUSE_S)
             return
         log.error("job failed, will be retried", job=self.name, job_id=str(id), exc_info=error)
         reason = str(error).strip().partition("\n")[0]
