@@ -7,9 +7,9 @@ from typing import Any, cast
 from uuid import uuid4
 
 import dramatiq
-import structlog
 from dramatiq.brokers.redis import RedisBroker
 
+from actors.outages import Outage
 from db import redis
 from db.job_journal import Job
 
@@ -25,11 +25,8 @@ _PUBLISH_ALL = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1],
 
 Broker = RedisBroker
 
-log = structlog.get_logger(__name__)
-
 _broker: RedisBroker | None = None
-# Whether the last `try_push` reached Redis. An outage is logged once, at its start.
-_redis_available = True
+_outage = Outage("redis", sender="relay")
 
 
 def configure(url: str, *, timeout: float) -> RedisBroker:
@@ -95,7 +92,6 @@ def try_push(jobs: Sequence[Job]) -> None:
 
     Sends nothing in a process without a broker, such as a command.
     """
-    global _redis_available
     if _broker is None or not jobs:
         return
     try:
@@ -104,13 +100,9 @@ def try_push(jobs: Sequence[Job]) -> None:
     except redis.Suspended:
         return
     except redis.Unreachable as error:
-        if _redis_available:
-            log.warning("redis unavailable, the relay will send", error=str(error), jobs=len(jobs))
-        _redis_available = False
+        _outage.began(error)
     else:
-        if not _redis_available:
-            log.info("redis available again")
-        _redis_available = True
+        _outage.ended()
 
 
 def clear_wakeup(name: str) -> None:

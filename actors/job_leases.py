@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 
 from actors import fair_share
+from actors.outages import Outage
 from db import job_journal, postgres
 
 # How long a lease lasts after it was last renewed, and how often it is renewed.
@@ -84,18 +85,15 @@ def renew() -> None:
 
 def keep_renewing(stopped: threading.Event) -> None:
     """Runs the heartbeat: calls `renew` every few seconds until the event is set."""
-    healthy = True
+    outage = Outage("database", affected="leases")
     while not stopped.wait(_RENEW_EVERY_S):
         try:
             renew()
         except postgres.TRANSIENT_ERRORS as error:
-            # Logged once. No other worker can take a lease meanwhile either.
-            if healthy:
-                log.warning("leases not renewed, database unavailable", error=str(error).strip())
-            healthy = False
+            # No other worker can take a lease meanwhile either.
+            outage.began(error)
         except Exception:
             # The thread goes on: without the heartbeat every long job would be done twice.
             log.exception("leases not renewed")
-            healthy = False
         else:
-            healthy = True
+            outage.ended()

@@ -15,6 +15,7 @@ from redis.client import PubSub
 
 from actors.events import CHANNEL, EventType
 from actors.jobs import transaction
+from actors.outages import Outage
 from db import postgres, redis, subscriptions
 from db.core import request_context
 from db.event_log import Event
@@ -157,22 +158,18 @@ def run(
     beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Handles events until `stopped` is set, also across outages; calls `beat` after each pass."""
-    notifications, available = _Notifications(redis_client), True
+    notifications = _Notifications(redis_client)
+    outage = Outage("database", kind="subscribers")
     while not stopped.is_set():
         try:
             more = once(subscribers)
         except postgres.TRANSIENT_ERRORS as error:
-            # Logged once, not at every pass: an outage may last.
-            if available:
-                log.warning("database unavailable, waiting", kind="subscribers", error=str(error).strip())
-            available = False
+            outage.began(error)
             # The loop waits; it does not hang.
             beat()
             stopped.wait(_POLL_S)
             continue
-        if not available:
-            log.info("database available again", kind="subscribers")
-        available = True
+        outage.ended()
         beat()
         if not more:
             notifications.wait(stopped)

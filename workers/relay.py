@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from actors import all_jobs, broker, jobs
+from actors.outages import Outage
 from db import heartbeats, job_journal, postgres, redelivery, redis
 from db.job_journal import Job
 from workers import process
@@ -68,21 +69,17 @@ def run() -> None:
     watchdog = process.Watchdog("relay", process.WATCHDOG_TIMEOUT_S)
     watchdog.start()
     log.info("started", kind="relay")
-    sent, healthy = 0, True
+    sent, outage = 0, Outage("database or redis", kind="relay")
     while not stopped.wait(0 if sent >= RESEND_BATCH else _REST_S):
         watchdog.beat()
         try:
             sent = once()
             heartbeats.beat(client, ["relay"])
         except (*postgres.TRANSIENT_ERRORS, redis.Unreachable) as error:
-            # Logged once, not at every pass: an outage may last.
-            if healthy:
-                log.warning("database or redis unavailable, waiting", error=str(error).strip())
-            sent, healthy = 0, False
+            outage.began(error)
+            sent = 0
         else:
-            if not healthy:
-                log.info("database and redis available again")
-            healthy = True
+            outage.ended()
             if sent:
                 log.info("jobs sent again", jobs=sent)
 

@@ -21,6 +21,7 @@ from actors import (
     statement_matching,
 )
 from actors.jobs import TransactionalJob, enqueue, transaction
+from actors.outages import Outage
 from db import heartbeats, job_journal, job_runs, leases, postgres, redis
 from db.core import times
 from workers import process
@@ -139,21 +140,17 @@ def run() -> None:
     client = redis.connect(settings.redis_url, timeout=_HEARTBEAT_TIMEOUT_S)
     watchdog = process.Watchdog("scheduler", process.WATCHDOG_TIMEOUT_S)
     watchdog.start()
-    leading, available = False, True
+    leading, outage = False, Outage("database", kind="scheduler")
     log.info("started", kind="scheduler")
     while not stopped.wait(_RENEW_EVERY_S):
         watchdog.beat()
         try:
             is_leader = leader.check()
         except postgres.TRANSIENT_ERRORS as error:
-            # Logged once, not at every check: an outage may last.
-            if available:
-                log.warning("database unavailable, waiting", kind="scheduler", error=str(error).strip())
-            is_leader, available = False, False
+            outage.began(error)
+            is_leader = False
         else:
-            if not available:
-                log.info("database available again", kind="scheduler")
-            available = True
+            outage.ended()
         if is_leader != leading:
             leading = is_leader
             (scheduler.resume if leading else scheduler.pause)()

@@ -553,20 +553,20 @@ def test_an_entry_that_cannot_be_written_blocks_no_other(committed):
 # --- a long log ---------------------------------------------------------------------------------------
 
 
-FIFTY_THOUSAND = """(
+HUNDRED_THOUSAND = """(
     SELECT jsonb_agg(jsonb_build_object(
         'id', gen_random_uuid(), 'action', 'payments.payment.cancel', 'resource_type', 'payment',
         'resource_id', gen_random_uuid(), 'details', jsonb_build_object('n', n), 'created_at', clock_timestamp()
-    )) FROM generate_series(1, 50000) AS n
+    )) FROM generate_series(1, 100000) AS n
 )"""
 
 
-def test_fifty_thousand_rows_are_verified_in_seconds_and_in_constant_memory(database):
+def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(database):
     with postgres.database.atomic():
         postgres.set_statement_timeout(120)
-        postgres.rows(audit_chain.APPEND.replace("%s", FIFTY_THOUSAND))
+        postgres.rows(audit_chain.APPEND.replace("%s", HUNDRED_THOUSAND))
     postgres.rows("ANALYZE admin.audit_logs")
-    tamper("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 49000")
+    tamper("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 99000")
     tracemalloc.start()
     started = time.monotonic()
     try:
@@ -574,10 +574,10 @@ def test_fifty_thousand_rows_are_verified_in_seconds_and_in_constant_memory(data
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert (found.rows, found.seq) == (50_000, 50_000)
+    assert (found.rows, found.seq) == (100_000, 100_000)
     assert found.broken
     assert found.broken.how is ChainBreak.CHANGED
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert peak < 2_000_000
     # By the index: sorting a log of millions of rows would need the disk.
     at = (0, "00" * 32, -(2**63), audit_chain.STEP_ROWS, audit_chain.STEP_ROWS)
