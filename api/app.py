@@ -68,7 +68,7 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
     router.options.converters["uuid"] = CanonicalUuid
     counter = SharedCounter(redis_client, MemoryCounter())
     middleware: list[Any] = [
-        # Requests pass from top to bottom, responses from bottom to top: the first one has the last word.
+        # Requests pass from top to bottom, responses from bottom to top: the first one sees a response last.
         SecurityHeaders(),
         BindRequestContext(settings.trusted_proxies),
         AccessLog(router.find, tokens),
