@@ -1,10 +1,12 @@
 """The envelope of every JSON response: a success or an error, and the HTTP status of each error code."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import falcon
 import structlog
 from falcon import Request, Response
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from db import postgres
@@ -67,8 +69,8 @@ _RETRY_AFTER_S = "1"
 _ALL_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
-def success(data: Any, message: str) -> bytes:
-    """The JSON of a success: `data` is a response model, which is serialised here, or None."""
+def success(data: BaseModel | Mapping[str, Any] | None, message: str) -> bytes:
+    """The JSON of a success. `data` is a response model, which is serialised here, or a stored JSON object."""
     return to_json({"success": True, "data": data, "message": message})
 
 

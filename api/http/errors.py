@@ -6,7 +6,7 @@ from db.core.errors import DomainError, ErrorCode
 
 
 class PayloadTooLarge(DomainError):
-    """The body is larger than {limit} MiB."""
+    """The body is larger than {mib} MiB."""
 
     code = ErrorCode.PAYLOAD_TOO_LARGE
 

@@ -70,7 +70,7 @@ class RawOperation:
 class Versioned:
     """A response whose ETag is the version of its resource, and not a digest of its content."""
 
-    data: BaseModel | Mapping[str, Any]
+    data: BaseModel
     version: int
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -114,8 +114,8 @@ def operation(
     """Makes a Falcon responder of a function that returns a response.
 
     `declared` are further fields of `Operation`. The function gets the request, the path's parameters, and as
-    `body`, `query` or `file` what is declared. It returns a response model, None, or a `Versioned`, `Rendered`
-    or `Download`. `req.context.operation` is the declaration.
+    `body`, `query` or `file` what is declared. It returns a response model, None, a stored JSON object, or a
+    `Versioned`, `Rendered` or `Download`. `req.context.operation` is the declaration.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., None]:

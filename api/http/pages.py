@@ -71,9 +71,3 @@ class ResponsePage(ResponseModel, Generic[Item]):
         """The page with one item for each row, built by `build`; `more` are further fields of the subclass."""
         position = Pagination(limit=rows.limit, next_cursor=rows.next_cursor)
         return cls(items=[build(row) for row in rows.items], pagination=position, **more)
-
-
-def page_of_items(rows: Page[Row], build: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
-    """The same as a dict, for lists that have no response model yet."""
-    items = [build(row) for row in rows.items]
-    return {"items": items, "pagination": {"limit": rows.limit, "nextCursor": rows.next_cursor}}

@@ -15,16 +15,21 @@ class ResponseModel(JsonModel):
 
 
 class FieldError(ResponseModel):
-    """What is wrong with one field of the input."""
+    """One error of the input: the field, and what is wrong with it."""
 
     field: Annotated[str, Field(examples=["amount"])]
     message: Annotated[str, Field(examples=["must be a decimal string or a number"])]
 
 
 class ErrorDetails(ResponseModel):
-    """What a program may want to know besides the code: `fields` of VALIDATION_ERROR, `reason` of
-    UNAUTHORIZED and others, `retryAfter` (seconds) of RATE_LIMITED, `amount` and `currency` of
-    REQUEST_CHANGED, `status` and `nextStatuses` (those that can follow it) of INVALID_TRANSITION."""
+    """Details of an error, which depend on its code.
+
+    * `VALIDATION_ERROR` has `fields`.
+    * `UNAUTHORIZED` and others have `reason`.
+    * `RATE_LIMITED` has `retryAfter`, in seconds.
+    * `REQUEST_CHANGED` has the current `amount` and `currency` of the payment request.
+    * `INVALID_TRANSITION` has the payment's `status`, and `nextStatuses` that can follow it.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -38,7 +43,7 @@ class ErrorDetails(ResponseModel):
 
 
 class ErrorBody(ResponseModel):
-    """Why the request was refused."""
+    """The code, a sentence for people, and details for programs."""
 
     code: ErrorCode
     message: Annotated[str, Field(examples=["There is no such payment."])]
@@ -46,7 +51,7 @@ class ErrorBody(ResponseModel):
 
 
 class ErrorResponse(ResponseModel):
-    """The envelope of every refusal."""
+    """The body of every error response."""
 
     success: Literal[False]
     error: ErrorBody

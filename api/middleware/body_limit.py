@@ -26,7 +26,7 @@ class BodyLimit:
             raise LengthRequired
         limit = max_body_bytes(req.method, req.path)
         if (req.content_length or 0) > limit:
-            raise PayloadTooLarge(limit=limit // MIB)
+            raise PayloadTooLarge(mib=limit // MIB)
 
     def process_resource(self, req: Request, _resp: Response, _resource: Any, _params: Any) -> None:
         """Reads the body, except for a path that takes a large one. Raises MalformedJson."""

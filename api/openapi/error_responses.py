@@ -60,31 +60,24 @@ _EXAMPLE_DETAILS: dict[ErrorCode, dict[str, Any]] = {
 }
 
 
-class _Placeholders(dict[str, str]):
-    """Example values for the placeholders of messages; a placeholder that is missing here shows its own name."""
-
-    def __missing__(self, name: str) -> str:
-        return name
-
-
-_EXAMPLE_VALUES = _Placeholders(
-    thing="payment",
-    what="is not valid JSON",
-    limit="1",
-    seconds="60",
-    role=Role.VENDOR,
-    type="payment",
-    status="completed",
-    step="cancel",
-    transition="cancel",
-    target="completed",
-    fields="amount",
-    token="access",
-    reason="it is completed",
-    amount="12.50",
-    currency="EUR",
-    version="2",
-)
+# Values for the placeholders in the messages of errors.
+_EXAMPLE_VALUES = {
+    "amount": "12.50",
+    "currency": "EUR",
+    "fields": "amount",
+    "limit": "100",
+    "mib": "1",
+    "participle": "cancelled",
+    "reason": "it is completed",
+    "role": Role.VENDOR,
+    "seconds": "60",
+    "subject": "A completed payment",
+    "target": PaymentStatus.COMPLETED,
+    "thing": "payment",
+    "token": "access",
+    "version": "2",
+    "what": "is not valid JSON",
+}
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,7 @@ def _implied(operation: Operation, *, has_id: bool) -> Iterable[type[DomainError
 
 
 def _case(error: type[DomainError]) -> ErrorCase:
-    message = (error.__doc__ or "").strip().format_map(_EXAMPLE_VALUES)
+    message = (error.__doc__ or "").strip().format(**_EXAMPLE_VALUES)
     return ErrorCase(error.__name__, error.code, message)
 
 
