@@ -1,4 +1,4 @@
-"""Every answer that a test of the door gets is held against the document of the API."""
+"""A test client that checks every response against the OpenAPI document."""
 
 import re
 from functools import cached_property
@@ -9,22 +9,22 @@ from falcon.testing import Result, TestClient
 
 
 class Document:
-    """The document, asked whether it told of an answer."""
+    """The OpenAPI document as a validator of responses."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
         self._validators: dict[int, jsonschema_rs.Draft202012Validator] = {}
 
     def check(self, method: str, path: str, result: Result) -> None:
-        """Raises AssertionError for a status, media type, header or body that the document does not know."""
-        told = self._operation(method, path)
-        if told is None:
+        """Raises AssertionError for a status, media type, header or body that is not documented."""
+        operation = self._operation(method, path)
+        if operation is None:
             if result.status_code >= 400 and method != "HEAD":
                 self._validate({"$ref": "#/components/schemas/ErrorResponse"}, result.json)
             return
         where = f"{method} {path}: {result.status_code} {result.content.decode(errors='replace')}"
-        assert str(result.status_code) in told["responses"], f"{where}: the document knows no such status"
-        response = self._resolve(told["responses"][str(result.status_code)])
+        assert str(result.status_code) in operation["responses"], f"{where}: the status is not documented"
+        response = self._resolve(operation["responses"][str(result.status_code)])
         for name, header in response["headers"].items():
             if self._resolve(header).get("required"):
                 assert name in result.headers, f"{where}: has no {name}"
@@ -33,11 +33,13 @@ class Document:
             assert result.content == b"", where
             return
         media = result.headers["Content-Type"].partition(";")[0]
-        assert media in content, f"{where}: the document knows no {media}"
+        assert media in content, f"{where}: {media} is not documented"
         if media == "application/json":
             self._validate(content[media]["schema"], result.json)
             if result.status_code >= 400 and "x-codes" in response:
-                assert result.json["error"]["code"] in response["x-codes"], f"{where}: no such code is named"
+                assert result.json["error"]["code"] in response["x-codes"], (
+                    f"{where}: the code is not documented"
+                )
 
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:
         address = path.partition("?")[0]
@@ -54,11 +56,11 @@ class Document:
             for path, methods in self._document["paths"].items()
         }
 
-    def _resolve(self, told: dict[str, Any]) -> dict[str, Any]:
-        found: Any = told
-        if "$ref" in told:
+    def _resolve(self, value: dict[str, Any]) -> dict[str, Any]:
+        found: Any = value
+        if "$ref" in value:
             found = self._document
-            for key in told["$ref"].removeprefix("#/").split("/"):
+            for key in value["$ref"].removeprefix("#/").split("/"):
                 found = found[key]
         return dict(found)
 
@@ -68,12 +70,12 @@ class Document:
             whole = {**schema, "components": self._document["components"]}
             validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
             self._validators[id(schema)] = validator
-        faults = [f"{fault.instance_path}: {fault.message}" for fault in validator.iter_errors(value)]
-        assert not faults, f"{value}: {faults}"
+        errors = [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(value)]
+        assert not errors, f"{value}: {errors}"
 
 
-class Conforming(TestClient):
-    """A client that takes no answer of which the document does not tell."""
+class ConformingClient(TestClient):
+    """A test client that fails on a response that is not documented."""
 
     def __init__(self, app: Any, document: Document) -> None:
         super().__init__(app)

@@ -10,7 +10,7 @@ from api.app import create_app
 from api.openapi.__main__ import written
 from api.settings import WebSettings
 from db.users import Role
-from tests.api.conformance import Conforming, Document
+from tests.api.conformance import ConformingClient, Document
 from tests.makers import SECRETS, Visitor, visitor
 
 MakeClient = Callable[..., TestClient]
@@ -23,7 +23,7 @@ def document() -> Document:
 
 @pytest.fixture
 def client(database: None, settings: WebSettings, document: Document) -> TestClient:
-    return Conforming(create_app(settings), document)
+    return ConformingClient(create_app(settings), document)
 
 
 @pytest.fixture

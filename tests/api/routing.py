@@ -1,4 +1,4 @@
-"""The routes as they are routed: what a test of all of them walks along."""
+"""Every route of the application with its declarations, for tests of all routes."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "MEDIA_URL"
 
 @dataclass(frozen=True)
 class Address:
-    """An address with ids in it, its template, and what its methods say of themselves; HEAD is GET's."""
+    """A path with ids, its template, and the declarations of its methods; HEAD has that of GET."""
 
     path: str
     template: str
@@ -27,22 +27,22 @@ class Address:
 
 
 def app() -> falcon.App:  # type: ignore[type-arg]
-    """The application as it can be made before there are servers; the token of a test is good there too."""
+    """The application without servers; a test's access tokens are valid in it."""
     return create_app(WebSettings.read({**SECRETS, **_STORES}))
 
 
 def addresses() -> Iterator[Address]:
-    """All there are."""
+    """Every path of the application."""
     router = app()
     for route in inspect_routes(router):
         path = re.sub(r"\{\w+:uuid\}", lambda _id: str(uuid4()), route.path)
-        methods = [told.method for told in route.methods if not told.internal]
+        methods = [method.method for method in route.methods if not method.internal]
         found = router._router.find(path)
         assert found, path
-        yield Address(path, route.path, {name: _told(found[0], name) for name in methods})
+        yield Address(path, route.path, {name: _declaration(found[0], name) for name in methods})
 
 
-def _told(resource: Any, method: str) -> Operation | RawOperation:
-    told = declaration_of(resource, method)
-    assert told, f"{method} of {resource} tells nothing"
-    return told
+def _declaration(resource: Any, method: str) -> Operation | RawOperation:
+    declaration = declaration_of(resource, method)
+    assert declaration, f"{method} of {resource} declares nothing"
+    return declaration

@@ -1,7 +1,7 @@
-"""Generated clients take every body that the API takes, and refuse nonsense before it is sent.
+"""Generated clients accept every body that the API accepts, and refuse invalid ones before they are sent.
 
-They come from npm and PyPI, into a folder of this machine's cache; where there is no npm or no registry, these
-tests are skipped, but not in CI.
+The generators come from npm and PyPI into a cache folder. Without npm or a registry these tests are skipped,
+except in CI.
 """
 
 import json
@@ -20,10 +20,10 @@ NODE = ["@redocly/cli@2.77.0", "openapi-typescript@7.13.0", "openapi-fetch@0.17.
 PYTHON = ["openapi-python-client==0.29.1"]
 INSTALL_S, RUN_S = 300, 120
 
-# Nothing of ours is sent anywhere, and no newer version is asked for.
+# Without telemetry, and without a look for newer versions.
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "NO_UPDATE_NOTIFIER": "1"}
 
-TAKEN = """
+VALID = """
 import createClient from "openapi-fetch";
 import type { components, paths } from "./api";
 
@@ -69,7 +69,7 @@ export async function everything(): Promise<string> {
 }
 """
 
-TAKEN_IN_PYTHON = """
+VALID_IN_PYTHON = """
 import json
 from typing import Any
 from uuid import UUID
@@ -100,7 +100,7 @@ bodies: dict[str, list[Any]] = {
 print(json.dumps({name: [body.to_dict() for body in some] for name, some in bodies.items()}))
 """
 
-NONSENSE_IN_PYTHON = """
+INVALID_IN_PYTHON = """
 from client.models import SignOut, NewPaymentOnItsOwn, NewPaymentOfRequest, NewPaymentRequest, Registration
 
 NewPaymentOnItsOwn(amount="12.50")  # type: ignore[call-arg]
@@ -116,7 +116,7 @@ Registration(email="a@b.example", password="four boats", name="A", role="ADMIN")
 SignOut(everywhere="yes")  # type: ignore[arg-type]
 """
 
-NONSENSE = {
+INVALID = {
     '/api/payments': [
         '{ amount: { cents: 5 } }',
         '{ amount: "12.50" }',
@@ -154,7 +154,7 @@ def run(command: Sequence[str | Path], cwd: Path, seconds: float = RUN_S) -> sub
 
 
 def cached(name: str, wanted: str, install: Sequence[Sequence[str | Path]], root: Path) -> Path:
-    """A folder with what these commands install into it, kept for the next run as long as the same is wanted."""
+    """A folder into which these commands install, kept for the next run while `wanted` is the same."""
     folder = root / ".pytest_cache" / name
     done = folder / "installed"
     if not done.exists() or done.read_text() != wanted:
@@ -194,47 +194,47 @@ def document(root: Path) -> Path:
     return root / "docs/openapi.json"
 
 
-def test_redocly_has_nothing_to_say(node, document):
+def test_redocly_finds_nothing(node, document):
     lint = run([node / "node_modules/.bin/redocly", "lint", document, "--format=json"], node)
     found = json.loads(lint.stdout[lint.stdout.index("{") :])
     assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, lint.stdout
 
 
-def test_a_client_in_typescript_takes_every_body_and_refuses_nonsense(node, document):
+def test_a_client_in_typescript_accepts_every_valid_body_and_no_other(node, document):
     work = node / "client"
     work.mkdir(exist_ok=True)
     made = run([node / "node_modules/.bin/openapi-typescript", document, "-o", "api.ts"], work)
     assert made.returncode == 0, made.stderr
     bodies = [
-        f'// @ts-expect-error: nonsense\nawait api.POST("{path}", {{ body: {body} }});'
-        for path, several in NONSENSE.items()
+        f'// @ts-expect-error: invalid\nawait api.POST("{path}", {{ body: {body} }});'
+        for path, several in INVALID.items()
         for body in several
     ]
-    head = TAKEN.partition("const key")[0]
-    (work / "taken.ts").write_text(TAKEN)
-    (work / "nonsense.ts").write_text("\n".join([head, "export async function nonsense() {", *bodies, "}"]))
+    head = VALID.partition("const key")[0]
+    (work / "valid.ts").write_text(VALID)
+    (work / "invalid.ts").write_text("\n".join([head, "export async function invalid() {", *bodies, "}"]))
     options = ["--strict", "--noEmit", "--skipLibCheck", "--target", "es2022", "--module", "nodenext"]
-    checked = run([node / "node_modules/.bin/tsc", *options, "taken.ts", "nonsense.ts"], work)
+    checked = run([node / "node_modules/.bin/tsc", *options, "valid.ts", "invalid.ts"], work)
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_a_client_in_python_takes_every_body_and_refuses_nonsense(python, document):
+def test_a_client_in_python_accepts_every_valid_body_and_no_other(python, document):
     config = python / "config.yml"
-    # The one answer that is neither JSON nor text.
+    # The one response that is neither JSON nor text.
     config.write_text("content_type_overrides: {image/webp: application/octet-stream}\npost_hooks: []\n")
     command = ["generate", "--path", document, "--output-path", "client", "--overwrite", "--meta", "none"]
     generator = python / "venv/bin/openapi-python-client"
     made = run([generator, *command, "--config", config, "--fail-on-warning"], python)
     assert made.returncode == 0, made.stdout + made.stderr
-    (python / "taken.py").write_text(TAKEN_IN_PYTHON)
-    (python / "nonsense.py").write_text(NONSENSE_IN_PYTHON)
+    (python / "valid.py").write_text(VALID_IN_PYTHON)
+    (python / "invalid.py").write_text(INVALID_IN_PYTHON)
 
     interpreter = python / "venv/bin/python"
     options = ["--strict", "--follow-imports=silent", "--python-executable", interpreter]
-    checked = run([sys.executable, "-m", "mypy", *options, "taken.py", "nonsense.py"], python)
+    checked = run([sys.executable, "-m", "mypy", *options, "valid.py", "invalid.py"], python)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
-    written = run([interpreter, "taken.py"], python)
+    written = run([interpreter, "valid.py"], python)
     components = json.loads(document.read_text())["components"]
     for name, bodies in json.loads(written.stdout).items():
         schema = {"$ref": f"#/components/schemas/{name}", "components": components}

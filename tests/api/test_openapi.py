@@ -1,4 +1,4 @@
-"""The document of the API says what is so: all of it, and nothing else."""
+"""The OpenAPI document describes every route, and nothing else."""
 
 import html
 import json
@@ -25,40 +25,42 @@ from tests.makers import SECRETS
 
 DOCUMENT = json.loads(written())
 OPERATIONS = [
-    (told["operationId"], method, path, told)
+    (operation["operationId"], method, path, operation)
     for path, methods in DOCUMENT["paths"].items()
-    for method, told in methods.items()
+    for method, operation in methods.items()
 ]
 ROUTES = [
-    (it.template.replace(":uuid", ""), method.lower(), told)
-    for it in addresses()
-    for method, told in it.methods.items()
+    (address.template.replace(":uuid", ""), method.lower(), declaration)
+    for address in addresses()
+    for method, declaration in address.methods.items()
     if method != "HEAD"
 ]
 
 every_route = pytest.mark.parametrize(
-    ("template", "method", "told"),
+    ("template", "method", "declaration"),
     [pytest.param(*route, id=f"{route[1]} {route[0]}") for route in ROUTES],
 )
-every_operation = pytest.mark.parametrize("told", [pytest.param(it[3], id=it[0]) for it in OPERATIONS])
+every_operation = pytest.mark.parametrize(
+    "operation", [pytest.param(operation, id=name) for name, *_, operation in OPERATIONS]
+)
 
 
-def resolve(told):
-    while "$ref" in told:
+def resolve(value):
+    while "$ref" in value:
         found = DOCUMENT
-        for key in told["$ref"].removeprefix("#/").split("/"):
+        for key in value["$ref"].removeprefix("#/").split("/"):
             found = found[key]
-        told = found
-    return told
+        value = found
+    return value
 
 
-def faults(schema, value) -> list[str]:
+def errors_of(schema, value) -> list[str]:
     whole = {**schema, "components": DOCUMENT["components"]}
     validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
-    return [fault.message for fault in validator.iter_errors(value)]
+    return [error.message for error in validator.iter_errors(value)]
 
 
-def bare(path: str) -> str:
+def without_names(path: str) -> str:
     return re.sub(r"\{\w+\}", "{}", path)
 
 
@@ -77,32 +79,32 @@ def test_the_version_is_the_projects(root):
 
 
 @every_route
-def test_every_route_is_in_the_document(template, method, told):
-    found = {bare(path): methods for path, methods in DOCUMENT["paths"].items()}
-    documented = found[bare(template)][method]
-    public = not isinstance(told, Operation) or told.permission is Permission.ANYONE
+def test_every_route_is_documented(template, method, declaration):
+    found = {without_names(path): methods for path, methods in DOCUMENT["paths"].items()}
+    documented = found[without_names(template)][method]
+    public = not isinstance(declaration, Operation) or declaration.permission is Permission.ANYONE
     assert (documented.get("security") == []) is public
-    if isinstance(told, Operation):
-        assert {str(told.status), "405", "429", "500", "503"} <= set(documented["responses"])
-        assert told.name, "a generated client calls it by a name of its own"
+    if isinstance(declaration, Operation):
+        assert {str(declaration.status), "405", "429", "500", "503"} <= set(documented["responses"])
+        assert declaration.name, "generated clients use the name"
 
 
-def test_nothing_else_is_in_the_document():
-    routed = {(bare(template), method) for template, method, _told in ROUTES}
-    assert {(bare(path), method) for _id, method, path, _told in OPERATIONS} == routed
+def test_nothing_else_is_documented():
+    routed = {(without_names(template), method) for template, method, _declaration in ROUTES}
+    assert {(without_names(path), method) for _id, method, path, _operation in OPERATIONS} == routed
 
 
-def test_every_operation_has_a_name_of_its_own_and_a_sentence():
+def test_every_operation_has_a_unique_name_with_a_summary():
     names = [name for name, *_ in OPERATIONS]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z]+([A-Z][a-z]*)*", name) for name in names)
-    assert not [told["summary"] for *_, told in OPERATIONS if told["summary"].endswith(".")]
+    assert not [one["summary"] for *_, one in OPERATIONS if not re.fullmatch(r"[A-Z].*[^.]", one["summary"])]
     assert all(tag["description"] for tag in DOCUMENT["tags"])
 
 
 @every_operation
-def test_every_parameter_has_a_type(told):
-    for parameter in map(resolve, told["parameters"]):
+def test_every_parameter_has_a_type(operation):
+    for parameter in map(resolve, operation["parameters"]):
         assert parameter["schema"].keys() & {"type", "$ref", "anyOf"}, parameter["name"]
 
 
@@ -121,8 +123,8 @@ def test_the_codes_are_the_closed_list_and_each_is_described():
         )
 
 
-def test_what_may_be_left_out_of_a_body_has_no_default():
-    bodies = [it["requestBody"]["content"] for *_, it in OPERATIONS if "requestBody" in it]
+def test_an_optional_field_of_a_body_has_no_default():
+    bodies = [one["requestBody"]["content"] for *_, one in OPERATIONS if "requestBody" in one]
     schemas = [
         resolve(content["application/json"]["schema"]) for content in bodies if "application/json" in content
     ]
@@ -131,14 +133,16 @@ def test_what_may_be_left_out_of_a_body_has_no_default():
     assert not [field for schema in whole for field in schema["properties"].values() if "default" in field]
 
 
-def test_every_thing_to_try_can_be_pasted_as_it_stands(client):
+def test_every_shell_example_is_complete(client):
     page = client.simulate_get("/api/docs").text
-    tries = [html.unescape(found) for found in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)]
-    assert len(tries) > len(OPERATIONS)
-    assert not [text for text in tries if "…" in text or "{" in text.partition(" -d ")[0].replace('{"', "")]
+    examples = [html.unescape(found) for found in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)]
+    assert len(examples) > len(OPERATIONS)
+    assert not [
+        text for text in examples if "…" in text or "{" in text.partition(" -d ")[0].replace('{"', "")
+    ]
 
 
-def test_no_thing_to_try_changes_a_demo_user():
+def test_no_example_changes_a_demo_user():
     for *_, operation in OPERATIONS:
         if operation["operationId"] in ("register", "createUser", "changePassword"):
             [content] = operation["requestBody"]["content"].values()
@@ -147,19 +151,19 @@ def test_no_thing_to_try_changes_a_demo_user():
 
 
 @every_operation
-def test_every_example_is_what_its_schema_says(told):
-    contents = [resolve(response).get("content", {}) for response in told["responses"].values()]
-    for content in [*contents, told.get("requestBody", {}).get("content", {})]:
+def test_every_example_is_valid(operation):
+    contents = [resolve(response).get("content", {}) for response in operation["responses"].values()]
+    for content in [*contents, operation.get("requestBody", {}).get("content", {})]:
         for media in content.values():
             examples = [example["value"] for example in media.get("examples", {}).values()]
             for example in [*examples, *([media["example"]] if "example" in media else [])]:
-                assert faults(media["schema"], example) == []
+                assert errors_of(media["schema"], example) == []
 
 
 @every_operation
-def test_every_refusal_has_an_example_of_each_of_its_codes(told):
-    for status, response in told["responses"].items():
-        if int(status) >= 400 and told["tags"] != ["operations"]:
+def test_every_error_response_has_an_example_of_each_code(operation):
+    for status, response in operation["responses"].items():
+        if int(status) >= 400 and operation["tags"] != ["operations"]:
             content = resolve(response)["content"]["application/json"]
             shown = [example["value"]["error"]["code"] for example in content["examples"].values()]
             assert set(shown) == set(resolve(response)["x-codes"])
@@ -169,28 +173,32 @@ def test_every_refusal_has_an_example_of_each_of_its_codes(told):
 
 
 @every_route
-def test_every_body_to_try_is_taken(template, method, told):
-    if not isinstance(told, Operation) or told.body is None:
+def test_every_example_of_a_body_is_accepted(template, method, declaration):
+    if not isinstance(declaration, Operation) or declaration.body is None:
         return
-    [documented] = [it for _, verb, path, it in OPERATIONS if (verb, bare(path)) == (method, bare(template))]
+    [documented] = [
+        one
+        for _, verb, path, one in OPERATIONS
+        if (verb, without_names(path)) == (method, without_names(template))
+    ]
     for example in documented["requestBody"]["content"]["application/json"]["examples"].values():
-        told.body.model_validate_json(json.dumps(example["value"]))
+        declaration.body.model_validate_json(json.dumps(example["value"]))
 
 
 @pytest.mark.parametrize(
-    ("value", "taken"),
+    ("value", "valid"),
     [
         ("12.50", True), ("0.01", True), ("500", True), (12.5, True), (500, True), (99999999.99, True),
         ("0012.50", False), ("abc", False), ("1.234", False), ("-1", False), ("1e3", False), (0, False), (-1, False), (1e9, False),
         (True, False), (None, False), ([], False),
     ],
 )  # fmt: skip
-def test_an_amount_is_described_as_it_is_taken(value, taken):
-    assert (faults({"$ref": "#/components/schemas/Amount"}, value) == []) is taken
+def test_the_schema_of_an_amount_accepts_what_the_api_accepts(value, valid):
+    assert (errors_of({"$ref": "#/components/schemas/Amount"}, value) == []) is valid
 
 
 @pytest.mark.parametrize(
-    ("body", "taken"),
+    ("body", "valid"),
     [
         ({"type": "payment", "amount": 1}, True),
         ({"type": "payment", "amount": 1, "currency": None}, True),
@@ -208,14 +216,14 @@ def test_an_amount_is_described_as_it_is_taken(value, taken):
         ({"type": "payment", "amount": 1, "colour": "red"}, False),
     ],
 )
-def test_a_new_payment_is_described_as_it_is_taken(body, taken):
-    assert (faults({"$ref": "#/components/schemas/NewPayment"}, body) == []) is taken
+def test_the_schema_of_a_new_payment_accepts_what_the_api_accepts(body, valid):
+    assert (errors_of({"$ref": "#/components/schemas/NewPayment"}, body) == []) is valid
 
 
 @pytest.mark.parametrize(
     ("path", "media"), [("/api/openapi.json", "application/json"), ("/api/docs", "text/html; charset=utf-8")]
 )
-def test_anybody_reads_it_and_keeps_it_until_it_changes(client, path, media):
+def test_the_document_is_public_with_an_etag(client, path, media):
     first = client.simulate_get(path)
     assert (first.status_code, first.headers["Content-Type"]) == (200, media)
     assert first.headers["Cache-Control"] == "public, no-cache"
@@ -224,24 +232,24 @@ def test_anybody_reads_it_and_keeps_it_until_it_changes(client, path, media):
     assert client.simulate_get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_it_is_drawn_once(settings, database, monkeypatch):
-    drawn = []
+def test_the_document_is_written_once(settings, database, monkeypatch):
+    calls = []
 
-    def draw(table):
-        drawn.append(table)
+    def write(table):
+        calls.append(table)
         return DOCUMENT
 
-    monkeypatch.setattr(resources, "document", draw)
+    monkeypatch.setattr(resources, "document", write)
     client = TestClient(create_app(settings))
     assert [client.simulate_get("/api/openapi.json").json for _ in range(3)] == [DOCUMENT] * 3
-    assert len(drawn) == 1
+    assert len(calls) == 1
 
 
-def test_no_request_waits_until_it_is_drawn(stores):
+def test_the_document_is_written_before_the_first_request(stores):
     script = (
-        "from api.openapi import resources; real, drawn = resources.document, [];"
-        "resources.document = lambda table: drawn.append(table) or real(table);"
-        "import api.wsgi; print(len(drawn))"
+        "from api.openapi import resources; real, calls = resources.document, [];"
+        "resources.document = lambda table: calls.append(table) or real(table);"
+        "import api.wsgi; print(len(calls))"
     )
     environment = {**os.environ, **SECRETS, **stores}
     command = [sys.executable, "-c", script]
@@ -250,34 +258,34 @@ def test_no_request_waits_until_it_is_drawn(stores):
 
 
 class Links(HTMLParser):
-    """What a page refers to, and what can be referred to in it."""
+    """The links of a page, its ids and its tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.refers: list[str] = []
+        self.links: list[str] = []
         self.ids: list[str] = []
         self.tags: set[str] = set()
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        told = dict(attributes)
+        values = dict(attributes)
         self.tags.add(tag)
-        self.refers += [told[name] for name in ("href", "src") if name in told]
-        self.ids += [told["id"]] if "id" in told else []
+        self.links += [values[name] for name in ("href", "src") if name in values]
+        self.ids += [values["id"]] if "id" in values else []
 
 
-def test_the_page_needs_no_script_and_nothing_from_elsewhere(client):
+def test_the_page_has_no_script_and_loads_nothing_from_other_servers(client):
     page = client.simulate_get("/api/docs").text
     links = Links(page)
     assert not links.tags & {"script", "link", "img", "iframe"}
     assert "@import" not in page
     assert "url(" not in page
-    assert {link for link in links.refers if not link.startswith("#")} == {"/api/openapi.json"}
-    assert {link[1:] for link in links.refers if link.startswith("#")} <= set(links.ids)
+    assert {link for link in links.links if not link.startswith("#")} == {"/api/openapi.json"}
+    assert {link[1:] for link in links.links if link.startswith("#")} <= set(links.ids)
     assert len(set(links.ids)) == len(links.ids)
 
 
-def test_the_page_tells_of_every_operation_and_every_schema(client):
+def test_the_page_shows_every_operation_and_every_schema(client):
     ids = set(Links(client.simulate_get("/api/docs").text).ids)
     assert {name for name, *_ in OPERATIONS} <= ids
     assert {f"schema-{name}" for name in DOCUMENT["components"]["schemas"]} <= ids

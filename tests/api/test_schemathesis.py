@@ -1,4 +1,4 @@
-"""Whatever the document allows, and much that it does not, is answered as the document says; never by a 500."""
+"""Every request, documented or not, gets a documented response, and never a 500."""
 
 from typing import Any
 
@@ -23,13 +23,13 @@ CHECKS = [
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
-    # What the document does not allow, nobody takes: so it does not describe less than there is.
+    # A request that the document does not allow is refused, so the document is complete.
     negative_data_rejection,
 ]
 
 
 def whole(environ: Any, start_response: Any) -> list[bytes]:
-    """The application behind a server that closes what it has sent, as servers do and the client here does not."""
+    """The application behind a server that closes each response, as WSGI servers do and this client does not."""
     sent = _APP(environ, start_response)
     try:
         return list(sent)
@@ -60,10 +60,10 @@ def tokens(client) -> list[str]:
         HealthCheck.filter_too_much,
     ],
 )
-def test_every_answer_is_as_the_document_says(case, tokens):
-    # By the case itself, so that it comes again with the same role.
+def test_every_response_is_documented(case, tokens):
+    # Chosen by the case, so that a repeated case has the same role.
     token = tokens[len(f"{case.query} {case.body}") % len(tokens)]
-    # Nobody is at work in this test: to wait for a payment to be settled would only take time.
+    # No worker runs in this test: no payment would ever be settled.
     case.headers.pop("Prefer", None)
     for headers in ({}, {"Authorization": f"Bearer {token}"}):
         # A request that fails in the middle must not spoil the transaction for the next one.

@@ -1,4 +1,4 @@
-"""What is expensive is made by few at once, and shared: others find a thread and a connection."""
+"""Few requests do expensive work at once; the others keep threads and connections free."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from api.http import admission
 from api.http.admission import Busy, Seats, Shared
 from tests.makers import until
 
-MANY = 24
+REQUESTS = 24
 
 
 @pytest.fixture
@@ -22,76 +22,76 @@ def slow() -> "Slow":
 
 
 class Slow:
-    """A computation that takes until it is let go."""
+    """A computation that lasts until `finish`."""
 
     def __init__(self) -> None:
-        self.begun, self._go = 0, threading.Event()
+        self.begun, self._finished = 0, threading.Event()
 
     def __call__(self) -> int:
         self.begun += 1
-        assert self._go.wait(60)
+        assert self._finished.wait(60)
         return self.begun
 
-    def go(self) -> None:
-        self._go.set()
+    def finish(self) -> None:
+        self._finished.set()
 
 
-def at_once(pool: ThreadPoolExecutor, ask: Callable[[], int]) -> list[Future[int]]:
-    return [pool.submit(ask) for _ in range(MANY)]
+def start_all(pool: ThreadPoolExecutor, call: Callable[[], int]) -> list[Future[int]]:
+    return [pool.submit(call) for _ in range(REQUESTS)]
 
 
-def refused(futures: list[Future[int]]) -> int:
-    return sum(it.done() and isinstance(it.exception(), Busy) for it in futures)
+def refused_count(futures: list[Future[int]]) -> int:
+    return sum(future.done() and isinstance(future.exception(), Busy) for future in futures)
 
 
-def test_of_many_who_ask_at_once_few_wait_and_the_others_give_their_thread_back(slow, monkeypatch):
+def test_few_of_many_requests_wait_and_the_others_are_refused_at_once(slow, monkeypatch):
     monkeypatch.setattr(admission, "TURN_S", 60)
     shared = Shared(slow)
-    with ThreadPoolExecutor(MANY) as pool:
-        futures = at_once(pool, shared.get)
-        # One makes it, a few wait, and all others were refused while it is still being made.
-        until(lambda: refused(futures) == MANY - 1 - admission.MAX_PATIENT)
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        futures = start_all(pool, shared.get)
+        # One computes and a few wait; all others are refused before the computation ends.
+        until(lambda: refused_count(futures) == REQUESTS - 1 - admission.MAX_PATIENT)
         assert slow.begun == 1
-        slow.go()
-        results = [it.result() for it in futures if not it.exception()]
-    # Those who waited had asked after the first began: one more serves all of them.
+        slow.finish()
+        results = [future.result() for future in futures if not future.exception()]
+    # Those that waited arrived after the first computation began: a second one serves all of them.
     assert sorted(results) == [1, 2, 2, 2, 2]
 
 
-def test_what_is_made_quickly_serves_all_who_ask_at_once():
+def test_a_quick_computation_serves_all_requests_that_arrive_together():
     made = count()
-    began = threading.Barrier(MANY)
+    began = threading.Barrier(REQUESTS)
 
-    def ask() -> int:
+    def call() -> int:
         began.wait(60)
         return shared.get()
 
     shared = Shared(lambda: next(made))
-    with ThreadPoolExecutor(MANY) as pool:
-        results = [it.result() for it in at_once(pool, ask)]
-    assert len(results) == MANY
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        results = [future.result() for future in start_all(pool, call)]
+    assert len(results) == REQUESTS
 
 
-def test_nobody_gets_what_was_begun_before_they_asked():
+def test_a_request_gets_no_result_whose_computation_began_before_it():
     made = count()
     shared = Shared(lambda: next(made))
     assert [shared.get(), shared.get()] == [0, 1]
 
 
-def test_a_result_serves_as_long_as_it_is_fresh():
+def test_a_fresh_result_serves_later_requests():
     made = count()
     shared = Shared(lambda: next(made), fresh=lambda _took: 60)
     assert [shared.get(), shared.get()] == [0, 0]
 
 
-def test_one_that_fails_lets_the_next_one_try():
-    outcomes: list[Any] = [RuntimeError("away"), 7]
+def test_a_failed_computation_does_not_block_the_next():
+    outcomes: list[Any] = [RuntimeError("failed"), 7]
 
     def make() -> int:
-        found = outcomes.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return int(found)
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return int(outcome)
 
     shared = Shared(make)
     with pytest.raises(RuntimeError):
@@ -99,17 +99,17 @@ def test_one_that_fails_lets_the_next_one_try():
     assert shared.get() == 7
 
 
-def test_so_many_take_a_seat_at_once_and_no_more(slow, monkeypatch):
+def test_seats_admit_no_more_than_their_count(slow, monkeypatch):
     monkeypatch.setattr(admission, "TURN_S", 60)
     two = Seats(2)
 
-    def ask() -> int:
+    def call() -> int:
         with two.one(falcon.testing.create_req()):
             return slow()
 
-    with ThreadPoolExecutor(MANY) as pool:
-        futures = at_once(pool, ask)
-        until(lambda: refused(futures) == MANY - 2 - admission.MAX_PATIENT)
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        futures = start_all(pool, call)
+        until(lambda: refused_count(futures) == REQUESTS - 2 - admission.MAX_PATIENT)
         assert slow.begun == 2
-        slow.go()
-        assert sum(not it.exception() for it in futures) == 2 + admission.MAX_PATIENT
+        slow.finish()
+        assert sum(not future.exception() for future in futures) == 2 + admission.MAX_PATIENT

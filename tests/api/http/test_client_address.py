@@ -1,4 +1,4 @@
-"""The client's address is the peer's, unless a proxy that we trust says otherwise."""
+"""The client's address is the peer's, unless a trusted proxy reports another."""
 
 import time
 from typing import Any
@@ -21,19 +21,19 @@ TRUSTED = Proxies.parse("10.0.0.0/8, 192.0.2.7, 2001:db8:1::/48")
     ("peer", "forwarded", "client"),
     [
         ("203.0.113.5", "", "203.0.113.5"),
-        # A stranger's word counts for nothing.
+        # An untrusted peer's header is ignored.
         ("203.0.113.5", "198.51.100.1", "203.0.113.5"),
         ("10.1.2.3", "", "10.1.2.3"),
         ("10.1.2.3", "198.51.100.1", "198.51.100.1"),
-        # What stands left of the client was written by the client.
+        # Addresses left of the client were written by the client.
         ("10.1.2.3", "1.1.1.1, 198.51.100.1", "198.51.100.1"),
         ("10.1.2.3", "1.1.1.1,198.51.100.1 ,10.9.9.9, 192.0.2.7", "198.51.100.1"),
         ("192.0.2.7", "10.0.0.1, 10.0.0.2", "10.0.0.1"),
-        # Garbage ends the chain.
+        # An invalid address ends the chain.
         ("10.1.2.3", "nonsense", "10.1.2.3"),
         ("10.1.2.3", "198.51.100.1, unknown, 10.9.9.9", "10.9.9.9"),
         ("10.1.2.3", "198.51.100.1,,10.9.9.9", "10.9.9.9"),
-        # Some proxies add the port.
+        # Some proxies append the port.
         ("10.1.2.3", "198.51.100.1:4711", "198.51.100.1"),
         ("10.1.2.3", "[2001:db8:2::1]:4711", "2001:db8:2::1"),
         ("10.1.2.3", "[2001:db8:2::1]", "2001:db8:2::1"),
@@ -46,11 +46,11 @@ TRUSTED = Proxies.parse("10.0.0.0/8, 192.0.2.7, 2001:db8:1::/48")
         ("", "198.51.100.1", ""),
     ],
 )
-def test_the_right_most_that_is_no_trusted_proxy_is_the_client(peer, forwarded, client):
+def test_the_client_is_the_right_most_address_that_is_not_a_trusted_proxy(peer, forwarded, client):
     assert TRUSTED.client(peer, forwarded) == client
 
 
-def test_nobody_is_trusted_unless_named():
+def test_no_proxy_is_trusted_by_default():
     assert Proxies().client("127.0.0.1", "198.51.100.1") == "127.0.0.1"
 
 
@@ -59,15 +59,15 @@ def test_a_mapped_network_is_an_ipv4_network():
 
 
 @pytest.mark.parametrize("wrong", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8;::1", "*"])
-def test_a_wrong_list_stops_the_start_with_its_name(wrong):
+def test_an_invalid_list_stops_the_start_with_the_name_of_the_setting(wrong):
     with pytest.raises(InvalidSetting, match=r"^invalid setting: TRUSTED_PROXIES: .*10\.0\.0\.0/8,::1$"):
         WebSettings.read({**SECRETS, **STORES, "TRUSTED_PROXIES": wrong})
 
 
 def test_the_audit_log_names_the_client_and_not_the_proxy(database, proxied_client):
-    wish = {"email": "nobody@example.com", "password": "wrong password"}
+    credentials = {"email": "nobody@example.com", "password": "wrong password"}
     proxied_client.simulate_post(
-        "/api/auth/login", json=wish, headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.1"}
+        "/api/auth/login", json=credentials, headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.1"}
     )
     work()
     assert (
@@ -76,7 +76,7 @@ def test_the_audit_log_names_the_client_and_not_the_proxy(database, proxied_clie
     )
 
 
-def test_an_ignored_forwarded_address_is_warned_of_once_a_minute(make_client, proxied_client, monkeypatch):
+def test_an_ignored_forwarded_header_is_logged_once_a_minute(make_client, proxied_client, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     untrusted, forwarded = make_client(), {"X-Forwarded-For": "198.51.100.1"}

@@ -1,4 +1,4 @@
-"""Every answer has one of two shapes, whoever made it."""
+"""Every JSON response is a success or an error in the envelope."""
 
 import json
 
@@ -16,7 +16,7 @@ def me(client) -> Visitor:
     return visitor(client, Role.CUSTOMER)
 
 
-def test_an_unknown_address_is_a_404(client):
+def test_an_unknown_path_is_a_404(client):
     assert error(client.simulate_get("/api/nothing")) == (404, "NOT_FOUND")
     assert error(client.simulate_get("/")) == (404, "NOT_FOUND")
 
@@ -24,16 +24,16 @@ def test_an_unknown_address_is_a_404(client):
 @pytest.mark.parametrize(
     "path", ["/%6detrics", "/api%2fauth/me", "/api/auth%2Fme", "/%61pi/auth/me", "/health/%2e%2e/metrics"]
 )
-def test_a_path_that_is_encoded_is_a_404(client, path):
+def test_a_percent_encoded_path_is_a_404(client, path):
     assert error(client.simulate_get(path)) == (404, "NOT_FOUND")
     assert client.simulate_get("/health?a=%2f").status_code == 200
 
 
-def test_an_id_that_is_no_uuid_is_a_404(me):
+def test_an_id_that_is_not_a_uuid_is_a_404(me):
     assert error(me.get("/payments/42")) == (404, "NOT_FOUND")
 
 
-def test_a_method_that_an_address_does_not_know_is_a_405_that_names_the_others(me):
+def test_an_unsupported_method_is_a_405_that_lists_the_supported_ones(me):
     result = me.send("DELETE", "/auth/me")
     assert error(result) == (405, "METHOD_NOT_ALLOWED")
     assert "GET" in result.headers["Allow"]
@@ -61,12 +61,12 @@ def test_a_method_that_an_address_does_not_know_is_a_405_that_names_the_others(m
     ],
     ids=lambda body: body[:30].decode("latin-1"),
 )
-def test_a_body_that_is_no_json_object_is_a_400(me, body):
+def test_a_body_that_is_not_a_json_object_is_a_400(me, body):
     result = me.post("/payments", body=body, headers={"Content-Type": "application/json"})
     assert error(result) == (400, "MALFORMED_JSON")
 
 
-def test_an_escaped_backslash_before_u0000_is_no_nul(me):
+def test_an_escaped_backslash_before_u0000_is_not_a_nul(me):
     raw = b'{"type": "payment", "amount": 1, "description": "\\\\u0000"}'
     result = me.post("/payments", body=raw, headers={"Content-Type": "application/json"})
     assert result.status_code == 201
@@ -77,7 +77,7 @@ def test_an_escaped_backslash_before_u0000_is_no_nul(me):
     "content_type",
     [None, "text/plain", "application/json; charset=utf-16", "multipart/form-data; boundary=x"],
 )
-def test_a_body_of_another_kind_is_a_415(me, content_type):
+def test_a_body_of_another_media_type_is_a_415(me, content_type):
     headers = {"Content-Type": content_type} if content_type else {}
     result = me.post("/payments", body=b'{"type": "payment", "amount": 1}', headers=headers)
     assert error(result) == (415, "UNSUPPORTED_MEDIA_TYPE")
@@ -93,32 +93,32 @@ def test_a_chunked_body_is_a_411_and_never_read_as_empty(me):
     assert error(me.post("/auth/logout", headers=headers, body=b"{}")) == (411, "LENGTH_REQUIRED")
 
 
-def test_all_faults_are_told_at_once_and_no_input_is_echoed(me):
+def test_all_errors_are_listed_at_once_and_no_input_is_echoed(me):
     secret = "s3cret"
     result = me.post(
         "/payments", {"type": secret, "amount": True, "currency": "XXX", "metadata": [], "x": secret}
     )
     assert error(result) == (400, "VALIDATION_ERROR")
-    fields = {fault["field"] for fault in result.json["error"]["details"]["fields"]}
+    fields = {field["field"] for field in result.json["error"]["details"]["fields"]}
     assert fields == {"type", "amount", "currency", "metadata", "x"}
     assert secret not in result.text
 
 
-def test_a_query_has_its_faults_told_too(me):
+def test_all_errors_of_a_query_are_listed_at_once(me):
     result = me.get("/payments?limit=0&cursor=!&status=lost&colour=red&from=yesterday")
     assert error(result) == (400, "VALIDATION_ERROR")
-    fields = {fault["field"] for fault in result.json["error"]["details"]["fields"]}
+    fields = {field["field"] for field in result.json["error"]["details"]["fields"]}
     assert fields == {"limit", "cursor", "status", "colour", "from"}
 
 
-def test_a_crash_is_a_500_that_tells_nothing(me, monkeypatch):
+def test_a_crash_is_a_500_without_details(me, monkeypatch):
     monkeypatch.setattr("db.sessions.find_live", lambda _session: 1 / 0)
     result = me.get("/auth/me")
     assert error(result) == (500, "INTERNAL_ERROR")
     assert "division" not in result.text
 
 
-def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(settings, postgres_server, stores):
+def test_an_unreachable_database_is_a_503_with_retry_after(settings, postgres_server, stores):
     client = TestClient(create_app(settings))
     postgres.database.dispose()
     postgres.configure("postgresql://paywright@127.0.0.1:1/none", connections=1)
@@ -138,7 +138,7 @@ def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(settings, 
     )
 
 
-def test_head_answers_wherever_get_does(me):
+def test_head_is_supported_wherever_get_is(me):
     for path in ("/auth/me", "/payments"):
         got, head = me.get(path), me.send("HEAD", path)
         assert (head.status_code, head.text) == (200, "")
@@ -146,13 +146,13 @@ def test_head_answers_wherever_get_does(me):
     assert me.client.simulate_head("/health").status_code == 200
 
 
-def test_the_callers_request_id_is_taken_when_it_is_sane(client):
+def test_a_valid_request_id_of_the_client_is_kept(client):
     assert (
         client.simulate_get("/health", headers={"X-Request-ID": "abc-123"}).headers["X-Request-ID"]
         == "abc-123"
     )
-    for insane in ("", "a b", "x" * 129, "<script>", 'a"b'):
-        made = client.simulate_get("/api/nothing", headers={"X-Request-ID": insane}).headers["X-Request-ID"]
+    for invalid in ("", "a b", "x" * 129, "<script>", 'a"b'):
+        made = client.simulate_get("/api/nothing", headers={"X-Request-ID": invalid}).headers["X-Request-ID"]
         assert len(made) == 36
 
 
@@ -162,7 +162,7 @@ def test_a_success_has_data_and_a_message(me):
     assert body["success"] is True
 
 
-def test_a_thing_that_did_not_change_is_not_sent_again(me):
+def test_an_unchanged_resource_is_not_sent_again(me):
     first = me.get("/auth/me")
     again = me.get("/auth/me", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
@@ -171,7 +171,7 @@ def test_a_thing_that_did_not_change_is_not_sent_again(me):
 
 @pytest.mark.filterwarnings("ignore::wsgiref.validate.WSGIWarning")
 @pytest.mark.parametrize("method", ["FOO", "LINK", "WEBSOCKET", "get"])
-def test_a_method_that_nobody_knows_is_a_405(me, method):
+def test_an_unknown_method_is_a_405(me, method):
     result = me.send(method, "/payments")
     assert error(result) == (405, "METHOD_NOT_ALLOWED")
     assert len(result.headers["X-Request-ID"]) == 36
@@ -181,14 +181,14 @@ def test_a_method_that_nobody_knows_is_a_405(me, method):
         assert error(me.send(method, "/nothing")) == (404, "NOT_FOUND")
 
 
-def test_a_body_that_was_cut_off_is_not_acted_upon(me):
+def test_a_body_that_was_cut_off_has_no_effect(me):
     headers = {"Content-Type": "application/json", "Content-Length": "500"}
     result = me.post("/payments", body=b'{"type": "payment", "amount": "77.77"}', headers=headers)
     assert error(result) == (400, "MALFORMED_JSON")
     assert me.get("/payments").json["data"]["items"] == []
 
 
-def test_a_field_that_is_named_twice_is_refused(me):
+def test_a_duplicate_field_is_refused(me):
     raw = b'{"type": "payment", "amount": 5, "amount": 1}'
     result = me.post("/payments", body=raw, headers={"Content-Type": "application/json"})
     assert error(result) == (400, "MALFORMED_JSON")
@@ -201,24 +201,24 @@ def test_a_field_that_is_named_twice_is_refused(me):
         {"Content-Type": "application/json", "Content-Encoding": "gzip"},
     ],
 )
-def test_a_body_in_another_code_is_a_415(me, headers):
+def test_a_body_in_another_encoding_is_a_415(me, headers):
     result = me.post("/payments", body=b'{"type": "payment", "amount": 1}', headers=headers)
     assert error(result) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-def test_a_thousand_faults_are_not_all_told(me):
+def test_the_number_of_listed_errors_is_limited(me):
     result = me.post("/payments", {"x" * 1000 + str(n): 1 for n in range(300)})
     assert error(result) == (400, "VALIDATION_ERROR")
     assert len(result.content) < 20_000
 
 
 @pytest.mark.parametrize("query", ["limit=1_0", "limit=1.0", "limit=%205", "limit=%2B5", "limit=101"])
-def test_a_limit_is_a_whole_number(me, query):
+def test_a_limit_must_be_a_whole_number(me, query):
     assert error(me.get(f"/payments?{query}")) == (400, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize(
-    "moment",
+    "timestamp",
     [
         "123",
         "-1",
@@ -230,11 +230,11 @@ def test_a_limit_is_a_whole_number(me, query):
         "now",
     ],
 )
-def test_a_moment_has_a_date_a_time_and_an_offset(me, moment):
-    assert error(me.get(f"/payments?from={moment}")) == (400, "VALIDATION_ERROR")
+def test_a_timestamp_needs_date_time_and_offset(me, timestamp):
+    assert error(me.get(f"/payments?from={timestamp}")) == (400, "VALIDATION_ERROR")
 
 
-def test_a_moment_may_be_at_any_offset(me):
+def test_a_timestamp_may_have_any_offset(me):
     assert me.get("/payments?from=2026-01-01T00:00:00%2B23:59&to=2026-01-31T09:30:00.125Z").status_code == 200
 
 

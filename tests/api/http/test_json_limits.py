@@ -1,4 +1,4 @@
-"""A body that holds too much is refused before anything is built from it."""
+"""A body with too many values is refused before anything is built from it."""
 
 import json
 import tracemalloc
@@ -29,7 +29,7 @@ values = st.recursive(
 )
 
 
-def sent(raw: bytes) -> Request:
+def request_with(raw: bytes) -> Request:
     request = SimpleNamespace(
         context=SimpleNamespace(raw=raw),
         content_type="application/json",
@@ -38,28 +38,28 @@ def sent(raw: bytes) -> Request:
     return cast(Request, request)
 
 
-def over(**body_of) -> str | None:
-    return exceeded(json.dumps(body_of).encode(), **LIMITS)
+def exceeded_by(**members) -> str | None:
+    return exceeded(json.dumps(members).encode(), **LIMITS)
 
 
-def test_the_limits_are_met_exactly():
-    assert over(**{f"f{at}": at for at in range(100)}) is None
-    assert over(**{f"f{at}": at for at in range(101)}) == "body"
-    assert over(a=[0] * 1998) is None
-    assert over(a=[0] * 1999) == "body"
-    assert over(a=[[]] * 1998) is None
-    assert over(a=[[]] * 1999) == "body"
-    assert over(metadata=[0] * 4000) is None
-    assert over(metadata=[0] * 4200) == "metadata"
-    assert over(metadata=[0] * 4000, a=[0] * 4000) == "body"
-    assert over(a={"metadata": [0] * 4000}) == "body"
+def test_the_limits_are_exact():
+    assert exceeded_by(**{f"f{at}": at for at in range(100)}) is None
+    assert exceeded_by(**{f"f{at}": at for at in range(101)}) == "body"
+    assert exceeded_by(a=[0] * 1998) is None
+    assert exceeded_by(a=[0] * 1999) == "body"
+    assert exceeded_by(a=[[]] * 1998) is None
+    assert exceeded_by(a=[[]] * 1999) == "body"
+    assert exceeded_by(metadata=[0] * 4000) is None
+    assert exceeded_by(metadata=[0] * 4200) == "metadata"
+    assert exceeded_by(metadata=[0] * 4000, a=[0] * 4000) == "body"
+    assert exceeded_by(a={"metadata": [0] * 4000}) == "body"
 
 
 @settings(derandomize=True, database=None, deadline=None)
 @given(st.dictionaries(st.text(max_size=4), values, max_size=12))
-def test_what_is_within_the_limits_passes_whatever_its_texts_hold(value):
-    def count(one) -> int:
-        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+def test_a_body_within_the_limits_passes_whatever_its_strings_contain(value):
+    def count(value) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return 1 + sum(map(count, inner))
 
     raw = json.dumps(value, ensure_ascii=False).encode()
@@ -68,7 +68,7 @@ def test_what_is_within_the_limits_passes_whatever_its_texts_hold(value):
         assert exceeded(raw, members=len(value) - 1, values=count(value)) == "body"
 
 
-def test_a_depth_that_nobody_needs_is_refused():
+def test_a_body_nested_too_deeply_is_refused():
     def nested(depth: int) -> bytes:
         return b'{"a":' * depth + b"1" + b"}" * depth
 
@@ -81,10 +81,10 @@ def test_a_depth_that_nobody_needs_is_refused():
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, 1000, 8000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_preferences_that_are_nested_too_deeply_are_malformed(opening, closing, depth):
+def test_preferences_nested_too_deeply_are_malformed(opening, closing, depth):
     raw = '{"a":' + opening * depth + "1" + closing * depth + "}"
     with pytest.raises(MalformedJson):
-        read_body(sent(raw.encode()), Preferences)
+        read_body(request_with(raw.encode()), Preferences)
 
 
 HUGE = [
@@ -107,13 +107,13 @@ IDS = ["members", "numbers", "metadata", "metadata members", "arrays", "objects"
 
 
 @pytest.mark.parametrize("raw", HUGE, ids=IDS)
-@pytest.mark.parametrize("shape", [TokenRefresh, NewPayment, Preferences])
-def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
-    request = sent(raw[:MIB])
+@pytest.mark.parametrize("model", [TokenRefresh, NewPayment, Preferences])
+def test_a_refused_body_takes_no_more_memory_than_its_size(model, raw):
+    request = request_with(raw[:MIB])
     tracemalloc.start()
     try:
         with pytest.raises(DomainError):
-            read_body(request, shape)
+            read_body(request, model)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -121,32 +121,32 @@ def test_a_refused_body_takes_no_more_memory_than_its_size(shape, raw):
 
 
 @pytest.mark.parametrize("raw", HUGE[:6], ids=IDS[:6])
-def test_nothing_is_built_from_what_holds_too_much(monkeypatch, raw):
+def test_nothing_is_built_from_a_body_with_too_many_values(monkeypatch, raw):
     monkeypatch.setattr(json, "loads", lambda *_args, **_more: pytest.fail("it was built"))
     with pytest.raises((ValidationFailed, MalformedJson)):
-        read_body(sent(raw[:MIB]), NewPayment)
+        read_body(request_with(raw[:MIB]), NewPayment)
 
 
 @pytest.mark.parametrize("raw", HUGE[6:11], ids=IDS[6:11])
-def test_each_byte_is_read_once_also_in_what_is_no_json(raw):
+def test_each_byte_is_read_once_also_in_invalid_json(raw):
     # Quadratic, this would take minutes.
     with pytest.raises((MalformedJson, ValidationFailed)):
-        read_body(sent(raw[:MIB]), NewPayment)
+        read_body(request_with(raw[:MIB]), NewPayment)
 
 
-def test_who_sends_too_much_is_told_what(client):
+def test_the_error_names_the_field_with_too_many_values(client):
     person = visitor(client)
-    body_of = {"type": "payment", "amount": "1.00"}
+    body = {"type": "payment", "amount": "1.00"}
     for more, field in (
         ({f"f{at}": 1 for at in range(100)}, "body"),
         ({"metadata": {"a": [0] * 5000}}, "metadata"),
     ):
-        result = person.post("/payments", body_of | more)
+        result = person.post("/payments", body | more)
         assert error(result) == (400, "VALIDATION_ERROR")
         assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
 
 
-def test_an_object_is_measured_as_small_as_it_can_be_written_and_no_further_than_its_limit():
+def test_the_size_of_an_object_is_that_of_its_shortest_json():
     exact = {"a": "x" * 1016}
     assert len(json.dumps(exact, separators=(",", ":"))) == 1024
     assert require_json_size(exact, 1) == exact

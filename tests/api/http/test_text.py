@@ -1,4 +1,4 @@
-"""Markup is taken out of what people write; everything else stays as it came."""
+"""HTML markup is removed from text that people write; all other text stays unchanged."""
 
 import re
 import time
@@ -30,7 +30,7 @@ PIECES = [
         "on=1",
     ),
 ]
-# The same examples at each run, however slow the machine is.
+# The same examples in each run, however slow the machine is.
 thoroughly = settings(derandomize=True, database=None, deadline=None, max_examples=500)
 broken = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
 
@@ -67,7 +67,7 @@ broken = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
         *("O'Brien", 'he said "so"', "100 % {sure} \\u0000 $1", "Zo\u00eb", "e\u0301", "\ufb01"),
     ],
 )
-def test_other_text_comes_back_as_it_went_in(text):
+def test_text_without_markup_stays_unchanged(text):
     assert clean(text) == text
 
 
@@ -79,20 +79,20 @@ def test_other_text_comes_back_as_it_went_in(text):
         ("Tom <i class='x'>&amp;</i> Jerry", "Tom &amp; Jerry"),
         ("<p>one</p><br/>two", "onetwo"),
         ("a <B>b</B\n> c", "a b c"),
-        # Scripts and styles lose what is in them.
+        # The content of scripts and styles is removed too.
         ("x<script>alert(1)</script>y", "xy"),
         ("x<SCRIPT src=//evil>alert(1)</sCript >y", "xy"),
         ("x<style>p{}</style>y", "xy"),
         ("x<script>alert(1)", "x"),
         ("x<script>'</scriptx>'</script>y", "xy"),
         ("<scripted>play</scripted>", "play"),
-        # Attributes do not survive.
+        # Attributes are removed.
         ("<img src=x onerror=alert(1)>", ""),
         ("<svg/onload=alert(1)>", ""),
         ('<a title="x>y" onclick="z">text</a>', "text"),
         ("<a title='x>y'>text</a>", "text"),
         ("<a href=\n'javascript:alert(1)'>text", "text"),
-        # Half a tag.
+        # An unclosed tag.
         ("hello <a href=", "hello "),
         ("hello <img src=x onerror=alert(1)", "hello "),
         ("hello <script", "hello "),
@@ -107,7 +107,7 @@ def test_other_text_comes_back_as_it_went_in(text):
         ("a<!-- <b>x</b> -->b", "ab"),
         ("a<!-->b<!-- -- > -->c", "abc"),
         ("<!DOCTYPE html>a<?php echo 1 ?>b", "ab"),
-        # What is taken out leaves no tag behind.
+        # Removed markup leaves no tag behind.
         ("<<b></b>script>alert(1)<<i>/script>", "script>alert(1)/script>"),
         ("<<script>script>alert(1)</script>", "<"),
         ("<scr<script>ipt>alert(1)</scr</script>ipt>", "ipt>alert(1)ipt>"),
@@ -115,26 +115,26 @@ def test_other_text_comes_back_as_it_went_in(text):
         ("<<<<b>img src=x>", "img src=x>"),
     ],
 )
-def test_markup_is_taken_out(text, left):
+def test_markup_is_removed(text, left):
     assert clean(text) == left
 
 
 @thoroughly
 @given(st.text() | broken)
-def test_cleaning_twice_is_cleaning_once(text):
+def test_cleaning_is_idempotent(text):
     assert clean(clean(text)) == clean(text)
 
 
 @thoroughly
 @given(broken)
-def test_no_tag_can_be_made_of_what_is_left(text):
+def test_no_tag_is_left(text):
     assert not re.search(r"<[A-Za-z/!?][^>]*>", clean(text))
     assert not re.search(r"<((script|style|textarea|plaintext)\b|a[^<]*=)", clean(text), re.IGNORECASE)
 
 
 @thoroughly
 @given(st.text(alphabet=st.characters(exclude_characters="<")))
-def test_text_without_an_angle_is_left_alone(text):
+def test_text_without_an_angle_bracket_stays_unchanged(text):
     assert clean(text) == text
 
 
@@ -143,35 +143,35 @@ def test_text_without_an_angle_is_left_alone(text):
     ["<", "<a", "<a ", "<!--", "<script>", "<a '", '<a ">', "<a '>\"", "</", "<<b>", "a<b ", "<a='\""],
 )
 @pytest.mark.parametrize("tail", ["", ">", "'>", '">'])
-def test_the_longest_body_is_cleaned_in_no_time(piece, tail):
+def test_cleaning_takes_linear_time(piece, tail):
     began = time.perf_counter()
     clean(piece * (500_000 // len(piece)) + tail)
     assert time.perf_counter() - began < 5
 
 
-def test_a_description_is_cleaned_and_then_measured(client):
+def test_a_description_is_cleaned_before_its_length_is_checked(client):
     me = visitor(client, Role.CUSTOMER)
-    wish = {"type": "payment", "amount": 1, "description": "<b>" + "x" * 498 + "</b> \U0001f600"}
-    assert me.post("/payments", wish).json["data"]["description"] == "x" * 498 + " \U0001f600"
-    result = me.post("/payments", wish | {"description": "x" * 501})
+    body = {"type": "payment", "amount": 1, "description": "<b>" + "x" * 498 + "</b> \U0001f600"}
+    assert me.post("/payments", body).json["data"]["description"] == "x" * 498 + " \U0001f600"
+    result = me.post("/payments", body | {"description": "x" * 501})
     assert error(result) == (400, "VALIDATION_ERROR")
     [fault] = result.json["error"]["details"]["fields"]
     assert fault["field"] == "description"
     assert "500 characters" in fault["message"]
 
 
-def test_a_name_is_cleaned_and_blank_if_nothing_is_left(client):
-    wish = {"email": address(), "password": PASSWORD}
-    answer = client.simulate_post("/api/auth/register", json=wish | {"name": "Smith & <i>Sons</i> <3"})
-    assert answer.json["data"]["user"]["name"] == "Smith & Sons <3"
-    answer = client.simulate_post("/api/auth/register", json=wish | {"name": " <b> </b> "})
-    assert error(answer) == (400, "VALIDATION_ERROR")
+def test_a_name_of_markup_only_is_blank(client):
+    body = {"email": address(), "password": PASSWORD}
+    result = client.simulate_post("/api/auth/register", json=body | {"name": "Smith & <i>Sons</i> <3"})
+    assert result.json["data"]["user"]["name"] == "Smith & Sons <3"
+    result = client.simulate_post("/api/auth/register", json=body | {"name": " <b> </b> "})
+    assert error(result) == (400, "VALIDATION_ERROR")
     assert Registration(email=address(), password=PASSWORD, name="a < b").name == "a < b"
 
 
-def test_what_is_far_too_long_is_refused_before_it_is_cleaned(client, monkeypatch):
+def test_a_text_far_too_long_is_refused_before_it_is_cleaned(client, monkeypatch):
     monkeypatch.setattr("api.http.text.clean", lambda _text: pytest.fail("it was cleaned"))
-    wish = {"email": address(), "password": PASSWORD, "name": "<b>" * 200_000}
-    answer = client.simulate_post("/api/auth/register", json=wish)
-    assert error(answer) == (400, "VALIDATION_ERROR")
-    assert [fault["field"] for fault in answer.json["error"]["details"]["fields"]] == ["name"]
+    body = {"email": address(), "password": PASSWORD, "name": "<b>" * 200_000}
+    result = client.simulate_post("/api/auth/register", json=body)
+    assert error(result) == (400, "VALIDATION_ERROR")
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == ["name"]
