@@ -74,10 +74,6 @@ def test_the_committed_document_is_current(root):
     assert committed == written(), "renew it: make openapi, or python -m api.openapi > docs/openapi.json"
 
 
-def test_the_version_is_the_projects(root):
-    assert f'\nversion = "{DOCUMENT["info"]["version"]}"\n' in (root / "pyproject.toml").read_text()
-
-
 @every_route
 def test_every_route_is_documented(template, method, declaration):
     found = {without_names(path): methods for path, methods in DOCUMENT["paths"].items()}
