@@ -59,12 +59,12 @@ _DEFAULTS = {
         Setting(
             ConfigKey.PSP_APPROVAL_RATE,
             1,
-            "The share of payments, 0 to 1, that the stubbed PSP approves unless they say what to simulate.",
+            "The share of payments, from 0 to 1, that the stubbed PSP approves when no `simulate` is given.",
         ),
         Setting(
             ConfigKey.PSP_LATENCY_MS,
             0,
-            "How long the stubbed PSP takes to decide, in milliseconds, at most 5000.",
+            "Milliseconds until the stubbed PSP decides, at most 5000.",
         ),
         Setting(
             ConfigKey.PAYMENTS_MAX_AMOUNT, "99999999.99", "The largest amount of a new payment or request."
@@ -72,40 +72,40 @@ _DEFAULTS = {
         Setting(
             ConfigKey.PAYMENTS_REQUEST_TTL_HOURS,
             7 * 24,
-            "For how long a request may be paid, in hours.",
+            "Hours for which a payment request can be paid.",
         ),
         Setting(
             ConfigKey.PAYMENTS_DAILY_LIMIT,
             None,
-            "How many payments one customer may make in 24 hours; null: any number.",
+            "Payments that one customer can make in 24 hours; null means any number.",
         ),
         Setting(
             ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT,
             None,
-            "How much of one currency a customer whose e-mail address is not verified may pay in 24 hours, "
-            "with what is under way; null: any amount.",
+            "The amount of one currency that a customer without a verified e-mail address can pay in 24 hours, "
+            "open payments included; null means any amount.",
         ),
         Setting(
             ConfigKey.MAINTENANCE_READ_ONLY,
             False,
-            "Whether everything that would change something is refused with a 503.",
+            "Whether requests that change data are refused with a 503.",
         ),
     )
 }
 # How long values are cached. A change takes effect in every process within this time, also without Redis.
 CACHE_TTL_S = 1.0
 
-_read: dict[str, Any] = {}
-_read_at = float("-inf")
+_cached: dict[str, Any] = {}
+_cached_at = float("-inf")
 
 
 def value(key: ConfigKey) -> Any:
     """Returns the value of a key, at most CACHE_TTL_S old."""
-    global _read, _read_at
-    if time.monotonic() - _read_at >= CACHE_TTL_S:
-        _read = {row.key: row.value for row in SystemConfig.select()}
-        _read_at = time.monotonic()
-    return _read.get(key, _DEFAULTS[key].value)
+    global _cached, _cached_at
+    if time.monotonic() - _cached_at >= CACHE_TTL_S:
+        _cached = {row.key: row.value for row in SystemConfig.select()}
+        _cached_at = time.monotonic()
+    return _cached.get(key, _DEFAULTS[key].value)
 
 
 def number(key: ConfigKey) -> Decimal:
@@ -115,8 +115,8 @@ def number(key: ConfigKey) -> Decimal:
 
 def clear_cache() -> None:
     """Clears the cache: the next value is read from the database."""
-    global _read_at
-    _read_at = float("-inf")
+    global _cached_at
+    _cached_at = float("-inf")
 
 
 def all_settings() -> list[Setting]:

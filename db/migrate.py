@@ -56,7 +56,7 @@ def up(url: str) -> list[str]:
             cursor.execute("SELECT name, sha256 FROM public.migrations")
             applied = dict(cursor.fetchall())
             cursor.execute("COMMIT")
-            edited = [file.name for file in files if applied.get(file.name, _sum(file)) != _sum(file)]
+            edited = [file.name for file in files if applied.get(file.name, _sha256(file)) != _sha256(file)]
             if edited:
                 raise EditedMigration(
                     f"{', '.join(edited)} changed after it was applied: write a new migration instead"
@@ -71,20 +71,20 @@ def _apply(cursor: Any, file: Path) -> bool:
     """Applies a migration and returns True, or False if another process has applied it meanwhile."""
     cursor.execute(_LOCK)
     cursor.execute("SELECT FROM public.migrations WHERE name = %s", (file.name,))
-    new = not cursor.rowcount
-    if new:
+    is_new = not cursor.rowcount
+    if is_new:
         # A migration that waits for a table's lock blocks all statements that come after: it fails soon
         # instead, and can be run again.
         cursor.execute("SET LOCAL lock_timeout = '10s'")
         cursor.execute(file.read_text())
         cursor.execute(
-            "INSERT INTO public.migrations (name, sha256) VALUES (%s, %s)", (file.name, _sum(file))
+            "INSERT INTO public.migrations (name, sha256) VALUES (%s, %s)", (file.name, _sha256(file))
         )
     cursor.execute("COMMIT")
-    return new
+    return is_new
 
 
-def _sum(file: Path) -> str:
+def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

@@ -202,7 +202,7 @@ class ConfigSetting(ResponseModel):
 
     key: Annotated[ConfigKey, Field(examples=[ConfigKey.PSP_APPROVAL_RATE])]
     value: Annotated[Any, Field(examples=[1])]
-    description: Annotated[str, Field(examples=["For how long a request may be paid, in hours."])]
+    description: Annotated[str, Field(examples=["Hours for which a payment request can be paid."])]
     updated_at: Annotated[Timestamp | None, Field(examples=[None])]
     updated_by: Annotated[json_model.Id | None, Field(examples=[None])]
 
