@@ -299,7 +299,7 @@ def test_a_statement_continues_at_the_part_where_the_psp_was_unavailable(monkeyp
         return ledger(day, after)
 
     monkeypatch.setattr(stub, "statement", unavailable)
-    with pytest.raises(AssertionError, match=r"statements\.fetch is still to be done"):
+    with pytest.raises(AssertionError, match=r"statements\.fetch was not done"):
         run_matching()
     assert matched() is None
     assert work() == ["statements.fetch", "statements.store", "statements.match"]
