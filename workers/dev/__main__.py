@@ -17,15 +17,16 @@ from workers.dev.supervisor import INVALID_SETTING, Supervisor
 
 READY = """
   Paywright is ready: {base}/api
-
   docs      {base}/api/docs and README.md
   data      {data}, kept between starts, with the logs of the servers
   for tools {data}/stack.env holds BASE_URL, DATABASE_URL and REDIS_URL
   users     {users}
-
   `make demo` shows the life of a payment, Ctrl-C stops everything
 """
-USERS = f"{', '.join(stack.DEMO_USERS)}\n  password  {stack.DEMO_PASSWORD}"
+USERS = f"""{", ".join(stack.DEMO_USERS)}
+  password  {stack.DEMO_PASSWORD}
+  try       curl -s {{base}}/api/auth/me -H "Authorization: Bearer $(make -s token)"
+"""
 
 
 def main() -> int:
@@ -70,9 +71,8 @@ def run(planned: stack.Stack) -> None:
             supervisor.until(lambda: _healthy(planned.environ["BASE_URL"]))
         tools = {name: planned.environ[name] for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL")}
         stack.write(stack_file, "".join(f"{name}={shlex.quote(tools[name])}\n" for name in tools))
-        users = "none that everybody knows" if planned.production else USERS
-        ready = READY.format(base=tools["BASE_URL"], data=os.path.relpath(planned.data), users=users)
-        os.write(1, ready.encode())
+        text = READY.replace("{users}", "made by a command\n" if planned.production else USERS)
+        os.write(1, text.format(base=tools["BASE_URL"], data=os.path.relpath(planned.data)).encode())
         supervisor.until(lambda: False)
     finally:
         stack_file.unlink(missing_ok=True)
