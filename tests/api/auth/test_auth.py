@@ -1,4 +1,4 @@
-"""Coming in, staying in, going out."""
+"""Registration, sign-in, tokens, sign-out."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def reason(result) -> str:
     return result.json["error"]["details"]["reason"]
 
 
-def test_who_registers_is_signed_in(client):
+def test_registering_signs_in(client):
     email = makers.address()
     body = {"email": f"  {email} ", "password": PASSWORD, "name": "Jo  Doe"}
     result = anyone(client).post("/auth/register", body)
@@ -49,7 +49,7 @@ def test_who_registers_is_signed_in(client):
     assert Visitor(client, data["accessToken"]).get("/auth/me").json["data"] == user
 
 
-def test_a_vendor_may_register_and_an_admin_may_not(client):
+def test_a_vendor_can_register_an_admin_cannot(client):
     body = {"email": makers.address(), "password": PASSWORD, "name": "Jo"}
     assert error(anyone(client).post("/auth/register", {**body, "role": "ADMIN"})) == (
         400,
@@ -61,7 +61,7 @@ def test_a_vendor_may_register_and_an_admin_may_not(client):
     )
 
 
-def test_an_address_belongs_to_one_person_however_it_is_written(client):
+def test_an_address_is_unique_ignoring_case(client):
     email = makers.address()
     visitor(client, email=email)
     body = {"email": email.upper(), "password": PASSWORD, "name": "Jo"}
@@ -74,20 +74,20 @@ def test_an_address_belongs_to_one_person_however_it_is_written(client):
 @pytest.mark.parametrize(
     "email", ["", "nobody", "a@", "@b.example", "a b@c.example", "x" * 300 + "@c.example", 5]
 )
-def test_what_is_no_address_is_refused(client, email):
+def test_an_invalid_address_is_refused(client, email):
     body = {"email": email, "password": PASSWORD, "name": "Jo"}
     assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize("password", ["short", "x" * 129, "jo@example.com", "Jo Longname", 12345678])
-def test_what_is_no_good_password_is_refused(client, password):
+def test_a_bad_password_is_refused(client, password):
     body = {"email": "jo@example.com", "name": "Jo Longname", "password": password}
     result = anyone(client).post("/auth/register", body)
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == ["password"]
 
 
-def test_a_password_is_not_cut(client):
+def test_every_character_of_a_long_password_counts(client):
     email, password = makers.address(), ("crème brûlée " * 12)[:127]
     anyone(client).post("/auth/register", {"email": email, "password": password + "1", "name": "Jo"})
     login = {"email": email, "password": password + "2"}
@@ -103,21 +103,21 @@ def test_an_unknown_address_and_a_wrong_password_are_refused_alike(client, me):
     assert wrong.content == unknown.content == nonsense.content
 
 
-def test_a_closed_account_cannot_sign_in_and_its_tokens_are_dead(client, me):
+def test_an_inactive_account_cannot_sign_in_or_use_its_tokens(client, me):
     users.User.update(active=False).where(users.User.id == me.user["id"]).execute()
     login = {"email": me.user["email"], "password": PASSWORD}
     assert error(anyone(client).post("/auth/login", login)) == (401, "INVALID_CREDENTIALS")
     assert reason(me.get("/auth/me")) == "token_revoked"
 
 
-def test_without_a_token_nobody_is_known(client):
+def test_a_missing_token_is_refused(client):
     assert reason(anyone(client).get("/auth/me")) == "token_missing"
     assert reason(anyone(client).get("/auth/me", headers={"Authorization": "Basic abc"})) == "token_missing"
 
 
-def test_a_token_of_another_make_is_invalid(client, me):
+def test_a_forged_token_is_invalid(client, me):
     claims = jwt.decode(me.token, options={"verify_signature": False})
-    # Without `alg`, which PyJWT would believe more than its own argument.
+    # Without `alg`: PyJWT would take it over its own argument.
     header = {name: jwt.get_unverified_header(me.token)[name] for name in ("kid", "typ")}
     secret = SECRETS["JWT_SECRET"]
 
@@ -144,7 +144,7 @@ def test_a_token_of_another_make_is_invalid(client, me):
     assert Visitor(client, forged()).get("/auth/me").status_code == 200
 
 
-def test_an_access_token_lives_fifteen_minutes(client):
+def test_an_access_token_expires_after_fifteen_minutes(client):
     with freeze_time(NOON) as clock:
         me = visitor(client)
         claims = jwt.decode(me.token, options={"verify_signature": False})
@@ -156,7 +156,7 @@ def test_an_access_token_lives_fifteen_minutes(client):
         assert reason(me.get("/auth/me")) == "token_expired"
 
 
-def test_a_refresh_token_is_spent_for_the_next(client, me):
+def test_a_refresh_token_is_exchanged_for_new_tokens(client, me):
     first = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token})
     assert first.status_code == 200
     data = first.json["data"]
@@ -165,7 +165,7 @@ def test_a_refresh_token_is_spent_for_the_next(client, me):
     assert anyone(client).post("/auth/refresh", {"refreshToken": data["refreshToken"]}).status_code == 200
 
 
-def test_twenty_tabs_get_the_same_successor_within_ten_seconds(client):
+def test_tabs_that_refresh_within_ten_seconds_get_the_same_token(client):
     with freeze_time(NOON) as clock:
         me = visitor(client)
         answers = []
@@ -178,7 +178,7 @@ def test_twenty_tabs_get_the_same_successor_within_ten_seconds(client):
     assert sessions.Session.select().where(sessions.Session.user_id == me.user["id"]).count() == 1
 
 
-def test_a_refresh_token_used_later_ends_the_whole_session(client):
+def test_a_reused_refresh_token_ends_the_session(client):
     with freeze_time(NOON) as clock:
         me = visitor(client)
         successor = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token}).json["data"]
@@ -192,24 +192,24 @@ def test_a_refresh_token_used_later_ends_the_whole_session(client):
     assert audit_log.AuditLog.select().where(audit_log.AuditLog.action == "auth.token.reused").count() == 1
 
 
-def test_a_refresh_token_lives_seven_days(client):
+def test_a_refresh_token_expires_after_seven_days(client):
     with freeze_time(NOON) as clock:
         me = visitor(client)
         clock.tick(7 * 86400)
         result = anyone(client).post("/auth/refresh", {"refreshToken": me.refresh_token})
         assert reason(result) == "token_expired"
-    unknown = anyone(client).post("/auth/refresh", {"refreshToken": "never made"})
+    unknown = anyone(client).post("/auth/refresh", {"refreshToken": "unknown"})
     assert reason(unknown) == "token_invalid"
     assert unknown.json["error"]["message"] == "This needs a valid refresh token."
 
 
-def test_only_the_digest_of_a_refresh_token_is_kept(me):
+def test_only_the_digest_of_a_refresh_token_is_stored(me):
     [kept] = sessions.RefreshToken.select().where(sessions.RefreshToken.user_id == me.user["id"])
     assert len(kept.token_hash) == 64
     assert me.refresh_token not in kept.token_hash
 
 
-def test_signing_out_ends_this_session_at_once_and_no_other(client, me):
+def test_signing_out_ends_only_this_session(client, me):
     login = {"email": me.user["email"], "password": PASSWORD}
     other = Visitor(client, anyone(client).post("/auth/login", login).json["data"]["accessToken"])
     assert me.post("/auth/logout").status_code == 200
@@ -222,12 +222,12 @@ def test_signing_out_ends_this_session_at_once_and_no_other(client, me):
     assert reason(third.get("/auth/me")) == "token_revoked"
 
 
-def test_a_new_role_counts_at_the_next_request(client, me):
+def test_a_new_role_takes_effect_at_the_next_request(client, me):
     users.User.update(role=Role.VENDOR).where(users.User.id == me.user["id"]).execute()
     assert error(me.post("/payments", {"type": "payment", "amount": 1})) == (403, "FORBIDDEN")
 
 
-def test_what_people_do_at_the_door_is_audited_and_told(client):
+def test_registration_sign_in_and_sign_out_are_audited_and_emitted(client):
     agent = {"User-Agent": "a browser", "X-Request-ID": "request-77"}
     email = makers.address()
     body = {"email": email, "password": PASSWORD, "name": "Jo"}
@@ -238,30 +238,30 @@ def test_what_people_do_at_the_door_is_audited_and_told(client):
     Visitor(client, data["accessToken"]).post("/auth/logout", headers=agent)
     work()
 
-    lines = list(audit_log.AuditLog.select().where(audit_log.AuditLog.request_id == "request-77"))
-    assert [line.action for line in sorted(lines, key=lambda line: line.created_at)] == [
+    rows = list(audit_log.AuditLog.select().where(audit_log.AuditLog.request_id == "request-77"))
+    assert [row.action for row in sorted(rows, key=lambda row: row.created_at)] == [
         "auth.user.registered",
         "auth.user.signed_in",
         "auth.user.sign_in_failed",
         "auth.user.sign_in_failed",
         "auth.user.signed_out",
     ]
-    assert {line.user_agent for line in lines} == {"a browser"}
-    assert {line.ip_address for line in lines} == {"127.0.0.1"}
-    assert [str(line.user_id) for line in lines].count(data["user"]["id"]) == 4
-    told = [event for event in event_log.after(0, 100) if event.request_id == "request-77"]
-    assert [event.type for event in told] == [
+    assert {row.user_agent for row in rows} == {"a browser"}
+    assert {row.ip_address for row in rows} == {"127.0.0.1"}
+    assert [str(row.user_id) for row in rows].count(data["user"]["id"]) == 4
+    emitted = [event for event in event_log.after(0, 100) if event.request_id == "request-77"]
+    assert [event.type for event in emitted] == [
         "auth:user:registered",
         "auth:user:logged_in",
         "auth:user:logged_out",
     ]
-    assert all("password" not in str(event.data) for event in told)
+    assert all("password" not in str(event.data) for event in emitted)
 
 
 @pytest.mark.parametrize(
     "address", ["Jo.Doe+x@{}.example", "jo@münchen-{}.example", "{}@xn--mnchen-3ya.example"]
 )
-def test_who_registers_can_sign_in_with_the_same_words(client, address):
+def test_sign_in_accepts_every_spelling_of_the_registered_address(client, address):
     email = address.format(makers.address().partition("@")[0])
     body = {"email": email, "password": PASSWORD, "name": "Jo"}
     registered = anyone(client).post("/auth/register", body)
@@ -277,7 +277,7 @@ def test_who_registers_can_sign_in_with_the_same_words(client, address):
 
 
 @pytest.mark.parametrize("local", ["İstan", "ΟΔΟΣ", "e\u0301te", "Größe"])
-def test_an_address_that_few_servers_take_is_refused(client, local):
+def test_a_local_part_beyond_ascii_is_refused(client, local):
     body = {"email": f"{local}@example.com", "password": PASSWORD, "name": "Jo"}
     assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
 
@@ -289,18 +289,18 @@ def test_a_name_is_one_line(client, name):
 
 
 @pytest.mark.parametrize("name", [" Jo ", "Zoë O'Brien-Smith", "山田 太郎", "👩‍👩‍👧 & Co", "علی‌رضا"])
-def test_a_name_comes_back_as_it_went_in(client, name):
+def test_a_name_is_returned_as_sent(client, name):
     body = {"email": makers.address(), "password": PASSWORD, "name": name}
     assert anyone(client).post("/auth/register", body).json["data"]["user"]["name"] == name
 
 
-def test_an_address_has_one_spelling_for_the_limits_and_the_router(client):
+def test_other_spellings_of_a_path_are_not_found(client):
     for path in ("//api/auth/login", "/%2Fapi/auth/login", "/api//auth/login", "///api/auth/login"):
         result = client.simulate_post(path, json={"email": "a@b.example", "password": "x"})
         assert error(result) == (404, "NOT_FOUND"), path
 
 
-def test_a_token_from_a_machine_whose_clock_is_ahead_is_taken(client):
+def test_a_token_issued_five_seconds_ahead_is_accepted(client):
     with freeze_time("2026-03-01T12:00:05Z"):
         me = visitor(client)
     with freeze_time(NOON):
@@ -313,22 +313,22 @@ def test_a_common_password_is_refused(client, password):
     assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
 
 
-def test_a_password_changed_while_another_signs_in_wins(client, me, settings, monkeypatch):
-    """bcrypt takes its time; meanwhile the password may have become another."""
+def test_a_password_changed_during_a_sign_in_refuses_it(client, me, settings, monkeypatch):
+    """bcrypt takes about 50 ms, during which a password change can commit."""
     match = Passwords.matches
 
-    def slowly(self: Passwords, password: str, hashed: str | None) -> bool:
+    def change_meanwhile(self: Passwords, password: str, hashed: str | None) -> bool:
         same = match(self, password, hashed)
         users.set_password(me.user["id"], self.hash("a password of today"))
         return same
 
-    monkeypatch.setattr(Passwords, "matches", slowly)
+    monkeypatch.setattr(Passwords, "matches", change_meanwhile)
     login = anyone(client).post("/auth/login", {"email": me.user["email"], "password": PASSWORD})
     assert error(login) == (401, "INVALID_CREDENTIALS")
 
 
 @pytest.mark.parametrize("email", ["x" * 65 + "@example.com", "a@xn--a.example"])
-def test_an_address_that_mail_cannot_have_is_refused(client, email):
+def test_an_address_that_mail_does_not_allow_is_refused(client, email):
     body = {"email": email, "password": PASSWORD, "name": "Jo"}
     assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
     assert (
@@ -336,7 +336,7 @@ def test_an_address_that_mail_cannot_have_is_refused(client, email):
     )
 
 
-def test_a_domain_in_another_script_is_shown_as_dns_writes_it(client):
+def test_a_domain_in_another_script_is_stored_as_punycode(client):
     body = {"email": "Jo@пример.example", "password": PASSWORD, "name": "Jo"}
     user = anyone(client).post("/auth/register", body).json["data"]["user"]
     assert user["email"] == "Jo@xn--e1afmkfd.example"
