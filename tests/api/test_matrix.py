@@ -1,4 +1,4 @@
-"""Every route, every method, every kind of caller: drawn from the routes, so that a new one is in it at once."""
+"""Every route with every method and every kind of caller, taken from the application's own routes."""
 
 import falcon
 import pytest
@@ -16,78 +16,83 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ADDRESSES = list(addresses())
 
 
-def needed(told: Operation | RawOperation) -> Permission:
-    return told.permission if isinstance(told, Operation) else Permission.ANYONE
+def permission_of(declaration: Operation | RawOperation) -> Permission:
+    return declaration.permission if isinstance(declaration, Operation) else Permission.ANYONE
 
 
 ROUTES = [
-    (address, method, needed(told)) for address in ADDRESSES for method, told in address.methods.items()
+    (address, method, permission_of(declaration))
+    for address in ADDRESSES
+    for method, declaration in address.methods.items()
 ]
 
 
 def each(routes: list[tuple[Address, str, Permission]]) -> pytest.MarkDecorator:
     params = [
-        pytest.param(address.path, method, may, id=f"{method} {address.template}")
-        for address, method, may in routes
+        pytest.param(address.path, method, permission, id=f"{method} {address.template}")
+        for address, method, permission in routes
     ]
-    return pytest.mark.parametrize(("path", "method", "may"), params)
+    return pytest.mark.parametrize(("path", "method", "permission"), params)
 
 
-OPEN = [route for route in ROUTES if route[2] is Permission.ANYONE]
-GUARDED = [route for route in ROUTES if route[2] is not Permission.ANYONE]
+PUBLIC = [route for route in ROUTES if route[2] is Permission.ANYONE]
+PROTECTED = [route for route in ROUTES if route[2] is not Permission.ANYONE]
 
-every_route, every_open_route, every_guarded_route = each(ROUTES), each(OPEN), each(GUARDED)
+every_route, every_public_route, every_protected_route = each(ROUTES), each(PUBLIC), each(PROTECTED)
 every_address = pytest.mark.parametrize("address", ADDRESSES, ids=lambda address: address.template)
 every_read = pytest.mark.parametrize(
-    "path", [pytest.param(it.path, id=it.template) for it in ADDRESSES if "GET" in it.methods]
+    "path",
+    [pytest.param(address.path, id=address.template) for address in ADDRESSES if "GET" in address.methods],
 )
 
 
-def ask(client, method, path, token=""):
+def send(client, method, path, token=""):
     headers = {"Authorization": token} if token else {}
     return client.simulate_request(method, path, headers=headers)
 
 
-def expired(client) -> str:
+def expired_token(client) -> str:
     with freeze_time("2026-03-01T12:00:00Z"):
         return visitor(client).token
 
 
-def revoked(client) -> str:
-    who = visitor(client)
-    sessions.end_all(who.user["id"])
-    return who.token
+def revoked_token(client) -> str:
+    user = visitor(client)
+    sessions.end_all(user.user["id"])
+    return user.token
 
 
 def test_the_matrix_is_not_empty():
-    assert {role for _address, _method, may in GUARDED for role in ROLES_BY_PERMISSION[may]} == set(Role)
-    assert OPEN
+    assert {
+        role for _address, _method, permission in PROTECTED for role in ROLES_BY_PERMISSION[permission]
+    } == set(Role)
+    assert PUBLIC
 
 
-@every_open_route
-def test_an_open_route_asks_nobody_who_they_are(client, method, path, may):
+@every_public_route
+def test_a_public_route_ignores_tokens(client, method, path, permission):
     for token in (
         "",
         "Basic abc",
         "Bearer garbage",
-        f"Bearer {expired(client)}",
-        f"Bearer {revoked(client)}",
+        f"Bearer {expired_token(client)}",
+        f"Bearer {revoked_token(client)}",
     ):
-        assert ask(client, method, path, token).status_code not in (401, 403)
+        assert send(client, method, path, token).status_code not in (401, 403)
 
 
-@every_guarded_route
-def test_a_guarded_route_says_why_it_takes_no_token(client, method, path, may):
+@every_protected_route
+def test_a_protected_route_says_why_a_token_is_refused(client, method, path, permission):
     for token, reason in (
         ("", "token_missing"),
         ("Basic abc", "token_missing"),
         ("Bearer", "token_missing"),
         ("Bearer garbage", "token_invalid"),
         (f"Bearer {visitor(client).refresh_token}", "token_invalid"),
-        (f"Bearer {expired(client)}", "token_expired"),
-        (f"Bearer {revoked(client)}", "token_revoked"),
+        (f"Bearer {expired_token(client)}", "token_expired"),
+        (f"Bearer {revoked_token(client)}", "token_revoked"),
     ):
-        result = ask(client, method, path, token)
+        result = send(client, method, path, token)
         assert result.status_code == 401, token
         assert result.headers["WWW-Authenticate"] == "Bearer"
         if method != "HEAD":
@@ -95,11 +100,11 @@ def test_a_guarded_route_says_why_it_takes_no_token(client, method, path, may):
             assert result.json["error"]["details"] == {"reason": reason}
 
 
-@every_guarded_route
+@every_protected_route
 @pytest.mark.parametrize("role", list(Role))
-def test_a_role_may_use_exactly_what_the_policy_says(client, method, path, may, role):
-    result = ask(client, method, path, f"Bearer {visitor(client, role).token}")
-    if role in ROLES_BY_PERMISSION[may]:
+def test_each_role_may_use_exactly_its_routes(client, method, path, permission, role):
+    result = send(client, method, path, f"Bearer {visitor(client, role).token}")
+    if role in ROLES_BY_PERMISSION[permission]:
         assert result.status_code not in (401, 403)
     else:
         assert result.status_code == 403
@@ -108,7 +113,7 @@ def test_a_role_may_use_exactly_what_the_policy_says(client, method, path, may, 
 
 
 @every_address
-def test_another_method_is_a_405_that_names_the_known_ones(client, address):
+def test_an_unknown_method_is_a_405_that_names_the_allowed_ones(client, address):
     known = {*address.methods, "OPTIONS", *(["HEAD"] if "GET" in address.methods else [])}
     for method in {*METHODS, "HEAD"} - known:
         result = client.simulate_request(method, address.path)
@@ -119,21 +124,21 @@ def test_another_method_is_a_405_that_names_the_known_ones(client, address):
 
 
 @every_read
-def test_a_head_has_the_headers_of_the_get(client, path):
+def test_head_has_the_headers_of_get(client, path):
     token = f"Bearer {visitor(client).token}"
-    got, head = (ask(client, method, path, token) for method in ("GET", "HEAD"))
+    got, head = (send(client, method, path, token) for method in ("GET", "HEAD"))
     assert (head.status_code, head.content) == (got.status_code, b"")
-    # What counts requests has counted one more by then.
+    # /metrics has counted one more request by then.
     varying = {"x-request-id", *(["content-length"] if path == "/metrics" else [])}
-    assert but(head, varying) == but(got, varying)
+    assert headers_without(head, varying) == headers_without(got, varying)
 
 
-def but(result, names: set[str]) -> dict[str, str]:
+def headers_without(result, names: set[str]) -> dict[str, str]:
     return {name: value for name, value in result.headers.items() if name.lower() not in names}
 
 
 @every_route
-def test_every_answer_has_the_id_of_its_request(client, method, path, may):
+def test_every_response_has_its_request_id(client, method, path, permission):
     headers = {"X-Request-ID": "matrix-1"}
     assert client.simulate_request(method, path, headers=headers).headers["X-Request-ID"] == "matrix-1"
     assert client.simulate_request(method, path).headers["X-Request-ID"]
@@ -142,7 +147,7 @@ def test_every_answer_has_the_id_of_its_request(client, method, path, may):
 def test_a_route_without_an_operation_is_refused():
     class Undeclared:
         def on_get(self, _req, resp):
-            resp.text = "anybody may read this"
+            resp.text = "unprotected"
 
     class WithoutMethods:
         pass

@@ -24,21 +24,21 @@ def boss(redis_client, client) -> Visitor:
     return visitor(client, Role.ADMIN)
 
 
-def figures(who: Visitor):
-    result = who.get("/admin/analytics")
+def get_analytics(user: Visitor):
+    result = user.get("/admin/analytics")
     assert result.status_code == 200
     return result.json["data"]
 
 
-def test_before_anything_happened_there_is_little_to_tell(boss):
-    data = figures(boss)
+def test_analytics_of_an_empty_installation(boss):
+    data = get_analytics(boss)
     assert data["usersByRole"] == {"ADMIN": 1}
     assert data["activeUsers"] == {"24h": 1, "7d": 1}
     assert (data["paymentsByStatus"], data["volumeByCurrency"], data["successRate"]) == ({}, {}, None)
     assert data["timeToSettleMs"] == {"p50": None, "p95": None}
 
 
-def test_people_and_payments_add_up(client, boss):
+def test_users_and_payments_are_added_up(client, boss):
     customer, vendor = visitor(client), visitor(client, Role.VENDOR)
     for amount, currency, simulate in (
         (5, "USD", "approve"),
@@ -46,8 +46,8 @@ def test_people_and_payments_add_up(client, boss):
         (500, "JPY", "approve"),
         (9, "USD", "decline"),
     ):
-        wish = {"type": "payment", "amount": amount, "currency": currency, "metadata": {"simulate": simulate}}
-        customer.post("/payments", wish)
+        body = {"type": "payment", "amount": amount, "currency": currency, "metadata": {"simulate": simulate}}
+        customer.post("/payments", body)
     vendor.post("/payments", {"type": "initiate", "amount": 3})
     work()
     customer.post("/payments", {"type": "payment", "amount": 1})
@@ -62,7 +62,7 @@ def test_people_and_payments_add_up(client, boss):
         vendor.user["id"],
     )
 
-    data = figures(boss)
+    data = get_analytics(boss)
 
     assert data["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1, "VENDOR": 1}
     assert data["activeUsers"] == {"24h": 2, "7d": 3}
@@ -72,32 +72,32 @@ def test_people_and_payments_add_up(client, boss):
     assert data["timeToSettleMs"] == {"p50": 200, "p95": 880}
 
 
-def test_requests_are_counted_by_route_and_not_by_address(client, boss):
+def test_requests_are_counted_by_route(client, boss):
     customer = visitor(client)
     for _ in range(3):
         id = customer.post("/payments", {"type": "payment", "amount": 1}).json["data"]["id"]
         customer.get(f"/payments/{id}")
     customer.get("/payments/00000000-0000-4000-8000-000000000000")
     client.simulate_get("/api/nowhere")
-    told = {(it["method"], it["route"]): it for it in figures(boss)["requests"]}
-    one = told["GET", "/api/payments/:payment_id"]
+    counted = {(row["method"], row["route"]): row for row in get_analytics(boss)["requests"]}
+    one = counted["GET", "/api/payments/:payment_id"]
     assert (one["count"], one["errors"]) == (4, 1)
     assert 0 < one["p50Ms"] <= one["p95Ms"]
-    assert told["POST", "/api/payments"]["count"] == 3
-    assert told["GET", "unknown"]["errors"] == 1
+    assert counted["POST", "/api/payments"]["count"] == 3
+    assert counted["GET", "unknown"]["errors"] == 1
 
 
-def test_what_other_processes_counted_is_counted_too(redis_client, boss):
+def test_requests_of_other_processes_are_counted(redis_client, boss):
     histogram = Histogram()
     histogram.observe(0.03)
     for _ in range(2):
         request_metrics.add(redis_client, {Series("GET", "/api/elsewhere", 404): histogram})
-    [told] = [it for it in figures(boss)["requests"] if it["route"] == "/api/elsewhere"]
-    assert (told["count"], told["errors"], told["p50Ms"], told["p95Ms"]) == (2, 2, 35, 48.5)
+    [counted] = [row for row in get_analytics(boss)["requests"] if row["route"] == "/api/elsewhere"]
+    assert (counted["count"], counted["errors"], counted["p50Ms"], counted["p95Ms"]) == (2, 2, 35, 48.5)
 
 
-def test_figures_that_take_long_serve_for_ten_times_as_long_and_others_are_those_of_now(boss):
+def test_only_slow_figures_are_reused(boss):
     assert (analytics._reuse_s(0.4), analytics._reuse_s(3)) == (0, 30)
-    assert figures(boss)["usersByRole"] == {"ADMIN": 1}
+    assert get_analytics(boss)["usersByRole"] == {"ADMIN": 1}
     makers.user()
-    assert figures(boss)["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1}
+    assert get_analytics(boss)["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1}

@@ -1,4 +1,4 @@
-"""The audit log at the door: read page by page, and verified."""
+"""Reading and verifying the audit log."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,8 +23,8 @@ def boss(client) -> Visitor:
     return boss
 
 
-def written(minutes: int = 0, **more: Any) -> str:
-    """A row about something that was done so many minutes after noon: its id."""
+def record(minutes: int = 0, **more: Any) -> str:
+    """Appends a row, this many minutes after noon, and returns its id."""
     columns: dict[str, Any] = {
         "id": uuid4(),
         "user_id": None,
@@ -37,24 +37,24 @@ def written(minutes: int = 0, **more: Any) -> str:
         "request_id": None,
         "created_at": makers.MOMENT + timedelta(minutes=minutes),
     }
-    line = AuditEntry(**columns | more)
-    audit_chain.append([line.model_dump(mode="json")])
-    return str(line.id)
+    entry = AuditEntry(**columns | more)
+    audit_chain.append([entry.model_dump(mode="json")])
+    return str(entry.id)
 
 
-def read(who: Visitor, query: str = "") -> list[dict[str, Any]]:
-    result = who.get(f"/admin/audit-logs{query}")
+def entries(user: Visitor, query: str = "") -> list[dict[str, Any]]:
+    result = user.get(f"/admin/audit-logs{query}")
     assert result.status_code == 200, result.text
     items: list[dict[str, Any]] = result.json["data"]["items"]
     return items
 
 
-def ids(who: Visitor, query: str) -> list[str]:
-    return [it["id"] for it in read(who, query)]
+def ids(user: Visitor, query: str) -> list[str]:
+    return [entry["id"] for entry in entries(user, query)]
 
 
-def verified(who: Visitor) -> dict[str, Any]:
-    result = who.get("/admin/audit-logs/verify")
+def verify(user: Visitor) -> dict[str, Any]:
+    result = user.get("/admin/audit-logs/verify")
     assert result.status_code == 200, result.text
     data: dict[str, Any] = result.json["data"]
     return data
@@ -66,16 +66,16 @@ def behind_our_back(sql: str, *params: Any) -> None:
     postgres.rows("SET LOCAL session_replication_role = origin")
 
 
-# --- who did what ---------------------------------------------------------------------------------------
+# --- entries ---------------------------------------------------------------------------------------
 
 
-def test_what_somebody_did_is_there_whole(client, boss):
+def test_an_entry_has_user_resource_client_and_request(client, boss):
     vendor = registered(client, Role.VENDOR)
     sent = {"X-Request-ID": "chairs-1", "User-Agent": "till/1.0"}
-    wish = {"type": "initiate", "amount": "80.00"}
-    id = vendor.post("/payments", wish, headers=sent).json["data"]["id"]
+    body = {"type": "initiate", "amount": "80.00"}
+    id = vendor.post("/payments", body, headers=sent).json["data"]["id"]
     work()
-    begun, created = read(boss, f"?resourceId={id}")
+    begun, created = entries(boss, f"?resourceId={id}")
     assert list(created) == [
         *("id", "userId", "action", "resourceType", "resourceId"),
         *("details", "ipAddress", "userAgent", "requestId", "createdAt"),
@@ -84,48 +84,48 @@ def test_what_somebody_did_is_there_whole(client, boss):
     assert (created["resourceType"], created["resourceId"]) == ("payment", id)
     assert (created["ipAddress"], created["userAgent"]) == ("127.0.0.1", "till/1.0")
     assert created["requestId"] == begun["requestId"] == "chairs-1"
-    # Nobody did it but a worker.
+    # Done by a worker, not by the user.
     assert (begun["action"], begun["userId"]) == ("payments.payment.begin", None)
     assert begun["details"]["to"] == "initiated"
 
 
-def test_a_refusal_for_lack_of_a_role_is_in_it(client, boss):
+def test_a_refusal_for_lack_of_a_role_is_audited(client, boss):
     customer = registered(client)
     assert error(customer.get("/admin/audit-logs")) == (403, "FORBIDDEN")
     work()
-    [refused] = read(boss, f"?userId={customer.user['id']}&action=auth.access.refused")
+    [refused] = entries(boss, f"?userId={customer.user['id']}&action=auth.access.refused")
     assert refused["userId"] == customer.user["id"]
 
 
 @pytest.mark.parametrize("role", [Role.VENDOR, Role.CUSTOMER])
 @pytest.mark.parametrize("path", ["/admin/audit-logs", "/admin/audit-logs/verify"])
-def test_it_is_for_administrators_alone(client, role, path):
+def test_only_admins_read_the_audit_log(client, role, path):
     assert error(registered(client, role).get(path)) == (403, "FORBIDDEN")
     assert error(Visitor(client).get(path)) == (401, "UNAUTHORIZED")
 
 
-def test_reading_it_writes_nothing(boss):
-    before = verified(boss)
-    read(boss)
+def test_reading_the_audit_log_writes_nothing(boss):
+    before = verify(boss)
+    entries(boss)
     work()
-    assert verified(boss) == before
+    assert verify(boss) == before
 
 
-def test_it_shows_also_what_the_application_did_not_write(boss):
+def test_rows_that_the_application_did_not_write_are_listed(boss):
     behind_our_back(
-        "INSERT INTO admin.audit_logs (action, details, created_at) VALUES ('who knows', '[1]', clock_timestamp())"
+        "INSERT INTO admin.audit_logs (action, details, created_at) VALUES ('unknown action', '[1]', clock_timestamp())"
     )
-    assert (read(boss)[0]["action"], read(boss)[0]["details"]) == ("who knows", [1])
+    assert (entries(boss)[0]["action"], entries(boss)[0]["details"]) == ("unknown action", [1])
 
 
 # --- filters --------------------------------------------------------------------------------------------
 
 
-def test_each_filter_narrows_it_down(boss):
+def test_filters_narrow_the_list(boss):
     one, other, thing = str(makers.user().id), str(makers.user().id), str(uuid4())
-    a = written(0, user_id=one, resource_id=thing)
-    b = written(1, user_id=other, resource_id=thing, action=AuditAction.PAYMENT_FAIL)
-    c = written(2, user_id=one, resource_type="user")
+    a = record(0, user_id=one, resource_id=thing)
+    b = record(1, user_id=other, resource_id=thing, action=AuditAction.PAYMENT_FAIL)
+    c = record(2, user_id=one, resource_type="user")
     assert ids(boss, f"?userId={one}") == [c, a]
     assert ids(boss, "?action=payments.payment.fail") == [b]
     assert ids(boss, f"?resourceId={thing}") == [b, a]
@@ -136,8 +136,8 @@ def test_each_filter_narrows_it_down(boss):
     assert ids(boss, f"?userId={uuid4()}") == []
 
 
-def test_from_is_included_and_to_is_not(boss):
-    at = [written(minutes) for minutes in range(4)]
+def test_from_is_inclusive_and_to_is_exclusive(boss):
+    at = [record(minutes) for minutes in range(4)]
     moments = [times.iso(makers.MOMENT + timedelta(minutes=minutes)) for minutes in range(4)]
     assert ids(boss, f"?from={moments[1]}&to={moments[3]}") == [at[2], at[1]]
     assert ids(boss, f"?to={moments[1]}") == [at[0]]
@@ -145,9 +145,9 @@ def test_from_is_included_and_to_is_not(boss):
     assert ids(boss, f"?from={moments[2]}&to={moments[2]}") == []
 
 
-def test_every_action_of_the_catalogue_is_a_filter(boss):
+def test_every_action_can_be_filtered_by(boss):
     for action in AuditAction:
-        assert all(it["action"] == action for it in read(boss, f"?action={action}"))
+        assert all(entry["action"] == action for entry in entries(boss, f"?action={action}"))
 
 
 @pytest.mark.parametrize(
@@ -166,46 +166,46 @@ def test_every_action_of_the_catalogue_is_a_filter(boss):
         ("page=2", "page"),
     ],
 )
-def test_a_slip_of_the_pen_is_told(boss, query, field):
+def test_an_invalid_filter_is_refused(boss, query, field):
     result = boss.get(f"/admin/audit-logs?{query}")
     assert error(result) == (400, "VALIDATION_ERROR")
-    assert [it["field"] for it in result.json["error"]["details"]["fields"]] == [field]
+    assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
 
 
 # --- pages ----------------------------------------------------------------------------------------------
 
 
-def test_pages_neither_skip_nor_repeat_while_the_log_goes_on(boss):
+def test_pages_neither_skip_nor_repeat_while_rows_arrive(boss):
     thing = str(uuid4())
-    # Every other two at the same moment.
-    there = [written(n // 2, resource_id=thing) for n in range(11)]
+    # Two rows share each timestamp.
+    before = [record(n // 2, resource_id=thing) for n in range(11)]
     seen: list[str] = []
     cursor = ""
     while True:
         data = boss.get(f"/admin/audit-logs?resourceId={thing}&limit=3{cursor}").json["data"]
         assert data["pagination"]["limit"] == 3
-        seen += [it["id"] for it in data["items"]]
+        seen += [entry["id"] for entry in data["items"]]
         if not data["pagination"]["nextCursor"]:
             break
         cursor = f"&cursor={data['pagination']['nextCursor']}"
-        written(60, resource_id=thing)
-    assert sorted(seen) == sorted(there)
-    assert seen == [it for it in ids(boss, f"?resourceId={thing}&limit=100") if it in there]
+        record(60, resource_id=thing)
+    assert sorted(seen) == sorted(before)
+    assert seen == [entry for entry in ids(boss, f"?resourceId={thing}&limit=100") if entry in before]
 
 
-def test_a_page_has_twenty_rows_unless_asked_otherwise(boss):
+def test_a_page_has_twenty_rows_by_default(boss):
     for n in range(25):
-        written(n)
-    assert len(read(boss)) == 20
-    assert len(read(boss, "?limit=22")) == 22
+        record(n)
+    assert len(entries(boss)) == 20
+    assert len(entries(boss, "?limit=22")) == 22
 
 
 @pytest.mark.parametrize(
     "filter", ["", "resource_type = 'payment' AND", "action = 'payments.payment.begin' AND"]
 )
-def test_a_page_is_a_walk_along_an_index(database, filter):
-    written()
-    # A table of one row is not worth an index, nor is a sort of it worth sparing.
+def test_a_page_is_read_by_an_index(database, filter):
+    record()
+    # For a table of one row the planner would prefer a scan and a sort.
     postgres.rows(
         "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
     )
@@ -218,64 +218,64 @@ def test_a_page_is_a_walk_along_an_index(database, filter):
     assert "Sort" not in steps
 
 
-# --- whether it still is what was written ---------------------------------------------------------------
+# --- verification ---------------------------------------------------------------
 
 
-def test_what_the_application_wrote_is_verified(boss):
-    rows = verified(boss)["rows"]
+def test_an_unchanged_log_is_verified(boss):
+    rows = verify(boss)["rows"]
     assert rows > 0
-    written()
-    assert verified(boss) == {"ok": True, "rows": rows + 1, "firstBroken": None}
+    record()
+    assert verify(boss) == {"ok": True, "rows": rows + 1, "firstBroken": None}
 
 
 def test_the_first_broken_row_is_named(boss):
-    id = written()
-    written()
+    id = record()
+    record()
     behind_our_back("UPDATE admin.audit_logs SET user_agent = 'nobody' WHERE id = %s", id)
-    found = verified(boss)
-    assert found["ok"] is False
-    assert found["firstBroken"] == {
+    result = verify(boss)
+    assert result["ok"] is False
+    assert result["firstBroken"] == {
         "id": id,
         "reason": "this row was changed, or put in the place of another",
     }
 
 
-def test_a_removed_newest_row_has_no_id_any_more(boss):
-    rows = verified(boss)["rows"]
-    behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", written())
+def test_a_removed_newest_row_has_no_id(boss):
+    rows = verify(boss)["rows"]
+    behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", record())
     reason = "the newest row was removed"
-    assert verified(boss) == {"ok": False, "rows": rows, "firstBroken": {"id": None, "reason": reason}}
+    assert verify(boss) == {"ok": False, "rows": rows, "firstBroken": {"id": None, "reason": reason}}
 
 
-def test_a_broken_log_is_an_error_in_the_log_of_the_process(boss, monkeypatch):
-    said = []
-    monkeypatch.setattr(audit.log, "error", lambda event, **_more: said.append(event), raising=False)
-    verified(boss)
-    assert said == []
+def test_a_broken_audit_log_is_logged_as_an_error(boss, monkeypatch):
+    logged = []
+    monkeypatch.setattr(audit.log, "error", lambda event, **_more: logged.append(event), raising=False)
+    verify(boss)
+    assert logged == []
     behind_our_back("DELETE FROM admin.audit_logs")
-    verified(boss)
-    assert said == ["audit log broken"]
+    verify(boss)
+    assert logged == ["audit log broken"]
 
 
-def test_a_long_log_is_not_read_whole_for_an_answer_and_its_newest_rows_are(boss, monkeypatch):
+def test_of_a_long_log_only_the_newest_rows_are_verified_at_once(boss, monkeypatch):
     for _ in range(4):
-        written()
-    rows = verified(boss)["rows"]
+        record()
+    rows = verify(boss)["rows"]
     monkeypatch.setattr(audit_logs, "MAX_ROWS_VERIFIED_AT_ONCE", 1)
     assert error(boss.get("/admin/audit-logs/verify")) == (503, "SERVICE_UNAVAILABLE")
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     work()
-    assert verified(boss) == {"ok": True, "rows": rows, "firstBroken": None}
-    id = written()
-    assert verified(boss) == {"ok": True, "rows": rows + 1, "firstBroken": None}
+    assert verify(boss) == {"ok": True, "rows": rows, "firstBroken": None}
+    id = record()
+    assert verify(boss) == {"ok": True, "rows": rows + 1, "firstBroken": None}
     behind_our_back("UPDATE admin.audit_logs SET details = '[]' WHERE seq = 2")
-    assert verified(boss)["ok"]
+    assert verify(boss)["ok"]
     behind_our_back("UPDATE admin.audit_logs SET user_agent = 'nobody' WHERE id = %s", id)
-    assert verified(boss)["firstBroken"]["id"] == id
+    assert verify(boss)["firstBroken"]["id"] == id
     behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", id)
-    assert verified(boss)["firstBroken"] == {"id": None, "reason": "the newest row was removed"}
-    # The next verification of the whole finds the older one.
+    assert verify(boss)["firstBroken"] == {"id": None, "reason": "the newest row was removed"}
+    # The next verification of the whole log finds the older change.
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     work()
     [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
-    assert verified(boss)["firstBroken"]["id"] == second["id"]
+    assert verify(boss)["firstBroken"]["id"] == second["id"]

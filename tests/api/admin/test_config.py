@@ -1,4 +1,4 @@
-"""The configuration: changed while everything runs."""
+"""The configuration that can be changed without a restart."""
 
 import pytest
 
@@ -16,19 +16,19 @@ def boss(client) -> Visitor:
     return registered(client, Role.ADMIN)
 
 
-def put(who: Visitor, **values):
-    return who.send("PUT", "/admin/config", {key.replace("_", "."): value for key, value in values.items()})
+def put(user: Visitor, **values):
+    return user.send("PUT", "/admin/config", {key.replace("_", "."): value for key, value in values.items()})
 
 
-def values(who: Visitor) -> dict[str, object]:
-    return {it["key"]: it["value"] for it in who.get("/admin/config").json["data"]["items"]}
+def values(user: Visitor) -> dict[str, object]:
+    return {item["key"]: item["value"] for item in user.get("/admin/config").json["data"]["items"]}
 
 
 def test_every_key_can_be_changed():
     assert {field.alias for field in ConfigUpdate.model_fields.values()} == set(ConfigKey)
 
 
-def test_until_somebody_says_otherwise_the_defaults_hold(boss):
+def test_the_defaults_are_in_force_at_first(boss):
     assert values(boss) == {
         "psp.approvalRate": 1,
         "psp.latencyMs": 0,
@@ -39,18 +39,18 @@ def test_until_somebody_says_otherwise_the_defaults_hold(boss):
         "maintenance.readOnly": False,
     }
     items = boss.get("/admin/config").json["data"]["items"]
-    assert {(it["updatedAt"], it["updatedBy"]) for it in items} == {(None, None)}
-    assert all(it["description"] for it in items)
+    assert {(item["updatedAt"], item["updatedBy"]) for item in items} == {(None, None)}
+    assert all(item["description"] for item in items)
 
 
-def test_a_change_holds_and_is_told_and_written_down(boss):
+def test_a_change_takes_effect_is_emitted_and_audited(boss):
     result = put(boss, psp_approvalRate=0.5, payments_maxAmount="100")
     assert result.status_code == 200
     assert values(boss) | {} == {**values(boss), "psp.approvalRate": 0.5, "payments.maxAmount": "100.00"}
-    [changed] = [it for it in result.json["data"]["items"] if it["key"] == "psp.approvalRate"]
+    [changed] = [item for item in result.json["data"]["items"] if item["key"] == "psp.approvalRate"]
     assert changed["updatedBy"] == boss.user["id"]
     work()
-    [event] = [it for it in event_log.after(0, 100) if it.type == "admin:config:updated"]
+    [event] = [event for event in event_log.after(0, 100) if event.type == "admin:config:updated"]
     assert event.data["changes"] == {
         "psp.approvalRate": {"from": 1, "to": 0.5},
         "payments.maxAmount": {"from": "99999999.99", "to": "100.00"},
@@ -60,7 +60,7 @@ def test_a_change_holds_and_is_told_and_written_down(boss):
 
 
 @pytest.mark.parametrize(
-    ("wish", "field"),
+    ("changes", "field"),
     [
         ({"psp_approvalRate": 1.1}, "psp.approvalRate"), ({"psp_approvalRate": "1"}, "psp.approvalRate"),
         ({"psp_approvalRate": -0.1}, "psp.approvalRate"), ({"psp_approvalRate": True}, "psp.approvalRate"),
@@ -72,15 +72,15 @@ def test_a_change_holds_and_is_told_and_written_down(boss):
         ({"maintenance_readOnly": None}, "maintenance.readOnly"), ({"psp_unknown": 1}, "psp.unknown"), ({}, "body"),
     ],
 )  # fmt: skip
-def test_all_or_nothing(boss, wish, field):
+def test_an_invalid_value_changes_nothing(boss, changes, field):
     before = values(boss)
-    result = put(boss, **{"psp_latencyMs": 5, **wish} if wish else {})
+    result = put(boss, **{"psp_latencyMs": 5, **changes} if changes else {})
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
     assert values(boss) == before
 
 
-def test_nobody_pays_more_than_is_allowed_now(client, boss):
+def test_the_maximum_amount_applies_to_payments_and_requests(client, boss):
     put(boss, payments_maxAmount=50)
     customer, vendor = registered(client), registered(client, Role.VENDOR)
     result = customer.post("/payments", {"type": "payment", "amount": "50.01"})
@@ -94,12 +94,12 @@ def test_nobody_pays_more_than_is_allowed_now(client, boss):
     assert vendor.send("PUT", f"/payments/{request}", {"description": "x"}).status_code == 200
 
 
-def test_while_it_is_maintained_it_can_be_read_and_left_and_nothing_else(client, boss):
+def test_maintenance_allows_only_reading_and_sessions(client, boss):
     customer, vendor = registered(client), registered(client, Role.VENDOR)
     work()
     token = makers.mailbox.token()
     put(boss, maintenance_readOnly=True)
-    for who, method, path, body in (
+    for user, method, path, body in (
         (customer, "POST", "/payments", {"type": "payment", "amount": 1}),
         (vendor, "DELETE", f"/payments/{customer.user['id']}", None),
         (customer, "PUT", "/auth/password", {"currentPassword": PASSWORD, "newPassword": "another fine one"}),
@@ -113,7 +113,7 @@ def test_while_it_is_maintained_it_can_be_read_and_left_and_nothing_else(client,
         (Visitor(client), "POST", "/auth/forgot-password", {"email": customer.user["email"]}),
         (Visitor(client), "GET", f"/auth/verify-email?token={token}", None),
     ):
-        result = who.send(method, path, body)
+        result = user.send(method, path, body)
         assert error(result) == (503, "SERVICE_UNAVAILABLE"), path
         assert result.json["error"]["details"] == {"reason": "read_only"}
         assert int(result.headers["Retry-After"]) > 0
@@ -130,7 +130,7 @@ def test_while_it_is_maintained_it_can_be_read_and_left_and_nothing_else(client,
     assert vendor.post("/payments", {"type": "initiate", "amount": 1}).status_code == 201
 
 
-def test_another_process_reads_it_within_a_second(boss, monkeypatch):
+def test_another_process_sees_a_change_within_a_second(boss, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("db.config.time.monotonic", lambda: now[0])
     config.clear_cache()

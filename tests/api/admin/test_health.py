@@ -1,4 +1,4 @@
-"""How the whole is, as an administrator asks: what waits, and whether what must hold does hold."""
+"""The health for administrators, and the invariants."""
 
 import math
 from collections.abc import Callable
@@ -31,38 +31,38 @@ def figures_of_now(monkeypatch):
     monkeypatch.setattr(metrics, "CACHED_FOR_S", 0)
 
 
-def figures(who: Visitor, name: str) -> dict[str, float]:
-    """The samples of a metric, by the value of its label."""
-    text = who.client.simulate_get("/metrics").text
-    families = [it for it in text_string_to_metric_families(text) if it.name == name]
-    return {"".join(it.labels.values()): it.value for family in families for it in family.samples}
+def metric(user: Visitor, name: str) -> dict[str, float]:
+    """Returns the samples of a metric by the value of their label."""
+    text = user.client.simulate_get("/metrics").text
+    families = [each for each in text_string_to_metric_families(text) if each.name == name]
+    return {"".join(each.labels.values()): each.value for family in families for each in family.samples}
 
 
-def look(who: Visitor) -> None:
-    """Somebody asks for a look at everything, and it is made."""
-    assert who.post("/admin/invariants").status_code == 202
-    # What waits on purpose goes on waiting.
+def check(user: Visitor) -> None:
+    """Requests a check of all invariants and runs it."""
+    assert user.post("/admin/invariants").status_code == 202
+    # Only these jobs: others wait on purpose.
     while found := job_journal.JobRow.get_or_none(job_journal.JobRow.name.startswith("housekeeping.")):
         jobs.registry[found.name].perform(found.id)
 
 
-def told(who: Visitor) -> dict[str, Any]:
-    data = who.get("/admin/invariants").json["data"]
-    assert data["ok"] is all(it["ok"] for it in data["invariants"])
+def get_invariants(user: Visitor) -> dict[str, Any]:
+    data = user.get("/admin/invariants").json["data"]
+    assert data["ok"] is all(each["ok"] for each in data["invariants"])
     return data
 
 
-def standings_by_name(who: Visitor) -> dict[str, Any]:
-    look(who)
-    return {it["name"]: it for it in told(who)["invariants"]}
+def check_by_name(user: Visitor) -> dict[str, Any]:
+    check(user)
+    return {each["name"]: each for each in get_invariants(user)["invariants"]}
 
 
-def broken(who: Visitor) -> set[str]:
-    return {name for name, it in standings_by_name(who).items() if not it["ok"]}
+def broken(user: Visitor) -> set[str]:
+    return {name for name, each in check_by_name(user).items() if not each["ok"]}
 
 
-def aged() -> None:
-    """All that was done was done two minutes ago."""
+def age_two_minutes() -> None:
+    """Moves everything two minutes into the past."""
     for table, column in (
         ("payments.payments", "updated_at"), ("payments.payments", "created_at"),
         ("payments.payment_transactions", "created_at"),
@@ -72,7 +72,7 @@ def aged() -> None:
             postgres.rows(f"UPDATE {table} SET {column} = {column} - interval '2 minutes'")
 
 
-def test_what_waits_and_who_works_is_told(boss):
+def test_health_shows_queues_and_scheduler(boss):
     work()
     makers.enqueue_scheduled(housekeeping.expire_sign_in_failures)
     makers.payment()
@@ -87,9 +87,9 @@ def test_what_waits_and_who_works_is_told(boss):
     assert data["oldestJobSeconds"] == data["queueAgeSeconds"]["payments"]
     assert data["scheduler"]["lastRuns"] == {"housekeeping.expire_sign_in_failures": None}
     assert data["scheduler"]["leader"] == leases.process_name()
-    assert figures(boss, "paywright_jobs") == data["queues"]
-    assert figures(boss, "paywright_job_oldest_age_seconds").keys() == data["queues"].keys()
-    assert figures(boss, "paywright_scheduled_job_last_completion_timestamp_seconds") == {
+    assert metric(boss, "paywright_jobs") == data["queues"]
+    assert metric(boss, "paywright_job_oldest_age_seconds").keys() == data["queues"].keys()
+    assert metric(boss, "paywright_scheduled_job_last_completion_timestamp_seconds") == {
         "housekeeping.expire_sign_in_failures": 0
     }
 
@@ -97,14 +97,14 @@ def test_what_waits_and_who_works_is_told(boss):
     ended = boss.get("/admin/health").json["data"]["scheduler"]["lastRuns"]
     assert ended["housekeeping.expire_sign_in_failures"]
     assert (
-        figures(boss, "paywright_scheduled_job_last_completion_timestamp_seconds")[
+        metric(boss, "paywright_scheduled_job_last_completion_timestamp_seconds")[
             "housekeeping.expire_sign_in_failures"
         ]
         > 0
     )
 
 
-def test_what_is_dead_is_told_by_its_name_and_what_needs_a_person_is_counted(boss):
+def test_health_counts_dead_jobs_by_name_reviews_and_missed_events(boss):
     work()
     makers.payment()
     makers.payment()
@@ -117,20 +117,18 @@ def test_what_is_dead_is_told_by_its_name_and_what_needs_a_person_is_counted(bos
     data = boss.get("/admin/health").json["data"]
     assert (data["deadJobs"], data["deadJobsByName"]) == (2, {"payments.begin": 2})
     assert (data["needsReview"], data["missedEvents"]) == (1, 1)
-    dead = figures(boss, "paywright_dead_jobs")
+    dead = metric(boss, "paywright_dead_jobs")
     assert (dead["payments.begin"], dead["payments.settle"]) == (2, 0)
-    assert (
-        figures(boss, "paywright_missed_events") == figures(boss, "paywright_payments_in_review") == {"": 1}
-    )
+    assert metric(boss, "paywright_missed_events") == metric(boss, "paywright_payments_in_review") == {"": 1}
 
 
-def test_the_backlog_costs_the_same_beside_very_many_jobs(boss, monkeypatch):
+def test_the_cost_of_the_backlog_does_not_grow_with_the_jobs(boss, monkeypatch):
     work()
     makers.payment()
     postgres.rows(
         "INSERT INTO journal.jobs (id, name, queue, args, due_at, created_at)"
         " SELECT gen_random_uuid(), 'mail.send', 'mail', '{}', clock_timestamp() - interval '1 minute',"
-        " clock_timestamp() - interval '1 hour' FROM generate_series(1, 20000)"
+        " clock_timestamp() - interval '1 hour' FROM generate_series(1, 5000)"
     )
     postgres.rows("ANALYZE journal.jobs")
     monkeypatch.setattr(backlog, "COUNT_LIMIT", 100)
@@ -147,13 +145,13 @@ def rows_read() -> int:
     return int(read["rows"])
 
 
-def test_whatever_happened_everything_holds(boss):
+def test_all_invariants_hold_after_every_scenario(boss):
     request = makers.open_request()
     makers.payment()
     for simulate in ("decline", "timeout", "error", "outage", "blackout", "duplicate"):
         makers.payment(simulate=simulate)
     work()
-    aged()
+    age_two_minutes()
     assert broken(boss) == set()
     assert makers.reload(request).status == "initiated"
 
@@ -170,31 +168,31 @@ def test_whatever_happened_everything_holds(boss):
         ("UPDATE payments.payments SET version = version + 1", {"every_change_has_an_event"}),
     ],
 )  # fmt: skip
-def test_what_is_done_behind_our_back_is_seen(boss, behind_our_back, names):
+def test_a_change_behind_the_applications_back_breaks_invariants(boss, behind_our_back, names):
     work()
     payment = makers.payment()
     work()
-    aged()
+    age_two_minutes()
     assert broken(boss) == set()
     with makers.triggers_disabled():
         postgres.rows(behind_our_back)
-    found = standings_by_name(boss)
-    assert {name for name, it in found.items() if not it["ok"]} == names
-    assert all(it["count"] == len(it["offenders"]) == 1 for name, it in found.items() if name in names)
+    found = check_by_name(boss)
+    assert {name for name, each in found.items() if not each["ok"]} == names
+    assert all(each["count"] == len(each["offenders"]) == 1 for name, each in found.items() if name in names)
     assert {"USD", str(payment.id)} & {
         offender for name in names for offender in found[name]["offenders"]
     } or len(names) > 1
 
 
-def test_what_is_neither_finished_nor_promised_is_seen(boss):
+def test_an_unfinished_payment_without_a_job_breaks_an_invariant(boss):
     payment = makers.payment()
-    aged()
+    age_two_minutes()
     assert {"no_job_is_overdue", "every_change_has_an_event"} <= broken(boss)
     postgres.rows("DELETE FROM journal.jobs")
-    assert standings_by_name(boss)["no_payment_is_stuck"]["offenders"] == [str(payment.id)]
+    assert check_by_name(boss)["no_payment_is_stuck"]["offenders"] == [str(payment.id)]
 
 
-def test_a_late_charge_is_known_once_it_is_marked(boss):
+def test_a_late_charge_is_no_violation_once_it_is_reviewed(boss):
     payment = makers.payment(simulate="decline")
     work()
     postgres.rows("UPDATE psp.charges SET outcome = 'charged'")
@@ -206,39 +204,39 @@ def test_a_late_charge_is_known_once_it_is_marked(boss):
     assert broken(boss) == set()
 
 
-def test_a_request_that_is_paid_at_the_second_try_is_no_alarm_in_the_minute_between(boss):
+def test_a_request_paid_at_the_second_attempt_violates_nothing(boss):
     request = makers.open_request()
     makers.pay(request, simulate="decline")
     work()
-    aged()
+    age_two_minutes()
     makers.pay(request)
     work()
     assert makers.reload(request).status == "completed"
     assert broken(boss) == set()
-    # Nor a day later, when one of the two is in the last day and the other is not.
+    # Nor a day later, when only one of the two attempts is within the last day.
     behind_our_back("UPDATE payments.payment_transactions SET created_at = created_at - interval '23:59:00'")
     assert broken(boss) == set()
 
 
-def test_a_change_without_its_audit_row_is_seen_and_one_too_many_as_well(boss):
+def test_a_missing_and_a_surplus_audit_row_break_an_invariant(boss):
     payment = makers.payment()
     work()
-    aged()
+    age_two_minutes()
     behind_our_back(
         "INSERT INTO admin.audit_logs (action, resource_id, created_at)"
         f" VALUES ('payments.payment.complete', '{payment.id}', clock_timestamp())"
     )
-    assert standings_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
+    assert check_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq IS NULL")
     assert broken(boss) == set()
     behind_our_back("DELETE FROM admin.audit_logs WHERE action = 'payments.payment.begin'")
-    assert standings_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
+    assert check_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
 
 
-def test_money_under_review_is_left_out_on_both_sides(boss):
+def test_money_under_review_is_excluded_from_both_sums(boss):
     payment = makers.payment()
     work()
-    aged()
+    age_two_minutes()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
     work()
     assert boss.get("/admin/health").json["data"]["needsReview"] == 1
@@ -256,9 +254,7 @@ def test_money_under_review_is_left_out_on_both_sides(boss):
         ("2 minutes", None, True),
     ],
 )
-def test_a_payment_that_waits_for_the_reconcilers_next_look_is_not_forgotten(
-    boss, age, reconciled, forgotten
-):
+def test_a_payment_is_unfinished_once_the_reconciler_is_overdue(boss, age, reconciled, forgotten):
     payment = makers.payment()
     payment_jobs.begin.perform(job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin").id)
     postgres.rows("DELETE FROM journal.jobs")
@@ -266,12 +262,12 @@ def test_a_payment_that_waits_for_the_reconcilers_next_look_is_not_forgotten(
     postgres.rows(
         f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}', reconciled_at = {at}"
     )
-    found = standings_by_name(boss)["no_payment_is_stuck"]["offenders"]
+    found = check_by_name(boss)["no_payment_is_stuck"]["offenders"]
     assert found == ([str(payment.id)] if forgotten else [])
 
 
-def many_of_old(count: int) -> None:
-    """What was done three days ago, in every table that is looked at."""
+def insert_old_rows(count: int) -> None:
+    """Inserts this many rows of three days ago into every table that the invariants read."""
     user = makers.user()
     postgres.rows("SET LOCAL session_replication_role = replica; SET LOCAL statement_timeout = '60s'")
     at = "clock_timestamp() - interval '3 days'"
@@ -302,11 +298,11 @@ def many_of_old(count: int) -> None:
     )
 
 
-def test_a_look_reads_what_is_new_however_much_there_is(boss):
+def test_a_check_reads_only_new_rows(boss):
     makers.payment()
     makers.payment()
     work()
-    many_of_old(20_000)
+    insert_old_rows(5_000)
 
     for name in invariants.INVARIANTS:
         before = rows_read()
@@ -315,7 +311,7 @@ def test_a_look_reads_what_is_new_however_much_there_is(boss):
         assert found.ok or name == "event_log_has_no_gaps"
 
 
-def test_a_look_is_made_at_no_more_than_it_can_read(boss, monkeypatch):
+def test_a_check_reads_a_limited_number_of_rows(boss, monkeypatch):
     old = makers.payment()
     work()
     postgres.rows("UPDATE psp.charges SET amount = 1")
@@ -327,110 +323,108 @@ def test_a_look_is_made_at_no_more_than_it_can_read(boss, monkeypatch):
     assert broken(boss) == set(), old.id
 
 
-def test_an_audit_log_that_was_changed_is_seen(boss):
+def test_a_changed_audit_row_breaks_an_invariant(boss):
     makers.payment()
     work()
-    assert standings_by_name(boss)["audit_log_is_intact"]["ok"]
+    assert check_by_name(boss)["audit_log_is_intact"]["ok"]
     postgres.rows("SET LOCAL session_replication_role = replica")
     [row] = postgres.rows(
         "UPDATE admin.audit_logs SET details = '{}' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)"
         " RETURNING id::text"
     )
     postgres.rows("SET LOCAL session_replication_role = origin")
-    assert standings_by_name(boss)["audit_log_is_intact"]["offenders"] == [row["id"]]
+    assert check_by_name(boss)["audit_log_is_intact"]["offenders"] == [row["id"]]
 
 
-def test_no_more_than_twenty_are_named(boss):
+def test_at_most_twenty_offenders_are_named(boss):
     for _ in range(21):
         postgres.rows(
             "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
             " VALUES (%s, gen_random_uuid(), 1, 'USD', 'charged')",
             str(uuid4()),
         )
-    found = standings_by_name(boss)["every_charge_has_a_payment"]
+    found = check_by_name(boss)["every_charge_has_a_payment"]
     assert (found["count"], len(found["offenders"])) == (21, 20)
 
 
-def scheduled() -> list[str]:
-    """A minute of the scheduler."""
+def run_scheduled_checks() -> list[str]:
+    """Runs what the scheduler enqueues each minute; returns the jobs."""
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     return work()
 
 
-def test_the_scheduler_looks_and_says_so(boss):
+def test_the_scheduler_checks_the_invariants(boss):
     work()
     postgres.rows(
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
         " VALUES ('x', gen_random_uuid(), 1, 'USD', 'charged')"
     )
     each = ["housekeeping.check_invariant"] * len(invariants.INVARIANTS)
-    assert sorted(scheduled()) == sorted(
+    assert sorted(run_scheduled_checks()) == sorted(
         ["housekeeping.check_invariants", "housekeeping.verify_audit_log", *each, *each[:2]]
     )
-    [one] = [it for it in told(boss)["invariants"] if not it["ok"]]
+    [one] = [each for each in get_invariants(boss)["invariants"] if not each["ok"]]
     assert (one["name"], one["count"], one["offenders"]) == ("every_charge_has_a_payment", 1, ["x"])
-    values = figures(boss, "paywright_invariant_violations")
+    values = metric(boss, "paywright_invariant_violations")
     assert {name for name, value in values.items() if value} == {"every_charge_has_a_payment"}
-    ages = figures(boss, "paywright_invariant_check_age_seconds")
+    ages = metric(boss, "paywright_invariant_check_age_seconds")
     assert ages.keys() == values.keys() == set(invariants.names())
     assert all(0 <= age < 60 for age in ages.values())
 
 
-def test_nothing_is_known_to_hold_before_the_first_look(boss):
-    data = told(boss)
+def test_no_invariant_is_ok_before_its_first_check(boss):
+    data = get_invariants(boss)
     assert (data["ok"], data["checkedAt"]) == (False, None)
-    for it in data["invariants"]:
-        assert (it["ok"], it["count"], it["checkedAt"], it["offenders"]) == (False, None, None, [])
-        assert it["reason"] == "it has not been checked yet"
-    assert set(figures(boss, "paywright_invariant_ok").values()) == {0}
-    assert set(figures(boss, "paywright_invariant_check_age_seconds").values()) == {math.inf}
+    for each in data["invariants"]:
+        assert (each["ok"], each["count"], each["checkedAt"], each["offenders"]) == (False, None, None, [])
+        assert each["reason"] == "it has not been checked yet"
+    assert set(metric(boss, "paywright_invariant_ok").values()) == {0}
+    assert set(metric(boss, "paywright_invariant_check_age_seconds").values()) == {math.inf}
 
 
-def test_one_that_takes_too_long_is_not_known_to_hold_and_keeps_no_other_from_being_looked_at(
-    boss, monkeypatch
-):
+def test_an_invariant_whose_check_times_out_is_not_ok_and_delays_no_other(boss, monkeypatch):
     work()
-    scheduled()
-    assert told(boss)["ok"]
+    run_scheduled_checks()
+    assert get_invariants(boss)["ok"]
     monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT pg_sleep(5)::text AS id")
     monkeypatch.setattr(invariant_checks, "CHECK_TIMEOUT_S", 0.2)
     monkeypatch.setattr(times, "now", later(minutes=1))
-    scheduled()
-    [slow] = [it for it in told(boss)["invariants"] if not it["ok"]]
+    run_scheduled_checks()
+    [slow] = [each for each in get_invariants(boss)["invariants"] if not each["ok"]]
     assert (slow["name"], slow["count"], slow["offenders"]) == ("charged_once", None, [])
     assert slow["reason"] == "the check took longer than 0.2 s"
-    assert math.isnan(figures(boss, "paywright_invariant_violations")["charged_once"])
+    assert math.isnan(metric(boss, "paywright_invariant_violations")["charged_once"])
 
 
-def test_one_that_cannot_be_looked_at_is_not_known_to_hold(boss, monkeypatch):
+def test_an_invariant_whose_check_fails_is_not_ok(boss, monkeypatch):
     work()
     monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT no_such_column")
-    scheduled()
-    [it] = [it for it in told(boss)["invariants"] if not it["ok"]]
-    assert (it["name"], it["count"], it["reason"]) == ("charged_once", None, "the check failed")
+    run_scheduled_checks()
+    [each] = [each for each in get_invariants(boss)["invariants"] if not each["ok"]]
+    assert (each["name"], each["count"], each["reason"]) == ("charged_once", None, "the check failed")
 
 
-def test_a_look_that_is_too_old_says_nothing_about_now(boss):
+def test_an_old_result_is_not_ok(boss):
     work()
-    scheduled()
-    assert told(boss)["ok"]
+    run_scheduled_checks()
+    assert get_invariants(boss)["ok"]
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '11 minutes'")
-    stale = {it["name"] for it in told(boss)["invariants"] if not it["ok"]}
-    # A long audit log is verified whole once a day.
+    stale = {each["name"] for each in get_invariants(boss)["invariants"] if not each["ok"]}
+    # The whole log is verified once a day only.
     assert stale == set(invariants.names()) - {"audit_log_is_intact"}
-    assert math.isnan(figures(boss, "paywright_invariant_violations")["charged_once"])
-    assert figures(boss, "paywright_invariant_check_age_seconds")["charged_once"] > 600
+    assert math.isnan(metric(boss, "paywright_invariant_violations")["charged_once"])
+    assert metric(boss, "paywright_invariant_check_age_seconds")["charged_once"] > 600
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '37 hours'")
-    assert not any(it["ok"] for it in told(boss)["invariants"])
+    assert not any(each["ok"] for each in get_invariants(boss)["invariants"])
 
 
-def test_a_look_asked_for_is_audited_and_made_once_however_many_ask(boss):
+def test_checks_requested_together_are_audited_and_run_once(boss):
     work()
     for _ in range(3):
         result = boss.post("/admin/invariants")
         assert (result.status_code, result.json["data"]["ok"]) == (202, False)
     assert work().count("housekeeping.check_invariant") <= 2 * len(invariants.names())
-    assert told(boss)["ok"]
+    assert get_invariants(boss)["ok"]
     notes = [row.action for row in audit_log.AuditLog.select()].count("admin.invariants.checked")
     assert notes == 3
 
@@ -439,19 +433,19 @@ def test_a_look_asked_for_is_audited_and_made_once_however_many_ask(boss):
 
 
 def later(**more: float) -> Callable[[], datetime]:
-    """A clock that is ahead."""
+    """Returns a clock that is ahead."""
     real = times.now
     return lambda: real() + timedelta(**more)
 
 
-def audit_rows(who: Visitor, count: int) -> None:
+def add_audit_rows(user: Visitor, count: int) -> None:
     for _ in range(count):
-        registered(who.client)
+        registered(user.client)
     work()
 
 
-def audit_standings(who: Visitor) -> dict[str, Any]:
-    return {it["name"]: it for it in told(who)["invariants"] if "audit_log" in it["name"]}
+def audit_log_invariants(user: Visitor) -> dict[str, Any]:
+    return {each["name"]: each for each in get_invariants(user)["invariants"] if "audit_log" in each["name"]}
 
 
 @pytest.mark.parametrize(
@@ -463,46 +457,44 @@ def audit_standings(who: Visitor) -> dict[str, Any]:
         "DELETE FROM admin.audit_logs WHERE seq = (SELECT max(seq) FROM admin.audit_logs)",
     ],
 )
-def test_the_scheduler_finds_that_the_audit_log_was_changed(boss, tampered, monkeypatch):
-    audit_rows(boss, 3)
-    scheduled()
-    assert all(it["ok"] for it in audit_standings(boss).values())
+def test_the_scheduler_finds_a_changed_audit_log(boss, tampered, monkeypatch):
+    add_audit_rows(boss, 3)
+    run_scheduled_checks()
+    assert all(each["ok"] for each in audit_log_invariants(boss).values())
     behind_our_back(tampered)
-    said: list[tuple[str, Any]] = []
+    logged: list[tuple[str, Any]] = []
     monkeypatch.setattr(
         invariant_checks.log,
         "error",
-        lambda event, **more: said.append((event, more["invariant"])),
+        lambda event, **more: logged.append((event, more["invariant"])),
         raising=False,
     )
     monkeypatch.setattr(times, "now", later(minutes=1))
-    scheduled()
-    assert not audit_standings(boss)["audit_log_is_intact"]["ok"]
-    assert ("invariant violated", "audit_log_is_intact") in said
-    assert figures(boss, "paywright_invariant_violations")["audit_log_is_intact"] == 1
+    run_scheduled_checks()
+    assert not audit_log_invariants(boss)["audit_log_is_intact"]["ok"]
+    assert ("invariant violated", "audit_log_is_intact") in logged
+    assert metric(boss, "paywright_invariant_violations")["audit_log_is_intact"] == 1
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
-def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_minute(
-    boss, monkeypatch, step
-):
+def test_a_long_audit_log_is_verified_whole_daily_and_its_newest_rows_each_minute(boss, monkeypatch, step):
     monkeypatch.setattr(audit_chain, "STEP_ROWS", step)
     monkeypatch.setattr(invariant_checks, "VERIFY_EVERY_MINUTE_UP_TO", 0)
     noon = times.now().replace(hour=12)
     monkeypatch.setattr(times, "now", lambda: noon)
-    audit_rows(boss, 4)
+    add_audit_rows(boss, 4)
     [rows] = postgres.rows("SELECT count(*) AS many FROM admin.audit_logs")
-    done = scheduled()
+    done = run_scheduled_checks()
     assert done.count("housekeeping.verify_audit_log") == -(-rows["many"] // step)
-    assert all(it["ok"] for it in audit_standings(boss).values())
+    assert all(each["ok"] for each in audit_log_invariants(boss).values())
 
-    # An old row is not looked at before the next day.
+    # A change of an old row is found the next day.
     behind_our_back("UPDATE admin.audit_logs SET details = '[]' WHERE seq = 2")
     monkeypatch.setattr(times, "now", lambda: noon + timedelta(minutes=1))
-    assert "housekeeping.verify_audit_log" not in scheduled()
+    assert "housekeeping.verify_audit_log" not in run_scheduled_checks()
     monkeypatch.setattr(times, "now", lambda: noon + timedelta(hours=12, minutes=1))
-    assert "housekeeping.verify_audit_log" in scheduled()
-    found = audit_standings(boss)
+    assert "housekeeping.verify_audit_log" in run_scheduled_checks()
+    found = audit_log_invariants(boss)
     [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
     assert found["newest_audit_log_entries_are_intact"]["ok"]
     assert found["audit_log_is_intact"]["offenders"] == [second["id"]]
@@ -512,7 +504,7 @@ def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_
     "tampered",
     [
         "DELETE FROM admin.audit_logs WHERE seq = (SELECT max(seq) FROM admin.audit_logs)",
-        # Its seal along with it: no verification of what is left would miss it.
+        # With its seal: the rest of the chain is consistent.
         "WITH gone AS (DELETE FROM admin.audit_logs WHERE seq = (SELECT seq FROM admin.audit_seal))"
         " UPDATE admin.audit_seal seal SET seq = log.seq, hash = log.hash FROM admin.audit_logs log"
         " WHERE log.seq = seal.seq - 1",
@@ -520,20 +512,18 @@ def test_a_long_audit_log_is_verified_whole_once_a_day_and_its_newest_rows_each_
         "DELETE FROM admin.audit_seal",
     ],
 )
-def test_a_newest_row_that_is_gone_is_missed_within_the_minute_however_long_the_log_is(
-    boss, monkeypatch, tampered
-):
-    audit_rows(boss, 3)
-    scheduled()
+def test_a_removed_newest_row_is_found_within_the_minute(boss, monkeypatch, tampered):
+    add_audit_rows(boss, 3)
+    run_scheduled_checks()
     monkeypatch.setattr(invariant_checks, "VERIFY_EVERY_MINUTE_UP_TO", 0)
     behind_our_back(tampered)
     monkeypatch.setattr(times, "now", later(minutes=1))
-    scheduled()
-    assert not audit_standings(boss)["newest_audit_log_entries_are_intact"]["ok"]
+    run_scheduled_checks()
+    assert not audit_log_invariants(boss)["newest_audit_log_entries_are_intact"]["ok"]
 
 
-def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_minute(boss, monkeypatch):
-    audit_rows(boss, 5)
+def test_a_verification_that_lost_its_next_step_continues_with_the_next_minute(boss, monkeypatch):
+    add_audit_rows(boss, 5)
     monkeypatch.setattr(audit_chain, "STEP_ROWS", 2)
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     invariant_checks.check_invariants.perform(job_journal.JobRow.get().id)
@@ -546,9 +536,9 @@ def test_a_verification_of_which_the_next_step_was_lost_goes_on_with_the_next_mi
     assert place is not None
     assert place.seq == 2
     monkeypatch.setattr(times, "now", later(minutes=1))
-    scheduled()
+    run_scheduled_checks()
     assert audit_chain.load_position(audit_chain.WHOLE) is None
-    assert audit_standings(boss)["audit_log_is_intact"]["ok"]
+    assert audit_log_invariants(boss)["audit_log_is_intact"]["ok"]
 
 
 def behind_our_back(sql: str) -> None:

@@ -1,4 +1,4 @@
-"""Two administrators who depose one another at the same moment: one of them remains. On committed data."""
+"""Administrators who remove one another at the same moment, on committed data."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.makers import Visitor
 
 
 @pytest.fixture
-def bosses(stores, settings) -> Iterator[list[Visitor]]:
+def admins(stores, settings) -> Iterator[list[Visitor]]:
     client = TestClient(create_app(settings))
     with postgres.connection():
         made = [makers.visitor(client, Role.ADMIN) for _ in range(4)]
@@ -22,21 +22,21 @@ def bosses(stores, settings) -> Iterator[list[Visitor]]:
     makers.wipe()
 
 
-@pytest.mark.parametrize("how", ["depose", "close"])
-def test_of_administrators_who_race_one_remains(bosses, how):
-    start = threading.Barrier(len(bosses))
-    answers: list[int] = []
+@pytest.mark.parametrize("how", ["demote", "close"])
+def test_of_admins_that_remove_one_another_one_remains(admins, how):
+    start = threading.Barrier(len(admins))
+    statuses: list[int] = []
 
-    def go(who: Visitor, other: Visitor) -> None:
+    def remove(admin: Visitor, other: Visitor) -> None:
         path = f"/admin/users/{other.user['id']}"
         start.wait(20)
-        if how == "depose":
-            answers.append(who.send("PUT", f"{path}/role", {"role": "CUSTOMER"}).status_code)
+        if how == "demote":
+            statuses.append(admin.send("PUT", f"{path}/role", {"role": "CUSTOMER"}).status_code)
         else:
-            answers.append(who.send("DELETE", path).status_code)
+            statuses.append(admin.send("DELETE", path).status_code)
 
-    pairs = zip(bosses, bosses[1:] + bosses[:1], strict=True)
-    threads = [threading.Thread(target=go, args=pair) for pair in pairs]
+    pairs = zip(admins, admins[1:] + admins[:1], strict=True)
+    threads = [threading.Thread(target=remove, args=pair) for pair in pairs]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -44,7 +44,7 @@ def test_of_administrators_who_race_one_remains(bosses, how):
     with postgres.connection():
         left = User.select().where(User.role == Role.ADMIN, User.active == True).count()  # noqa: E712
     assert left >= 1
-    assert len(answers) == len(bosses)
-    # Who is deposed before they ask is no administrator any more; who is the last one stays.
-    assert set(answers) <= {200, 401, 403, 409}
-    assert answers.count(200) == len(bosses) - left
+    assert len(statuses) == len(admins)
+    # 401, 403: removed before their own request. 409: the last one.
+    assert set(statuses) <= {200, 401, 403, 409}
+    assert statuses.count(200) == len(admins) - left

@@ -1,4 +1,4 @@
-"""Accounts in an administrator's hands."""
+"""Users and their sessions, managed by an administrator."""
 
 from uuid import uuid4
 
@@ -12,13 +12,13 @@ from tests.makers import PASSWORD, Visitor, error, registered, work
 
 @pytest.fixture
 def boss(client) -> Visitor:
-    who = registered(client, Role.ADMIN)
+    user = registered(client, Role.ADMIN)
     work()
     makers.mailbox.clear()
-    return who
+    return user
 
 
-def new(**more):
+def new_user(**more):
     return {"email": makers.address(), "name": "New One", "password": PASSWORD, "role": "CUSTOMER", **more}
 
 
@@ -26,41 +26,41 @@ def sign_in(client, email, password=PASSWORD):
     return client.simulate_post("/api/auth/login", json={"email": email, "password": password})
 
 
-def test_an_administrator_opens_an_account_of_any_role(client, boss):
+def test_an_admin_creates_users_of_any_role(client, boss):
     for role in Role:
-        wish = new(role=role, emailVerified=True)
-        result = boss.post("/admin/users", wish)
+        body = new_user(role=role, emailVerified=True)
+        result = boss.post("/admin/users", body)
         assert result.status_code == 201
-        made = result.json["data"]
-        assert made == {
-            "id": made["id"],
-            "email": wish["email"],
+        created = result.json["data"]
+        assert created == {
+            "id": created["id"],
+            "email": body["email"],
             "name": "New One",
             "role": role,
             "emailVerified": True,
             "active": True,
-            "createdAt": made["createdAt"],
-            "updatedAt": made["updatedAt"],
+            "createdAt": created["createdAt"],
+            "updatedAt": created["updatedAt"],
         }
-        assert sign_in(client, wish["email"]).status_code == 200
-        assert boss.get(f"/admin/users/{made['id']}").json["data"] == made
+        assert sign_in(client, body["email"]).status_code == 200
+        assert boss.get(f"/admin/users/{created['id']}").json["data"] == created
     work()
     assert makers.mailbox == []
-    told = [event.type for event in event_log.after(0, 1000)]
-    assert told.count("admin:user:created") == 3
+    emitted = [event.type for event in event_log.after(0, 1000)]
+    assert emitted.count("admin:user:created") == 3
 
 
-def test_who_is_given_no_role_is_a_customer(boss):
-    wish = new()
-    del wish["role"]
-    assert boss.post("/admin/users", wish).json["data"]["role"] == "CUSTOMER"
+def test_a_user_is_a_customer_by_default(boss):
+    body = new_user()
+    del body["role"]
+    assert boss.post("/admin/users", body).json["data"]["role"] == "CUSTOMER"
 
 
-def test_who_is_not_verified_is_asked_to(boss):
-    wish = new()
-    boss.post("/admin/users", wish)
+def test_an_unverified_user_gets_a_verification_mail(boss):
+    body = new_user()
+    boss.post("/admin/users", body)
     work()
-    assert [letter["To"] for letter in makers.mailbox] == [wish["email"]]
+    assert [message["To"] for message in makers.mailbox] == [body["email"]]
 
 
 @pytest.mark.parametrize(
@@ -72,28 +72,28 @@ def test_who_is_not_verified_is_asked_to(boss):
         ({"active": True}, "active"),
     ],
 )
-def test_what_is_no_account_is_refused(boss, more, field):
-    result = boss.post("/admin/users", new(**more))
+def test_an_invalid_user_is_refused(boss, more, field):
+    result = boss.post("/admin/users", new_user(**more))
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
 
 
-def test_an_address_belongs_to_one_person(boss):
-    wish = new()
-    assert boss.post("/admin/users", wish).status_code == 201
-    assert error(boss.post("/admin/users", new(email=wish["email"].upper()))) == (409, "EMAIL_TAKEN")
-    other = boss.post("/admin/users", new()).json["data"]["id"]
-    assert error(boss.send("PUT", f"/admin/users/{other}", {"email": wish["email"]})) == (409, "EMAIL_TAKEN")
-    assert boss.get(f"/admin/users/{other}").json["data"]["email"] != wish["email"]
+def test_an_address_is_unique(boss):
+    body = new_user()
+    assert boss.post("/admin/users", body).status_code == 201
+    assert error(boss.post("/admin/users", new_user(email=body["email"].upper()))) == (409, "EMAIL_TAKEN")
+    other = boss.post("/admin/users", new_user()).json["data"]["id"]
+    assert error(boss.send("PUT", f"/admin/users/{other}", {"email": body["email"]})) == (409, "EMAIL_TAKEN")
+    assert boss.get(f"/admin/users/{other}").json["data"]["email"] != body["email"]
 
 
-def test_people_are_listed_newest_first_by_role_words_and_whether_they_are_open(boss):
-    ann = boss.post("/admin/users", new(name="Ann 100% O_ne", role="VENDOR")).json["data"]
-    bob = boss.post("/admin/users", new(name="Bob", email="bob.one@shop.example")).json["data"]
+def test_users_are_listed_newest_first_and_filtered(boss):
+    ann = boss.post("/admin/users", new_user(name="Ann 100% O_ne", role="VENDOR")).json["data"]
+    bob = boss.post("/admin/users", new_user(name="Bob", email="bob.one@shop.example")).json["data"]
     boss.send("DELETE", f"/admin/users/{bob['id']}")
 
     def found(query: str) -> list[str]:
-        return [it["id"] for it in boss.get(f"/admin/users?{query}").json["data"]["items"]]
+        return [user["id"] for user in boss.get(f"/admin/users?{query}").json["data"]["items"]]
 
     assert found("limit=2")[0] == bob["id"]
     assert found("role=VENDOR") == [ann["id"]]
@@ -106,16 +106,16 @@ def test_people_are_listed_newest_first_by_role_words_and_whether_they_are_open(
         assert error(boss.get(f"/admin/users?{query}")) == (400, "VALIDATION_ERROR"), query
     page = boss.get("/admin/users?limit=1").json["data"]
     rest = boss.get(f"/admin/users?limit=100&cursor={page['pagination']['nextCursor']}").json["data"]
-    assert page["items"][0]["id"] not in {it["id"] for it in rest["items"]}
+    assert page["items"][0]["id"] not in {user["id"] for user in rest["items"]}
 
 
-def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_it(client, boss):
-    who = registered(client)
+def test_a_new_address_is_unverified_and_invalidates_old_links(client, boss):
+    user = registered(client)
     work()
     old = makers.mailbox[-1]
     address = makers.address()
     changed = boss.send(
-        "PUT", f"/admin/users/{who.user['id']}", {"email": address, "name": "Smith & <b>Sons</b>"}
+        "PUT", f"/admin/users/{user.user['id']}", {"email": address, "name": "Smith & <b>Sons</b>"}
     )
     assert (changed.json["data"]["email"], changed.json["data"]["emailVerified"]) == (address, False)
     assert changed.json["data"]["name"] == "Smith & Sons"
@@ -123,33 +123,33 @@ def test_another_address_has_to_be_verified_again_and_takes_the_old_links_with_i
     assert makers.mailbox[-1]["To"] == address
     assert client.simulate_get(f"/api/auth/verify-email?token={makers.token_of(old)}").status_code == 400
     assert client.simulate_get(f"/api/auth/verify-email?token={makers.mailbox.token()}").status_code == 200
-    assert who.get("/auth/me").json["data"]["email"] == address
+    assert user.get("/auth/me").json["data"]["email"] == address
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "body",
     [{}, {"role": "ADMIN"}, {"active": "no"}, {"active": None}, {"name": None}, {"emailVerified": "yes"}],
 )
-def test_what_cannot_be_changed_so_is_refused(client, boss, wish):
-    who = registered(client)
-    assert error(boss.send("PUT", f"/admin/users/{who.user['id']}", wish)) == (400, "VALIDATION_ERROR")
+def test_an_invalid_update_is_refused(client, boss, body):
+    user = registered(client)
+    assert error(boss.send("PUT", f"/admin/users/{user.user['id']}", body)) == (400, "VALIDATION_ERROR")
 
 
-def test_another_role_counts_at_the_next_request(client, boss):
-    who = registered(client)
-    assert error(who.get("/admin/users")) == (403, "FORBIDDEN")
-    assert boss.send("PUT", f"/admin/users/{who.user['id']}/role", {"role": "ADMIN"}).status_code == 200
-    assert who.get("/admin/users").status_code == 200
-    boss.send("PUT", f"/admin/users/{who.user['id']}/role", {"role": "VENDOR"})
-    assert error(who.get("/admin/users")) == (403, "FORBIDDEN")
+def test_a_new_role_takes_effect_at_the_next_request(client, boss):
+    user = registered(client)
+    assert error(user.get("/admin/users")) == (403, "FORBIDDEN")
+    assert boss.send("PUT", f"/admin/users/{user.user['id']}/role", {"role": "ADMIN"}).status_code == 200
+    assert user.get("/admin/users").status_code == 200
+    boss.send("PUT", f"/admin/users/{user.user['id']}/role", {"role": "VENDOR"})
+    assert error(user.get("/admin/users")) == (403, "FORBIDDEN")
     work()
     [changed, *_] = [
-        row for row in audit_log.of_resource(who.user["id"]) if row.action == "admin.user.role_changed"
+        row for row in audit_log.of_resource(user.user["id"]) if row.action == "admin.user.role_changed"
     ]
     assert (changed.details, str(changed.user_id)) == ({"from": "CUSTOMER", "to": "ADMIN"}, boss.user["id"])
 
 
-def test_the_last_administrator_is_neither_closed_nor_deposed(client, boss):
+def test_the_last_admin_is_neither_closed_nor_demoted(client, boss):
     me = boss.user["id"]
     assert error(boss.send("DELETE", f"/admin/users/{me}")) == (409, "LAST_ADMIN")
     assert error(boss.send("PUT", f"/admin/users/{me}/role", {"role": "VENDOR"})) == (409, "LAST_ADMIN")
@@ -159,13 +159,13 @@ def test_the_last_administrator_is_neither_closed_nor_deposed(client, boss):
     assert error(other.send("DELETE", f"/admin/users/{other.user['id']}")) == (409, "LAST_ADMIN")
 
 
-def test_a_closed_account_is_nobodys_any_more(client, boss):
+def test_a_closed_account_is_erased_and_its_payments_stay(client, boss):
     customer, vendor = registered(client), registered(client, Role.VENDOR)
     email, id = customer.user["email"], customer.user["id"]
     vendor.post("/payments", {"type": "initiate", "amount": 5, "customerEmail": email.upper()})
     paid = customer.post("/payments", {"type": "payment", "amount": 7}).json["data"]["id"]
     work()
-    # Still on its way into the log when the account is closed.
+    # The event of this request is not in the log yet when the account is closed.
     vendor.post("/payments", {"type": "initiate", "amount": 6, "customerEmail": email})
 
     closed = boss.send("DELETE", f"/admin/users/{id}")
@@ -183,8 +183,8 @@ def test_a_closed_account_is_nobodys_any_more(client, boss):
     assert error(sign_in(client, email)) == (401, "INVALID_CREDENTIALS")
     work()
     log = [event.data for event in event_log.after(0, 1000)]
-    assert not [it for it in log if email.lower() in str(it).lower()]
-    assert not [it for it in log if it.get("id") == id and it.get("name") != "Closed account"]
+    assert not [data for data in log if email.lower() in str(data).lower()]
+    assert not [data for data in log if data.get("id") == id and data.get("name") != "Closed account"]
     assert boss.get(f"/payments/{paid}").json["data"]["status"] == "completed"
     assert audit_log.of_resource(paid)
     assert payments.Payment.select().where(payments.Payment.customer_email == email).count() == 0
@@ -198,7 +198,7 @@ def test_a_closed_account_is_nobodys_any_more(client, boss):
     assert sessions.Session.select().where(sessions.Session.user_id == id).count() == 0
 
 
-def test_who_is_not_there_is_a_404(boss):
+def test_an_unknown_user_is_not_found(boss):
     for method, path, body in (
         ("GET", "", None),
         ("PUT", "", {"name": "x"}),
@@ -211,46 +211,50 @@ def test_who_is_not_there_is_a_404(boss):
 # --- suspended ------------------------------------------------------------------------------------------
 
 
-def test_a_suspended_account_is_out_at_once_and_comes_back_by_signing_in(client, boss):
-    who = registered(client)
-    path = f"/admin/users/{who.user['id']}"
+def test_a_suspended_user_is_signed_out_until_reactivated(client, boss):
+    user = registered(client)
+    path = f"/admin/users/{user.user['id']}"
     suspended = boss.send("PUT", path, {"active": False})
     assert (suspended.status_code, suspended.json["data"]["active"]) == (200, False)
-    assert error(who.get("/auth/me")) == (401, "UNAUTHORIZED")
-    assert error(who.post("/auth/refresh", {"refreshToken": who.refresh_token})) == (401, "UNAUTHORIZED")
-    assert error(sign_in(client, who.user["email"])) == (401, "INVALID_CREDENTIALS")
-    assert who.user["id"] in [it["id"] for it in boss.get("/admin/users?active=false").json["data"]["items"]]
+    assert error(user.get("/auth/me")) == (401, "UNAUTHORIZED")
+    assert error(user.post("/auth/refresh", {"refreshToken": user.refresh_token})) == (401, "UNAUTHORIZED")
+    assert error(sign_in(client, user.user["email"])) == (401, "INVALID_CREDENTIALS")
+    assert user.user["id"] in [
+        user["id"] for user in boss.get("/admin/users?active=false").json["data"]["items"]
+    ]
 
     assert boss.send("PUT", path, {"active": True}).json["data"]["active"] is True
-    assert error(who.get("/auth/me")) == (401, "UNAUTHORIZED")
-    assert sign_in(client, who.user["email"]).status_code == 200
+    assert error(user.get("/auth/me")) == (401, "UNAUTHORIZED")
+    assert sign_in(client, user.user["email"]).status_code == 200
     work()
-    told = [event.data["active"] for event in event_log.after(0, 1000) if event.type == "admin:user:updated"]
-    assert told == [False, True]
-    rows = boss.get(f"/admin/audit-logs?action=admin.user.updated&resourceId={who.user['id']}").json["data"]
+    emitted = [
+        event.data["active"] for event in event_log.after(0, 1000) if event.type == "admin:user:updated"
+    ]
+    assert emitted == [False, True]
+    rows = boss.get(f"/admin/audit-logs?action=admin.user.updated&resourceId={user.user['id']}").json["data"]
     assert [row["details"] for row in rows["items"]] == [{"fields": ["active"]}] * 2
 
 
 def test_a_suspended_vendors_open_requests_are_cancelled(client, boss):
     vendor = registered(client, Role.VENDOR)
-    wish = {"type": "initiate", "amount": "5.00"}
-    request = vendor.post("/payments", wish).json["data"]["id"]
+    body = {"type": "initiate", "amount": "5.00"}
+    request = vendor.post("/payments", body).json["data"]["id"]
     work()
     boss.send("PUT", f"/admin/users/{vendor.user['id']}", {"active": False})
     work()
     assert boss.get(f"/payments/{request}").json["data"]["status"] == "cancelled"
 
 
-def test_the_last_administrator_cannot_be_suspended(client, boss):
+def test_the_last_admin_cannot_be_suspended(client, boss):
     path = f"/admin/users/{boss.user['id']}"
     assert error(boss.send("PUT", path, {"active": False})) == (409, "LAST_ADMIN")
     registered(client, Role.ADMIN)
     assert boss.send("PUT", path, {"active": False}).status_code == 200
 
 
-def test_a_closed_account_does_not_come_back_and_a_suspended_one_can_be_closed(client, boss):
-    who = registered(client)
-    path = f"/admin/users/{who.user['id']}"
+def test_a_suspended_account_can_be_closed_and_stays_closed(client, boss):
+    user = registered(client)
+    path = f"/admin/users/{user.user['id']}"
     assert boss.send("PUT", path, {"active": False}).status_code == 200
     assert boss.send("DELETE", path).status_code == 200
     assert error(boss.send("PUT", path, {"active": True})) == (404, "NOT_FOUND")
@@ -260,51 +264,51 @@ def test_a_closed_account_does_not_come_back_and_a_suspended_one_can_be_closed(c
 # --- sessions -------------------------------------------------------------------------------------------
 
 
-def test_an_administrator_sees_and_ends_somebodys_sessions(client, boss):
-    who = registered(client)
-    path = f"/admin/users/{who.user['id']}/sessions"
-    second = sign_in(client, who.user["email"]).json["data"]["accessToken"]
+def test_an_admin_lists_and_ends_a_users_sessions(client, boss):
+    user = registered(client)
+    path = f"/admin/users/{user.user['id']}/sessions"
+    second = sign_in(client, user.user["email"]).json["data"]["accessToken"]
     items = boss.get(path).json["data"]["items"]
-    assert [it["current"] for it in items] == [False, False]
-    assert items == who.get("/auth/sessions").json["data"]["items"][:1] + items[1:]
+    assert [session["current"] for session in items] == [False, False]
+    assert items == user.get("/auth/sessions").json["data"]["items"][:1] + items[1:]
 
     assert boss.send("DELETE", f"{path}/{items[0]['id']}").status_code == 200
     assert Visitor(client, second).get("/auth/me").status_code == 401
-    assert who.get("/auth/me").status_code == 200
+    assert user.get("/auth/me").status_code == 200
     assert error(boss.send("DELETE", f"{path}/{items[0]['id']}")) == (404, "NOT_FOUND")
 
-    third = sign_in(client, who.user["email"]).json["data"]
+    third = sign_in(client, user.user["email"]).json["data"]
     assert boss.send("DELETE", path).status_code == 200
-    for token in (who.token, third["accessToken"]):
+    for token in (user.token, third["accessToken"]):
         assert error(Visitor(client, token).get("/auth/me")) == (401, "UNAUTHORIZED")
-    assert error(who.post("/auth/refresh", {"refreshToken": third["refreshToken"]})) == (401, "UNAUTHORIZED")
+    assert error(user.post("/auth/refresh", {"refreshToken": third["refreshToken"]})) == (401, "UNAUTHORIZED")
     assert boss.get(path).json["data"]["items"] == []
 
     work()
     rows = boss.get("/admin/audit-logs?action=admin.user.sessions_ended").json["data"]["items"]
     assert [row["details"] for row in rows] == [{"sessions": 2}, {"sessionId": items[0]["id"]}]
-    told = [event.data for event in event_log.after(0, 1000) if event.type == "auth:user:logged_out"]
-    assert told == [{"userId": who.user["id"], "everywhere": everywhere} for everywhere in (False, True)]
+    emitted = [event.data for event in event_log.after(0, 1000) if event.type == "auth:user:logged_out"]
+    assert emitted == [{"userId": user.user["id"], "everywhere": everywhere} for everywhere in (False, True)]
 
 
-def test_somebodys_session_is_found_only_under_them(client, boss):
-    who, other = registered(client), registered(client)
-    [session] = boss.get(f"/admin/users/{who.user['id']}/sessions").json["data"]["items"]
+def test_a_session_is_found_only_under_its_user(client, boss):
+    user, other = registered(client), registered(client)
+    [session] = boss.get(f"/admin/users/{user.user['id']}/sessions").json["data"]["items"]
     wrong = f"/admin/users/{other.user['id']}/sessions/{session['id']}"
     assert error(boss.send("DELETE", wrong)) == (404, "NOT_FOUND")
     for method in ("GET", "DELETE"):
         assert error(boss.send(method, f"/admin/users/{uuid4()}/sessions")) == (404, "NOT_FOUND")
-        assert error(who.send(method, f"/admin/users/{who.user['id']}/sessions")) == (403, "FORBIDDEN")
-    assert who.get("/auth/me").status_code == 200
+        assert error(user.send(method, f"/admin/users/{user.user['id']}/sessions")) == (403, "FORBIDDEN")
+    assert user.get("/auth/me").status_code == 200
 
 
-def test_the_old_address_is_told_of_a_new_one(client, boss):
-    who = registered(client)
+def test_the_old_address_is_notified_of_a_new_one(client, boss):
+    user = registered(client)
     work()
     makers.mailbox.clear()
-    boss.send("PUT", f"/admin/users/{who.user['id']}", {"email": (new_address := makers.address())})
+    boss.send("PUT", f"/admin/users/{user.user['id']}", {"email": (new_address := makers.address())})
     work()
-    told = {letter["To"]: letter for letter in makers.mailbox}
-    assert told.keys() == {who.user["email"], new_address}
-    assert told[who.user["email"]]["Subject"] == "The e-mail address of your account was changed"
-    assert new_address not in makers.text_of(told[who.user["email"]])
+    mails = {message["To"]: message for message in makers.mailbox}
+    assert mails.keys() == {user.user["email"], new_address}
+    assert mails[user.user["email"]]["Subject"] == "The e-mail address of your account was changed"
+    assert new_address not in makers.text_of(mails[user.user["email"]])
