@@ -199,7 +199,7 @@ def _key(req: Request) -> str | None:
     key = req.get_header(_HEADER)
     if key is not None and not _KEY.fullmatch(key):
         message = "must be 1 to 255 printable ASCII characters"
-        raise ValidationFailed({"fields": [{"field": _HEADER, "message": message}]})
+        raise ValidationFailed.of(_HEADER, message)
     return key
 
 

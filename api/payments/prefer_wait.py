@@ -37,8 +37,10 @@ class TooManyWaiting(DomainError):
 
 
 def seconds(req: Request) -> int:
-    """How long the client is ready to wait; 0 without `Prefer: wait`. The first of two preferences counts
-    (RFC 7240, 2)."""
+    """How long the client is ready to wait; 0 without `Prefer: wait`.
+
+    The first of several `wait` preferences counts (RFC 7240, section 2).
+    """
     for preference in (req.get_header("Prefer") or "").split(","):
         if found := _WAIT.fullmatch(preference):
             return min(int(found[1] or found[2]), _MAX_WAIT_S)

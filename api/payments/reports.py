@@ -33,7 +33,7 @@ _CSV_MEMORY_LIMIT = 1024 * 1024
 
 
 class Reports:
-    """GET /payments/reports"""
+    """GET /payments/reports."""
 
     @operation(
         Permission.SEE_REPORTS,
@@ -53,7 +53,7 @@ class Reports:
         caller = authentication.caller_of(req)
         since, until = query.span(times.now())
         if since >= until:
-            raise ValidationFailed({"fields": [{"field": "to", "message": "must be later than `from`"}]})
+            raise ValidationFailed.of("to", "must be later than `from`")
         payee_id = None if caller.role is Role.ADMIN else caller.user_id
         with _seats.one(req):
             rows = reports.report_rows(since, until, query.group_by, payee_id=payee_id)

@@ -54,7 +54,7 @@ from db.states import TERMINAL, PaymentStatus
 
 
 class Payments:
-    """GET, POST /payments"""
+    """GET, POST /payments."""
 
     @operation(
         Permission.SEE_PAYMENTS,
@@ -123,7 +123,7 @@ class Payments:
 
 
 class OnePayment:
-    """GET, PUT, DELETE /payments/:id"""
+    """GET, PUT, DELETE /payments/:id."""
 
     @operation(
         Permission.SEE_PAYMENTS,
@@ -203,7 +203,7 @@ class OnePayment:
 
 
 class Status:
-    """POST /payments/:id/status"""
+    """POST /payments/:id/status."""
 
     @operation(
         Permission.CHANGE_PAYMENTS,
@@ -256,7 +256,7 @@ class Status:
 
 
 class History:
-    """GET /payments/history"""
+    """GET /payments/history."""
 
     @operation(
         Permission.SEE_PAYMENTS,
@@ -282,7 +282,7 @@ class History:
 
 
 def _require(caller: Caller, permission: Permission) -> None:
-    """Raises Forbidden, after an audit entry, where the caller's role lacks the permission."""
+    """Require a permission of the caller's role. Raises Forbidden, after an audit entry."""
     if not caller.may(permission):
         authentication.deny(caller, permission)
 
@@ -300,7 +300,7 @@ def _create(req: Request, body: AnyNewPayment, caller: Caller) -> payments.Payme
 
 
 def _newer(req: Request, payment_id: UUID, caller: Caller) -> payments.Payment | None:
-    """The payment, once it has another version than the client's. Raises NotFound."""
+    """Return the payment if its version is not the client's. Raises NotFound."""
     payment = visibility.get_visible(payment_id, caller)
     return None if etag.known(req, payment.version) else payment
 
@@ -315,12 +315,11 @@ def _check_amount(payment: payments.Payment, changes: dict[str, Any]) -> None:
     if not money.fits(amount, currency):
         field = "amount" if "amount" in changes else "currency"
         message = f"{currency} has {money.decimals(currency)} decimals"
-        raise ValidationFailed({"fields": [{"field": field, "message": message}]})
+        raise ValidationFailed.of(field, message)
 
 
 def _check_maximum(amount: Decimal) -> None:
     """Check the amount against `payments.maxAmount`. Raises ValidationFailed."""
     largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT)
     if amount > largest:
-        message = f"must not be more than {largest}"
-        raise ValidationFailed({"fields": [{"field": "amount", "message": message}]})
+        raise ValidationFailed.of("amount", f"must not be more than {largest}")

@@ -25,7 +25,7 @@ _DIFFERENCES_LIMIT = 100
 
 
 class Attempts:
-    """GET /payments/:id/attempts"""
+    """GET /payments/:id/attempts."""
 
     @operation(
         Permission.SETTLE_BY_HAND,
@@ -54,7 +54,7 @@ class Attempts:
 
 
 class Review:
-    """POST /payments/:id/review"""
+    """POST /payments/:id/review."""
 
     @operation(
         Permission.SETTLE_BY_HAND,
@@ -93,7 +93,7 @@ class Review:
 
 
 class Differences:
-    """GET /payments/differences"""
+    """GET /payments/differences."""
 
     @operation(
         Permission.SETTLE_BY_HAND,
