@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
 
 import structlog
 
@@ -40,13 +39,6 @@ class Window:
 
     count: int
     ends_in_s: float
-
-
-class Counter(Protocol):
-    """Counts requests by key."""
-
-    def count(self, keys: Sequence[tuple[str, int]]) -> list[Window]:
-        """Counts each key once, in its window of this many seconds, and returns the current windows."""
 
 
 class MemoryCounter:

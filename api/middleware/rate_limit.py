@@ -10,7 +10,7 @@ from falcon import Request, Response
 
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
-from db.rate_counters import Counter, Window
+from db.rate_counters import SharedCounter, Window
 
 # POST requests that count against RATE_LIMIT_AUTH too.
 _AUTH_PATHS = frozenset(
@@ -74,7 +74,7 @@ class _State:
 class RateLimit:
     """Counts a request against each limit that applies to it, and refuses it when one is exceeded."""
 
-    def __init__(self, api: Rate | None, auth: Rate | None, counter: Counter) -> None:
+    def __init__(self, api: Rate | None, auth: Rate | None, counter: SharedCounter) -> None:
         self._api, self._auth, self._counter = api, auth, counter
 
     def process_request(self, req: Request, resp: Response) -> None:
