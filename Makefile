@@ -42,7 +42,7 @@ check: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/house
 
 openapi: $(INSTALLED)
-	$(BIN)/python -m api.openapi > docs/openapi.json
+	$(BIN)/python -m api.cli openapi > docs/openapi.json
 
 $(INSTALLED): requirements-dev.lock
 	@test -n "$(PYTHON)" || { echo "Paywright needs Python 3.11 or newer; none was found on PATH." >&2; exit 1; }

@@ -65,6 +65,10 @@ class AuditAction(StrEnum):
     PSP_DECIDED = "payments.psp.already_decided"
     # The PSP's statement of a day differs from our payments.
     STATEMENT_DIFFERS = "payments.statement.differs"
+    # An operator acted on dead jobs, or on events that a subscriber gave up.
+    JOB_RETRIED = "admin.job.retried"
+    JOB_DROPPED = "admin.job.dropped"
+    EVENTS_REPLAYED = "admin.events.replayed"
     # A person requested a check of all invariants.
     INVARIANTS_CHECKED = "admin.invariants.checked"
 

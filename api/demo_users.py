@@ -62,7 +62,7 @@ def check(settings: WebSettings) -> None:
     if found and settings.app_env == "production":
         raise InvalidSetting(
             "DATABASE_URL: the database has demo users, whose password is public:"
-            " suspend them with `python -m api.people close-demo`"
+            " suspend them with `python -m api.cli suspend-demo-users`"
         )
     if found and not _is_local(settings.host):
         log.warning("other machines can reach the demo users, whose password is public", host=settings.host)

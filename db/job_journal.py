@@ -6,7 +6,7 @@ Redelivery of overdue jobs: db/redelivery.py.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import peewee
@@ -303,16 +303,52 @@ def make_due(id: UUID) -> None:
     postgres.rows(MAKE_DUE, id)
 
 
+# A job's state, as operators see it: due or due later, in a worker's hands, failed and to be retried, given up.
+State = Literal["waiting", "running", "failed", "dead"]
+
+FIND = """
+    SELECT id, name, queue, args, attempts, due_at, error, created_at FROM (
+        SELECT *, CASE
+            WHEN dead_at IS NOT NULL THEN 'dead'
+            WHEN leased_until > clock_timestamp() THEN 'running'
+            WHEN error IS NOT NULL THEN 'failed'
+            ELSE 'waiting'
+        END AS state
+        FROM journal.jobs
+    ) AS jobs
+    WHERE state = %s AND (%s::text IS NULL OR name = %s)
+    ORDER BY position LIMIT %s
+"""
+
+
+def find(state: State, *, name: str | None = None, limit: int) -> Sequence[JobRow]:
+    """Returns jobs in this state, of this name if one is given, the oldest first."""
+    return [JobRow(**row) for row in postgres.rows(FIND, state, name, name, limit)]
+
+
 RETRY_DEAD = """
     UPDATE journal.jobs
     SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
         sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END
-    WHERE dead_at IS NOT NULL AND (%s::uuid[] IS NULL OR id = ANY(%s::uuid[]))
-    RETURNING id
+    WHERE dead_at IS NOT NULL AND (%s::uuid[] IS NULL OR id = ANY(%s::uuid[])) AND (%s::text IS NULL OR name = %s)
+    RETURNING id, name
 """
 
 
-def retry_dead(ids: Iterable[UUID] | None = None) -> int:
-    """Gives dead jobs, all or these, a new set of attempts, due at once; returns how many."""
+def retry_dead(ids: Iterable[UUID] | None = None, *, name: str | None = None) -> list[tuple[UUID, str]]:
+    """Gives dead jobs (these, those of this name, or all) a new set of attempts, due at once.
+
+    Returns their ids and names.
+    """
     wanted = None if ids is None else list(ids)
-    return len(postgres.rows(RETRY_DEAD, wanted, wanted))
+    return [(row["id"], row["name"]) for row in postgres.rows(RETRY_DEAD, wanted, wanted, name, name)]
+
+
+DROP_DEAD = """
+    DELETE FROM journal.jobs WHERE dead_at IS NOT NULL AND id = ANY(%s::uuid[]) RETURNING id, name
+"""
+
+
+def drop_dead(ids: Iterable[UUID]) -> list[tuple[UUID, str]]:
+    """Deletes these jobs where they are dead; returns their ids and names."""
+    return [(row["id"], row["name"]) for row in postgres.rows(DROP_DEAD, list(ids))]

@@ -1,17 +1,13 @@
 """Migrations: the numbered SQL files of `migrations/`, applied once each, in a transaction each.
 
-`python -m db.migrate` applies new migrations to the database of DATABASE_URL. A migration is never edited.
+`python -m api.cli migrate` applies new migrations to the database of DATABASE_URL. A migration is never edited.
 """
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import psycopg2
-
-from db.core.settings import StoreSettings
-from db.core.startup import read_or_exit
 
 DIRECTORY = Path(__file__).with_name("migrations")
 
@@ -86,8 +82,3 @@ def _apply(cursor: Any, file: Path) -> bool:
 
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-if __name__ == "__main__":
-    for name in up(read_or_exit(StoreSettings).database_url):
-        sys.stdout.write(f"applied {name}\n")

@@ -16,6 +16,7 @@ from falcon.testing import Result, TestClient
 from peewee import SQL
 
 from actors import all_jobs, jobs, payment_jobs, request_addressees, snapshots, subscriber
+from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
 from actors.psp.stub import Stub
 from api import accounts
@@ -29,7 +30,6 @@ from db.one_time_tokens import fingerprint
 from db.payments import Payment
 from db.users import Role, User
 from workers import scheduler
-from workers.subscribers import SUBSCRIBERS
 
 T = TypeVar("T")
 

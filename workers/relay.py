@@ -1,22 +1,17 @@
 """The relay process: sends jobs again whose message was not sent, was lost, or met a worker that died.
 
-`python -m workers.relay`, any number of them. `python -m workers.relay revive [ID ...]` retries dead jobs.
+Any number of them may run.
 """
-
-import sys
-from uuid import UUID
 
 import structlog
 
 from actors import all_jobs, broker, jobs
 from actors.outages import Outage
-from db import heartbeats, job_journal, postgres, redelivery, redis
+from db import heartbeats, postgres, redelivery, redis
 from db.job_journal import Job
 from workers import process
 
 log = structlog.get_logger(__name__)
-
-USAGE = "usage: python -m workers.relay [revive [ID ...]], an ID being that of a dead job"
 
 # How many jobs of a queue one pass sends, and how long the relay rests after a pass that sent fewer.
 RESEND_BATCH, _REST_S = 200, 0.5
@@ -84,26 +79,5 @@ def run() -> None:
                 log.info("jobs sent again", jobs=sent)
 
 
-def retry_dead(ids: list[UUID] | None) -> int:
-    """Gives dead jobs, all or these, a new set of attempts; returns how many."""
-    with postgres.connection():
-        return job_journal.retry_dead(ids)
-
-
-def _revive(words: list[str]) -> None:
-    try:
-        ids = [UUID(word) for word in words]
-    except ValueError:
-        sys.exit(USAGE)
-    process.start()
-    sys.stdout.write(f"{retry_dead(ids or None)} jobs will be sent again\n")
-
-
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case []:
-            run()
-        case ["revive", *words]:
-            _revive(words)
-        case _:
-            sys.exit(USAGE)
+    run()

@@ -1,7 +1,7 @@
 """Rotates JWT_SECRET in an environment file, one step at a time, without refusing a token in between.
 
-`python -m api.security.key_rotation add|promote|drop FILE` takes one step and prints what to do before the
-next one. After each step the web processes are restarted, one after the other:
+`python -m api.cli keys rotate add|promote|drop FILE` takes one step and prints what to do before the next one.
+After each step the web processes are restarted, one after the other:
 
              JWT_SECRET   JWT_SECRET_OTHER
     add      old          new                 every process verifies with the new secret, none signs with it
@@ -11,7 +11,6 @@ next one. After each step the web processes are restarted, one after the other:
 
 import re
 import secrets
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -67,13 +66,3 @@ def _replace(file: Path, changes: dict[str, str | None]) -> None:
         else:
             set_key(copy, name, value, quote_mode="never" if _UNQUOTED.fullmatch(value) else "always")
     copy.replace(file)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m api.security.key_rotation add|promote|drop FILE")
-    try:
-        rotate(sys.argv[1], Path(sys.argv[2]))
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
-    sys.stdout.write(f"{NEXT_STEP[sys.argv[1]]}\n")

@@ -17,13 +17,13 @@ from api.app import create_app
 from api.http.envelope import STATUS_BY_CODE
 from api.http.operation import Operation
 from api.openapi import resources
-from api.openapi.__main__ import written
+from api.openapi.export import as_committed
 from api.security.permissions import Permission
 from db.core.errors import ErrorCode
 from tests.api.routing import addresses
 from tests.makers import SECRETS
 
-DOCUMENT = json.loads(written())
+DOCUMENT = json.loads(as_committed())
 OPERATIONS = [
     (operation["operationId"], method, path, operation)
     for path, methods in DOCUMENT["paths"].items()
@@ -71,7 +71,7 @@ def test_the_document_is_openapi():
 
 def test_the_committed_document_is_current(root):
     committed = (root / "docs/openapi.json").read_text()
-    assert committed == written(), "renew it: make openapi, or python -m api.openapi > docs/openapi.json"
+    assert committed == as_committed(), "renew it: make openapi"
 
 
 @every_route

@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.flows.conftest import Stack
 from tests.makers import SECRETS, until
 
@@ -36,7 +34,7 @@ def test_a_token_for_curl_is_to_be_had_any_number_of_times(stack: Stack):
     assert (nobody.returncode, nobody.stderr) == (1, "AS=nobody: there is admin, vendor and customer\n")
 
 
-def test_a_dead_promise_is_revived_by_a_command(stack: Stack):
+def test_a_dead_job_is_retried_by_a_command(stack: Stack):
     customer = stack.customer()
     stack.pause("payments.1")
     try:
@@ -52,17 +50,6 @@ def test_a_dead_promise_is_revived_by_a_command(stack: Stack):
     until(lambda: not stack.rows(waiting))
     assert customer.status(id) == "pending"
 
-    revived = run(stack, "-m", "workers.relay", "revive")
-    assert revived.stdout == "1 jobs will be sent again\n"
+    retried = run(stack, "-m", "api.cli", "jobs", "retry", "--all")
+    assert retried.stdout == "1 jobs will be retried\n"
     assert customer.settled([id]) == ["completed"]
-
-
-@pytest.mark.parametrize(
-    "words", [["workers.relay", "revive", "7"], ["workers.relay", "--help"], ["workers.subscribers", "agian"]]
-)
-def test_a_command_that_is_mistyped_says_what_there_is_and_does_nothing(words, root):
-    ran = subprocess.run(
-        [sys.executable, "-m", *words], cwd=root, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr.startswith(f"usage: python -m {words[0]} ")

@@ -6,7 +6,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
+
+from api import cli
 
 OF_OTHER_TOOLS = {"uv.lock"}
 PLACES = ("README.md", ".env.example", "compose.yml", "Makefile", "Procfile", "docs")
@@ -32,6 +35,12 @@ def test_every_command_that_the_documents_name_exists(texts, root):
             if spec and spec.submodule_search_locations:
                 spec = importlib.util.find_spec(f"{module}.__main__")
             assert spec, f"{path.name}: python -m {module}"
+        for words in re.findall(r"python -m api\.cli((?: [a-z-]+)+)", text):
+            command: click.Command | None = cli.main
+            for word in words.split():
+                if isinstance(command, click.Group):
+                    command = command.commands.get(word)
+                    assert command, f"{path.name}: python -m api.cli{words}"
 
 
 def test_every_file_that_the_documents_name_exists(texts, root):

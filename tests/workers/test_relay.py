@@ -175,7 +175,7 @@ def test_after_the_last_attempt_a_job_is_dead_until_it_is_retried():
     nod(str(job.id))
     assert row(job).dead_at is not None
 
-    assert job_journal.retry_dead([job.id]) == 1
+    assert len(job_journal.retry_dead([job.id])) == 1
     assert relay.once() == 1
     assert row(job).attempts == 1
 

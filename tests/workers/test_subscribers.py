@@ -3,12 +3,12 @@
 import pytest
 
 from actors import events, subscriber
+from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
 from db import config, job_journal, subscriptions
 from db.config import ConfigKey, SystemConfig
 from tests import makers
 from tests.makers import mailbox, work
-from workers.subscribers import SUBSCRIBERS
 
 pytestmark = pytest.mark.usefixtures("database")
 

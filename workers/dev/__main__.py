@@ -60,7 +60,7 @@ def run(planned: stack.Stack) -> None:
             supervisor.keep(server.name, server.spawn, server.process)
         _migrate(planned.environ)
         if not planned.production:  # everybody knows the password of the demo users
-            seed = planned.spawn("seed", [sys.executable, "-m", "api.people", "demo"])
+            seed = planned.spawn("seed", [sys.executable, "-m", "api.cli", "seed"])
             if status := seed.wait():
                 sys.exit(status)  # the line that says why is its own
         for name, command in planned.commands.items():

@@ -1,7 +1,5 @@
 """JWT_SECRET is rotated in an environment file, one step at a time."""
 
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
@@ -69,18 +67,3 @@ def test_the_old_secret_is_not_dropped_while_its_tokens_are_valid(file):
         rotate("drop", file, LATER - timedelta(seconds=1))
     rotate("drop", file, LATER)
     assert dotenv_values(file)["JWT_SECRET"] == "two"
-
-
-def test_the_command_prints_the_next_step(file, root):
-    file.write_text("JWT_SECRET=one\n")
-    command = [sys.executable, "-m", "api.security.key_rotation"]
-
-    def run(step: str) -> tuple[int, str, str]:
-        completed = subprocess.run(
-            [*command, step, file], cwd=root, capture_output=True, text=True, check=False
-        )
-        return completed.returncode, completed.stdout, completed.stderr
-
-    assert run("add") == (0, "A second secret was added. Restart the web processes, then: promote\n", "")
-    status, _, error = run("drop")
-    assert (status, error.startswith("drop is not the next step")) == (1, True)

@@ -1,0 +1,208 @@
+"""The command line for operators: `python -m api.cli --help` lists the commands.
+
+The commands run against the stores that the environment names, as every process does: DATABASE_URL, REDIS_URL, and
+for accounts JWT_SECRET and PASSWORD_PEPPER. Status 0: done; 1: refused, or found broken; 2: misused, or a setting is
+invalid.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+from uuid import UUID
+
+import click
+from pydantic import ValidationError
+
+from actors import audit, job_operations
+from api import accounts, demo_users
+from api.openapi.export import as_committed
+from api.security import key_rotation
+from api.security.passwords import Passwords
+from api.settings import WebSettings
+from db import job_journal, migrate, postgres
+from db.core import logs, times
+from db.core.errors import DomainError
+from db.core.settings import InvalidSetting, StoreSettings
+
+S = TypeVar("S", bound=StoreSettings)
+
+# Two: a command may need a second connection while it holds one.
+_CONNECTIONS = 2
+
+
+class _Group(click.Group):
+    """A group of commands that ends with one line for an error that its user can mend."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InvalidSetting as error:
+            click.echo(error, err=True)
+            ctx.exit(2)
+        except ValidationError as error:
+            raise click.ClickException(
+                "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+            ) from None
+        except postgres.TRANSIENT_ERRORS as error:
+            raise click.ClickException(f"the database is not available: {str(error).strip()}") from None
+        except (DomainError, ValueError, OSError, migrate.EditedMigration) as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Group)
+def main() -> None:
+    """Operate Paywright. Every command reads its settings from the environment, as the processes do."""
+
+
+@main.command(name="migrate")
+def migrate_command() -> None:
+    """Bring the database up to date. Safe to run from several machines at once."""
+    for name in migrate.up(StoreSettings.read().database_url):
+        click.echo(f"applied {name}")
+
+
+@main.command()
+@click.argument("email")
+@click.option("--name", default="Admin", show_default=True, help="The name of the administrator.")
+def create_admin(email: str, name: str) -> None:
+    """Create an administrator. The password is prompted for, or read from the first line of standard input."""
+    settings = _web_settings()
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    user = accounts.create_admin(_passwords(settings), email=email, password=password, name=name)
+    click.echo(f"created {user.email}")
+
+
+@main.command()
+def seed() -> None:
+    """Create the demo users that do not exist yet. Refused in production: their password is public."""
+    settings = _web_settings()
+    demo_users.seed_demo_users(_passwords(settings), app_env=settings.app_env)
+
+
+@main.command()
+def suspend_demo_users() -> None:
+    """Suspend the demo users and end their sessions, where a developer's database goes to production."""
+    _open_stores()
+    demo_users.suspend_demo_users()
+
+
+@main.group()
+def jobs() -> None:
+    """List, retry or drop jobs."""
+
+
+@jobs.command(name="list")
+@click.option("--state", type=click.Choice(get_args(job_journal.State)), default="dead", show_default=True)
+@click.option("--name", help="Only jobs of this name, such as payments.charge.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+def list_jobs(state: job_journal.State, name: str | None, limit: int) -> None:
+    """List jobs in one state, the oldest first: id, name, attempts, when the job is due, and its last error."""
+    _open_stores()
+    with postgres.connection():
+        for job in job_journal.find(state, name=name, limit=limit):
+            due = times.iso(job.due_at)
+            click.echo(
+                f"{job.id}  {job.name}  attempts={job.attempts}  due={due}  {job.error or ''}".rstrip()
+            )
+
+
+@jobs.command()
+@click.argument("ids", metavar="[ID]...", type=click.UUID, nargs=-1)
+@click.option("--name", help="All dead jobs of this name.")
+@click.option("--all", "every", is_flag=True, help="All dead jobs.")
+def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
+    """Give dead jobs a new set of attempts."""
+    if bool(ids) + bool(name) + every != 1:
+        raise click.UsageError("name jobs by their ids, by --name, or all of them by --all")
+    _open_stores()
+    click.echo(f"{job_operations.retry(ids or None, name=name)} jobs will be retried")
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", type=click.UUID, nargs=-1, required=True)
+@click.confirmation_option(prompt="The work of these jobs will never be done. Drop them?")
+def drop(ids: tuple[UUID, ...]) -> None:
+    """Delete dead jobs."""
+    _open_stores()
+    click.echo(f"{job_operations.drop(ids)} jobs were dropped")
+
+
+@main.group()
+def events() -> None:
+    """Replay events that a subscriber gave up."""
+
+
+@events.command()
+def replay() -> None:
+    """Handle the events that subscribers gave up, out of order."""
+    _open_stores()
+    click.echo(f"{job_operations.replay_missed_events()} events were handled")
+
+
+@main.group(name="audit")
+def audit_commands() -> None:
+    """Verify the audit log."""
+
+
+@audit_commands.command()
+@click.pass_context
+def verify(ctx: click.Context) -> None:
+    """Verify the hash chain of the whole audit log. Ends with status 1 if it is broken."""
+    _open_stores()
+    with postgres.connection():
+        found = audit.verify()
+    if found.broken is None:
+        click.echo(f"the audit log is whole: {found.rows} rows")
+        return
+    click.echo(
+        f"the audit log is broken after {found.rows} rows, at {found.broken.id}: {found.broken.how}", err=True
+    )
+    ctx.exit(1)
+
+
+@main.group()
+def keys() -> None:
+    """Rotate the secret that signs access tokens."""
+
+
+@keys.command()
+@click.argument("step", type=click.Choice(list(key_rotation.NEXT_STEP)))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, writable=True, path_type=Path))
+def rotate(step: str, file: Path) -> None:
+    """Take one step of the rotation in the environment FILE: add, promote, then drop.
+
+    Restart the web processes after each step, one after the other; no token is refused in between.
+    """
+    key_rotation.rotate(step, file, times.now())
+    click.echo(key_rotation.NEXT_STEP[step])
+
+
+@main.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the routes, as docs/openapi.json has it."""
+    click.echo(as_committed(), nl=False)
+
+
+def _web_settings() -> WebSettings:
+    return _configured(WebSettings.read())
+
+
+def _open_stores() -> StoreSettings:
+    return _configured(StoreSettings.read())
+
+
+def _configured(settings: S) -> S:
+    logs.configure(settings.log_level, settings.log_format)
+    postgres.configure(settings.database_url, connections=_CONNECTIONS)
+    return settings
+
+
+def _passwords(settings: WebSettings) -> Passwords:
+    return Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m api.cli")

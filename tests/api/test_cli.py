@@ -1,0 +1,177 @@
+"""The command line does what an operator asks, says so in one line, and leaves an audit entry."""
+
+import subprocess
+import sys
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner, Result
+from dotenv import dotenv_values
+
+from actors import event_handlers
+from api import cli
+from db import audit_log, job_journal, migrate, postgres, subscriptions, users
+from db.users import Role
+from tests import makers
+from tests.makers import PASSWORD, SECRETS, work
+
+
+@pytest.fixture
+def command(stores, database, monkeypatch):
+    """Runs a command in this thread, within the test's transaction."""
+    monkeypatch.setattr(cli, "_configured", lambda settings: settings)
+
+    def run(*words: str, env: dict[str, str] | None = None, input: str | None = None) -> Result:
+        return CliRunner().invoke(cli.main, words, input, env={**SECRETS, **stores, **(env or {})})
+
+    return run
+
+
+def actions(action: str) -> list[str]:
+    work()
+    rows = audit_log.AuditLog.select().where(audit_log.AuditLog.action == action)
+    return [row.details.get("job", "") for row in rows]
+
+
+def dead_job() -> job_journal.JobRow:
+    payment = makers.payment()
+    row = job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin")
+    job_journal.JobRow.update(dead_at=makers.MOMENT, error="it broke").where(
+        job_journal.JobRow.id == row.id
+    ).execute()
+    assert payment.status == "pending"
+    return row
+
+
+def test_every_command_has_a_help_text(command):
+    def texts(group, *path: str):
+        for name, found in group.commands.items():
+            yield command(*path, name, "--help")
+            if hasattr(found, "commands"):
+                yield from texts(found, *path, name)
+
+    for shown in texts(cli.main):
+        assert shown.exit_code == 0
+        assert len(shown.output.splitlines()) > 3
+
+
+def test_a_wrong_setting_is_one_line_and_status_2(command):
+    result = command("jobs", "list", env={"DATABASE_URL": "mysql://"})
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "DATABASE_URL" in result.stderr
+
+
+def test_a_migrated_database_is_left_as_it_is(command, postgres_server):
+    assert migrate.up(postgres_server.url) == []
+    result = command("migrate")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_the_first_administrator_comes_from_a_command(command):
+    email = makers.address()
+    result = command("create-admin", email, "--name", "Ada", input=f"{PASSWORD}\n")
+    assert (result.exit_code, result.stdout) == (0, f"created {email}\n")
+    admin = users.by_email(email)
+    assert admin is not None
+    assert (admin.role, admin.name, admin.email_verified) == (Role.ADMIN, "Ada", True)
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "message"),
+    [("nobody", PASSWORD, "email: "), ("ada@example.com", "short", "password: ")],
+)
+def test_a_bad_address_or_password_makes_no_administrator(command, email, password, message):
+    result = command("create-admin", email, input=f"{password}\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+
+
+def test_demo_users_are_refused_in_production(command):
+    result = command("seed", env={"APP_ENV": "production"})
+    assert result.exit_code == 2
+    assert result.stderr
+
+
+def test_dead_jobs_are_listed_with_what_killed_them(command):
+    job = dead_job()
+    assert command("jobs", "list").stdout.startswith(f"{job.id}  payments.begin  attempts=0  due=")
+    assert "it broke" in command("jobs", "list", "--name", "payments.begin").stdout
+    assert command("jobs", "list", "--name", "payments.charge").stdout == ""
+    assert "payments.begin" not in command("jobs", "list", "--state", "waiting").stdout
+
+
+@pytest.mark.parametrize("how", ["id", "--name", "--all"])
+def test_a_dead_job_is_retried_and_audited(command, how):
+    job = dead_job()
+    words = {"id": [str(job.id)], "--name": ["--name", job.name], "--all": ["--all"]}[how]
+    result = command("jobs", "retry", *words)
+    assert result.stdout == "1 jobs will be retried\n"
+    assert "payments.begin" in work()
+    assert actions("admin.job.retried") == ["payments.begin"]
+
+
+def test_which_jobs_are_retried_has_to_be_said(command):
+    assert command("jobs", "retry").exit_code == 2
+    assert command("jobs", "retry", "7").exit_code == 2
+    assert command("jobs", "retry", str(uuid4())).stdout == "0 jobs will be retried\n"
+
+
+def test_a_dead_job_is_dropped_after_a_confirmation(command):
+    job = dead_job()
+    assert command("jobs", "drop", str(job.id), input="n\n").exit_code == 1
+    assert job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id)
+    result = command("jobs", "drop", str(job.id), "--yes")
+    assert result.stdout == "1 jobs were dropped\n"
+    assert job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id) is None
+    assert actions("admin.job.dropped") == ["payments.begin"]
+
+
+def test_a_job_that_is_not_dead_is_never_dropped(command):
+    makers.payment()
+    job = job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin")
+    assert command("jobs", "drop", str(job.id), "--yes").stdout == "0 jobs were dropped\n"
+
+
+def test_missed_events_are_replayed_and_audited(command):
+    makers.payment()
+    work()
+    [ended] = postgres.rows(
+        "SELECT max(seq) AS seq FROM admin.events WHERE type = 'payments:payment:completed'"
+    )
+    name = event_handlers.SUBSCRIBERS[0].name
+    subscriptions.MissedEvent.insert(name=name, seq=ended["seq"], error="it broke").execute()
+    assert command("events", "replay").stdout == "1 events were handled\n"
+    assert subscriptions.MissedEvent.select().count() == 0
+    assert actions("admin.events.replayed") == [""]
+
+
+def test_the_audit_log_is_verified_by_a_command(command):
+    makers.payment()
+    work()
+    assert command("audit", "verify").stdout.startswith("the audit log is whole: ")
+    postgres.rows("SET LOCAL session_replication_role = replica")
+    postgres.rows(
+        "UPDATE admin.audit_logs SET details = '{}' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)"
+    )
+    postgres.rows("SET LOCAL session_replication_role = origin")
+    result = command("audit", "verify")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "broken" in result.stderr
+
+
+def test_a_step_of_the_rotation_says_what_comes_next(command, tmp_path):
+    file = tmp_path / "secrets.env"
+    file.write_text("JWT_SECRET=one\n")
+    added = command("keys", "rotate", "add", str(file))
+    assert added.stdout == "A second secret was added. Restart the web processes, then: promote\n"
+    assert dotenv_values(file)["JWT_SECRET_OTHER"]
+    early = command("keys", "rotate", "drop", str(file))
+    assert early.exit_code == 1
+    assert "drop is not the next step" in early.stderr
+
+
+def test_it_is_started_as_a_module(root):
+    command = [sys.executable, "-m", "api.cli", "jobs", "rtry"]
+    started = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (started.returncode, started.stdout) == (2, "")
+    assert "No such command 'rtry'" in started.stderr
