@@ -183,6 +183,8 @@ def rotate(step: str, file: Path) -> None:
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI document of the routes, as docs/openapi.json has it."""
+    # The document is made by a request, whose line of the access log would go to standard output as well.
+    logs.configure("CRITICAL")
     click.echo(as_committed(), nl=False)
 
 
