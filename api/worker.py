@@ -117,8 +117,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.log.debug("the client hung up during a request")
         except client_io.RequestTimeout as timeout:
             self.log.debug("a request did not arrive in time")
-            message = "The request was not complete in time."
-            self._send_error(client, ErrorCode.REQUEST_TIMEOUT, message, timeout.request_id)
+            self._send_error(client, ErrorCode.REQUEST_TIMEOUT, timeout.request_id)
         except OSError as error:
             self.log.debug("the client is gone: %s", type(error).__name__)
         except Exception as error:
@@ -165,13 +164,13 @@ class Worker(GeventWorker):  # type: ignore[misc]
         ours = isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
         if isinstance(exc, ParseException) and not ours:
             self.log.warning("not HTTP: %s", type(exc).__name__)
-            self._send_error(client, ErrorCode.VALIDATION_ERROR, "The request is malformed.")
+            self._send_error(client, ErrorCode.VALIDATION_ERROR)
         else:
             self.log.error("a request crashed outside the application", exc_info=exc)
-            self._send_error(client, ErrorCode.INTERNAL_ERROR, "Something went wrong on our side.")
+            self._send_error(client, ErrorCode.INTERNAL_ERROR)
 
-    def _send_error(self, client: Any, code: ErrorCode, message: str, offered_id: str = "") -> None:
-        head, content = _error_response(code, message)
+    def _send_error(self, client: Any, code: ErrorCode, offered_id: str = "") -> None:
+        head, content = _error_response(code)
         request_id = request_context.accept_or_create_id(offered_id)
         try:
             client.sendall(f"{head}{request_context.HEADER}: {request_id}\r\n\r\n".encode() + content)
@@ -180,11 +179,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
 
 @cache
-def _error_response(code: ErrorCode, message: str) -> tuple[str, bytes]:
+def _error_response(code: ErrorCode) -> tuple[str, bytes]:
     """Returns the head, without the request id and the empty line, and the body."""
     status = envelope.STATUS_BY_CODE[code]
     resp = falcon.Response()
-    envelope.refuse(resp, code, message)
+    envelope.refuse(resp, code, envelope.MESSAGES[code])
     content = resp.data or b""
     headers = SECURITY_HEADERS | {
         "Content-Type": falcon.MEDIA_JSON,
