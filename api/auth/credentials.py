@@ -128,7 +128,7 @@ class Credentials:
     def _hash(self, password: str, user: User, *, field: str) -> str:
         reason = weakness(password, email=user.email, name=user.name)
         if reason:
-            raise ValidationFailed({"fields": [{"field": field, "message": reason}]})
+            raise ValidationFailed.of(field, reason)
         return self.passwords.hash(password)
 
 
@@ -146,4 +146,4 @@ def _is_verified_by(link: OneTimeToken, user: User) -> bool:
 
 
 def _bad_token() -> ValidationFailed:
-    return ValidationFailed({"fields": [{"field": "token", "message": "is unknown, used or expired"}]})
+    return ValidationFailed.of("token", "is unknown, used or expired")

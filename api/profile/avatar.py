@@ -154,4 +154,4 @@ def _decode(file: bytes) -> bytes:
 
 
 def _invalid(message: str) -> ValidationFailed:
-    return ValidationFailed({"fields": [{"field": "avatar", "message": message}]})
+    return ValidationFailed.of("avatar", message)
