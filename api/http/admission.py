@@ -1,7 +1,7 @@
 """Limits how many requests do expensive work at once, and frees the database connection of one that waits.
 
-A process has few threads and connections. A request that waits for its turn holds no connection, and most wait
-only briefly.
+A process has few threads and connections. A request that waits for its turn holds no connection, and most
+wait only briefly.
 """
 
 import threading

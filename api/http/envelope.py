@@ -70,7 +70,7 @@ _ALL_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
 def success(data: BaseModel | Mapping[str, Any] | None, message: str) -> bytes:
-    """The JSON of a success. `data` is a response model, which is serialised here, or a stored JSON object."""
+    """The JSON of a success. `data` is a response model or a stored JSON object, serialised here."""
     return to_json({"success": True, "data": data, "message": message})
 
 

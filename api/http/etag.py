@@ -23,7 +23,7 @@ def of_content(content: bytes) -> str:
 
 
 def tag(req: Request, resp: Response, value: int | str | None = None) -> None:
-    """Sets the response's ETag to `value`, or to a digest of its content; 304 if the client has it already."""
+    """Sets the response's ETag to `value` or a digest of its content; 304 if the client has it already."""
     etag = of_content(resp.data or b"") if value is None else str(value)
     resp.etag = etag
     if req.method in ("GET", "HEAD") and _names(req, "If-None-Match", etag, weak=True):

@@ -31,8 +31,8 @@ def invalid(message: str) -> PydanticCustomError:
 def normalize_email(value: str) -> str:
     """The e-mail address in the form that the database compares. Raises `invalid`."""
     try:
-        # Whether mail arrives is not checked; a domain reserved for tests (RFC 2606) is valid. The part before
-        # the @ is ASCII: few servers accept more (SMTPUTF8), and fewer agree on its case.
+        # Whether mail arrives is not checked; a domain reserved for tests (RFC 2606) is valid. The part
+        # before the @ is ASCII: few servers accept more (SMTPUTF8), and fewer agree on its case.
         address = validate_email(
             value.strip(),
             check_deliverability=False,

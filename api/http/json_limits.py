@@ -2,8 +2,8 @@
 
 import re
 
-# The tokens of JSON. Every quantifier is possessive and the closing quote may be missing, so each byte is read
-# once, also in a text that is not JSON.
+# The tokens of JSON. Every quantifier is possessive and the closing quote may be missing, so each byte is
+# read once, also in a text that is not JSON.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?|[\[\]{},:]|[^\s"\[\]{},:]++', re.DOTALL)
 MAX_DEPTH = 100
 # A member has at most five: name, colon, two brackets, comma.
@@ -20,8 +20,8 @@ def exceeded(
     """The part of a JSON object that exceeds its limit: `body`, the name of the sized member, or None.
 
     `members` limits the members at the top, `values` all values except those in the top member
-    `sized_member`, and `sized_values` those. The count ends at the first limit that is exceeded, so a text that
-    is refused costs less than one that is read. Raises TooDeep.
+    `sized_member`, and `sized_values` those. The count ends at the first limit that is exceeded: a text
+    that is refused costs less than one that is read. Raises TooDeep.
     """
     brackets = text.count(b"[") + text.count(b"{")
     if brackets <= MAX_DEPTH and brackets + text.count(b",") < min(members, values):

@@ -86,7 +86,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Download:
-    """A file that was written completely before its first byte is sent, so an error is still an error response.
+    """A file that is complete before its first byte is sent: an error until then is an error response.
 
     `length` is in bytes.
     """

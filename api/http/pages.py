@@ -68,6 +68,6 @@ class ResponsePage(ResponseModel, Generic[Item]):
 
     @classmethod
     def of(cls, rows: Page[Row], build: Callable[[Row], Item], **more: Any) -> Self:
-        """The page with one item for each row, built by `build`; `more` are further fields of the subclass."""
+        """The page with one item for each row, built by `build`; `more` are fields of the subclass."""
         position = Pagination(limit=rows.limit, next_cursor=rows.next_cursor)
         return cls(items=[build(row) for row in rows.items], pagination=position, **more)

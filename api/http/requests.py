@@ -46,7 +46,7 @@ class PartialUpdate(RequestBody):
 
 
 class OneOfBodies(RootModel[T]):
-    """A body in one of several shapes. Each is a whole model, so generated clients know all fields of each."""
+    """A body in one of several shapes: whole models, so generated clients know the fields of each."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 

@@ -19,7 +19,7 @@ from api.security.permissions import ROLES_BY_PERMISSION, Permission
 from db.core import VERSION
 
 _DESCRIPTION = """\
-A payments API: a payment is accepted at once and settled in the background, never lost and never charged twice.
+A payments API. A payment is accepted at once and settled in the background, never lost or charged twice.
 
 * Requests and responses are JSON. A success is `{"success": true, "data": …, "message": "…"}`, an error is
   `{"success": false, "error": {"code": "…", "message": "…", "details": {…}}}`; `ErrorCode` lists the codes.
@@ -29,8 +29,8 @@ A payments API: a payment is accepted at once and settled in the background, nev
 * Lists are newest first. For the next page, send `nextCursor` as `cursor`.
 * `HEAD` is supported wherever `GET` is. A body needs a `Content-Length`; a chunked body is refused with 411.
 * Sign in to get an access token (15 minutes), and send it as `Authorization: Bearer …`. After a 401 with
-  `details.reason` `token_expired`, get another one from `POST /api/auth/refresh` with the refresh token, which
-  is valid for 7 days and can be used once.
+  `details.reason` `token_expired`, get another one from `POST /api/auth/refresh` with the refresh token,
+  which is valid for 7 days and can be used once.
 """
 
 TAGS = {

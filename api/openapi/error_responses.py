@@ -28,14 +28,14 @@ DESCRIPTIONS = {
     ErrorCode.TOKEN_REUSED: "The refresh token was used before. Its session has ended.",
     ErrorCode.FORBIDDEN: "Your role does not allow this.",
     ErrorCode.NOT_FOUND: "The resource does not exist, or you may not see it.",
-    ErrorCode.METHOD_NOT_ALLOWED: "The path does not support the method. `Allow` lists the methods it supports.",
+    ErrorCode.METHOD_NOT_ALLOWED: "The path does not support the method. `Allow` lists those it supports.",
     ErrorCode.REQUEST_TIMEOUT: "The request was not complete in time. The connection is closed.",
     ErrorCode.EMAIL_TAKEN: "An account with this e-mail address exists.",
-    ErrorCode.INVALID_TRANSITION: "The status of the payment does not allow this. `details` has the status, and "
-    "those that can follow it.",
+    ErrorCode.INVALID_TRANSITION: "The status of the payment does not allow this. `details` has the status, "
+    "and those that can follow it.",
     ErrorCode.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
-    ErrorCode.REQUEST_CHANGED: "The payment request has another amount or currency than the one sent. `details` "
-    "has the current ones. Nothing was paid.",
+    ErrorCode.REQUEST_CHANGED: "The payment request has another amount or currency than the one sent. "
+    "`details` has the current ones. Nothing was paid.",
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: "The first request with this `Idempotency-Key` is still in progress.",
     ErrorCode.LAST_ADMIN: "The last administrator can be neither closed nor given another role.",
     ErrorCode.LENGTH_REQUIRED: "The request has no `Content-Length`.",

@@ -14,8 +14,8 @@ _REQUEST_HEADERS = {
     "RequestId": (
         "X-Request-ID",
         "checkout-4711",
-        "Your own id of this request: 1 to 128 letters, digits and `._:-`. It is returned, and stands in logs, "
-        "audit log entries and events.",
+        "Your own id of this request: 1 to 128 letters, digits and `._:-`. It is returned, and stands in "
+        "logs, audit log entries and events.",
     ),
     "IfNoneMatch": (
         "If-None-Match",
@@ -30,8 +30,8 @@ _REQUEST_HEADERS = {
     "Prefer": (
         "Prefer",
         "wait=5",
-        "`wait=N` (RFC 7240), 1 to 10 seconds: waits until the payment is settled. If that takes longer, or too "
-        "many requests wait already, the response is the one without `Prefer`.",
+        "`wait=N` (RFC 7240), 1 to 10 seconds: waits until the payment is settled. If that takes longer, or "
+        "too many requests wait already, the response is the one without `Prefer`.",
     ),
     "PreferNewVersion": (
         "Prefer",
@@ -42,8 +42,9 @@ _REQUEST_HEADERS = {
     "IdempotencyKey": (
         "Idempotency-Key",
         "order-4711",
-        "1 to 255 printable characters. A request that is repeated with the same key is executed once, and gets "
-        "the first response again, byte for byte. Kept for at least 24 hours and until the payment is final.",
+        "1 to 255 printable characters. A request that is repeated with the same key is executed once, and "
+        "gets the first response again, byte for byte. Kept for at least 24 hours and until the payment has "
+        "a terminal status.",
     ),
 }
 
