@@ -107,8 +107,8 @@ def pay_request(
     return payment
 
 
-def _create(type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
-    payment = transitions.create(type, user_id, **columns)
+def _create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
+    payment = transitions.create(payment_type, user_id, **columns)
     enqueue(begin_job(payment.id))
     return payment
 

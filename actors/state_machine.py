@@ -58,13 +58,15 @@ class InvalidTransition(DomainError):
 
     code = ErrorCode.INVALID_TRANSITION
 
-    def __init__(self, type: str, status: str | None, **words: object) -> None:
-        following = [to for (of, before, _), to in TRANSITIONS.items() if (of, before) == (type, status)]
+    def __init__(self, payment_type: str, status: str | None, **words: object) -> None:
+        following = [
+            to for (of, before, _), to in TRANSITIONS.items() if (of, before) == (payment_type, status)
+        ]
         super().__init__(
             {"status": status, "nextStatuses": list(dict.fromkeys(following))},
-            thing=NAMES[type],
+            thing=NAMES[payment_type],
             status=status,
-            subject=f"{'An' if status == PaymentStatus.INITIATED else 'A'} {status or 'new'} {NAMES[type]}",
+            subject=f"{'An' if status == PaymentStatus.INITIATED else 'A'} {status or 'new'} {NAMES[payment_type]}",
             **words,
         )
 
@@ -73,14 +75,14 @@ class TransitionRefused(InvalidTransition):
     """{subject} cannot be {participle}."""
 
 
-def next_status(type: str, status: str | None, transition: Transition) -> PaymentStatus:
+def next_status(payment_type: str, status: str | None, transition: Transition) -> PaymentStatus:
     """Return the status that the transition leads to. Raises TransitionRefused if the table has none."""
     try:
-        return TRANSITIONS[type, status, transition]
+        return TRANSITIONS[payment_type, status, transition]
     except KeyError:
-        raise TransitionRefused(type, status, participle=PARTICIPLES[transition]) from None
+        raise TransitionRefused(payment_type, status, participle=PARTICIPLES[transition]) from None
 
 
-def is_allowed(type: str, status: str, transition: Transition) -> bool:
+def is_allowed(payment_type: str, status: str, transition: Transition) -> bool:
     """Return whether the table has this transition."""
-    return (type, status, transition) in TRANSITIONS
+    return (payment_type, status, transition) in TRANSITIONS

@@ -46,10 +46,10 @@ def locked(id: UUID) -> Payment:
     return payment
 
 
-def create(type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
+def create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
     """Store a new payment or request: the first transition, from no status."""
-    status = state_machine.next_status(type, None, Transition.CREATE)
-    payment = payments.add(user_id=user_id, type=type, status=status, **columns)
+    status = state_machine.next_status(payment_type, None, Transition.CREATE)
+    payment = payments.add(user_id=user_id, type=payment_type, status=status, **columns)
     _record(payment, Transition.CREATE, None, reason=None)
     events.emit(events.EventType.PAYMENT_CREATED, snapshots.payment(payment))
     return payment

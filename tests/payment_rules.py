@@ -21,12 +21,12 @@ def check_all(edits: Mapping[UUID, int] | None = None) -> list[Payment]:
     Raises AssertionError for a status that no transition leads to, and for a payment that contradicts the
     PSP's ledger, its request or its own history.
     """
-    all = list(Payment.select().order_by(Payment.created_at, Payment.id))
+    payments = list(Payment.select().order_by(Payment.created_at, Payment.id))
     rows = PaymentTransaction.select().order_by(PaymentTransaction.created_at, PaymentTransaction.id)
     history = _group_by("payment_id", rows)
     charges = _group_by("payment_id", Charge.select())
-    payments_by_request = _group_by("request_id", all)
-    for payment in all:
+    payments_by_request = _group_by("request_id", payments)
+    for payment in payments:
         if edits is not None:
             changes = len(history[payment.id]) + edits.get(payment.id, 0)
             assert payment.version == changes, (
@@ -37,8 +37,8 @@ def check_all(edits: Mapping[UUID, int] | None = None) -> list[Payment]:
             _check_charges(payment, charges[payment.id])
         else:
             _check_request(payment, payments_by_request[payment.id])
-    assert charges.keys() <= {payment.id for payment in all if payment.type == PaymentType.PAYMENT}
-    return all
+    assert charges.keys() <= {payment.id for payment in payments if payment.type == PaymentType.PAYMENT}
+    return payments
 
 
 def _check_history(payment: Payment, history: Sequence[PaymentTransaction]) -> None:
