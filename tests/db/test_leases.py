@@ -1,4 +1,4 @@
-"""One of several holds a lease, for a time."""
+"""A lease belongs to one process at a time, until it expires."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ def clean(stores) -> Iterator[None]:
 
 
 def elsewhere(do: Callable[[], object]) -> object:
-    """What another process gets, on a connection of its own."""
+    """Runs a function on another connection, as another process would; returns its result."""
     found: list[object] = []
 
     def run() -> None:
@@ -30,7 +30,7 @@ def elsewhere(do: Callable[[], object]) -> object:
     return found[0]
 
 
-def take(seconds: float = 60) -> int | None:
+def acquire(seconds: float = 60) -> int | None:
     return leases.acquire("test", leases.process_name(), seconds)
 
 
@@ -40,20 +40,20 @@ def connection(clean) -> Iterator[None]:
         yield
 
 
-def test_one_holds_a_lease_and_another_gets_it_when_it_is_released(connection):
-    first = take()
+def test_a_released_lease_goes_to_another_process(connection):
+    first = acquire()
     assert first is not None
     assert leases.holder("test") == leases.process_name()
-    assert take() is None
+    assert acquire() is None
     leases.release("test", first)
     assert leases.holder("test") is None
-    assert take() == first + 1
+    assert acquire() == first + 1
 
 
-def test_a_lease_that_expires_goes_to_another_and_its_old_holder_knows(connection):
-    first = take(0)
+def test_an_expired_lease_goes_to_another_process_and_the_old_one_knows(connection):
+    first = acquire(0)
     assert first is not None
-    second = take()
+    second = acquire()
     assert second == first + 1
     assert not leases.renew("test", first, 60)
     leases.release("test", first)
@@ -63,37 +63,37 @@ def test_a_lease_that_expires_goes_to_another_and_its_old_holder_knows(connectio
 
 
 def test_a_renewed_lease_is_kept(connection):
-    first = take(0)
+    first = acquire(0)
     assert first is not None
     assert leases.renew("test", first, 60)
-    assert take() is None
+    assert acquire() is None
 
 
-def test_a_lease_is_not_taken_while_a_transaction_relies_on_it(connection):
-    first = take(0)
+def test_a_lease_keeps_its_holder_while_a_transaction_relies_on_it(connection):
+    first = acquire(0)
     assert first is not None
     with postgres.database.atomic():
         assert leases.is_held("test", first)
         # Nor is it waited for.
-        assert elsewhere(take) is None
+        assert elsewhere(acquire) is None
         assert elsewhere(lambda: leases_shared(first)) is True
-    assert elsewhere(take) == first + 1
+    assert elsewhere(acquire) == first + 1
 
 
 def leases_shared(generation: int) -> bool:
-    """Another transaction of the same holder."""
+    """A transaction of the same process on another connection."""
     with postgres.database.atomic():
         return leases.is_held("test", generation)
 
 
-def test_of_many_that_take_a_free_lease_at_once_one_gets_it(clean):
+def test_of_concurrent_claims_one_gets_the_lease(clean):
     found: list[int | None] = []
     barrier = threading.Barrier(8)
 
     def run() -> None:
         with postgres.connection():
             barrier.wait()
-            found.append(take())
+            found.append(acquire())
 
     threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
@@ -104,6 +104,6 @@ def test_of_many_that_take_a_free_lease_at_once_one_gets_it(clean):
 
 
 def test_leases_are_by_name(connection):
-    assert take() == 1
+    assert acquire() == 1
     assert leases.acquire("another", leases.process_name(), 60) == 1
     assert Lease.select().count() == 2
