@@ -59,10 +59,10 @@ class AuditVerification:
     def on_get(self, req: Request) -> schemas.AuditLogVerification:
         """Verify the audit log.
 
-        Names the first row that was changed, inserted or removed behind the application's back, the newest row
-        included. Up to 200,000 rows are verified for the response. Of a longer log only the rows since the last
-        minute are; the result for the others is that of the last verification of the whole log, which runs daily
-        and after `POST /admin/invariants` (see `audit_log_is_intact` there).
+        Names the first row that was changed, inserted or removed behind the application's back, the newest
+        row included. Up to 200,000 rows are verified for the response. Of a longer log only the rows since
+        the last minute are; the result for the others is that of the last verification of the whole log,
+        which runs daily and after `POST /admin/invariants` (see `audit_log_is_intact` there).
         """
         return self._shared.answer(req)
 

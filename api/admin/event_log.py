@@ -21,8 +21,8 @@ class EventLog:
     def on_get(self, _req: Request, query: schemas.EventsQuery) -> schemas.EventPage:
         """List events.
 
-        Returns the events after the one whose `seq` is `after`, oldest first, also those that are not published
-        yet because Redis is down. The `seq` of the last item is the next `after`.
+        Returns the events after the one whose `seq` is `after`, oldest first, also those that are not
+        published yet because Redis is down. The `seq` of the last item is the next `after`.
         """
         log = event_log.after(query.after, query.limit)
         return schemas.EventPage(items=[schemas.Event.model_validate(event) for event in log])

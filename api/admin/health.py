@@ -62,8 +62,8 @@ class Invariants:
     def on_get(self, _req: Request) -> schemas.Invariants:
         """Get the results of the last invariant checks.
 
-        Checks run every minute and look at the changes of the last day; changes younger than a minute may still
-        be in progress. A long audit log is verified whole once a day.
+        Checks run every minute and look at the changes of the last day; changes younger than a minute may
+        still be in progress. A long audit log is verified whole once a day.
         """
         return _results()
 
@@ -77,8 +77,8 @@ class Invariants:
     def on_post(self, _req: Request) -> schemas.Invariants:
         """Start the invariant checks.
 
-        Checks everything anew, the whole audit log included. The response holds the results of the last checks;
-        get the invariants again until `checkedAt` is new.
+        Checks everything anew, the whole audit log included. The response holds the results of the last
+        checks; get the invariants again until `checkedAt` is new.
         """
         with transaction():
             # The run is named by the second: requests within one second share one run.

@@ -225,8 +225,8 @@ class SchedulerStatus(ResponseModel):
 class AdminHealth(ResponseModel):
     """The state of stores, queues and processes.
 
-    `queues` counts unfinished jobs, up to 100,000 each. `queueAgeSeconds` is the age of the oldest job that is
-    due, 0 for none. `workers` counts the live processes of each type.
+    `queues` counts unfinished jobs, up to 100,000 each. `queueAgeSeconds` is the age of the oldest job that
+    is due, 0 for none. `workers` counts the live processes of each type.
     """
 
     database: Literal["ok"]

@@ -113,8 +113,8 @@ class OneUser:
         """Update or suspend a user.
 
         Changes the fields that are sent. A new address is unverified unless `emailVerified` is sent as true.
-        `active` false suspends the account: the user cannot sign in, every token stops working, a vendor's open
-        requests are cancelled. `active` true lets the user sign in again.
+        `active` false suspends the account: the user cannot sign in, every token stops working, a vendor's
+        open requests are cancelled. `active` true lets the user sign in again.
         """
         changes = body.named
         suspends = body.active is False

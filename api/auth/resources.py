@@ -80,9 +80,9 @@ class Login:
         """Sign in.
 
         Repeated failures at one account are answered with 429 for up to a minute. A client that has signed in
-        to the account before has a count of its own, so that guesses of others do not slow it down: it is known
-        by its network, or by a refresh token of an earlier session, also a spent or expired one, sent as
-        `Authorization: Bearer …`.
+        to the account before has a count of its own, so that guesses of others do not slow it down: it is
+        known by its network, or by a refresh token of an earlier session, also a spent or expired one, sent
+        as `Authorization: Bearer …`.
         """
         try:
             refresh_token = authentication.bearer_token(req)
@@ -109,8 +109,8 @@ class Refresh:
     def on_post(self, _req: Request, body: schemas.TokenRefresh) -> schemas.AuthResult:
         """Exchange a refresh token for new tokens.
 
-        A refresh token lives 7 days and is spent by its use. Within 10 seconds of its first use it returns the
-        same new refresh token again, so several tabs may refresh at once; later a reuse ends the session.
+        A refresh token lives 7 days and is spent by its use. Within 10 seconds of its first use it returns
+        the same new refresh token again, so several tabs may refresh at once; later a reuse ends the session.
         """
         return self.sessions.refresh(body.refresh_token)
 
@@ -222,8 +222,8 @@ class ForgotPassword:
     def on_post(self, _req: Request, body: schemas.PasswordResetRequest) -> None:
         """Request a password reset.
 
-        Mails a one-time link that works for 30 minutes. The response is the same whether or not an account has
-        the address.
+        Mails a one-time link that works for 30 minutes. The response is the same whether or not an account
+        has the address.
         """
         self.credentials.request_reset(body.email)
 

@@ -61,8 +61,8 @@ class Sessions:
     def login(self, *, email: str, password: str, refresh_token: str = "") -> AuthResult:
         """Starts a session. `refresh_token` is one of an earlier session, by which the client is known.
 
-        Raises TooManyFailures; or InvalidCredentials, with the same text and after the same time for an unknown
-        address, a wrong password and a closed account.
+        Raises TooManyFailures; or InvalidCredentials, with the same text and after the same time for an
+        unknown address, a wrong password and a closed account.
         """
         user = users.by_email(email)
         # Counted by user id, not by address: PostgreSQL's lower() folds more spellings of one than Python's.
@@ -91,7 +91,8 @@ class Sessions:
         )
         with transaction():
             locked = users.locked(user.id)
-            # While bcrypt worked, a password change or a closing may have ended all sessions: no new one then.
+            # While bcrypt worked, a password change or a closing may have ended all sessions: no new one
+            # then.
             if locked is None or not locked.active or locked.password_hash != user.password_hash:
                 raise InvalidCredentials
             if renewed_hash:
@@ -104,8 +105,8 @@ class Sessions:
     def refresh(self, token: str) -> AuthResult:
         """Spends a refresh token for a new pair of tokens.
 
-        Within REUSE_GRACE of its first use the same token gets the same successor, for every tab that sends it.
-        Raises Unauthorized; or TokenReused, after the session has been ended.
+        Within REUSE_GRACE of its first use the same token gets the same successor, for every tab that sends
+        it. Raises Unauthorized; or TokenReused, after the session has been ended.
         """
         now = times.now()
         with transaction():

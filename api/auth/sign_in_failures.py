@@ -121,6 +121,8 @@ def _prefix(address: str, bits: tuple[int, int]) -> str:
 
 
 def _wait_s(failures: int) -> int:
-    """Returns the whole wait after this many failures, in seconds, and not the rest of it: only a guesser gains
-    by knowing the exact moment."""
+    """Returns the whole wait after this many failures, in seconds.
+
+    Not what is left of it: only a guesser gains by knowing the exact moment.
+    """
     return min(MAX_WAIT_S, 1 << min(max(0, failures - FREE_FAILURES), 10))

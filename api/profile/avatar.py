@@ -67,8 +67,8 @@ class Avatar:
     def on_post(self, req: Request, file: bytes) -> schemas.Profile:
         """Upload an avatar.
 
-        Takes a PNG, JPEG or WebP image of at most 5 MiB and 25 megapixels. It is turned upright, reduced to at
-        most 512 pixels a side and stripped of metadata; of an animation the first frame is kept.
+        Takes a PNG, JPEG or WebP image of at most 5 MiB and 25 megapixels. It is turned upright, reduced to
+        at most 512 pixels a side and stripped of metadata; of an animation the first frame is kept.
         """
         user_id = authentication.caller_of(req).user_id
         if not _is_image(file):

@@ -106,7 +106,7 @@ def lock_user(user_id: UUID) -> User:
 
 
 def profile_of(user: User, store: Media) -> schemas.Profile:
-    """Returns the current profile of a user, empty for one who has never changed it."""
+    """Returns the current profile of a user, empty for a user who has never changed it."""
     stored = profile.find(user.id)
     return schemas.Profile(
         user_id=user.id,

@@ -81,8 +81,8 @@ _EXAMPLE: Any = {
 class Preferences(RequestBody):
     """A JSON object of at most 16 KiB, stored as sent. The keys below are checked, all others are free.
 
-    `notifications.paymentCompleted` and `notifications.paymentFailed` decide whether those mails are sent; both
-    default to true.
+    `notifications.paymentCompleted` and `notifications.paymentFailed` decide whether those mails are sent;
+    both default to true.
     """
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_EXAMPLE]})
