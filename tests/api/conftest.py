@@ -49,5 +49,5 @@ def vendor(client: TestClient) -> Visitor:
 
 
 @pytest.fixture
-def boss(client: TestClient) -> Visitor:
+def admin(client: TestClient) -> Visitor:
     return visitor(client, Role.ADMIN)

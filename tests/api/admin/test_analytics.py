@@ -20,7 +20,7 @@ def redis_client(stores) -> redis.Client:
 
 
 @pytest.fixture
-def boss(redis_client, client) -> Visitor:
+def admin(redis_client, client) -> Visitor:
     return visitor(client, Role.ADMIN)
 
 
@@ -30,15 +30,15 @@ def get_analytics(user: Visitor):
     return result.json["data"]
 
 
-def test_analytics_of_an_empty_installation(boss):
-    data = get_analytics(boss)
+def test_analytics_of_an_empty_installation(admin):
+    data = get_analytics(admin)
     assert data["usersByRole"] == {"ADMIN": 1}
     assert data["activeUsers"] == {"24h": 1, "7d": 1}
     assert (data["paymentsByStatus"], data["volumeByCurrency"], data["successRate"]) == ({}, {}, None)
     assert data["timeToSettleMs"] == {"p50": None, "p95": None}
 
 
-def test_users_and_payments_are_added_up(client, boss):
+def test_users_and_payments_are_added_up(client, admin):
     customer, vendor = visitor(client), visitor(client, Role.VENDOR)
     for amount, currency, simulate in (
         (5, "USD", "approve"),
@@ -62,7 +62,7 @@ def test_users_and_payments_are_added_up(client, boss):
         vendor.user["id"],
     )
 
-    data = get_analytics(boss)
+    data = get_analytics(admin)
 
     assert data["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1, "VENDOR": 1}
     assert data["activeUsers"] == {"24h": 2, "7d": 3}
@@ -72,14 +72,14 @@ def test_users_and_payments_are_added_up(client, boss):
     assert data["timeToSettleMs"] == {"p50": 200, "p95": 880}
 
 
-def test_requests_are_counted_by_route(client, boss):
+def test_requests_are_counted_by_route(client, admin):
     customer = visitor(client)
     for _ in range(3):
         id = customer.post("/payments", {"type": "payment", "amount": 1}).json["data"]["id"]
         customer.get(f"/payments/{id}")
     customer.get("/payments/00000000-0000-4000-8000-000000000000")
     client.simulate_get("/api/nowhere")
-    counted = {(row["method"], row["route"]): row for row in get_analytics(boss)["requests"]}
+    counted = {(row["method"], row["route"]): row for row in get_analytics(admin)["requests"]}
     one = counted["GET", "/api/payments/:payment_id"]
     assert (one["count"], one["errors"]) == (4, 1)
     assert 0 < one["p50Ms"] <= one["p95Ms"]
@@ -87,17 +87,17 @@ def test_requests_are_counted_by_route(client, boss):
     assert counted["GET", "unknown"]["errors"] == 1
 
 
-def test_requests_of_other_processes_are_counted(redis_client, boss):
+def test_requests_of_other_processes_are_counted(redis_client, admin):
     histogram = Histogram()
     histogram.observe(0.03)
     for _ in range(2):
         request_metrics.add(redis_client, {Series("GET", "/api/elsewhere", 404): histogram})
-    [counted] = [row for row in get_analytics(boss)["requests"] if row["route"] == "/api/elsewhere"]
+    [counted] = [row for row in get_analytics(admin)["requests"] if row["route"] == "/api/elsewhere"]
     assert (counted["count"], counted["errors"], counted["p50Ms"], counted["p95Ms"]) == (2, 2, 35, 48.5)
 
 
-def test_only_slow_figures_are_reused(boss):
+def test_only_slow_figures_are_reused(admin):
     assert (analytics._reuse_s(0.4), analytics._reuse_s(3)) == (0, 30)
-    assert get_analytics(boss)["usersByRole"] == {"ADMIN": 1}
+    assert get_analytics(admin)["usersByRole"] == {"ADMIN": 1}
     makers.user()
-    assert get_analytics(boss)["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1}
+    assert get_analytics(admin)["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1}

@@ -17,10 +17,10 @@ from tests.makers import Visitor, error, registered, work
 
 
 @pytest.fixture
-def boss(client) -> Visitor:
-    boss = registered(client, Role.ADMIN)
+def admin(client) -> Visitor:
+    admin = registered(client, Role.ADMIN)
     work()
-    return boss
+    return admin
 
 
 def record(minutes: int = 0, **more: Any) -> str:
@@ -69,13 +69,13 @@ def behind_our_back(sql: str, *params: Any) -> None:
 # --- entries ---------------------------------------------------------------------------------------
 
 
-def test_an_entry_has_user_resource_client_and_request(client, boss):
+def test_an_entry_has_user_resource_client_and_request(client, admin):
     vendor = registered(client, Role.VENDOR)
     sent = {"X-Request-ID": "chairs-1", "User-Agent": "till/1.0"}
     body = {"type": "initiate", "amount": "80.00"}
     id = vendor.post("/payments", body, headers=sent).json["data"]["id"]
     work()
-    begun, created = entries(boss, f"?resourceId={id}")
+    begun, created = entries(admin, f"?resourceId={id}")
     assert list(created) == [
         *("id", "userId", "action", "resourceType", "resourceId"),
         *("details", "ipAddress", "userAgent", "requestId", "createdAt"),
@@ -89,11 +89,11 @@ def test_an_entry_has_user_resource_client_and_request(client, boss):
     assert begun["details"]["to"] == "initiated"
 
 
-def test_a_refusal_for_lack_of_a_role_is_audited(client, boss):
+def test_a_refusal_for_lack_of_a_role_is_audited(client, admin):
     customer = registered(client)
     assert error(customer.get("/admin/audit-logs")) == (403, "FORBIDDEN")
     work()
-    [refused] = entries(boss, f"?userId={customer.user['id']}&action=auth.access.refused")
+    [refused] = entries(admin, f"?userId={customer.user['id']}&action=auth.access.refused")
     assert refused["userId"] == customer.user["id"]
 
 
@@ -104,50 +104,50 @@ def test_only_admins_read_the_audit_log(client, role, path):
     assert error(Visitor(client).get(path)) == (401, "UNAUTHORIZED")
 
 
-def test_reading_the_audit_log_writes_nothing(boss):
-    before = verify(boss)
-    entries(boss)
+def test_reading_the_audit_log_writes_nothing(admin):
+    before = verify(admin)
+    entries(admin)
     work()
-    assert verify(boss) == before
+    assert verify(admin) == before
 
 
-def test_rows_that_the_application_did_not_write_are_listed(boss):
+def test_rows_that_the_application_did_not_write_are_listed(admin):
     behind_our_back(
         "INSERT INTO admin.audit_logs (action, details, created_at) VALUES ('unknown action', '[1]', clock_timestamp())"
     )
-    assert (entries(boss)[0]["action"], entries(boss)[0]["details"]) == ("unknown action", [1])
+    assert (entries(admin)[0]["action"], entries(admin)[0]["details"]) == ("unknown action", [1])
 
 
 # --- filters --------------------------------------------------------------------------------------------
 
 
-def test_filters_narrow_the_list(boss):
+def test_filters_narrow_the_list(admin):
     one, other, thing = str(makers.user().id), str(makers.user().id), str(uuid4())
     a = record(0, user_id=one, resource_id=thing)
     b = record(1, user_id=other, resource_id=thing, action=AuditAction.PAYMENT_FAIL)
     c = record(2, user_id=one, resource_type="user")
-    assert ids(boss, f"?userId={one}") == [c, a]
-    assert ids(boss, "?action=payments.payment.fail") == [b]
-    assert ids(boss, f"?resourceId={thing}") == [b, a]
-    assert c not in ids(boss, "?resourceType=payment")
-    assert ids(boss, f"?resourceType=user&userId={one}") == [c]
-    assert ids(boss, f"?userId={one}&resourceId={thing}&action=payments.payment.cancel") == [a]
-    assert ids(boss, f"?userId={other}&resourceType=user") == []
-    assert ids(boss, f"?userId={uuid4()}") == []
+    assert ids(admin, f"?userId={one}") == [c, a]
+    assert ids(admin, "?action=payments.payment.fail") == [b]
+    assert ids(admin, f"?resourceId={thing}") == [b, a]
+    assert c not in ids(admin, "?resourceType=payment")
+    assert ids(admin, f"?resourceType=user&userId={one}") == [c]
+    assert ids(admin, f"?userId={one}&resourceId={thing}&action=payments.payment.cancel") == [a]
+    assert ids(admin, f"?userId={other}&resourceType=user") == []
+    assert ids(admin, f"?userId={uuid4()}") == []
 
 
-def test_from_is_inclusive_and_to_is_exclusive(boss):
+def test_from_is_inclusive_and_to_is_exclusive(admin):
     at = [record(minutes) for minutes in range(4)]
     moments = [times.iso(makers.MOMENT + timedelta(minutes=minutes)) for minutes in range(4)]
-    assert ids(boss, f"?from={moments[1]}&to={moments[3]}") == [at[2], at[1]]
-    assert ids(boss, f"?to={moments[1]}") == [at[0]]
-    assert ids(boss, f"?from={moments[2]}&resourceType=payment") == [at[3], at[2]]
-    assert ids(boss, f"?from={moments[2]}&to={moments[2]}") == []
+    assert ids(admin, f"?from={moments[1]}&to={moments[3]}") == [at[2], at[1]]
+    assert ids(admin, f"?to={moments[1]}") == [at[0]]
+    assert ids(admin, f"?from={moments[2]}&resourceType=payment") == [at[3], at[2]]
+    assert ids(admin, f"?from={moments[2]}&to={moments[2]}") == []
 
 
-def test_every_action_can_be_filtered_by(boss):
+def test_every_action_can_be_filtered_by(admin):
     for action in AuditAction:
-        assert all(entry["action"] == action for entry in entries(boss, f"?action={action}"))
+        assert all(entry["action"] == action for entry in entries(admin, f"?action={action}"))
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_every_action_can_be_filtered_by(boss):
         ("page=2", "page"),
     ],
 )
-def test_an_invalid_filter_is_refused(boss, query, field):
-    result = boss.get(f"/admin/audit-logs?{query}")
+def test_an_invalid_filter_is_refused(admin, query, field):
+    result = admin.get(f"/admin/audit-logs?{query}")
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
 
@@ -175,14 +175,14 @@ def test_an_invalid_filter_is_refused(boss, query, field):
 # --- pages ----------------------------------------------------------------------------------------------
 
 
-def test_pages_neither_skip_nor_repeat_while_rows_arrive(boss):
+def test_pages_neither_skip_nor_repeat_while_rows_arrive(admin):
     thing = str(uuid4())
     # Two rows share each timestamp.
     before = [record(n // 2, resource_id=thing) for n in range(11)]
     seen: list[str] = []
     cursor = ""
     while True:
-        data = boss.get(f"/admin/audit-logs?resourceId={thing}&limit=3{cursor}").json["data"]
+        data = admin.get(f"/admin/audit-logs?resourceId={thing}&limit=3{cursor}").json["data"]
         assert data["pagination"]["limit"] == 3
         seen += [entry["id"] for entry in data["items"]]
         if not data["pagination"]["nextCursor"]:
@@ -190,14 +190,14 @@ def test_pages_neither_skip_nor_repeat_while_rows_arrive(boss):
         cursor = f"&cursor={data['pagination']['nextCursor']}"
         record(60, resource_id=thing)
     assert sorted(seen) == sorted(before)
-    assert seen == [entry for entry in ids(boss, f"?resourceId={thing}&limit=100") if entry in before]
+    assert seen == [entry for entry in ids(admin, f"?resourceId={thing}&limit=100") if entry in before]
 
 
-def test_a_page_has_twenty_rows_by_default(boss):
+def test_a_page_has_twenty_rows_by_default(admin):
     for n in range(25):
         record(n)
-    assert len(entries(boss)) == 20
-    assert len(entries(boss, "?limit=22")) == 22
+    assert len(entries(admin)) == 20
+    assert len(entries(admin, "?limit=22")) == 22
 
 
 @pytest.mark.parametrize(
@@ -221,18 +221,18 @@ def test_a_page_is_read_by_an_index(database, filter):
 # --- verification ---------------------------------------------------------------
 
 
-def test_an_unchanged_log_is_verified(boss):
-    rows = verify(boss)["rows"]
+def test_an_unchanged_log_is_verified(admin):
+    rows = verify(admin)["rows"]
     assert rows > 0
     record()
-    assert verify(boss) == {"ok": True, "rows": rows + 1, "firstBroken": None}
+    assert verify(admin) == {"ok": True, "rows": rows + 1, "firstBroken": None}
 
 
-def test_the_first_broken_row_is_named(boss):
+def test_the_first_broken_row_is_named(admin):
     id = record()
     record()
     behind_our_back("UPDATE admin.audit_logs SET user_agent = 'nobody' WHERE id = %s", id)
-    result = verify(boss)
+    result = verify(admin)
     assert result["ok"] is False
     assert result["firstBroken"] == {
         "id": id,
@@ -240,42 +240,42 @@ def test_the_first_broken_row_is_named(boss):
     }
 
 
-def test_a_removed_newest_row_has_no_id(boss):
-    rows = verify(boss)["rows"]
+def test_a_removed_newest_row_has_no_id(admin):
+    rows = verify(admin)["rows"]
     behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", record())
     reason = "the newest row was removed"
-    assert verify(boss) == {"ok": False, "rows": rows, "firstBroken": {"id": None, "reason": reason}}
+    assert verify(admin) == {"ok": False, "rows": rows, "firstBroken": {"id": None, "reason": reason}}
 
 
-def test_a_broken_audit_log_is_logged_as_an_error(boss, monkeypatch):
+def test_a_broken_audit_log_is_logged_as_an_error(admin, monkeypatch):
     logged = []
     monkeypatch.setattr(audit.log, "error", lambda event, **_more: logged.append(event), raising=False)
-    verify(boss)
+    verify(admin)
     assert logged == []
     behind_our_back("DELETE FROM admin.audit_logs")
-    verify(boss)
+    verify(admin)
     assert logged == ["audit log broken"]
 
 
-def test_of_a_long_log_only_the_newest_rows_are_verified_at_once(boss, monkeypatch):
+def test_of_a_long_log_only_the_newest_rows_are_verified_at_once(admin, monkeypatch):
     for _ in range(4):
         record()
-    rows = verify(boss)["rows"]
+    rows = verify(admin)["rows"]
     monkeypatch.setattr(audit_logs, "MAX_ROWS_VERIFIED_AT_ONCE", 1)
-    assert error(boss.get("/admin/audit-logs/verify")) == (503, "SERVICE_UNAVAILABLE")
+    assert error(admin.get("/admin/audit-logs/verify")) == (503, "SERVICE_UNAVAILABLE")
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     work()
-    assert verify(boss) == {"ok": True, "rows": rows, "firstBroken": None}
+    assert verify(admin) == {"ok": True, "rows": rows, "firstBroken": None}
     id = record()
-    assert verify(boss) == {"ok": True, "rows": rows + 1, "firstBroken": None}
+    assert verify(admin) == {"ok": True, "rows": rows + 1, "firstBroken": None}
     behind_our_back("UPDATE admin.audit_logs SET details = '[]' WHERE seq = 2")
-    assert verify(boss)["ok"]
+    assert verify(admin)["ok"]
     behind_our_back("UPDATE admin.audit_logs SET user_agent = 'nobody' WHERE id = %s", id)
-    assert verify(boss)["firstBroken"]["id"] == id
+    assert verify(admin)["firstBroken"]["id"] == id
     behind_our_back("DELETE FROM admin.audit_logs WHERE id = %s", id)
-    assert verify(boss)["firstBroken"] == {"id": None, "reason": "the newest row was removed"}
+    assert verify(admin)["firstBroken"] == {"id": None, "reason": "the newest row was removed"}
     # The next verification of the whole log finds the older change.
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     work()
     [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
-    assert verify(boss)["firstBroken"]["id"] == second["id"]
+    assert verify(admin)["firstBroken"]["id"] == second["id"]

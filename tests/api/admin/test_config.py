@@ -11,7 +11,7 @@ from tests.makers import PASSWORD, Visitor, error, registered, work
 
 
 @pytest.fixture
-def boss(client) -> Visitor:
+def admin(client) -> Visitor:
     """An administrator whose registration has left audit entries, events and a mail."""
     return registered(client, Role.ADMIN)
 
@@ -28,8 +28,8 @@ def test_every_key_can_be_changed():
     assert {field.alias for field in ConfigUpdate.model_fields.values()} == set(ConfigKey)
 
 
-def test_the_defaults_are_in_force_at_first(boss):
-    assert values(boss) == {
+def test_the_defaults_are_in_force_at_first(admin):
+    assert values(admin) == {
         "psp.approvalRate": 1,
         "psp.latencyMs": 0,
         "payments.maxAmount": "99999999.99",
@@ -38,17 +38,17 @@ def test_the_defaults_are_in_force_at_first(boss):
         "payments.unverifiedAmount": None,
         "maintenance.readOnly": False,
     }
-    items = boss.get("/admin/config").json["data"]["items"]
+    items = admin.get("/admin/config").json["data"]["items"]
     assert {(item["updatedAt"], item["updatedBy"]) for item in items} == {(None, None)}
     assert all(item["description"] for item in items)
 
 
-def test_a_change_takes_effect_is_emitted_and_audited(boss):
-    result = put(boss, psp_approvalRate=0.5, payments_maxAmount="100")
+def test_a_change_takes_effect_is_emitted_and_audited(admin):
+    result = put(admin, psp_approvalRate=0.5, payments_maxAmount="100")
     assert result.status_code == 200
-    assert values(boss) | {} == {**values(boss), "psp.approvalRate": 0.5, "payments.maxAmount": "100.00"}
+    assert values(admin) | {} == {**values(admin), "psp.approvalRate": 0.5, "payments.maxAmount": "100.00"}
     [changed] = [item for item in result.json["data"]["items"] if item["key"] == "psp.approvalRate"]
-    assert changed["updatedBy"] == boss.user["id"]
+    assert changed["updatedBy"] == admin.user["id"]
     work()
     [event] = [event for event in event_log.after(0, 100) if event.type == "admin:config:updated"]
     assert event.data["changes"] == {
@@ -56,7 +56,7 @@ def test_a_change_takes_effect_is_emitted_and_audited(boss):
         "payments.maxAmount": {"from": "99999999.99", "to": "100.00"},
     }
     [row] = audit_log.AuditLog.select().where(audit_log.AuditLog.action == "admin.config.updated")
-    assert str(row.user_id) == boss.user["id"]
+    assert str(row.user_id) == admin.user["id"]
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,16 @@ def test_a_change_takes_effect_is_emitted_and_audited(boss):
         ({"maintenance_readOnly": None}, "maintenance.readOnly"), ({"psp_unknown": 1}, "psp.unknown"), ({}, "body"),
     ],
 )  # fmt: skip
-def test_an_invalid_value_changes_nothing(boss, changes, field):
-    before = values(boss)
-    result = put(boss, **{"psp_latencyMs": 5, **changes} if changes else {})
+def test_an_invalid_value_changes_nothing(admin, changes, field):
+    before = values(admin)
+    result = put(admin, **{"psp_latencyMs": 5, **changes} if changes else {})
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [field]
-    assert values(boss) == before
+    assert values(admin) == before
 
 
-def test_the_maximum_amount_applies_to_payments_and_requests(client, boss):
-    put(boss, payments_maxAmount=50)
+def test_the_maximum_amount_applies_to_payments_and_requests(client, admin):
+    put(admin, payments_maxAmount=50)
     customer, vendor = registered(client), registered(client, Role.VENDOR)
     result = customer.post("/payments", {"type": "payment", "amount": "50.01"})
     assert error(result) == (400, "VALIDATION_ERROR")
@@ -94,16 +94,16 @@ def test_the_maximum_amount_applies_to_payments_and_requests(client, boss):
     assert vendor.send("PUT", f"/payments/{request}", {"description": "x"}).status_code == 200
 
 
-def test_maintenance_allows_only_reading_and_sessions(client, boss):
+def test_maintenance_allows_only_reading_and_sessions(client, admin):
     customer, vendor = registered(client), registered(client, Role.VENDOR)
     work()
     token = makers.mailbox.token()
-    put(boss, maintenance_readOnly=True)
+    put(admin, maintenance_readOnly=True)
     for user, method, path, body in (
         (customer, "POST", "/payments", {"type": "payment", "amount": 1}),
         (vendor, "DELETE", f"/payments/{customer.user['id']}", None),
         (customer, "PUT", "/auth/password", {"currentPassword": PASSWORD, "newPassword": "another fine one"}),
-        (boss, "DELETE", f"/admin/users/{customer.user['id']}", None),
+        (admin, "DELETE", f"/admin/users/{customer.user['id']}", None),
         (
             Visitor(client),
             "POST",
@@ -126,11 +126,11 @@ def test_maintenance_allows_only_reading_and_sessions(client, boss):
     refreshed = client.simulate_post("/api/auth/refresh", json={"refreshToken": customer.refresh_token})
     assert refreshed.status_code == 200
     assert customer.post("/auth/logout").status_code == 200
-    put(boss, maintenance_readOnly=False)
+    put(admin, maintenance_readOnly=False)
     assert vendor.post("/payments", {"type": "initiate", "amount": 1}).status_code == 201
 
 
-def test_another_process_sees_a_change_within_a_second(boss, monkeypatch):
+def test_another_process_sees_a_change_within_a_second(admin, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("db.config.time.monotonic", lambda: now[0])
     config.clear_cache()

@@ -31,10 +31,10 @@ def request_payment(vendor: Visitor, email: str, key: str) -> str:
     return str(made.json["data"]["id"])
 
 
-def change_address(boss: Visitor, user: Visitor, *, proved: bool) -> str:
+def change_address(admin: Visitor, user: Visitor, *, proved: bool) -> str:
     email = f"Erika.{makers.address()}"
     body = {"email": email, "emailVerified": proved}
-    assert boss.send("PUT", f"/admin/users/{user.user['id']}", body).status_code == 200
+    assert admin.send("PUT", f"/admin/users/{user.user['id']}", body).status_code == 200
     return email
 
 
@@ -53,18 +53,18 @@ def find_everywhere(words: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def test_no_personal_data_of_a_closed_account_is_left_in_any_table(client, vendor, boss):
+def test_no_personal_data_of_a_closed_account_is_left_in_any_table(client, vendor, admin):
     customer, bystander = registered(client, email=f"Erika.{makers.address()}"), registered(client)
     customer.send("PUT", "/profile", PROFILE)
     first = str(customer.user["email"])
     unproved = request_payment(vendor, first.upper(), "1")
     work()
-    second = change_address(boss, customer, proved=True)
+    second = change_address(admin, customer, proved=True)
     bound, moved = request_payment(vendor, second, "2"), request_payment(vendor, second, "3")
     work()
     # Addressed to another user now, but the stored response and the first events have the old address.
     vendor.send("PUT", f"/payments/{moved}", {"customerEmail": bystander.user["email"]})
-    third = change_address(boss, customer, proved=False)
+    third = change_address(admin, customer, proved=False)
     client.simulate_post("/api/auth/forgot-password", json={"email": third})
     # The events of this request are not in the log yet when the account is closed.
     late = request_payment(vendor, third, "4")
@@ -79,7 +79,7 @@ def test_no_personal_data_of_a_closed_account_is_left_in_any_table(client, vendo
         "profile.user_profiles",
     }
 
-    assert boss.send("DELETE", f"/admin/users/{customer.user['id']}").status_code == 200
+    assert admin.send("DELETE", f"/admin/users/{customer.user['id']}").status_code == 200
     assert error(customer.get("/auth/me")) == (401, "UNAUTHORIZED")
     work()
 
@@ -95,13 +95,13 @@ def test_no_personal_data_of_a_closed_account_is_left_in_any_table(client, vendo
     assert shown["customerEmail"] == bystander.user["email"]
 
 
-def test_erasing_an_address_makes_another_version_of_the_payment(client, vendor, boss):
+def test_erasing_an_address_makes_another_version_of_the_payment(client, vendor, admin):
     customer = registered(client)
     verify_email(customer)
     id = request_payment(vendor, customer.user["email"], "1")
     work()
     before = vendor.get(f"/payments/{id}")
-    boss.send("DELETE", f"/admin/users/{customer.user['id']}")
+    admin.send("DELETE", f"/admin/users/{customer.user['id']}")
     work()
     now = vendor.get(f"/payments/{id}", headers={"If-None-Match": before.headers["ETag"]})
     assert now.status_code == 200
@@ -113,17 +113,17 @@ def test_erasing_an_address_makes_another_version_of_the_payment(client, vendor,
     assert invariants.check("every_change_has_an_event", makers.MOMENT, seconds=5).ok
 
 
-def test_an_address_that_another_user_has_now_is_kept(client, vendor, boss):
+def test_an_address_that_another_user_has_now_is_kept(client, vendor, admin):
     gone = registered(client)
     email = str(gone.user["email"])
     verify_email(gone)
     old = request_payment(vendor, email, "1")
-    change_address(boss, gone, proved=False)
+    change_address(admin, gone, proved=False)
     heir = registered(client, email=email)
     verify_email(heir)
     new = request_payment(vendor, email, "2")
     work()
-    boss.send("DELETE", f"/admin/users/{gone.user['id']}")
+    admin.send("DELETE", f"/admin/users/{gone.user['id']}")
     work()
     shown = {id: vendor.get(f"/payments/{id}").json["data"]["customerEmail"] for id in (old, new)}
     assert shown == {old: f"closed-{gone.user['id']}@closed.invalid", new: email}
@@ -137,7 +137,7 @@ def test_an_address_that_another_user_has_now_is_kept(client, vendor, boss):
 
 
 @pytest.fixture
-def with_many_events(client, boss) -> str:
+def with_many_events(client, admin) -> str:
     """Returns the address of a closed account with 3000 events, whose erasure has not begun."""
     user = registered(client)
     work()
@@ -150,7 +150,7 @@ def with_many_events(client, boss) -> str:
         events.EventType.USER_REGISTERED,
         user.user["id"],
     )
-    boss.send("DELETE", f"/admin/users/{user.user['id']}")
+    admin.send("DELETE", f"/admin/users/{user.user['id']}")
     return str(user.user["email"])
 
 
@@ -208,11 +208,11 @@ def test_an_interrupted_erasure_continues(with_many_events, monkeypatch):
     assert events_left(with_many_events) == 0
 
 
-def test_an_erasure_waits_for_events_that_are_not_in_the_log(client, vendor, boss):
+def test_an_erasure_waits_for_events_that_are_not_in_the_log(client, vendor, admin):
     customer = registered(client)
     work()
     request_payment(vendor, customer.user["email"], "1")
-    boss.send("DELETE", f"/admin/users/{customer.user['id']}")
+    admin.send("DELETE", f"/admin/users/{customer.user['id']}")
     for _ in range(4):
         jobs.registry["accounts.erase"].perform(next_erasure().id)
     # The former address is kept until then.
@@ -221,10 +221,10 @@ def test_an_erasure_waits_for_events_that_are_not_in_the_log(client, vendor, bos
     assert find_everywhere([customer.user["email"]]) == []
 
 
-def test_a_request_committed_after_the_closing_is_found_by_the_second_pass(client, vendor, boss):
+def test_a_request_committed_after_the_closing_is_found_by_the_second_pass(client, vendor, admin):
     customer = registered(client)
     verify_email(customer)
-    boss.send("DELETE", f"/admin/users/{customer.user['id']}")
+    admin.send("DELETE", f"/admin/users/{customer.user['id']}")
     while not next_erasure().args.get("again"):
         first = job_journal.JobRow.select().order_by(job_journal.JobRow.position).get()
         jobs.registry[first.name].perform(first.id)
@@ -237,9 +237,9 @@ def test_a_request_committed_after_the_closing_is_found_by_the_second_pass(clien
     assert find_everywhere([customer.user["email"]]) == []
 
 
-def test_a_closed_account_leaves_no_session(client, boss):
+def test_a_closed_account_leaves_no_session(client, admin):
     vendor = registered(client, Role.VENDOR)
-    boss.send("DELETE", f"/admin/users/{vendor.user['id']}")
+    admin.send("DELETE", f"/admin/users/{vendor.user['id']}")
     work()
     assert sessions.Session.select().where(sessions.Session.user_id == vendor.user["id"]).count() == 0
     assert (

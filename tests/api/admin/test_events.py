@@ -13,20 +13,20 @@ from tests.makers import Visitor, error, visitor, work
 
 
 @pytest.fixture
-def boss(client) -> Visitor:
+def admin(client) -> Visitor:
     user = visitor(client, Role.ADMIN)
     work()
     return user
 
 
-def read(boss: Visitor, **query: int) -> list[dict[str, Any]]:
-    result = boss.get("/admin/events", params=query)
+def read(admin: Visitor, **query: int) -> list[dict[str, Any]]:
+    result = admin.get("/admin/events", params=query)
     assert result.status_code == 200, result.text
     assert result.json["data"].keys() == {"items"}
     return result.json["data"]["items"]
 
 
-def test_the_log_has_the_messages_of_the_channel(boss):
+def test_the_log_has_the_messages_of_the_channel(admin):
     before = event_log.last_seq()
     with broker.current().client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(events.CHANNEL)
@@ -34,7 +34,7 @@ def test_the_log_has_the_messages_of_the_channel(boss):
         makers.payment(simulate="decline")
         work()
         messages = [json.loads(channel.get_message(timeout=5)["data"]) for _ in range(4)]
-    assert read(boss, after=before) == messages
+    assert read(admin, after=before) == messages
     assert [message["type"].rpartition(":")[2] for message in messages] == [
         "created",
         "updated",
@@ -44,41 +44,41 @@ def test_the_log_has_the_messages_of_the_channel(boss):
     assert [message["seq"] for message in messages] == [before + 1, before + 2, before + 3, before + 4]
 
 
-def test_reading_after_the_last_seq_returns_every_event_once(boss):
+def test_reading_after_the_last_seq_returns_every_event_once(admin):
     for _ in range(3):
         makers.payment()
     work()
     last_seq, found = 0, []
-    while items := read(boss, after=last_seq, limit=5):
+    while items := read(admin, after=last_seq, limit=5):
         assert len(items) <= 5
         found += items
         last_seq = items[-1]["seq"]
     assert [message["seq"] for message in found] == [event.seq for event in event_log.after(0, 1000)]
     assert len({message["id"] for message in found}) == len(found)
-    assert read(boss, after=last_seq) == read(boss, after=2**63 - 1) == []
+    assert read(admin, after=last_seq) == read(admin, after=2**63 - 1) == []
 
 
-def test_twenty_events_are_returned_by_default(boss):
+def test_twenty_events_are_returned_by_default(admin):
     for _ in range(8):
         makers.payment()
     work()
-    assert read(boss) == read(boss, after=0, limit=100)[:20]
-    assert len(read(boss, limit=100)) > 20
+    assert read(admin) == read(admin, after=0, limit=100)[:20]
+    assert len(read(admin, limit=100)) > 20
 
 
-def test_unpublished_events_can_be_read(boss):
+def test_unpublished_events_can_be_read(admin):
     makers.payment()
     work()
     event_log.Event.update(published_at=None).execute()
-    assert read(boss)
+    assert read(admin)
 
 
 @pytest.mark.parametrize(
     "query",
     ["after=-1", "after=x", "after=1.5", f"after={2**63}", "limit=0", "limit=101", "cursor=x"],
 )
-def test_an_invalid_query_is_refused(boss, query):
-    result = boss.get("/admin/events", query_string=query)
+def test_an_invalid_query_is_refused(admin, query):
+    result = admin.get("/admin/events", query_string=query)
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [
         query.partition("=")[0]

@@ -21,7 +21,7 @@ from tests.makers import Visitor, registered, work
 
 
 @pytest.fixture
-def boss(client) -> Visitor:
+def admin(client) -> Visitor:
     """An administrator whose registration has left audit entries, events and a mail."""
     return registered(client, Role.ADMIN)
 
@@ -72,14 +72,14 @@ def age_two_minutes() -> None:
             postgres.rows(f"UPDATE {table} SET {column} = {column} - interval '2 minutes'")
 
 
-def test_health_shows_queues_and_scheduler(boss):
+def test_health_shows_queues_and_scheduler(admin):
     work()
     makers.enqueue_scheduled(housekeeping.expire_sign_in_failures)
     makers.payment()
     postgres.rows(
         "UPDATE journal.jobs SET created_at = created_at - interval '3 seconds' WHERE queue = 'payments'"
     )
-    data = boss.get("/admin/health").json["data"]
+    data = admin.get("/admin/health").json["data"]
     assert (data["database"], data["redis"], data["deadJobs"], data["needsReview"]) == ("ok", "ok", 0, 0)
     assert (data["queues"]["payments"], data["queues"]["psp"]) == (1, 0)
     assert 3 <= data["queueAgeSeconds"]["payments"] < 60
@@ -87,24 +87,24 @@ def test_health_shows_queues_and_scheduler(boss):
     assert data["oldestJobSeconds"] == data["queueAgeSeconds"]["payments"]
     assert data["scheduler"]["lastRuns"] == {"housekeeping.expire_sign_in_failures": None}
     assert data["scheduler"]["leader"] == leases.process_name()
-    assert metric(boss, "paywright_jobs") == data["queues"]
-    assert metric(boss, "paywright_job_oldest_age_seconds").keys() == data["queues"].keys()
-    assert metric(boss, "paywright_scheduled_job_last_completion_timestamp_seconds") == {
+    assert metric(admin, "paywright_jobs") == data["queues"]
+    assert metric(admin, "paywright_job_oldest_age_seconds").keys() == data["queues"].keys()
+    assert metric(admin, "paywright_scheduled_job_last_completion_timestamp_seconds") == {
         "housekeeping.expire_sign_in_failures": 0
     }
 
     work()
-    ended = boss.get("/admin/health").json["data"]["scheduler"]["lastRuns"]
+    ended = admin.get("/admin/health").json["data"]["scheduler"]["lastRuns"]
     assert ended["housekeeping.expire_sign_in_failures"]
     assert (
-        metric(boss, "paywright_scheduled_job_last_completion_timestamp_seconds")[
+        metric(admin, "paywright_scheduled_job_last_completion_timestamp_seconds")[
             "housekeeping.expire_sign_in_failures"
         ]
         > 0
     )
 
 
-def test_health_counts_dead_jobs_by_name_reviews_and_missed_events(boss):
+def test_health_counts_dead_jobs_by_name_reviews_and_missed_events(admin):
     work()
     makers.payment()
     makers.payment()
@@ -114,15 +114,17 @@ def test_health_counts_dead_jobs_by_name_reviews_and_missed_events(boss):
     makers.payment(simulate="blackout")
     work()
     subscriptions.MissedEvent.insert(name="subscribers.mail", seq=1, error="no").execute()
-    data = boss.get("/admin/health").json["data"]
+    data = admin.get("/admin/health").json["data"]
     assert (data["deadJobs"], data["deadJobsByName"]) == (2, {"payments.begin": 2})
     assert (data["needsReview"], data["missedEvents"]) == (1, 1)
-    dead = metric(boss, "paywright_dead_jobs")
+    dead = metric(admin, "paywright_dead_jobs")
     assert (dead["payments.begin"], dead["payments.settle"]) == (2, 0)
-    assert metric(boss, "paywright_missed_events") == metric(boss, "paywright_payments_in_review") == {"": 1}
+    assert (
+        metric(admin, "paywright_missed_events") == metric(admin, "paywright_payments_in_review") == {"": 1}
+    )
 
 
-def test_the_cost_of_the_backlog_does_not_grow_with_the_jobs(boss, monkeypatch):
+def test_the_cost_of_the_backlog_does_not_grow_with_the_jobs(admin, monkeypatch):
     work()
     makers.payment()
     postgres.rows(
@@ -145,14 +147,14 @@ def rows_read() -> int:
     return int(read["rows"])
 
 
-def test_all_invariants_hold_after_every_scenario(boss):
+def test_all_invariants_hold_after_every_scenario(admin):
     request = makers.open_request()
     makers.payment()
     for simulate in ("decline", "timeout", "error", "outage", "blackout", "duplicate"):
         makers.payment(simulate=simulate)
     work()
     age_two_minutes()
-    assert broken(boss) == set()
+    assert broken(admin) == set()
     assert makers.reload(request).status == "initiated"
 
 
@@ -168,15 +170,15 @@ def test_all_invariants_hold_after_every_scenario(boss):
         ("UPDATE payments.payments SET version = version + 1", {"every_change_has_an_event"}),
     ],
 )  # fmt: skip
-def test_a_change_behind_the_applications_back_breaks_invariants(boss, behind_our_back, names):
+def test_a_change_behind_the_applications_back_breaks_invariants(admin, behind_our_back, names):
     work()
     payment = makers.payment()
     work()
     age_two_minutes()
-    assert broken(boss) == set()
+    assert broken(admin) == set()
     with makers.triggers_disabled():
         postgres.rows(behind_our_back)
-    found = check_by_name(boss)
+    found = check_by_name(admin)
     assert {name for name, each in found.items() if not each["ok"]} == names
     assert all(each["count"] == len(each["offenders"]) == 1 for name, each in found.items() if name in names)
     assert {"USD", str(payment.id)} & {
@@ -184,27 +186,27 @@ def test_a_change_behind_the_applications_back_breaks_invariants(boss, behind_ou
     } or len(names) > 1
 
 
-def test_an_unfinished_payment_without_a_job_breaks_an_invariant(boss):
+def test_an_unfinished_payment_without_a_job_breaks_an_invariant(admin):
     payment = makers.payment()
     age_two_minutes()
-    assert {"no_job_is_overdue", "every_change_has_an_event"} <= broken(boss)
+    assert {"no_job_is_overdue", "every_change_has_an_event"} <= broken(admin)
     postgres.rows("DELETE FROM journal.jobs")
-    assert check_by_name(boss)["no_payment_is_stuck"]["offenders"] == [str(payment.id)]
+    assert check_by_name(admin)["no_payment_is_stuck"]["offenders"] == [str(payment.id)]
 
 
-def test_a_late_charge_is_no_violation_once_it_is_reviewed(boss):
+def test_a_late_charge_is_no_violation_once_it_is_reviewed(admin):
     payment = makers.payment(simulate="decline")
     work()
     postgres.rows("UPDATE psp.charges SET outcome = 'charged'")
-    assert "no_failed_or_cancelled_payment_is_charged" in broken(boss)
+    assert "no_failed_or_cancelled_payment_is_charged" in broken(admin)
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
     work()
-    assert broken(boss) == set()
-    assert boss.post(f"/payments/{payment.id}/review", {"reason": "Refunded by the PSP"}).status_code == 200
-    assert broken(boss) == set()
+    assert broken(admin) == set()
+    assert admin.post(f"/payments/{payment.id}/review", {"reason": "Refunded by the PSP"}).status_code == 200
+    assert broken(admin) == set()
 
 
-def test_a_request_paid_at_the_second_attempt_violates_nothing(boss):
+def test_a_request_paid_at_the_second_attempt_violates_nothing(admin):
     request = makers.open_request()
     makers.pay(request, simulate="decline")
     work()
@@ -212,13 +214,13 @@ def test_a_request_paid_at_the_second_attempt_violates_nothing(boss):
     makers.pay(request)
     work()
     assert makers.reload(request).status == "completed"
-    assert broken(boss) == set()
+    assert broken(admin) == set()
     # Nor a day later, when only one of the two attempts is within the last day.
     behind_our_back("UPDATE payments.payment_transactions SET created_at = created_at - interval '23:59:00'")
-    assert broken(boss) == set()
+    assert broken(admin) == set()
 
 
-def test_a_missing_and_a_surplus_audit_row_break_an_invariant(boss):
+def test_a_missing_and_a_surplus_audit_row_break_an_invariant(admin):
     payment = makers.payment()
     work()
     age_two_minutes()
@@ -226,21 +228,21 @@ def test_a_missing_and_a_surplus_audit_row_break_an_invariant(boss):
         "INSERT INTO admin.audit_logs (action, resource_id, created_at)"
         f" VALUES ('payments.payment.complete', '{payment.id}', clock_timestamp())"
     )
-    assert check_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
+    assert check_by_name(admin)["every_change_is_audited"]["offenders"] == [str(payment.id)]
     behind_our_back("DELETE FROM admin.audit_logs WHERE seq IS NULL")
-    assert broken(boss) == set()
+    assert broken(admin) == set()
     behind_our_back("DELETE FROM admin.audit_logs WHERE action = 'payments.payment.begin'")
-    assert check_by_name(boss)["every_change_is_audited"]["offenders"] == [str(payment.id)]
+    assert check_by_name(admin)["every_change_is_audited"]["offenders"] == [str(payment.id)]
 
 
-def test_money_under_review_is_excluded_from_both_sums(boss):
+def test_money_under_review_is_excluded_from_both_sums(admin):
     payment = makers.payment()
     work()
     age_two_minutes()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
     work()
-    assert boss.get("/admin/health").json["data"]["needsReview"] == 1
-    assert broken(boss) == set()
+    assert admin.get("/admin/health").json["data"]["needsReview"] == 1
+    assert broken(admin) == set()
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_money_under_review_is_excluded_from_both_sums(boss):
         ("2 minutes", None, True),
     ],
 )
-def test_a_payment_is_unfinished_once_the_reconciler_is_overdue(boss, age, reconciled, forgotten):
+def test_a_payment_is_unfinished_once_the_reconciler_is_overdue(admin, age, reconciled, forgotten):
     payment = makers.payment()
     payment_jobs.begin.perform(job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin").id)
     postgres.rows("DELETE FROM journal.jobs")
@@ -262,7 +264,7 @@ def test_a_payment_is_unfinished_once_the_reconciler_is_overdue(boss, age, recon
     postgres.rows(
         f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}', reconciled_at = {at}"
     )
-    found = check_by_name(boss)["no_payment_is_stuck"]["offenders"]
+    found = check_by_name(admin)["no_payment_is_stuck"]["offenders"]
     assert found == ([str(payment.id)] if forgotten else [])
 
 
@@ -298,7 +300,7 @@ def insert_old_rows(count: int) -> None:
     )
 
 
-def test_a_check_reads_only_new_rows(boss):
+def test_a_check_reads_only_new_rows(admin):
     makers.payment()
     makers.payment()
     work()
@@ -311,39 +313,39 @@ def test_a_check_reads_only_new_rows(boss):
         assert found.ok or name == "event_log_has_no_gaps"
 
 
-def test_a_check_reads_a_limited_number_of_rows(boss, monkeypatch):
+def test_a_check_reads_a_limited_number_of_rows(admin, monkeypatch):
     old = makers.payment()
     work()
     postgres.rows("UPDATE psp.charges SET amount = 1")
     makers.payment()
     work()
     monkeypatch.setattr(invariants, "CHECK_ROWS_LIMIT", 4)
-    assert broken(boss) == {"charged_once", "charges_match_completed_amounts"}
+    assert broken(admin) == {"charged_once", "charges_match_completed_amounts"}
     monkeypatch.setattr(invariants, "CHECK_ROWS_LIMIT", 2)
-    assert broken(boss) == set(), old.id
+    assert broken(admin) == set(), old.id
 
 
-def test_a_changed_audit_row_breaks_an_invariant(boss):
+def test_a_changed_audit_row_breaks_an_invariant(admin):
     makers.payment()
     work()
-    assert check_by_name(boss)["audit_log_is_intact"]["ok"]
+    assert check_by_name(admin)["audit_log_is_intact"]["ok"]
     postgres.rows("SET LOCAL session_replication_role = replica")
     [row] = postgres.rows(
         "UPDATE admin.audit_logs SET details = '{}' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)"
         " RETURNING id::text"
     )
     postgres.rows("SET LOCAL session_replication_role = origin")
-    assert check_by_name(boss)["audit_log_is_intact"]["offenders"] == [row["id"]]
+    assert check_by_name(admin)["audit_log_is_intact"]["offenders"] == [row["id"]]
 
 
-def test_at_most_twenty_offenders_are_named(boss):
+def test_at_most_twenty_offenders_are_named(admin):
     for _ in range(21):
         postgres.rows(
             "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
             " VALUES (%s, gen_random_uuid(), 1, 'USD', 'charged')",
             str(uuid4()),
         )
-    found = check_by_name(boss)["every_charge_has_a_payment"]
+    found = check_by_name(admin)["every_charge_has_a_payment"]
     assert (found["count"], len(found["offenders"])) == (21, 20)
 
 
@@ -353,7 +355,7 @@ def run_scheduled_checks() -> list[str]:
     return work()
 
 
-def test_the_scheduler_checks_the_invariants(boss):
+def test_the_scheduler_checks_the_invariants(admin):
     work()
     postgres.rows(
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
@@ -363,68 +365,68 @@ def test_the_scheduler_checks_the_invariants(boss):
     assert sorted(run_scheduled_checks()) == sorted(
         ["housekeeping.check_invariants", "housekeeping.verify_audit_log", *each, *each[:2]]
     )
-    [one] = [each for each in get_invariants(boss)["invariants"] if not each["ok"]]
+    [one] = [each for each in get_invariants(admin)["invariants"] if not each["ok"]]
     assert (one["name"], one["count"], one["offenders"]) == ("every_charge_has_a_payment", 1, ["x"])
-    values = metric(boss, "paywright_invariant_violations")
+    values = metric(admin, "paywright_invariant_violations")
     assert {name for name, value in values.items() if value} == {"every_charge_has_a_payment"}
-    ages = metric(boss, "paywright_invariant_check_age_seconds")
+    ages = metric(admin, "paywright_invariant_check_age_seconds")
     assert ages.keys() == values.keys() == set(invariants.names())
     assert all(0 <= age < 60 for age in ages.values())
 
 
-def test_no_invariant_is_ok_before_its_first_check(boss):
-    data = get_invariants(boss)
+def test_no_invariant_is_ok_before_its_first_check(admin):
+    data = get_invariants(admin)
     assert (data["ok"], data["checkedAt"]) == (False, None)
     for each in data["invariants"]:
         assert (each["ok"], each["count"], each["checkedAt"], each["offenders"]) == (False, None, None, [])
         assert each["reason"] == "it has not been checked yet"
-    assert set(metric(boss, "paywright_invariant_ok").values()) == {0}
-    assert set(metric(boss, "paywright_invariant_check_age_seconds").values()) == {math.inf}
+    assert set(metric(admin, "paywright_invariant_ok").values()) == {0}
+    assert set(metric(admin, "paywright_invariant_check_age_seconds").values()) == {math.inf}
 
 
-def test_an_invariant_whose_check_times_out_is_not_ok_and_delays_no_other(boss, monkeypatch):
+def test_an_invariant_whose_check_times_out_is_not_ok_and_delays_no_other(admin, monkeypatch):
     work()
     run_scheduled_checks()
-    assert get_invariants(boss)["ok"]
+    assert get_invariants(admin)["ok"]
     monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT pg_sleep(5)::text AS id")
     monkeypatch.setattr(invariant_checks, "CHECK_TIMEOUT_S", 0.2)
     monkeypatch.setattr(times, "now", later(minutes=1))
     run_scheduled_checks()
-    [slow] = [each for each in get_invariants(boss)["invariants"] if not each["ok"]]
+    [slow] = [each for each in get_invariants(admin)["invariants"] if not each["ok"]]
     assert (slow["name"], slow["count"], slow["offenders"]) == ("charged_once", None, [])
     assert slow["reason"] == "the check took longer than 0.2 s"
-    assert math.isnan(metric(boss, "paywright_invariant_violations")["charged_once"])
+    assert math.isnan(metric(admin, "paywright_invariant_violations")["charged_once"])
 
 
-def test_an_invariant_whose_check_fails_is_not_ok(boss, monkeypatch):
+def test_an_invariant_whose_check_fails_is_not_ok(admin, monkeypatch):
     work()
     monkeypatch.setitem(invariants.INVARIANTS, "charged_once", "SELECT no_such_column")
     run_scheduled_checks()
-    [each] = [each for each in get_invariants(boss)["invariants"] if not each["ok"]]
+    [each] = [each for each in get_invariants(admin)["invariants"] if not each["ok"]]
     assert (each["name"], each["count"], each["reason"]) == ("charged_once", None, "the check failed")
 
 
-def test_an_old_result_is_not_ok(boss):
+def test_an_old_result_is_not_ok(admin):
     work()
     run_scheduled_checks()
-    assert get_invariants(boss)["ok"]
+    assert get_invariants(admin)["ok"]
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '11 minutes'")
-    stale = {each["name"] for each in get_invariants(boss)["invariants"] if not each["ok"]}
+    stale = {each["name"] for each in get_invariants(admin)["invariants"] if not each["ok"]}
     # The whole log is verified once a day only.
     assert stale == set(invariants.names()) - {"audit_log_is_intact"}
-    assert math.isnan(metric(boss, "paywright_invariant_violations")["charged_once"])
-    assert metric(boss, "paywright_invariant_check_age_seconds")["charged_once"] > 600
+    assert math.isnan(metric(admin, "paywright_invariant_violations")["charged_once"])
+    assert metric(admin, "paywright_invariant_check_age_seconds")["charged_once"] > 600
     postgres.rows("UPDATE admin.invariants SET checked_at = checked_at - interval '37 hours'")
-    assert not any(each["ok"] for each in get_invariants(boss)["invariants"])
+    assert not any(each["ok"] for each in get_invariants(admin)["invariants"])
 
 
-def test_checks_requested_together_are_audited_and_run_once(boss):
+def test_checks_requested_together_are_audited_and_run_once(admin):
     work()
     for _ in range(3):
-        result = boss.post("/admin/invariants")
+        result = admin.post("/admin/invariants")
         assert (result.status_code, result.json["data"]["ok"]) == (202, False)
     assert work().count("housekeeping.check_invariant") <= 2 * len(invariants.names())
-    assert get_invariants(boss)["ok"]
+    assert get_invariants(admin)["ok"]
     notes = [row.action for row in audit_log.AuditLog.select()].count("admin.invariants.checked")
     assert notes == 3
 
@@ -457,10 +459,10 @@ def audit_log_invariants(user: Visitor) -> dict[str, Any]:
         "DELETE FROM admin.audit_logs WHERE seq = (SELECT max(seq) FROM admin.audit_logs)",
     ],
 )
-def test_the_scheduler_finds_a_changed_audit_log(boss, tampered, monkeypatch):
-    add_audit_rows(boss, 3)
+def test_the_scheduler_finds_a_changed_audit_log(admin, tampered, monkeypatch):
+    add_audit_rows(admin, 3)
     run_scheduled_checks()
-    assert all(each["ok"] for each in audit_log_invariants(boss).values())
+    assert all(each["ok"] for each in audit_log_invariants(admin).values())
     behind_our_back(tampered)
     logged: list[tuple[str, Any]] = []
     monkeypatch.setattr(
@@ -471,22 +473,22 @@ def test_the_scheduler_finds_a_changed_audit_log(boss, tampered, monkeypatch):
     )
     monkeypatch.setattr(times, "now", later(minutes=1))
     run_scheduled_checks()
-    assert not audit_log_invariants(boss)["audit_log_is_intact"]["ok"]
+    assert not audit_log_invariants(admin)["audit_log_is_intact"]["ok"]
     assert ("invariant violated", "audit_log_is_intact") in logged
-    assert metric(boss, "paywright_invariant_violations")["audit_log_is_intact"] == 1
+    assert metric(admin, "paywright_invariant_violations")["audit_log_is_intact"] == 1
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
-def test_a_long_audit_log_is_verified_whole_daily_and_its_newest_rows_each_minute(boss, monkeypatch, step):
+def test_a_long_audit_log_is_verified_whole_daily_and_its_newest_rows_each_minute(admin, monkeypatch, step):
     monkeypatch.setattr(audit_chain, "STEP_ROWS", step)
     monkeypatch.setattr(invariant_checks, "VERIFY_EVERY_MINUTE_UP_TO", 0)
     noon = times.now().replace(hour=12)
     monkeypatch.setattr(times, "now", lambda: noon)
-    add_audit_rows(boss, 4)
+    add_audit_rows(admin, 4)
     [rows] = postgres.rows("SELECT count(*) AS many FROM admin.audit_logs")
     done = run_scheduled_checks()
     assert done.count("housekeeping.verify_audit_log") == -(-rows["many"] // step)
-    assert all(each["ok"] for each in audit_log_invariants(boss).values())
+    assert all(each["ok"] for each in audit_log_invariants(admin).values())
 
     # A change of an old row is found the next day.
     behind_our_back("UPDATE admin.audit_logs SET details = '[]' WHERE seq = 2")
@@ -494,7 +496,7 @@ def test_a_long_audit_log_is_verified_whole_daily_and_its_newest_rows_each_minut
     assert "housekeeping.verify_audit_log" not in run_scheduled_checks()
     monkeypatch.setattr(times, "now", lambda: noon + timedelta(hours=12, minutes=1))
     assert "housekeeping.verify_audit_log" in run_scheduled_checks()
-    found = audit_log_invariants(boss)
+    found = audit_log_invariants(admin)
     [second] = postgres.rows("SELECT id::text FROM admin.audit_logs WHERE seq = 2")
     assert found["newest_audit_log_entries_are_intact"]["ok"]
     assert found["audit_log_is_intact"]["offenders"] == [second["id"]]
@@ -512,18 +514,18 @@ def test_a_long_audit_log_is_verified_whole_daily_and_its_newest_rows_each_minut
         "DELETE FROM admin.audit_seal",
     ],
 )
-def test_a_removed_newest_row_is_found_within_the_minute(boss, monkeypatch, tampered):
-    add_audit_rows(boss, 3)
+def test_a_removed_newest_row_is_found_within_the_minute(admin, monkeypatch, tampered):
+    add_audit_rows(admin, 3)
     run_scheduled_checks()
     monkeypatch.setattr(invariant_checks, "VERIFY_EVERY_MINUTE_UP_TO", 0)
     behind_our_back(tampered)
     monkeypatch.setattr(times, "now", later(minutes=1))
     run_scheduled_checks()
-    assert not audit_log_invariants(boss)["newest_audit_log_entries_are_intact"]["ok"]
+    assert not audit_log_invariants(admin)["newest_audit_log_entries_are_intact"]["ok"]
 
 
-def test_a_verification_that_lost_its_next_step_continues_with_the_next_minute(boss, monkeypatch):
-    add_audit_rows(boss, 5)
+def test_a_verification_that_lost_its_next_step_continues_with_the_next_minute(admin, monkeypatch):
+    add_audit_rows(admin, 5)
     monkeypatch.setattr(audit_chain, "STEP_ROWS", 2)
     makers.enqueue_scheduled(invariant_checks.check_invariants)
     invariant_checks.check_invariants.perform(job_journal.JobRow.get().id)
@@ -538,7 +540,7 @@ def test_a_verification_that_lost_its_next_step_continues_with_the_next_minute(b
     monkeypatch.setattr(times, "now", later(minutes=1))
     run_scheduled_checks()
     assert audit_chain.load_position(audit_chain.WHOLE) is None
-    assert audit_log_invariants(boss)["audit_log_is_intact"]["ok"]
+    assert audit_log_invariants(admin)["audit_log_is_intact"]["ok"]
 
 
 def behind_our_back(sql: str) -> None:

@@ -176,22 +176,22 @@ def test_routes_without_idempotency_ignore_the_key(client, key):
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "schlüssel"])
 def test_a_malformed_key_changes_no_status(client, key):
-    boss = visitor(client, Role.ADMIN)
+    admin = visitor(client, Role.ADMIN)
     request = makers.open_request()
     for status in ("cancelled", "failed"):
         address, headers = f"/payments/{request.id}/status", {"Idempotency-Key": key}
-        assert error(boss.post(address, {"status": status}, headers=headers)) == (400, "VALIDATION_ERROR")
+        assert error(admin.post(address, {"status": status}, headers=headers)) == (400, "VALIDATION_ERROR")
     assert work() == []
 
 
 def test_another_users_key_for_the_same_payment_is_separate(client):
-    vendor, boss = visitor(client, Role.VENDOR), visitor(client, Role.ADMIN)
+    vendor, admin = visitor(client, Role.VENDOR), visitor(client, Role.ADMIN)
     id = pay(vendor, "order-1", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
     work()
     address, headers = f"/payments/{id}/status", {"Idempotency-Key": "cancel-1"}
     assert vendor.post(address, {"status": "cancelled"}, headers=headers).status_code == 202
     work()
-    assert error(boss.post(address, {"status": "cancelled"}, headers=headers)) == (409, "INVALID_TRANSITION")
+    assert error(admin.post(address, {"status": "cancelled"}, headers=headers)) == (409, "INVALID_TRANSITION")
 
 
 def test_a_field_that_a_later_release_adds_does_not_change_the_digest():

@@ -66,7 +66,7 @@ def test_history_shows_the_amount_at_the_time(vendor):
     assert money == [("7.50", "EUR"), ("500", "JPY"), ("500", "JPY")]
 
 
-def test_each_role_sees_the_history_of_its_payments(client, customer, vendor, boss):
+def test_each_role_sees_the_history_of_its_payments(client, customer, vendor, admin):
     verify_email(customer)
     link, alone = ask(vendor), pay(customer)
     addressed = ask(vendor, customerEmail=customer.user["email"].upper())
@@ -77,7 +77,7 @@ def test_each_role_sees_the_history_of_its_payments(client, customer, vendor, bo
 
     assert sees(customer) == {alone, against, addressed}
     assert sees(vendor) == {link, addressed, against}
-    assert sees(boss) == {link, addressed, alone, against}
+    assert sees(admin) == {link, addressed, alone, against}
     assert sees(visitor(client)) == sees(visitor(client, Role.VENDOR)) == set()
 
     vendor.send("PUT", f"/payments/{addressed}", {"customerEmail": None})
@@ -100,17 +100,17 @@ def test_a_transition_visible_twice_is_listed_once(customer):
     assert [item["id"] for item in customer.get("/payments").json["data"]["items"]] == [str(request.id)]
 
 
-def test_history_is_filtered_by_payment(client, customer, vendor, boss):
+def test_history_is_filtered_by_payment(client, customer, vendor, admin):
     first, second = pay(customer), pay(customer)
     for id in (first, second):
         assert steps(history(customer, f"?paymentId={id}")) == ["complete", "begin", "create"]
-    assert len(history(boss, f"?paymentId={first}")) == 3
+    assert len(history(admin, f"?paymentId={first}")) == 3
     stranger, link = visitor(client), ask(vendor)
-    for caller, id in ((stranger, first), (vendor, first), (customer, link), (boss, str(uuid4()))):
+    for caller, id in ((stranger, first), (vendor, first), (customer, link), (admin, str(uuid4()))):
         assert history(caller, f"?paymentId={id}") == []
 
 
-def test_history_includes_from_excludes_to(customer, boss):
+def test_history_includes_from_excludes_to(customer, admin):
     id = pay(customer)
     for hours, row in enumerate(payments.history(UUID(id))):
         moment = NOON + timedelta(hours=hours)
@@ -167,7 +167,7 @@ def test_transitions_of_one_instant_are_neither_skipped_nor_repeated(customer, v
     assert sorted(seen) == sorted(everything)
 
 
-def test_a_page_of_the_history_reads_only_its_rows(customer, vendor, boss):
+def test_a_page_of_the_history_reads_only_its_rows(customer, vendor, admin):
     postgres.set_statement_timeout(60)
     others = {"user_id": UUID(vendor.user["id"]), "payee_id": UUID(vendor.user["id"])}
     request = makers.payment_row(
@@ -194,7 +194,7 @@ def test_a_page_of_the_history_reads_only_its_rows(customer, vendor, boss):
         read = "SELECT sum(seq_tup_read + idx_tup_fetch) AS rows FROM pg_stat_xact_user_tables"
         return int(postgres.rows(f"{read} WHERE schemaname = 'payments'")[0]["rows"])
 
-    for caller in (customer, vendor, boss):
+    for caller in (customer, vendor, admin):
         before = rows_read()
         history(caller)
         assert rows_read() - before < 200, caller.user["role"]

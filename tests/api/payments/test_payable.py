@@ -22,17 +22,17 @@ def pay(caller: Visitor, request: Payment):
     return caller.post("/payments", {"type": "payment", "requestId": str(request.id)})
 
 
-def close(boss: Visitor, caller: Visitor) -> None:
-    assert boss.send("DELETE", f"/admin/users/{caller.user['id']}").status_code == 200
+def close(admin: Visitor, caller: Visitor) -> None:
+    assert admin.send("DELETE", f"/admin/users/{caller.user['id']}").status_code == 200
 
 
-def demote(boss: Visitor, caller: Visitor) -> None:
-    result = boss.send("PUT", f"/admin/users/{caller.user['id']}/role", {"role": "CUSTOMER"})
+def demote(admin: Visitor, caller: Visitor) -> None:
+    result = admin.send("PUT", f"/admin/users/{caller.user['id']}/role", {"role": "CUSTOMER"})
     assert result.status_code == 200
 
 
-def suspend(boss: Visitor, caller: Visitor) -> None:
-    assert boss.send("PUT", f"/admin/users/{caller.user['id']}", {"active": False}).status_code == 200
+def suspend(admin: Visitor, caller: Visitor) -> None:
+    assert admin.send("PUT", f"/admin/users/{caller.user['id']}", {"active": False}).status_code == 200
 
 
 leaves = pytest.mark.parametrize("leaves", [close, demote, suspend])
@@ -46,10 +46,10 @@ def actions(caller: Visitor, request: Payment) -> list[str]:
 
 
 @leaves
-def test_open_requests_of_a_departing_vendor_are_cancelled(customer, vendor, boss, leaves):
+def test_open_requests_of_a_departing_vendor_are_cancelled(customer, vendor, admin, leaves):
     opened, others = makers.open_request(vendor_of(vendor)), makers.open_request()
     pending = makers.request(vendor_of(vendor))
-    leaves(boss, vendor)
+    leaves(admin, vendor)
     assert error(pay(customer, opened)) == (409, "REQUEST_NOT_PAYABLE"), (
         "at once, and not when the job is done"
     )
@@ -57,50 +57,53 @@ def test_open_requests_of_a_departing_vendor_are_cancelled(customer, vendor, bos
     for request in (opened, pending):
         assert makers.reload(request).status == "cancelled"
         last = payments.history(request.id)[-1]
-        assert (last.reason, str(last.actor_id)) == ("its vendor takes no payments any more", boss.user["id"])
+        assert (last.reason, str(last.actor_id)) == (
+            "its vendor takes no payments any more",
+            admin.user["id"],
+        )
         cancelled = [
             line for line in audit_log.of_resource(request.id) if line.action == "payments.payment.cancel"
         ]
-        assert [str(line.user_id) for line in cancelled] == [boss.user["id"]]
+        assert [str(line.user_id) for line in cancelled] == [admin.user["id"]]
         kinds = [event.type for event in event_log.after(0, 1000) if event.data["id"] == str(request.id)]
         assert kinds[-1] == "payments:payment:updated"
     assert error(pay(customer, opened)) == (409, "REQUEST_NOT_PAYABLE")
     assert pay(customer, others).status_code == 201
 
 
-def test_open_requests_are_cancelled_in_batches(vendor, boss, monkeypatch):
+def test_open_requests_are_cancelled_in_batches(vendor, admin, monkeypatch):
     monkeypatch.setattr(payment_endings, "REQUEST_BATCH", 2)
     requests = [makers.request(vendor_of(vendor)) for _ in range(5)]
-    close(boss, vendor)
+    close(admin, vendor)
     # A second run covers requests that reopen meanwhile.
     assert work().count("payments.withdraw_requests") == 3 + 1
     assert {makers.reload(request).status for request in requests} == {"cancelled"}
 
 
-def test_requests_of_a_reinstated_vendor_stay_open(vendor, boss):
-    demote(boss, vendor)
-    boss.send("PUT", f"/admin/users/{vendor.user['id']}/role", {"role": "VENDOR"})
+def test_requests_of_a_reinstated_vendor_stay_open(vendor, admin):
+    demote(admin, vendor)
+    admin.send("PUT", f"/admin/users/{vendor.user['id']}/role", {"role": "VENDOR"})
     request = makers.request(vendor_of(vendor))
     work()
     assert makers.reload(request).status == "initiated"
 
 
 @leaves
-def test_a_departed_vendors_request_is_cancelled_when_its_payment_fails(customer, vendor, boss, leaves):
+def test_a_departed_vendors_request_is_cancelled_when_its_payment_fails(customer, vendor, admin, leaves):
     request = makers.open_request(vendor_of(vendor))
     body = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "decline"}}
     payment = customer.post("/payments", body).json["data"]["id"]
-    leaves(boss, vendor)
+    leaves(admin, vendor)
     work()
     assert customer.get(f"/payments/{payment}").json["data"]["status"] == "failed"
     assert [move.status for move in payments.history(request.id)][-2:] == ["initiated", "cancelled"]
 
 
-def test_a_request_reopened_while_its_vendor_leaves_is_cancelled(vendor, boss, monkeypatch):
+def test_a_request_reopened_while_its_vendor_leaves_is_cancelled(vendor, admin, monkeypatch):
     request = makers.open_request(vendor_of(vendor))
     payment = makers.pay(request, simulate="blackout")
     work()
-    close(boss, vendor)
+    close(admin, vendor)
     withdrawals = job_journal.JobRow.select().where(
         job_journal.JobRow.name == payment_endings.withdraw_requests.name
     )
@@ -118,18 +121,18 @@ def test_a_request_reopened_while_its_vendor_leaves_is_cancelled(vendor, boss, m
     assert makers.reload(request).status == "cancelled"
 
 
-def test_a_payment_under_way_still_completes(customer, vendor, boss):
+def test_a_payment_under_way_still_completes(customer, vendor, admin):
     request = makers.open_request(vendor_of(vendor))
     payment = pay(customer, request).json["data"]["id"]
-    close(boss, vendor)
+    close(admin, vendor)
     work()
     assert customer.get(f"/payments/{payment}").json["data"]["status"] == "completed"
     assert makers.reload(request).status == "completed"
 
 
-def test_a_former_vendor_cannot_pay_own_requests(vendor, boss):
+def test_a_former_vendor_cannot_pay_own_requests(vendor, admin):
     request = makers.open_request(vendor_of(vendor))
-    demote(boss, vendor)
+    demote(admin, vendor)
     assert actions(vendor, request) == []
     assert error(pay(vendor, request)) == (409, "REQUEST_NOT_PAYABLE")
     assert error(vendor.post("/payments", {"type": "initiate", "amount": 1})) == (403, "FORBIDDEN")
@@ -146,11 +149,11 @@ def test_nobody_can_pay_their_own_request(vendor, monkeypatch):
     assert "own" in result.json["error"]["message"]
 
 
-def test_a_request_above_the_maximum_amount_is_not_payable(customer, vendor, boss):
+def test_a_request_above_the_maximum_amount_is_not_payable(customer, vendor, admin):
     makers.verify_email(customer)
     request = makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
     assert actions(customer, request) == ["pay"]
-    assert boss.send("PUT", "/admin/config", {"payments.maxAmount": "79.99"}).status_code == 200
+    assert admin.send("PUT", "/admin/config", {"payments.maxAmount": "79.99"}).status_code == 200
     config.clear_cache()
     assert actions(customer, request) == []
     assert error(pay(customer, request)) == (409, "REQUEST_NOT_PAYABLE")
@@ -177,7 +180,7 @@ def test_allowed_actions_of_a_page_need_one_query(customer, vendor, monkeypatch)
     assert len(asked) == 1
 
 
-def test_a_request_created_while_its_vendor_leaves_is_refused(vendor, boss):
-    close(boss, vendor)
+def test_a_request_created_while_its_vendor_leaves_is_refused(vendor, admin):
+    close(admin, vendor)
     with pytest.raises(payment_jobs.NotAVendor):
         makers.request(vendor_of(vendor))

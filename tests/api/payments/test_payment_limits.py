@@ -13,9 +13,9 @@ from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
 
-def limit(boss: Visitor, **values: object) -> None:
+def limit(admin: Visitor, **values: object) -> None:
     body = {f"payments.{name}": value for name, value in values.items()}
-    assert boss.send("PUT", "/admin/config", body).status_code == 200
+    assert admin.send("PUT", "/admin/config", body).status_code == 200
     config.clear_cache()
 
 
@@ -27,8 +27,8 @@ def pay_request(caller: Visitor, request: Payment, **headers: str):
     return caller.post("/payments", {"type": "payment", "requestId": str(request.id)}, headers=headers)
 
 
-def test_the_daily_limit_counts_payments_of_24_hours(client, customer, boss):
-    limit(boss, dailyLimit=2)
+def test_the_daily_limit_counts_payments_of_24_hours(client, customer, admin):
+    limit(admin, dailyLimit=2)
     request = makers.open_request()
     assert [pay(customer).status_code, pay(customer).status_code] == [201, 201]
     refused = pay(customer)
@@ -44,16 +44,16 @@ def test_the_daily_limit_counts_payments_of_24_hours(client, customer, boss):
     assert pay_request(customer, request, **{"If-Match": '"2"'}).status_code == 201
 
 
-def test_a_replay_is_not_limited(customer, boss):
-    limit(boss, dailyLimit=1)
+def test_a_replay_is_not_limited(customer, admin):
+    limit(admin, dailyLimit=1)
     key = {"Idempotency-Key": "order-1"}
     first = customer.post("/payments", {"type": "payment", "amount": 1}, headers=key)
     again = customer.post("/payments", {"type": "payment", "amount": 1}, headers=key)
     assert (first.status_code, again.content) == (201, first.content)
 
 
-def test_an_unverified_customer_has_an_amount_limit_per_currency(client, customer, boss):
-    limit(boss, unverifiedAmount="25.00")
+def test_an_unverified_customer_has_an_amount_limit_per_currency(client, customer, admin):
+    limit(admin, unverifiedAmount="25.00")
     request = makers.open_request()
     assert pay(customer).status_code == 201
     assert pay(customer, metadata={"simulate": "decline"}).status_code == 201
@@ -72,15 +72,15 @@ def test_an_unverified_customer_has_an_amount_limit_per_currency(client, custome
     assert pay(customer, "9999.00").status_code == 201
 
 
-def test_payment_requests_do_not_count_as_payments(vendor, boss):
-    limit(boss, dailyLimit=1, unverifiedAmount="1.00")
+def test_payment_requests_do_not_count_as_payments(vendor, admin):
+    limit(admin, dailyLimit=1, unverifiedAmount="1.00")
     for _ in range(3):
         assert vendor.post("/payments", {"type": "initiate", "amount": 100}).status_code == 201
 
 
-def test_disabled_limits_run_no_queries(customer, boss, monkeypatch):
-    limit(boss, dailyLimit=1, unverifiedAmount="1.00")
-    limit(boss, dailyLimit=None, unverifiedAmount=None)
+def test_disabled_limits_run_no_queries(customer, admin, monkeypatch):
+    limit(admin, dailyLimit=1, unverifiedAmount="1.00")
+    limit(admin, dailyLimit=None, unverifiedAmount=None)
 
     def asked(*_args: object) -> None:
         raise AssertionError("nobody needs to know")
@@ -89,15 +89,15 @@ def test_disabled_limits_run_no_queries(customer, boss, monkeypatch):
     monkeypatch.setattr(payments, "nth_newest_payment_at", asked)
     monkeypatch.setattr(payments, "recent_amount", asked)
     assert [pay(customer).status_code for _ in range(3)] == [201] * 3
-    items = {item["key"]: item["value"] for item in boss.get("/admin/config").json["data"]["items"]}
+    items = {item["key"]: item["value"] for item in admin.get("/admin/config").json["data"]["items"]}
     assert items["payments.dailyLimit"] is items["payments.unverifiedAmount"] is None
 
 
 @pytest.mark.parametrize(
     ("age", "taken"), [(timedelta(hours=23, minutes=59), False), (payment_limits.WINDOW, True)]
 )
-def test_an_open_payment_always_counts_a_completed_one_for_a_day(customer, boss, age, taken):
-    limit(boss, unverifiedAmount="10.00")
+def test_an_open_payment_always_counts_a_completed_one_for_a_day(customer, admin, age, taken):
+    limit(admin, unverifiedAmount="10.00")
     paid = pay(customer).json["data"]["id"]
     Payment.update(created_at=times.now() - age).where(Payment.id == paid).execute()
     assert error(pay(customer)) == (403, "FORBIDDEN")

@@ -129,14 +129,14 @@ def test_text_with_metadata_has_limits(customer):
     assert fields(result).keys() == {"metadata"}
 
 
-def test_each_role_creates_its_own_type(customer, vendor, boss):
+def test_each_role_creates_its_own_type(customer, vendor, admin):
     assert error(ask(customer)) == (403, "FORBIDDEN")
     assert error(pay(vendor)) == (403, "FORBIDDEN")
-    assert error(pay(boss)) == (403, "FORBIDDEN")
-    assert error(ask(boss)) == (403, "FORBIDDEN")
+    assert error(pay(admin)) == (403, "FORBIDDEN")
+    assert error(ask(admin)) == (403, "FORBIDDEN")
     assert ask(vendor).status_code == 201
     work()
-    assert makers.refusals(customer, vendor, boss) == 4
+    assert makers.refusals(customer, vendor, admin) == 4
 
 
 def test_any_customer_with_its_id_can_pay_an_open_request(customer, vendor):
@@ -242,7 +242,7 @@ def test_only_a_payment_request_names_a_customer(customer, vendor):
     assert pay(customer, **nothing).json["data"]["currency"] == "USD"
 
 
-def test_each_role_sees_its_payments(client, customer, vendor, boss):
+def test_each_role_sees_its_payments(client, customer, vendor, admin):
     request = ask(vendor).json["data"]["id"]
     work()
     against = customer.post("/payments", {"type": "payment", "requestId": request}).json["data"]["id"]
@@ -254,11 +254,11 @@ def test_each_role_sees_its_payments(client, customer, vendor, boss):
 
     assert sees(customer) == {against, alone}
     assert sees(vendor) == {request, against}
-    assert sees(boss) >= {request, against, alone}
+    assert sees(admin) >= {request, against, alone}
     assert sees(visitor(client)) == sees(visitor(client, Role.VENDOR)) == set()
     assert error(vendor.get(f"/payments/{alone}")) == (404, "NOT_FOUND")
     assert error(visitor(client).get(f"/payments/{alone}")) == (404, "NOT_FOUND")
-    assert boss.get(f"/payments/{alone}").status_code == 200
+    assert admin.get(f"/payments/{alone}").status_code == 200
 
 
 def test_pages_of_a_list_neither_skip_nor_repeat(customer):
@@ -306,9 +306,9 @@ def test_a_list_is_filtered(customer, vendor):
     assert error(vendor.get("/payments?from=2026-01-01")) == (400, "VALIDATION_ERROR")
 
 
-def test_reading_a_payment_needs_one_statement(customer, vendor, boss, caplog):
+def test_reading_a_payment_needs_one_statement(customer, vendor, admin, caplog):
     request = vendor.post("/payments", {"type": "initiate", "amount": "5.00"}).json["data"]["id"]
-    for caller in (customer, vendor, boss):
+    for caller in (customer, vendor, admin):
         caplog.clear()
         with caplog.at_level("DEBUG", logger="peewee"):
             assert caller.get(f"/payments/{request}").status_code == 200
@@ -337,7 +337,7 @@ def test_the_database_itself_refuses_invalid_rows(database):
     "query",
     ["currency=CHF", "currency=EUR", "currency=USD&status=failed", "needsReview=false", "needsReview=true"],
 )
-def test_a_filtered_page_reads_only_its_rows(customer, boss, query):
+def test_a_filtered_page_reads_only_its_rows(customer, admin, query):
     postgres.set_statement_timeout(60)
     payments.add(user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF")
     postgres.rows(
@@ -352,21 +352,21 @@ def test_a_filtered_page_reads_only_its_rows(customer, boss, query):
         return int(postgres.rows(f"{read} WHERE schemaname = 'payments'")[0]["rows"])
 
     before = rows_read()
-    assert boss.get(f"/payments?{query}").status_code == 200
+    assert admin.get(f"/payments?{query}").status_code == 200
     assert rows_read() - before < 200
 
 
-def test_an_empty_filter_is_ignored(customer, boss):
+def test_an_empty_filter_is_ignored(customer, admin):
     pay(customer)
     everything = customer.get("/payments").json["data"]
     blank = "&".join(
         f"{name}=" for name in ("status", "type", "currency", "from", "to", "requestId", "limit", "cursor")
     )
     assert customer.get(f"/payments?{blank}").json["data"] == everything
-    assert len(boss.get("/payments?needsReview=&status=").json["data"]["items"]) >= 1
-    assert boss.get("/admin/users?q=&role=&active=").status_code == 200
-    assert boss.get("/admin/audit-logs?action=&userId=").status_code == 200
-    assert fields(boss.get("/payments/differences?day=")).keys() == {"day"}
+    assert len(admin.get("/payments?needsReview=&status=").json["data"]["items"]) >= 1
+    assert admin.get("/admin/users?q=&role=&active=").status_code == 200
+    assert admin.get("/admin/audit-logs?action=&userId=").status_code == 200
+    assert fields(admin.get("/payments/differences?day=")).keys() == {"day"}
 
 
 def test_an_unescaped_plus_in_a_timestamp_is_explained(customer):

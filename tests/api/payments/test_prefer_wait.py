@@ -99,8 +99,8 @@ def test_a_cancellation_within_the_wait_is_a_200(vendor, clock):
 def test_a_failure_by_hand_within_the_wait_is_a_200(client, vendor, clock):
     id = opened(vendor)
     clock.meanwhile = work
-    boss = visitor(client, Role.ADMIN)
-    result = boss.post(f"/payments/{id}/status", {"status": "failed"}, headers={"Prefer": "wait=5"})
+    admin = visitor(client, Role.ADMIN)
+    result = admin.post(f"/payments/{id}/status", {"status": "failed"}, headers={"Prefer": "wait=5"})
     assert summary(result) == (200, "failed", "wait=5")
 
 

@@ -28,7 +28,7 @@ CELLS = (r"\d{4}-\d{2}-\d{2}", r"[A-Z]{3}", r"[a-z]+", r"[1-9]\d*", r"\d+(\.\d\d
 @pytest.fixture
 def people(client) -> SimpleNamespace:
     """Two vendors, a customer, an administrator."""
-    roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "boss": Role.ADMIN}
+    roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "admin": Role.ADMIN}
     return SimpleNamespace(**{name: visitor(client, role) for name, role in roles.items()})
 
 
@@ -84,7 +84,7 @@ def test_totals_are_by_currency_with_status(people):
     paid(people, "3", status="pending")
     paid(people, "500", "JPY")
     paid(people, "1.10", "EUR", status="cancelled")
-    assert report(people.boss)["totals"] == [
+    assert report(people.admin)["totals"] == [
         {
             "currency": "EUR",
             "count": 1,
@@ -118,7 +118,7 @@ def test_payment_requests_are_counted_apart(people):
     asked(people.vendor, "initiated", at=DAY + timedelta(days=3))
     asked(people.vendor, "completed")
     asked(people.vendor, "failed", at=DAY.replace(year=2025))
-    data = report(people.boss)
+    data = report(people.admin)
     assert data["requests"] == {"initiated": 2, "completed": 1}
     assert data["totals"] == data["series"] == []
 
@@ -155,7 +155,7 @@ def test_periods_begin_at_midnight_utc(people, group_by, periods):
     ]
     for moment in moments:
         paid(people, "1", at=datetime.fromisoformat(moment))
-    data = report(people.boss, f"{YEAR}&groupBy={group_by}")
+    data = report(people.admin, f"{YEAR}&groupBy={group_by}")
     assert data["groupBy"] == group_by
     assert [point["period"] for point in data["series"]] == periods
     assert sum(point["count"] for point in data["series"]) == len(moments)
@@ -169,7 +169,7 @@ def test_a_series_is_ordered_by_period_currency_status(people):
         paid(people, "2", at=at, status="failed")
         paid(people, "500", "JPY", at=at)
         paid(people, "3", at=at)
-    assert series(report(people.boss)) == [
+    assert series(report(people.admin)) == [
         (day, *rest)
         for day in ("2026-02-05", "2026-02-06")
         for rest in (
@@ -183,7 +183,7 @@ def test_a_series_is_ordered_by_period_currency_status(people):
 def test_a_total_may_exceed_the_maximum_amount(people):
     for _ in range(200):
         paid(people, "99999999.99")
-    data = report(people.boss)
+    data = report(people.admin)
     assert series(data) == [("2026-02-05", "USD", "completed", 200, "19999999998.00")]
     assert data["totals"][0]["amount"] == "19999999998.00"
 
@@ -195,7 +195,7 @@ def test_the_totals_equal_the_sum_of_all_payments(people):
         for amount, status in zip(amounts, statuses, strict=True):
             paid(people, str(amount), status=status, at=DAY + timedelta(days=day))
     for group_by in ("day", "week", "month"):
-        data = report(people.boss, f"{YEAR}&groupBy={group_by}")
+        data = report(people.admin, f"{YEAR}&groupBy={group_by}")
         assert sum(Decimal(point["amount"]) for point in data["series"]) == 40 * sum(amounts)
         assert Decimal(data["totals"][0]["amount"]) == 40 * sum(amounts)
         for status, total in data["totals"][0]["byStatus"].items():
@@ -220,7 +220,7 @@ def test_a_report_covers_what_the_role_may_see(people):
 
     assert seen(people.vendor) == (["1.00"], {"initiated": 1})
     assert seen(people.other) == (["2.00"], {"failed": 1})
-    assert seen(people.boss) == (["7.00"], {"initiated": 1, "failed": 1})
+    assert seen(people.admin) == (["7.00"], {"initiated": 1, "failed": 1})
     for query in ("", "?format=csv"):
         assert error(people.customer.get(f"/payments/reports{query}")) == (403, "FORBIDDEN")
     assert [row[4] for row in table(people.vendor.get(f"/payments/reports?{YEAR}&format=csv"))[1:]] == [
@@ -232,10 +232,10 @@ def test_a_report_includes_from_excludes_to(people):
     paid(people, "1", at=DAY - timedelta(microseconds=1))
     paid(people, "2", at=DAY)
     paid(people, "4", at=DAY + timedelta(hours=1))
-    data = report(people.boss, "from=2026-02-05T00:00:00Z&to=2026-02-05T01:00:00Z")
+    data = report(people.admin, "from=2026-02-05T00:00:00Z&to=2026-02-05T01:00:00Z")
     assert (data["from"], data["to"]) == ("2026-02-05T00:00:00.000Z", "2026-02-05T01:00:00.000Z")
     assert series(data) == [("2026-02-05", "USD", "completed", 1, "2.00")]
-    data = report(people.boss, "from=2026-02-05T02:00:00%2B02:00&to=2026-02-05T00:00:00.000001-01:00")
+    data = report(people.admin, "from=2026-02-05T02:00:00%2B02:00&to=2026-02-05T00:00:00.000001-01:00")
     assert series(data) == [("2026-02-05", "USD", "completed", 2, "6.00")]
 
 
@@ -243,7 +243,7 @@ def test_a_report_covers_the_last_thirty_days_by_default(people):
     now = times.now()
     for days, amount in ((0, "1"), (29, "2"), (31, "4")):
         paid(people, amount, at=now - timedelta(days=days))
-    data = report(people.boss, "")
+    data = report(people.admin, "")
     assert data["totals"][0]["amount"] == "3.00"
     assert data["groupBy"] == "day"
     begin, end = (datetime.fromisoformat(data[name]) for name in ("from", "to"))
@@ -253,12 +253,12 @@ def test_a_report_covers_the_last_thirty_days_by_default(people):
 
 def test_a_missing_end_of_the_span_has_a_default(people):
     paid(people, "1", at=DAY)
-    data = report(people.boss, "to=2026-03-07T00:00:00Z")
+    data = report(people.admin, "to=2026-03-07T00:00:00Z")
     assert data["from"] == "2026-02-05T00:00:00.000Z"
     assert data["totals"][0]["count"] == 1
     begin = times.iso(times.now() - timedelta(days=90))
     paid(people, "2", at=times.now() - timedelta(days=60))
-    assert report(people.boss, f"from={begin}")["totals"][0]["amount"] == "2.00"
+    assert report(people.admin, f"from={begin}")["totals"][0]["amount"] == "2.00"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_missing_end_of_the_span_has_a_default(people):
     ],
 )
 def test_an_invalid_report_query_is_refused(people, query, wrong):
-    result = people.boss.get(f"/payments/reports?{query}", headers={"Accept": "text/csv"})
+    result = people.admin.get(f"/payments/reports?{query}", headers={"Accept": "text/csv"})
     assert error(result) == (400, "VALIDATION_ERROR")
     assert [fault["field"] for fault in result.json["error"]["details"]["fields"]] == [wrong]
 
@@ -287,8 +287,8 @@ def test_an_invalid_report_query_is_refused(people, query, wrong):
 def test_a_report_may_cover_all_of_time(people):
     paid(people, "1")
     span = "from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z"
-    assert report(people.boss, span)["totals"][0]["count"] == 1
-    assert report(people.boss, "to=0001-01-02T00:00:00Z")["totals"] == []
+    assert report(people.admin, span)["totals"][0]["count"] == 1
+    assert report(people.admin, "to=0001-01-02T00:00:00Z")["totals"] == []
 
 
 # --- CSV ------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_a_report_may_cover_all_of_time(people):
 def test_format_or_accept_selects_csv(people, query, accept, media):
     paid(people, "1")
     headers = {"Accept": accept} if accept else {}
-    result = people.boss.get(f"/payments/reports?{YEAR}{query}", headers=headers)
+    result = people.admin.get(f"/payments/reports?{YEAR}{query}", headers=headers)
     assert result.status_code == 200
     assert result.headers["Content-Type"].partition(";")[0] == media
     assert result.content.startswith(b"{" if media == "application/json" else b"period,")
@@ -323,7 +323,7 @@ def test_format_or_accept_selects_csv(people, query, accept, media):
 
 def test_a_csv_download_has_a_name_with_its_length(people):
     paid(people, "1")
-    got = people.boss.get(f"/payments/reports?{YEAR}&format=csv")
+    got = people.admin.get(f"/payments/reports?{YEAR}&format=csv")
     name = 'attachment; filename="payments-2026-01-01-2027-01-01.csv"'
     assert got.headers["Content-Disposition"] == name
     assert got.headers["Content-Length"] == str(len(got.content))
@@ -334,7 +334,7 @@ def test_a_csv_download_has_a_name_with_its_length(people):
 def test_head_has_the_headers_of_the_download(people):
     paid(people, "1")
     got, head = (
-        people.boss.send(method, f"/payments/reports?{YEAR}&format=csv") for method in ("GET", "HEAD")
+        people.admin.send(method, f"/payments/reports?{YEAR}&format=csv") for method in ("GET", "HEAD")
     )
     assert head.content == b""
     for header in ("Content-Type", "Content-Disposition", "Content-Length"):
@@ -350,9 +350,9 @@ def test_the_csv_equals_the_series(people):
     asked(people.vendor, "initiated")
     for group_by in ("day", "week", "month"):
         query = f"{YEAR}&groupBy={group_by}"
-        header, *rows = table(people.boss.get(f"/payments/reports?{query}&format=csv"))
+        header, *rows = table(people.admin.get(f"/payments/reports?{query}&format=csv"))
         assert header == COLUMNS
-        assert rows == [[str(cell) for cell in point] for point in series(report(people.boss, query))]
+        assert rows == [[str(cell) for cell in point] for point in series(report(people.admin, query))]
 
 
 def test_no_csv_cell_is_a_formula(people):
@@ -364,7 +364,7 @@ def test_no_csv_cell_is_a_formula(people):
         paid(people, "99999999.99", status="failed")
     paid(people, "500", "JPY", status="processing")
     asked(people.vendor, "initiated")
-    result = people.boss.get(f"/payments/reports?{YEAR}&format=csv")
+    result = people.admin.get(f"/payments/reports?{YEAR}&format=csv")
     rows = table(result)[1:]
     assert len(rows) == 3
     for row in rows:
@@ -383,5 +383,5 @@ def test_a_large_csv_is_complete(people, monkeypatch):
     monkeypatch.setattr("api.payments.reports._CSV_MEMORY_LIMIT", 100)
     for day in range(50):
         paid(people, "1", at=DAY + timedelta(days=day))
-    rows = table(people.boss.get(f"/payments/reports?{YEAR}&format=csv"))
+    rows = table(people.admin.get(f"/payments/reports?{YEAR}&format=csv"))
     assert [row[3] for row in rows] == ["count"] + ["1"] * 50

@@ -21,9 +21,9 @@ def pay(caller: Visitor, request: str):
     return caller.post("/payments", {"type": "payment", "requestId": request})
 
 
-def rename(boss: Visitor, caller: Visitor, email: str, *, proved: bool = False) -> None:
+def rename(admin: Visitor, caller: Visitor, email: str, *, proved: bool = False) -> None:
     body = {"email": email, "emailVerified": proved}
-    assert boss.send("PUT", f"/admin/users/{caller.user['id']}", body).status_code == 200
+    assert admin.send("PUT", f"/admin/users/{caller.user['id']}", body).status_code == 200
     work()
 
 
@@ -66,12 +66,12 @@ def test_verifying_an_address_reveals_the_requests_to_it(client, vendor):
 
 
 @pytest.mark.parametrize("how", ["opened", "verified", "moved"])
-def test_an_address_verified_by_an_administrator_reveals_the_requests_to_it(client, vendor, boss, how):
+def test_an_address_verified_by_an_administrator_reveals_the_requests_to_it(client, vendor, admin, how):
     email = makers.address()
     request = ask(vendor, email)
     if how == "opened":
         body = {"email": email, "name": "Some One", "password": makers.PASSWORD, "emailVerified": True}
-        assert boss.post("/admin/users", body).status_code == 201
+        assert admin.post("/admin/users", body).status_code == 201
         signed_in = client.simulate_post(
             "/api/auth/login", json={"email": email, "password": makers.PASSWORD}
         )
@@ -79,11 +79,11 @@ def test_an_address_verified_by_an_administrator_reveals_the_requests_to_it(clie
     else:
         customer = registered(client, email=email if how == "verified" else None)
         assert not belongs_to(customer, request)
-        rename(boss, customer, email, proved=True)
+        rename(admin, customer, email, proved=True)
     assert belongs_to(customer, request)
 
 
-def test_a_request_follows_its_customer_when_the_address_changes(client, vendor, boss):
+def test_a_request_follows_its_customer_when_the_address_changes(client, vendor, admin):
     customer = registered(client)
     old, new = customer.user["email"], makers.address()
     verify_email(customer)
@@ -91,7 +91,7 @@ def test_a_request_follows_its_customer_when_the_address_changes(client, vendor,
     assert pay(customer, paid).status_code == 201
     work()
 
-    rename(boss, customer, new)
+    rename(admin, customer, new)
     next_owner = registered(client, email=old)
     verify_email(next_owner)
 
@@ -122,15 +122,15 @@ def test_a_readdressed_request_moves_with_its_history(client, vendor):
     assert belongs_to(unproved, request)
 
 
-def test_only_the_addressed_customer_can_pay(client, vendor, boss):
+def test_only_the_addressed_customer_can_pay(client, vendor, admin):
     customer = registered(client)
     verify_email(customer)
     request = ask(vendor, customer.user["email"])
     path = f"/admin/users/{customer.user['id']}/role"
-    boss.send("PUT", path, {"role": "VENDOR"})
+    admin.send("PUT", path, {"role": "VENDOR"})
     assert customer.get(f"/payments/{request}").status_code == 404
     assert error(pay(customer, request)) == (403, "FORBIDDEN")
-    boss.send("PUT", path, {"role": "CUSTOMER"})
+    admin.send("PUT", path, {"role": "CUSTOMER"})
     assert belongs_to(customer, request)
 
 

@@ -134,17 +134,17 @@ def test_a_vendor_can_only_cancel(vendor, status):
 
 @pytest.mark.parametrize("status", ["completed", "processing", "pending", "initiated"])
 @pytest.mark.parametrize("type", ["initiate", "payment"])
-def test_nobody_can_set_a_status_that_comes_from_the_provider(customer, vendor, boss, type, status):
+def test_nobody_can_set_a_status_that_comes_from_the_provider(customer, vendor, admin, type, status):
     payment = at(customer, vendor, type, "processing" if type == "payment" else "initiated")
-    assert error(move(boss, payment, status)) == (409, "INVALID_TRANSITION")
+    assert error(move(admin, payment, status)) == (409, "INVALID_TRANSITION")
     work()
     assert makers.reload(payment).version == 1
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_without_a_provider_order_only_an_open_request_can_fail(customer, vendor, boss, state, meanwhile):
+def test_without_a_provider_order_only_an_open_request_can_fail(customer, vendor, admin, state, meanwhile):
     payment = at(customer, vendor, *state)
-    result = move(boss, payment, "failed")
+    result = move(admin, payment, "failed")
     if state == ("initiate", "initiated"):
         assert result.status_code == 202
     else:
@@ -155,9 +155,9 @@ def test_without_a_provider_order_only_an_open_request_can_fail(customer, vendor
     ("reason", "message"),
     [("No such goods", "No such goods"), (None, "An administrator failed it.")],
 )
-def test_an_administrator_fails_an_open_request(vendor, boss, reason, message):
+def test_an_administrator_fails_an_open_request(vendor, admin, reason, message):
     request = makers.open_request(vendor_of(vendor))
-    assert move(boss, request, "failed", reason).status_code == 202
+    assert move(admin, request, "failed", reason).status_code == 202
     assert work() == ["payments.fail"]
     shown = vendor.get(f"/payments/{request.id}").json["data"]
     assert (shown["status"], shown["failure"]) == (
@@ -166,23 +166,23 @@ def test_an_administrator_fails_an_open_request(vendor, boss, reason, message):
     )
     row = payments.history(request.id)[-1]
     assert (row.transaction_type, row.reason) == ("fail", reason or "failed_by_admin")
-    assert str(row.actor_id) == boss.user["id"]
+    assert str(row.actor_id) == admin.user["id"]
 
 
 # --- fail a payment that the PSP may know -----------------------------------------------------------------
 
 
-def test_a_charged_payment_completes_instead_of_failing(customer, boss, meanwhile):
+def test_a_charged_payment_completes_instead_of_failing(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
     meanwhile(lambda: do("payments.inquire"))
-    result = move(boss, payment, "failed", "The customer asked for item")
+    result = move(admin, payment, "failed", "The customer asked for item")
     assert (result.status_code, result.json["data"]["status"]) == (202, "processing")
     assert work() == ["payments.settle"]
     assert ended(payment) == ("completed", None)
     [line] = [
         row for row in audit_log.of_resource(payment.id) if row.action == "payments.psp.already_decided"
     ]
-    assert str(line.user_id) == boss.user["id"]
+    assert str(line.user_id) == admin.user["id"]
     assert line.details == {"transition": "fail", "reason": "The customer asked for item"}
 
 
@@ -190,17 +190,17 @@ def customer_of(caller: Visitor) -> Any:
     return SimpleNamespace(id=UUID(caller.user["id"]))
 
 
-def test_a_declined_payment_fails_with_the_providers_code(customer, boss, meanwhile):
+def test_a_declined_payment_fails_with_the_providers_code(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     book(payment, "declined", "expired_card")
     meanwhile(lambda: do("payments.inquire"))
-    assert move(boss, payment, "failed", "The customer asked for item").status_code == 202
+    assert move(admin, payment, "failed", "The customer asked for item").status_code == 202
     work()
     assert ended(payment) == ("failed", "expired_card")
 
 
 @pytest.mark.parametrize("psp", ["asked", "not asked"])
-def test_a_payment_that_ends_during_the_inquiry_keeps_its_end(customer, boss, meanwhile, psp):
+def test_a_payment_that_ends_during_the_inquiry_keeps_its_end(customer, admin, meanwhile, psp):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def late_answer() -> None:
@@ -208,86 +208,86 @@ def test_a_payment_that_ends_during_the_inquiry_keeps_its_end(customer, boss, me
         do("payments.settle")
 
     meanwhile(work if psp == "asked" else late_answer)
-    result = move(boss, payment, "failed")
+    result = move(admin, payment, "failed")
     assert (result.status_code, result.json["data"]["status"]) == (202, "completed")
     work()
     assert ended(payment) == ("completed", None)
 
 
-def test_a_confirmed_absent_payment_fails_by_hand(customer, boss, meanwhile):
+def test_a_confirmed_absent_payment_fails_by_hand(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
-    assert move(boss, payment, "failed", "The shop burned down").status_code == 202
+    assert move(admin, payment, "failed", "The shop burned down").status_code == 202
     do("payments.fail")
     assert ended(payment) == ("failed", "failed_by_admin")
     failure = customer.get(f"/payments/{payment.id}").json["data"]["failure"]
     assert failure["message"] == "The shop burned down"
     row = payments.history(payment.id)[-1]
-    assert (row.reason, str(row.actor_id)) == ("The shop burned down", boss.user["id"])
+    assert (row.reason, str(row.actor_id)) == ("The shop burned down", admin.user["id"])
     # The job that the inquiry enqueued finds the payment ended.
     work()
     assert ended(payment) == ("failed", "failed_by_admin")
     assert psp_ledger.find(str(payment.id)) is None
 
 
-def test_the_request_of_a_failed_payment_reopens(vendor, boss, client, meanwhile):
+def test_the_request_of_a_failed_payment_reopens(vendor, admin, client, meanwhile):
     request = makers.open_request(vendor_of(vendor))
     body = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "outage"}}
     id = visitor(client).post("/payments", body).json["data"]["id"]
     payment = asked(payments.Payment.get_by_id(id))
     meanwhile(lambda: do("payments.inquire"))
-    move(boss, payment, "failed")
+    move(admin, payment, "failed")
     do("payments.fail")
     assert ended(request) == ("initiated", None)
 
 
-def test_a_payment_whose_order_may_still_arrive_does_not_fail(customer, boss, meanwhile):
+def test_a_payment_whose_order_may_still_arrive_does_not_fail(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer)), ended=False)
     meanwhile(lambda: do("payments.inquire"))
-    assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
+    assert error(move(admin, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert ended(payment) == ("processing", None)
     assert "payments.fail" not in enqueued()
 
     age_attempts()
-    assert move(boss, payment, "failed").status_code == 202
+    assert move(admin, payment, "failed").status_code == 202
     do("payments.fail")
     assert ended(payment) == ("failed", "failed_by_admin")
 
 
-def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, boss, meanwhile):
+def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
-    assert move(boss, payment, "failed").status_code == 202
+    assert move(admin, payment, "failed").status_code == 202
     psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE, str(payment.id))
     do("payments.fail")
     assert ended(payment) == ("processing", None)
     work(also="audit")
     [line] = [row for row in audit_log.of_resource(payment.id) if row.action == "payments.transition.refused"]
-    assert str(line.user_id) == boss.user["id"]
+    assert str(line.user_id) == admin.user["id"]
 
 
 @pytest.mark.parametrize("what", ["payments.inquire", "nothing"], ids=["silent", "away"])
-def test_a_payment_with_a_silent_provider_does_not_fail(customer, boss, meanwhile, what):
+def test_a_payment_with_a_silent_provider_does_not_fail(customer, admin, meanwhile, what):
     payment = asked(makers.payment(customer_of(customer), simulate="blackout"))
     age_attempts()
     meanwhile(lambda: do(what))
-    assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
+    assert error(move(admin, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert ended(payment) == ("processing", None)
     assert "payments.fail" not in enqueued()
 
 
-def test_an_earlier_result_does_not_answer_a_new_inquiry(customer, boss, meanwhile):
+def test_an_earlier_result_does_not_answer_a_new_inquiry(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
-    assert move(boss, payment, "failed").status_code == 202
+    assert move(admin, payment, "failed").status_code == 202
     postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
     meanwhile(lambda: do("nothing"))
-    assert error(move(boss, payment, "failed")) == (409, "INVALID_TRANSITION")
+    assert error(move(admin, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert "payments.fail" not in enqueued()
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_an_inquiry_survives_the_death_of_its_worker(customer, boss, meanwhile, answered):
+def test_an_inquiry_survives_the_death_of_its_worker(customer, admin, meanwhile, answered):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
 
     def die_and_come_back() -> None:
@@ -300,7 +300,7 @@ def test_an_inquiry_survives_the_death_of_its_worker(customer, boss, meanwhile, 
         assert "payments.inquire" not in enqueued()
 
     meanwhile(die_and_come_back)
-    assert move(boss, payment, "failed").status_code == 202
+    assert move(admin, payment, "failed").status_code == 202
     work()
     assert ended(payment) == ("completed", None)
 
@@ -309,36 +309,36 @@ def test_an_inquiry_survives_the_death_of_its_worker(customer, boss, meanwhile, 
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed"])
-def test_a_status_change_is_replayed_whatever_happened_since(vendor, boss, status):
+def test_a_status_change_is_replayed_whatever_happened_since(vendor, admin, status):
     request = makers.open_request(vendor_of(vendor))
-    first = move(boss, request, status, "Sold out", Idempotency_Key="k")
+    first = move(admin, request, status, "Sold out", Idempotency_Key="k")
     work()
-    again = move(boss, request, status, "Sold out", Idempotency_Key="k")
+    again = move(admin, request, status, "Sold out", Idempotency_Key="k")
     assert (again.status_code, again.content) == (202, first.content)
     assert again.headers["Idempotency-Replayed"] == "true"
     assert "Idempotency-Replayed" not in first.headers
     assert work() == []
     assert ended(request)[0] == status
-    other = move(boss, request, status, "Another reason", Idempotency_Key="k")
+    other = move(admin, request, status, "Another reason", Idempotency_Key="k")
     assert error(other) == (422, "IDEMPOTENCY_MISMATCH")
-    assert error(move(boss, request, status, "Sold out")) == (409, "INVALID_TRANSITION")
+    assert error(move(admin, request, status, "Sold out")) == (409, "INVALID_TRANSITION")
 
 
-def test_a_replay_makes_no_new_inquiry(customer, boss, meanwhile):
+def test_a_replay_makes_no_new_inquiry(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
     meanwhile(lambda: do("payments.inquire"))
-    first = move(boss, payment, "failed", Idempotency_Key="k")
-    again = move(boss, payment, "failed", Idempotency_Key="k")
+    first = move(admin, payment, "failed", Idempotency_Key="k")
+    again = move(admin, payment, "failed", Idempotency_Key="k")
     assert again.content == first.content
     asked_for = [row.operation for row in psp_attempts.for_payment(payment.id)]
     assert asked_for == ["charge", "find"]
 
 
-def test_a_refused_status_change_is_not_stored(customer, boss, meanwhile):
+def test_a_refused_status_change_is_not_stored(customer, admin, meanwhile):
     payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
-    assert error(move(boss, payment, "failed", Idempotency_Key="k")) == (409, "INVALID_TRANSITION")
+    assert error(move(admin, payment, "failed", Idempotency_Key="k")) == (409, "INVALID_TRANSITION")
     meanwhile(lambda: do("payments.inquire"))
-    assert move(boss, payment, "failed", Idempotency_Key="k").status_code == 202
+    assert move(admin, payment, "failed", Idempotency_Key="k").status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_status_change_must_be_an_object(vendor, body):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_allowed_actions_match_the_routes(customer, vendor, boss, meanwhile, state):
+def test_allowed_actions_match_the_routes(customer, vendor, admin, meanwhile, state):
     payment = at(customer, vendor, *state)
     book(payment, "charged")
     meanwhile(lambda: do("payments.inquire"))
@@ -393,6 +393,6 @@ def test_allowed_actions_match_the_routes(customer, vendor, boss, meanwhile, sta
             attempt.rollback()
         return result.status_code < 400
 
-    for caller in (customer, vendor, boss):
+    for caller in (customer, vendor, admin):
         found = caller.get(address).json["data"]["allowedActions"]
         assert found == [action for action in tries if succeeds(action, caller)], caller.user["role"]

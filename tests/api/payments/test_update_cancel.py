@@ -34,7 +34,7 @@ NOBODYS = "0197b2a4-5a3c-7000-8000-00000000dead"
 @pytest.fixture
 def people(client) -> SimpleNamespace:
     """A vendor, a customer of theirs, another vendor, an administrator."""
-    roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "boss": Role.ADMIN}
+    roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "admin": Role.ADMIN}
     return SimpleNamespace(**{name: visitor(client, role) for name, role in roles.items()})
 
 
@@ -99,8 +99,8 @@ def steps(id: str) -> list[tuple[str, str | None, UUID | None]]:
         ("other", "payment", 404),
         ("customer", "request", 403),
         ("customer", "payment", 403),
-        ("boss", "request", None),
-        ("boss", "payment", None),
+        ("admin", "request", None),
+        ("admin", "payment", None),
     ],
 )
 def test_a_vendor_changes_own_requests_an_administrator_changes_everything(
@@ -120,7 +120,7 @@ def test_a_vendor_changes_own_requests_an_administrator_changes_everything(
 @pytest.mark.parametrize("id", [NOBODYS, "7", f"urn:uuid:{NOBODYS}"])
 def test_an_unknown_payment_cannot_be_changed(people, change, id):
     method, path, body, _done = change
-    assert error(people.boss.send(method, f"/payments/{id}{path}", body)) == (404, "NOT_FOUND")
+    assert error(people.admin.send(method, f"/payments/{id}{path}", body)) == (404, "NOT_FOUND")
 
 
 # --- PUT ------------------------------------------------------------------------------------------------
@@ -215,12 +215,12 @@ def test_amount_and_currency_must_fit_together_after_an_update(people, amount, c
 @pytest.mark.parametrize(("type", "status"), STATES)
 def test_description_is_editable_until_the_end_amount_only_of_an_open_request(people, type, status):
     id = at(people, type, status)
-    words = people.boss.send("PUT", f"/payments/{id}", WORDS | {"metadata": {}})
+    words = people.admin.send("PUT", f"/payments/{id}", WORDS | {"metadata": {}})
     assert words.status_code == (409 if status in FINAL else 200)
     terms: list[Mapping[str, Any]] = [TERMS, {"currency": "EUR"}, {"customerEmail": None}, WORDS | TERMS]
     open_request = (type, status) in (("initiate", "pending"), ("initiate", "initiated"))
     for body in terms:
-        result = people.boss.send("PUT", f"/payments/{id}", body)
+        result = people.admin.send("PUT", f"/payments/{id}", body)
         if open_request:
             assert result.status_code == 200
         else:
@@ -261,10 +261,10 @@ def test_of_two_updates_of_one_version_the_first_succeeds(people):
     id = opened(people.vendor)
     headers = {"If-Match": people.vendor.get(f"/payments/{id}").headers["ETag"]}
     first = people.vendor.send("PUT", f"/payments/{id}", WORDS, headers=headers)
-    second = people.boss.send("PUT", f"/payments/{id}", TERMS, headers=headers)
+    second = people.admin.send("PUT", f"/payments/{id}", TERMS, headers=headers)
     assert first.headers["ETag"] == '"3"'
     assert error(second) == (412, "VERSION_MISMATCH")
-    again = people.boss.send("PUT", f"/payments/{id}", TERMS, headers={"If-Match": first.headers["ETag"]})
+    again = people.admin.send("PUT", f"/payments/{id}", TERMS, headers={"If-Match": first.headers["ETag"]})
     assert (again.json["data"]["description"], again.json["data"]["amount"]) == ("Three chairs", "79.00")
 
 
@@ -346,8 +346,8 @@ def test_a_cancellation_is_applied_by_a_worker(people):
 def test_a_refusal_names_the_status_with_the_possible_next_ones(people):
     id = opened(people.vendor)
     asked = {
-        "completed": lambda: people.boss.post(f"/payments/{id}/status", {"status": "completed"}),
-        "review": lambda: people.boss.post(f"/payments/{id}/review", {"reason": "Looked"}),
+        "completed": lambda: people.admin.post(f"/payments/{id}/status", {"status": "completed"}),
+        "review": lambda: people.admin.post(f"/payments/{id}/review", {"reason": "Looked"}),
     }
     for refused in asked.values():
         assert refused().json["error"]["details"] == {
@@ -359,7 +359,7 @@ def test_a_refusal_names_the_status_with_the_possible_next_ones(people):
     asked |= {
         "cancel": lambda: people.vendor.send("DELETE", f"/payments/{id}"),
         "update": lambda: people.vendor.send("PUT", f"/payments/{id}", {"description": "Lunch"}),
-        "end": lambda: people.boss.post(f"/payments/{id}/review", {"reason": "x", "outcome": "failed"}),
+        "end": lambda: people.admin.post(f"/payments/{id}/review", {"reason": "x", "outcome": "failed"}),
     }
     for refused in asked.values():
         assert refused().json["error"]["details"] == {"status": "cancelled", "nextStatuses": []}
@@ -379,7 +379,7 @@ def test_only_pending_payments_or_open_requests_can_be_cancelled(people, type, s
     id = at(people, type, status)
     cancellable = status in ("pending", "initiated")
     for method, path, body in (("DELETE", "", None), ("POST", "/status", {"status": "cancelled"})):
-        result = people.boss.send(method, f"/payments/{id}{path}", body)
+        result = people.admin.send(method, f"/payments/{id}{path}", body)
         if cancellable:
             assert result.status_code == 202
         else:
@@ -399,7 +399,7 @@ def test_a_request_that_is_being_paid_cannot_be_cancelled(people):
 def test_a_request_reopens_when_its_payment_is_cancelled(people):
     request = opened(people.vendor)
     payment = pay(people.customer, request)
-    assert people.boss.send("DELETE", f"/payments/{payment}").status_code == 202
+    assert people.admin.send("DELETE", f"/payments/{payment}").status_code == 202
     do("payments.cancel")
     work()
     assert (now(payment).status, now(request).status) == ("cancelled", "initiated")
@@ -412,14 +412,14 @@ def test_a_request_reopens_when_its_payment_is_cancelled(people):
 def test_a_late_cancellation_is_audited(people):
     request = opened(people.vendor)
     payment = pay(people.customer, request)
-    assert people.boss.send("DELETE", f"/payments/{payment}").status_code == 202
+    assert people.admin.send("DELETE", f"/payments/{payment}").status_code == 202
     # The job that begins the payment was enqueued before.
     work()
     assert (now(payment).status, now(request).status) == ("completed", "completed")
     [row] = [
         row for row in audit_log.of_resource(UUID(payment)) if row.action == "payments.transition.refused"
     ]
-    assert str(row.user_id) == people.boss.user["id"]
+    assert str(row.user_id) == people.admin.user["id"]
     assert row.details == {"transition": "cancel", "status": "processing", "reason": None}
 
 
@@ -434,7 +434,7 @@ def test_a_cancellation_takes_no_body(people):
 
 
 @pytest.mark.parametrize(
-    ("state", "customer", "vendor", "boss"),
+    ("state", "customer", "vendor", "admin"),
     [
         (("initiate", "pending"), [], ["update", "cancel"], ["update", "cancel"]),
         (("initiate", "initiated"), ["pay"], ["update", "cancel"], ["update", "cancel", "fail"]),
@@ -444,9 +444,9 @@ def test_a_cancellation_takes_no_body(people):
         *[(state, [], [], []) for state in STATES if state[1] in FINAL],
     ],
 )
-def test_allowed_actions_depend_on_status_with_role(people, state, customer, vendor, boss):
+def test_allowed_actions_depend_on_status_with_role(people, state, customer, vendor, admin):
     id = at(people, *state)
-    for caller, actions in ((people.customer, customer), (people.vendor, vendor), (people.boss, boss)):
+    for caller, actions in ((people.customer, customer), (people.vendor, vendor), (people.admin, admin)):
         assert caller.get(f"/payments/{id}").json["data"]["allowedActions"] == actions
         listed = {
             item["id"]: item["allowedActions"] for item in caller.get("/payments").json["data"]["items"]
