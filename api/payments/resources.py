@@ -152,12 +152,15 @@ class OnePayment:
 
     @operation(
         Permission.CHANGE_PAYMENTS,
-        "Payment changed.",
+        "Payment updated.",
         name="updatePayment",
         body=PaymentUpdate,
         response=Payment,
         errors=(payment_edits.NotEditable,),
-        examples={"words": {"description": "Lunch for two"}, "terms": {"amount": "79.00", "currency": "EUR"}},
+        examples={
+            "description": {"description": "Lunch for two"},
+            "amount": {"amount": "79.00", "currency": "EUR"},
+        },
         etag=True,
         if_match=True,
     )
@@ -226,9 +229,9 @@ class Status:
     def on_post(self, req: Request, payment_id: UUID, body: StatusChange) -> Rendered:
         """Cancel or fail a payment.
 
-        Vendors cancel their payment requests; administrators cancel or fail any payment. Before a payment
-        that is `processing` fails, the payment provider is asked: the payment fails only if the provider has
-        no such charge and can receive none any more. If the provider has charged it, the payment completes.
+        Vendors cancel their payment requests; administrators cancel or fail any payment. A payment that
+        is `processing` fails only if the payment provider confirms that it has no such charge and can receive
+        none any more. If the provider has charged the payment, the payment completes.
         """
         caller = authentication.caller_of(req)
         payment = visibility.get_changeable(payment_id, caller)
@@ -260,7 +263,7 @@ class History:
 
     @operation(
         Permission.SEE_PAYMENTS,
-        "History.",
+        "Transactions.",
         name="listPaymentTransactions",
         query=HistoryQuery,
         response=PaymentTransactionPage,

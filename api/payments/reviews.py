@@ -29,7 +29,7 @@ class Attempts:
 
     @operation(
         Permission.SETTLE_BY_HAND,
-        "Attempts.",
+        "Provider calls.",
         name="listPaymentAttempts",
         query=AttemptsQuery,
         response=PaymentAttemptPage,
@@ -58,7 +58,7 @@ class Review:
 
     @operation(
         Permission.SETTLE_BY_HAND,
-        "Reviewed.",
+        "Reviews resolved.",
         name="resolvePaymentReviews",
         body=ReviewResolution,
         response=Payment,
@@ -68,12 +68,12 @@ class Review:
             state_machine.TransitionRefused,
         ),
         examples={
-            "looked": {"reason": "Refunded by the PSP"},
-            "seen": {
+            "resolveAll": {"reason": "Refunded by the PSP"},
+            "resolveNamed": {
                 "reason": "Refunded by the PSP",
                 "reviewIds": ["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"],
             },
-            "ended": {"reason": "Charged 13.50, the difference was refunded", "outcome": "completed"},
+            "endPayment": {"reason": "Charged 13.50, the difference was refunded", "outcome": "completed"},
         },
     )
     def on_post(self, req: Request, payment_id: UUID, body: ReviewResolution) -> Payment:
@@ -81,8 +81,8 @@ class Review:
 
         Resolves the reviews in `reviewIds`, or all open ones. A review opens again if its cause persists and
         the payment has not ended. With `outcome` the payment ends with that status. This is possible only for
-        a payment that is `processing` and for which the provider reports another decision than the one it was
-        asked for.
+        a payment that is `processing` while the provider reports a result that does not match the order, such
+        as another amount.
         """
         with transaction():
             payment = transitions.locked(payment_id)
@@ -97,7 +97,7 @@ class Differences:
 
     @operation(
         Permission.SETTLE_BY_HAND,
-        "Differences.",
+        "Statement differences.",
         name="listStatementDifferences",
         query=DifferencesQuery,
         response=StatementDifferences,
