@@ -1,8 +1,9 @@
 """The main path of payments and requests."""
 
 import pytest
+import structlog.testing
 
-from actors import jobs, payable, payment_jobs
+from actors import jobs, payable, payment_jobs, transitions
 from actors.jobs import transaction
 from actors.psp.provider import Outcome
 from db import audit_log, event_log, payments, psp_ledger
@@ -60,6 +61,20 @@ def test_every_transition_has_its_history_its_audit_entry_and_its_events():
         ("updated", "completed"),
         ("completed", "completed"),
     ]
+
+
+def test_every_transition_is_logged_in_one_line(monkeypatch):
+    log = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(transitions, "log", log)
+    payment = makers.payment()
+    work()
+    assert [call.args[0] for call in log.calls] == ["payment created", "payment begun", "payment completed"]
+    assert log.calls[-1].kwargs == {
+        "payment_id": str(payment.id),
+        "transition": "complete",
+        "from": "processing",
+        "to": "completed",
+    }
 
 
 def test_a_request_opens_and_waits_to_be_paid():
