@@ -24,8 +24,8 @@ from api.http.responses import ResponseModel
 from db.audit_chain import ChainBreak
 from db.audit_log import AuditFilter
 from db.config import ConfigKey
-from db.core import json_model, money
-from db.core.json_model import Timestamp
+from db.core import money
+from db.core.json_model import Id, Timestamp
 from db.states import PaymentStatus
 from db.users import Role
 
@@ -89,7 +89,7 @@ def _known_or_text(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
 class Event(ResponseModel):
     """An event, as published on the channel `events`. `seq` rises by one from each event to the next."""
 
-    id: json_model.Id
+    id: Id
     seq: Annotated[int, Field(ge=1, examples=[276])]
     type: Annotated[EventType, WrapValidator(_known_or_text), Field(examples=[EventType.PAYMENT_FAILED])]
     data: Annotated[dict[str, Any], Field(examples=[{"status": "completed"}])]
@@ -129,11 +129,11 @@ class AuditLogEntry(ResponseModel):
     written behind the application's back.
     """
 
-    id: json_model.Id
-    user_id: json_model.Id | None
+    id: Id
+    user_id: Id | None
     action: Annotated[str, Field(examples=["payments.payment.cancel"])]
     resource_type: Annotated[str | None, Field(examples=["payment"])]
-    resource_id: json_model.Id | None
+    resource_id: Id | None
     details: Annotated[Any, Field(examples=[{"from": "pending", "to": "cancelled"}])]
     ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
     user_agent: Annotated[str | None, Field(examples=["curl/8.5.0"])]
@@ -148,7 +148,7 @@ class AuditLogPage(ResponsePage[AuditLogEntry]):
 class AuditLogBreak(ResponseModel):
     """The first row that is not as it was written. `id` is null if the newest row was removed."""
 
-    id: json_model.Id | None
+    id: Id | None
     reason: Annotated[ChainBreak, Field(examples=[ChainBreak.CHANGED])]
 
 
@@ -204,7 +204,7 @@ class ConfigSetting(ResponseModel):
     value: Annotated[Any, Field(examples=[1])]
     description: Annotated[str, Field(examples=["Hours for which a payment request can be paid."])]
     updated_at: Annotated[Timestamp | None, Field(examples=[None])]
-    updated_by: Annotated[json_model.Id | None, Field(examples=[None])]
+    updated_by: Annotated[Id | None, Field(examples=[None])]
 
 
 class ConfigSettings(ResponseModel):
