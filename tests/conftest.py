@@ -98,7 +98,7 @@ def settings(stores: dict[str, str]) -> WebSettings:
 
 @pytest.fixture
 def client(database: None, settings: WebSettings) -> TestClient:
-    """The door, in this thread and in the test's transaction."""
+    """A client of the API, in this thread and in the test's transaction."""
     return TestClient(create_app(settings))
 
 

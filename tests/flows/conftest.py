@@ -1,4 +1,4 @@
-"""The whole stack, real processes and all, on stores that the tests may stop and kill."""
+"""A whole running stack, on stores that the tests may stop and kill."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from workers.dev.servers import Postgres, Valkey, free_port
 
 
 class Stack:
-    """A running Paywright, and what a test does to it and asks of it."""
+    """A running stack, with what a test does to it and reads from it."""
 
     def __init__(
         self, directory: Path, postgres: Postgres, valkey: Valkey, *, database_url: str | None = None
@@ -33,7 +33,7 @@ class Stack:
         self._launcher: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts every process of the Procfile, and waits until the door answers."""
+        """Starts every process of the Procfile, and waits until the API answers."""
         chosen = {
             **SECRETS,
             "APP_ENV": "development",
@@ -83,6 +83,14 @@ class Stack:
     def resume(self, name: str) -> None:
         os.kill(self.pid(name), signal.SIGCONT)
 
+    def expire_lease(self, payment_id: str) -> None:
+        """Ends the lease of a killed worker on a job of this payment now, instead of in 15 seconds."""
+        self.rows(
+            "UPDATE journal.jobs SET leased_until = clock_timestamp(), due_at = clock_timestamp()"
+            " WHERE args ->> 'payment_id' = %s AND leased_until > clock_timestamp() RETURNING id",
+            payment_id,
+        )
+
     def flush(self) -> None:
         """Redis forgets everything."""
         with redis.from_url(self.valkey.url) as client:
@@ -110,7 +118,7 @@ class Stack:
 
 
 class Customer:
-    """Somebody who pays."""
+    """A signed-in customer."""
 
     def __init__(self, stack: Stack, headers: dict[str, str]) -> None:
         self.stack, self.headers = stack, headers

@@ -9,7 +9,7 @@ from workers import process
 
 def listener(event: Event) -> None:
     """As often as it is called there is a row."""
-    postgres.rows("INSERT INTO heard (id, seq) VALUES (%s, %s)", event.id, event.seq)
+    postgres.rows("INSERT INTO received (id, seq) VALUES (%s, %s)", event.id, event.seq)
 
 
 if __name__ == "__main__":

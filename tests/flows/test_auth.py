@@ -66,7 +66,7 @@ def test_a_sign_out_is_known_to_every_process_at_once_with_redis_or_without(stac
 def ended(stack: Stack, me: dict[str, str]) -> set[int]:
     headers = {"Authorization": f"Bearer {me['access']}"}
     assert stack.http.post("/api/auth/logout", headers=headers).status_code == 200
-    # Enough for every process to be asked.
+    # Enough requests to reach every process.
     with ThreadPoolExecutor(10) as pool:
         return set(pool.map(lambda _: status(stack, me["access"]), range(30)))
 
@@ -100,11 +100,11 @@ def test_the_logs_hold_no_password_no_token_and_no_whole_address(stack: Stack):
     secrets.append(change["newPassword"])
     stack.http.post("/api/auth/login", json={"email": me["email"], "password": "wrong", "more": me["email"]})
     stack.http.post("/api/auth/forgot-password", json={"email": me["email"]})
-    mails = stack.directory / "mail"
-    letters = until(
-        lambda: [it for it in mails.glob("reset-password.*.eml") if me["email"] in it.read_text()]
+    folder = stack.directory / "mail"
+    mails = until(
+        lambda: [mail for mail in folder.glob("reset-password.*.eml") if me["email"] in mail.read_text()]
     )
-    [token] = set(re.findall(r"token=([\w-]+)", letters[0].read_text()))
+    [token] = set(re.findall(r"token=([\w-]+)", mails[0].read_text()))
     answer = stack.http.get(
         "/api/auth/verify-email", params={"token": token}, headers={"X-Request-ID": "the-last"}
     )

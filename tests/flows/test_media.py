@@ -1,4 +1,4 @@
-"""A picture's life, through real processes: the door stores it, a worker removes it."""
+"""An avatar, through real processes: the API stores it, a worker removes it."""
 
 import io
 

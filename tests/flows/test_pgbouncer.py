@@ -50,8 +50,8 @@ class PgBouncer(Server):
             f"default_pool_size = {SESSIONS}\nmax_client_conn = 500\n"
         )
         # It refuses to be root.
-        who = ["-u", "nobody"] if os.geteuid() == 0 else []
-        return [PGBOUNCER, *who, config], Way()
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        return [PGBOUNCER, *user, config], Way()
 
     def ready(self) -> bool:
         return b"process up" in self.log.read_bytes()
@@ -98,14 +98,14 @@ def test_the_whole_life_of_payments_and_requests_goes_through_it(stack: Stack):
     made = stack.http.post("/api/auth/register", json={**body, "role": "VENDOR"}).raise_for_status().json()
     vendor = Customer(stack, {"Authorization": f"Bearer {made['data']['accessToken']}"})
     request = {"type": "initiate", "amount": "80.00", "currency": "EUR"}
-    asked = stack.http.post("/api/payments", json=request, headers=vendor.headers).raise_for_status()
-    ids = [asked.json()["data"]["id"]]
-    asked = stack.http.post(
+    created = stack.http.post("/api/payments", json=request, headers=vendor.headers).raise_for_status()
+    ids = [created.json()["data"]["id"]]
+    created = stack.http.post(
         "/api/payments",
         json=request,
         headers={**vendor.headers, "Idempotency-Key": "once", "Prefer": "wait=5"},
     )
-    ids.append(asked.json()["data"]["id"])
+    ids.append(created.json()["data"]["id"])
     until(lambda: [vendor.status(id) for id in ids] == ["initiated", "initiated"])
     gone = stack.http.delete(f"/api/payments/{ids[0]}", headers=vendor.headers)
     assert gone.status_code == 202

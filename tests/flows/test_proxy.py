@@ -81,7 +81,7 @@ def proxy(
                 process.wait(30)
 
 
-def test_the_proxy_says_whose_request_it_is_and_the_client_cannot(proxy):
+def test_only_the_proxy_states_the_client_address(proxy):
     headers = {"X-Forwarded-For": "203.0.113.9"}
     left = [
         int(proxy.http.get("/api/auth/me", headers=headers).headers["RateLimit-Remaining"]) for _ in range(3)
@@ -96,18 +96,18 @@ def test_a_callers_request_id_goes_through(proxy):
     )
 
 
-def test_the_metrics_are_not_for_the_world(proxy):
+def test_the_metrics_are_not_public(proxy):
     assert proxy.http.get("/metrics").status_code == 404
     assert proxy.http.get("/metrics/").status_code == 404
 
 
-def test_what_nginx_refuses_by_itself_has_the_shape_of_every_answer(proxy):
+def test_a_refusal_by_nginx_has_the_error_envelope(proxy):
     answer = proxy.http.post("/api/auth/login", content=b"x" * (5 * 1024 * 1024 + 1))
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "PAYLOAD_TOO_LARGE"
 
 
-def test_without_a_web_process_it_says_so_and_with_one_it_goes_on(proxy):
+def test_without_a_web_process_the_proxy_answers_503_until_one_is_back(proxy):
     first, second = proxy.webs
     first.terminate()
     first.wait(30)

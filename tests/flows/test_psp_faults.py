@@ -1,4 +1,4 @@
-"""Whatever the PSP does and whoever is killed meanwhile: a payment ends as it should, charged once or not at all."""
+"""Every fault of the PSP, with processes killed meanwhile: a payment ends as it should, charged once or not at all."""
 
 import random
 import sys
@@ -57,8 +57,8 @@ def settled(stack: Stack, ids: list[str], seconds: float) -> dict[str, dict[str,
     return payments(stack, ids)
 
 
-def asked(stack: Stack, ids: list[str], operation: str = "charge") -> list[str | None]:
-    """What came of asking the PSP about these; None as long as a call is under way, or died."""
+def call_outcomes(stack: Stack, ids: list[str], operation: str = "charge") -> list[str | None]:
+    """The outcomes of the PSP calls for these payments; None as long as a call is under way, or died."""
     query = "SELECT outcome FROM payments.psp_attempts WHERE payment_id = ANY(%s::uuid[]) AND operation = %s"
     return [row["outcome"] for row in stack.rows(query, ids, operation)]
 
@@ -79,7 +79,7 @@ def dark(stack: Stack) -> Iterator[str]:
     assert (ended["status"], ended["review"], ended["charges"]) == ("completed", None, ["charged"])
 
 
-def test_every_fault_of_the_psp_ends_as_it_should_whoever_is_killed_meanwhile(stack: Stack, dark: str):
+def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(stack: Stack, dark: str):
     customer = stack.customer()
     words = [*ENDS] * 2
     random.shuffle(words)
@@ -88,14 +88,14 @@ def test_every_fault_of_the_psp_ends_as_it_should_whoever_is_killed_meanwhile(st
     def those(word: str) -> list[str]:
         return [id for id, simulated in made.items() if simulated == word]
 
-    # Charged, and nobody heard of it yet.
+    # Charged, and the answer is still on its way.
     until(lambda: any(it["charges"] for it in payments(stack, those("slow")).values()))
     stack.kill("psp.1")
-    # In doubt, and to be given another try.
-    until(lambda: "unavailable" in asked(stack, those("error")))
+    # Its outcome is unknown, and it will be tried again.
+    until(lambda: "unavailable" in call_outcomes(stack, those("error")))
     stack.kill("payments.1")
     # Given a few of them.
-    until(lambda: asked(stack, those("outage")).count("unavailable") >= 4)
+    until(lambda: call_outcomes(stack, those("outage")).count("unavailable") >= 4)
     stack.kill("psp.1")
     stack.kill("payments.1")
 
@@ -107,8 +107,8 @@ def test_every_fault_of_the_psp_ends_as_it_should_whoever_is_killed_meanwhile(st
         assert (word, found["status"], found["failure_code"]) == (word, status, code)
         assert (word, found["charges"], found["steps"]) == (word, booked, STEPS[status])
         assert (word, found["review"]) == (word, None)
-    # The late ones were asked for before they were charged.
-    assert set(asked(stack, those("late"), "find")) >= {"not_found"}
+    # The PSP was asked about the late ones before they were charged.
+    assert set(call_outcomes(stack, those("late"), "find")) >= {"not_found"}
     until(lambda: payments(stack, [dark])[dark]["review"])
     assert payments(stack, [dark])[dark] == {
         "id": dark,
@@ -130,7 +130,7 @@ def administrator(stack: Stack) -> Customer:
 @contextmanager
 def stumbling(stack: Stack, name: str) -> Iterator[None]:
     """A process that stops for moments, as on a busy machine, while what it is to do piles up in a Redis that
-    forgets it now and then: so what was promised first is not always done first."""
+    is flushed now and then: so jobs are not always done in the order in which they were enqueued."""
     over = threading.Event()
 
     def stumble() -> None:
@@ -184,7 +184,7 @@ def test_a_cancellation_races_the_charge_and_one_of_them_wins(stack: Stack):
     sys.stdout.write(f"{dict(fell)}\n")
     assert {status for status, _ in fell} == {"cancelled", "completed"}, fell
 
-    # Whoever was promised a cancellation and did not get it can read why.
+    # A cancellation that was accepted and then refused is in the audit log.
     refused = (
         "SELECT count(*) AS n FROM admin.audit_logs"
         " WHERE action = 'payments.transition.refused' AND resource_id = ANY(%s::uuid[])"

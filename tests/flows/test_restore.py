@@ -61,7 +61,7 @@ def test_a_restore_is_whole_and_a_subscriber_notices_it(
     again = restored.customer()
     again.settled([again.pay() for _ in range(2)])
     quiet(restored)
-    had = dict(subscriber.heard())
+    had = dict(subscriber.received())
     assert any(had.get(seq, id) != id for seq, id in log_of(restored)), "no number was given anew"
 
     subscriber = Theirs(restored, tmp_path, page)

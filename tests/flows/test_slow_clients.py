@@ -62,8 +62,8 @@ def connect(stack, descriptors):
 def ended(
     connections: list[socket.socket], *, within: float, meanwhile: Callable[[], object]
 ) -> dict[socket.socket, bytes]:
-    """What each was told before it was closed."""
-    told = dict.fromkeys(connections, b"")
+    """What each was received before it was closed."""
+    received = dict.fromkeys(connections, b"")
     deadline = time.monotonic() + within
     with selectors.DefaultSelector() as waiting:
         for connection in connections:
@@ -72,39 +72,39 @@ def ended(
             assert time.monotonic() < deadline, f"{len(waiting.get_map())} are open still"
             for key, _ in waiting.select(0.2):
                 piece = key.data.recv(65536)
-                told[key.data] += piece
+                received[key.data] += piece
                 if not piece:
                     waiting.unregister(key.data)
                     key.data.close()
             meanwhile()
-    return told
+    return received
 
 
-def test_slow_and_silent_clients_keep_nobody_waiting_and_are_told(stack, connect):
+def test_slow_and_silent_clients_get_a_408_and_delay_no_other(stack, connect):
     slow = {kind: [connect(sent) for _ in range(MANY)] for kind, sent in KINDS.items()}
     unread = [connect(LARGE * 50, SO_RCVBUF=4096) for _ in range(PIPELINES)]
-    asked: list[tuple[float, float]] = []
+    requests: list[tuple[float, float]] = []
     with httpx.Client(base_url=str(stack.http.base_url), timeout=30) as client:
 
         def ask() -> None:
-            if not asked or time.monotonic() - asked[-1][0] > 0.3:
+            if not requests or time.monotonic() - requests[-1][0] > 0.3:
                 began = time.monotonic()
                 assert client.get("/health").status_code == 200
-                asked.append((time.monotonic(), time.monotonic() - began))
+                requests.append((time.monotonic(), time.monotonic() - began))
 
-        told = ended(
+        received = ended(
             [connection for connections in slow.values() for connection in connections],
             within=READ_DEADLINE_S * 3,
             meanwhile=ask,
         )
-    assert len(asked) >= 10
-    assert median(took for _, took in asked) < HEALTH_S
+    assert len(requests) >= 10
+    assert median(took for _, took in requests) < HEALTH_S
     for kind, connections in slow.items():
-        answers = {told[connection].partition(b"\r\n")[0] for connection in connections}
+        answers = {received[connection].partition(b"\r\n")[0] for connection in connections}
         assert answers == {b"HTTP/1.1 408 Request Timeout"}, kind
-        assert all(b'"code":"REQUEST_TIMEOUT"' in told[connection] for connection in connections)
-        assert all(b"Connection: close" in told[connection] for connection in connections)
-    assert all(b"X-Request-ID: mine" in told[connection] for connection in slow["half a body"])
+        assert all(b'"code":"REQUEST_TIMEOUT"' in received[connection] for connection in connections)
+        assert all(b"Connection: close" in received[connection] for connection in connections)
+    assert all(b"X-Request-ID: mine" in received[connection] for connection in slow["half a body"])
     # Nobody reads these answers to their end: their connections are gone as well.
     for connection in unread:
         connection.settimeout(WRITE_DEADLINE_S * 3)
@@ -117,19 +117,19 @@ def test_a_drip_is_no_progress(stack, connect):
     connection = connect(HEAD)
     connection.settimeout(0.2)
     began = time.monotonic()
-    told = b""
-    while not told:
+    received = b""
+    while not received:
         connection.sendall(b"X: y\r\n")
         try:
-            told = connection.recv(65536)
+            received = connection.recv(65536)
         except TimeoutError:
             assert time.monotonic() - began < READ_DEADLINE_S * 3
-    assert told.startswith(b"HTTP/1.1 408 ")
+    assert received.startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - began > READ_DEADLINE_S - 1
 
 
-def test_a_kept_connection_that_asks_nothing_more_goes_without_a_word(stack, connect):
+def test_an_idle_kept_connection_is_closed_without_a_response(stack, connect):
     connection = connect(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-    [told] = ended([connection], within=READ_DEADLINE_S, meanwhile=lambda: None).values()
-    assert told.startswith(b"HTTP/1.1 200 ")
-    assert told.count(b"HTTP/1.1 ") == 1
+    [received] = ended([connection], within=READ_DEADLINE_S, meanwhile=lambda: None).values()
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.count(b"HTTP/1.1 ") == 1

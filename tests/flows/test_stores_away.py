@@ -37,13 +37,13 @@ def well(stack: Stack, customer: Customer) -> None:
     assert customer.settled([customer.pay()]) == ["completed"]
 
 
-def test_a_frozen_database_is_a_503_for_everybody_and_recovers_by_itself(stack: Stack):
+def test_a_frozen_database_is_a_503_for_everybody_until_it_answers_again(stack: Stack):
     customer = stack.customer()
     before, paid = pids(stack), [customer.pay() for _ in range(3)]
-    asked = ["/api/payments", "/api/auth/me"] * 12
-    with ThreadPoolExecutor(len(asked)) as clients, frozen(stack.postgres):
-        first = list(clients.map(lambda path: refused(customer, path), asked))
-        again = list(clients.map(lambda path: refused(customer, path), asked))
+    paths = ["/api/payments", "/api/auth/me"] * 12
+    with ThreadPoolExecutor(len(paths)) as clients, frozen(stack.postgres):
+        first = list(clients.map(lambda path: refused(customer, path), paths))
+        again = list(clients.map(lambda path: refused(customer, path), paths))
         until(lambda: stack.health() == "down")
     assert max(first) < LATEST_S
     assert max(again) < LATEST_S
@@ -52,7 +52,7 @@ def test_a_frozen_database_is_a_503_for_everybody_and_recovers_by_itself(stack: 
     assert pids(stack) == before
 
 
-def test_a_database_that_turns_read_only_is_a_503_for_everybody_and_recovers_by_itself(stack: Stack):
+def test_a_read_only_database_is_a_503_for_everybody_until_it_is_writable_again(stack: Stack):
     customer = stack.customer()
     before, paid = pids(stack), [customer.pay() for _ in range(3)]
     operator = psycopg2.connect(stack.postgres.url)
@@ -76,7 +76,7 @@ def test_a_database_that_turns_read_only_is_a_503_for_everybody_and_recovers_by_
     assert pids(stack) == before
 
 
-def test_a_frozen_redis_costs_a_request_a_moment_and_no_payment_its_end(stack: Stack):
+def test_a_frozen_redis_delays_requests_a_moment_and_loses_no_payment(stack: Stack):
     customer = stack.customer()
     with frozen(stack.valkey):
         begun = time.monotonic()

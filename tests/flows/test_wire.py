@@ -33,7 +33,7 @@ CHUNK = b"%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
 LARGE = 2 * 1024 * 1024
 
 
-def test_the_server_has_no_name(stack):
+def test_no_response_names_the_server(stack):
     for answer in (stack.http.get("/health"), stack.http.get("/api/nothing"), stack.http.head("/health")):
         assert "Server" not in answer.headers
 
@@ -75,7 +75,7 @@ def test_where_the_next_request_begins_is_never_guessed(stack, status, request_)
     assert time.monotonic() - began < 5
 
 
-def test_what_is_no_http_is_answered_in_the_envelope_too(stack):
+def test_malformed_http_is_answered_in_the_envelope(stack):
     [answer] = say(stack, b"NONSENSE\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert json.loads(body)["error"]["code"] == "VALIDATION_ERROR"
@@ -86,13 +86,13 @@ def test_what_is_no_http_is_answered_in_the_envelope_too(stack):
     assert b"server" not in lines
 
 
-def test_a_client_that_sends_too_much_gets_to_read_why(stack):
+def test_a_client_that_sends_too_much_can_read_the_refusal(stack):
     for size in (LARGE, 3 * LARGE):
         answer = stack.http.post("/api/auth/login", content=b"x" * size)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
-def test_clients_that_do_not_hang_up_stop_nobody(stack):
+def test_clients_that_never_close_delay_no_other(stack):
     idle = [socket.create_connection(("127.0.0.1", stack.port), timeout=10) for _ in range(8)]
     try:
         for redis_client in idle:
@@ -119,14 +119,14 @@ def test_clients_that_do_not_hang_up_stop_nobody(stack):
         ("/health/../metrics", []),
     ],
 )
-def test_nothing_of_a_peer_changes_the_path(stack, path, headers):
+def test_no_header_of_a_peer_changes_the_path(stack, path, headers):
     lines = [f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]
     [answer] = say(stack, "\r\n".join(lines).encode())
     assert answer.startswith(b"404")
 
 
 @pytest.mark.parametrize("method", ["BREW", "get", "X", "A" * 40, "WEBSOCKET"])
-def test_a_method_nobody_knows_is_a_405_that_says_which_are(stack, method):
+def test_an_unknown_method_is_a_405_with_allow(stack, method):
     request = f"{method} /api/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     [answer] = say(stack, request.encode())
     assert answer.startswith(b"405")

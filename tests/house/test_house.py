@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows."""
+"""Rules of the repository that no linter knows."""
 
 import re
 import subprocess
@@ -20,19 +20,19 @@ TOP = ROOMS | {
 }
 
 
-def test_the_top_level_is_the_house_and_nothing_else(root):
+def test_the_top_level_has_only_the_agreed_entries(root):
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True)
     top = {path.partition("/")[0] for path in listed.stdout.split()}
     assert {name for name in top if not name.startswith(".")} <= TOP
 
 
-def test_every_step_of_the_law_has_its_audit_action():
-    for step in state_machine.Transition:
-        assert audit.AuditAction(f"payments.payment.{step}")
+def test_every_transition_has_its_audit_action():
+    for transition in state_machine.Transition:
+        assert audit.AuditAction(f"payments.payment.{transition}")
 
 
-def test_every_verb_is_served_by_a_process_of_the_procfile(root):
-    queues = {verb.queue for verb in all_jobs.load().values() if not verb.name.startswith("test_")}
+def test_every_queue_is_served_by_a_process_of_the_procfile(root):
+    queues = {job.queue for job in all_jobs.load().values() if not job.name.startswith("test_")}
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
     assert queues - {"relayed", "test"} == served | {"psp", "psp-inquiries", "mail"}
@@ -54,7 +54,7 @@ def test_every_event_is_documented(root):
     assert documented == set(events.EventType)
 
 
-def test_every_error_code_has_a_status_and_every_fault_a_sentence():
+def test_every_error_code_has_a_status_and_every_error_a_sentence():
     assert set(STATUS_BY_CODE) == set(ErrorCode)
     assert all(400 <= status <= 599 for status in STATUS_BY_CODE.values())
 
@@ -66,7 +66,7 @@ def test_every_error_code_has_a_status_and_every_fault_a_sentence():
         assert (kind.__doc__ or "").strip().endswith("."), kind
 
 
-def test_the_lock_files_have_all_that_is_asked_for_in_one_version(root):
+def test_the_lock_files_have_every_dependency_in_one_version(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())
     runs, all = (
         set(re.findall(r"^([a-z0-9-]+==\S+)", (root / f"{name}.lock").read_text(), re.MULTILINE))
@@ -74,14 +74,14 @@ def test_the_lock_files_have_all_that_is_asked_for_in_one_version(root):
     )
     assert runs < all
     names = {line.partition("==")[0] for line in all}
-    asked = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    assert {re.split(r"[<>=\[]", line)[0] for line in asked} <= names
+    required = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    assert {re.split(r"[<>=\[]", line)[0] for line in required} <= names
     only_for_developers = {re.split(r"[<>=\[]", line)[0] for line in project["dependency-groups"]["dev"]}
     assert not only_for_developers & {line.partition("==")[0] for line in runs}
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
-def test_every_module_says_what_it_is(root, room):
+def test_every_module_has_a_docstring(root, room):
     for path in (root / room).rglob("*.py"):
         assert path.read_text().startswith('"""'), path
 
