@@ -6,7 +6,7 @@ from falcon import Request
 
 from api.admin import schemas
 from api.http.admission import Busy, Shared
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.operations import request_counts
 from api.security.permissions import Permission
 from db import analytics, postgres, redis, request_metrics
@@ -30,7 +30,7 @@ class Analytics:
         self.client = client
         self._totals = Shared(_totals, fresh=_reuse_s)
 
-    @operation(
+    @Operation(
         Permission.OPERATE, "Analytics.", name="getAnalytics", response=schemas.Analytics, errors=(Busy,)
     )
     def on_get(self, req: Request) -> schemas.Analytics:

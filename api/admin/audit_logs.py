@@ -7,7 +7,7 @@ from falcon import Request
 from actors import audit
 from api.admin import schemas
 from api.http.admission import Busy, Shared
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.security.permissions import Permission
 from db import audit_chain, audit_log, invariants, postgres
 from db.core import times
@@ -20,7 +20,7 @@ MAX_ROWS_VERIFIED_AT_ONCE = 200_000
 class AuditLogs:
     """GET /admin/audit-logs"""
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Audit log.",
         name="listAuditLogs",
@@ -49,7 +49,7 @@ class AuditVerification:
     def __init__(self) -> None:
         self._shared = Shared(_verify)
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Verified.",
         name="verifyAuditLogs",

@@ -7,7 +7,7 @@ from falcon import Request
 from actors import audit, events
 from actors.jobs import transaction
 from api.admin import schemas
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.middleware import authentication
 from api.security.permissions import Permission
 from db import config
@@ -16,7 +16,7 @@ from db import config
 class Config:
     """GET, PUT /admin/config"""
 
-    @operation(
+    @Operation(
         Permission.OPERATE, "Configuration.", name="getConfig", response=schemas.ConfigSettings, etag=True
     )
     def on_get(self, _req: Request) -> schemas.ConfigSettings:
@@ -26,7 +26,7 @@ class Config:
         """
         return _settings()
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Configuration changed.",
         name="updateConfig",

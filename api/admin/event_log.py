@@ -3,7 +3,7 @@
 from falcon import Request
 
 from api.admin import schemas
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.security.permissions import Permission
 from db import event_log
 
@@ -11,7 +11,7 @@ from db import event_log
 class EventLog:
     """GET /admin/events"""
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Events.",
         name="listEvents",

@@ -9,7 +9,7 @@ from actors import audit, invariant_checks
 from actors.all_jobs import queues
 from actors.jobs import transaction
 from api.admin import schemas
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.security.permissions import Permission
 from db import backlog, heartbeats, invariants, job_runs, leases, redis
 from db.core import VERSION, times
@@ -21,7 +21,7 @@ class AdminHealth:
 
     client: redis.Client
 
-    @operation(Permission.OPERATE, "Health.", name="getAdminHealth", response=schemas.AdminHealth)
+    @Operation(Permission.OPERATE, "Health.", name="getAdminHealth", response=schemas.AdminHealth)
     def on_get(self, _req: Request) -> schemas.AdminHealth:
         """Get the state of stores, queues, workers and scheduler.
 
@@ -58,7 +58,7 @@ class AdminHealth:
 class Invariants:
     """GET, POST /admin/invariants"""
 
-    @operation(Permission.OPERATE, "Invariants.", name="getInvariants", response=schemas.Invariants)
+    @Operation(Permission.OPERATE, "Invariants.", name="getInvariants", response=schemas.Invariants)
     def on_get(self, _req: Request) -> schemas.Invariants:
         """Get the results of the last invariant checks.
 
@@ -67,7 +67,7 @@ class Invariants:
         """
         return _results()
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Invariant checks started.",
         name="checkInvariants",

@@ -12,7 +12,7 @@ from api import accounts, user_sessions
 from api.accounts import EmailTaken
 from api.admin import schemas
 from api.admin.schemas import UserAccount
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.http.pages import PageQuery
 from api.middleware import authentication
 from api.security.passwords import Passwords
@@ -37,7 +37,7 @@ class Users:
 
     passwords: Passwords
 
-    @operation(
+    @Operation(
         Permission.OPERATE, "Users.", name="listUsers", query=schemas.UsersQuery, response=schemas.UserPage
     )
     def on_get(self, _req: Request, query: schemas.UsersQuery) -> schemas.UserPage:
@@ -50,7 +50,7 @@ class Users:
         )
         return schemas.UserPage.of(page, UserAccount.model_validate)
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "User created.",
         name="createUser",
@@ -92,7 +92,7 @@ class Users:
 class OneUser:
     """GET, PUT, DELETE /admin/users/:id"""
 
-    @operation(Permission.OPERATE, "User.", name="getUser", response=UserAccount, etag=True)
+    @Operation(Permission.OPERATE, "User.", name="getUser", response=UserAccount, etag=True)
     def on_get(self, _req: Request, user_id: UUID) -> UserAccount:
         """Get a user."""
         user = users.get(user_id)
@@ -100,7 +100,7 @@ class OneUser:
             raise NotFound(thing="user")
         return UserAccount.model_validate(user)
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "User changed.",
         name="updateUser",
@@ -147,7 +147,7 @@ class OneUser:
                 fields=sorted(body.model_fields_set),
             )
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Account closed.",
         name="closeUser",
@@ -173,7 +173,7 @@ class OneUser:
 class UserRole:
     """PUT /admin/users/:id/role"""
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Role changed.",
         name="changeRole",
@@ -203,7 +203,7 @@ class UserSessions:
 
     tokens: Tokens
 
-    @operation(
+    @Operation(
         Permission.OPERATE,
         "Sessions.",
         name="listUserSessions",
@@ -220,7 +220,7 @@ class UserSessions:
         caller = authentication.caller_of(req)
         return user_sessions.page(self.tokens, user_id, query, current=caller.session_id)
 
-    @operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
+    @Operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
     def on_delete(self, _req: Request, user_id: UUID) -> None:
         """End all sessions of a user.
 
@@ -236,7 +236,7 @@ class UserSessions:
 class UserSession:
     """DELETE /admin/users/:id/sessions/:id"""
 
-    @operation(Permission.OPERATE, "Session ended.", name="endUserSession")
+    @Operation(Permission.OPERATE, "Session ended.", name="endUserSession")
     def on_delete(self, _req: Request, user_id: UUID, session_id: UUID) -> None:
         """End one session of a user."""
         with transaction():

@@ -6,7 +6,7 @@ from string import Template
 from falcon import Request, Response
 
 from api.http.etag import tag
-from api.http.operation import raw_operation
+from api.http.operation import RawOperation
 
 _PAGES = Path(__file__).with_name("pages")
 _FRAME = Template((_PAGES / "frame.html").read_text())
@@ -32,7 +32,7 @@ class VerifyEmailPage(_Static):
     def __init__(self) -> None:
         super().__init__(_page("Confirm your e-mail address", "verify-email.html"))
 
-    @raw_operation(name="getVerifyEmailPage", media="text/html", etag=True)
+    @RawOperation(name="getVerifyEmailPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the page that verifies an e-mail address.
 
@@ -47,7 +47,7 @@ class ResetPasswordPage(_Static):
     def __init__(self) -> None:
         super().__init__(_page("Choose a new password", "reset-password.html"))
 
-    @raw_operation(name="getResetPasswordPage", media="text/html", etag=True)
+    @RawOperation(name="getResetPasswordPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the page that resets a password.
 
@@ -64,7 +64,7 @@ class MailedLinkScript(_Static):
     def __init__(self) -> None:
         super().__init__((_PAGES / "mailed-link.js").read_text())
 
-    @raw_operation(name="getMailedLinkScript", media="text/javascript", etag=True)
+    @RawOperation(name="getMailedLinkScript", media="text/javascript", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the script of the pages that mailed links lead to."""
         self._send(req, resp)

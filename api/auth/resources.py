@@ -12,7 +12,7 @@ from api.auth import schemas
 from api.auth.credentials import Credentials
 from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
 from api.auth.sign_in_failures import TooManyFailures
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.http.pages import PageQuery
 from api.middleware import authentication, maintenance
 from api.security.permissions import Permission
@@ -28,7 +28,7 @@ class Register:
 
     sessions: Sessions
 
-    @operation(
+    @Operation(
         Permission.ANYONE,
         "Account created.",
         name="register",
@@ -67,7 +67,7 @@ class Login:
 
     sessions: Sessions
 
-    @operation(
+    @Operation(
         Permission.ANYONE,
         "Signed in.",
         name="login",
@@ -97,7 +97,7 @@ class Refresh:
 
     sessions: Sessions
 
-    @operation(
+    @Operation(
         Permission.ANYONE,
         "Tokens refreshed.",
         name="refresh",
@@ -121,7 +121,7 @@ class Logout:
 
     sessions: Sessions
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True, body=schemas.SignOut
     )
     def on_post(self, req: Request, body: schemas.SignOut) -> None:
@@ -137,7 +137,7 @@ class Logout:
 class Me:
     """GET /auth/me"""
 
-    @operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", response=snapshots.User, etag=True)
+    @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", response=snapshots.User, etag=True)
     def on_get(self, req: Request) -> snapshots.User:
         """Get the signed-in user."""
         user = users.get(authentication.caller_of(req).user_id)
@@ -152,7 +152,7 @@ class MySessions:
 
     sessions: Sessions
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Sessions.",
         name="listSessions",
@@ -174,7 +174,7 @@ class OneSession:
 
     sessions: Sessions
 
-    @operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
+    @Operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
     def on_delete(self, req: Request, session_id: UUID) -> None:
         """End one of the signed-in user's sessions."""
         self.sessions.end(authentication.caller_of(req), session_id)
@@ -186,7 +186,7 @@ class Password:
 
     credentials: Credentials
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Password changed.",
         name="changePassword",
@@ -213,7 +213,7 @@ class ForgotPassword:
 
     credentials: Credentials
 
-    @operation(
+    @Operation(
         Permission.ANYONE,
         "If an account has this address, a mail with a link has been sent to it.",
         name="forgotPassword",
@@ -234,7 +234,7 @@ class ResetPassword:
 
     credentials: Credentials
 
-    @operation(Permission.ANYONE, "Password changed.", name="resetPassword", body=schemas.PasswordReset)
+    @Operation(Permission.ANYONE, "Password changed.", name="resetPassword", body=schemas.PasswordReset)
     def on_post(self, _req: Request, body: schemas.PasswordReset) -> None:
         """Reset the password.
 
@@ -249,7 +249,7 @@ class VerifyEmail:
 
     credentials: Credentials
 
-    @operation(
+    @Operation(
         Permission.ANYONE,
         "E-mail address verified.",
         name="verifyEmail",
@@ -270,7 +270,7 @@ class VerifyEmail:
             self.credentials.verify_email(query.token)
         return schemas.EmailVerification(email_verified=True)
 
-    @operation(
+    @Operation(
         Permission.ANYONE,
         "E-mail address verified.",
         name="verifyEmailByPost",
@@ -294,7 +294,7 @@ class ResendVerification:
 
     credentials: Credentials
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Unless the address is verified, a mail with a link has been sent to it.",
         name="resendVerification",

@@ -1,8 +1,7 @@
 """The declaration of a route's method, and the Falcon responder that is made from it."""
 
-import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import wraps
 from typing import IO, Any, TypeVar
 
@@ -18,9 +17,9 @@ from db.core.errors import DomainError
 R = TypeVar("R", bound=Callable[..., None])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Operation:
-    """One method of a route: who may call it, what it takes and what it returns.
+    """The declaration of one method of a route, as a decorator of the function that handles it.
 
     The fields from `name` on are used by the OpenAPI document only.
     """
@@ -28,6 +27,7 @@ class Operation:
     permission: Permission
     # The `message` of the success envelope.
     message: str
+    _: KW_ONLY
     status: int = 200
     # The models of the body and the query; the responder gets their instances as arguments of these names.
     body: type[RequestBody] | type[OneOfBodies[Any]] | None = None
@@ -49,13 +49,27 @@ class Operation:
     prefer_wait: bool = False
     # A media type that it returns instead of JSON on request.
     downloads: str | None = None
-    # The responder's docstring: its first line is the summary.
-    docstring: str = ""
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., None]:
+        """Makes a Falcon responder of a function that returns a response.
+
+        The function gets the request, the path's parameters, and as `body`, `query` or `file` what is
+        declared. It returns a response model, None, a stored JSON object, or a `Versioned`, `Rendered` or
+        `Download`. `req.context.operation` is the declaration.
+        """
+
+        @wraps(function)
+        def respond(resource: object, req: Request, resp: Response, **params: Any) -> None:
+            req.context.operation = self
+            _send(req, resp, function(resource, req, **params, **_read(req, self)))
+
+        respond.declaration = self  # type: ignore[attr-defined]
+        return respond
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawOperation:
-    """One method of a public route that writes its response itself, outside the envelope."""
+    """The declaration of a public responder that writes its response itself, outside the envelope."""
 
     name: str = ""
     media: str = "application/json"
@@ -63,7 +77,11 @@ class RawOperation:
     statuses: tuple[int, ...] = (200,)
     etag: bool = False
     errors: tuple[type[DomainError], ...] = ()
-    docstring: str = ""
+
+    def __call__(self, respond: R) -> R:
+        """Attaches the declaration to a responder."""
+        respond.declaration = self  # type: ignore[attr-defined]
+        return respond
 
 
 @dataclass(frozen=True)
@@ -108,32 +126,6 @@ class Download:
             resp.set_stream(self.file, self.length)
 
 
-def operation(
-    permission: Permission, message: str, **declared: Any
-) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Makes a Falcon responder of a function that returns a response.
-
-    `declared` are further fields of `Operation`. The function gets the request, the path's parameters, and as
-    `body`, `query` or `file` what is declared. It returns a response model, None, a stored JSON object, or a
-    `Versioned`, `Rendered` or `Download`. `req.context.operation` is the declaration.
-    """
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., None]:
-        declaration = Operation(
-            permission=permission, message=message, docstring=_docstring(function), **declared
-        )
-
-        @wraps(function)
-        def respond(self: object, req: Request, resp: Response, **params: Any) -> None:
-            req.context.operation = declaration
-            _send(req, resp, function(self, req, **params, **_read(req, declaration)))
-
-        respond.declaration = declaration  # type: ignore[attr-defined]
-        return respond
-
-    return decorate
-
-
 def _read(req: Request, declaration: Operation) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     if declaration.body is not None:
@@ -168,16 +160,6 @@ def _send(req: Request, resp: Response, result: Any) -> None:
         etag.tag(req, resp, version)
 
 
-def raw_operation(**declared: Any) -> Callable[[R], R]:
-    """Declares a responder that writes its response itself; `declared` are the fields of `RawOperation`."""
-
-    def decorate(respond: R) -> R:
-        respond.declaration = RawOperation(docstring=_docstring(respond), **declared)  # type: ignore[attr-defined]
-        return respond
-
-    return decorate
-
-
 def declaration_of(resource: object, method: str) -> Operation | RawOperation | None:
     """What a method of a resource declares; None if the resource does not support the method."""
     responder = getattr(resource, f"on_{method.lower()}", None)
@@ -188,7 +170,3 @@ def operation_of(resource: object, req: Request) -> Operation | None:
     """The operation that a request calls; None for a raw operation or an unsupported method."""
     declaration = declaration_of(resource, req.method)
     return declaration if isinstance(declaration, Operation) else None
-
-
-def _docstring(responder: Callable[..., Any]) -> str:
-    return inspect.cleandoc(responder.__doc__ or "")

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document, written from the declarations of the routes."""
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class Route:
     method: str
     tag: str
     operation: Operation | RawOperation
+    # Of the responder: the first line is the summary.
+    docstring: str
 
     @property
     def id(self) -> str:
@@ -88,7 +91,9 @@ def routes(table: Mapping[str, Any]) -> Iterator[Route]:
         for method in falcon.HTTP_METHODS:
             declaration = declaration_of(resource, method)
             if declaration and method != "HEAD":
-                yield Route(path, method, package if package in TAGS else "operations", declaration)
+                docstring = inspect.getdoc(getattr(resource, f"on_{method.lower()}")) or ""
+                tag = package if package in TAGS else "operations"
+                yield Route(path, method, tag, declaration, docstring)
 
 
 def document(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def document(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: Schemas, errors: ErrorResponses) -> dict[str, Any]:
     operation = route.operation
-    summary, _, description = operation.docstring.partition("\n")
+    summary, _, description = route.docstring.partition("\n")
     written: dict[str, Any] = {
         "operationId": route.id,
         "tags": [route.tag],

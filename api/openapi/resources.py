@@ -9,7 +9,7 @@ from falcon import Request, Response
 from pydantic_core import to_json
 
 from api.http.etag import of_content, tag
-from api.http.operation import raw_operation
+from api.http.operation import RawOperation
 from api.openapi.document import document
 from api.openapi.viewer import render
 
@@ -45,7 +45,7 @@ class OpenApi:
     def __init__(self, document: Document) -> None:
         self._document = document
 
-    @raw_operation(name="getOpenApi", etag=True)
+    @RawOperation(name="getOpenApi", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get this OpenAPI document."""
         json, _html = self._document.write()
@@ -58,7 +58,7 @@ class Docs:
     def __init__(self, document: Document) -> None:
         self._document = document
 
-    @raw_operation(name="getDocs", media="text/html", etag=True)
+    @RawOperation(name="getDocs", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get this document as a page.
 

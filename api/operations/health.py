@@ -7,7 +7,7 @@ from typing import Literal
 
 from falcon import Request, Response
 
-from api.http.operation import raw_operation
+from api.http.operation import RawOperation
 from api.http.responses import ResponseModel
 from db import health, heartbeats, postgres, redis
 from db.core import times
@@ -47,7 +47,7 @@ class Health:
         self._services: ServiceHealth | None = None
         self._expires_at = 0.0
 
-    @raw_operation(response=HealthStatus, statuses=(200, 503))
+    @RawOperation(response=HealthStatus, statuses=(200, 503))
     def on_get(self, _req: Request, resp: Response) -> None:
         """Check the service.
 

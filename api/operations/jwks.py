@@ -6,7 +6,7 @@ from falcon import Request, Response
 from pydantic import Field
 
 from api.http import etag
-from api.http.operation import raw_operation
+from api.http.operation import RawOperation
 from api.http.responses import ResponseModel
 from api.security.keys import Keys
 
@@ -34,7 +34,7 @@ class Jwks:
     def __init__(self, keys: Keys) -> None:
         self._body = JsonWebKeySet.model_validate(keys.jwks()).model_dump_json().encode()
 
-    @raw_operation(name="getKeys", response=JsonWebKeySet, etag=True)
+    @RawOperation(name="getKeys", response=JsonWebKeySet, etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the public keys that verify access tokens."""
         resp.content_type = "application/json"

@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from actors.all_jobs import queues
 from actors.jobs import registry
 from api.http.admission import Busy, Shared
-from api.http.operation import raw_operation
+from api.http.operation import RawOperation
 from api.operations import request_counts
 from db import backlog, heartbeats, invariants, job_runs, leases, postgres, redis, request_metrics
 from db.core import times
@@ -32,7 +32,7 @@ class Metrics:
         self._registry.register(self)
         self._shared = Shared(lambda: generate_latest(self._registry), fresh=lambda _took: CACHED_FOR_S)
 
-    @raw_operation(name="getMetrics", media=_MEDIA_TYPE, errors=(Busy,))
+    @RawOperation(name="getMetrics", media=_MEDIA_TYPE, errors=(Busy,))
     def on_get(self, _req: Request, resp: Response) -> None:
         """Get requests, queues, workers and invariants in the text format of Prometheus."""
         resp.content_type = f"{_MEDIA_TYPE}; version=0.0.4; charset=utf-8"

@@ -13,7 +13,7 @@ from falcon import Request
 
 from api.http.admission import Seats
 from api.http.errors import ValidationFailed
-from api.http.operation import Download, operation
+from api.http.operation import Download, Operation
 from api.middleware import authentication
 from api.payments.request_schemas import ReportQuery
 from api.payments.response_schemas import CurrencyTotal, PaymentCount, Report, ReportEntry
@@ -35,7 +35,7 @@ _CSV_MEMORY_LIMIT = 1024 * 1024
 class Reports:
     """GET /payments/reports."""
 
-    @operation(
+    @Operation(
         Permission.SEE_REPORTS,
         "Report.",
         name="getPaymentReport",

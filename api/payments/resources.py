@@ -18,7 +18,7 @@ from actors import (
 from actors.jobs import transaction
 from api.http import etag
 from api.http.errors import ValidationFailed
-from api.http.operation import Rendered, Versioned, operation
+from api.http.operation import Operation, Rendered, Versioned
 from api.middleware import authentication
 from api.payments import prefer_wait, status_changes, visibility
 from api.payments.acceptance import (
@@ -56,7 +56,7 @@ from db.states import TERMINAL, PaymentStatus
 class Payments:
     """GET, POST /payments."""
 
-    @operation(
+    @Operation(
         Permission.SEE_PAYMENTS,
         "Payments.",
         name="listPayments",
@@ -79,7 +79,7 @@ class Payments:
         actions = visibility.allowed_actions(page.items, caller)
         return PaymentPage.of(page, lambda row: Payment.of(row, allowed_actions=actions[row.id]))
 
-    @operation(
+    @Operation(
         Permission.CREATE_PAYMENT,
         "Payment accepted.",
         name="createPayment",
@@ -125,7 +125,7 @@ class Payments:
 class OnePayment:
     """GET, PUT, DELETE /payments/:id."""
 
-    @operation(
+    @Operation(
         Permission.SEE_PAYMENTS,
         "Payment.",
         name="getPayment",
@@ -150,7 +150,7 @@ class OnePayment:
             Payment.for_caller(payment, caller), payment.version, headers=prefer_wait.applied(req)
         )
 
-    @operation(
+    @Operation(
         Permission.CHANGE_PAYMENTS,
         "Payment updated.",
         name="updatePayment",
@@ -181,7 +181,7 @@ class OnePayment:
             edited = payment_edits.edit(payment, body.named)
         return Versioned(Payment.for_caller(edited, caller), edited.version)
 
-    @operation(
+    @Operation(
         Permission.CHANGE_PAYMENTS,
         "Cancellation accepted.",
         name="cancelPayment",
@@ -208,7 +208,7 @@ class OnePayment:
 class Status:
     """POST /payments/:id/status."""
 
-    @operation(
+    @Operation(
         Permission.CHANGE_PAYMENTS,
         "Change accepted.",
         name="changePaymentStatus",
@@ -261,7 +261,7 @@ class Status:
 class History:
     """GET /payments/history."""
 
-    @operation(
+    @Operation(
         Permission.SEE_PAYMENTS,
         "Transactions.",
         name="listPaymentTransactions",

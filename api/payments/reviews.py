@@ -6,7 +6,7 @@ from falcon import Request
 
 from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.middleware import authentication
 from api.payments.request_schemas import AttemptsQuery, DifferencesQuery, ReviewResolution
 from api.payments.response_schemas import (
@@ -27,7 +27,7 @@ _DIFFERENCES_LIMIT = 100
 class Attempts:
     """GET /payments/:id/attempts."""
 
-    @operation(
+    @Operation(
         Permission.SETTLE_BY_HAND,
         "Provider calls.",
         name="listPaymentAttempts",
@@ -56,7 +56,7 @@ class Attempts:
 class Review:
     """POST /payments/:id/review."""
 
-    @operation(
+    @Operation(
         Permission.SETTLE_BY_HAND,
         "Reviews resolved.",
         name="resolvePaymentReviews",
@@ -95,7 +95,7 @@ class Review:
 class Differences:
     """GET /payments/differences."""
 
-    @operation(
+    @Operation(
         Permission.SETTLE_BY_HAND,
         "Statement differences.",
         name="listStatementDifferences",

@@ -15,7 +15,7 @@ from actors.media import Media
 from api.http import etag
 from api.http.admission import Busy, Seats, without_connection
 from api.http.errors import ValidationFailed
-from api.http.operation import operation, raw_operation
+from api.http.operation import Operation, RawOperation
 from api.middleware import authentication
 from api.profile import schemas
 from api.profile.resources import lock_user, profile_of, record_change
@@ -55,7 +55,7 @@ class Avatar:
 
     store: Media
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Avatar changed.",
         name="uploadAvatar",
@@ -90,7 +90,7 @@ class Avatar:
             record_change(audit.AuditAction.AVATAR_CHANGED, user)
         return profile_of(user, self.store)
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Avatar deleted.",
         name="deleteAvatar",
@@ -113,7 +113,7 @@ class Avatars:
 
     store: Media
 
-    @raw_operation(name="getAvatar", media=STORED_TYPE, etag=True, errors=(NotFound, media.MediaUnavailable))
+    @RawOperation(name="getAvatar", media=STORED_TYPE, etag=True, errors=(NotFound, media.MediaUnavailable))
     def on_get(self, req: Request, resp: Response, name: str) -> None:
         """Get an avatar.
 

@@ -9,7 +9,7 @@ from falcon import Request
 from actors import audit, events, snapshots
 from actors.jobs import transaction
 from actors.media import Media
-from api.http.operation import operation
+from api.http.operation import Operation
 from api.middleware import authentication
 from api.profile import schemas
 from api.security.permissions import Permission
@@ -24,7 +24,7 @@ class Profile:
 
     store: Media
 
-    @operation(Permission.SIGNED_IN, "Profile.", name="getProfile", response=schemas.Profile, etag=True)
+    @Operation(Permission.SIGNED_IN, "Profile.", name="getProfile", response=schemas.Profile, etag=True)
     def on_get(self, req: Request) -> schemas.Profile:
         """Get the signed-in user's profile."""
         user = users.get(authentication.caller_of(req).user_id)
@@ -32,7 +32,7 @@ class Profile:
             raise NotFound(thing="account")
         return profile_of(user, self.store)
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Profile changed.",
         name="updateProfile",
@@ -62,7 +62,7 @@ class Profile:
 class Preferences:
     """GET, PUT /profile/preferences"""
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Preferences.",
         name="getPreferences",
@@ -77,7 +77,7 @@ class Preferences:
         stored = profile.find(authentication.caller_of(req).user_id)
         return dict(stored.preferences) if stored else {}
 
-    @operation(
+    @Operation(
         Permission.SIGNED_IN,
         "Preferences changed.",
         name="updatePreferences",

@@ -41,7 +41,7 @@ def test_a_connection_of_the_thread_stays_open(req):
 def test_a_form_is_read_without_one(req, monkeypatch):
     monkeypatch.setattr(forms, "read_file", lambda *_: str(postgres.database.is_closed()).encode())
 
-    @operation.operation(Permission.ANYONE, "Taken.", file="picture")
+    @operation.Operation(Permission.ANYONE, "Taken.", file="picture")
     def take(_self, _req, file):
         return {"closed": file.decode(), "again": postgres.database.is_closed()}
 
