@@ -13,17 +13,13 @@ from psycopg2.extras import Json
 from db import postgres
 
 
-class AuditSeal(postgres.Model):
+class AuditSeal(postgres.Model, table="admin.audit_seal"):
     """The head of the chain, in one row. Without it, a removal of the newest entries would not show."""
 
     id = peewee.BooleanField(primary_key=True)
     seq = peewee.BigIntegerField()
     hash = peewee.BlobField()
     sealed_at = DateTimeTZField()
-
-    class Meta:
-        schema = "admin"
-        table_name = "audit_seal"
 
 
 # Entries that one statement verifies. An entry takes some 7 µs, so a step stays far below the statement
@@ -197,7 +193,7 @@ class VerificationStep:
 NEWEST, WHOLE = "newest", "whole"
 
 
-class AuditVerification(postgres.Model):
+class AuditVerification(postgres.Model, table="admin.audit_verifications"):
     """The position of a verification: of the `newest` entries, or of the `whole` log while it runs."""
 
     name = peewee.CharField(20, primary_key=True)
@@ -205,10 +201,6 @@ class AuditVerification(postgres.Model):
     hash = peewee.CharField(64)
     rows = peewee.BigIntegerField()
     updated_at = DateTimeTZField()
-
-    class Meta:
-        schema = "admin"
-        table_name = "audit_verifications"
 
 
 def load_position(name: str) -> ChainPosition | None:

@@ -11,7 +11,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import pagination, postgres
 
 
-class AuditLog(postgres.Model):
+class AuditLog(postgres.Model, table="admin.audit_logs"):
     """An entry: an action of a user on a resource, with its time and the request's address and client."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -28,10 +28,6 @@ class AuditLog(postgres.Model):
     # The position in the chain (db/audit_chain.py); null only in a row that the application did not write.
     seq = peewee.BigIntegerField(null=True)
     hash = peewee.BlobField(null=True)
-
-    class Meta:
-        schema = "admin"
-        table_name = "audit_logs"
 
 
 @dataclass(frozen=True)

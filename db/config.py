@@ -16,7 +16,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class SystemConfig(postgres.Model):
+class SystemConfig(postgres.Model, table="admin.system_config"):
     """A setting that an operator has changed."""
 
     key = peewee.CharField(100, primary_key=True)
@@ -24,10 +24,6 @@ class SystemConfig(postgres.Model):
     description = peewee.TextField(null=True)
     updated_at = DateTimeTZField()
     updated_by = peewee.UUIDField(null=True)
-
-    class Meta:
-        schema = "admin"
-        table_name = "system_config"
 
 
 class ConfigKey(StrEnum):

@@ -10,7 +10,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class Event(postgres.Model):
+class Event(postgres.Model, table="admin.events"):
     """An event of the log; `seq` is its number."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -20,10 +20,6 @@ class Event(postgres.Model):
     request_id = peewee.CharField(128, null=True)
     occurred_at = DateTimeTZField()
     published_at = DateTimeTZField(null=True)
-
-    class Meta:
-        schema = "admin"
-        table_name = "events"
 
 
 def append(rows: Sequence[Mapping[str, Any]]) -> None:

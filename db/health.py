@@ -6,15 +6,11 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class HealthCheck(postgres.Model):
+class HealthCheck(postgres.Model, table="journal.health_check"):
     """The only row of its table."""
 
     one = peewee.BooleanField(primary_key=True)
     written_at = DateTimeTZField()
-
-    class Meta:
-        schema = "journal"
-        table_name = "health_check"
 
 
 def write() -> None:

@@ -12,7 +12,9 @@ from db.states import TERMINAL
 _LOCK_NOT_AVAILABLE_SQLSTATE = "55P03"
 
 
-class IdempotencyKey(postgres.Model):
+class IdempotencyKey(
+    postgres.Model, table="payments.idempotency_keys", primary_key=peewee.CompositeKey("user_id", "key")
+):
     """A user's key, the hash of the request that it stands for, and the stored response."""
 
     user_id = peewee.UUIDField()
@@ -24,11 +26,6 @@ class IdempotencyKey(postgres.Model):
     provisional = peewee.BooleanField()
     payment_id = peewee.UUIDField(null=True)
     created_at = DateTimeTZField()
-
-    class Meta:
-        schema = "payments"
-        table_name = "idempotency_keys"
-        primary_key = peewee.CompositeKey("user_id", "key")
 
 
 DELETE_EXPIRED = """

@@ -10,7 +10,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import backlog, postgres, reviews
 
 
-class Invariant(postgres.Model):
+class Invariant(postgres.Model, table="admin.invariants"):
     """The result of an invariant's last check; `count` is null when the check did not finish."""
 
     name = peewee.CharField(100, primary_key=True)
@@ -18,10 +18,6 @@ class Invariant(postgres.Model):
     offenders = peewee.JSONField()
     reason = peewee.TextField(null=True)
     checked_at = DateTimeTZField(null=False)
-
-    class Meta:
-        schema = "admin"
-        table_name = "invariants"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ SET_ASIDE_S = 15.0
 BACKOFF = "least(300, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
 
 
-class JobRow(postgres.Model):
+class JobRow(postgres.Model, table="journal.jobs"):
     """A job in the journal.
 
     `sent_at` is when the last message was sent; `-infinity` if none was, and `infinity` for a job of a batch,
@@ -45,10 +45,6 @@ class JobRow(postgres.Model):
     error = peewee.TextField(null=True)
     dead_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
-
-    class Meta:
-        schema = "journal"
-        table_name = "jobs"
 
 
 @dataclass(frozen=True)

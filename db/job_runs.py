@@ -8,16 +8,12 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class JobRun(postgres.Model):
+class JobRun(postgres.Model, table="admin.job_runs"):
     """The last run of a periodic job."""
 
     name = peewee.CharField(100, primary_key=True)
     enqueued_at = DateTimeTZField(null=False)
     ended_at = DateTimeTZField(null=True)
-
-    class Meta:
-        schema = "admin"
-        table_name = "job_runs"
 
 
 def record_enqueued(name: str, at: datetime) -> None:

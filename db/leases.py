@@ -13,17 +13,13 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class Lease(postgres.Model):
+class Lease(postgres.Model, table="journal.leases"):
     """A lease. The generation decides who holds it; the holder's name is for operators."""
 
     name = peewee.CharField(100, primary_key=True)
     holder = peewee.CharField(200)
     generation = peewee.BigIntegerField()
     expires_at = DateTimeTZField()
-
-    class Meta:
-        schema = "journal"
-        table_name = "leases"
 
 
 def process_name() -> str:

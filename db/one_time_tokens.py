@@ -21,7 +21,7 @@ class Purpose(StrEnum):
     RESET_PASSWORD = "reset-password"
 
 
-class OneTimeToken(postgres.Model):
+class OneTimeToken(postgres.Model, table="auth.one_time_tokens"):
     """A token for one purpose and one use."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -34,10 +34,6 @@ class OneTimeToken(postgres.Model):
     # Of the address that receives the mail, in lower case.
     address_hash = peewee.CharField(64, null=True)
     due_at = DateTimeTZField()
-
-    class Meta:
-        schema = "auth"
-        table_name = "one_time_tokens"
 
 
 MAILS_DUE_SINCE = """

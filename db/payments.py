@@ -13,7 +13,7 @@ from db import postgres
 from db.states import PaymentStatus, PaymentType
 
 
-class Payment(postgres.Model):
+class Payment(postgres.Model, table="payments.payments"):
     """A payment (type `payment`) or a payment request (type `initiate`).
 
     Only `set_status` changes the status.
@@ -41,12 +41,8 @@ class Payment(postgres.Model):
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
 
-    class Meta:
-        schema = "payments"
-        table_name = "payments"
 
-
-class PaymentTransaction(postgres.Model):
+class PaymentTransaction(postgres.Model, table="payments.payment_transactions"):
     """A change of a payment's status, its creation included."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -67,10 +63,6 @@ class PaymentTransaction(postgres.Model):
     addressee_id = peewee.UUIDField(null=True)
     metadata = peewee.JSONField()
     created_at = DateTimeTZField()
-
-    class Meta:
-        schema = "payments"
-        table_name = "payment_transactions"
 
 
 # The request that a payment pays is locked first, then the payment: false sorts before true (decision 20).

@@ -16,16 +16,13 @@ from db import payments, postgres
 from db.payments import Payment
 
 
-class FormerAddress(postgres.Model):
+class FormerAddress(
+    postgres.Model, table="auth.former_addresses", primary_key=peewee.CompositeKey("user_id", "email")
+):
     """An address that an account had before, in lower case."""
 
     user_id = peewee.UUIDField()
     email = peewee.CharField(255)
-
-    class Meta:
-        schema = "auth"
-        table_name = "former_addresses"
-        primary_key = peewee.CompositeKey("user_id", "email")
 
 
 REMEMBER_ADDRESS = """

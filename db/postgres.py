@@ -224,8 +224,16 @@ class AnyDecimal(peewee.DecimalField):
         return []
 
 
-class Model(peewee.Model):
-    """The base class of all tables, on the one database."""
+class _TableInClassLine(peewee.ModelBase):
+    """Takes peewee's Meta options from the class line: `class User(Model, table="auth.users")`."""
 
-    class Meta:
-        database = database
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any], table: str = "", **options: Any
+    ) -> Any:
+        if table:
+            options["schema"], options["table_name"] = table.split(".")
+        return cast(Any, super()).__new__(cls, name, bases, {**attrs, "Meta": type("Meta", (), options)})
+
+
+class Model(peewee.Model, metaclass=_TableInClassLine, database=database):
+    """The base class of all tables, on the one database."""

@@ -9,7 +9,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class UserProfile(postgres.Model):
+class UserProfile(postgres.Model, table="profile.user_profiles"):
     """The profile of a user. The row exists after the first change."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -22,10 +22,6 @@ class UserProfile(postgres.Model):
     preferences = peewee.JSONField()
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
-
-    class Meta:
-        schema = "profile"
-        table_name = "user_profiles"
 
 
 IS_NOTIFICATION_OFF = """

@@ -43,7 +43,7 @@ class PspResult(StrEnum):
 DECISIONS = (PspResult.CHARGED, PspResult.DECLINED)
 
 
-class PspAttempt(postgres.Model):
+class PspAttempt(postgres.Model, table="payments.psp_attempts"):
     """A call or a notice. A call without an outcome is under way, or its process died."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -59,10 +59,6 @@ class PspAttempt(postgres.Model):
     settled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
     ended_at = DateTimeTZField(null=True)
-
-    class Meta:
-        schema = "payments"
-        table_name = "psp_attempts"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class Charge(postgres.Model):
+class Charge(postgres.Model, table="psp.charges"):
     """The PSP's decision under one idempotency key. It never changes."""
 
     idempotency_key = peewee.CharField(255, primary_key=True)
@@ -22,22 +22,14 @@ class Charge(postgres.Model):
     code = peewee.CharField(100, null=True)
     created_at = DateTimeTZField()
 
-    class Meta:
-        schema = "psp"
-        table_name = "charges"
 
-
-class PspOrder(postgres.Model):
+class PspOrder(postgres.Model, table="psp.orders"):
     """The scenario that the stub simulates for a key, from the first call on, and the number of calls."""
 
     idempotency_key = peewee.CharField(255, primary_key=True)
     simulate = peewee.CharField(255)
     calls = peewee.IntegerField()
     created_at = DateTimeTZField()
-
-    class Meta:
-        schema = "psp"
-        table_name = "orders"
 
 
 def record_call(key: str, simulate: str) -> int:

@@ -9,18 +9,15 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 
 
-class Refusal(postgres.Model):
+class Refusal(
+    postgres.Model, table="auth.refusals", primary_key=peewee.CompositeKey("action", "account", "minute")
+):
     """The number of refusals of one kind at one account in one minute."""
 
     action = peewee.CharField(50)
     account = peewee.CharField(64)
     minute = DateTimeTZField()
     count = peewee.IntegerField()
-
-    class Meta:
-        schema = "auth"
-        table_name = "refusals"
-        primary_key = peewee.CompositeKey("action", "account", "minute")
 
 
 INCREMENT = """

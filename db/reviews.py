@@ -43,7 +43,7 @@ class ReviewCause(StrEnum):
 MONEY_CAUSES = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQUEST_MOVED}
 
 
-class PaymentReview(postgres.Model):
+class PaymentReview(postgres.Model, table="payments.payment_reviews"):
     """A review, open until it has a resolution."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -55,10 +55,6 @@ class PaymentReview(postgres.Model):
     # Null when no person resolved the review because its cause was disproved.
     resolved_by = peewee.UUIDField(null=True)
     resolution = peewee.TextField(null=True)
-
-    class Meta:
-        schema = "payments"
-        table_name = "payment_reviews"
 
 
 # The condition on cause and status is evaluated again under the lock: a payment that has got the same result

@@ -12,7 +12,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import pagination, postgres
 
 
-class Session(postgres.Model):
+class Session(postgres.Model, table="auth.sessions"):
     """A sign-in, and the family of refresh tokens that was issued for it."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -23,12 +23,8 @@ class Session(postgres.Model):
     last_used_at = DateTimeTZField()
     ended_at = DateTimeTZField(null=True)
 
-    class Meta:
-        schema = "auth"
-        table_name = "sessions"
 
-
-class RefreshToken(postgres.Model):
+class RefreshToken(postgres.Model, table="auth.refresh_tokens"):
     """A refresh token of a session, stored as its SHA-256 only."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -38,10 +34,6 @@ class RefreshToken(postgres.Model):
     expires_at = DateTimeTZField()
     spent_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
-
-    class Meta:
-        schema = "auth"
-        table_name = "refresh_tokens"
 
 
 FIND_LIVE_SESSION = """

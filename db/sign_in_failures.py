@@ -20,7 +20,11 @@ class PasswordUse(StrEnum):
     CHANGE_PASSWORD = "change-password"
 
 
-class SignInFailure(postgres.Model):
+class SignInFailure(
+    postgres.Model,
+    table="auth.sign_in_failures",
+    primary_key=peewee.CompositeKey("purpose", "account", "client"),
+):
     """The consecutive failures of one client at one account. No password is checked before `next_at`."""
 
     purpose = peewee.CharField(20)
@@ -30,23 +34,15 @@ class SignInFailure(postgres.Model):
     failed_at = DateTimeTZField()
     next_at = DateTimeTZField()
 
-    class Meta:
-        schema = "auth"
-        table_name = "sign_in_failures"
-        primary_key = peewee.CompositeKey("purpose", "account", "client")
 
-
-class KnownAddress(postgres.Model):
+class KnownAddress(
+    postgres.Model, table="auth.known_addresses", primary_key=peewee.CompositeKey("user_id", "address")
+):
     """An address from which a user has signed in."""
 
     user_id = peewee.UUIDField()
     address = peewee.CharField(45)
     seen_at = DateTimeTZField()
-
-    class Meta:
-        schema = "auth"
-        table_name = "known_addresses"
-        primary_key = peewee.CompositeKey("user_id", "address")
 
 
 # The wait before the next password: none for the first failures, then 1 s, doubled with each failure.

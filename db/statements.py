@@ -13,7 +13,7 @@ from db import postgres
 from db.reviews import ReviewCause
 
 
-class Statement(postgres.Model):
+class Statement(postgres.Model, table="payments.statements"):
     """A day whose statement was matched with the payments."""
 
     day = peewee.DateField(primary_key=True)
@@ -21,12 +21,8 @@ class Statement(postgres.Model):
     differences = peewee.IntegerField()
     matched_at = DateTimeTZField()
 
-    class Meta:
-        schema = "payments"
-        table_name = "statements"
 
-
-class StatementLine(postgres.Model):
+class StatementLine(postgres.Model, table="payments.statement_lines"):
     """A booking of the PSP; `reference` is the id of a payment."""
 
     id = peewee.TextField(primary_key=True)
@@ -37,10 +33,6 @@ class StatementLine(postgres.Model):
     currency = peewee.TextField()
     outcome = peewee.CharField(50)
     booked_at = DateTimeTZField(null=False)
-
-    class Meta:
-        schema = "payments"
-        table_name = "statement_lines"
 
 
 # Comparing a day must end before the time limit of its job.

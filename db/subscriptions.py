@@ -16,7 +16,7 @@ _SKIP_FOREIGN_EVENTS = 1000
 _MAX_STRIDE = 10_000
 
 
-class Subscription(postgres.Model):
+class Subscription(postgres.Model, table="admin.subscriptions"):
     """A subscriber's cursor: `seq` is the number of the last event that is done."""
 
     name = peewee.CharField(100, primary_key=True)
@@ -26,23 +26,16 @@ class Subscription(postgres.Model):
     error = peewee.TextField(null=True)
     moved_at = DateTimeTZField()
 
-    class Meta:
-        schema = "admin"
-        table_name = "subscriptions"
 
-
-class MissedEvent(postgres.Model):
+class MissedEvent(
+    postgres.Model, table="admin.missed_events", primary_key=peewee.CompositeKey("name", "seq")
+):
     """An event that a subscriber gave up after its last attempt."""
 
     name = peewee.CharField(100)
     seq = peewee.BigIntegerField()
     error = peewee.TextField()
     given_up_at = DateTimeTZField()
-
-    class Meta:
-        schema = "admin"
-        table_name = "missed_events"
-        primary_key = peewee.CompositeKey("name", "seq")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Role(StrEnum):
     CUSTOMER = "CUSTOMER"
 
 
-class User(postgres.Model):
+class User(postgres.Model, table="auth.users"):
     """A user account. The row of a closed account stays, inactive."""
 
     id = peewee.UUIDField(primary_key=True)
@@ -33,10 +33,6 @@ class User(postgres.Model):
     closed_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
-
-    class Meta:
-        schema = "auth"
-        table_name = "users"
 
 
 _IS_ACTIVE = User.active == True  # noqa: E712
