@@ -4,15 +4,15 @@ import ipaddress
 import smtplib
 import socket
 import ssl
-import threading
-import time
 from contextlib import suppress
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
+
+from actors.deadlines import within
 
 # How long one SMTP session may take: less than its lease is renewed (actors/job_leases.py), and long enough
 # for a server that takes some seconds for each of its seven replies.
@@ -76,116 +76,50 @@ class SmtpTransport:
 
     def send(self, mail: EmailMessage) -> None:
         """Sends a mail. Raises MailRejected or OSError."""
+        context = ssl.create_default_context()
+        # Half of the time for each connection and reply: one address that does not answer leaves time for the
+        # next one.
+        timeout = self._deadline / 2
+        server = (
+            smtplib.SMTP_SSL(timeout=timeout, context=context)
+            if self._secure
+            else smtplib.SMTP(timeout=timeout)
+        )
+        # `connect` does not set it, and the certificate is checked against it.
+        server._host = self._host  # type: ignore[attr-defined]
         try:
-            self._send(mail)
+            within(self._deadline, lambda: self._deliver(server, context, mail))
+            # The server has accepted the mail, whatever happens now.
+            with suppress(OSError, smtplib.SMTPException):
+                within(_QUIT_TIMEOUT_S, server.quit)
         except smtplib.SMTPRecipientsRefused as error:
             raise MailRejected(next(iter(error.recipients.values()))[0]) from None
         except smtplib.SMTPResponseException as error:
             raise MailRejected(error.smtp_code) from None
         except smtplib.SMTPException as error:
             raise ConnectionError(type(error).__name__) from None
+        finally:
+            _disconnect(server)
 
-    def _send(self, mail: EmailMessage) -> None:
-        context = ssl.create_default_context()
-        with _Session(self._deadline) as session:
-            if self._secure:
-                server: smtplib.SMTP = _SmtpTls(session, self._host, self._port, context=context)
-            else:
-                server = _Smtp(session, self._host, self._port)
-            try:
-                server.ehlo()
-                if not self._secure and server.has_extn("starttls"):
-                    server.starttls(context=context)
-                    server.ehlo()
-                elif not self._secure and (self._user or self._always_tls):
-                    raise ConnectionError(
-                        "The server offers no STARTTLS; passwords and links are not sent in clear."
-                    )
-                if self._user:
-                    server.login(self._user, self._password)
-                server.send_message(mail)
-                # The server has accepted the mail, whatever happens now.
-                with suppress(OSError, smtplib.SMTPException):
-                    session.limit(_QUIT_TIMEOUT_S)
-                    server.quit()
-            finally:
-                server.close()
+    def _deliver(self, server: smtplib.SMTP, context: ssl.SSLContext, mail: EmailMessage) -> None:
+        server.connect(self._host, self._port)
+        server.ehlo()
+        if not self._secure and server.has_extn("starttls"):
+            server.starttls(context=context)
+            server.ehlo()
+        elif not self._secure and (self._user or self._always_tls):
+            raise ConnectionError("The server offers no STARTTLS; passwords and links are not sent in clear.")
+        if self._user:
+            server.login(self._user, self._password)
+        server.send_message(mail)
 
 
-class _Session:
-    """A connection that is shut down when its time is over.
-
-    A socket timeout starts anew with each byte, and an exception thrown into a thread does not reach one that
-    waits for the network. The shutdown of its socket does.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._ends_at = time.monotonic() + seconds
-        self._socket: socket.socket | None = None
-        self._timer = self._start_timer(seconds)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        if self._socket is not None:
-            self._socket.close()
-
-    def limit(self, seconds: float) -> None:
-        """Ends the session after this time, if it does not end before."""
-        self._timer.cancel()
-        self._timer = self._start_timer(min(seconds, self._remaining_s()))
-
-    def connect(self, host: str, port: int) -> socket.socket:
-        """Connects to the first address that answers, with a share of the time for each. Raises OSError."""
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        failure: OSError = TimeoutError("timed out")
-        for index, (*_, address) in enumerate(addresses):
-            timeout = self._remaining_s() / (len(addresses) - index)
-            try:
-                connection = socket.create_connection((str(address[0]), port), timeout=timeout)
-            except OSError as error:
-                failure = error
-                continue
-            connection.settimeout(self._remaining_s())
-            # A file descriptor of its own: TLS takes over the other one.
-            self._socket = connection.dup()
-            return connection
-        raise failure
-
-    def _remaining_s(self) -> float:
-        return max(0.001, self._ends_at - time.monotonic())
-
-    def _start_timer(self, seconds: float) -> threading.Timer:
-        timer = threading.Timer(seconds, self._shut_down)
-        timer.daemon = True
-        timer.start()
-        return timer
-
-    def _shut_down(self) -> None:
-        with suppress(OSError):
-            if self._socket is not None:
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-
-class _Smtp(smtplib.SMTP):
-    """An SMTP client on the connection of a session."""
-
-    def __init__(self, session: _Session, host: str, port: int, **more: Any) -> None:
-        self._session = session
-        super().__init__(host, port, **more)
-
-    def _get_socket(self, host: str, port: int, _timeout: float) -> socket.socket:
-        return self._session.connect(host, port)
-
-
-class _SmtpTls(smtplib.SMTP_SSL, _Smtp):
-    """An SMTP client that encrypts from the start."""
-
-    def __init__(self, session: _Session, host: str, port: int, context: ssl.SSLContext) -> None:
-        self._session = session
-        smtplib.SMTP_SSL.__init__(self, host, port, context=context)
+def _disconnect(server: smtplib.SMTP) -> None:
+    """Ends a connection, also one on which a thread waits: `close` alone would not wake that thread."""
+    with suppress(OSError):
+        if server.sock is not None:
+            server.sock.shutdown(socket.SHUT_RDWR)
+    server.close()
 
 
 def transport_for(url: str, *, always_tls: bool = False) -> MailTransport:

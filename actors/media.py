@@ -5,9 +5,8 @@ In both cases the job that removes it is committed first, so no crash leaves a f
 """
 
 import secrets
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -17,6 +16,7 @@ import fsspec
 import structlog
 from fsspec.implementations.local import LocalFileSystem
 
+from actors.deadlines import within
 from actors.jobs import enqueue, external_job
 from actors.settings import MediaSettings
 from db import job_journal, postgres, profile
@@ -56,40 +56,40 @@ class Media:
 
     def put(self, name: str, content: bytes) -> None:
         """Stores a file. Raises MediaUnavailable; a part of the file may be stored then."""
-        try:
-            self._call(lambda files, path: files.pipe_file(path, content), name)
-        except OSError as error:
-            raise _unavailable(error) from error
+        self._call(lambda files, path: files.pipe_file(path, content), name)
 
     def get(self, name: str) -> bytes | None:
         """Returns the content of a file; None if it does not exist. Raises MediaUnavailable."""
-        try:
+        with suppress(FileNotFoundError):
             return bytes(self._call(lambda files, path: files.cat_file(path), name))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unavailable(error) from error
+        return None
 
     def remove(self, name: str) -> None:
         """Removes a file, if it exists. Raises MediaUnavailable."""
-        try:
+        with suppress(FileNotFoundError):
             self._call(lambda files, path: files.rm_file(path), name)
-        except FileNotFoundError:
-            log.debug("file removed already", name=name)
-        except OSError as error:
-            raise _unavailable(error) from error
 
     def _call(self, operation: Callable[[Any, str], R], name: str) -> R:
-        """Calls the operation with the file system and the path of the file. Raises OSError."""
-        if self._url.startswith("file:"):
-            directory = url2pathname(urlsplit(self._url).path)
-            return operation(LocalFileSystem(auto_mkdir=True), f"{directory}/{name}")
+        """Calls the operation with the file system and the path of the file.
+
+        Raises FileNotFoundError or MediaUnavailable. A remote call has a deadline here, because fsspec has no
+        timeout that all its file systems support.
+        """
 
         def remote() -> R:
             files, root = fsspec.url_to_fs(self._url)
             return operation(files, f"{root.rstrip('/')}/{name}")
 
-        return _within(self._deadline, remote)
+        try:
+            if not self._url.startswith("file:"):
+                return within(self._deadline, remote)
+            directory = url2pathname(urlsplit(self._url).path)
+            return operation(LocalFileSystem(auto_mkdir=True), f"{directory}/{name}")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            log.error("media store failed", error=f"{type(error).__name__}: {error}")
+            raise MediaUnavailable from error
 
 
 _media: Media | None = None
@@ -134,26 +134,3 @@ def discard(user_id: UUID, name: str) -> None:
             "Media is not configured. Only a worker of the queue `housekeeping` removes files."
         )
     _media.remove(name)
-
-
-def _within(seconds: float, function: Callable[[], R]) -> R:
-    """Returns the result of the function; raises TimeoutError if it takes longer than this.
-
-    Runs it in a thread of its own, because fsspec has no timeout that all its file systems support. The
-    thread is a daemon: one that hangs does not keep the process from exiting.
-    """
-    outcome: Future[R] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return outcome.result(seconds)
-
-
-def _unavailable(error: OSError) -> MediaUnavailable:
-    log.error("media store failed", error=f"{type(error).__name__}: {error}")
-    return MediaUnavailable()
