@@ -15,7 +15,6 @@ from redis.client import PubSub
 
 from actors.events import CHANNEL, EventType
 from actors.jobs import transaction
-from actors.outages import Outage
 from db import postgres, redis, subscriptions
 from db.core import request_context
 from db.event_log import Event
@@ -150,32 +149,6 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
     return any(advanced)
 
 
-def run(
-    subscribers: Sequence[Subscriber],
-    stopped: threading.Event,
-    redis_client: Redis,
-    *,
-    beat: Callable[[], None] = lambda: None,
-) -> None:
-    """Handles events until `stopped` is set, also across outages; calls `beat` after each pass."""
-    notifications = _Notifications(redis_client)
-    outage = Outage("database", kind="subscribers")
-    while not stopped.is_set():
-        try:
-            more = once(subscribers)
-        except postgres.TRANSIENT_ERRORS as error:
-            outage.began(error)
-            # The loop waits; it does not hang.
-            beat()
-            stopped.wait(_POLL_S)
-            continue
-        outage.ended()
-        beat()
-        if not more:
-            notifications.wait(stopped)
-    notifications.close()
-
-
 def retry_missed(subscribers: Sequence[Subscriber]) -> int:
     """Handles the events that subscribers gave up, out of order; returns how many were handled now."""
     by_name = {subscriber.name: subscriber for subscriber in subscribers}
@@ -195,7 +168,7 @@ def retry_missed(subscribers: Sequence[Subscriber]) -> int:
     return handled
 
 
-class _Notifications:
+class Notifications:
     """Waits on the Redis channel. Its messages may be lost: the events are in the log."""
 
     def __init__(self, redis_client: Redis) -> None:

@@ -1,9 +1,8 @@
-"""The start and the end of every worker process: settings, logs, stores, signals, and a watchdog."""
+"""What every worker process does: it reads settings, opens its stores, repeats its work, and ends on a signal."""
 
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Self
@@ -12,15 +11,16 @@ import structlog
 from pydantic import Field, model_validator
 
 from actors import broker
-from db import postgres
+from actors.outages import Outage
+from db import heartbeats, postgres, redis
 from db.core import logs
 from db.core.settings import InvalidSetting, StoreSettings
 from db.core.startup import read_or_exit
 
 log = structlog.get_logger(__name__)
 
-# The watchdog of a loop: longer than one iteration may wait for its stores.
-WATCHDOG_TIMEOUT_S = 25
+# After how long without a finished pass a loop hangs: longer than one pass may wait for its stores.
+HANGS_AFTER_S = 25
 # Longer than a web process waits for Redis: a worker has nothing else to do, and Dramatiq treats a timeout as
 # a failure.
 REDIS_TIMEOUT_S = 5.0
@@ -59,6 +59,7 @@ class Watchdog:
     def __init__(self, kind: str, timeout_s: int, end: Callable[[int], object] = os._exit) -> None:
         self._kind, self._timeout_s, self._end = kind, timeout_s, end
         self._silent_s = 0
+        self._stopped = threading.Event()
 
     def beat(self) -> None:
         """Reports that the loop is alive."""
@@ -72,14 +73,49 @@ class Watchdog:
             self._end(1)
 
     def start(self) -> None:
-        """Ticks once a second in a thread of its own."""
+        """Ticks once a second in a thread of its own, until `stop`."""
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
-        def run() -> None:
-            while True:
-                time.sleep(1)
-                self.tick()
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopped.set()
 
-        threading.Thread(target=run, name="watchdog", daemon=True).start()
+    def _run(self) -> None:
+        while not self._stopped.wait(1):
+            self.tick()
+
+
+def repeat(
+    kind: str,
+    once: Callable[[], bool],
+    client: redis.Client,
+    stopped: threading.Event,
+    *,
+    rest: Callable[[threading.Event], object],
+    hangs_after_s: int = HANGS_AFTER_S,
+) -> None:
+    """Calls `once` until `stopped` is set, also across outages; rests after a pass that leaves nothing to do.
+
+    Writes a heartbeat after each pass. `kind` names the loop in the heartbeat and in the log.
+    """
+    watchdog, outage = Watchdog(kind, hangs_after_s), Outage("database or redis", kind=kind)
+    watchdog.start()
+    log.info("started", kind=kind)
+    while not stopped.is_set():
+        try:
+            more = once()
+        except (*postgres.TRANSIENT_ERRORS, redis.Unreachable) as error:
+            outage.began(error)
+            more = False
+        else:
+            outage.ended()
+        # The loop waits; it does not hang.
+        watchdog.beat()
+        heartbeats.beat(client, [kind])
+        if not more:
+            rest(stopped)
+    watchdog.stop()
+    heartbeats.leave(client, [kind])
 
 
 def until_stopped() -> threading.Event:

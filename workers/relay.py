@@ -6,8 +6,7 @@ Any number of them may run.
 import structlog
 
 from actors import all_jobs, broker, jobs
-from actors.outages import Outage
-from db import heartbeats, postgres, redelivery, redis
+from db import postgres, redelivery, redis
 from db.job_journal import Job
 from workers import process
 
@@ -39,6 +38,8 @@ def once() -> int:
             _log_dead(dead)
             _push(overdue[:1], counted=overdue)
             sent += len(overdue[:1])
+    if sent:
+        log.info("jobs sent again", jobs=sent)
     return sent
 
 
@@ -58,25 +59,14 @@ def _log_dead(dead: list[Job]) -> None:
 
 def run() -> None:
     """Sends overdue jobs again and again until the process is stopped."""
-    settings = process.start()
-    stopped = process.until_stopped()
-    client = redis.connect(settings.redis_url)
-    watchdog = process.Watchdog("relay", process.WATCHDOG_TIMEOUT_S)
-    watchdog.start()
-    log.info("started", kind="relay")
-    sent, outage = 0, Outage("database or redis", kind="relay")
-    while not stopped.wait(0 if sent >= RESEND_BATCH else _REST_S):
-        watchdog.beat()
-        try:
-            sent = once()
-            heartbeats.beat(client, ["relay"])
-        except (*postgres.TRANSIENT_ERRORS, redis.Unreachable) as error:
-            outage.began(error)
-            sent = 0
-        else:
-            outage.ended()
-            if sent:
-                log.info("jobs sent again", jobs=sent)
+    client = redis.connect(process.start().redis_url)
+    process.repeat(
+        "relay",
+        lambda: once() >= RESEND_BATCH,
+        client,
+        process.until_stopped(),
+        rest=lambda stopped: stopped.wait(_REST_S),
+    )
 
 
 if __name__ == "__main__":

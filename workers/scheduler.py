@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from apscheduler.schedulers.base import STATE_RUNNING
 
 from actors import (
     events,
@@ -21,8 +21,7 @@ from actors import (
     statement_matching,
 )
 from actors.jobs import TransactionalJob, enqueue, transaction
-from actors.outages import Outage
-from db import heartbeats, job_journal, job_runs, leases, postgres, redis
+from db import job_journal, job_runs, leases, postgres, redis
 from db.core import times
 from workers import process
 
@@ -45,8 +44,6 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
 LEASE = "scheduler"
 # How long the lease lasts after it was last renewed, and how often it is renewed.
 LEASE_S, _RENEW_EVERY_S = 12.0, 2.0
-# How long the heartbeat may wait for Redis: a Redis that hangs must not cost the lease.
-_HEARTBEAT_TIMEOUT_S = 1.0
 
 
 class Leader:
@@ -121,46 +118,37 @@ def _try_enqueue(job: TransactionalJob[[]], leader: Leader) -> None:
 
 def run() -> None:
     """Enqueues periodic jobs while this process is the leader, until it is stopped."""
-    settings = process.start()
+    client = redis.connect(process.start().redis_url)
     stopped = process.until_stopped()
     leader = Leader()
     scheduler = BackgroundScheduler(timezone="UTC")
     for job, every in JOBS.items():
         scheduler.add_job(
             _try_enqueue,
-            IntervalTrigger(seconds=int(every.total_seconds())),
+            "interval",
+            seconds=int(every.total_seconds()),
             args=(job, leader),
             id=job.name,
             coalesce=True,
-            max_instances=1,
             misfire_grace_time=60,
             next_run_time=times.now(),
         )
     scheduler.start(paused=True)
-    client = redis.connect(settings.redis_url, timeout=_HEARTBEAT_TIMEOUT_S)
-    watchdog = process.Watchdog("scheduler", process.WATCHDOG_TIMEOUT_S)
-    watchdog.start()
-    leading, outage = False, Outage("database", kind="scheduler")
-    log.info("started", kind="scheduler")
-    while not stopped.wait(_RENEW_EVERY_S):
-        watchdog.beat()
+
+    def lead() -> bool:
+        leading = False
         try:
-            is_leader = leader.check()
-        except postgres.TRANSIENT_ERRORS as error:
-            outage.began(error)
-            is_leader = False
-        else:
-            outage.ended()
-        if is_leader != leading:
-            leading = is_leader
-            (scheduler.resume if leading else scheduler.pause)()
-            log.info("leading" if leading else "waiting to lead", kind="scheduler")
-        heartbeats.beat(client, ["scheduler"])
-    watchdog.beat()
+            leading = leader.check()
+        finally:
+            if leading != (scheduler.state == STATE_RUNNING):
+                (scheduler.resume if leading else scheduler.pause)()
+                log.info("leading" if leading else "waiting to lead", kind="scheduler")
+        return False
+
+    process.repeat("scheduler", lead, client, stopped, rest=lambda stopped: stopped.wait(_RENEW_EVERY_S))
     scheduler.shutdown(wait=True)
     with suppress(*postgres.TRANSIENT_ERRORS):
         leader.resign()
-    heartbeats.leave(client, ["scheduler"])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from db.core import request_context
 from db.event_log import Event
 from db.subscriptions import Subscription
 from tests.makers import until, work
+from workers import process
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
 
@@ -359,7 +360,12 @@ def committed_cursor() -> Subscription:
 def running(live: Subscriber, url: str) -> Iterator[None]:
     """Runs the subscriber in a thread."""
     stopped, client = threading.Event(), redis.connect(url)
-    thread = threading.Thread(target=subscriber.run, args=([live], stopped, client))
+    notifications = subscriber.Notifications(client)
+    thread = threading.Thread(
+        target=process.repeat,
+        args=("test", lambda: subscriber.once([live]), client, stopped),
+        kwargs={"rest": notifications.wait},
+    )
     thread.start()
     try:
         yield
@@ -367,6 +373,7 @@ def running(live: Subscriber, url: str) -> Iterator[None]:
         stopped.set()
         thread.join(10)
         assert not thread.is_alive()
+        notifications.close()
         client.close()
 
 

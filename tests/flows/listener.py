@@ -13,6 +13,12 @@ def listener(event: Event) -> None:
 
 
 if __name__ == "__main__":
-    settings = process.start()
     subscribers = [Subscriber("flow.listener", listener, None, after=0)]
-    subscriber.run(subscribers, process.until_stopped(), redis.connect(settings.redis_url))
+    client = redis.connect(process.start().redis_url)
+    process.repeat(
+        "listener",
+        lambda: subscriber.once(subscribers),
+        client,
+        process.until_stopped(),
+        rest=subscriber.Notifications(client).wait,
+    )
