@@ -1,4 +1,4 @@
-"""GET /admin/analytics"""
+"""GET /admin/analytics."""
 
 from typing import Any
 
@@ -24,15 +24,13 @@ def _reuse_s(took_s: float) -> float:
 
 
 class Analytics:
-    """GET /admin/analytics"""
+    """GET /admin/analytics."""
 
     def __init__(self, client: redis.Client) -> None:
         self.client = client
         self._totals = Shared(_totals, fresh=_reuse_s)
 
-    @Operation(
-        Permission.OPERATE, "Analytics.", name="getAnalytics", response=schemas.Analytics, errors=(Busy,)
-    )
+    @Operation(Permission.OPERATE, "Analytics.", name="getAnalytics", errors=(Busy,))
     def on_get(self, req: Request) -> schemas.Analytics:
         """Get figures about users, payments and requests.
 

@@ -1,4 +1,4 @@
-"""GET /admin/audit-logs, GET /admin/audit-logs/verify"""
+"""GET /admin/audit-logs, GET /admin/audit-logs/verify."""
 
 from uuid import UUID
 
@@ -18,15 +18,9 @@ MAX_ROWS_VERIFIED_AT_ONCE = 200_000
 
 
 class AuditLogs:
-    """GET /admin/audit-logs"""
+    """GET /admin/audit-logs."""
 
-    @Operation(
-        Permission.OPERATE,
-        "Audit log.",
-        name="listAuditLogs",
-        query=schemas.AuditQuery,
-        response=schemas.AuditLogPage,
-    )
+    @Operation(Permission.OPERATE, "Audit log.", name="listAuditLogs")
     def on_get(self, _req: Request, query: schemas.AuditQuery) -> schemas.AuditLogPage:
         """List audit log entries.
 
@@ -44,18 +38,12 @@ class NotVerifiedYet(DomainError):
 
 
 class AuditVerification:
-    """GET /admin/audit-logs/verify"""
+    """GET /admin/audit-logs/verify."""
 
     def __init__(self) -> None:
         self._shared = Shared(_verify)
 
-    @Operation(
-        Permission.OPERATE,
-        "Verified.",
-        name="verifyAuditLogs",
-        response=schemas.AuditLogVerification,
-        errors=(NotVerifiedYet, Busy),
-    )
+    @Operation(Permission.OPERATE, "Verified.", name="verifyAuditLogs", errors=(NotVerifiedYet, Busy))
     def on_get(self, req: Request) -> schemas.AuditLogVerification:
         """Verify the audit log.
 

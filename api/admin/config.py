@@ -1,4 +1,4 @@
-"""GET, PUT /admin/config"""
+"""GET, PUT /admin/config."""
 
 from typing import Any
 
@@ -14,11 +14,9 @@ from db import config
 
 
 class Config:
-    """GET, PUT /admin/config"""
+    """GET, PUT /admin/config."""
 
-    @Operation(
-        Permission.OPERATE, "Configuration.", name="getConfig", response=schemas.ConfigSettings, etag=True
-    )
+    @Operation(Permission.OPERATE, "Configuration.", name="getConfig", etag=True)
     def on_get(self, _req: Request) -> schemas.ConfigSettings:
         """Get the configuration.
 
@@ -30,8 +28,6 @@ class Config:
         Permission.OPERATE,
         "Configuration changed.",
         name="updateConfig",
-        body=schemas.ConfigUpdate,
-        response=schemas.ConfigSettings,
         examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
         allowed_in_maintenance=True,
     )

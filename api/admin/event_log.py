@@ -1,4 +1,4 @@
-"""GET /admin/events"""
+"""GET /admin/events."""
 
 from falcon import Request
 
@@ -9,15 +9,9 @@ from db import event_log
 
 
 class EventLog:
-    """GET /admin/events"""
+    """GET /admin/events."""
 
-    @Operation(
-        Permission.OPERATE,
-        "Events.",
-        name="listEvents",
-        query=schemas.EventsQuery,
-        response=schemas.EventPage,
-    )
+    @Operation(Permission.OPERATE, "Events.", name="listEvents")
     def on_get(self, _req: Request, query: schemas.EventsQuery) -> schemas.EventPage:
         """List events.
 

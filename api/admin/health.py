@@ -1,4 +1,4 @@
-"""GET /admin/health; GET, POST /admin/invariants"""
+"""GET /admin/health; GET, POST /admin/invariants."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,11 @@ from db.core import VERSION, times
 
 @dataclass
 class AdminHealth:
-    """GET /admin/health"""
+    """GET /admin/health."""
 
     client: redis.Client
 
-    @Operation(Permission.OPERATE, "Health.", name="getAdminHealth", response=schemas.AdminHealth)
+    @Operation(Permission.OPERATE, "Health.", name="getAdminHealth")
     def on_get(self, _req: Request) -> schemas.AdminHealth:
         """Get the state of stores, queues, workers and scheduler.
 
@@ -56,9 +56,9 @@ class AdminHealth:
 
 
 class Invariants:
-    """GET, POST /admin/invariants"""
+    """GET, POST /admin/invariants."""
 
-    @Operation(Permission.OPERATE, "Invariants.", name="getInvariants", response=schemas.Invariants)
+    @Operation(Permission.OPERATE, "Invariants.", name="getInvariants")
     def on_get(self, _req: Request) -> schemas.Invariants:
         """Get the results of the last invariant checks.
 
@@ -67,13 +67,7 @@ class Invariants:
         """
         return _results()
 
-    @Operation(
-        Permission.OPERATE,
-        "Invariant checks started.",
-        name="checkInvariants",
-        status=202,
-        response=schemas.Invariants,
-    )
+    @Operation(Permission.OPERATE, "Invariant checks started.", name="checkInvariants", status=202)
     def on_post(self, _req: Request) -> schemas.Invariants:
         """Start the invariant checks.
 

@@ -33,13 +33,11 @@ class LastAdmin(DomainError):
 
 @dataclass
 class Users:
-    """GET, POST /admin/users"""
+    """GET, POST /admin/users."""
 
     passwords: Passwords
 
-    @Operation(
-        Permission.OPERATE, "Users.", name="listUsers", query=schemas.UsersQuery, response=schemas.UserPage
-    )
+    @Operation(Permission.OPERATE, "Users.", name="listUsers")
     def on_get(self, _req: Request, query: schemas.UsersQuery) -> schemas.UserPage:
         """List users.
 
@@ -54,8 +52,6 @@ class Users:
         Permission.OPERATE,
         "User created.",
         name="createUser",
-        body=schemas.NewUser,
-        response=UserAccount,
         errors=(EmailTaken,),
         examples={
             "vendor": {
@@ -90,9 +86,9 @@ class Users:
 
 
 class OneUser:
-    """GET, PUT, DELETE /admin/users/:id"""
+    """GET, PUT, DELETE /admin/users/:id."""
 
-    @Operation(Permission.OPERATE, "User.", name="getUser", response=UserAccount, etag=True)
+    @Operation(Permission.OPERATE, "User.", name="getUser", etag=True)
     def on_get(self, _req: Request, user_id: UUID) -> UserAccount:
         """Get a user."""
         user = users.get(user_id)
@@ -104,8 +100,6 @@ class OneUser:
         Permission.OPERATE,
         "User changed.",
         name="updateUser",
-        body=schemas.UserUpdate,
-        response=UserAccount,
         errors=(EmailTaken, LastAdmin),
         examples={"name": {"name": "Robin Doe"}, "suspend": {"active": False}},
     )
@@ -147,13 +141,7 @@ class OneUser:
                 fields=sorted(body.model_fields_set),
             )
 
-    @Operation(
-        Permission.OPERATE,
-        "Account closed.",
-        name="closeUser",
-        response=UserAccount,
-        errors=(LastAdmin,),
-    )
+    @Operation(Permission.OPERATE, "Account closed.", name="closeUser", errors=(LastAdmin,))
     def on_delete(self, _req: Request, user_id: UUID) -> UserAccount:
         """Close a user's account.
 
@@ -171,16 +159,9 @@ class OneUser:
 
 
 class UserRole:
-    """PUT /admin/users/:id/role"""
+    """PUT /admin/users/:id/role."""
 
-    @Operation(
-        Permission.OPERATE,
-        "Role changed.",
-        name="changeRole",
-        body=schemas.RoleChange,
-        response=UserAccount,
-        errors=(LastAdmin,),
-    )
+    @Operation(Permission.OPERATE, "Role changed.", name="changeRole", errors=(LastAdmin,))
     def on_put(self, _req: Request, user_id: UUID, body: schemas.RoleChange) -> UserAccount:
         """Change a user's role.
 
@@ -199,17 +180,11 @@ class UserRole:
 
 @dataclass
 class UserSessions:
-    """GET, DELETE /admin/users/:id/sessions"""
+    """GET, DELETE /admin/users/:id/sessions."""
 
     tokens: Tokens
 
-    @Operation(
-        Permission.OPERATE,
-        "Sessions.",
-        name="listUserSessions",
-        query=PageQuery,
-        response=user_sessions.SessionPage,
-    )
+    @Operation(Permission.OPERATE, "Sessions.", name="listUserSessions")
     def on_get(self, req: Request, user_id: UUID, query: PageQuery) -> user_sessions.SessionPage:
         """List a user's sessions.
 
@@ -234,7 +209,7 @@ class UserSessions:
 
 
 class UserSession:
-    """DELETE /admin/users/:id/sessions/:id"""
+    """DELETE /admin/users/:id/sessions/:id."""
 
     @Operation(Permission.OPERATE, "Session ended.", name="endUserSession")
     def on_delete(self, _req: Request, user_id: UUID, session_id: UUID) -> None:

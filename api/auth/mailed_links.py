@@ -27,7 +27,7 @@ class _Static:
 
 
 class VerifyEmailPage(_Static):
-    """GET /verify-email"""
+    """GET /verify-email."""
 
     def __init__(self) -> None:
         super().__init__(_page("Confirm your e-mail address", "verify-email.html"))
@@ -42,7 +42,7 @@ class VerifyEmailPage(_Static):
 
 
 class ResetPasswordPage(_Static):
-    """GET /reset-password"""
+    """GET /reset-password."""
 
     def __init__(self) -> None:
         super().__init__(_page("Choose a new password", "reset-password.html"))
@@ -57,7 +57,7 @@ class ResetPasswordPage(_Static):
 
 
 class MailedLinkScript(_Static):
-    """GET /mailed-link.js"""
+    """GET /mailed-link.js."""
 
     media_type = "text/javascript; charset=utf-8"
 

@@ -24,7 +24,7 @@ from db.users import Role
 
 @dataclass
 class Register:
-    """POST /auth/register"""
+    """POST /auth/register."""
 
     sessions: Sessions
 
@@ -32,8 +32,6 @@ class Register:
         Permission.ANYONE,
         "Account created.",
         name="register",
-        body=schemas.Registration,
-        response=schemas.AuthResult,
         errors=(EmailTaken,),
         # Not the demo users' addresses: those are taken wherever the documentation is tried out.
         examples={
@@ -63,7 +61,7 @@ class Register:
 
 @dataclass
 class Login:
-    """POST /auth/login"""
+    """POST /auth/login."""
 
     sessions: Sessions
 
@@ -72,8 +70,6 @@ class Login:
         "Signed in.",
         name="login",
         allowed_in_maintenance=True,
-        body=schemas.SignIn,
-        response=schemas.AuthResult,
         errors=(InvalidCredentials, TooManyFailures),
     )
     def on_post(self, req: Request, body: schemas.SignIn) -> schemas.AuthResult:
@@ -93,7 +89,7 @@ class Login:
 
 @dataclass
 class Refresh:
-    """POST /auth/refresh"""
+    """POST /auth/refresh."""
 
     sessions: Sessions
 
@@ -102,8 +98,6 @@ class Refresh:
         "Tokens refreshed.",
         name="refresh",
         allowed_in_maintenance=True,
-        body=schemas.TokenRefresh,
-        response=schemas.AuthResult,
         errors=(Unauthorized, TokenReused),
     )
     def on_post(self, _req: Request, body: schemas.TokenRefresh) -> schemas.AuthResult:
@@ -117,13 +111,11 @@ class Refresh:
 
 @dataclass
 class Logout:
-    """POST /auth/logout"""
+    """POST /auth/logout."""
 
     sessions: Sessions
 
-    @Operation(
-        Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True, body=schemas.SignOut
-    )
+    @Operation(Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True)
     def on_post(self, req: Request, body: schemas.SignOut) -> None:
         """Sign out.
 
@@ -135,9 +127,9 @@ class Logout:
 
 
 class Me:
-    """GET /auth/me"""
+    """GET /auth/me."""
 
-    @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", response=snapshots.User, etag=True)
+    @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", etag=True)
     def on_get(self, req: Request) -> snapshots.User:
         """Get the signed-in user."""
         user = users.get(authentication.caller_of(req).user_id)
@@ -148,17 +140,11 @@ class Me:
 
 @dataclass
 class MySessions:
-    """GET /auth/sessions"""
+    """GET /auth/sessions."""
 
     sessions: Sessions
 
-    @Operation(
-        Permission.SIGNED_IN,
-        "Sessions.",
-        name="listSessions",
-        query=PageQuery,
-        response=user_sessions.SessionPage,
-    )
+    @Operation(Permission.SIGNED_IN, "Sessions.", name="listSessions")
     def on_get(self, req: Request, query: PageQuery) -> user_sessions.SessionPage:
         """List the signed-in user's sessions.
 
@@ -170,7 +156,7 @@ class MySessions:
 
 @dataclass
 class OneSession:
-    """DELETE /auth/sessions/:id"""
+    """DELETE /auth/sessions/:id."""
 
     sessions: Sessions
 
@@ -182,7 +168,7 @@ class OneSession:
 
 @dataclass
 class Password:
-    """PUT /auth/password"""
+    """PUT /auth/password."""
 
     credentials: Credentials
 
@@ -190,7 +176,6 @@ class Password:
         Permission.SIGNED_IN,
         "Password changed.",
         name="changePassword",
-        body=schemas.PasswordChange,
         # Not the demo users' password: pasting the example must not change it.
         examples={
             "passwords": {"currentPassword": "the password so far", "newPassword": "four boats on a lake"}
@@ -209,7 +194,7 @@ class Password:
 
 @dataclass
 class ForgotPassword:
-    """POST /auth/forgot-password"""
+    """POST /auth/forgot-password."""
 
     credentials: Credentials
 
@@ -217,7 +202,6 @@ class ForgotPassword:
         Permission.ANYONE,
         "If an account has this address, a mail with a link has been sent to it.",
         name="forgotPassword",
-        body=schemas.PasswordResetRequest,
     )
     def on_post(self, _req: Request, body: schemas.PasswordResetRequest) -> None:
         """Request a password reset.
@@ -230,11 +214,11 @@ class ForgotPassword:
 
 @dataclass
 class ResetPassword:
-    """POST /auth/reset-password"""
+    """POST /auth/reset-password."""
 
     credentials: Credentials
 
-    @Operation(Permission.ANYONE, "Password changed.", name="resetPassword", body=schemas.PasswordReset)
+    @Operation(Permission.ANYONE, "Password changed.", name="resetPassword")
     def on_post(self, _req: Request, body: schemas.PasswordReset) -> None:
         """Reset the password.
 
@@ -245,17 +229,11 @@ class ResetPassword:
 
 @dataclass
 class VerifyEmail:
-    """GET, POST /auth/verify-email"""
+    """GET, POST /auth/verify-email."""
 
     credentials: Credentials
 
-    @Operation(
-        Permission.ANYONE,
-        "E-mail address verified.",
-        name="verifyEmail",
-        query=schemas.VerificationQuery,
-        response=schemas.EmailVerification,
-    )
+    @Operation(Permission.ANYONE, "E-mail address verified.", name="verifyEmail")
     def on_get(self, req: Request, query: schemas.VerificationQuery) -> schemas.EmailVerification:
         """Verify an e-mail address by a link.
 
@@ -270,13 +248,7 @@ class VerifyEmail:
             self.credentials.verify_email(query.token)
         return schemas.EmailVerification(email_verified=True)
 
-    @Operation(
-        Permission.ANYONE,
-        "E-mail address verified.",
-        name="verifyEmailByPost",
-        body=schemas.VerificationToken,
-        response=schemas.EmailVerification,
-    )
+    @Operation(Permission.ANYONE, "E-mail address verified.", name="verifyEmailByPost")
     def on_post(self, _req: Request, body: schemas.VerificationToken) -> schemas.EmailVerification:
         """Verify an e-mail address.
 
@@ -290,7 +262,7 @@ class VerifyEmail:
 
 @dataclass
 class ResendVerification:
-    """POST /auth/verify-email/resend"""
+    """POST /auth/verify-email/resend."""
 
     credentials: Credentials
 

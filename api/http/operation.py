@@ -1,7 +1,7 @@
 """The declaration of a route's method, and the Falcon responder that is made from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import wraps
 from typing import IO, Any, TypeVar
 
@@ -21,7 +21,9 @@ R = TypeVar("R", bound=Callable[..., None])
 class Operation:
     """The declaration of one method of a route, as a decorator of the function that handles it.
 
-    The fields from `name` on are used by the OpenAPI document only.
+    The models of the body, the query and the response are those of the function's annotations; a function
+    whose annotations say more or less than a model declares them. The fields from `name` on are used by the
+    OpenAPI document only.
     """
 
     permission: Permission
@@ -29,7 +31,7 @@ class Operation:
     message: str
     _: KW_ONLY
     status: int = 200
-    # The models of the body and the query; the responder gets their instances as arguments of these names.
+    # The responder gets the instances of these models as arguments of the same names.
     body: type[RequestBody] | type[OneOfBodies[Any]] | None = None
     query: type[Query] | None = None
     # Instead of a JSON body: the form field with a file, and the media types it may have.
@@ -57,13 +59,21 @@ class Operation:
         declared. It returns a response model, None, a stored JSON object, or a `Versioned`, `Rendered` or
         `Download`. `req.context.operation` is the declaration.
         """
+        annotations = function.__annotations__
+        returned = annotations.get("return")
+        declaration = replace(
+            self,
+            body=self.body or annotations.get("body"),
+            query=self.query or annotations.get("query"),
+            response=self.response or (returned if _is_model(returned) else None),
+        )
 
         @wraps(function)
         def respond(resource: object, req: Request, resp: Response, **params: Any) -> None:
-            req.context.operation = self
-            _send(req, resp, function(resource, req, **params, **_read(req, self)))
+            req.context.operation = declaration
+            _send(req, resp, function(resource, req, **params, **_read(req, declaration)))
 
-        respond.declaration = self  # type: ignore[attr-defined]
+        respond.declaration = declaration  # type: ignore[attr-defined]
         return respond
 
 
@@ -124,6 +134,10 @@ class Download:
             resp.content_length = self.length
         else:
             resp.set_stream(self.file, self.length)
+
+
+def _is_model(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _read(req: Request, declaration: Operation) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Document:
 
 
 class OpenApi:
-    """GET /api/openapi.json"""
+    """GET /api/openapi.json."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -53,7 +53,7 @@ class OpenApi:
 
 
 class Docs:
-    """GET /api/docs"""
+    """GET /api/docs."""
 
     def __init__(self, document: Document) -> None:
         self._document = document

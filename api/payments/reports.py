@@ -35,14 +35,7 @@ _CSV_MEMORY_LIMIT = 1024 * 1024
 class Reports:
     """GET /payments/reports."""
 
-    @Operation(
-        Permission.SEE_REPORTS,
-        "Report.",
-        name="getPaymentReport",
-        query=ReportQuery,
-        response=Report,
-        downloads=_CSV,
-    )
+    @Operation(Permission.SEE_REPORTS, "Report.", name="getPaymentReport", response=Report, downloads=_CSV)
     def on_get(self, req: Request, query: ReportQuery) -> Report | Download:
         """Get a report of payments.
 

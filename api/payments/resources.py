@@ -56,14 +56,7 @@ from db.states import TERMINAL, PaymentStatus
 class Payments:
     """GET, POST /payments."""
 
-    @Operation(
-        Permission.SEE_PAYMENTS,
-        "Payments.",
-        name="listPayments",
-        query=PaymentsQuery,
-        response=PaymentPage,
-        errors=(Forbidden,),
-    )
+    @Operation(Permission.SEE_PAYMENTS, "Payments.", name="listPayments", errors=(Forbidden,))
     def on_get(self, req: Request, query: PaymentsQuery) -> PaymentPage:
         """List payments.
 
@@ -154,7 +147,6 @@ class OnePayment:
         Permission.CHANGE_PAYMENTS,
         "Payment updated.",
         name="updatePayment",
-        body=PaymentUpdate,
         response=Payment,
         errors=(payment_edits.NotEditable,),
         examples={
@@ -212,7 +204,6 @@ class Status:
         Permission.CHANGE_PAYMENTS,
         "Change accepted.",
         name="changePaymentStatus",
-        body=StatusChange,
         response=Payment,
         errors=(
             state_machine.TransitionRefused,
@@ -261,13 +252,7 @@ class Status:
 class History:
     """GET /payments/history."""
 
-    @Operation(
-        Permission.SEE_PAYMENTS,
-        "Transactions.",
-        name="listPaymentTransactions",
-        query=HistoryQuery,
-        response=PaymentTransactionPage,
-    )
+    @Operation(Permission.SEE_PAYMENTS, "Transactions.", name="listPaymentTransactions")
     def on_get(self, req: Request, query: HistoryQuery) -> PaymentTransactionPage:
         """List the transactions of your payments.
 

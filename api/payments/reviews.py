@@ -27,13 +27,7 @@ _DIFFERENCES_LIMIT = 100
 class Attempts:
     """GET /payments/:id/attempts."""
 
-    @Operation(
-        Permission.SETTLE_BY_HAND,
-        "Provider calls.",
-        name="listPaymentAttempts",
-        query=AttemptsQuery,
-        response=PaymentAttemptPage,
-    )
+    @Operation(Permission.SETTLE_BY_HAND, "Provider calls.", name="listPaymentAttempts")
     def on_get(self, _req: Request, payment_id: UUID, query: AttemptsQuery) -> PaymentAttemptPage:
         """List the provider calls of a payment.
 
@@ -60,8 +54,6 @@ class Review:
         Permission.SETTLE_BY_HAND,
         "Reviews resolved.",
         name="resolvePaymentReviews",
-        body=ReviewResolution,
-        response=Payment,
         errors=(
             payment_reviews.NothingToReview,
             payment_endings.NotReported,
@@ -95,13 +87,7 @@ class Review:
 class Differences:
     """GET /payments/differences."""
 
-    @Operation(
-        Permission.SETTLE_BY_HAND,
-        "Statement differences.",
-        name="listStatementDifferences",
-        query=DifferencesQuery,
-        response=StatementDifferences,
-    )
+    @Operation(Permission.SETTLE_BY_HAND, "Statement differences.", name="listStatementDifferences")
     def on_get(self, _req: Request, query: DifferencesQuery) -> StatementDifferences:
         """List the differences between a provider statement and the payments."""
         matched = statements.is_matched(query.day)

@@ -1,4 +1,4 @@
-"""POST, DELETE /profile/avatar; GET /media/avatars/:name"""
+"""POST, DELETE /profile/avatar; GET /media/avatars/:name."""
 
 import re
 import subprocess
@@ -51,7 +51,7 @@ class NotAnImage(DomainError):
 
 @dataclass
 class Avatar:
-    """POST, DELETE /profile/avatar"""
+    """POST, DELETE /profile/avatar."""
 
     store: Media
 
@@ -61,7 +61,6 @@ class Avatar:
         name="uploadAvatar",
         file="avatar",
         content_types=UPLOAD_TYPES,
-        response=schemas.Profile,
         errors=(NotFound, NotAnImage, Busy, media.MediaUnavailable),
     )
     def on_post(self, req: Request, file: bytes) -> schemas.Profile:
@@ -90,13 +89,7 @@ class Avatar:
             record_change(audit.AuditAction.AVATAR_CHANGED, user)
         return profile_of(user, self.store)
 
-    @Operation(
-        Permission.SIGNED_IN,
-        "Avatar deleted.",
-        name="deleteAvatar",
-        response=schemas.Profile,
-        errors=(NotFound,),
-    )
+    @Operation(Permission.SIGNED_IN, "Avatar deleted.", name="deleteAvatar", errors=(NotFound,))
     def on_delete(self, req: Request) -> schemas.Profile:
         """Delete the avatar."""
         with transaction():
@@ -109,7 +102,7 @@ class Avatar:
 
 @dataclass
 class Avatars:
-    """GET /media/avatars/:name"""
+    """GET /media/avatars/:name."""
 
     store: Media
 

@@ -1,4 +1,4 @@
-"""GET, PUT /profile; GET, PUT /profile/preferences"""
+"""GET, PUT /profile; GET, PUT /profile/preferences."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,11 @@ from db.users import User
 
 @dataclass
 class Profile:
-    """GET, PUT /profile"""
+    """GET, PUT /profile."""
 
     store: Media
 
-    @Operation(Permission.SIGNED_IN, "Profile.", name="getProfile", response=schemas.Profile, etag=True)
+    @Operation(Permission.SIGNED_IN, "Profile.", name="getProfile", etag=True)
     def on_get(self, req: Request) -> schemas.Profile:
         """Get the signed-in user's profile."""
         user = users.get(authentication.caller_of(req).user_id)
@@ -36,8 +36,6 @@ class Profile:
         Permission.SIGNED_IN,
         "Profile changed.",
         name="updateProfile",
-        body=schemas.ProfileUpdate,
-        response=schemas.Profile,
         errors=(NotFound,),
         examples={"contact": {"phone": "+4930123456", "address": "1 Long Lane, Oxford", "bio": None}},
     )
@@ -60,7 +58,7 @@ class Profile:
 
 
 class Preferences:
-    """GET, PUT /profile/preferences"""
+    """GET, PUT /profile/preferences."""
 
     @Operation(
         Permission.SIGNED_IN,
@@ -81,7 +79,6 @@ class Preferences:
         Permission.SIGNED_IN,
         "Preferences changed.",
         name="updatePreferences",
-        body=schemas.Preferences,
         response=schemas.Preferences,
         errors=(NotFound,),
     )
