@@ -155,7 +155,7 @@ def verify() -> audit_chain.Verification:
     return found
 
 
-def log_verification(found: audit_chain.Verification | audit_chain.VerificationStep) -> None:
+def log_verification(found: audit_chain.Verification) -> None:
     """Logs the result of a verification.
 
     The log line is evidence outside the database: who can write to the database can chain all rows anew, but

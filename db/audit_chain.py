@@ -152,7 +152,7 @@ class BrokenEntry:
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of a whole verification: the number of entries, the seal, and the first break, if any."""
+    """The result of a verification: the number of entries, the seal, and the first break, if any."""
 
     rows: int
     seq: int | None
@@ -174,19 +174,11 @@ CHAIN_START = ChainPosition(-(2**63), "00" * 32, 0)
 
 
 @dataclass(frozen=True)
-class VerificationStep:
-    """The result of one step: the position it reached, whether that is the end, the seal, the first break."""
+class VerificationStep(Verification):
+    """The result up to the position that a step reached, and whether the log ends there."""
 
     reached: ChainPosition
     ended: bool
-    seq: int | None
-    hash: str | None
-    broken: BrokenEntry | None
-
-    @property
-    def rows(self) -> int:
-        """The number of entries up to the position reached."""
-        return self.reached.rows
 
 
 # The two verifications that keep their position.
@@ -262,7 +254,7 @@ def verify_next(start: ChainPosition) -> VerificationStep:
         found["last_hash"] or start.hash,
         start.rows + verified_rows,
     )
-    return VerificationStep(reached, ended, found["seq"], found["hash"], broken)
+    return VerificationStep(reached.rows, found["seq"], found["hash"], broken, reached, ended)
 
 
 def _first_break(breaks: Sequence[Sequence[Any]]) -> BrokenEntry | None:

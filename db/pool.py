@@ -6,6 +6,7 @@ the server does not respond, every waiting thread fails, no idle connection is u
 second tries to connect.
 """
 
+import math
 import select
 import threading
 import time
@@ -96,23 +97,19 @@ def wait_for_response(connection: driver.connection) -> None:
     it. psycopg2 closes a connection whose wait raises. A connection outside the pool (migrations) has no
     timeout.
     """
-    state = connection.poll()
-    if state == driver.POLL_OK:
-        return
     pooled = connection if isinstance(connection, Connection) else None
-    deadline = time.monotonic() + pooled.response_timeout_s if pooled else None
-    while state != driver.POLL_OK:
+    deadline = time.monotonic() + (pooled.response_timeout_s if pooled else math.inf)
+    while (state := connection.poll()) != driver.POLL_OK:
         # A new poller each time: the socket may change while connecting.
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if state == driver.POLL_READ else select.POLLOUT)
-        remaining_s = None if deadline is None else deadline - time.monotonic()
-        poll_ms = None if remaining_s is None else max(0.0, min(remaining_s, PROBE_TIMEOUT_S)) * 1000
-        if not poller.poll(poll_ms) and pooled and remaining_s is not None:
-            if remaining_s <= PROBE_TIMEOUT_S:
-                raise ResponseTimeout("the database did not respond in time")
-            if pooled.pool and not pooled.pool.is_responsive():
-                raise ResponseTimeout("the database does not respond to any connection")
-        state = connection.poll()
+        remaining_s = deadline - time.monotonic()
+        if poller.poll(max(0.0, min(remaining_s, PROBE_TIMEOUT_S)) * 1000):
+            continue
+        if remaining_s <= PROBE_TIMEOUT_S:
+            raise ResponseTimeout("the database did not respond in time")
+        if pooled and pooled.pool and not pooled.pool.is_responsive():
+            raise ResponseTimeout("the database does not respond to any connection")
 
 
 class Pool:
