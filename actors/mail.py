@@ -51,7 +51,8 @@ def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
     """Sends the link of a one-time token row, if the token can still be used."""
     with postgres.connection():
         user = users.get(user_id)
-        if user is None or not user.active or not one_time_tokens.is_usable(id, times.now()):
+        token = one_time_tokens.get(id)
+        if not (user and user.active and token and token.is_usable(times.now())):
             return
     verifies = purpose is Purpose.VERIFY_EMAIL
     template = mail_templates.verify_email if verifies else mail_templates.reset_password

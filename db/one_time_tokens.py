@@ -35,6 +35,14 @@ class OneTimeToken(postgres.Model, table="auth.one_time_tokens"):
     address_hash = peewee.CharField(64, null=True)
     due_at = DateTimeTZField()
 
+    def is_usable(self, now: datetime) -> bool:
+        """Tells whether the token is neither used nor expired."""
+        return self.used_at is None and self.expires_at > now
+
+    def was_mailed_to(self, email: str) -> bool:
+        """Tells whether the token was mailed to this address."""
+        return bool(self.address_hash == fingerprint(email.lower()))
+
 
 MAILS_DUE_SINCE = """
     SELECT due_at FROM auth.one_time_tokens
@@ -74,39 +82,23 @@ def mails_due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[da
     return [row["due_at"] for row in postgres.rows(MAILS_DUE_SINCE, user_id, purpose, since)]
 
 
-def is_usable(id: UUID, now: datetime) -> bool:
-    """Tells whether the token of this row is neither used nor expired."""
-    found: OneTimeToken | None = OneTimeToken.get_or_none(OneTimeToken.id == id)
-    return found is not None and found.used_at is None and found.expires_at > now
+def get(id: UUID) -> OneTimeToken | None:
+    """Returns the row with this id."""
+    return OneTimeToken.get_or_none(OneTimeToken.id == id)
 
 
 def find(token: str, purpose: Purpose) -> OneTimeToken | None:
     """Returns the row of a token, whether or not it is used."""
-    found: OneTimeToken | None = OneTimeToken.get_or_none(
+    return OneTimeToken.get_or_none(
         OneTimeToken.token_hash == fingerprint(token), OneTimeToken.purpose == purpose
     )
-    return found
 
 
-def was_mailed_to(row: OneTimeToken, email: str) -> bool:
-    """Tells whether a token was mailed to this address."""
-    return row.address_hash == fingerprint(email.lower())
-
-
-def find_user_id(token: str, purpose: Purpose, now: datetime) -> UUID | None:
-    """Returns the user of a token that is neither used nor expired, without using it."""
-    found = OneTimeToken.get_or_none(*_usable(token, purpose, now))
-    return found.user_id if found else None
-
-
-def consume(token: str, purpose: Purpose, now: datetime) -> UUID | None:
-    """Marks a token as used and returns its user; None if it is unknown, used or expired.
-
-    Of several concurrent requests, one gets the user.
-    """
-    update = OneTimeToken.update(used_at=now).where(*_usable(token, purpose, now))
-    used = postgres.execute_returning(update, OneTimeToken)
-    return used[0].user_id if used else None
+def consume(id: UUID, now: datetime) -> bool:
+    """Marks a usable token as used. Of several concurrent requests, one gets True."""
+    update = OneTimeToken.update(used_at=now)
+    is_usable = OneTimeToken.used_at.is_null() & (OneTimeToken.expires_at > now)
+    return bool(update.where(OneTimeToken.id == id, is_usable).execute())
 
 
 def consume_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
@@ -127,12 +119,3 @@ def delete_expired(now: datetime) -> int:
     )
     unlocked = peewee.fn.ARRAY(expired.for_update(postgres.DELETE_UNLOCKED))
     return int(postgres.delete(OneTimeToken).where(OneTimeToken.id == peewee.fn.ANY(unlocked)).execute())
-
-
-def _usable(token: str, purpose: Purpose, now: datetime) -> list[peewee.Node]:
-    return [
-        OneTimeToken.token_hash == fingerprint(token),
-        OneTimeToken.purpose == purpose,
-        OneTimeToken.used_at.is_null(),
-        OneTimeToken.expires_at > now,
-    ]

@@ -66,8 +66,10 @@ class Credentials:
 
     def reset(self, *, token: str, new: str) -> None:
         """Sets a new password by a mailed token and ends every session. Raises ValidationFailed."""
-        user_id = one_time_tokens.find_user_id(token, Purpose.RESET_PASSWORD, times.now())
-        user = users.get(user_id) if user_id else None
+        link = one_time_tokens.find(token, Purpose.RESET_PASSWORD)
+        if link is None or not link.is_usable(times.now()):
+            raise _bad_token()
+        user = users.get(link.user_id)
         if user is None or not user.active:
             raise _bad_token()
         # A password that is refused does not use the token up.
@@ -77,7 +79,7 @@ class Credentials:
             locked = users.locked(user.id)
             if locked is None or not locked.active:
                 raise _bad_token()
-            if one_time_tokens.consume(token, Purpose.RESET_PASSWORD, times.now()) is None:
+            if not one_time_tokens.consume(link.id, times.now()):
                 raise _bad_token()
             sessions.end_all(user.id)
             # The mailbox proves ownership: this client gets a count of its own, whatever others guess.
@@ -101,7 +103,7 @@ class Credentials:
             if _is_verified_by(link, user):
                 # A mail scanner may have opened the link before the user did.
                 return
-            if one_time_tokens.consume(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+            if not one_time_tokens.consume(link.id, times.now()):
                 raise _bad_token()
             one_time_tokens.consume_all(user.id, Purpose.VERIFY_EMAIL, times.now())
             users.verify_email(user.id)
@@ -111,10 +113,11 @@ class Credentials:
     def check_verification_token(self, token: str) -> None:
         """Raises ValidationFailed when `verify_email` would; changes nothing."""
         link = one_time_tokens.find(token, Purpose.VERIFY_EMAIL)
-        user = users.get(link.user_id) if link else None
-        if link and user and user.active and _is_verified_by(link, user):
-            return
-        if one_time_tokens.find_user_id(token, Purpose.VERIFY_EMAIL, times.now()) is None:
+        if link is None:
+            raise _bad_token()
+        user = users.get(link.user_id)
+        is_verified = user is not None and user.active and _is_verified_by(link, user)
+        if not is_verified and not link.is_usable(times.now()):
             raise _bad_token()
 
     def resend_verification(self, user_id: UUID) -> None:
@@ -142,7 +145,7 @@ def _set_password(user: User, password_hash: str, action: audit.AuditAction) -> 
 
 
 def _is_verified_by(link: OneTimeToken, user: User) -> bool:
-    return user.email_verified and one_time_tokens.was_mailed_to(link, user.email)
+    return user.email_verified and link.was_mailed_to(user.email)
 
 
 def _bad_token() -> ValidationFailed:
