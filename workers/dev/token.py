@@ -46,13 +46,22 @@ class Stack:
         self._reset_limits()
         return signed_in
 
-    def call(self, method: str, path: str, token: str = "", body: Any = None) -> dict[str, Any]:
-        """Send a request; the data of its response. Raises Trouble."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def next_version(self, payment: dict[str, Any], token: str) -> dict[str, Any]:
+        """Waits some seconds for another version of a payment; returns the payment as it then is."""
+        headers = {"If-None-Match": f'"{payment["version"]}"', "Prefer": "wait=5"}
+        return self.call("GET", f"/payments/{payment['id']}", token, headers=headers) or payment
+
+    def call(
+        self, method: str, path: str, token: str = "", body: Any = None, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Sends a request; returns the data of the response, empty for a 304. Raises Trouble."""
+        headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         try:
             response = self.http.request(method, f"/api{path}", json=body, headers=headers)
             if response.status_code == 429 and self._reset_limits():
                 response = self.http.request(method, f"/api{path}", json=body, headers=headers)
+            if response.status_code == 304:
+                return {}
             answer = response.json()
             if response.is_success:
                 return dict(answer["data"])
