@@ -42,7 +42,7 @@ def suspend_demo_users() -> None:
         for user in _active():
             with transaction():
                 users.change(user.id, active=False)
-                sessions.end_all(user.id)
+                sessions.end(user.id)
                 audit.record(
                     audit.AuditAction.USER_UPDATED, resource=("user", user.id), details={"fields": ["active"]}
                 )

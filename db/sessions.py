@@ -88,14 +88,7 @@ def page(
     return pagination.newest_page(Session, [query], limit=limit, after=after)
 
 
-def end(session_id: UUID, *, user_id: UUID | None = None) -> bool:
-    """Ends a session, of this user if one is given. Returns whether it was live."""
-    update = Session.update(ended_at=peewee.fn.clock_timestamp())
-    of_user = Session.user_id == user_id if user_id else SQL("true")
-    return bool(update.where(Session.id == session_id, Session.ended_at.is_null(), of_user).execute())
-
-
-def end_all(user_id: UUID, *, keep: UUID | None = None, only: Collection[UUID] | None = None) -> int:
+def end(user_id: UUID, *, keep: UUID | None = None, only: Collection[UUID] | None = None) -> int:
     """Ends a user's live sessions: all, all except `keep`, or `only` these. Returns their number."""
     only_ids = None if only is None else list(only)
     return len(postgres.rows(END_SESSIONS, user_id=user_id, keep=keep, only=only_ids))
@@ -105,7 +98,7 @@ def end_oldest(user_id: UUID, *, keep: int) -> None:
     """Ends a user's live sessions except the newest `keep`. The caller must have locked the user."""
     older = postgres.rows(OLDER_SESSIONS, user_id, keep)
     if older:
-        end_all(user_id, only=[row["id"] for row in older])
+        end(user_id, only=[row["id"] for row in older])
 
 
 def add_refresh_token(session: Session | RefreshToken, *, token_hash: str, expires_at: datetime) -> None:
@@ -116,13 +109,7 @@ def add_refresh_token(session: Session | RefreshToken, *, token_hash: str, expir
     ).execute()
 
 
-def session_of(token_hash: str) -> UUID | None:
-    """Returns the session of the refresh token with this SHA-256."""
-    found = RefreshToken.get_or_none(RefreshToken.token_hash == token_hash)
-    return found.session_id if found else None
-
-
-def earlier_session(token_hash: str, user_id: UUID | None) -> UUID | None:
+def session_of(token_hash: str, user_id: UUID | None) -> UUID | None:
     """Returns the session of this user's refresh token with this SHA-256, even a spent or expired one."""
     found: RefreshToken | None = RefreshToken.get_or_none(
         RefreshToken.token_hash == token_hash, RefreshToken.user_id == user_id

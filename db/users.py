@@ -122,7 +122,7 @@ def locked_with_admins(id: UUID) -> tuple[User | None, list[UUID]]:
 def close(id: UUID, *, email: str, name: str) -> User:
     """Closes an account: ends its sessions, deletes its tokens and profile, and replaces address and name."""
     personal_data.remember_address(id)
-    sessions.end_all(id)
+    sessions.end(id)
     postgres.rows("DELETE FROM auth.one_time_tokens WHERE user_id = %s", id)
     postgres.rows("DELETE FROM auth.known_addresses WHERE user_id = %s", id)
     postgres.rows("DELETE FROM profile.user_profiles WHERE user_id = %s", id)

@@ -127,7 +127,7 @@ class OneUser:
             if changed.email_verified and (not user.email_verified or user.email != changed.email):
                 request_addressees.bind_verified(changed)
             if suspends:
-                sessions.end_all(user.id)
+                sessions.end(user.id)
                 if user.role == Role.VENDOR:
                     payment_endings.enqueue_withdrawal(user.id)
             if user.email.lower() != changed.email.lower():
@@ -204,7 +204,7 @@ class UserSessions:
         with transaction():
             if users.locked(user_id) is None:
                 raise NotFound(thing="user")
-            ended = sessions.end_all(user_id)
+            ended = sessions.end(user_id)
             _record_session_end(user_id, everywhere=True, details={"sessions": ended})
 
 
@@ -215,7 +215,7 @@ class UserSession:
     def on_delete(self, _req: Request, user_id: UUID, session_id: UUID) -> None:
         """End one session of a user."""
         with transaction():
-            if not sessions.end(session_id, user_id=user_id):
+            if not sessions.end(user_id, only=[session_id]):
                 raise NotFound(thing="session")
             _record_session_end(user_id, everywhere=False, details={"sessionId": str(session_id)})
 

@@ -51,7 +51,7 @@ class Credentials:
             if locked is None or locked.password_hash != user.password_hash:
                 raise InvalidCredentials
             reservation.succeeded()
-            sessions.end_all(user.id, keep=caller.session_id)
+            sessions.end(user.id, keep=caller.session_id)
             _set_password(user, password_hash, audit.AuditAction.PASSWORD_CHANGED)
 
     def request_reset(self, email: str) -> None:
@@ -81,7 +81,7 @@ class Credentials:
                 raise _bad_token()
             if not one_time_tokens.consume(link.id, times.now()):
                 raise _bad_token()
-            sessions.end_all(user.id)
+            sessions.end(user.id)
             # The mailbox proves ownership: this client gets a count of its own, whatever others guess.
             clear_account(str(user.id))
             sign_in_failures.remember_client(user.id)

@@ -121,7 +121,7 @@ class Sessions:
             if spent.expires_at <= now or (live and ends_at <= now):
                 raise Unauthorized(UnauthorizedReason.EXPIRED, token="refresh")
             successor = self.tokens.successor(token)
-            if reused and sessions.end(spent.session_id):
+            if reused and sessions.end(spent.user_id, only=[spent.session_id]):
                 audit.record(
                     audit.AuditAction.TOKEN_REUSED,
                     resource=("session", spent.session_id),
@@ -144,16 +144,18 @@ class Sessions:
         """
         with transaction():
             if everywhere:
-                sessions.end_all(caller.user_id)
+                sessions.end(caller.user_id)
             else:
-                other = sessions.session_of(fingerprint(refresh_token)) if refresh_token else None
-                sessions.end_all(caller.user_id, only={caller.session_id, *([other] if other else [])})
+                other = (
+                    sessions.session_of(fingerprint(refresh_token), caller.user_id) if refresh_token else None
+                )
+                sessions.end(caller.user_id, only={caller.session_id, *([other] if other else [])})
             _record_sign_out(caller.user_id, everywhere=everywhere)
 
     def end(self, caller: Caller, session_id: UUID) -> None:
         """Ends one of the caller's sessions. Raises NotFound."""
         with transaction():
-            if not sessions.end(session_id, user_id=caller.user_id):
+            if not sessions.end(caller.user_id, only=[session_id]):
                 raise NotFound(thing="session")
             _record_sign_out(caller.user_id, session_id=session_id)
 

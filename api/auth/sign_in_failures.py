@@ -89,7 +89,7 @@ def client_of(user: User | None, refresh_token: str) -> str:
     Runs the same queries where no account has the address, so that the response time says nothing.
     """
     user_id = user.id if user is not None else None
-    session_id = sessions.earlier_session(fingerprint(refresh_token), user_id)
+    session_id = sessions.session_of(fingerprint(refresh_token), user_id)
     known_addresses = sign_in_failures.known_addresses(user_id)
     if session_id is not None:
         return f"session {session_id}"

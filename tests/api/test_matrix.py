@@ -58,7 +58,7 @@ def expired_token(client) -> str:
 
 def revoked_token(client) -> str:
     user = visitor(client)
-    sessions.end_all(user.user["id"])
+    sessions.end(user.user["id"])
     return user.token
 
 
