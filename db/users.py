@@ -135,10 +135,9 @@ def page(
     *, role: str | None, q: str | None, active: bool | None, limit: int, after: pagination.Cursor | None
 ) -> pagination.Page[User]:
     """Returns a page of users, newest first. `q` is a part of the address or the name."""
-    pattern = "%" + (q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     conditions = pagination.conditions(
         (role, User.role == role),
-        (q, (User.email**pattern) | (User.name**pattern)),
+        (q, User.email.contains(q or "") | User.name.contains(q or "")),
         (active, User.active == active),
     )
     return pagination.newest_page(User, [User.select().where(*conditions)], limit=limit, after=after)
