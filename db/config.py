@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -118,24 +118,25 @@ def clear_cache() -> None:
 def all_settings() -> list[Setting]:
     """Returns all settings as they are in the database."""
     rows = {row.key: row for row in SystemConfig.select()}
-    return [_current(default, rows.get(default.key)) for default in _DEFAULTS.values()]
+    return [
+        replace(default, value=row.value, updated_at=row.updated_at, updated_by=row.updated_by)
+        if (row := rows.get(default.key))
+        else default
+        for default in _DEFAULTS.values()
+    ]
 
 
 def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
     """Writes values in the present transaction."""
     rows = [
         # Wrapped as JSON: null is a value, not a missing one.
-        {
-            "key": key,
-            "value": psycopg2.extras.Json(value),
-            "description": _DEFAULTS[key].description,
-            "updated_by": by,
-        }
+        (key, psycopg2.extras.Json(value), _DEFAULTS[key].description, by)
         for key, value in sorted(values.items())
     ]
-    SystemConfig.insert_many(rows).on_conflict(
+    columns = [SystemConfig.key, SystemConfig.value, SystemConfig.description, SystemConfig.updated_by]
+    SystemConfig.insert_many(rows, columns).on_conflict(
         conflict_target=[SystemConfig.key],
-        preserve=[SystemConfig.value, SystemConfig.description, SystemConfig.updated_by],
+        preserve=columns[1:],
         update={SystemConfig.updated_at: peewee.fn.clock_timestamp()},
     ).execute()
 
@@ -143,9 +144,3 @@ def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
 def lock_table() -> None:
     """Locks the settings against other changes, so that the audit entry has the right previous values."""
     postgres.rows("LOCK TABLE admin.system_config IN SHARE ROW EXCLUSIVE MODE")
-
-
-def _current(default: Setting, row: SystemConfig | None) -> Setting:
-    if row is None:
-        return default
-    return Setting(default.key, row.value, default.description, row.updated_at, row.updated_by)
