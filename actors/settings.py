@@ -3,10 +3,11 @@
 import os
 from email.utils import parseaddr
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import fsspec
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from db.core import settings
 
@@ -14,6 +15,23 @@ from db.core import settings
 def _local_directory(name: str) -> str:
     return (Path(os.environ.get("DATA_DIR") or ".data").resolve() / name).as_uri()
 
+
+def _is_directory(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc
+
+
+def _check_web_url(value: str) -> str:
+    if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+        raise ValueError("must be an http:// or https:// URL")
+    return value.rstrip("/")
+
+
+def _default_left(name: str) -> str:
+    return f"{name}: must be set in production, not left at the developer's default"
+
+
+WebUrl = Annotated[str, AfterValidator(_check_web_url)]
 
 PUBLIC_URL = "http://127.0.0.1:3000"
 # The mail catcher of compose.yml.
@@ -24,12 +42,7 @@ class PublicSettings(settings.StoreSettings):
     """Settings of the processes that make links to this API."""
 
     # The URL of this API for browsers.
-    public_url: str = PUBLIC_URL
-
-    @field_validator("public_url")
-    @classmethod
-    def _check_public_url(cls, value: str) -> str:
-        return _check_web_url(value)
+    public_url: WebUrl = PUBLIC_URL
 
     def public_url_faults(self) -> list[str]:
         """Returns what is wrong with PUBLIC_URL in production."""
@@ -47,13 +60,13 @@ class MediaSettings(PublicSettings):
     def _check_media_url(cls, value: str) -> str:
         if not value:
             return _local_directory("media")
-        parts = urlsplit(value)
-        if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+        if _is_directory(value):
             return value
-        if parts.scheme in ("", "file") or "://" not in value:
+        scheme = urlsplit(value).scheme
+        if scheme in ("", "file") or "://" not in value:
             raise ValueError("must be file:///directory, or a URL of another kind that fsspec supports")
         try:
-            fsspec.get_filesystem_class(parts.scheme)
+            fsspec.get_filesystem_class(scheme)
         except (ValueError, ImportError) as error:
             raise ValueError(str(error)) from None
         return value
@@ -64,16 +77,6 @@ class MediaSettings(PublicSettings):
         return [*super().production_faults(), *([_default_left("MEDIA_URL")] if left else [])]
 
 
-def _default_left(name: str) -> str:
-    return f"{name}: must be set in production, not left at the developer's default"
-
-
-def _check_web_url(value: str) -> str:
-    if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
-        raise ValueError("must be an http:// or https:// URL")
-    return value.rstrip("/")
-
-
 class MailSettings(PublicSettings):
     """Settings of the processes that send mail."""
 
@@ -81,7 +84,7 @@ class MailSettings(PublicSettings):
     mail_url: str = Field(default_factory=lambda: _local_directory("mail"))
     mail_from: str = Field("Paywright <no-reply@paywright.example>", min_length=3)
     # The URL of the frontend for browsers.
-    frontend_url: str = ""
+    frontend_url: WebUrl = ""
     password_pepper: str = Field(min_length=1)
 
     @field_validator("mail_url")
@@ -89,9 +92,9 @@ class MailSettings(PublicSettings):
     def _check_mail_url(cls, value: str) -> str:
         if not value:
             return _local_directory("mail")
-        parts = urlsplit(value)
-        if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+        if _is_directory(value):
             return value
+        parts = urlsplit(value)
         if parts.scheme in ("smtp", "smtps") and parts.hostname:
             return settings.check_port(value)
         raise ValueError("must be smtp://host:port, smtps://host:port or file:///directory")
@@ -112,8 +115,3 @@ class MailSettings(PublicSettings):
             *([_default_left("MAIL_URL")] if left else []),
             *self.public_url_faults(),
         ]
-
-    @field_validator("frontend_url")
-    @classmethod
-    def _check_frontend_url(cls, value: str) -> str:
-        return _check_web_url(value)
