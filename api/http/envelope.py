@@ -14,31 +14,50 @@ from db.core.errors import DomainError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
-STATUS_BY_CODE = {
-    ErrorCode.VALIDATION_ERROR: 400,
-    ErrorCode.MALFORMED_JSON: 400,
-    ErrorCode.UNAUTHORIZED: 401,
-    ErrorCode.INVALID_CREDENTIALS: 401,
-    ErrorCode.TOKEN_REUSED: 401,
-    ErrorCode.FORBIDDEN: 403,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.METHOD_NOT_ALLOWED: 405,
-    ErrorCode.REQUEST_TIMEOUT: 408,
-    ErrorCode.EMAIL_TAKEN: 409,
-    ErrorCode.INVALID_TRANSITION: 409,
-    ErrorCode.REQUEST_NOT_PAYABLE: 409,
-    ErrorCode.REQUEST_CHANGED: 409,
-    ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
-    ErrorCode.LAST_ADMIN: 409,
-    ErrorCode.LENGTH_REQUIRED: 411,
-    ErrorCode.VERSION_MISMATCH: 412,
-    ErrorCode.PAYLOAD_TOO_LARGE: 413,
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
-    ErrorCode.IDEMPOTENCY_MISMATCH: 422,
-    ErrorCode.RATE_LIMITED: 429,
-    ErrorCode.INTERNAL_ERROR: 500,
-    ErrorCode.SERVICE_UNAVAILABLE: 503,
+# The HTTP status of each error code, and what it means to a program.
+_CODES = {
+    ErrorCode.VALIDATION_ERROR: (400, "The input is not valid. `details.fields` lists every error."),
+    ErrorCode.MALFORMED_JSON: (400, "The body is not a JSON object."),
+    ErrorCode.UNAUTHORIZED: (401, "The access token is missing or not valid. `details.reason` says why."),
+    ErrorCode.INVALID_CREDENTIALS: (401, "The e-mail address or the password is wrong."),
+    ErrorCode.TOKEN_REUSED: (401, "The refresh token was used before. Its session has ended."),
+    ErrorCode.FORBIDDEN: (403, "Your role does not allow this."),
+    ErrorCode.NOT_FOUND: (404, "The resource does not exist, or you may not see it."),
+    ErrorCode.METHOD_NOT_ALLOWED: (
+        405,
+        "The path does not support the method. `Allow` lists those it supports.",
+    ),
+    ErrorCode.REQUEST_TIMEOUT: (408, "The request was not complete in time. The connection is closed."),
+    ErrorCode.EMAIL_TAKEN: (409, "An account with this e-mail address exists."),
+    ErrorCode.INVALID_TRANSITION: (
+        409,
+        "The status of the payment does not allow this. `details` has the status, and those that can follow it.",
+    ),
+    ErrorCode.REQUEST_NOT_PAYABLE: (409, "The payment request cannot be paid now."),
+    ErrorCode.REQUEST_CHANGED: (
+        409,
+        "The payment request has another amount or currency than the one sent. `details` has the current ones. "
+        "Nothing was paid.",
+    ),
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS: (
+        409,
+        "The first request with this `Idempotency-Key` is still in progress.",
+    ),
+    ErrorCode.LAST_ADMIN: (409, "The last administrator can be neither closed nor given another role."),
+    ErrorCode.LENGTH_REQUIRED: (411, "The request has no `Content-Length`."),
+    ErrorCode.VERSION_MISMATCH: (412, "`If-Match` names another version than the current one."),
+    ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large."),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "The media type of the body is not supported here."),
+    ErrorCode.IDEMPOTENCY_MISMATCH: (422, "The `Idempotency-Key` was used with another request."),
+    ErrorCode.RATE_LIMITED: (429, "Too many requests. Try again after `Retry-After` seconds."),
+    ErrorCode.INTERNAL_ERROR: (500, "An internal error occurred."),
+    ErrorCode.SERVICE_UNAVAILABLE: (
+        503,
+        "The service is unavailable, or refuses changes for now. Try again after `Retry-After` seconds.",
+    ),
 }
+STATUS_BY_CODE = {code: status for code, (status, _) in _CODES.items()}
+MEANING_BY_CODE = {code: meaning for code, (_, meaning) in _CODES.items()}
 
 # The messages of errors that no DomainError stands for: Falcon raises them (no route, no method, …), or they
 # can meet any request.

@@ -9,7 +9,7 @@ from typing import Any
 import falcon
 
 from api.http import errors, etag, forms
-from api.http.envelope import MESSAGES, STATUS_BY_CODE
+from api.http.envelope import MEANING_BY_CODE, MESSAGES, STATUS_BY_CODE
 from api.http.operation import Operation, RawOperation
 from api.middleware.rate_limit import RateLimited
 from api.openapi import headers
@@ -18,36 +18,6 @@ from api.security.tokens import Unauthorized, UnauthorizedReason
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.states import PaymentStatus
 from db.users import Role
-
-# For programs, what each code means; for the schema `ErrorCode`.
-DESCRIPTIONS = {
-    ErrorCode.VALIDATION_ERROR: "The input is not valid. `details.fields` lists every error.",
-    ErrorCode.MALFORMED_JSON: "The body is not a JSON object.",
-    ErrorCode.UNAUTHORIZED: "The access token is missing or not valid. `details.reason` says why.",
-    ErrorCode.INVALID_CREDENTIALS: "The e-mail address or the password is wrong.",
-    ErrorCode.TOKEN_REUSED: "The refresh token was used before. Its session has ended.",
-    ErrorCode.FORBIDDEN: "Your role does not allow this.",
-    ErrorCode.NOT_FOUND: "The resource does not exist, or you may not see it.",
-    ErrorCode.METHOD_NOT_ALLOWED: "The path does not support the method. `Allow` lists those it supports.",
-    ErrorCode.REQUEST_TIMEOUT: "The request was not complete in time. The connection is closed.",
-    ErrorCode.EMAIL_TAKEN: "An account with this e-mail address exists.",
-    ErrorCode.INVALID_TRANSITION: "The status of the payment does not allow this. `details` has the status, "
-    "and those that can follow it.",
-    ErrorCode.REQUEST_NOT_PAYABLE: "The payment request cannot be paid now.",
-    ErrorCode.REQUEST_CHANGED: "The payment request has another amount or currency than the one sent. "
-    "`details` has the current ones. Nothing was paid.",
-    ErrorCode.IDEMPOTENCY_IN_PROGRESS: "The first request with this `Idempotency-Key` is still in progress.",
-    ErrorCode.LAST_ADMIN: "The last administrator can be neither closed nor given another role.",
-    ErrorCode.LENGTH_REQUIRED: "The request has no `Content-Length`.",
-    ErrorCode.VERSION_MISMATCH: "`If-Match` names another version than the current one.",
-    ErrorCode.PAYLOAD_TOO_LARGE: "The body is too large.",
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "The media type of the body is not supported here.",
-    ErrorCode.IDEMPOTENCY_MISMATCH: "The `Idempotency-Key` was used with another request.",
-    ErrorCode.RATE_LIMITED: "Too many requests. Try again after `Retry-After` seconds.",
-    ErrorCode.INTERNAL_ERROR: "An internal error occurred.",
-    ErrorCode.SERVICE_UNAVAILABLE: "The service is unavailable, or refuses changes for now. Try again after "
-    "`Retry-After` seconds.",
-}
 
 _EXAMPLE_DETAILS: dict[ErrorCode, dict[str, Any]] = {
     ErrorCode.UNAUTHORIZED: {"reason": UnauthorizedReason.EXPIRED},
@@ -58,7 +28,6 @@ _EXAMPLE_DETAILS: dict[ErrorCode, dict[str, Any]] = {
         "fields": [{"field": "limit", "message": "Input should be less than or equal to 100"}]
     },
 }
-
 
 # Values for the placeholders in the messages of errors.
 _EXAMPLE_VALUES = {
@@ -157,12 +126,9 @@ class ErrorResponses:
         """`operations` are the cases of each operation by its operationId."""
         self._schema = schema
         self._operations = operations
-        counted: dict[int, Counter[Cases]] = {}
-        for by_status in operations.values():
-            for status, cases in by_status.items():
-                counted.setdefault(status, Counter())[cases] += 1
-        common = {status: counter.most_common(1)[0] for status, counter in counted.items()}
-        self._shared = {status: cases for status, (cases, count) in common.items() if count > 1}
+        counted = Counter(item for by_status in operations.values() for item in by_status.items())
+        # Of the cases of one status, the most frequent are written last.
+        self._shared = {status: cases for (status, cases), n in reversed(counted.most_common()) if n > 1}
 
     def components(self) -> dict[str, Any]:
         """`components/responses`."""
@@ -203,11 +169,11 @@ class ErrorResponses:
 
 def error_code_schema() -> dict[str, Any]:
     """The schema `ErrorCode`: the closed list of codes, each with its status and its meaning."""
-    lines = [f"* `{code}` ({STATUS_BY_CODE[code]}): {text}" for code, text in DESCRIPTIONS.items()]
+    lines = [f"* `{code}` ({STATUS_BY_CODE[code]}): {text}" for code, text in MEANING_BY_CODE.items()]
     return {
         "title": "ErrorCode",
         "type": "string",
-        "enum": list(DESCRIPTIONS),
+        "enum": list(MEANING_BY_CODE),
         "description": "\n".join(["Why a request was refused.", "", *lines]),
-        "x-enumDescriptions": dict(DESCRIPTIONS),
+        "x-enumDescriptions": dict(MEANING_BY_CODE),
     }
