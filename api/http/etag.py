@@ -17,14 +17,9 @@ class VersionMismatch(DomainError):
     code = ErrorCode.VERSION_MISMATCH
 
 
-def of_content(content: bytes) -> str:
-    """The ETag of content that has no version: a digest."""
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def tag(req: Request, resp: Response, value: int | str | None = None) -> None:
-    """Sets the response's ETag to `value` or a digest of its content; 304 if the client has it already."""
-    etag = of_content(resp.data or b"") if value is None else str(value)
+def tag(req: Request, resp: Response, version: int | None = None) -> None:
+    """Sets the response's ETag: the version, or a digest of the content. 304 if the client has it already."""
+    etag = hashlib.sha256(resp.data or b"").hexdigest()[:32] if version is None else str(version)
     resp.etag = etag
     if req.method in ("GET", "HEAD") and _names(req, "If-None-Match", etag, weak=True):
         resp.status = 304

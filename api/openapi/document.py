@@ -138,32 +138,27 @@ def _operation(route: Route, schemas: Schemas, errors: ErrorResponses) -> dict[s
         "operationId": route.id,
         "tags": [route.tag],
         "summary": summary.removesuffix("."),
-        **({"description": description.strip()} if description.strip() else {}),
+        **({"description": description.strip()} if description else {}),
         "parameters": [*route.path_parameters, *headers.of_request(operation, route.method)],
     }
     if isinstance(operation, RawOperation):
-        return {
-            **written,
-            "security": [],
-            "responses": _raw_responses(operation, schemas) | errors.of(route.id),
-        }
-    if operation.permission is Permission.ANYONE:
         written["security"] = []
+        responses = _raw_responses(operation, schemas)
     else:
-        written["x-roles"] = sorted(ROLES_BY_PERMISSION[operation.permission])
-    if operation.query:
-        written["parameters"] += _query_parameters(schemas.of(operation.query))
-    if operation.body:
-        written["requestBody"] = _body(operation, operation.body, schemas)
-    elif operation.file:
-        written["requestBody"] = _form(operation.file, operation.content_types)
-    success = _success(operation, schemas)
-    responses = {str(operation.status): success}
-    if operation.prefer_wait and operation.status == 202:
-        # With `Prefer: wait`, the change is complete.
-        responses = {"200": success, **responses}
+        if operation.permission is Permission.ANYONE:
+            written["security"] = []
+        else:
+            written["x-roles"] = sorted(ROLES_BY_PERMISSION[operation.permission])
+        if operation.query:
+            written["parameters"] += _query_parameters(schemas.of(operation.query))
+        if operation.body:
+            written["requestBody"] = _body(operation, operation.body, schemas)
+        elif operation.file:
+            written["requestBody"] = _form(operation.file, operation.content_types)
+        responses = _responses(operation, schemas)
     if operation.etag and route.method == "GET":
-        responses["304"] = _not_modified(operation)
+        unchanged = headers.of_success(operation, unchanged=True)
+        responses["304"] = {"description": "Not modified.", "headers": unchanged}
     return {**written, "responses": responses | errors.of(route.id)}
 
 
@@ -219,7 +214,7 @@ def _form(field: str, content_types: tuple[str, ...]) -> Schema:
     return {"required": True, "content": {"multipart/form-data": content}}
 
 
-def _success(operation: Operation, schemas: Schemas) -> Schema:
+def _responses(operation: Operation, schemas: Schemas) -> dict[str, Schema]:
     data = schemas.ref(operation.response) if operation.response else {"type": "null"}
     schema = {
         "type": "object",
@@ -231,7 +226,14 @@ def _success(operation: Operation, schemas: Schemas) -> Schema:
     content: Schema = {"application/json": {"schema": schema, "example": example}}
     if operation.downloads:
         content[operation.downloads] = {"schema": {"type": "string"}}
-    return {"description": operation.message, "headers": headers.of_success(operation), "content": content}
+    success = {
+        "description": operation.message,
+        "headers": headers.of_success(operation),
+        "content": content,
+    }
+    # With `Prefer: wait`, a change that is accepted otherwise is complete.
+    statuses = [200, 202] if operation.prefer_wait and operation.status == 202 else [operation.status]
+    return {str(status): success for status in statuses}
 
 
 def _raw_responses(operation: RawOperation, schemas: Schemas) -> dict[str, Schema]:
@@ -239,7 +241,7 @@ def _raw_responses(operation: RawOperation, schemas: Schemas) -> dict[str, Schem
     if operation.response:
         schema = schemas.ref(operation.response)
         content = {"schema": schema, "example": schemas.example(schema)}
-    responses = {
+    return {
         str(status): {
             "description": HTTPStatus(status).phrase,
             "headers": headers.of_success(operation),
@@ -247,8 +249,3 @@ def _raw_responses(operation: RawOperation, schemas: Schemas) -> dict[str, Schem
         }
         for status in operation.statuses
     }
-    return {**responses, **({"304": _not_modified(operation)} if operation.etag else {})}
-
-
-def _not_modified(operation: Operation | RawOperation) -> Schema:
-    return {"description": "Not modified.", "headers": headers.of_success(operation, unchanged=True)}

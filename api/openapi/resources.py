@@ -1,24 +1,16 @@
 """The routes of the OpenAPI document: JSON for programs, and a page for people."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import falcon
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.http.etag import of_content, tag
+from api.http.etag import tag
 from api.http.operation import RawOperation
 from api.openapi.document import document
 from api.openapi.viewer import render
-
-
-@dataclass(frozen=True)
-class _File:
-    content: bytes
-    media: str
-    etag: str
 
 
 class Document:
@@ -26,17 +18,14 @@ class Document:
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
-        self._files: tuple[_File, _File] | None = None
+        self._written: tuple[bytes, bytes] | None = None
 
-    def write(self) -> tuple[_File, _File]:
+    def write(self) -> tuple[bytes, bytes]:
         """The JSON and the HTML, written by the first call."""
-        if self._files is None:
+        if self._written is None:
             written = document(self._table)
-            self._files = (
-                _file(to_json(written), falcon.MEDIA_JSON),
-                _file(render(written).encode(), "text/html; charset=utf-8"),
-            )
-        return self._files
+            self._written = to_json(written), render(written).encode()
+        return self._written
 
 
 class OpenApi:
@@ -49,7 +38,7 @@ class OpenApi:
     def on_get(self, req: Request, resp: Response) -> None:
         """Get this OpenAPI document."""
         json, _html = self._document.write()
-        _send(req, resp, json)
+        _send(req, resp, json, falcon.MEDIA_JSON)
 
 
 class Docs:
@@ -65,16 +54,12 @@ class Docs:
         The page has no script and loads nothing from other servers.
         """
         _json, html = self._document.write()
-        _send(req, resp, html)
+        _send(req, resp, html, "text/html; charset=utf-8")
 
 
-def _file(content: bytes, media: str) -> _File:
-    return _File(content, media, of_content(content))
-
-
-def _send(req: Request, resp: Response, file: _File) -> None:
-    resp.content_type = file.media
+def _send(req: Request, resp: Response, content: bytes, media: str) -> None:
+    resp.content_type = media
     # Caches keep it, and revalidate it each time.
     resp.cache_control = ["public", "no-cache"]
-    resp.data = file.content
-    tag(req, resp, file.etag)
+    resp.data = content
+    tag(req, resp)
