@@ -4,7 +4,9 @@ Names follow the conventions of Prometheus and OpenTelemetry: units as suffix, `
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import accumulate
 
 from falcon import Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -40,25 +42,24 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Returns the current metrics. Those of a store that is away are left out."""
-        up = GaugeMetricFamily("paywright_store_up", "Whether a store can be written.", labels=["store"])
-        try:
+        up = {"redis": False, "database": False}
+        with suppress(redis.Unreachable):
             yield from self._from_redis()
-            up.add_metric(["redis"], 1)
-        except redis.Unreachable:
-            up.add_metric(["redis"], 0)
-        try:
-            with postgres.connection():
-                yield from [*_jobs(), *_invariants()]
-            up.add_metric(["database"], 1)
-        except postgres.TRANSIENT_ERRORS:
-            up.add_metric(["database"], 0)
-        yield up
+            up["redis"] = True
+        with suppress(*postgres.TRANSIENT_ERRORS), postgres.connection():
+            yield from [*_jobs(), *_invariants()]
+            up["database"] = True
+        yield _gauge("paywright_store_up", "Whether a store can be written.", "store", up)
 
     def _from_redis(self) -> list[Metric]:
         request_counts.flush(self._client)
         with redis.guarded(self._client):
             redis.check_writable(self._client)
-            return [self._requests(), self._workers()]
+            workers = heartbeats.alive(self._client)
+            return [
+                self._requests(),
+                _gauge("paywright_workers", "Worker processes that are alive.", "kind", workers),
+            ]
 
     def _requests(self) -> Metric:
         durations = HistogramMetricFamily(
@@ -66,51 +67,47 @@ class Metrics:
             "Duration of HTTP requests.",
             labels=["http_request_method", "http_route", "http_response_status_code"],
         )
+        bounds = [*map(str, request_metrics.BUCKETS_S), "+Inf"]
         for (method, route, status), histogram in request_metrics.read(self._client).items():
-            reached, buckets = 0, []
-            for bound, count in zip((*request_metrics.BUCKETS_S, math.inf), histogram.buckets, strict=True):
-                reached += count
-                buckets.append((_bound(bound), reached))
+            buckets = list(zip(bounds, accumulate(histogram.buckets), strict=True))
             durations.add_metric([method, route, str(status)], buckets, histogram.sum_s)
         return durations
 
-    def _workers(self) -> Metric:
-        workers = GaugeMetricFamily("paywright_workers", "Worker processes that are alive.", labels=["kind"])
-        for kind, count in heartbeats.alive(self._client).items():
-            workers.add_metric([kind], count)
-        return workers
 
-
-def _bound(seconds: float) -> str:
-    return "+Inf" if seconds == math.inf else str(seconds)
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """A gauge with one sample for each value of its label."""
+    gauge = GaugeMetricFamily(name, text, labels=[label])
+    for labelled, value in values.items():
+        gauge.add_metric([labelled], value)
+    return gauge
 
 
 def _jobs() -> Iterator[Metric]:
     waiting, now = backlog.measure(queues()), times.now()
-    jobs = GaugeMetricFamily(
+    yield _gauge(
         "paywright_jobs",
         f"Jobs that are not done yet, counted up to {backlog.COUNT_LIMIT}.",
-        labels=["queue"],
+        "queue",
+        waiting.waiting,
     )
-    ages = GaugeMetricFamily(
+    yield _gauge(
         "paywright_job_oldest_age_seconds",
         "Age of the oldest job that is due; 0 when none is.",
-        labels=["queue"],
+        "queue",
+        {queue: times.age_s(waiting.oldest[queue], now) for queue in waiting.waiting},
     )
-    for queue, count in waiting.waiting.items():
-        jobs.add_metric([queue], count)
-        ages.add_metric([queue], times.age_s(waiting.oldest[queue], now))
-    dead = GaugeMetricFamily("paywright_dead_jobs", "Jobs that failed at every attempt.", labels=["job"])
-    for name in sorted({*registry, *waiting.dead}):
-        dead.add_metric([name], waiting.dead.get(name, 0))
-    runs = GaugeMetricFamily(
+    yield _gauge(
+        "paywright_dead_jobs",
+        "Jobs that failed at every attempt.",
+        "job",
+        {name: waiting.dead.get(name, 0) for name in sorted({*registry, *waiting.dead})},
+    )
+    yield _gauge(
         "paywright_scheduled_job_last_completion_timestamp_seconds",
         "When a scheduled job last completed; 0 when it has not yet.",
-        labels=["job"],
+        "job",
+        {name: at.timestamp() if at else 0 for name, at in job_runs.last_finished().items()},
     )
-    for name, at in job_runs.last_finished().items():
-        runs.add_metric([name], at.timestamp() if at else 0)
-    yield from (jobs, ages, dead, runs)
     yield GaugeMetricFamily(
         "paywright_payments_in_review", "Payments with an open review.", value=waiting.in_review
     )
@@ -126,22 +123,25 @@ def _jobs() -> Iterator[Metric]:
 
 def _invariants() -> Iterator[Metric]:
     now = times.now()
-    ok = GaugeMetricFamily(
-        "paywright_invariant_ok", "Whether an invariant is known to hold.", labels=["invariant"]
+    statuses = {status.name: status for status in invariants.statuses(now)}
+    yield _gauge(
+        "paywright_invariant_ok",
+        "Whether an invariant is known to hold.",
+        "invariant",
+        {name: status.ok for name, status in statuses.items()},
     )
-    violations = GaugeMetricFamily(
+    yield _gauge(
         "paywright_invariant_violations",
         "Records of the last day that violate an invariant; NaN when the last check failed or is too old.",
-        labels=["invariant"],
+        "invariant",
+        {name: math.nan if status.count is None else status.count for name, status in statuses.items()},
     )
-    age = GaugeMetricFamily(
+    yield _gauge(
         "paywright_invariant_check_age_seconds",
         "Age of the last check of an invariant; +Inf without one.",
-        labels=["invariant"],
+        "invariant",
+        {
+            name: (now - status.checked_at).total_seconds() if status.checked_at else math.inf
+            for name, status in statuses.items()
+        },
     )
-    for status in invariants.statuses(now):
-        ok.add_metric([status.name], status.ok)
-        violations.add_metric([status.name], math.nan if status.count is None else status.count)
-        checked_at = status.checked_at
-        age.add_metric([status.name], (now - checked_at).total_seconds() if checked_at else math.inf)
-    yield from (ok, violations, age)
