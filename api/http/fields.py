@@ -1,7 +1,6 @@
 """The field types of requests. Each converts or refuses one value, with a message for the caller."""
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -160,51 +159,24 @@ Currency = TypeAliasType(
 
 
 def require_json_size(value: dict[str, Any], kib: int) -> dict[str, Any]:
-    """Returns a JSON object that is stored as it came, if its JSON in UTF-8 has at most `kib` KiB.
+    """Returns a JSON object that is stored as it came, if its shortest JSON in UTF-8 has at most `kib` KiB.
 
-    The size is that of the shortest JSON text, so the caller's spacing does not count. Counting stops at the
-    limit: an object that is too large is never serialised. Raises `invalid`.
+    A number counts as PostgreSQL returns it: `1e300` has three hundred digits. Raises `invalid`.
     """
-    left = kib * 1024
     try:
-        for size in _json_sizes(value, left):
-            left -= size
-            if left < 0:
-                break
-    except (ValueError, RecursionError):
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        # A lone surrogate, or a number that is too large for a float.
         raise invalid("holds a value that JSON cannot represent") from None
-    if left < 0:
+    left = kib * 1024 - len(text)
+    if left < 0 or sum(len(f"{Decimal(repr(one)):f}") - len(repr(one)) for one in _floats(value)) > left:
         raise invalid(f"must not be larger than {kib} KiB")
     return value
 
 
-def _json_sizes(value: Any, limit: int) -> Iterator[int]:
-    """The sizes of the parts of a JSON value, in bytes. Raises ValueError."""
-    if isinstance(value, dict):
-        # Braces, and a comma after each member except the last.
-        yield 1 + max(len(value), 1)
-        for name, member in value.items():
-            yield _scalar_size(name, limit) + 1
-            yield from _json_sizes(member, limit)
-    elif isinstance(value, list):
-        yield 1 + max(len(value), 1)
-        for element in value:
-            yield from _json_sizes(element, limit)
-    else:
-        yield _scalar_size(value, limit)
-
-
-def _scalar_size(value: Any, limit: int) -> int:
-    if isinstance(value, str) and len(value) > limit:
-        return len(value)
+def _floats(value: Any) -> Iterator[float]:
     if isinstance(value, float):
-        return _number_size(value)
-    return len(json.dumps(value, ensure_ascii=False).encode())
-
-
-def _number_size(value: float) -> int:
-    """The size as PostgreSQL returns the number: `1e300` has three hundred digits."""
-    if not math.isfinite(value):
-        # A number too large for a float is infinite.
-        raise ValueError("is not a finite number")
-    return len(f"{Decimal(repr(value)):f}")
+        yield value
+    elif isinstance(value, dict | list):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _floats(member)
