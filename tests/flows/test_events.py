@@ -77,7 +77,7 @@ class Ours(Listener):
 class Theirs(Listener):
     """The example of docs/events.md, on REST and Redis alone."""
 
-    def __init__(self, stack: Stack, directory: Path, page: str, *, file: str = "mine.db") -> None:
+    def __init__(self, stack: Stack, directory: Path, page: str, *, file: str = "store.db") -> None:
         [example] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
         assert example.count("\n") < 60
         (directory / "subscriber.py").write_text(example)
@@ -89,7 +89,7 @@ class Theirs(Listener):
             REDIS_URL=stack.valkey.url,
             EMAIL="admin@example.com",
             PASSWORD="Paywright-demo-1",
-            MINE=str(self._file),
+            STORE=str(self._file),
         )
 
     def received(self) -> list[tuple[int, str]]:
