@@ -13,7 +13,7 @@ help:
 	@echo "make demo     show the life of a payment on the running stack"
 	@echo "make token    an access token for curl, of AS=customer, vendor or admin"
 	@echo "make test     all tests, against real servers, with coverage"
-	@echo "make check    format, lint, types, imports, house rules"
+	@echo "make check    format, lint, types, imports, dependencies, dead code, house rules"
 	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
 	@echo "make lock     resolve the dependencies anew: requirements.lock is what runs, requirements-dev.lock all there is"
 	@echo "make clean    forget the environment and all local data"
@@ -39,6 +39,8 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry --no-ansi .
+	$(BIN)/vulture
 	$(BIN)/python -m pytest -q tests/house
 
 openapi: $(INSTALLED)
