@@ -58,7 +58,7 @@ class Checkout:
             (root / package).mkdir()
             self.write(f"{package}/__init__.py", PACKAGE.format(str(ROOT / package)))
         self.write("db/migrate.py", "def up(url):\n    return []\n")
-        self.write("api/people.py", "")
+        self.write("api/cli.py", "")
         self.write("web.py", WEB)
         self.write("Procfile", "web: python web.py\n")
 

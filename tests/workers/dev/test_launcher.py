@@ -25,14 +25,14 @@ PARENT = "import subprocess, sys\nsubprocess.run([sys.executable, 'web.py'])\n"
 def test_it_migrates_seeds_serves_and_says_so(checkout):
     checkout.write("db/migrate.py", "def up(url):\n    open('migrated', 'w').write(url)\n")
     checkout.write(
-        "api/people.py",
+        "api/cli.py",
         "import sys\nassert open('migrated').read()\nopen('seeded', 'w').write(sys.argv[1])\n",
     )
     checkout.write(".env", "APP_ENV=test\nEMPTY=\nPORT=1\n")
     checkout.write("Procfile", "# ours\nrelease: false\nweb: python web.py\njob: HERE=1 env && sleep 600\n")
     launcher = checkout.start(PROCESSES="job=2")
     checkout.ready(launcher)
-    assert (checkout.root / "seeded").read_text() == "demo"
+    assert (checkout.root / "seeded").read_text() == "seed"
     assert set(checkout.pids) == {"web.1", "job.1", "job.2"}
     assert "serving web.1 test" in checkout.out
     lines = checkout.out.splitlines()
@@ -121,12 +121,12 @@ def test_a_process_that_refuses_its_settings_stops_the_start(checkout):
 
 
 def test_a_failed_seed_stops_the_start_with_its_own_line(checkout):
-    checkout.write("api/people.py", "raise SystemExit('no users today')")
+    checkout.write("api/cli.py", "raise SystemExit('no users today')")
     assert checkout.refusal() == (1, "no users today\n")
 
 
 def test_in_production_there_are_no_demo_users_and_no_made_up_secrets(checkout):
-    checkout.write("api/people.py", "raise SystemExit('never')")
+    checkout.write("api/cli.py", "raise SystemExit('never')")
     checkout.write("Procfile", "web: python web.py\njob: env && sleep 600\n")
     launcher = checkout.start(APP_ENV="production", PASSWORD_PEPPER="")
     checkout.ready(launcher)
