@@ -399,7 +399,8 @@ def test_a_day_lists_its_differences(customer, admin):
 
 def test_a_completed_payment_missing_in_the_statement_is_a_difference(customer, admin):
     payment = paid(customer)
-    completed_on = payments.history(payment.id)[-1].created_at.date()
+    # The statement of a day ends a minute before midnight.
+    completed_on = (payments.history(payment.id)[-1].created_at + statements.CLOCK_TOLERANCE).date()
     for day in (completed_on, completed_on - timedelta(days=1)):
         statements.mark_matched(day, 0)
     [item] = differences(admin, completed_on)["items"]
