@@ -6,16 +6,15 @@ store     housekeeping   stores its lines: enqueues fetch for the next part, or 
 match     housekeeping   reports every difference: log, audit log, review
 """
 
-from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from dataclasses import asdict
+from datetime import date, timedelta
 
 import structlog
 
 from actors import audit, payment_reviews
 from actors.jobs import enqueue, external_job, transactional_job
 from actors.psp import provider
-from actors.psp.provider import Outcome
+from actors.psp.provider import Line
 from db import job_journal, statements
 from db.core import times
 
@@ -27,18 +26,6 @@ DAY_CLOSES_AFTER = timedelta(minutes=30)
 DAYS_AT_ONCE = 100
 # Differences of a day that are reported one by one; of more, only the number.
 REPORTED_ONE_BY_ONE = 100
-
-
-@dataclass(frozen=True)
-class FetchedLine:
-    """A line of a statement, with the columns of `payments.statement_lines`."""
-
-    id: str
-    reference: str
-    amount: Decimal
-    currency: str
-    outcome: Outcome
-    booked_at: datetime
 
 
 @transactional_job("statements.start", queue="housekeeping")
@@ -56,15 +43,11 @@ def start() -> None:
 def fetch(day: date, after: str | None = None) -> job_journal.Job:
     """Fetch one part of a day's statement."""
     part = provider.chosen().statement(day, after)
-    lines = [
-        FetchedLine(line.id, line.key, line.amount, line.currency, line.outcome, line.booked_at)
-        for line in part.lines
-    ]
-    return store.job(day, lines, part.more)
+    return store.job(day, list(part.lines), part.more)
 
 
 @transactional_job("statements.store", queue="housekeeping")
-def store(day: date, lines: list[FetchedLine], more: str | None) -> None:
+def store(day: date, lines: list[Line], more: str | None) -> None:
     """Store the lines of one part."""
     if lines:
         statements.add_lines([{**asdict(line), "day": day} for line in lines])

@@ -64,17 +64,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Line:
-    """One decision in a provider's statement: the provider's own id, and the key of our order."""
+    """One decision in a provider's statement: the provider's own id, and as `reference` our order's key."""
 
     id: str
-    key: str
+    reference: str
     amount: Decimal
     currency: str
     outcome: Outcome
     booked_at: datetime
 
     def __post_init__(self) -> None:
-        for name in ("id", "key", "currency"):
+        for name in ("id", "reference", "currency"):
             object.__setattr__(self, name, _storable(getattr(self, name))[:TEXT_LENGTH])
 
 

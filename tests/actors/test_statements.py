@@ -169,7 +169,7 @@ def test_a_line_with_oversized_values_is_a_difference_and_does_not_stop_the_matc
     other = replace(
         ours.lines[0],
         id="\N{EURO SIGN}" * 3000 + "\0",
-        key="order " * 60,
+        reference="order " * 60,
         amount=Decimal("1E+12"),
         currency="USDT",
     )

@@ -94,7 +94,7 @@ def test_an_unanswered_call_can_be_repeated_and_charges_once(provider: Provider)
         with pytest.raises(NoAnswer):
             provider.charge(unanswered)
     assert provider.find(unanswered.key) == Answer(Outcome.CHARGED)
-    assert [line.key for line in whole_statement(provider, today())] == [unanswered.key]
+    assert [line.reference for line in whole_statement(provider, today())] == [unanswered.key]
 
 
 def test_an_unavailable_provider_has_charged_nothing(provider: Provider):
@@ -111,7 +111,7 @@ def test_a_provider_that_is_available_again_charges_once(provider: Provider):
         with pytest.raises(Unavailable):
             provider.charge(made)
     assert provider.charge(made) == provider.charge(made) == Answer(Outcome.CHARGED)
-    assert [line.key for line in whole_statement(provider, today())] == [made.key]
+    assert [line.reference for line in whole_statement(provider, today())] == [made.key]
 
 
 def test_a_statement_has_the_decision_about_each_order(provider: Provider):
@@ -120,7 +120,7 @@ def test_a_statement_has_the_decision_about_each_order(provider: Provider):
     provider.charge(paid)
     provider.charge(declined)
 
-    lines = {line.key: line for line in whole_statement(provider, today())}
+    lines = {line.reference: line for line in whole_statement(provider, today())}
 
     assert {key: line.outcome for key, line in lines.items()} == {
         paid.key: Outcome.CHARGED,
@@ -140,7 +140,7 @@ def test_a_statement_has_every_line_once(
     keys = [str(uuid4()) for _ in range(lines)]
     for number, key in enumerate(keys):
         insert_charge(key, MIDNIGHT + timedelta(seconds=number // 7))
-    assert sorted(line.key for line in whole_statement(provider, DAY)) == sorted(keys)
+    assert sorted(line.reference for line in whole_statement(provider, DAY)) == sorted(keys)
 
 
 def test_a_day_of_a_statement_is_a_day_in_utc(provider: Provider, insert_charge: InsertCharge):
@@ -158,8 +158,8 @@ def test_a_day_of_a_statement_is_a_day_in_utc(provider: Provider, insert_charge:
 
     lines = whole_statement(provider, DAY)
 
-    assert {line.key for line in lines} == {"first", "west of Greenwich", "east of Greenwich", "last"}
-    assert {line.booked_at for line in lines if "Greenwich" in line.key} == {east, west}
+    assert {line.reference for line in lines} == {"first", "west of Greenwich", "east of Greenwich", "last"}
+    assert {line.booked_at for line in lines if "Greenwich" in line.reference} == {east, west}
 
 
 def whole_statement(provider: Provider, day: date) -> list[Line]:
