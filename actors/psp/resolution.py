@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
-from typing import Protocol
 
-from db.psp_attempts import PspOperation, PspResult
+from db.psp_attempts import PspAttempt, PspOperation, PspResult
 
 # Charge calls before `not_found` is final; also unanswered calls in a row before the reconciler takes over.
 MAX_CHARGE_CALLS = 5
@@ -22,19 +21,6 @@ CHARGE_AGAIN_WITHIN = timedelta(hours=1)
 
 _UNKNOWN_END = (None, PspResult.NO_ANSWER)
 _DECIDED = (PspResult.CHARGED, PspResult.DECLINED)
-
-
-class RecordedCall(Protocol):
-    """A row of `payments.psp_attempts`."""
-
-    @property
-    def operation(self) -> str: ...
-    @property
-    def outcome(self) -> str | None: ...
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def ended_at(self) -> datetime | None: ...
 
 
 class Action(StrEnum):
@@ -59,7 +45,7 @@ class Decision:
     review: bool = False
 
 
-def next_action(calls: Sequence[RecordedCall]) -> Decision:
+def next_action(calls: Sequence[PspAttempt]) -> Decision:
     """Decide what follows these calls, oldest first, none of which was answered with a decision."""
     made = [call for call in calls if call.operation != PspOperation.NOTICE]
     charges = sum(call.operation == PspOperation.CHARGE for call in made)
@@ -78,7 +64,7 @@ def next_action(calls: Sequence[RecordedCall]) -> Decision:
     return Decision(Action.WAIT, review=True)
 
 
-def is_confirmed_absent(calls: Sequence[RecordedCall]) -> bool:
+def is_confirmed_absent(calls: Sequence[PspAttempt]) -> bool:
     """Return whether the PSP had no order at a moment after which none could arrive.
 
     Only inquiries after the last charge call count, each at the moment when it was made, not now: its answer
@@ -93,7 +79,7 @@ def is_confirmed_absent(calls: Sequence[RecordedCall]) -> bool:
     )
 
 
-def may_arrive(calls: Sequence[RecordedCall], at: datetime) -> bool:
+def may_arrive(calls: Sequence[PspAttempt], at: datetime) -> bool:
     """Return whether a charge call could still reach the PSP at that moment, which would then charge."""
     return any(
         call.operation == PspOperation.CHARGE
@@ -103,7 +89,7 @@ def may_arrive(calls: Sequence[RecordedCall], at: datetime) -> bool:
     )
 
 
-def _unanswered_calls(calls: Sequence[RecordedCall]) -> int:
+def _unanswered_calls(calls: Sequence[PspAttempt]) -> int:
     """Count the unanswered calls since the last answer."""
     answered = (PspResult.NOT_FOUND, *_DECIDED)
     return len(list(takewhile(lambda call: call.outcome not in answered, reversed(calls))))

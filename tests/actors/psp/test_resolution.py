@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
 
 from actors.psp import resolution
 from actors.psp.resolution import MAX_CHARGE_CALLS, MAY_ARRIVE_FOR, Action
+from db.psp_attempts import PspAttempt
 from tests.makers import MOMENT
 
 MAY_ARRIVE_S = MAY_ARRIVE_FOR.total_seconds()
@@ -17,21 +17,16 @@ OUTAGE = [(CHARGE, "unavailable", 60.0)] * MAX_CHARGE_CALLS
 NOT_FOUND = (FIND, "not_found", 1.0)
 
 
-@dataclass(frozen=True)
-class Call:
-    """A recorded call, as in `db.psp_attempts`."""
-
-    operation: str
-    outcome: str | None
-    created_at: datetime
-    ended_at: datetime | None
+def call(operation: str, outcome: str | None, created_at: datetime, ended_at: datetime | None) -> PspAttempt:
+    """Return a recorded call."""
+    return PspAttempt(operation=operation, outcome=outcome, created_at=created_at, ended_at=ended_at)
 
 
-def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[Call]:
+def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[PspAttempt]:
     """Return recorded calls, oldest first, each ended so many seconds ago, or began if it has no outcome."""
     moments = [MOMENT - timedelta(seconds=ago) for _, _, ago in calls]
     return [
-        Call(operation, outcome, moment, moment if outcome else None)
+        call(operation, outcome, moment, moment if outcome else None)
         for (operation, outcome, _), moment in zip(calls, moments, strict=True)
     ]
 
@@ -113,8 +108,8 @@ def test_an_inquiry_counts_at_the_moment_it_was_made():
 def test_a_decision_outweighs_an_inquiry_made_before_the_decision(decided):
     # The inquiry began after the charge call and ended before it: the ledger was still empty.
     begun = MOMENT - timedelta(seconds=8)
-    charge = Call(CHARGE, decided, begun, MOMENT - timedelta(seconds=1))
-    inquiry = Call(FIND, "not_found", begun + timedelta(seconds=3), begun + timedelta(seconds=3))
+    charge = call(CHARGE, decided, begun, MOMENT - timedelta(seconds=1))
+    inquiry = call(FIND, "not_found", begun + timedelta(seconds=3), begun + timedelta(seconds=3))
     calls = [*recorded(OUTAGE), charge, inquiry]
     assert not resolution.is_confirmed_absent(calls)
     assert resolution.next_action(calls).action is not Action.FAIL
@@ -141,8 +136,8 @@ def test_a_call_with_an_unknown_end_may_arrive_for_half_a_minute(calls, arrives)
 
 def test_the_half_minute_starts_at_the_end_of_the_call():
     ended = MOMENT - timedelta(seconds=MAY_ARRIVE_S - 1)
-    call = Call(CHARGE, "no_answer", ended - timedelta(seconds=10), ended)
-    assert resolution.may_arrive([call], MOMENT)
+    unanswered = call(CHARGE, "no_answer", ended - timedelta(seconds=10), ended)
+    assert resolution.may_arrive([unanswered], MOMENT)
 
 
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.5), (0.5, 1.0), (0.999, 1.499)])
