@@ -12,6 +12,7 @@ Each job is enqueued in the transaction of the step before it. `payment_reconcil
 jobs are lost; `payment_endings` cancels, fails and expires.
 """
 
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -151,9 +152,7 @@ def charge(
 
 def settle_job(payment_id: UUID, answer: Answer, attempt_id: UUID) -> job_journal.Job:
     """Return the job that settles a decision of the PSP."""
-    job = settle.job(
-        payment_id, answer.outcome, answer.code, answer.amount, answer.currency, attempt_id=attempt_id
-    )
+    job = settle.job(payment_id, **asdict(answer), attempt_id=attempt_id)
     # One job for each decision, not for each payment: of two different decisions neither is dropped.
     return job.unique(str(attempt_id))
 
@@ -167,15 +166,7 @@ def receive_notice(payment_id: UUID, answer: Answer) -> None:
     """Store a decision that the PSP sends unasked, again or late, and enqueue its settlement."""
     attempt_id = uuid4()
     with postgres.connection(), transaction():
-        psp_attempts.record_notice(
-            attempt_id,
-            payment_id,
-            calls.reference(payment_id),
-            PspResult(answer.outcome),
-            code=answer.code,
-            amount=answer.amount,
-            currency=answer.currency,
-        )
+        psp_attempts.record_notice(attempt_id, payment_id, **asdict(answer))
         enqueue(settle_job(payment_id, answer, attempt_id))
 
 

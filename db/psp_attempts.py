@@ -49,6 +49,7 @@ class PspAttempt(postgres.Model, table="payments.psp_attempts"):
     id = peewee.UUIDField(primary_key=True)
     payment_id = peewee.UUIDField()
     operation = peewee.CharField(50)
+    # The idempotency key of the order: the payment's id.
     reference = peewee.CharField(255)
     outcome = peewee.CharField(50, null=True)
     code = peewee.CharField(100, null=True)
@@ -77,7 +78,7 @@ BEGIN_ATTEMPT = """
         FROM payments.payments WHERE id = %(payment_id)s AND status = %(status)s FOR NO KEY UPDATE
     ), begun AS (
         INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)
-        SELECT %(id)s, id, %(operation)s, %(reference)s FROM payment
+        SELECT %(id)s, id, %(operation)s, id::text FROM payment
         WHERE NOT %(first)s
             OR NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
         ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id
@@ -94,7 +95,8 @@ RECORD_RESULT = """
 RECORD_NOTICE = """
     INSERT INTO payments.psp_attempts
         (id, payment_id, operation, reference, outcome, code, amount, currency, ended_at)
-    SELECT %s, p.id, 'notice', %s, %s, %s, %s, %s, clock_timestamp() FROM payments.payments p WHERE p.id = %s
+    SELECT %(id)s, id, 'notice', id::text, %(outcome)s, %(code)s, %(amount)s, %(currency)s, clock_timestamp()
+    FROM payments.payments WHERE id = %(payment_id)s
 """
 
 MARK_SETTLED = """
@@ -102,9 +104,7 @@ MARK_SETTLED = """
 """
 
 
-def begin(
-    id: UUID, payment_id: UUID, operation: PspOperation, reference: str, *, first: bool = False
-) -> OrderTerms | None:
+def begin(id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False) -> OrderTerms | None:
     """Records a call that is about to be made, and returns the terms of the order.
 
     None when the payment is no longer `processing`, or with `first` when there was a call already. The
@@ -116,7 +116,6 @@ def begin(
         payment_id=payment_id,
         status=PaymentStatus.PROCESSING,
         operation=operation,
-        reference=reference,
         first=first,
     )
     return OrderTerms(**begun[0]) if begun else None
@@ -124,27 +123,27 @@ def begin(
 
 def record_result(
     id: UUID,
-    result: PspResult,
+    outcome: str,
     code: str | None = None,
     amount: Decimal | None = None,
     currency: str | None = None,
 ) -> None:
     """Records the result of a call; of a decision, also the amount and currency that it names."""
-    postgres.rows(RECORD_RESULT, result, code, amount, currency, id)
+    postgres.rows(RECORD_RESULT, outcome, code, amount, currency, id)
 
 
 def record_notice(
     id: UUID,
     payment_id: UUID,
-    reference: str,
-    result: PspResult,
     *,
+    outcome: str,
     code: str | None,
     amount: Decimal | None,
     currency: str | None,
 ) -> None:
     """Records a notice of the PSP about a payment. Does nothing if there is no such payment."""
-    postgres.rows(RECORD_NOTICE, id, reference, result, code, amount, currency, payment_id)
+    decision = {"outcome": outcome, "code": code, "amount": amount, "currency": currency}
+    postgres.rows(RECORD_NOTICE, id=id, payment_id=payment_id, **decision)
 
 
 def mark_settled(id: UUID) -> None:

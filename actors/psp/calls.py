@@ -1,6 +1,7 @@
 """Calls of the PSP: each is recorded before it is made, and completed with its result."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from uuid import UUID, uuid4
 
 import structlog
@@ -44,15 +45,11 @@ def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
 
 def find(payment_id: UUID, attempt_id: UUID, settle_job: SettleJob) -> PspResult | None:
     """Ask the PSP for its decision and return the result; None if the payment is no longer `processing`."""
-    psp, key = provider.chosen(), reference(payment_id)
-    if _begin(attempt_id, payment_id, PspOperation.FIND) is None:
+    psp = provider.chosen()
+    order = _begin(attempt_id, payment_id, PspOperation.FIND)
+    if order is None:
         return None
-    return _finish(attempt_id, payment_id, PspOperation.FIND, lambda: psp.find(key), settle_job)
-
-
-def reference(payment_id: UUID) -> str:
-    """Return the idempotency key of a payment: known before the first call, and the same for every call."""
-    return str(payment_id)
+    return _finish(attempt_id, payment_id, PspOperation.FIND, lambda: psp.find(order.key), settle_job)
 
 
 def _begin(
@@ -62,10 +59,10 @@ def _begin(
 
     None if the payment is not `processing`, or if this must be its `first` call and is not.
     """
-    key = reference(payment_id)
     with postgres.connection():
-        begun = psp_attempts.begin(attempt_id, payment_id, operation, key, first=first)
-    return Order(key, payment_id, begun.amount, begun.currency, begun.metadata) if begun else None
+        begun = psp_attempts.begin(attempt_id, payment_id, operation, first=first)
+    # The key is known before the first call, and the same for every call.
+    return Order(str(payment_id), payment_id, begun.amount, begun.currency, begun.metadata) if begun else None
 
 
 def _finish(
@@ -93,6 +90,6 @@ def _finish(
         if answer is None:
             psp_attempts.record_result(attempt_id, result)
         else:
-            psp_attempts.record_result(attempt_id, result, answer.code, answer.amount, answer.currency)
+            psp_attempts.record_result(attempt_id, **asdict(answer))
             enqueue(settle_job(payment_id, answer, attempt_id))
     return result

@@ -267,12 +267,12 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_is_refused(ad
     written, meeting, round_trips = psp_attempts.begin, threading.Barrier(2), cycle(range(12))
 
     def begin(
-        id: UUID, payment_id: UUID, operation: PspOperation, reference: str, *, first: bool = False
+        id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
     ) -> psp_attempts.OrderTerms | None:
         if operation is PspOperation.CHARGE and not first:
             meeting.wait(10)
             delay(next(round_trips))
-        return written(id, payment_id, operation, reference, first=first)
+        return written(id, payment_id, operation, first=first)
 
     def fail(id: UUID) -> None:
         meeting.wait(10)

@@ -532,7 +532,7 @@ def test_a_notice_ends_an_unknown_outcome():
 
 def test_an_inquiry_whose_process_died_is_repeated_under_its_id():
     payment, inquiry = payment_without_jobs(), uuid4()
-    psp_attempts.begin(inquiry, payment.id, psp_attempts.PspOperation.FIND, str(payment.id))
+    psp_attempts.begin(inquiry, payment.id, psp_attempts.PspOperation.FIND)
     assert enqueue_and_run(payment_jobs.inquire.job(payment.id, inquiry))[0] == "payments.inquire"
     assert psp_attempts.find_result(inquiry) == NOT_FOUND
 

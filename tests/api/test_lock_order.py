@@ -347,7 +347,7 @@ class PaidRequest:
         self._run(payment_jobs.settle.job(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
 
     def record_an_inquiry(self, _n: int) -> None:
-        psp_attempts.begin(uuid4(), self.payment.id, PspOperation.FIND, str(self.payment.id))
+        psp_attempts.begin(uuid4(), self.payment.id, PspOperation.FIND)
 
     def expire(self, _n: int) -> None:
         payments.Payment.update(created_at=times.now().replace(year=2020)).where(

@@ -298,7 +298,7 @@ def test_a_decline_has_a_code_an_open_call_has_no_end(customer, admin):
     assert (call["outcome"], call["code"]) == ("declined", "expired_card")
 
     doubtful = paid(customer, simulate="blackout")
-    psp_attempts.begin(uuid4(), doubtful.id, PspOperation.FIND, str(doubtful.id))
+    psp_attempts.begin(uuid4(), doubtful.id, PspOperation.FIND)
     data = admin.get(f"/payments/{doubtful.id}/attempts").json["data"]
     assert (data["items"][0]["outcome"], data["items"][0]["endedAt"]) == (None, None)
     assert data["review"] == "the PSP does not answer"
@@ -324,7 +324,7 @@ def test_provider_calls_have_pages(customer, admin, moment):
         seen += [item["id"] for item in data["items"]]
         token = data["pagination"]["nextCursor"]
         cursor = f"&cursor={token}" if token else None
-        psp_attempts.begin(uuid4(), payment.id, PspOperation.FIND, str(payment.id))
+        psp_attempts.begin(uuid4(), payment.id, PspOperation.FIND)
     assert seen == made[::-1]
 
 

@@ -74,7 +74,7 @@ def asked(payment: Payment, *, ended: bool = True) -> Payment:
     if ended:
         do("payments.charge")
     else:
-        psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE, str(payment.id))
+        psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE)
     postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
     return makers.reload(payment)
 
@@ -258,7 +258,7 @@ def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, admin, mean
     payment = asked(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(admin, payment, "failed").status_code == 202
-    psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE, str(payment.id))
+    psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE)
     do("payments.fail")
     assert ended(payment) == ("processing", None)
     work(also="audit")
@@ -293,7 +293,7 @@ def test_an_inquiry_survives_the_death_of_its_worker(customer, admin, meanwhile,
     def die_and_come_back() -> None:
         row = job_journal.JobRow.get(job_journal.JobRow.name == "payments.inquire")
         id = UUID(row.args["inquiry"])
-        assert psp_attempts.begin(id, payment.id, PspOperation.FIND, str(payment.id))
+        assert psp_attempts.begin(id, payment.id, PspOperation.FIND)
         if answered:
             psp_attempts.record_result(id, PspResult.CHARGED)
         do("payments.inquire")
