@@ -57,10 +57,8 @@ class Payment(JsonModel):
             if record.failure_code
             else None
         )
-        # Every other field is the column of the same name.
-        computed = {"amount": money.text(record.amount, record.currency), "failure": failure, **more}
-        columns = {name: getattr(record, name) for name in cls.model_fields if name not in computed}
-        return cls(**computed, **columns)
+        amount = money.text(record.amount, record.currency)
+        return cls.from_record(record, amount=amount, failure=failure, **more)
 
 
 def user(record: users.User) -> dict[str, Any]:

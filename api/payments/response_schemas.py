@@ -64,16 +64,9 @@ class PaymentTransaction(ResponseModel):
     @classmethod
     def of(cls, record: payments.PaymentTransaction) -> Self:
         """The response for a record."""
-        return cls(
-            id=record.id,
-            payment_id=record.payment_id,
-            transaction_type=Transition(record.transaction_type),
-            amount=money.text(record.amount, record.currency),
-            currency=record.currency,
-            status=PaymentStatus(record.status),
-            metadata={**record.metadata, "from": record.from_status, "reason": record.reason},
-            created_at=record.created_at,
-        )
+        amount = money.text(record.amount, record.currency)
+        metadata = {**record.metadata, "from": record.from_status, "reason": record.reason}
+        return cls.from_record(record, amount=amount, metadata=metadata)
 
 
 class PaymentTransactionPage(ResponsePage[PaymentTransaction]):
@@ -111,16 +104,9 @@ class ReportEntry(PaymentCount):
     @classmethod
     def of(cls, row: reports.ReportRow) -> Self:
         """The entry of a row that counts payments: it has a period, a currency and an amount."""
-        assert row.period, "a row of payments has a period"
         assert row.currency, "a row of payments has a currency"
         assert row.amount is not None, "a row of payments has an amount"
-        return cls(
-            period=row.period,
-            currency=row.currency,
-            status=PaymentStatus(row.status),
-            count=row.count,
-            amount=money.text(row.amount, row.currency),
-        )
+        return cls.from_record(row, amount=money.text(row.amount, row.currency))
 
 
 class Report(ResponseModel):

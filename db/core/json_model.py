@@ -1,6 +1,6 @@
 """The base of every model that leaves the system as JSON: responses and the data of events."""
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import (
@@ -47,3 +47,9 @@ class JsonModel(BaseModel):
         alias_generator=AliasGenerator(serialization_alias=to_camel),
         serialize_by_alias=True,
     )
+
+    @classmethod
+    def from_record(cls, record: object, **computed: Any) -> Self:
+        """Builds the model of a record: each field that is not `computed` is the attribute of its name."""
+        columns = {name: getattr(record, name) for name in cls.model_fields if name not in computed}
+        return cls(**computed, **columns)
