@@ -1,7 +1,7 @@
 """The invariants of payments, jobs and events: SQL that returns the ids of the rows that violate them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import peewee
@@ -56,18 +56,23 @@ _RECENT_PAYMENTS = """
 """
 
 
+# A review, open or resolved, explains a difference between the PSP's ledger and the payment `p`.
+_EXPLAINED = f"""
+    EXISTS (SELECT FROM payments.payment_reviews review WHERE review.payment_id = p.id
+        AND review.cause IN ({", ".join(f"'{cause}'" for cause in sorted(reviews.MONEY_CAUSES))}))
+"""
+
 # Each query returns the ids of violations among the payments that were created or changed from :since on. The
 # queries run each minute: they use indexes, and read as many rows as are recent, however many there are in
 # all.
 INVARIANTS: dict[str, str] = {
     "charged_once": f"""
-        -- A completed payment has exactly one charge in the PSP's ledger, with the same amount and currency,
-        -- or a review, open or resolved, explains the difference.
+        -- A completed payment has exactly one charge in the PSP's ledger, with the same amount and currency.
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
         WHERE p.type = 'payment' AND p.status = 'completed'
             AND (SELECT count(*) FROM psp.charges c WHERE c.payment_id = p.id
                 AND c.outcome = 'charged' AND c.amount = p.amount AND c.currency = p.currency) <> 1
-            AND NOT {reviews.explained_sql("p.id")}
+            AND NOT {_EXPLAINED}
     """,
     "every_charge_has_a_payment": """
         SELECT c.idempotency_key AS id FROM psp.charges c
@@ -75,19 +80,18 @@ INVARIANTS: dict[str, str] = {
             AND NOT EXISTS (SELECT FROM payments.payments p WHERE p.id = c.payment_id AND p.type = 'payment')
     """,
     "no_failed_or_cancelled_payment_is_charged": f"""
-        -- A review, open or resolved, explains a late charge.
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS} UNION
             SELECT payment_id FROM psp.charges WHERE created_at >= :since) AS recent
         JOIN payments.payments p USING (id) JOIN psp.charges c ON c.payment_id = p.id
         WHERE p.status IN ('failed', 'cancelled') AND c.outcome = 'charged'
-            AND NOT {reviews.explained_sql("p.id")}
+            AND NOT {_EXPLAINED}
     """,
     "charges_match_completed_amounts": f"""
         -- By currency. Payments that are still processing, or that a review explains, are left out.
         WITH ours AS MATERIALIZED (
             SELECT p.id, p.status, p.currency, p.amount FROM ({_RECENT_PAYMENTS}) AS recent
             JOIN payments.payments p USING (id)
-            WHERE p.type = 'payment' AND p.status <> 'processing' AND NOT {reviews.explained_sql("p.id")}
+            WHERE p.type = 'payment' AND p.status <> 'processing' AND NOT {_EXPLAINED}
         )
         SELECT currency AS id FROM (
             SELECT currency, amount FROM ours WHERE status = 'completed'
@@ -227,13 +231,7 @@ def _limit_period(since: datetime) -> str:
 
 def save(status: InvariantStatus) -> None:
     """Saves the result of a check."""
-    insert = Invariant.insert(
-        name=status.name,
-        count=status.count,
-        offenders=list(status.offenders),
-        reason=status.reason,
-        checked_at=status.checked_at,
-    )
+    insert = Invariant.insert(**asdict(status))
     columns = [Invariant.count, Invariant.offenders, Invariant.reason, Invariant.checked_at]
     insert.on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
 

@@ -145,18 +145,6 @@ def has_open_review(payment_id: peewee.Node) -> Any:
     )
 
 
-def explained_sql(payment_id: str, causes: frozenset[ReviewCause] = MONEY_CAUSES) -> str:
-    """Returns an SQL condition: a review with one of these causes, open or resolved, explains a difference.
-
-    `payment_id` is an SQL expression such as `p.id`.
-    """
-    listed = ", ".join(f"'{cause}'" for cause in sorted(causes))
-    return (
-        "EXISTS (SELECT FROM payments.payment_reviews review"
-        f" WHERE review.payment_id = {payment_id} AND review.cause IN ({listed}))"
-    )
-
-
 def count_open() -> int:
     """Returns the number of payments with an open review."""
     [found] = postgres.rows(COUNT_PAYMENTS_IN_REVIEW)
