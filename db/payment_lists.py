@@ -1,6 +1,6 @@
 """Pages of payments and of their history: what a caller may see, which filters apply, newest first."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,25 +22,16 @@ class Visibility:
 
     def includes(self, payment: Payment) -> bool:
         """Tells whether a payment is visible."""
-        return self == Visibility() or any(
-            visible_to and visible_to == party
-            for visible_to, party in (
-                (self.user_id, payment.user_id),
-                (self.payee_id, payment.payee_id),
-                (self.addressee_id, payment.addressee_id),
-            )
-        )
+        parties = self._parties()
+        return not parties or any(getattr(payment, column) == user_id for column, user_id in parties)
 
     def conditions(self, model: type[Payment] | type[PaymentTransaction]) -> list[peewee.Node]:
         """Returns one condition for each field that is set. An index in page order supports each of them."""
-        found: list[peewee.Node] = []
-        if self.user_id:
-            found.append(model.user_id == self.user_id)
-        if self.payee_id:
-            found.append(model.payee_id == self.payee_id)
-        if self.addressee_id:
-            found.append(model.addressee_id == self.addressee_id)
-        return found or [SQL("true")]
+        return [getattr(model, column) == user_id for column, user_id in self._parties()] or [SQL("true")]
+
+    def _parties(self) -> list[tuple[str, UUID]]:
+        """Returns the fields that are set; each has the name of its column."""
+        return [(column, user_id) for column, user_id in asdict(self).items() if user_id]
 
 
 @dataclass(frozen=True)
