@@ -42,6 +42,12 @@ class Payment(postgres.Model, table="payments.payments"):
     updated_at = DateTimeTZField()
 
 
+_NEXT_VERSION: dict[str, Any] = {
+    "version": Payment.version + 1,
+    "updated_at": peewee.fn.clock_timestamp(),
+}
+
+
 class PaymentTransaction(postgres.Model, table="payments.payment_transactions"):
     """A change of a payment's status, its creation included."""
 
@@ -124,8 +130,7 @@ def set_status(payment: Payment, to: PaymentStatus, *, failure: tuple[str, str] 
         failure_code=code,
         failure_message=message,
         reconciled_at=None,
-        version=Payment.version + 1,
-        updated_at=peewee.fn.clock_timestamp(),
+        **_NEXT_VERSION,
     ).where(Payment.id == payment.id, Payment.status == payment.status, Payment.version == payment.version)
     return _updated(update, payment)
 
@@ -139,9 +144,9 @@ def edit(payment: Payment, **columns: Any) -> Payment:
     ):
         # A PSP may refuse a repeated idempotency key whose order differs from the first one.
         columns["ordered_metadata"] = payment.metadata
-    update = Payment.update(
-        **columns, version=Payment.version + 1, updated_at=peewee.fn.clock_timestamp()
-    ).where(Payment.id == payment.id, Payment.version == payment.version)
+    update = Payment.update(**columns, **_NEXT_VERSION).where(
+        Payment.id == payment.id, Payment.version == payment.version
+    )
     edited = _updated(update, payment)
     if edited.addressee_id != payment.addressee_id:
         _copy_addressee_to_history([edited.id], edited.addressee_id)
@@ -180,9 +185,7 @@ def replace_address(ids: Sequence[UUID], email: str) -> list[Payment]:
     """Sets the customer's address of these requests, increments their versions, and returns the new rows."""
     lock = Payment.select(Payment.id).where(Payment.id.in_(ids)).order_by(Payment.id)
     locked_ids = [row.id for row in lock.for_update(postgres.NO_KEY_UPDATE)]
-    update = Payment.update(
-        customer_email=email, version=Payment.version + 1, updated_at=peewee.fn.clock_timestamp()
-    )
+    update = Payment.update(customer_email=email, **_NEXT_VERSION)
     return postgres.execute_returning(update.where(Payment.id.in_(locked_ids)), Payment)
 
 

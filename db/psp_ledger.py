@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
-from uuid import UUID
+from typing import Any
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
@@ -65,17 +64,8 @@ def find(key: str) -> Charge | None:
     return Charge.get_or_none(Charge.idempotency_key == key)
 
 
-def add(
-    key: str, *, payment_id: UUID, amount: Decimal, currency: str, outcome: str, code: str | None
-) -> Charge:
+def add(key: str, **columns: Any) -> Charge:
     """Records a decision and returns it; returns the recorded decision if the key has one."""
-    insert = Charge.insert(
-        idempotency_key=key,
-        payment_id=payment_id,
-        amount=amount,
-        currency=currency,
-        outcome=outcome,
-        code=code,
-    )
+    insert = Charge.insert(idempotency_key=key, **columns)
     added = postgres.execute_returning(insert.on_conflict_ignore(), Charge)
     return added[0] if added else Charge.get_by_id(key)
