@@ -49,8 +49,9 @@ def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
     with request_context.acting_as(by):
         payment = transitions.locked(payment_id)
         # Checked again under the lock: the PSP may have been called since the API checked.
-        unknown = is_with_psp(payment) and not is_confirmed_absent(payment)
-        if not unknown and state_machine.is_allowed(payment.type, payment.status, Transition.FAIL):
+        if not is_undecided(payment) and state_machine.is_allowed(
+            payment.type, payment.status, Transition.FAIL
+        ):
             failure = ("failed_by_admin", reason or "An administrator failed it.")
             transitions.apply(payment, Transition.FAIL, reason=reason, failure=failure)
         else:
@@ -74,9 +75,9 @@ def is_with_psp(payment: Payment) -> bool:
     return payment.type == PaymentType.PAYMENT and payment.status == PaymentStatus.PROCESSING
 
 
-def is_confirmed_absent(payment: Payment) -> bool:
-    """Return whether the PSP has no order for the payment, and none can arrive any more."""
-    return resolution.is_confirmed_absent(psp_attempts.for_payment(payment.id))
+def is_undecided(payment: Payment) -> bool:
+    """Return whether the PSP may have, or still receive, an order for a payment that is `processing`."""
+    return is_with_psp(payment) and not resolution.is_confirmed_absent(psp_attempts.for_payment(payment.id))
 
 
 def _record_refusal(payment: Payment, transition: Transition, reason: str | None) -> None:
@@ -93,12 +94,11 @@ def enqueue_withdrawal(vendor_id: UUID) -> None:
 
     For the transaction that closes or suspends the account, or changes its role.
     """
-    enqueue(withdraw_requests.job(vendor_id, request_context.current()))
+    by = request_context.current()
+    enqueue(withdraw_requests.job(vendor_id, by))
     # A payment that fails in a concurrent transaction may still see a vendor, and reopen its request after
     # the first job has run.
-    enqueue(
-        withdraw_requests.job(vendor_id, request_context.current()).delayed(request_addressees.IN_FLIGHT_S)
-    )
+    enqueue(withdraw_requests.job(vendor_id, by).delayed(request_addressees.IN_FLIGHT_S))
 
 
 @transactional_job("payments.withdraw_requests", queue="payments")

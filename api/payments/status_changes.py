@@ -29,7 +29,7 @@ def cancel(payment_id: UUID, reason: str | None) -> Payment:
     Returns the payment as it is. Raises TransitionRefused.
     """
     payment = transitions.locked(payment_id)
-    _check(payment, Transition.CANCEL)
+    state_machine.next_status(payment.type, payment.status, Transition.CANCEL)
     enqueue(payment_endings.cancel.job(payment.id, reason, request_context.current()))
     return payment
 
@@ -46,8 +46,8 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
         details = {"transition": Transition.FAIL, "reason": reason}
         audit.record(audit.AuditAction.PSP_DECIDED, resource=("payment", payment.id), details=details)
         return payment
-    _check(payment, Transition.FAIL)
-    if payment_endings.is_with_psp(payment) and not payment_endings.is_confirmed_absent(payment):
+    state_machine.next_status(payment.type, payment.status, Transition.FAIL)
+    if payment_endings.is_undecided(payment):
         raise payment_endings.OutcomeUnknown(payment.type, payment.status)
     enqueue(payment_endings.fail.job(payment.id, reason, request_context.current()))
     return payment
@@ -83,9 +83,5 @@ def is_cancelled(payment: Payment) -> bool:
     if payment.status not in TERMINAL:
         return False
     if payment.status != PaymentStatus.CANCELLED:
-        _check(payment, Transition.CANCEL)
+        state_machine.next_status(payment.type, payment.status, Transition.CANCEL)
     return True
-
-
-def _check(payment: Payment, transition: Transition) -> None:
-    state_machine.next_status(payment.type, payment.status, transition)
