@@ -43,22 +43,19 @@ def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]
 
     One query, whatever the number of requests.
     """
-    open_ids = {
-        request.id
-        for request in requests
-        if state_machine.is_allowed(request.type, request.status, Transition.ENGAGE)
-    }
-    vendors = users.active_vendors({request.user_id for request in requests if request.id in open_ids})
-    largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT) if open_ids else None
+    if not requests:
+        return {}
+    vendors = users.active_vendors({request.user_id for request in requests})
+    largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT)
 
     def obstacle(request: Payment) -> str | None:
-        if request.id not in open_ids:
+        if not state_machine.is_allowed(request.type, request.status, Transition.ENGAGE):
             return f"its status is {request.status}"
         if request.user_id == customer_id:
             return "it is the payer's own"
         if request.user_id not in vendors:
             return transitions.NO_VENDOR
-        if largest is not None and request.amount > largest:
+        if request.amount > largest:
             return f"payments of more than {largest} are not accepted now"
         return None
 

@@ -31,11 +31,9 @@ def require_editable(payment: Payment, changes: dict[str, Any]) -> None:
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
     """Change columns of a locked payment for which `require_editable` has accepted them."""
-    addressee = (
-        {"addressee_id": request_addressees.find(changes["customer_email"])}
-        if "customer_email" in changes
-        else {}
-    )
+    addressee = {}
+    if "customer_email" in changes:
+        addressee["addressee_id"] = request_addressees.find(changes["customer_email"])
     edited = payments.edit(payment, **changes, **addressee)
     audit.record(
         audit.AuditAction.PAYMENT_UPDATE,

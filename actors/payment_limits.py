@@ -37,11 +37,8 @@ def lock_customer(customer_id: UUID) -> User | None:
 
     Returns None, and locks nothing, while no limit is set.
     """
-    limits = (
-        config.value(ConfigKey.PAYMENTS_DAILY_LIMIT),
-        config.value(ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT),
-    )
-    return None if limits == (None, None) else users.locked(customer_id)
+    limits = (ConfigKey.PAYMENTS_DAILY_LIMIT, ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT)
+    return users.locked(customer_id) if any(config.value(limit) is not None for limit in limits) else None
 
 
 def require_within_limits(customer: User | None, amount: Decimal, currency: str) -> None:

@@ -29,7 +29,7 @@ from db.core.errors import DomainError, ErrorCode
 from db.idempotency import IdempotencyKey
 from db.payments import Payment
 
-_HEADER, _REPLAYED = "Idempotency-Key", {"Idempotency-Replayed": "true"}
+_HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 # How long a request waits for the response to the first one with its key, in seconds.
@@ -120,7 +120,7 @@ def _replay(
         if final is None:
             raise IdempotencyInProgress
         stored = final
-    response = replace(_stored_response(stored), headers=_REPLAYED)
+    response = replace(_stored_response(stored), headers={"Idempotency-Replayed": "true"})
     if not stored.provisional:
         return response
     assert stored.payment_id, "a committed key names its payment"
@@ -198,8 +198,7 @@ def _stored_response(stored: IdempotencyKey) -> Rendered:
 def _key(req: Request) -> str | None:
     key = req.get_header(_HEADER)
     if key is not None and not _KEY.fullmatch(key):
-        message = "must be 1 to 255 printable ASCII characters"
-        raise ValidationFailed.of(_HEADER, message)
+        raise ValidationFailed.of(_HEADER, "must be 1 to 255 printable ASCII characters")
     return key
 
 

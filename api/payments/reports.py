@@ -3,7 +3,7 @@
 import csv
 import io
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -82,16 +82,16 @@ def _report(rows: Iterator[ReportRow], query: ReportQuery, since: datetime, unti
 
 
 def _total(currency: str, rows: list[ReportRow]) -> CurrencyTotal:
-    counts: dict[PaymentStatus, int] = defaultdict(int)
+    counts: Counter[PaymentStatus] = Counter()
     amounts: dict[PaymentStatus, Decimal] = defaultdict(Decimal)
     for row in rows:
         counts[PaymentStatus(row.status)] += row.count
         amounts[PaymentStatus(row.status)] += row.amount or 0
-    completed = counts.get(PaymentStatus.COMPLETED, 0)
-    ended = completed + counts.get(PaymentStatus.FAILED, 0)
+    completed = counts[PaymentStatus.COMPLETED]
+    ended = completed + counts[PaymentStatus.FAILED]
     return CurrencyTotal(
         currency=currency,
-        count=sum(counts.values()),
+        count=counts.total(),
         amount=money.text(sum(amounts.values(), Decimal(0)), currency),
         by_status={
             status: PaymentCount(count=count, amount=money.text(amounts[status], currency))

@@ -238,10 +238,6 @@ class HistoryQuery(PageQuery):
     to: TimestampInput | None = None
 
 
-class AttemptsQuery(PageQuery):
-    """The page of the list of provider calls."""
-
-
 class ReportQuery(Query):
     """The payments that a report counts, by their creation, and how it groups them."""
 

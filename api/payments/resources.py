@@ -302,8 +302,7 @@ def _check_amount(payment: payments.Payment, changes: dict[str, Any]) -> None:
         _check_maximum(amount)
     if not money.fits(amount, currency):
         field = "amount" if "amount" in changes else "currency"
-        message = f"{currency} has {money.decimals(currency)} decimals"
-        raise ValidationFailed.of(field, message)
+        raise ValidationFailed.of(field, f"{currency} has {money.decimals(currency)} decimals")
 
 
 def _check_maximum(amount: Decimal) -> None:

@@ -7,8 +7,9 @@ from falcon import Request
 from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
 from api.http.operation import Operation
+from api.http.pages import PageQuery
 from api.middleware import authentication
-from api.payments.request_schemas import AttemptsQuery, DifferencesQuery, ReviewResolution
+from api.payments.request_schemas import DifferencesQuery, ReviewResolution
 from api.payments.response_schemas import (
     Payment,
     PaymentAttempt,
@@ -28,7 +29,7 @@ class Attempts:
     """GET /payments/:id/attempts."""
 
     @Operation(Permission.SETTLE_BY_HAND, "Provider calls.", name="listPaymentAttempts")
-    def on_get(self, _req: Request, payment_id: UUID, query: AttemptsQuery) -> PaymentAttemptPage:
+    def on_get(self, _req: Request, payment_id: UUID, query: PageQuery) -> PaymentAttemptPage:
         """List the provider calls of a payment.
 
         Returns every call of the payment provider about this payment, newest first, and the payment's

@@ -33,13 +33,9 @@ def get_visible(payment_id: UUID, caller: Caller) -> Payment:
     Raises NotFound.
     """
     payment = payments.get(payment_id)
-    if payment is None or not (scope(caller).includes(payment) or _is_open_to(payment, caller)):
+    if payment is None or not (scope(caller).includes(payment) or _is_offered_to(payment, caller)):
         raise NotFound(thing="payment")
     return payment
-
-
-def _is_open_to(payment: Payment, caller: Caller) -> bool:
-    return caller.role is Role.CUSTOMER and payable.is_offered_to(payment, caller.user_id)
 
 
 def get_changeable(payment_id: UUID, caller: Caller) -> Payment:
@@ -68,12 +64,14 @@ def allowed_actions(rows: Sequence[Payment], caller: Caller) -> dict[UUID, list[
 
     One query for the obstacles to paying, whatever the number of payments.
     """
-    requests = [
-        row for row in rows if caller.may(Permission.PAY) and payable.is_offered_to(row, caller.user_id)
-    ]
+    requests = [row for row in rows if _is_offered_to(row, caller)]
     obstacles = payable.obstacles(requests, caller.user_id)
     payable_ids = {request.id for request in requests} - obstacles.keys()
     return {row.id: _allowed_actions(row, caller, pay=row.id in payable_ids) for row in rows}
+
+
+def _is_offered_to(payment: Payment, caller: Caller) -> bool:
+    return caller.may(Permission.PAY) and payable.is_offered_to(payment, caller.user_id)
 
 
 def _allowed_actions(payment: Payment, caller: Caller, *, pay: bool) -> list[AllowedAction]:
