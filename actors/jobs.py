@@ -50,32 +50,20 @@ class BatchEntry(BaseModel):
 E = TypeVar("E", bound=BatchEntry)
 
 
-class _EnqueuedJobs(list[Job]):
-    """The jobs that the open transaction has enqueued, in order."""
-
-    inserted = 0
-
-    def insert_new(self) -> None:
-        """Inserts the jobs that are not in the journal yet."""
-        if new := self[self.inserted :]:
-            job_journal.insert(new)
-            self.inserted = len(self)
-
-
-_enqueued: ContextVar[_EnqueuedJobs | None] = ContextVar("enqueued", default=None)
+_enqueued: ContextVar[list[Job] | None] = ContextVar("enqueued", default=None)
 
 
 @contextmanager
-def transaction() -> Iterator[_EnqueuedJobs]:
+def transaction() -> Iterator[None]:
     """Opens one transaction; jobs enqueued in it are committed with it and sent after it. Does not nest."""
     if _enqueued.get() is not None:
         raise RuntimeError("A transaction is open already. Transactions do not nest, and a job has its own.")
-    jobs = _EnqueuedJobs()
+    jobs: list[Job] = []
     try:
         _enqueued.set(jobs)
         with postgres.database.atomic():
-            yield jobs
-            jobs.insert_new()
+            yield
+            job_journal.insert(jobs)
     finally:
         _enqueued.set(None)
     broker.try_push(to_send(jobs))
@@ -310,17 +298,20 @@ class ExternalJob(_SingleJob[P]):
         except Exception as error:
             self._record_failure(job.id, error, attempts=job.attempts)
             return
-        with postgres.connection(), transaction() as enqueued:
-            # The following job may have a unique id and be running at this moment, about to enqueue this job
-            # again: it removes its own row, then waits for this one's. Inserting it before this row is
-            # removed keeps the locks in one order. A job that enqueues itself has to be removed first.
-            if following is not None and following.id != job.id:
-                enqueue(following)
-                enqueued.insert_new()
-            if not job_journal.remove(job):
-                log.warning("job was done by another worker too", job=self.name, job_id=str(job.id))
-            if following is not None and following.id == job.id:
-                enqueue(following)
+        new = [] if following is None else [following]
+        enqueues_itself = following is not None and following.id == job.id
+        with postgres.connection():
+            with postgres.database.atomic():
+                # The following job may have a unique id and be running at this moment, about to enqueue this
+                # job again: it removes its own row, then waits for this one's. Inserting it before this row
+                # is removed keeps the locks in one order. A job that enqueues itself is removed first.
+                if not enqueues_itself:
+                    job_journal.insert(new)
+                if not job_journal.remove(job):
+                    log.warning("job was done by another worker too", job=self.name, job_id=str(job.id))
+                if enqueues_itself:
+                    job_journal.insert(new)
+            broker.try_push(to_send(new))
 
 
 def transactional_job(name: str, *, queue: str) -> Callable[[Callable[P, None]], TransactionalJob[P]]:

@@ -86,6 +86,8 @@ def insert(jobs: Sequence[Job]) -> None:
 
     A job whose id is known is not inserted again; if the known one is dead, it gets a new set of attempts.
     """
+    if not jobs:
+        return
     values: list[Any] = []
     for job in jobs:
         sent_at = "-infinity" if job.after else "infinity" if job.shared else None
