@@ -7,9 +7,13 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import fsspec
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from db.core import settings
+
+PUBLIC_URL = "http://127.0.0.1:3000"
+# The mail catcher of compose.yml.
+MAIL_CATCHER = "smtp://mailpit:1025"
 
 
 def _local_directory(name: str) -> str:
@@ -27,15 +31,44 @@ def _check_web_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _default_left(name: str) -> str:
-    return f"{name}: must be set in production, not left at the developer's default"
+def _check_media_url(value: str) -> str:
+    if not value or _is_directory(value):
+        return value or _local_directory("media")
+    scheme = urlsplit(value).scheme
+    if scheme in ("", "file") or "://" not in value:
+        raise ValueError("must be file:///directory, or a URL of another kind that fsspec supports")
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except (ValueError, ImportError) as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _check_mail_url(value: str) -> str:
+    if not value or _is_directory(value):
+        return value or _local_directory("mail")
+    parts = urlsplit(value)
+    if parts.scheme in ("smtp", "smtps") and parts.hostname:
+        return settings.check_port(value)
+    raise ValueError("must be smtp://host:port, smtps://host:port or file:///directory")
+
+
+def _check_mail_from(value: str) -> str:
+    if "@" not in parseaddr(value)[1] or not value.isprintable():
+        raise ValueError("must be an e-mail address, such as Paywright <no-reply@bank.example>")
+    return value
+
+
+def _default_faults(**is_default: bool) -> list[str]:
+    """Returns a fault for each setting that has the developer's default."""
+    return [
+        f"{name}: must be set in production, not left at the developer's default"
+        for name, left in is_default.items()
+        if left
+    ]
 
 
 WebUrl = Annotated[str, AfterValidator(_check_web_url)]
-
-PUBLIC_URL = "http://127.0.0.1:3000"
-# The mail catcher of compose.yml.
-MAIL_CATCHER = "smtp://mailpit:1025"
 
 
 class PublicSettings(settings.StoreSettings):
@@ -46,72 +79,38 @@ class PublicSettings(settings.StoreSettings):
 
     def public_url_faults(self) -> list[str]:
         """Returns what is wrong with PUBLIC_URL in production."""
-        return [] if self.public_url not in ("", PUBLIC_URL) else [_default_left("PUBLIC_URL")]
+        return _default_faults(PUBLIC_URL=self.public_url in ("", PUBLIC_URL))
 
 
 class MediaSettings(PublicSettings):
     """Settings of the processes that store or remove media."""
 
     # file:///directory, or another URL that fsspec supports.
-    media_url: str = Field(default_factory=lambda: _local_directory("media"))
-
-    @field_validator("media_url")
-    @classmethod
-    def _check_media_url(cls, value: str) -> str:
-        if not value:
-            return _local_directory("media")
-        if _is_directory(value):
-            return value
-        scheme = urlsplit(value).scheme
-        if scheme in ("", "file") or "://" not in value:
-            raise ValueError("must be file:///directory, or a URL of another kind that fsspec supports")
-        try:
-            fsspec.get_filesystem_class(scheme)
-        except (ValueError, ImportError) as error:
-            raise ValueError(str(error)) from None
-        return value
+    media_url: Annotated[str, AfterValidator(_check_media_url)] = Field("", validate_default=True)
 
     def production_faults(self) -> list[str]:
-        """Returns what is wrong in production: a media directory left at the developer's default."""
-        left = self.media_url == _local_directory("media")
-        return [*super().production_faults(), *([_default_left("MEDIA_URL")] if left else [])]
+        """Adds a media directory left at the developer's default."""
+        default = _local_directory("media")
+        return [*super().production_faults(), *_default_faults(MEDIA_URL=self.media_url == default)]
 
 
 class MailSettings(PublicSettings):
     """Settings of the processes that send mail."""
 
     # smtp://[user:password@]host[:port], smtps://..., or file:///directory with one .eml for each mail.
-    mail_url: str = Field(default_factory=lambda: _local_directory("mail"))
-    mail_from: str = Field("Paywright <no-reply@paywright.example>", min_length=3)
+    mail_url: Annotated[str, AfterValidator(_check_mail_url)] = Field("", validate_default=True)
+    mail_from: Annotated[str, AfterValidator(_check_mail_from)] = Field(
+        "Paywright <no-reply@paywright.example>", min_length=3
+    )
     # The URL of the frontend for browsers.
     frontend_url: WebUrl = ""
     password_pepper: str = Field(min_length=1)
 
-    @field_validator("mail_url")
-    @classmethod
-    def _check_mail_url(cls, value: str) -> str:
-        if not value:
-            return _local_directory("mail")
-        if _is_directory(value):
-            return value
-        parts = urlsplit(value)
-        if parts.scheme in ("smtp", "smtps") and parts.hostname:
-            return settings.check_port(value)
-        raise ValueError("must be smtp://host:port, smtps://host:port or file:///directory")
-
-    @field_validator("mail_from")
-    @classmethod
-    def _check_mail_from(cls, value: str) -> str:
-        if "@" not in parseaddr(value)[1] or not value.isprintable():
-            raise ValueError("must be an e-mail address, such as Paywright <no-reply@bank.example>")
-        return value
-
     def production_faults(self) -> list[str]:
-        """Returns what is wrong in production: mail that stays on this machine, or links to it."""
-        left = self.mail_url in (_local_directory("mail"), MAIL_CATCHER)
+        """Adds a weak secret, mail that stays on this machine, and links to this machine."""
         return [
             *super().production_faults(),
             *settings.secret_faults(PASSWORD_PEPPER=self.password_pepper),
-            *([_default_left("MAIL_URL")] if left else []),
+            *_default_faults(MAIL_URL=self.mail_url in (_local_directory("mail"), MAIL_CATCHER)),
             *self.public_url_faults(),
         ]

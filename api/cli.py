@@ -26,9 +26,6 @@ from db.core.settings import InvalidSetting, StoreSettings
 
 S = TypeVar("S", bound=StoreSettings)
 
-# Two: a command may need a second connection while it holds one.
-_CONNECTIONS = 2
-
 
 class _Group(click.Group):
     """A group of commands that ends with one line for an error that its user can mend."""
@@ -66,7 +63,7 @@ def migrate_command() -> None:
 @click.option("--name", default="Admin", show_default=True, help="The name of the administrator.")
 def create_admin(email: str, name: str) -> None:
     """Create an administrator. The password is prompted for, or read from the first line of standard input."""
-    settings = _web_settings()
+    settings = _open_stores(WebSettings)
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
@@ -78,14 +75,14 @@ def create_admin(email: str, name: str) -> None:
 @main.command()
 def seed() -> None:
     """Create the demo users that do not exist yet. Refused in production: their password is public."""
-    settings = _web_settings()
+    settings = _open_stores(WebSettings)
     demo_users.seed_demo_users(_passwords(settings), app_env=settings.app_env)
 
 
 @main.command()
 def suspend_demo_users() -> None:
     """Suspend the demo users and end their sessions, where a developer's database goes to production."""
-    _open_stores()
+    _open_stores(StoreSettings)
     demo_users.suspend_demo_users()
 
 
@@ -100,7 +97,7 @@ def jobs() -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 def list_jobs(state: job_journal.State, name: str | None, limit: int) -> None:
     """List jobs in one state, the oldest first: id, name, attempts, when the job is due, and its last error."""
-    _open_stores()
+    _open_stores(StoreSettings)
     with postgres.connection():
         for job in job_journal.find(state, name=name, limit=limit):
             due = times.iso(job.due_at)
@@ -117,7 +114,7 @@ def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
     """Give dead jobs a new set of attempts."""
     if bool(ids) + bool(name) + every != 1:
         raise click.UsageError("name jobs by their ids, by --name, or all of them by --all")
-    _open_stores()
+    _open_stores(StoreSettings)
     click.echo(f"{job_operations.retry(ids or None, name=name)} jobs will be retried")
 
 
@@ -126,7 +123,7 @@ def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
 @click.confirmation_option(prompt="The work of these jobs will never be done. Drop them?")
 def drop(ids: tuple[UUID, ...]) -> None:
     """Delete dead jobs."""
-    _open_stores()
+    _open_stores(StoreSettings)
     click.echo(f"{job_operations.drop(ids)} jobs were dropped")
 
 
@@ -138,7 +135,7 @@ def events() -> None:
 @events.command()
 def replay() -> None:
     """Handle the events that subscribers gave up, out of order."""
-    _open_stores()
+    _open_stores(StoreSettings)
     click.echo(f"{job_operations.replay_missed_events()} events were handled")
 
 
@@ -151,7 +148,7 @@ def audit_commands() -> None:
 @click.pass_context
 def verify(ctx: click.Context) -> None:
     """Verify the hash chain of the whole audit log. Ends with status 1 if it is broken."""
-    _open_stores()
+    _open_stores(StoreSettings)
     with postgres.connection():
         found = audit.verify()
     if found.broken is None:
@@ -188,17 +185,12 @@ def openapi() -> None:
     click.echo(as_committed(), nl=False)
 
 
-def _web_settings() -> WebSettings:
-    return _configured(WebSettings.read())
-
-
-def _open_stores() -> StoreSettings:
-    return _configured(StoreSettings.read())
-
-
-def _configured(settings: S) -> S:
+def _open_stores(settings_class: type[S]) -> S:
+    """Reads the settings from the environment, then configures the logs and the database."""
+    settings = settings_class.read()
     logs.configure(settings.log_level, settings.log_format)
-    postgres.configure(settings.database_url, connections=_CONNECTIONS)
+    # Two: a command may need a second connection while it holds one.
+    postgres.configure(settings.database_url, connections=2)
     return settings
 
 
