@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from actors import mail_sender, mail_templates
 from actors.jobs import enqueue, external_job, transactional_job
 from db import one_time_tokens, payments, postgres, profile, users
-from db.core import money, times
+from db.core import times
 from db.one_time_tokens import Purpose
 from db.states import PaymentStatus
 
@@ -90,10 +90,7 @@ def notify_payment_ended(user_id: UUID, payment_id: UUID) -> None:
         notification = "paymentCompleted" if completed else "paymentFailed"
         if not profile.wants_notification(user.id, notification):
             return
-    amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
-    shown = mail_templates.Payment(amount, payment.description, str(payment.id), payment.failure_message)
-    template = mail_templates.payment_completed if completed else mail_templates.payment_failed
-    message = template(_name(user), shown, to_payee=user.id == payment.payee_id)
+    message = mail_templates.payment_ended(_name(user), payment, to_payee=user.id == payment.payee_id)
     mail_sender.send(user.email, message, f"payment-{payment.status}.{payment.id}.{user.id}")
 
 

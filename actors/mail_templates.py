@@ -4,6 +4,10 @@ import re
 from dataclasses import dataclass
 from html import escape
 
+from db.core import money
+from db.payments import Payment
+from db.states import PaymentStatus
+
 
 @dataclass(frozen=True)
 class MailMessage:
@@ -51,21 +55,6 @@ def _greeting(name: str) -> str:
     return f"Hello {_sanitized(name, 60)}".strip()
 
 
-@dataclass(frozen=True)
-class Payment:
-    """A payment as shown in a message; `amount` such as `12.50 EUR`, `failure` why it failed."""
-
-    amount: str
-    description: str | None
-    id: str
-    failure: str | None
-
-    def reference(self) -> str:
-        """Returns the sentence that identifies the payment."""
-        description = _sanitized(self.description or "", 100)
-        return f"Payment {self.id}" + (f": {description}" if description else "") + "."
-
-
 def verify_email(name: str, link: str) -> MailMessage:
     """Asks a user to verify the e-mail address."""
     return MailMessage(
@@ -108,24 +97,20 @@ def address_changed() -> MailMessage:
         "The e-mail address of your account was changed",
         (
             "Hello, the account that had this e-mail address has another one now: no more mail is sent here.",
-            "If you did not ask for that, tell whoever runs this service.",
+            "If you did not ask for that, contact the operator of this service.",
         ),
     )
 
 
-def payment_completed(name: str, payment: Payment, *, to_payee: bool) -> MailMessage:
-    """Tells the payer or the payee that a payment completed."""
-    happened = (
-        f"you were paid {payment.amount}" if to_payee else f"your payment of {payment.amount} went through"
-    )
-    return MailMessage(
-        f"Payment of {payment.amount} completed", (f"{_greeting(name)}, {happened}.", payment.reference())
-    )
-
-
-def payment_failed(name: str, payment: Payment, *, to_payee: bool) -> MailMessage:
-    """Tells the payer or the payee that a payment failed."""
+def payment_ended(name: str, payment: Payment, *, to_payee: bool) -> MailMessage:
+    """Tells the payer or the payee that a payment completed or failed."""
+    amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
+    description = _sanitized(payment.description or "", 100)
+    reference = f"Payment {payment.id}" + (f": {description}" if description else "") + "."
+    if payment.status == PaymentStatus.COMPLETED:
+        happened = f"you were paid {amount}" if to_payee else f"your payment of {amount} went through"
+        return MailMessage(f"Payment of {amount} completed", (f"{_greeting(name)}, {happened}.", reference))
     whose = "a payment to you" if to_payee else "your payment"
-    happened = f"{_greeting(name)}, {whose} of {payment.amount} failed, and no money was taken."
-    why = (payment.failure,) if payment.failure else ()
-    return MailMessage(f"Payment of {payment.amount} failed", (happened, *why, payment.reference()))
+    happened = f"{_greeting(name)}, {whose} of {amount} failed, and no money was taken."
+    why = (payment.failure_message,) if payment.failure_message else ()
+    return MailMessage(f"Payment of {amount} failed", (happened, *why, reference))

@@ -19,7 +19,7 @@ from tests.makers import PASSWORD, SECRETS, work
 @pytest.fixture
 def command(stores, database, monkeypatch):
     """Runs a command in this thread, within the test's transaction."""
-    monkeypatch.setattr(cli, "_configured", lambda settings: settings)
+    monkeypatch.setattr(cli, "_open_stores", lambda settings_class: settings_class.read())
 
     def run(*words: str, env: dict[str, str] | None = None, input: str | None = None) -> Result:
         return CliRunner().invoke(cli.main, words, input, env={**SECRETS, **stores, **(env or {})})
