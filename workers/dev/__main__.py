@@ -30,12 +30,12 @@ USERS = f"""{", ".join(stack.DEMO_USERS)}
 
 
 def main() -> int:
-    """The command: 0 after Ctrl-C, 2 for a wrong setting, 1 for any other failure."""
+    """Runs the command. Returns 0 after Ctrl-C, 2 for an invalid setting, 1 for any other failure."""
     if "MAKELEVEL" in os.environ:  # a killed make takes its launcher with it
         processes.end_with_parent(signal.SIGTERM)
     try:
         settings = stack.settings(Path(".env"), os.environ)
-        os.environ.update(settings)  # PG_BIN and VALKEY_BIN may stand in .env
+        os.environ.update(settings)  # .env may set PG_BIN and VALKEY_BIN
         data = Path(settings.get("DATA_DIR") or ".data").resolve()
         with stack.locked(data):
             run(stack.plan(data, settings, console=bool(sys.stdout) and sys.stdout.isatty()))
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def run(planned: stack.Stack) -> None:
-    """Start everything and keep it running. Raises Failure, InvalidSetting, KeyboardInterrupt."""
+    """Starts everything and keeps it running. Raises Failure, InvalidSetting, KeyboardInterrupt."""
     settings = StoreSettings.read(planned.environ)
     logs.configure(settings.log_level, settings.log_format)
     stack_file = planned.data / "stack.env"
@@ -59,12 +59,12 @@ def run(planned: stack.Stack) -> None:
             server.start()
             supervisor.keep(server.name, server.spawn, server.process)
         _migrate(planned.environ)
-        if not planned.production:  # everybody knows the password of the demo users
+        if not planned.production:  # the password of the demo users is public
             seed = planned.spawn("seed", [sys.executable, "-m", "api.cli", "seed"])
             if status := seed.wait():
-                sys.exit(status)  # the line that says why is its own
+                sys.exit(status)  # it has printed the reason
         for name, command in planned.commands.items():
-            # A simple command replaces its shell, and so gets our signals.
+            # A simple command replaces its shell, so that it gets our signals.
             words = command if set(command) & set(";&|") else f"exec env {command}"
             supervisor.keep(name, partial(planned.spawn, name, ["/bin/sh", "-c", words]))
         if "web.1" in planned.commands:

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from db import postgres
 from workers.dev.stack import DEMO_USERS
-from workers.dev.token import Stack, Trouble, running
+from workers.dev.token import CommandFailed, Stack, running
 
 SETTLE_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 10.0
@@ -64,7 +64,7 @@ def main() -> int:
     try:
         with running() as stack:
             run(Console(highlight=False), stack)
-    except (Trouble, OSError, *postgres.TRANSIENT_ERRORS) as trouble:
+    except (CommandFailed, OSError, *postgres.TRANSIENT_ERRORS) as trouble:
         line = " ".join(str(trouble).split())
         Console(stderr=True).print(line, style="red", highlight=False, markup=False, soft_wrap=True)
         return 1
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def run(console: Console, stack: Stack) -> None:
-    """Makes the payments, then shows everything that is written about each. Raises Trouble."""
+    """Makes the payments, then shows everything that is written about each. Raises CommandFailed."""
     console.print(f"[bold]The life of a payment[/], at {stack.http.base_url}: {stack.health()}")
     vendor, customer = (stack.sign_in(email) for email in DEMO_USERS[1:])
     vera, carl = (str(user["user"]["name"]).split()[0] for user in (vendor, customer))
@@ -134,7 +134,7 @@ def run(console: Console, stack: Stack) -> None:
 
 
 def _pay(console: Console, stack: Stack, token: str, body: dict[str, Any]) -> str:
-    """Creates a payment and shows each of its statuses until it settles; returns its id. Raises Trouble."""
+    """Creates a payment and shows each of its statuses until it settles; returns its id. Raises CommandFailed."""
     began = time.monotonic()
     payment = stack.call("POST", "/payments", token, body)
     source = "POST /payments"
@@ -146,12 +146,12 @@ def _pay(console: Console, stack: Stack, token: str, body: dict[str, Any]) -> st
         if payment["status"] in (*ENDED, "initiated"):
             return str(payment["id"])
         if ms > 1000 * SETTLE_TIMEOUT_S:
-            raise Trouble(f"not settled after {SETTLE_TIMEOUT_S:.0f} s: are all workers up?")
+            raise CommandFailed(f"not settled after {SETTLE_TIMEOUT_S:.0f} s: are all workers up?")
         payment, source = stack.next_version(payment, token), "GET /payments/:id"
 
 
 def written(id: str, name: str) -> list[Record]:
-    """Returns all records of a payment, when they are complete. Raises Trouble if they differ from ENDS."""
+    """Returns all records of a payment, when they are complete. Raises CommandFailed if they differ from ENDS."""
     deadline = time.monotonic() + RECORD_TIMEOUT_S
     while True:
         records = [Record(**row) for row in postgres.rows(RECORDS, id=id)]
@@ -164,13 +164,15 @@ def written(id: str, name: str) -> list[Record]:
             break
         if time.monotonic() > deadline:
             if not history:  # two stacks that started at the same moment may have chosen the same port
-                raise Trouble(
+                raise CommandFailed(
                     f"the {name} is not in this database: another Paywright answers at this address"
                 )
-            raise Trouble(f"the {name} still lacks audit entries or published events")
+            raise CommandFailed(f"the {name} still lacks audit entries or published events")
         time.sleep(0.05)
     if (history[-1], charges) != ENDS[name]:
-        raise Trouble(f"the {name} ended {history[-1]}, the PSP booked {charges}: expected {ENDS[name]}")
+        raise CommandFailed(
+            f"the {name} ended {history[-1]}, the PSP booked {charges}: expected {ENDS[name]}"
+        )
     return records
 
 

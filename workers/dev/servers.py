@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from db import redis
 from workers.dev import Failure, processes, programs
 
 HOST = "127.0.0.1"
@@ -23,13 +24,13 @@ PROCESS_NAMES = ("postgres", "valkey-server", "redis-server")
 
 
 def listen(port: int, host: str = HOST) -> None:
-    """Listen on the port for a moment. Raises OSError."""
+    """Listens on the port and closes it again. Raises OSError if the port is taken."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     socket.create_server((host, port), family=family).close()
 
 
 def free_port(*wanted: int, host: str = HOST, seed: Path | None = None) -> int:
-    """The first wanted port that is free, else a random one, the same for the same seed. Raises Failure.
+    """Returns the first wanted port that is free, or a random one, the same for the same seed. Raises Failure.
 
     A server listens only seconds after its port was chosen. Until this process ends, it therefore holds the
     UDP port of the same number, and no other process chooses it; the kernel releases it in any case.
@@ -63,7 +64,7 @@ class Server(ABC):
 
     @property
     def pid(self) -> int | None:
-        """The process id while the server runs."""
+        """Returns the process id, while the server runs."""
         return self.process.pid if self.process and self.process.poll() is None else None
 
     @abstractmethod
@@ -71,15 +72,15 @@ class Server(ABC):
         """Whether the server answers."""
 
     @abstractmethod
-    def _prepare(self) -> tuple[list[str | Path], programs.Way]:
-        """Makes the directory fit for a start; the command to start with. Raises Failure."""
+    def _prepare(self) -> tuple[list[str | Path], programs.RunAs]:
+        """Prepares the directory for a start; returns the command. Raises Failure."""
 
     def owns(self, process: psutil.Process) -> bool:
-        """Whether the process is one of this server, those of an earlier start included."""
+        """Whether the process belongs to this server, or to an earlier start of it."""
         return process.name() in PROCESS_NAMES and process.cwd() == str(self.directory)
 
     def start(self, seconds: float = 60) -> None:
-        """Start the server and wait for its first answer. Raises Failure."""
+        """Starts the server and waits until it is ready. Raises Failure."""
         deadline = time.monotonic() + seconds
         self.spawn()
         while not self.ready():
@@ -91,16 +92,16 @@ class Server(ABC):
             time.sleep(0.01)
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start the server without waiting for its first answer; it writes to `log`. Raises Failure."""
+        """Starts the server without waiting until it is ready. Raises Failure."""
         self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        processes.kill(self.owns)  # what a killed launcher left; the data survive that as well
-        command, way = self._prepare()
+        processes.kill(self.owns)  # processes that a killed launcher left behind
+        command, run_as = self._prepare()
         with self.log.open("ab" if self.process else "wb") as log:
-            self.process = _launch(command, way, stdout=log, stderr=log, death_signal=self.stop_signal)
+            self.process = _launch(command, run_as, stdout=log, stderr=log, death_signal=self.stop_signal)
         return self.process
 
     def stop(self, seconds: float = 20) -> None:
-        """Stop the server; kill it if it has not ended after so many seconds."""
+        """Stops the server; kills it if it has not ended after so many seconds."""
         for signum in (self.stop_signal, signal.SIGKILL):
             if self.process:
                 self.process.send_signal(signum)
@@ -118,33 +119,42 @@ class Postgres(Server):
     _url = "postgresql://paywright:{password}@{address}/paywright"
 
     def ready(self) -> bool:
-        # As pg_ctl: a connection that is refused during recovery would be an error in the log.
+        # As pg_ctl does: a connection attempt during recovery would log an error.
         try:
             lines = (self.directory / "postmaster.pid").read_text().splitlines()
             return int(lines[0]) == self.pid and lines[7].strip() == "ready"
         except (OSError, ValueError, IndexError):
             return False
 
-    def _prepare(self) -> tuple[list[str | Path], programs.Way]:
+    def _prepare(self) -> tuple[list[str | Path], programs.RunAs]:
         folder = programs.postgres_bin()
-        way = programs.way_for(folder / "postgres", self.directory.parent)
+        run_as = programs.choose_run_as(folder / "postgres", self.directory.parent)
         if not (self.directory / "PG_VERSION").exists():
-            self._create(folder, way)
-        programs.give(self.directory, way)
-        # PostgreSQL believes any living pid in that file, a zombie's or a stranger's too. It is safe without
-        # the file: the shared memory that it looks for is named after the directory.
+            self._create(folder, run_as)
+        programs.set_owner(self.directory, run_as)
+        # PostgreSQL refuses to start if the pid in this file is alive, even as a zombie or another program. It
+        # is safe without the file: the shared memory that it checks is named after the directory.
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
-        return [folder / "postgres", "-D", self.directory, "-p", str(self.port), *self.options.split()], way
+        return [
+            folder / "postgres",
+            "-D",
+            self.directory,
+            "-p",
+            str(self.port),
+            *self.options.split(),
+        ], run_as
 
-    def _create(self, folder: Path, way: programs.Way) -> None:
-        """Creates the cluster beside its place and moves it there when it is complete."""
+    def _create(self, folder: Path, run_as: programs.RunAs) -> None:
+        """Creates the cluster in a temporary directory and renames it when it is complete."""
         fresh = self.directory.with_name(f"{self.directory.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        programs.give(fresh, way)
+        programs.set_owner(fresh, run_as)
         options = "-U paywright --pwfile=/dev/stdin --auth=scram-sha-256 --locale=C.UTF-8 --encoding=UTF8"
-        _run([folder / "initdb", "-D", fresh, *options.split()], way, self.password)
-        _run([folder / "postgres", "--single", "-D", fresh, "postgres"], way, "CREATE DATABASE paywright\n")
+        _run([folder / "initdb", "-D", fresh, *options.split()], run_as, self.password)
+        _run(
+            [folder / "postgres", "--single", "-D", fresh, "postgres"], run_as, "CREATE DATABASE paywright\n"
+        )
         fresh.rename(self.directory)
 
 
@@ -156,14 +166,11 @@ class Valkey(Server):
     _url = "redis://:{password}@{address}/0"
 
     def ready(self) -> bool:
-        try:
-            with socket.create_connection((HOST, self.port), timeout=1) as connection:
-                connection.sendall(f"AUTH {self.password}\r\nPING\r\nQUIT\r\n".encode())
-                return b"+PONG" in b"".join(iter(lambda: connection.recv(1024), b""))
-        except OSError:
-            return False
+        with suppress(redis.Unreachable), redis.connect(self.url, timeout=1) as client:
+            return bool(client.ping())
+        return False
 
-    def _prepare(self) -> tuple[list[str | Path], programs.Way]:
+    def _prepare(self) -> tuple[list[str | Path], programs.RunAs]:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = self.directory / "valkey.conf"
         config.touch(mode=0o600)
@@ -172,25 +179,25 @@ class Valkey(Server):
             f'bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir "{quoted}"\n'
             'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\nloglevel warning\n'
         )
-        return [programs.valkey_server(), config], programs.Way()
+        return [programs.valkey_server(), config], programs.RunAs()
 
 
-def _launch(command: list[str | Path], way: programs.Way, **options: Any) -> subprocess.Popen[bytes]:
+def _launch(command: list[str | Path], run_as: programs.RunAs, **options: Any) -> subprocess.Popen[bytes]:
     # Without libpq's variables, which the server's own programs would obey.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return processes.launch([*way.prefix.split(), *command], env=env, cwd=Path("/"), **options)
+    return processes.launch([*run_as.prefix.split(), *command], env=env, cwd=Path("/"), **options)
 
 
-def _run(command: list[str | Path], way: programs.Way, given: str) -> None:
+def _run(command: list[str | Path], run_as: programs.RunAs, stdin: str) -> None:
     pipe = subprocess.PIPE
-    child = _launch(command, way, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
-    written, _ = child.communicate(given.encode())
-    if child.returncode or b"ERROR:" in written:  # a single-user server exits with 0 after an error
-        raise Failure(f"{Path(command[0]).name} failed: {_reason(written)}")
+    child = _launch(command, run_as, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
+    output, _ = child.communicate(stdin.encode())
+    if child.returncode or b"ERROR:" in output:  # a single-user server exits with 0 after an error
+        raise Failure(f"{Path(command[0]).name} failed: {_reason(output)}")
 
 
-def _reason(written: bytes) -> str:
-    """The line of a program's output that says most."""
-    lines = written.decode(errors="replace").strip().splitlines() or ["it gives no reason"]
+def _reason(output: bytes) -> str:
+    """Returns the line of a program's output that names the error."""
+    lines = output.decode(errors="replace").strip().splitlines() or ["it gives no reason"]
     faults = [line for line in lines if any(word in line for word in ("FATAL", "ERROR", "error:"))]
     return (faults or lines)[-1]

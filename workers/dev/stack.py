@@ -1,4 +1,4 @@
-"""The parts of the stack as the settings want them: commands, ports, secrets, embedded servers."""
+"""The parts of the stack, derived from the settings: commands, ports, secrets, embedded servers."""
 
 import contextlib
 import fcntl
@@ -33,14 +33,14 @@ class Stack:
     production: bool
 
     def spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        """Start a process with the secrets as they are now, since they are rotated; none in production."""
-        made = {} if self.production else secret_values(self.data)
-        missing = {name: value for name, value in made.items() if not self.environ.get(name)}
+        """Starts a process with the current secrets, which can be rotated; without them in production."""
+        generated = {} if self.production else secret_values(self.data)
+        missing = {name: value for name, value in generated.items() if not self.environ.get(name)}
         return processes.launch(command, env=self.environ | missing | {"PROCESS_NAME": name})
 
 
 def settings(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment over the file .env, in which nothing is expanded. Raises InvalidSetting."""
+    """Returns the environment, and what only the file .env sets, unexpanded. Raises InvalidSetting."""
     text = io.StringIO(file.read_text() if file.exists() else "")
     for binding in (bindings := list(parser.parse_stream(text))):
         if binding.error or (binding.key and binding.value is None):
@@ -50,7 +50,7 @@ def settings(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def locked(data: Path) -> Iterator[None]:
-    """Make DATA_DIR, keep it until the end, and end what a killed launcher left. Raises Failure."""
+    """Creates and locks DATA_DIR, and kills processes that a killed launcher left. Raises Failure."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -60,13 +60,13 @@ def locked(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Failure(f"Paywright is already running in {data}") from None
-        # Children on their way out, and grandchildren, which get no signal from the kernel.
+        # Children that are still ending, and grandchildren, which get no signal from the kernel.
         processes.kill(lambda process: process.environ().get(MARK) == str(data))
         yield
 
 
 def plan(data: Path, settings: dict[str, str], *, console: bool) -> Stack:
-    """Choose commands, ports and passwords. `console`: a person reads the logs. Raises InvalidSetting."""
+    """Chooses commands, ports and passwords; `console` if a person reads the logs. Raises InvalidSetting."""
     commands = _commands(Path("Procfile").read_text(), settings.get("PROCESSES", ""))
     host = settings.get("HOST") or servers.HOST
     port = _web_port(settings.get("PORT"), host, data)
@@ -99,7 +99,7 @@ def plan(data: Path, settings: dict[str, str], *, console: bool) -> Stack:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file as a whole; only its owner may read it."""
+    """Replaces a file atomically; only its owner may read it."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.touch(mode=0o600)
     fresh.write_text(text)
@@ -107,18 +107,18 @@ def write(path: Path, text: str) -> None:
 
 
 def secret_values(data: Path) -> dict[str, str]:
-    """The secrets of this checkout; those that are missing are made."""
+    """Returns the secrets of this checkout; generates those that are missing."""
     path = data / "secrets.env"
     known = {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
-    if made := {name: secrets.token_urlsafe(48) for name in SECRETS if name not in known}:
+    if generated := {name: secrets.token_urlsafe(48) for name in SECRETS if name not in known}:
         # The existing lines stay as they are: a value may need its quotes.
         kept = path.read_text().splitlines() if path.exists() else []
-        write(path, "\n".join([*kept, *(f"{name}={value}" for name, value in made.items()), ""]))
-    return known | made
+        write(path, "\n".join([*kept, *(f"{name}={value}" for name, value in generated.items()), ""]))
+    return known | generated
 
 
 def _web_port(chosen: str | None, host: str, data: Path) -> int:
-    """The chosen port; without one 3000 or a free one. Raises InvalidSetting."""
+    """Returns the chosen port; without one, 3000 or a free one. Raises InvalidSetting."""
     try:
         servers.listen(int(chosen or 0), host)
     except (OSError, ValueError, OverflowError) as error:
@@ -127,7 +127,7 @@ def _web_port(chosen: str | None, host: str, data: Path) -> int:
 
 
 def _commands(procfile: str, processes: str) -> dict[str, str]:
-    """The Procfile's commands as `web.1`, `web.2`, …; `processes` as `web=2,psp=0`. Raises InvalidSetting."""
+    """Returns the Procfile's commands by `web.1`, `web.2`, …; `processes` is as `web=2,psp=0`."""
     commands: dict[str, str] = {}
     for line in procfile.splitlines():
         name, colon, command = map(str.strip, line.partition(":"))

@@ -18,17 +18,17 @@ from workers.dev.servers import Server
 
 log = structlog.get_logger(__name__)
 
-STABLE_AFTER_S = 10  # then a process starts again at once
+STABLE_AFTER_S = 10  # a process that ran for longer starts again at once
 MAX_BACK_OFF_S = 5.0
 STOP_TIMEOUT_S = 10
-INVALID_SETTING = 2  # the exit status of a process that has one
+INVALID_SETTING = 2  # the exit status of a process with an invalid setting
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Process = subprocess.Popen[bytes]
 
 
 class Supervisor:
-    """The running processes. A signal to stop raises KeyboardInterrupt in the main thread."""
+    """Runs processes. A signal to stop raises KeyboardInterrupt in the main thread."""
 
     def __init__(self, pids: Path) -> None:
         self._pids = pids
@@ -41,17 +41,17 @@ class Supervisor:
             signal.signal(signum, signal.default_int_handler)
 
     def keep(self, name: str, spawn: Callable[[], Process], running: Process | None = None) -> None:
-        """Start a process, or take over a running one, and start it again whenever it ends."""
+        """Starts a process, or adopts a running one, and starts it again whenever it ends."""
         threading.Thread(target=self._keep, args=(name, spawn, running), daemon=True).start()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition. Raises InvalidSetting when the first start of a process ends with status 2."""
+        """Waits for a condition. Raises InvalidSetting if the first start of a process ends with status 2."""
         while not condition():
             if self._ending.wait(0.05):
                 raise InvalidSetting(f"{self._refused} refuses its settings, its own line says which")
 
     def stop(self, servers: list[Server]) -> None:
-        """Stop the processes all at once, then the servers that they need."""
+        """Stops all processes at the same time, then the servers that they need."""
         for signum in STOP_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         with self._lock:
@@ -79,7 +79,7 @@ class Supervisor:
                     process = process or spawn()
                     self._record(name, process)
                 status = process.wait()
-                # What is left of its group would hold its port.
+                # A process left in its group would keep its port.
                 _signal_group(process.pid, signal.SIGKILL)
                 with self._lock:
                     self._record(name, None)

@@ -1,4 +1,4 @@
-"""Signs in to the stack that `make run` has started. As a command, `make token`, prints an access token."""
+"""A client of the stack that `make run` has started. `make token` prints an access token."""
 
 import os
 import sys
@@ -18,30 +18,30 @@ COUNTERS = f"{rate_counters.KEY_PREFIX}{{127.0.0.1}}:*"
 NOT_RUNNING = "nothing is running here: start it with `make run` in another terminal"
 
 
-class Trouble(Exception):
-    """Why the command cannot go on, in one line."""
+class CommandFailed(Exception):
+    """The command cannot go on; the message is one line."""
 
 
 class Stack:
-    """The running stack. Whatever its API refuses is Trouble."""
+    """The running stack. Every refusal of its API raises CommandFailed."""
 
     def __init__(self, http: httpx.Client, redis_url: str, database_url: str = "") -> None:
         self.http, self.redis_url, self.database_url = http, redis_url, database_url
 
     def health(self) -> str:
-        """The state of the stack. Raises Trouble when it does not run or cannot work."""
+        """Returns the state of the stack. Raises CommandFailed if it is down."""
         try:
             health = self.http.get("/health").json()
             down = ", ".join(name for name, state in health["services"].items() if state != "ok")
             status = str(health["status"])
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError):
-            raise Trouble(NOT_RUNNING) from None
+            raise CommandFailed(NOT_RUNNING) from None
         if status == "down":
-            raise Trouble(f"the stack is running but cannot work: {down} down")
+            raise CommandFailed(f"the stack is running but cannot work: {down} down")
         return f"{status} ({down} down)" if down else status
 
     def sign_in(self, email: str) -> dict[str, Any]:
-        """Sign in a demo user; counted against nobody's rate limit."""
+        """Signs in a demo user, and resets the rate limits, so that the sign-in counts against nobody."""
         signed_in = self.call("POST", "/auth/login", body={"email": email, "password": DEMO_PASSWORD})
         self._reset_limits()
         return signed_in
@@ -54,7 +54,7 @@ class Stack:
     def call(
         self, method: str, path: str, token: str = "", body: Any = None, headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
-        """Sends a request; returns the data of the response, empty for a 304. Raises Trouble."""
+        """Sends a request; returns the data of the response, empty for a 304. Raises CommandFailed."""
         headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         try:
             response = self.http.request(method, f"/api{path}", json=body, headers=headers)
@@ -67,14 +67,16 @@ class Stack:
                 return dict(answer["data"])
             error = f"{answer['error']['code']}: {answer['error']['message']}"
         except httpx.HTTPError as failure:
-            raise Trouble(f"{method} /api{path}: no response: {failure}") from None
+            raise CommandFailed(f"{method} /api{path}: no response: {failure}") from None
         except (ValueError, LookupError, TypeError):
-            error = "and no response of Paywright"
-        raise Trouble(f"{method} /api{path}: {response.status_code} {error}")
+            error = "is not a response of Paywright"
+        raise CommandFailed(f"{method} /api{path}: {response.status_code} {error}")
 
     def _reset_limits(self) -> bool:
-        """Deletes what was counted against this machine; whether there was something. A demo that runs
-        twenty times in a row is no attack, and the reader of stack.env may delete it by hand."""
+        """Resets the rate limits of this machine; returns whether there were any counts.
+
+        A demo that runs twenty times in a row must not be limited.
+        """
         try:
             with redis.connect(self.redis_url) as client:
                 counters = list(client.scan_iter(COUNTERS))
@@ -85,27 +87,27 @@ class Stack:
 
 @contextmanager
 def running() -> Iterator[Stack]:
-    """The stack that runs in this checkout. Raises Trouble when there is none."""
+    """Yields the stack that runs in this checkout. Raises CommandFailed if none does."""
     data = Path({**dotenv_values(".env"), **os.environ}.get("DATA_DIR") or ".data")
     values = dotenv_values(data / "stack.env")
     base, database, redis_url = (values.get(name) for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL"))
     if not (base and database and redis_url):
-        raise Trouble(NOT_RUNNING)
+        raise CommandFailed(NOT_RUNNING)
     # The environment's proxy does not lead to this machine.
     with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
         yield Stack(http, redis_url, database)
 
 
 def main(name: str) -> int:
-    """The command: prints a token of `customer`, `vendor` or `admin`, valid for 15 minutes."""
+    """Prints an access token of `customer`, `vendor` or `admin`, valid for 15 minutes."""
     try:
         with running() as stack:
             email = next((user for user in DEMO_USERS if user.startswith(f"{name}@")), None)
             if email is None:
-                raise Trouble(f"AS={name}: there is admin, vendor and customer")
+                raise CommandFailed(f"AS={name}: there is admin, vendor and customer")
             stack.health()
             sys.stdout.write(f"{stack.sign_in(email)['accessToken']}\n")
-    except (Trouble, OSError) as trouble:
+    except (CommandFailed, OSError) as trouble:
         sys.stderr.write(f"{trouble}\n")
         return 1
     return 0
