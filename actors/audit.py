@@ -1,4 +1,4 @@
-"""The audit log: who did what, from where; enqueued with the change, written by a batch job."""
+"""The audit log: which user did what, from which address; enqueued with the change, written by a batch job."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -158,8 +158,8 @@ def verify() -> audit_chain.Verification:
 def log_verification(found: audit_chain.Verification) -> None:
     """Logs the result of a verification.
 
-    The log line is evidence outside the database: who can write to the database can chain all rows anew, but
-    not so that their hashes agree with older log lines.
+    The log line is evidence outside the database: an attacker with write access can chain all rows anew, but
+    their hashes then differ from those in older log lines.
     """
     if found.broken:
         log.error("audit log broken", rows=found.rows, entry_id=str(found.broken.id), reason=found.broken.how)

@@ -125,15 +125,15 @@ def claim(id: UUID) -> Job | None:
 
 # Fewer jobs where the first one was sent before and not done: a job that kills its process must not take the
 # others with it for ever.
-BATCH_LIMIT = """
-    SELECT greatest(1, %s >> least(16, 2 * attempts)) AS jobs FROM journal.jobs
-    WHERE name = %s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1
-"""
 CLAIM_BATCH = """
     WITH claimed AS (
         DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
-            SELECT id FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND (error IS NULL OR id = %s)
-            ORDER BY position LIMIT %s FOR UPDATE))
+            SELECT id FROM journal.jobs
+            WHERE name = %(name)s AND dead_at IS NULL AND (error IS NULL OR id = %(requested)s)
+            ORDER BY position
+            LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
+                   WHERE name = %(name)s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1)
+            FOR UPDATE))
         RETURNING id, name, queue, args, request_id, attempts, position
     )
     SELECT * FROM claimed ORDER BY position
@@ -150,9 +150,7 @@ def claim_batch(name: str, limit: int, requested: UUID | None = None) -> list[Jo
     Leaves out jobs that failed, except the requested one: each comes back alone, when it is due. Waits for a
     row that the relay has locked, because skipping it would change the order.
     """
-    found = postgres.rows(BATCH_LIMIT, limit, name)
-    limit = found[0]["jobs"] if found else limit
-    return [Job(**row) for row in postgres.rows(CLAIM_BATCH, name, requested, limit)]
+    return [Job(**row) for row in postgres.rows(CLAIM_BATCH, name=name, requested=requested, limit=limit)]
 
 
 def waiting_ids(name: str, limit: int, requested: UUID | None = None) -> list[UUID]:
@@ -162,11 +160,11 @@ def waiting_ids(name: str, limit: int, requested: UUID | None = None) -> list[UU
 
 LEASE = """
     UPDATE journal.jobs
-    SET leased_until = clock_timestamp() + %s * interval '1 second',
-        due_at = clock_timestamp() + %s * interval '1 second'
+    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
+        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
     WHERE id = (
         SELECT id FROM journal.jobs
-        WHERE id = %s AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+        WHERE id = %(id)s AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= clock_timestamp())
         FOR UPDATE SKIP LOCKED)
     RETURNING id, name, queue, args, request_id, attempts, position, leased_until
 """
@@ -177,15 +175,16 @@ def lease(id: UUID, seconds: float) -> Job | None:
 
     Until the lease expires, no other worker gets the job, and the relay does not send it.
     """
-    found = postgres.rows(LEASE, seconds, seconds, id)
+    found = postgres.rows(LEASE, id=id, seconds=seconds)
     return Job(**found[0]) if found else None
 
 
 RENEW = """
     WITH held AS (
         SELECT j.id, h.until FROM journal.jobs j
-        JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until) ON j.id = h.id AND j.leased_until =
-        h.until FOR UPDATE OF j SKIP LOCKED
+        JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until)
+            ON j.id = h.id AND j.leased_until = h.until
+        FOR UPDATE OF j SKIP LOCKED
     )
     UPDATE journal.jobs j
     SET leased_until = clock_timestamp() + %s * interval '1 second',
@@ -301,7 +300,7 @@ def make_due(id: UUID) -> None:
     postgres.rows(MAKE_DUE, id)
 
 
-# A job's state, as operators see it: due or due later, in a worker's hands, failed and to be retried, given up.
+# A job's state for operators: due now or later, leased by a worker, failed and to be retried, given up.
 State = Literal["waiting", "running", "failed", "dead"]
 
 FIND = """
@@ -328,7 +327,8 @@ RETRY_DEAD = """
     UPDATE journal.jobs
     SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
         sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END
-    WHERE dead_at IS NOT NULL AND (%s::uuid[] IS NULL OR id = ANY(%s::uuid[])) AND (%s::text IS NULL OR name = %s)
+    WHERE dead_at IS NOT NULL AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
+    AND (%(name)s::text IS NULL OR name = %(name)s)
     RETURNING id, name
 """
 
@@ -338,15 +338,14 @@ def retry_dead(ids: Iterable[UUID] | None = None, *, name: str | None = None) ->
 
     Returns their ids and names.
     """
-    wanted = None if ids is None else list(ids)
-    return [(row["id"], row["name"]) for row in postgres.rows(RETRY_DEAD, wanted, wanted, name, name)]
-
-
-DROP_DEAD = """
-    DELETE FROM journal.jobs WHERE dead_at IS NOT NULL AND id = ANY(%s::uuid[]) RETURNING id, name
-"""
+    found = postgres.rows(RETRY_DEAD, ids=None if ids is None else list(ids), name=name)
+    return [(row["id"], row["name"]) for row in found]
 
 
 def drop_dead(ids: Iterable[UUID]) -> list[tuple[UUID, str]]:
     """Deletes these jobs where they are dead; returns their ids and names."""
-    return [(row["id"], row["name"]) for row in postgres.rows(DROP_DEAD, list(ids))]
+    dropped = postgres.rows(
+        "DELETE FROM journal.jobs WHERE dead_at IS NOT NULL AND id = ANY(%s::uuid[]) RETURNING id, name",
+        list(ids),
+    )
+    return [(row["id"], row["name"]) for row in dropped]

@@ -31,15 +31,16 @@ def process_name() -> str:
 ACQUIRE = """
     WITH taken AS (
         UPDATE journal.leases
-        SET holder = %s, generation = generation + 1, expires_at = clock_timestamp() + %s * interval '1
-        second' WHERE name = (SELECT name FROM journal.leases WHERE name = %s AND expires_at <=
-        clock_timestamp()
-                      FOR NO KEY UPDATE SKIP LOCKED)
+        SET holder = %(holder)s, generation = generation + 1,
+            expires_at = clock_timestamp() + %(seconds)s * interval '1 second'
+        WHERE name = (
+            SELECT name FROM journal.leases WHERE name = %(name)s AND expires_at <= clock_timestamp()
+            FOR NO KEY UPDATE SKIP LOCKED)
         RETURNING generation
     ), created AS (
         INSERT INTO journal.leases (name, holder, generation, expires_at)
-        SELECT %s, %s, 1, clock_timestamp() + %s * interval '1 second'
-        WHERE NOT EXISTS (SELECT FROM journal.leases WHERE name = %s)
+        SELECT %(name)s, %(holder)s, 1, clock_timestamp() + %(seconds)s * interval '1 second'
+        WHERE NOT EXISTS (SELECT FROM journal.leases WHERE name = %(name)s)
         ON CONFLICT DO NOTHING RETURNING generation
     )
     SELECT generation FROM taken UNION ALL SELECT generation FROM created
@@ -51,7 +52,7 @@ def acquire(name: str, holder: str, seconds: float) -> int | None:
 
     An expired lease is not free as long as an open transaction of its last holder relies on it.
     """
-    acquired = postgres.rows(ACQUIRE, holder, seconds, name, name, holder, seconds, name)
+    acquired = postgres.rows(ACQUIRE, name=name, holder=holder, seconds=seconds)
     return int(acquired[0]["generation"]) if acquired else None
 
 
