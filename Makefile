@@ -1,6 +1,6 @@
 # Two commands matter: `make run` and `make test`. Both need only Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help run demo token check test openapi lock clean
+.PHONY: help run demo token fix check test openapi lock clean
 
 # The first interpreter on this machine that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -13,7 +13,8 @@ help:
 	@echo "make demo     show the life of a payment on the running stack"
 	@echo "make token    an access token for curl, of AS=customer, vendor or admin"
 	@echo "make test     all tests, against real servers, with coverage"
-	@echo "make check    format, lint, types, imports, dependencies, dead code, house rules"
+	@echo "make fix      format the code and apply the linter's safe fixes"
+	@echo "make check    format, lint, types, imports, dependencies, dead code, rules of the repository"
 	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
 	@echo "make lock     resolve the dependencies anew: requirements.lock is what runs, requirements-dev.lock all there is"
 	@echo "make clean    forget the environment and all local data"
@@ -33,6 +34,10 @@ token: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --no-loadscope-reorder --cov --cov-report=term)
+
+fix: $(INSTALLED)
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
