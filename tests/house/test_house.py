@@ -16,7 +16,7 @@ from workers.process import WorkerSettings
 ROOMS = {"api", "workers", "actors", "db"}
 TOP = ROOMS | {
     *("tests", "docs", "Procfile", "pyproject.toml", "compose.yml", "README.md", "LICENSE", "Makefile"),
-    *("requirements.lock", "requirements-dev.lock"),
+    *("CONTRIBUTING.md", "SECURITY.md", "requirements.lock", "requirements-dev.lock"),
 }
 
 
