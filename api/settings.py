@@ -21,11 +21,9 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_DURATION_S = 3650 * 86400
 
 
-def _duration(value: object) -> timedelta:
+def _duration(text: str) -> timedelta:
     """Parses `30days`, `12 hours` or a number of seconds. Raises ValueError."""
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(str(value).strip())
+    match = _DURATION.fullmatch(text.strip())
     seconds = int(match[1]) * _UNITS_S[(match[2] or "s")[0]] if match else 0
     if not 1 <= seconds <= _MAX_DURATION_S:
         raise ValueError(
@@ -83,10 +81,9 @@ class WebSettings(MediaSettings):
             *super().production_faults(),
             *secret_faults(**secrets),
             *self.public_url_faults(),
-            *self._proxy_faults(),
+            *(
+                ["TRUSTED_PROXIES: must name your proxies, not the whole internet"]
+                if self.trusted_proxies.trusts_whole_internet
+                else []
+            ),
         ]
-
-    def _proxy_faults(self) -> list[str]:
-        if self.trusted_proxies.trusts_whole_internet:
-            return ["TRUSTED_PROXIES: must name your proxies, not the whole internet"]
-        return []

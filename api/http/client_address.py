@@ -24,12 +24,10 @@ class Proxies:
     networks: tuple[Network, ...] = ()
 
     @classmethod
-    def parse(cls, value: "str | Proxies") -> Self:
+    def parse(cls, text: str) -> Self:
         """Parses comma separated addresses and CIDRs. Raises ValueError."""
-        if isinstance(value, cls):
-            return value
         try:
-            return cls(tuple(_network(part.strip()) for part in str(value).split(",") if part.strip()))
+            return cls(tuple(_network(part.strip()) for part in text.split(",") if part.strip()))
         except ValueError:
             raise ValueError(
                 "must be comma separated addresses or CIDRs without host bits, such as 10.0.0.0/8,::1"

@@ -81,9 +81,6 @@ _CODE_BY_FALCON_STATUS = {
     415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 }
 
-# How soon a client may try again after a failure of ours.
-_RETRY_AFTER_S = "1"
-
 # The `Allow` of an unknown method at an unknown path.
 _ALL_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
@@ -144,7 +141,7 @@ def _send_falcon_error(
 
 def _send_unavailable(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("the database did not answer", path=req.path, error=str(error))
-    resp.set_header("Retry-After", _RETRY_AFTER_S)
+    resp.set_header("Retry-After", "1")
     refuse(resp, ErrorCode.SERVICE_UNAVAILABLE, MESSAGES[ErrorCode.SERVICE_UNAVAILABLE])
 
 

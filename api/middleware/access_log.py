@@ -35,11 +35,9 @@ class AccessLog:
         self._find_route, self._tokens = find_route, tokens
 
     def process_request(self, req: Request, _resp: Response) -> None:
-        """Starts the clock."""
         req.context.started_at = time.perf_counter()
 
     def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
-        """Logs and counts the request."""
         # Falcon refuses a method that HTTP does not define before it calls process_request.
         started_at = getattr(req.context, "started_at", time.perf_counter())
         duration_s = time.perf_counter() - started_at

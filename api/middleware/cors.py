@@ -22,11 +22,9 @@ _ORIGIN = re.compile(
 )
 
 
-def parse_origins(value: "str | frozenset[str]") -> frozenset[str]:
+def parse_origins(text: str) -> frozenset[str]:
     """Parses comma-separated origins. Raises ValueError, also for `*`."""
-    if isinstance(value, frozenset):
-        return value
-    origins = frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+    origins = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
     if "*" in origins:
         raise ValueError("* is not allowed: name each origin")
     if not all(_ORIGIN.fullmatch(origin) for origin in origins):
@@ -57,7 +55,6 @@ class Cors:
             resp.set_header("Access-Control-Max-Age", _PREFLIGHT_MAX_AGE_S)
 
     def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
-        """Sets the CORS headers for an allowed origin."""
         if self._origins:
             # Also without an Origin header: a cache must not serve that response to a page.
             resp.append_header("Vary", "Origin")

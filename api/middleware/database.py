@@ -17,6 +17,5 @@ class DatabaseConnection:
             req.context.opened = postgres.database.connect(reuse_if_open=True)
 
     def process_response(self, req: Request, _resp: Response, _resource: Any, _succeeded: bool) -> None:
-        """Returns the connection to the pool."""
         if getattr(req.context, "opened", False):
             postgres.database.close()

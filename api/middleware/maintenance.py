@@ -9,14 +9,12 @@ from db import config
 from db.config import ConfigKey
 from db.core.errors import DomainError, ErrorCode
 
-_RETRY_AFTER_S = 30
-
 
 class ReadOnly(DomainError):
     """The service is in maintenance: data can be read and not changed."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
-    retry_after = _RETRY_AFTER_S
+    retry_after = 30
 
     def __init__(self) -> None:
         super().__init__({"reason": "read_only"})
@@ -28,9 +26,8 @@ class Maintenance:
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
         """Refuses a request that would change data. Raises ReadOnly."""
         operation = operation_of(resource, req)
-        if operation is None or operation.allowed_in_maintenance or req.method in ("GET", "HEAD"):
-            return
-        refuse_if_read_only()
+        if operation and not operation.allowed_in_maintenance and req.method not in ("GET", "HEAD"):
+            refuse_if_read_only()
 
 
 def refuse_if_read_only() -> None:

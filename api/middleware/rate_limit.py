@@ -42,11 +42,9 @@ class Rate:
     window_s: int
 
     @classmethod
-    def parse(cls, value: "str | Rate | None") -> Self | None:
+    def parse(cls, text: str) -> Self | None:
         """Parses `100/15minutes`; an empty text means no limit. Raises ValueError."""
-        if value is None or isinstance(value, cls):
-            return value
-        text = str(value).strip()
+        text = text.strip()
         if not text:
             return None
         if not (match := _RATE.fullmatch(text)):

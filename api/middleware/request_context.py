@@ -1,7 +1,6 @@
 """Middleware 2: every request has an id; its response, log lines, audit rows and events carry it."""
 
 import re
-import threading
 import time
 from typing import Any
 from uuid import uuid4
@@ -28,11 +27,9 @@ class BindRequestContext:
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies
-        self._lock = threading.Lock()
         self._warned_at = float("-inf")
 
     def process_request(self, req: Request, resp: Response) -> None:
-        """Binds the context and sets the X-Request-ID header."""
         request_id = accept_or_create_id(req.get_header(HEADER) or "")
         user_agent = (req.user_agent or "")[:_MAX_USER_AGENT_LENGTH] or None
         address = self._proxies.client(req.remote_addr, req.get_header("X-Forwarded-For") or "")
@@ -40,8 +37,7 @@ class BindRequestContext:
         structlog.contextvars.clear_contextvars()
         request_context.bind(RequestContext(request_id, ip_address=address or None, user_agent=user_agent))
         resp.set_header(HEADER, request_id)
-        if req.get_header("X-Forwarded-For") and not self._proxies.trusts_peer(req.remote_addr):
-            self._warn(req.remote_addr)
+        self._warn_of_unknown_proxy(req)
 
     def process_response(self, _req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
         """Unbinds the context: what the thread logs next belongs to no request."""
@@ -51,14 +47,13 @@ class BindRequestContext:
         structlog.contextvars.clear_contextvars()
         request_context.bind(request_context.EMPTY)
 
-    def _warn(self, peer: str) -> None:
+    def _warn_of_unknown_proxy(self, req: Request) -> None:
         """Warns that behind a proxy that is not configured all clients share one rate limit."""
-        with self._lock:
-            now = time.monotonic()
-            if now - self._warned_at < WARNING_INTERVAL_S:
-                return
-            self._warned_at = now
-        log.warning("X-Forwarded-For is ignored: its sender is not in TRUSTED_PROXIES", peer=peer)
+        ignored = req.get_header("X-Forwarded-For") and not self._proxies.trusts_peer(req.remote_addr)
+        if ignored and time.monotonic() - self._warned_at >= WARNING_INTERVAL_S:
+            self._warned_at = time.monotonic()
+            peer = req.remote_addr
+            log.warning("X-Forwarded-For is ignored: its sender is not in TRUSTED_PROXIES", peer=peer)
 
 
 def accept_or_create_id(offered: str) -> str:
