@@ -70,8 +70,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         bouncer.start()
         stack.start()
         yield stack
-        stack.stop()
     finally:
+        stack.stop()
         bouncer.stop()
         valkey.stop()
         postgres.stop()
