@@ -37,8 +37,8 @@ def test_twenty_tabs_that_refresh_at_once_stay_signed_in(stack: Stack):
         answers = list(pool.map(lambda _: stack.http.post("/api/auth/refresh", json=refresh), range(20)))
     assert {answer.status_code for answer in answers} == {200}
     data = [answer.json()["data"] for answer in answers]
-    assert len({it["refreshToken"] for it in data}) == 1
-    assert {status(stack, it["accessToken"]) for it in data} == {200}
+    assert len({result["refreshToken"] for result in data}) == 1
+    assert {status(stack, result["accessToken"]) for result in data} == {200}
     query = (
         "SELECT count(*) AS n FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id WHERE u.email = %s"
     )

@@ -40,11 +40,11 @@ class Listener(ABC):
 
     @abstractmethod
     def received(self) -> list[tuple[int, str]]:
-        """`seq` and `id` of what it got, in the order in which it got it."""
+        """`seq` and `id` of the events, in the order in which they arrived."""
 
     @abstractmethod
     def count(self) -> int:
-        """How many events it got."""
+        """How many events arrived."""
 
     def received_more(self, than: int) -> bool:
         return self.count() > than
@@ -115,8 +115,8 @@ class Theirs(Listener):
 def listeners(stack: Stack, tmp_path: Path, root: Path) -> Iterator[list[Listener]]:
     both = [Ours(stack, tmp_path), Theirs(stack, tmp_path, (root / "docs/events.md").read_text())]
     yield both
-    for it in both:
-        it.kill()
+    for listener in both:
+        listener.kill()
     stack.rows("DROP TABLE received; SELECT 1 AS gone")
 
 
@@ -126,10 +126,10 @@ def log_of(stack: Stack) -> list[tuple[int, str]]:
     ]
 
 
-def up_to_date(stack: Stack, it: Listener) -> bool:
+def up_to_date(stack: Stack, listener: Listener) -> bool:
     # The numbers first: whole logs, compared fifty times a second, are work that a loaded machine waits for.
     [log] = stack.rows("SELECT count(*) AS length FROM admin.events")
-    return it.count() == log["length"] and it.received() == log_of(stack)
+    return listener.count() == log["length"] and listener.received() == log_of(stack)
 
 
 def quiet(stack: Stack) -> None:
@@ -142,11 +142,11 @@ def test_a_subscriber_that_was_away_gets_every_event_of_two_hundred_payments_onc
 ):
     customers = [stack.customer() for _ in range(8)]
     quiet(stack)
-    for it in listeners:
-        it.start()
-    for it in listeners:
-        until(partial(up_to_date, stack, it), 180)
-        it.kill()
+    for listener in listeners:
+        listener.start()
+    for listener in listeners:
+        until(partial(up_to_date, stack, listener), 180)
+        listener.kill()
 
     with ThreadPoolExecutor(8) as pool:
         paid = [pool.submit(customers[n % 8].pay) for n in range(120)]
@@ -161,28 +161,28 @@ def test_a_subscriber_that_was_away_gets_every_event_of_two_hundred_payments_onc
     quiet(stack)
     events = log_of(stack)
     assert [seq for seq, _id in events] == list(range(1, len(events) + 1))
-    for it in listeners:
-        assert len(it.received()) < len(events) - 3 * 200
+    for listener in listeners:
+        assert len(listener.received()) < len(events) - 3 * 200
 
     # And once more in the middle of what they missed.
-    before = [len(it.received()) for it in listeners]
-    for it in listeners:
-        it.start()
-    for it, had in zip(listeners, before, strict=True):
-        until(partial(it.received_more, had))
-        it.kill()
-    for it in listeners:
-        it.start()
+    before = [len(listener.received()) for listener in listeners]
+    for listener in listeners:
+        listener.start()
+    for listener, had in zip(listeners, before, strict=True):
+        until(partial(listener.received_more, had))
+        listener.kill()
+    for listener in listeners:
+        listener.start()
     # From now on they hear it live, and Redis goes once more.
     stack.valkey.stop()
     stack.valkey.start()
     ids += [customers[0].pay(simulate="decline") for _ in range(10)]
     assert set(customers[0].settled(ids[-10:])) == {"failed"}
     quiet(stack)
-    for it in listeners:
+    for listener in listeners:
         # Not to be taken once: a listener signs in, which is an event too.
-        until(partial(up_to_date, stack, it), 180)
-        events = it.received()
+        until(partial(up_to_date, stack, listener), 180)
+        events = listener.received()
         assert [seq for seq, _id in events] == list(range(1, len(events) + 1))
         assert len({id for _seq, id in events}) == len(events)
 

@@ -51,14 +51,18 @@ def test_a_payment_goes_through_all_processes(stack: Stack, pubsub: redis.client
     assert events_of(stack, id) == ["created", "updated", "updated", "completed"]
     assert events_of(stack, declined) == ["created", "updated", "updated", "failed"]
     messages: list[dict[str, Any]] = []
-    while not {"payments:payment:completed", "payments:payment:failed"} <= {it["type"] for it in messages}:
+    while not {"payments:payment:completed", "payments:payment:failed"} <= {
+        message["type"] for message in messages
+    }:
         message = pubsub.get_message(timeout=10)
         assert message is not None
         messages.append(json.loads(message["data"]))
-    assert [it["seq"] for it in messages] == list(
+    assert [message["seq"] for message in messages] == list(
         range(messages[0]["seq"], messages[0]["seq"] + len(messages))
     )
-    assert {it["requestId"] for it in messages if it["data"]["id"] == id} == {paid.headers["X-Request-ID"]}
+    assert {message["requestId"] for message in messages if message["data"]["id"] == id} == {
+        paid.headers["X-Request-ID"]
+    }
     actions = stack.rows("SELECT count(*) AS n FROM admin.audit_logs WHERE resource_id = %s", id)
     assert actions[0]["n"] == 3
 
@@ -184,7 +188,7 @@ def test_fifty_requests_with_one_key_make_one_payment_and_get_one_answer(stack: 
     id = answers[0].json()["data"]["id"]
     assert customer.settled([id]) == ["completed"]
     mine = stack.http.get("/api/payments", headers=customer.headers).json()["data"]["items"]
-    assert [it["id"] for it in mine] == [id]
+    assert [payment["id"] for payment in mine] == [id]
     assert charges(stack, [id]) == [1]
 
 

@@ -115,7 +115,7 @@ def test_the_whole_life_of_payments_and_requests_goes_through_it(stack: Stack):
     answer = stack.http.post("/api/payments", json=against, headers=customer.headers)
     assert customer.settled([answer.json()["data"]["id"]]) == ["completed"]
     report = stack.http.get("/api/payments/reports", headers=vendor.headers).raise_for_status().json()["data"]
-    [euros] = [it for it in report["totals"] if it["currency"] == "EUR"]
+    [euros] = [total for total in report["totals"] if total["currency"] == "EUR"]
     assert "80.00" in str(euros)
     csv = stack.http.get("/api/payments/reports", headers={**vendor.headers, "Accept": "text/csv"})
     assert "80.00" in csv.raise_for_status().text

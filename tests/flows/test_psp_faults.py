@@ -89,7 +89,7 @@ def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(st
         return [id for id, simulated in made.items() if simulated == word]
 
     # Charged, and the answer is still on its way.
-    until(lambda: any(it["charges"] for it in payments(stack, those("slow")).values()))
+    until(lambda: any(payment["charges"] for payment in payments(stack, those("slow")).values()))
     stack.kill("psp.1")
     # Its outcome is unknown, and it will be tried again.
     until(lambda: "unavailable" in call_outcomes(stack, those("error")))
@@ -174,13 +174,13 @@ def test_a_cancellation_races_the_charge_and_one_of_them_wins(stack: Stack):
 
     ended = settled(stack, list(answers), 60)
 
-    for id, it in ended.items():
-        assert (it["status"], it["charges"], it["steps"]) in (
+    for id, payment in ended.items():
+        assert (payment["status"], payment["charges"], payment["steps"]) in (
             ("cancelled", [], ["create", "cancel"]),
             ("completed", ["charged"], ["create", "begin", "complete"]),
         )
-        assert it["status"] == "completed" or answers[id] == 202
-    fell = Counter((it["status"], answers[id]) for id, it in ended.items())
+        assert payment["status"] == "completed" or answers[id] == 202
+    fell = Counter((payment["status"], answers[id]) for id, payment in ended.items())
     sys.stdout.write(f"{dict(fell)}\n")
     assert {status for status, _ in fell} == {"cancelled", "completed"}, fell
 
