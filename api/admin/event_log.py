@@ -2,6 +2,7 @@
 
 from falcon import Request
 
+from actors.events import Event
 from api.admin import schemas
 from api.http.operation import Operation
 from api.security.permissions import Permission
@@ -19,4 +20,4 @@ class EventLog:
         published yet because Redis is down. The `seq` of the last item is the next `after`.
         """
         log = event_log.after(query.after, query.limit)
-        return schemas.EventPage(items=[schemas.Event.model_validate(event) for event in log])
+        return schemas.EventPage(items=[Event.model_validate(event) for event in log])

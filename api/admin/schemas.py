@@ -3,19 +3,11 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    MISSING,
-    AfterValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import MISSING, AfterValidator, ConfigDict, Field
 
 from actors import snapshots
 from actors.audit import AuditAction
-from actors.events import EventType
+from actors.events import Event
 from api.accounts import Name, NewAccount
 from api.http.fields import Amount, Digits, Email, IdInput, TimestampInput, invalid
 from api.http.pages import PageQuery, ResponsePage
@@ -76,25 +68,6 @@ class EventsQuery(Query):
     # The largest bigint.
     after: Annotated[int, Digits] = Field(0, ge=0, le=2**63 - 1)
     limit: Annotated[int, Digits] = Field(20, ge=1, le=100)
-
-
-def _known_or_text(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
-    # After a rollback the log holds types of the later release.
-    try:
-        return known(value)
-    except ValidationError:
-        return value
-
-
-class Event(ResponseModel):
-    """An event, as published on the channel `events`. `seq` rises by one from each event to the next."""
-
-    id: Id
-    seq: Annotated[int, Field(ge=1, examples=[276])]
-    type: Annotated[EventType, WrapValidator(_known_or_text), Field(examples=[EventType.PAYMENT_FAILED])]
-    data: Annotated[dict[str, Any], Field(examples=[{"status": "completed"}])]
-    timestamp: Annotated[Timestamp, Field(validation_alias="occurred_at")]
-    request_id: Annotated[str | None, Field(examples=["a54f0afe"])]
 
 
 class EventPage(ResponseModel):

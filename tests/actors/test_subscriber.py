@@ -494,7 +494,7 @@ def test_a_notification_ends_the_wait_and_one_that_comes_twice_changes_nothing(
         with postgres.connection():
             logged = event_log.after(0, 10)
         for event in logged:
-            broker.publish(events.CHANNEL, [b"not even JSON", str(events.to_message(event)).encode()] * 5)
+            broker.publish(events.CHANNEL, [b"not even JSON", str(event.__data__).encode()] * 5)
         emit_committed(3)
         until(lambda: len(recorder.handled) == 3, 5)
         # So that `run` sees at once that it is stopped.
