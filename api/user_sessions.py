@@ -39,18 +39,7 @@ def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> S
         limit=query.limit,
         after=query.after,
     )
-
-    def build(session: sessions.Session) -> Session:
-        return Session(
-            id=session.id,
-            created_at=session.created_at,
-            last_used_at=session.last_used_at,
-            ip_address=session.ip_address,
-            user_agent=session.user_agent,
-            current=session.id == current,
-        )
-
-    return SessionPage.of(page, build)
+    return SessionPage.of(page, lambda row: Session.from_record(row, current=row.id == current))
 
 
 def emit_session_end(user_id: UUID, *, everywhere: bool) -> None:

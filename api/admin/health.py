@@ -83,14 +83,7 @@ class Invariants:
 
 def _results() -> schemas.Invariants:
     results = [
-        schemas.Invariant(
-            name=status.name,
-            ok=status.ok,
-            count=status.count,
-            checked_at=status.checked_at,
-            offenders=list(status.offenders),
-            reason=status.reason or MISSING,
-        )
+        schemas.Invariant.from_record(status, reason=status.reason or MISSING)
         for status in invariants.statuses(times.now())
     ]
     checks = [result.checked_at for result in results if result.checked_at]

@@ -7,10 +7,12 @@ from uuid import UUID
 from falcon import Request
 
 from actors import audit, events, snapshots
+from actors.audit import AuditAction
+from actors.events import EventType
 from actors.jobs import transaction
 from actors.media import Media
 from api.http.operation import Operation
-from api.middleware import authentication
+from api.middleware.authentication import caller_of
 from api.profile import schemas
 from api.security.permissions import Permission
 from db import profile, users
@@ -27,7 +29,7 @@ class Profile:
     @Operation(Permission.SIGNED_IN, "Profile.", name="getProfile", etag=True)
     def on_get(self, req: Request) -> schemas.Profile:
         """Get the signed-in user's profile."""
-        user = users.get(authentication.caller_of(req).user_id)
+        user = users.get(caller_of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
         return profile_of(user, self.store)
@@ -46,14 +48,14 @@ class Profile:
         """
         changes = body.named
         with transaction():
-            user = lock_user(authentication.caller_of(req).user_id)
+            user = lock_user(caller_of(req).user_id)
             name = changes.pop("name", user.name)
             if name != user.name:
                 user = users.change(user.id, name=name) or user
-                events.emit(events.EventType.ADMIN_USER_UPDATED, snapshots.user(user))
+                events.emit(EventType.ADMIN_USER_UPDATED, snapshots.user(user))
             if changes:
                 profile.update(user.id, **changes)
-            record_change(audit.AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
+            record_change(AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
         return profile_of(user, self.store)
 
 
@@ -72,7 +74,7 @@ class Preferences:
 
         Returns the object as it was stored, without defaults; an empty object before the first change.
         """
-        stored = profile.find(authentication.caller_of(req).user_id)
+        stored = profile.find(caller_of(req).user_id)
         return dict(stored.preferences) if stored else {}
 
     @Operation(
@@ -88,9 +90,9 @@ class Preferences:
         The whole object is replaced: keys that are not sent are removed.
         """
         with transaction():
-            user = lock_user(authentication.caller_of(req).user_id)
+            user = lock_user(caller_of(req).user_id)
             changed = profile.update(user.id, preferences=body.values)
-            record_change(audit.AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
+            record_change(AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
         return dict(changed.preferences)
 
 
@@ -104,20 +106,18 @@ def lock_user(user_id: UUID) -> User:
 
 def profile_of(user: User, store: Media) -> schemas.Profile:
     """Returns the current profile of a user, empty for a user who has never changed it."""
-    stored = profile.find(user.id)
-    return schemas.Profile(
+    stored = profile.find(user.id) or profile.UserProfile(updated_at=user.updated_at)
+    return schemas.Profile.from_record(
+        stored,
         user_id=user.id,
         email=user.email,
         name=user.name,
-        avatar_url=store.public_url(stored.avatar_url if stored else None),
-        phone=stored.phone if stored else None,
-        address=stored.address if stored else None,
-        bio=stored.bio if stored else None,
+        avatar_url=store.public_url(stored.avatar_url),
         created_at=user.created_at,
-        updated_at=max(user.updated_at, stored.updated_at) if stored else user.updated_at,
+        updated_at=max(user.updated_at, stored.updated_at),
     )
 
 
-def record_change(action: audit.AuditAction, user: User, **details: Any) -> None:
+def record_change(action: AuditAction, user: User, **details: Any) -> None:
     """Audits which fields changed, without their values: these are personal data."""
     audit.record(action, resource=("user", user.id), details=details)
