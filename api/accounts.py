@@ -1,11 +1,13 @@
 """Creates accounts, for registration, administrators and the command line."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from unicodedata import category
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from actors import audit, events, request_addressees, snapshots
+from actors.audit import AuditAction
+from actors.events import EventType
 from actors.jobs import transaction
 from api.http.fields import Email, invalid
 from api.http.requests import RequestBody
@@ -59,9 +61,15 @@ class EmailTaken(DomainError):
     code = ErrorCode.EMAIL_TAKEN
 
 
-def add(*, email: str, password_hash: str, name: str, role: Role, **columns: Any) -> User:
+def add(account: NewAccount, role: Role, password_hash: str, *, email_verified: bool = False) -> User:
     """Adds a user in the open transaction, without audit row or event. Raises EmailTaken."""
-    user = users.add(email=email, password_hash=password_hash, name=name, role=role, **columns)
+    user = users.add(
+        email=account.email,
+        password_hash=password_hash,
+        name=account.name,
+        role=role,
+        email_verified=email_verified,
+    )
     if user is None:
         raise EmailTaken
     if user.email_verified:
@@ -69,13 +77,12 @@ def add(*, email: str, password_hash: str, name: str, role: Role, **columns: Any
     return user
 
 
-def register(*, email: str, password_hash: str, name: str, role: Role, **columns: Any) -> User:
+def register(account: NewAccount, role: Role, password_hash: str, *, email_verified: bool = False) -> User:
     """Adds a user in the open transaction, audits and announces the registration. Raises EmailTaken."""
-    user = add(email=email, password_hash=password_hash, name=name, role=role, **columns)
-    audit.record(
-        audit.AuditAction.USER_REGISTERED, resource=("user", user.id), user_id=user.id, details={"role": role}
-    )
-    events.emit(events.EventType.USER_REGISTERED, snapshots.user(user))
+    user = add(account, role, password_hash, email_verified=email_verified)
+    resource, details = ("user", user.id), {"role": role}
+    audit.record(AuditAction.USER_REGISTERED, resource=resource, user_id=user.id, details=details)
+    events.emit(EventType.USER_REGISTERED, snapshots.user(user))
     return user
 
 
@@ -87,13 +94,7 @@ def create_verified(passwords: Passwords, account: NewAccount, role: Role) -> Us
     # bcrypt works outside the transaction.
     password_hash = passwords.hash(account.password)
     with postgres.connection(), transaction():
-        return register(
-            email=account.email,
-            password_hash=password_hash,
-            name=account.name,
-            role=role,
-            email_verified=True,
-        )
+        return register(account, role, password_hash, email_verified=True)
 
 
 def create_admin(passwords: Passwords, *, email: str, password: str, name: str = "Admin") -> User:

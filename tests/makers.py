@@ -260,9 +260,11 @@ class Visitor:
 def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None = None) -> Visitor:
     """A signed-in user of this role, made in the database: no job, event or mail follows from it."""
     with postgres.connection(), transaction():
-        user = accounts.add(
-            email=email or address(), password_hash=_password_hash(), name="Some One", role=role
+        # Not validated: the strength of the password takes zxcvbn long.
+        account = accounts.NewAccount.model_construct(
+            email=email or address(), name="Some One", password=PASSWORD
         )
+        user = accounts.add(account, role, _password_hash())
         session = sessions.start(user.id, ip_address="127.0.0.1", user_agent=None)
         refresh_token = _tokens().new_refresh_token()
         expires_at = times.now() + REFRESH_LIFETIME

@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 from falcon import Request
 
 from actors import account_erasure, audit, events, mail, payment_endings, request_addressees
+from actors.audit import AuditAction
+from actors.events import EventType
 from actors.jobs import enqueue, transaction
 from api import accounts, user_sessions
 from api.accounts import EmailTaken
@@ -14,7 +16,7 @@ from api.admin import schemas
 from api.admin.schemas import UserAccount
 from api.http.operation import Operation
 from api.http.pages import PageQuery
-from api.middleware import authentication
+from api.middleware.authentication import caller_of
 from api.security.passwords import Passwords
 from api.security.permissions import Permission
 from api.security.tokens import Tokens
@@ -71,18 +73,10 @@ class Users:
         """
         password_hash = self.passwords.hash(body.password)
         with transaction():
-            user = accounts.add(
-                email=body.email,
-                password_hash=password_hash,
-                name=body.name,
-                role=Role(body.role),
-                email_verified=body.email_verified,
-            )
+            user = accounts.add(body, body.role, password_hash, email_verified=body.email_verified)
             if not user.email_verified:
                 enqueue(mail.request_verification.job(user.id))
-            return _record(
-                user, audit.AuditAction.USER_CREATED, events.EventType.ADMIN_USER_CREATED, role=user.role
-            )
+            return _record(user, AuditAction.USER_CREATED, EventType.ADMIN_USER_CREATED, role=user.role)
 
 
 class OneUser:
@@ -113,9 +107,7 @@ class OneUser:
         changes = body.named
         suspends = body.active is False
         with transaction():
-            user, admins = _lock_open(user_id)
-            if suspends and admins == [user.id]:
-                raise LastAdmin
+            user = _lock_open(user_id, ends_admin=suspends)
             if changes.get("email", user.email).lower() != user.email.lower():
                 changes.setdefault("email_verified", False)
                 # Links that were mailed to the old address must not act on the new one.
@@ -134,12 +126,8 @@ class OneUser:
                 enqueue(mail.notify_old_address.job(user.id, user.email, uuid4()))
             if user.email != changed.email and not changed.email_verified:
                 enqueue(mail.request_verification.job(user.id))
-            return _record(
-                changed,
-                audit.AuditAction.USER_UPDATED,
-                events.EventType.ADMIN_USER_UPDATED,
-                fields=sorted(body.model_fields_set),
-            )
+            fields = sorted(body.model_fields_set)
+            return _record(changed, AuditAction.USER_UPDATED, EventType.ADMIN_USER_UPDATED, fields=fields)
 
     @Operation(Permission.OPERATE, "Account closed.", name="closeUser", errors=(LastAdmin,))
     def on_delete(self, _req: Request, user_id: UUID) -> UserAccount:
@@ -149,13 +137,11 @@ class OneUser:
         audit log entries stay.
         """
         with transaction():
-            user, admins = _lock_open(user_id)
-            if admins == [user.id]:
-                raise LastAdmin
+            user = _lock_open(user_id, ends_admin=True)
             closed = account_erasure.close(user)
             if user.role == Role.VENDOR:
                 payment_endings.enqueue_withdrawal(user.id)
-            return _record(closed, audit.AuditAction.USER_CLOSED, events.EventType.ADMIN_USER_DELETED)
+            return _record(closed, AuditAction.USER_CLOSED, EventType.ADMIN_USER_DELETED)
 
 
 class UserRole:
@@ -168,13 +154,11 @@ class UserRole:
         Takes effect at the user's next request.
         """
         with transaction():
-            user, admins = _lock_open(user_id)
-            if admins == [user.id] and body.role != Role.ADMIN:
-                raise LastAdmin
+            user = _lock_open(user_id, ends_admin=body.role != Role.ADMIN)
             changed = users.change(user.id, role=body.role) or user
             if user.role == Role.VENDOR != changed.role:
                 payment_endings.enqueue_withdrawal(user.id)
-            action, event = audit.AuditAction.USER_ROLE_CHANGED, events.EventType.ADMIN_USER_UPDATED
+            action, event = AuditAction.USER_ROLE_CHANGED, EventType.ADMIN_USER_UPDATED
             return _record(changed, action, event, **{"from": user.role, "to": changed.role})
 
 
@@ -192,7 +176,7 @@ class UserSessions:
         """
         if users.get(user_id) is None:
             raise NotFound(thing="user")
-        caller = authentication.caller_of(req)
+        caller = caller_of(req)
         return user_sessions.page(self.tokens, user_id, query, current=caller.session_id)
 
     @Operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
@@ -220,18 +204,20 @@ class UserSession:
             _record_session_end(user_id, everywhere=False, details={"sessionId": str(session_id)})
 
 
-def _lock_open(user_id: UUID) -> tuple[User, list[UUID]]:
-    """Locks a user whose account is not closed, and all active administrators.
+def _lock_open(user_id: UUID, *, ends_admin: bool) -> User:
+    """Locks and returns a user whose account is not closed, with all active administrators.
 
-    Returns the user and the administrators' ids. Raises NotFound.
+    `ends_admin` says that the change leaves the user no active administrator. Raises NotFound or LastAdmin.
     """
     user, admins = users.locked_with_admins(user_id)
     if user is None or user.closed_at is not None:
         raise NotFound(thing="open account")
-    return user, admins
+    if ends_admin and admins == [user.id]:
+        raise LastAdmin
+    return user
 
 
-def _record(user: User, action: audit.AuditAction, event: events.EventType, **details: Any) -> UserAccount:
+def _record(user: User, action: AuditAction, event: EventType, **details: Any) -> UserAccount:
     """Audits and emits a change of a user; returns the user as changed."""
     account = UserAccount.model_validate(user)
     audit.record(action, resource=("user", user.id), details=details)
@@ -240,5 +226,5 @@ def _record(user: User, action: audit.AuditAction, event: events.EventType, **de
 
 
 def _record_session_end(user_id: UUID, *, everywhere: bool, details: dict[str, Any]) -> None:
-    audit.record(audit.AuditAction.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
+    audit.record(AuditAction.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
     user_sessions.emit_session_end(user_id, everywhere=everywhere)

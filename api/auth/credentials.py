@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from actors import audit, events, mail, request_addressees, snapshots
+from actors.audit import AuditAction
+from actors.events import EventType
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
-from api.auth import sign_in_failures
+from api.auth import throttle
 from api.auth.sign_in import InvalidCredentials
 from api.http.errors import ValidationFailed
 from api.security.passwords import Passwords, weakness
@@ -31,18 +33,13 @@ class Credentials:
         """
         # Failures count apart from sign-in, and per session: guesses of others cannot block the owner here.
         session = f"session {caller.session_id}"
-        account = str(caller.user_id)
-        try:
-            reservation = sign_in_failures.reserve(PasswordUse.CHANGE_PASSWORD, account, session)
-        except sign_in_failures.TooManyFailures:
-            with transaction():
-                action = audit.AuditAction.PASSWORD_CHANGE_REFUSED
-                audit.record_sampled(action, account=account, user_id=caller.user_id)
-            raise
+        reservation = throttle.reserve(
+            PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session, caller.user_id
+        )
         user = users.get(caller.user_id)
         if user is None or not self.passwords.matches(current, user.password_hash):
             with transaction():
-                audit.record(audit.AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
+                audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
             raise InvalidCredentials
         password_hash = self._hash(new, user, field="newPassword")
         with transaction():
@@ -52,16 +49,16 @@ class Credentials:
                 raise InvalidCredentials
             reservation.succeeded()
             sessions.end(user.id, keep=caller.session_id)
-            _set_password(user, password_hash, audit.AuditAction.PASSWORD_CHANGED)
+            _set_password(user, password_hash, AuditAction.PASSWORD_CHANGED)
 
     def request_reset(self, email: str) -> None:
         """Mails a reset link if the address has an account; the caller cannot tell whether it does."""
         with transaction():
             # The same statements for every address, so that the response time says nothing.
             user = users.by_email(email)
-            account = str(user.id) if user else self.passwords.pseudonym(email)
             user_id = user.id if user else None
-            audit.record_sampled(audit.AuditAction.PASSWORD_RESET_REQUESTED, account=account, user_id=user_id)
+            account = str(user_id or self.passwords.pseudonym(email))
+            audit.record_sampled(AuditAction.PASSWORD_RESET_REQUESTED, account=account, user_id=user_id)
             enqueue(mail.request_password_reset.job(email))
 
     def reset(self, *, token: str, new: str) -> None:
@@ -84,8 +81,8 @@ class Credentials:
             sessions.end(user.id)
             # The mailbox proves ownership: this client gets a count of its own, whatever others guess.
             clear_account(str(user.id))
-            sign_in_failures.remember_client(user.id)
-            _set_password(user, password_hash, audit.AuditAction.PASSWORD_RESET)
+            throttle.remember_client(user.id)
+            _set_password(user, password_hash, AuditAction.PASSWORD_RESET)
 
     def verify_email(self, token: str) -> None:
         """Marks the address as verified to which the token was mailed. Raises ValidationFailed.
@@ -108,7 +105,7 @@ class Credentials:
             one_time_tokens.consume_all(user.id, Purpose.VERIFY_EMAIL, times.now())
             users.verify_email(user.id)
             request_addressees.bind_verified(user)
-            audit.record(audit.AuditAction.EMAIL_VERIFIED, resource=("user", user.id), user_id=user.id)
+            audit.record(AuditAction.EMAIL_VERIFIED, resource=("user", user.id), user_id=user.id)
 
     def check_verification_token(self, token: str) -> None:
         """Raises ValidationFailed when `verify_email` would; changes nothing."""
@@ -123,9 +120,7 @@ class Credentials:
     def resend_verification(self, user_id: UUID) -> None:
         """Mails another verification link unless the address is verified."""
         with transaction():
-            audit.record_sampled(
-                audit.AuditAction.VERIFICATION_REQUESTED, account=str(user_id), user_id=user_id
-            )
+            audit.record_sampled(AuditAction.VERIFICATION_REQUESTED, account=str(user_id), user_id=user_id)
             enqueue(mail.request_verification.job(user_id))
 
     def _hash(self, password: str, user: User, *, field: str) -> str:
@@ -135,12 +130,12 @@ class Credentials:
         return self.passwords.hash(password)
 
 
-def _set_password(user: User, password_hash: str, action: audit.AuditAction) -> None:
+def _set_password(user: User, password_hash: str, action: AuditAction) -> None:
     users.set_password(user.id, password_hash)
     # Reset links that are under way may lie in a mailbox that is no longer safe.
     one_time_tokens.consume_all(user.id, Purpose.RESET_PASSWORD, times.now())
     audit.record(action, resource=("user", user.id), user_id=user.id)
-    events.emit(events.EventType.PASSWORD_CHANGED, snapshots.user(user))
+    events.emit(EventType.PASSWORD_CHANGED, snapshots.user(user))
     enqueue(mail.notify_user.job(user.id, UserNotice.PASSWORD_CHANGED, uuid4()))
 
 

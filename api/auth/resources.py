@@ -11,15 +11,15 @@ from api.accounts import EmailTaken
 from api.auth import schemas
 from api.auth.credentials import Credentials
 from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
-from api.auth.sign_in_failures import TooManyFailures
+from api.auth.throttle import TooManyFailures
 from api.http.operation import Operation
 from api.http.pages import PageQuery
-from api.middleware import authentication, maintenance
+from api.middleware import maintenance
+from api.middleware.authentication import bearer_token, caller_of
 from api.security.permissions import Permission
 from api.security.tokens import Unauthorized
 from db import users
 from db.core.errors import NotFound
-from db.users import Role
 
 
 @dataclass
@@ -54,9 +54,7 @@ class Register:
 
         Creates the account, signs it in and mails a link that verifies the address.
         """
-        return self.sessions.register(
-            email=body.email, password=body.password, name=body.name, role=Role(body.role)
-        )
+        return self.sessions.register(body)
 
 
 @dataclass
@@ -81,10 +79,10 @@ class Login:
         as `Authorization: Bearer …`.
         """
         try:
-            refresh_token = authentication.bearer_token(req)
+            refresh_token = bearer_token(req)
         except Unauthorized:
             refresh_token = ""
-        return self.sessions.login(email=body.email, password=body.password, refresh_token=refresh_token)
+        return self.sessions.login(body, refresh_token=refresh_token)
 
 
 @dataclass
@@ -121,9 +119,7 @@ class Logout:
 
         Ends this session, or with `everywhere` all of the caller's. Their tokens stop working at once.
         """
-        self.sessions.logout(
-            authentication.caller_of(req), everywhere=body.everywhere, refresh_token=body.refresh_token
-        )
+        self.sessions.logout(caller_of(req), everywhere=body.everywhere, refresh_token=body.refresh_token)
 
 
 class Me:
@@ -132,7 +128,7 @@ class Me:
     @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", etag=True)
     def on_get(self, req: Request) -> snapshots.User:
         """Get the signed-in user."""
-        user = users.get(authentication.caller_of(req).user_id)
+        user = users.get(caller_of(req).user_id)
         if user is None:
             raise NotFound(thing="account")
         return snapshots.User.model_validate(user)
@@ -150,7 +146,7 @@ class MySessions:
 
         Only live sessions, newest first.
         """
-        caller = authentication.caller_of(req)
+        caller = caller_of(req)
         return user_sessions.page(self.sessions.tokens, caller.user_id, query, current=caller.session_id)
 
 
@@ -163,7 +159,7 @@ class OneSession:
     @Operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
     def on_delete(self, req: Request, session_id: UUID) -> None:
         """End one of the signed-in user's sessions."""
-        self.sessions.end(authentication.caller_of(req), session_id)
+        self.sessions.end(caller_of(req), session_id)
 
 
 @dataclass
@@ -187,9 +183,7 @@ class Password:
 
         This session goes on; every other session of the account ends.
         """
-        self.credentials.change_password(
-            authentication.caller_of(req), current=body.current_password, new=body.new_password
-        )
+        self.credentials.change_password(caller_of(req), current=body.current_password, new=body.new_password)
 
 
 @dataclass
@@ -273,4 +267,4 @@ class ResendVerification:
     )
     def on_post(self, req: Request) -> None:
         """Send the verification mail again."""
-        self.credentials.resend_verification(authentication.caller_of(req).user_id)
+        self.credentials.resend_verification(caller_of(req).user_id)

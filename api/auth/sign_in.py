@@ -5,10 +5,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from actors import audit, events, mail, snapshots
+from actors.audit import AuditAction
+from actors.events import EventType
 from actors.jobs import enqueue, transaction
 from api import accounts
-from api.auth import sign_in_failures
-from api.auth.schemas import AuthResult
+from api.auth import throttle
+from api.auth.schemas import AuthResult, Registration, SignIn
 from api.security.passwords import Passwords
 from api.security.permissions import Caller
 from api.security.tokens import (
@@ -50,56 +52,45 @@ class Sessions:
     passwords: Passwords
     tokens: Tokens
 
-    def register(self, *, email: str, password: str, name: str, role: Role) -> AuthResult:
+    def register(self, account: Registration) -> AuthResult:
         """Creates an account and its first session. Raises EmailTaken."""
-        password_hash = self.passwords.hash(password)
+        password_hash = self.passwords.hash(account.password)
         with transaction():
-            user = accounts.register(email=email, password_hash=password_hash, name=name, role=role)
+            user = accounts.register(account, Role(account.role), password_hash)
             enqueue(mail.request_verification.job(user.id))
             return self._start(user)
 
-    def login(self, *, email: str, password: str, refresh_token: str = "") -> AuthResult:
+    def login(self, body: SignIn, *, refresh_token: str) -> AuthResult:
         """Starts a session. `refresh_token` is one of an earlier session, by which the client is known.
 
         Raises TooManyFailures; or InvalidCredentials, with the same text and after the same time for an
         unknown address, a wrong password and a closed account.
         """
-        user = users.by_email(email)
+        user = users.by_email(body.email)
+        user_id = user.id if user else None
         # Counted by user id, not by address: PostgreSQL's lower() folds more spellings of one than Python's.
-        account = str(user.id) if user is not None else self.passwords.pseudonym(email)
-        client = sign_in_failures.client_of(user, refresh_token)
-        try:
-            reservation = sign_in_failures.reserve(PasswordUse.SIGN_IN, account, client)
-        except sign_in_failures.TooManyFailures:
-            with transaction():
-                audit.record_sampled(
-                    audit.AuditAction.SIGN_IN_REFUSED, account=account, user_id=user.id if user else None
-                )
-            raise
-        password_hash = user.password_hash if user is not None and user.active else None
+        account = str(user_id or self.passwords.pseudonym(body.email))
+        client = throttle.client_of(user_id, refresh_token)
+        reservation = throttle.reserve(PasswordUse.SIGN_IN, account, client, user_id)
+        password_hash = user.password_hash if user and user.active else None
         # bcrypt works outside the transaction, which would hold locks meanwhile.
-        if not self.passwords.matches(password, password_hash) or user is None:
+        if not self.passwords.matches(body.password, password_hash) or user is None:
+            details = {} if user else {"addressDigest": account}
             with transaction():
-                audit.record(
-                    audit.AuditAction.SIGN_IN_FAILED,
-                    user_id=user.id if user else None,
-                    details={} if user else {"addressDigest": account},
-                )
+                audit.record(AuditAction.SIGN_IN_FAILED, user_id=user_id, details=details)
             raise InvalidCredentials
-        renewed_hash = (
-            self.passwords.hash(password) if self.passwords.needs_rehash(user.password_hash) else None
-        )
+        outdated = self.passwords.needs_rehash(user.password_hash)
+        renewed_hash = self.passwords.hash(body.password) if outdated else None
         with transaction():
             locked = users.locked(user.id)
-            # While bcrypt worked, a password change or a closing may have ended all sessions: no new one
-            # then.
+            # While bcrypt worked, a password change or a closing may have ended all sessions.
             if locked is None or not locked.active or locked.password_hash != user.password_hash:
                 raise InvalidCredentials
             if renewed_hash:
                 users.set_password(user.id, renewed_hash)
             reservation.succeeded()
-            audit.record(audit.AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
-            events.emit(events.EventType.USER_LOGGED_IN, snapshots.user(locked))
+            audit.record(AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
+            events.emit(EventType.USER_LOGGED_IN, snapshots.user(locked))
             return self._start(locked)
 
     def refresh(self, token: str) -> AuthResult:
@@ -122,11 +113,8 @@ class Sessions:
                 raise Unauthorized(UnauthorizedReason.EXPIRED, token="refresh")
             successor = self.tokens.successor(token)
             if reused and sessions.end(spent.user_id, only=[spent.session_id]):
-                audit.record(
-                    audit.AuditAction.TOKEN_REUSED,
-                    resource=("session", spent.session_id),
-                    user_id=spent.user_id,
-                )
+                resource = ("session", spent.session_id)
+                audit.record(AuditAction.TOKEN_REUSED, resource=resource, user_id=spent.user_id)
             elif spent.spent_at is None:
                 sessions.mark_used(spent, now)
                 expires_at = min(ends_at, now + REFRESH_LIFETIME)
@@ -137,7 +125,7 @@ class Sessions:
             raise TokenReused
         return self._result(user, spent.session_id, successor)
 
-    def logout(self, caller: Caller, *, everywhere: bool = False, refresh_token: str | None = None) -> None:
+    def logout(self, caller: Caller, *, everywhere: bool, refresh_token: str | None) -> None:
         """Ends the caller's session, or all of their sessions; their access tokens stop working at once.
 
         A refresh token of another session of the caller ends that session too.
@@ -163,7 +151,7 @@ class Sessions:
         context = request_context.current()
         session = sessions.start(user.id, ip_address=context.ip_address, user_agent=context.user_agent)
         sessions.end_oldest(user.id, keep=MAX_SESSIONS_PER_ACCOUNT)
-        sign_in_failures.remember_client(user.id)
+        throttle.remember_client(user.id)
         token = self.tokens.new_refresh_token()
         expires_at = times.now() + min(REFRESH_LIFETIME, self.tokens.session_max_age)
         sessions.add_refresh_token(session, token_hash=fingerprint(token), expires_at=expires_at)
@@ -181,5 +169,5 @@ class Sessions:
 
 def _record_sign_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:
     resource = ("session", session_id) if session_id else ("user", user_id)
-    audit.record(audit.AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
+    audit.record(AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
     emit_session_end(user_id, everywhere=everywhere)

@@ -1,4 +1,4 @@
-"""Slows down sign-ins to an account that keep failing, without ever locking the account for good.
+"""Throttles password checks of an account that keep failing, without ever locking the account for good.
 
 An account has one count for all unknown clients together, and one for each known client. A client is known by
 a refresh token of an earlier session, or by an address or network that has signed in to the account before.
@@ -10,17 +10,24 @@ from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
+from actors import audit
+from actors.audit import AuditAction
+from actors.jobs import transaction
 from db import sessions, sign_in_failures
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode
 from db.one_time_tokens import fingerprint
 from db.sign_in_failures import PasswordUse
-from db.users import User
 
 # Failures in a row before the first wait. Each further failure doubles the wait, up to MAX_WAIT_S.
 FREE_FAILURES = 5
 MAX_WAIT_S = 60
 _FAILURE_LIFE = timedelta(hours=1)
+
+_REFUSED = {
+    PasswordUse.SIGN_IN: AuditAction.SIGN_IN_REFUSED,
+    PasswordUse.CHANGE_PASSWORD: AuditAction.PASSWORD_CHANGE_REFUSED,
+}
 
 # The client name under which all unknown clients are counted together.
 UNKNOWN_CLIENTS = "unknown"
@@ -61,34 +68,34 @@ class Reservation:
             sign_in_failures.clear(self.purpose, self.account, self.client)
 
 
-def reserve(purpose: PasswordUse, account: str, client: str) -> Reservation:
+def reserve(purpose: PasswordUse, account: str, client: str, user_id: UUID | None) -> Reservation:
     """Counts a failure before the password is checked, so a parallel burst gets no more checks than a series.
 
-    Raises TooManyFailures, which is not counted as a failure.
+    Raises TooManyFailures, which is audited and not counted as a failure. `user_id` is None for an account
+    that does not exist.
     """
     now = times.now()
     counted = sign_in_failures.find(purpose, account, client)
-    # Most requests of a burst end here, without waiting for the row's lock.
-    if (counted is None or counted.next_at <= now) and sign_in_failures.reserve(
-        purpose,
-        account,
-        client,
-        now,
-        free=FREE_FAILURES,
-        longest_s=MAX_WAIT_S,
-        count_since=now - _FAILURE_LIFE,
-    ):
-        return Reservation(purpose, account, client)
-    counted = counted or sign_in_failures.find(purpose, account, client)
-    raise TooManyFailures(_wait_s(counted.failures if counted else FREE_FAILURES))
+    # Most requests of a burst are refused without waiting for the row's lock.
+    if counted is None or counted.next_at <= now:
+        since = now - _FAILURE_LIFE
+        if sign_in_failures.reserve(
+            purpose, account, client, now, free=FREE_FAILURES, longest_s=MAX_WAIT_S, count_since=since
+        ):
+            return Reservation(purpose, account, client)
+        counted = sign_in_failures.find(purpose, account, client)
+    with transaction():
+        audit.record_sampled(_REFUSED[purpose], account=account, user_id=user_id)
+    # The whole wait, not what is left of it: only a guesser gains by knowing the exact moment.
+    wait_s = (counted.next_at - counted.failed_at).total_seconds() if counted else 0
+    raise TooManyFailures(max(1, int(wait_s)))
 
 
-def client_of(user: User | None, refresh_token: str) -> str:
+def client_of(user_id: UUID | None, refresh_token: str) -> str:
     """Returns the client under which a sign-in is counted.
 
     Runs the same queries where no account has the address, so that the response time says nothing.
     """
-    user_id = user.id if user is not None else None
     session_id = sessions.session_of(fingerprint(refresh_token), user_id)
     known_addresses = sign_in_failures.known_addresses(user_id)
     if session_id is not None:
@@ -118,11 +125,3 @@ def client_address() -> str | None:
 def _prefix(address: str, bits: tuple[int, int]) -> str:
     length = bits[ip_address(address).version == 6]
     return str(ip_network((address, length), strict=False).network_address)
-
-
-def _wait_s(failures: int) -> int:
-    """Returns the whole wait after this many failures, in seconds.
-
-    Not what is left of it: only a guesser gains by knowing the exact moment.
-    """
-    return min(MAX_WAIT_S, 1 << min(max(0, failures - FREE_FAILURES), 10))
