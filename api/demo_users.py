@@ -5,6 +5,7 @@ import ipaddress
 import structlog
 
 from actors import audit
+from actors.audit import AuditAction
 from actors.jobs import transaction
 from api.accounts import EmailTaken, NewAccount, create_verified
 from api.security.passwords import Passwords
@@ -43,9 +44,8 @@ def suspend_demo_users() -> None:
             with transaction():
                 users.change(user.id, active=False)
                 sessions.end(user.id)
-                audit.record(
-                    audit.AuditAction.USER_UPDATED, resource=("user", user.id), details={"fields": ["active"]}
-                )
+                details = {"fields": ["active"]}
+                audit.record(AuditAction.USER_UPDATED, resource=("user", user.id), details=details)
 
 
 def check(settings: WebSettings) -> None:

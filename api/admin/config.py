@@ -1,14 +1,14 @@
 """GET, PUT /admin/config."""
 
-from typing import Any
-
 from falcon import Request
 
 from actors import audit, events
+from actors.audit import AuditAction
+from actors.events import EventType
 from actors.jobs import transaction
 from api.admin import schemas
 from api.http.operation import Operation
-from api.middleware import authentication
+from api.middleware.authentication import caller_of
 from api.security.permissions import Permission
 from db import config
 
@@ -41,12 +41,10 @@ class Config:
             # One change at a time, so that each event's `from` is the value before it.
             config.lock_table()
             before = {setting.key: setting.value for setting in config.all_settings()}
-            config.update(values, by=authentication.caller_of(req).user_id)
-            changes: dict[str, Any] = {
-                key: {"from": before[key], "to": value} for key, value in values.items()
-            }
-            audit.record(audit.AuditAction.CONFIG_UPDATED, details=changes)
-            events.emit(events.EventType.CONFIG_UPDATED, {"changes": changes})
+            config.update(values, by=caller_of(req).user_id)
+            changes = {str(key): {"from": before[key], "to": value} for key, value in values.items()}
+            audit.record(AuditAction.CONFIG_UPDATED, details=changes)
+            events.emit(EventType.CONFIG_UPDATED, {"changes": changes})
         config.clear_cache()
         return _settings()
 

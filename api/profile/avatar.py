@@ -9,14 +9,15 @@ from pathlib import Path
 import structlog
 from falcon import Request, Response
 
-from actors import audit, media
+from actors import media
+from actors.audit import AuditAction
 from actors.jobs import enqueue, transaction
 from actors.media import Media
 from api.http import etag
 from api.http.admission import Busy, Seats, without_connection
 from api.http.errors import ValidationFailed
 from api.http.operation import Operation, RawOperation
-from api.middleware import authentication
+from api.middleware.authentication import caller_of
 from api.profile import schemas
 from api.profile.resources import lock_user, profile_of, record_change
 from api.security.permissions import Permission
@@ -69,7 +70,7 @@ class Avatar:
         Takes a PNG, JPEG or WebP image of at most 5 MiB and 25 megapixels. It is turned upright, reduced to
         at most 512 pixels a side and stripped of metadata; of an animation the first frame is kept.
         """
-        user_id = authentication.caller_of(req).user_id
+        user_id = caller_of(req).user_id
         if not _is_image(file):
             raise NotAnImage
         with without_connection(req), _decoders.one(req):
@@ -86,17 +87,17 @@ class Avatar:
             media.keep(removal)
             media.forget(user_id)
             profile.update(user_id, avatar_url=name)
-            record_change(audit.AuditAction.AVATAR_CHANGED, user)
+            record_change(AuditAction.AVATAR_CHANGED, user)
         return profile_of(user, self.store)
 
     @Operation(Permission.SIGNED_IN, "Avatar deleted.", name="deleteAvatar", errors=(NotFound,))
     def on_delete(self, req: Request) -> schemas.Profile:
         """Delete the avatar."""
         with transaction():
-            user = lock_user(authentication.caller_of(req).user_id)
+            user = lock_user(caller_of(req).user_id)
             if media.forget(user.id):
                 profile.update(user.id, avatar_url=None)
-                record_change(audit.AuditAction.AVATAR_DELETED, user)
+                record_change(AuditAction.AVATAR_DELETED, user)
         return profile_of(user, self.store)
 
 
