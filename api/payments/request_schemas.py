@@ -86,22 +86,25 @@ class _NewPayment(RequestBody):
     description: Description | None = None
     metadata: Metadata = {}
 
+    @field_validator("amount", check_fields=False)
+    @classmethod
+    def _fits_the_currency(cls, amount: Decimal | None, info: ValidationInfo) -> Decimal | None:
+        currency = info.data.get("currency")
+        if amount and currency and not money.fits(amount, currency):
+            raise invalid(f"{currency} has {money.decimals(currency)} decimals")
+        return amount
+
     def columns(self) -> dict[str, Any]:
         """Return the columns of the payment: the fields of the body, each under its own name."""
         return {name: value for name, value in self if name != "type"}
 
 
 class _NewPaymentWithAmount(_NewPayment):
-    # Declared before the amount, whose validator needs it.
+    # Declared before the amount, whose validator reads it.
     currency: Annotated[Currency | None, AfterValidator(lambda code: code or _DEFAULT_CURRENCY)] = Field(
         None, validate_default=True, description=f"`{_DEFAULT_CURRENCY}` by default."
     )
     amount: Amount
-
-    @field_validator("amount")
-    @classmethod
-    def _fits(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
-        return _fitting(amount, info.data.get("currency"))
 
 
 class NewPaymentRequest(_NewPaymentWithAmount):
@@ -136,21 +139,10 @@ class NewPaymentOfRequest(_NewPayment):
 
     type: Annotated[Literal["payment"], BeforeValidator(_type)]
     request_id: IdInput
+    # Declared before the amount, whose validator reads it.
     currency: Currency | None = None
     amount: Amount | None = None
     customer_email: _NoCustomerEmail = None
-
-    @field_validator("amount")
-    @classmethod
-    def _fits(cls, amount: Decimal | None, info: ValidationInfo) -> Decimal | None:
-        return amount and _fitting(amount, info.data.get("currency"))
-
-
-def _fitting(amount: Decimal, currency: str | None) -> Decimal:
-    """Return the amount if it has no more decimals than the currency, else raise an error of the field."""
-    if currency and not money.fits(amount, currency):
-        raise invalid(f"{currency} has {money.decimals(currency)} decimals")
-    return amount
 
 
 def _kind(body: dict[str, Any]) -> str:
