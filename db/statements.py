@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -107,12 +107,6 @@ class Difference:
     cause: ReviewCause
 
 
-def day_bounds(day: date) -> tuple[datetime, datetime]:
-    """Returns the start of a day in UTC and the start of the next."""
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return start, start + timedelta(days=1)
-
-
 def is_matched(day: date) -> bool:
     """Tells whether this day's statement was matched."""
     return bool(Statement.select().where(Statement.day == day).exists())
@@ -150,14 +144,14 @@ def mark_matched(day: date, differences: int) -> Statement:
 
 def find_differences(day: date) -> list[Difference]:
     """Returns every difference between a day's statement and the payments as they are now."""
-    begin, end = (bound - CLOCK_TOLERANCE for bound in day_bounds(day))
-    if not Statement.select().where(Statement.day < day).exists():
-        # There is no statement before the first day.
-        begin, _ = day_bounds(day)
+    midnight = datetime.combine(day, time.min, UTC)
+    # The first statement has none before it.
+    has_earlier = Statement.select().where(Statement.day < day).exists()
+    begin = midnight - CLOCK_TOLERANCE if has_earlier else midnight
+    end = midnight + timedelta(days=1) - CLOCK_TOLERANCE
     with postgres.database.atomic():
         postgres.set_statement_timeout(STATEMENT_TIMEOUT_S)
         found = postgres.rows(LINES_UNLIKE_PAYMENTS, day) + postgres.rows(PAYMENTS_WITHOUT_LINE, begin, end)
         found += postgres.rows(CHARGED_TWICE, day)
-    for row in found:
-        row["cause"] = ReviewCause(row["cause"])
-    return [Difference(**row) for row in sorted(found, key=lambda row: str(row["reference"]))]
+    differences = [Difference(**{**row, "cause": ReviewCause(row["cause"])}) for row in found]
+    return sorted(differences, key=lambda difference: difference.reference)
