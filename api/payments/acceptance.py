@@ -152,18 +152,14 @@ def _finalize(
     except postgres.TRANSIENT_ERRORS:
         # The change is committed: the client gets a response though it cannot be stored now.
         return provisional
-    if stored is None or stored.body is None or bytes(stored.body) == response.body:
-        return response
-    return replace(_stored_response(stored), headers=provisional.headers)
+    final = _stored_response(stored) if stored else response
+    return response if final.body == response.body else replace(final, headers=provisional.headers)
 
 
 def _wait_until_settled(
     req: Request, payment_id: UUID, is_settled: Callable[[Payment], bool]
 ) -> Rendered | None:
-    """Return the response with the settled payment.
-
-    None if the client does not wait, or the payment takes longer.
-    """
+    """Return the response with the settled payment; None if the client does not wait long enough."""
     timeout_s = prefer_wait.seconds(req)
     if not timeout_s:
         return None

@@ -134,14 +134,12 @@ class OnePayment:
         """
         caller = authentication.caller_of(req)
         payment = visibility.get_visible(payment_id, caller)
+        headers: dict[str, str] = {}
         timeout_s = prefer_wait.seconds(req)
-        if not timeout_s or not etag.known(req, payment.version):
-            return Versioned(Payment.for_caller(payment, caller), payment.version)
-        changed = prefer_wait.poll_if_free(req, lambda: _newer(req, payment_id, caller), timeout_s)
-        payment = changed or payment
-        return Versioned(
-            Payment.for_caller(payment, caller), payment.version, headers=prefer_wait.applied(req)
-        )
+        if timeout_s and etag.known(req, payment.version):
+            changed = prefer_wait.poll_if_free(req, lambda: _newer(req, payment_id, caller), timeout_s)
+            payment, headers = changed or payment, prefer_wait.applied(req)
+        return Versioned(Payment.for_caller(payment, caller), payment.version, headers)
 
     @Operation(
         Permission.CHANGE_PAYMENTS,
@@ -234,19 +232,19 @@ class Status:
                 is_settled=status_changes.is_cancelled,
             )
         _require(caller, Permission.SETTLE_BY_HAND)
+        if body.status is not PaymentStatus.FAILED:
+            raise payment_endings.StatusNotSettable(payment.type, payment.status, target=body.status)
         decided = (
-            body.status is PaymentStatus.FAILED
-            and payment_endings.is_with_psp(payment)
+            payment_endings.is_with_psp(payment)
             and not has_stored_response(req)
             and status_changes.has_psp_decided(req, payment)
         )
-
-        def change() -> payments.Payment:
-            if body.status is not PaymentStatus.FAILED:
-                raise payment_endings.StatusNotSettable(payment.type, payment.status, target=body.status)
-            return status_changes.fail(payment_id, body.reason, decided=decided)
-
-        return accept_once(req, body, change=change, is_settled=lambda payment: payment.status in TERMINAL)
+        return accept_once(
+            req,
+            body,
+            change=lambda: status_changes.fail(payment_id, body.reason, decided=decided),
+            is_settled=lambda payment: payment.status in TERMINAL,
+        )
 
 
 class History:
