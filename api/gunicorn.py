@@ -57,7 +57,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 control_socket_disable = True
 # The access log is written by api/middleware/access_log.py.
 accesslog = None
-logconfig_dict = logs.logging_config(_settings.log_level)
+logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

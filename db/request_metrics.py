@@ -4,15 +4,15 @@ They are in Redis and not in files of each machine, because any process of any m
 Redis may lose them at any time: they serve observation alone.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import NamedTuple, cast
 
 from redis import Redis
 
-_KEY = "paywright:http_server_requests"
+_KEY = "paywright:http_requests"
 
 # The upper bounds of the histogram's buckets. One more bucket counts what takes longer.
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -31,22 +31,23 @@ class Series(NamedTuple):
 
 @dataclass
 class Histogram:
-    """The durations of requests, in seconds: how many, their sum, and how many in each bucket."""
+    """The durations of requests: their sum in seconds, and how many are in each bucket."""
 
-    count: int = 0
     sum_s: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
 
+    @property
+    def count(self) -> int:
+        """How many requests there were."""
+        return sum(self.buckets)
+
     def observe(self, duration_s: float) -> None:
         """Adds one request."""
-        self.count += 1
         self.sum_s += duration_s
-        bucket = next((i for i, bound in enumerate(BUCKETS_S) if duration_s <= bound), len(BUCKETS_S))
-        self.buckets[bucket] += 1
+        self.buckets[bisect_left(BUCKETS_S, duration_s)] += 1
 
     def merge(self, other: "Histogram") -> None:
         """Adds the requests of another histogram."""
-        self.count += other.count
         self.sum_s += other.sum_s
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
 
@@ -55,17 +56,15 @@ class Histogram:
 
         It is interpolated within a bucket, so it is as exact as the bucket is narrow.
         """
-        if not self.count:
-            return None
-        wanted = share * self.count
-        below = 0
-        for i, reached in enumerate(accumulate(self.buckets)):
-            if reached >= wanted and self.buckets[i]:
-                low, high = (BUCKETS_S[i - 1] if i else 0.0), BUCKETS_S[min(i, len(BUCKETS_S) - 1)]
-                duration_s = low + (max(low, high) - low) * (wanted - below) / self.buckets[i]
-                return round(duration_s * 1000, 1)
-            below = reached
-        return BUCKETS_S[-1] * 1000
+        wanted, below = share * self.count, 0
+        # Of what takes longer than the last bound, only that bound is known.
+        for low, high, count in zip(
+            (0.0, *BUCKETS_S), (*BUCKETS_S, BUCKETS_S[-1]), self.buckets, strict=True
+        ):
+            if count and below + count >= wanted:
+                return round((low + (high - low) * (wanted - below) / count) * 1000, 1)
+            below += count
+        return None
 
 
 @dataclass
@@ -81,7 +80,6 @@ def add(client: Redis, histograms: Mapping[Series, Histogram]) -> None:
     with client.pipeline(transaction=True) as pipe:
         for (method, route, status), histogram in histograms.items():
             name = f"{method} {route} {status}"
-            pipe.hincrby(_KEY, f"{name} count", histogram.count)
             pipe.hincrbyfloat(_KEY, f"{name} sum_s", histogram.sum_s)
             for bucket, count in enumerate(histogram.buckets):
                 if count:
@@ -95,9 +93,7 @@ def read(client: Redis) -> dict[Series, Histogram]:
     for name, value in cast(dict[bytes, bytes], client.hgetall(_KEY)).items():
         method, route, status, part = name.decode().split(" ")
         histogram = histograms[Series(method, route, int(status))]
-        if part == "count":
-            histogram.count = int(value)
-        elif part == "sum_s":
+        if part == "sum_s":
             histogram.sum_s = float(value)
         else:
             histogram.buckets[int(part)] = int(value)

@@ -16,7 +16,7 @@ PAYMENT = "/api/payments/:payment_id"
 @pytest.fixture
 def redis_client(stores) -> redis.Client:
     client = redis.connect(stores["REDIS_URL"])
-    client.delete("paywright:http_server_requests")
+    client.delete("paywright:http_requests")
     request_counts._counted.clear()
     return client
 
