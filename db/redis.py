@@ -13,7 +13,7 @@ from db.breaker import Breaker
 
 Unreachable = RedisError
 
-# How long a request waits for Redis: it can do without whatever it asks there.
+# How long a request waits for Redis. Every request can be answered without it.
 REQUEST_TIMEOUT_S = 0.1
 
 # The key that `check_writable` writes, and when it expires.

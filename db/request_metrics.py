@@ -1,6 +1,6 @@
 """How many requests each route answered and how long they took, of all processes and machines, in Redis.
 
-They are in Redis and not in files of each machine, because any process of any machine may be asked for them.
+They are in Redis and not in files of each machine, because any process of any machine may serve them.
 Redis may lose them at any time: they serve observation alone.
 """
 

@@ -1,4 +1,4 @@
-"""A page of a list: the query that asks for one, and the response that holds one."""
+"""The pages of a list: the query for a page, and the response with one."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Self, TypeVar

@@ -1,4 +1,4 @@
-"""The base models of what a request brings: a JSON body, or a query string."""
+"""The base models of a JSON body and of a query string."""
 
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -57,7 +57,7 @@ class OneOfBodies(RootModel[T]):
 
 
 class EmptyBody(RequestBody):
-    """The body of an operation that takes none: absent, or `{}`."""
+    """The body of an operation without one: absent, or `{}`."""
 
 
 class Query(RequestBody):

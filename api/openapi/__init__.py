@@ -1,1 +1,1 @@
-"""The document of the API: drawn from the route table and the shapes that validate."""
+"""The OpenAPI document, written from the routes and their models, and a page that shows it."""

@@ -21,7 +21,7 @@ from db import backlog, heartbeats, invariants, job_runs, leases, postgres, redi
 from db.core import times
 
 _MEDIA_TYPE = "text/plain"
-# A collection serves all requests of this time: anybody may ask, as often as they like.
+# A collection serves all requests of this time: the route is public.
 CACHED_FOR_S = 1.0
 
 
