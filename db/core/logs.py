@@ -34,11 +34,11 @@ def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
             "stdout": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}
         },
         "root": {"handlers": ["stdout"], "level": level},
-        # Each run of a job, each message: news for somebody who debugs, not for an operator.
         "loggers": {
+            # They log each run of a job and each message at INFO.
             "apscheduler": {"level": "WARNING"},
             "peewee": {"level": "WARNING"},
-            # It brings handlers of its own, which this replaces.
+            # Replaces the handlers that gunicorn adds.
             "gunicorn.error": {"handlers": ["stdout"], "propagate": False},
         },
     }
@@ -81,7 +81,7 @@ def _processors(log_format: str) -> list[Processor]:
 
 
 def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Shortens what takes much room, and leaves out the fields without a value."""
+    """Shortens the long fields, and leaves out the fields without a value."""
     short = {"timestamp": event["timestamp"][: len("23:59:59.999")]}
     if request_id := event.get("request_id"):
         short["request_id"] = str(request_id)[: len("9462d1d7")]
