@@ -88,13 +88,7 @@ def render(document: Json) -> str:
 def _operation(title: str, operation: Json, components: Json) -> str:
     parameters = [_resolve(one, components["parameters"]) for one in operation["parameters"]]
     fields = (
-        _field(
-            one["name"],
-            one["in"],
-            one["schema"],
-            one.get("description", ""),
-            required=one.get("required", False),
-        )
+        (one["name"], f"{one['in']}, required" if one.get("required") else one["in"], one)
         for one in parameters
     )
     content = operation.get("requestBody", {}).get("content", {})
@@ -105,7 +99,7 @@ def _operation(title: str, operation: Json, components: Json) -> str:
 <p>{escape(operation["summary"])}</p>
 {_prose(operation.get("description", ""))}
 <p>{f"Roles: {', '.join(roles)}." if roles else "Public: no access token needed."}</p>
-{_table(fields)}
+{_fields(fields)}
 {"".join(f"<p>Body: {_kind(media['schema'])}</p>" for media in content.values())}
 {_table(_responses(operation, components))}
 {"".join(map(_code, _commands(title, operation, parameters, content)))}
@@ -117,11 +111,12 @@ def _resolve(part: Json, components: Json) -> Json:
     return resolved
 
 
-def _field(name: str, place: str, schema: Json, text: str, *, required: bool) -> Iterator[str]:
-    yield f"<code>{name}</code>"
-    yield f"{place} required" if required else place
-    yield _kind(schema)
-    yield _inline(text)
+def _fields(fields: Iterable[tuple[str, str, Json]]) -> str:
+    """A table of parameters or of the fields of a schema: name, note, type and description."""
+    return _table(
+        (f"<code>{name}</code>", note, _kind(one.get("schema", one)), _inline(one.get("description", "")))
+        for name, note, one in fields
+    )
 
 
 def _responses(operation: Json, components: Json) -> Iterator[tuple[str, str, str]]:
@@ -163,15 +158,13 @@ def _commands(title: str, operation: Json, parameters: list[Json], content: Json
 
 def _schema(name: str, schema: Json) -> str:
     required = schema.get("required", ())
-    fields = (
-        _field(key, "", field, field.get("description", ""), required=key in required)
-        for key, field in schema.get("properties", {}).items()
-    )
+    properties = schema.get("properties", {}).items()
+    fields = ((key, "required" if key in required else "", field) for key, field in properties)
     return f"""
 <article id="schema-{name}">
 <h3><code>{name}</code></h3>
 {_prose(schema.get("description", ""))}
-{_table(fields) if "properties" in schema else f"<p>{_kind(schema)}</p>"}
+{_fields(fields) if "properties" in schema else f"<p>{_kind(schema)}</p>"}
 </article>"""
 
 
