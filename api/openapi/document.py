@@ -66,22 +66,11 @@ class Route:
         return self.method.lower() + "".join(word.capitalize() for word in words)
 
     @property
-    def documented_path(self) -> str:
-        """The path with camelCase parameters and without converters."""
-        return _PARAMETER.sub(lambda found: f"{{{to_camel(found[1])}}}", self.path)
-
-    @property
-    def path_parameters(self) -> list[Schema]:
-        """The parameters in the path."""
-        return [_path_parameter(name, converter) for name, converter in _PARAMETER.findall(self.path)]
-
-    @property
     def models(self) -> Iterator[type[BaseModel]]:
         """The models of the response, the body and the query."""
-        if self.operation.response:
-            yield self.operation.response
-        if isinstance(self.operation, Operation):
-            yield from (model for model in (self.operation.body, self.operation.query) if model)
+        for name in ("response", "body", "query"):
+            if model := getattr(self.operation, name, None):
+                yield model
 
 
 def routes(table: Mapping[str, Any]) -> Iterator[Route]:
@@ -106,8 +95,9 @@ def document(table: Mapping[str, Any]) -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for route in known:
-        written = _operation(route, schemas, errors)
-        paths.setdefault(route.documented_path, {})[route.method.lower()] = written
+        # With camelCase parameters, and without converters.
+        path = _PARAMETER.sub(lambda found: f"{{{to_camel(found[1])}}}", route.path)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas, errors)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -139,7 +129,10 @@ def _operation(route: Route, schemas: Schemas, errors: ErrorResponses) -> dict[s
         "tags": [route.tag],
         "summary": summary.removesuffix("."),
         **({"description": description.strip()} if description else {}),
-        "parameters": [*route.path_parameters, *headers.of_request(operation, route.method)],
+        "parameters": [
+            *(_path_parameter(name, converter) for name, converter in _PARAMETER.findall(route.path)),
+            *headers.of_request(operation, route.method),
+        ],
     }
     if isinstance(operation, RawOperation):
         written["security"] = []
