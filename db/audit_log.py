@@ -1,7 +1,6 @@
 """The audit log's entries: of one resource, or page by page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -30,36 +29,31 @@ class AuditLog(postgres.Model, table="admin.audit_logs"):
     hash = peewee.BlobField(null=True)
 
 
-@dataclass(frozen=True)
-class AuditFilter:
-    """A filter for entries: every field that is set must match. `from_` is inclusive, `to` exclusive."""
-
-    user_id: UUID | None = None
-    action: str | None = None
-    resource_type: str | None = None
-    resource_id: UUID | None = None
-    from_: datetime | None = None
-    to: datetime | None = None
-
-    def conditions(self) -> list[peewee.Node]:
-        """Returns the filter as conditions of a WHERE clause."""
-        return pagination.conditions(
-            (self.user_id, AuditLog.user_id == self.user_id),
-            (self.action, AuditLog.action == self.action),
-            (self.resource_type, AuditLog.resource_type == self.resource_type),
-            (self.resource_id, AuditLog.resource_id == self.resource_id),
-            (self.from_, AuditLog.created_at >= self.from_),
-            (self.to, AuditLog.created_at < self.to),
-        )
-
-
 def of_resource(resource_id: UUID) -> Sequence[AuditLog]:
     """Returns the entries about one resource, oldest first."""
     query = AuditLog.select().where(AuditLog.resource_id == resource_id)
     return list(query.order_by(AuditLog.created_at, AuditLog.id))
 
 
-def page(filters: AuditFilter, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[AuditLog]:
-    """Returns a page of the entries that match, newest first."""
-    query = AuditLog.select().where(*filters.conditions())
+def page(
+    *,
+    user_id: UUID | None,
+    action: str | None,
+    resource_type: str | None,
+    resource_id: UUID | None,
+    from_: datetime | None,
+    to: datetime | None,
+    limit: int,
+    after: pagination.Cursor | None,
+) -> pagination.Page[AuditLog]:
+    """Returns a page of entries, newest first. `from_` is inclusive, `to` exclusive."""
+    conditions = pagination.conditions(
+        (user_id, AuditLog.user_id == user_id),
+        (action, AuditLog.action == action),
+        (resource_type, AuditLog.resource_type == resource_type),
+        (resource_id, AuditLog.resource_id == resource_id),
+        (from_, AuditLog.created_at >= from_),
+        (to, AuditLog.created_at < to),
+    )
+    query = AuditLog.select().where(*conditions)
     return pagination.newest_page(AuditLog, [query], limit=limit, after=after)

@@ -26,7 +26,16 @@ class AuditLogs:
 
         Newest first.
         """
-        page = audit_log.page(query.filter, limit=query.limit, after=query.after)
+        page = audit_log.page(
+            user_id=query.user_id,
+            action=query.action,
+            resource_type=query.resource_type,
+            resource_id=query.resource_id,
+            from_=query.from_,
+            to=query.to,
+            limit=query.limit,
+            after=query.after,
+        )
         return schemas.AuditLogPage.of(page, schemas.AuditLogEntry.model_validate)
 
 

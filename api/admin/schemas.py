@@ -14,7 +14,6 @@ from api.http.pages import PageQuery, ResponsePage
 from api.http.requests import PartialUpdate, Query, RequestBody
 from api.http.responses import ResponseModel
 from db.audit_chain import ChainBreak
-from db.audit_log import AuditFilter
 from db.config import ConfigKey
 from db.core import money
 from db.core.json_model import Id, Timestamp
@@ -86,13 +85,6 @@ class AuditQuery(PageQuery):
     resource_id: IdInput | None = None
     from_: TimestampInput | None = Field(None, alias="from")
     to: TimestampInput | None = None
-
-    @property
-    def filter(self) -> AuditFilter:
-        """The same conditions for the database."""
-        return AuditFilter(
-            self.user_id, self.action, self.resource_type, self.resource_id, self.from_, self.to
-        )
 
 
 class AuditLogEntry(ResponseModel):
