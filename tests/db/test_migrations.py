@@ -1,5 +1,7 @@
 """The models have the columns of the migrated tables, and migrations keep the data of earlier releases."""
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,68 +14,13 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from db import (
-    audit_chain,
-    audit_log,
-    config,
-    event_log,
-    health,
-    idempotency,
-    invariants,
-    job_journal,
-    job_runs,
-    leases,
-    migrate,
-    one_time_tokens,
-    payments,
-    personal_data,
-    postgres,
-    profile,
-    psp_attempts,
-    psp_ledger,
-    refusals,
-    reviews,
-    sessions,
-    sign_in_failures,
-    statements,
-    states,
-    subscriptions,
-    users,
-)
+import db
+from db import migrate, one_time_tokens, postgres, psp_attempts, reviews, sign_in_failures, states, users
 from db.core import money
 
-MODELS: list[type[postgres.Model]] = [
-    users.User,
-    sessions.Session,
-    sessions.RefreshToken,
-    personal_data.FormerAddress,
-    one_time_tokens.OneTimeToken,
-    sign_in_failures.SignInFailure,
-    sign_in_failures.KnownAddress,
-    refusals.Refusal,
-    payments.Payment,
-    payments.PaymentTransaction,
-    idempotency.IdempotencyKey,
-    audit_log.AuditLog,
-    audit_chain.AuditSeal,
-    event_log.Event,
-    config.SystemConfig,
-    subscriptions.Subscription,
-    subscriptions.MissedEvent,
-    job_runs.JobRun,
-    invariants.Invariant,
-    audit_chain.AuditVerification,
-    profile.UserProfile,
-    job_journal.JobRow,
-    leases.Lease,
-    health.HealthCheck,
-    psp_ledger.Charge,
-    psp_ledger.PspOrder,
-    psp_attempts.PspAttempt,
-    reviews.PaymentReview,
-    statements.Statement,
-    statements.StatementLine,
-]
+for _module in pkgutil.iter_modules(db.__path__):
+    importlib.import_module(f"db.{_module.name}")
+MODELS = [model for model in postgres.Model.__subclasses__() if model.__module__.startswith("db.")]
 
 # Defaults, indexes and constraints stand in the migrations alone: no code reads them from a model.
 COLUMNS = """
