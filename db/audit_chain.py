@@ -43,15 +43,16 @@ _COLUMNS = """
     id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id, created_at
 """
 
-# The next number follows the seal's, unless a forged entry stands after the seal: then the writer continues
-# after that entry, so that a forgery cannot block genuine entries. Numbers from 2^62 on are ignored.
+# The number of the newest entry: the seal's, or that of a forged entry after the seal. The writer continues
+# after either, so that a forgery cannot block genuine entries. Numbers from 2^62 on are ignored.
+_NEWEST_SEQ = """
+    greatest(0, (SELECT seq FROM admin.audit_seal),
+        (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904))
+"""
+
 APPEND = f"""
     WITH head AS (
-        SELECT greatest(
-            0,
-            (SELECT seq FROM admin.audit_seal),
-            (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)
-        ) AS last, coalesce((SELECT hash FROM admin.audit_seal), {_ZERO_HASH}) AS sealed
+        SELECT {_NEWEST_SEQ} AS last, coalesce((SELECT hash FROM admin.audit_seal), {_ZERO_HASH}) AS sealed
     ), numbered AS (
         SELECT last + ordinality AS seq, sealed, {_COLUMNS}
         FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %s) WITH ORDINALITY
@@ -135,12 +136,6 @@ _UNNUMBERED = """
     ) AS forged
 """
 
-# The number of the newest entry, whether or not the seal is genuine.
-_NEWEST_SEQ = """
-    SELECT greatest(0, (SELECT seq FROM admin.audit_seal),
-        (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904)) AS rows
-"""
-
 
 @dataclass(frozen=True)
 class BrokenEntry:
@@ -219,8 +214,8 @@ def delete_position(name: str) -> None:
 
 def approximate_length() -> int:
     """Returns the number of the newest entry, which is about the number of entries."""
-    [found] = postgres.rows(_NEWEST_SEQ)
-    return int(found["rows"])
+    [found] = postgres.rows(f"SELECT {_NEWEST_SEQ} AS seq")
+    return int(found["seq"])
 
 
 def append(rows: Sequence[Mapping[str, Any]]) -> None:
