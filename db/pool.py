@@ -116,7 +116,7 @@ class Pool:
     """At most `size` connections, opened on demand and outside any lock."""
 
     def __init__(self, url: str, size: int) -> None:
-        self._url, self._size = url, size
+        self.url, self.size = url, size
         self._slots = threading.BoundedSemaphore(size)
         # Last in, first out: surplus connections stay idle.
         self._idle: deque[Connection] = deque()
@@ -127,15 +127,11 @@ class Pool:
         self._probe_lock = threading.Lock()
         self._probed_at, self._responded = 0.0, True
 
-    def empty_copy(self) -> "Pool":
-        """Returns a pool without connections. A forked process must not use its parent's."""
-        return Pool(self._url, self._size)
-
     def acquire(self) -> Connection:
         """Returns a connection, which the caller must `release`. Raises DatabaseUnavailable."""
         deadline = time.monotonic() + ACQUIRE_TIMEOUT_S
         if not self._slots.acquire(timeout=ACQUIRE_TIMEOUT_S):
-            raise DatabaseUnavailable(f"all {self._size} connections of this process are in use")
+            raise DatabaseUnavailable(f"all {self.size} connections of this process are in use")
         try:
             connection = self._reuse() or self._connect_new(deadline)
         except BaseException:
@@ -198,7 +194,7 @@ class Pool:
         except psycopg2.Error:
             # A refusal is a response, too.
             return True
-        if len(self.acquired) + len(self._idle) < self._size:
+        if len(self.acquired) + len(self._idle) < self.size:
             self._idle.append(connection)
         else:
             connection.close()
@@ -263,7 +259,7 @@ class Pool:
     def _connect(self, timeout_s: float, options: str | None) -> Connection:
         more: dict[str, Any] = {"options": options} if options else {}
         connected: Connection = psycopg2.connect(
-            self._url,
+            self.url,
             connection_factory=lambda dsn: Connection(dsn, timeout_s),
             keepalives_idle=30,
             keepalives_interval=5,

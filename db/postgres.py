@@ -81,7 +81,7 @@ class Database(peewee.PostgresqlDatabase):
     def dispose(self) -> None:
         """Drops all connections without closing them: in a forked process they belong to its parent."""
         self._thread.reset()
-        self.pool = self.pool and self.pool.empty_copy()
+        self.pool = self.pool and Pool(self.pool.url, self.pool.size)
 
     def begin(self, isolation_level: str | None = None) -> None:
         """Begins a transaction, and sets its timeouts where the session has none."""
