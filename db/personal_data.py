@@ -62,9 +62,10 @@ HAS_PENDING_EVENTS = """
 """
 
 ERASE_FROM_JOBS = """
-    UPDATE journal.jobs SET args = regexp_replace(args::text, %s, %s, 'gi')::jsonb WHERE id IN (
-        SELECT id FROM journal.jobs WHERE args::text ILIKE %s
-        ORDER BY position LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+    UPDATE journal.jobs SET args = regexp_replace(args::text, %(pattern)s, %(closed)s, 'gi')::jsonb
+    WHERE id IN (
+        SELECT id FROM journal.jobs WHERE args::text ILIKE %(like)s
+        ORDER BY position LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
     ) RETURNING id
 """
 
@@ -99,8 +100,8 @@ DELETE_SESSIONS = """
 # A replay must return the stored response byte for byte, except for the address.
 ERASE_FROM_RESPONSES = """
     UPDATE payments.idempotency_keys
-    SET body = convert_to(regexp_replace(convert_from(body, 'UTF8'), %s, %s, 'gi'), 'UTF8')
-    WHERE payment_id = ANY(%s) AND convert_from(body, 'UTF8') ILIKE %s
+    SET body = convert_to(regexp_replace(convert_from(body, 'UTF8'), %(pattern)s, %(closed)s, 'gi'), 'UTF8')
+    WHERE payment_id = ANY(%(payment_ids)s) AND convert_from(body, 'UTF8') ILIKE %(like)s
 """
 
 
@@ -149,16 +150,7 @@ def has_pending_events(name: str, user_id: UUID, addresses: Collection[str], *, 
 def erase_from_jobs(free: Collection[str], *, closed: str, limit: int) -> int:
     """Replaces these addresses in the arguments of jobs. Skips jobs that another transaction has locked."""
     return sum(
-        len(
-            postgres.rows(
-                ERASE_FROM_JOBS,
-                _json_string_pattern(address),
-                json.dumps(closed),
-                _like_pattern(address),
-                limit,
-            )
-        )
-        for address in free
+        len(postgres.rows(ERASE_FROM_JOBS, **_replacement(address, closed), limit=limit)) for address in free
     )
 
 
@@ -202,18 +194,16 @@ def _update_events(seqs: Sequence[object], fields: dict[str, str]) -> None:
 
 def _erase_from_responses(payment_ids: Sequence[UUID], addresses: Collection[str], *, closed: str) -> None:
     for address in addresses if payment_ids else ():
-        postgres.rows(
-            ERASE_FROM_RESPONSES,
-            _json_string_pattern(address),
-            json.dumps(closed),
-            list(payment_ids),
-            _like_pattern(address),
-        )
+        postgres.rows(ERASE_FROM_RESPONSES, **_replacement(address, closed), payment_ids=list(payment_ids))
 
 
-def _json_string_pattern(address: str) -> str:
+def _replacement(address: str, closed: str) -> dict[str, str]:
     # A whole JSON string: the address may be a part of another one.
-    return f'"{re.escape(address)}"'
+    return {
+        "pattern": f'"{re.escape(address)}"',
+        "closed": json.dumps(closed),
+        "like": _like_pattern(address),
+    }
 
 
 def _like_pattern(address: str) -> str:
