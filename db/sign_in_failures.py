@@ -1,6 +1,6 @@
 """Failed passwords, counted for each account and client, and the addresses known to an account."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -9,6 +9,11 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
 
+# Failures in a row before the first wait. Each further failure doubles the wait, up to MAX_WAIT_S.
+FREE_FAILURES = 5
+MAX_WAIT_S = 60
+# A failure counts for this long.
+FAILURE_LIFE = timedelta(hours=1)
 # Addresses known to an account at most: those of the latest sign-ins.
 KNOWN_ADDRESSES_LIMIT = 20
 
@@ -89,34 +94,22 @@ def find(purpose: PasswordUse, account: str, client: str) -> SignInFailure | Non
     )
 
 
-def reserve(
-    purpose: PasswordUse,
-    account: str,
-    client: str,
-    now: datetime,
-    *,
-    free: int,
-    longest_s: int,
-    count_since: datetime,
-) -> bool:
+def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> bool:
     """Counts a failure before the password is checked; False while the client must wait.
 
-    One statement, so that each of several concurrent requests sees the counts of those before. Fewer than
-    `free` failures need no wait; from then on the wait is 1 s, doubled by each failure, at most `longest_s`.
-    Failures before `count_since` do not count.
+    One statement, so that each of several concurrent requests sees the counts of those before.
     """
-    return bool(
-        postgres.rows(
-            RESERVE,
-            purpose=purpose,
-            account=account,
-            client=client,
-            now=now,
-            free=free,
-            longest_s=longest_s,
-            count_since=count_since,
-        )
+    counted = postgres.rows(
+        RESERVE,
+        purpose=purpose,
+        account=account,
+        client=client,
+        now=now,
+        free=FREE_FAILURES,
+        longest_s=MAX_WAIT_S,
+        count_since=now - FAILURE_LIFE,
     )
+    return bool(counted)
 
 
 def release(purpose: PasswordUse, account: str, client: str) -> None:

@@ -6,7 +6,6 @@ So guesses from however many addresses slow down other guesses, and do not keep 
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
@@ -18,11 +17,6 @@ from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode
 from db.one_time_tokens import fingerprint
 from db.sign_in_failures import PasswordUse
-
-# Failures in a row before the first wait. Each further failure doubles the wait, up to MAX_WAIT_S.
-FREE_FAILURES = 5
-MAX_WAIT_S = 60
-_FAILURE_LIFE = timedelta(hours=1)
 
 _REFUSED = {
     PasswordUse.SIGN_IN: AuditAction.SIGN_IN_REFUSED,
@@ -78,10 +72,7 @@ def reserve(purpose: PasswordUse, account: str, client: str, user_id: UUID | Non
     counted = sign_in_failures.find(purpose, account, client)
     # Most requests of a burst are refused without waiting for the row's lock.
     if counted is None or counted.next_at <= now:
-        since = now - _FAILURE_LIFE
-        if sign_in_failures.reserve(
-            purpose, account, client, now, free=FREE_FAILURES, longest_s=MAX_WAIT_S, count_since=since
-        ):
+        if sign_in_failures.reserve(purpose, account, client, now):
             return Reservation(purpose, account, client)
         counted = sign_in_failures.find(purpose, account, client)
     with transaction():
