@@ -75,7 +75,7 @@ def _check(name: str) -> invariants.InvariantStatus:
     try:
         return invariants.check(name, now, since=now - timedelta(days=1), seconds=CHECK_TIMEOUT_S)
     except Exception as error:
-        if postgres.is_unavailable(error):
+        if isinstance(error, postgres.DatabaseUnavailable):
             raise
         # An invariant without a result is not ok, and must not keep the others from being checked.
         timed_out = postgres.is_timeout(error)

@@ -113,7 +113,7 @@ class JobKind(ABC):
                 raise
 
     def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
-        if postgres.is_unavailable(error):
+        if isinstance(error, postgres.DatabaseUnavailable):
             log.warning("database unavailable, job will be retried", job=self.name, error=str(error))
             time.sleep(_DATABASE_UNAVAILABLE_PAUSE_S)
             return

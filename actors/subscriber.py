@@ -69,7 +69,7 @@ class Subscriber:
             try:
                 advanced = self._handle_batch(claim, limit)
             except postgres.TRANSIENT_ERRORS as error:
-                if postgres.is_unavailable(error):
+                if isinstance(error, postgres.DatabaseUnavailable):
                     raise
                 log.warning("handler waits for a lock", subscriber=self.name, error=str(error).strip())
                 subscriptions.release(claim)

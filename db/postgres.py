@@ -139,11 +139,6 @@ database = Database()
 configure = database.configure
 
 
-def is_unavailable(error: BaseException) -> bool:
-    """Tells whether an error means that the database is unavailable."""
-    return isinstance(error, DatabaseUnavailable)
-
-
 def is_timeout(error: BaseException) -> bool:
     """Tells whether an error means that a statement exceeded its own time limit."""
     return sqlstate(error) == _QUERY_CANCELED_SQLSTATE

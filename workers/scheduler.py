@@ -65,7 +65,7 @@ class Leader:
         try:
             return leases.renew(LEASE, generation, LEASE_S)
         except postgres.TRANSIENT_ERRORS as error:
-            if postgres.is_unavailable(error):
+            if isinstance(error, postgres.DatabaseUnavailable):
                 raise
             # Our own transaction, waiting to enqueue a job, has locked the row. Nobody can take the lease
             # meanwhile.
@@ -112,7 +112,7 @@ def _try_enqueue(job: TransactionalJob[[]], leader: Leader) -> None:
             log.warning("job not enqueued, another scheduler is the leader", job=job.name)
     except postgres.TRANSIENT_ERRORS as error:
         # An unavailable database is logged by `run`. Otherwise the job is running, and its row is locked.
-        if not postgres.is_unavailable(error):
+        if not isinstance(error, postgres.DatabaseUnavailable):
             log.info("job still running at its next time", job=job.name, error=str(error).strip())
 
 

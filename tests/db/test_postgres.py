@@ -213,7 +213,7 @@ def test_an_error_in_a_statement_does_not_mean_unavailable(own, state):
     first = pid(own)
     with pytest.raises(peewee.PeeweeException) as caught:
         query(own, f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$")
-    assert not postgres.is_unavailable(caught.value)
+    assert not isinstance(caught.value, DatabaseUnavailable)
     assert postgres.sqlstate(caught.value) == state
     assert pid(own) == first
 
