@@ -1,6 +1,5 @@
-"""The audit log's entries: of one resource, or page by page."""
+"""The audit log's entries."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -27,12 +26,6 @@ class AuditLog(postgres.Model, table="admin.audit_logs"):
     # The position in the chain (db/audit_chain.py); null only in a row that the application did not write.
     seq = peewee.BigIntegerField(null=True)
     hash = peewee.BlobField(null=True)
-
-
-def of_resource(resource_id: UUID) -> Sequence[AuditLog]:
-    """Returns the entries about one resource, oldest first."""
-    query = AuditLog.select().where(AuditLog.resource_id == resource_id)
-    return list(query.order_by(AuditLog.created_at, AuditLog.id))
 
 
 def page(

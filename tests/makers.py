@@ -257,6 +257,12 @@ class Visitor:
         return self.send("POST", path, json, **more)
 
 
+def audit_entries(resource_id: UUID) -> list[audit_log.AuditLog]:
+    """The audit entries about one resource, oldest first."""
+    query = audit_log.AuditLog.select().where(audit_log.AuditLog.resource_id == resource_id)
+    return list(query.order_by(audit_log.AuditLog.created_at, audit_log.AuditLog.id))
+
+
 def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None = None) -> Visitor:
     """A signed-in user of this role, made in the database: no job, event or mail follows from it."""
     with postgres.connection(), transaction():

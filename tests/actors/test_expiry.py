@@ -6,7 +6,7 @@ from psycopg2.extras import Json
 from actors import payable, payment_endings, payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
-from db import audit_log, config, event_log, payments, postgres
+from db import config, event_log, payments, postgres
 from db.payments import Payment
 from db.users import Role
 from tests import makers
@@ -71,7 +71,7 @@ def test_an_expired_request_has_its_history_audit_entry_and_events():
     [*_, row] = payments.history(request.id)
     assert (row.transaction_type, row.from_status, row.status) == ("expire", "initiated", "failed")
     assert (row.reason, row.actor_id) == ("expired", None)
-    assert audit_log.of_resource(request.id)[-1].action == "payments.payment.expire"
+    assert makers.audit_entries(request.id)[-1].action == "payments.payment.expire"
     found = [event for event in event_log.after(0, 1000) if event.data["id"] == str(request.id)][-2:]
     assert [(event.type, event.data["status"]) for event in found] == [
         ("payments:payment:updated", "failed"),

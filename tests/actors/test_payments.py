@@ -6,7 +6,7 @@ import structlog.testing
 from actors import jobs, payable, payment_jobs, transitions
 from actors.jobs import transaction
 from actors.psp.provider import Outcome
-from db import audit_log, event_log, payments, psp_ledger
+from db import event_log, payments, psp_ledger
 from db.core.errors import NotFound
 from tests import makers
 from tests.makers import pay, work
@@ -48,7 +48,7 @@ def test_every_transition_has_its_history_its_audit_entry_and_its_events():
         ("begin", "pending", "processing"),
         ("complete", "processing", "completed"),
     ]
-    entries = audit_log.of_resource(payment.id)
+    entries = makers.audit_entries(payment.id)
     assert [(entry.action, entry.details["to"]) for entry in entries] == [
         ("payments.payment.create", "pending"),
         ("payments.payment.begin", "processing"),

@@ -141,7 +141,7 @@ def test_a_difference_is_logged_audited_and_reviewed(log, simulate, change, reas
 
     [line] = [call for call in log.calls if call.method_name == "error"]
     assert (line.kwargs["reference"], line.kwargs["reason"]) == (str(payment.id), reason)
-    [row] = [row for row in audit_log.of_resource(payment.id) if row.action == "payments.statement.differs"]
+    [row] = [row for row in makers.audit_entries(payment.id) if row.action == "payments.statement.differs"]
     assert (row.resource_type, row.user_id) == ("payment", None)
     assert row.details == {"day": "2026-03-01", "reference": str(payment.id), "reason": reason}
     after = makers.reload(payment)

@@ -46,7 +46,7 @@ def history(payment: Payment) -> list[str]:
 
 def refusals(payment: Payment) -> list[audit_log.AuditLog]:
     work()
-    return [row for row in audit_log.of_resource(payment.id) if row.action == "payments.transition.refused"]
+    return [row for row in makers.audit_entries(payment.id) if row.action == "payments.transition.refused"]
 
 
 def enqueue_and_run(*queued: job_journal.Job) -> list[str]:
@@ -731,7 +731,7 @@ def test_a_payment_that_the_psp_cannot_have_is_failed_by_hand():
         "it hangs",
     )
     assert refusals(payment) == []
-    [*_, row] = audit_log.of_resource(payment.id)
+    [*_, row] = makers.audit_entries(payment.id)
     assert (row.action, context_of(row)) == ("payments.payment.fail", by)
     [*_, transition] = payments.history(payment.id)
     assert (transition.actor_id, transition.reason) == (by.user_id, "it hangs")
@@ -759,7 +759,7 @@ def test_a_cancelled_payment_is_never_begun():
 
     assert makers.reload(payment).status == "cancelled"
     assert (charges(payment), attempts(payment), refusals(payment)) == ([], [], [])
-    [*_, row] = audit_log.of_resource(payment.id)
+    [*_, row] = makers.audit_entries(payment.id)
     assert (row.action, context_of(row)) == ("payments.payment.cancel", by)
 
 

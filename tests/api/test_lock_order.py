@@ -36,7 +36,6 @@ from actors.psp.provider import Outcome
 from actors.settings import MailSettings
 from api.app import create_app
 from db import (
-    audit_log,
     job_journal,
     one_time_tokens,
     payments,
@@ -426,7 +425,7 @@ def test_a_locked_user_delays_no_audit_row_or_payment_of_another(app, threads):
                         audit.AuditAction.SIGN_IN_FAILED, resource=("user", user.id), user_id=user.id
                     )
             makers.work()
-            assert [row.user_id for row in audit_log.of_resource(other.id)] == [other.id]
+            assert [row.user_id for row in makers.audit_entries(other.id)] == [other.id]
             assert {makers.reload(it).status for it in (theirs, others)} == {"completed"}
     finally:
         finished.set()

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from db import audit_log, event_log, payments, sessions
+from db import event_log, payments, sessions
 from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, registered, work
@@ -144,7 +144,7 @@ def test_a_new_role_takes_effect_at_the_next_request(client, admin):
     assert error(user.get("/admin/users")) == (403, "FORBIDDEN")
     work()
     [changed, *_] = [
-        row for row in audit_log.of_resource(user.user["id"]) if row.action == "admin.user.role_changed"
+        row for row in makers.audit_entries(user.user["id"]) if row.action == "admin.user.role_changed"
     ]
     assert (changed.details, str(changed.user_id)) == ({"from": "CUSTOMER", "to": "ADMIN"}, admin.user["id"])
 
@@ -186,7 +186,7 @@ def test_a_closed_account_is_erased_and_its_payments_stay(client, admin):
     assert not [data for data in log if email.lower() in str(data).lower()]
     assert not [data for data in log if data.get("id") == id and data.get("name") != "Closed account"]
     assert admin.get(f"/payments/{paid}").json["data"]["status"] == "completed"
-    assert audit_log.of_resource(paid)
+    assert makers.audit_entries(paid)
     assert payments.Payment.select().where(payments.Payment.customer_email == email).count() == 0
     again = client.simulate_post(
         "/api/auth/register", json={"email": email, "password": PASSWORD, "name": "Again"}

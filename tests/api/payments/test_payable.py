@@ -7,7 +7,7 @@ import pytest
 from actors import payment_endings, payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Outcome
-from db import audit_log, config, event_log, job_journal, payments, users
+from db import config, event_log, job_journal, payments, users
 from db.payments import Payment
 from db.users import Role, User
 from tests import makers
@@ -62,7 +62,7 @@ def test_open_requests_of_a_departing_vendor_are_cancelled(customer, vendor, adm
             admin.user["id"],
         )
         cancelled = [
-            line for line in audit_log.of_resource(request.id) if line.action == "payments.payment.cancel"
+            line for line in makers.audit_entries(request.id) if line.action == "payments.payment.cancel"
         ]
         assert [str(line.user_id) for line in cancelled] == [admin.user["id"]]
         kinds = [event.type for event in event_log.after(0, 1000) if event.data["id"] == str(request.id)]

@@ -6,7 +6,7 @@ from uuid import uuid4
 import peewee
 import pytest
 
-from db import audit_log, event_log, payments, postgres
+from db import event_log, payments, postgres
 from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, verify_email, visitor, work
@@ -67,7 +67,7 @@ def test_events_with_audit_entries_carry_the_request_id(customer):
     headers = {"X-Request-ID": "lunch-1"}
     id = customer.post("/payments", {"type": "payment", "amount": 1}, headers=headers).json["data"]["id"]
     work()
-    assert {line.request_id for line in audit_log.of_resource(id)} == {"lunch-1"}
+    assert {line.request_id for line in makers.audit_entries(id)} == {"lunch-1"}
     assert {event.request_id for event in event_log.after(0, 100) if event.data["id"] == id} == {"lunch-1"}
 
 

@@ -21,7 +21,7 @@ from actors import audit, events, jobs, payment_endings, payment_jobs, payment_r
 from actors.jobs import enqueue, transaction
 from actors.state_machine import TRANSITIONS, Transition, is_allowed
 from api.payments import prefer_wait
-from db import audit_log, config, event_log, job_journal, payments, postgres, psp_ledger
+from db import config, event_log, job_journal, payments, postgres, psp_ledger
 from db.payments import Payment
 from db.states import TERMINAL, PaymentStatus, PaymentType
 from db.users import Role
@@ -356,7 +356,7 @@ class Machine(RuleBasedStateMachine):
     def was_published(self, payment: Payment, published: Sequence[event_log.Event]) -> None:
         """Every change has its audit entry and its event, in the order of the changes."""
         steps = [f"payments.payment.{row.transaction_type}" for row in payments.history(payment.id)]
-        audited = [line.action for line in audit_log.of_resource(payment.id)]
+        audited = [line.action for line in makers.audit_entries(payment.id)]
         assert [action for action in audited if action in TRANSITION_ACTIONS] == steps
         assert audited.count(audit.AuditAction.PAYMENT_UPDATE) == self.edits[payment.id]
         changes = {events.EventType.PAYMENT_CREATED, events.EventType.PAYMENT_UPDATED}

@@ -11,7 +11,7 @@ import pytest
 from actors import payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
-from db import audit_log, payments, postgres, psp_attempts, reviews, statements
+from db import payments, postgres, psp_attempts, reviews, statements
 from db.payments import Payment
 from db.psp_attempts import PspAttempt, PspOperation
 from db.reviews import ReviewCause
@@ -96,7 +96,7 @@ def late(caller: Visitor) -> Payment:
 def audited(payment: Payment) -> list[tuple[str, dict[str, Any]]]:
     """The audit entries about the reviews of a payment."""
     work()
-    return [(row.action, row.details) for row in audit_log.of_resource(payment.id) if "review" in row.action]
+    return [(row.action, row.details) for row in makers.audit_entries(payment.id) if "review" in row.action]
 
 
 def reviewed(admin: Visitor, payment: Payment) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 from actors import jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
 from api.payments import prefer_wait
-from db import audit_log, job_journal, payments, postgres, psp_attempts, psp_ledger
+from db import job_journal, payments, postgres, psp_attempts, psp_ledger
 from db.payments import Payment
 from db.psp_attempts import PspOperation, PspResult
 from tests import makers
@@ -110,7 +110,7 @@ def test_a_vendor_cancels_a_request_with_a_reason(vendor):
     assert ended(request) == ("cancelled", None)
     row = payments.history(request.id)[-1]
     assert (row.status, row.reason, row.actor_id) == ("cancelled", "Sold out & gone", request.user_id)
-    line = audit_log.of_resource(request.id)[-1]
+    line = makers.audit_entries(request.id)[-1]
     assert (line.action, line.user_id, line.request_id) == (
         "payments.payment.cancel",
         request.user_id,
@@ -179,9 +179,7 @@ def test_a_charged_payment_completes_instead_of_failing(customer, admin, meanwhi
     assert (result.status_code, result.json["data"]["status"]) == (202, "processing")
     assert work() == ["payments.settle"]
     assert ended(payment) == ("completed", None)
-    [line] = [
-        row for row in audit_log.of_resource(payment.id) if row.action == "payments.psp.already_decided"
-    ]
+    [line] = [row for row in makers.audit_entries(payment.id) if row.action == "payments.psp.already_decided"]
     assert str(line.user_id) == admin.user["id"]
     assert line.details == {"transition": "fail", "reason": "The customer asked for item"}
 
@@ -262,7 +260,7 @@ def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, admin, mean
     do("payments.fail")
     assert ended(payment) == ("processing", None)
     work(also="audit")
-    [line] = [row for row in audit_log.of_resource(payment.id) if row.action == "payments.transition.refused"]
+    [line] = [row for row in makers.audit_entries(payment.id) if row.action == "payments.transition.refused"]
     assert str(line.user_id) == admin.user["id"]
 
 

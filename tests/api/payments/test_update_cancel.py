@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from actors import jobs
-from db import audit_log, event_log, job_journal, payments
+from db import event_log, job_journal, payments
 from db.payments import Payment
 from db.users import Role
 from tests import makers
@@ -279,7 +279,7 @@ def test_an_update_has_one_event_one_audit_entry_no_transaction(people):
     [event] = event_log.after(seq, 100)
     assert (event.type, event.request_id) == ("payments:payment:updated", "edit-1")
     assert event.data == {k: v for k, v in result.json["data"].items() if k != "allowedActions"}
-    row = audit_log.of_resource(UUID(id))[-1]
+    row = makers.audit_entries(UUID(id))[-1]
     assert (row.action, row.details) == ("payments.payment.update", {"fields": ["amount", "description"]})
     assert (str(row.user_id), row.ip_address, row.user_agent, row.request_id) == (
         people.vendor.user["id"],
@@ -287,7 +287,7 @@ def test_an_update_has_one_event_one_audit_entry_no_transaction(people):
         "till/7",
         "edit-1",
     )
-    assert [row.action for row in audit_log.of_resource(UUID(id))].count("payments.payment.update") == 1
+    assert [row.action for row in makers.audit_entries(UUID(id))].count("payments.payment.update") == 1
     assert steps(id) == before
 
 
@@ -332,7 +332,7 @@ def test_a_cancellation_is_applied_by_a_worker(people):
     assert (data["status"], data["allowedActions"], data["failure"]) == ("cancelled", [], None)
     vendor = UUID(people.vendor.user["id"])
     assert steps(id)[-1] == ("cancel", None, vendor)
-    [row] = [row for row in audit_log.of_resource(UUID(id)) if row.action == "payments.payment.cancel"]
+    [row] = [row for row in makers.audit_entries(UUID(id)) if row.action == "payments.payment.cancel"]
     assert (row.user_id, row.ip_address, row.user_agent, row.request_id) == (
         vendor,
         "127.0.0.1",
@@ -417,7 +417,7 @@ def test_a_late_cancellation_is_audited(people):
     work()
     assert (now(payment).status, now(request).status) == ("completed", "completed")
     [row] = [
-        row for row in audit_log.of_resource(UUID(payment)) if row.action == "payments.transition.refused"
+        row for row in makers.audit_entries(UUID(payment)) if row.action == "payments.transition.refused"
     ]
     assert str(row.user_id) == people.admin.user["id"]
     assert row.details == {"transition": "cancel", "status": "processing", "reason": None}
