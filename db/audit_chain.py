@@ -22,7 +22,7 @@ class AuditSeal(postgres.Model, table="admin.audit_seal"):
     sealed_at = DateTimeTZField()
 
 
-# Entries that one statement verifies. An entry takes some 7 µs, so a step stays far below the statement
+# Entries that one statement verifies. An entry takes about 7 µs, so a step stays far below the statement
 # timeout.
 STEP_ROWS = 20_000
 

@@ -11,7 +11,6 @@ import select
 import threading
 import time
 from collections import deque
-from typing import Any
 
 import peewee
 import psycopg2
@@ -63,7 +62,7 @@ class ResponseTimeout(psycopg2.OperationalError):
 
 
 class Connection(driver.connection):
-    """A connection with the pool's state about it."""
+    """A pooled connection and its state."""
 
     pool: "Pool | None" = None
     # Follows BEGIN; empty where the session has the timeouts.
@@ -257,7 +256,6 @@ class Pool:
         return connection
 
     def _connect(self, timeout_s: float, options: str | None) -> Connection:
-        more: dict[str, Any] = {"options": options} if options else {}
         connected: Connection = psycopg2.connect(
             self.url,
             connection_factory=lambda dsn: Connection(dsn, timeout_s),
@@ -265,7 +263,7 @@ class Pool:
             keepalives_interval=5,
             keepalives_count=3,
             tcp_user_timeout=8000,
-            **more,
+            options=options,
         )
         return connected
 
