@@ -146,10 +146,9 @@ def delete_expired_refresh_tokens(now: datetime, limit: int) -> int:
     sessions = Session.select(Session.id).where(Session.id.in_({token.session_id for token in expired}))
     unlocked = sessions.order_by(Session.id).for_update(postgres.DELETE_UNLOCKED)
     session_ids = [session.id for session in unlocked]
-    deletable = RefreshToken.id.in_([token.id for token in expired]) & RefreshToken.session_id.in_(
-        session_ids
-    )
-    tokens = postgres.execute_returning(postgres.delete(RefreshToken).where(deletable), RefreshToken)
+    is_expired = RefreshToken.id.in_([token.id for token in expired])
+    is_unlocked = RefreshToken.session_id.in_(session_ids)
+    deleted = int(postgres.delete(RefreshToken).where(is_expired, is_unlocked).execute())
     remaining = RefreshToken.select(SQL("1")).where(RefreshToken.session_id == Session.id)
     postgres.delete(Session).where(Session.id.in_(session_ids), ~peewee.fn.EXISTS(remaining)).execute()
-    return len(tokens)
+    return deleted
