@@ -84,16 +84,6 @@ def locked(id: UUID) -> User | None:
     return found
 
 
-def set_password(id: UUID, password_hash: str) -> None:
-    """Sets the user's password hash."""
-    _update(id, password_hash=password_hash)
-
-
-def verify_email(id: UUID) -> None:
-    """Marks the user's address as verified."""
-    _update(id, email_verified=True)
-
-
 def change(id: UUID, **columns: Any) -> User | None:
     """Changes columns of a user; None when another user has the new address."""
     try:

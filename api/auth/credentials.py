@@ -103,7 +103,7 @@ class Credentials:
             if not one_time_tokens.consume(link.id, times.now()):
                 raise _bad_token()
             one_time_tokens.consume_all(user.id, Purpose.VERIFY_EMAIL, times.now())
-            users.verify_email(user.id)
+            users.change(user.id, email_verified=True)
             request_addressees.bind_verified(user)
             audit.record(AuditAction.EMAIL_VERIFIED, resource=("user", user.id), user_id=user.id)
 
@@ -131,7 +131,7 @@ class Credentials:
 
 
 def _set_password(user: User, password_hash: str, action: AuditAction) -> None:
-    users.set_password(user.id, password_hash)
+    users.change(user.id, password_hash=password_hash)
     # Reset links that are under way may lie in a mailbox that is no longer safe.
     one_time_tokens.consume_all(user.id, Purpose.RESET_PASSWORD, times.now())
     audit.record(action, resource=("user", user.id), user_id=user.id)

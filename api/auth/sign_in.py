@@ -87,7 +87,7 @@ class Sessions:
             if locked is None or not locked.active or locked.password_hash != user.password_hash:
                 raise InvalidCredentials
             if renewed_hash:
-                users.set_password(user.id, renewed_hash)
+                users.change(user.id, password_hash=renewed_hash)
             reservation.succeeded()
             audit.record(AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
             events.emit(EventType.USER_LOGGED_IN, snapshots.user(locked))

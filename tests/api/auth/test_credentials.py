@@ -83,7 +83,7 @@ def test_a_bad_new_password_is_refused(me, new):
 
 def test_a_hash_of_another_cost_is_renewed_at_sign_in(client, me, settings):
     dearer = Passwords(pepper=settings.password_pepper, rounds=5).hash(PASSWORD)
-    users.set_password(me.user["id"], dearer)
+    users.change(me.user["id"], password_hash=dearer)
     assert sign_in(client, me.user["email"]).status_code == 200
     renewed = users.get(me.user["id"])
     assert renewed is not None
