@@ -1,6 +1,6 @@
 """What an operator does with jobs, and with events that a subscriber gave up; every act is audited."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from actors import audit, event_handlers, subscriber
@@ -11,19 +11,19 @@ from db import job_journal, postgres
 def retry(ids: Collection[UUID] | None = None, *, name: str | None = None) -> int:
     """Gives dead jobs (these, those of one name, or all) a new set of attempts; returns how many."""
     with postgres.connection(), transaction():
-        retried = job_journal.retry_dead(ids, name=name)
-        for id, job in retried:
-            audit.record(audit.AuditAction.JOB_RETRIED, resource=("job", id), details={"job": job})
-    return len(retried)
+        return _record(audit.AuditAction.JOB_RETRIED, job_journal.retry_dead(ids, name=name))
 
 
 def drop(ids: Collection[UUID]) -> int:
     """Deletes dead jobs, whose work is then never done; returns how many."""
     with postgres.connection(), transaction():
-        dropped = job_journal.drop_dead(ids)
-        for id, job in dropped:
-            audit.record(audit.AuditAction.JOB_DROPPED, resource=("job", id), details={"job": job})
-    return len(dropped)
+        return _record(audit.AuditAction.JOB_DROPPED, job_journal.drop_dead(ids))
+
+
+def _record(action: audit.AuditAction, jobs: Sequence[job_journal.JobRow]) -> int:
+    for job in jobs:
+        audit.record(action, resource=("job", job.id), details={"job": job.name})
+    return len(jobs)
 
 
 def replay_missed_events() -> int:

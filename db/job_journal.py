@@ -333,19 +333,13 @@ RETRY_DEAD = """
 """
 
 
-def retry_dead(ids: Iterable[UUID] | None = None, *, name: str | None = None) -> list[tuple[UUID, str]]:
-    """Gives dead jobs (these, those of this name, or all) a new set of attempts, due at once.
-
-    Returns their ids and names.
-    """
-    found = postgres.rows(RETRY_DEAD, ids=None if ids is None else list(ids), name=name)
-    return [(row["id"], row["name"]) for row in found]
+def retry_dead(ids: Iterable[UUID] | None = None, *, name: str | None = None) -> list[JobRow]:
+    """Gives dead jobs (these, those of this name, or all) a new set of attempts, due at once; returns them."""
+    retried = postgres.rows(RETRY_DEAD, ids=None if ids is None else list(ids), name=name)
+    return [JobRow(**row) for row in retried]
 
 
-def drop_dead(ids: Iterable[UUID]) -> list[tuple[UUID, str]]:
-    """Deletes these jobs where they are dead; returns their ids and names."""
-    dropped = postgres.rows(
-        "DELETE FROM journal.jobs WHERE dead_at IS NOT NULL AND id = ANY(%s::uuid[]) RETURNING id, name",
-        list(ids),
-    )
-    return [(row["id"], row["name"]) for row in dropped]
+def drop_dead(ids: Iterable[UUID]) -> list[JobRow]:
+    """Deletes these jobs where they are dead; returns the deleted ones."""
+    dead = postgres.delete(JobRow).where(JobRow.dead_at.is_null(False), JobRow.id.in_(list(ids)))
+    return postgres.execute_returning(dead, JobRow)
