@@ -99,11 +99,10 @@ def publish() -> job_journal.Job | None:
         generation = leases.acquire(LEASE, leases.process_name(), LEASE_S)
     if generation is None:
         return _standing_job().delayed(_RETRY_S)
-    deadline, replaced = time.monotonic() + _PUBLISH_FOR_S, False
+    deadline = time.monotonic() + _PUBLISH_FOR_S
     try:
-        while not replaced and time.monotonic() < deadline and (events := _next_batch(generation)):
-            broker.publish(CHANNEL, [_message(event) for event in events])
-            replaced = not _mark_published(generation, events)
+        while time.monotonic() < deadline and _publish_batch(generation):
+            pass
     finally:
         with postgres.connection():
             leases.release(LEASE, generation)
@@ -112,18 +111,18 @@ def publish() -> job_journal.Job | None:
         return publish.job() if event_log.unpublished(1) else None
 
 
-def _next_batch(generation: int) -> Sequence[event_log.Event]:
-    """Renews the lease and returns the next unpublished events; none if the lease is lost."""
+def _publish_batch(generation: int) -> bool:
+    """Publishes the next unpublished events; returns False when none are left, or the lease is lost.
+
+    Events are not marked once the lease is lost. Its new holder publishes them again, with the same ids and
+    followed by all later ones.
+    """
     with postgres.connection():
         renewed = leases.renew(LEASE, generation, LEASE_S)
-        return event_log.unpublished(_PUBLISH_BATCH) if renewed else []
-
-
-def _mark_published(generation: int, events: Sequence[event_log.Event]) -> bool:
-    """Marks events as published. Returns False and marks none if the lease is lost.
-
-    Its new holder publishes them again, with the same ids and followed by all later ones.
-    """
+        events = event_log.unpublished(_PUBLISH_BATCH) if renewed else []
+    if not events:
+        return False
+    broker.publish(CHANNEL, [_message(event) for event in events])
     with postgres.connection(), transaction():
         if not leases.is_held(LEASE, generation):
             return False
