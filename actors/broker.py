@@ -23,8 +23,6 @@ end
 """
 _PUBLISH_ALL = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1], message) end"
 
-Broker = RedisBroker
-
 _broker: RedisBroker | None = None
 _outage = Outage("redis", sender="relay")
 
