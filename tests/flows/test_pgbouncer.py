@@ -13,7 +13,6 @@ from db.postgres import Database, DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
 from tests.makers import until
-from workers.dev.programs import RunAs
 from workers.dev.servers import Postgres, Server, Valkey, free_port
 
 # How many sessions of PostgreSQL it opens.
@@ -37,7 +36,7 @@ class PgBouncer(Server):
         super().__init__(directory, free_port(), postgres.password)
         self._behind = postgres
 
-    def _prepare(self) -> tuple[list[str | Path], RunAs]:
+    def _prepare(self) -> list[str | Path]:
         assert PGBOUNCER, "CI installs pgbouncer"
         self.directory.mkdir(exist_ok=True)
         config = self.directory / "pgbouncer.ini"
@@ -51,7 +50,7 @@ class PgBouncer(Server):
         )
         # It refuses to be root.
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        return [PGBOUNCER, *user, config], RunAs()
+        return [PGBOUNCER, *user, config]
 
     def ready(self) -> bool:
         return b"process up" in self.log.read_bytes()

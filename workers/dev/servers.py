@@ -72,7 +72,7 @@ class Server(ABC):
         """Whether the server answers."""
 
     @abstractmethod
-    def _prepare(self) -> tuple[list[str | Path], programs.RunAs]:
+    def _prepare(self) -> list[str | Path]:
         """Prepares the directory for a start; returns the command. Raises Failure."""
 
     def owns(self, process: psutil.Process) -> bool:
@@ -95,9 +95,9 @@ class Server(ABC):
         """Starts the server without waiting until it is ready. Raises Failure."""
         self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         processes.kill(self.owns)  # processes that a killed launcher left behind
-        command, run_as = self._prepare()
+        command = self._prepare()
         with self.log.open("ab" if self.process else "wb") as log:
-            self.process = _launch(command, run_as, stdout=log, stderr=log, death_signal=self.stop_signal)
+            self.process = _launch(command, stdout=log, stderr=log, death_signal=self.stop_signal)
         return self.process
 
     def stop(self, seconds: float = 20) -> None:
@@ -126,7 +126,7 @@ class Postgres(Server):
         except (OSError, ValueError, IndexError):
             return False
 
-    def _prepare(self) -> tuple[list[str | Path], programs.RunAs]:
+    def _prepare(self) -> list[str | Path]:
         folder = programs.postgres_bin()
         run_as = programs.choose_run_as(folder / "postgres", self.directory.parent)
         if not (self.directory / "PG_VERSION").exists():
@@ -135,14 +135,8 @@ class Postgres(Server):
         # PostgreSQL refuses to start if the pid in this file is alive, even as a zombie or another program. It
         # is safe without the file: the shared memory that it checks is named after the directory.
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
-        return [
-            folder / "postgres",
-            "-D",
-            self.directory,
-            "-p",
-            str(self.port),
-            *self.options.split(),
-        ], run_as
+        options = f"-p {self.port} {self.options}".split()
+        return [*run_as.prefix.split(), folder / "postgres", "-D", self.directory, *options]
 
     def _create(self, folder: Path, run_as: programs.RunAs) -> None:
         """Creates the cluster in a temporary directory and renames it when it is complete."""
@@ -151,10 +145,9 @@ class Postgres(Server):
         fresh.mkdir(mode=0o700)
         programs.set_owner(fresh, run_as)
         options = "-U paywright --pwfile=/dev/stdin --auth=scram-sha-256 --locale=C.UTF-8 --encoding=UTF8"
-        _run([folder / "initdb", "-D", fresh, *options.split()], run_as, self.password)
-        _run(
-            [folder / "postgres", "--single", "-D", fresh, "postgres"], run_as, "CREATE DATABASE paywright\n"
-        )
+        _run(run_as, [folder / "initdb", "-D", fresh, *options.split()], self.password)
+        database = "CREATE DATABASE paywright\n"
+        _run(run_as, [folder / "postgres", "--single", "-D", fresh, "postgres"], database)
         fresh.rename(self.directory)
 
 
@@ -170,7 +163,7 @@ class Valkey(Server):
             return bool(client.ping())
         return False
 
-    def _prepare(self) -> tuple[list[str | Path], programs.RunAs]:
+    def _prepare(self) -> list[str | Path]:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = self.directory / "valkey.conf"
         config.touch(mode=0o600)
@@ -179,18 +172,19 @@ class Valkey(Server):
             f'bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir "{quoted}"\n'
             'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\nloglevel warning\n'
         )
-        return [programs.valkey_server(), config], programs.RunAs()
+        return [programs.valkey_server(), config]
 
 
-def _launch(command: list[str | Path], run_as: programs.RunAs, **options: Any) -> subprocess.Popen[bytes]:
+def _launch(command: list[str | Path], **options: Any) -> subprocess.Popen[bytes]:
     # Without libpq's variables, which the server's own programs would obey.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return processes.launch([*run_as.prefix.split(), *command], env=env, cwd=Path("/"), **options)
+    return processes.launch(command, env=env, cwd=Path("/"), **options)
 
 
-def _run(command: list[str | Path], run_as: programs.RunAs, stdin: str) -> None:
+def _run(run_as: programs.RunAs, command: list[str | Path], stdin: str) -> None:
     pipe = subprocess.PIPE
-    child = _launch(command, run_as, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
+    words = [*run_as.prefix.split(), *command]
+    child = _launch(words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
     output, _ = child.communicate(stdin.encode())
     if child.returncode or b"ERROR:" in output:  # a single-user server exits with 0 after an error
         raise Failure(f"{Path(command[0]).name} failed: {_reason(output)}")
