@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from dramatiq import Worker
@@ -77,7 +78,9 @@ def serve(
             fair_share.close()
     except postgres.TRANSIENT_ERRORS as error:
         log.warning("jobs set aside are left to the relay", error=str(error).strip())
-    _stop(workers)
+    # All at the same time; each finishes its running jobs first.
+    with ThreadPoolExecutor() as stopping:
+        list(stopping.map(lambda worker: worker.stop(_SHUTDOWN_MS), workers))
     finished.set()
     heartbeats.leave(client, queues)
 
@@ -103,15 +106,6 @@ def start_worker(
         # The threads wait for messages that the consumer has fetched. Only the consumer has to poll Redis.
         thread.timeout = _CHECK_EVERY_S
     return worker
-
-
-def _stop(workers: list[Worker]) -> None:
-    """Stops all workers at the same time; each finishes its running jobs first."""
-    stopping = [threading.Thread(target=worker.stop, args=(_SHUTDOWN_MS,)) for worker in workers]
-    for thread in stopping:
-        thread.start()
-    for thread in stopping:
-        thread.join()
 
 
 if __name__ == "__main__":

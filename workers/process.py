@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Self
 
 import structlog
@@ -121,10 +120,6 @@ def repeat(
 def until_stopped() -> threading.Event:
     """Returns an event that SIGTERM and SIGINT set: finish the work at hand and take no more."""
     stopped = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda _signum, _frame: stopped.set())
     return stopped
