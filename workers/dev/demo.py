@@ -80,45 +80,25 @@ def run(console: Console, stack: Stack) -> None:
     vera, carl = (str(user["user"]["name"]).split()[0] for user in (vendor, customer))
     ids: dict[str, str] = {}
 
-    def step(title: str, name: str, user: dict[str, Any], **body: Any) -> None:
+    def step(name: str, title: str, user: dict[str, Any], body: dict[str, Any]) -> None:
         console.print(f"\n[bold]{len(ids) + 1}  {escape(title)}[/]")
         ids[name] = _pay(console, stack, user["accessToken"], body)
 
-    step(
-        f"{vera} asks {carl} for 80.00 USD",
-        "request",
-        vendor,
-        type="initiate",
-        amount="80.00",
-        currency="USD",
-        description="Two concert tickets",
-        customerEmail=customer["user"]["email"],
-    )
-    step(
-        f"{carl} pays, which completes the request",
-        "payment",
-        customer,
-        type="payment",
-        requestId=ids["request"],
-    )
-    step(
-        f"{carl} spends 19.99 EUR that are not there",
-        "declined",
-        customer,
-        type="payment",
-        amount="19.99",
-        currency="EUR",
-        metadata={"simulate": "decline:insufficient_funds"},
-    )
-    step(
-        f"{carl} pays 5.00 CHF, and the PSP's answer is lost",
-        "lost",
-        customer,
-        type="payment",
-        amount="5.00",
-        currency="CHF",
-        metadata={"simulate": "timeout"},
-    )
+    email = customer["user"]["email"]
+    body = {
+        "type": "initiate",
+        "amount": "80.00",
+        "description": "Two concert tickets",
+        "customerEmail": email,
+    }
+    step("request", f"{vera} asks {carl} for 80.00 USD", vendor, body)
+    body = {"type": "payment", "requestId": ids["request"]}
+    step("payment", f"{carl} pays, which completes the request", customer, body)
+    declined, lost = {"simulate": "decline:insufficient_funds"}, {"simulate": "timeout"}
+    body = {"type": "payment", "amount": "19.99", "currency": "EUR", "metadata": declined}
+    step("declined", f"{carl} spends 19.99 EUR that are not there", customer, body)
+    body = {"type": "payment", "amount": "5.00", "currency": "CHF", "metadata": lost}
+    step("lost", f"{carl} pays 5.00 CHF, and the PSP's answer is lost", customer, body)
 
     console.print("\n[bold]What is written about each[/], in ms since its creation")
     postgres.configure(stack.database_url, connections=1)
