@@ -174,8 +174,8 @@ def test_every_example_of_a_body_is_accepted(template, method, declaration):
         return
     [documented] = [
         one
-        for _, verb, path, one in OPERATIONS
-        if (verb, without_names(path)) == (method, without_names(template))
+        for _, its_method, path, one in OPERATIONS
+        if (its_method, without_names(path)) == (method, without_names(template))
     ]
     for example in documented["requestBody"]["content"]["application/json"]["examples"].values():
         declaration.body.model_validate_json(json.dumps(example["value"]))
