@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from io import BytesIO
 from typing import IO, Any
 
 from gunicorn.http.errors import ParseException
@@ -96,28 +95,20 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
 
     Raises RequestTimeout.
     """
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > body_limit.max_body_bytes(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
-        return BytesIO()
-    if "HTTP_TRANSFER_ENCODING" in environ or not length:
-        return BytesIO()
-    source = environ["wsgi.input"]
-    try:
-        if length <= _MAX_BODY_IN_MEMORY_BYTES:
-            return BytesIO(source.read(length))
-        return _spool(source)
-    except TimeoutError:
-        raise RequestTimeout(environ.get("HTTP_X_REQUEST_ID", "")) from None
-
-
-def _spool(source: Any) -> IO[bytes]:
     # The file is created only when that many bytes have arrived: one for each of five hundred clients that send
     # nothing more stalled all other requests for seconds.
     file = tempfile.SpooledTemporaryFile(_MAX_BODY_IN_MEMORY_BYTES)  # noqa: SIM115
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    too_large = length > body_limit.max_body_bytes(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+    if too_large or "HTTP_TRANSFER_ENCODING" in environ:
+        return file
     try:
-        while piece := source.read(_MAX_BODY_IN_MEMORY_BYTES):
+        while piece := environ["wsgi.input"].read(_MAX_BODY_IN_MEMORY_BYTES):
             file.write(piece)
         file.seek(0)
+    except TimeoutError:
+        file.close()
+        raise RequestTimeout(environ.get("HTTP_X_REQUEST_ID", "")) from None
     except BaseException:
         file.close()
         raise
