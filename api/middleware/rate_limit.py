@@ -10,7 +10,7 @@ from falcon import Request, Response
 
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
-from db.rate_counters import SharedCounter, Window
+from db.rate_counters import SharedCounter
 
 # POST requests that count against RATE_LIMIT_AUTH too.
 _AUTH_PATHS = frozenset(
@@ -64,10 +64,6 @@ class _State:
     remaining: int
     resets_in_s: int
 
-    @classmethod
-    def of(cls, name: str, rate: Rate, window: Window) -> Self:
-        return cls(name, rate, rate.requests - window.count, max(1, math.ceil(window.ends_in_s)))
-
 
 class RateLimit:
     """Counts a request against each limit that applies to it, and refuses it when one is exceeded."""
@@ -86,7 +82,8 @@ class RateLimit:
             [(f"{{{client}}}:{name}", rate.window_s) for name, rate in rates.items()]
         )
         states = [
-            _State.of(name, rate, window) for (name, rate), window in zip(rates.items(), windows, strict=True)
+            _State(name, rate, rate.requests - window.count, max(1, math.ceil(window.ends_in_s)))
+            for (name, rate), window in zip(rates.items(), windows, strict=True)
         ]
         _set_draft_headers(resp, states)
         # The one with less left; of two that are exceeded, the one that takes longer.
