@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from api.http.operation import Operation, RawOperation, declaration_of
 from api.http.responses import ErrorResponse
 from api.openapi import headers
-from api.openapi.error_responses import ErrorResponses, cases_by_status, error_code_schema
+from api.openapi.error_responses import cases_by_status, error_code_schema, error_responses
 from api.openapi.schemas import Schema, Schemas
 from api.security.permissions import ROLES_BY_PERMISSION, Permission
 from db.core import VERSION
@@ -89,15 +89,13 @@ def document(table: Mapping[str, Any]) -> dict[str, Any]:
     """The OpenAPI document of a route table: resources by their path."""
     known = list(routes(table))
     schemas = Schemas([ErrorResponse, *(model for route in known for model in route.models)])
-    errors = ErrorResponses(
-        {route.id: cases_by_status(route.operation, has_id="{" in route.path) for route in known},
-        schemas.ref(ErrorResponse),
-    )
+    cases = {route.id: cases_by_status(route.operation, has_id="{" in route.path) for route in known}
+    responses, errors = error_responses(cases, schemas.ref(ErrorResponse))
     paths: dict[str, dict[str, Any]] = {}
     for route in known:
         # With camelCase parameters, and without converters.
         path = _PARAMETER.sub(lambda found: f"{{{to_camel(found[1])}}}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas, errors)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas, errors[route.id])
     return {
         "openapi": "3.1.0",
         "info": {
@@ -115,13 +113,13 @@ def document(table: Mapping[str, Any]) -> dict[str, Any]:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "parameters": headers.parameters(),
             "headers": headers.headers(),
-            "responses": errors.components(),
+            "responses": responses,
             "schemas": {**schemas.components(), "ErrorCode": error_code_schema()},
         },
     }
 
 
-def _operation(route: Route, schemas: Schemas, errors: ErrorResponses) -> dict[str, Any]:
+def _operation(route: Route, schemas: Schemas, errors: dict[str, Any]) -> dict[str, Any]:
     operation = route.operation
     summary, _, description = route.docstring.partition("\n")
     written: dict[str, Any] = {
@@ -152,7 +150,7 @@ def _operation(route: Route, schemas: Schemas, errors: ErrorResponses) -> dict[s
     if operation.etag and route.method == "GET":
         unchanged = headers.of_success(operation, unchanged=True)
         responses["304"] = {"description": "Not modified.", "headers": unchanged}
-    return {**written, "responses": responses | errors.of(route.id)}
+    return {**written, "responses": responses | errors}
 
 
 def _path_parameter(name: str, converter: str) -> Schema:

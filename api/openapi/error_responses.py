@@ -115,56 +115,41 @@ def _case(error: type[DomainError]) -> ErrorCase:
     return ErrorCase(error.__name__, error.code, message)
 
 
-class ErrorResponses:
-    """The components of the error responses.
+def error_responses(
+    operations: Mapping[str, Mapping[int, Cases]], schema: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Returns `components/responses`, and for each operationId the references to them by status.
 
-    For each status, the one that most operations share is named by the status (`Conflict`). Others belong to
-    one operation, and are named by both (`CreatePaymentConflict`).
+    For each status, the response that most operations share is named by the status (`Conflict`). Others belong
+    to one operation, and are named by both (`CreatePaymentConflict`). `operations` are the cases by operationId.
     """
+    counted = Counter(item for by_status in operations.values() for item in by_status.items())
+    # Of the cases of one status, the most frequent are written last.
+    shared = {status: cases for (status, cases), count in reversed(counted.most_common()) if count > 1}
+    components: dict[str, Any] = {}
+    references: dict[str, dict[str, Any]] = {}
+    for id, by_status in operations.items():
+        references[id] = {}
+        for status, cases in by_status.items():
+            # Not of `http.HTTPStatus`, whose phrases depend on the version of Python.
+            name = falcon.code_to_http_status(status).partition(" ")[2].title().replace(" ", "")
+            if cases != shared.get(status):
+                name = f"{id[0].upper()}{id[1:]}{name}"
+            components[name] = _response(status, cases, schema)
+            references[id][str(status)] = {"$ref": f"#/components/responses/{name}"}
+    return dict(sorted(components.items())), references
 
-    def __init__(self, operations: Mapping[str, Mapping[int, Cases]], schema: dict[str, Any]) -> None:
-        """`operations` are the cases of each operation by its operationId."""
-        self._schema = schema
-        self._operations = operations
-        counted = Counter(item for by_status in operations.values() for item in by_status.items())
-        # Of the cases of one status, the most frequent are written last.
-        self._shared = {status: cases for (status, cases), n in reversed(counted.most_common()) if n > 1}
 
-    def components(self) -> dict[str, Any]:
-        """`components/responses`."""
-        found = {
-            self._name(id, status, cases): self._response(status, cases)
-            for id, by_status in self._operations.items()
-            for status, cases in by_status.items()
-        }
-        return dict(sorted(found.items()))
-
-    def of(self, id: str) -> dict[str, Any]:
-        """References to the error responses of an operation, by status."""
-        return {
-            str(status): {"$ref": f"#/components/responses/{self._name(id, status, cases)}"}
-            for status, cases in self._operations[id].items()
-        }
-
-    def _name(self, id: str, status: int, cases: Cases) -> str:
-        # Not of `http.HTTPStatus`, whose phrases depend on the version of Python.
-        phrase = falcon.code_to_http_status(status).partition(" ")[2].title().replace(" ", "")
-        return phrase if cases == self._shared.get(status) else f"{id[0].upper()}{id[1:]}{phrase}"
-
-    def _response(self, status: int, cases: Cases) -> dict[str, Any]:
-        return {
-            "description": " ".join(dict.fromkeys(case.message for case in cases)),
-            "headers": headers.of_error(status),
-            "content": {
-                "application/json": {
-                    "schema": self._schema,
-                    "examples": {case.name: case.example for case in cases},
-                }
-            },
-            # Not in the schema: generators drop a schema that narrows `ErrorResponse` for each response, or
-            # make hundreds of classes of it.
-            "x-codes": list(dict.fromkeys(case.code for case in cases)),
-        }
+def _response(status: int, cases: Cases, schema: dict[str, Any]) -> dict[str, Any]:
+    examples = {case.name: case.example for case in cases}
+    return {
+        "description": " ".join(dict.fromkeys(case.message for case in cases)),
+        "headers": headers.of_error(status),
+        "content": {"application/json": {"schema": schema, "examples": examples}},
+        # Not in the schema: generators drop a schema that narrows `ErrorResponse` for each response, or make
+        # hundreds of classes of it.
+        "x-codes": list(dict.fromkeys(case.code for case in cases)),
+    }
 
 
 def error_code_schema() -> dict[str, Any]:
