@@ -9,15 +9,8 @@ from pydantic_core import PydanticCustomError
 T = TypeVar("T")
 
 
-class RequestBody(BaseModel):
-    """A JSON body with camelCase names: types are strict, and unknown fields are refused.
-
-    A field that may be left out, where that differs from null, is declared `T | MISSING = MISSING`.
-    """
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
-    )
+class _Limits:
+    """The limits of a body, for both kinds of model."""
 
     # Whether a request without a body is refused even though no field is required.
     body_required: ClassVar[bool] = False
@@ -26,6 +19,17 @@ class RequestBody(BaseModel):
     max_values: ClassVar[int] = 2000
     # A top member that is limited by its size in KiB instead of by `max_values`.
     sized_member: ClassVar[tuple[str, int] | None] = None
+
+
+class RequestBody(_Limits, BaseModel):
+    """A JSON body with camelCase names: types are strict, and unknown fields are refused.
+
+    A field that may be left out, where that differs from null, is declared `T | MISSING = MISSING`.
+    """
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+    )
 
 
 class PartialUpdate(RequestBody):
@@ -45,15 +49,12 @@ class PartialUpdate(RequestBody):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class OneOfBodies(RootModel[T]):
+class OneOfBodies(_Limits, RootModel[T]):
     """A body in one of several shapes: whole models, so generated clients know the fields of each."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     body_required: ClassVar[bool] = True
-    max_members: ClassVar[int] = RequestBody.max_members
-    max_values: ClassVar[int] = RequestBody.max_values
-    sized_member: ClassVar[tuple[str, int] | None] = None
 
 
 class EmptyBody(RequestBody):
