@@ -21,8 +21,6 @@ log = structlog.get_logger("api.access")
 # A router's `find`: the resource, its methods, the parameters and the template; None where there is no route.
 FindRoute = Callable[[str], tuple[Any, Any, Any, str | None] | None]
 
-_TOO_MANY_REQUESTS = 429
-
 
 class AccessLog:
     """Logs method, route template, status, duration, client address and caller.
@@ -44,7 +42,7 @@ class AccessLog:
         route = req.uri_template or self._route_template(req.path)
         context = request_context.current()
         user_id = context.user_id
-        if user_id is None and resp.status_code == _TOO_MANY_REQUESTS:
+        if user_id is None and resp.status_code == 429:
             user_id = self._token_owner(req)
         request_counts.count(req.method, route, status=resp.status_code, duration_s=duration_s)
         log.info(
