@@ -168,16 +168,16 @@ def test_allowed_actions_of_a_page_need_one_query(customer, vendor, monkeypatch)
     makers.verify_email(customer)
     for _ in range(5):
         makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
-    asked = []
+    queries = []
     real = users.active_vendors
 
     def vendors(ids):
-        asked.append(ids)
+        queries.append(ids)
         return real(ids)
 
     monkeypatch.setattr(users, "active_vendors", vendors)
     assert len(customer.get("/payments").json["data"]["items"]) == 5
-    assert len(asked) == 1
+    assert len(queries) == 1
 
 
 def test_a_request_created_while_its_vendor_leaves_is_refused(vendor, admin):

@@ -82,12 +82,12 @@ def test_disabled_limits_run_no_queries(customer, admin, monkeypatch):
     limit(admin, dailyLimit=1, unverifiedAmount="1.00")
     limit(admin, dailyLimit=None, unverifiedAmount=None)
 
-    def asked(*_args: object) -> None:
-        raise AssertionError("nobody needs to know")
+    def fail(*_args: object) -> None:
+        raise AssertionError("a query ran for a limit that is off")
 
-    monkeypatch.setattr(users, "locked", asked)
-    monkeypatch.setattr(payments, "nth_newest_payment_at", asked)
-    monkeypatch.setattr(payments, "recent_amount", asked)
+    monkeypatch.setattr(users, "locked", fail)
+    monkeypatch.setattr(payments, "nth_newest_payment_at", fail)
+    monkeypatch.setattr(payments, "recent_amount", fail)
     assert [pay(customer).status_code for _ in range(3)] == [201] * 3
     items = {item["key"]: item["value"] for item in admin.get("/admin/config").json["data"]["items"]}
     assert items["payments.dailyLimit"] is items["payments.unverifiedAmount"] is None

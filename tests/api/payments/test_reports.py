@@ -52,7 +52,7 @@ def paid(
     )
 
 
-def asked(vendor: Visitor, status: str, *, at: datetime = DAY) -> None:
+def request_of(vendor: Visitor, status: str, *, at: datetime = DAY) -> None:
     """A payment request of the vendor, created at this time, in this status."""
     columns = {"user_id": id_of(vendor), "payee_id": id_of(vendor)}
     makers.payment_row(**columns, type="initiate", amount=80, status=status, created_at=at)
@@ -114,10 +114,10 @@ def test_totals_are_by_currency_with_status(people):
 
 
 def test_payment_requests_are_counted_apart(people):
-    asked(people.vendor, "initiated")
-    asked(people.vendor, "initiated", at=DAY + timedelta(days=3))
-    asked(people.vendor, "completed")
-    asked(people.vendor, "failed", at=DAY.replace(year=2025))
+    request_of(people.vendor, "initiated")
+    request_of(people.vendor, "initiated", at=DAY + timedelta(days=3))
+    request_of(people.vendor, "completed")
+    request_of(people.vendor, "failed", at=DAY.replace(year=2025))
     data = report(people.admin)
     assert data["requests"] == {"initiated": 2, "completed": 1}
     assert data["totals"] == data["series"] == []
@@ -211,8 +211,8 @@ def test_a_report_covers_what_the_role_may_see(people):
     paid(people, "1", to=people.vendor)
     paid(people, "2", to=people.other)
     paid(people, "4")
-    asked(people.vendor, "initiated")
-    asked(people.other, "failed")
+    request_of(people.vendor, "initiated")
+    request_of(people.other, "failed")
 
     def seen(caller: Visitor) -> tuple[list[str], dict[str, int]]:
         data = report(caller)
@@ -347,7 +347,7 @@ def test_the_csv_equals_the_series(people):
     for day in range(70):
         for currency, amount in (("USD", "99999999.99"), ("JPY", "500"), ("EUR", "0.01")):
             paid(people, amount, currency, at=DAY + timedelta(days=day))
-    asked(people.vendor, "initiated")
+    request_of(people.vendor, "initiated")
     for group_by in ("day", "week", "month"):
         query = f"{YEAR}&groupBy={group_by}"
         header, *rows = table(people.admin.get(f"/payments/reports?{query}&format=csv"))
@@ -363,7 +363,7 @@ def test_no_csv_cell_is_a_formula(people):
     for _ in range(200):
         paid(people, "99999999.99", status="failed")
     paid(people, "500", "JPY", status="processing")
-    asked(people.vendor, "initiated")
+    request_of(people.vendor, "initiated")
     result = people.admin.get(f"/payments/reports?{YEAR}&format=csv")
     rows = table(result)[1:]
     assert len(rows) == 3

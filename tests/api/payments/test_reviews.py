@@ -34,15 +34,15 @@ def paid(caller: Visitor, **metadata: Any) -> Payment:
 
 
 def test_the_review_list_contains_only_payments_with_open_reviews(customer, admin):
-    fine, doubtful = paid(customer), paid(customer, simulate="blackout")
+    fine, silent = paid(customer), paid(customer, simulate="blackout")
 
     def found(query: str) -> list[str]:
         return [item["id"] for item in admin.get(f"/payments?{query}").json["data"]["items"]]
 
-    assert found("needsReview=true") == [str(doubtful.id)]
+    assert found("needsReview=true") == [str(silent.id)]
     assert found("needsReview=false") == [str(fine.id)]
-    assert found("") == [str(doubtful.id), str(fine.id)]
-    assert found("needsReview=true&status=processing&type=payment") == [str(doubtful.id)]
+    assert found("") == [str(silent.id), str(fine.id)]
+    assert found("needsReview=true&status=processing&type=payment") == [str(silent.id)]
     assert found("needsReview=true&status=completed") == []
 
 
@@ -297,9 +297,9 @@ def test_a_decline_has_a_code_an_open_call_has_no_end(customer, admin):
     [call] = admin.get(f"/payments/{declined.id}/attempts").json["data"]["items"]
     assert (call["outcome"], call["code"]) == ("declined", "expired_card")
 
-    doubtful = paid(customer, simulate="blackout")
-    psp_attempts.begin(uuid4(), doubtful.id, PspOperation.FIND)
-    data = admin.get(f"/payments/{doubtful.id}/attempts").json["data"]
+    silent = paid(customer, simulate="blackout")
+    psp_attempts.begin(uuid4(), silent.id, PspOperation.FIND)
+    data = admin.get(f"/payments/{silent.id}/attempts").json["data"]
     assert (data["items"][0]["outcome"], data["items"][0]["endedAt"]) == (None, None)
     assert data["review"] == "the PSP does not answer"
 

@@ -68,7 +68,7 @@ def at(customer: Visitor, vendor: Visitor, type: str, status: str) -> Payment:
     return makers.payment_row(user_id=user_id, payee_id=vendor_id, type=type, status=status, amount=80)
 
 
-def asked(payment: Payment, *, ended: bool = True) -> Payment:
+def called_once(payment: Payment, *, ended: bool = True) -> Payment:
     """Begin the payment, call the PSP once and lose all jobs. The call has ended or is under way."""
     do("payments.begin")
     if ended:
@@ -173,7 +173,7 @@ def test_an_administrator_fails_an_open_request(vendor, admin, reason, message):
 
 
 def test_a_charged_payment_completes_instead_of_failing(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="timeout"))
     meanwhile(lambda: do("payments.inquire"))
     result = move(admin, payment, "failed", "The customer asked for item")
     assert (result.status_code, result.json["data"]["status"]) == (202, "processing")
@@ -189,7 +189,7 @@ def customer_of(caller: Visitor) -> Any:
 
 
 def test_a_declined_payment_fails_with_the_providers_code(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
     book(payment, "declined", "expired_card")
     meanwhile(lambda: do("payments.inquire"))
     assert move(admin, payment, "failed", "The customer asked for item").status_code == 202
@@ -197,15 +197,15 @@ def test_a_declined_payment_fails_with_the_providers_code(customer, admin, meanw
     assert ended(payment) == ("failed", "expired_card")
 
 
-@pytest.mark.parametrize("psp", ["asked", "not asked"])
+@pytest.mark.parametrize("psp", ["inquiry", "notice"])
 def test_a_payment_that_ends_during_the_inquiry_keeps_its_end(customer, admin, meanwhile, psp):
-    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="timeout"))
 
     def late_answer() -> None:
         payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
         do("payments.settle")
 
-    meanwhile(work if psp == "asked" else late_answer)
+    meanwhile(work if psp == "inquiry" else late_answer)
     result = move(admin, payment, "failed")
     assert (result.status_code, result.json["data"]["status"]) == (202, "completed")
     work()
@@ -213,7 +213,7 @@ def test_a_payment_that_ends_during_the_inquiry_keeps_its_end(customer, admin, m
 
 
 def test_a_confirmed_absent_payment_fails_by_hand(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(admin, payment, "failed", "The shop burned down").status_code == 202
     do("payments.fail")
@@ -232,7 +232,7 @@ def test_the_request_of_a_failed_payment_reopens(vendor, admin, client, meanwhil
     request = makers.open_request(vendor_of(vendor))
     body = {"type": "payment", "requestId": str(request.id), "metadata": {"simulate": "outage"}}
     id = visitor(client).post("/payments", body).json["data"]["id"]
-    payment = asked(payments.Payment.get_by_id(id))
+    payment = called_once(payments.Payment.get_by_id(id))
     meanwhile(lambda: do("payments.inquire"))
     move(admin, payment, "failed")
     do("payments.fail")
@@ -240,7 +240,7 @@ def test_the_request_of_a_failed_payment_reopens(vendor, admin, client, meanwhil
 
 
 def test_a_payment_whose_order_may_still_arrive_does_not_fail(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer)), ended=False)
+    payment = called_once(makers.payment(customer_of(customer)), ended=False)
     meanwhile(lambda: do("payments.inquire"))
     assert error(move(admin, payment, "failed")) == (409, "INVALID_TRANSITION")
     assert ended(payment) == ("processing", None)
@@ -253,7 +253,7 @@ def test_a_payment_whose_order_may_still_arrive_does_not_fail(customer, admin, m
 
 
 def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(admin, payment, "failed").status_code == 202
     psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE)
@@ -266,7 +266,7 @@ def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, admin, mean
 
 @pytest.mark.parametrize("what", ["payments.inquire", "nothing"], ids=["silent", "away"])
 def test_a_payment_with_a_silent_provider_does_not_fail(customer, admin, meanwhile, what):
-    payment = asked(makers.payment(customer_of(customer), simulate="blackout"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="blackout"))
     age_attempts()
     meanwhile(lambda: do(what))
     assert error(move(admin, payment, "failed")) == (409, "INVALID_TRANSITION")
@@ -275,7 +275,7 @@ def test_a_payment_with_a_silent_provider_does_not_fail(customer, admin, meanwhi
 
 
 def test_an_earlier_result_does_not_answer_a_new_inquiry(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer), simulate="outage"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(admin, payment, "failed").status_code == 202
     postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
@@ -286,7 +286,7 @@ def test_an_earlier_result_does_not_answer_a_new_inquiry(customer, admin, meanwh
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_an_inquiry_survives_the_death_of_its_worker(customer, admin, meanwhile, answered):
-    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="timeout"))
 
     def die_and_come_back() -> None:
         row = job_journal.JobRow.get(job_journal.JobRow.name == "payments.inquire")
@@ -323,7 +323,7 @@ def test_a_status_change_is_replayed_whatever_happened_since(vendor, admin, stat
 
 
 def test_a_replay_makes_no_new_inquiry(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="timeout"))
     meanwhile(lambda: do("payments.inquire"))
     first = move(admin, payment, "failed", Idempotency_Key="k")
     again = move(admin, payment, "failed", Idempotency_Key="k")
@@ -333,7 +333,7 @@ def test_a_replay_makes_no_new_inquiry(customer, admin, meanwhile):
 
 
 def test_a_refused_status_change_is_not_stored(customer, admin, meanwhile):
-    payment = asked(makers.payment(customer_of(customer), simulate="timeout"))
+    payment = called_once(makers.payment(customer_of(customer), simulate="timeout"))
     assert error(move(admin, payment, "failed", Idempotency_Key="k")) == (409, "INVALID_TRANSITION")
     meanwhile(lambda: do("payments.inquire"))
     assert move(admin, payment, "failed", Idempotency_Key="k").status_code == 202

@@ -345,23 +345,23 @@ def test_a_cancellation_is_applied_by_a_worker(people):
 
 def test_a_refusal_names_the_status_with_the_possible_next_ones(people):
     id = opened(people.vendor)
-    asked = {
+    operations = {
         "completed": lambda: people.admin.post(f"/payments/{id}/status", {"status": "completed"}),
         "review": lambda: people.admin.post(f"/payments/{id}/review", {"reason": "Looked"}),
     }
-    for refused in asked.values():
+    for refused in operations.values():
         assert refused().json["error"]["details"] == {
             "status": "initiated",
             "nextStatuses": ["processing", "failed", "cancelled"],
         }
     people.vendor.send("DELETE", f"/payments/{id}")
     work()
-    asked |= {
+    operations |= {
         "cancel": lambda: people.vendor.send("DELETE", f"/payments/{id}"),
         "update": lambda: people.vendor.send("PUT", f"/payments/{id}", {"description": "Lunch"}),
         "end": lambda: people.admin.post(f"/payments/{id}/review", {"reason": "x", "outcome": "failed"}),
     }
-    for refused in asked.values():
+    for refused in operations.values():
         assert refused().json["error"]["details"] == {"status": "cancelled", "nextStatuses": []}
 
 
