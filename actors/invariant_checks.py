@@ -9,6 +9,7 @@ from actors import audit
 from actors.jobs import enqueue, external_job, transactional_job
 from db import audit_chain, invariants, job_journal, postgres
 from db.core import times
+from db.invariants import InvariantStatus
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +71,7 @@ def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | No
     return _check_job(successor, run) if successor else None
 
 
-def _check(name: str) -> invariants.InvariantStatus:
+def _check(name: str) -> InvariantStatus:
     now = times.now()
     try:
         return invariants.check(name, now, since=now - timedelta(days=1), seconds=CHECK_TIMEOUT_S)
@@ -81,10 +82,10 @@ def _check(name: str) -> invariants.InvariantStatus:
         timed_out = postgres.is_timeout(error)
         reason = f"the check took longer than {CHECK_TIMEOUT_S} s" if timed_out else "the check failed"
         log.error("invariant not checked", invariant=name, reason=reason, exc_info=error)
-        return invariants.InvariantStatus(name, None, (), now, reason)
+        return InvariantStatus(name, None, (), now, reason)
 
 
-def _store(result: invariants.InvariantStatus) -> None:
+def _store(result: InvariantStatus) -> None:
     if result.count:
         offenders = list(result.offenders[:3])
         log.error("invariant violated", invariant=result.name, count=result.count, offenders=offenders)
@@ -110,16 +111,12 @@ def _verify_newest_entries() -> None:
     _store(_audit_result(invariants.NEWEST_AUDIT_ROWS, step))
 
 
-def _audit_result(name: str, step: audit_chain.VerificationStep) -> invariants.InvariantStatus:
-    broken = step.broken
-    if broken is None and not step.ended:
-        return invariants.InvariantStatus(
-            name, None, (), times.now(), "more entries were added than could be verified"
-        )
-    ids = [str(broken.id)] if broken and broken.id else []
-    return invariants.InvariantStatus(
-        name, int(broken is not None), ids, times.now(), broken.how if broken else None
-    )
+def _audit_result(name: str, step: audit_chain.VerificationStep) -> InvariantStatus:
+    if broken := step.broken:
+        return InvariantStatus(name, 1, [str(broken.id)] if broken.id else [], times.now(), broken.how)
+    if step.ended:
+        return InvariantStatus(name, 0, (), times.now())
+    return InvariantStatus(name, None, (), times.now(), "more entries were added than could be verified")
 
 
 @external_job("housekeeping.verify_audit_log", queue="housekeeping")
