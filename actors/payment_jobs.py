@@ -159,7 +159,7 @@ def settle_job(payment_id: UUID, answer: Answer, attempt_id: UUID) -> job_journa
 
 def _resolve_job(payment_id: UUID, result: PspResult | None) -> job_journal.Job | None:
     """Return what follows a call without a decision; a decision has enqueued `settle` where it was stored."""
-    return None if result in calls.DECIDED else resolve.job(payment_id).unique(str(payment_id))
+    return None if result in psp_attempts.DECISIONS else resolve.job(payment_id).unique(str(payment_id))
 
 
 def receive_notice(payment_id: UUID, answer: Answer) -> None:

@@ -1,7 +1,6 @@
 """Calls to the PSP about a payment, and notices from the PSP. Each call's row is written before the call."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -62,15 +61,6 @@ class PspAttempt(postgres.Model, table="payments.psp_attempts"):
     ended_at = DateTimeTZField(null=True)
 
 
-@dataclass(frozen=True)
-class OrderTerms:
-    """The order that a call is about. The terms are the same in every call for a payment."""
-
-    amount: Decimal
-    currency: str
-    metadata: dict[str, Any]
-
-
 # The conflict: an earlier process died during this call, and the job runs again.
 BEGIN_ATTEMPT = """
     WITH payment AS (
@@ -104,10 +94,12 @@ MARK_SETTLED = """
 """
 
 
-def begin(id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False) -> OrderTerms | None:
-    """Records a call that is about to be made, and returns the terms of the order.
+def begin(
+    id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
+) -> dict[str, Any] | None:
+    """Records a call that is about to be made, and returns the order's amount, currency and metadata.
 
-    None when the payment is no longer `processing`, or with `first` when there was a call already. The
+    They are the same in every call for a payment. None when the payment is no longer `processing`, or with `first` when there was a call already. The
     payment's row is locked: a person who fails the payment sees this call, or this call sees the failure.
     """
     begun = postgres.rows(
@@ -118,7 +110,7 @@ def begin(id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = 
         operation=operation,
         first=first,
     )
-    return OrderTerms(**begun[0]) if begun else None
+    return begun[0] if begun else None
 
 
 def record_result(

@@ -18,8 +18,6 @@ log = structlog.get_logger(__name__)
 # Returns the job that settles a decision: from the payment's id, the answer, and the id of the recorded call.
 SettleJob = Callable[[UUID, Answer, UUID], job_journal.Job]
 
-DECIDED = frozenset({PspResult.CHARGED, PspResult.DECLINED})
-
 
 def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
     """Order the charge and return the result; None if no call was made.
@@ -60,9 +58,9 @@ def _begin(
     None if the payment is not `processing`, or if this must be its `first` call and is not.
     """
     with postgres.connection():
-        begun = psp_attempts.begin(attempt_id, payment_id, operation, first=first)
+        terms = psp_attempts.begin(attempt_id, payment_id, operation, first=first)
     # The key is known before the first call, and the same for every call.
-    return Order(str(payment_id), payment_id, begun.amount, begun.currency, begun.metadata) if begun else None
+    return Order(str(payment_id), payment_id, **terms) if terms else None
 
 
 def _finish(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
 
-from db.psp_attempts import PspAttempt, PspOperation, PspResult
+from db.psp_attempts import DECISIONS, PspAttempt, PspOperation, PspResult
 
 # Charge calls before `not_found` is final; also unanswered calls in a row before the reconciler takes over.
 MAX_CHARGE_CALLS = 5
@@ -20,7 +20,6 @@ MAY_ARRIVE_FOR = timedelta(seconds=30)
 CHARGE_AGAIN_WITHIN = timedelta(hours=1)
 
 _UNKNOWN_END = (None, PspResult.NO_ANSWER)
-_DECIDED = (PspResult.CHARGED, PspResult.DECLINED)
 
 
 class Action(StrEnum):
@@ -70,7 +69,7 @@ def is_confirmed_absent(calls: Sequence[PspAttempt]) -> bool:
     Only inquiries after the last charge call count, each at the moment when it was made, not now: its answer
     may have waited in a queue while an order arrived.
     """
-    if any(call.outcome in _DECIDED for call in calls):
+    if any(call.outcome in DECISIONS for call in calls):
         # An inquiry made before the decision may have been recorded after it.
         return False
     inquiries = takewhile(lambda call: call.operation == PspOperation.FIND, reversed(calls))
@@ -91,7 +90,7 @@ def may_arrive(calls: Sequence[PspAttempt], at: datetime) -> bool:
 
 def _unanswered_calls(calls: Sequence[PspAttempt]) -> int:
     """Count the unanswered calls since the last answer."""
-    answered = (PspResult.NOT_FOUND, *_DECIDED)
+    answered = (PspResult.NOT_FOUND, *DECISIONS)
     return len(list(takewhile(lambda call: call.outcome not in answered, reversed(calls))))
 
 

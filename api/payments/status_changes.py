@@ -71,7 +71,7 @@ def has_psp_decided(req: Request, payment: Payment) -> bool:
         return PaymentStatus(now.status) if now is not None and now.status in TERMINAL else None
 
     found = prefer_wait.poll(req, find, _INQUIRY_WAIT_S, slots=_inquiry_slots)
-    if found in (PspResult.CHARGED, PspResult.DECLINED, PaymentStatus.COMPLETED):
+    if found in (*psp_attempts.DECISIONS, PaymentStatus.COMPLETED):
         return True
     if found in (None, PspResult.NO_ANSWER, PspResult.UNAVAILABLE):
         raise payment_endings.OutcomeUnknown(payment.type, payment.status)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import cycle
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -268,7 +269,7 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_is_refused(ad
 
     def begin(
         id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
-    ) -> psp_attempts.OrderTerms | None:
+    ) -> dict[str, Any] | None:
         if operation is PspOperation.CHARGE and not first:
             meeting.wait(10)
             delay(next(round_trips))
