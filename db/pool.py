@@ -77,6 +77,10 @@ class Connection(driver.connection):
         self.response_timeout_s = response_timeout_s
         super().__init__(dsn)
 
+    def is_idle(self) -> bool:
+        """Tells whether the connection is open and outside a transaction."""
+        return not self.closed and self.get_transaction_status() == driver.TRANSACTION_STATUS_IDLE
+
     def is_quiet(self) -> bool:
         """Tells whether the server has sent nothing: an idle connection only receives its termination."""
         poller = select.poll()
@@ -144,13 +148,7 @@ class Pool:
         """Makes a connection available again, or closes it if it cannot be reused."""
         self.acquired.discard(connection)
         try:
-            reusable = (
-                not connection.closed
-                and connection.get_transaction_status() == driver.TRANSACTION_STATUS_IDLE
-                and not connection.unusable
-                and connection.epoch == self._epoch
-            )
-            if reusable:
+            if connection.is_idle() and not connection.unusable and connection.epoch == self._epoch:
                 connection.used_at = time.monotonic()
                 self._idle.append(connection)
             else:
@@ -161,11 +159,8 @@ class Pool:
     def invalidate(self) -> None:
         """Closes all idle connections now and all acquired ones when they are released."""
         self._epoch += 1
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:
-                return
+        while connection := self._pop():
+            connection.close()
 
     def is_responsive(self) -> bool:
         """Tells whether the server responds to any connection. If not, every waiting thread fails at once.
@@ -199,13 +194,15 @@ class Pool:
             connection.close()
         return True
 
+    def _pop(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
     def _pop_idle(self) -> Connection | None:
         """Returns an idle connection that the server has not terminated."""
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                break
+        while connection := self._pop():
             if connection.epoch == self._epoch and connection.is_quiet():
                 return connection
             connection.close()

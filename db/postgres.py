@@ -106,11 +106,11 @@ class Database(peewee.PostgresqlDatabase):
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Runs one statement and returns its cursor. Raises DatabaseUnavailable, or peewee's error."""
         connection: Connection | None = self._thread.conn
-        if connection is None or not connection.local_timeouts or _in_transaction(connection):
-            return self._run(sql, params)
-        # Behind PgBouncer a session has no timeouts: only a transaction can have them.
-        with self.atomic():
-            return self._run(sql, params)
+        if connection and connection.local_timeouts and connection.is_idle():
+            # Behind PgBouncer a session has no timeouts: only a transaction can have them.
+            with self.atomic():
+                return self._run(sql, params)
+        return self._run(sql, params)
 
     def _run(self, sql: str, params: Any = None) -> Any:
         try:
@@ -128,11 +128,6 @@ class Database(peewee.PostgresqlDatabase):
 
 def _shows_unavailability(error: peewee.PeeweeException, connection: Connection) -> bool:
     return bool(connection.closed) or (sqlstate(error) or "").startswith(_UNAVAILABLE_SQLSTATES)
-
-
-def _in_transaction(connection: Connection) -> bool:
-    idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
-    return bool(connection.closed) or connection.get_transaction_status() != idle
 
 
 database = Database()
