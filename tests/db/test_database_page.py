@@ -44,8 +44,8 @@ def diagram_lines() -> Iterator[str]:
     yield "erDiagram"
     for column in columns:
         if column["refers_to"]:
-            some = "|o" if column["is_nullable"] else "||"
-            yield f"  {entity(column['refers_to'])} {some}--o{{ {entity(column['table'])} : {column['name']}"
+            owner = "|o" if column["is_nullable"] else "||"
+            yield f"  {entity(column['refers_to'])} {owner}--o{{ {entity(column['table'])} : {column['name']}"
     for table in sorted({column["table"] for column in columns}):
         yield f"  {entity(table)} {{"
         for column in columns:

@@ -74,7 +74,7 @@ def test_a_lease_keeps_its_holder_while_a_transaction_relies_on_it(connection):
     assert first is not None
     with postgres.database.atomic():
         assert leases.is_held("test", first)
-        # Nor is it waited for.
+        # Another process does not wait for the lease either.
         assert elsewhere(acquire) is None
         assert elsewhere(lambda: leases_shared(first)) is True
     assert elsewhere(acquire) == first + 1

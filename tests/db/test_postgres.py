@@ -329,11 +329,11 @@ def test_a_silent_server_fails_concurrent_connects_at_the_same_time(make, short_
             took = list(threads.map(one, range(12)))
         # At the same time: one after the other would take 12 timeouts.
         assert max(took) < 6 * pool.ACQUIRE_TIMEOUT_S
-        asked = len(silent.callers)
+        tried = len(silent.callers)
         for _ in range(100):
             failing(silent_database.connect)
         # Few connections are tried meanwhile, however slow the machine, and not a hundred.
-        assert len(silent.callers) <= asked + 10
+        assert len(silent.callers) <= tried + 10
     finally:
         silent.close()
 

@@ -30,11 +30,11 @@ def test_the_documented_rights_suffice_for_a_payment_and_its_jobs(client, as_app
     )
     work()
     assert customer.get(f"/payments/{paid.json['data']['id']}").json["data"]["status"] == "completed"
-    boss = visitor(client, Role.ADMIN)
-    assert boss.send("PUT", "/admin/config", {"psp.latencyMs": 1}).status_code == 200
-    assert boss.send("DELETE", f"/admin/users/{customer.user['id']}").status_code == 200
+    admin = visitor(client, Role.ADMIN)
+    assert admin.send("PUT", "/admin/config", {"psp.latencyMs": 1}).status_code == 200
+    assert admin.send("DELETE", f"/admin/users/{customer.user['id']}").status_code == 200
     work()
-    assert boss.get("/admin/audit-logs/verify").json["data"]["ok"]
+    assert admin.get("/admin/audit-logs/verify").json["data"]["ok"]
 
 
 @pytest.mark.parametrize(
