@@ -271,6 +271,12 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
             email=email or address(), name="Some One", password=PASSWORD
         )
         user = accounts.add(account, role, _password_hash())
+    return signed_in(client, user)
+
+
+def signed_in(client: TestClient, user: User) -> Visitor:
+    """A user with a new session, made in the database as `visitor` makes one."""
+    with postgres.connection(), transaction():
         session = sessions.start(user.id, ip_address="127.0.0.1", user_agent=None)
         refresh_token = _tokens().new_refresh_token()
         expires_at = times.now() + REFRESH_LIFETIME

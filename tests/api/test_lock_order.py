@@ -56,7 +56,7 @@ from tests.makers import PASSWORD, SECRETS, Visitor, visitor
 from workers.dev.servers import Postgres
 
 # The longest random delay before a statement, in seconds: operations meet at different statements.
-MAX_DELAY_S = 0.002
+MAX_DELAY_S = 0.001
 
 
 @pytest.fixture
@@ -140,9 +140,7 @@ class Account:
         self.admins, self.random, self.app = admins, random, app
         first = visitor(app)
         self.email, self.id = str(first.user["email"]), UUID(first.user["id"])
-        sign_in = self.sign_in(0).json["data"]
-        second = Visitor(app, sign_in["accessToken"], sign_in["refreshToken"], first.user)
-        self.sessions = [first, second]
+        self.sessions = [first, makers.signed_in(app, users.User.get_by_id(self.id))]
         self.tokens = [str(uuid4()) for _ in range(4)]
         for token, purpose in zip(self.tokens, 2 * list(Purpose), strict=True):
             one_time_tokens.add(
