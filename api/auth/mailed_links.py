@@ -12,25 +12,17 @@ _PAGES = Path(__file__).with_name("pages")
 _FRAME = Template((_PAGES / "frame.html").read_text())
 
 
-class _Static:
-    """A resource whose content never changes."""
-
-    media_type = "text/html; charset=utf-8"
-
-    def __init__(self, content: str) -> None:
-        self._content = content.encode()
-
-    def _send(self, req: Request, resp: Response) -> None:
-        resp.content_type = self.media_type
-        resp.data = self._content
-        tag(req, resp)
+def _page(title: str, form: str) -> str:
+    return _FRAME.substitute(title=title, form=(_PAGES / form).read_text().rstrip())
 
 
-class VerifyEmailPage(_Static):
+_VERIFY_EMAIL = _page("Confirm your e-mail address", "verify-email.html")
+_RESET_PASSWORD = _page("Choose a new password", "reset-password.html")
+_SCRIPT = (_PAGES / "mailed-link.js").read_text()
+
+
+class VerifyEmailPage:
     """GET /verify-email."""
-
-    def __init__(self) -> None:
-        super().__init__(_page("Confirm your e-mail address", "verify-email.html"))
 
     @RawOperation(name="getVerifyEmailPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
@@ -38,14 +30,11 @@ class VerifyEmailPage(_Static):
 
         Mails link to this page. Its button sends `POST /api/auth/verify-email`.
         """
-        self._send(req, resp)
+        _send(req, resp, _VERIFY_EMAIL, "text/html; charset=utf-8")
 
 
-class ResetPasswordPage(_Static):
+class ResetPasswordPage:
     """GET /reset-password."""
-
-    def __init__(self) -> None:
-        super().__init__(_page("Choose a new password", "reset-password.html"))
 
     @RawOperation(name="getResetPasswordPage", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
@@ -53,22 +42,19 @@ class ResetPasswordPage(_Static):
 
         Mails link to this page. Its form sends `POST /api/auth/reset-password`.
         """
-        self._send(req, resp)
+        _send(req, resp, _RESET_PASSWORD, "text/html; charset=utf-8")
 
 
-class MailedLinkScript(_Static):
+class MailedLinkScript:
     """GET /mailed-link.js."""
-
-    media_type = "text/javascript; charset=utf-8"
-
-    def __init__(self) -> None:
-        super().__init__((_PAGES / "mailed-link.js").read_text())
 
     @RawOperation(name="getMailedLinkScript", media="text/javascript", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the script of the pages that mailed links lead to."""
-        self._send(req, resp)
+        _send(req, resp, _SCRIPT, "text/javascript; charset=utf-8")
 
 
-def _page(title: str, form: str) -> str:
-    return _FRAME.substitute(title=title, form=(_PAGES / form).read_text().rstrip())
+def _send(req: Request, resp: Response, content: str, media: str) -> None:
+    resp.content_type = media
+    resp.data = content.encode()
+    tag(req, resp)
