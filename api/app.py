@@ -13,7 +13,6 @@ from api.admin.event_log import EventLog
 from api.admin.health import AdminHealth, Invariants
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
-from api.auth.credentials import Credentials
 from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage
 from api.auth.sign_in import Sessions
 from api.http import envelope
@@ -61,7 +60,7 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
     redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
-    sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)
+    sessions = Sessions(passwords, tokens)
     health = Health(redis_client)
 
     router = CompiledRouter()
@@ -87,15 +86,15 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
         "/api/auth/register": auth.Register(sessions),
         "/api/auth/login": auth.Login(sessions),
         "/api/auth/refresh": auth.Refresh(sessions),
-        "/api/auth/logout": auth.Logout(sessions),
+        "/api/auth/logout": auth.Logout(),
         "/api/auth/me": auth.Me(),
-        "/api/auth/password": auth.Password(credentials),
-        "/api/auth/forgot-password": auth.ForgotPassword(credentials),
-        "/api/auth/reset-password": auth.ResetPassword(credentials),
-        "/api/auth/verify-email": auth.VerifyEmail(credentials),
-        "/api/auth/verify-email/resend": auth.ResendVerification(credentials),
-        "/api/auth/sessions": auth.MySessions(sessions),
-        "/api/auth/sessions/{session_id:uuid}": auth.OneSession(sessions),
+        "/api/auth/password": auth.Password(passwords),
+        "/api/auth/forgot-password": auth.ForgotPassword(passwords),
+        "/api/auth/reset-password": auth.ResetPassword(passwords),
+        "/api/auth/verify-email": auth.VerifyEmail(),
+        "/api/auth/verify-email/resend": auth.ResendVerification(),
+        "/api/auth/sessions": auth.MySessions(tokens),
+        "/api/auth/sessions/{session_id:uuid}": auth.OneSession(),
         "/api/admin/users": Users(passwords),
         "/api/admin/users/{user_id:uuid}": OneUser(),
         "/api/admin/users/{user_id:uuid}/role": UserRole(),

@@ -1,7 +1,6 @@
 """Changes and resets passwords, verifies e-mail addresses."""
 
-from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from actors import audit, events, mail, request_addressees, snapshots
 from actors.audit import AuditAction
@@ -20,114 +19,94 @@ from db.sign_in_failures import PasswordUse, clear_account
 from db.users import User
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """Changes passwords and verifies e-mail addresses."""
+def change_password(passwords: Passwords, caller: Caller, *, current: str, new: str) -> None:
+    """Replaces the caller's password and ends every other session.
 
-    passwords: Passwords
-
-    def change_password(self, caller: Caller, *, current: str, new: str) -> None:
-        """Replaces the caller's password and ends every other session.
-
-        Raises InvalidCredentials, TooManyFailures, ValidationFailed.
-        """
-        # Failures count apart from sign-in, and per session: guesses of others cannot block the owner here.
-        session = f"session {caller.session_id}"
-        reservation = throttle.reserve(
-            PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session, caller.user_id
-        )
-        user = users.get(caller.user_id)
-        if user is None or not self.passwords.matches(current, user.password_hash):
-            with transaction():
-                audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
+    Raises InvalidCredentials, TooManyFailures, ValidationFailed.
+    """
+    # Failures count apart from sign-in, and per session: guesses of others cannot block the owner here.
+    session = f"session {caller.session_id}"
+    reservation = throttle.reserve(PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session, caller.user_id)
+    user = users.get(caller.user_id)
+    if user is None or not passwords.matches(current, user.password_hash):
+        with transaction():
+            audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
+        raise InvalidCredentials
+    password_hash = _hash(passwords, new, user, field="newPassword")
+    with transaction():
+        locked = users.locked(user.id)
+        # Another change or a reset may have committed while bcrypt worked.
+        if locked is None or locked.password_hash != user.password_hash:
             raise InvalidCredentials
-        password_hash = self._hash(new, user, field="newPassword")
-        with transaction():
-            locked = users.locked(user.id)
-            # Another change or a reset may have committed while bcrypt worked.
-            if locked is None or locked.password_hash != user.password_hash:
-                raise InvalidCredentials
-            reservation.succeeded()
-            sessions.end(user.id, keep=caller.session_id)
-            _set_password(user, password_hash, AuditAction.PASSWORD_CHANGED)
+        reservation.succeeded()
+        sessions.end(user.id, keep=caller.session_id)
+        _set_password(user, password_hash, AuditAction.PASSWORD_CHANGED)
 
-    def request_reset(self, email: str) -> None:
-        """Mails a reset link if the address has an account; the caller cannot tell whether it does."""
-        with transaction():
-            # The same statements for every address, so that the response time says nothing.
-            user = users.by_email(email)
-            user_id = user.id if user else None
-            account = str(user_id or self.passwords.pseudonym(email))
-            audit.record_sampled(AuditAction.PASSWORD_RESET_REQUESTED, account=account, user_id=user_id)
-            enqueue(mail.request_password_reset.job(email))
 
-    def reset(self, *, token: str, new: str) -> None:
-        """Sets a new password by a mailed token and ends every session. Raises ValidationFailed."""
-        link = one_time_tokens.find(token, Purpose.RESET_PASSWORD)
-        if link is None or not link.is_usable(times.now()):
+def reset_password(passwords: Passwords, *, token: str, new: str) -> None:
+    """Sets a new password by a mailed token and ends every session. Raises ValidationFailed."""
+    link = one_time_tokens.find(token, Purpose.RESET_PASSWORD)
+    if link is None or not link.is_usable(times.now()):
+        raise _bad_token()
+    user = users.get(link.user_id)
+    if user is None or not user.active:
+        raise _bad_token()
+    # A password that is refused does not use the token up.
+    password_hash = _hash(passwords, new, user, field="newPassword")
+    with transaction():
+        # Lock order (decision 20): first the user, then the token. Otherwise two resets could deadlock.
+        locked = users.locked(user.id)
+        if locked is None or not locked.active:
             raise _bad_token()
-        user = users.get(link.user_id)
+        if not one_time_tokens.consume(link.id, times.now()):
+            raise _bad_token()
+        sessions.end(user.id)
+        # The mailbox proves ownership: this client gets a count of its own, whatever others guess.
+        clear_account(str(user.id))
+        throttle.remember_client(user.id)
+        _set_password(user, password_hash, AuditAction.PASSWORD_RESET)
+
+
+def verify_email(token: str) -> None:
+    """Marks the address as verified to which the token was mailed. Raises ValidationFailed.
+
+    Succeeds again with the same token as long as that address is the account's verified one.
+    """
+    link = one_time_tokens.find(token, Purpose.VERIFY_EMAIL)
+    if link is None:
+        raise _bad_token()
+    with transaction():
+        # Lock order (decision 20): first the user, then the token.
+        user = users.locked(link.user_id)
         if user is None or not user.active:
             raise _bad_token()
-        # A password that is refused does not use the token up.
-        password_hash = self._hash(new, user, field="newPassword")
-        with transaction():
-            # Lock order (decision 20): first the user, then the token. Otherwise two resets could deadlock.
-            locked = users.locked(user.id)
-            if locked is None or not locked.active:
-                raise _bad_token()
-            if not one_time_tokens.consume(link.id, times.now()):
-                raise _bad_token()
-            sessions.end(user.id)
-            # The mailbox proves ownership: this client gets a count of its own, whatever others guess.
-            clear_account(str(user.id))
-            throttle.remember_client(user.id)
-            _set_password(user, password_hash, AuditAction.PASSWORD_RESET)
-
-    def verify_email(self, token: str) -> None:
-        """Marks the address as verified to which the token was mailed. Raises ValidationFailed.
-
-        Succeeds again with the same token as long as that address is the account's verified one.
-        """
-        link = one_time_tokens.find(token, Purpose.VERIFY_EMAIL)
-        if link is None:
+        if _is_verified_by(link, user):
+            # A mail scanner may have opened the link before the user did.
+            return
+        if not one_time_tokens.consume(link.id, times.now()):
             raise _bad_token()
-        with transaction():
-            # Lock order (decision 20): first the user, then the token.
-            user = users.locked(link.user_id)
-            if user is None or not user.active:
-                raise _bad_token()
-            if _is_verified_by(link, user):
-                # A mail scanner may have opened the link before the user did.
-                return
-            if not one_time_tokens.consume(link.id, times.now()):
-                raise _bad_token()
-            one_time_tokens.consume_all(user.id, Purpose.VERIFY_EMAIL, times.now())
-            users.change(user.id, email_verified=True)
-            request_addressees.bind_verified(user)
-            audit.record(AuditAction.EMAIL_VERIFIED, resource=("user", user.id), user_id=user.id)
+        one_time_tokens.consume_all(user.id, Purpose.VERIFY_EMAIL, times.now())
+        users.change(user.id, email_verified=True)
+        request_addressees.bind_verified(user)
+        audit.record(AuditAction.EMAIL_VERIFIED, resource=("user", user.id), user_id=user.id)
 
-    def check_verification_token(self, token: str) -> None:
-        """Raises ValidationFailed when `verify_email` would; changes nothing."""
-        link = one_time_tokens.find(token, Purpose.VERIFY_EMAIL)
-        if link is None:
-            raise _bad_token()
-        user = users.get(link.user_id)
-        is_verified = user is not None and user.active and _is_verified_by(link, user)
-        if not is_verified and not link.is_usable(times.now()):
-            raise _bad_token()
 
-    def resend_verification(self, user_id: UUID) -> None:
-        """Mails another verification link unless the address is verified."""
-        with transaction():
-            audit.record_sampled(AuditAction.VERIFICATION_REQUESTED, account=str(user_id), user_id=user_id)
-            enqueue(mail.request_verification.job(user_id))
+def check_verification_token(token: str) -> None:
+    """Raises ValidationFailed when `verify_email` would; changes nothing."""
+    link = one_time_tokens.find(token, Purpose.VERIFY_EMAIL)
+    if link is None:
+        raise _bad_token()
+    user = users.get(link.user_id)
+    is_verified = user is not None and user.active and _is_verified_by(link, user)
+    if not is_verified and not link.is_usable(times.now()):
+        raise _bad_token()
 
-    def _hash(self, password: str, user: User, *, field: str) -> str:
-        reason = weakness(password, email=user.email, name=user.name)
-        if reason:
-            raise ValidationFailed.of(field, reason)
-        return self.passwords.hash(password)
+
+def _hash(passwords: Passwords, password: str, user: User, *, field: str) -> str:
+    reason = weakness(password, email=user.email, name=user.name)
+    if reason:
+        raise ValidationFailed.of(field, reason)
+    return passwords.hash(password)
 
 
 def _set_password(user: User, password_hash: str, action: AuditAction) -> None:

@@ -5,21 +5,24 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import snapshots
+from actors import audit, mail, snapshots
+from actors.audit import AuditAction
+from actors.jobs import enqueue, transaction
 from api import user_sessions
 from api.accounts import EmailTaken
-from api.auth import schemas
-from api.auth.credentials import Credentials
+from api.auth import credentials, schemas
 from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
 from api.auth.throttle import TooManyFailures
 from api.http.operation import Operation
 from api.http.pages import PageQuery
 from api.middleware import maintenance
 from api.middleware.authentication import bearer_token, caller_of
-from api.security.permissions import Permission
-from api.security.tokens import Unauthorized
-from db import users
+from api.security.passwords import Passwords
+from api.security.permissions import Caller, Permission
+from api.security.tokens import Tokens, Unauthorized
+from db import sessions, users
 from db.core.errors import NotFound
+from db.one_time_tokens import fingerprint
 
 
 @dataclass
@@ -107,11 +110,8 @@ class Refresh:
         return self.sessions.refresh(body.refresh_token)
 
 
-@dataclass
 class Logout:
     """POST /auth/logout."""
-
-    sessions: Sessions
 
     @Operation(Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True)
     def on_post(self, req: Request, body: schemas.SignOut) -> None:
@@ -119,7 +119,15 @@ class Logout:
 
         Ends this session, or with `everywhere` all of the caller's. Their tokens stop working at once.
         """
-        self.sessions.logout(caller_of(req), everywhere=body.everywhere, refresh_token=body.refresh_token)
+        caller = caller_of(req)
+        ended = {caller.session_id}
+        if body.refresh_token and (
+            other := sessions.session_of(fingerprint(body.refresh_token), caller.user_id)
+        ):
+            ended.add(other)
+        with transaction():
+            sessions.end(caller.user_id, only=None if body.everywhere else ended)
+            _record_sign_out(caller, ("user", caller.user_id), everywhere=body.everywhere)
 
 
 class Me:
@@ -138,7 +146,7 @@ class Me:
 class MySessions:
     """GET /auth/sessions."""
 
-    sessions: Sessions
+    tokens: Tokens
 
     @Operation(Permission.SIGNED_IN, "Sessions.", name="listSessions")
     def on_get(self, req: Request, query: PageQuery) -> user_sessions.SessionPage:
@@ -147,26 +155,27 @@ class MySessions:
         Only live sessions, newest first.
         """
         caller = caller_of(req)
-        return user_sessions.page(self.sessions.tokens, caller.user_id, query, current=caller.session_id)
+        return user_sessions.page(self.tokens, caller.user_id, query, current=caller.session_id)
 
 
-@dataclass
 class OneSession:
     """DELETE /auth/sessions/:id."""
-
-    sessions: Sessions
 
     @Operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
     def on_delete(self, req: Request, session_id: UUID) -> None:
         """End one of the signed-in user's sessions."""
-        self.sessions.end(caller_of(req), session_id)
+        caller = caller_of(req)
+        with transaction():
+            if not sessions.end(caller.user_id, only=[session_id]):
+                raise NotFound(thing="session")
+            _record_sign_out(caller, ("session", session_id), everywhere=False)
 
 
 @dataclass
 class Password:
     """PUT /auth/password."""
 
-    credentials: Credentials
+    passwords: Passwords
 
     @Operation(
         Permission.SIGNED_IN,
@@ -183,14 +192,16 @@ class Password:
 
         This session goes on; every other session of the account ends.
         """
-        self.credentials.change_password(caller_of(req), current=body.current_password, new=body.new_password)
+        credentials.change_password(
+            self.passwords, caller_of(req), current=body.current_password, new=body.new_password
+        )
 
 
 @dataclass
 class ForgotPassword:
     """POST /auth/forgot-password."""
 
-    credentials: Credentials
+    passwords: Passwords
 
     @Operation(
         Permission.ANYONE,
@@ -203,14 +214,20 @@ class ForgotPassword:
         Mails a one-time link that works for 30 minutes. The response is the same whether or not an account
         has the address.
         """
-        self.credentials.request_reset(body.email)
+        with transaction():
+            # The same statements for every address, so that the response time says nothing.
+            user = users.by_email(body.email)
+            user_id = user.id if user else None
+            account = str(user_id or self.passwords.pseudonym(body.email))
+            audit.record_sampled(AuditAction.PASSWORD_RESET_REQUESTED, account=account, user_id=user_id)
+            enqueue(mail.request_password_reset.job(body.email))
 
 
 @dataclass
 class ResetPassword:
     """POST /auth/reset-password."""
 
-    credentials: Credentials
+    passwords: Passwords
 
     @Operation(Permission.ANYONE, "Password changed.", name="resetPassword")
     def on_post(self, _req: Request, body: schemas.PasswordReset) -> None:
@@ -218,14 +235,11 @@ class ResetPassword:
 
         Takes the token of the mailed link, which works once. Every session of the account ends.
         """
-        self.credentials.reset(token=body.token, new=body.new_password)
+        credentials.reset_password(self.passwords, token=body.token, new=body.new_password)
 
 
-@dataclass
 class VerifyEmail:
     """GET, POST /auth/verify-email."""
-
-    credentials: Credentials
 
     @Operation(Permission.ANYONE, "E-mail address verified.", name="verifyEmail")
     def on_get(self, req: Request, query: schemas.VerificationQuery) -> schemas.EmailVerification:
@@ -235,11 +249,11 @@ class VerifyEmail:
         account's verified one. A HEAD request changes nothing.
         """
         if req.method == "HEAD":
-            self.credentials.check_verification_token(query.token)
+            credentials.check_verification_token(query.token)
         else:
             # The maintenance middleware lets every GET pass; this is the only one that changes data.
             maintenance.refuse_if_read_only()
-            self.credentials.verify_email(query.token)
+            credentials.verify_email(query.token)
         return schemas.EmailVerification(email_verified=True)
 
     @Operation(Permission.ANYONE, "E-mail address verified.", name="verifyEmailByPost")
@@ -250,15 +264,12 @@ class VerifyEmail:
         account's verified one. Mails link to a page whose button sends this request, so that a mail scanner
         which opens links verifies nothing.
         """
-        self.credentials.verify_email(body.token)
+        credentials.verify_email(body.token)
         return schemas.EmailVerification(email_verified=True)
 
 
-@dataclass
 class ResendVerification:
     """POST /auth/verify-email/resend."""
-
-    credentials: Credentials
 
     @Operation(
         Permission.SIGNED_IN,
@@ -267,4 +278,12 @@ class ResendVerification:
     )
     def on_post(self, req: Request) -> None:
         """Send the verification mail again."""
-        self.credentials.resend_verification(caller_of(req).user_id)
+        user_id = caller_of(req).user_id
+        with transaction():
+            audit.record_sampled(AuditAction.VERIFICATION_REQUESTED, account=str(user_id), user_id=user_id)
+            enqueue(mail.request_verification.job(user_id))
+
+
+def _record_sign_out(caller: Caller, resource: tuple[str, UUID], *, everywhere: bool) -> None:
+    audit.record(AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
+    user_sessions.emit_session_end(caller.user_id, everywhere=everywhere)

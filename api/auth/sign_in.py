@@ -1,4 +1,4 @@
-"""Registers accounts; starts, refreshes and ends sessions."""
+"""Registers accounts; starts and refreshes sessions."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,6 @@ from api import accounts
 from api.auth import throttle
 from api.auth.schemas import AuthResult, Registration, SignIn
 from api.security.passwords import Passwords
-from api.security.permissions import Caller
 from api.security.tokens import (
     ACCESS_LIFETIME,
     REFRESH_LIFETIME,
@@ -20,10 +19,9 @@ from api.security.tokens import (
     Unauthorized,
     UnauthorizedReason,
 )
-from api.user_sessions import emit_session_end
 from db import sessions, users
 from db.core import request_context, times
-from db.core.errors import DomainError, ErrorCode, NotFound
+from db.core.errors import DomainError, ErrorCode
 from db.one_time_tokens import fingerprint
 from db.sign_in_failures import PasswordUse
 from db.users import Role, User
@@ -47,7 +45,7 @@ class TokenReused(DomainError):
 
 @dataclass(frozen=True)
 class Sessions:
-    """Registers accounts; starts, refreshes and ends sessions."""
+    """Registers accounts; starts and refreshes sessions."""
 
     passwords: Passwords
     tokens: Tokens
@@ -125,28 +123,6 @@ class Sessions:
             raise TokenReused
         return self._result(user, spent.session_id, successor)
 
-    def logout(self, caller: Caller, *, everywhere: bool, refresh_token: str | None) -> None:
-        """Ends the caller's session, or all of their sessions; their access tokens stop working at once.
-
-        A refresh token of another session of the caller ends that session too.
-        """
-        with transaction():
-            if everywhere:
-                sessions.end(caller.user_id)
-            else:
-                other = (
-                    sessions.session_of(fingerprint(refresh_token), caller.user_id) if refresh_token else None
-                )
-                sessions.end(caller.user_id, only={caller.session_id, *([other] if other else [])})
-            _record_sign_out(caller.user_id, everywhere=everywhere)
-
-    def end(self, caller: Caller, session_id: UUID) -> None:
-        """Ends one of the caller's sessions. Raises NotFound."""
-        with transaction():
-            if not sessions.end(caller.user_id, only=[session_id]):
-                raise NotFound(thing="session")
-            _record_sign_out(caller.user_id, session_id=session_id)
-
     def _start(self, user: User) -> AuthResult:
         context = request_context.current()
         session = sessions.start(user.id, ip_address=context.ip_address, user_agent=context.user_agent)
@@ -165,9 +141,3 @@ class Sessions:
             token_type="Bearer",
             expires_in=int(ACCESS_LIFETIME.total_seconds()),
         )
-
-
-def _record_sign_out(user_id: UUID, *, everywhere: bool = False, session_id: UUID | None = None) -> None:
-    resource = ("session", session_id) if session_id else ("user", user_id)
-    audit.record(AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
-    emit_session_end(user_id, everywhere=everywhere)
