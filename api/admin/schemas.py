@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import MISSING, AfterValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from actors import snapshots
 from actors.audit import AuditAction
@@ -134,32 +135,32 @@ def _two_decimals(value: Decimal) -> Decimal:
 _Limit = Annotated[Amount, AfterValidator(_two_decimals)]
 
 
+def _config_key(name: str) -> str:
+    """Returns the key of a field: `psp.approvalRate` for `psp_approval_rate`."""
+    group, _, rest = name.partition("_")
+    return f"{group}.{to_camel(rest)}"
+
+
 class ConfigUpdate(PartialUpdate):
     """New values by key. Either all are stored or none."""
 
-    model_config = ConfigDict(alias_generator=None, json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(alias_generator=_config_key, json_schema_extra={"minProperties": 1})
 
-    psp_approval_rate: Annotated[float, Field(ge=0, le=1)] | MISSING = Field(
-        MISSING, alias="psp.approvalRate"
-    )
-    psp_latency_ms: Annotated[int, Field(ge=0, le=5000)] | MISSING = Field(MISSING, alias="psp.latencyMs")
-    payments_max_amount: _Limit | MISSING = Field(MISSING, alias="payments.maxAmount")
-    payments_request_ttl_hours: Annotated[int, Field(ge=1, le=24 * 365)] | MISSING = Field(
-        MISSING, alias="payments.requestTtlHours"
-    )
-    payments_daily_limit: Annotated[int, Field(ge=1, le=10_000)] | MISSING | None = Field(
-        MISSING, alias="payments.dailyLimit"
-    )
-    payments_unverified_amount: _Limit | MISSING | None = Field(MISSING, alias="payments.unverifiedAmount")
-    maintenance_read_only: bool | MISSING = Field(MISSING, alias="maintenance.readOnly")
+    psp_approval_rate: Annotated[float, Field(ge=0, le=1)] | MISSING = MISSING
+    psp_latency_ms: Annotated[int, Field(ge=0, le=5000)] | MISSING = MISSING
+    payments_max_amount: _Limit | MISSING = MISSING
+    payments_request_ttl_hours: Annotated[int, Field(ge=1, le=24 * 365)] | MISSING = MISSING
+    payments_daily_limit: Annotated[int, Field(ge=1, le=10_000)] | MISSING | None = MISSING
+    payments_unverified_amount: _Limit | MISSING | None = MISSING
+    maintenance_read_only: bool | MISSING = MISSING
 
     @property
     def values(self) -> dict[ConfigKey, Any]:
         """The values to store, by key; amounts as decimal text."""
-        given = {
-            ConfigKey(str(type(self).model_fields[name].alias)): value for name, value in self.named.items()
+        return {
+            ConfigKey(_config_key(name)): str(value) if isinstance(value, Decimal) else value
+            for name, value in self.named.items()
         }
-        return {key: str(value) if isinstance(value, Decimal) else value for key, value in given.items()}
 
 
 class ConfigSetting(ResponseModel):

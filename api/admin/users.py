@@ -108,7 +108,8 @@ class OneUser:
         suspends = body.active is False
         with transaction():
             user = _lock_open(user_id, ends_admin=suspends)
-            if changes.get("email", user.email).lower() != user.email.lower():
+            new_address = changes.get("email", user.email).lower() != user.email.lower()
+            if new_address:
                 changes.setdefault("email_verified", False)
                 # Links that were mailed to the old address must not act on the new one.
                 for purpose in Purpose:
@@ -122,7 +123,7 @@ class OneUser:
                 sessions.end(user.id)
                 if user.role == Role.VENDOR:
                     payment_endings.enqueue_withdrawal(user.id)
-            if user.email.lower() != changed.email.lower():
+            if new_address:
                 enqueue(mail.notify_old_address.job(user.id, user.email, uuid4()))
             if user.email != changed.email and not changed.email_verified:
                 enqueue(mail.request_verification.job(user.id))

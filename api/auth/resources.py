@@ -23,6 +23,7 @@ from api.security.tokens import Tokens, Unauthorized
 from db import sessions, users
 from db.core.errors import NotFound
 from db.one_time_tokens import fingerprint
+from db.users import User
 
 
 @dataclass
@@ -136,10 +137,7 @@ class Me:
     @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", etag=True)
     def on_get(self, req: Request) -> snapshots.User:
         """Get the signed-in user."""
-        user = users.get(caller_of(req).user_id)
-        if user is None:
-            raise NotFound(thing="account")
-        return snapshots.User.model_validate(user)
+        return snapshots.User.model_validate(User.get_by_id(caller_of(req).user_id))
 
 
 @dataclass

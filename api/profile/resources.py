@@ -29,10 +29,7 @@ class Profile:
     @Operation(Permission.SIGNED_IN, "Profile.", name="getProfile", etag=True)
     def on_get(self, req: Request) -> schemas.Profile:
         """Get the signed-in user's profile."""
-        user = users.get(caller_of(req).user_id)
-        if user is None:
-            raise NotFound(thing="account")
-        return profile_of(user, self.store)
+        return profile_of(User.get_by_id(caller_of(req).user_id), self.store)
 
     @Operation(
         Permission.SIGNED_IN,
