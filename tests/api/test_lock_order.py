@@ -142,16 +142,18 @@ class Account:
         self.email, self.id = str(first.user["email"]), UUID(first.user["id"])
         self.sessions = [first, makers.signed_in(app, users.User.get_by_id(self.id))]
         self.tokens = [str(uuid4()) for _ in range(4)]
-        for token, purpose in zip(self.tokens, 2 * list(Purpose), strict=True):
-            one_time_tokens.add(
-                uuid4(),
-                self.id,
-                purpose,
-                token=token,
-                email=self.email,
-                due_at=times.now(),
-                expires_at=times.now().replace(year=9999),
-            )
+        expires_at = times.now().replace(year=9999)
+        with postgres.database.atomic():
+            for token, purpose in zip(self.tokens, 2 * list(Purpose), strict=True):
+                one_time_tokens.add(
+                    uuid4(),
+                    self.id,
+                    purpose,
+                    token=token,
+                    email=self.email,
+                    due_at=times.now(),
+                    expires_at=expires_at,
+                )
 
     def sign_in(self, _n: int) -> Result:
         return self.app.simulate_post("/api/auth/login", json={"email": self.email, "password": PASSWORD})
