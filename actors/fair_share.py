@@ -20,7 +20,7 @@ class FairShares:
 
     def __init__(self) -> None:
         self.limit: int | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
         self._busy: dict[str, int] = {}
         self._waiting: dict[str, deque[UUID]] = {}
@@ -29,13 +29,17 @@ class FairShares:
     def acquire(self, key: str) -> bool:
         """Takes a thread of the customer's share, to be given back by `release`; False when none is free."""
         with self._lock:
-            return self._acquire(key)
+            busy = self._busy.get(key, 0)
+            if self.limit is not None and busy >= self.limit:
+                return False
+            self._busy[key] = busy + 1
+            return True
 
     def acquire_next(self, key: str) -> UUID | None:
         """Takes a thread of the customer's share for the next waiting job; None if either is missing."""
         with self._lock:
             waiting = self._waiting.get(key)
-            if not waiting or self._closed or not self._acquire(key):
+            if not waiting or self._closed or not self.acquire(key):
                 return None
             id = waiting.popleft()
             if not waiting:
@@ -52,7 +56,7 @@ class FairShares:
     def has_room(self) -> bool:
         """Whether another job may be set aside."""
         with self._lock:
-            return not self._closed and sum(map(len, self._waiting.values())) < SET_ASIDE_MAX
+            return not self._closed and len(self.waiting_ids()) < SET_ASIDE_MAX
 
     def set_aside(self, key: str, id: UUID) -> None:
         """Queues a job for a thread of the customer's share.
@@ -73,16 +77,9 @@ class FairShares:
         """Begins no further waiting job, and forgets all of them; returns their ids."""
         with self._lock:
             self._closed = True
-            ids = [id for waiting in self._waiting.values() for id in waiting]
+            ids = self.waiting_ids()
             self._waiting.clear()
             return ids
-
-    def _acquire(self, key: str) -> bool:
-        busy = self._busy.get(key, 0)
-        if self.limit is not None and busy >= self.limit:
-            return False
-        self._busy[key] = busy + 1
-        return True
 
 
 _all: list[FairShares] = []
