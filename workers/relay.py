@@ -28,33 +28,28 @@ def once() -> int:
             oldest = broker.oldest_message_at(queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)
-            _log_dead(dead)
-            _push(overdue, counted=overdue)
-            sent += len(overdue)
+            sent += _send(overdue, dead)
         for first in redelivery.overdue_batches(all_jobs.batch_job_names()):
             oldest = broker.oldest_message_at(first.queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend_batch(first.name, oldest, jobs.BATCH_SIZE)
-            _log_dead(dead)
-            _push(overdue[:1], counted=overdue)
-            sent += len(overdue[:1])
+            sent += _send(overdue, dead)
     if sent:
         log.info("jobs sent again", jobs=sent)
     return sent
 
 
-def _push(overdue: list[Job], *, counted: list[Job]) -> None:
-    """Sends messages; where that fails, takes back the attempts that were counted for them."""
-    try:
-        broker.push(overdue)
-    except redis.Unreachable:
-        redelivery.undo_resend(counted)
-        raise
-
-
-def _log_dead(dead: list[Job]) -> None:
+def _send(overdue: list[Job], dead: list[Job]) -> int:
+    """Sends the messages of overdue jobs and returns how many; where that fails, takes the attempts back."""
     for job in dead:
         log.error("job dead", job=job.name, job_id=str(job.id), attempts=job.attempts)
+    messages = jobs.to_send(overdue)
+    try:
+        broker.push(messages)
+    except redis.Unreachable:
+        redelivery.undo_resend(overdue)
+        raise
+    return len(messages)
 
 
 def run() -> None:
