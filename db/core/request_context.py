@@ -1,7 +1,7 @@
 """The request context: which request caused a change, on behalf of which user, from which address."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from uuid import UUID
@@ -36,22 +36,16 @@ def bind(context: RequestContext) -> None:
 
 
 @contextmanager
-def for_request(request_id: str | None) -> Iterator[None]:
-    """Runs the block as a consequence of a request: with its id, without its user and address."""
-    token = _current.set(RequestContext(request_id))
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
-        try:
-            yield
-        finally:
-            _current.reset(token)
-
-
-@contextmanager
 def acting_as(context: RequestContext) -> Iterator[None]:
     """Runs the block on behalf of the user of this context, who is accountable for the change."""
-    with for_request(context.request_id):
-        token = _current.set(context)
+    token = _current.set(context)
+    with structlog.contextvars.bound_contextvars(request_id=context.request_id):
         try:
             yield
         finally:
             _current.reset(token)
+
+
+def for_request(request_id: str | None) -> AbstractContextManager[None]:
+    """Runs the block as a consequence of a request: with its id, without its user and address."""
+    return acting_as(RequestContext(request_id))
