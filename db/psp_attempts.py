@@ -99,8 +99,9 @@ def begin(
 ) -> dict[str, Any] | None:
     """Records a call that is about to be made, and returns the order's amount, currency and metadata.
 
-    They are the same in every call for a payment. None when the payment is no longer `processing`, or with `first` when there was a call already. The
-    payment's row is locked: a person who fails the payment sees this call, or this call sees the failure.
+    These are the same in every call for a payment. Returns None when the payment is no longer `processing`,
+    or with `first` when there was a call already. The payment's row is locked: a person who fails the payment
+    sees this call, or this call sees the failure.
     """
     begun = postgres.rows(
         BEGIN_ATTEMPT,
