@@ -46,7 +46,7 @@ class Register:
             },
             "vendor": {
                 "email": "kim@example.com",
-                "password": "two chairs by a door",
+                "password": "two chairs by a window",
                 "name": "Kim Roe",
                 "role": "VENDOR",
             },

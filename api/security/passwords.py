@@ -31,8 +31,7 @@ _MIN_CONTEXT_WORD = 3
 PRODUCT = "paywright"
 
 # zxcvbn tries every combination of the signs in a password that may stand for a letter (`4` and `@` for `a`):
-# fifty signs chosen for that cost seconds. Above this many combinations, one sign replaces all those of a
-# letter.
+# fifty signs chosen for that cost seconds. Above this many combinations, one sign stands for each letter.
 _MAX_COMBINATIONS = 16
 _ONE_SIGN_PER_LETTER = {ord(sign): signs[0] for signs in L33T_TABLE.values() for sign in signs[1:]}
 
