@@ -59,14 +59,15 @@ class InvalidTransition(DomainError):
     code = ErrorCode.INVALID_TRANSITION
 
     def __init__(self, payment_type: str, status: str | None, **words: object) -> None:
+        name, article = NAMES[payment_type], "An" if status == PaymentStatus.INITIATED else "A"
         following = [
             to for (of, before, _), to in TRANSITIONS.items() if (of, before) == (payment_type, status)
         ]
         super().__init__(
             {"status": status, "nextStatuses": list(dict.fromkeys(following))},
-            thing=NAMES[payment_type],
+            thing=name,
             status=status,
-            subject=f"{'An' if status == PaymentStatus.INITIATED else 'A'} {status or 'new'} {NAMES[payment_type]}",
+            subject=f"{article} {status or 'new'} {name}",
             **words,
         )
 
