@@ -1,1 +1,1 @@
-"""Jobs and the functions that they share: changes of our data, calls to the outside, and the transition table."""
+"""Jobs and the functions that they share: changes of data, calls to the outside, the transition table."""

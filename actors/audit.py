@@ -1,4 +1,4 @@
-"""The audit log: which user did what, from which address; enqueued with the change, written by a batch job."""
+"""The audit log: who did what, from which address; enqueued with the change, written by a batch job."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,8 +1,8 @@
 """The command line for operators: `python -m api.cli --help` lists the commands.
 
-The commands run against the stores that the environment names, as every process does: DATABASE_URL, REDIS_URL, and
-for accounts JWT_SECRET and PASSWORD_PEPPER. Status 0: done; 1: refused, or found broken; 2: misused, or a setting is
-invalid.
+The commands use the stores that the environment names, as every process does: DATABASE_URL, REDIS_URL,
+and for accounts JWT_SECRET and PASSWORD_PEPPER. Status 0: done; 1: refused, or found broken; 2: misused, or a
+setting is invalid.
 """
 
 import sys
@@ -62,7 +62,7 @@ def migrate_command() -> None:
 @click.argument("email")
 @click.option("--name", default="Admin", show_default=True, help="The name of the administrator.")
 def create_admin(email: str, name: str) -> None:
-    """Create an administrator. The password is prompted for, or read from the first line of standard input."""
+    """Create an administrator. The password is prompted for, or read as one line from standard input."""
     settings = _open_stores(WebSettings)
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -96,7 +96,7 @@ def jobs() -> None:
 @click.option("--name", help="Only jobs of this name, such as payments.charge.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 def list_jobs(state: job_journal.State, name: str | None, limit: int) -> None:
-    """List jobs in one state, the oldest first: id, name, attempts, when the job is due, and its last error."""
+    """List jobs in one state, the oldest first: id, name, attempts, due time, last error."""
     _open_stores(StoreSettings)
     with postgres.connection():
         for job in job_journal.find(state, name=name, limit=limit):

@@ -95,8 +95,8 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
 
     Raises RequestTimeout.
     """
-    # The file is created only when that many bytes have arrived: one for each of five hundred clients that send
-    # nothing more stalled all other requests for seconds.
+    # The file is created only when that many bytes have arrived: one for each of five hundred clients that
+    # send nothing more stalled all other requests for seconds.
     file = tempfile.SpooledTemporaryFile(_MAX_BODY_IN_MEMORY_BYTES)  # noqa: SIM115
     length = int(environ.get("CONTENT_LENGTH") or 0)
     too_large = length > body_limit.max_body_bytes(environ["REQUEST_METHOD"], environ["PATH_INFO"])

@@ -78,8 +78,8 @@ _DEFAULTS = {
         Setting(
             ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT,
             None,
-            "The amount of one currency that a customer without a verified e-mail address can pay in 24 hours, "
-            "open payments included; null means any amount.",
+            "The amount of one currency that a customer without a verified e-mail address can pay in 24 "
+            "hours, open payments included; null means any amount.",
         ),
         Setting(
             ConfigKey.MAINTENANCE_READ_ONLY,

@@ -334,7 +334,7 @@ RETRY_DEAD = """
 
 
 def retry_dead(ids: Iterable[UUID] | None = None, *, name: str | None = None) -> list[JobRow]:
-    """Gives dead jobs (these, those of this name, or all) a new set of attempts, due at once; returns them."""
+    """Gives dead jobs (these, those of this name, or all) new attempts, due at once; returns them."""
     retried = postgres.rows(RETRY_DEAD, ids=None if ids is None else list(ids), name=name)
     return [JobRow(**row) for row in retried]
 

@@ -1,6 +1,6 @@
 """Migrations: the numbered SQL files of `migrations/`, applied once each, in a transaction each.
 
-`python -m api.cli migrate` applies new migrations to the database of DATABASE_URL. A migration is never edited.
+`python -m api.cli migrate` applies new migrations to the database of DATABASE_URL. None is ever edited.
 """
 
 import hashlib

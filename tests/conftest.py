@@ -16,7 +16,7 @@ from api.settings import WebSettings
 from db import config, migrate, postgres
 from db.core import logs, request_context
 from tests import makers
-from tests.makers import SECRETS
+from tests.makers import SECRETS, DisposablePostgres
 from workers.dev.servers import Postgres, Valkey, free_port
 
 # What starts a whole stack: it waits more than it computes, and two stacks at a time are too much for two cores.
@@ -48,7 +48,7 @@ def quiet() -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("stores") / "postgres", free_port(), "test")
+    server = DisposablePostgres(tmp_path_factory.mktemp("stores") / "postgres", free_port(), "test")
     server.start()
     yield server
     server.stop()

@@ -30,6 +30,7 @@ from db.one_time_tokens import fingerprint
 from db.payments import Payment
 from db.users import Role, User
 from workers import scheduler
+from workers.dev.servers import Postgres
 
 T = TypeVar("T")
 
@@ -47,6 +48,12 @@ SECRETS = {
     "RATE_LIMIT_API": "",
     "RATE_LIMIT_AUTH": "",
 }
+
+
+class DisposablePostgres(Postgres):
+    """PostgreSQL that survives a killed process but not a power cut: its writes do not wait for the disk."""
+
+    options = f"{Postgres.options} -c fsync=off -c full_page_writes=off"
 
 
 class Mailbox(list[EmailMessage]):

@@ -1,4 +1,4 @@
-"""What every worker process does: it reads settings, opens its stores, repeats its work, and ends on a signal."""
+"""What every worker process does: read settings, open stores, repeat its work, end on a signal."""
 
 import os
 import signal

@@ -31,13 +31,13 @@ _CODES = {
     ErrorCode.EMAIL_TAKEN: (409, "An account with this e-mail address exists."),
     ErrorCode.INVALID_TRANSITION: (
         409,
-        "The status of the payment does not allow this. `details` has the status, and those that can follow it.",
+        "The status of the payment does not allow this. `details` has the status and its successors.",
     ),
     ErrorCode.REQUEST_NOT_PAYABLE: (409, "The payment request cannot be paid now."),
     ErrorCode.REQUEST_CHANGED: (
         409,
-        "The payment request has another amount or currency than the one sent. `details` has the current ones. "
-        "Nothing was paid.",
+        "The payment request has another amount or currency than the one sent. `details` has the current "
+        "ones. Nothing was paid.",
     ),
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: (
         409,

@@ -120,8 +120,9 @@ def error_responses(
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Returns `components/responses`, and for each operationId the references to them by status.
 
-    For each status, the response that most operations share is named by the status (`Conflict`). Others belong
-    to one operation, and are named by both (`CreatePaymentConflict`). `operations` are the cases by operationId.
+    For each status, the response that most operations share is named by the status (`Conflict`). Others
+    belong to one operation, and are named by both (`CreatePaymentConflict`). `operations` are the cases by
+    operationId.
     """
     counted = Counter(item for by_status in operations.values() for item in by_status.items())
     # Of the cases of one status, the most frequent are written last.

@@ -19,7 +19,8 @@ article { border-top: 1px solid #8884; margin-top: 2.5rem; overflow-wrap: anywhe
 code, pre { font: .875em/1.5 ui-monospace, monospace; background: #8882; }
 pre { padding: .75rem 1rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #8884; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0; }
+th, td { border-bottom: 1px solid #8884; }
 .skip:not(:focus) { position: absolute; left: -99rem; }
 @media (max-width: 50rem) { body { display: block; } nav { position: static; height: auto; } }
 """

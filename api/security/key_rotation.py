@@ -1,6 +1,6 @@
 """Rotates JWT_SECRET in an environment file, one step at a time, without refusing a token in between.
 
-`python -m api.cli keys rotate add|promote|drop FILE` takes one step and prints what to do before the next one.
+`python -m api.cli keys rotate add|promote|drop FILE` takes one step and prints what to do before the next.
 After each step the web processes are restarted, one after the other:
 
              JWT_SECRET   JWT_SECRET_OTHER

@@ -17,7 +17,7 @@ _EVENT_WIDTH = 30
 def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
     """A `logging` dict configuration for our lines and those of the libraries.
 
-    `log_format` is `json` or `console`. PROCESS_NAME in the environment, as `payments.1`, stands in each line.
+    `log_format` is `json` or `console`. Each line carries PROCESS_NAME of the environment, as `payments.1`.
     """
     renderer = _console_renderer() if log_format == "console" else structlog.processors.JSONRenderer()
     return {

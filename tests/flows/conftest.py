@@ -16,7 +16,7 @@ import psycopg2.extras
 import pytest
 import redis
 
-from tests.makers import SECRETS, until
+from tests.makers import SECRETS, DisposablePostgres, until
 from workers.dev.servers import Postgres, Valkey, free_port
 
 
@@ -147,7 +147,7 @@ class Customer:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("stack")
-    postgres = Postgres(directory / "postgres", free_port(), "test")
+    postgres = DisposablePostgres(directory / "postgres", free_port(), "test")
     valkey = Valkey(directory / "valkey", free_port(), "test")
     postgres.start()
     valkey.start()

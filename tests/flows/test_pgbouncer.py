@@ -59,7 +59,7 @@ class PgBouncer(Server):
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("pooled")
-    postgres = Postgres(directory / "postgres", free_port(), "test")
+    postgres = DisposablePostgres(directory / "postgres", free_port(), "test")
     valkey = Valkey(directory / "valkey", free_port(), "test")
     postgres.start()
     valkey.start()

@@ -1,4 +1,4 @@
-"""`make demo`: the life of four payments on the running stack, over HTTP, and everything written about them."""
+"""`make demo`: the life of four payments on the running stack, and everything written about them."""
 
 import sys
 import time
@@ -114,7 +114,7 @@ def run(console: Console, stack: Stack) -> None:
 
 
 def _pay(console: Console, stack: Stack, token: str, body: dict[str, Any]) -> str:
-    """Creates a payment and shows each of its statuses until it settles; returns its id. Raises CommandFailed."""
+    """Creates a payment, shows its statuses until it settles; returns its id. Raises CommandFailed."""
     began = time.monotonic()
     payment = stack.call("POST", "/payments", token, body)
     source = "POST /payments"
@@ -131,7 +131,7 @@ def _pay(console: Console, stack: Stack, token: str, body: dict[str, Any]) -> st
 
 
 def written(id: str, name: str) -> list[Record]:
-    """Returns all records of a payment, when they are complete. Raises CommandFailed if they differ from ENDS."""
+    """Returns the complete records of a payment. Raises CommandFailed if they differ from ENDS."""
     deadline = time.monotonic() + RECORD_TIMEOUT_S
     while True:
         records = [Record(**row) for row in postgres.rows(RECORDS, id=id)]

@@ -14,7 +14,7 @@ NOBODY = 65534  # its id on Linux
 
 
 class RunAs(NamedTuple):
-    """How to run a command without root's privileges: its command prefix, and the owner that its files need."""
+    """How to run a command without root's privileges: its prefix, and the owner that its files need."""
 
     prefix: str = ""
     owner: int | None = None

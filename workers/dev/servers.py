@@ -30,7 +30,7 @@ def listen(port: int, host: str = HOST) -> None:
 
 
 def free_port(*wanted: int, host: str = HOST, seed: Path | None = None) -> int:
-    """Returns the first wanted port that is free, or a random one, the same for the same seed. Raises Failure.
+    """Returns the first free port of these, or a random one, the same for the same seed. Raises Failure.
 
     A server listens only seconds after its port was chosen. Until this process ends, it therefore holds the
     UDP port of the same number, and no other process chooses it; the kernel releases it in any case.
@@ -132,8 +132,8 @@ class Postgres(Server):
         if not (self.directory / "PG_VERSION").exists():
             self._create(folder, run_as)
         programs.set_owner(self.directory, run_as)
-        # PostgreSQL refuses to start if the pid in this file is alive, even as a zombie or another program. It
-        # is safe without the file: the shared memory that it checks is named after the directory.
+        # PostgreSQL refuses to start if the pid in this file is alive, even as a zombie or another program.
+        # It is safe without the file: the shared memory that it checks is named after the directory.
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         options = f"-p {self.port} {self.options}".split()
         return [*run_as.prefix.split(), folder / "postgres", "-D", self.directory, *options]
