@@ -12,7 +12,7 @@ from db import pool
 from db.postgres import Database, DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
-from tests.makers import until
+from tests.makers import DisposablePostgres, until
 from workers.dev.servers import Postgres, Server, Valkey, free_port
 
 # How many sessions of PostgreSQL it opens.
