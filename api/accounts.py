@@ -1,7 +1,8 @@
-"""Creates accounts, for registration, administrators and the command line."""
+"""Accounts and their sessions, as the services that create and list them share them."""
 
 from typing import Annotated
 from unicodedata import category
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -9,12 +10,15 @@ from actors import audit, events, request_addressees, snapshots
 from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import transaction
-from api.http.fields import Email, invalid
-from api.http.requests import RequestBody
+from api.http.fields import Email, RequestBody, invalid
+from api.http.responses import PageQuery, ResponseModel, ResponsePage
 from api.http.text import Text
 from api.security.passwords import Passwords, weakness
-from db import postgres, users
+from api.security.tokens import REFRESH_LIFETIME, Tokens
+from db import postgres, sessions, users
+from db.core import times
 from db.core.errors import DomainError, ErrorCode
+from db.core.json_model import Id, Timestamp
 from db.users import Role, User
 
 # Invisible, but part of names in some scripts and of many emoji.
@@ -104,3 +108,36 @@ def create_admin(passwords: Passwords, *, email: str, password: str, name: str =
     """
     account = NewAccount(email=email, name=name, password=password)
     return create_verified(passwords, account, Role.ADMIN)
+
+
+class Session(ResponseModel):
+    """A live session. `current` is the session of the access token that was sent."""
+
+    id: Id
+    created_at: Timestamp
+    last_used_at: Timestamp
+    ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
+    user_agent: Annotated[str | None, Field(examples=["Mozilla/5.0"])]
+    current: bool
+
+
+class SessionPage(ResponsePage[Session]):
+    """One page of a user's live sessions, newest first."""
+
+
+def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> SessionPage:
+    """Returns a page of a user's live sessions; `current` is the session of the caller."""
+    now = times.now()
+    page = sessions.page(
+        user_id,
+        used_since=now - REFRESH_LIFETIME,
+        begun_since=now - tokens.session_max_age,
+        limit=query.limit,
+        after=query.after,
+    )
+    return SessionPage.of(page, lambda row: Session.from_record(row, current=row.id == current))
+
+
+def emit_session_end(user_id: UUID, *, everywhere: bool) -> None:
+    """Emits the event that one session of a user, or `everywhere` all of them, have ended."""
+    events.emit(events.EventType.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})

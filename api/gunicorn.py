@@ -46,7 +46,7 @@ keepalive = 5
 # In seconds: longer than the read deadline of a request.
 graceful_timeout = 20
 # The headers of a peer must not change the path (SCRIPT_NAME) or the scheme. The client's address is read by
-# api/http/client_address.py.
+# api/middleware/request_context.py.
 forwarder_headers = ""
 forwarded_allow_ips = ""
 # The application answers unknown methods itself, with a 405 that names the allowed ones.

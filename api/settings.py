@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PlainValidator, model_validator
 
 from actors.settings import MediaSettings
-from api.http.client_address import Proxies
 from api.middleware.cors import parse_origins
 from api.middleware.rate_limit import Rate
+from api.middleware.request_context import Proxies
 from api.security.keys import Keys
 from db.core.settings import InvalidSetting, secret_faults
 

@@ -10,10 +10,18 @@ from actors import snapshots
 from actors.audit import AuditAction
 from actors.events import Event
 from api.accounts import Name, NewAccount
-from api.http.fields import Amount, Digits, Email, IdInput, TimestampInput, invalid
-from api.http.pages import PageQuery, ResponsePage
-from api.http.requests import PartialUpdate, Query, RequestBody
-from api.http.responses import ResponseModel
+from api.http.fields import (
+    Amount,
+    Digits,
+    Email,
+    IdInput,
+    PartialUpdate,
+    Query,
+    RequestBody,
+    TimestampInput,
+    invalid,
+)
+from api.http.responses import PageQuery, ResponseModel, ResponsePage
 from db.audit_chain import ChainBreak
 from db.config import ConfigKey
 from db.core import money

@@ -10,12 +10,12 @@ from actors import account_erasure, audit, events, mail, payment_endings, reques
 from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import enqueue, transaction
-from api import accounts, user_sessions
+from api import accounts
 from api.accounts import EmailTaken
 from api.admin import schemas
 from api.admin.schemas import UserAccount
 from api.http.operation import Operation
-from api.http.pages import PageQuery
+from api.http.responses import PageQuery
 from api.middleware.authentication import caller_of
 from api.security.passwords import Passwords
 from api.security.permissions import Permission
@@ -170,7 +170,7 @@ class UserSessions:
     tokens: Tokens
 
     @Operation(Permission.OPERATE, "Sessions.", name="listUserSessions")
-    def on_get(self, req: Request, user_id: UUID, query: PageQuery) -> user_sessions.SessionPage:
+    def on_get(self, req: Request, user_id: UUID, query: PageQuery) -> accounts.SessionPage:
         """List a user's sessions.
 
         Only live sessions, newest first.
@@ -178,7 +178,7 @@ class UserSessions:
         if users.get(user_id) is None:
             raise NotFound(thing="user")
         caller = caller_of(req)
-        return user_sessions.page(self.tokens, user_id, query, current=caller.session_id)
+        return accounts.page(self.tokens, user_id, query, current=caller.session_id)
 
     @Operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
     def on_delete(self, _req: Request, user_id: UUID) -> None:
@@ -228,4 +228,4 @@ def _record(user: User, action: AuditAction, event: EventType, **details: Any) -
 
 def _record_session_end(user_id: UUID, *, everywhere: bool, details: dict[str, Any]) -> None:
     audit.record(AuditAction.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
-    user_sessions.emit_session_end(user_id, everywhere=everywhere)
+    accounts.emit_session_end(user_id, everywhere=everywhere)

@@ -9,7 +9,7 @@ from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
 from api.auth import throttle
 from api.auth.sign_in import InvalidCredentials
-from api.http.errors import ValidationFailed
+from api.http.body import ValidationFailed
 from api.security.passwords import Passwords, weakness
 from api.security.permissions import Caller
 from db import one_time_tokens, sessions, users

@@ -8,13 +8,13 @@ from falcon import Request
 from actors import audit, mail, snapshots
 from actors.audit import AuditAction
 from actors.jobs import enqueue, transaction
-from api import user_sessions
+from api import accounts
 from api.accounts import EmailTaken
 from api.auth import credentials, schemas
 from api.auth.sign_in import InvalidCredentials, Sessions, TokenReused
 from api.auth.throttle import TooManyFailures
 from api.http.operation import Operation
-from api.http.pages import PageQuery
+from api.http.responses import PageQuery
 from api.middleware import maintenance
 from api.middleware.authentication import bearer_token, caller_of
 from api.security.passwords import Passwords
@@ -147,13 +147,13 @@ class MySessions:
     tokens: Tokens
 
     @Operation(Permission.SIGNED_IN, "Sessions.", name="listSessions")
-    def on_get(self, req: Request, query: PageQuery) -> user_sessions.SessionPage:
+    def on_get(self, req: Request, query: PageQuery) -> accounts.SessionPage:
         """List the signed-in user's sessions.
 
         Only live sessions, newest first.
         """
         caller = caller_of(req)
-        return user_sessions.page(self.tokens, caller.user_id, query, current=caller.session_id)
+        return accounts.page(self.tokens, caller.user_id, query, current=caller.session_id)
 
 
 class OneSession:
@@ -284,4 +284,4 @@ class ResendVerification:
 
 def _record_sign_out(caller: Caller, resource: tuple[str, UUID], *, everywhere: bool) -> None:
     audit.record(AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
-    user_sessions.emit_session_end(caller.user_id, everywhere=everywhere)
+    accounts.emit_session_end(caller.user_id, everywhere=everywhere)

@@ -7,8 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from actors import snapshots
 from api.accounts import NewAccount, Password
-from api.http.fields import Email, normalize_email
-from api.http.requests import Query, RequestBody
+from api.http.fields import Email, Query, RequestBody, normalize_email
 from api.http.responses import ResponseModel
 from db.users import Role
 

@@ -1,19 +1,56 @@
-"""Reading a request's JSON body or query string into its model, with every error at once."""
+"""Reading a request: its JSON body or query string into a model, or its file, with every error at once."""
 
 import codecs
 import json
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
-from falcon import Request, parse_header
+from falcon import MultipartParseError, Request, parse_header
+from falcon.media.multipart import MultipartForm, MultipartParseOptions
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from api.http import json_limits
-from api.http.errors import MalformedJson, UnsupportedMediaType, ValidationFailed
-from api.http.requests import OneOfBodies, Query, RequestBody
+from api.http.fields import OneOfBodies, Query, RequestBody
+from db.core.errors import DomainError, ErrorCode
+
+
+class PayloadTooLarge(DomainError):
+    """The body is larger than {mib} MiB."""
+
+    code = ErrorCode.PAYLOAD_TOO_LARGE
+
+
+class LengthRequired(DomainError):
+    """The request must have a Content-Length; a chunked body is not accepted."""
+
+    code = ErrorCode.LENGTH_REQUIRED
+
+
+class UnsupportedMediaType(DomainError):
+    """The body must be JSON in UTF-8, sent as `Content-Type: application/json`."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+
+class MalformedJson(DomainError):
+    """The body {what}."""
+
+    code = ErrorCode.MALFORMED_JSON
+
+
+class ValidationFailed(DomainError):
+    """The request is not valid."""
+
+    code = ErrorCode.VALIDATION_ERROR
+
+    @classmethod
+    def of(cls, field: str, message: str) -> Self:
+        """The error of one field: `ValidationFailed.of("to", "must be later than `from`")`."""
+        return cls({"fields": [{"field": field, "message": message}]})
+
 
 # Limits of one error response: how many errors, and how many characters of a field's name.
 MAX_ERRORS, MAX_FIELD_NAME = 50, 100
@@ -178,3 +215,40 @@ def _message(error: ErrorDetails) -> str:
         return error["msg"].replace("items after validation", "characters")
     # For a UUID, pydantic's message quotes the input.
     return "must be a UUID" if error["type"].startswith("uuid") else error["msg"]
+
+
+_OPTIONS = MultipartParseOptions()
+# In characters (RFC 2046, 5.1.1).
+_MAX_BOUNDARY = 70
+
+
+class NotAForm(DomainError):
+    """The body must be a form, sent as `Content-Type: multipart/form-data`."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+
+def read_file(req: Request, field: str) -> bytes:
+    """The content of the form's only field. Raises NotAForm or ValidationFailed.
+
+    The form is read to its end although the file comes first: a form that was cut off is refused.
+    """
+    media_type, parameters = parse_header(req.content_type or "")
+    encoded = (req.get_header("Content-Encoding") or "identity").lower() != "identity"
+    if media_type.lower() != "multipart/form-data" or encoded:
+        raise NotAForm
+    boundary = parameters.get("boundary", "").rstrip()
+    if not 1 <= len(boundary) <= _MAX_BOUNDARY:
+        raise ValidationFailed.of("body", f"must have a boundary of 1 to {_MAX_BOUNDARY} characters")
+    form = MultipartForm(req.bounded_stream, boundary.encode(), req.content_length or 0, _OPTIONS)
+    contents: list[bytes] = []
+    try:
+        for part in form:
+            if part.name != field or contents:
+                raise ValidationFailed.of("body", f"must have one field, {field}, and no other")
+            contents.append(part.stream.read())
+    except (MultipartParseError, UnicodeError, OSError):
+        raise ValidationFailed.of("body", "is not a complete multipart form") from None
+    if not contents or not contents[0]:
+        raise ValidationFailed.of(field, "is required")
+    return contents[0]

@@ -8,9 +8,9 @@ from typing import IO, Any, TypeVar
 from falcon import Request, Response
 from pydantic import BaseModel
 
-from api.http import admission, envelope, etag, forms
-from api.http.body import read_body, read_query
-from api.http.requests import EmptyBody, OneOfBodies, Query, RequestBody
+from api.http import admission, envelope, etag
+from api.http.body import read_body, read_file, read_query
+from api.http.fields import EmptyBody, OneOfBodies, Query, RequestBody
 from api.security.permissions import Permission
 from db.core.errors import DomainError
 
@@ -148,7 +148,7 @@ def _read(req: Request, declaration: Operation) -> dict[str, Any]:
     elif declaration.file is not None:
         # A slow client must not hold a database connection.
         with admission.without_connection(req):
-            arguments["file"] = forms.read_file(req, declaration.file)
+            arguments["file"] = read_file(req, declaration.file)
     elif req.context.raw:
         read_body(req, EmptyBody)
     if declaration.query is not None:

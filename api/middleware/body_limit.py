@@ -4,7 +4,7 @@ from typing import Any
 
 from falcon import Request, Response
 
-from api.http.errors import LengthRequired, MalformedJson, PayloadTooLarge
+from api.http.body import LengthRequired, MalformedJson, PayloadTooLarge
 
 MIB = 1024 * 1024
 MAX_BODY_BYTES = 1 * MIB

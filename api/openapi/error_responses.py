@@ -8,7 +8,7 @@ from typing import Any
 
 import falcon
 
-from api.http import errors, etag, forms
+from api.http import body, etag
 from api.http.envelope import MEANING_BY_CODE, MESSAGES, STATUS_BY_CODE
 from api.http.operation import Operation, RawOperation
 from api.middleware.rate_limit import RateLimited
@@ -97,9 +97,9 @@ def cases_by_status(operation: Operation | RawOperation, *, has_id: bool) -> dic
 
 def _implied(operation: Operation, *, has_id: bool) -> Iterable[type[DomainError]]:
     """The errors of the middleware, and of reading the request."""
-    yield from (RateLimited, errors.LengthRequired, errors.PayloadTooLarge, errors.ValidationFailed)
+    yield from (RateLimited, body.LengthRequired, body.PayloadTooLarge, body.ValidationFailed)
     # An operation without a body also refuses one that is malformed or not empty.
-    yield from (forms.NotAForm,) if operation.file else (errors.MalformedJson, errors.UnsupportedMediaType)
+    yield from (body.NotAForm,) if operation.file else (body.MalformedJson, body.UnsupportedMediaType)
     if operation.permission is not Permission.ANYONE:
         yield Unauthorized
     if ROLES_BY_PERMISSION[operation.permission] != frozenset(Role):

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from api.http.requests import OneOfBodies, Query, RequestBody
+from api.http.fields import OneOfBodies, Query, RequestBody
 
 Schema = dict[str, Any]
 

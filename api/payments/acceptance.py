@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from actors.jobs import transaction
 from api.http import envelope
-from api.http.errors import ValidationFailed
+from api.http.body import ValidationFailed
 from api.http.operation import Operation, Rendered
 from api.middleware.authentication import caller_of
 from api.payments import prefer_wait, response_schemas

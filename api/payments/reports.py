@@ -12,7 +12,7 @@ from typing import IO, cast
 from falcon import Request
 
 from api.http.admission import Seats
-from api.http.errors import ValidationFailed
+from api.http.body import ValidationFailed
 from api.http.operation import Download, Operation
 from api.middleware import authentication
 from api.payments.request_schemas import ReportQuery

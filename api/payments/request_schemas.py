@@ -17,9 +17,20 @@ from pydantic import (
     field_validator,
 )
 
-from api.http.fields import Amount, Currency, Email, IdInput, TimestampInput, invalid, require_json_size
-from api.http.pages import PageQuery
-from api.http.requests import OneOfBodies, PartialUpdate, Query, RequestBody
+from api.http.fields import (
+    Amount,
+    Currency,
+    Email,
+    IdInput,
+    OneOfBodies,
+    PartialUpdate,
+    Query,
+    RequestBody,
+    TimestampInput,
+    invalid,
+    require_json_size,
+)
+from api.http.responses import PageQuery
 from api.http.text import Text
 from db import reviews
 from db.core import money

@@ -17,7 +17,7 @@ from actors import (
 )
 from actors.jobs import transaction
 from api.http import etag
-from api.http.errors import ValidationFailed
+from api.http.body import ValidationFailed
 from api.http.operation import Operation, Rendered, Versioned
 from api.middleware import authentication
 from api.payments import prefer_wait, status_changes, visibility

@@ -9,8 +9,7 @@ from actors import snapshots
 from actors.snapshots import Money
 from actors.state_machine import Transition
 from api.http.fields import Currency
-from api.http.pages import ResponsePage
-from api.http.responses import ResponseModel
+from api.http.responses import ResponseModel, ResponsePage
 from api.payments import visibility
 from api.payments.visibility import AllowedAction
 from api.security.permissions import Caller

@@ -7,7 +7,7 @@ from falcon import Request
 from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
 from api.http.operation import Operation
-from api.http.pages import PageQuery
+from api.http.responses import PageQuery
 from api.middleware import authentication
 from api.payments.request_schemas import DifferencesQuery, ReviewResolution
 from api.payments.response_schemas import (

@@ -15,7 +15,7 @@ from actors.jobs import enqueue, transaction
 from actors.media import Media
 from api.http import etag
 from api.http.admission import Busy, Seats, without_connection
-from api.http.errors import ValidationFailed
+from api.http.body import ValidationFailed
 from api.http.operation import Operation, RawOperation
 from api.middleware.authentication import caller_of
 from api.profile import schemas

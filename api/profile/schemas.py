@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import MISSING, AfterValidator, ConfigDict, Field, model_validator
 
 from api.accounts import Name
-from api.http.fields import invalid, require_json_size
-from api.http.requests import PartialUpdate, RequestBody
+from api.http.fields import PartialUpdate, RequestBody, invalid, require_json_size
 from api.http.responses import ResponseModel
 from api.http.text import Text
 from db.core.json_model import Id, Timestamp

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.auth.schemas import TokenRefresh
-from api.http.body import read_body
-from api.http.errors import MalformedJson, ValidationFailed
+from api.http.body import MalformedJson, ValidationFailed, read_body
 from api.http.fields import require_json_size
 from api.http.json_limits import MAX_DEPTH, TooDeep, exceeded
 from api.middleware.body_limit import MIB

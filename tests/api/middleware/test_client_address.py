@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from api.http.client_address import Proxies
 from api.middleware import request_context
+from api.middleware.request_context import Proxies
 from api.settings import WebSettings
 from db import audit_log
 from db.core.settings import InvalidSetting
