@@ -1,5 +1,7 @@
 """Administrators and demo users that the command line creates."""
 
+from collections.abc import Callable
+
 import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
@@ -22,6 +24,13 @@ def passwords(settings) -> Passwords:
     return Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
 
 
+@pytest.fixture
+def created() -> Callable[[], int]:
+    """Counts the users that this test created; other tests may have left users of their own."""
+    before = users.User.select().count()
+    return lambda: users.User.select().count() - before
+
+
 def sign_in(client, email: str, password: str = demo_users.DEMO_PASSWORD):
     return client.simulate_post("/api/auth/login", json={"email": email, "password": password})
 
@@ -33,16 +42,16 @@ def test_demo_users_can_sign_in(client, passwords):
         assert (user["role"], user["emailVerified"]) == (role, True)
 
 
-def test_demo_users_are_created_once(passwords):
+def test_demo_users_are_created_once(passwords, created):
     for _ in range(2):
         demo_users.seed_demo_users(passwords, app_env="test")
-    assert users.User.select().count() == 3
+    assert created() == 3
 
 
-def test_production_has_no_demo_users(passwords):
+def test_production_has_no_demo_users(passwords, created):
     with pytest.raises(InvalidSetting, match="production has no demo users"):
         demo_users.seed_demo_users(passwords, app_env="production")
-    assert users.User.select().count() == 0
+    assert created() == 0
 
 
 def test_production_does_not_start_with_demo_users(client, settings, passwords):
@@ -87,15 +96,15 @@ def test_an_admin_can_be_created(client, passwords):
     ("email", "password", "field"),
     [("admin@bank.example", "short", "password"), ("admin", "long enough", "email")],
 )
-def test_an_admin_needs_an_address_and_a_good_password(passwords, email, password, field):
+def test_an_admin_needs_an_address_and_a_good_password(passwords, created, email, password, field):
     with pytest.raises(ValidationError) as refused:
         accounts.create_admin(passwords, email=email, password=password)
     assert field in {fault["loc"][0] for fault in refused.value.errors()}
-    assert users.User.select().count() == 0
+    assert created() == 0
 
 
-def test_an_admin_needs_an_address_of_their_own(passwords):
+def test_an_admin_needs_an_address_of_their_own(passwords, created):
     accounts.create_admin(passwords, email="admin@bank.example", password=PASSWORD)
     with pytest.raises(EmailTaken):
         accounts.create_admin(passwords, email="Admin@Bank.example", password=PASSWORD)
-    assert users.User.select().count() == 1
+    assert created() == 1
