@@ -49,7 +49,8 @@ check: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/house
 
 openapi: $(INSTALLED)
-	$(BIN)/python -m api.cli openapi > docs/openapi.json
+	@# Not into the document itself: a command that fails would leave it empty.
+	$(BIN)/python -m api.cli openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 $(INSTALLED): requirements-dev.lock
 	@test -n "$(PYTHON)" || { echo "Paywright needs Python 3.11 or newer; none was found on PATH." >&2; exit 1; }

@@ -21,20 +21,20 @@ IDEMPOTENCY_KEY_LIFE = timedelta(days=1)
 
 @transactional_job("housekeeping.expire_refresh_tokens", queue="housekeeping")
 def expire_refresh_tokens() -> None:
-    """Delete expired refresh tokens, and the sessions that have none left."""
+    """Deletes expired refresh tokens, and the sessions that have none left."""
     if sessions.delete_expired_refresh_tokens(times.now(), DELETE_BATCH) == DELETE_BATCH:
         enqueue(expire_refresh_tokens.job())
 
 
 @transactional_job("housekeeping.expire_one_time_tokens", queue="housekeeping")
 def expire_one_time_tokens() -> None:
-    """Delete expired tokens of mailed links."""
+    """Deletes expired tokens of mailed links."""
     one_time_tokens.delete_expired(times.now())
 
 
 @transactional_job("housekeeping.expire_sign_in_failures", queue="housekeeping")
 def expire_sign_in_failures() -> None:
-    """Delete sign-in failures that no longer count, and client addresses that were not used for long."""
+    """Deletes sign-in failures that no longer count, and client addresses that were not used for long."""
     sign_in_failures.delete_before(times.now() - SIGN_IN_FAILURE_LIFE)
     sign_in_failures.delete_known_addresses_before(times.now() - KNOWN_ADDRESS_LIFE)
 
@@ -48,6 +48,6 @@ def sum_up_refusals() -> None:
 
 @transactional_job("housekeeping.expire_idempotency_keys", queue="housekeeping")
 def expire_idempotency_keys() -> None:
-    """Delete idempotency keys that are a day old and whose payment is terminal."""
+    """Deletes idempotency keys that are a day old and whose payment is terminal."""
     if idempotency.delete_expired(times.now() - IDEMPOTENCY_KEY_LIFE, DELETE_BATCH) == DELETE_BATCH:
         enqueue(expire_idempotency_keys.job())

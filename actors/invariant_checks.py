@@ -25,7 +25,7 @@ NEWEST_ENTRIES_STEPS = 10
 
 @transactional_job("housekeeping.check_invariants", queue="housekeeping")
 def check_invariants() -> None:
-    """Enqueue a check of every invariant, and a verification of the audit log."""
+    """Enqueues a check of every invariant, and a verification of the audit log."""
     whole_log = (
         audit_chain.approximate_length() <= VERIFY_EVERY_MINUTE_UP_TO or not _whole_log_verified_today()
     )
@@ -33,7 +33,7 @@ def check_invariants() -> None:
 
 
 def enqueue_checks(run: str, *, whole_log: bool) -> None:
-    """Enqueue one check of every invariant; a `run` of the same name is enqueued once.
+    """Enqueues one check of every invariant; a `run` of the same name is enqueued once.
 
     With `whole_log` the verification of the whole audit log starts. One that has started goes on in any case.
     """
@@ -60,7 +60,7 @@ def _whole_log_verified_today() -> bool:
 
 @external_job("housekeeping.check_invariant", queue="housekeeping")
 def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | None:
-    """Check one invariant on the rows of the last day, store the result, enqueue the next check."""
+    """Checks one invariant on the rows of the last day, stores the result, enqueues the next check."""
     with postgres.connection():
         if name in invariants.INVARIANTS:
             _store(_check(name))
@@ -93,7 +93,7 @@ def _store(result: InvariantStatus) -> None:
 
 
 def _verify_newest_entries() -> None:
-    """Verify the audit entries since the last verified position.
+    """Verifies the audit entries since the last verified position.
 
     A missing newest entry is noticed within a minute, however long the log is.
     """
@@ -121,7 +121,7 @@ def _audit_result(name: str, step: audit_chain.VerificationStep) -> InvariantSta
 
 @external_job("housekeeping.verify_audit_log", queue="housekeeping")
 def verify_audit_log() -> job_journal.Job | None:
-    """Verify the next entries of the audit log, then those after them, to the end or to the first break."""
+    """Verifies the next entries of the audit log, then those after them, to the end or to the first break."""
     with postgres.connection():
         step = audit_chain.verify_next(
             audit_chain.load_position(audit_chain.WHOLE) or audit_chain.CHAIN_START

@@ -18,7 +18,7 @@ class RequestNotPayable(DomainError):
 
 
 def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
-    """Lock a request that the customer may pay now, to the end of the transaction.
+    """Locks a request that the customer may pay now, to the end of the transaction.
 
     Raises NotFound, RequestNotPayable, TooManyPayments, EmailNotVerified.
     """
@@ -33,13 +33,13 @@ def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
 
 
 def is_offered_to(payment: Payment, customer_id: UUID) -> bool:
-    """Return whether this is a request that the customer may see and pay: addressed to them, or to nobody."""
+    """Returns whether the customer may see and pay this request: addressed to them, or to nobody."""
     offered = payment.customer_email is None or payment.addressee_id == customer_id
     return payment.type == PaymentType.INITIATE and offered
 
 
 def obstacles(requests: Sequence[Payment], customer_id: UUID) -> dict[UUID, str]:
-    """Return why the customer cannot pay these requests now, by request id; a payable request has no entry.
+    """Returns why the customer cannot pay these requests now, by request id; a payable request has no entry.
 
     One query, whatever the number of requests.
     """

@@ -18,7 +18,7 @@ _REQUEST_TERMS = {"amount": "amount", "currency": "currency", "customer_email": 
 
 
 def require_editable(payment: Payment, changes: dict[str, Any]) -> None:
-    """Raise NotEditable if one of these columns cannot be changed now."""
+    """Raises NotEditable if one of these columns cannot be changed now."""
     open_request = payment.type == PaymentType.INITIATE and payment.status in (
         PaymentStatus.PENDING,
         PaymentStatus.INITIATED,

@@ -34,7 +34,7 @@ class NotReported(InvalidTransition):
 
 @transactional_job("payments.cancel", queue="payments")
 def cancel(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
-    """Cancel a payment or request that nobody is paying. A refusal is audited."""
+    """Cancels a payment or request that nobody is paying. A refusal is audited."""
     with request_context.acting_as(by):
         payment = transitions.locked(payment_id)
         if state_machine.is_allowed(payment.type, payment.status, Transition.CANCEL):
@@ -45,7 +45,7 @@ def cancel(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
 
 @transactional_job("payments.fail", queue="payments")
 def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
-    """Fail a request, or a payment for which the PSP has no order and can get none. A refusal is audited."""
+    """Fails a request, or a payment for which the PSP has no order and can get none. A refusal is audited."""
     with request_context.acting_as(by):
         payment = transitions.locked(payment_id)
         # Checked again under the lock: the PSP may have been called since the API checked.
@@ -59,7 +59,7 @@ def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
 
 
 def end_by_hand(payment: Payment, outcome: PaymentStatus, reason: str) -> Payment:
-    """End a locked payment about which the PSP decided something else than was ordered: nothing else ends it.
+    """Ends a locked payment about which the PSP decided something else than was ordered; only this ends it.
 
     Raises NotReported if no open review reports such a decision, and TransitionRefused.
     """
@@ -71,12 +71,12 @@ def end_by_hand(payment: Payment, outcome: PaymentStatus, reason: str) -> Paymen
 
 
 def is_with_psp(payment: Payment) -> bool:
-    """Return whether only the PSP knows how the payment ends."""
+    """Returns whether only the PSP knows how the payment ends."""
     return payment.type == PaymentType.PAYMENT and payment.status == PaymentStatus.PROCESSING
 
 
 def is_undecided(payment: Payment) -> bool:
-    """Return whether the PSP may have, or still receive, an order for a payment that is `processing`."""
+    """Returns whether the PSP may have, or still receive, an order for a payment that is `processing`."""
     return is_with_psp(payment) and not resolution.is_confirmed_absent(psp_attempts.for_payment(payment.id))
 
 
@@ -90,7 +90,7 @@ def _record_refusal(payment: Payment, transition: Transition, reason: str | None
 
 
 def enqueue_withdrawal(vendor_id: UUID) -> None:
-    """Enqueue the cancellation of a vendor's open requests.
+    """Enqueues the cancellation of a vendor's open requests.
 
     For the transaction that closes or suspends the account, or changes its role.
     """
@@ -103,7 +103,7 @@ def enqueue_withdrawal(vendor_id: UUID) -> None:
 
 @transactional_job("payments.withdraw_requests", queue="payments")
 def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
-    """Cancel the open requests of a user who is no longer a vendor, a batch in each transaction.
+    """Cancels the open requests of a user who is no longer a vendor, a batch in each transaction.
 
     A user who is a vendor again keeps every open request.
     """
@@ -119,7 +119,7 @@ def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
 
 @transactional_job("payments.expire_requests", queue="payments")
 def expire_requests() -> None:
-    """Fail requests that were not paid within `payments.requestTtlHours`, a batch in each transaction."""
+    """Fails requests that were not paid within `payments.requestTtlHours`, a batch in each transaction."""
     lifetime = timedelta(hours=float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS)))
     batch = payments.lock_expired_requests(lifetime, REQUEST_BATCH)
     failure = ("expired", "The request was not paid in time.")

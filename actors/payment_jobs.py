@@ -54,7 +54,7 @@ class RequestChanged(DomainError):
 
 
 def create_request(*, vendor_id: UUID, customer_email: str | None = None, **columns: Any) -> Payment:
-    """Create a payment request of a vendor. Raises NotAVendor."""
+    """Creates a payment request of a vendor. Raises NotAVendor."""
     # The lock delays the end of the account, whose job then sees, and cancels, this request.
     if not users.lock_vendor(vendor_id):
         raise NotAVendor
@@ -69,7 +69,7 @@ def create_request(*, vendor_id: UUID, customer_email: str | None = None, **colu
 
 
 def create_payment(*, customer_id: UUID, amount: Decimal, currency: str, **columns: Any) -> Payment:
-    """Create a payment of a customer that pays no request. Raises TooManyPayments, EmailNotVerified."""
+    """Creates a payment of a customer that pays no request. Raises TooManyPayments, EmailNotVerified."""
     customer = payment_limits.lock_customer(customer_id)
     payment_limits.require_within_limits(customer, amount, currency)
     return _create(PaymentType.PAYMENT, customer_id, amount=amount, currency=currency, **columns)
@@ -83,7 +83,7 @@ def pay_request(
     currency: str | None = None,
     **columns: Any,
 ) -> Payment:
-    """Create a customer's payment of a request.
+    """Creates a customer's payment of a request.
 
     `amount` and `currency`, if given, are those that the customer saw: raises RequestChanged if the request
     has others by now, and the errors of `payable.lock_payable`. The request stays locked until the payment is
@@ -115,7 +115,7 @@ def _create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment
 
 
 def begin_job(payment_id: UUID) -> job_journal.Job:
-    """Return the begin job of a payment, under an id derived from the payment's.
+    """Returns the begin job of a payment, under an id derived from the payment's.
 
     By that id the reconciler sees whether the job is waiting or lost.
     """
@@ -127,7 +127,7 @@ def begin_job(payment_id: UUID) -> job_journal.Job:
 
 @transactional_job("payments.begin", queue="payments")
 def begin(payment_id: UUID) -> None:
-    """Move a new payment to `processing` and enqueue its charge; open a new request for payment."""
+    """Moves a new payment to `processing` and enqueues its charge; opens a new request for payment."""
     payment = transitions.apply(transitions.locked(payment_id), Transition.BEGIN)
     if payment.type == PaymentType.PAYMENT:
         enqueue(_charge_job(payment))
@@ -143,7 +143,7 @@ def charge(
     payment_id: UUID,
     customer_id: UUID | None = None,  # noqa: ARG001 -- read by external_job, as `share`
 ) -> job_journal.Job | None:
-    """Order the charge from the PSP, under the payment's id as idempotency key: a repetition charges nothing.
+    """Orders the charge from the PSP under the payment's id as idempotency key: a repetition charges nothing.
 
     `share` bounds the threads of one customer: a burst of slow payments does not delay other customers.
     """
@@ -151,19 +151,19 @@ def charge(
 
 
 def settle_job(payment_id: UUID, answer: Answer, attempt_id: UUID) -> job_journal.Job:
-    """Return the job that settles a decision of the PSP."""
+    """Returns the job that settles a decision of the PSP."""
     job = settle.job(payment_id, **asdict(answer), attempt_id=attempt_id)
     # One job for each decision, not for each payment: of two different decisions neither is dropped.
     return job.unique(str(attempt_id))
 
 
 def _resolve_job(payment_id: UUID, result: PspResult | None) -> job_journal.Job | None:
-    """Return what follows a call without a decision; a decision has enqueued `settle` where it was stored."""
+    """Returns the job after a call without a decision; `calls` enqueues `settle` with a decision."""
     return None if result in psp_attempts.DECISIONS else resolve.job(payment_id).unique(str(payment_id))
 
 
 def receive_notice(payment_id: UUID, answer: Answer) -> None:
-    """Store a decision that the PSP sends unasked, again or late, and enqueue its settlement."""
+    """Stores a decision that the PSP sends unasked, again or late, and enqueues its settlement."""
     attempt_id = uuid4()
     with postgres.connection(), transaction():
         psp_attempts.record_notice(attempt_id, payment_id, **asdict(answer))
@@ -180,7 +180,7 @@ def settle(
     *,
     attempt_id: UUID | None = None,
 ) -> None:
-    """Apply a decision of the PSP, or open a review if it contradicts the payment."""
+    """Applies a decision of the PSP, or opens a review if it contradicts the payment."""
     payment = transitions.locked(payment_id)
     if attempt_id:
         psp_attempts.mark_settled(attempt_id)
@@ -203,7 +203,7 @@ def settle(
 def _contradiction(
     payment: Payment, outcome: Outcome, amount: Decimal | None, currency: str | None
 ) -> tuple[ReviewCause, str] | None:
-    """Return why a person has to look at a decision; None if the decision can be applied or repeats another.
+    """Returns why a person has to look at a decision; None if the decision can be applied or repeats another.
 
     The texts are compared with those of earlier reviews, so they must not change.
     """
@@ -225,7 +225,7 @@ def _contradiction(
 
 @transactional_job("payments.resolve", queue="payments")
 def resolve(payment_id: UUID) -> None:
-    """Decide what follows calls that brought no decision, by the rules of `actors/psp/resolution.py`."""
+    """Decides what follows calls that brought no decision, by the rules of `actors/psp/resolution.py`."""
     payment = transitions.locked(payment_id)
     if payment.status != PaymentStatus.PROCESSING:
         return
@@ -249,12 +249,12 @@ def resolve(payment_id: UUID) -> None:
 
 
 def inquire_job(payment_id: UUID) -> job_journal.Job:
-    """Return the inquiry job of a payment, under an id derived from the payment's: at most one waits."""
+    """Returns the inquiry job of a payment, under an id derived from the payment's: at most one waits."""
     return inquire.job(payment_id).unique(str(payment_id))
 
 
 @external_job("payments.inquire", queue="psp-inquiries")
 def inquire(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job | None:
-    """Ask the PSP for its decision about a payment; a caller that waits for the result sets `inquiry`."""
+    """Asks the PSP for its decision about a payment; a caller that waits for the result sets `inquiry`."""
     result = calls.find(payment_id, inquiry or uuid4(), settle_job)
     return None if result is None else _resolve_job(payment_id, result)

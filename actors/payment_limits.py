@@ -33,7 +33,7 @@ class EmailNotVerified(DomainError):
 
 
 def lock_customer(customer_id: UUID) -> User | None:
-    """Lock the customer, before any payment: of two concurrent payments the second counts the first.
+    """Locks the customer, before any payment: of two concurrent payments the second counts the first.
 
     Returns None, and locks nothing, while no limit is set.
     """
@@ -42,7 +42,7 @@ def lock_customer(customer_id: UUID) -> User | None:
 
 
 def require_within_limits(customer: User | None, amount: Decimal, currency: str) -> None:
-    """Check one more payment of a locked customer. Raises TooManyPayments, EmailNotVerified."""
+    """Checks one more payment of a locked customer. Raises TooManyPayments, EmailNotVerified."""
     if customer is None:
         return
     now = times.now()

@@ -9,11 +9,9 @@ from actors.jobs import enqueue, transactional_job
 from actors.payment_jobs import begin_job, charge, inquire, inquire_job, resolve, settle_job
 from actors.psp.provider import Answer, Outcome
 from db import job_journal, payments, psp_attempts
+from db.payments import RECONCILE_AGAIN_AFTER, STUCK_AFTER
 from db.psp_attempts import PspAttempt
 
-# How long a payment is `processing`, or a decision unsettled, before the reconciler acts; and the shortest
-# time until it acts on the same payment again.
-STUCK_AFTER, RECONCILE_AGAIN_AFTER = timedelta(seconds=3), timedelta(seconds=30)
 # How long a payment is `pending` before its begin job counts as lost.
 BEGIN_LOST_AFTER = timedelta(minutes=1)
 # How long a dead job is left to an operator before it is enqueued again.
@@ -24,7 +22,7 @@ RECONCILE_BATCH = 500
 
 @transactional_job("payments.reconcile", queue="payments")
 def reconcile() -> None:
-    """Enqueue settle for unsettled decisions, begin for payments never begun, inquire for stuck payments.
+    """Enqueues settle for unsettled decisions, begin for payments never begun, inquire for stuck payments.
 
     A payment whose next job is waiting is left alone: inquiries would only make a long queue longer.
     """

@@ -26,12 +26,12 @@ class NothingToReview(InvalidTransition):
 
 
 def open_review(payment: Payment, cause: ReviewCause, reason: str) -> None:
-    """Open a review of a locked payment, unless the same review is open."""
+    """Opens a review of a locked payment, unless the same review is open."""
     open_reviews([(payment.id, cause, reason)])
 
 
 def open_reviews(wanted: Sequence[tuple[UUID, ReviewCause, str]]) -> None:
-    """Open reviews of many payments: payment id, cause and reason of each."""
+    """Opens reviews of many payments: payment id, cause and reason of each."""
     opened = reviews.open_reviews(wanted)
     for review in opened[:_AUDITED_ONE_BY_ONE]:
         _audit(audit.AuditAction.REVIEW_OPENED, review)
@@ -40,7 +40,7 @@ def open_reviews(wanted: Sequence[tuple[UUID, ReviewCause, str]]) -> None:
 
 
 def disprove(payment: Payment, *causes: ReviewCause) -> None:
-    """Resolve the open reviews of a locked payment that have one of these causes."""
+    """Resolves the open reviews of a locked payment that have one of these causes."""
     for review in reviews.resolve(payment.id, {cause: _DISPROOF[cause] for cause in causes}, by=None):
         _audit(audit.AuditAction.REVIEW_RESOLVED, review, reason=str(review.resolution))
 
@@ -52,7 +52,7 @@ def resolve(
     outcome: PaymentStatus | None = None,
     only: Collection[UUID] | None = None,
 ) -> None:
-    """Resolve the open reviews of a locked payment, or `only` those with these ids, in the caller's name.
+    """Resolves the open reviews of a locked payment, or `only` those with these ids, in the caller's name.
 
     `outcome` is the status that the caller has set. Raises NothingToReview if none of the reviews is open.
     """

@@ -19,12 +19,12 @@ IN_FLIGHT_S = 15.0
 
 
 def find(email: str | None) -> UUID | None:
-    """Return the id of the user who has verified this address."""
+    """Returns the id of the user who has verified this address."""
     return users.verified_owner(email) if email else None
 
 
 def bind_verified(user: User) -> None:
-    """Bind the requests that name this user's address, in the transaction that verifies it.
+    """Binds the requests that name this user's address, in the transaction that verifies it.
 
     Binds BIND_AT_ONCE of them; a job binds the rest.
     """
@@ -35,7 +35,7 @@ def bind_verified(user: User) -> None:
 
 @transactional_job("payments.bind_addressee", queue="payments")
 def bind(user_id: UUID) -> None:
-    """Bind requests that name this user's address and have no addressee, if the address is still verified."""
+    """Binds requests without addressee that name this user's address, if it is still verified."""
     user = users.locked(user_id)
     if user is None or not user.email_verified:
         return

@@ -51,7 +51,7 @@ class Payment(JsonModel):
 
     @classmethod
     def of(cls, record: payments.Payment, **more: Any) -> Self:
-        """Return the snapshot of a record; `more` are the fields that a subclass adds."""
+        """Returns the snapshot of a record; `more` are the fields that a subclass adds."""
         failure = (
             PaymentFailure(code=record.failure_code, message=record.failure_message or "")
             if record.failure_code
@@ -62,10 +62,10 @@ class Payment(JsonModel):
 
 
 def user(record: users.User) -> dict[str, Any]:
-    """Return the data of an event about a user."""
+    """Returns the data of an event about a user."""
     return User.model_validate(record).model_dump(mode="json")
 
 
 def payment(record: payments.Payment) -> dict[str, Any]:
-    """Return the data of an event about a payment."""
+    """Returns the data of an event about a payment."""
     return Payment.of(record).model_dump(mode="json")

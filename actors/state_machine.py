@@ -77,7 +77,7 @@ class TransitionRefused(InvalidTransition):
 
 
 def next_status(payment_type: str, status: str | None, transition: Transition) -> PaymentStatus:
-    """Return the status that the transition leads to. Raises TransitionRefused if the table has none."""
+    """Returns the status that the transition leads to. Raises TransitionRefused if the table has none."""
     try:
         return TRANSITIONS[payment_type, status, transition]
     except KeyError:
@@ -85,5 +85,5 @@ def next_status(payment_type: str, status: str | None, transition: Transition) -
 
 
 def is_allowed(payment_type: str, status: str, transition: Transition) -> bool:
-    """Return whether the table has this transition."""
+    """Returns whether the table has this transition."""
     return (payment_type, status, transition) in TRANSITIONS

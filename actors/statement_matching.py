@@ -30,7 +30,7 @@ REPORTED_ONE_BY_ONE = 100
 
 @transactional_job("statements.start", queue="housekeeping")
 def start() -> None:
-    """Enqueue fetch for every closed day (UTC) that was not matched.
+    """Enqueues fetch for every closed day (UTC) that was not matched.
 
     After an outage that is more than one day; a day that cannot be matched does not hold up the others.
     """
@@ -41,14 +41,14 @@ def start() -> None:
 
 @external_job("statements.fetch", queue="psp-inquiries")
 def fetch(day: date, after: str | None = None) -> job_journal.Job:
-    """Fetch one part of a day's statement."""
+    """Fetches one part of a day's statement."""
     part = provider.chosen().statement(day, after)
     return store.job(day, list(part.lines), part.more)
 
 
 @transactional_job("statements.store", queue="housekeeping")
 def store(day: date, lines: list[Line], more: str | None) -> None:
-    """Store the lines of one part."""
+    """Stores the lines of one part."""
     if lines:
         statements.add_lines([{**asdict(line), "day": day} for line in lines])
     enqueue(match.job(day).unique(str(day)) if more is None else fetch.job(day, more))
@@ -56,7 +56,7 @@ def store(day: date, lines: list[Line], more: str | None) -> None:
 
 @transactional_job("statements.match", queue="housekeeping")
 def match(day: date) -> None:
-    """Compare a day's statement with the payments as they are now, and report every difference."""
+    """Compares a day's statement with the payments as they are now, and reports every difference."""
     if statements.is_matched(day):
         return
     differences = statements.find_differences(day)

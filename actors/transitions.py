@@ -36,7 +36,7 @@ _REQUEST_TRANSITIONS = {
 
 
 def locked(id: UUID) -> Payment:
-    """Return the payment, locked to the end of the transaction. Raises NotFound.
+    """Returns the payment, locked to the end of the transaction. Raises NotFound.
 
     The request that it pays is locked before it, in the same statement. All transactions lock in this order.
     """
@@ -47,7 +47,7 @@ def locked(id: UUID) -> Payment:
 
 
 def create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
-    """Store a new payment or request: the first transition, from no status."""
+    """Stores a new payment or request: the first transition, from no status."""
     status = state_machine.next_status(payment_type, None, Transition.CREATE)
     payment = payments.add(user_id=user_id, type=payment_type, status=status, **columns)
     _record(payment, Transition.CREATE, None, reason=None)
@@ -58,7 +58,7 @@ def create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
 def apply(
     payment: Payment, transition: Transition, *, reason: str | None = None, failure: Failure | None = None
 ) -> Payment:
-    """Apply one transition to a locked payment, and to the request that it pays. Raises TransitionRefused."""
+    """Applies a transition to a locked payment, and to the request that it pays. Raises TransitionRefused."""
     before = payment.status
     to = state_machine.next_status(payment.type, before, transition)
     payment = payments.set_status(payment, to, failure=failure)
@@ -86,7 +86,7 @@ def _apply_to_request(request: Payment, payment: Payment, transition: Transition
 
 
 def _record(payment: Payment, transition: Transition, before: str | None, *, reason: str | None) -> None:
-    """Write the history row, the audit entry and the log line of a transition."""
+    """Writes the history row, the audit entry and the log line of a transition."""
     actor_id = request_context.current().user_id
     payments.add_transaction(payment, type=transition, from_status=before, reason=reason, actor_id=actor_id)
     audit.record(

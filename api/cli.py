@@ -28,7 +28,7 @@ S = TypeVar("S", bound=StoreSettings)
 
 
 class _Group(click.Group):
-    """A group of commands that ends with one line for an error that its user can mend."""
+    """A group of commands that ends with one line for an error that its user can correct."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -99,7 +99,10 @@ def list_jobs(state: job_journal.State, name: str | None, limit: int) -> None:
     """List jobs in one state, the oldest first: id, name, attempts, due time, last error."""
     _open_stores(StoreSettings)
     with postgres.connection():
-        for job in job_journal.find(state, name=name, limit=limit):
+        found = job_journal.find(state, name=name, limit=limit)
+        if not found:
+            click.echo(f"no {state} jobs", err=True)
+        for job in found:
             due = times.iso(job.due_at)
             click.echo(
                 f"{job.id}  {job.name}  attempts={job.attempts}  due={due}  {job.error or ''}".rstrip()

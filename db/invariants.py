@@ -8,6 +8,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import backlog, postgres, reviews
+from db.payments import RECONCILE_AGAIN_AFTER, STUCK_AFTER
 
 
 class Invariant(postgres.Model, table="admin.invariants"):
@@ -138,8 +139,8 @@ INVARIANTS: dict[str, str] = {
         SELECT p.id::text AS id FROM payments.payments p, (
             SELECT statement_timestamp() - {_GRACE_PERIOD} AS moment) AS late
         WHERE p.type = 'payment' AND p.status = 'processing'
-            AND coalesce(p.reconciled_at, p.updated_at) < moment - interval '3 seconds'
-            AND (p.reconciled_at IS NULL OR (p.reconciled_at < moment - interval '30 seconds'
+            AND coalesce(p.reconciled_at, p.updated_at) < moment - interval '{STUCK_AFTER}'
+            AND (p.reconciled_at IS NULL OR (p.reconciled_at < moment - interval '{RECONCILE_AGAIN_AFTER}'
                 AND p.reconciled_at < moment - (moment - p.updated_at) / 10))
             AND NOT EXISTS (SELECT FROM payments.payment_reviews r
                 WHERE r.payment_id = p.id AND r.resolved_at IS NULL)

@@ -87,6 +87,10 @@ LOCK_UNADDRESSED = """
 """
 
 # The longer a payment has been processing, the longer the pauses between two claims: a tenth of its age.
+# How long a payment is `processing` before the reconciler acts; and the shortest time until it acts on the
+# same payment again, which grows to a tenth of the payment's age.
+STUCK_AFTER, RECONCILE_AGAIN_AFTER = timedelta(seconds=3), timedelta(seconds=30)
+
 CLAIM_STUCK = """
     UPDATE payments.payments SET reconciled_at = clock_timestamp() WHERE id = ANY(ARRAY(
         SELECT id FROM payments.payments

@@ -141,8 +141,12 @@ def run() -> None:
             leading = leader.check()
         finally:
             if leading != (scheduler.state == STATE_RUNNING):
-                (scheduler.resume if leading else scheduler.pause)()
+                if leading:
+                    scheduler.resume()
+                else:
+                    scheduler.pause()
                 log.info("leading" if leading else "waiting to lead", kind="scheduler")
+        # Nothing is left to do at once: rest after each pass.
         return False
 
     process.repeat("scheduler", lead, client, stopped, rest=lambda stopped: stopped.wait(_RENEW_EVERY_S))

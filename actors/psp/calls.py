@@ -20,7 +20,7 @@ SettleJob = Callable[[UUID, Answer, UUID], job_journal.Job]
 
 
 def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
-    """Order the charge and return the result; None if no call was made.
+    """Orders the charge and returns the result; None if no call was made.
 
     After an earlier call the PSP is asked first what it decided, since an unknown outcome is not a failure:
     the charge is ordered again only if the PSP has no order.
@@ -42,7 +42,7 @@ def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
 
 
 def find(payment_id: UUID, attempt_id: UUID, settle_job: SettleJob) -> PspResult | None:
-    """Ask the PSP for its decision and return the result; None if the payment is no longer `processing`."""
+    """Asks the PSP for its decision and returns the result; None if the payment is no longer `processing`."""
     psp = provider.chosen()
     order = _begin(attempt_id, payment_id, PspOperation.FIND)
     if order is None:
@@ -53,7 +53,7 @@ def find(payment_id: UUID, attempt_id: UUID, settle_job: SettleJob) -> PspResult
 def _begin(
     attempt_id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
 ) -> Order | None:
-    """Record a call and return its order.
+    """Records a call and returns its order.
 
     None if the payment is not `processing`, or if this must be its `first` call and is not.
     """
@@ -70,7 +70,7 @@ def _finish(
     call: Callable[[], Answer | None],
     settle_job: SettleJob,
 ) -> PspResult:
-    """Make the call, record its result, and enqueue the settlement of a decision."""
+    """Makes the call, records its result, and enqueues the settlement of a decision."""
     answer = None
     try:
         answer = call()

@@ -113,11 +113,11 @@ class Provider(Protocol):
         ...
 
     def find(self, key: str) -> Answer | None:
-        """Return the decision under this key; None if the provider has no such order. Raises as `charge`."""
+        """Returns the decision under this key; None if the provider has no such order. Raises as `charge`."""
         ...
 
     def statement(self, day: date, after: str | None) -> Statement:
-        """Return the decisions of a past day (UTC), from its start or from the place that `more` named."""
+        """Returns the decisions of a past day (UTC), from its start or from the place that `more` named."""
         ...
 
 
@@ -125,13 +125,13 @@ _provider: Provider | None = None
 
 
 def choose(provider: Provider) -> None:
-    """Set this process's provider. Only the psp worker does."""
+    """Sets this process's provider. Only the psp worker does."""
     global _provider
     _provider = provider
 
 
 def chosen() -> Provider:
-    """Return this process's provider. Raises RuntimeError if none was chosen."""
+    """Returns this process's provider. Raises RuntimeError if none was chosen."""
     if _provider is None:
         raise RuntimeError("no payment provider was chosen: only the psp worker calls one")
     return _provider

@@ -45,7 +45,7 @@ class Decision:
 
 
 def next_action(calls: Sequence[PspAttempt]) -> Decision:
-    """Decide what follows these calls, oldest first, none of which was answered with a decision."""
+    """Decides what follows these calls, oldest first, none of which was answered with a decision."""
     made = [call for call in calls if call.operation != PspOperation.NOTICE]
     charges = sum(call.operation == PspOperation.CHARGE for call in made)
     last = made[-1] if made else None
@@ -64,7 +64,7 @@ def next_action(calls: Sequence[PspAttempt]) -> Decision:
 
 
 def is_confirmed_absent(calls: Sequence[PspAttempt]) -> bool:
-    """Return whether the PSP had no order at a moment after which none could arrive.
+    """Returns whether the PSP had no order at a moment after which none could arrive.
 
     Only inquiries after the last charge call count, each at the moment when it was made, not now: its answer
     may have waited in a queue while an order arrived.
@@ -79,7 +79,7 @@ def is_confirmed_absent(calls: Sequence[PspAttempt]) -> bool:
 
 
 def may_arrive(calls: Sequence[PspAttempt], at: datetime) -> bool:
-    """Return whether a charge call could still reach the PSP at that moment, which would then charge."""
+    """Returns whether a charge call could still reach the PSP at that moment, which would then charge."""
     return any(
         call.operation == PspOperation.CHARGE
         and call.outcome in _UNKNOWN_END
@@ -89,7 +89,7 @@ def may_arrive(calls: Sequence[PspAttempt], at: datetime) -> bool:
 
 
 def _unanswered_calls(calls: Sequence[PspAttempt]) -> int:
-    """Count the unanswered calls since the last answer."""
+    """Counts the unanswered calls since the last answer."""
     answered = (PspResult.NOT_FOUND, *DECISIONS)
     return len(list(takewhile(lambda call: call.outcome not in answered, reversed(calls))))
 

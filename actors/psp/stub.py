@@ -45,7 +45,7 @@ class Stub:
         self._notify, self._sleep = notify, sleep
 
     def charge(self, order: Order) -> Answer:
-        """Store the decision under the order's key, or return the stored one."""
+        """Stores the decision under the order's key, or returns the stored one."""
         scenario, _, code = _scenario(order).partition(":")
         with postgres.connection():
             latency_s = float(config.number(config.ConfigKey.PSP_LATENCY_MS)) / 1000
@@ -70,7 +70,7 @@ class Stub:
         return answer
 
     def find(self, key: str) -> Answer | None:
-        """Return the decision in the ledger."""
+        """Returns the decision in the ledger."""
         with postgres.connection():
             charge = psp_ledger.find(key)
             silent = charge is None and psp_ledger.find_scenario(key) == "blackout"
@@ -79,7 +79,7 @@ class Stub:
         return _answer(charge) if charge else None
 
     def statement(self, day: date, after: str | None) -> Statement:
-        """Return the ledger of that day, in the order of its charges."""
+        """Returns the ledger of that day, in the order of its charges."""
         begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
         moment, _, key = (after or "").partition(" ")
         after_charge = (datetime.fromisoformat(moment), key) if after else None
@@ -123,7 +123,7 @@ def _answer(charge: psp_ledger.Charge) -> Answer:
 
 
 def _scenario(order: Order) -> str:
-    """Return the scenario that the order names, or an empty string."""
+    """Returns the scenario that the order names, or an empty string."""
     named = order.metadata.get("simulate")
     return "" if named is None else str(named).replace("\0", "")[:_SCENARIO_LENGTH]
 

@@ -49,7 +49,7 @@ class TokenRefresh(RequestBody):
 
 
 class SignOut(RequestBody):
-    """Which sessions to end: the caller's, also that of `refreshToken`, or with `everywhere` all."""
+    """Ends the caller's session, and that of `refreshToken` if given; with `everywhere`, all of them."""
 
     refresh_token: RefreshToken | None = None
     everywhere: bool = False

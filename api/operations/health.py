@@ -39,7 +39,7 @@ class HealthStatus(ResponseModel):
 
 
 class Health:
-    """Answers GET /health."""
+    """GET /health."""
 
     def __init__(self, client: redis.Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis, self._clock = client, clock

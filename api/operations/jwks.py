@@ -29,7 +29,7 @@ class JsonWebKeySet(ResponseModel):
 
 
 class Jwks:
-    """Answers GET /.well-known/jwks.json."""
+    """GET /.well-known/jwks.json."""
 
     def __init__(self, keys: Keys) -> None:
         self._body = JsonWebKeySet.model_validate(keys.jwks()).model_dump_json().encode()

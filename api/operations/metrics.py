@@ -26,7 +26,7 @@ CACHED_FOR_S = 1.0
 
 
 class Metrics:
-    """Answers GET /metrics."""
+    """GET /metrics."""
 
     def __init__(self, client: redis.Client) -> None:
         self._client = client

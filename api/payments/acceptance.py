@@ -52,7 +52,7 @@ class IdempotencyMismatch(DomainError):
 
 
 def accept(req: Request, *, change: Callable[[], Payment], is_settled: Callable[[Payment], bool]) -> Rendered:
-    """Run `change` in one transaction and respond with the payment that it returns.
+    """Runs `change` in one transaction and responds with the payment that it returns.
 
     With `Prefer: wait` the response waits until `is_settled` and then carries the settled payment. Raises
     what `change` and `is_settled` raise.
@@ -71,7 +71,7 @@ def accept_once(
     change: Callable[[], Payment],
     is_settled: Callable[[Payment], bool],
 ) -> Rendered:
-    """Do what `accept` does, once per `Idempotency-Key`: a repeated request gets the stored response.
+    """Does what `accept` does, once per `Idempotency-Key`: a repeated request gets the stored response.
 
     The response is stored in the transaction of `change`. If the request then waits for settlement, the
     stored response is provisional: it has not been sent to any client. Raises IdempotencyInProgress,
@@ -139,7 +139,7 @@ def _finalize(
     provisional: Rendered,
     is_settled: Callable[[Payment], bool],
 ) -> Rendered:
-    """Wait until the payment is settled, then replace the provisional response.
+    """Waits until the payment is settled, then replaces the provisional response.
 
     Of several requests that do so under one key, the first one decides, and all send its response.
     """
@@ -159,7 +159,7 @@ def _finalize(
 def _wait_until_settled(
     req: Request, payment_id: UUID, is_settled: Callable[[Payment], bool]
 ) -> Rendered | None:
-    """Return the response with the settled payment; None if the client does not wait long enough."""
+    """Returns the response with the settled payment; None if the client does not wait long enough."""
     timeout_s = prefer_wait.seconds(req)
     if not timeout_s:
         return None

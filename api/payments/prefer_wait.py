@@ -59,7 +59,7 @@ def poll(
     *,
     slots: threading.Semaphore | None = None,
 ) -> T | None:
-    """Call `find` until it finds something or the time is over. No connection is held between two calls.
+    """Calls `find` until it finds something or the time is over. No connection is held between two calls.
 
     Raises TooManyWaiting where no slot is free.
     """
@@ -83,7 +83,7 @@ def poll(
 
 
 def poll_if_free(req: Request, find: Callable[[], T | None], timeout_s: float) -> T | None:
-    """Call `find` as `poll` does; None at once where no slot is free."""
+    """Calls `find` as `poll` does; None at once where no slot is free."""
     try:
         return poll(req, find, timeout_s)
     except TooManyWaiting:

@@ -102,7 +102,7 @@ def _total(currency: str, rows: list[ReportRow]) -> CurrencyTotal:
 
 
 def _download(rows: Iterator[ReportRow], name: str) -> Download:
-    """Write the whole CSV file before a byte is sent.
+    """Writes the whole CSV file before a byte is sent.
 
     So a slow client holds no database connection, and a failure becomes an error response.
 

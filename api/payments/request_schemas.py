@@ -80,7 +80,7 @@ def _type(value: Any) -> Any:
 
 
 def _must_be_absent(message: str) -> BeforeValidator:
-    """Accept only null: the field belongs to another kind of payment."""
+    """Accepts only null: the field belongs to another kind of payment."""
 
     def validate(value: Any) -> None:
         if value is not None:
@@ -106,7 +106,7 @@ class _NewPayment(RequestBody):
         return amount
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns of the payment: the fields of the body, each under its own name."""
+        """Returns the columns of the payment: the fields of the body, each under its own name."""
         return {name: value for name, value in self if name != "type"}
 
 
@@ -250,7 +250,7 @@ class ReportQuery(Query):
     format: Literal["json", "csv"] | None = None
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
-        """Return the start (included) and the end (excluded) of the report; by default the last 30 days."""
+        """Returns the start (included) and the end (excluded) of the report; by default the last 30 days."""
         to = self.to or now
         try:
             return self.from_ or to - timedelta(days=30), to

@@ -268,7 +268,7 @@ class History:
 
 
 def _require(caller: Caller, permission: Permission) -> None:
-    """Require a permission of the caller's role. Raises Forbidden, after an audit entry."""
+    """Requires a permission of the caller's role. Raises Forbidden, after an audit entry."""
     if not caller.may(permission):
         authentication.deny(caller, permission)
 
@@ -286,13 +286,13 @@ def _create(req: Request, body: AnyNewPayment, caller: Caller) -> payments.Payme
 
 
 def _newer(req: Request, payment_id: UUID, caller: Caller) -> payments.Payment | None:
-    """Return the payment if its version is not the client's. Raises NotFound."""
+    """Returns the payment if its version is not the client's. Raises NotFound."""
     payment = visibility.get_visible(payment_id, caller)
     return None if etag.known(req, payment.version) else payment
 
 
 def _check_amount(payment: payments.Payment, changes: dict[str, Any]) -> None:
-    """Check that amount and currency are valid together after these changes. Raises ValidationFailed."""
+    """Checks that amount and currency are valid together after these changes. Raises ValidationFailed."""
     currency = changes.get("currency", payment.currency)
     # The column pads the amount to two decimals.
     amount: Decimal = changes.get("amount", payment.amount.normalize())
@@ -304,7 +304,7 @@ def _check_amount(payment: payments.Payment, changes: dict[str, Any]) -> None:
 
 
 def _check_maximum(amount: Decimal) -> None:
-    """Check the amount against `payments.maxAmount`. Raises ValidationFailed."""
+    """Checks the amount against `payments.maxAmount`. Raises ValidationFailed."""
     largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT)
     if amount > largest:
         raise ValidationFailed.of("amount", f"must not be more than {largest}")

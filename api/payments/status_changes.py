@@ -15,7 +15,8 @@ from db.payments import Payment
 from db.psp_attempts import PspResult
 from db.states import TERMINAL, PaymentStatus
 
-# How long a request waits for the result of an inquiry, in seconds: longer than a call of the PSP may take.
+# How long a request waits for the result of an inquiry, in seconds. A PSP that takes longer is a 409, and the
+# request can be repeated.
 _INQUIRY_WAIT_S = 5.0
 # Requests of one process that may wait for an inquiry at once. They have slots of their own: requests that
 # wait for payments must not keep an administrator from settling one.
@@ -24,7 +25,7 @@ _inquiry_slots = threading.BoundedSemaphore(WAITING_INQUIRIES)
 
 
 def cancel(payment_id: UUID, reason: str | None) -> Payment:
-    """Enqueue the cancellation of a payment if its status allows that now.
+    """Enqueues the cancellation of a payment if its status allows that now.
 
     Returns the payment as it is. Raises TransitionRefused.
     """
@@ -35,7 +36,7 @@ def cancel(payment_id: UUID, reason: str | None) -> Payment:
 
 
 def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
-    """Enqueue the failure of a payment, unless the PSP has `decided` how it ends.
+    """Enqueues the failure of a payment, unless the PSP has `decided` how it ends.
 
     Returns the payment as it is. Raises TransitionRefused, and OutcomeUnknown while an order may still reach
     the PSP.
@@ -54,7 +55,7 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
 
 
 def has_psp_decided(req: Request, payment: Payment) -> bool:
-    """Ask the PSP whether it has decided how this payment ends. The psp worker asks; the request waits.
+    """Asks the PSP whether it has decided how this payment ends. The psp worker asks; the request waits.
 
     False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises
     OutcomeUnknown when the PSP gives no answer, and TooManyWaiting.

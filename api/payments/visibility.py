@@ -19,7 +19,7 @@ AllowedAction = Literal["pay", "update", "cancel", "fail"]
 
 
 def scope(caller: Caller) -> Visibility:
-    """Return which payments the caller's lists contain: all for an administrator, else the caller's own."""
+    """Returns which payments the caller's lists contain: all for an administrator, else the caller's own."""
     if caller.role is Role.ADMIN:
         return Visibility()
     if caller.role is Role.VENDOR:
@@ -28,7 +28,7 @@ def scope(caller: Caller) -> Visibility:
 
 
 def get_visible(payment_id: UUID, caller: Caller) -> Payment:
-    """Return a payment that the caller may see: one of the lists, or a request that any customer may pay.
+    """Returns a payment that the caller may see: one of the lists, or a request that any customer may pay.
 
     Raises NotFound.
     """
@@ -39,7 +39,7 @@ def get_visible(payment_id: UUID, caller: Caller) -> Payment:
 
 
 def get_changeable(payment_id: UUID, caller: Caller) -> Payment:
-    """Return a payment that the caller may change.
+    """Returns a payment that the caller may change.
 
     Raises NotFound where the caller may not see the payment, Forbidden where the caller may only see it.
     """
@@ -60,9 +60,10 @@ def _may_change(payment: Payment, caller: Caller) -> bool:
 
 
 def allowed_actions(rows: Sequence[Payment], caller: Caller) -> dict[UUID, list[AllowedAction]]:
-    """Return what the caller may do with these payments now, by their ids. The routes allow exactly that.
+    """Returns what the caller may do with these payments now, by their ids.
 
-    One query for the obstacles to paying, whatever the number of payments.
+    The routes check the same; `fail` also depends on what the PSP answers then. One query for the obstacles
+    to paying, whatever the number of payments.
     """
     requests = [row for row in rows if _is_offered_to(row, caller)]
     obstacles = payable.obstacles(requests, caller.user_id)

@@ -110,7 +110,7 @@ class Tokens:
         return signed_in_at + self.session_max_age
 
     def new_refresh_token(self) -> str:
-        """Returns 256 random bits."""
+        """Returns a new refresh token: 256 random bits."""
         return secrets.token_urlsafe(32)
 
     def successor(self, refresh_token: str) -> str:

@@ -45,7 +45,7 @@ def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
 
 
 def configure(level: str, log_format: str = "json") -> None:
-    """Set up logging for this process; the arguments are those of `logging_config`."""
+    """Sets up logging for this process; the arguments are those of `logging_config`."""
     logging.config.dictConfig(logging_config(level, log_format))
     structlog.configure(
         processors=[

@@ -30,8 +30,22 @@ def tracked(root: Path, *places: str) -> list[str]:
 
 def test_no_word_of_the_old_dialect_is_left(root):
     found = []
-    for name in tracked(root, *LAYERS, "tests", "docs", "README.md", "CONTRIBUTING.md", "SECURITY.md"):
-        if EXEMPT.search(name) or not name.endswith((".py", ".sql", ".md", ".json", ".html", ".js")):
+    for name in tracked(
+        root,
+        *LAYERS,
+        "tests",
+        "docs",
+        "pyproject.toml",
+        "Makefile",
+        "Procfile",
+        "compose.yml",
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ):
+        if EXEMPT.search(name) or not name.endswith(
+            (".py", ".sql", ".md", ".json", ".html", ".js", ".toml", ".yml", "Makefile", "Procfile")
+        ):
             continue
         for number, line in enumerate((root / name).read_text().splitlines(), 1):
             if (word := GONE.search(ORDINARY.sub("", line))) is not None:

@@ -135,7 +135,6 @@ def _commands(procfile: str, processes: str) -> dict[str, str]:
             if not (colon and command):
                 raise InvalidSetting(f"Procfile: {line!r} is not `name: command`")
             commands[name] = command
-    commands.pop("release", None)  # for deployments
     numbers = dict.fromkeys(commands, "1")
     for part in filter(None, map(str.strip, processes.split(","))):
         name, _, number = part.partition("=")

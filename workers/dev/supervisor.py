@@ -48,7 +48,7 @@ class Supervisor:
         """Waits for a condition. Raises InvalidSetting if the first start of a process ends with status 2."""
         while not condition():
             if self._ending.wait(0.05):
-                raise InvalidSetting(f"{self._refused} refuses its settings, its own line says which")
+                raise InvalidSetting(f"{self._refused} has an invalid setting: see its line above")
 
     def stop(self, servers: list[Server]) -> None:
         """Stops all processes at the same time, then the servers that they need."""
