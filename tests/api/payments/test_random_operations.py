@@ -28,7 +28,7 @@ from db.users import Role
 from tests import makers, payment_rules
 from tests.makers import Visitor
 
-ROUNDS, MAX_ROUNDS, EXAMPLES_PER_ROUND = 2, 6, 12
+ROUNDS, MAX_ROUNDS, EXAMPLES_PER_ROUND = 1, 8, 8
 
 ACCEPTED, CREATED, DONE = 202, 201, 200
 FORBIDDEN, NOT_FOUND, CONFLICT, CHANGED_SINCE = 403, 404, 409, 412
