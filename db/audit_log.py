@@ -28,6 +28,15 @@ class AuditLog(postgres.Model, table="admin.audit_logs"):
     hash = peewee.BlobField(null=True)
 
 
+# Actions in entries of releases before 0.2.0, by their names of today: the log is append-only.
+_FORMER_ACTIONS = {
+    "auth.password.reset_requested": "auth.password.forgotten",
+    "auth.email.verification_requested": "auth.email.verification_asked",
+    "payments.transition.refused": "payments.step.refused",
+    "payments.psp.already_decided": "payments.psp.decided",
+}
+
+
 def page(
     *,
     user_id: UUID | None,
@@ -40,9 +49,10 @@ def page(
     after: pagination.Cursor | None,
 ) -> pagination.Page[AuditLog]:
     """Returns a page of entries, newest first. `from_` is inclusive, `to` exclusive."""
+    actions = [name for name in (action, _FORMER_ACTIONS.get(action or "")) if name]
     conditions = pagination.conditions(
         (user_id, AuditLog.user_id == user_id),
-        (action, AuditLog.action == action),
+        (action, AuditLog.action.in_(actions) if len(actions) > 1 else AuditLog.action == action),
         (resource_type, AuditLog.resource_type == resource_type),
         (resource_id, AuditLog.resource_id == resource_id),
         (from_, AuditLog.created_at >= from_),

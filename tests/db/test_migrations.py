@@ -291,7 +291,11 @@ def test_data_of_every_kind_survives_the_upgrade(postgres_server, tmp_path, monk
         assert found(
             f"SELECT count(*), count(*) FILTER (WHERE ({begun}) <> ({sent})),"
             " count(*) FILTER (WHERE dead_at IS NOT NULL) FROM journal.jobs"
-        ) == [(4, 3, 1)]
+        ) == [(5, 4, 1)]
+        # A waiting audit entry gets the name that its action has now: under the old one it would never be written.
+        assert found("SELECT args ->> 'action' FROM journal.jobs WHERE name = 'audit.write'") == [
+            ("payments.transition.refused",)
+        ]
 
 
 # Users, sessions, payments in every status, calls to the PSP, events and jobs.
@@ -343,5 +347,6 @@ BEFORE_ALL = """
         (gen_random_uuid(), 'events.log', 'events', '{"data": {}}', now(), NULL, NULL, NULL, 0),
         (gen_random_uuid(), 'payments.settle', 'payments', '{"payment_id": "x"}', now(), 'it broke', NULL, NULL, 3),
         (gen_random_uuid(), 'payments.charge', 'psp', '{"payment_id": "x", "metadata": {}}', now(), NULL, now(), NULL, 1),
-        (gen_random_uuid(), 'mail.send_link', 'mail', '{}', now(), 'it broke', NULL, now(), 20);
+        (gen_random_uuid(), 'mail.send_link', 'mail', '{}', now(), 'it broke', NULL, now(), 20),
+        (gen_random_uuid(), 'audit.write', 'events', '{"action": "payments.step.refused"}', now(), NULL, NULL, NULL, 0);
 """
