@@ -22,7 +22,7 @@ class OutcomeUnknown(InvalidTransition):
 
 
 class StatusNotSettable(InvalidTransition):
-    """The status {target} cannot be set by hand: only the payment provider's result sets it."""
+    """The status {target} cannot be set by hand. Set cancelled or failed."""
 
 
 class NotReported(InvalidTransition):

@@ -129,9 +129,10 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
         "/mailed-link.js": MailedLinkScript(),
     }
     document = Document(routes)
+    # The document describes its own routes too, so it is written after they are added.
+    routes |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
     if preload_document:
         document.write()
-    routes |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
     for path, resource in routes.items():
         add_route(app, path, resource)
     return app

@@ -118,7 +118,7 @@ def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
     if bool(ids) + bool(name) + every != 1:
         raise click.UsageError("name jobs by their ids, by --name, or all of them by --all")
     _open_stores(StoreSettings)
-    click.echo(f"{job_operations.retry(ids or None, name=name)} jobs will be retried")
+    click.echo(f"jobs that will be retried: {job_operations.retry(ids or None, name=name)}")
 
 
 @jobs.command()
@@ -127,7 +127,7 @@ def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
 def drop(ids: tuple[UUID, ...]) -> None:
     """Delete dead jobs."""
     _open_stores(StoreSettings)
-    click.echo(f"{job_operations.drop(ids)} jobs were dropped")
+    click.echo(f"jobs dropped: {job_operations.drop(ids)}")
 
 
 @main.group()
@@ -139,7 +139,7 @@ def events() -> None:
 def replay() -> None:
     """Handle the events that subscribers gave up, out of order."""
     _open_stores(StoreSettings)
-    click.echo(f"{job_operations.replay_missed_events()} events were handled")
+    click.echo(f"events handled: {job_operations.replay_missed_events()}")
 
 
 @main.group(name="audit")
@@ -155,7 +155,7 @@ def verify(ctx: click.Context) -> None:
     with postgres.connection():
         found = audit.verify()
     if found.broken is None:
-        click.echo(f"the audit log is whole: {found.rows} rows")
+        click.echo(f"the audit log is intact: {found.rows} rows")
         return
     click.echo(
         f"the audit log is broken after {found.rows} rows, at {found.broken.id}: {found.broken.how}", err=True
@@ -189,9 +189,10 @@ def openapi() -> None:
 
 
 def _open_stores(settings_class: type[S]) -> S:
-    """Reads the settings from the environment, then configures the logs and the database."""
+    """Reads the settings from the environment and configures the database."""
     settings = settings_class.read()
-    logs.configure(settings.log_level, settings.log_format)
+    # Standard output is for the result of the command, which the log would mix with.
+    logs.configure("CRITICAL")
     # Two: a command may need a second connection while it holds one.
     postgres.configure(settings.database_url, connections=2)
     return settings

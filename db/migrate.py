@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg2
 
+from db.pool import DatabaseUnavailable
+
 DIRECTORY = Path(__file__).with_name("migrations")
 
 _HISTORY = """
@@ -39,11 +41,14 @@ class EditedMigration(Exception):
 def up(url: str) -> list[str]:
     """Applies the new migrations in order and returns their names.
 
-    Raises EditedMigration before it applies any. Several processes may call this at the same time: one
-    migrates, the others wait and apply nothing.
+    Raises EditedMigration before it applies any, and DatabaseUnavailable. Several processes may call this at
+    the same time: one migrates, the others wait and apply nothing.
     """
     files = sorted(DIRECTORY.glob("[0-9]*.sql"))
-    connection = psycopg2.connect(url, connect_timeout=10)
+    try:
+        connection = psycopg2.connect(url, connect_timeout=10)
+    except psycopg2.OperationalError as error:
+        raise DatabaseUnavailable(str(error).strip()) from None
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:

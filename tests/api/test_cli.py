@@ -67,6 +67,12 @@ def test_a_migrated_database_is_left_as_it_is(command, postgres_server):
     assert (result.exit_code, result.output) == (0, "")
 
 
+def test_a_database_that_is_unreachable_is_one_line(command):
+    result = command("migrate", env={"DATABASE_URL": "postgresql://127.0.0.1:1/none"})
+    assert (result.exit_code, result.stderr.count("Traceback")) == (1, 0)
+    assert result.stderr.startswith("Error: the database is not available: ")
+
+
 def test_the_first_administrator_comes_from_a_command(command):
     email = makers.address()
     result = command("create-admin", email, "--name", "Ada", input=f"{PASSWORD}\n")
@@ -105,7 +111,7 @@ def test_a_dead_job_is_retried_and_audited(command, how):
     job = dead_job()
     words = {"id": [str(job.id)], "--name": ["--name", job.name], "--all": ["--all"]}[how]
     result = command("jobs", "retry", *words)
-    assert result.stdout == "1 jobs will be retried\n"
+    assert result.stdout == "jobs that will be retried: 1\n"
     assert "payments.begin" in work()
     assert actions("admin.job.retried") == ["payments.begin"]
 
@@ -113,7 +119,7 @@ def test_a_dead_job_is_retried_and_audited(command, how):
 def test_which_jobs_are_retried_has_to_be_said(command):
     assert command("jobs", "retry").exit_code == 2
     assert command("jobs", "retry", "7").exit_code == 2
-    assert command("jobs", "retry", str(uuid4())).stdout == "0 jobs will be retried\n"
+    assert command("jobs", "retry", str(uuid4())).stdout == "jobs that will be retried: 0\n"
 
 
 def test_a_dead_job_is_dropped_after_a_confirmation(command):
@@ -121,7 +127,7 @@ def test_a_dead_job_is_dropped_after_a_confirmation(command):
     assert command("jobs", "drop", str(job.id), input="n\n").exit_code == 1
     assert job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id)
     result = command("jobs", "drop", str(job.id), "--yes")
-    assert result.stdout == "1 jobs were dropped\n"
+    assert result.stdout == "jobs dropped: 1\n"
     assert job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id) is None
     assert actions("admin.job.dropped") == ["payments.begin"]
 
@@ -129,7 +135,7 @@ def test_a_dead_job_is_dropped_after_a_confirmation(command):
 def test_a_job_that_is_not_dead_is_never_dropped(command):
     makers.payment()
     job = job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin")
-    assert command("jobs", "drop", str(job.id), "--yes").stdout == "0 jobs were dropped\n"
+    assert command("jobs", "drop", str(job.id), "--yes").stdout == "jobs dropped: 0\n"
 
 
 def test_missed_events_are_replayed_and_audited(command):
@@ -140,7 +146,7 @@ def test_missed_events_are_replayed_and_audited(command):
     )
     name = event_handlers.SUBSCRIBERS[0].name
     subscriptions.MissedEvent.insert(name=name, seq=ended["seq"], error="it broke").execute()
-    assert command("events", "replay").stdout == "1 events were handled\n"
+    assert command("events", "replay").stdout == "events handled: 1\n"
     assert subscriptions.MissedEvent.select().count() == 0
     assert actions("admin.events.replayed") == [""]
 
@@ -148,7 +154,7 @@ def test_missed_events_are_replayed_and_audited(command):
 def test_the_audit_log_is_verified_by_a_command(command):
     makers.payment()
     work()
-    assert command("audit", "verify").stdout.startswith("the audit log is whole: ")
+    assert command("audit", "verify").stdout.startswith("the audit log is intact: ")
     postgres.rows("SET LOCAL session_replication_role = replica")
     postgres.rows(
         "UPDATE admin.audit_logs SET details = '{}' WHERE seq = (SELECT max(seq) FROM admin.audit_logs)"

@@ -51,5 +51,5 @@ def test_a_dead_job_is_retried_by_a_command(stack: Stack):
     assert customer.status(id) == "pending"
 
     retried = run(stack, "-m", "api.cli", "jobs", "retry", "--all")
-    assert retried.stdout == "1 jobs will be retried\n"
+    assert retried.stdout == "jobs that will be retried: 1\n"
     assert customer.settled([id]) == ["completed"]

@@ -4,7 +4,7 @@ import pytest
 from falcon import Response
 from falcon.testing import create_req
 
-from api.http import admission, body, operation
+from api.http import admission, operation
 from api.security.permissions import Permission
 from db import postgres
 
@@ -39,7 +39,7 @@ def test_a_connection_of_the_thread_stays_open(req):
 
 
 def test_a_form_is_read_without_one(req, monkeypatch):
-    monkeypatch.setattr(body, "read_file", lambda *_: str(postgres.database.is_closed()).encode())
+    monkeypatch.setattr(operation, "read_file", lambda *_: str(postgres.database.is_closed()).encode())
 
     @operation.Operation(Permission.ANYONE, "Taken.", file="picture")
     def take(_self, _req, file):

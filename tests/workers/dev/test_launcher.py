@@ -17,7 +17,7 @@ import redis
 from tests.makers import until
 from workers.dev import stack
 
-REFUSED = "invalid setting: job.1 refuses its settings, its own line says which\n"
+REFUSED = "invalid setting: job.1 has an invalid setting: see its line above\n"
 # A process whose port is held by a grandchild.
 PARENT = "import subprocess, sys\nsubprocess.run([sys.executable, 'web.py'])\n"
 
