@@ -35,7 +35,7 @@ token: $(INSTALLED)
 # Coverage costs a third more time: it is measured where CI is set, or by `make test COVERAGE=1`.
 COVERAGE ?= $(CI)
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term))
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 3 --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term))
 
 fix: $(INSTALLED)
 	$(BIN)/ruff check --fix --exit-zero .

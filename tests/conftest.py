@@ -19,15 +19,15 @@ from tests import makers
 from tests.makers import SECRETS, DisposablePostgres
 from workers.dev.servers import Postgres, Valkey, free_port
 
-# What starts a whole stack: it waits more than it computes, and two stacks at a time are too much for two cores.
-STACKS = ("tests/flows/", "tests/workers/dev/")
+# The flows share one stack in one of three processes. They mostly wait; the others keep two cores busy meanwhile.
+FLOWS = "tests/flows/"
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps each file's tests in one process, and in one of them all that start a whole stack."""
+    """Keeps each file's tests in one process, and all flows in one of them."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "stacks" if nodeid.startswith(STACKS) else nodeid.partition("::")[0]
+        return "flows" if nodeid.startswith(FLOWS) else nodeid.partition("::")[0]
 
 
 # Not xdist's groups: its version 3.8 marks them in a way that pytest 9.2 does not see.
@@ -36,9 +36,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begins with the stacks where several processes run the tests: they would be left over at the end."""
+    """Begins with the flows where several processes run the tests: they would be left over at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(STACKS))
+        items.sort(key=lambda item: not item.nodeid.startswith(FLOWS))
 
 
 @pytest.fixture(scope="session", autouse=True)
