@@ -19,15 +19,21 @@ from tests import makers
 from tests.makers import SECRETS, DisposablePostgres
 from workers.dev.servers import Postgres, Valkey, free_port
 
-# The flows share one stack in one of three processes. They mostly wait; the others keep two cores busy meanwhile.
+# Most flows share one stack, in one of three processes. They mostly wait; the others keep two cores busy meanwhile.
 FLOWS = "tests/flows/"
+# These start a stack of their own.
+OWN_STACK = ("tests/flows/test_pgbouncer.py", "tests/flows/test_proxy.py")
+
+
+def shares_stack(nodeid: str) -> bool:
+    return nodeid.startswith(FLOWS) and not nodeid.startswith(OWN_STACK)
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps each file's tests in one process, and all flows in one of them."""
+    """Keeps each file's tests in one process, and in one of them all flows that share a stack."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "flows" if nodeid.startswith(FLOWS) else nodeid.partition("::")[0]
+        return "flows" if shares_stack(nodeid) else nodeid.partition("::")[0]
 
 
 # Not xdist's groups: its version 3.8 marks them in a way that pytest 9.2 does not see.
@@ -38,7 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begins with the flows where several processes run the tests: they would be left over at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(FLOWS))
+        items.sort(key=lambda item: not shares_stack(item.nodeid))
 
 
 @pytest.fixture(scope="session", autouse=True)
