@@ -46,8 +46,9 @@ _SERVER_KEEPALIVES = {
 }
 _SESSION_SETTINGS = {**SESSION_TIMEOUTS, **_SERVER_KEEPALIVES, "timezone": "UTC"}
 _OPTIONS = " ".join(f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items())
-_SESSION_QUERY = "SELECT current_setting('transaction_read_only'), current_setting('TimeZone'), " + ", ".join(
-    f"current_setting('{name}')" for name in SESSION_TIMEOUTS
+_SESSION_QUERY = (
+    "SELECT pg_backend_pid(), current_setting('transaction_read_only'), current_setting('TimeZone'), "
+    + ", ".join(f"current_setting('{name}')" for name in SESSION_TIMEOUTS)
 )
 # Follows BEGIN where the session has no timeouts of its own.
 _LOCAL_TIMEOUTS = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SESSION_TIMEOUTS.items())
@@ -67,6 +68,8 @@ class Connection(driver.connection):
     pool: "Pool | None" = None
     # Follows BEGIN; empty where the session has the timeouts.
     local_timeouts = ""
+    # Whether every transaction of the connection has the same session of the server: no pooler is in between.
+    owns_session = False
     # Whether the connection must be closed instead of used again.
     unusable = False
     epoch = 0
@@ -75,6 +78,8 @@ class Connection(driver.connection):
     def __init__(self, dsn: str, response_timeout_s: float) -> None:
         # The deadline for the next response. The base class already waits for the first one.
         self.response_timeout_s = response_timeout_s
+        # The names of the statements that the session has prepared.
+        self.prepared: set[str] = set()
         super().__init__(dsn)
 
     def is_idle(self) -> bool:
@@ -271,11 +276,13 @@ class Pool:
         """
         cursor = connection.cursor()
         cursor.execute(_SESSION_QUERY)
-        read_only, time_zone, *timeouts = cursor.fetchone() or ()
+        pid, read_only, time_zone, *timeouts = cursor.fetchone() or ()
         if read_only == "on":
             raise psycopg2.OperationalError("the database is read-only")
         if timeouts != list(SESSION_TIMEOUTS.values()):
             connection.local_timeouts = _LOCAL_TIMEOUTS
+        # A pooler that shares sessions gives each client a process id that it made up.
+        connection.owns_session = pid == connection.get_backend_pid() and not connection.local_timeouts
         if time_zone not in ("UTC", "Etc/UTC"):
             # PgBouncer tracks this parameter for each client.
             cursor.execute("SET TIME ZONE 'UTC'")

@@ -3,7 +3,7 @@
 Every transaction takes its locks in one order: docs/decisions/0020-one-order-of-locks.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -14,6 +14,7 @@ import psycopg2.extras
 
 from db import pool
 from db.pool import RESPONSE_TIMEOUT_S, STATEMENT_MARGIN_S, Connection, Pool, wait_for_response
+from db.prepared import Statement
 
 ModelT = TypeVar("ModelT", bound="Model")
 
@@ -31,6 +32,12 @@ TRANSIENT_ERRORS = (peewee.OperationalError, peewee.InterfaceError)
 _UNAVAILABLE_SQLSTATES = ("25006", "08", "53", "57P", "58")
 _READ_ONLY_SQLSTATE = "25006"
 _QUERY_CANCELED_SQLSTATE = "57014"
+# The columns of a prepared statement's result have changed, or the session has discarded the statement.
+_OUTDATED_SQLSTATES = ("0A000", "26000")
+
+
+class StatementOutdated(peewee.OperationalError):
+    """A prepared statement became invalid inside a transaction, which is lost. A retry may succeed."""
 
 
 class Database(peewee.PostgresqlDatabase):
@@ -112,6 +119,35 @@ class Database(peewee.PostgresqlDatabase):
                 return self._run(sql, params)
         return self._run(sql, params)
 
+    def execute_prepared(self, statement: Statement, params: Mapping[str, Any]) -> Any:
+        """Runs a statement, prepared where the session is this connection's alone; returns its cursor.
+
+        Raises DatabaseUnavailable, StatementOutdated, or peewee's error.
+        """
+        connection: Connection | None = self._thread.conn
+        if connection is None or not connection.owns_session:
+            return self.execute_sql(statement.plain, params)
+        try:
+            return self._run_prepared(statement, params, connection)
+        except peewee.PeeweeException as error:
+            if sqlstate(error) not in _OUTDATED_SQLSTATES:
+                raise
+            if not connection.is_idle():
+                # The other connections have prepared the same statements.
+                if connection.pool:
+                    connection.pool.invalidate()
+                raise StatementOutdated(getattr(error, "orig", error), *error.args) from error
+        self._run("DEALLOCATE ALL")
+        connection.prepared.clear()
+        return self._run_prepared(statement, params, connection)
+
+    def _run_prepared(self, statement: Statement, params: Mapping[str, Any], connection: Connection) -> Any:
+        if statement.name not in connection.prepared:
+            # Apart from the execution: when that fails, the statement stays prepared.
+            self._run(statement.prepare)
+            connection.prepared.add(statement.name)
+        return self._run(statement.execute, params)
+
     def _run(self, sql: str, params: Any = None) -> Any:
         try:
             return cast(Any, super()).execute_sql(sql, params)
@@ -155,9 +191,12 @@ def connection() -> Iterator[None]:
             database.close()
 
 
-def rows(sql: str, *params: Any, **named: Any) -> list[dict[str, Any]]:
+def rows(sql: str | Statement, /, *params: Any, **named: Any) -> list[dict[str, Any]]:
     """Runs a statement with positional or named parameters, and returns its rows as dicts."""
-    cursor = database.execute_sql(sql, named or params)
+    if isinstance(sql, Statement):
+        cursor = database.execute_prepared(sql, named)
+    else:
+        cursor = database.execute_sql(sql, named or params)
     if cursor.description is None:
         return []
     names = [column.name for column in cursor.description]

@@ -10,6 +10,7 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres
+from db.prepared import Statement
 
 
 class Session(postgres.Model, table="auth.sessions"):
@@ -36,11 +37,15 @@ class RefreshToken(postgres.Model, table="auth.refresh_tokens"):
     created_at = DateTimeTZField()
 
 
-FIND_LIVE_SESSION = """
+FIND_LIVE_SESSION = Statement(
+    "find_live_session",
+    """
     SELECT u.id AS user_id, u.email, u.role, s.created_at
     FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
-    WHERE s.id = %s AND s.ended_at IS NULL AND u.active
-"""
+    WHERE s.id = %(session_id)s AND s.ended_at IS NULL AND u.active
+    """,
+    session_id="uuid",
+)
 
 # Locks in the order of the ids: two calls at the same time must not deadlock.
 END_SESSIONS = """
@@ -72,7 +77,7 @@ def find_live(session_id: UUID) -> Mapping[str, Any] | None:
     sign-out, a new role or a closed account takes effect at the next request in every process, without a
     cache that could be stale.
     """
-    return next(iter(postgres.rows(FIND_LIVE_SESSION, session_id)), None)
+    return next(iter(postgres.rows(FIND_LIVE_SESSION, session_id=session_id)), None)
 
 
 def page(

@@ -5,10 +5,11 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from db import pool
+from db import pool, sessions
 from db.postgres import Database, DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
@@ -146,6 +147,19 @@ def test_statements_have_their_time_limits_all_the_same(stack: Stack):
             assert database.execute_sql(f"SHOW {name}").fetchone()[0] == value
             with database.atomic():
                 assert database.execute_sql(f"SHOW {name}").fetchone()[0] == value
+    finally:
+        database.close()
+
+
+def test_no_statement_is_prepared_in_a_session_that_others_share(stack: Stack):
+    database = Database()
+    database.configure(stack.database_url, connections=2)
+    database.connect()
+    try:
+        assert not database._thread.conn.owns_session
+        find = {"session_id": UUID(int=0)}
+        assert database.execute_prepared(sessions.FIND_LIVE_SESSION, find).fetchall() == []
+        assert database.execute_sql("SELECT name FROM pg_prepared_statements").fetchall() == []
     finally:
         database.close()
 

@@ -1,0 +1,35 @@
+"""Statements with a name: a connection parses and plans each of them once, and then only executes it.
+
+FIND_USER = Statement("find_user", "SELECT id, email FROM auth.users WHERE id = %(id)s", id="uuid")
+
+postgres.rows(FIND_USER, id=user_id)
+"""
+
+import re
+
+# The statements of this process by name: a connection knows a prepared statement by nothing else.
+_by_name: dict[str, "Statement"] = {}
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+
+
+class Statement:
+    """A statement with named parameters, each of which has a type of PostgreSQL.
+
+    Name the columns of the result: with `*`, a migration that adds a column makes every prepared copy
+    invalid. `plain` is the same statement for a session that another client may get next.
+    """
+
+    def __init__(self, name: str, sql: str, /, **types: str) -> None:
+        if set(_PLACEHOLDER.findall(sql)) != set(types):
+            raise TypeError(f"{name}: each parameter needs a type, and each type a parameter")
+        if _by_name.setdefault(name, self) is not self:
+            raise TypeError(f"two statements are named {name}")
+        self.name = name
+        self.plain = _PLACEHOLDER.sub(lambda found: f"{found[0]}::{types[found[1]]}", sql)
+        numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
+        signature = f"({', '.join(types.values())})" if types else ""
+        text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], sql)
+        self.prepare = f"PREPARE {name} {signature} AS {text}"
+        arguments = f"({', '.join(f'%({parameter})s' for parameter in types)})" if types else ""
+        self.execute = f"EXECUTE {name} {arguments}"

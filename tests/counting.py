@@ -1,0 +1,49 @@
+"""Counts what this process asks of PostgreSQL and Redis: `with counted() as asked: ...`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from peewee import QueryEvent
+from redis.connection import AbstractConnection, Connection
+
+from db import postgres
+
+# A test runs in one transaction, where that of the code under test is a savepoint. The first statement with a
+# name on a connection prepares it, once.
+_UNCOUNTED = ("SAVEPOINT", "RELEASE", "PREPARE")
+
+
+@dataclass
+class Asked:
+    """The texts of the statements that were sent, and the commands of each round trip to Redis."""
+
+    statements: list[str] = field(default_factory=list)
+    trips: list[bytes] = field(default_factory=list)
+
+
+@contextmanager
+def counted() -> Iterator[Asked]:
+    """Records the statements and the round trips of all threads of this process while the block runs."""
+    asked = Asked()
+
+    def hook(event: QueryEvent) -> None:
+        if not event.sql.startswith(_UNCOUNTED):
+            asked.statements.append(event.sql)
+
+    send = Connection.send_packed_command
+
+    def record(connection: AbstractConnection, command: Any, check_health: bool = True) -> None:
+        # The greeting of a new connection is sent without.
+        if check_health:
+            asked.trips.append(b"".join([command] if isinstance(command, bytes) else command))
+        send(connection, command, check_health)
+
+    postgres.database.query_hooks.append(hook)
+    try:
+        with patch.object(Connection, "send_packed_command", record):
+            yield asked
+    finally:
+        postgres.database.query_hooks.remove(hook)
