@@ -27,7 +27,7 @@ from api.middleware.rate_limit import RateLimit
 from api.middleware.request_context import BindRequestContext
 from api.middleware.routing import CanonicalUuid, Routing
 from api.middleware.security_headers import SecurityHeaders
-from api.openapi.resources import Docs, Document, OpenApi
+from api.openapi.resources import Docs, DocsScript, OpenApi
 from api.operations.health import Health
 from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
@@ -128,11 +128,11 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
         "/reset-password": ResetPasswordPage(),
         "/mailed-link.js": MailedLinkScript(),
     }
-    document = Document(routes)
+    openapi = OpenApi(routes)
     # The document describes its own routes too, so it is written after they are added.
-    routes |= {"/api/openapi.json": OpenApi(document), "/api/docs": Docs(document)}
+    routes |= {"/api/openapi.json": openapi, "/api/docs": Docs(), "/api/docs/script.js": DocsScript()}
     if preload_document:
-        document.write()
+        _ = openapi.json
     for path, resource in routes.items():
         add_route(app, path, resource)
     return app

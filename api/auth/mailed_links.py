@@ -5,20 +5,20 @@ from string import Template
 
 from falcon import Request, Response
 
-from api.http.etag import tag
+from api.http import etag
 from api.http.operation import RawOperation
 
 _PAGES = Path(__file__).with_name("pages")
 _FRAME = Template((_PAGES / "frame.html").read_text())
 
 
-def _page(title: str, form: str) -> str:
-    return _FRAME.substitute(title=title, form=(_PAGES / form).read_text().rstrip())
+def _page(title: str, form: str) -> bytes:
+    return _FRAME.substitute(title=title, form=(_PAGES / form).read_text().rstrip()).encode()
 
 
 _VERIFY_EMAIL = _page("Confirm your e-mail address", "verify-email.html")
 _RESET_PASSWORD = _page("Choose a new password", "reset-password.html")
-_SCRIPT = (_PAGES / "mailed-link.js").read_text()
+_SCRIPT = (_PAGES / "mailed-link.js").read_bytes()
 
 
 class VerifyEmailPage:
@@ -30,7 +30,7 @@ class VerifyEmailPage:
 
         Mails link to this page. Its button sends `POST /api/auth/verify-email`.
         """
-        _send(req, resp, _VERIFY_EMAIL, "text/html; charset=utf-8")
+        etag.send(req, resp, _VERIFY_EMAIL, "text/html; charset=utf-8")
 
 
 class ResetPasswordPage:
@@ -42,7 +42,7 @@ class ResetPasswordPage:
 
         Mails link to this page. Its form sends `POST /api/auth/reset-password`.
         """
-        _send(req, resp, _RESET_PASSWORD, "text/html; charset=utf-8")
+        etag.send(req, resp, _RESET_PASSWORD, "text/html; charset=utf-8")
 
 
 class MailedLinkScript:
@@ -51,10 +51,4 @@ class MailedLinkScript:
     @RawOperation(name="getMailedLinkScript", media="text/javascript", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the script of the pages that mailed links lead to."""
-        _send(req, resp, _SCRIPT, "text/javascript; charset=utf-8")
-
-
-def _send(req: Request, resp: Response, content: str, media: str) -> None:
-    resp.content_type = media
-    resp.data = content.encode()
-    tag(req, resp)
+        etag.send(req, resp, _SCRIPT, "text/javascript; charset=utf-8")

@@ -17,6 +17,14 @@ class VersionMismatch(DomainError):
     code = ErrorCode.VERSION_MISMATCH
 
 
+def send(req: Request, resp: Response, content: bytes, media: str, *cache: str) -> None:
+    """Sends a content with an ETag of its digest; `cache` are the directives of its Cache-Control."""
+    resp.content_type, resp.data = media, content
+    if cache:
+        resp.cache_control = cache
+    tag(req, resp)
+
+
 def tag(req: Request, resp: Response, version: int | None = None) -> None:
     """Sets the response's ETag: the version, or a digest of the content. 304 if the client has it already."""
     etag = hashlib.sha256(resp.data or b"").hexdigest()[:32] if version is None else str(version)

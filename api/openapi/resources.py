@@ -1,65 +1,62 @@
-"""The routes of the OpenAPI document: JSON for programs, and a page for people."""
+"""The routes of the OpenAPI document: JSON for programs, and Swagger UI for people."""
 
 from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
 import falcon
 from falcon import Request, Response
 from pydantic_core import to_json
 
-from api.http.etag import tag
+from api.http import etag
 from api.http.operation import RawOperation
 from api.openapi.document import document
-from api.openapi.viewer import render
 
-
-class Document:
-    """The OpenAPI document of a route table as JSON and as HTML, written once: it takes most of a second."""
-
-    def __init__(self, table: Mapping[str, Any]) -> None:
-        self._table = table
-        self._written: tuple[bytes, bytes] | None = None
-
-    def write(self) -> tuple[bytes, bytes]:
-        """The JSON and the HTML, written by the first call."""
-        if self._written is None:
-            written = document(self._table)
-            self._written = to_json(written), render(written).encode()
-        return self._written
+_PAGE, _START = (Path(__file__).with_name(name) for name in ("docs.html", "docs.js"))
+# The package is not imported: it would need Flask.
+_SWAGGER_UI = Path(str(distribution("flask-swagger-ui").locate_file("flask_swagger_ui/dist")))
+# Caches keep the files, and revalidate them each time.
+_CACHE = ("public", "no-cache")
 
 
 class OpenApi:
     """GET /api/openapi.json."""
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._table = table
+
+    @cached_property
+    def json(self) -> bytes:
+        """The OpenAPI document of the route table, written once: it takes most of a second."""
+        return to_json(document(self._table))
 
     @RawOperation(name="getOpenApi", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get this OpenAPI document."""
-        json, _html = self._document.write()
-        _send(req, resp, json, falcon.MEDIA_JSON)
+        etag.send(req, resp, self.json, falcon.MEDIA_JSON, *_CACHE)
 
 
 class Docs:
     """GET /api/docs."""
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
-
     @RawOperation(name="getDocs", media="text/html", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get this document as a page.
 
-        The page has no script and loads nothing from other servers.
+        The page is Swagger UI. It loads nothing from other servers.
         """
-        _json, html = self._document.write()
-        _send(req, resp, html, "text/html; charset=utf-8")
+        style = (_SWAGGER_UI / "swagger-ui.css").read_bytes()
+        page = _PAGE.read_bytes().replace(b"$style", style)
+        etag.send(req, resp, page, "text/html; charset=utf-8", *_CACHE)
 
 
-def _send(req: Request, resp: Response, content: bytes, media: str) -> None:
-    resp.content_type = media
-    # Caches keep it, and revalidate it each time.
-    resp.cache_control = ["public", "no-cache"]
-    resp.data = content
-    tag(req, resp)
+class DocsScript:
+    """GET /api/docs/script.js."""
+
+    @RawOperation(name="getDocsScript", media="text/javascript", etag=True)
+    def on_get(self, req: Request, resp: Response) -> None:
+        """Get the script of the document's page."""
+        script = (_SWAGGER_UI / "swagger-ui-bundle.js").read_bytes() + b"\n" + _START.read_bytes()
+        etag.send(req, resp, script, "text/javascript; charset=utf-8", *_CACHE)

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import falcon
 from falcon import Request, Response
 from pydantic import Field
 
@@ -37,7 +38,4 @@ class Jwks:
     @RawOperation(name="getKeys", response=JsonWebKeySet, etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get the public keys that verify access tokens."""
-        resp.content_type = "application/json"
-        resp.cache_control = ["public", "max-age=300"]
-        resp.data = self._body
-        etag.tag(req, resp)
+        etag.send(req, resp, self._body, falcon.MEDIA_JSON, "public", "max-age=300")

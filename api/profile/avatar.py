@@ -116,12 +116,9 @@ class Avatars:
         content = self.store.get(f"avatars/{name}") if _STORED_NAME.fullmatch(name) else None
         if content is None:
             raise NotFound(thing="avatar")
-        resp.content_type = STORED_TYPE
-        resp.data = content
-        resp.cache_control = ["public", "max-age=31536000", "immutable"]
         # The default, same-origin, would keep frontends of other origins from displaying it.
         resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
-        etag.tag(req, resp)
+        etag.send(req, resp, content, STORED_TYPE, "public", "max-age=31536000", "immutable")
 
 
 def _is_image(file: bytes) -> bool:
