@@ -5,7 +5,8 @@ from functools import cache
 from importlib import import_module
 
 import actors
-from actors.jobs import BatchJob, JobKind, registry
+from actors.batch_jobs import BatchJob
+from actors.jobs import JobKind, registry
 
 
 @cache

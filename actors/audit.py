@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors.jobs import BatchEntry, batch_job, enqueue
+from actors.batch_jobs import BatchEntry, batch_job
+from actors.jobs import enqueue
 from db import audit_chain, refusals
 from db.core import request_context, times
 
@@ -142,7 +143,7 @@ def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
     return {"resource": ("user", user_id), "details": {}}
 
 
-@batch_job("audit.write", AuditEntry, queue="events")
+@batch_job("audit.write", AuditEntry, queue="events", ordered=True)
 def write(entries: Sequence[AuditEntry]) -> None:
     """Appends entries to the audit log in the order in which they were enqueued, each chained to the last."""
     audit_chain.append([entry.model_dump(mode="json") for entry in entries])

@@ -10,7 +10,8 @@ from uuid import uuid4
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from actors import broker
-from actors.jobs import BatchEntry, batch_job, enqueue, external_job, transaction, transactional_job
+from actors.batch_jobs import BatchEntry, batch_job
+from actors.jobs import enqueue, external_job, transaction, transactional_job
 from db import event_log, job_journal, leases, postgres
 from db.core import request_context, times
 from db.core.json_model import Id, JsonModel, Timestamp
@@ -80,7 +81,7 @@ def emit(type: EventType, data: dict[str, Any]) -> None:
     enqueue(append.job(event))
 
 
-@batch_job("events.append", NewEvent, queue="events")
+@batch_job("events.append", NewEvent, queue="events", ordered=True)
 def append(events: Sequence[NewEvent]) -> None:
     """Appends events to the log with the next numbers. As a batch job, it is the only writer of numbers."""
     event_log.append([event.model_dump() for event in events])

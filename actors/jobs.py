@@ -16,38 +16,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec
 from uuid import UUID, uuid4
 
 import structlog
-from pydantic import BaseModel, validate_call
+from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
 from actors import broker, fair_share, job_leases, worker_threads
-from db import job_journal, job_runs, postgres
+from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
 from db.job_journal import Job
 
 # The key that makes the job of a periodic kind unique: however often it is scheduled, it waits once.
 SCHEDULED_KEY = "scheduled"
-# How many jobs of one kind a batch job does in one transaction.
-BATCH_SIZE = 200
 # How long a worker pauses before its next message when the database is unavailable: others may have one.
 _DATABASE_UNAVAILABLE_PAUSE_S = 3.0
 
 P = ParamSpec("P")
 log = structlog.get_logger(__name__)
-
-
-class BatchEntry(BaseModel):
-    """The argument of a batch job. Its id is the job's id: an entry enqueued twice is written once."""
-
-    id: UUID
-
-
-E = TypeVar("E", bound=BatchEntry)
 
 
 _enqueued: ContextVar[list[Job] | None] = ContextVar("enqueued", default=None)
@@ -103,10 +91,14 @@ class JobKind(ABC):
     def perform(self, id: UUID) -> None:
         """Does the job with this id; does nothing when it is done, dead, or claimed by another worker."""
 
+    def handle(self, id: UUID) -> None:
+        """Does what a message about this job asks for."""
+        self.perform(id)
+
     def __call__(self, id: str) -> None:
-        """Handles a message: performs the job; a failure is recorded, and the relay retries the job."""
+        """Handles a message; a failure is recorded, and the relay retries the job."""
         try:
-            self.perform(UUID(id))
+            self.handle(UUID(id))
         except BaseException as error:
             self._record_failure(UUID(id), error)
             if not isinstance(error, Exception):
@@ -124,6 +116,12 @@ class JobKind(ABC):
                 job_journal.record_failure(id, f"{type(error).__name__}: {reason}", attempts=attempts)
         except postgres.TRANSIENT_ERRORS as unreachable:
             log.warning("job failure not recorded", job=self.name, job_id=str(id), error=str(unreachable))
+
+    def _remove_refused(self, id: UUID, refusal: DomainError) -> None:
+        """Removes a job whose refusal is its outcome; what it had changed is rolled back."""
+        with transaction():
+            job_claims.claim(id)
+        log.info("job refused", job=self.name, job_id=str(id), reason=refusal.message)
 
     def _job(self, id: UUID, args: object) -> Job:
         request_id = request_context.current().request_id
@@ -165,80 +163,13 @@ class TransactionalJob(_SingleJob[P]):
         with postgres.connection():
             try:
                 with transaction():
-                    job = job_journal.claim(id)
+                    job = job_claims.claim(id)
                     if job is not None:
                         self._call(job)
                         if job.id == job_journal.id_for_key(self.name, SCHEDULED_KEY):
                             job_runs.record_finished(self.name)
             except DomainError as refusal:
-                with transaction():
-                    job_journal.claim(id)
-                log.info("job refused", job=self.name, job_id=str(id), reason=refusal.message)
-
-
-class BatchJob(JobKind, Generic[E]):
-    """Changes our data for many jobs of one kind in one transaction, in the order of enqueueing.
-
-    A named lock keeps every other process out: a job that numbers or chains rows must be their only writer.
-    """
-
-    def __init__(
-        self, function: Callable[[Sequence[E]], None], name: str, entry: type[E], queue: str
-    ) -> None:
-        super().__init__(name, queue)
-        self._function = function
-        self._entry = entry
-
-    def job(self, entry: E) -> Job:
-        """Builds the job that writes this entry, for `enqueue`."""
-        return replace(self._job(entry.id, entry), shared=True)
-
-    def perform(self, id: UUID) -> None:
-        requested: UUID | None = id
-        broker.clear_wakeup(self.name)
-        with postgres.connection():
-            # A process that holds the lock may have read the journal before this job was committed. So each
-            # one reads it again after it has released the lock, and no process waits for the lock.
-            while self._drain(requested) and job_journal.waiting_ids(self.name, 1):
-                requested = None
-                worker_threads.made_progress()
-
-    def _drain(self, requested: UUID | None) -> bool:
-        """Does the first jobs, and the requested one even if it failed before; False if the lock is taken."""
-        try:
-            with transaction():
-                if not postgres.try_advisory_lock(self.name):
-                    return False
-                self._write(job_journal.claim_batch(self.name, BATCH_SIZE, requested))
-        except postgres.TRANSIENT_ERRORS:
-            raise
-        except Exception:
-            # One of them is at fault. Each is done alone, so that the others do not wait for it.
-            for id in job_journal.waiting_ids(self.name, BATCH_SIZE, requested):
-                self._drain_one(id)
-        return True
-
-    def _drain_one(self, id: UUID) -> None:
-        try:
-            with transaction():
-                if postgres.try_advisory_lock(self.name):
-                    job = job_journal.claim(id)
-                    self._write([job] if job else [])
-        except postgres.TRANSIENT_ERRORS:
-            raise
-        except Exception as error:
-            self._record_failure(id, error)
-
-    def _write(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            self._function([self._entry.model_validate(job.args) for job in jobs])
-
-    def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
-        if isinstance(error, postgres.TRANSIENT_ERRORS):
-            # No entry caused this; to postpone one would change the order.
-            log.warning("database unavailable, batch will be retried", job=self.name, error=str(error))
-        else:
-            super()._record_failure(id, error, attempts=attempts)
+                self._remove_refused(id, refusal)
 
 
 class ExternalJob(_SingleJob[P]):
@@ -317,13 +248,6 @@ class ExternalJob(_SingleJob[P]):
 def transactional_job(name: str, *, queue: str) -> Callable[[Callable[P, None]], TransactionalJob[P]]:
     """Declares a job that changes our data in one transaction."""
     return lambda function: TransactionalJob(function, name, queue)
-
-
-def batch_job(
-    name: str, entry: type[E], *, queue: str
-) -> Callable[[Callable[[Sequence[E]], None]], BatchJob[E]]:
-    """Declares a job that changes our data for many entries in one transaction, in order."""
-    return lambda function: BatchJob(function, name, entry, queue)
 
 
 def external_job(

@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from actors.deadlines import within
 from actors.jobs import enqueue, external_job
 from actors.settings import MediaSettings
-from db import job_journal, postgres, profile
+from db import job_claims, postgres, profile
 from db.core.errors import DomainError, ErrorCode
 from db.job_journal import Job
 
@@ -109,7 +109,7 @@ def new_avatar(user_id: UUID) -> tuple[str, Job]:
 
 def keep(removal: Job) -> None:
     """Cancels the removal of an avatar, in the transaction that shows it. Raises MediaUnavailable."""
-    job = job_journal.claim(removal.id)
+    job = job_claims.claim(removal.id)
     # A job that was sent may be running at this moment.
     if job is None or job.attempts:
         raise MediaUnavailable

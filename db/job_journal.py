@@ -107,57 +107,6 @@ def insert(jobs: Sequence[Job]) -> None:
         retry_dead({job.id for job in jobs} - {row["id"] for row in inserted})
 
 
-CLAIM = """
-    DELETE FROM journal.jobs
-    WHERE id = (SELECT id FROM journal.jobs WHERE id = %s AND dead_at IS NULL FOR UPDATE SKIP LOCKED)
-    RETURNING id, name, queue, args, request_id, attempts, position
-"""
-
-
-def claim(id: UUID) -> Job | None:
-    """Removes a job and returns it; None when it is done, dead, or locked by another transaction.
-
-    The removal takes effect when the open transaction commits, and is undone if it rolls back.
-    """
-    found = postgres.rows(CLAIM, id)
-    return Job(**found[0]) if found else None
-
-
-# Fewer jobs where the first one was sent before and not done: a job that kills its process must not take the
-# others with it for ever.
-CLAIM_BATCH = """
-    WITH claimed AS (
-        DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
-            SELECT id FROM journal.jobs
-            WHERE name = %(name)s AND dead_at IS NULL AND (error IS NULL OR id = %(requested)s)
-            ORDER BY position
-            LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
-                   WHERE name = %(name)s AND dead_at IS NULL AND error IS NULL ORDER BY position LIMIT 1)
-            FOR UPDATE))
-        RETURNING id, name, queue, args, request_id, attempts, position
-    )
-    SELECT * FROM claimed ORDER BY position
-"""
-WAITING_IDS = """
-    SELECT id FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND (error IS NULL OR id = %s)
-    ORDER BY position LIMIT %s
-"""
-
-
-def claim_batch(name: str, limit: int, requested: UUID | None = None) -> list[Job]:
-    """Removes the first jobs of one name and returns them in order.
-
-    Leaves out jobs that failed, except the requested one: each comes back alone, when it is due. Waits for a
-    row that the relay has locked, because skipping it would change the order.
-    """
-    return [Job(**row) for row in postgres.rows(CLAIM_BATCH, name=name, requested=requested, limit=limit)]
-
-
-def waiting_ids(name: str, limit: int, requested: UUID | None = None) -> list[UUID]:
-    """Returns the ids of the jobs that `claim_batch` would return."""
-    return [row["id"] for row in postgres.rows(WAITING_IDS, name, requested, limit)]
-
-
 LEASE = """
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',

@@ -5,7 +5,7 @@ Any number of them may run.
 
 import structlog
 
-from actors import all_jobs, broker, jobs
+from actors import all_jobs, batch_jobs, broker, jobs
 from db import postgres, redelivery, redis
 from db.job_journal import Job
 from workers import process
@@ -32,7 +32,7 @@ def once() -> int:
         for first in redelivery.overdue_batches(all_jobs.batch_job_names()):
             oldest = broker.oldest_message_at(first.queue)
             with postgres.database.atomic():
-                overdue, dead = redelivery.resend_batch(first.name, oldest, jobs.BATCH_SIZE)
+                overdue, dead = redelivery.resend_batch(first.name, oldest, batch_jobs.BATCH_SIZE)
             sent += _send(overdue, dead)
     if sent:
         log.info("jobs sent again", jobs=sent)

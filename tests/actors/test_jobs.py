@@ -5,9 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors import jobs
-from actors.jobs import BatchEntry, batch_job, enqueue, external_job, transaction, transactional_job
-from db import job_journal, postgres, redelivery
+from actors import batch_jobs, jobs
+from actors.batch_jobs import BatchEntry, batch_job
+from actors.jobs import enqueue, external_job, transaction, transactional_job
+from db import job_claims, job_journal, postgres, redelivery
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
 from tests.makers import work
@@ -57,6 +58,20 @@ def spell(words: Sequence[Word]) -> None:
     if any(word.text == "poison" for word in words):
         raise ValueError("poison")
     seen.append([word.text for word in words])
+
+
+@batch_job("test_jobs.spell_in_order", Word, queue="test", ordered=True)
+def spell_in_order(words: Sequence[Word]) -> None:
+    spell._function(words)
+
+
+@batch_job("test_jobs.refuse", Word, queue="test")
+def refuse(words: Sequence[Word]) -> None:
+    for word in words:
+        seen.append((word.text, len(words)))
+        if word.text == "no":
+            enqueue(add.job(1))
+            raise NotToday
 
 
 @pytest.fixture(autouse=True)
@@ -140,20 +155,67 @@ def test_an_external_job_that_failed_is_postponed():
     assert failed.leased_until is None
 
 
-def test_one_message_does_all_entries_of_a_batch_job_in_order():
-    ids = enqueued(*[spell.job(Word(id=uuid4(), text=text)) for text in ("a", "b", "c")])
-    spell(str(ids[2]))
+@pytest.mark.parametrize("kind", [spell, spell_in_order])
+def test_one_message_does_all_entries_of_a_batch_job_in_order(kind):
+    ids = enqueued(*[kind.job(Word(text=text)) for text in ("a", "b", "c")])
+    kind(str(ids[2]))
     assert seen == [["a", "b", "c"]]
     assert work() == []
 
 
-def test_a_failing_entry_does_not_stop_the_others():
-    ids = enqueued(*[spell.job(Word(id=uuid4(), text=text)) for text in ("a", "poison", "c")])
-    spell(str(ids[0]))
+@pytest.mark.parametrize("kind", [spell, spell_in_order])
+def test_a_failing_entry_does_not_stop_the_others(kind):
+    ids = enqueued(*[kind.job(Word(text=text)) for text in ("a", "poison", "c")])
+    kind(str(ids[0]))
     assert seen == [["a"], ["c"]]
     failed = row(ids[1])
     assert failed is not None
     assert failed.error == "ValueError: poison"
+
+
+def test_an_entry_that_failed_is_done_when_a_message_of_its_own_requests_it():
+    [first, second] = enqueued(*[spell.job(Word(text=text)) for text in ("a", "b")])
+    job_journal.JobRow.update(error="it broke").where(job_journal.JobRow.id == first).execute()
+    spell(str(second))
+    assert seen == [["b"]]
+    spell(str(first))
+    assert seen == [["b"], ["a"]]
+
+
+def test_a_refused_entry_is_removed_and_the_others_are_done():
+    ids = enqueued(*[refuse.job(Word(text=text)) for text in ("yes", "no")])
+    refuse(str(ids[0]))
+    assert seen == [("yes", 2), ("no", 2), ("yes", 1), ("no", 1)]
+    assert job_journal.JobRow.select().count() == 0
+
+
+def test_more_entries_than_a_batch_are_done_by_one_message(monkeypatch):
+    monkeypatch.setattr(batch_jobs, "BATCH_SIZE", 2)
+    ids = enqueued(*[spell.job(Word(text=text)) for text in ("a", "b", "c", "d", "e")])
+    spell(str(ids[0]))
+    assert seen == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_a_delayed_entry_is_left_out_of_batches():
+    ids = enqueued(spell.job(Word(text="later")).delayed(60), spell.job(Word(text="now")))
+    spell(str(ids[1]))
+    assert seen == [["now"]]
+    assert row(ids[0]) is not None
+
+
+def test_an_entry_knows_its_job_and_the_request_that_caused_it():
+    request_context.bind(request_context.RequestContext("request-1"))
+    job = spell.job(Word(text="a")).unique("once")
+    request_context.bind(request_context.EMPTY)
+    enqueued(job)
+    [word] = [batch_jobs.entry_of(found, Word) for found in job_claims.claim_any(spell.name, 10)]
+    assert (word.id, word.request_id, word.text) == (job.id, "request-1", "a")
+
+
+def test_a_test_performs_one_entry():
+    ids = enqueued(*[spell.job(Word(text=text)) for text in ("a", "b")])
+    spell.perform(ids[1])
+    assert seen == [["b"]]
 
 
 def test_a_batch_job_needs_one_message_for_all_its_entries():

@@ -11,10 +11,11 @@ import pytest
 from falcon.testing import TestClient
 
 from actors import broker, payment_jobs, payment_reconciliation
-from actors.jobs import BatchEntry, batch_job, enqueue, external_job, transaction, transactional_job
+from actors.batch_jobs import BatchEntry, batch_job
+from actors.jobs import enqueue, external_job, transaction, transactional_job
 from actors.psp.provider import Outcome
 from api.app import create_app
-from db import idempotency, job_journal, payments, postgres
+from db import idempotency, job_claims, job_journal, payments, postgres
 from db.users import Role
 from tests import makers
 from workers import scheduler
@@ -31,9 +32,15 @@ def nod() -> None:
     seen.append("nod")
 
 
-@batch_job("test_jobs_in_parallel.count", Number, queue="together")
+@batch_job("test_jobs_in_parallel.count", Number, queue="together", ordered=True)
 def count(numbers: Sequence[Number]) -> None:
     seen.extend(entry.number for entry in numbers)
+
+
+@batch_job("test_jobs_in_parallel.add", Number, queue="together")
+def add(numbers: Sequence[Number]) -> None:
+    meanwhile()
+    seen.append([entry.number for entry in numbers])
 
 
 @external_job("test_jobs_in_parallel.look", queue="together")
@@ -148,7 +155,7 @@ def test_a_periodic_job_that_runs_does_not_deadlock_with_the_scheduler(monkeypat
 
 def test_a_job_claimed_by_another_worker_is_left_to_it():
     [job] = enqueued(nod.job())
-    with in_another_transaction(lambda: job_journal.claim(job.id)):
+    with in_another_transaction(lambda: job_claims.claim(job.id)):
         nod(str(job.id))
         assert seen == []
     # The other transaction committed, and removed it.
@@ -191,6 +198,34 @@ def test_an_entry_enqueued_during_a_batch_is_done_by_the_same_process(monkeypatc
     count(str(first.id))
     assert seen == [1, 2]
     assert waiting() == 0
+
+
+def test_two_processes_share_the_entries_of_a_batch_job():
+    [first, _second] = enqueued(add.job(Number(number=1)), add.job(Number(number=2)))
+    with in_another_transaction(lambda: job_claims.claim(first.id)):
+        add(str(first.id))
+        assert seen == [[2]]
+    assert waiting() == 0
+
+
+def test_one_thread_of_a_process_does_the_entries_that_come_meanwhile(monkeypatch):
+    [first] = enqueued(add.job(Number(number=1)))
+    come: list[int] = [2, 3]
+
+    def another_comes() -> None:
+        [job] = enqueued(add.job(Number(number=come.pop(0))))
+        add(str(job.id))
+        assert seen == []
+
+    def others_come() -> None:
+        while come:
+            thread = threading.Thread(target=another_comes)
+            thread.start()
+            thread.join(20)
+
+    monkeypatch.setitem(globals(), "meanwhile", others_come)
+    add(str(first.id))
+    assert seen == [[1], [2, 3]]
 
 
 def test_entries_keep_their_order_while_the_relay_has_locked_one():

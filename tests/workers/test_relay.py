@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 from dramatiq import Message
 
-from actors import broker, jobs
-from actors.jobs import BatchEntry, batch_job, enqueue, transaction, transactional_job
+from actors import batch_jobs, broker, jobs
+from actors.batch_jobs import BatchEntry, batch_job
+from actors.jobs import enqueue, transaction, transactional_job
 from db import job_journal, postgres, redelivery, redis
 from db.core import times
 from tests import makers
@@ -295,23 +296,23 @@ def attempts(entries: list[job_journal.Job]) -> list[int]:
 
 
 def test_a_batch_is_sent_one_message_which_counts_no_attempt():
-    entries = lines(jobs.BATCH_SIZE + 50)
+    entries = lines(batch_jobs.BATCH_SIZE + 50)
     assert relay.once() == 1
     assert messages() == [str(entries[0].id)]
     assert set(attempts(entries)) == {0}
     assert relay.once() == 0
     sizes.clear()
     append(str(entries[0].id))
-    assert sizes == [jobs.BATCH_SIZE, 50]
+    assert sizes == [batch_jobs.BATCH_SIZE, 50]
 
 
 def test_only_entries_that_were_and_still_are_among_the_first_count_an_attempt():
-    entries = lines(jobs.BATCH_SIZE + 1)
+    entries = lines(batch_jobs.BATCH_SIZE + 1)
     relay.once()
     make_all_due()
     broker.current().client.flushdb()
     assert relay.once() == 1
-    assert attempts(entries) == [1] * jobs.BATCH_SIZE + [0]
+    assert attempts(entries) == [1] * batch_jobs.BATCH_SIZE + [0]
 
 
 def test_a_redis_that_fails_at_the_push_costs_no_attempt_of_a_batch(monkeypatch):

@@ -1,0 +1,185 @@
+"""Batch jobs: change our data for many jobs of one name in one transaction.
+
+    class Beginning(BatchEntry):
+        payment_id: UUID
+
+    @batch_job("payments.begin", Beginning, queue="payments")
+    def begin(entries: Sequence[Beginning]) -> None: ...
+
+    with transaction():
+        enqueue(begin.job(Beginning(payment_id=payment.id)))
+
+One message in Redis wakes a worker for all jobs of the name. One job is done alone when one waits, and two
+hundred together when two hundred wait; a function whose statements do not depend on their number costs the
+same either way.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+from uuid import UUID, uuid4
+
+import structlog
+from pydantic import BaseModel, Field
+
+from actors import broker, worker_threads
+from actors.jobs import JobKind, transaction
+from actors.turns import Turn
+from db import job_claims, postgres
+from db.core import request_context
+from db.core.errors import DomainError
+from db.job_journal import Job
+
+# How many jobs are done in one transaction.
+BATCH_SIZE = 200
+
+log = structlog.get_logger(__name__)
+
+
+class BatchEntry(BaseModel):
+    """The arguments of a job that is done together with others, its id, and the request that caused it.
+
+    An entry that is enqueued twice under one id is done once.
+    """
+
+    id: UUID = Field(default_factory=uuid4)
+    request_id: str | None = Field(default_factory=lambda: request_context.current().request_id)
+
+
+E = TypeVar("E", bound=BatchEntry)
+# The job's row has these in columns of their own.
+_COLUMNS = {"id", "request_id"}
+
+
+def job_of(entry: BatchEntry, name: str, queue: str) -> Job:
+    """Returns the job whose arguments are this entry."""
+    args = entry.model_dump(mode="json", exclude=_COLUMNS)
+    return Job(entry.id, name, queue, args, entry.request_id, shared=True)
+
+
+def entry_of(job: Job, entry: type[E]) -> E:
+    """Returns a job's arguments."""
+    return entry.model_validate({**job.args, "id": job.id, "request_id": job.request_id})
+
+
+class BatchJob(JobKind, Generic[E]):
+    """Any number of processes share the jobs; in each, one thread does them.
+
+    Jobs that cannot be done together are done alone, so that one at fault does not stop the others. A refusal
+    (DomainError) of a job that is done alone is an outcome: the job is removed.
+    """
+
+    def __init__(
+        self, function: Callable[[Sequence[E]], None], name: str, entry: type[E], queue: str
+    ) -> None:
+        super().__init__(name, queue)
+        self._function = function
+        self._entry = entry
+        self._turn = Turn()
+        # Jobs that failed are left out of batches. They are done when a message of their own requests them.
+        self._requested: deque[UUID] = deque()
+
+    def job(self, entry: E) -> Job:
+        """Builds the job of this entry, for `enqueue`."""
+        return job_of(entry, self.name, self.queue)
+
+    def perform(self, id: UUID) -> None:
+        """Does this job alone."""
+        with postgres.connection():
+            self._do_alone(id)
+
+    def handle(self, id: UUID) -> None:
+        """Does all jobs of the name that wait; leaves them to the thread of this process that is at it."""
+        self._requested.append(id)
+        self._turn.run(self._do_all)
+
+    def _do_all(self) -> None:
+        broker.clear_wakeup(self.name)
+        requested = [self._requested.popleft() for _ in range(len(self._requested))]
+        with postgres.connection():
+            while self._do_batch(requested):
+                requested = []
+                worker_threads.made_progress()
+
+    def _do_batch(self, requested: Sequence[UUID]) -> bool:
+        """Does the first jobs, and the requested ones even if they failed; returns whether more may wait."""
+        jobs: list[Job] = []
+        try:
+            with transaction():
+                jobs = job_claims.claim_any(self.name, BATCH_SIZE, requested)
+                self._write(jobs)
+        except postgres.DatabaseUnavailable:
+            raise
+        except Exception:
+            if not jobs:
+                raise
+            for job in jobs:
+                self._do_alone(job.id)
+        return bool(jobs) and (len(jobs) >= BATCH_SIZE or jobs[0].attempts > 0)
+
+    def _do_alone(self, id: UUID) -> None:
+        try:
+            with transaction():
+                job = self._claim_alone(id)
+                self._write([job] if job else [])
+        except postgres.DatabaseUnavailable:
+            raise
+        except DomainError as refusal:
+            self._remove_refused(id, refusal)
+        except Exception as error:
+            self._record_failure(id, error)
+
+    def _claim_alone(self, id: UUID) -> Job | None:
+        return job_claims.claim(id)
+
+    def _write(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            self._function([entry_of(job, self._entry) for job in jobs])
+
+
+class OrderedBatchJob(BatchJob[E]):
+    """Jobs are done in the order of enqueueing, by one process at a time.
+
+    A named lock keeps every other process out: a job that numbers or chains rows must be their only writer.
+    """
+
+    def perform(self, id: UUID) -> None:
+        """Does all jobs that wait, this one included: an earlier one must not be done after it."""
+        self.handle(id)
+
+    def _do_batch(self, requested: Sequence[UUID]) -> bool:
+        jobs: list[Job] = []
+        try:
+            with transaction():
+                if not postgres.try_advisory_lock(self.name):
+                    return False
+                jobs = job_claims.claim_in_order(self.name, BATCH_SIZE, requested)
+                self._write(jobs)
+        except postgres.TRANSIENT_ERRORS:
+            # No job caused this; to postpone one would change the order.
+            raise
+        except Exception:
+            if not jobs:
+                raise
+            for job in jobs:
+                self._do_alone(job.id)
+        # Another process may have found the lock taken after this one had read the journal. So each reads it
+        # again after it has released the lock, and no process waits for the lock.
+        return job_claims.waits(self.name)
+
+    def _claim_alone(self, id: UUID) -> Job | None:
+        return job_claims.claim(id) if postgres.try_advisory_lock(self.name) else None
+
+    def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
+        if isinstance(error, postgres.TRANSIENT_ERRORS):
+            log.warning("database unavailable, batch will be retried", job=self.name, error=str(error))
+        else:
+            super()._record_failure(id, error, attempts=attempts)
+
+
+def batch_job(
+    name: str, entry: type[E], *, queue: str, ordered: bool = False
+) -> Callable[[Callable[[Sequence[E]], None]], BatchJob[E]]:
+    """Declares a job that changes our data for many entries in one transaction."""
+    kind = OrderedBatchJob if ordered else BatchJob
+    return lambda function: kind(function, name, entry, queue)

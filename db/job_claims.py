@@ -1,0 +1,85 @@
+"""Claims: a worker's transaction removes the rows of the jobs that it does, so they are done exactly once.
+
+A removal takes effect when the transaction commits, and is undone if it rolls back.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from db import postgres
+from db.job_journal import Job
+
+CLAIM = """
+    DELETE FROM journal.jobs
+    WHERE id = (SELECT id FROM journal.jobs WHERE id = %s AND dead_at IS NULL FOR UPDATE SKIP LOCKED)
+    RETURNING id, name, queue, args, request_id, attempts, position
+"""
+
+
+def claim(id: UUID) -> Job | None:
+    """Removes a job and returns it; None when it is done, dead, or locked by another transaction."""
+    found = postgres.rows(CLAIM, id)
+    return Job(**found[0]) if found else None
+
+
+# Fewer jobs where the first one was sent before and not done: a job that kills its process must not take the
+# others with it for ever. A delayed job has no message yet (sent_at = '-infinity').
+CLAIM_ANY = """
+    WITH claimed AS (
+        DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
+            SELECT id FROM journal.jobs
+            WHERE name = %(name)s AND dead_at IS NULL
+            AND (error IS NULL AND sent_at > '-infinity' OR id = ANY(%(requested)s::uuid[]))
+            ORDER BY position
+            LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
+                   WHERE name = %(name)s AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
+                   ORDER BY position LIMIT 1)
+            FOR UPDATE SKIP LOCKED))
+        RETURNING id, name, queue, args, request_id, attempts, position
+    )
+    SELECT * FROM claimed ORDER BY position
+"""
+
+
+def claim_any(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job]:
+    """Removes the first jobs of one name that no other transaction has, and returns them.
+
+    Leaves out jobs that failed or are delayed, except the requested ones: each comes back when it is due.
+    """
+    found = postgres.rows(CLAIM_ANY, name=name, limit=limit, requested=list(requested))
+    return [Job(**row) for row in found]
+
+
+# The same, but waits for a row that the relay has locked: to skip it would change the order.
+CLAIM_IN_ORDER = """
+    WITH claimed AS (
+        DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
+            SELECT id FROM journal.jobs
+            WHERE name = %(name)s AND dead_at IS NULL
+            AND (error IS NULL AND sent_at > '-infinity' OR id = ANY(%(requested)s::uuid[]))
+            ORDER BY position
+            LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
+                   WHERE name = %(name)s AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
+                   ORDER BY position LIMIT 1)
+            FOR UPDATE))
+        RETURNING id, name, queue, args, request_id, attempts, position
+    )
+    SELECT * FROM claimed ORDER BY position
+"""
+
+
+def claim_in_order(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job]:
+    """Removes the first jobs of one name and returns them in order, as `claim_any`, and skips none."""
+    found = postgres.rows(CLAIM_IN_ORDER, name=name, limit=limit, requested=list(requested))
+    return [Job(**row) for row in found]
+
+
+WAITS = """
+    SELECT FROM journal.jobs
+    WHERE name = %s AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity' LIMIT 1
+"""
+
+
+def waits(name: str) -> bool:
+    """Tells whether a batch of this name would have jobs."""
+    return bool(postgres.rows(WAITS, name))
