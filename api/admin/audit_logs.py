@@ -53,7 +53,7 @@ class AuditVerification:
         self._shared = Shared(_verify)
 
     @Operation(Permission.OPERATE, "Verified.", name="verifyAuditLogs", errors=(NotVerifiedYet, Busy))
-    def on_get(self, req: Request) -> schemas.AuditLogVerification:
+    def on_get(self, _req: Request) -> schemas.AuditLogVerification:
         """Verify the audit log.
 
         Names the first row that was changed, inserted or removed behind the application's back, the newest
@@ -61,7 +61,7 @@ class AuditVerification:
         the last minute are; the result for the others is that of the last verification of the whole log,
         which runs daily and after `POST /admin/invariants` (see `audit_log_is_intact` there).
         """
-        return self._shared.answer(req)
+        return self._shared.answer()
 
 
 def _verify() -> schemas.AuditLogVerification:

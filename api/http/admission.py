@@ -1,17 +1,16 @@
-"""Limits how many requests do expensive work at once, and frees the database connection of one that waits.
+"""Limits how many requests execute at once, and how many of those do expensive work.
 
-A process has few threads and connections. A request that waits for its turn holds no connection, and most
-wait only briefly.
+A request that executes holds a database connection. One that waits (for its turn, a client, a payment, a
+native thread) holds neither: others execute meanwhile.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-
-from falcon import Request
 
 from db import postgres
 from db.core.errors import DomainError, ErrorCode
@@ -32,18 +31,50 @@ class Busy(DomainError):
     retry_after = 5
 
 
+# One for each request that may execute; None where one thread serves all of them, as in tests.
+_executing: threading.BoundedSemaphore | None = None
+# Whether the request at hand has taken its connection, and not found one that its thread had.
+_connected: ContextVar[bool] = ContextVar("connected", default=False)
+
+
+def execute_at_most(count: int) -> None:
+    """Limits how many requests of this process execute at once. The others wait, for as long as it takes."""
+    global _executing
+    _executing = threading.BoundedSemaphore(count)
+
+
+def executing() -> AbstractContextManager[object]:
+    """Holds one of the places of requests that execute while the block runs."""
+    return _executing or nullcontext()
+
+
+def connect() -> None:
+    """Takes a database connection for the request at hand. Raises a database error."""
+    _connected.set(postgres.database.connect(reuse_if_open=True))
+
+
+def disconnect() -> None:
+    """Gives the connection of the request back, if it has one."""
+    if _connected.get():
+        _connected.set(False)
+        postgres.database.close()
+
+
 @contextmanager
-def without_connection(req: Request) -> Iterator[None]:
-    """Returns the request's database connection to the pool while the block runs."""
-    if not getattr(req.context, "opened", False):
+def without_connection() -> Iterator[None]:
+    """Lets other requests have the connection and the place of the request at hand while the block runs."""
+    if not _connected.get():
         yield
         return
-    postgres.database.close()
-    req.context.opened = False
+    disconnect()
+    if _executing:
+        _executing.release()
     try:
         yield
     finally:
-        req.context.opened = postgres.database.connect(reuse_if_open=True)
+        if _executing:
+            _executing.acquire()
+        connect()
 
 
 class Seats:
@@ -53,9 +84,9 @@ class Seats:
         self._free = threading.BoundedSemaphore(count)
 
     @contextmanager
-    def one(self, req: Request) -> Iterator[None]:
+    def one(self) -> Iterator[None]:
         """Holds a seat while the block runs. Raises Busy."""
-        with without_connection(req):
+        with without_connection():
             _acquire(self._free)
         try:
             yield
@@ -99,9 +130,9 @@ class Shared(Generic[T]):
         finally:
             self._free.release()
 
-    def answer(self, req: Request) -> T:
+    def answer(self) -> T:
         """The value, for a request that has a connection. Raises Busy."""
-        with without_connection(req):
+        with without_connection():
             return self.get()
 
 

@@ -147,7 +147,7 @@ def _read(req: Request, declaration: Operation) -> dict[str, Any]:
         arguments["body"] = body.root if isinstance(body, OneOfBodies) else body
     elif declaration.file is not None:
         # A slow client must not hold a database connection.
-        with admission.without_connection(req):
+        with admission.without_connection():
             arguments["file"] = read_file(req, declaration.file)
     elif req.context.raw:
         read_body(req, EmptyBody)

@@ -4,8 +4,8 @@ from typing import Any
 
 from falcon import Request, Response
 
+from api.http import admission
 from api.http.operation import operation_of
-from db import postgres
 
 
 class DatabaseConnection:
@@ -14,8 +14,7 @@ class DatabaseConnection:
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
         """Takes a connection for an operation; raw operations take their own. Raises a database error."""
         if operation_of(resource, req):
-            req.context.opened = postgres.database.connect(reuse_if_open=True)
+            admission.connect()
 
-    def process_response(self, req: Request, _resp: Response, _resource: Any, _succeeded: bool) -> None:
-        if getattr(req.context, "opened", False):
-            postgres.database.close()
+    def process_response(self, _req: Request, _resp: Response, _resource: Any, _succeeded: bool) -> None:
+        admission.disconnect()

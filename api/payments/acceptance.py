@@ -116,7 +116,7 @@ def _replay(
 ) -> Rendered:
     if stored.provisional and times.now() - stored.created_at < _PROVISIONAL_MAX_AGE:
         # Waits in a slot: fifty requests with one key must not hold every thread.
-        final = prefer_wait.poll_if_free(req, lambda: _final(req, key), _FIRST_RESPONSE_WAIT_S)
+        final = prefer_wait.poll_if_free(lambda: _final(req, key), _FIRST_RESPONSE_WAIT_S)
         if final is None:
             raise IdempotencyInProgress
         stored = final
@@ -173,7 +173,7 @@ def _wait_until_settled(
         return replace(response, status=200) if response.status == 202 else response
 
     try:
-        return prefer_wait.poll(req, find, timeout_s)
+        return prefer_wait.poll(find, timeout_s)
     except (prefer_wait.TooManyWaiting, *postgres.TRANSIENT_ERRORS):
         # The change is committed: the client gets the plain response.
         return None

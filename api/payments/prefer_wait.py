@@ -53,7 +53,6 @@ def applied(req: Request) -> dict[str, str]:
 
 
 def poll(
-    req: Request,
     find: Callable[[], T | None],
     timeout_s: float,
     *,
@@ -69,7 +68,7 @@ def poll(
     deadline = time.monotonic() + timeout_s
     pause = _FIRST_PAUSE_S
     try:
-        with admission.without_connection(req):
+        with admission.without_connection():
             while True:
                 with postgres.connection():
                     found = find()
@@ -82,9 +81,9 @@ def poll(
         slots.release()
 
 
-def poll_if_free(req: Request, find: Callable[[], T | None], timeout_s: float) -> T | None:
+def poll_if_free(find: Callable[[], T | None], timeout_s: float) -> T | None:
     """Calls `find` as `poll` does; None at once where no slot is free."""
     try:
-        return poll(req, find, timeout_s)
+        return poll(find, timeout_s)
     except TooManyWaiting:
         return None

@@ -48,7 +48,7 @@ class Reports:
         if since >= until:
             raise ValidationFailed.of("to", "must be later than `from`")
         payee_id = None if caller.role is Role.ADMIN else caller.user_id
-        with _seats.one(req):
+        with _seats.one():
             rows = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
             if _wants_csv(req, query):
                 return _download(rows, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")

@@ -137,7 +137,7 @@ class OnePayment:
         headers: dict[str, str] = {}
         timeout_s = prefer_wait.seconds(req)
         if timeout_s and etag.known(req, payment.version):
-            changed = prefer_wait.poll_if_free(req, lambda: _newer(req, payment_id, caller), timeout_s)
+            changed = prefer_wait.poll_if_free(lambda: _newer(req, payment_id, caller), timeout_s)
             payment, headers = changed or payment, prefer_wait.applied(req)
         return Versioned(Payment.for_caller(payment, caller), payment.version, headers)
 
@@ -237,7 +237,7 @@ class Status:
         decided = (
             payment_endings.is_with_psp(payment)
             and not has_stored_response(req)
-            and status_changes.has_psp_decided(req, payment)
+            and status_changes.has_psp_decided(payment)
         )
         return accept_once(
             req,

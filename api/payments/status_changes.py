@@ -3,8 +3,6 @@
 import threading
 from uuid import UUID, uuid4
 
-from falcon import Request
-
 from actors import audit, payment_endings, payment_jobs, state_machine, transitions
 from actors.jobs import enqueue, transaction
 from actors.state_machine import Transition
@@ -54,7 +52,7 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
     return payment
 
 
-def has_psp_decided(req: Request, payment: Payment) -> bool:
+def has_psp_decided(payment: Payment) -> bool:
     """Asks the PSP whether it has decided how this payment ends. The psp worker asks; the request waits.
 
     False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises
@@ -71,7 +69,7 @@ def has_psp_decided(req: Request, payment: Payment) -> bool:
         now = payments.get(payment.id)
         return PaymentStatus(now.status) if now is not None and now.status in TERMINAL else None
 
-    found = prefer_wait.poll(req, find, _INQUIRY_WAIT_S, slots=_inquiry_slots)
+    found = prefer_wait.poll(find, _INQUIRY_WAIT_S, slots=_inquiry_slots)
     if found in (*psp_attempts.DECISIONS, PaymentStatus.COMPLETED):
         return True
     if found in (None, PspResult.NO_ANSWER, PspResult.UNAVAILABLE):

@@ -73,14 +73,14 @@ class Avatar:
         user_id = caller_of(req).user_id
         if not _is_image(file):
             raise NotAnImage
-        with without_connection(req), _decoders.one(req):
+        with without_connection(), _decoders.one():
             content = _decode(file)
         # The removal is enqueued before the file is stored and withdrawn with the change that refers to it: a
         # crash in between leaves no file behind.
         name, removal = media.new_avatar(user_id)
         with transaction():
             enqueue(removal)
-        with without_connection(req):
+        with without_connection():
             self.store.put(name, content)
         with transaction():
             user = lock_user(user_id)

@@ -1,4 +1,6 @@
-"""A request that waits for a client or a disk holds no database connection."""
+"""A request that waits for a client, a disk or a payment holds no database connection."""
+
+import threading
 
 import pytest
 from falcon import Response
@@ -7,44 +9,65 @@ from falcon.testing import create_req
 from api.http import admission, operation
 from api.security.permissions import Permission
 from db import postgres
+from tests.makers import until
 
 
 @pytest.fixture
-def req(stores):
-    request = create_req()
-    request.context.raw = b""
-    with postgres.connection():
-        request.context.opened = True
-        yield request
+def connected(stores):
+    admission.connect()
+    yield
+    admission.disconnect()
 
 
-def test_the_connection_is_released_and_taken_again(req):
-    with admission.without_connection(req):
+def test_the_connection_is_released_and_taken_again(connected):
+    with admission.without_connection():
         assert postgres.database.is_closed()
-        assert req.context.opened is False
+        with admission.without_connection():
+            assert postgres.database.is_closed()
+        assert postgres.database.is_closed()
     assert not postgres.database.is_closed()
-    assert req.context.opened is True
 
 
-def test_the_connection_is_taken_again_after_an_error(req):
-    with pytest.raises(ZeroDivisionError), admission.without_connection(req):
+def test_the_connection_is_taken_again_after_an_error(connected):
+    with pytest.raises(ZeroDivisionError), admission.without_connection():
         raise ZeroDivisionError
     assert not postgres.database.is_closed()
 
 
-def test_a_connection_of_the_thread_stays_open(req):
-    req.context.opened = False
-    with admission.without_connection(req):
+def test_a_connection_of_the_thread_stays_open(stores):
+    with postgres.connection():
+        admission.connect()
+        with admission.without_connection():
+            assert not postgres.database.is_closed()
+        admission.disconnect()
         assert not postgres.database.is_closed()
 
 
-def test_a_form_is_read_without_one(req, monkeypatch):
+def test_another_request_executes_meanwhile(connected, monkeypatch):
+    monkeypatch.setattr(admission, "_executing", threading.BoundedSemaphore(1))
+    executed = []
+
+    def execute() -> None:
+        with admission.executing():
+            executed.append("other")
+
+    other = threading.Thread(target=execute)
+    with admission.executing():
+        other.start()
+        assert not executed
+        with admission.without_connection():
+            until(lambda: executed)
+    other.join()
+
+
+def test_a_form_is_read_without_one(connected, monkeypatch):
     monkeypatch.setattr(operation, "read_file", lambda *_: str(postgres.database.is_closed()).encode())
 
     @operation.Operation(Permission.ANYONE, "Taken.", file="picture")
     def take(_self, _req, file):
         return {"closed": file.decode(), "again": postgres.database.is_closed()}
 
-    resp = Response()
+    req, resp = create_req(), Response()
+    req.context.raw = b""
     take(None, req, resp)
     assert b'{"closed":"True","again":false}' in (resp.data or b"")

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import falcon.testing
 import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -279,7 +278,7 @@ def test_an_upload_is_refused_while_too_many_are_decoded(person, files, monkeypa
     decoders = Seats(1)
     monkeypatch.setattr(avatar, "_decoders", decoders)
     monkeypatch.setattr(admission, "TURN_S", 0.01)
-    with decoders.one(falcon.testing.create_req()):
+    with decoders.one():
         result = send(person, drawn())
     assert error(result) == (503, "SERVICE_UNAVAILABLE")
     assert result.headers["Retry-After"] == "5"
