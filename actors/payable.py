@@ -23,7 +23,7 @@ def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
     Raises NotFound, RequestNotPayable, TooManyPayments, EmailNotVerified.
     """
     customer = payment_limits.lock_customer(customer_id)
-    request = payments.locked(request_id)
+    request = payments.lock([request_id]).get(request_id)
     if request is None or not is_offered_to(request, customer_id):
         raise NotFound(thing="payment request")
     if reason := obstacles([request], customer_id).get(request.id):

@@ -1,5 +1,7 @@
-"""How a transition is applied: status, history, audit entry and events change in one transaction."""
+"""How transitions are applied: status, history, audit entry and events change in one transaction."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +12,8 @@ from actors.state_machine import Transition
 from db import payments, users
 from db.core import request_context
 from db.core.errors import NotFound
-from db.payments import Payment
+from db.core.request_context import RequestContext
+from db.payments import NewStatus, Payment
 from db.reviews import ReviewCause
 from db.states import PaymentStatus, PaymentType
 
@@ -28,7 +31,7 @@ _EVENTS = {
     PaymentStatus.FAILED: events.EventType.PAYMENT_FAILED,
 }
 # What happens to a request when its payment comes to this status.
-_REQUEST_TRANSITIONS = {
+_REQUEST_TRANSITIONS: dict[str, Transition] = {
     PaymentStatus.COMPLETED: Transition.COMPLETE,
     PaymentStatus.FAILED: Transition.REOPEN,
     PaymentStatus.CANCELLED: Transition.REOPEN,
@@ -40,7 +43,7 @@ def locked(id: UUID) -> Payment:
 
     The request that it pays is locked before it, in the same statement. All transactions lock in this order.
     """
-    payment = payments.locked(id)
+    payment = payments.lock([id]).get(id)
     if payment is None:
         raise NotFound(thing="payment")
     return payment
@@ -50,45 +53,100 @@ def create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
     """Stores a new payment or request: the first transition, from no status."""
     status = state_machine.next_status(payment_type, None, Transition.CREATE)
     payment = payments.add(user_id=user_id, type=payment_type, status=status, **columns)
+    actor_id = request_context.current().user_id
+    payments.add_transaction(payment, Transition.CREATE, actor_id=actor_id)
     _record(payment, Transition.CREATE, None, reason=None)
     events.emit(events.EventType.PAYMENT_CREATED, snapshots.payment(payment))
     return payment
+
+
+@dataclass(frozen=True)
+class Change:
+    """A transition to apply to a locked payment, and what caused it."""
+
+    payment: Payment
+    transition: Transition
+    reason: str | None = None
+    failure: Failure | None = None
+    # The request that caused it: in a batch, each change has its own.
+    context: RequestContext = field(default_factory=request_context.current)
+
+    def result(self) -> NewStatus:
+        """Returns what the transition table makes of the payment. Raises TransitionRefused."""
+        to = state_machine.next_status(self.payment.type, self.payment.status, self.transition)
+        reason = self.reason or (self.failure[0] if self.failure else None)
+        return NewStatus(self.payment, to, self.transition, reason, self.failure, self.context.user_id)
 
 
 def apply(
     payment: Payment, transition: Transition, *, reason: str | None = None, failure: Failure | None = None
 ) -> Payment:
     """Applies a transition to a locked payment, and to the request that it pays. Raises TransitionRefused."""
-    before = payment.status
-    to = state_machine.next_status(payment.type, before, transition)
-    payment = payments.set_status(payment, to, failure=failure)
-    _record(payment, transition, before, reason=reason or (failure[0] if failure else None))
-    snapshot = snapshots.payment(payment)
-    events.emit(events.EventType.PAYMENT_UPDATED, snapshot)
-    if to in _EVENTS:
-        events.emit(_EVENTS[to], snapshot)
-    if payment.request_id and to in _REQUEST_TRANSITIONS:
-        # `locked` has locked the request with its payment, so this does not wait.
-        _apply_to_request(locked(payment.request_id), payment, _REQUEST_TRANSITIONS[to])
-    return payment
+    return apply_all([Change(payment, transition, reason, failure)])[0]
 
 
-def _apply_to_request(request: Payment, payment: Payment, transition: Transition) -> None:
-    if not state_machine.is_allowed(request.type, request.status, transition):
-        # Not refused: that would undo what the PSP did with the payment.
-        reason = f"it is {request.status}, but its payment {payment.id} is {payment.status}"
-        payment_reviews.open_review(request, ReviewCause.REQUEST_MOVED, reason)
+def apply_all(changes: Sequence[Change]) -> list[Payment]:
+    """Applies one transition to each of these locked payments, and to the requests that they pay.
+
+    Returns the payments as they are now. The number of statements does not depend on their number. Raises
+    TransitionRefused, and changes nothing, if one of them is not allowed.
+    """
+    if not changes:
+        return []
+    results = [change.result() for change in changes]
+    changed = payments.apply_transitions(results)
+    for payment, change, result in zip(changed, changes, results, strict=True):
+        with request_context.acting_as(change.context):
+            _record(payment, change.transition, change.payment.status, reason=result.reason)
+            snapshot = snapshots.payment(payment)
+            events.emit(events.EventType.PAYMENT_UPDATED, snapshot)
+            if result.status in _EVENTS:
+                events.emit(_EVENTS[result.status], snapshot)
+    _apply_to_requests(
+        [
+            (payment.request_id, payment, change.context)
+            for payment, change in zip(changed, changes, strict=True)
+            if payment.request_id and payment.status in _REQUEST_TRANSITIONS
+        ]
+    )
+    return changed
+
+
+def _apply_to_requests(ended: Sequence[tuple[UUID, Payment, RequestContext]]) -> None:
+    """Applies to requests, given by their ids, what the ends of the payments that pay them mean to them."""
+    if not ended:
         return
-    request = apply(request, transition, reason=f"payment {payment.id} {payment.status}")
-    if transition is Transition.REOPEN and not users.active_vendors([request.user_id]):
-        # The job that cancels a vendor's open requests passed over this one while it was engaged.
-        apply(request, Transition.CANCEL, reason=NO_VENDOR)
+    # Each was locked before its payment, in the same statement, so this does not wait.
+    requests = payments.lock([id for id, _, _ in ended])
+    following: list[Change] = []
+    for id, payment, context in ended:
+        request, transition = requests[id], _REQUEST_TRANSITIONS[payment.status]
+        if state_machine.is_allowed(request.type, request.status, transition):
+            reason = f"payment {payment.id} {payment.status}"
+            following.append(Change(request, transition, reason, context=context))
+        else:
+            # Not refused: that would undo what the PSP did with the payment.
+            reason = f"it is {request.status}, but its payment {payment.id} is {payment.status}"
+            with request_context.acting_as(context):
+                payment_reviews.open_review(request, ReviewCause.REQUEST_MOVED, reason)
+    open_again = [
+        (request, change.context)
+        for request, change in zip(apply_all(following), following, strict=True)
+        if change.transition is Transition.REOPEN
+    ]
+    # The job that cancels a vendor's open requests passed over these while they were engaged.
+    vendors = users.active_vendors({request.user_id for request, _ in open_again})
+    apply_all(
+        [
+            Change(request, Transition.CANCEL, NO_VENDOR, context=context)
+            for request, context in open_again
+            if request.user_id not in vendors
+        ]
+    )
 
 
 def _record(payment: Payment, transition: Transition, before: str | None, *, reason: str | None) -> None:
-    """Writes the history row, the audit entry and the log line of a transition."""
-    actor_id = request_context.current().user_id
-    payments.add_transaction(payment, type=transition, from_status=before, reason=reason, actor_id=actor_id)
+    """Writes the audit entry and the log line of a transition."""
     audit.record(
         audit.AuditAction(f"payments.payment.{transition}"),
         resource=("payment", payment.id),

@@ -1,6 +1,7 @@
 """Payments, payment requests and the history of their status changes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,13 +11,14 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.core.ids import uuid7
 from db.states import PaymentStatus, PaymentType
 
 
 class Payment(postgres.Model, table="payments.payments"):
     """A payment (type `payment`) or a payment request (type `initiate`).
 
-    Only `set_status` changes the status.
+    Only `apply_transitions` changes the status.
     """
 
     id = peewee.UUIDField(primary_key=True)
@@ -71,12 +73,39 @@ class PaymentTransaction(postgres.Model, table="payments.payment_transactions"):
     created_at = DateTimeTZField()
 
 
-# The request that a payment pays is locked first, then the payment: false sorts before true (decision 20).
-LOCK_PAYMENT = """
+# Requests before payments (`initiate` sorts before `payment`), each by id (decision 20). Neither type nor id
+# ever changes, so a row that the statement had to wait for is still in its place.
+LOCK_PAYMENTS = """
     SELECT * FROM payments.payments
-    WHERE id = ANY(ARRAY[%(id)s::uuid, (SELECT request_id FROM payments.payments WHERE id = %(id)s::uuid)])
-    ORDER BY id = %(id)s::uuid
+    WHERE id = ANY(%(ids)s::uuid[] || ARRAY(
+        SELECT request_id FROM payments.payments WHERE id = ANY(%(ids)s::uuid[]) AND request_id IS NOT NULL))
+    ORDER BY type, id
     FOR NO KEY UPDATE
+"""
+
+# A row is left as it is if it is no longer the one for which the transition was decided.
+APPLY_TRANSITIONS = """
+    WITH decided AS (
+        SELECT * FROM unnest(
+            %(payment_ids)s::uuid[], %(versions)s::int[], %(before)s::text[], %(after)s::text[],
+            %(codes)s::text[], %(messages)s::text[], %(history_ids)s::uuid[], %(transitions)s::text[],
+            %(reasons)s::text[], %(actor_ids)s::uuid[])
+        AS d (payment_id, version, before, after, code, message, history_id, transition, reason, actor_id)
+    ), changed AS (
+        UPDATE payments.payments p
+        SET status = d.after, failure_code = d.code, failure_message = d.message, reconciled_at = NULL,
+            version = p.version + 1, updated_at = clock_timestamp()
+        FROM decided d WHERE p.id = d.payment_id AND (p.version, p.status) = (d.version, d.before)
+        RETURNING p.*
+    ), recorded AS (
+        INSERT INTO payments.payment_transactions
+            (id, payment_id, transaction_type, amount, currency, from_status, status, reason,
+             actor_id, user_id, payee_id, addressee_id)
+        SELECT d.history_id, p.id, d.transition, p.amount, p.currency, d.before, p.status, d.reason,
+            d.actor_id, p.user_id, p.payee_id, p.addressee_id
+        FROM decided d JOIN changed p ON p.id = d.payment_id
+    )
+    SELECT * FROM changed
 """
 
 LOCK_UNADDRESSED = """
@@ -106,7 +135,7 @@ CLAIM_STUCK = """
 
 def add(**columns: Any) -> Payment:
     """Inserts a payment or a request and returns its row."""
-    return postgres.execute_returning(Payment.insert(**columns), Payment)[0]
+    return postgres.execute_returning(Payment.insert({"id": uuid7(), **columns}), Payment)[0]
 
 
 def get(id: UUID) -> Payment | None:
@@ -114,29 +143,53 @@ def get(id: UUID) -> Payment | None:
     return Payment.get_or_none(Payment.id == id)
 
 
-def locked(id: UUID) -> Payment | None:
-    """Returns the payment with its row locked until the end of the transaction.
+def lock(ids: Sequence[UUID]) -> dict[UUID, Payment]:
+    """Locks payments, and before them the requests that they pay, until the end of the transaction.
 
-    The same statement locks the request that the payment pays, before the payment (decision 20).
+    Returns all of these by id.
     """
-    rows = [Payment(**row) for row in postgres.rows(LOCK_PAYMENT, id=id)]
-    return next((payment for payment in rows if payment.id == id), None)
+    return {row["id"]: Payment(**row) for row in postgres.rows(LOCK_PAYMENTS, ids=list(ids))}
 
 
-def set_status(payment: Payment, to: PaymentStatus, *, failure: tuple[str, str] | None = None) -> Payment:
-    """Changes the status of a locked payment and increments its version.
+@dataclass(frozen=True)
+class NewStatus:
+    """A change of a locked payment's status, and what its history says of it.
 
-    `failure` is a code and a message. The caller checks that the transition is legal.
+    `failure` is a code and a message. `payment` has the status from which the transition leads to this one.
     """
-    code, message = failure or (None, None)
-    update = Payment.update(
-        status=to,
-        failure_code=code,
-        failure_message=message,
-        reconciled_at=None,
-        **_NEXT_VERSION,
-    ).where(Payment.id == payment.id, Payment.status == payment.status, Payment.version == payment.version)
-    return _updated(update, payment)
+
+    payment: Payment
+    status: PaymentStatus
+    transition: str
+    reason: str | None
+    failure: tuple[str, str] | None
+    actor_id: UUID | None
+
+
+def apply_transitions(changes: Sequence[NewStatus]) -> list[Payment]:
+    """Changes the statuses of locked payments, each in one row of the history; returns the new rows in order.
+
+    Increments each version. The caller checks that the transitions are legal. No payment may appear twice.
+    """
+    failures = [change.failure or (None, None) for change in changes]
+    rows = postgres.rows(
+        APPLY_TRANSITIONS,
+        payment_ids=[change.payment.id for change in changes],
+        versions=[change.payment.version for change in changes],
+        before=[change.payment.status for change in changes],
+        after=[change.status for change in changes],
+        codes=[code for code, _ in failures],
+        messages=[message for _, message in failures],
+        history_ids=[uuid7() for _ in changes],
+        transitions=[change.transition for change in changes],
+        reasons=[change.reason for change in changes],
+        actor_ids=[change.actor_id for change in changes],
+    )
+    changed = {row["id"]: Payment(**row) for row in rows}
+    for change in changes:
+        if change.payment.id not in changed:
+            raise _changed_meanwhile(change.payment)
+    return [changed[change.payment.id] for change in changes]
 
 
 def edit(payment: Payment, **columns: Any) -> Payment:
@@ -181,8 +234,12 @@ def _copy_addressee_to_history(payment_ids: Sequence[UUID], addressee_id: UUID |
 def _updated(update: Any, payment: Payment) -> Payment:
     rows = postgres.execute_returning(update, Payment)
     if not rows:
-        raise RuntimeError(f"payment {payment.id} was changed by another transaction although it was locked")
+        raise _changed_meanwhile(payment)
     return rows[0]
+
+
+def _changed_meanwhile(payment: Payment) -> RuntimeError:
+    return RuntimeError(f"payment {payment.id} was changed by another transaction although it was locked")
 
 
 def replace_address(ids: Sequence[UUID], email: str) -> list[Payment]:
@@ -261,18 +318,15 @@ def recent_amount(user_id: UUID, currency: str, since: datetime) -> Decimal:
     return Decimal(total.scalar() or 0)
 
 
-def add_transaction(
-    payment: Payment, *, type: str, from_status: str | None, reason: str | None, actor_id: UUID | None
-) -> None:
-    """Inserts a history row: the transition that led the payment to its present status."""
+def add_transaction(payment: Payment, type: str, *, actor_id: UUID | None) -> None:
+    """Inserts the first row of a payment's history: its creation."""
     PaymentTransaction.insert(
+        id=uuid7(),
         payment_id=payment.id,
         transaction_type=type,
         amount=payment.amount,
         currency=payment.currency,
-        from_status=from_status,
         status=payment.status,
-        reason=reason,
         actor_id=actor_id,
         user_id=payment.user_id,
         payee_id=payment.payee_id,

@@ -17,7 +17,6 @@ from actors.psp.stub import Stub
 from db import audit_log, event_log, job_journal, payments, postgres, psp_attempts, psp_ledger
 from db.core.request_context import RequestContext
 from db.payments import Payment
-from db.states import PaymentStatus
 from db.users import Role
 from tests import makers
 from tests.makers import pay, work
@@ -620,7 +619,7 @@ def test_the_reconciler_settles_a_decision_whose_job_is_lost(simulate, status, e
     payment = makers.payment(simulate=simulate)
     lose_settle_job(payment)
     if status != "processing":
-        payments.set_status(makers.reload(payment), PaymentStatus(status))
+        makers.set_status(payment, status)
     postgres.rows("UPDATE payments.psp_attempts SET ended_at = clock_timestamp() - interval '4 seconds'")
 
     assert reconcile() == ["payments.settle"]

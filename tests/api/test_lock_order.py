@@ -304,10 +304,10 @@ class PaidRequest:
         )
         self.open = random.random() < 0.3
         if self.open:
-            payments.set_status(self.payment, PaymentStatus.CANCELLED)
+            makers.set_status(self.payment, PaymentStatus.CANCELLED)
         else:
-            payments.set_status(self.payment, PaymentStatus.PROCESSING)
-            payments.set_status(makers.reload(self.request), PaymentStatus.PROCESSING)
+            makers.set_status(self.payment, PaymentStatus.PROCESSING)
+            makers.set_status(self.request, PaymentStatus.PROCESSING)
 
     def request_or_payment(self) -> UUID:
         return UUID(str(self.random.choice([self.request.id, self.payment.id])))

@@ -95,7 +95,7 @@ def test_a_transition_visible_twice_is_listed_once(customer):
         "addressee_id": me,
     }
     request = payments.add(user_id=me, payee_id=me, **columns)
-    payments.add_transaction(request, type="create", from_status=None, reason=None, actor_id=me)
+    payments.add_transaction(request, "create", actor_id=me)
     assert steps(history(customer)) == ["create"]
     assert [item["id"] for item in customer.get("/payments").json["data"]["items"]] == [str(request.id)]
 

@@ -424,7 +424,7 @@ def test_a_corrected_difference_disappears(customer, admin):
     statements.add_lines([line(payment.id, "charged")])
     statements.mark_matched(DAY, 1)
     assert differences(admin)["items"][0]["reason"] == "charged, but the payment is processing"
-    payments.set_status(payment, PaymentStatus.COMPLETED)
+    makers.set_status(payment, PaymentStatus.COMPLETED)
     assert differences(admin)["items"] == []
 
 
