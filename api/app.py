@@ -6,11 +6,8 @@ import falcon
 from falcon.routing import CompiledRouter
 
 from actors.media import Media
-from api.admin.analytics import Analytics
+from api.admin import system
 from api.admin.audit_logs import AuditLogs, AuditVerification
-from api.admin.config import Config
-from api.admin.event_log import EventLog
-from api.admin.health import AdminHealth, Invariants
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
 from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage
@@ -102,11 +99,11 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
         "/api/admin/users/{user_id:uuid}/sessions/{session_id:uuid}": UserSession(),
         "/api/admin/audit-logs": AuditLogs(),
         "/api/admin/audit-logs/verify": AuditVerification(),
-        "/api/admin/config": Config(),
-        "/api/admin/events": EventLog(),
-        "/api/admin/health": AdminHealth(redis_client),
-        "/api/admin/invariants": Invariants(),
-        "/api/admin/analytics": Analytics(redis_client),
+        "/api/admin/config": system.Config(),
+        "/api/admin/events": system.EventLog(),
+        "/api/admin/health": system.AdminHealth(redis_client),
+        "/api/admin/invariants": system.Invariants(),
+        "/api/admin/analytics": system.Analytics(redis_client),
         "/api/payments": payments.Payments(),
         "/api/payments/history": payments.History(),
         "/api/payments/reports": Reports(),

@@ -7,7 +7,7 @@ import pytest
 from falcon.testing import TestClient
 
 from api.app import create_app
-from api.openapi.export import as_committed
+from api.cli import openapi_document
 from api.settings import WebSettings
 from db.users import Role
 from tests.api.conformance import ConformingClient, Document
@@ -18,7 +18,7 @@ MakeClient = Callable[..., TestClient]
 
 @pytest.fixture(scope="session")
 def document() -> Document:
-    return Document(json.loads(as_committed()))
+    return Document(json.loads(openapi_document()))
 
 
 @pytest.fixture
