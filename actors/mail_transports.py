@@ -1,6 +1,5 @@
 """Mail transports: an SMTP server, or a directory of `.eml` files."""
 
-import ipaddress
 import smtplib
 import socket
 import ssl
@@ -13,6 +12,7 @@ from urllib.request import url2pathname
 from uuid import uuid4
 
 from actors.deadlines import within
+from db.core.settings import is_loopback
 
 # How long one SMTP session may take: less than its lease is renewed (actors/job_leases.py), and long enough
 # for a server that takes some seconds for each of its seven replies.
@@ -69,7 +69,7 @@ class SmtpTransport:
         parts = urlsplit(url)
         self._deadline = deadline
         # An attacker who strips STARTTLS from the greeting must not read the links. Not needed for loopback.
-        self._always_tls = always_tls and not _is_loopback(parts.hostname or "")
+        self._always_tls = always_tls and not is_loopback(parts.hostname or "")
         self._secure = parts.scheme == "smtps"
         self._host, self._port = parts.hostname or "", parts.port or (465 if self._secure else 25)
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -125,10 +125,3 @@ def _disconnect(server: smtplib.SMTP) -> None:
 def transport_for(url: str, *, always_tls: bool = False) -> MailTransport:
     """Returns the transport for a MAIL_URL. With `always_tls`, it sends nothing in clear to another host."""
     return DirectoryTransport(url) if url.startswith("file:") else SmtpTransport(url, always_tls=always_tls)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

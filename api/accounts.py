@@ -11,14 +11,14 @@ from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import transaction
 from api.http.fields import Email, RequestBody, invalid
-from api.http.responses import PageQuery, ResponseModel, ResponsePage
+from api.http.responses import PageQuery, ResponsePage
 from api.http.text import Text
 from api.security.passwords import Passwords, weakness
 from api.security.tokens import REFRESH_LIFETIME, Tokens
 from db import postgres, sessions, users
 from db.core import times
 from db.core.errors import DomainError, ErrorCode
-from db.core.json_model import Id, Timestamp
+from db.core.json_model import Id, JsonModel, Timestamp
 from db.users import Role, User
 
 # Invisible, but part of names in some scripts and of many emoji.
@@ -110,7 +110,7 @@ def create_admin(passwords: Passwords, *, email: str, password: str, name: str =
     return create_verified(passwords, account, Role.ADMIN)
 
 
-class Session(ResponseModel):
+class Session(JsonModel):
     """A live session. `current` is the session of the access token that was sent."""
 
     id: Id

@@ -1,7 +1,5 @@
 """The demo users of a developer's machine, whose password is public."""
 
-import ipaddress
-
 import structlog
 
 from actors import audit
@@ -11,7 +9,7 @@ from api.accounts import EmailTaken, NewAccount, create_verified
 from api.security.passwords import Passwords
 from api.settings import WebSettings
 from db import postgres, sessions, users
-from db.core.settings import InvalidSetting
+from db.core.settings import InvalidSetting, is_loopback
 from db.users import Role, User
 
 log = structlog.get_logger(__name__)
@@ -64,17 +62,10 @@ def check(settings: WebSettings) -> None:
             "DATABASE_URL: the database has demo users, whose password is public:"
             " suspend them with `python -m api.cli suspend-demo-users`"
         )
-    if found and not _is_local(settings.host):
+    if found and not is_loopback(settings.host):
         log.warning("other machines can reach the demo users, whose password is public", host=settings.host)
 
 
 def _active() -> list[User]:
     found = [users.by_email(demo_email(role)) for role in DEMO_NAMES]
     return [user for user in found if user is not None and user.active]
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -21,7 +21,6 @@ class SystemConfig(postgres.Model, table="admin.system_config"):
 
     key = peewee.CharField(100, primary_key=True)
     value = peewee.JSONField()
-    description = peewee.TextField(null=True)
     updated_at = DateTimeTZField()
     updated_by = peewee.UUIDField(null=True)
 
@@ -49,44 +48,25 @@ class Setting:
     updated_by: UUID | None = None
 
 
-_DEFAULTS = {
-    setting.key: setting
-    for setting in (
-        Setting(
-            ConfigKey.PSP_APPROVAL_RATE,
-            1,
-            "The share of payments, from 0 to 1, that the stubbed PSP approves when no `simulate` is given.",
-        ),
-        Setting(
-            ConfigKey.PSP_LATENCY_MS,
-            0,
-            "Milliseconds until the stubbed PSP decides, at most 5000.",
-        ),
-        Setting(
-            ConfigKey.PAYMENTS_MAX_AMOUNT, "99999999.99", "The largest amount of a new payment or request."
-        ),
-        Setting(
-            ConfigKey.PAYMENTS_REQUEST_TTL_HOURS,
-            7 * 24,
-            "Hours for which a payment request can be paid.",
-        ),
-        Setting(
-            ConfigKey.PAYMENTS_DAILY_LIMIT,
-            None,
-            "Payments that one customer can make in 24 hours; null means any number.",
-        ),
-        Setting(
-            ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT,
-            None,
-            "The amount of one currency that a customer without a verified e-mail address can pay in 24 "
-            "hours, open payments included; null means any amount.",
-        ),
-        Setting(
-            ConfigKey.MAINTENANCE_READ_ONLY,
-            False,
-            "Whether requests that change data are refused with a 503.",
-        ),
-    )
+# Key: default, description.
+_DEFAULTS: dict[ConfigKey, tuple[Any, str]] = {
+    ConfigKey.PSP_APPROVAL_RATE: (
+        1,
+        "The share of payments, from 0 to 1, that the stubbed PSP approves when no `simulate` is given.",
+    ),
+    ConfigKey.PSP_LATENCY_MS: (0, "Milliseconds until the stubbed PSP decides, at most 5000."),
+    ConfigKey.PAYMENTS_MAX_AMOUNT: ("99999999.99", "The largest amount of a new payment or request."),
+    ConfigKey.PAYMENTS_REQUEST_TTL_HOURS: (7 * 24, "Hours for which a payment request can be paid."),
+    ConfigKey.PAYMENTS_DAILY_LIMIT: (
+        None,
+        "Payments that one customer can make in 24 hours; null means any number.",
+    ),
+    ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT: (
+        None,
+        "The amount of one currency that a customer without a verified e-mail address can pay in 24 "
+        "hours, open payments included; null means any amount.",
+    ),
+    ConfigKey.MAINTENANCE_READ_ONLY: (False, "Whether requests that change data are refused with a 503."),
 }
 # How long values are cached. A change takes effect in every process within this time, also without Redis.
 CACHE_TTL_S = 1.0
@@ -101,7 +81,7 @@ def value(key: ConfigKey) -> Any:
     if time.monotonic() - _cached_at >= CACHE_TTL_S:
         _cached = {row.key: row.value for row in SystemConfig.select()}
         _cached_at = time.monotonic()
-    return _cached.get(key, _DEFAULTS[key].value)
+    return _cached.get(key, _DEFAULTS[key][0])
 
 
 def number(key: ConfigKey) -> Decimal:
@@ -119,10 +99,10 @@ def all_settings() -> list[Setting]:
     """Returns all settings as they are in the database."""
     rows = {row.key: row for row in SystemConfig.select()}
     return [
-        replace(default, value=row.value, updated_at=row.updated_at, updated_by=row.updated_by)
-        if (row := rows.get(default.key))
-        else default
-        for default in _DEFAULTS.values()
+        Setting(key, row.value, description, row.updated_at, row.updated_by)
+        if (row := rows.get(key))
+        else Setting(key, default, description)
+        for key, (default, description) in _DEFAULTS.items()
     ]
 
 
@@ -130,10 +110,10 @@ def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
     """Writes values in the present transaction."""
     rows = [
         # Wrapped as JSON: null is a value, not a missing one.
-        (key, psycopg2.extras.Json(value), _DEFAULTS[key].description, by)
+        (key, psycopg2.extras.Json(value), by)
         for key, value in sorted(values.items())
     ]
-    columns = [SystemConfig.key, SystemConfig.value, SystemConfig.description, SystemConfig.updated_by]
+    columns = [SystemConfig.key, SystemConfig.value, SystemConfig.updated_by]
     SystemConfig.insert_many(rows, columns).on_conflict(
         conflict_target=[SystemConfig.key],
         preserve=columns[1:],

@@ -1,4 +1,4 @@
-"""Job runs: when each periodic job was last enqueued, and when it last finished."""
+"""Job runs: when each periodic job last finished."""
 
 from datetime import datetime
 
@@ -12,14 +12,12 @@ class JobRun(postgres.Model, table="admin.job_runs"):
     """The last run of a periodic job."""
 
     name = peewee.CharField(100, primary_key=True)
-    enqueued_at = DateTimeTZField(null=False)
     ended_at = DateTimeTZField(null=True)
 
 
-def record_enqueued(name: str, at: datetime) -> None:
-    """Records when a job was enqueued."""
-    insert = JobRun.insert(name=name, enqueued_at=at)
-    insert.on_conflict(conflict_target=[JobRun.name], preserve=[JobRun.enqueued_at]).execute()
+def record_enqueued(name: str) -> None:
+    """Records that there is such a job, and locks nothing if that is known."""
+    JobRun.insert(name=name).on_conflict_ignore().execute()
 
 
 def record_finished(name: str) -> None:

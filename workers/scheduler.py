@@ -90,18 +90,12 @@ def enqueue_scheduled(job: TransactionalJob[[]], leader: Leader) -> bool:
     attempts, and one that failed becomes due.
     """
     scheduled = job.scheduled()
-    with postgres.connection():
-        # Two transactions. The job, when it finishes, has locked its row of the journal and then locks its
-        # row of job_runs; a transaction that locks both in the other order would deadlock with it.
-        with transaction():
-            if not leader.is_leading():
-                return False
-            job_runs.record_enqueued(job.name, times.now())
-        with transaction():
-            if not leader.is_leading():
-                return False
-            job_journal.make_due(scheduled.id)
-            enqueue(scheduled)
+    with postgres.connection(), transaction():
+        if not leader.is_leading():
+            return False
+        job_runs.record_enqueued(job.name)
+        job_journal.make_due(scheduled.id)
+        enqueue(scheduled)
     return True
 
 

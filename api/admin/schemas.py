@@ -21,11 +21,11 @@ from api.http.fields import (
     TimestampInput,
     invalid,
 )
-from api.http.responses import PageQuery, ResponseModel, ResponsePage
+from api.http.responses import PageQuery, ResponsePage
 from db.audit_chain import ChainBreak
 from db.config import ConfigKey
 from db.core import money
-from db.core.json_model import Id, Timestamp
+from db.core.json_model import Id, JsonModel, Timestamp
 from db.states import PaymentStatus
 from db.users import Role
 
@@ -60,7 +60,7 @@ class UsersQuery(PageQuery):
     active: bool | None = None
 
 
-class UserAccount(snapshots.User, ResponseModel):
+class UserAccount(snapshots.User):
     """A user, and whether the account is active: neither suspended nor closed."""
 
     active: bool
@@ -78,7 +78,7 @@ class EventsQuery(Query):
     limit: Annotated[int, Digits] = Field(20, ge=1, le=100)
 
 
-class EventPage(ResponseModel):
+class EventPage(JsonModel):
     """A part of the event log, oldest first."""
 
     items: list[Event]
@@ -96,7 +96,7 @@ class AuditQuery(PageQuery):
     to: TimestampInput | None = None
 
 
-class AuditLogEntry(ResponseModel):
+class AuditLogEntry(JsonModel):
     """An audited action: the user, the resource, the time and the client.
 
     `userId` is null for actions of the system. `action` is one of the filter's values, unless the row was
@@ -119,14 +119,14 @@ class AuditLogPage(ResponsePage[AuditLogEntry]):
     """One page of the audit log, newest first."""
 
 
-class AuditLogBreak(ResponseModel):
+class AuditLogBreak(JsonModel):
     """The first row that is not as it was written. `id` is null if the newest row was removed."""
 
     id: Id | None
     reason: Annotated[ChainBreak, Field(examples=[ChainBreak.CHANGED])]
 
 
-class AuditLogVerification(ResponseModel):
+class AuditLogVerification(JsonModel):
     """Whether the hash chain is intact, over how many rows; if not, the first row at fault."""
 
     ok: bool
@@ -171,7 +171,7 @@ class ConfigUpdate(PartialUpdate):
         }
 
 
-class ConfigSetting(ResponseModel):
+class ConfigSetting(JsonModel):
     """A key of the configuration. `updatedAt` and `updatedBy` are null while the default is in force."""
 
     key: Annotated[ConfigKey, Field(examples=[ConfigKey.PSP_APPROVAL_RATE])]
@@ -181,13 +181,13 @@ class ConfigSetting(ResponseModel):
     updated_by: Annotated[Id | None, Field(examples=[None])]
 
 
-class ConfigSettings(ResponseModel):
+class ConfigSettings(JsonModel):
     """Every key of the configuration."""
 
     items: list[ConfigSetting]
 
 
-class SchedulerStatus(ResponseModel):
+class SchedulerStatus(JsonModel):
     """The scheduler process in charge, null for none; when each of its jobs last finished."""
 
     leader: Annotated[str | None, Field(examples=["host-1:4711"])]
@@ -196,7 +196,7 @@ class SchedulerStatus(ResponseModel):
     ]
 
 
-class AdminHealth(ResponseModel):
+class AdminHealth(JsonModel):
     """The state of stores, queues and processes.
 
     `queues` counts unfinished jobs, up to 100,000 each. `queueAgeSeconds` is the age of the oldest job that
@@ -217,7 +217,7 @@ class AdminHealth(ResponseModel):
     scheduler: SchedulerStatus
 
 
-class Invariant(ResponseModel):
+class Invariant(JsonModel):
     """A condition that must always hold: how many records violate it, and the ids of up to 20 of them.
 
     If the last check did not finish or is too old, `ok` is false, `count` is null and `reason` says why.
@@ -232,7 +232,7 @@ class Invariant(ResponseModel):
     reason: Annotated[str, Field(examples=["the check took longer than 5 s"])] | MISSING = MISSING
 
 
-class Invariants(ResponseModel):
+class Invariants(JsonModel):
     """Every invariant, as of its last check. `checkedAt` is the oldest of these checks."""
 
     ok: bool
@@ -240,21 +240,21 @@ class Invariants(ResponseModel):
     invariants: list[Invariant]
 
 
-class ActiveUsers(ResponseModel):
+class ActiveUsers(JsonModel):
     """How many users were active in the last 24 hours and in the last 7 days."""
 
     day: Annotated[int, Field(serialization_alias="24h", ge=0, examples=[3])]
     week: Annotated[int, Field(serialization_alias="7d", ge=0, examples=[5])]
 
 
-class Percentiles(ResponseModel):
+class Percentiles(JsonModel):
     """The median and the 95th percentile in milliseconds; null without any values."""
 
     p50: Annotated[float | None, Field(examples=[95.5])]
     p95: Annotated[float | None, Field(examples=[180.0])]
 
 
-class RouteStatistics(ResponseModel):
+class RouteStatistics(JsonModel):
     """The requests of one route and method. `errors` counts responses with a 4xx or 5xx status."""
 
     route: Annotated[str, Field(examples=["/api/payments/:payment_id"])]
@@ -265,7 +265,7 @@ class RouteStatistics(ResponseModel):
     p95_ms: Annotated[float | None, Field(examples=[19.0])]
 
 
-class Analytics(ResponseModel):
+class Analytics(JsonModel):
     """Figures about users, payments and requests.
 
     `timeToSettleMs` covers the last seven days. `requests` covers all processes since Redis was last emptied.

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from actors import snapshots
 from api.accounts import NewAccount, Password
 from api.http.fields import Email, Query, RequestBody, normalize_email
-from api.http.responses import ResponseModel
+from db.core.json_model import JsonModel
 from db.users import Role
 
 RefreshToken = Annotated[
@@ -87,7 +87,7 @@ class VerificationQuery(Query):
     token: OneTimeToken
 
 
-class AuthResult(ResponseModel):
+class AuthResult(JsonModel):
     """The signed-in user and the tokens of the session. `expiresIn` is the access token's life in seconds."""
 
     user: snapshots.User
@@ -99,7 +99,7 @@ class AuthResult(ResponseModel):
     expires_in: Annotated[int, Field(examples=[900])]
 
 
-class EmailVerification(ResponseModel):
+class EmailVerification(JsonModel):
     """The e-mail address is verified."""
 
     email_verified: Literal[True]

@@ -15,18 +15,14 @@ from db.pagination import Page
 from db.states import PaymentStatus
 
 
-class ResponseModel(JsonModel):
-    """The `data` of a response, as it is documented and as it is sent."""
-
-
-class FieldError(ResponseModel):
+class FieldError(JsonModel):
     """One error of the input: the field, and what is wrong with it."""
 
     field: Annotated[str, Field(examples=["amount"])]
     message: Annotated[str, Field(examples=["must be a decimal string or a number"])]
 
 
-class ErrorDetails(ResponseModel):
+class ErrorDetails(JsonModel):
     """Details of an error, which depend on its code.
 
     * `VALIDATION_ERROR` has `fields`.
@@ -47,7 +43,7 @@ class ErrorDetails(ResponseModel):
     next_statuses: list[PaymentStatus] | MISSING = MISSING
 
 
-class ErrorBody(ResponseModel):
+class ErrorBody(JsonModel):
     """The code, a sentence for people, and details for programs."""
 
     code: ErrorCode
@@ -55,7 +51,7 @@ class ErrorBody(ResponseModel):
     details: ErrorDetails
 
 
-class ErrorResponse(ResponseModel):
+class ErrorResponse(JsonModel):
     """The body of every error response."""
 
     success: Literal[False]
@@ -103,14 +99,14 @@ class PageQuery(Query):
         return pagination.Cursor.parse(self.cursor) if self.cursor else None
 
 
-class Pagination(ResponseModel):
+class Pagination(JsonModel):
     """The position of a page in its list. `nextCursor` is opaque, and null on the last page."""
 
     limit: Annotated[int, Field(ge=1, le=100, examples=[20])]
     next_cursor: Annotated[str | None, Field(examples=["AAZJtfEiwEgBmyxefUp8MZpWD20MOhsu"])]
 
 
-class ResponsePage(ResponseModel, Generic[Item]):
+class ResponsePage(JsonModel, Generic[Item]):
     """One page of a list. Each list has a subclass, whose name is the schema's: `PaymentPage`."""
 
     items: list[Item]

@@ -8,10 +8,9 @@ from typing import Literal
 from falcon import Request, Response
 
 from api.http.operation import RawOperation
-from api.http.responses import ResponseModel
 from db import health, heartbeats, postgres, redis
 from db.core import times
-from db.core.json_model import Timestamp
+from db.core.json_model import JsonModel, Timestamp
 
 State = Literal["ok", "down"]
 
@@ -22,7 +21,7 @@ REQUIRED_WORKERS = frozenset({"payments", "psp", "events", "relay", "scheduler",
 CACHED_FOR_S = 0.25
 
 
-class ServiceHealth(ResponseModel):
+class ServiceHealth(JsonModel):
     """The state of each part. `workers` is down when a kind of worker is missing."""
 
     database: State
@@ -30,7 +29,7 @@ class ServiceHealth(ResponseModel):
     workers: State
 
 
-class HealthStatus(ResponseModel):
+class HealthStatus(JsonModel):
     """The state of the service: `degraded` still accepts payments, `down` does not."""
 
     status: Literal["ok", "degraded", "down"]

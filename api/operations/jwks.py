@@ -8,11 +8,11 @@ from pydantic import Field
 
 from api.http import etag
 from api.http.operation import RawOperation
-from api.http.responses import ResponseModel
 from api.security.keys import Keys
+from db.core.json_model import JsonModel
 
 
-class JsonWebKey(ResponseModel):
+class JsonWebKey(JsonModel):
     """A public key that verifies access tokens (RFC 8037)."""
 
     kty: Literal["OKP"]
@@ -23,7 +23,7 @@ class JsonWebKey(ResponseModel):
     x: Annotated[str, Field(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
 
 
-class JsonWebKeySet(ResponseModel):
+class JsonWebKeySet(JsonModel):
     """The public keys that verify access tokens (RFC 7517). Empty where a shared secret signs them."""
 
     keys: list[JsonWebKey]

@@ -9,13 +9,13 @@ from actors import snapshots
 from actors.snapshots import Money
 from actors.state_machine import Transition
 from api.http.fields import Currency
-from api.http.responses import ResponseModel, ResponsePage
+from api.http.responses import ResponsePage
 from api.payments import visibility
 from api.payments.visibility import AllowedAction
 from api.security.permissions import Caller
 from db import payments, reports
 from db.core import money
-from db.core.json_model import Id, Timestamp
+from db.core.json_model import Id, JsonModel, Timestamp
 from db.psp_attempts import PspOperation, PspResult
 from db.reports import ReportPeriod
 from db.reviews import ReviewCause
@@ -25,7 +25,7 @@ from db.states import PaymentStatus
 MoneySum = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]{2})?$", examples=["150.00"])]
 
 
-class Payment(snapshots.Payment, ResponseModel):
+class Payment(snapshots.Payment):
     """A payment or a payment request.
 
     `version` is its `ETag`. `allowedActions` is what you may do with it now. The configuration and the state
@@ -45,7 +45,7 @@ class PaymentPage(ResponsePage[Payment]):
     """One page of payments, newest first."""
 
 
-class PaymentTransaction(ResponseModel):
+class PaymentTransaction(JsonModel):
     """One change of a payment's status.
 
     `metadata.from` is the status before the change, null at the creation.
@@ -72,7 +72,7 @@ class PaymentTransactionPage(ResponsePage[PaymentTransaction]):
     """One page of transactions, newest first."""
 
 
-class PaymentCount(ResponseModel):
+class PaymentCount(JsonModel):
     """How many payments there are, and their total amount."""
 
     count: Annotated[int, Field(ge=0, examples=[12])]
@@ -108,7 +108,7 @@ class ReportEntry(PaymentCount):
         return cls.from_record(row, amount=money.text(row.amount, row.currency))
 
 
-class Report(ResponseModel):
+class Report(JsonModel):
     """Payments by period, currency and status.
 
     Each `payment` counts once, by its creation; `requests` counts payment requests. Amounts of different
@@ -123,7 +123,7 @@ class Report(ResponseModel):
     requests: Annotated[dict[PaymentStatus, int], Field(examples=[{"initiated": 3}])]
 
 
-class PaymentAttempt(ResponseModel):
+class PaymentAttempt(JsonModel):
     """One call of the payment provider, or a `notice` that the provider sent by itself.
 
     `outcome` is null while the call is under way, or if the process died during the call.
@@ -138,7 +138,7 @@ class PaymentAttempt(ResponseModel):
     ended_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
 
 
-class PaymentReview(ResponseModel):
+class PaymentReview(JsonModel):
     """Why an administrator has to look at a payment.
 
     The review is open while `resolvedAt` is null. `resolvedBy` is null where the cause was disproved without
@@ -165,7 +165,7 @@ class PaymentAttemptPage(ResponsePage[PaymentAttempt]):
     reviews: Annotated[list[PaymentReview], Field(max_length=100)]
 
 
-class StatementDifference(ResponseModel):
+class StatementDifference(JsonModel):
     """One disagreement between the provider's statement and the payments."""
 
     reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
@@ -173,7 +173,7 @@ class StatementDifference(ResponseModel):
     reason: Annotated[str, Field(examples=["charged, but the payment is failed"])]
 
 
-class StatementDifferences(ResponseModel):
+class StatementDifferences(JsonModel):
     """The differences between a day's statement of the provider and the payments as they are now.
 
     `matched` is false until the statement has been fetched; `items` are the first hundred of `count`

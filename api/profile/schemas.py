@@ -8,9 +8,8 @@ from pydantic import MISSING, AfterValidator, ConfigDict, Field, model_validator
 
 from api.accounts import Name
 from api.http.fields import PartialUpdate, RequestBody, invalid, require_json_size
-from api.http.responses import ResponseModel
 from api.http.text import Text
-from db.core.json_model import Id, Timestamp
+from db.core.json_model import Id, JsonModel, Timestamp
 
 MAX_PREFERENCES_KIB = 16
 
@@ -52,7 +51,7 @@ class ProfileUpdate(PartialUpdate):
     bio: Bio | MISSING | None = MISSING
 
 
-class Profile(ResponseModel):
+class Profile(JsonModel):
     """A user's profile. `avatarUrl` is absolute and changes with every new avatar."""
 
     user_id: Id

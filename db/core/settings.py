@@ -3,6 +3,7 @@
 The error message is one line that names every invalid variable and shows no value: a value may be a secret.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -134,6 +135,14 @@ def check_port(url: str) -> str:
     if port == 0:
         raise ValueError("invalid port")
     return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _message(message: str) -> str:
