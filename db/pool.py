@@ -70,6 +70,10 @@ class Connection(driver.connection):
     local_timeouts = ""
     # Whether every transaction of the connection has the same session of the server: no pooler is in between.
     owns_session = False
+    # A BEGIN that is sent with the first statement of the transaction; empty once it is sent.
+    unsent_begin = ""
+    # Whether the open transaction's only statement has committed by itself.
+    committed = False
     # Whether the connection must be closed instead of used again.
     unusable = False
     epoch = 0

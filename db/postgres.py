@@ -93,8 +93,11 @@ class Database(peewee.PostgresqlDatabase):
     def begin(self, isolation_level: str | None = None) -> None:
         """Begins a transaction, and sets its timeouts where the session has none."""
         level = f" ISOLATION LEVEL {isolation_level}" if isolation_level else ""
-        timeouts = "" if self._thread.closed else self._thread.conn.local_timeouts
-        self._run(f"BEGIN{level}{timeouts}")
+        if self._thread.closed:
+            raise peewee.InterfaceError("this thread has no connection: open one with connection()")
+        connection: Connection = self._thread.conn
+        # Sent with the first statement, in one round trip.
+        connection.unsent_begin = f"BEGIN{level}{connection.local_timeouts}"
         self.set_response_timeout(RESPONSE_TIMEOUT_S)
 
     def set_response_timeout(self, seconds: float) -> None:
@@ -103,17 +106,27 @@ class Database(peewee.PostgresqlDatabase):
 
     def commit(self) -> None:
         """Commits the transaction."""
-        self._run("COMMIT")
+        if not self._was_never_begun():
+            self._run("COMMIT")
 
     def rollback(self) -> None:
         """Rolls the transaction back, unless the connection is lost: then the server does."""
-        if self._thread.closed or not self._thread.conn.closed:
+        if not self._was_never_begun() and (self._thread.closed or not self._thread.conn.closed):
             self._run("ROLLBACK")
+
+    def _was_never_begun(self) -> bool:
+        """Ends a transaction of which the server knows nothing; False if it knows the transaction."""
+        connection: Connection | None = self._thread.conn
+        if connection is None or not (connection.unsent_begin or connection.committed):
+            return False
+        connection.unsent_begin, connection.committed = "", False
+        return True
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Runs one statement and returns its cursor. Raises DatabaseUnavailable, or peewee's error."""
         connection: Connection | None = self._thread.conn
-        if connection and connection.local_timeouts and connection.is_idle():
+        begun = connection and (connection.unsent_begin or not connection.is_idle())
+        if connection and connection.local_timeouts and not begun:
             # Behind PgBouncer a session has no timeouts: only a transaction can have them.
             with self.atomic():
                 return self._run(sql, params)
@@ -141,6 +154,20 @@ class Database(peewee.PostgresqlDatabase):
         connection.prepared.clear()
         return self._run_prepared(statement, params, connection)
 
+    def execute_last(self, statement: Statement, params: Mapping[str, Any]) -> Any:
+        """Runs the last statement of the open transaction, as `execute_prepared` does.
+
+        If it is also the first one, it needs neither BEGIN nor COMMIT: it commits by itself.
+        """
+        connection: Connection = self._thread.conn
+        if not connection.unsent_begin or connection.local_timeouts:
+            return self.execute_prepared(statement, params)
+        connection.unsent_begin = ""
+        try:
+            return self.execute_prepared(statement, params)
+        finally:
+            connection.committed = True
+
     def _run_prepared(self, statement: Statement, params: Mapping[str, Any], connection: Connection) -> Any:
         if statement.name not in connection.prepared:
             # Apart from the execution: when that fails, the statement stays prepared.
@@ -149,10 +176,14 @@ class Database(peewee.PostgresqlDatabase):
         return self._run(statement.execute, params)
 
     def _run(self, sql: str, params: Any = None) -> Any:
+        connection: Connection | None = self._thread.conn
+        if connection and connection.committed:
+            raise RuntimeError("a statement follows the last one of the transaction")
+        if connection and connection.unsent_begin:
+            sql, connection.unsent_begin = f"{connection.unsent_begin}; {sql}", ""
         try:
             return cast(Any, super()).execute_sql(sql, params)
         except peewee.PeeweeException as error:
-            connection: Connection | None = self._thread.conn
             if connection is None or not _shows_unavailability(error, connection):
                 raise
             connection.unusable = True
@@ -194,9 +225,16 @@ def connection() -> Iterator[None]:
 def rows(sql: str | Statement, /, *params: Any, **named: Any) -> list[dict[str, Any]]:
     """Runs a statement with positional or named parameters, and returns its rows as dicts."""
     if isinstance(sql, Statement):
-        cursor = database.execute_prepared(sql, named)
-    else:
-        cursor = database.execute_sql(sql, named or params)
+        return _fetched(database.execute_prepared(sql, named))
+    return _fetched(database.execute_sql(sql, named or params))
+
+
+def last_rows(statement: Statement, **named: Any) -> list[dict[str, Any]]:
+    """Runs the last statement of the open transaction, and returns its rows as dicts."""
+    return _fetched(database.execute_last(statement, named))
+
+
+def _fetched(cursor: Any) -> list[dict[str, Any]]:
     if cursor.description is None:
         return []
     names = [column.name for column in cursor.description]

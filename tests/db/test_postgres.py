@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import peewee
@@ -16,6 +16,7 @@ import pytest
 
 from db import breaker, pool, postgres
 from db.postgres import Database, DatabaseUnavailable
+from db.prepared import Statement
 from tests.frozen import frozen
 from tests.makers import until
 from workers.dev.servers import Postgres, free_port
@@ -184,6 +185,70 @@ def test_a_forked_process_opens_its_own_connections(own):
         own.dispose()
     other = pid(own)
     assert other != mine
+
+
+WRITE = Statement("test_write", "INSERT INTO written (one) VALUES (%(one)s) RETURNING one", one="int")
+
+
+@pytest.fixture
+def sent(own: Database) -> list[str]:
+    """What the server is asked from here on, one text for each round trip."""
+    own.connect()
+    own.execute_prepared(WRITE, {"one": 0})
+    texts: list[str] = []
+    own.query_hooks.append(lambda event: texts.append(event.sql))
+    return texts
+
+
+def written(server: Postgres) -> set[int]:
+    with connected(server.url) as cursor:
+        cursor.execute("SELECT one FROM written")
+        return {one for (one,) in cursor.fetchall()}
+
+
+def test_a_transaction_begins_with_its_first_statement(own, sent):
+    with own.atomic():
+        own.execute_sql("SELECT 1")
+        own.execute_sql("SELECT 2")
+    assert sent == ["BEGIN; SELECT 1", "SELECT 2", "COMMIT"]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+def test_a_transaction_without_statements_sends_nothing(own, sent, error):
+    with suppress(ValueError), own.atomic():
+        if error:
+            raise error
+    assert sent == []
+
+
+def test_the_only_statement_of_a_transaction_commits_by_itself(own, server, sent):
+    with own.atomic():
+        own.execute_last(WRITE, {"one": 1})
+    assert sent == [WRITE.execute]
+    assert 1 in written(server)
+
+
+def test_the_last_of_several_statements_commits_with_them(own, server, sent):
+    with pytest.raises(ZeroDivisionError), own.atomic():
+        own.execute_sql("SELECT 1")
+        own.execute_last(WRITE, {"one": 2})
+        raise ZeroDivisionError
+    assert sent == ["BEGIN; SELECT 1", WRITE.execute, "ROLLBACK"]
+    assert 2 not in written(server)
+
+
+def test_a_last_statement_that_fails_leaves_the_connection_usable(own, sent):
+    with pytest.raises(peewee.DataError), own.atomic():
+        own.execute_last(WRITE, {"one": 2**40})
+    assert sent == [WRITE.execute]
+    with own.atomic():
+        own.execute_sql("SELECT 1")
+
+
+def test_no_statement_follows_the_last_one(own, sent):
+    with pytest.raises(RuntimeError, match="follows the last one"), own.atomic():
+        own.execute_last(WRITE, {"one": 3})
+        own.execute_sql("SELECT 1")
 
 
 def test_a_connection_with_an_open_transaction_is_not_reused(own):
