@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Generic, ParamSpec
 from uuid import UUID, uuid4
 
@@ -38,7 +39,15 @@ P = ParamSpec("P")
 log = structlog.get_logger(__name__)
 
 
-_enqueued: ContextVar[list[Job] | None] = ContextVar("enqueued", default=None)
+@dataclass
+class _Enqueued:
+    """The jobs of the open transaction, in order; the first `inserted` of them are in the journal."""
+
+    jobs: list[Job] = field(default_factory=list)
+    inserted: int = 0
+
+
+_enqueued: ContextVar[_Enqueued | None] = ContextVar("enqueued", default=None)
 
 
 @contextmanager
@@ -46,15 +55,27 @@ def transaction() -> Iterator[None]:
     """Opens one transaction; jobs enqueued in it are committed with it and sent after it. Does not nest."""
     if _enqueued.get() is not None:
         raise RuntimeError("A transaction is open already. Transactions do not nest, and a job has its own.")
-    jobs: list[Job] = []
+    enqueued = _Enqueued()
     try:
-        _enqueued.set(jobs)
+        _enqueued.set(enqueued)
         with postgres.database.atomic():
             yield
-            job_journal.insert(jobs)
+            job_journal.insert(enqueued.jobs[enqueued.inserted :])
     finally:
         _enqueued.set(None)
-    broker.try_push(to_send(jobs))
+    broker.try_push(to_send(enqueued.jobs))
+
+
+def take_enqueued() -> list[Job]:
+    """Returns the jobs enqueued so far, for a statement of the caller that inserts them.
+
+    They are sent after the commit, as all others.
+    """
+    enqueued = _enqueued.get()
+    assert enqueued is not None, "a transaction is open"
+    jobs = enqueued.jobs[enqueued.inserted :]
+    enqueued.inserted = len(enqueued.jobs)
+    return jobs
 
 
 def enqueue(job: Job) -> None:
@@ -62,12 +83,12 @@ def enqueue(job: Job) -> None:
 
     Raises RuntimeError outside `transaction()`: the job must be committed with the change that causes it.
     """
-    jobs = _enqueued.get()
-    if jobs is None:
+    enqueued = _enqueued.get()
+    if enqueued is None:
         raise RuntimeError(
             f"{job.name} was enqueued outside a transaction. Call enqueue inside transaction()."
         )
-    jobs.append(job)
+    enqueued.jobs.append(job)
 
 
 def to_send(jobs: Sequence[Job]) -> list[Job]:

@@ -20,14 +20,15 @@ from uuid import UUID, uuid4
 import structlog
 
 from actors import payable, payment_limits, payment_reviews, request_addressees, transitions
-from actors.jobs import enqueue, external_job, transaction, transactional_job
+from actors.jobs import enqueue, external_job, take_enqueued, transaction, transactional_job
 from actors.psp import calls, resolution
 from actors.psp.provider import Answer, Outcome
 from actors.psp.resolution import Action
 from actors.state_machine import Transition
-from db import job_journal, postgres, psp_attempts, users
-from db.core import money
+from db import acceptance, job_journal, postgres, psp_attempts, users
+from db.core import money, request_context
 from db.core.errors import DomainError, ErrorCode
+from db.idempotency import NewKey
 from db.payments import Payment
 from db.psp_attempts import PspResult
 from db.reviews import ReviewCause
@@ -53,12 +54,17 @@ class RequestChanged(DomainError):
 # `columns` are the columns of `payments.payments` that the request body sets and nothing here reads.
 
 
-def create_request(*, vendor_id: UUID, customer_email: str | None = None, **columns: Any) -> Payment:
+# With a `key` its response is stored in the same statement: raises idempotency.KeyUsed, idempotency.KeyInUse.
+
+
+def create_request(
+    *, vendor_id: UUID, customer_email: str | None = None, key: NewKey | None = None, **columns: Any
+) -> Payment:
     """Creates a payment request of a vendor. Raises NotAVendor."""
     # The lock delays the end of the account, whose job then sees, and cancels, this request.
     if not users.lock_vendor(vendor_id):
         raise NotAVendor
-    return _create(
+    request = _create(
         PaymentType.INITIATE,
         vendor_id,
         **columns,
@@ -66,13 +72,19 @@ def create_request(*, vendor_id: UUID, customer_email: str | None = None, **colu
         addressee_id=request_addressees.find(customer_email),
         payee_id=vendor_id,
     )
+    _store(request, key)
+    return request
 
 
-def create_payment(*, customer_id: UUID, amount: Decimal, currency: str, **columns: Any) -> Payment:
+def create_payment(
+    *, customer_id: UUID, amount: Decimal, currency: str, key: NewKey | None = None, **columns: Any
+) -> Payment:
     """Creates a payment of a customer that pays no request. Raises TooManyPayments, EmailNotVerified."""
     customer = payment_limits.lock_customer(customer_id)
     payment_limits.require_within_limits(customer, amount, currency)
-    return _create(PaymentType.PAYMENT, customer_id, amount=amount, currency=currency, **columns)
+    payment = _create(PaymentType.PAYMENT, customer_id, amount=amount, currency=currency, **columns)
+    _store(payment, key)
+    return payment
 
 
 def pay_request(
@@ -81,6 +93,7 @@ def pay_request(
     customer_id: UUID,
     amount: Decimal | None = None,
     currency: str | None = None,
+    key: NewKey | None = None,
     **columns: Any,
 ) -> Payment:
     """Creates a customer's payment of a request.
@@ -105,6 +118,7 @@ def pay_request(
         payee_id=request.user_id,
     )
     transitions.apply(request, Transition.ENGAGE, reason=f"payment {payment.id}")
+    _store(payment, key)
     return payment
 
 
@@ -112,6 +126,11 @@ def _create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment
     payment = transitions.create(payment_type, user_id, **columns)
     enqueue(begin_job(payment.id))
     return payment
+
+
+def _store(payment: Payment, key: NewKey | None) -> None:
+    actor_id = request_context.current().user_id
+    acceptance.store(payment, take_enqueued(), actor_id=actor_id, key=key)
 
 
 def begin_job(payment_id: UUID) -> job_journal.Job:

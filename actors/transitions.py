@@ -50,11 +50,12 @@ def locked(id: UUID) -> Payment:
 
 
 def create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
-    """Stores a new payment or request: the first transition, from no status."""
+    """Returns a new payment or request, and reports its first transition; the caller stores it.
+
+    Its history row is part of the statement that stores it (db/acceptance.py).
+    """
     status = state_machine.next_status(payment_type, None, Transition.CREATE)
-    payment = payments.add(user_id=user_id, type=payment_type, status=status, **columns)
-    actor_id = request_context.current().user_id
-    payments.add_transaction(payment, Transition.CREATE, actor_id=actor_id)
+    payment = payments.new(user_id=user_id, type=payment_type, status=status, **columns)
     _record(payment, Transition.CREATE, None, reason=None)
     events.emit(events.EventType.PAYMENT_CREATED, snapshots.payment(payment))
     return payment

@@ -1,5 +1,8 @@
 """Idempotency keys, and the response to the first request with a key."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -7,6 +10,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.payments import Payment
 from db.states import TERMINAL
 
 _LOCK_NOT_AVAILABLE_SQLSTATE = "55P03"
@@ -41,25 +45,63 @@ class KeyInUse(Exception):
     """Another transaction has claimed the key and did not end within the lock timeout."""
 
 
-def claim(user_id: UUID, key: str, request_hash: str) -> IdempotencyKey | None:
-    """Claims a key for this transaction; returns what is stored if the key was used before. Raises KeyInUse.
+class KeyUsed(Exception):
+    """The key stands for an earlier request."""
 
-    Of several concurrent transactions one inserts the key. The others wait here, in the index, until it
-    commits (and find its response) or rolls back (and one of them inserts the key).
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key that a request uses for the first time, as far as is known before it is stored.
+
+    `respond` makes the response, status and body, that is stored with it.
     """
-    insert = IdempotencyKey.insert(user_id=user_id, key=key, request_hash=request_hash).on_conflict_ignore()
+
+    user_id: UUID
+    key: str
+    request_hash: str
+    provisional: bool
+    respond: Callable[[Payment], tuple[int, bytes]]
+
+
+STORE = """
+    INSERT INTO payments.idempotency_keys
+        (user_id, key, request_hash, status, body, payment_id, provisional)
+    VALUES (%(user_id)s, %(key)s, %(request_hash)s, %(status)s, %(body)s, %(payment_id)s, %(provisional)s)
+    ON CONFLICT DO NOTHING RETURNING key
+"""
+
+
+def store(key: NewKey, payment: Payment) -> None:
+    """Stores a key with the response that shows this payment. Raises KeyUsed, KeyInUse."""
+    status, body = key.respond(payment)
+    with waiting_for_key(key):
+        stored = postgres.rows(
+            STORE,
+            user_id=key.user_id,
+            key=key.key,
+            request_hash=key.request_hash,
+            status=status,
+            body=body,
+            payment_id=payment.id,
+            provisional=key.provisional,
+        )
+    if not stored:
+        raise KeyUsed
+
+
+@contextmanager
+def waiting_for_key(key: NewKey | None) -> Iterator[None]:
+    """Raises KeyInUse where a statement that inserts the key waits too long.
+
+    Of several concurrent transactions one inserts the key. The others wait, in the index, until it commits
+    (and find its response) or rolls back (and one of them inserts the key).
+    """
     try:
-        if postgres.execute_returning(insert, IdempotencyKey):
-            return None
+        yield
     except peewee.OperationalError as error:
-        if postgres.sqlstate(error) == _LOCK_NOT_AVAILABLE_SQLSTATE:
+        if key and postgres.sqlstate(error) == _LOCK_NOT_AVAILABLE_SQLSTATE:
             raise KeyInUse from None
         raise
-    found = find(user_id, key)
-    if found is None:
-        # The key was deleted as expired between the two statements: the next attempt inserts it.
-        raise KeyInUse
-    return found
 
 
 def find(user_id: UUID, key: str) -> IdempotencyKey | None:
@@ -73,14 +115,6 @@ def finalize(user_id: UUID, key: str, *, status: int, body: bytes) -> Idempotenc
     provisional = _has_key(user_id, key) & (IdempotencyKey.provisional == True)  # noqa: E712
     IdempotencyKey.update(status=status, body=body, provisional=False).where(provisional).execute()
     return find(user_id, key)
-
-
-def store_response(
-    user_id: UUID, key: str, *, status: int, body: bytes, payment_id: UUID, provisional: bool
-) -> None:
-    """Stores the response under a key that this transaction has claimed."""
-    update = IdempotencyKey.update(status=status, body=body, payment_id=payment_id, provisional=provisional)
-    update.where(_has_key(user_id, key)).execute()
 
 
 def delete_expired(before: datetime, limit: int) -> int:

@@ -81,6 +81,17 @@ def id_for_key(name: str, key: str) -> UUID:
     return uuid5(NAMESPACE_OID, f"{name}:{key}")
 
 
+# Not DO UPDATE: that locks the row, and a worker that comes to claim the job would skip it.
+INSERT = """
+    INSERT INTO journal.jobs (id, name, queue, args, request_id, sent_at, due_at)
+    SELECT id, name, queue, args, request_id, coalesce(sent_at, clock_timestamp()),
+        clock_timestamp() + after * interval '1 second'
+    FROM jsonb_to_recordset(%s) AS job
+        (id uuid, name text, queue text, args jsonb, request_id text, sent_at timestamptz, after float8)
+    ON CONFLICT (id) DO NOTHING RETURNING id
+"""
+
+
 def insert(jobs: Sequence[Job]) -> None:
     """Inserts jobs in their order, in the open transaction.
 
@@ -88,23 +99,28 @@ def insert(jobs: Sequence[Job]) -> None:
     """
     if not jobs:
         return
-    values: list[Any] = []
-    for job in jobs:
-        sent_at = "-infinity" if job.after else "infinity" if job.shared else None
-        values += [job.id, job.name, job.queue, Json(job.args), job.request_id]
-        values += [sent_at, job.after or DISPATCH_GRACE_S]
-    row = (
-        "(%s, %s, %s, %s, %s, coalesce(%s::timestamptz, clock_timestamp()),"
-        " clock_timestamp() + %s * interval '1 second')"
-    )
-    # Not DO UPDATE: that locks the row, and a worker that comes to claim the job would skip it.
-    inserted = postgres.rows(
-        "INSERT INTO journal.jobs (id, name, queue, args, request_id, sent_at, due_at)"
-        f" VALUES {', '.join([row] * len(jobs))} ON CONFLICT (id) DO NOTHING RETURNING id",
-        *values,
-    )
+    inserted = postgres.rows(INSERT, Json(records(jobs)))
     if len(inserted) < len(jobs):
         retry_dead({job.id for job in jobs} - {row["id"] for row in inserted})
+
+
+def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Returns the columns of jobs to insert, for a statement that reads them from JSON.
+
+    `sent_at` null is the present time; `after` is in how many seconds the relay looks at the job.
+    """
+    return [
+        {
+            "id": str(job.id),
+            "name": job.name,
+            "queue": job.queue,
+            "args": job.args,
+            "request_id": job.request_id,
+            "sent_at": "-infinity" if job.after else "infinity" if job.shared else None,
+            "after": job.after or DISPATCH_GRACE_S,
+        }
+        for job in jobs
+    ]
 
 
 LEASE = """

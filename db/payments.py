@@ -11,6 +11,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.core import times
 from db.core.ids import uuid7
 from db.states import PaymentStatus, PaymentType
 
@@ -133,9 +134,10 @@ CLAIM_STUCK = """
 """
 
 
-def add(**columns: Any) -> Payment:
-    """Inserts a payment or a request and returns its row."""
-    return postgres.execute_returning(Payment.insert({"id": uuid7(), **columns}), Payment)[0]
+def new(**columns: Any) -> Payment:
+    """Returns the row of a new payment or request, for `acceptance.store`."""
+    now = times.now()
+    return Payment(**{"metadata": {}, **columns}, id=uuid7(), version=1, created_at=now, updated_at=now)
 
 
 def get(id: UUID) -> Payment | None:
@@ -316,22 +318,6 @@ def recent_amount(user_id: UUID, currency: str, since: datetime) -> Decimal:
         is_open | is_recent,
     )
     return Decimal(total.scalar() or 0)
-
-
-def add_transaction(payment: Payment, type: str, *, actor_id: UUID | None) -> None:
-    """Inserts the first row of a payment's history: its creation."""
-    PaymentTransaction.insert(
-        id=uuid7(),
-        payment_id=payment.id,
-        transaction_type=type,
-        amount=payment.amount,
-        currency=payment.currency,
-        status=payment.status,
-        actor_id=actor_id,
-        user_id=payment.user_id,
-        payee_id=payment.payee_id,
-        addressee_id=payment.addressee_id,
-    ).execute()
 
 
 def history(payment_id: UUID) -> Sequence[PaymentTransaction]:

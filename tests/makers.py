@@ -133,7 +133,12 @@ def triggers_disabled() -> Iterator[None]:
 def payment_row(**columns: Any) -> Payment:
     """A payment or request with these columns, in any status."""
     with triggers_disabled():
-        return payments.add(**columns)
+        return bare_payment(**columns)
+
+
+def bare_payment(**columns: Any) -> Payment:
+    """A payment or request with these columns, without history and jobs."""
+    return postgres.execute_returning(Payment.insert(**columns), Payment)[0]
 
 
 def set_status(payment: Payment, status: str) -> None:

@@ -26,7 +26,7 @@ from api.payments import prefer_wait, response_schemas
 from db import idempotency, payments, postgres
 from db.core import times
 from db.core.errors import DomainError, ErrorCode
-from db.idempotency import IdempotencyKey
+from db.idempotency import IdempotencyKey, NewKey
 from db.payments import Payment
 
 _HEADER = "Idempotency-Key"
@@ -68,41 +68,44 @@ def accept_once(
     req: Request,
     body: BaseModel,
     *,
-    change: Callable[[], Payment],
+    change: Callable[[NewKey | None], Payment],
     is_settled: Callable[[Payment], bool],
 ) -> Rendered:
     """Does what `accept` does, once per `Idempotency-Key`: a repeated request gets the stored response.
 
-    The response is stored in the transaction of `change`. If the request then waits for settlement, the
-    stored response is provisional: it has not been sent to any client. Raises IdempotencyInProgress,
-    IdempotencyMismatch, ValidationFailed for a malformed key, and what `accept` raises.
+    `change` stores the key that it gets, in its transaction; without a header it gets None. If the request
+    then waits for settlement, the stored response is provisional: it has not been sent to any client. Raises
+    IdempotencyInProgress, IdempotencyMismatch, ValidationFailed for a malformed key, and what `accept`
+    raises.
     """
-    key = _key(req)
-    if key is None:
-        return accept(req, change=change, is_settled=is_settled)
-    caller, digest = caller_of(req), _digest(req, body)
+    text = _key(req)
+    if text is None:
+        return accept(req, change=lambda: change(None), is_settled=is_settled)
+    response: Rendered | None = None
+
+    def respond(payment: Payment) -> tuple[int, bytes]:
+        nonlocal response
+        response = _render(req, payment)
+        return response.status, response.body
+
     waits = prefer_wait.seconds(req) > 0
+    key = NewKey(caller_of(req).user_id, text, _digest(req, body), provisional=waits, respond=respond)
     try:
         with transaction():
-            stored = idempotency.claim(caller.user_id, key, digest)
-            if stored is None:
-                payment = change()
-                response = _render(req, payment)
-                idempotency.store_response(
-                    caller.user_id,
-                    key,
-                    status=response.status,
-                    body=response.body,
-                    payment_id=payment.id,
-                    provisional=waits,
-                )
+            payment = change(key)
     except idempotency.KeyInUse:
         raise IdempotencyInProgress from None
-    if stored is None:
-        return _finalize(req, key, payment.id, response, is_settled) if waits else response
-    if stored.request_hash != digest:
-        raise IdempotencyMismatch
-    return _replay(req, key, stored, is_settled)
+    except (idempotency.KeyUsed, DomainError) as refusal:
+        # What the first request changed may be why the second one is refused: the key is looked at first.
+        stored = idempotency.find(key.user_id, text)
+        if stored is not None:
+            return _replay(req, key, stored, is_settled)
+        if isinstance(refusal, DomainError):
+            raise
+        # The key was deleted as expired since: the next attempt stores it.
+        raise IdempotencyInProgress from None
+    assert response, "a change stores its key, and with it the response"
+    return _finalize(req, text, payment.id, response, is_settled) if waits else response
 
 
 def has_stored_response(req: Request) -> bool:
@@ -112,11 +115,13 @@ def has_stored_response(req: Request) -> bool:
 
 
 def _replay(
-    req: Request, key: str, stored: IdempotencyKey, is_settled: Callable[[Payment], bool]
+    req: Request, key: NewKey, stored: IdempotencyKey, is_settled: Callable[[Payment], bool]
 ) -> Rendered:
+    if stored.request_hash != key.request_hash:
+        raise IdempotencyMismatch
     if stored.provisional and times.now() - stored.created_at < _PROVISIONAL_MAX_AGE:
         # Waits in a slot: fifty requests with one key must not hold every thread.
-        final = prefer_wait.poll_if_free(lambda: _final(req, key), _FIRST_RESPONSE_WAIT_S)
+        final = prefer_wait.poll_if_free(lambda: _final(key), _FIRST_RESPONSE_WAIT_S)
         if final is None:
             raise IdempotencyInProgress
         stored = final
@@ -124,11 +129,11 @@ def _replay(
     if not stored.provisional:
         return response
     assert stored.payment_id, "a committed key names its payment"
-    return _finalize(req, key, stored.payment_id, response, is_settled)
+    return _finalize(req, key.key, stored.payment_id, response, is_settled)
 
 
-def _final(req: Request, key: str) -> IdempotencyKey | None:
-    stored = idempotency.find(caller_of(req).user_id, key)
+def _final(key: NewKey) -> IdempotencyKey | None:
+    stored = idempotency.find(key.user_id, key.key)
     return None if stored is None or stored.provisional else stored
 
 

@@ -47,9 +47,10 @@ from api.payments.response_schemas import (
     PaymentTransactionPage,
 )
 from api.security.permissions import Caller, Forbidden, Permission
-from db import config, payment_lists, payments
+from db import config, idempotency, payment_lists, payments
 from db.core import money
 from db.core.errors import NotFound
+from db.idempotency import NewKey
 from db.states import TERMINAL, PaymentStatus
 
 
@@ -110,7 +111,7 @@ class Payments:
         return accept_once(
             req,
             body,
-            change=lambda: _create(req, body, caller),
+            change=lambda key: _create(req, body, caller, key),
             is_settled=lambda payment: payment.status in settled,
         )
 
@@ -228,7 +229,7 @@ class Status:
             return accept_once(
                 req,
                 body,
-                change=lambda: status_changes.cancel(payment_id, body.reason),
+                change=lambda key: _with_key(key, status_changes.cancel(payment_id, body.reason)),
                 is_settled=status_changes.is_cancelled,
             )
         _require(caller, Permission.SETTLE_BY_HAND)
@@ -242,7 +243,7 @@ class Status:
         return accept_once(
             req,
             body,
-            change=lambda: status_changes.fail(payment_id, body.reason, decided=decided),
+            change=lambda key: _with_key(key, status_changes.fail(payment_id, body.reason, decided=decided)),
             is_settled=lambda payment: payment.status in TERMINAL,
         )
 
@@ -273,16 +274,23 @@ def _require(caller: Caller, permission: Permission) -> None:
         authentication.deny(caller, permission)
 
 
-def _create(req: Request, body: AnyNewPayment, caller: Caller) -> payments.Payment:
+def _create(req: Request, body: AnyNewPayment, caller: Caller, key: NewKey | None) -> payments.Payment:
     if isinstance(body, NewPaymentRequest):
-        return payment_jobs.create_request(vendor_id=caller.user_id, **body.columns())
+        return payment_jobs.create_request(vendor_id=caller.user_id, key=key, **body.columns())
     if isinstance(body, NewPaymentOnItsOwn):
-        return payment_jobs.create_payment(customer_id=caller.user_id, **body.columns())
+        return payment_jobs.create_payment(customer_id=caller.user_id, key=key, **body.columns())
     if etag.has_condition(req):
         # Locked from here on, so that the version still holds when the payment is created.
         request = payable.lock_payable(body.request_id, caller.user_id)
         etag.require_match(req, request.version)
-    return payment_jobs.pay_request(customer_id=caller.user_id, **body.columns())
+    return payment_jobs.pay_request(customer_id=caller.user_id, key=key, **body.columns())
+
+
+def _with_key(key: NewKey | None, payment: payments.Payment) -> payments.Payment:
+    """Stores the key in the transaction of a change that was just made."""
+    if key:
+        idempotency.store(key, payment)
+    return payment
 
 
 def _newer(req: Request, payment_id: UUID, caller: Caller) -> payments.Payment | None:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -289,8 +288,8 @@ def test_a_payment_settled_by_four_workers_at_once_completes_once():
 def test_a_request_that_waits_too_long_for_an_idempotency_key_gets_409(settings):
     client = TestClient(create_app(settings))
     me = makers.visitor(client)
-    claim = partial(idempotency.claim, UUID(me.user["id"]), "order-1", "of another process")
-    with in_another_transaction(claim):
+    columns = {"user_id": UUID(me.user["id"]), "key": "order-1", "request_hash": "of another process"}
+    with in_another_transaction(lambda: idempotency.IdempotencyKey.insert(**columns).execute()):
         result = me.post(
             "/payments", {"type": "payment", "amount": 1}, headers={"Idempotency-Key": "order-1"}
         )

@@ -293,7 +293,7 @@ class PaidRequest:
         assert customer is not None
         self.request = makers.request(vendor, customer_email=random.choice([None, customer.email]))
         run_jobs("payments.begin")
-        self.payment = payments.add(
+        self.payment = makers.bare_payment(
             user_id=customer.id,
             payee_id=vendor.id,
             type="payment",

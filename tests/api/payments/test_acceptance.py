@@ -12,9 +12,11 @@ from actors import housekeeping
 from actors.jobs import enqueue, transaction
 from api.payments import acceptance
 from db import payments
+from db.acceptance import ACCEPT
 from db.idempotency import IdempotencyKey
 from db.users import Role
 from tests import makers
+from tests.counting import counted
 from tests.makers import Visitor, error, visitor, work
 
 BODY = {"type": "payment", "amount": "12.50"}
@@ -206,3 +208,21 @@ def test_a_field_that_a_later_release_adds_does_not_change_the_digest():
 
     assert digest(Later(amount="1")) == digest(Now(amount="1"))
     assert digest(Later(amount="1", reference="7")) != digest(Now(amount="1"))
+
+
+def test_a_payment_with_a_key_is_stored_by_one_statement(customer):
+    pay(customer, "order-1")
+    with counted() as asked:
+        assert pay(customer, "order-2").status_code == 201
+    assert [text for text in asked.statements if "find_live_session" not in text] == [ACCEPT.execute]
+
+
+def test_a_refused_request_is_answered_from_its_key_first(client, customer):
+    """The first request made the payment request unpayable for the second one, which is the same."""
+    request = makers.open_request()
+    work()
+    body = {"type": "payment", "requestId": str(request.id)}
+    first = pay(customer, "order-1", body)
+    assert first.status_code == 201
+    assert pay(customer, "order-1", body).content == first.content
+    assert error(pay(customer, "order-2", body)) == (409, "REQUEST_NOT_PAYABLE")

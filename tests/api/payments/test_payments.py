@@ -328,7 +328,7 @@ def test_the_etag_of_a_payment_is_its_version(customer):
 def test_the_database_itself_refuses_invalid_rows(database):
     request = makers.open_request()
     columns = {"user_id": request.user_id, "type": "payment", "amount": 1, "request_id": request.id}
-    payments.add(**columns, status="pending")
+    makers.bare_payment(**columns, status="pending")
     with pytest.raises(peewee.IntegrityError, match="one_live_per_request"), postgres.database.atomic():
         makers.payment_row(**columns, status="processing")
 
@@ -339,7 +339,9 @@ def test_the_database_itself_refuses_invalid_rows(database):
 )
 def test_a_filtered_page_reads_only_its_rows(customer, admin, query):
     postgres.set_statement_timeout(60)
-    payments.add(user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF")
+    makers.bare_payment(
+        user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF"
+    )
     postgres.rows(
         "INSERT INTO payments.payments (user_id, type, status, amount, currency, created_at)"
         " SELECT user_id, type, status, amount, 'USD', created_at - n * interval '1 minute'"
