@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,10 +15,15 @@ import jwt
 
 from api.security.keys import Keys
 from db import users
+from db.core import times
 from db.core.errors import DomainError, ErrorCode
 
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=7)
+
+# A verified signature is remembered for this many tokens; a signed-in user has one, and replaces it every
+# quarter of an hour.
+MAX_REMEMBERED_TOKENS = 4096
 
 # The `typ` header (RFC 9068) keeps any other JWT that these keys sign from being used as an access token.
 _TYPE = "at+jwt"
@@ -43,10 +49,14 @@ class Unauthorized(DomainError):
 
 @dataclass(frozen=True)
 class Claims:
-    """The claims of an access token that are used. E-mail and role are read from the database instead."""
+    """The claims of an access token that are used. E-mail and role are read from the database instead.
+
+    `expires_at` is a Unix time.
+    """
 
     user_id: UUID
     session_id: UUID
+    expires_at: float
 
 
 class Tokens:
@@ -60,6 +70,9 @@ class Tokens:
         # Derived from the pepper, which is never rotated: during a rotation of JWT_SECRET all processes must
         # agree on the successor of a refresh token.
         self._successor_key = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
+        # A token's signature is checked once, and its expiry at every request. Of this instance, because its
+        # keys never change: the next keys are those of another process. A refused token is not remembered.
+        self._verified = lru_cache(MAX_REMEMBERED_TOKENS)(self._verify_signature)
 
     def access_token(self, user: users.User, session_id: UUID, now: datetime) -> str:
         """Returns a new access token for a session."""
@@ -78,7 +91,14 @@ class Tokens:
         return jwt.encode(claims, key.signing_key, key.algorithm, headers={"kid": key.id, "typ": _TYPE})
 
     def verify(self, token: str) -> Claims:
-        """Returns the claims of a valid access token. Raises Unauthorized.
+        """Returns the claims of a valid access token. Raises Unauthorized."""
+        claims = self._verified(token)
+        if claims.expires_at <= times.now().timestamp():
+            raise Unauthorized(UnauthorizedReason.EXPIRED)
+        return claims
+
+    def _verify_signature(self, token: str) -> Claims:
+        """Returns the claims of a token that is valid now. Raises Unauthorized.
 
         The token names a key and nothing else: the algorithm comes from the key (RFC 8725, 3.1).
         """
@@ -99,7 +119,7 @@ class Tokens:
                     "verify_iat": False,
                 },
             )
-            return Claims(UUID(claims["userId"]), UUID(claims["sid"]))
+            return Claims(UUID(claims["userId"]), UUID(claims["sid"]), float(claims["exp"]))
         except jwt.ExpiredSignatureError:
             raise Unauthorized(UnauthorizedReason.EXPIRED) from None
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
