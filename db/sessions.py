@@ -1,16 +1,14 @@
 """Sessions and their refresh tokens."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import pagination, postgres
-from db.prepared import Statement
+from db import live_sessions, pagination, postgres
 
 
 class Session(postgres.Model, table="auth.sessions"):
@@ -37,16 +35,6 @@ class RefreshToken(postgres.Model, table="auth.refresh_tokens"):
     created_at = DateTimeTZField()
 
 
-FIND_LIVE_SESSION = Statement(
-    "find_live_session",
-    """
-    SELECT u.id AS user_id, u.email, u.role, s.created_at
-    FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
-    WHERE s.id = %(session_id)s AND s.ended_at IS NULL AND u.active
-    """,
-    session_id="uuid",
-)
-
 # Locks in the order of the ids: two calls at the same time must not deadlock.
 END_SESSIONS = """
     UPDATE auth.sessions SET ended_at = clock_timestamp() WHERE id = ANY(ARRAY(
@@ -70,16 +58,6 @@ def start(user_id: UUID, *, ip_address: str | None, user_agent: str | None) -> S
     return postgres.execute_returning(insert, Session)[0]
 
 
-def find_live(session_id: UUID) -> Mapping[str, Any] | None:
-    """Returns the user of a session (`user_id`, `email`, `role`) and when the session began (`created_at`).
-
-    None when the session has ended or the account is not active. This runs at every request, so that a
-    sign-out, a new role or a closed account takes effect at the next request in every process, without a
-    cache that could be stale.
-    """
-    return next(iter(postgres.rows(FIND_LIVE_SESSION, session_id=session_id)), None)
-
-
 def page(
     user_id: UUID, *, used_since: datetime, begun_since: datetime, limit: int, after: pagination.Cursor | None
 ) -> pagination.Page[Session]:
@@ -96,7 +74,9 @@ def page(
 def end(user_id: UUID, *, keep: UUID | None = None, only: Collection[UUID] | None = None) -> int:
     """Ends a user's live sessions: all, all except `keep`, or `only` these. Returns their number."""
     only_ids = None if only is None else list(only)
-    return len(postgres.rows(END_SESSIONS, user_id=user_id, keep=keep, only=only_ids))
+    ended = postgres.rows(END_SESSIONS, user_id=user_id, keep=keep, only=only_ids)
+    live_sessions.forget(user_id)
+    return len(ended)
 
 
 def end_oldest(user_id: UUID, *, keep: int) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import pagination, personal_data, postgres, sessions
+from db import live_sessions, pagination, personal_data, postgres, sessions
 
 
 class Role(StrEnum):
@@ -136,3 +136,4 @@ def page(
 def _update(id: UUID, **columns: Any) -> None:
     columns["updated_at"] = peewee.fn.clock_timestamp()
     User.update(**columns).where(User.id == id).execute()
+    live_sessions.forget(id)

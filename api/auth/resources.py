@@ -16,14 +16,13 @@ from api.auth.throttle import TooManyFailures
 from api.http.operation import Operation
 from api.http.responses import PageQuery
 from api.middleware import maintenance
-from api.middleware.authentication import bearer_token, caller_of
+from api.middleware.authentication import bearer_token, caller_of, session_of
 from api.security.passwords import Passwords
 from api.security.permissions import Caller, Permission
 from api.security.tokens import Tokens, Unauthorized
 from db import sessions, users
 from db.core.errors import NotFound
 from db.one_time_tokens import fingerprint
-from db.users import User
 
 
 @dataclass
@@ -134,10 +133,10 @@ class Logout:
 class Me:
     """GET /auth/me."""
 
-    @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", etag=True)
+    @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", etag=True, reads_user=True)
     def on_get(self, req: Request) -> snapshots.User:
         """Get the signed-in user."""
-        return snapshots.User.model_validate(User.get_by_id(caller_of(req).user_id))
+        return snapshots.User.model_validate(session_of(req))
 
 
 @dataclass

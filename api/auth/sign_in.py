@@ -19,7 +19,7 @@ from api.security.tokens import (
     Unauthorized,
     UnauthorizedReason,
 )
-from db import sessions, users
+from db import live_sessions, sessions, users
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode
 from db.one_time_tokens import fingerprint
@@ -103,10 +103,10 @@ class Sessions:
             if spent is None:
                 raise Unauthorized(UnauthorizedReason.INVALID, token="refresh")
             reused = spent.spent_at is not None and now - spent.spent_at > REUSE_GRACE
-            live = sessions.find_live(spent.session_id)
+            live = live_sessions.read(spent.session_id)
             if not reused and live is None:
                 raise Unauthorized(UnauthorizedReason.REVOKED, token="refresh")
-            ends_at = self.tokens.session_end(live["created_at"]) if live else now
+            ends_at = self.tokens.session_end(live.began_at) if live else now
             if spent.expires_at <= now or (live and ends_at <= now):
                 raise Unauthorized(UnauthorizedReason.EXPIRED, token="refresh")
             successor = self.tokens.successor(token)

@@ -39,6 +39,8 @@ class Operation:
     content_types: tuple[str, ...] = ()
     # Returns one resource with an ETag, and honours If-None-Match.
     etag: bool = False
+    # The caller is read for each request, not remembered: the response shows the user.
+    reads_user: bool = False
     # Allowed while `maintenance.readOnly` is set, although its method changes data.
     allowed_in_maintenance: bool = False
     name: str = ""

@@ -7,18 +7,20 @@ from falcon import Request, Response
 
 from actors import audit
 from actors.jobs import transaction
-from api.http.operation import operation_of
+from api.http.operation import Operation, operation_of
 from api.security.permissions import Caller, Forbidden, Permission
 from api.security.tokens import Tokens, Unauthorized, UnauthorizedReason
-from db import sessions
+from db import live_sessions
 from db.core import request_context, times
+from db.live_sessions import LiveSession
 from db.users import Role
 
 
 class Authentication:
-    """Verifies the token, then reads the session and its user from the database.
+    """Verifies the token, then finds the session and its user.
 
-    A role, a suspension or the end of a session takes effect at the next request, while the token is valid.
+    A role, a suspension or the end of a session takes effect while the token is valid: at the next request on
+    this machine, within a second on others.
     """
 
     def __init__(self, tokens: Tokens) -> None:
@@ -29,20 +31,23 @@ class Authentication:
         operation = operation_of(resource, req)
         if operation is None or operation.permission is Permission.ANYONE:
             return
-        caller = self._identify(req)
-        req.context.caller = caller
+        caller = req.context.caller = self._identify(req, operation)
         request_context.bind(replace(request_context.current(), user_id=caller.user_id))
         if not caller.may(operation.permission):
             deny(caller, operation.permission)
 
-    def _identify(self, req: Request) -> Caller:
+    def _identify(self, req: Request, operation: Operation) -> Caller:
         claims = self._tokens.verify(bearer_token(req))
-        live = sessions.find_live(claims.session_id)
-        if live is None or live["user_id"] != claims.user_id:
+        if operation.reads_user:
+            live = live_sessions.read(claims.session_id)
+        else:
+            live = live_sessions.find(claims.session_id, claims.user_id)
+        if live is None or live.id != claims.user_id:
             raise Unauthorized(UnauthorizedReason.REVOKED)
-        if self._tokens.session_end(live["created_at"]) <= times.now():
+        if self._tokens.session_end(live.began_at) <= times.now():
             raise Unauthorized(UnauthorizedReason.EXPIRED)
-        return Caller(claims.user_id, live["email"], Role(live["role"]), claims.session_id)
+        req.context.session = live
+        return Caller(live.id, live.email, Role(live.role), claims.session_id)
 
 
 def bearer_token(req: Request) -> str:
@@ -56,6 +61,11 @@ def bearer_token(req: Request) -> str:
 def caller_of(req: Request) -> Caller:
     """Returns the caller of a request. A route that is open to ANYONE has none."""
     return cast(Caller, req.context.caller)
+
+
+def session_of(req: Request) -> LiveSession:
+    """Returns the caller's session with its user, read for this request by an operation that `reads_user`."""
+    return cast(LiveSession, req.context.session)
 
 
 def deny(caller: Caller, permission: Permission) -> None:

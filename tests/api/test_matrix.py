@@ -1,5 +1,7 @@
 """Every route with every method and every kind of caller, taken from the application's own routes."""
 
+from uuid import UUID
+
 import falcon
 import pytest
 from freezegun import freeze_time
@@ -58,7 +60,7 @@ def expired_token(client) -> str:
 
 def revoked_token(client) -> str:
     user = visitor(client)
-    sessions.end(user.user["id"])
+    sessions.end(UUID(user.user["id"]))
     return user.token
 
 

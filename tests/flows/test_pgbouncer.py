@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from db import pool, sessions
+from db import live_sessions, pool
 from db.postgres import Database, DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
@@ -158,7 +158,7 @@ def test_no_statement_is_prepared_in_a_session_that_others_share(stack: Stack):
     try:
         assert not database._thread.conn.owns_session
         find = {"session_id": UUID(int=0)}
-        assert database.execute_prepared(sessions.FIND_LIVE_SESSION, find).fetchall() == []
+        assert database.execute_prepared(live_sessions.FIND_LIVE_SESSION, find).fetchall() == []
         assert database.execute_sql("SELECT name FROM pg_prepared_statements").fetchall() == []
     finally:
         database.close()

@@ -1,6 +1,7 @@
 """Registration, sign-in, tokens, sign-out."""
 
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -319,7 +320,7 @@ def test_a_password_changed_during_a_sign_in_refuses_it(client, me, settings, mo
 
     def change_meanwhile(self: Passwords, password: str, hashed: str | None) -> bool:
         same = match(self, password, hashed)
-        users.change(me.user["id"], password_hash=self.hash("a password of today"))
+        users.change(UUID(me.user["id"]), password_hash=self.hash("a password of today"))
         return same
 
     monkeypatch.setattr(Passwords, "matches", change_meanwhile)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
+from uuid import UUID
 
 import pytest
 from falcon.testing import TestClient
@@ -83,7 +84,7 @@ def test_a_bad_new_password_is_refused(me, new):
 
 def test_a_hash_of_another_cost_is_renewed_at_sign_in(client, me, settings):
     dearer = Passwords(pepper=settings.password_pepper, rounds=5).hash(PASSWORD)
-    users.change(me.user["id"], password_hash=dearer)
+    users.change(UUID(me.user["id"]), password_hash=dearer)
     assert sign_in(client, me.user["email"]).status_code == 200
     renewed = users.get(me.user["id"])
     assert renewed is not None
@@ -226,9 +227,9 @@ def test_a_used_link_works_while_its_address_is_the_verified_one(client, me):
     work()
     body = {"token": mailbox.token()}
     assert Visitor(client).post("/auth/verify-email", body).json["data"] == {"emailVerified": True}
-    users.change(me.user["id"], email=makers.address())
+    users.change(UUID(me.user["id"]), email=makers.address())
     assert invalid_fields(Visitor(client).post("/auth/verify-email", body)) == {"token"}
-    users.change(me.user["id"], email=me.user["email"], email_verified=False)
+    users.change(UUID(me.user["id"]), email=me.user["email"], email_verified=False)
     assert invalid_fields(Visitor(client).post("/auth/verify-email", body)) == {"token"}
 
 

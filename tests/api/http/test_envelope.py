@@ -112,7 +112,7 @@ def test_all_errors_of_a_query_are_listed_at_once(me):
 
 
 def test_a_crash_is_a_500_without_details(me, monkeypatch):
-    monkeypatch.setattr("db.sessions.find_live", lambda _session: 1 / 0)
+    monkeypatch.setattr("db.live_sessions.read", lambda _session: 1 / 0)
     result = me.get("/auth/me")
     assert error(result) == (500, "INTERNAL_ERROR")
     assert "division" not in result.text

@@ -78,7 +78,7 @@ def test_a_429_has_the_security_headers(anyone):
 
 def test_a_500_has_the_security_headers(client, monkeypatch):
     me = visitor(client)
-    monkeypatch.setattr("db.sessions.find_live", lambda _session: 1 / 0)
+    monkeypatch.setattr("db.live_sessions.read", lambda _session: 1 / 0)
     result = me.get("/auth/me")
     assert result.status_code == 500
     assert has_security_headers(result)
