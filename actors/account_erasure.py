@@ -7,7 +7,7 @@ by id.
 
 from uuid import UUID
 
-from actors import audit, events, media, snapshots
+from actors import audit, events, media, records, snapshots
 from actors.jobs import enqueue, transactional_job
 from actors.request_addressees import IN_FLIGHT_S
 from db import personal_data, postgres, sign_in_failures, users
@@ -71,7 +71,7 @@ def _chunk(user_id: UUID) -> float | None:
     if requests:
         return 0
     # No further event will name an address; the last ones may still wait for their numbers.
-    if personal_data.has_pending_events(events.append.name, user_id, [*free, *taken], closed=closed):
+    if personal_data.has_pending_events(records.append.name, user_id, [*free, *taken], closed=closed):
         return RUNNING_JOBS_PAUSE_S
     if (
         personal_data.erase_from_jobs(free, closed=closed, limit=ROWS)

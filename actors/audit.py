@@ -1,6 +1,5 @@
-"""The audit log: who did what, from which address; enqueued with the change, written by a batch job."""
+"""The audit log: who did what, from which address; a record of the transaction of the change."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -8,8 +7,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from actors.batch_jobs import BatchEntry, batch_job
-from actors.jobs import enqueue
+from actors import records
 from db import audit_chain, refusals
 from db.core import request_context, times
 
@@ -74,20 +72,6 @@ class AuditAction(StrEnum):
     INVARIANTS_CHECKED = "admin.invariants.checked"
 
 
-class AuditEntry(BatchEntry):
-    """A row of the audit log, as known when the action was done."""
-
-    user_id: UUID | None
-    action: AuditAction
-    resource_type: str | None
-    resource_id: UUID | None
-    details: dict[str, Any]
-    ip_address: str | None
-    user_agent: str | None
-    request_id: str | None
-    created_at: datetime
-
-
 def record(
     action: AuditAction,
     *,
@@ -95,25 +79,26 @@ def record(
     user_id: UUID | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Enqueues an audit entry about what the open transaction does.
+    """Adds an audit entry about what the open transaction does to its records.
 
     `resource` is the type and id of the record. `user_id` is given where the acting user is not the caller:
     at a sign-in there is none yet.
     """
     context = request_context.current()
-    entry = AuditEntry(
-        id=uuid4(),
-        user_id=user_id or context.user_id,
-        action=action,
-        resource_type=resource[0] if resource else None,
-        resource_id=resource[1] if resource else None,
-        details=details or {},
-        ip_address=context.ip_address,
-        user_agent=context.user_agent,
-        request_id=context.request_id,
-        created_at=times.now(),
+    records.add_audit_entry(
+        {
+            "id": uuid4(),
+            "user_id": user_id or context.user_id,
+            "action": action,
+            "resource_type": resource[0] if resource else None,
+            "resource_id": resource[1] if resource else None,
+            "details": details or {},
+            "ip_address": context.ip_address,
+            "user_agent": context.user_agent,
+            "request_id": context.request_id,
+            "created_at": times.now(),
+        }
     )
-    enqueue(write.job(entry))
 
 
 def record_sampled(action: AuditAction, *, account: str, user_id: UUID | None) -> None:
@@ -141,12 +126,6 @@ def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
     if user_id is None:
         return {"details": {"addressDigest": account}}
     return {"resource": ("user", user_id), "details": {}}
-
-
-@batch_job("audit.write", AuditEntry, queue="events", ordered=True)
-def write(entries: Sequence[AuditEntry]) -> None:
-    """Appends entries to the audit log in the order in which they were enqueued, each chained to the last."""
-    audit_chain.append([entry.model_dump(mode="json") for entry in entries])
 
 
 def verify() -> audit_chain.Verification:

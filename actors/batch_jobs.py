@@ -78,6 +78,11 @@ class BatchJob(JobKind, Generic[E]):
         self._turn = Turn()
         # Jobs that failed are left out of batches. They are done when a message of their own requests them.
         self._requested: deque[UUID] = deque()
+        self._after_commit: Callable[[], object] = lambda: None
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        """Decorates the function that the same thread calls after the commit of each batch."""
+        self._after_commit = function
 
     def job(self, entry: E) -> Job:
         """Builds the job of this entry, for `enqueue`."""
@@ -115,6 +120,8 @@ class BatchJob(JobKind, Generic[E]):
                 raise
             for job in jobs:
                 self._do_alone(job.id)
+        if jobs:
+            self._after_commit()
         return bool(jobs) and (len(jobs) >= BATCH_SIZE or jobs[0].attempts > 0)
 
     def _do_alone(self, id: UUID) -> None:
@@ -163,6 +170,8 @@ class OrderedBatchJob(BatchJob[E]):
                 raise
             for job in jobs:
                 self._do_alone(job.id)
+        if jobs:
+            self._after_commit()
         # Another process may have found the lock taken after this one had read the journal. So each reads it
         # again after it has released the lock, and no process waits for the lock.
         return job_claims.waits(self.name)

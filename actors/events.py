@@ -1,18 +1,17 @@
 """Events: their types, the event log, and its publication on the Redis channel `events`."""
 
 import time
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import uuid4
 
+import structlog
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from actors import broker
-from actors.batch_jobs import BatchEntry, batch_job
+from actors import broker, records
 from actors.jobs import enqueue, external_job, transaction, transactional_job
-from db import event_log, job_journal, leases, postgres
+from db import event_log, job_journal, postgres, redis
 from db.core import request_context, times
 from db.core.json_model import Id, JsonModel, Timestamp
 
@@ -20,13 +19,16 @@ CHANNEL = "events"
 # How many events are published in one round trip.
 _PUBLISH_BATCH = 200
 # One process publishes at a time. If it hangs, another replaces it when the lease expires: after more time
-# than one round trip to Redis may take (connect, send, answer), and more than one job publishes.
-LEASE, LEASE_S = "events.publish", 20.0
+# than one round trip to Redis may take (connect, send, answer).
+LEASE_S = 20.0
+# For how long one thread goes on publishing before it does something else.
 _PUBLISH_FOR_S = 8.0
 # When a job that found the lease taken tries again.
 _RETRY_S = 1.0
 # After how long an event that is not published is overdue.
 _OVERDUE = timedelta(seconds=10)
+
+log = structlog.get_logger(__name__)
 
 
 class EventType(StrEnum):
@@ -44,15 +46,6 @@ class EventType(StrEnum):
     ADMIN_USER_UPDATED = "admin:user:updated"
     ADMIN_USER_DELETED = "admin:user:deleted"
     CONFIG_UPDATED = "admin:config:updated"
-
-
-class NewEvent(BatchEntry):
-    """An event that has no number yet, with a snapshot taken in the transaction that caused it."""
-
-    type: EventType
-    data: dict[str, Any]
-    request_id: str | None
-    occurred_at: datetime
 
 
 def _known_or_text(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
@@ -75,60 +68,72 @@ class Event(JsonModel):
 
 
 def emit(type: EventType, data: dict[str, Any]) -> None:
-    """Enqueues an event in the open transaction. `data` is a snapshot of the record, without secrets."""
-    request_id = request_context.current().request_id
-    event = NewEvent(id=uuid4(), type=type, data=data, request_id=request_id, occurred_at=times.now())
-    enqueue(append.job(event))
+    """Adds an event to the records of the open transaction. `data` is a snapshot without secrets."""
+    records.add_event(
+        {
+            "id": uuid4(),
+            "type": type,
+            "data": data,
+            "request_id": request_context.current().request_id,
+            "occurred_at": times.now(),
+        }
+    )
 
 
-@batch_job("events.append", NewEvent, queue="events", ordered=True)
-def append(events: Sequence[NewEvent]) -> None:
-    """Appends events to the log with the next numbers. As a batch job, it is the only writer of numbers."""
-    event_log.append([event.model_dump() for event in events])
-    enqueue(publish.job())
+@records.append.after_commit
+def publish_appended() -> None:
+    """Publishes the events of a batch in the thread that appended them, without a job of its own.
+
+    If Redis is away, or another process publishes, it leaves a job behind that tries again. If the process
+    dies, or the database is away too, `publish_overdue` finds the events.
+    """
+    try:
+        following = _publish()
+    except redis.Unreachable as error:
+        log.warning("events not published, will be retried", error=str(error))
+        following = _standing_job().delayed(_RETRY_S)
+    if following:
+        with postgres.connection(), transaction():
+            enqueue(following)
 
 
 @external_job("events.publish", queue="events")
 def publish() -> job_journal.Job | None:
-    """Publishes the unpublished events of the log in order; returns another such job if some are left.
+    """Publishes what was left unpublished; returns another such job if some events are left again."""
+    return _publish()
 
-    A lease keeps two processes from publishing at the same time and out of order. A job that finds the lease
-    taken leaves a unique job behind: the holder may hang or be dead, and the event would wait for the next
-    one.
+
+def _publish() -> job_journal.Job | None:
+    """Publishes the unpublished events of the log in order; returns the job that continues if some are left.
+
+    A lease keeps two processes from publishing at the same time and out of order. Who finds it taken leaves a
+    unique job behind: the holder may hang or be dead, and the event would wait for the next one.
     """
-    with postgres.connection():
-        generation = leases.acquire(LEASE, leases.process_name(), LEASE_S)
-    if generation is None:
-        return _standing_job().delayed(_RETRY_S)
     deadline = time.monotonic() + _PUBLISH_FOR_S
+    while time.monotonic() < deadline:
+        with postgres.connection():
+            begun = event_log.begin_publication(_PUBLISH_BATCH, LEASE_S)
+            if begun is None:
+                return _standing_job().delayed(_RETRY_S) if event_log.unpublished(1) else None
+        if not _publish_batch(*begun):
+            return None
+    return publish.job()
+
+
+def _publish_batch(generation: int, events: list[event_log.Event]) -> bool:
+    """Publishes these events and releases the lease; returns whether more events may be unpublished.
+
+    A holder that was replaced records nothing. The new one publishes the same events again, with the same ids
+    and followed by all later ones.
+    """
+    published: int | None = None
     try:
-        while time.monotonic() < deadline and _publish_batch(generation):
-            pass
+        broker.publish(CHANNEL, [_message(event) for event in events])
+        published = events[-1].seq
     finally:
         with postgres.connection():
-            leases.release(LEASE, generation)
-    # Read after the release: a job that found the lease taken before it may have brought new events.
-    with postgres.connection():
-        return publish.job() if event_log.unpublished(1) else None
-
-
-def _publish_batch(generation: int) -> bool:
-    """Publishes the next unpublished events; returns False when none are left, or the lease is lost.
-
-    Events are not marked once the lease is lost. Its new holder publishes them again, with the same ids and
-    followed by all later ones.
-    """
-    with postgres.connection():
-        renewed = leases.renew(LEASE, generation, LEASE_S)
-        events = event_log.unpublished(_PUBLISH_BATCH) if renewed else []
-    if not events:
-        return False
-    broker.publish(CHANNEL, [_message(event) for event in events])
-    with postgres.connection(), transaction():
-        if not leases.is_held(LEASE, generation):
-            return False
-        event_log.mark_published(events)
-    return True
+            more = event_log.end_publication(generation, published)
+    return more
 
 
 def _standing_job() -> job_journal.Job:
@@ -138,7 +143,7 @@ def _standing_job() -> job_journal.Job:
 @transactional_job("events.publish_overdue", queue="events")
 def publish_overdue() -> None:
     """Enqueues publication where events are overdue, whatever happened to their own jobs."""
-    if event_log.unpublished_before(times.now() - _OVERDUE):
+    if event_log.is_unpublished_before(times.now() - _OVERDUE):
         job = _standing_job()
         job_journal.make_due(job.id)
         enqueue(job)

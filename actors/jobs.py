@@ -91,6 +91,13 @@ def enqueue(job: Job) -> None:
     enqueued.jobs.append(job)
 
 
+def find_enqueued(name: str) -> Job | None:
+    """Returns the job of this name that the open transaction has still to insert; None if there is none."""
+    enqueued = _enqueued.get()
+    waiting = enqueued.jobs[enqueued.inserted :] if enqueued else []
+    return next((job for job in waiting if job.name == name), None)
+
+
 def to_send(jobs: Sequence[Job]) -> list[Job]:
     """Selects the jobs that need a message now: none that is delayed; of a batch job only the first."""
     due = [job for job in jobs if not job.after]

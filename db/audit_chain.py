@@ -223,7 +223,8 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
 
     Each entry is a mapping of column names to JSON values.
     """
-    postgres.rows(APPEND, Json(rows))
+    if rows:
+        postgres.rows(APPEND, Json(rows))
 
 
 def verify_next(start: ChainPosition) -> VerificationStep:

@@ -6,6 +6,7 @@ from typing import Any
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
+from psycopg2.extras import Json
 
 from db import postgres
 
@@ -19,34 +20,88 @@ class Event(postgres.Model, table="admin.events"):
     data = peewee.JSONField()
     request_id = peewee.CharField(128, null=True)
     occurred_at = DateTimeTZField()
-    published_at = DateTimeTZField(null=True)
+
+
+class EventPublication(postgres.Model, table="admin.event_publication"):
+    """How far the log is published, in one row: up to `seq`. The process that publishes leases it."""
+
+    id = peewee.BooleanField(primary_key=True)
+    seq = peewee.BigIntegerField()
+    # Of two leases, the later one has the larger generation.
+    generation = peewee.BigIntegerField()
+    expires_at = DateTimeTZField()
+
+
+APPEND = """
+    INSERT INTO admin.events (seq, id, type, data, request_id, occurred_at)
+    SELECT last.seq + new.ordinality, new.id, new.type, new.data, new.request_id, new.occurred_at
+    FROM (SELECT coalesce(max(seq), 0) AS seq FROM admin.events) AS last,
+        jsonb_populate_recordset(NULL::admin.events, %s) WITH ORDINALITY AS new
+"""
 
 
 def append(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Appends events in this order. The caller holds the lock of the job `events.append`."""
-    last = last_seq()
-    Event.insert_many([{**row, "seq": last + offset} for offset, row in enumerate(rows, 1)]).execute()
+    """Appends events in this order, with the next numbers. The caller must have the log's lock.
+
+    Each event is a mapping of column names to JSON values.
+    """
+    if rows:
+        postgres.rows(APPEND, Json(rows))
+
+
+# Writes nothing, and so takes no lease, when nothing is unpublished.
+BEGIN_PUBLICATION = """
+    WITH lease AS (
+        UPDATE admin.event_publication
+        SET generation = generation + 1, expires_at = clock_timestamp() + %(seconds)s * interval '1 second'
+        WHERE expires_at <= clock_timestamp() AND seq < (SELECT max(seq) FROM admin.events)
+        RETURNING generation, seq
+    )
+    SELECT lease.generation, new.id, new.seq, new.type, new.data, new.request_id, new.occurred_at
+    FROM lease, LATERAL (
+        SELECT * FROM admin.events WHERE seq > lease.seq ORDER BY seq LIMIT %(limit)s
+    ) AS new
+    ORDER BY new.seq
+"""
+
+
+def begin_publication(limit: int, seconds: float) -> tuple[int, list[Event]] | None:
+    """Takes the lease of publication for this time; returns its generation and the next unpublished events.
+
+    None when another process has it, or when no event is unpublished.
+    """
+    found = postgres.rows(BEGIN_PUBLICATION, limit=limit, seconds=seconds)
+    if not found:
+        return None
+    generation = int(found[0]["generation"])
+    return generation, [Event(**{name: row[name] for name in row if name != "generation"}) for row in found]
+
+
+END_PUBLICATION = """
+    UPDATE admin.event_publication SET seq = coalesce(%s, seq), expires_at = '-infinity'
+    WHERE generation = %s
+    RETURNING seq < (SELECT max(seq) FROM admin.events) AS more
+"""
+
+
+def end_publication(generation: int, seq: int | None) -> bool:
+    """Releases the lease, and records the number of the last published event if it is given.
+
+    Returns whether there may be unpublished events. Changes nothing when another process has taken the lease:
+    it publishes the same events again.
+    """
+    ended = postgres.rows(END_PUBLICATION, seq, generation)
+    return bool(ended[0]["more"]) if ended else True
 
 
 def unpublished(limit: int) -> Sequence[Event]:
     """Returns the first events that are not published, in order."""
-    query = Event.select().where(Event.published_at.is_null())
-    return list(query.order_by(Event.seq).limit(limit))
+    return after(EventPublication.get().seq, limit)
 
 
-def unpublished_before(time: datetime) -> bool:
-    """Whether an event that occurred before this time is not published."""
-    query = Event.select().where(Event.published_at.is_null(), Event.occurred_at < time)
-    return bool(query.exists())
-
-
-def mark_published(events: Sequence[Event]) -> None:
-    """Marks events as published. All writers lock these rows in the order of `seq`."""
-    postgres.rows(
-        "UPDATE admin.events SET published_at = clock_timestamp() WHERE seq = ANY(ARRAY("
-        "SELECT seq FROM admin.events WHERE seq = ANY(%s) ORDER BY seq FOR NO KEY UPDATE))",
-        [event.seq for event in events],
-    )
+def is_unpublished_before(time: datetime) -> bool:
+    """Tells whether the first event that is not published occurred before this time."""
+    return any(event.occurred_at < time for event in unpublished(1))
 
 
 def after(seq: int, limit: int) -> Sequence[Event]:

@@ -166,7 +166,8 @@ INVARIANTS: dict[str, str] = {
     """,
     "every_event_is_published": f"""
         SELECT id::text AS id FROM admin.events
-        WHERE published_at IS NULL AND occurred_at < statement_timestamp() - {_GRACE_PERIOD}
+        WHERE seq > coalesce((SELECT seq FROM admin.event_publication), 0)
+            AND occurred_at < statement_timestamp() - {_GRACE_PERIOD}
         LIMIT {CHECK_ROWS_LIMIT}
     """,
     "event_log_has_no_gaps": f"""

@@ -55,9 +55,10 @@ REMEMBER_ADDRESSES_OF_REQUESTS = """
 
 HAS_PENDING_EVENTS = """
     SELECT EXISTS (
-        SELECT FROM journal.jobs WHERE name = %s AND dead_at IS NULL
-            AND (args #>> '{data,id}' = %s AND args #>> '{data,email}' <> %s
-                OR lower(args #>> '{data,customerEmail}') = ANY(%s::text[]))
+        SELECT FROM journal.jobs, jsonb_array_elements(args -> 'events') AS event
+        WHERE name = %s AND dead_at IS NULL
+            AND (event #>> '{data,id}' = %s AND event #>> '{data,email}' <> %s
+                OR lower(event #>> '{data,customerEmail}') = ANY(%s::text[]))
     ) AS pending
 """
 

@@ -91,11 +91,12 @@ def wipe() -> None:
         tables = postgres.rows(
             "SELECT format('%%I.%%I', schemaname, tablename) AS name FROM pg_tables"
             " WHERE schemaname NOT IN ('public', 'pg_catalog', 'information_schema')"
-            " AND tablename NOT IN ('audit_seal', 'health_check', 'subscriptions')"
+            " AND tablename NOT IN ('audit_seal', 'health_check', 'subscriptions', 'event_publication')"
         )
         postgres.rows("SET LOCAL session_replication_role = replica")
         postgres.rows(";".join(f"DELETE FROM {table['name']}" for table in tables))
         postgres.rows("UPDATE admin.audit_seal SET seq = 0, hash = decode(repeat('00', 32), 'hex')")
+        event_log.EventPublication.update(seq=0, expires_at=SQL("'-infinity'")).execute()
         skip_old_events()
 
 
@@ -205,7 +206,7 @@ def review(payment: Payment) -> str | None:
 def work(*, also: str = "") -> list[str]:
     """Does all jobs in this thread, in order, and delivers all events; returns the names of the jobs done.
 
-    Leaves out the names of jobs that only report (audit.*, events.*, mail.*), unless they begin with `also`.
+    Leaves out the names of jobs that only report (records.*, events.*, mail.*), unless they begin with `also`.
     """
     done = []
     # Events last: their subscribers enqueue further jobs.
@@ -215,7 +216,7 @@ def work(*, also: str = "") -> list[str]:
         JOBS[job.name].perform(job.id)
         failed = job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id)
         assert failed is None, f"{job.name} was not done: {failed.error}"
-        if not job.name.startswith(("audit.", "events.", "mail.")) or (also and job.name.startswith(also)):
+        if not job.name.startswith(("records.", "events.", "mail.")) or (also and job.name.startswith(also)):
             done.append(job.name)
     return done
 

@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 
 import peewee
 import pytest
+from pydantic_core import to_jsonable_python
 
-from actors import audit
-from actors.audit import AuditAction, AuditEntry
+from actors import audit, records
+from actors.audit import AuditAction
 from actors.jobs import transaction
 from db import audit_chain, audit_log, job_journal, migrate, postgres
 from db.audit_chain import BrokenEntry, ChainBreak
@@ -45,7 +46,7 @@ def entry(**more: Any) -> dict[str, Any]:
         "request_id": "request-1",
         "created_at": makers.MOMENT + timedelta(microseconds=123456),
     }
-    return AuditEntry(**columns | more).model_dump(mode="json")
+    return dict(to_jsonable_python(columns | more))
 
 
 def append_entries(count: int) -> list[UUID]:
@@ -501,8 +502,8 @@ def record_and_write(times: int) -> None:
         for _ in range(times):
             with transaction():
                 audit.record(AuditAction.USER_SIGNED_IN, details=AWKWARD)
-            job = job_journal.JobRow.select().where(job_journal.JobRow.name == audit.write.name).first()
-            audit.write(str(job.id if job else uuid4()))
+            job = job_journal.JobRow.select().where(job_journal.JobRow.name == records.append.name).first()
+            records.append(str(job.id if job else uuid4()))
 
 
 def start_threads(*functions: Callable[[], object]) -> list[threading.Thread]:
@@ -517,7 +518,7 @@ def test_twenty_writers_at_once_keep_one_chain(committed):
         thread.join(60)
     with postgres.connection():
         # A writer that found the lock taken has left its job to the holder.
-        audit.write(str(uuid4()))
+        records.append(str(uuid4()))
         assert job_journal.JobRow.select().count() == 0
         numbers = [row.seq for row in audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)]
         assert numbers == list(range(1, 201))
@@ -537,14 +538,17 @@ def test_verifications_during_writes_find_no_break(committed):
     assert len(set(seen)) > 3
 
 
-def test_an_entry_that_cannot_be_written_blocks_no_other(committed):
+def test_an_entry_that_cannot_be_written_blocks_no_other_transactions(committed):
     too_long = "x" * 51
     with postgres.connection():
-        with transaction():
-            audit.record(AuditAction.USER_SIGNED_IN)
-            audit.record(AuditAction.USER_SIGNED_IN, resource=(too_long, uuid4()))
-            audit.record(AuditAction.USER_SIGNED_OUT)
-        audit.write(str(uuid4()))
+        for action, resource in (
+            (AuditAction.USER_SIGNED_IN, None),
+            (AuditAction.USER_SIGNED_IN, (too_long, uuid4())),
+            (AuditAction.USER_SIGNED_OUT, None),
+        ):
+            with transaction():
+                audit.record(action, resource=resource)
+        records.append(str(uuid4()))
         rows = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
         assert [row.action for row in rows] == [AuditAction.USER_SIGNED_IN, AuditAction.USER_SIGNED_OUT]
         assert audit_chain.verify() == audit_chain.Verification(2, 2, head(), None)

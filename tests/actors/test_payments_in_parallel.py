@@ -144,9 +144,7 @@ class RandomOperations:
         self.perform(*waiting()[: random.randrange(1, 9)][-1:])
 
     def publish(self, _random: Random) -> None:
-        self.perform(
-            *waiting("audit.write", "events.append", "events.publish", "mail.notify_payment_ended")[:1]
-        )
+        self.perform(*waiting("records.append", "events.publish", "mail.notify_payment_ended")[:1])
 
     def pay(self, random: Random) -> None:
         makers.payment(random.choice(self.customers), simulate=random.choice(SIMULATED))

@@ -8,10 +8,13 @@ from uuid import uuid4
 
 import pytest
 import redis
+from peewee import SQL
 
 from actors import broker, events
 from actors.jobs import enqueue, transaction
-from db import event_log, invariants, job_journal, leases, postgres
+from db import event_log, invariants, job_journal, postgres
+from db.core import times
+from db.event_log import EventPublication
 from tests import makers
 from tests.makers import until, work
 
@@ -31,8 +34,13 @@ def channel(valkey_server) -> Iterator[redis.client.PubSub]:
 
 def logged(many: int = 1) -> list[int]:
     """Appends unpublished events; returns their numbers."""
-    at: dict[str, Any] = {"type": "x", "data": {}, "request_id": None, "occurred_at": makers.MOMENT}
-    event_log.append([{"id": uuid4(), **at} for _ in range(many)])
+    at: dict[str, Any] = {
+        "type": "x",
+        "data": {},
+        "request_id": None,
+        "occurred_at": times.iso(makers.MOMENT),
+    }
+    event_log.append([{"id": str(uuid4()), **at} for _ in range(many)])
     return [event.seq for event in event_log.unpublished(many)]
 
 
@@ -58,14 +66,18 @@ def numbers(channel: redis.client.PubSub, many: int) -> list[int]:
     return received
 
 
-def acquire_for_another() -> int:
-    generation = leases.acquire(events.LEASE, "another", 60)
-    assert generation is not None
-    return generation
+def acquire_for_another() -> None:
+    assert event_log.begin_publication(1, 60)
 
 
 def expire_the_lease() -> None:
-    leases.Lease.update(expires_at=postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]).execute()
+    EventPublication.update(expires_at=SQL("clock_timestamp()")).execute()
+
+
+def is_free() -> bool:
+    return bool(
+        EventPublication.select().where(EventPublication.expires_at < SQL("clock_timestamp()")).exists()
+    )
 
 
 def test_logged_events_are_published_in_order_and_the_lease_is_released(channel):
@@ -74,12 +86,12 @@ def test_logged_events_are_published_in_order_and_the_lease_is_released(channel)
     assert numbers(channel, len(made)) == made
     assert event_log.unpublished(1) == []
     assert waiting() == []
-    assert leases.holder(events.LEASE) is None
+    assert is_free()
 
 
 def test_a_holder_of_the_lease_that_hangs_or_dies_leaves_no_event_unpublished(channel):
-    acquire_for_another()
     [seq] = logged()
+    acquire_for_another()
     publish()
     publish()
     # Only the holder may publish. The jobs that found the lease taken leave one job behind.
@@ -99,16 +111,15 @@ def test_a_holder_of_the_lease_that_hangs_or_dies_leaves_no_event_unpublished(ch
 
 def test_an_event_logged_at_the_release_of_the_lease_is_published(channel, monkeypatch):
     first = logged()
-    release = leases.release
+    end = event_log.end_publication
 
-    def log_and_release(name: str, generation: int) -> None:
-        first.extend(logged())
-        release(name, generation)
+    def log_and_end(generation: int, seq: int) -> bool:
+        monkeypatch.undo()
+        first.append(logged(2)[-1])
+        return end(generation, seq)
 
-    monkeypatch.setattr(leases, "release", log_and_release)
+    monkeypatch.setattr(event_log, "end_publication", log_and_end)
     publish()
-    monkeypatch.undo()
-    work()
     assert numbers(channel, 2) == first
 
 
@@ -142,7 +153,7 @@ def test_an_unavailable_redis_keeps_the_job_and_releases_the_lease(monkeypatch):
     publish()
     [kept] = waiting()
     assert kept.error == "ConnectionError: unavailable"
-    assert leases.holder(events.LEASE) is None
+    assert is_free()
     monkeypatch.undo()
     work()
     assert event_log.unpublished(1) == []

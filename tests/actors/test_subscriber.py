@@ -14,7 +14,7 @@ from actors.jobs import enqueue, transaction, transactional_job
 from actors.subscriber import MAX_ATTEMPTS, Subscriber
 from db import event_log, job_journal, postgres, redis, subscriptions
 from db.core import request_context
-from db.event_log import Event
+from db.event_log import Event, EventPublication
 from db.subscriptions import Subscription
 from tests.makers import until, work
 from workers import process
@@ -320,7 +320,7 @@ def test_a_log_longer_than_one_stride_is_read_to_its_end(test, recorder, monkeyp
 
 def test_an_event_that_is_not_published_yet_is_handled(test, recorder):
     emit(1)
-    Event.update(published_at=None).execute()
+    EventPublication.update(seq=0).execute()
     drain(test)
     assert recorder.numbers == [1]
 
@@ -336,6 +336,7 @@ def committed(stores) -> Iterator[None]:
             postgres.rows(f"DELETE FROM {table}")
         postgres.rows("DELETE FROM admin.subscriptions WHERE name NOT LIKE 'subscribers.%%'")
         postgres.rows("UPDATE admin.subscriptions SET seq = 0")
+        postgres.rows("UPDATE admin.event_publication SET seq = 0")
 
 
 @pytest.fixture

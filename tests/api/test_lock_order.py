@@ -226,7 +226,7 @@ class Account:
         with transaction():
             for _ in range(3):
                 audit.record(audit.AuditAction.SIGN_IN_FAILED, user_id=self.id)
-        run_jobs("audit.", "events.")
+        run_jobs("records.", "events.")
 
     def expire(self, _n: int) -> None:
         expired = sessions.RefreshToken.update(expires_at=times.now()).where(
@@ -371,7 +371,7 @@ class PaidRequest:
             payments.bind_addressee(customer["email"], UUID(customer["id"]), limit=9)
 
     def publish(self, _n: int) -> None:
-        run_jobs("events.", "audit.")
+        run_jobs("events.", "records.")
 
 
 REQUEST_OPERATIONS = [

@@ -290,10 +290,30 @@ def test_data_of_every_kind_survives_the_upgrade(postgres_server, tmp_path, monk
             f"SELECT count(*), count(*) FILTER (WHERE ({begun}) <> ({sent})),"
             " count(*) FILTER (WHERE dead_at IS NOT NULL) FROM journal.jobs"
         ) == [(5, 4, 1)]
-        # A waiting audit entry gets the name that its action has now: under the old one it would never be written.
-        assert found("SELECT args ->> 'action' FROM journal.jobs WHERE name = 'audit.write'") == [
-            ("payments.transition.refused",)
-        ]
+        # Waiting audit entries and events are records now. An entry gets the name that its action has now.
+        assert found(
+            "SELECT args #> '{events,0,data}', args #>> '{audit_entries,0,action}',"
+            " coalesce(args #>> '{events,0,id}', args #>> '{audit_entries,0,id}') = id::text FROM journal.jobs"
+            " WHERE name = 'records.append' ORDER BY position"
+        ) == [({}, None, True), (None, "payments.transition.refused", True)]
+
+
+# After the second, the third is published again: nothing says any more that it was.
+@pytest.mark.parametrize(("unpublished", "published_up_to"), [(2, 1), (4, 3)], ids=["one", "none"])
+def test_events_unpublished_at_the_upgrade_are_published(
+    postgres_server, tmp_path, monkeypatch, unpublished, published_up_to
+):
+    data = THREE_EVENTS.replace(":unpublished", str(unpublished))
+    with upgraded(postgres_server, tmp_path, monkeypatch, since="0061", data=data) as cursor:
+        cursor.execute("SELECT seq FROM admin.event_publication")
+        assert cursor.fetchall() == [(published_up_to,)]
+
+
+THREE_EVENTS = """
+    INSERT INTO admin.events (id, seq, type, data, occurred_at, published_at)
+        SELECT gen_random_uuid(), seq, 'x', '{}', now(), CASE seq WHEN :unpublished THEN NULL ELSE now() END
+        FROM generate_series(1, 3) AS seq;
+"""
 
 
 # Users, sessions, payments in every status, calls to the PSP, events and jobs.

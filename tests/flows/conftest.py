@@ -111,6 +111,11 @@ class Stack:
         finally:
             connection.close()
 
+    def all_published(self) -> bool:
+        """Whether every event of the log is published."""
+        published = "(SELECT seq FROM admin.event_publication)"
+        return not self.rows(f"SELECT seq FROM admin.events WHERE seq > {published}")
+
     def customer(self) -> "Customer":
         body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse battery", "name": "Jo"}
         data = self.http.post("/api/auth/register", json=body).raise_for_status().json()["data"]

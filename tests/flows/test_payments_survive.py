@@ -23,9 +23,10 @@ def charges(stack: Stack, ids: list[str]) -> list[int]:
 
 
 def events_of(stack: Stack, id: str) -> list[str]:
-    """The types of the events about one payment, in their order, once every job is done."""
+    """The types of the events about one payment, in their order, once every job is done and all are published."""
     until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0)
-    query = "SELECT type FROM admin.events WHERE data ->> 'id' = %s AND published_at IS NOT NULL ORDER BY seq"
+    until(stack.all_published)
+    query = "SELECT type FROM admin.events WHERE data ->> 'id' = %s ORDER BY seq"
     return [row["type"].rpartition(":")[2] for row in stack.rows(query, id)]
 
 

@@ -120,9 +120,7 @@ def test_the_whole_life_of_payments_and_requests_goes_through_it(stack: Stack):
     csv = stack.http.get("/api/payments/reports", headers={**vendor.headers, "Accept": "text/csv"})
     assert "80.00" in csv.raise_for_status().text
 
-    until(
-        lambda: stack.rows("SELECT count(*) AS n FROM admin.events WHERE published_at IS NULL")[0]["n"] == 0
-    )
+    until(stack.all_published)
     until(lambda: stack.health() == "ok")
     assert stack.rows("SELECT count(*) AS n FROM journal.jobs WHERE dead_at IS NOT NULL")[0]["n"] == 0
 

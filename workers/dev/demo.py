@@ -22,7 +22,7 @@ ENDS = {
     "declined": ("failed", ["declined"]),
     "lost": ("completed", ["charged"]),
 }
-# Everything that is written about one payment, in ms since its creation. Events once they are published.
+# Everything that is written about one payment, in ms since its creation. Events that are published.
 RECORDS = """
 WITH written (at, place, what, details) AS (
     SELECT created_at, 'payment_transactions', status, concat_ws(', ', transaction_type,
@@ -33,8 +33,8 @@ WITH written (at, place, what, details) AS (
     SELECT created_at, 'audit_logs', action, 'request ' || left(request_id, 8)
       FROM admin.audit_logs WHERE resource_id = %(id)s
     UNION ALL
-    SELECT published_at, 'events', type, 'seq ' || seq
-      FROM admin.events WHERE data ->> 'id' = %(id)s AND published_at IS NOT NULL
+    SELECT occurred_at, 'events', type, 'seq ' || seq
+      FROM admin.events WHERE data ->> 'id' = %(id)s AND seq <= (SELECT seq FROM admin.event_publication)
     UNION ALL
     SELECT created_at, 'psp_attempts', operation, concat_ws(', ', outcome, code)
       FROM payments.psp_attempts WHERE payment_id = %(id)s

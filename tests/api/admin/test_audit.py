@@ -5,9 +5,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic_core import to_jsonable_python
 
 from actors import audit, invariant_checks
-from actors.audit import AuditAction, AuditEntry
+from actors.audit import AuditAction
 from api.admin import audit_logs
 from db import audit_chain, postgres
 from db.core import times
@@ -39,9 +40,9 @@ COLUMNS: dict[str, Any] = {
 def record(minutes: int = 0, **more: Any) -> str:
     """Appends a row, this many minutes after noon, and returns its id."""
     moment = makers.MOMENT + timedelta(minutes=minutes)
-    entry = AuditEntry.model_validate(COLUMNS | {"id": uuid4(), "created_at": moment} | more)
-    audit_chain.append([entry.model_dump(mode="json")])
-    return str(entry.id)
+    entry = to_jsonable_python(COLUMNS | {"id": uuid4(), "created_at": moment} | more)
+    audit_chain.append([entry])
+    return str(entry["id"])
 
 
 def entries(user: Visitor, query: str = "") -> list[dict[str, Any]]:
@@ -148,10 +149,9 @@ def test_from_is_inclusive_and_to_is_exclusive(admin):
 
 
 def test_entries_of_earlier_releases_are_found_by_the_name_of_today(admin):
-    entry = AuditEntry.model_validate(COLUMNS | {"id": uuid4()}).model_dump(mode="json")
-    audit_chain.append([{**entry, "action": "payments.step.refused"}])
+    id = record(action="payments.step.refused")
     [found] = entries(admin, "?action=payments.transition.refused")
-    assert (found["id"], found["action"]) == (entry["id"], "payments.step.refused")
+    assert (found["id"], found["action"]) == (id, "payments.step.refused")
 
 
 def test_every_action_can_be_filtered_by(admin):

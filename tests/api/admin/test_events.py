@@ -69,7 +69,7 @@ def test_twenty_events_are_returned_by_default(admin):
 def test_unpublished_events_can_be_read(admin):
     makers.payment()
     work()
-    event_log.Event.update(published_at=None).execute()
+    event_log.EventPublication.update(seq=0).execute()
     assert read(admin)
 
 

@@ -285,14 +285,15 @@ def insert_old_rows(count: int) -> None:
         f"psp.charges (idempotency_key, payment_id, amount, currency, outcome, created_at)"
         f" SELECT id::text, id, 5, 'USD', 'charged', {at}",
         f"admin.audit_logs (action, resource_id, created_at) SELECT 'payments.payment.complete', id, {at}",
-        "admin.events (id, seq, type, data, occurred_at, published_at)"
+        "admin.events (id, seq, type, data, occurred_at)"
         f" SELECT gen_random_uuid(), 1000000 + row_number() OVER (), 'payments:payment:updated',"
-        f" jsonb_build_object('id', id), {at}, {at}",
+        f" jsonb_build_object('id', id), {at}",
         "journal.jobs (id, name, queue, args, due_at)"
         " SELECT gen_random_uuid(), 'payments.settle', 'payments', jsonb_build_object('payment_id', id),"
         " clock_timestamp() + interval '1 hour'",
     ):
         postgres.rows(f"INSERT INTO {copied} FROM payments.payments WHERE amount = 5")
+    postgres.rows("UPDATE admin.event_publication SET seq = (SELECT max(seq) FROM admin.events)")
     postgres.rows("SET LOCAL session_replication_role = origin")
     postgres.rows(
         "ANALYZE payments.payments, payments.payment_transactions, psp.charges, admin.audit_logs,"

@@ -268,7 +268,7 @@ class Machine(RuleBasedStateMachine):
             jobs.registry[again.name].perform(again.id)
 
     def publish(self) -> None:
-        for job in waiting("audit.", "events.", "mail."):
+        for job in waiting("records.", "events.", "mail."):
             jobs.registry[job.name].perform(job.id)
 
     def let_it_expire(self, request: int) -> None:
