@@ -3,13 +3,13 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
 from actors import records
 from db import audit_chain, refusals
-from db.core import request_context, times
+from db.core import ids, request_context, times
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ def record(
     context = request_context.current()
     records.add_audit_entry(
         {
-            "id": uuid4(),
+            "id": ids.uuid7(),
             "user_id": user_id or context.user_id,
             "action": action,
             "resource_type": resource[0] if resource else None,

@@ -4,7 +4,6 @@ import time
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
-from uuid import uuid4
 
 import structlog
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -12,7 +11,7 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 from actors import broker, records
 from actors.jobs import enqueue, external_job, transaction, transactional_job
 from db import event_log, job_journal, postgres, redis
-from db.core import request_context, times
+from db.core import ids, request_context, times
 from db.core.json_model import Id, JsonModel, Timestamp
 
 CHANNEL = "events"
@@ -71,7 +70,7 @@ def emit(type: EventType, data: dict[str, Any]) -> None:
     """Adds an event to the records of the open transaction. `data` is a snapshot without secrets."""
     records.add_event(
         {
-            "id": uuid4(),
+            "id": ids.uuid7(),
             "type": type,
             "data": data,
             "request_id": request_context.current().request_id,

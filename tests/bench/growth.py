@@ -116,12 +116,12 @@ CHARGES = """
 """
 
 EVENTS = """
-    INSERT INTO admin.events (id, seq, type, data, occurred_at, published_at)
+    INSERT INTO admin.events (id, seq, type, data, occurred_at)
     SELECT pg_temp.id_at(at), (SELECT coalesce(max(seq), 0) FROM admin.events) + row_number() OVER (ORDER BY at, step),
         'payments:payment:' || event, jsonb_build_object('id', payment_id, 'type', payment_type,
             'amount', amount || '.00', 'status', to_status, 'userId', user_id, 'version', step, 'currency', currency,
             'requestId', request_id, 'customerEmail', email, 'metadata', jsonb_build_object(), 'description', NULL),
-        at, at + interval '10 milliseconds'
+        at
     FROM steps, unnest(CASE WHEN type = 'create' THEN ARRAY['created']
         WHEN to_status IN ('completed', 'failed') AND payment_type = 'payment' THEN ARRAY['updated', to_status]
         ELSE ARRAY['updated'] END) AS event
