@@ -10,6 +10,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
 from actors.outages import Outage
+from actors.waiting_broker import WaitingBroker
 from db import redis
 from db.job_journal import Job
 
@@ -42,7 +43,7 @@ def new_broker(url: str, *, timeout: float) -> RedisBroker:
     blocked thread (actors/job_leases.py). Dramatiq's maintenance returns the messages of dead workers to
     their queue. By default it runs at one command in a thousand, which here means after a quarter of an hour.
     """
-    return RedisBroker(
+    return WaitingBroker(  # type: ignore[no-untyped-call]
         client=redis.connect(url, timeout=timeout),
         middleware=[],
         maintenance_chance=50_000,
