@@ -12,22 +12,27 @@ Each job is enqueued in the transaction of the step before it. `payment_reconcil
 jobs are lost; `payment_endings` cancels, fails and expires.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal
-from typing import Any
-from uuid import UUID, uuid4
+from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 
-from actors import payable, payment_limits, payment_reviews, request_addressees, transitions
-from actors.jobs import enqueue, external_job, take_enqueued, transaction, transactional_job
+from actors import payable, payment_limits, payment_reviews, request_addressees, state_machine, transitions
+from actors.batch_jobs import BatchEntry, batch_job
+from actors.jobs import enqueue, external_job, take_enqueued, transaction
+from actors.payment_reviews import Disproof, NewReview
 from actors.psp import calls, resolution
 from actors.psp.provider import Answer, Outcome
 from actors.psp.resolution import Action
 from actors.state_machine import Transition
-from db import acceptance, job_journal, postgres, psp_attempts, users
+from actors.transitions import Change
+from db import acceptance, job_journal, payments, postgres, psp_attempts, users
 from db.core import money, request_context
 from db.core.errors import DomainError, ErrorCode
+from db.core.ids import uuid7
 from db.idempotency import NewKey
 from db.payments import Payment
 from db.psp_attempts import PspResult
@@ -133,23 +138,43 @@ def _store(payment: Payment, key: NewKey | None) -> None:
     acceptance.store(payment, take_enqueued(), actor_id=actor_id, key=key)
 
 
+# --- begin, charge, settle ------------------------------------------------------------------------------
+
+
+class OfPayment(BatchEntry):
+    """A job about a payment, or about a request."""
+
+    payment_id: UUID
+
+
+EntryT = TypeVar("EntryT", bound=OfPayment)
+
+
+@batch_job("payments.begin", OfPayment, queue="payments")
+def begin(entries: Sequence[OfPayment]) -> None:
+    """Moves new payments to `processing` and enqueues their charges; opens new requests for payment."""
+    locked = payments.lock([entry.payment_id for entry in entries])
+    beginnings = []
+    for entry in _first_of_each_payment(entries):
+        payment = locked.get(entry.payment_id)
+        with request_context.for_request(entry.request_id):
+            if payment and state_machine.is_allowed(payment.type, payment.status, Transition.BEGIN):
+                beginnings.append(Change(payment, Transition.BEGIN))
+            else:
+                # It was cancelled before, or it is the second of two jobs.
+                log.info("payment not begun", payment_id=str(entry.payment_id))
+    for beginning, payment in zip(beginnings, transitions.apply_all(beginnings), strict=True):
+        if payment.type == PaymentType.PAYMENT:
+            with request_context.acting_as(beginning.context):
+                enqueue(_charge_job(payment))
+
+
 def begin_job(payment_id: UUID) -> job_journal.Job:
     """Returns the begin job of a payment, under an id derived from the payment's.
 
     By that id the reconciler sees whether the job is waiting or lost.
     """
-    return begin.job(payment_id).unique(str(payment_id))
-
-
-# --- begin, charge, settle ------------------------------------------------------------------------------
-
-
-@transactional_job("payments.begin", queue="payments")
-def begin(payment_id: UUID) -> None:
-    """Moves a new payment to `processing` and enqueues its charge; opens a new request for payment."""
-    payment = transitions.apply(transitions.locked(payment_id), Transition.BEGIN)
-    if payment.type == PaymentType.PAYMENT:
-        enqueue(_charge_job(payment))
+    return begin.job(OfPayment(payment_id=payment_id)).unique(str(payment_id))
 
 
 def _charge_job(payment: Payment) -> job_journal.Job:
@@ -169,63 +194,87 @@ def charge(
     return _resolve_job(payment_id, calls.charge(payment_id, settle_job))
 
 
+class Decision(OfPayment):
+    """A decision of the PSP, and the call or notice that brought it."""
+
+    answer: Answer
+    attempt_id: UUID | None = None
+
+
 def settle_job(payment_id: UUID, answer: Answer, attempt_id: UUID) -> job_journal.Job:
     """Returns the job that settles a decision of the PSP."""
-    job = settle.job(payment_id, **asdict(answer), attempt_id=attempt_id)
+    job = settle.job(Decision(payment_id=payment_id, answer=answer, attempt_id=attempt_id))
     # One job for each decision, not for each payment: of two different decisions neither is dropped.
     return job.unique(str(attempt_id))
 
 
 def _resolve_job(payment_id: UUID, result: PspResult | None) -> job_journal.Job | None:
     """Returns the job after a call without a decision; `calls` enqueues `settle` with a decision."""
-    return None if result in psp_attempts.DECISIONS else resolve.job(payment_id).unique(str(payment_id))
+    if result in psp_attempts.DECISIONS:
+        return None
+    return resolve.job(OfPayment(payment_id=payment_id)).unique(str(payment_id))
 
 
 def receive_notice(payment_id: UUID, answer: Answer) -> None:
     """Stores a decision that the PSP sends unasked, again or late, and enqueues its settlement."""
-    attempt_id = uuid4()
+    attempt_id = uuid7()
     with postgres.connection(), transaction():
         psp_attempts.record_notice(attempt_id, payment_id, **asdict(answer))
         enqueue(settle_job(payment_id, answer, attempt_id))
 
 
-@transactional_job("payments.settle", queue="payments")
-def settle(
-    payment_id: UUID,
-    outcome: Outcome,
-    code: str | None,
-    amount: Decimal | None = None,
-    currency: str | None = None,
-    *,
-    attempt_id: UUID | None = None,
-) -> None:
-    """Applies a decision of the PSP, or opens a review if it contradicts the payment."""
-    payment = transitions.locked(payment_id)
-    if attempt_id:
-        psp_attempts.mark_settled(attempt_id)
-    disproved = [ReviewCause.PSP_SILENT]
-    if contradiction := _contradiction(payment, outcome, amount, currency):
-        payment_reviews.open_review(payment, *contradiction)
-    elif payment.status != PaymentStatus.PROCESSING:
-        log.info("payment was settled before", payment_id=str(payment.id), status=payment.status)
-    elif outcome is Outcome.CHARGED:
-        transitions.apply(payment, Transition.COMPLETE)
-        disproved.append(ReviewCause.STATEMENT_CHARGED)
-    else:
-        code = code or "declined"
-        message = f"The payment was declined: {code.replace('_', ' ')}."
-        transitions.apply(payment, Transition.FAIL, failure=(code, message))
-        disproved.append(ReviewCause.STATEMENT_DECLINED)
-    payment_reviews.disprove(payment, *disproved)
+@batch_job("payments.settle", Decision, queue="payments")
+def settle(decisions: Sequence[Decision]) -> None:
+    """Applies decisions of the PSP; opens a review where a decision contradicts the payment."""
+    # The second decision about a payment meets the payment that the first one has left.
+    while decisions:
+        together = _first_of_each_payment(decisions)
+        _settle(together)
+        settled = {decision.id for decision in together}
+        decisions = [decision for decision in decisions if decision.id not in settled]
 
 
-def _contradiction(
-    payment: Payment, outcome: Outcome, amount: Decimal | None, currency: str | None
-) -> tuple[ReviewCause, str] | None:
+def _settle(decisions: Sequence[Decision]) -> None:
+    locked = payments.lock([decision.payment_id for decision in decisions])
+    psp_attempts.mark_settled([decision.attempt_id for decision in decisions if decision.attempt_id])
+    changes: list[Change] = []
+    contradictions: list[NewReview] = []
+    disproofs: list[Disproof] = []
+    for decision in decisions:
+        payment, answer = locked.get(decision.payment_id), decision.answer
+        if payment is None:
+            log.warning("decision about an unknown payment", payment_id=str(decision.payment_id))
+            continue
+        with request_context.for_request(decision.request_id):
+            disproofs.append(Disproof(payment.id, ReviewCause.PSP_SILENT))
+            if contradiction := _contradiction(payment, answer):
+                contradictions.append(NewReview(payment.id, *contradiction))
+            elif payment.status != PaymentStatus.PROCESSING:
+                log.info("payment was settled before", payment_id=str(payment.id), status=payment.status)
+            elif answer.outcome is Outcome.CHARGED:
+                changes.append(Change(payment, Transition.COMPLETE))
+                disproofs.append(Disproof(payment.id, ReviewCause.STATEMENT_CHARGED))
+            else:
+                code = answer.code or "declined"
+                message = f"The payment was declined: {code.replace('_', ' ')}."
+                changes.append(Change(payment, Transition.FAIL, failure=(code, message)))
+                disproofs.append(Disproof(payment.id, ReviewCause.STATEMENT_DECLINED))
+    transitions.apply_all(changes)
+    payment_reviews.open_reviews(contradictions)
+    payment_reviews.disprove(disproofs)
+
+
+def _first_of_each_payment(entries: Sequence[EntryT]) -> list[EntryT]:
+    """Returns the first entry about each payment."""
+    return list({entry.payment_id: entry for entry in reversed(entries)}.values())[::-1]
+
+
+def _contradiction(payment: Payment, answer: Answer) -> tuple[ReviewCause, str] | None:
     """Returns why a person has to look at a decision; None if the decision can be applied or repeats another.
 
     The texts are compared with those of earlier reviews, so they must not change.
     """
+    outcome, amount, currency = answer.outcome, answer.amount, answer.currency
     if amount is not None and (amount, currency) != (payment.amount, payment.currency):
         return ReviewCause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}"
     if outcome is Outcome.CHARGED and payment.status not in (
@@ -242,29 +291,40 @@ def _contradiction(
 # --- unknown outcome ------------------------------------------------------------------------------------
 
 
-@transactional_job("payments.resolve", queue="payments")
-def resolve(payment_id: UUID) -> None:
+@batch_job("payments.resolve", OfPayment, queue="payments")
+def resolve(entries: Sequence[OfPayment]) -> None:
     """Decides what follows calls that brought no decision, by the rules of `actors/psp/resolution.py`."""
-    payment = transitions.locked(payment_id)
-    if payment.status != PaymentStatus.PROCESSING:
-        return
-    decision = resolution.next_action(psp_attempts.for_payment(payment.id))
-    log.info("outcome unknown", payment_id=str(payment.id), action=decision.action, review=decision.review)
-    if decision.review:
-        payment_reviews.open_review(payment, ReviewCause.PSP_SILENT, "the PSP does not answer")
-    else:
-        # Only unanswered inquiries keep this review open.
-        payment_reviews.disprove(payment, ReviewCause.PSP_SILENT)
-    match decision.action:
-        case Action.CHARGE:
-            enqueue(_charge_job(payment).delayed(decision.delay_s))
-        case Action.INQUIRE:
-            enqueue(inquire_job(payment.id).delayed(decision.delay_s))
-        case Action.FAIL:
-            failure = ("provider_unavailable", "The payment provider was not available.")
-            transitions.apply(payment, Transition.FAIL, failure=failure)
-        case Action.WAIT:
-            pass
+    entries = _first_of_each_payment(entries)
+    locked = payments.lock([entry.payment_id for entry in entries])
+    calls_of = psp_attempts.for_payments(locked)
+    failures: list[Change] = []
+    silences: list[NewReview] = []
+    disproofs: list[Disproof] = []
+    for entry in entries:
+        payment = locked.get(entry.payment_id)
+        if payment is None or payment.status != PaymentStatus.PROCESSING:
+            continue
+        with request_context.for_request(entry.request_id):
+            next = resolution.next_action(calls_of[payment.id])
+            log.info("outcome unknown", payment_id=str(payment.id), action=next.action, review=next.review)
+            if next.review:
+                silences.append(NewReview(payment.id, ReviewCause.PSP_SILENT, "the PSP does not answer"))
+            else:
+                # Only unanswered inquiries keep this review open.
+                disproofs.append(Disproof(payment.id, ReviewCause.PSP_SILENT))
+            match next.action:
+                case Action.CHARGE:
+                    enqueue(_charge_job(payment).delayed(next.delay_s))
+                case Action.INQUIRE:
+                    enqueue(inquire_job(payment.id).delayed(next.delay_s))
+                case Action.FAIL:
+                    failure = ("provider_unavailable", "The payment provider was not available.")
+                    failures.append(Change(payment, Transition.FAIL, failure=failure))
+                case Action.WAIT:
+                    pass
+    payment_reviews.open_reviews(silences)
+    payment_reviews.disprove(disproofs)
+    transitions.apply_all(failures)
 
 
 def inquire_job(payment_id: UUID) -> job_journal.Job:
@@ -275,5 +335,5 @@ def inquire_job(payment_id: UUID) -> job_journal.Job:
 @external_job("payments.inquire", queue="psp-inquiries")
 def inquire(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job | None:
     """Asks the PSP for its decision about a payment; a caller that waits for the result sets `inquiry`."""
-    result = calls.find(payment_id, inquiry or uuid4(), settle_job)
+    result = calls.find(payment_id, inquiry or uuid7(), settle_job)
     return None if result is None else _resolve_job(payment_id, result)

@@ -1,12 +1,14 @@
 """Reviews of payments: opened for a contradiction, resolved by a person or by a fact that disproves it."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from actors import audit
 from actors.state_machine import InvalidTransition
 from db import reviews
 from db.core import request_context
+from db.core.request_context import RequestContext
 from db.payments import Payment
 from db.reviews import PaymentReview, ReviewCause
 from db.states import PaymentStatus
@@ -25,24 +27,51 @@ class NothingToReview(InvalidTransition):
     """This {thing} has no open review."""
 
 
+@dataclass(frozen=True)
+class NewReview:
+    """A review to open, and what caused it."""
+
+    payment_id: UUID
+    cause: ReviewCause
+    reason: str
+    context: RequestContext = field(default_factory=request_context.current)
+
+
+@dataclass(frozen=True)
+class Disproof:
+    """The fact that the cause of a payment's reviews no longer holds, and what showed it."""
+
+    payment_id: UUID
+    cause: ReviewCause
+    context: RequestContext = field(default_factory=request_context.current)
+
+
 def open_review(payment: Payment, cause: ReviewCause, reason: str) -> None:
     """Opens a review of a locked payment, unless the same review is open."""
-    open_reviews([(payment.id, cause, reason)])
+    open_reviews([NewReview(payment.id, cause, reason)])
 
 
-def open_reviews(wanted: Sequence[tuple[UUID, ReviewCause, str]]) -> None:
-    """Opens reviews of many payments: payment id, cause and reason of each."""
-    opened = reviews.open_reviews(wanted)
+def open_reviews(wanted: Sequence[NewReview]) -> None:
+    """Opens reviews of many payments, except those that are open."""
+    if not wanted:
+        return
+    contexts = {(review.payment_id, review.cause): review.context for review in wanted}
+    opened = reviews.open_reviews([(review.payment_id, review.cause, review.reason) for review in wanted])
     for review in opened[:_AUDITED_ONE_BY_ONE]:
-        _audit(audit.AuditAction.REVIEW_OPENED, review)
+        with request_context.acting_as(contexts[review.payment_id, ReviewCause(review.cause)]):
+            _audit(audit.AuditAction.REVIEW_OPENED, review)
     if len(opened) > _AUDITED_ONE_BY_ONE:
         audit.record(audit.AuditAction.REVIEW_OPENED, details={"reviews": len(opened)})
 
 
-def disprove(payment: Payment, *causes: ReviewCause) -> None:
-    """Resolves the open reviews of a locked payment that have one of these causes."""
-    for review in reviews.resolve(payment.id, {cause: _DISPROOF[cause] for cause in causes}, by=None):
-        _audit(audit.AuditAction.REVIEW_RESOLVED, review, reason=str(review.resolution))
+def disprove(disproofs: Sequence[Disproof]) -> None:
+    """Resolves the open reviews of locked payments whose causes are disproved."""
+    if not disproofs:
+        return
+    contexts = {(found.payment_id, found.cause): found.context for found in disproofs}
+    for review in reviews.disprove([(id, cause, _DISPROOF[cause]) for id, cause in contexts]):
+        with request_context.acting_as(contexts[review.payment_id, ReviewCause(review.cause)]):
+            _audit(audit.AuditAction.REVIEW_RESOLVED, review, reason=str(review.resolution))
 
 
 def resolve(
@@ -57,7 +86,7 @@ def resolve(
     `outcome` is the status that the caller has set. Raises NothingToReview if none of the reviews is open.
     """
     by = request_context.current().user_id
-    resolved = reviews.resolve(payment.id, dict.fromkeys(ReviewCause, reason), by=by, only=only)
+    resolved = reviews.resolve(payment.id, reason, by=by, only=only)
     if not resolved:
         raise NothingToReview(payment.type, payment.status)
     more = {"outcome": outcome} if outcome else {}

@@ -13,6 +13,7 @@ import structlog
 
 from actors import audit, payment_reviews
 from actors.jobs import enqueue, external_job, transactional_job
+from actors.payment_reviews import NewReview
 from actors.psp import provider
 from actors.psp.provider import Line
 from db import job_journal, statements
@@ -62,7 +63,9 @@ def match(day: date) -> None:
     differences = statements.find_differences(day)
     payment_reviews.open_reviews(
         [
-            (difference.payment_id, difference.cause, f"the PSP's statement says: {difference.reason}")
+            NewReview(
+                difference.payment_id, difference.cause, f"the PSP's statement says: {difference.reason}"
+            )
             for difference in differences
             if difference.payment_id
         ]

@@ -90,7 +90,22 @@ RECORD_NOTICE = """
 """
 
 MARK_SETTLED = """
-    UPDATE payments.psp_attempts SET settled_at = clock_timestamp() WHERE id = %s AND settled_at IS NULL
+    UPDATE payments.psp_attempts SET settled_at = clock_timestamp()
+    WHERE id = ANY(%s::uuid[]) AND settled_at IS NULL
+"""
+
+# All charge calls, and the newest inquiries and notices.
+CALLS_OF_PAYMENTS = """
+    SELECT calls.* FROM unnest(%(payment_ids)s::uuid[]) AS p (id), LATERAL (
+        (SELECT * FROM payments.psp_attempts WHERE payment_id = p.id AND operation = 'charge')
+        UNION ALL
+        (SELECT * FROM payments.psp_attempts WHERE payment_id = p.id AND operation = 'find'
+         ORDER BY created_at DESC, id DESC LIMIT %(inquiries)s)
+        UNION ALL
+        (SELECT * FROM payments.psp_attempts WHERE payment_id = p.id AND operation = 'notice'
+         ORDER BY created_at DESC, id DESC LIMIT %(notices)s)
+    ) AS calls
+    ORDER BY calls.created_at, calls.id
 """
 
 
@@ -139,9 +154,12 @@ def record_notice(
     postgres.rows(RECORD_NOTICE, id=id, payment_id=payment_id, **decision)
 
 
-def mark_settled(id: UUID) -> None:
-    """Marks a decision as settled: it was applied to the payment, or led to a review."""
-    postgres.rows(MARK_SETTLED, id)
+def mark_settled(ids: Sequence[UUID]) -> None:
+    """Marks decisions as settled: each was applied to its payment, or led to a review.
+
+    The caller has locked the payments, so no other transaction marks them.
+    """
+    postgres.rows(MARK_SETTLED, list(ids))
 
 
 def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
@@ -178,16 +196,22 @@ def count_charges(payment_id: UUID) -> int:
     return int(query.count())
 
 
+def for_payments(payment_ids: Collection[UUID]) -> dict[UUID, list[PspAttempt]]:
+    """Returns all charge calls for each payment, and the newest inquiries and notices, oldest first."""
+    calls: dict[UUID, list[PspAttempt]] = {id: [] for id in payment_ids}
+    for row in postgres.rows(
+        CALLS_OF_PAYMENTS,
+        payment_ids=list(calls),
+        inquiries=INQUIRIES_LIMIT,
+        notices=NOTICES_LIMIT,
+    ):
+        calls[row["payment_id"]].append(PspAttempt(**row))
+    return calls
+
+
 def for_payment(payment_id: UUID) -> Sequence[PspAttempt]:
-    """Returns all charge calls for a payment, and the newest inquiries and notices, oldest first."""
-    query = PspAttempt.select().where(PspAttempt.payment_id == payment_id)
-    newest = query.order_by(PspAttempt.created_at.desc(), PspAttempt.id.desc())
-    attempts = [
-        *query.where(PspAttempt.operation == PspOperation.CHARGE),
-        *newest.where(PspAttempt.operation == PspOperation.FIND).limit(INQUIRIES_LIMIT),
-        *newest.where(PspAttempt.operation == PspOperation.NOTICE).limit(NOTICES_LIMIT),
-    ]
-    return sorted(attempts, key=lambda attempt: (attempt.created_at, attempt.id))
+    """Returns the same calls for one payment."""
+    return for_payments([payment_id])[payment_id]
 
 
 def page(payment_id: UUID, *, limit: int, after: pagination.Cursor | None) -> pagination.Page[PspAttempt]:

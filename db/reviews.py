@@ -1,6 +1,6 @@
 """Reviews of payments: the cause, when the review was opened, and how it was resolved."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,6 @@ from uuid import UUID
 import peewee
 from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
-from psycopg2.extras import Json
 
 from db import postgres
 from db.states import TERMINAL
@@ -74,10 +73,17 @@ OPEN_REVIEWS = """
 """
 
 RESOLVE_REVIEWS = """
-    UPDATE payments.payment_reviews
-    SET resolved_at = clock_timestamp(), resolved_by = %s, resolution = %s::jsonb ->> cause
-    WHERE payment_id = %s AND resolved_at IS NULL AND cause = ANY(%s) AND (%s OR id = ANY(%s::uuid[]))
+    UPDATE payments.payment_reviews SET resolved_at = clock_timestamp(), resolved_by = %s, resolution = %s
+    WHERE payment_id = %s AND resolved_at IS NULL AND (%s OR id = ANY(%s::uuid[]))
     RETURNING *
+"""
+
+DISPROVE_REVIEWS = """
+    UPDATE payments.payment_reviews r SET resolved_at = clock_timestamp(), resolution = d.resolution
+    FROM unnest(%(payment_ids)s::uuid[], %(causes)s::text[], %(resolutions)s::text[])
+        AS d (payment_id, cause, resolution)
+    WHERE r.payment_id = d.payment_id AND r.cause = d.cause AND r.resolved_at IS NULL
+    RETURNING r.*
 """
 
 COUNT_PAYMENTS_IN_REVIEW = """
@@ -101,24 +107,33 @@ def open_reviews(found: Sequence[tuple[UUID, ReviewCause, str]]) -> list[Payment
     return [PaymentReview(**row) for row in opened]
 
 
-def resolve(
-    payment_id: UUID,
-    resolutions: Mapping[ReviewCause, str],
-    *,
-    by: UUID | None,
-    only: Collection[UUID] | None = None,
-) -> list[PaymentReview]:
-    """Resolves the payment's open reviews with one of these causes, and returns them, oldest first.
+def disprove(disproved: Sequence[tuple[UUID, ReviewCause, str]]) -> list[PaymentReview]:
+    """Resolves open reviews (payment id, cause, resolution) without a person; returns them, oldest first.
 
-    `resolutions` has the text for each cause. With `only`, other reviews than those with these ids stay open.
+    The caller has locked the payments.
+    """
+    resolved = postgres.rows(
+        DISPROVE_REVIEWS,
+        payment_ids=[payment_id for payment_id, _, _ in disproved],
+        causes=[cause for _, cause, _ in disproved],
+        resolutions=[resolution for _, _, resolution in disproved],
+    )
+    return _oldest_first(resolved)
+
+
+def resolve(
+    payment_id: UUID, resolution: str, *, by: UUID | None, only: Collection[UUID] | None = None
+) -> list[PaymentReview]:
+    """Resolves the payment's open reviews for a person, and returns them, oldest first.
+
+    With `only`, other reviews than those with these ids stay open.
     """
     ids = list(only or ())
-    resolved = postgres.rows(
-        RESOLVE_REVIEWS, by, Json(dict(resolutions)), payment_id, list(resolutions), only is None, ids
-    )
-    return sorted(
-        (PaymentReview(**row) for row in resolved), key=lambda review: (review.opened_at, review.id)
-    )
+    return _oldest_first(postgres.rows(RESOLVE_REVIEWS, by, resolution, payment_id, only is None, ids))
+
+
+def _oldest_first(rows: Sequence[dict[str, Any]]) -> list[PaymentReview]:
+    return sorted((PaymentReview(**row) for row in rows), key=lambda review: (review.opened_at, review.id))
 
 
 def is_open(payment_id: UUID, causes: Collection[ReviewCause]) -> bool:

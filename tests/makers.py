@@ -18,6 +18,7 @@ from peewee import SQL
 from actors import all_jobs, jobs, payment_jobs, request_addressees, snapshots, subscriber
 from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
+from actors.psp.provider import Answer
 from actors.psp.stub import Stub
 from api import accounts
 from api.security.keys import Keys
@@ -188,6 +189,16 @@ def pay(request: Payment, **metadata: Any) -> Payment:
         return payment_jobs.pay_request(
             request.id, customer_id=customer.id, description=None, metadata=metadata
         )
+
+
+def settle_job(payment: Payment, answer: Answer) -> job_journal.Job:
+    """A job that settles a decision about the payment, which no call or notice has brought."""
+    return payment_jobs.settle.job(payment_jobs.Decision(payment_id=payment.id, answer=answer))
+
+
+def resolve_job(payment: Payment) -> job_journal.Job:
+    """A job that decides what follows the calls about the payment so far."""
+    return payment_jobs.resolve.job(payment_jobs.OfPayment(payment_id=payment.id))
 
 
 def reload(payment: Payment) -> Payment:

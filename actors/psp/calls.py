@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
@@ -11,6 +11,7 @@ from actors.psp import provider
 from actors.psp.provider import Answer, NoAnswer, Order, Unavailable
 from actors.psp.resolution import MAX_CHARGE_CALLS
 from db import job_journal, postgres, psp_attempts
+from db.core.ids import uuid7
 from db.psp_attempts import PspOperation, PspResult
 
 log = structlog.get_logger(__name__)
@@ -27,10 +28,10 @@ def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
     """
     # Before anything is recorded: without a provider there is no call.
     psp = provider.chosen()
-    attempt_id = uuid4()
+    attempt_id = uuid7()
     order = _begin(attempt_id, payment_id, PspOperation.CHARGE, first=True)
     if order is None:
-        result = find(payment_id, uuid4(), settle_job)
+        result = find(payment_id, uuid7(), settle_job)
         if result is not PspResult.NOT_FOUND:
             return result
         with postgres.connection():

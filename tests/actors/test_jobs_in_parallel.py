@@ -12,7 +12,7 @@ from falcon.testing import TestClient
 from actors import broker, payment_jobs, payment_reconciliation
 from actors.batch_jobs import BatchEntry, batch_job
 from actors.jobs import enqueue, external_job, transaction, transactional_job
-from actors.psp.provider import Outcome
+from actors.psp.provider import Answer, Outcome
 from api.app import create_app
 from db import idempotency, job_claims, job_journal, payments, postgres
 from db.users import Role
@@ -274,7 +274,7 @@ def test_a_payment_settled_by_four_workers_at_once_completes_once():
         payment = makers.payment(customer)
         for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.begin")):
             payment_jobs.begin.perform(row.id)
-    enqueued_jobs = enqueued(*[payment_jobs.settle.job(payment.id, Outcome.CHARGED, None) for _ in range(4)])
+    enqueued_jobs = enqueued(*[makers.settle_job(payment, Answer(Outcome.CHARGED)) for _ in range(4)])
     threads = [threading.Thread(target=payment_jobs.settle, args=(str(job.id),)) for job in enqueued_jobs]
     for thread in threads:
         thread.start()

@@ -3,9 +3,9 @@
 import pytest
 import structlog.testing
 
-from actors import jobs, payable, payment_jobs, transitions
+from actors import jobs, payable, transitions
 from actors.jobs import transaction
-from actors.psp.provider import Outcome
+from actors.psp.provider import Answer, Outcome
 from db import event_log, payments, psp_ledger
 from db.core.errors import NotFound
 from tests import makers
@@ -123,6 +123,6 @@ def test_a_second_decision_does_not_change_a_completed_payment():
     payment = makers.payment()
     work()
     with transaction():
-        jobs.enqueue(payment_jobs.settle.job(payment.id, Outcome.DECLINED, "late"))
+        jobs.enqueue(makers.settle_job(payment, Answer(Outcome.DECLINED, "late")))
     assert work() == ["payments.settle"]
     assert makers.reload(payment).status == "completed"

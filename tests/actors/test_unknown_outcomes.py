@@ -441,7 +441,7 @@ def test_a_payment_does_not_fail_while_a_call_may_still_arrive(outcome, ago, sta
     for _ in range(MAX_CHARGE_CALLS):
         record_call(payment, outcome, ago=ago)
 
-    enqueue_and_run(payment_jobs.resolve.job(payment.id), payment_jobs.inquire.job(payment.id))
+    enqueue_and_run(makers.resolve_job(payment), payment_jobs.inquire.job(payment.id))
 
     assert makers.reload(payment).status == status
     assert makers.reload(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
@@ -465,7 +465,7 @@ def test_a_charge_of_a_call_whose_process_died_is_found():
     payment = payment_without_jobs()
     record_call(payment, None, ago=1)
     insert_charge(payment)
-    assert enqueue_and_run(payment_jobs.resolve.job(payment.id)) == [
+    assert enqueue_and_run(makers.resolve_job(payment)) == [
         "payments.resolve",
         "payments.inquire",
         "payments.settle",
@@ -524,7 +524,7 @@ def test_an_answer_that_arrives_three_times_settles_once(answer):
 def test_a_notice_ends_an_unknown_outcome():
     payment = payment_without_jobs()
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED))
-    assert enqueue_and_run(payment_jobs.resolve.job(payment.id)) == ["payments.settle", "payments.resolve"]
+    assert enqueue_and_run(makers.resolve_job(payment)) == ["payments.settle", "payments.resolve"]
     assert makers.reload(payment).status == "completed"
     assert attempts(payment) == [("notice", CHARGED)]
 

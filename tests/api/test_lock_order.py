@@ -27,12 +27,11 @@ from actors import (
     jobs,
     mail_sender,
     payment_endings,
-    payment_jobs,
     payment_reconciliation,
 )
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
-from actors.psp.provider import Outcome
+from actors.psp.provider import Answer, Outcome
 from actors.settings import MailSettings
 from api.app import create_app
 from db import (
@@ -340,10 +339,10 @@ class PaidRequest:
         self._run(payment_endings.fail.job(self.payment.id, None, request_context.EMPTY))
 
     def settle(self, _n: int) -> None:
-        self._run(payment_jobs.settle.job(self.payment.id, Outcome.CHARGED, None, Decimal("80.00"), "USD"))
+        self._run(makers.settle_job(self.payment, Answer(Outcome.CHARGED, None, Decimal("80.00"), "USD")))
 
     def decline(self, _n: int) -> None:
-        self._run(payment_jobs.settle.job(self.payment.id, Outcome.DECLINED, "expired_card", None, None))
+        self._run(makers.settle_job(self.payment, Answer(Outcome.DECLINED, "expired_card")))
 
     def record_an_inquiry(self, _n: int) -> None:
         psp_attempts.begin(uuid4(), self.payment.id, PspOperation.FIND)

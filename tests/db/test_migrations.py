@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from psycopg2 import sql
 
 import db
+from actors import payment_jobs
+from actors.psp.provider import Answer, Outcome
 from db import migrate, one_time_tokens, postgres, psp_attempts, reviews, sign_in_failures, states, users
 from db.core import money
 
@@ -234,6 +237,33 @@ BEFORE_REVIEWS = """
         SELECT gen_random_uuid(), 'payments.charge', 'psp', jsonb_build_object('payment_id', id,
             'amount', '12.50', 'currency', 'USD', 'metadata', '{"order": "A-1"}'::jsonb), now()
         FROM payments.payments WHERE description = '1';
+"""
+
+
+def test_waiting_jobs_of_payments_are_done_in_batches(postgres_server, tmp_path, monkeypatch):
+    with upgraded(postgres_server, tmp_path, monkeypatch, since="0056", data=BEFORE_BATCHES) as cursor:
+        cursor.execute("SELECT name, args FROM journal.jobs WHERE sent_at <> '-infinity' ORDER BY name")
+        waiting = cursor.fetchall()
+        assert [(name, args["payment_id"]) for name, args in waiting] == [
+            ("payments.begin", PAYMENT_ID),
+            ("payments.settle", PAYMENT_ID),
+        ]
+        cursor.execute("SELECT count(*) FROM journal.jobs WHERE sent_at = 'infinity'")
+        assert cursor.fetchone() == (2,)
+        decision = payment_jobs.Decision.model_validate(waiting[1][1])
+        assert decision.answer == Answer(Outcome.DECLINED, "lost_card")
+        assert (decision.answer.amount, decision.answer.currency) == (Decimal("12.50"), "USD")
+        assert str(decision.attempt_id) == PAYMENT_ID
+
+
+PAYMENT_ID = "8c8ee1f6-5f6c-4b3e-9d41-3d9f6f0a1b2c"
+# A delayed job has no message yet; the others have been sent.
+BEFORE_BATCHES = f"""
+    INSERT INTO journal.jobs (id, name, queue, args, due_at, sent_at) VALUES
+        (gen_random_uuid(), 'payments.begin', 'payments', '{{"payment_id": "{PAYMENT_ID}"}}', now(), now()),
+        (gen_random_uuid(), 'payments.resolve', 'payments', '{{"payment_id": "{PAYMENT_ID}"}}', now(), '-infinity'),
+        (gen_random_uuid(), 'payments.settle', 'payments', '{{"payment_id": "{PAYMENT_ID}", "outcome": "declined",
+            "code": "lost_card", "amount": "12.50", "currency": "USD", "attempt_id": "{PAYMENT_ID}"}}', now(), now());
 """
 
 

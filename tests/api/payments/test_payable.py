@@ -6,7 +6,7 @@ import pytest
 
 from actors import payment_endings, payment_jobs
 from actors.jobs import enqueue, transaction
-from actors.psp.provider import Outcome
+from actors.psp.provider import Answer, Outcome
 from db import config, event_log, job_journal, payments, users
 from db.payments import Payment
 from db.users import Role, User
@@ -109,7 +109,7 @@ def test_a_request_reopened_while_its_vendor_leaves_is_cancelled(vendor, admin, 
     )
     now, later = [row.id for row in withdrawals.order_by(job_journal.JobRow.position)]
     payment_endings.withdraw_requests.perform(now)
-    settle = payment_jobs.settle.job(payment.id, Outcome.DECLINED, None)
+    settle = makers.settle_job(payment, Answer(Outcome.DECLINED))
     with transaction():
         enqueue(settle)
     with monkeypatch.context() as race:

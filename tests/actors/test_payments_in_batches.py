@@ -1,0 +1,132 @@
+"""Many payments that are begun, settled or resolved together."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from actors import payment_jobs, transitions
+from actors.batch_jobs import BatchJob
+from actors.jobs import enqueue, transaction
+from actors.psp.provider import Answer, Outcome
+from actors.state_machine import Transition
+from db import job_journal, payments, postgres, psp_attempts
+from db.core import request_context
+from tests import makers
+from tests.makers import work
+
+pytestmark = pytest.mark.usefixtures("database")
+
+CHARGED, DECLINED = Answer(Outcome.CHARGED), Answer(Outcome.DECLINED, "lost_card")
+
+
+@pytest.fixture
+def statements(monkeypatch) -> Callable[[], int]:
+    """Counts the statements since the last call."""
+    executed: list[str] = []
+    execute = postgres.database.execute_sql
+
+    def count(sql: str, *more: object) -> object:
+        executed.append(sql)
+        return execute(sql, *more)
+
+    def since() -> int:
+        found = len(executed)
+        executed.clear()
+        return found
+
+    monkeypatch.setattr(postgres.database, "execute_sql", count)
+    return since
+
+
+def do_together(kind: BatchJob[Any]) -> None:
+    """Does all waiting jobs of a kind in one batch."""
+    kind.handle(uuid4())
+    assert [job.error for job in job_journal.JobRow.select() if job.name == kind.name] == []
+
+
+def begin(*made: payments.Payment) -> None:
+    do_together(payment_jobs.begin)
+    assert {makers.reload(payment).status for payment in made} <= {"processing"}
+    postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.charge'")
+
+
+def decide(*decisions: tuple[payments.Payment, Answer]) -> None:
+    """Enqueues the settlement of decisions that calls have brought."""
+    for payment, answer in decisions:
+        payment_jobs.receive_notice(payment.id, answer)
+
+
+@pytest.mark.parametrize("kind", ["begin", "settle", "resolve"])
+def test_a_batch_of_any_size_needs_the_same_number_of_statements(statements, kind):
+    counted = []
+    for number in (2, 40):
+        made = [makers.payment() for _ in range(number)]
+        if kind != "begin":
+            begin(*made)
+        if kind == "settle":
+            decide(*[(payment, CHARGED) for payment in made])
+        if kind == "resolve":
+            with transaction():
+                for payment in made:
+                    enqueue(makers.resolve_job(payment))
+        statements()
+        do_together(getattr(payment_jobs, kind))
+        counted.append(statements())
+    assert counted[0] == counted[1]
+
+
+def test_a_payment_that_cannot_be_begun_keeps_no_other_from_it():
+    cancelled, *others = [makers.payment() for _ in range(3)]
+    with transaction():
+        transitions.apply(transitions.locked(cancelled.id), Transition.CANCEL)
+    do_together(payment_jobs.begin)
+    assert makers.reload(cancelled).status == "cancelled"
+    assert [makers.reload(payment).status for payment in others] == ["processing"] * 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "review"),
+    [
+        ([CHARGED, DECLINED], "completed", "the PSP declined it, but it is completed"),
+        ([DECLINED, CHARGED], "failed", "the PSP charged it, but it is failed"),
+        ([CHARGED, CHARGED], "completed", None),
+    ],
+)
+def test_two_decisions_about_one_payment_are_settled_in_order(answers, status, review):
+    twice, other = makers.payment(), makers.payment()
+    begin(twice, other)
+    decide((twice, answers[0]), (other, CHARGED), (twice, answers[1]))
+    do_together(payment_jobs.settle)
+    assert (makers.reload(twice).status, makers.review(twice)) == (status, review)
+    assert makers.reload(other).status == "completed"
+    assert {call.settled_at is None for call in psp_attempts.for_payment(twice.id)} == {False}
+
+
+def test_a_decision_about_a_payment_that_does_not_exist_keeps_no_other_from_being_settled():
+    payment = makers.payment()
+    begin(payment)
+    unknown = payments.Payment(id=uuid4())
+    with transaction():
+        enqueue(makers.settle_job(unknown, CHARGED))
+        enqueue(makers.settle_job(payment, CHARGED))
+    do_together(payment_jobs.settle)
+    assert makers.reload(payment).status == "completed"
+
+
+def test_every_payment_of_a_batch_keeps_the_id_of_its_request():
+    requests = [f"request-{number}" for number in range(3)]
+    made = []
+    for request in requests:
+        with request_context.for_request(request):
+            made.append(makers.payment(simulate="decline"))
+    do_together(payment_jobs.begin)
+    work()
+    for request, payment in zip(requests, made, strict=True):
+        entries = makers.audit_entries(payment.id)
+        assert [(entry.action.rpartition(".")[2], entry.request_id) for entry in entries] == [
+            ("create", request),
+            ("begin", request),
+            ("fail", request),
+        ]
