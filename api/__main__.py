@@ -1,17 +1,25 @@
 """Starts the web process: `python -m api`.
 
-The settings are checked before gunicorn starts: it reads WEB_CONCURRENCY itself while it is imported, and a
-value that is not a number would end in a traceback.
+Everything that waits is patched to let other greenlets run. That comes first: a lock or a thread-local that
+exists already would belong to all greenlets together.
 """
 
-import os
+# ruff: noqa: E402
+from gevent import monkey
+
+# gunicorn's master forks, waits for signals and reaps, without greenlets.
+monkey.patch_all(os=False, signal=False, queue=False)
+
 import sys
 
 from api.settings import WebSettings
 from db.core.startup import read_or_exit
 
-_COMMAND = (sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn", "api.wsgi:application")
-
 if __name__ == "__main__":
+    # gunicorn reads WEB_CONCURRENCY itself while it is imported: a value that is not a number would end in a
+    # traceback.
     read_or_exit(WebSettings)
-    os.execv(sys.executable, _COMMAND)
+    from gunicorn.app.wsgiapp import WSGIApplication
+
+    sys.argv[1:] = ["--config", "python:api.gunicorn", "api.wsgi:application"]
+    WSGIApplication().run()

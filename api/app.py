@@ -34,15 +34,19 @@ from api.payments.reports import Reports
 from api.profile import resources as profile
 from api.profile.avatar import Avatar, Avatars
 from api.security.keys import Keys
-from api.security.passwords import Passwords
+from api.security.passwords import Compute, Passwords, compute_here
 from api.security.tokens import Tokens
 from api.settings import WebSettings
 from db import redis
 from db.rate_counters import MemoryCounter, SharedCounter
 
 
-def create_app(settings: WebSettings, *, preload_document: bool = False) -> falcon.App:  # type: ignore[type-arg]
+def create_app(
+    settings: WebSettings, *, preload_document: bool = False, compute: Compute = compute_here
+) -> falcon.App:  # type: ignore[type-arg]
     """Returns the WSGI application for these settings.
+
+    `compute` runs what computes for long.
 
     With `preload_document` the OpenAPI document is built now, otherwise by the first request for it.
     """
@@ -54,7 +58,7 @@ def create_app(settings: WebSettings, *, preload_document: bool = False) -> falc
         pepper=settings.password_pepper,
         session_max_age=settings.session_max_age,
     )
-    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
+    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds, compute=compute)
     redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
     sessions = Sessions(passwords, tokens)

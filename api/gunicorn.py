@@ -6,8 +6,6 @@ from typing import Any
 
 from api.http import admission
 from api.operations import request_counts
-from api.payments import prefer_wait, status_changes
-from api.profile import avatar
 from api.settings import WebSettings
 from db import postgres, redis
 from db.core import logs
@@ -17,23 +15,13 @@ _MAX_DESCRIPTORS = 20_000
 # Descriptors of a web process that are not client connections: stores, files, pipes.
 _RESERVED_DESCRIPTORS = 200
 _MIN_CONNECTIONS = 50
-# Threads left over for other requests while every request that may wait is waiting.
-_SPARE_THREADS = 8
 
 _settings = read_or_exit(WebSettings)
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "api.worker.Worker"
-# More threads than requests that may wait for something: waiting requests must not occupy every thread.
-threads = (
-    prefer_wait.WAITING_REQUESTS
-    + status_changes.WAITING_INQUIRIES
-    + avatar.MAX_DECODERS
-    + admission.MAX_PATIENT
-    + _SPARE_THREADS
-)
-# A connection costs a greenlet and a file descriptor but no thread. Its body may need a second descriptor,
+# A connection costs a greenlet and a file descriptor. Its body may need a second descriptor,
 # for a temporary file.
 _hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 _descriptors = (
@@ -60,7 +48,8 @@ accesslog = None
 logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
 
 
-def post_fork(_server: Any, _worker: Any) -> None:
+def post_worker_init(_worker: Any) -> None:
     """Drops the connections of the parent, which a forked worker must not use, and starts its metrics."""
     postgres.database.dispose()
+    admission.execute_at_most(_settings.database_pool)
     request_counts.start(redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S))

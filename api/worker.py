@@ -1,8 +1,8 @@
-"""The web worker: a greenlet for each connection, a thread for each request that has arrived completely.
+"""The web worker: a greenlet for each connection, in which the application runs, too.
 
-Waiting for a client (to send a request, to read a response) costs no thread and has a deadline. The
-application runs in ordinary threads: nothing is monkey-patched. Responses do not name the server, and what is
-not HTTP is answered in the error envelope. See decisions 11 and 21.
+Waiting for a client (to send a request, to read a response) has a deadline. A limited number of requests
+executes at once; the others wait in their greenlets, without a database connection. Responses do not name the
+server, and what is not HTTP is answered in the error envelope. See decision 34.
 """
 
 import time
@@ -15,7 +15,6 @@ from typing import Any
 import falcon
 from gevent import socket
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 from gunicorn.http import get_parser, wsgi
 from gunicorn.http.errors import (
     InvalidResponseHeader,
@@ -27,7 +26,7 @@ from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
 from api import client_io
-from api.http import envelope
+from api.http import admission, envelope
 from api.middleware import request_context
 from api.middleware.security_headers import SECURITY_HEADERS
 from db.core.errors import ErrorCode
@@ -60,33 +59,35 @@ class Worker(GeventWorker):  # type: ignore[misc]
     wsgi: Callable[..., ResponseBody]
 
     def patch(self) -> None:
-        """Turns the listening sockets into gevent's, without gevent's patches of the standard library."""
+        """Turns the listening sockets into gevent's; `api/__main__.py` has patched the rest."""
         self.sockets = [
             socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
             for listener in self.sockets
         ]
 
     def load_wsgi(self) -> None:
-        """Puts the application behind a thread pool."""
+        """Puts what a request waits for before it executes in front of the application."""
         super().load_wsgi()
         self._application = self.wsgi
-        self._threads = ThreadPool(self.cfg.threads)
         self._keys_in_progress: dict[tuple[str, ...], Event] = {}
-        self.wsgi = self._call_in_thread
+        self.wsgi = self._execute
 
-    def _call_in_thread(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> ResponseBody:
-        """Calls the application once the whole body has arrived."""
-        with client_io.read_body(environ) as content, self._after_same_key(environ):
+    def _execute(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> ResponseBody:
+        """Calls the application once the whole body has arrived and it is the request's turn."""
+        with (
+            client_io.read_body(environ) as content,
+            self._after_same_key(environ),
+            admission.executing(),
+        ):
             environ["wsgi.input"] = content
-            response_body: ResponseBody = self._threads.apply(self._application, (environ, start_response))
-        return response_body
+            return self._application(environ, start_response)
 
     @contextmanager
     def _after_same_key(self, environ: dict[str, Any]) -> Iterator[None]:
         """Lets the first request of a client with one `Idempotency-Key` go before the others.
 
-        The others wait here, without a thread and without a connection, and then find its response. If they
-        waited in the application, fifty of them would take every thread while the first one waits for the
+        The others wait here, without a place and without a connection, and then find its response. If they
+        waited in the application, fifty of them would take every place while the first one waits for the
         actors (`Prefer: wait`). This wait is an optimisation: the database makes idempotency safe, across
         processes too.
         """

@@ -1,7 +1,7 @@
 """The WSGI entry point: reads the settings, configures logs and stores, creates the application."""
 
 from actors import broker
-from api import demo_users
+from api import demo_users, greenlets
 from api.app import create_app
 from api.settings import WebSettings
 from db import postgres, redis
@@ -10,10 +10,11 @@ from db.core.startup import exit_if_invalid, read_or_exit
 
 settings = read_or_exit(WebSettings)
 logs.configure(settings.log_level, settings.log_format)
+greenlets.use()
 postgres.configure(settings.database_url, connections=settings.database_pool)
 broker.configure(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
 with exit_if_invalid():
     demo_users.check(settings)
 # The OpenAPI document is built before the workers fork: no request waits for it, and all workers share its
 # memory.
-application = create_app(settings, preload_document=True)
+application = create_app(settings, preload_document=True, compute=greenlets.compute)

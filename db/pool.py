@@ -4,6 +4,8 @@ Each process has one pool. No thread waits long for a server that is unavailable
 long, the pool probes whether the server responds at all, because a slow statement is not a frozen server. If
 the server does not respond, every waiting thread fails, no idle connection is used again, and one thread a
 second tries to connect.
+
+In the web process a thread is a greenlet, and `waits` is replaced: another greenlet runs during each wait.
 """
 
 import math
@@ -11,6 +13,7 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 import peewee
 import psycopg2
@@ -54,6 +57,26 @@ _SESSION_QUERY = (
 _LOCAL_TIMEOUTS = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SESSION_TIMEOUTS.items())
 
 
+class Waits:
+    """How this process waits for the server: all pools use it."""
+
+    new_poller = staticmethod(select.poll)
+
+    def for_socket(self, fd: int, to_read: bool, timeout_s: float) -> bool:
+        """Waits until a socket can be read, or written; False after so many seconds."""
+        # A new poller each time: the socket may change while connecting.
+        poller = self.new_poller()
+        poller.register(fd, select.POLLIN if to_read else select.POLLOUT)
+        return bool(poller.poll(timeout_s * 1000))
+
+    def for_connection(self, connect: "Callable[[], Connection]") -> "Connection":
+        """Connects. Meanwhile libpq looks the server's name up, which waits in the kernel."""
+        return connect()
+
+
+waits = Waits()
+
+
 class DatabaseUnavailable(peewee.OperationalError):
     """The database is unreachable, read-only, full, or out of connections. A retry may succeed."""
 
@@ -92,9 +115,7 @@ class Connection(driver.connection):
 
     def is_quiet(self) -> bool:
         """Tells whether the server has sent nothing: an idle connection only receives its termination."""
-        poller = select.poll()
-        poller.register(self.fileno(), select.POLLIN)
-        return not poller.poll(0)
+        return not waits.for_socket(self.fileno(), True, 0)
 
     def probe(self) -> None:
         """Waits up to PROBE_TIMEOUT_S for any response. Raises psycopg2.Error."""
@@ -112,11 +133,9 @@ def wait_for_response(connection: driver.connection) -> None:
     pooled = connection if isinstance(connection, Connection) else None
     deadline = time.monotonic() + (pooled.response_timeout_s if pooled else math.inf)
     while (state := connection.poll()) != driver.POLL_OK:
-        # A new poller each time: the socket may change while connecting.
-        poller = select.poll()
-        poller.register(connection.fileno(), select.POLLIN if state == driver.POLL_READ else select.POLLOUT)
         remaining_s = deadline - time.monotonic()
-        if poller.poll(max(0.0, min(remaining_s, PROBE_TIMEOUT_S)) * 1000):
+        wait_s = max(0.0, min(remaining_s, PROBE_TIMEOUT_S))
+        if waits.for_socket(connection.fileno(), state == driver.POLL_READ, wait_s):
             continue
         if remaining_s <= PROBE_TIMEOUT_S:
             raise ResponseTimeout("the database did not respond in time")
@@ -262,16 +281,17 @@ class Pool:
         return connection
 
     def _connect(self, timeout_s: float, options: str | None) -> Connection:
-        connected: Connection = psycopg2.connect(
-            self.url,
-            connection_factory=lambda dsn: Connection(dsn, timeout_s),
-            keepalives_idle=30,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=8000,
-            options=options,
+        return waits.for_connection(
+            lambda: psycopg2.connect(
+                self.url,
+                connection_factory=lambda dsn: Connection(dsn, timeout_s),
+                keepalives_idle=30,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=8000,
+                options=options,
+            )
         )
-        return connected
 
     def _check_session(self, connection: Connection) -> None:
         """Refuses a read-only server, and sets timeouts and time zone that the session does not have.

@@ -8,6 +8,8 @@ import base64
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
+from typing import Any
 from unicodedata import normalize
 
 import bcrypt
@@ -73,23 +75,34 @@ def guesses(password: str, context: list[str]) -> float:
     return float(most_guessable_match_sequence(password, omnimatch(password, dictionaries))["guesses"])
 
 
+# Calls a function with arguments that computes for long.
+Compute = Callable[..., Any]
+
+
+def compute_here(function: Callable[..., Any], *args: Any) -> Any:
+    """Computes in the thread at hand."""
+    return function(*args)
+
+
 class Passwords:
     """Hashes and verifies passwords with the pepper and the cost of an installation."""
 
-    def __init__(self, *, pepper: str, rounds: int) -> None:
+    def __init__(self, *, pepper: str, rounds: int, compute: Compute = compute_here) -> None:
         self._pepper = pepper.encode()
         self._rounds = rounds
+        self._compute = compute
         # Compared when there is no user: an unknown e-mail must take as long as a known one.
-        self._dummy_hash = self.hash("nobody")
+        self._dummy_hash = bcrypt.hashpw(self._digest("nobody"), bcrypt.gensalt(rounds)).decode()
 
     def hash(self, password: str) -> str:
         """Returns a new bcrypt hash."""
-        return bcrypt.hashpw(self._digest(password), bcrypt.gensalt(self._rounds)).decode()
+        hashed: bytes = self._compute(bcrypt.hashpw, self._digest(password), bcrypt.gensalt(self._rounds))
+        return hashed.decode()
 
     def matches(self, password: str, hashed: str | None) -> bool:
         """Whether the password has this hash. Without a hash it is False, after the same time."""
-        same = bcrypt.checkpw(self._digest(password), (hashed or self._dummy_hash).encode())
-        return same and hashed is not None
+        same = self._compute(bcrypt.checkpw, self._digest(password), (hashed or self._dummy_hash).encode())
+        return bool(same) and hashed is not None
 
     def needs_rehash(self, hashed: str) -> bool:
         """Whether the hash has another cost than new hashes."""

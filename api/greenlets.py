@@ -1,0 +1,81 @@
+"""How the web process waits and computes, so that one greenlet never keeps the others from running.
+
+`api/__main__.py` has patched the standard library. Here is what that does not reach: psycopg2 waits in C, and
+a long computation does not wait at all.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from threading import get_native_id
+from typing import Any, TypeVar
+
+from gevent import get_hub, monkey
+from gevent.socket import wait_read, wait_write
+from gevent.threadpool import ThreadPool
+
+from api.http import admission
+from db import pool
+from db.pool import Connection, Waits
+
+T = TypeVar("T")
+
+# The kernel gives a thread of this niceness a tenth of the time of one without.
+_NICENESS = 10
+
+_thread_id = monkey.get_original("_thread", "get_ident")
+
+
+class GreenletWaits(Waits):
+    """Lets other greenlets run during each wait for the database."""
+
+    new_poller = staticmethod(monkey.get_original("select", "poll"))
+
+    def __init__(self) -> None:
+        self._loop_thread = _thread_id()
+
+    def for_socket(self, fd: int, to_read: bool, timeout_s: float) -> bool:
+        # The native thread that connects has no other greenlets.
+        if not timeout_s or _thread_id() != self._loop_thread:
+            return super().for_socket(fd, to_read, timeout_s)
+        wait = wait_read if to_read else wait_write
+        try:
+            wait(fd, timeout=timeout_s, timeout_exc=TimeoutError)
+        except TimeoutError:
+            return False
+        return True
+
+    def for_connection(self, connect: Callable[[], Connection]) -> Connection:
+        """Connects in a native thread: libpq looks names up in the kernel."""
+        connection: Connection = get_hub().threadpool.apply(connect)
+        return connection
+
+
+def compute(function: Callable[..., T], *args: Any) -> T:
+    """Runs a long computation in a native thread, behind what needs the processor less.
+
+    The request at hand gives its connection and its place back meanwhile: in a storm of sign-ins the others
+    still execute.
+    """
+    with admission.without_connection():
+        result: T = _threads().apply(_with_low_priority, (function, args))
+    return result
+
+
+def use() -> None:
+    """Makes the database's pool wait in greenlets."""
+    pool.waits = GreenletWaits()
+
+
+@cache
+def _threads() -> ThreadPool:
+    """Created by the first computation: not before the process has forked."""
+    return ThreadPool(1)
+
+
+def _with_low_priority(function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    # Only Linux has a niceness for each thread; elsewhere, the id names no process.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
+    return function(*args)

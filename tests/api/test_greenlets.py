@@ -1,0 +1,57 @@
+"""In the web process a wait for the database, or a long computation, lets other requests go on."""
+
+import os
+import socket
+import threading
+
+import gevent
+import pytest
+
+from api.greenlets import GreenletWaits, compute
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_another_greenlet_runs_while_one_waits_for_the_server(pair):
+    ours, theirs = pair
+    answering = gevent.spawn(theirs.send, b"answer")
+    assert GreenletWaits().for_socket(ours.fileno(), True, 10)
+    assert answering.dead
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_longer_than_allowed(pair):
+    assert not GreenletWaits().for_socket(pair[0].fileno(), True, 0.01)
+    assert not GreenletWaits().for_socket(pair[0].fileno(), True, 0)
+    assert GreenletWaits().for_socket(pair[0].fileno(), False, 0)
+
+
+def test_a_native_thread_waits_by_itself(pair):
+    waits, ready = GreenletWaits(), []
+    pair[1].send(b"answer")
+    thread = threading.Thread(target=lambda: ready.append(waits.for_socket(pair[0].fileno(), True, 10)))
+    thread.start()
+    thread.join()
+    assert ready == [True]
+
+
+def test_another_greenlet_runs_while_one_computes():
+    answered = threading.Event()
+    answering = gevent.spawn(answered.set)
+    assert compute(answered.wait, 10)
+    assert answering.dead
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has a niceness for each thread")
+def test_a_computation_comes_after_other_work():
+    assert compute(os.nice, 0) > os.nice(0)
+
+
+def test_the_error_of_a_computation_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        compute(divmod, 1, 0)
