@@ -36,9 +36,10 @@ def counted() -> Iterator[Asked]:
     send = Connection.send_packed_command
 
     def record(connection: AbstractConnection, command: Any, check_health: bool = True) -> None:
-        # The greeting of a new connection is sent without.
-        if check_health:
-            asked.trips.append(b"".join([command] if isinstance(command, bytes) else command))
+        # The greeting of a new connection is not counted; most of it is sent without that check.
+        text = b"".join([command] if isinstance(command, bytes) else command)
+        if check_health and b"CLIENT" not in text:
+            asked.trips.append(text)
         send(connection, command, check_health)
 
     postgres.database.query_hooks.append(hook)

@@ -10,7 +10,7 @@ from falcon import Request, Response
 
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
-from db.rate_counters import SharedCounter
+from db.rate_counters import Limit, SharedCounter
 
 # POST requests that count against RATE_LIMIT_AUTH too.
 _AUTH_PATHS = frozenset(
@@ -79,7 +79,7 @@ class RateLimit:
         client = _client_key(request_context.current().ip_address or "")
         # In braces, so that a Redis cluster keeps both keys on one node.
         windows = self._counter.count(
-            [(f"{{{client}}}:{name}", rate.window_s) for name, rate in rates.items()]
+            [Limit(f"{{{client}}}:{name}", rate.requests, rate.window_s) for name, rate in rates.items()]
         )
         states = [
             _State(name, rate, rate.requests - window.count, max(1, math.ceil(window.ends_in_s)))
