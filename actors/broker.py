@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, cast
 from uuid import uuid4
 
@@ -89,12 +90,22 @@ def push(jobs: Iterable[Job]) -> None:
 def try_push(jobs: Sequence[Job]) -> None:
     """Sends a message for each job that was just committed. Where that fails, the relay sends them later.
 
-    Sends nothing in a process without a broker, such as a command.
+    Sends nothing in a process without a broker, such as a command. While another thread is sending, that
+    thread sends these messages next, together with those of others: one round trip for many commits.
     """
-    if _broker is None or not jobs:
+    if _broker is None or not _unsent.add(jobs):
         return
     try:
-        with redis.guarded(cast(redis.Client, _broker.client)):
+        while jobs := _unsent.take():
+            _try_push_now(jobs)
+    except BaseException:
+        _unsent.give_up()
+        raise
+
+
+def _try_push_now(jobs: Sequence[Job]) -> None:
+    try:
+        with redis.guarded(cast(redis.Client, current().client)):
             push(jobs)
     except redis.Suspended:
         return
@@ -102,6 +113,40 @@ def try_push(jobs: Sequence[Job]) -> None:
         _outage.began(error)
     else:
         _outage.ended()
+
+
+class _Unsent:
+    """The jobs whose messages are not sent yet, and whether a thread is sending."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._jobs: list[Job] = []
+        self._sending = False
+
+    def add(self, jobs: Sequence[Job]) -> bool:
+        """Adds jobs; whether the caller has to send, because no other thread does."""
+        with self._lock:
+            self._jobs.extend(jobs)
+            begins = bool(self._jobs) and not self._sending
+            self._sending = self._sending or begins
+            return begins
+
+    def take(self) -> list[Job]:
+        """Returns the jobs to send next, of a batch job only one; without any, the caller sends no more."""
+        with self._lock:
+            shared = {job.name: job for job in self._jobs if job.shared}
+            jobs = [*shared.values(), *(job for job in self._jobs if not job.shared)]
+            self._jobs = []
+            self._sending = bool(jobs)
+            return jobs
+
+    def give_up(self) -> None:
+        """Lets the next caller send: this one failed in a way that no caller expects."""
+        with self._lock:
+            self._sending = False
+
+
+_unsent = _Unsent()
 
 
 def clear_wakeup(name: str) -> None:
