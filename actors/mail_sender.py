@@ -6,18 +6,22 @@ SHA-256.
 """
 
 import base64
+import email.policy
 import hashlib
 import hmac
 from dataclasses import dataclass
-from email.message import EmailMessage
-from email.utils import formatdate
+from email.charset import QP, Charset
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from email.utils import formataddr, formatdate, parseaddr
+from typing import Any
 from uuid import UUID
 
 import structlog
 from email_validator import validate_email
 
 from actors.mail_templates import MailMessage
-from actors.mail_transports import MailRejected, MailTransport, transport_for
+from actors.mail_transports import MailRejected, MailTransport, OutgoingMail, transport_for
 from actors.settings import MailSettings
 from db.one_time_tokens import Purpose
 
@@ -27,7 +31,9 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True)
 class _Config:
     transport: MailTransport
+    # As in the header, and in the envelope.
     sender: str
+    sender_address: str
     frontend_url: str
     token_key: bytes
 
@@ -43,7 +49,8 @@ def configure(settings: MailSettings, *, transport: MailTransport | None = None)
     if transport is None:
         transport = transport_for(settings.mail_url, always_tls=settings.app_env == "production")
     frontend_url = settings.frontend_url or settings.public_url
-    _config = _Config(transport, settings.mail_from, frontend_url, token_key)
+    name, address = parseaddr(settings.mail_from)
+    _config = _Config(transport, formataddr((name, address)), address, frontend_url, token_key)
 
 
 def token(id: UUID) -> str:
@@ -66,25 +73,43 @@ def send(recipient: str, message: MailMessage, message_id: str) -> None:
 
     Raises MailRejected or OSError, after which the job is retried. A permanent rejection is logged only.
     """
-    mail = EmailMessage()
-    mail["From"] = _configured().sender
+    config = _configured()
     # The domain in ASCII, as in DNS: not every server accepts another form.
     ascii_address = validate_email(recipient, check_deliverability=False, test_environment=True).ascii_email
-    mail["To"] = ascii_address or recipient
+    address = ascii_address or recipient
+    content = _assembled(config.sender, address, message, message_id)
+    try:
+        config.transport.send(OutgoingMail(config.sender_address, address, message_id, content))
+    except MailRejected as rejection:
+        if not rejection.permanent:
+            raise
+        log.error("mail rejected permanently", message_id=message_id, code=rejection.code)
+
+
+# The older of the email package's two APIs: the newer one parses each header that is set, and a message takes
+# five times as long. No line is broken: links and message ids stay whole.
+_POLICY = email.policy.compat32.clone(max_line_length=998, mangle_from_=False)
+_QUOTED_UTF8: Any = Charset("utf-8")
+_QUOTED_UTF8.body_encoding = QP
+# No line of a text is equal to it: each begins with the words of a template, or with a link.
+_BOUNDARY = "=_paywright"
+
+
+def _assembled(sender: str, address: str, message: MailMessage, message_id: str) -> bytes:
+    """Returns the message in the format of RFC 5322, in plain text and in HTML."""
+    mail = MIMEMultipart("alternative", _BOUNDARY, policy=_POLICY)
+    mail["From"] = sender
+    # As it is (RFC 6532), also in UTF-8: an encoded word is not allowed in an address.
+    mail["To"] = address.encode().decode("ascii", "surrogateescape")
     mail["Subject"] = message.subject
     mail["Date"] = formatdate(usegmt=True)
     mail["Message-ID"] = f"<{message_id}@paywright>"
     mail["Auto-Submitted"] = "auto-generated"
     text = message.text()
     # Not quoted-printable where the text is ASCII: it would break a link into two lines.
-    mail.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
-    mail.add_alternative(message.html(), subtype="html", cte="7bit")
-    try:
-        _configured().transport.send(mail)
-    except MailRejected as rejection:
-        if not rejection.permanent:
-            raise
-        log.error("mail rejected permanently", message_id=message_id, code=rejection.code)
+    mail.attach(MIMEText(text, "plain", "us-ascii" if text.isascii() else _QUOTED_UTF8, policy=_POLICY))
+    mail.attach(MIMEText(message.html(), "html", "us-ascii", policy=_POLICY))
+    return mail.as_bytes()
 
 
 def _configured() -> _Config:

@@ -1,10 +1,11 @@
 """Mail transports: an SMTP server, or a directory of `.eml` files."""
 
+import os
 import smtplib
 import socket
 import ssl
 from contextlib import suppress
-from email.message import EmailMessage
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -34,10 +35,23 @@ class MailRejected(Exception):
         return 500 <= self.code < 600
 
 
+@dataclass(frozen=True)
+class OutgoingMail:
+    """A mail: the addresses of its envelope, and the message in the format of RFC 5322, with plain newlines.
+
+    `id` is the local part of its Message-ID.
+    """
+
+    sender: str
+    recipient: str
+    id: str
+    content: bytes
+
+
 class MailTransport(Protocol):
     """Sends mail. After any exception the mail may not have been sent."""
 
-    def send(self, mail: EmailMessage) -> None:
+    def send(self, mail: OutgoingMail) -> None:
         """Sends a mail. Sent again, it has the same Message-ID."""
         ...
 
@@ -48,15 +62,24 @@ class DirectoryTransport:
     def __init__(self, url: str) -> None:
         self._path = Path(url2pathname(urlsplit(url).path))
 
-    def send(self, mail: EmailMessage) -> None:
+    def send(self, mail: OutgoingMail) -> None:
         """Writes the file, whole or not at all."""
-        self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = mail["Message-ID"].strip("<>").partition("@")[0]
+        try:
+            self._write(mail)
+        except FileNotFoundError:
+            self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._write(mail)
+
+    def _write(self, mail: OutgoingMail) -> None:
         # A random name: two threads may write the same mail.
-        unfinished = self._path / f".{name}.{uuid4().hex}"
-        unfinished.touch(mode=0o600)
-        unfinished.write_bytes(bytes(mail))
-        unfinished.replace(self._path / f"{name}.eml")
+        unfinished = self._path / f".{mail.id}.{uuid4().hex}"
+        with open(unfinished, "xb", opener=_open_private) as file:
+            file.write(mail.content)
+        unfinished.replace(self._path / f"{mail.id}.eml")
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class SmtpTransport:
@@ -74,7 +97,7 @@ class SmtpTransport:
         self._host, self._port = parts.hostname or "", parts.port or (465 if self._secure else 25)
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
 
-    def send(self, mail: EmailMessage) -> None:
+    def send(self, mail: OutgoingMail) -> None:
         """Sends a mail. Raises MailRejected or OSError."""
         context = ssl.create_default_context()
         # Half of the time for each connection and reply: one address that does not answer leaves time for the
@@ -101,7 +124,7 @@ class SmtpTransport:
         finally:
             _disconnect(server)
 
-    def _deliver(self, server: smtplib.SMTP, context: ssl.SSLContext, mail: EmailMessage) -> None:
+    def _deliver(self, server: smtplib.SMTP, context: ssl.SSLContext, mail: OutgoingMail) -> None:
         server.connect(self._host, self._port)
         server.ehlo()
         if not self._secure and server.has_extn("starttls"):
@@ -111,7 +134,12 @@ class SmtpTransport:
             raise ConnectionError("The server offers no STARTTLS; passwords and links are not sent in clear.")
         if self._user:
             server.login(self._user, self._password)
-        server.send_message(mail)
+        options: tuple[str, ...] = ()
+        if not mail.recipient.isascii():
+            if not server.has_extn("smtputf8"):
+                raise smtplib.SMTPNotSupportedError
+            options = ("SMTPUTF8", "BODY=8BITMIME")
+        server.sendmail(mail.sender, mail.recipient, mail.content.replace(b"\n", b"\r\n"), options)
 
 
 def _disconnect(server: smtplib.SMTP) -> None:

@@ -1,5 +1,7 @@
 """Factories for tests: users, payments, requests, signed-in API clients; and the jobs done in this thread."""
 
+import email
+import email.policy
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from peewee import SQL
 from actors import all_jobs, jobs, payment_jobs, request_addressees, snapshots, subscriber
 from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
+from actors.mail_transports import OutgoingMail
 from actors.psp.provider import Answer
 from actors.psp.stub import Stub
 from api import accounts
@@ -60,8 +63,11 @@ class DisposablePostgres(Postgres):
 class Mailbox(list[EmailMessage]):
     """A mail transport that keeps the mails of a test."""
 
-    def send(self, mail: EmailMessage) -> None:
-        self.append(mail)
+    def send(self, mail: OutgoingMail) -> None:
+        sent = email.message_from_bytes(mail.content, policy=email.policy.default)
+        assert isinstance(sent, EmailMessage)
+        assert [part.defects for part in sent.walk()] == [[], [], []]
+        self.append(sent)
 
     def token(self) -> str:
         """Returns the token of the link in the last mail."""

@@ -14,6 +14,7 @@ from aiosmtpd.handlers import Message
 from actors import mail, mail_sender, mail_templates, mail_transports
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
+from actors.mail_transports import OutgoingMail
 from actors.settings import MailSettings
 from db import job_journal
 from db.core.settings import InvalidSetting
@@ -142,8 +143,7 @@ def test_the_server_password_is_not_sent_in_clear(smtp, stores):
 
 def test_no_link_is_sent_in_clear_to_another_host(smtp):
     inbox, url = smtp
-    message = email.message.EmailMessage()
-    message["From"], message["To"] = "a@bank.example", "b@shop.example"
+    message = OutgoingMail("a@bank.example", "b@shop.example", "one", b"Subject: Hello\n\nHello.\n")
     # 0.0.0.0 reaches this machine, and is no loopback address.
     other_host = url.replace("127.0.0.1", "0.0.0.0")
     with pytest.raises(ConnectionError, match="STARTTLS"):
@@ -256,18 +256,18 @@ def test_user_name_and_password_are_read_from_the_url():
 def test_two_threads_that_write_one_mail_leave_one_file(tmp_path, monkeypatch):
     directory, message = (
         mail_transports.DirectoryTransport(tmp_path.as_uri()),
-        parse(b"Message-ID: <one@paywright>\n\nHello."),
+        OutgoingMail("a@bank.example", "b@shop.example", "one", b"Subject: Hello\n\nHello.\n"),
     )
     together, failed = threading.Barrier(2), []
-    write_bytes = Path.write_bytes
+    replace = Path.replace
 
-    def at_the_same_time(path: Path, content: bytes) -> int:
+    def at_the_same_time(path: Path, target: Path) -> Path:
         together.wait(20)
-        written = write_bytes(path, content)
+        replaced = replace(path, target)
         together.wait(20)
-        return written
+        return replaced
 
-    monkeypatch.setattr(Path, "write_bytes", at_the_same_time)
+    monkeypatch.setattr(Path, "replace", at_the_same_time)
 
     def send() -> None:
         try:
@@ -282,3 +282,22 @@ def test_two_threads_that_write_one_mail_leave_one_file(tmp_path, monkeypatch):
         thread.join(30)
     assert failed == []
     assert [file.name for file in tmp_path.iterdir()] == ["one.eml"]
+
+
+def test_an_address_that_is_not_ascii_is_sent_as_it_is(smtp, stores):
+    inbox, url = smtp
+    use_transport(url, stores)
+    user = makers.user()
+    User.update(email="jö@shop.example").where(User.id == user.id).execute()
+    notify(user)
+    work()
+    assert "jö@shop.example".encode() in bytes(inbox.mails[0])
+    assert inbox.mails[0]["X-RcptTo"] == "jö@shop.example"
+
+
+def test_a_sender_with_a_name_that_is_not_ascii_is_encoded(stores):
+    settings = {"MAIL_FROM": "Zahlungen für alle <pay@bank.example>"}
+    mail_sender.configure(MailSettings.read({**SECRETS, **stores, **settings}), transport=mailbox)
+    notify(makers.user())
+    work()
+    assert mailbox[0]["From"] == "Zahlungen für alle <pay@bank.example>"

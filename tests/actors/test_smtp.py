@@ -4,7 +4,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from email.message import EmailMessage
 from uuid import uuid4
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from actors import broker, job_leases, mail, mail_sender, mail_transports
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
+from actors.mail_transports import OutgoingMail
 from actors.settings import MailSettings
 from db import job_journal, postgres
 from tests import makers
@@ -74,11 +74,8 @@ def server() -> Iterator[Callable[[Reply], Server]]:
         started.close()
 
 
-def mail_message() -> EmailMessage:
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = "a@example.com", "b@example.com", "Hello"
-    message.set_content("Hello.")
-    return message
+def mail_message() -> OutgoingMail:
+    return OutgoingMail("a@example.com", "b@example.com", "hello", b"Subject: Hello\n\nHello.\n")
 
 
 def after_a_pause(connection: socket.socket, reply: bytes) -> None:

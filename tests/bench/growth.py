@@ -127,6 +127,8 @@ EVENTS = """
         ELSE ARRAY['updated'] END) AS event
 """
 
+PUBLICATION = "UPDATE admin.event_publication SET seq = (SELECT max(seq) FROM admin.events)"
+
 # One chain over all entries, as `audit_chain.APPEND` writes it, with the seal.
 AUDIT = f"""
     WITH head AS (
@@ -154,6 +156,7 @@ AUDIT = f"""
 STATEMENTS = {
     "users": USERS, "sessions": SESSIONS, "plan": PLAN, "steps": STEPS, "payments": PAYMENTS, "history": HISTORY,
     "attempts": ATTEMPTS, "charges": CHARGES, "events": EVENTS, "audit": AUDIT,
+    "publication": PUBLICATION,
 }  # fmt: skip
 
 
