@@ -9,7 +9,7 @@ from actors import audit
 from actors.jobs import enqueue, external_job, transactional_job
 from db import audit_chain, invariants, job_journal, postgres
 from db.core import times
-from db.invariants import InvariantStatus
+from db.invariants import Invariant
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | No
     return _check_job(successor, run) if successor else None
 
 
-def _check(name: str) -> InvariantStatus:
+def _check(name: str) -> Invariant:
     now = times.now()
     try:
         return invariants.check(name, now, since=now - timedelta(days=1), seconds=CHECK_TIMEOUT_S)
@@ -82,13 +82,14 @@ def _check(name: str) -> InvariantStatus:
         timed_out = postgres.is_timeout(error)
         reason = f"the check took longer than {CHECK_TIMEOUT_S} s" if timed_out else "the check failed"
         log.error("invariant not checked", invariant=name, reason=reason, exc_info=error)
-        return InvariantStatus(name, None, (), now, reason)
+        return Invariant(name=name, offenders=[], checked_at=now, reason=reason)
 
 
-def _store(result: InvariantStatus) -> None:
+def _store(result: Invariant) -> None:
     if result.count:
-        offenders = list(result.offenders[:3])
-        log.error("invariant violated", invariant=result.name, count=result.count, offenders=offenders)
+        log.error(
+            "invariant violated", invariant=result.name, count=result.count, offenders=result.offenders[:3]
+        )
     invariants.save(result)
 
 
@@ -111,12 +112,16 @@ def _verify_newest_entries() -> None:
     _store(_audit_result(invariants.NEWEST_AUDIT_ROWS, step))
 
 
-def _audit_result(name: str, step: audit_chain.VerificationStep) -> InvariantStatus:
+def _audit_result(name: str, step: audit_chain.VerificationStep) -> Invariant:
+    result = Invariant(name=name, offenders=[], checked_at=times.now())
     if broken := step.broken:
-        return InvariantStatus(name, 1, [str(broken.id)] if broken.id else [], times.now(), broken.how)
-    if step.ended:
-        return InvariantStatus(name, 0, (), times.now())
-    return InvariantStatus(name, None, (), times.now(), "more entries were added than could be verified")
+        result.count, result.reason = 1, broken.how
+        result.offenders = [str(broken.id)] if broken.id else []
+    elif step.ended:
+        result.count = 0
+    else:
+        result.reason = "more entries were added than could be verified"
+    return result
 
 
 @external_job("housekeeping.verify_audit_log", queue="housekeeping")

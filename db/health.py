@@ -1,16 +1,6 @@
 """The row that /health writes: a database that answers reads may still refuse writes."""
 
-import peewee
-from playhouse.postgres_ext import DateTimeTZField
-
 from db import postgres
-
-
-class HealthCheck(postgres.Model, table="journal.health_check"):
-    """The only row of its table."""
-
-    one = peewee.BooleanField(primary_key=True)
-    written_at = DateTimeTZField()
 
 
 def write() -> None:

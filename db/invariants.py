@@ -1,7 +1,5 @@
 """The invariants of payments, jobs and events: SQL that returns the ids of the rows that violate them."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import peewee
@@ -12,27 +10,16 @@ from db.payments import RECONCILE_AGAIN_AFTER, STUCK_AFTER
 
 
 class Invariant(postgres.Model, table="admin.invariants"):
-    """The result of an invariant's last check; `count` is null when the check did not finish."""
+    """The result of an invariant's last check: the number of violations, and up to 20 ids of them.
+
+    `count` is None when the number is not known; `reason` then says why.
+    """
 
     name = peewee.CharField(100, primary_key=True)
     count = peewee.IntegerField(null=True)
     offenders = peewee.JSONField()
     reason = peewee.TextField(null=True)
     checked_at = DateTimeTZField(null=False)
-
-
-@dataclass(frozen=True)
-class InvariantStatus:
-    """The status of an invariant: the number of violations, and up to 20 ids of them.
-
-    `count` is None when the number is not known; `reason` then says why.
-    """
-
-    name: str
-    count: int | None
-    offenders: Sequence[str] = ()
-    checked_at: datetime | None = None
-    reason: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -198,7 +185,7 @@ def names() -> tuple[str, ...]:
     return (NEWEST_AUDIT_ROWS, *INVARIANTS, WHOLE_AUDIT_LOG)
 
 
-def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> InvariantStatus:
+def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> Invariant:
     """Checks an invariant for all payments, or for those created or changed from `since` on.
 
     With `since`, the check covers the newest CHECK_ROWS_LIMIT changes at most. It raises an error for which
@@ -214,7 +201,7 @@ def check(name: str, at: datetime, *, seconds: float, since: datetime | None = N
             f"WITH violations AS ({query}) SELECT (SELECT count(*) FROM violations) AS count,"
             " ARRAY(SELECT id FROM violations LIMIT 20) AS offenders"
         )
-    return InvariantStatus(name, found["count"], found["offenders"], at)
+    return Invariant(name=name, checked_at=at, **found)
 
 
 # The time of the first change that is beyond the limit, counted from the newest.
@@ -231,9 +218,9 @@ def _limit_period(since: datetime) -> str:
     return (oldest["at"] or since).isoformat()
 
 
-def save(status: InvariantStatus) -> None:
+def save(result: Invariant) -> None:
     """Saves the result of a check."""
-    insert = Invariant.insert(**asdict(status))
+    insert = Invariant.insert(**result.__data__)
     columns = [Invariant.count, Invariant.offenders, Invariant.reason, Invariant.checked_at]
     insert.on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
 
@@ -244,22 +231,20 @@ def last_checked_at(name: str) -> datetime | None:
     return row.checked_at if row else None
 
 
-def statuses(now: datetime) -> list[InvariantStatus]:
-    """Returns the status of each invariant after its last check.
+def statuses(now: datetime) -> list[Invariant]:
+    """Returns the result of each invariant's last check.
 
-    An invariant that was never checked, or not recently, has an unknown status: an old success says nothing
-    about now. An old violation remains one.
+    The number of violations of an invariant that was never checked, or not recently, is not known: an old
+    success says nothing about now. An old violation remains one.
     """
     rows = {row.name: row for row in Invariant.select()}
     return [_status(name, rows.get(name), now) for name in names()]
 
 
-def _status(name: str, row: Invariant | None, now: datetime) -> InvariantStatus:
+def _status(name: str, row: Invariant | None, now: datetime) -> Invariant:
     if row is None:
-        return InvariantStatus(name, None, reason="it has not been checked yet")
+        return Invariant(name=name, offenders=[], reason="it has not been checked yet")
     expires_after = WHOLE_CHECK_EXPIRES_AFTER if name == WHOLE_AUDIT_LOG else CHECK_EXPIRES_AFTER
     if row.count == 0 and now - row.checked_at > expires_after:
-        return InvariantStatus(
-            name, None, (), row.checked_at, f"it was last checked more than {expires_after} ago"
-        )
-    return InvariantStatus(name, row.count, row.offenders, row.checked_at, row.reason)
+        row.count, row.reason = None, f"it was last checked more than {expires_after} ago"
+    return row

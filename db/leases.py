@@ -1,25 +1,14 @@
 """Leases: give one of several processes an exclusive right for a limited time, by the database's clock.
 
 A lease is a row with a generation, and no state of a session. A holder that hangs or whose machine is gone is
-replaced when the lease has expired; a replaced holder is recognised by its older generation.
+replaced when the lease has expired; a replaced holder is recognised by its older generation. The name of the
+holder is for operators.
 """
 
 import os
 import socket
 
-import peewee
-from playhouse.postgres_ext import DateTimeTZField
-
 from db import postgres
-
-
-class Lease(postgres.Model, table="journal.leases"):
-    """A lease. The generation decides who holds it; the holder's name is for operators."""
-
-    name = peewee.CharField(100, primary_key=True)
-    holder = peewee.CharField(200)
-    generation = peewee.BigIntegerField()
-    expires_at = DateTimeTZField()
 
 
 def process_name() -> str:

@@ -9,22 +9,12 @@ import re
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-import peewee
 from psycopg2.extras import Json
 
 from db import payments, postgres
 from db.payments import Payment
 
-
-class FormerAddress(
-    postgres.Model, table="auth.former_addresses", primary_key=peewee.CompositeKey("user_id", "email")
-):
-    """An address that an account had before, in lower case."""
-
-    user_id = peewee.UUIDField()
-    email = peewee.CharField(255)
-
-
+# The addresses that an account had before, in lower case.
 REMEMBER_ADDRESS = """
     INSERT INTO auth.former_addresses (user_id, email)
     SELECT id, lower(email) FROM auth.users WHERE id = %s ON CONFLICT DO NOTHING

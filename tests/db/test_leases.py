@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from db import leases, postgres
-from db.leases import Lease
 from tests import makers
 
 
@@ -106,4 +105,4 @@ def test_of_concurrent_claims_one_gets_the_lease(clean):
 def test_leases_are_by_name(connection):
     assert acquire() == 1
     assert leases.acquire("another", leases.process_name(), 60) == 1
-    assert Lease.select().count() == 2
+    assert len(postgres.rows("SELECT FROM journal.leases")) == 2

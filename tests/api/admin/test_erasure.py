@@ -171,7 +171,7 @@ def test_events_are_erased_in_batches(with_many_events):
     assert sum(steps) > 3000
     assert max(steps) == account_erasure.ROWS
     work()
-    assert personal_data.FormerAddress.select().count() == 0
+    assert postgres.rows("SELECT FROM auth.former_addresses") == []
 
 
 def test_searching_the_job_journal_has_a_longer_timeout(with_many_events, monkeypatch):
@@ -216,7 +216,7 @@ def test_an_erasure_waits_for_events_that_are_not_in_the_log(client, vendor, adm
     for _ in range(4):
         jobs.registry["accounts.erase"].perform(next_erasure().id)
     # The former address is kept until then.
-    assert personal_data.FormerAddress.select().count() == 1
+    assert len(postgres.rows("SELECT FROM auth.former_addresses")) == 1
     work()
     assert find_everywhere([customer.user["email"]]) == []
 
