@@ -270,6 +270,17 @@ def delete(model: "type[Model]") -> Any:
     return cast(Any, model).delete()
 
 
+def check_writable() -> None:
+    """Updates a row, unless another transaction is doing so: a database that answers reads may refuse writes.
+
+    Waits for no lock. Raises TRANSIENT_ERRORS.
+    """
+    rows(
+        "UPDATE journal.health_check SET written_at = clock_timestamp() WHERE one IN"
+        " (SELECT one FROM journal.health_check FOR NO KEY UPDATE SKIP LOCKED)"
+    )
+
+
 def try_advisory_lock(name: str) -> bool:
     """Acquires the named lock until the end of the transaction; False if another transaction has the lock."""
     [found] = rows("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0)) AS acquired", name)

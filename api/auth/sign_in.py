@@ -12,13 +12,7 @@ from api import accounts
 from api.auth import throttle
 from api.auth.schemas import AuthResult, Registration, SignIn
 from api.security.passwords import Passwords
-from api.security.tokens import (
-    ACCESS_LIFETIME,
-    REFRESH_LIFETIME,
-    Tokens,
-    Unauthorized,
-    UnauthorizedReason,
-)
+from api.security.tokens import ACCESS_LIFETIME, REFRESH_LIFETIME, Tokens, Unauthorized, UnauthorizedReason
 from db import live_sessions, sessions, users
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode

@@ -217,11 +217,7 @@ def _responses(operation: Operation, schemas: Schemas) -> dict[str, Schema]:
     content: Schema = {"application/json": {"schema": schema, "example": example}}
     if operation.downloads:
         content[operation.downloads] = {"schema": {"type": "string"}}
-    success = {
-        "description": operation.message,
-        "headers": headers.of_success(operation),
-        "content": content,
-    }
+    success = {"description": operation.message, "headers": headers.of_success(operation), "content": content}
     # With `Prefer: wait`, a change that is accepted otherwise is complete.
     statuses = [200, 202] if operation.prefer_wait and operation.status == 202 else [operation.status]
     return {str(status): success for status in statuses}

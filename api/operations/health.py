@@ -8,7 +8,7 @@ from typing import Literal
 from falcon import Request, Response
 
 from api.http.operation import RawOperation
-from db import health, heartbeats, postgres, redis
+from db import heartbeats, postgres, redis
 from db.core import times
 from db.core.json_model import JsonModel, Timestamp
 
@@ -87,7 +87,7 @@ class Health:
 def _check_database() -> State:
     try:
         with postgres.connection():
-            health.write()
+            postgres.check_writable()
     except postgres.TRANSIENT_ERRORS:
         return "down"
     return "ok"

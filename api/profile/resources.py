@@ -60,11 +60,7 @@ class Preferences:
     """GET, PUT /profile/preferences."""
 
     @Operation(
-        Permission.SIGNED_IN,
-        "Preferences.",
-        name="getPreferences",
-        response=schemas.Preferences,
-        etag=True,
+        Permission.SIGNED_IN, "Preferences.", name="getPreferences", response=schemas.Preferences, etag=True
     )
     def on_get(self, req: Request) -> dict[str, Any]:
         """Get the signed-in user's preferences.

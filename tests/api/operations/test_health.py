@@ -8,7 +8,7 @@ import pytest
 from falcon.testing import TestClient
 
 from api.operations.health import CACHED_FOR_S, Health
-from db import health, postgres, redis
+from db import postgres, redis
 
 
 class Clock:
@@ -47,7 +47,7 @@ def test_a_check_does_not_wait_for_another_writer(health_client, stores):
 
     def hold() -> None:
         with postgres.connection(), postgres.database.atomic():
-            health.write()
+            postgres.check_writable()
             held.set()
             end.wait(60)
 
@@ -63,7 +63,7 @@ def test_a_check_does_not_wait_for_another_writer(health_client, stores):
 
 def test_many_requests_share_one_check(health_client, clock, monkeypatch):
     checks: list[float] = []
-    monkeypatch.setattr(health, "write", lambda: checks.append(clock.now))
+    monkeypatch.setattr(postgres, "check_writable", lambda: checks.append(clock.now))
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: health_client.simulate_get("/health").status_code, range(80)))
     assert set(answers) == {200}
@@ -77,7 +77,7 @@ def test_a_database_that_refuses_to_write_is_down(health_client, monkeypatch):
     def read_only() -> None:
         postgres.rows("DO $$ BEGIN RAISE 'read-only' USING ERRCODE = '25006'; END $$")
 
-    monkeypatch.setattr(health, "write", read_only)
+    monkeypatch.setattr(postgres, "check_writable", read_only)
     result = health_client.simulate_get("/health")
     assert (result.status_code, result.json["status"]) == (503, "down")
     assert int(result.headers["Retry-After"]) >= 1
