@@ -33,11 +33,8 @@ STORE_DEADLINE_S = 10.0
 R = TypeVar("R")
 
 
-class MediaUnavailable(DomainError):
+class MediaUnavailable(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=5):
     """The media store is not available."""
-
-    code = ErrorCode.SERVICE_UNAVAILABLE
-    retry_after = 5
 
 
 class Media:

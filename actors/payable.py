@@ -11,10 +11,8 @@ from db.payments import Payment
 from db.states import PaymentType
 
 
-class RequestNotPayable(DomainError):
+class RequestNotPayable(DomainError, code=ErrorCode.REQUEST_NOT_PAYABLE):
     """The payment request cannot be paid: {reason}."""
-
-    code = ErrorCode.REQUEST_NOT_PAYABLE
 
 
 def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:

@@ -42,16 +42,12 @@ from db.states import PaymentStatus, PaymentType
 log = structlog.get_logger(__name__)
 
 
-class NotAVendor(DomainError):
+class NotAVendor(DomainError, code=ErrorCode.FORBIDDEN):
     """Only a vendor with an active account can create a payment request."""
 
-    code = ErrorCode.FORBIDDEN
 
-
-class RequestChanged(DomainError):
+class RequestChanged(DomainError, code=ErrorCode.REQUEST_CHANGED):
     """The payment request is now for {amount} {currency}. Nothing was paid."""
-
-    code = ErrorCode.REQUEST_CHANGED
 
 
 # --- create ---------------------------------------------------------------------------------------------

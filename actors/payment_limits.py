@@ -13,20 +13,16 @@ from db.users import User
 WINDOW = timedelta(hours=24)
 
 
-class TooManyPayments(DomainError):
+class TooManyPayments(DomainError, code=ErrorCode.RATE_LIMITED):
     """No more than {limit} payments are accepted in 24 hours. Try again in {seconds} s."""
-
-    code = ErrorCode.RATE_LIMITED
 
     def __init__(self, limit: int, seconds: int) -> None:
         self.retry_after = seconds
         super().__init__({"retryAfter": seconds}, limit=limit, seconds=seconds)
 
 
-class EmailNotVerified(DomainError):
+class EmailNotVerified(DomainError, code=ErrorCode.FORBIDDEN):
     """No more than {limit} {currency} are accepted in 24 hours until the e-mail address is verified."""
-
-    code = ErrorCode.FORBIDDEN
 
     def __init__(self, limit: Decimal, currency: str) -> None:
         super().__init__({"reason": "email_unverified"}, limit=limit, currency=currency)

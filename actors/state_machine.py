@@ -53,10 +53,8 @@ PARTICIPLES = {
 }
 
 
-class InvalidTransition(DomainError):
+class InvalidTransition(DomainError, code=ErrorCode.INVALID_TRANSITION):
     """{subject} does not allow this."""
-
-    code = ErrorCode.INVALID_TRANSITION
 
     def __init__(self, payment_type: str, status: str | None, **words: object) -> None:
         name, article = NAMES[payment_type], "An" if status == PaymentStatus.INITIATED else "A"

@@ -59,10 +59,8 @@ class NewAccount(RequestBody):
         return password
 
 
-class EmailTaken(DomainError):
+class EmailTaken(DomainError, code=ErrorCode.EMAIL_TAKEN):
     """An account with this e-mail address exists already."""
-
-    code = ErrorCode.EMAIL_TAKEN
 
 
 def add(account: NewAccount, role: Role, password_hash: str, *, email_verified: bool = False) -> User:

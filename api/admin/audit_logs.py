@@ -39,11 +39,8 @@ class AuditLogs:
         return schemas.AuditLogPage.of(page, schemas.AuditLogEntry.model_validate)
 
 
-class NotVerifiedYet(DomainError):
+class NotVerifiedYet(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=60):
     """The audit log is long and its first verification has not finished. Try again in a minute."""
-
-    code = ErrorCode.SERVICE_UNAVAILABLE
-    retry_after = 60
 
 
 class AuditVerification:

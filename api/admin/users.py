@@ -27,10 +27,8 @@ from db.one_time_tokens import Purpose
 from db.users import Role, User
 
 
-class LastAdmin(DomainError):
+class LastAdmin(DomainError, code=ErrorCode.LAST_ADMIN):
     """The last active administrator can be neither suspended, demoted nor closed. Appoint another first."""
-
-    code = ErrorCode.LAST_ADMIN
 
 
 @dataclass

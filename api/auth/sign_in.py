@@ -25,16 +25,12 @@ REUSE_GRACE = timedelta(seconds=10)
 MAX_SESSIONS_PER_ACCOUNT = 50
 
 
-class InvalidCredentials(DomainError):
+class InvalidCredentials(DomainError, code=ErrorCode.INVALID_CREDENTIALS):
     """The e-mail address or the password is wrong."""
 
-    code = ErrorCode.INVALID_CREDENTIALS
 
-
-class TokenReused(DomainError):
+class TokenReused(DomainError, code=ErrorCode.TOKEN_REUSED):
     """This refresh token was used before. The session has been ended for safety; sign in again."""
-
-    code = ErrorCode.TOKEN_REUSED
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,8 @@ _ADDRESS_BITS = (32, 64)
 _NETWORK_BITS = (24, 56)
 
 
-class TooManyFailures(DomainError):
+class TooManyFailures(DomainError, code=ErrorCode.RATE_LIMITED):
     """Signing in to this account has failed too often. Wait a little and try again."""
-
-    code = ErrorCode.RATE_LIMITED
 
     def __init__(self, wait_s: int) -> None:
         self.retry_after = wait_s

@@ -24,11 +24,8 @@ T = TypeVar("T")
 _patient = threading.BoundedSemaphore(MAX_PATIENT)
 
 
-class Busy(DomainError):
+class Busy(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=5):
     """Too many requests of this kind are in progress. Try again later."""
-
-    code = ErrorCode.SERVICE_UNAVAILABLE
-    retry_after = 5
 
 
 # One for each request that may execute; None where one thread serves all of them, as in tests.

@@ -17,34 +17,24 @@ from api.http.fields import OneOfBodies, Query, RequestBody
 from db.core.errors import DomainError, ErrorCode
 
 
-class PayloadTooLarge(DomainError):
+class PayloadTooLarge(DomainError, code=ErrorCode.PAYLOAD_TOO_LARGE):
     """The body is larger than {mib} MiB."""
 
-    code = ErrorCode.PAYLOAD_TOO_LARGE
 
-
-class LengthRequired(DomainError):
+class LengthRequired(DomainError, code=ErrorCode.LENGTH_REQUIRED):
     """The request must have a Content-Length; a chunked body is not accepted."""
 
-    code = ErrorCode.LENGTH_REQUIRED
 
-
-class UnsupportedMediaType(DomainError):
+class UnsupportedMediaType(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
     """The body must be JSON in UTF-8, sent as `Content-Type: application/json`."""
 
-    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
-
-class MalformedJson(DomainError):
+class MalformedJson(DomainError, code=ErrorCode.MALFORMED_JSON):
     """The body {what}."""
 
-    code = ErrorCode.MALFORMED_JSON
 
-
-class ValidationFailed(DomainError):
+class ValidationFailed(DomainError, code=ErrorCode.VALIDATION_ERROR):
     """The request is not valid."""
-
-    code = ErrorCode.VALIDATION_ERROR
 
     @classmethod
     def of(cls, field: str, message: str) -> Self:
@@ -222,10 +212,8 @@ _OPTIONS = MultipartParseOptions()
 _MAX_BOUNDARY = 70
 
 
-class NotAForm(DomainError):
+class NotAForm(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
     """The body must be a form, sent as `Content-Type: multipart/form-data`."""
-
-    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
 def read_file(req: Request, field: str) -> bytes:

@@ -11,10 +11,8 @@ from db.core.errors import DomainError, ErrorCode
 _TAG = re.compile(r'(?:(?<=,)|^)\s*(W/)?"([^"]*)"\s*(?=,|$)')
 
 
-class VersionMismatch(DomainError):
+class VersionMismatch(DomainError, code=ErrorCode.VERSION_MISMATCH):
     """The resource has changed: its version is {version} now. Read it again before changing it."""
-
-    code = ErrorCode.VERSION_MISMATCH
 
 
 def send(req: Request, resp: Response, content: bytes, media: str, *cache: str) -> None:

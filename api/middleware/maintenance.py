@@ -10,11 +10,8 @@ from db.config import ConfigKey
 from db.core.errors import DomainError, ErrorCode
 
 
-class ReadOnly(DomainError):
+class ReadOnly(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=30):
     """The service is in maintenance: data can be read and not changed."""
-
-    code = ErrorCode.SERVICE_UNAVAILABLE
-    retry_after = 30
 
     def __init__(self) -> None:
         super().__init__({"reason": "read_only"})

@@ -24,10 +24,8 @@ _UNITS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _IPV6_PREFIX_LENGTH = 64
 
 
-class RateLimited(DomainError):
+class RateLimited(DomainError, code=ErrorCode.RATE_LIMITED):
     """Too many requests from this address: try again in {seconds} s."""
-
-    code = ErrorCode.RATE_LIMITED
 
     def __init__(self, seconds: int) -> None:
         self.retry_after = seconds

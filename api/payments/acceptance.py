@@ -38,17 +38,12 @@ _FIRST_RESPONSE_WAIT_S = 3.0
 _PROVISIONAL_MAX_AGE = timedelta(seconds=15)
 
 
-class IdempotencyInProgress(DomainError):
+class IdempotencyInProgress(DomainError, code=ErrorCode.IDEMPOTENCY_IN_PROGRESS, retry_after=1):
     """The first request with this Idempotency-Key has not been answered yet. Try again in a second."""
 
-    code = ErrorCode.IDEMPOTENCY_IN_PROGRESS
-    retry_after = 1
 
-
-class IdempotencyMismatch(DomainError):
+class IdempotencyMismatch(DomainError, code=ErrorCode.IDEMPOTENCY_MISMATCH):
     """This Idempotency-Key was used with another request."""
-
-    code = ErrorCode.IDEMPOTENCY_MISMATCH
 
 
 def accept(req: Request, *, change: Callable[[], Payment], is_settled: Callable[[Payment], bool]) -> Rendered:

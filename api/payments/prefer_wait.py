@@ -29,11 +29,8 @@ _slots = threading.BoundedSemaphore(WAITING_REQUESTS)
 T = TypeVar("T")
 
 
-class TooManyWaiting(DomainError):
+class TooManyWaiting(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=1):
     """Too many requests are waiting at the moment. Try again in a second."""
-
-    code = ErrorCode.SERVICE_UNAVAILABLE
-    retry_after = 1
 
 
 def seconds(req: Request) -> int:

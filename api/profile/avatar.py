@@ -41,10 +41,8 @@ _DECODER = [sys.executable, "-I", str(Path(__file__).with_name("decoding.py"))]
 _EXIT_REFUSED = 3
 
 
-class NotAnImage(DomainError):
+class NotAnImage(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
     """The file must be a PNG, JPEG or WebP image by its content, whatever its name."""
-
-    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
     def __init__(self) -> None:
         super().__init__({"fields": [{"field": "avatar", "message": "must be a PNG, JPEG or WebP image"}]})

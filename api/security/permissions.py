@@ -53,7 +53,5 @@ class Caller:
         return self.role in ROLES_BY_PERMISSION[permission]
 
 
-class Forbidden(DomainError):
+class Forbidden(DomainError, code=ErrorCode.FORBIDDEN):
     """The role {role} may not do this."""
-
-    code = ErrorCode.FORBIDDEN

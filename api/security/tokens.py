@@ -38,10 +38,8 @@ class UnauthorizedReason(StrEnum):
     REVOKED = "token_revoked"
 
 
-class Unauthorized(DomainError):
+class Unauthorized(DomainError, code=ErrorCode.UNAUTHORIZED):
     """This needs a valid {token} token."""
-
-    code = ErrorCode.UNAUTHORIZED
 
     def __init__(self, reason: UnauthorizedReason, *, token: str = "access") -> None:
         super().__init__({"reason": reason}, token=token)

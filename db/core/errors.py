@@ -35,12 +35,17 @@ class ErrorCode(StrEnum):
 class DomainError(Exception):
     """An error that is reported to the caller.
 
-    The docstring of a subclass is the message. Keyword arguments replace `{name}` in the message.
+    The class line of a subclass has its code, and after how many seconds a retry may succeed. Its docstring
+    is the message, in which keyword arguments replace `{name}`.
     """
 
     code: ClassVar[ErrorCode]
-    # After how many seconds a retry may succeed.
     retry_after: int | None = None
+
+    def __init_subclass__(cls, *, code: ErrorCode | None = None, retry_after: int | None = None) -> None:
+        super().__init_subclass__()
+        cls.code = code or cls.code
+        cls.retry_after = retry_after or cls.retry_after
 
     def __init__(self, details: dict[str, Any] | None = None, /, **words: object) -> None:
         self.message = (type(self).__doc__ or "").strip().format(**words)
@@ -48,7 +53,5 @@ class DomainError(Exception):
         super().__init__(self.message)
 
 
-class NotFound(DomainError):
+class NotFound(DomainError, code=ErrorCode.NOT_FOUND):
     """There is no such {thing}."""
-
-    code = ErrorCode.NOT_FOUND

@@ -16,10 +16,8 @@ from tests.makers import work
 seen: list[object] = []
 
 
-class NotToday(DomainError):
+class NotToday(DomainError, code=ErrorCode.INVALID_TRANSITION):
     """Not today."""
-
-    code = ErrorCode.INVALID_TRANSITION
 
 
 class Word(BatchEntry):
