@@ -16,16 +16,9 @@ WINDOW = timedelta(hours=24)
 class TooManyPayments(DomainError, code=ErrorCode.RATE_LIMITED):
     """No more than {limit} payments are accepted in 24 hours. Try again in {seconds} s."""
 
-    def __init__(self, limit: int, seconds: int) -> None:
-        self.retry_after = seconds
-        super().__init__({"retryAfter": seconds}, limit=limit, seconds=seconds)
-
 
 class EmailNotVerified(DomainError, code=ErrorCode.FORBIDDEN):
     """No more than {limit} {currency} are accepted in 24 hours until the e-mail address is verified."""
-
-    def __init__(self, limit: Decimal, currency: str) -> None:
-        super().__init__({"reason": "email_unverified"}, limit=limit, currency=currency)
 
 
 def lock_customer(customer_id: UUID) -> User | None:
@@ -45,9 +38,10 @@ def require_within_limits(customer: User | None, amount: Decimal, currency: str)
     max_payments: int | None = config.value(ConfigKey.PAYMENTS_DAILY_LIMIT)
     oldest = payments.nth_newest_payment_at(customer.id, max_payments, now - WINDOW) if max_payments else None
     if max_payments and oldest:
-        raise TooManyPayments(max_payments, max(1, int((oldest + WINDOW - now).total_seconds()) + 1))
+        wait_s = max(1, int((oldest + WINDOW - now).total_seconds()) + 1)
+        raise TooManyPayments(retry_after=wait_s, limit=max_payments)
     max_unverified: str | None = config.value(ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT)
     if max_unverified and not customer.email_verified:
         limit = Decimal(max_unverified)
         if payments.recent_amount(customer.id, currency, now - WINDOW) + amount > limit:
-            raise EmailNotVerified(limit, currency)
+            raise EmailNotVerified({"reason": "email_unverified"}, limit=limit, currency=currency)

@@ -1,6 +1,7 @@
 """The state machine of payments and payment requests: a table of transitions. Nothing else moves a status."""
 
 from enum import StrEnum
+from typing import Any
 
 from db.core.errors import DomainError, ErrorCode
 from db.states import PaymentStatus, PaymentType
@@ -56,7 +57,7 @@ PARTICIPLES = {
 class InvalidTransition(DomainError, code=ErrorCode.INVALID_TRANSITION):
     """{subject} does not allow this."""
 
-    def __init__(self, payment_type: str, status: str | None, **words: object) -> None:
+    def __init__(self, payment_type: str, status: str | None, **words: Any) -> None:
         name, article = NAMES[payment_type], "An" if status == PaymentStatus.INITIATED else "A"
         following = [
             to for (of, before, _), to in TRANSITIONS.items() if (of, before) == (payment_type, status)

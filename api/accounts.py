@@ -99,15 +99,6 @@ def create_verified(passwords: Passwords, account: NewAccount, role: Role) -> Us
         return register(account, role, password_hash, email_verified=True)
 
 
-def create_admin(passwords: Passwords, *, email: str, password: str, name: str = "Admin") -> User:
-    """Creates an administrator, as the first one of an installation.
-
-    Raises EmailTaken, or pydantic's ValidationError for an invalid address or a weak password.
-    """
-    account = NewAccount(email=email, name=name, password=password)
-    return create_verified(passwords, account, Role.ADMIN)
-
-
 class Session(JsonModel):
     """A live session. `current` is the session of the access token that was sent."""
 

@@ -25,6 +25,7 @@ from db import job_journal, migrate, postgres
 from db.core import logs, times
 from db.core.errors import DomainError
 from db.core.settings import InvalidSetting, StoreSettings
+from db.users import Role
 
 S = TypeVar("S", bound=StoreSettings)
 
@@ -76,7 +77,8 @@ def create_admin(email: str, name: str) -> None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
-    user = accounts.create_admin(_passwords(settings), email=email, password=password, name=name)
+    account = accounts.NewAccount(email=email, name=name, password=password)
+    user = accounts.create_verified(_passwords(settings), account, Role.ADMIN)
     click.echo(f"created {user.email}")
 
 

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import MISSING, AfterValidator, ConfigDict, Field
+from pydantic import MISSING, AfterValidator, Field
 from pydantic.alias_generators import to_camel
 
 from actors import snapshots
@@ -149,10 +149,8 @@ def _config_key(name: str) -> str:
     return f"{group}.{to_camel(rest)}"
 
 
-class ConfigUpdate(PartialUpdate):
+class ConfigUpdate(PartialUpdate, alias_generator=_config_key):
     """New values by key. Either all are stored or none."""
-
-    model_config = ConfigDict(alias_generator=_config_key, json_schema_extra={"minProperties": 1})
 
     psp_approval_rate: Annotated[float, Field(ge=0, le=1)] | MISSING = MISSING
     psp_latency_ms: Annotated[int, Field(ge=0, le=5000)] | MISSING = MISSING

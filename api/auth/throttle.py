@@ -35,10 +35,6 @@ _NETWORK_BITS = (24, 56)
 class TooManyFailures(DomainError, code=ErrorCode.RATE_LIMITED):
     """Signing in to this account has failed too often. Wait a little and try again."""
 
-    def __init__(self, wait_s: int) -> None:
-        self.retry_after = wait_s
-        super().__init__({"retryAfter": self.retry_after})
-
 
 @dataclass(frozen=True)
 class Reservation:
@@ -77,7 +73,7 @@ def reserve(purpose: PasswordUse, account: str, client: str, user_id: UUID | Non
         audit.record_sampled(_REFUSED[purpose], account=account, user_id=user_id)
     # The whole wait, not what is left of it: only a guesser gains by knowing the exact moment.
     wait_s = (counted.next_at - counted.failed_at).total_seconds() if counted else 0
-    raise TooManyFailures(max(1, int(wait_s)))
+    raise TooManyFailures(retry_after=max(1, int(wait_s)))
 
 
 def client_of(user_id: UUID | None, refresh_token: str) -> str:

@@ -52,10 +52,8 @@ class RequestBody(_Limits, BaseModel):
     )
 
 
-class PartialUpdate(RequestBody):
+class PartialUpdate(RequestBody, json_schema_extra={"minProperties": 1}):
     """A body that changes the fields it names, and must name at least one."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     @model_validator(mode="after")
     def _names_a_field(self) -> Self:
@@ -81,10 +79,8 @@ class EmptyBody(RequestBody):
     """The body of an operation without one: absent, or `{}`."""
 
 
-class Query(RequestBody):
+class Query(RequestBody, strict=False):
     """A query string. Every value arrives as text, so values are converted leniently."""
-
-    model_config = ConfigDict(strict=False)
 
 
 UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

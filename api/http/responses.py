@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import MISSING, AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import MISSING, AfterValidator, Field, WithJsonSchema
 from typing_extensions import TypeAliasType
 
 from api.http.fields import Digits, Query, invalid
@@ -22,7 +22,7 @@ class FieldError(JsonModel):
     message: Annotated[str, Field(examples=["must be a decimal string or a number"])]
 
 
-class ErrorDetails(JsonModel):
+class ErrorDetails(JsonModel, extra="allow"):
     """Details of an error, which depend on its code.
 
     * `VALIDATION_ERROR` has `fields`.
@@ -31,8 +31,6 @@ class ErrorDetails(JsonModel):
     * `REQUEST_CHANGED` has the current `amount` and `currency` of the payment request.
     * `INVALID_TRANSITION` has the payment's `status`, and `nextStatuses` that can follow it.
     """
-
-    model_config = ConfigDict(extra="allow")
 
     fields: list[FieldError] | MISSING = MISSING
     reason: UnauthorizedReason | Literal["read_only", "email_unverified"] | MISSING = MISSING

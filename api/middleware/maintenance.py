@@ -13,9 +13,6 @@ from db.core.errors import DomainError, ErrorCode
 class ReadOnly(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=30):
     """The service is in maintenance: data can be read and not changed."""
 
-    def __init__(self) -> None:
-        super().__init__({"reason": "read_only"})
-
 
 class Maintenance:
     """Lets pass GET, HEAD, and the operations that are `allowed_in_maintenance`."""
@@ -30,4 +27,4 @@ class Maintenance:
 def refuse_if_read_only() -> None:
     """Raises ReadOnly while `maintenance.readOnly` is set."""
     if config.value(ConfigKey.MAINTENANCE_READ_ONLY):
-        raise ReadOnly
+        raise ReadOnly({"reason": "read_only"})

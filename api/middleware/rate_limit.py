@@ -27,10 +27,6 @@ _IPV6_PREFIX_LENGTH = 64
 class RateLimited(DomainError, code=ErrorCode.RATE_LIMITED):
     """Too many requests from this address: try again in {seconds} s."""
 
-    def __init__(self, seconds: int) -> None:
-        self.retry_after = seconds
-        super().__init__({"retryAfter": seconds}, seconds=seconds)
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -90,7 +86,7 @@ class RateLimit:
         resp.set_header("RateLimit-Remaining", str(max(tightest.remaining, 0)))
         resp.set_header("RateLimit-Reset", str(tightest.resets_in_s))
         if tightest.remaining < 0:
-            raise RateLimited(tightest.resets_in_s)
+            raise RateLimited(retry_after=tightest.resets_in_s)
 
     def _rates(self, req: Request) -> dict[str, Rate]:
         if not _is_under(req.path, "/api") or any(_is_under(req.path, path) for path in EXEMPT_PATHS):

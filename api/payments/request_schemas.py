@@ -9,7 +9,6 @@ from pydantic import (
     MISSING,
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -128,12 +127,10 @@ class NewPaymentRequest(_NewPaymentWithAmount):
     request_id: _NoRequestId = None
 
 
-class NewPaymentOnItsOwn(_NewPaymentWithAmount):
+# Redocly reports that an optional property such as `requestId` does not distinguish the schemas of a `oneOf`,
+# although one of them requires it. It does not report schemas with `minProperties`.
+class NewPaymentOnItsOwn(_NewPaymentWithAmount, json_schema_extra={"minProperties": 2}):
     """A payment of a customer that does not pay a payment request."""
-
-    # Redocly reports that an optional property such as `requestId` does not distinguish the schemas of a
-    # `oneOf`, although one of them requires it. It does not report schemas with `minProperties`.
-    model_config = ConfigDict(json_schema_extra={"minProperties": 2})
 
     type: Annotated[Literal["payment"], BeforeValidator(_type)]
     request_id: None = None

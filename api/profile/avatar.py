@@ -44,9 +44,6 @@ _EXIT_REFUSED = 3
 class NotAnImage(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
     """The file must be a PNG, JPEG or WebP image by its content, whatever its name."""
 
-    def __init__(self) -> None:
-        super().__init__({"fields": [{"field": "avatar", "message": "must be a PNG, JPEG or WebP image"}]})
-
 
 @dataclass
 class Avatar:
@@ -70,7 +67,8 @@ class Avatar:
         """
         user_id = caller_of(req).user_id
         if not _is_image(file):
-            raise NotAnImage
+            fault = {"field": "avatar", "message": "must be a PNG, JPEG or WebP image"}
+            raise NotAnImage({"fields": [fault]})
         with without_connection(), _decoders.one():
             content = _decode(file)
         # The removal is enqueued before the file is stored and withdrawn with the change that refers to it: a

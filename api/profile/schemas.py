@@ -4,7 +4,7 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import MISSING, AfterValidator, ConfigDict, Field, model_validator
+from pydantic import MISSING, AfterValidator, Field, model_validator
 
 from api.accounts import Name
 from api.http.fields import PartialUpdate, RequestBody, invalid, require_json_size
@@ -76,14 +76,12 @@ _EXAMPLE: Any = {
 }
 
 
-class Preferences(RequestBody):
+class Preferences(RequestBody, extra="allow", json_schema_extra={"examples": [_EXAMPLE]}):
     """A JSON object of at most 16 KiB, stored as sent. The keys below are checked, all others are free.
 
     `notifications.paymentCompleted` and `notifications.paymentFailed` decide whether those mails are sent;
     both default to true.
     """
-
-    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [_EXAMPLE]})
 
     body_required: ClassVar = True
     # The size is the limit: a value takes at least two bytes.

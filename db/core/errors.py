@@ -36,7 +36,8 @@ class DomainError(Exception):
     """An error that is reported to the caller.
 
     The class line of a subclass has its code, and after how many seconds a retry may succeed. Its docstring
-    is the message, in which keyword arguments replace `{name}`.
+    is the message, in which keyword arguments replace `{name}`, and
+    `retry_after` of an instance replaces `{seconds}`.
     """
 
     code: ClassVar[ErrorCode]
@@ -47,9 +48,13 @@ class DomainError(Exception):
         cls.code = code or cls.code
         cls.retry_after = retry_after or cls.retry_after
 
-    def __init__(self, details: dict[str, Any] | None = None, /, **words: object) -> None:
-        self.message = (type(self).__doc__ or "").strip().format(**words)
+    def __init__(
+        self, details: dict[str, Any] | None = None, /, *, retry_after: int | None = None, **words: object
+    ) -> None:
+        self.message = (type(self).__doc__ or "").strip().format(seconds=retry_after, **words)
         self.details = details or {}
+        if retry_after is not None:
+            self.retry_after = self.details["retryAfter"] = retry_after
         super().__init__(self.message)
 
 
