@@ -1,7 +1,6 @@
 """The statement that accepts a new payment: its key with the stored response, the payment, and its jobs."""
 
 from collections.abc import Sequence
-from typing import Any, cast
 from uuid import UUID
 
 from psycopg2.extras import Json
@@ -11,14 +10,12 @@ from db import idempotency, job_journal, postgres
 from db.core.ids import uuid7
 from db.idempotency import NewKey
 from db.job_journal import Job
-from db.payments import Payment
+from db.payments import COLUMNS, Payment
 from db.prepared import Statement
 
-# Those that this release knows: one that a later release adds gets its default.
-_PAYMENT = ", ".join(cast(Any, Payment)._meta.columns)
-
 # One statement instead of eight. A used key stores nothing: `claimed` is empty, and so is all that follows.
-# `claimed` waits for a concurrent transaction with the same key.
+# `claimed` waits for a concurrent transaction with the same key. A column that a later release adds gets its
+# default.
 ACCEPT = Statement(
     "accept_payment",
     f"""
@@ -29,8 +26,8 @@ ACCEPT = Statement(
         WHERE %(key)s IS NOT NULL
         ON CONFLICT DO NOTHING RETURNING key
     ), payment AS (
-        INSERT INTO payments.payments ({_PAYMENT})
-        SELECT {_PAYMENT} FROM jsonb_populate_record(NULL::payments.payments, %(payment)s)
+        INSERT INTO payments.payments ({COLUMNS})
+        SELECT {COLUMNS} FROM jsonb_populate_record(NULL::payments.payments, %(payment)s)
         WHERE %(key)s IS NULL OR EXISTS (SELECT FROM claimed)
         RETURNING *
     ), history AS (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import peewee
@@ -13,6 +13,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 from db.core import times
 from db.core.ids import uuid7
+from db.prepared import Statement
 from db.states import PaymentStatus, PaymentType
 
 
@@ -45,6 +46,9 @@ class Payment(postgres.Model, table="payments.payments"):
     updated_at = DateTimeTZField()
 
 
+# Those that this release knows. A later release may have added others.
+COLUMNS = ", ".join(cast(Any, Payment)._meta.columns)
+
 _NEXT_VERSION: dict[str, Any] = {
     "version": Payment.version + 1,
     "updated_at": peewee.fn.clock_timestamp(),
@@ -76,21 +80,25 @@ class PaymentTransaction(postgres.Model, table="payments.payment_transactions"):
 
 # Requests before payments (`initiate` sorts before `payment`), each by id (decision 20). Neither type nor id
 # ever changes, so a row that the statement had to wait for is still in its place.
-LOCK_PAYMENTS = """
-    SELECT * FROM payments.payments
-    WHERE id = ANY(%(ids)s::uuid[] || ARRAY(
-        SELECT request_id FROM payments.payments WHERE id = ANY(%(ids)s::uuid[]) AND request_id IS NOT NULL))
+LOCK_PAYMENTS = Statement(
+    "lock_payments",
+    f"""
+    SELECT {COLUMNS} FROM payments.payments
+    WHERE id = ANY(%(ids)s || ARRAY(
+        SELECT request_id FROM payments.payments WHERE id = ANY(%(ids)s) AND request_id IS NOT NULL))
     ORDER BY type, id
     FOR NO KEY UPDATE
-"""
+    """,
+    ids="uuid[]",
+)
 
 # A row is left as it is if it is no longer the one for which the transition was decided.
-APPLY_TRANSITIONS = """
+APPLY_TRANSITIONS = Statement(
+    "apply_transitions",
+    f"""
     WITH decided AS (
-        SELECT * FROM unnest(
-            %(payment_ids)s::uuid[], %(versions)s::int[], %(before)s::text[], %(after)s::text[],
-            %(codes)s::text[], %(messages)s::text[], %(history_ids)s::uuid[], %(transitions)s::text[],
-            %(reasons)s::text[], %(actor_ids)s::uuid[])
+        SELECT * FROM unnest(%(payment_ids)s, %(versions)s, %(before)s, %(after)s, %(codes)s, %(messages)s,
+            %(history_ids)s, %(transitions)s, %(reasons)s, %(actor_ids)s)
         AS d (payment_id, version, before, after, code, message, history_id, transition, reason, actor_id)
     ), changed AS (
         UPDATE payments.payments p
@@ -106,8 +114,19 @@ APPLY_TRANSITIONS = """
             d.actor_id, p.user_id, p.payee_id, p.addressee_id
         FROM decided d JOIN changed p ON p.id = d.payment_id
     )
-    SELECT * FROM changed
-"""
+    SELECT {COLUMNS} FROM changed
+    """,
+    payment_ids="uuid[]",
+    versions="int[]",
+    before="text[]",
+    after="text[]",
+    codes="text[]",
+    messages="text[]",
+    history_ids="uuid[]",
+    transitions="text[]",
+    reasons="text[]",
+    actor_ids="uuid[]",
+)
 
 LOCK_UNADDRESSED = """
     SELECT id FROM payments.payments

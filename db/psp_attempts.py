@@ -11,6 +11,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres
+from db.prepared import Statement
 from db.states import PaymentStatus
 
 # Of a payment whose outcome stays unknown for weeks, the newest inquiries and notices suffice.
@@ -89,10 +90,14 @@ RECORD_NOTICE = """
     FROM payments.payments WHERE id = %(payment_id)s
 """
 
-MARK_SETTLED = """
+MARK_SETTLED = Statement(
+    "mark_settled",
+    """
     UPDATE payments.psp_attempts SET settled_at = clock_timestamp()
-    WHERE id = ANY(%s::uuid[]) AND settled_at IS NULL
-"""
+    WHERE id = ANY(%(ids)s) AND settled_at IS NULL
+    """,
+    ids="uuid[]",
+)
 
 # All charge calls, and the newest inquiries and notices.
 CALLS_OF_PAYMENTS = """
@@ -159,7 +164,7 @@ def mark_settled(ids: Sequence[UUID]) -> None:
 
     The caller has locked the payments, so no other transaction marks them.
     """
-    postgres.rows(MARK_SETTLED, list(ids))
+    postgres.rows(MARK_SETTLED, ids=list(ids))
 
 
 def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:

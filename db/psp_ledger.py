@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from uuid import UUID
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.prepared import Statement
 
 
 class Charge(postgres.Model, table="psp.charges"):
@@ -29,6 +31,24 @@ class PspOrder(postgres.Model, table="psp.orders"):
     simulate = peewee.CharField(255)
     calls = peewee.IntegerField()
     created_at = DateTimeTZField()
+
+
+# The one statement of an ordinary charge.
+ADD_CHARGE = Statement(
+    "add_psp_charge",
+    """
+    INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome, code)
+    VALUES (%(idempotency_key)s, %(payment_id)s, %(amount)s, %(currency)s, %(outcome)s, %(code)s)
+    ON CONFLICT DO NOTHING
+    RETURNING idempotency_key, payment_id, amount, currency, outcome, code, created_at
+    """,
+    idempotency_key="text",
+    payment_id="uuid",
+    amount="numeric",
+    currency="text",
+    outcome="text",
+    code="text",
+)
 
 
 def record_call(key: str, simulate: str) -> int:
@@ -64,8 +84,10 @@ def find(key: str) -> Charge | None:
     return Charge.get_or_none(Charge.idempotency_key == key)
 
 
-def add(key: str, **columns: Any) -> Charge:
+def add(
+    key: str, *, payment_id: UUID, amount: Decimal, currency: str, outcome: str, code: str | None
+) -> Charge:
     """Records a decision and returns it; returns the recorded decision if the key has one."""
-    insert = Charge.insert(idempotency_key=key, **columns)
-    added = postgres.execute_returning(insert.on_conflict_ignore(), Charge)
-    return added[0] if added else Charge.get_by_id(key)
+    decision = {"amount": amount, "currency": currency, "outcome": outcome, "code": code}
+    added = postgres.rows(ADD_CHARGE, idempotency_key=key, payment_id=payment_id, **decision)
+    return Charge(**added[0]) if added else Charge.get_by_id(key)
