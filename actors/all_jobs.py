@@ -6,6 +6,7 @@ from importlib import import_module
 
 import actors
 from actors.batch_jobs import BatchJob
+from actors.external_calls import CallingKind
 from actors.jobs import JobKind, registry
 
 
@@ -25,3 +26,8 @@ def queues() -> set[str]:
 def batch_job_names() -> frozenset[str]:
     """Returns the names of the batch jobs: one message wakes a worker for all jobs of such a name."""
     return frozenset(name for name, kind in load().items() if isinstance(kind, BatchJob))
+
+
+def calling_names() -> frozenset[str]:
+    """Returns the names of the jobs that call the outside, and so are leased."""
+    return frozenset(name for name, kind in load().items() if isinstance(kind, CallingKind))

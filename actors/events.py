@@ -9,7 +9,8 @@ import structlog
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from actors import broker, records
-from actors.jobs import enqueue, external_job, transaction, transactional_job
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, transaction, transactional_job
 from db import event_log, job_journal, postgres, redis
 from db.core import ids, request_context, times
 from db.core.json_model import Id, JsonModel, Timestamp

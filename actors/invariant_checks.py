@@ -6,7 +6,8 @@ from itertools import pairwise
 import structlog
 
 from actors import audit
-from actors.jobs import enqueue, external_job, transactional_job
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, transactional_job
 from db import audit_chain, invariants, job_journal, postgres
 from db.core import times
 from db.invariants import Invariant

@@ -1,4 +1,4 @@
-"""Leases of external jobs: held while a thread of this process works on a job, and renewed by a heartbeat.
+"""Leases of the jobs that this process calls the outside for: renewed by a heartbeat until they are recorded.
 
 statement_timeout (5 s) < deadline of a call < time for which a lease is renewed: a thread that still works
 has not been replaced. Dramatiq's TimeLimit is not used: the exception that it throws into a thread does not
@@ -8,22 +8,19 @@ own.
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
 import structlog
 
-from actors import fair_share
 from actors.outages import Outage
-from db import job_journal, postgres
+from db import leased_jobs, postgres
+from db.job_journal import Job
 
 # How long a lease lasts after it was last renewed, and how often it is renewed.
 LEASE_S, _RENEW_EVERY_S = 15.0, 4.0
-# A lease younger than this is not renewed: it has long to go, and its thread may be about to set the job
-# aside, which needs the end of the lease as the thread knows it.
+# A lease younger than this is not renewed: most calls end before.
 _RENEW_MIN_AGE_S = 2.0
 # A lease older than this is not renewed: longer than any deadline, so its thread hangs and is to be replaced.
 RENEWED_FOR_S = 60.0
@@ -31,40 +28,39 @@ RENEWED_FOR_S = 60.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class HeldLease:
     """The lease of a job: when it expires, and when it was taken by the monotonic clock."""
 
-    job: job_journal.Job
+    job: Job
     until: datetime
-    since: float
+    since: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, job: Job) -> "HeldLease":
+        """Returns the lease that was just taken of this job."""
+        assert job.leased_until is not None
+        return cls(job, job.leased_until)
 
 
 _lock = threading.Lock()
-_held: list[HeldLease] = []
+_held: set[HeldLease] = set()
 
 
-@contextmanager
-def hold(id: UUID) -> Iterator[job_journal.Job | None]:
-    """Leases an external job for the block; yields None when it is done, dead, or leased already."""
-    with postgres.connection():
-        job = job_journal.lease(id, LEASE_S)
-    if job is None:
-        yield None
-        return
-    assert job.leased_until is not None
-    lease = HeldLease(job, job.leased_until, time.monotonic())
+def hold(leases: Iterable[HeldLease]) -> None:
+    """Begins to renew these leases."""
     with _lock:
-        _held.append(lease)
-    try:
-        yield job
-    finally:
-        with _lock:
-            _held.remove(lease)
+        _held.update(leases)
+
+
+def drop(leases: Iterable[HeldLease]) -> None:
+    """Ends the renewal of these leases."""
+    with _lock:
+        _held.difference_update(leases)
 
 
 def renew() -> None:
-    """Renews the held leases in one statement, and postpones the redelivery of jobs that are set aside."""
+    """Renews the held leases in one statement."""
     now = time.monotonic()
     with _lock:
         leases = {
@@ -72,13 +68,10 @@ def renew() -> None:
             for lease in _held
             if _RENEW_MIN_AGE_S <= now - lease.since < RENEWED_FOR_S
         }
-    set_aside = fair_share.waiting_ids()
-    if not leases and not set_aside:
+    if not leases:
         return
     with postgres.connection():
-        if set_aside:
-            job_journal.postpone(set_aside, job_journal.SET_ASIDE_S)
-        renewed = job_journal.renew(list(leases), LEASE_S) if leases else {}
+        renewed = leased_jobs.renew(list(leases), LEASE_S)
     for key, until in renewed.items():
         leases[key].until = until
 

@@ -24,7 +24,7 @@ import structlog
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
-from actors import broker, fair_share, job_leases, worker_threads
+from actors import broker
 from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
@@ -98,8 +98,14 @@ def find_enqueued(name: str) -> Job | None:
     return next((job for job in waiting if job.name == name), None)
 
 
+def failure_text(error: BaseException) -> str:
+    """Returns what the journal says about a failure."""
+    reason = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {reason}"
+
+
 def to_send(jobs: Sequence[Job]) -> list[Job]:
-    """Selects the jobs that need a message now: none that is delayed; of a batch job only the first."""
+    """Selects the jobs that need a message now: none that is delayed; of those that share one the first."""
     due = [job for job in jobs if not job.after]
     first = {job.name: job for job in reversed(due)}
     return [job for job in due if not job.shared or first[job.name] is job]
@@ -138,10 +144,9 @@ class JobKind(ABC):
             time.sleep(_DATABASE_UNAVAILABLE_PAUSE_S)
             return
         log.error("job failed, will be retried", job=self.name, job_id=str(id), exc_info=error)
-        reason = str(error).strip().partition("\n")[0]
         try:
             with postgres.connection():
-                job_journal.record_failure(id, f"{type(error).__name__}: {reason}", attempts=attempts)
+                job_journal.record_failure(id, failure_text(error), attempts=attempts)
         except postgres.TRANSIENT_ERRORS as unreachable:
             log.warning("job failure not recorded", job=self.name, job_id=str(id), error=str(unreachable))
 
@@ -159,7 +164,7 @@ class JobKind(ABC):
 registry: dict[str, JobKind] = {}
 
 
-class _SingleJob(JobKind, Generic[P]):
+class SingleJob(JobKind, Generic[P]):
     """A kind whose jobs are each one call of its function."""
 
     def __init__(self, function: Callable[P, Job | None], name: str, queue: str) -> None:
@@ -180,7 +185,7 @@ class _SingleJob(JobKind, Generic[P]):
             return self._function(**job.args)  # type: ignore[call-arg]
 
 
-class TransactionalJob(_SingleJob[P]):
+class TransactionalJob(SingleJob[P]):
     """Changes our data in one transaction, which also removes the job and enqueues what follows.
 
     Exactly once: a second delivery finds no row. A refusal (DomainError) is an outcome and not a failure: the
@@ -200,86 +205,6 @@ class TransactionalJob(_SingleJob[P]):
                 self._remove_refused(id, refusal)
 
 
-class ExternalJob(_SingleJob[P]):
-    """Calls the outside (PSP, mail, Redis) with no transaction open; returns the job that records the result.
-
-    At least once: a worker can die between the call and the commit, so the call carries an idempotency key. A
-    lease, renewed while the thread lives, keeps other workers from calling. It does not decide whose result
-    counts: a result is recorded and the job removed even if the lease was lost to another worker meanwhile.
-    """
-
-    def __init__(self, function: Callable[P, Job | None], name: str, queue: str, share: str | None) -> None:
-        super().__init__(function, name, queue)
-        self._share = share
-        self.shares = fair_share.FairShares()
-
-    def perform(self, id: UUID) -> None:
-        with job_leases.hold(id) as job:
-            if job is None:
-                return
-            if self._share is None:
-                self._run(job)
-                return
-            key = str(job.args.get(self._share))
-            if self.shares.acquire(key):
-                with self._releasing(key, id):
-                    self._run(job)
-            else:
-                self._set_aside(key, job)
-        while waiting := self.shares.acquire_next(key):
-            with self._releasing(key, waiting), job_leases.hold(waiting) as job:
-                if job is not None:
-                    self._run(job)
-            worker_threads.made_progress()
-
-    @contextmanager
-    def _releasing(self, key: str, id: UUID) -> Iterator[None]:
-        """Releases the thread of the share, and raises nothing: jobs that wait for the thread must run."""
-        try:
-            yield
-        except Exception as error:
-            self._record_failure(id, error)
-        finally:
-            self.shares.release(key)
-
-    def _set_aside(self, key: str, job: Job) -> None:
-        has_room = self.shares.has_room()
-        seconds = job_journal.SET_ASIDE_S if has_room else fair_share.POSTPONE_S
-        # The row first: once the job is in `shares`, another thread may lease it.
-        with postgres.connection():
-            job_journal.set_aside(job, seconds, count_back=not has_room)
-        if has_room:
-            self.shares.set_aside(key, job.id)
-
-    def _run(self, job: Job) -> None:
-        try:
-            following = self._call(job)
-        except Exception as error:
-            self._record_failure(job.id, error, attempts=job.attempts)
-            return
-        new = [] if following is None else [following]
-        enqueues_itself = following is not None and following.id == job.id
-        with postgres.connection():
-            with postgres.database.atomic():
-                # The following job may have a unique id and be running at this moment, about to enqueue this
-                # job again: it removes its own row, then waits for this one's. Inserting it before this row
-                # is removed keeps the locks in one order. A job that enqueues itself is removed first.
-                if not enqueues_itself:
-                    job_journal.insert(new)
-                if not job_journal.remove(job):
-                    log.warning("job was done by another worker too", job=self.name, job_id=str(job.id))
-                if enqueues_itself:
-                    job_journal.insert(new)
-            broker.try_push(to_send(new))
-
-
 def transactional_job(name: str, *, queue: str) -> Callable[[Callable[P, None]], TransactionalJob[P]]:
     """Declares a job that changes our data in one transaction."""
     return lambda function: TransactionalJob(function, name, queue)
-
-
-def external_job(
-    name: str, *, queue: str, share: str | None = None
-) -> Callable[[Callable[P, Job | None]], ExternalJob[P]]:
-    """Declares a job that calls the outside; `share` names its argument for fair shares of the threads."""
-    return lambda function: ExternalJob(function, name, queue, share)

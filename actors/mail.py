@@ -6,7 +6,8 @@ from enum import StrEnum
 from uuid import UUID, uuid4
 
 from actors import mail_sender, mail_templates
-from actors.jobs import enqueue, external_job, transactional_job
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, transactional_job
 from db import one_time_tokens, payments, postgres, profile, users
 from db.core import times
 from db.one_time_tokens import Purpose

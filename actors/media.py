@@ -17,7 +17,8 @@ import structlog
 from fsspec.implementations.local import LocalFileSystem
 
 from actors.deadlines import within
-from actors.jobs import enqueue, external_job
+from actors.external_jobs import external_job
+from actors.jobs import enqueue
 from actors.settings import MediaSettings
 from db import job_claims, postgres, profile
 from db.core.errors import DomainError, ErrorCode

@@ -22,7 +22,8 @@ import structlog
 
 from actors import payable, payment_limits, payment_reviews, request_addressees, state_machine, transitions
 from actors.batch_jobs import BatchEntry, batch_job
-from actors.jobs import enqueue, external_job, take_enqueued, transaction
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, take_enqueued, transaction
 from actors.payment_reviews import Disproof, NewReview
 from actors.psp import calls, resolution
 from actors.psp.provider import Answer, Outcome

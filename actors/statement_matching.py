@@ -12,7 +12,8 @@ from datetime import date, timedelta
 import structlog
 
 from actors import audit, payment_reviews
-from actors.jobs import enqueue, external_job, transactional_job
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, transactional_job
 from actors.payment_reviews import NewReview
 from actors.psp import provider
 from actors.psp.provider import Line

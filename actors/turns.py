@@ -30,6 +30,11 @@ class Turn:
                 self._taken = False
             raise
 
+    def request(self) -> None:
+        """Has the work done once more by the thread that has the turn, which is the caller."""
+        with self._lock:
+            self._requested = True
+
     def _begin(self) -> bool:
         """Takes the request; gives the turn back if there is none."""
         with self._lock:

@@ -1,6 +1,6 @@
 """The job journal: rows inserted by the transaction that makes work due, removed by the one that does it.
 
-Redelivery of overdue jobs: db/redelivery.py.
+How workers get jobs: db/job_claims.py and db/leased_jobs.py. Redelivery of overdue jobs: db/redelivery.py.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,6 @@ from db import postgres
 
 # For how long the relay leaves a new job to the message that was sent after its commit.
 DISPATCH_GRACE_S = 5
-# For how long the relay leaves a job that a worker has set aside, counted from that worker's last heartbeat.
-SET_ASIDE_S = 15.0
 
 # SQL: the pause before the next attempt. Half a second, doubled at each attempt up to five minutes, with
 # jitter, so that jobs that failed together do not return together.
@@ -28,8 +26,8 @@ BACKOFF = "least(300, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 s
 class JobRow(postgres.Model, table="journal.jobs"):
     """A job in the journal.
 
-    `sent_at` is when the last message was sent; `-infinity` if none was, and `infinity` for a job of a batch,
-    which shares its messages.
+    `sent_at` is when the last message was sent; `-infinity` if none was, because the job is delayed or
+    failed, and `infinity` for a job that shares its messages with all of its name.
     """
 
     id = peewee.UUIDField(primary_key=True)
@@ -38,6 +36,7 @@ class JobRow(postgres.Model, table="journal.jobs"):
     queue = peewee.CharField(50)
     args = peewee.JSONField()
     request_id = peewee.CharField(128, null=True)
+    share = peewee.TextField(null=True)
     attempts = peewee.IntegerField()
     sent_at = DateTimeTZField()
     due_at = DateTimeTZField()
@@ -62,8 +61,10 @@ class Job:
     position: int = 0
     # In how many seconds it is due.
     after: float = 0
-    # Belongs to a batch job: one message serves all jobs of its name.
+    # One message serves all jobs of its name.
     shared: bool = False
+    # Whose jobs share threads, empty if it does not matter; None for a job that is never leased.
+    share: str | None = None
     # When its lease expires; tells this lease from a later one.
     leased_until: datetime | None = None
 
@@ -83,11 +84,12 @@ def id_for_key(name: str, key: str) -> UUID:
 
 # Not DO UPDATE: that locks the row, and a worker that comes to claim the job would skip it.
 INSERT = """
-    INSERT INTO journal.jobs (id, name, queue, args, request_id, sent_at, due_at)
-    SELECT id, name, queue, args, request_id, coalesce(sent_at, clock_timestamp()),
+    INSERT INTO journal.jobs (id, name, queue, args, request_id, share, sent_at, due_at)
+    SELECT id, name, queue, args, request_id, share, coalesce(sent_at, clock_timestamp()),
         clock_timestamp() + after * interval '1 second'
     FROM jsonb_to_recordset(%s) AS job
-        (id uuid, name text, queue text, args jsonb, request_id text, sent_at timestamptz, after float8)
+        (id uuid, name text, queue text, args jsonb, request_id text, share text, sent_at timestamptz,
+        after float8)
     ON CONFLICT (id) DO NOTHING RETURNING id
 """
 
@@ -116,103 +118,12 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
             "queue": job.queue,
             "args": job.args,
             "request_id": job.request_id,
+            "share": job.share,
             "sent_at": "-infinity" if job.after else "infinity" if job.shared else None,
             "after": job.after or DISPATCH_GRACE_S,
         }
         for job in jobs
     ]
-
-
-LEASE = """
-    UPDATE journal.jobs
-    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
-        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
-    WHERE id = (
-        SELECT id FROM journal.jobs
-        WHERE id = %(id)s AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= clock_timestamp())
-        FOR UPDATE SKIP LOCKED)
-    RETURNING id, name, queue, args, request_id, attempts, position, leased_until
-"""
-
-
-def lease(id: UUID, seconds: float) -> Job | None:
-    """Leases a job without removing it; None when it is done, dead, leased, or locked.
-
-    Until the lease expires, no other worker gets the job, and the relay does not send it.
-    """
-    found = postgres.rows(LEASE, id=id, seconds=seconds)
-    return Job(**found[0]) if found else None
-
-
-RENEW = """
-    WITH held AS (
-        SELECT j.id, h.until FROM journal.jobs j
-        JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until)
-            ON j.id = h.id AND j.leased_until = h.until
-        FOR UPDATE OF j SKIP LOCKED
-    )
-    UPDATE journal.jobs j
-    SET leased_until = clock_timestamp() + %s * interval '1 second',
-        due_at = clock_timestamp() + %s * interval '1 second'
-    FROM held WHERE j.id = held.id
-    RETURNING j.id, held.until, j.leased_until
-"""
-
-
-def renew(leases: Sequence[tuple[UUID, datetime]], seconds: float) -> dict[tuple[UUID, datetime], datetime]:
-    """Renews leases, each named by its job and the time when it expires; returns the new times of expiry.
-
-    Leaves out leases that another worker has taken since, and rows that are locked: those are being leased or
-    removed at this moment.
-    """
-    ids, ends = [id for id, _until in leases], [until for _id, until in leases]
-    renewed = postgres.rows(RENEW, ids, ends, seconds, seconds)
-    return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
-
-
-SET_ASIDE = """
-    UPDATE journal.jobs
-    SET leased_until = NULL, attempts = greatest(0, attempts - %s),
-        due_at = clock_timestamp() + %s * interval '1 second'
-    WHERE id = %s AND leased_until = %s
-"""
-
-
-def set_aside(job: Job, seconds: float, *, count_back: bool = False) -> None:
-    """Ends the lease of a job that was not begun; the relay does not send it before this time has passed.
-
-    With `count_back`, takes one attempt back: to wait for a thread is no attempt.
-    """
-    postgres.rows(SET_ASIDE, int(count_back), seconds, job.id, job.leased_until)
-
-
-POSTPONE = """
-    UPDATE journal.jobs SET due_at = clock_timestamp() + %s * interval '1 second'
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM journal.jobs
-        WHERE id = ANY(%s) AND dead_at IS NULL AND leased_until IS NULL
-        AND due_at NOT BETWEEN clock_timestamp() + %s * interval '1 second'
-            AND clock_timestamp() + %s * interval '1 second'
-        FOR UPDATE SKIP LOCKED))
-"""
-
-
-def postpone(ids: Sequence[UUID], seconds: float) -> None:
-    """Makes jobs without a lease due only after this time.
-
-    A job that is already postponed by at least half of it is left as it is, to save writes.
-    """
-    postgres.rows(POSTPONE, seconds, list(ids), seconds / 2, seconds)
-
-
-def remove(job: Job) -> bool:
-    """Removes a leased job that was done; False when it is gone already.
-
-    Also when its lease has expired and another worker has it: the call to the outside was made, and a third
-    worker must not repeat it.
-    """
-    removed = "DELETE FROM journal.jobs WHERE id = %s AND position = %s RETURNING id"
-    return bool(postgres.rows(removed, job.id, job.position))
 
 
 def record_failure(id: UUID, error: str, *, attempts: int | None = None) -> None:
@@ -221,7 +132,8 @@ def record_failure(id: UUID, error: str, *, attempts: int | None = None) -> None
     With `attempts`, only if the job was not sent again since: another worker may have it.
     """
     postgres.rows(
-        f"UPDATE journal.jobs SET error = %s, leased_until = NULL, due_at = clock_timestamp() + {BACKOFF}"
+        "UPDATE journal.jobs SET error = %s, leased_until = NULL, sent_at = '-infinity',"
+        f" due_at = clock_timestamp() + {BACKOFF}"
         " WHERE id = %s AND attempts = coalesce(%s, attempts)",
         error.replace("\0", "")[:500],
         id,
@@ -291,7 +203,7 @@ def find(state: State, *, name: str | None = None, limit: int) -> Sequence[JobRo
 RETRY_DEAD = """
     UPDATE journal.jobs
     SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
-        sent_at = CASE WHEN sent_at = 'infinity' THEN sent_at ELSE '-infinity' END
+        sent_at = '-infinity'
     WHERE dead_at IS NOT NULL AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
     AND (%(name)s::text IS NULL OR name = %(name)s)
     RETURNING id, name

@@ -10,20 +10,22 @@ from db.job_journal import BACKOFF, DISPATCH_GRACE_S, Job
 # How often a job is sent again before it is dead: about an hour.
 MAX_ATTEMPTS = 20
 
-# The two branches of this statement, and of RESEND, each match the predicate of an index: jobs_begun (the job
-# was begun, or no message was sent for it) and jobs_sent (a message was sent, and the job not begun).
+# No message was sent for the job because it was not due yet, and it did not fail.
+_WAS_DELAYED = "(sent_at = '-infinity' AND error IS NULL AND leased_until IS NULL)"
+
+# The two branches of this statement, and of RESEND, each match the predicate of an index: jobs_due (no
+# message was sent, or the job was leased) and jobs_sent (a message of its own was sent). A job of a batch is
+# in jobs_due by its leased_until, and is not meant: see RESEND_BATCH.
 # statement_timestamp() and not clock_timestamp(): only a value that does not change bounds an index scan.
 OVERDUE_QUEUES = """
     SELECT DISTINCT q.queue FROM unnest(%s::text[]) AS q (queue), LATERAL (
         (SELECT id FROM journal.jobs
-         WHERE queue = q.queue AND dead_at IS NULL
-         AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')
-         AND due_at <= statement_timestamp() AND (error IS NOT NULL OR sent_at < 'infinity')
+         WHERE queue = q.queue AND dead_at IS NULL AND (leased_until IS NOT NULL OR sent_at = '-infinity')
+         AND due_at <= statement_timestamp() AND (share IS NOT NULL OR sent_at < 'infinity')
          ORDER BY due_at LIMIT 1)
         UNION ALL
         (SELECT id FROM journal.jobs
-         WHERE queue = q.queue AND dead_at IS NULL AND error IS NULL AND leased_until IS NULL
-         AND sent_at > '-infinity' AND sent_at < 'infinity'
+         WHERE queue = q.queue AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
          AND due_at <= statement_timestamp()
          ORDER BY sent_at LIMIT 1)) AS overdue
 """
@@ -34,25 +36,26 @@ def overdue_queues(queues: Collection[str]) -> list[str]:
     return [row["queue"] for row in postgres.rows(OVERDUE_QUEUES, list(queues))]
 
 
-# Of the jobs of a batch, which share their messages (sent_at = 'infinity'), only those that failed.
+# The end of a delay is no attempt. A job that is to be leased waits for that from now on, as all of its name.
 RESEND = f"""
     UPDATE journal.jobs
-    SET attempts = attempts + 1, sent_at = clock_timestamp(),
-        dead_at = CASE WHEN attempts >= %s THEN clock_timestamp() END,
-        due_at = clock_timestamp() + %s * interval '1 second' + {BACKOFF}
+    SET attempts = attempts + CASE WHEN {_WAS_DELAYED} THEN 0 ELSE 1 END,
+        dead_at = CASE WHEN attempts >= %s AND NOT {_WAS_DELAYED} THEN clock_timestamp() END,
+        sent_at = CASE WHEN share IS NULL THEN clock_timestamp() ELSE 'infinity' END,
+        leased_until = NULL,
+        due_at = clock_timestamp() + %s * interval '1 second'
+            + CASE WHEN share IS NULL THEN {BACKOFF} ELSE interval '0' END
     WHERE id = ANY(
         ARRAY(SELECT id FROM journal.jobs
-              WHERE queue = %s AND dead_at IS NULL
-              AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')
-              AND due_at <= statement_timestamp() AND (error IS NOT NULL OR sent_at < 'infinity')
+              WHERE queue = %s AND dead_at IS NULL AND (leased_until IS NOT NULL OR sent_at = '-infinity')
+              AND due_at <= statement_timestamp() AND (share IS NOT NULL OR sent_at < 'infinity')
               ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
         || ARRAY(SELECT id FROM journal.jobs
-              WHERE queue = %s AND dead_at IS NULL AND error IS NULL AND leased_until IS NULL
-              AND sent_at > '-infinity' AND sent_at < 'infinity'
+              WHERE queue = %s AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
               AND due_at <= statement_timestamp()
               AND sent_at < coalesce(%s::timestamptz - interval '5 seconds', 'infinity')
               ORDER BY sent_at LIMIT %s FOR UPDATE SKIP LOCKED))
-    RETURNING dead_at, id, name, queue, args, request_id, attempts, position
+    RETURNING dead_at, id, name, queue, args, request_id, attempts, position, share
 """
 
 
@@ -95,7 +98,7 @@ RESEND_BATCH = f"""
         AND due_at <= statement_timestamp()
         AND coalesce(leased_until, created_at) < coalesce(%s::timestamptz - interval '5 seconds', 'infinity')
         FOR UPDATE SKIP LOCKED))
-    RETURNING dead_at, id, name, queue, args, request_id, attempts, position
+    RETURNING dead_at, id, name, queue, args, request_id, attempts, position, share
 """
 
 
@@ -114,8 +117,29 @@ def _alive_and_dead(found: list[dict[str, Any]], *, shared: bool = False) -> tup
     alive: list[Job] = []
     dead: list[Job] = []
     for row in found:
-        (alive if row.pop("dead_at") is None else dead).append(Job(**row, shared=shared))
+        job_is_alive = row.pop("dead_at") is None
+        job = Job(**row, shared=shared or row["share"] is not None)
+        (alive if job_is_alive else dead).append(job)
     return alive, dead
+
+
+UNLEASED_NAMES = """
+    SELECT n.name, first.id, first.queue FROM unnest(%s::text[]) AS n (name), LATERAL (
+        SELECT id, queue, due_at FROM journal.jobs
+        WHERE name = n.name AND share IS NOT NULL
+        AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+        ORDER BY share, position LIMIT 1) AS first
+    WHERE first.due_at <= statement_timestamp()
+"""
+
+
+def overdue_leases(names: Collection[str]) -> list[Job]:
+    """Returns one job of each of these names whose first job should have been leased by now.
+
+    Nothing is counted: the job only waits, for a worker, for a thread, or because its message was lost.
+    """
+    found = postgres.rows(UNLEASED_NAMES, list(names))
+    return [Job(row["id"], row["name"], row["queue"], {}, None, shared=True) for row in found]
 
 
 # A job of a batch without an attempt was among the first for the first time: its leased_until is taken back
@@ -130,5 +154,8 @@ UNDO_RESEND = """
 
 
 def undo_resend(jobs: Sequence[Job]) -> None:
-    """Takes back the attempts of jobs whose message could not be sent, and makes the jobs due at once."""
-    postgres.rows(UNDO_RESEND, [job.id for job in jobs])
+    """Takes back the attempts of jobs whose message could not be sent, and makes the jobs due at once.
+
+    Not those of leased jobs: a lease that expired was an attempt.
+    """
+    postgres.rows(UNDO_RESEND, [job.id for job in jobs if job.share is None])

@@ -9,24 +9,27 @@ a worker that is killed takes no other with it.
 import os
 import sys
 import threading
+import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import structlog
 from dramatiq import Worker
 
-from actors import all_jobs, broker, fair_share, job_leases, mail_sender, media
-from actors.jobs import ExternalJob
+from actors import all_jobs, broker, job_leases, mail_sender, media
+from actors.call_threads import CallThreads
+from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
 from actors.worker_threads import WorkerThreads
-from db import heartbeats, postgres, redis
+from db import heartbeats, redis
 from db.core.startup import read_or_exit
 from workers import process
 
 log = structlog.get_logger(__name__)
 
 # How long running jobs may take to finish when the process is stopped; less than a platform's kill grace.
-_SHUTDOWN_MS = 12_000
+_SHUTDOWN_S = 12
 # After how long with all threads hanging the process stops its heartbeat, and after how long it exits: longer
 # than the deadline of any call to the outside.
 _SILENT_AFTER_S, _EXIT_AFTER_S = 50, 75
@@ -48,7 +51,8 @@ def serve(
 ) -> None:
     """Performs the jobs of each of these sets of queues in threads of its own, until the process is stopped.
 
-    `share` limits the threads that jobs of one customer occupy, for jobs that declare a `share` argument.
+    So many threads handle messages, and so many call the outside for each kind of job that does. `share`
+    limits those that jobs of one customer occupy, for jobs that declare a `share`.
     """
     stopped = process.until_stopped()
     queues = frozenset().union(*threads_of)
@@ -56,11 +60,9 @@ def serve(
     # Set after the last job has finished, and so after `stopped`.
     finished = threading.Event()
     threading.Thread(target=job_leases.keep_renewing, args=(finished,), daemon=True).start()
-    pools = [WorkerThreads(threads) for threads in threads_of.values()]
-    workers = [
-        start_worker(served, pool, settings, share=share)
-        for served, pool in zip(threads_of, pools, strict=True)
-    ]
+    served = [start_worker(served, threads, settings, share=share) for served, threads in threads_of.items()]
+    calls = [threads for worker in served for threads in worker.calls]
+    pools = [worker.threads for worker in served] + [threads.counted for threads in calls]
     log.info("started", kind="worker", queues=sorted(queues), threads=sum(threads_of.values()))
     checks = 0
     while not stopped.is_set():
@@ -73,39 +75,48 @@ def serve(
         checks += 1
         stopped.wait(_CHECK_EVERY_S)
     log.info("stopping", kind="worker", queues=sorted(queues))
-    try:
-        with postgres.connection():
-            fair_share.close()
-    except postgres.TRANSIENT_ERRORS as error:
-        log.warning("jobs set aside are left to the relay", error=str(error).strip())
+    deadline = time.monotonic() + _SHUTDOWN_S
+    for threads in calls:
+        threads.close()
     # All at the same time; each finishes its running jobs first.
     with ThreadPoolExecutor() as stopping:
-        list(stopping.map(lambda worker: worker.stop(_SHUTDOWN_MS), workers))
+        list(stopping.map(lambda worker: worker.dramatiq.stop(_SHUTDOWN_S * 1000), served))
+    for threads in calls:
+        if not threads.join(deadline - time.monotonic()):
+            log.warning("calls under way are left to other workers", kind="worker", queues=sorted(queues))
     finished.set()
     heartbeats.leave(client, queues)
 
 
+@dataclass
+class Served:
+    """What serves some queues: a Dramatiq worker, its threads, and those that call the outside."""
+
+    dramatiq: Worker
+    threads: WorkerThreads
+    calls: list[CallThreads]
+
+
 def start_worker(
-    queues: Collection[str], threads: WorkerThreads, settings: process.WorkerSettings, *, share: int | None
-) -> Worker:
-    """Starts a Dramatiq worker that performs the jobs of these queues."""
+    queues: Collection[str], threads: int, settings: process.WorkerSettings, *, share: int | None
+) -> Served:
+    """Starts to perform the jobs of these queues."""
     served_broker = broker.new_broker(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
+    handling, calls = WorkerThreads(threads), []
     for kind in all_jobs.load().values():
         if kind.queue in queues:
-            if isinstance(kind, ExternalJob):
-                kind.shares.limit = share
-            broker.register(kind.name, kind.queue, threads.counted(kind.__call__), served_broker)
+            if isinstance(kind, CallingKind):
+                calls.append(CallThreads(threads))
+                kind.serve(calls[-1], share)
+            broker.register(kind.name, kind.queue, handling.counted(kind.__call__), served_broker)
     worker = Worker(
-        served_broker,
-        queues=set(queues),
-        worker_threads=threads.threads,
-        worker_timeout=settings.worker_poll_ms,
+        served_broker, queues=set(queues), worker_threads=threads, worker_timeout=settings.worker_poll_ms
     )
     worker.start()
     for thread in worker.workers:
         # The threads wait for messages that the consumer has fetched. Only the consumer has to poll Redis.
         thread.timeout = _CHECK_EVERY_S
-    return worker
+    return Served(worker, handling, calls)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def once() -> int:
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend_batch(first.name, oldest, batch_jobs.BATCH_SIZE)
             sent += _send(overdue, dead)
+        broker.push(redelivery.overdue_leases(all_jobs.calling_names()))
     if sent:
         log.info("jobs sent again", jobs=sent)
     return sent

@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from actors import broker, job_leases
-from actors.jobs import enqueue, external_job, transaction, transactional_job
-from db import job_journal, postgres, redelivery
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, transaction, transactional_job
+from db import job_journal, leased_jobs, postgres, redelivery
 from tests import makers
 from tests.makers import until
 from workers import relay
@@ -135,7 +136,7 @@ def lose_the_lease(id: UUID) -> job_journal.Job:
         past = {"due_at": job_journal.JobRow.created_at, "leased_until": job_journal.JobRow.created_at}
         job_journal.JobRow.update(past).where(job_journal.JobRow.id == id).execute()
         redelivery.resend("outside", None, 10)
-        other = job_journal.lease(id, 60)
+        other = leased_jobs.lease(id, 60)
     assert other is not None
     return other
 
@@ -188,7 +189,7 @@ def test_a_result_is_recorded_even_if_another_worker_has_done_the_job(outside):
     def lose() -> None:
         other = lose_the_lease(id)
         with postgres.connection():
-            job_journal.remove(other)
+            leased_jobs.remove([other])
 
     outside(lose)
     call(str(id))

@@ -7,12 +7,14 @@ from uuid import UUID
 import dramatiq
 import pytest
 
-from actors import broker, fair_share, job_leases, payment_jobs
-from actors.jobs import enqueue, external_job, transaction
+from actors import all_jobs, broker, payment_jobs
+from actors.call_threads import CallThreads
+from actors.external_calls import CallingKind
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
-from actors.worker_threads import WorkerThreads
-from db import job_journal, payments, postgres
+from db import job_journal, leased_jobs, payments, postgres
 from db.users import User
 from tests import makers
 from tests.makers import until
@@ -31,13 +33,13 @@ def call(customer: str, what: str) -> None:
 
 @pytest.fixture(autouse=True)
 def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
-    """Committed data, deleted after the test; shares of one thread, with nothing waiting."""
+    """Committed data, deleted after the test."""
     seen.clear()
     broker.configure(valkey_server.url, timeout=5).client.flushdb()
-    monkeypatch.setattr(fair_share, "_all", [])
-    for kind in (call, payment_jobs.charge):
-        monkeypatch.setattr(kind, "shares", fair_share.FairShares())
-    call.shares.limit = 1
+    for kind in all_jobs.load().values():
+        if isinstance(kind, CallingKind):
+            # Whoever serves it here does not serve it in other tests.
+            monkeypatch.setattr(kind, "_threads", None)
     yield
     broker.configure(valkey_server.url, timeout=5).client.flushdb()
     makers.wipe()
@@ -51,11 +53,13 @@ def go_on() -> Iterator[threading.Event]:
     event.set()
 
 
-def enqueued(customer: str, what: str) -> UUID:
-    job = call.job(customer, what)
+def enqueued(*calls: str) -> list[UUID]:
+    """Enqueues a job for each of these: the customer and a number, as `a1`."""
+    jobs = [call.job(what[0], what[1:]) for what in calls]
     with postgres.connection(), transaction():
-        enqueue(job)
-    return job.id
+        for job in jobs:
+            enqueue(job)
+    return [job.id for job in jobs]
 
 
 def row(id: UUID) -> job_journal.JobRow:
@@ -64,125 +68,103 @@ def row(id: UUID) -> job_journal.JobRow:
         return found
 
 
-def in_a_thread(id: UUID) -> threading.Thread:
-    thread = threading.Thread(target=call, args=(str(id),))
-    thread.start()
-    return thread
+def waiting() -> int:
+    with postgres.connection():
+        return int(job_journal.JobRow.select().count())
+
+
+def leased(limit: int, after: str = "", **running: int) -> list[str]:
+    """The jobs that a worker would lease next, with two threads for each customer."""
+    with postgres.connection(), postgres.database.atomic() as rolled_back:
+        jobs = leased_jobs.lease_shares(call.name, limit, 60, share=2, running=running, after=after)
+        rolled_back.rollback()
+    return [f"{job.args['customer']}{job.args['what']}" for job in jobs]
+
+
+def test_each_customer_gets_a_share_of_the_threads():
+    enqueued("a1", "a2", "a3", "b1", "c1", "c2", "c3")
+    assert leased(10) == ["a1", "a2", "b1", "c1", "c2"]
+    # Those that run already count.
+    assert leased(10, a=2, c=1) == ["b1", "c1"]
+    # The first customer has all threads only if the others had their turn.
+    assert leased(2) == ["a1", "a2"]
+    assert leased(2, after="a", a=2) == ["b1", "c1"]
+
+
+def test_a_lease_costs_the_same_however_many_jobs_of_one_customer_wait():
+    def blocks() -> int:
+        with postgres.connection(), postgres.database.atomic() as rolled_back:
+            params = {"name": call.name, "limit": 24, "seconds": 60, "share": 8, "running": "{}", "after": ""}
+            [top] = postgres.rows(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {leased_jobs.LEASE_SHARES}", **params
+            )[0]["QUERY PLAN"]
+            rolled_back.rollback()
+        return int(top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"])
+
+    enqueued(*[f"a{n}" for n in range(8)], "b1")
+    few = blocks()
+    with postgres.connection():
+        postgres.rows(
+            "INSERT INTO journal.jobs (id, name, queue, args, share, sent_at, due_at)"
+            " SELECT gen_random_uuid(), %s, 'shared', '{}', 'a', 'infinity', clock_timestamp()"
+            " FROM generate_series(1, 10000)",
+            call.name,
+        )
+        postgres.rows("ANALYZE journal.jobs")
+    assert blocks() < few + 100
 
 
 def test_jobs_above_a_share_wait_and_delay_no_other_customer(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "during_call", lambda what: what == "a1" and go_on.wait(60))
-    first, *others = [enqueued("a", str(n)) for n in (1, 2, 3)]
-    thread = in_a_thread(first)
+    call.serve(CallThreads(3), 1)
+    first, second, _third = enqueued("a1", "a2", "a3")
+    call(str(first))
     until(lambda: seen == ["a1"])
-    # These are set aside at once, and the other customer is served.
-    for id in others:
-        call(str(id))
-    call(str(enqueued("b", "1")))
+    call(str(enqueued("b1")[0]))
+    until(lambda: waiting() == 3)
     assert seen == ["a1", "b1"]
 
-    # It has no lease, counts no attempt, and is not sent again while this process postpones it.
-    waiting = row(others[0])
-    assert (waiting.leased_until, waiting.attempts, waiting.error) == (None, 0, None)
-    job_leases.renew()
-    # Postponed a moment ago: its row is not written again.
-    assert row(others[0]).due_at == waiting.due_at
+    # It has no lease and counts no attempt, however often the relay sends a message.
     with postgres.connection():
-        job_journal.JobRow.update(due_at=waiting.created_at).where(
-            job_journal.JobRow.id == others[0]
+        job_journal.JobRow.update(due_at=row(second).created_at).where(
+            job_journal.JobRow.id == second
         ).execute()
-    job_leases.renew()
-    assert row(others[0]).due_at >= waiting.due_at
     assert relay.once() == 0
+    assert (row(second).leased_until, row(second).attempts, row(second).error) == (None, 0, None)
 
     go_on.set()
-    thread.join(20)
+    until(lambda: waiting() == 0)
     assert seen == ["a1", "b1", "a2", "a3"]
-    with postgres.connection():
-        assert job_journal.JobRow.select().count() == 0
 
 
-def test_a_heartbeat_at_the_same_time_leaves_no_lease_on_a_job_set_aside(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
-    thread = in_a_thread(enqueued("a", "1"))
-    until(lambda: seen == ["a1"])
-    second, has_room = enqueued("a", "2"), call.shares.has_room
-
-    def beat() -> bool:
-        # The job is leased, and not yet set aside.
-        job_leases.renew()
-        return has_room()
-
-    monkeypatch.setattr(call.shares, "has_room", beat)
-    call(str(second))
-    assert row(second).leased_until is None
-    go_on.set()
-    thread.join(20)
-    assert seen == ["a1", "a2"]
-
-
-def test_a_job_whose_message_arrives_twice_waits_once(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
-    thread = in_a_thread(enqueued("a", "1"))
-    until(lambda: seen == ["a1"])
-    second = enqueued("a", "2")
-    call(str(second))
-    call(str(second))
-    assert call.shares.waiting_ids() == [second]
-    go_on.set()
-    thread.join(20)
-    assert seen == ["a1", "a2"]
-
-
-def test_a_failed_job_lets_the_next_one_begin(monkeypatch, go_on):
+def test_a_failed_job_lets_the_next_one_begin(monkeypatch):
     def fail(what: str) -> None:
-        go_on.wait(60)
         if what != "a3":
             raise ConnectionError(what)
 
     monkeypatch.setitem(globals(), "during_call", fail)
-    ids = [enqueued("a", str(n)) for n in (1, 2, 3)]
-    thread = in_a_thread(ids[0])
-    until(lambda: seen == ["a1"])
-    for id in ids[1:]:
-        call(str(id))
-    go_on.set()
-    thread.join(20)
+    call.serve(CallThreads(3), 1)
+    ids = enqueued("a1", "a2", "a3")
+    call(str(ids[0]))
+    until(lambda: waiting() == 2 and all(row(id).error for id in ids[:2]))
     assert seen == ["a1", "a2", "a3"]
     assert [row(id).error for id in ids[:2]] == ["ConnectionError: a1", "ConnectionError: a2"]
 
 
-def test_a_job_above_the_limit_of_waiting_jobs_is_sent_again_without_an_attempt(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
-    monkeypatch.setattr(fair_share, "SET_ASIDE_MAX", 1)
-    thread = in_a_thread(enqueued("a", "1"))
-    until(lambda: seen == ["a1"])
-    call(str(enqueued("a", "2")))
-    third = enqueued("a", "3")
-    with postgres.connection():
-        job_journal.JobRow.update(attempts=3).where(job_journal.JobRow.id == third).execute()
-    call(str(third))
-    assert third not in call.shares.waiting_ids()
-    assert (row(third).attempts, row(third).leased_until) == (2, None)
-    go_on.set()
-    thread.join(20)
-    assert seen == ["a1", "a2"]
-
-
 def test_a_stopped_process_leaves_its_waiting_jobs_to_others(monkeypatch, go_on):
     monkeypatch.setitem(globals(), "during_call", lambda _what: go_on.wait(60))
-    thread = in_a_thread(enqueued("a", "1"))
+    threads = CallThreads(1)
+    call.serve(threads)
+    first, second = enqueued("a1", "a2")
+    call(str(first))
     until(lambda: seen == ["a1"])
-    second = enqueued("a", "2")
-    call(str(second))
-    broker.current().client.flushdb()
-    with postgres.connection():
-        fair_share.close()
+    threads.close()
+    assert not threads.join(0)
     go_on.set()
-    thread.join(20)
+    assert threads.join(20)
     assert seen == ["a1"]
-    assert relay.once() == 1
-    assert row(second).attempts == 1
+    assert waiting() == 1
+    assert (row(second).leased_until, row(second).attempts) == (None, 0)
 
 
 @pytest.fixture
@@ -192,7 +174,7 @@ def serve(stores) -> Iterator[Callable[..., None]]:
     settings = WorkerSettings.read({**makers.SECRETS, **stores})
 
     def start(queue: str, threads: int, share: int | None = None) -> None:
-        workers.append(main.start_worker({queue}, WorkerThreads(threads), settings, share=share))
+        workers.append(main.start_worker({queue}, threads, settings, share=share).dramatiq)
 
     yield start
     for worker in workers:
@@ -230,7 +212,7 @@ def test_eighty_slow_payments_of_one_customer_delay_no_other(serve, go_on):
     serve("payments", 4)
     serve("psp", 6, share=2)
     until(lambda: statuses(slow) == ["processing"] * 80)
-    until(lambda: len(payment_jobs.charge.shares.waiting_ids()) == 78)
+    until(lambda: charges() == 2)
     quick = paid(other, simulate="approve")
     until(lambda: statuses([quick]) == ["completed"])
     assert statuses(slow) == ["processing"] * 80
@@ -259,23 +241,3 @@ def test_an_unknown_outcome_is_resolved_while_all_charges_hang(serve, go_on):
     until(lambda: relay.once() == 0 and statuses([lost]) == ["completed"])
     assert charges() == 3
     assert statuses(slow) == ["processing"] * 20
-
-
-def test_a_job_that_cannot_be_removed_lets_the_next_one_begin(monkeypatch, go_on):
-    monkeypatch.setitem(globals(), "during_call", lambda what: what == "a1" and go_on.wait(60))
-    finish = job_journal.remove
-
-    def broken(job: job_journal.Job) -> bool:
-        if job.args["what"] == "1":
-            raise ValueError("broken")
-        return finish(job)
-
-    monkeypatch.setattr(job_journal, "remove", broken)
-    first, second = enqueued("a", "1"), enqueued("a", "2")
-    thread = in_a_thread(first)
-    until(lambda: seen == ["a1"])
-    call(str(second))
-    go_on.set()
-    thread.join(20)
-    assert seen == ["a1", "a2"]
-    assert row(first).error == "ValueError: broken"

@@ -11,7 +11,8 @@ from falcon.testing import TestClient
 
 from actors import broker, payment_jobs, payment_reconciliation
 from actors.batch_jobs import BatchEntry, batch_job
-from actors.jobs import enqueue, external_job, transaction, transactional_job
+from actors.external_jobs import external_job
+from actors.jobs import enqueue, transaction, transactional_job
 from actors.psp.provider import Answer, Outcome
 from api.app import create_app
 from db import idempotency, job_claims, job_journal, payments, postgres

@@ -98,12 +98,12 @@ def test_a_holder_of_the_lease_that_hangs_or_dies_leaves_no_event_unpublished(ch
     assert len(event_log.unpublished(2)) == 1
     [standing] = waiting()
 
-    events.publish(str(standing.id))
+    events.publish.perform(standing.id)
     [standing] = waiting()
 
     # The holder never returns, and no new event is logged.
     expire_the_lease()
-    events.publish(str(standing.id))
+    events.publish.perform(standing.id)
     assert numbers(channel, 1) == [seq]
     assert waiting() == []
     assert event_log.unpublished(1) == []

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from dramatiq import Message
+from peewee import SQL
 
 from actors import batch_jobs, broker, jobs
 from actors.batch_jobs import BatchEntry, batch_job
@@ -67,6 +68,9 @@ def overdue_without_redis() -> job_journal.Job:
 
 
 def _overdue(job: job_journal.Job, **columns: object) -> job_journal.Job:
+    if "error" in columns:
+        # No message was sent since it failed.
+        columns.setdefault("sent_at", SQL("'-infinity'"))
     columns.setdefault("due_at", postgres.rows("SELECT clock_timestamp() - interval '1 second' AS t")[0]["t"])
     job_journal.JobRow.update(**columns).where(job_journal.JobRow.id == job.id).execute()
     return job
@@ -139,9 +143,15 @@ def test_a_job_whose_message_was_lost_is_sent_again_in_a_busy_queue():
 
 
 def test_a_failed_job_is_sent_again_in_a_busy_queue():
-    job = overdue(error="it broke", sent_at=ago(60))
+    job = overdue()
+    job_journal.record_failure(job.id, "it broke")
+    _overdue(job)
     wait_in_queue(since=ago(61))
     assert relay.once() == 1
+    assert row(job).attempts == 1
+    # From now on it waits as any other job, which is no attempt.
+    _overdue(job)
+    assert relay.once() == 0
     assert row(job).attempts == 1
 
 
@@ -166,7 +176,7 @@ def test_a_redis_that_fails_at_the_push_costs_no_attempt(monkeypatch):
     assert row(job).attempts == 0
     monkeypatch.undo()
     assert relay.once() == 1
-    assert row(job).attempts == 1
+    assert row(job).attempts == 0
 
 
 def test_after_the_last_attempt_a_job_is_dead_until_it_is_retried():
@@ -178,15 +188,14 @@ def test_after_the_last_attempt_a_job_is_dead_until_it_is_retried():
 
     assert len(job_journal.retry_dead([job.id])) == 1
     assert relay.once() == 1
-    assert row(job).attempts == 1
+    assert row(job).attempts == 0
 
 
 def test_pauses_between_attempts_grow():
     job = overdue(error="it broke")
     pauses = []
     for attempts in (0, 4, 19):
-        columns = {"attempts": attempts, "due_at": job_journal.JobRow.created_at}
-        job_journal.JobRow.update(columns).where(job_journal.JobRow.id == job.id).execute()
+        _overdue(job, error="it broke", attempts=attempts)
         relay.once()
         pause = postgres.rows("SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.jobs")
         pauses.append(float(pause[0]["s"]))
@@ -261,9 +270,7 @@ def test_a_dead_unique_job_that_is_enqueued_again_gets_new_attempts():
         return job
 
     job = enqueued()
-    columns = {"attempts": redelivery.MAX_ATTEMPTS, "error": "it broke"}
-    job_journal.JobRow.update(columns).where(job_journal.JobRow.id == job.id).execute()
-    _overdue(job)
+    _overdue(job, attempts=redelivery.MAX_ATTEMPTS, error="it broke")
     assert relay.once() == 0
     assert row(job).dead_at is not None
 
@@ -354,7 +361,8 @@ def test_a_batch_is_not_sent_while_its_message_may_wait():
 
 def test_a_failed_entry_is_sent_alone_and_counts_an_attempt():
     [first, second] = lines(2)
-    job_journal.JobRow.update(error="it broke").where(job_journal.JobRow.id == first.id).execute()
+    job_journal.record_failure(first.id, "it broke")
+    make_all_due()
     assert relay.once() == 2
     assert messages() == [str(first.id), str(second.id)]
     assert attempts([first, second]) == [1, 0]
@@ -403,7 +411,7 @@ def test_a_pass_costs_the_same_however_many_jobs_wait(monkeypatch, name, sent_at
     insert_waiting(100, name, sent_at)
     few = blocks(monkeypatch)
     insert_waiting(100_000, name, sent_at)
-    lost = overdue(error="it broke", sent_at=ago(60))
+    lost = overdue(error="it broke")
     wait_in_queue(since=ago(600))
     many = blocks(monkeypatch)
     assert row(lost).attempts == 1

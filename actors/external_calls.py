@@ -1,0 +1,258 @@
+"""How jobs call the outside: leased together, called each in a thread of its own, recorded together.
+
+One transaction records all results that are there, removes their jobs, inserts what follows and leases the
+next jobs. A thread that comes with a result while another one writes leaves the result to it. So a result
+that comes alone is recorded at once, and many share one transaction when many come.
+
+A lease keeps other workers from calling. It does not decide whose result counts: a result is recorded and the
+job removed even if the lease was lost to another worker meanwhile.
+"""
+
+import time
+from abc import abstractmethod
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Generic, TypeVar, cast
+from uuid import UUID
+
+import structlog
+
+from actors import broker, job_leases
+from actors.call_threads import CallThreads
+from actors.job_leases import HeldLease
+from actors.jobs import JobKind, failure_text, take_enqueued, transaction
+from actors.turns import Turn
+from db import job_journal, leased_jobs, postgres
+from db.core import request_context
+from db.core.errors import DomainError
+from db.job_journal import Job
+
+# How many jobs are leased together where no threads are given, as in tests: this thread calls for all.
+_WITHOUT_THREADS = 50
+# How long the thread that writes pauses when it could not. Results wait in memory meanwhile.
+_PAUSE_S = 1.0
+
+Prepared = TypeVar("Prepared")
+Result = TypeVar("Result")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False)
+class Call(Generic[Prepared, Result]):
+    """A call to the outside for a leased job, and how it ended."""
+
+    lease: HeldLease
+    prepared: Prepared
+    result: Result | None = None
+    error: BaseException | None = None
+
+
+class CallingKind(JobKind, Generic[Prepared, Result]):
+    """A kind of job that calls the outside. At least once: a worker can die before it records the result.
+
+    So each call carries an idempotency key, and has a deadline.
+    """
+
+    # The argument by which jobs share the threads fairly.
+    share: str | None = None
+
+    def __init__(self, name: str, queue: str) -> None:
+        super().__init__(name, queue)
+        self._threads: CallThreads | None = None
+        self._threads_of_share: int | None = None
+        self._woken = False
+        self._finished: deque[Call[Prepared, Result]] = deque()
+        # Only the thread that has the turn uses what follows.
+        self._turn = Turn()
+        self._under_way: set[Call[Prepared, Result]] = set()
+        self._last_share = ""
+
+    @abstractmethod
+    def prepare(self, jobs: Sequence[Job]) -> Sequence[Prepared | None]:
+        """Prepares calls in the transaction that leases their jobs; None where there is nothing to call."""
+
+    @abstractmethod
+    def call(self, prepared: Prepared) -> Result:
+        """Calls the outside, without a transaction."""
+
+    @abstractmethod
+    def record(self, results: Sequence[tuple[Prepared, Result]]) -> None:
+        """Records results in the transaction that removes their jobs. The same result may come twice."""
+
+    def serve(self, threads: CallThreads, threads_of_share: int | None = None) -> None:
+        """Calls in these threads from now on, of which the jobs of one share occupy so many at most."""
+        self._threads, self._threads_of_share = threads, threads_of_share
+
+    def perform(self, id: UUID) -> None:
+        """Does this job alone, in this thread."""
+        for call in self._begin_alone(id):
+            self._make(call)
+            self._write([call], 0)
+
+    def handle(self, id: UUID) -> None:  # noqa: ARG002 -- a message serves all jobs of the name
+        """Begins jobs of the name, as many as there are threads. Each call that ends begins further ones."""
+        self._woken = True
+        self._turn.run(self._go_on)
+
+    def _job(self, id: UUID, args: object) -> Job:
+        job = super()._job(id, args)
+        return replace(job, shared=True, share="" if self.share is None else str(job.args.get(self.share)))
+
+    def _go_on(self) -> None:
+        """Records the calls that have ended, then leases and begins the next ones."""
+        if self._woken:
+            # Before the journal is read: a job that is committed later sends a message of its own.
+            self._woken = False
+            broker.clear_wakeup(self.name)
+        ended = [self._finished.popleft() for _ in range(len(self._finished))]
+        self._under_way.difference_update(ended)
+        places = len(ended) + (self._threads.take() if self._threads else _WITHOUT_THREADS)
+        calls: list[Call[Prepared, Result]] = []
+        unrecorded: list[Call[Prepared, Result]] = []
+        try:
+            calls = self._write(ended, places)
+        except postgres.DatabaseUnavailable as error:
+            log.warning("database unavailable, results wait", job=self.name, error=str(error).strip())
+            unrecorded = ended
+            time.sleep(_PAUSE_S)
+        except Exception:
+            # One of them is at fault. Each is done alone, so that the others do not wait for it.
+            if ended:
+                unrecorded = self._record_each(ended)
+                self._turn.request()
+            else:
+                calls = self._begin_each(places)
+        finally:
+            if self._threads:
+                self._threads.give_back(places - len(calls) - len(unrecorded))
+        if unrecorded:
+            self._finished.extend(unrecorded)
+            self._turn.request()
+        for call in calls:
+            self._under_way.add(call)
+            if self._threads:
+                self._threads.start(partial(self._run, call))
+            else:
+                self._run(call)
+
+    def _run(self, call: Call[Prepared, Result]) -> None:
+        self._make(call)
+        self._finished.append(call)
+        try:
+            self._turn.run(self._go_on)
+        except Exception:
+            log.exception("calls not recorded", job=self.name)
+
+    def _make(self, call: Call[Prepared, Result]) -> None:
+        with request_context.for_request(call.lease.job.request_id):
+            try:
+                call.result = self.call(call.prepared)
+            except BaseException as error:
+                call.error = error
+
+    def _write(self, ended: Sequence[Call[Prepared, Result]], places: int) -> list[Call[Prepared, Result]]:
+        """Records calls, and leases jobs for so many places, in one transaction; returns the next calls."""
+        may_lease = places > 0 and (self._threads is None or self._threads.is_open)
+        if not ended and not may_lease:
+            return []
+        with postgres.connection(), transaction():
+            self._record(ended)
+            calls = self._prepare(self._lease(places)) if may_lease else []
+        job_leases.drop(call.lease for call in ended)
+        job_leases.hold(call.lease for call in calls)
+        return calls
+
+    def _record(self, ended: Sequence[Call[Prepared, Result]]) -> None:
+        done = [call for call in ended if call.error is None]
+        if done:
+            self.record([(call.prepared, cast("Result", call.result)) for call in done])
+        jobs = {call.lease.job.id: call.lease.job for call in done}
+        # A job that is enqueued here may have a unique id and be running at this moment, about to enqueue one
+        # of these jobs again: it removes its own row, then waits for this one's. Inserting it before these
+        # rows are removed keeps the locks in one order. A job that enqueues itself is removed first.
+        following = take_enqueued()
+        if enqueue_themselves := [jobs.pop(job.id) for job in following if job.id in jobs]:
+            leased_jobs.remove(enqueue_themselves)
+        job_journal.insert(following)
+        if jobs and len(removed := leased_jobs.remove(list(jobs.values()))) < len(jobs):
+            twice = [str(id) for id in jobs.keys() - removed]
+            log.warning("jobs were done by another worker too", job=self.name, job_ids=twice)
+        for call in ended:
+            if call.error is not None:
+                job = call.lease.job
+                log.error(
+                    "job failed, will be retried", job=self.name, job_id=str(job.id), exc_info=call.error
+                )
+                job_journal.record_failure(job.id, failure_text(call.error), attempts=job.attempts)
+
+    def _record_each(self, ended: Sequence[Call[Prepared, Result]]) -> list[Call[Prepared, Result]]:
+        """Records each call alone; returns those that could not be recorded for now."""
+        unrecorded = []
+        for call in ended:
+            try:
+                self._write([call], 0)
+            except postgres.TRANSIENT_ERRORS as error:
+                log.warning("result not recorded yet", job=self.name, error=str(error).strip())
+                unrecorded.append(call)
+            except Exception as error:
+                job_leases.drop([call.lease])
+                self._record_failure(call.lease.job.id, error, attempts=call.lease.job.attempts)
+        return unrecorded
+
+    def _begin_each(self, places: int) -> list[Call[Prepared, Result]]:
+        """Leases and prepares each job alone, so that those at fault are postponed."""
+        with postgres.connection():
+            ids = leased_jobs.leasable_ids(self.name, places)
+        return [call for id in ids for call in self._begin_alone(id)]
+
+    def _begin_alone(self, id: UUID) -> list[Call[Prepared, Result]]:
+        """Leases and prepares one job. Raises nothing: jobs that were begun before are still to be called."""
+        calls: list[Call[Prepared, Result]] = []
+        try:
+            with postgres.connection():
+                try:
+                    with transaction():
+                        job = leased_jobs.lease(id, job_leases.LEASE_S)
+                        calls = self._prepare([job] if job else [])
+                except DomainError as refusal:
+                    self._remove_refused(id, refusal)
+        except Exception as error:
+            self._record_failure(id, error)
+            return []
+        job_leases.hold(call.lease for call in calls)
+        return calls
+
+    def _prepare(self, jobs: Sequence[Job]) -> list[Call[Prepared, Result]]:
+        if not jobs:
+            return []
+        prepared = list(zip(jobs, self.prepare(jobs), strict=True))
+        if nothing_to_call := [job for job, order in prepared if order is None]:
+            leased_jobs.remove(nothing_to_call)
+            # Their places are free for others.
+            self._turn.request()
+        return [Call(HeldLease.of(job), order) for job, order in prepared if order is not None]
+
+    def _lease(self, places: int) -> list[Job]:
+        if self.share is None:
+            return leased_jobs.lease_first(self.name, places, job_leases.LEASE_S)
+        running = Counter(call.lease.job.share or "" for call in self._under_way)
+        jobs: list[Job] = []
+        # From the share after the last one to the end, then from the first one.
+        for after in dict.fromkeys((self._last_share, "")):
+            self._last_share = ""
+            found = leased_jobs.lease_shares(
+                self.name,
+                places - len(jobs),
+                job_leases.LEASE_S,
+                share=self._threads_of_share or places,
+                running=running,
+                after=after,
+            )
+            jobs += found
+            running.update(job.share or "" for job in found)
+            if len(jobs) == places:
+                self._last_share = max(job.share or "" for job in found)
+                break
+        return jobs

@@ -1,0 +1,163 @@
+"""Leased jobs: while a worker calls the outside for a job, its row stays, and no other worker gets it.
+
+The relay takes an expired lease away and counts an attempt (db/redelivery.py).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from psycopg2.extras import Json
+
+from db import postgres
+from db.job_journal import Job
+
+LEASE_FIRST = """
+    UPDATE journal.jobs
+    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
+        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM journal.jobs
+        WHERE name = %(name)s AND share = ''
+        AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+        ORDER BY position LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until
+"""
+
+
+def lease_first(name: str, limit: int, seconds: float) -> list[Job]:
+    """Leases the first jobs of a name whose jobs have no share, and returns them in order."""
+    return _in_order(LEASE_FIRST, name=name, limit=limit, seconds=seconds)
+
+
+# Steps from each share to the next by the index jobs_leasable, until there are enough jobs: ten thousand jobs
+# of one share cost as little as one.
+LEASE_SHARES = """
+    WITH RECURSIVE shares AS (
+        (SELECT share FROM journal.jobs
+         WHERE name = %(name)s AND share > %(after)s
+         AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+         ORDER BY share LIMIT 1)
+        UNION ALL
+        SELECT (SELECT j.share FROM journal.jobs j
+                WHERE j.name = %(name)s AND j.share > shares.share
+                AND j.sent_at = 'infinity' AND j.leased_until IS NULL AND j.dead_at IS NULL
+                ORDER BY j.share LIMIT 1)
+        FROM shares WHERE shares.share IS NOT NULL
+    ), first AS (
+        SELECT of_share.id FROM shares, LATERAL (
+            SELECT j.id FROM journal.jobs j
+            WHERE j.name = %(name)s AND j.share = shares.share
+            AND j.sent_at = 'infinity' AND j.leased_until IS NULL AND j.dead_at IS NULL
+            ORDER BY j.position
+            LIMIT greatest(0, %(share)s - coalesce((%(running)s::jsonb ->> shares.share)::integer, 0))
+            FOR UPDATE SKIP LOCKED) AS of_share
+        LIMIT %(limit)s
+    )
+    UPDATE journal.jobs
+    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
+        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
+    WHERE id = ANY(ARRAY(SELECT id FROM first))
+    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until
+"""
+
+
+def lease_shares(
+    name: str, limit: int, seconds: float, *, share: int, running: Mapping[str, int], after: str
+) -> list[Job]:
+    """Leases the first jobs of each share of a name, beginning with the share that follows `after`.
+
+    A share gets no more than `share` leases at a time, of which `running` tells how many it has.
+    """
+    return _in_order(
+        LEASE_SHARES,
+        name=name,
+        limit=limit,
+        seconds=seconds,
+        share=share,
+        running=Json(dict(running)),
+        after=after,
+    )
+
+
+LEASE = """
+    UPDATE journal.jobs
+    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
+        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
+    WHERE id = (
+        SELECT id FROM journal.jobs
+        WHERE id = %(id)s AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+        FOR UPDATE SKIP LOCKED)
+    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until
+"""
+
+
+def lease(id: UUID, seconds: float) -> Job | None:
+    """Leases a job; returns None when it is done, dead, leased, or locked."""
+    found = _in_order(LEASE, id=id, seconds=seconds)
+    return found[0] if found else None
+
+
+LEASABLE_IDS = """
+    SELECT id FROM journal.jobs
+    WHERE name = %s AND share IS NOT NULL
+    AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+    ORDER BY share, position LIMIT %s
+"""
+
+
+def leasable_ids(name: str, limit: int) -> list[UUID]:
+    """Returns the ids of jobs of a name that could be leased."""
+    return [row["id"] for row in postgres.rows(LEASABLE_IDS, name, limit)]
+
+
+RENEW = """
+    WITH held AS (
+        SELECT j.id, h.until FROM journal.jobs j
+        JOIN unnest(%s::uuid[], %s::timestamptz[]) AS h (id, until)
+            ON j.id = h.id AND j.leased_until = h.until
+        FOR UPDATE OF j SKIP LOCKED
+    )
+    UPDATE journal.jobs j
+    SET leased_until = clock_timestamp() + %s * interval '1 second',
+        due_at = clock_timestamp() + %s * interval '1 second'
+    FROM held WHERE j.id = held.id
+    RETURNING j.id, held.until, j.leased_until
+"""
+
+
+def renew(leases: Collection[tuple[UUID, datetime]], seconds: float) -> dict[tuple[UUID, datetime], datetime]:
+    """Renews leases, each named by its job and the time when it expires; returns the new times of expiry.
+
+    Leaves out leases that another worker has taken since, and rows that are locked: those are being leased or
+    removed at this moment.
+    """
+    ids, ends = [id for id, _until in leases], [until for _id, until in leases]
+    renewed = postgres.rows(RENEW, ids, ends, seconds, seconds)
+    return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
+
+
+# In the order of ids: two workers may have done the same jobs.
+REMOVE = """
+    DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
+        SELECT j.id FROM journal.jobs j
+        JOIN unnest(%s::uuid[], %s::bigint[]) AS done (id, position)
+            ON j.id = done.id AND j.position = done.position
+        ORDER BY j.id FOR UPDATE OF j))
+    RETURNING id
+"""
+
+
+def remove(jobs: Sequence[Job]) -> set[UUID]:
+    """Removes jobs that were done, and returns the ids of those that were still there.
+
+    Also those whose lease has expired and which another worker has: the call to the outside was made, and a
+    third worker must not repeat it.
+    """
+    ids, positions = [job.id for job in jobs], [job.position for job in jobs]
+    return {row["id"] for row in postgres.rows(REMOVE, ids, positions)}
+
+
+def _in_order(sql: str, **params: object) -> list[Job]:
+    leased = [Job(**row, shared=True) for row in postgres.rows(sql, **params)]
+    return sorted(leased, key=lambda job: job.position)
