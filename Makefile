@@ -1,6 +1,6 @@
 # Two commands matter: `make run` and `make test`. Both need only Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help run demo token fix check test openapi lock clean
+.PHONY: help run demo token fix check test bench openapi lock clean
 
 # The first interpreter on this machine that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -13,6 +13,7 @@ help:
 	@echo "make demo     show the life of a payment on the running stack"
 	@echo "make token    an access token for curl, of AS=customer, vendor or admin"
 	@echo "make test     all tests, against real servers; COVERAGE=1 measures coverage"
+	@echo "make bench    measure this machine's stack beside its peer; ARGS=--quick takes three minutes"
 	@echo "make fix      format the code and apply the linter's safe fixes"
 	@echo "make check    format, lint, types, imports, dependencies, dead code, rules of the repository"
 	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
@@ -36,6 +37,9 @@ token: $(INSTALLED)
 COVERAGE ?= $(CI)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 3 --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term))
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 fix: $(INSTALLED)
 	$(BIN)/ruff check --fix --exit-zero .
