@@ -141,7 +141,7 @@ def log_verification(found: audit_chain.Verification) -> None:
     The log line is evidence outside the database: an attacker with write access can chain all rows anew, but
     their hashes then differ from those in older log lines.
     """
-    if found.broken:
-        log.error("audit log broken", rows=found.rows, entry_id=str(found.broken.id), reason=found.broken.how)
+    if broken := found.broken:
+        log.error("audit log broken", rows=found.rows, entry_id=str(broken.id), reason=broken.reason)
     else:
         log.info("audit log verified", rows=found.rows, seq=found.seq, hash=found.hash)

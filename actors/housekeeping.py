@@ -35,8 +35,10 @@ def expire_one_time_tokens() -> None:
 @transactional_job("housekeeping.expire_sign_in_failures", queue="housekeeping")
 def expire_sign_in_failures() -> None:
     """Deletes sign-in failures that no longer count, and client addresses that were not used for long."""
-    sign_in_failures.delete_before(times.now() - SIGN_IN_FAILURE_LIFE)
-    sign_in_failures.delete_known_addresses_before(times.now() - KNOWN_ADDRESS_LIFE)
+    now = times.now()
+    sign_in_failures.delete_expired(
+        failed_before=now - SIGN_IN_FAILURE_LIFE, seen_before=now - KNOWN_ADDRESS_LIFE
+    )
 
 
 @transactional_job("housekeeping.sum_up_refusals", queue="housekeeping")

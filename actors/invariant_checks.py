@@ -116,7 +116,7 @@ def _verify_newest_entries() -> None:
 def _audit_result(name: str, step: audit_chain.VerificationStep) -> Invariant:
     result = Invariant(name=name, offenders=[], checked_at=times.now())
     if broken := step.broken:
-        result.count, result.reason = 1, broken.how
+        result.count, result.reason = 1, broken.reason
         result.offenders = [str(broken.id)] if broken.id else []
     elif step.ended:
         result.count = 0

@@ -20,7 +20,8 @@ IN_FLIGHT_S = 15.0
 
 def find(email: str | None) -> UUID | None:
     """Returns the id of the user who has verified this address."""
-    return users.verified_owner(email) if email else None
+    found = users.by_email(email) if email else None
+    return found.id if found is not None and found.email_verified else None
 
 
 def bind_verified(user: User) -> None:

@@ -164,12 +164,10 @@ def verify(ctx: click.Context) -> None:
     _open_stores(StoreSettings)
     with postgres.connection():
         found = audit.verify()
-    if found.broken is None:
+    if (broken := found.broken) is None:
         click.echo(f"the audit log is intact: {found.rows} rows")
         return
-    click.echo(
-        f"the audit log is broken after {found.rows} rows, at {found.broken.id}: {found.broken.how}", err=True
-    )
+    click.echo(f"the audit log is broken after {found.rows} rows, at {broken.id}: {broken.reason}", err=True)
     ctx.exit(1)
 
 

@@ -1,4 +1,7 @@
-"""The audit log's hash chain: each hash covers the entry before, and a seal keeps the newest hash."""
+"""The audit log's hash chain: each hash covers the entry before, and the seal keeps the newest hash.
+
+The seal is one row. Without it, a removal of the newest entries would not show.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +14,6 @@ from playhouse.postgres_ext import DateTimeTZField
 from psycopg2.extras import Json
 
 from db import postgres
-
-
-class AuditSeal(postgres.Model, table="admin.audit_seal"):
-    """The head of the chain, in one row. Without it, a removal of the newest entries would not show."""
-
-    id = peewee.BooleanField(primary_key=True)
-    seq = peewee.BigIntegerField()
-    hash = peewee.BlobField()
-    sealed_at = DateTimeTZField()
-
 
 # Entries that one statement verifies. An entry takes about 7 µs, so a step stays far below the statement
 # timeout.
@@ -142,7 +135,7 @@ class BrokenEntry:
     """The first entry that differs from what was written; `id` is None if it is gone."""
 
     id: UUID | None
-    how: ChainBreak
+    reason: ChainBreak
 
 
 @dataclass(frozen=True)

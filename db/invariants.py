@@ -185,6 +185,15 @@ def names() -> tuple[str, ...]:
     return (NEWEST_AUDIT_ROWS, *INVARIANTS, WHOLE_AUDIT_LOG)
 
 
+# The time of the first change that is beyond the limit, counted from the newest.
+_OLDEST_CHANGE_TO_CHECK = """
+    SELECT max(created_at) AS at FROM (
+        SELECT created_at FROM payments.payment_transactions
+        WHERE created_at >= %s ORDER BY created_at DESC OFFSET %s LIMIT 1
+    ) AS beyond
+"""
+
+
 def check(name: str, at: datetime, *, seconds: float, since: datetime | None = None) -> Invariant:
     """Checks an invariant for all payments, or for those created or changed from `since` on.
 
@@ -195,27 +204,16 @@ def check(name: str, at: datetime, *, seconds: float, since: datetime | None = N
     with postgres.database.atomic():
         postgres.set_statement_timeout(seconds)
         backlog.prefer_indexes()
-        start = _limit_period(since) if since else "-infinity"
+        start = "-infinity"
+        if since:
+            [oldest] = postgres.rows(_OLDEST_CHANGE_TO_CHECK, since, CHECK_ROWS_LIMIT)
+            start = (oldest["at"] or since).isoformat()
         query = INVARIANTS[name].replace(":since", f"'{start}'::timestamptz")
         [found] = postgres.rows(
             f"WITH violations AS ({query}) SELECT (SELECT count(*) FROM violations) AS count,"
             " ARRAY(SELECT id FROM violations LIMIT 20) AS offenders"
         )
     return Invariant(name=name, checked_at=at, **found)
-
-
-# The time of the first change that is beyond the limit, counted from the newest.
-_OLDEST_CHANGE_TO_CHECK = """
-    SELECT max(created_at) AS at FROM (
-        SELECT created_at FROM payments.payment_transactions
-        WHERE created_at >= %s ORDER BY created_at DESC OFFSET %s LIMIT 1
-    ) AS beyond
-"""
-
-
-def _limit_period(since: datetime) -> str:
-    [oldest] = postgres.rows(_OLDEST_CHANGE_TO_CHECK, since, CHECK_ROWS_LIMIT)
-    return (oldest["at"] or since).isoformat()
 
 
 def save(result: Invariant) -> None:

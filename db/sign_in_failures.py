@@ -127,9 +127,10 @@ def clear_account(account: str) -> None:
     postgres.rows(CLEAR_ACCOUNT, list(PasswordUse), account)
 
 
-def delete_before(before: datetime) -> int:
-    """Deletes counts whose last failure was before this time. Returns their number."""
-    return int(postgres.delete(SignInFailure).where(SignInFailure.failed_at < before).execute())
+def delete_expired(*, failed_before: datetime, seen_before: datetime) -> None:
+    """Deletes counts whose last failure was before a time, and addresses whose last sign-in was."""
+    postgres.delete(SignInFailure).where(SignInFailure.failed_at < failed_before).execute()
+    postgres.delete(KnownAddress).where(KnownAddress.seen_at < seen_before).execute()
 
 
 def known_addresses(user_id: UUID | None) -> list[str]:
@@ -142,8 +143,3 @@ def remember_address(user_id: UUID, address: str) -> None:
     """Records a sign-in from this address, and deletes all but the latest KNOWN_ADDRESSES_LIMIT addresses."""
     postgres.rows(REMEMBER_ADDRESS, user_id, address)
     postgres.rows(DELETE_SURPLUS_ADDRESSES, user_id=user_id, limit=KNOWN_ADDRESSES_LIMIT)
-
-
-def delete_known_addresses_before(before: datetime) -> int:
-    """Deletes addresses whose last sign-in was before this time. Returns their number."""
-    return int(postgres.delete(KnownAddress).where(KnownAddress.seen_at < before).execute())

@@ -68,12 +68,6 @@ def by_email(email: str) -> User | None:
     return User.get_or_none(peewee.fn.lower(User.email) == peewee.fn.lower(email.strip()))
 
 
-def verified_owner(email: str) -> UUID | None:
-    """Returns the id of the user who has verified this address."""
-    found = by_email(email)
-    return found.id if found is not None and found.email_verified else None
-
-
 def locked(id: UUID) -> User | None:
     """Returns the user with the row locked until the end of the transaction.
 

@@ -84,5 +84,5 @@ def _last_verification() -> schemas.AuditLogVerification:
 
 
 def _result(rows: int, broken: audit_chain.BrokenEntry | None) -> schemas.AuditLogVerification:
-    first_broken = schemas.AuditLogBreak(id=broken.id, reason=broken.how) if broken else None
+    first_broken = schemas.AuditLogBreak.model_validate(broken) if broken else None
     return schemas.AuditLogVerification(ok=broken is None, rows=rows, first_broken=first_broken)

@@ -8,6 +8,7 @@ from actors.events import EventType
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
 from api.auth import throttle
+from api.auth.schemas import PasswordChange, PasswordReset
 from api.auth.sign_in import InvalidCredentials
 from api.http.body import ValidationFailed
 from api.security.passwords import Passwords, weakness
@@ -19,7 +20,7 @@ from db.sign_in_failures import PasswordUse, clear_account
 from db.users import User
 
 
-def change_password(passwords: Passwords, caller: Caller, *, current: str, new: str) -> None:
+def change_password(passwords: Passwords, caller: Caller, body: PasswordChange) -> None:
     """Replaces the caller's password and ends every other session.
 
     Raises InvalidCredentials, TooManyFailures, ValidationFailed.
@@ -28,11 +29,11 @@ def change_password(passwords: Passwords, caller: Caller, *, current: str, new: 
     session = f"session {caller.session_id}"
     reservation = throttle.reserve(PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session, caller.user_id)
     user = users.get(caller.user_id)
-    if user is None or not passwords.matches(current, user.password_hash):
+    if user is None or not passwords.matches(body.current_password, user.password_hash):
         with transaction():
             audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
         raise InvalidCredentials
-    password_hash = _hash(passwords, new, user, field="newPassword")
+    password_hash = _hash(passwords, body.new_password, user)
     with transaction():
         locked = users.locked(user.id)
         # Another change or a reset may have committed while bcrypt worked.
@@ -43,16 +44,16 @@ def change_password(passwords: Passwords, caller: Caller, *, current: str, new: 
         _set_password(user, password_hash, AuditAction.PASSWORD_CHANGED)
 
 
-def reset_password(passwords: Passwords, *, token: str, new: str) -> None:
+def reset_password(passwords: Passwords, body: PasswordReset) -> None:
     """Sets a new password by a mailed token and ends every session. Raises ValidationFailed."""
-    link = one_time_tokens.find(token, Purpose.RESET_PASSWORD)
+    link = one_time_tokens.find(body.token, Purpose.RESET_PASSWORD)
     if link is None or not link.is_usable(times.now()):
         raise _bad_token()
     user = users.get(link.user_id)
     if user is None or not user.active:
         raise _bad_token()
     # A password that is refused does not use the token up.
-    password_hash = _hash(passwords, new, user, field="newPassword")
+    password_hash = _hash(passwords, body.new_password, user)
     with transaction():
         # Lock order (decision 20): first the user, then the token. Otherwise two resets could deadlock.
         locked = users.locked(user.id)
@@ -102,10 +103,10 @@ def check_verification_token(token: str) -> None:
         raise _bad_token()
 
 
-def _hash(passwords: Passwords, password: str, user: User, *, field: str) -> str:
+def _hash(passwords: Passwords, password: str, user: User) -> str:
     reason = weakness(password, email=user.email, name=user.name)
     if reason:
-        raise ValidationFailed.of(field, reason)
+        raise ValidationFailed.of("newPassword", reason)
     return passwords.hash(password)
 
 

@@ -189,9 +189,7 @@ class Password:
 
         This session goes on; every other session of the account ends.
         """
-        credentials.change_password(
-            self.passwords, caller_of(req), current=body.current_password, new=body.new_password
-        )
+        credentials.change_password(self.passwords, caller_of(req), body)
 
 
 @dataclass
@@ -232,7 +230,7 @@ class ResetPassword:
 
         Takes the token of the mailed link, which works once. Every session of the account ends.
         """
-        credentials.reset_password(self.passwords, token=body.token, new=body.new_password)
+        credentials.reset_password(self.passwords, body)
 
 
 class VerifyEmail:

@@ -580,7 +580,7 @@ def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(
         tracemalloc.stop()
     assert (found.rows, found.seq) == (100_000, 100_000)
     assert found.broken
-    assert found.broken.how is ChainBreak.CHANGED
+    assert found.broken.reason is ChainBreak.CHANGED
     assert time.monotonic() - started < 10
     assert peak < 2_000_000
     # By the index: sorting a log of millions of rows would need the disk.

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -46,15 +46,6 @@ SELECT (1000 * extract(epoch FROM at - min(at) OVER ()))::int AS ms, place AS ta
        coalesce(details, '') AS details
   FROM written ORDER BY at
 """
-
-
-class Record(NamedTuple):
-    """One row of RECORDS."""
-
-    ms: int
-    table: str
-    what: str
-    details: str
 
 
 def main() -> int:
@@ -105,7 +96,7 @@ def run(console: Console, stack: Stack) -> None:
     with postgres.connection():
         for name, id in ids.items():
             console.print(f"\n[bold cyan]{name}[/]")
-            for ms, table, what, details in written(id, name):
+            for ms, table, what, details in (record.values() for record in written(id, name)):
                 shown = what.ljust(27).replace(what, _coloured(what))
                 line = f"{ms:6}  {table:<21} {shown} {escape(details)}"
                 console.print(line, no_wrap=True, overflow="ellipsis", crop=False)
@@ -130,13 +121,13 @@ def _pay(console: Console, stack: Stack, token: str, body: dict[str, Any]) -> st
         payment, source = stack.next_version(payment, token), "GET /payments/:id"
 
 
-def written(id: str, name: str) -> list[Record]:
+def written(id: str, name: str) -> list[dict[str, Any]]:
     """Returns the complete records of a payment. Raises CommandFailed if they differ from ENDS."""
     deadline = time.monotonic() + RECORD_TIMEOUT_S
     while True:
-        records = [Record(**row) for row in postgres.rows(RECORDS, id=id)]
+        records = postgres.rows(RECORDS, id=id)
         history, audit, events, charges = (
-            [record.what for record in records if record.table == table]
+            [record["what"] for record in records if record["table"] == table]
             for table in ("payment_transactions", "audit_logs", "events", "charges")
         )
         # A change has one audit entry and one event; the end has one event more.
