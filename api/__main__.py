@@ -11,6 +11,13 @@ from gevent import monkey
 monkey.patch_all(os=False, signal=False, queue=False)
 
 import sys
+import threading
+
+from gevent.lock import BoundedSemaphore, Semaphore
+
+# The standard library builds its semaphores in Python, of the locks that are patched.
+threading.Semaphore = Semaphore  # type: ignore[misc]
+threading.BoundedSemaphore = BoundedSemaphore  # type: ignore[misc]
 
 from api.settings import WebSettings
 from db.core.startup import read_or_exit

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from typing import IO, Any
 
 from gunicorn.http.errors import ParseException
@@ -95,13 +96,13 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
 
     Raises RequestTimeout.
     """
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    too_large = length > body_limit.max_body_bytes(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+    if too_large or "HTTP_TRANSFER_ENCODING" in environ or not length:
+        return BytesIO()
     # The file is created only when that many bytes have arrived: one for each of five hundred clients that
     # send nothing more stalled all other requests for seconds.
     file = tempfile.SpooledTemporaryFile(_MAX_BODY_IN_MEMORY_BYTES)  # noqa: SIM115
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    too_large = length > body_limit.max_body_bytes(environ["REQUEST_METHOD"], environ["PATH_INFO"])
-    if too_large or "HTTP_TRANSFER_ENCODING" in environ:
-        return file
     try:
         while piece := environ["wsgi.input"].read(_MAX_BODY_IN_MEMORY_BYTES):
             file.write(piece)
@@ -115,9 +116,14 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
     return file
 
 
-def discard_body(parser: Any, deadline: float) -> bool:
+def discard_body(body: Any) -> bool:
     """Reads the rest of a body that the response did not need; whether all of it was read."""
-    # An error in the rest of a request that was answered needs no second response.
+    # After an error nobody knows where the next request begins. It needs no second response.
     with suppress(ParseException, OSError):
-        return bool(parser.finish_body(deadline=deadline, max_bytes=MAX_DISCARDED_BYTES))
+        discarded = 0
+        while not body.failed and discarded <= MAX_DISCARDED_BYTES:
+            piece = body.read(_MAX_BODY_IN_MEMORY_BYTES)
+            if not piece:
+                return True
+            discarded += len(piece)
     return False

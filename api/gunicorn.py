@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from api.http import admission
+from api.middleware import access_log
 from api.operations import request_counts
 from api.settings import WebSettings
 from db import postgres, redis
@@ -17,6 +18,7 @@ _RESERVED_DESCRIPTORS = 200
 _MIN_CONNECTIONS = 50
 
 _settings = read_or_exit(WebSettings)
+_redis = redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
 
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
@@ -52,4 +54,11 @@ def post_worker_init(_worker: Any) -> None:
     """Drops the connections of the parent, which a forked worker must not use, and starts its metrics."""
     postgres.database.dispose()
     admission.execute_at_most(_settings.database_pool)
-    request_counts.start(redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S))
+    request_counts.start(_redis)
+    access_log.start()
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """Writes what still waits."""
+    access_log.flush()
+    request_counts.flush(_redis)

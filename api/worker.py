@@ -5,27 +5,24 @@ executes at once; the others wait in their greenlets, without a database connect
 server, and what is not HTTP is answered in the error envelope. See decision 34.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 import falcon
 from gevent import socket
 from gevent.event import Event
-from gunicorn.http import get_parser, wsgi
-from gunicorn.http.errors import (
-    InvalidResponseHeader,
-    InvalidResponseHeaderName,
-    NoMoreData,
-    ParseException,
-)
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
 from api import client_io
+from api.exchange import BrokenResponse, Request, Response
 from api.http import admission, envelope
 from api.middleware import request_context
 from api.middleware.security_headers import SECURITY_HEADERS
@@ -40,16 +37,6 @@ _SEND_BUFFER_BYTES = 128 * 1024
 _SAME_KEY_WAIT_S = 3.0
 
 ResponseBody = Iterable[bytes]
-
-# No setting of gunicorn removes the Server header.
-_default_headers = wsgi.Response.default_headers
-
-
-def _headers_without_server(self: Any) -> list[str]:
-    return [line for line in _default_headers(self) if not line.startswith("Server:")]
-
-
-wsgi.Response.default_headers = _headers_without_server
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -66,11 +53,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
         ]
 
     def load_wsgi(self) -> None:
-        """Puts what a request waits for before it executes in front of the application."""
+        """Loads the application."""
         super().load_wsgi()
-        self._application = self.wsgi
         self._keys_in_progress: dict[tuple[str, ...], Event] = {}
-        self.wsgi = self._execute
+        # gunicorn looks each setting up by name, twenty times a request.
+        values = {name: setting.get() for name, setting in self.cfg.settings.items()}
+        self._settings = SimpleNamespace(
+            **values, is_ssl=False, forwarded_allow_networks=self.cfg.forwarded_allow_networks
+        )
 
     def _execute(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> ResponseBody:
         """Calls the application once the whole body has arrived and it is the request's turn."""
@@ -80,7 +70,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             admission.executing(),
         ):
             environ["wsgi.input"] = content
-            return self._application(environ, start_response)
+            return self.wsgi(environ, start_response)
 
     @contextmanager
     def _after_same_key(self, environ: dict[str, Any]) -> Iterator[None]:
@@ -121,6 +111,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._send_error(client, ErrorCode.REQUEST_TIMEOUT, timeout.request_id)
         except OSError as error:
             self.log.debug("the client is gone: %s", type(error).__name__)
+        except BrokenResponse as error:
+            self.log.error("a response broke off", exc_info=error)
         except Exception as error:
             self.handle_error(None, client, addr, error)
         finally:
@@ -133,37 +125,44 @@ class Worker(GeventWorker):  # type: ignore[misc]
                     client, timeout=client_io.DISCARD_TIMEOUT_S, max_drain=client_io.MAX_DISCARDED_BYTES
                 )
 
-    def _serve(self, name: Any, client: Any, addr: Any) -> bool:
+    def _serve(self, server: Any, client: Any, addr: Any) -> bool:
         """Serves requests until the connection ends; whether everything that the client sent was read."""
-        parser = get_parser(self.cfg, client, addr)
-        reader = parser.unreader = client_io.DeadlineReader(client)
+        reader = client_io.DeadlineReader(client)
         idle_until = client_io.new_read_deadline()
-        keep_alive = True
-        while keep_alive:
+        for number in itertools.count(1):
             try:
                 if not reader.wait_for_request(idle_until, lambda: self.alive):
                     return True
-                reader.deadline = client_io.new_read_deadline()
-                request = next(parser)
             except TimeoutError:
-                if parser.mesg is not None and not reader.buf.tell():
+                if number > 1:
                     # A kept-alive connection without another request ends without a response.
                     return True
                 raise client_io.RequestTimeout from None
+            reader.deadline = client_io.new_read_deadline()
             try:
-                self.handle_request(name, request, client, addr)
-            except StopIteration:
-                keep_alive = False
+                request = Request(self._settings, reader, addr, number)
+            except TimeoutError:
+                raise client_io.RequestTimeout from None
+            keep_alive = self._respond(request, server, client, addr)
             reader.deadline = time.monotonic() + client_io.DISCARD_TIMEOUT_S
-            if not client_io.discard_body(parser, reader.deadline):
+            if not client_io.discard_body(request.body):
                 return False
-            idle_until = time.monotonic() + self.cfg.keepalive
-        return True
+            if not keep_alive:
+                return True
+            idle_until = time.monotonic() + self._settings.keepalive
+        raise AssertionError("itertools.count ends")
+
+    def _respond(self, request: Request, server: Any, client: Any, addr: Any) -> bool:
+        """Calls the application and sends its response; whether the connection goes on."""
+        if request._expected_100_continue:
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        response = Response(request, keep_alive=self.alive)
+        response.send(client, self._execute(request.environ(server, addr), response.start))
+        return response.keep_alive
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: BaseException) -> None:
         """Answers what never reached the application: a request that is not HTTP, or a crash."""
-        ours = isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
-        if isinstance(exc, ParseException) and not ours:
+        if isinstance(exc, ParseException):
             self.log.warning("not HTTP: %s", type(exc).__name__)
             self._send_error(client, ErrorCode.VALIDATION_ERROR)
         else:

@@ -44,8 +44,9 @@ class Cors:
         falcon.CORSMiddleware decides in process_response, after the rate limit, and allows any header that is
         requested.
         """
-        method = req.get_header("Access-Control-Request-Method")
-        if req.method != "OPTIONS" or req.get_header("Origin") is None or method is None:
+        if req.method != "OPTIONS" or req.get_header("Origin") is None:
+            return
+        if req.get_header("Access-Control-Request-Method") is None:
             return
         resp.status = 204
         resp.complete = True

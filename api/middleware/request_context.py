@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Self
 from uuid import uuid4
@@ -20,6 +21,9 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 
 # The prefix lengths of the largest private networks: 10.0.0.0/8 and fc00::/7.
 _MIN_PREFIX = {4: 8, 6: 7}
+
+# The addresses of so many clients are remembered: parsing one takes longer than all else here.
+_MAX_REMEMBERED = 4096
 
 # Some proxies append the port: 192.0.2.1:443, [2001:db8::1]:443.
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+")
@@ -46,6 +50,7 @@ class Proxies:
         """Whether a public network is trusted, so that clients could choose their own address."""
         return any(network.prefixlen < _MIN_PREFIX[network.version] for network in self.networks)
 
+    @lru_cache(_MAX_REMEMBERED)  # noqa: B019  (the settings have one instance)
     def client(self, peer: str, forwarded_for: str) -> str:
         """The peer's address, or the right-most in X-Forwarded-For that is not a trusted proxy's.
 
@@ -110,8 +115,6 @@ class BindRequestContext:
         request_id = accept_or_create_id(req.get_header(HEADER) or "")
         user_agent = (req.user_agent or "")[:_MAX_USER_AGENT_LENGTH] or None
         address = self._proxies.client(req.remote_addr, req.get_header("X-Forwarded-For") or "")
-        # The thread may still have the log context of the request before.
-        structlog.contextvars.clear_contextvars()
         request_context.bind(RequestContext(request_id, ip_address=address or None, user_agent=user_agent))
         resp.set_header(HEADER, request_id)
         self._warn_of_unknown_proxy(req)
@@ -121,7 +124,6 @@ class BindRequestContext:
         if resp.get_header(HEADER) is None:
             # Falcon refuses a method that HTTP does not define before it calls process_request.
             resp.set_header(HEADER, str(uuid4()))
-        structlog.contextvars.clear_contextvars()
         request_context.bind(request_context.EMPTY)
 
     def _warn_of_unknown_proxy(self, req: Request) -> None:

@@ -18,12 +18,12 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_BY_LOWER_CASE_NAME = {name.lower(): value for name, value in SECURITY_HEADERS.items()}
 
 
 class SecurityHeaders:
     """Sets each header that the route did not set itself, as media set their Cache-Control."""
 
     def process_response(self, _req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
-        for name, value in SECURITY_HEADERS.items():
-            if resp.get_header(name) is None:
-                resp.set_header(name, value)
+        # Public methods convert each name and value again, for every response.
+        resp._headers = _BY_LOWER_CASE_NAME | resp._headers

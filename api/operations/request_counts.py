@@ -1,33 +1,46 @@
-"""Counts the requests of this process by route, and adds them to those of all processes once a second."""
+"""Counts the requests of this process by route, and adds them to those of all processes after a second."""
 
 import re
 import threading
-import time
+from functools import lru_cache, partial
 
 import falcon
 
+from api.operations.later import Later
 from db import redis, request_metrics
 from db.request_metrics import Histogram, Series
 
-_FLUSH_INTERVAL_S = 1.0
+_FLUSH_AFTER_S = 1.0
+# More than there are routes, methods and statuses.
+_MAX_SERIES = 2000
 
 # `{payment_id:uuid}` in a route template.
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 _lock = threading.Lock()
 _counted: dict[Series, Histogram] = {}
+_flushes: Later | None = None
 
 
 def count(method: str, template: str | None, *, status: int, duration_s: float) -> None:
-    """Counts one request.
+    """Counts one request."""
+    series = _series(method, template, status)
+    with _lock:
+        histogram = _counted.get(series) or _counted.setdefault(series, Histogram())
+        histogram.observe(duration_s)
+    if _flushes:
+        _flushes.request()
+
+
+@lru_cache(_MAX_SERIES)
+def _series(method: str, template: str | None, status: int) -> Series:
+    """Returns where a request is counted.
 
     Requests without a route share one name, and so do methods that HTTP does not define: a client must not
     be able to create series.
     """
     known_method = method if method in falcon.HTTP_METHODS else "unknown"
-    route = _PARAMETER.sub(r":\1", template or "unknown")
-    with _lock:
-        _counted.setdefault(Series(known_method, route, status), Histogram()).observe(duration_s)
+    return Series(known_method, _PARAMETER.sub(r":\1", template or "unknown"), status)
 
 
 def flush(client: redis.Client) -> None:
@@ -47,11 +60,6 @@ def flush(client: redis.Client) -> None:
 
 
 def start(client: redis.Client) -> None:
-    """Flushes once a second as long as this process lives."""
-
-    def run() -> None:
-        while True:
-            time.sleep(_FLUSH_INTERVAL_S)
-            flush(client)
-
-    threading.Thread(target=run, name="request-counts", daemon=True).start()
+    """Flushes a second after a request, as long as this process lives."""
+    global _flushes
+    _flushes = Later(partial(flush, client), _FLUSH_AFTER_S)

@@ -1,17 +1,25 @@
 """The log of every process on standard output: one JSON object a line, or lines for people (LOG_FORMAT)."""
 
+import json
 import logging
 import logging.config
 import os
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 from structlog.types import EventDict, Processor
 
+from db.core import request_context
+
 _NAME_WIDTH = 12
 _EVENT_WIDTH = 30
+
+_process = {"process": os.environ["PROCESS_NAME"]} if os.environ.get("PROCESS_NAME") else {}
+_format = ""
 
 
 def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
@@ -46,6 +54,8 @@ def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
 
 def configure(level: str, log_format: str = "json") -> None:
     """Sets up logging for this process; the arguments are those of `logging_config`."""
+    global _format
+    _format = log_format
     logging.config.dictConfig(logging_config(level, log_format))
     structlog.configure(
         processors=[
@@ -58,18 +68,38 @@ def configure(level: str, log_format: str = "json") -> None:
     )
 
 
+def writes_json() -> bool:
+    """Tells whether lines of the level INFO are written, as JSON."""
+    root = logging.getLogger()
+    return _format == "json" and root.isEnabledFor(logging.INFO)
+
+
+def json_line(logger: str, event: str, fields: Mapping[str, Any]) -> str:
+    """Returns the line of `structlog.get_logger(logger).info(event, **fields)`, in a tenth of the time."""
+    line = {
+        **fields,
+        "event": event,
+        "request_id": request_context.current().request_id,
+        "level": "info",
+        **_process,
+        "logger": logger,
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    return json.dumps(line) + "\n"
+
+
+def _add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Adds the request that is the cause of the line, and the name of the process."""
+    request_id = request_context.current().request_id
+    if request_id is not None:
+        event.setdefault("request_id", request_id)
+    event.update(_process)
+    return event
+
+
 def _processors(log_format: str) -> list[Processor]:
     """What every line passes before it is rendered."""
-    process_name = os.environ.get("PROCESS_NAME")
-
-    def name_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
-        return {**event, "process": process_name} if process_name else event
-
-    processors: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        name_process,
-    ]
+    processors: list[Processor] = [_add_context, structlog.stdlib.add_log_level]
     if log_format == "console":
         return [*processors, structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False), _for_people]
     return [

@@ -6,8 +6,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from uuid import UUID
 
-import structlog
-
 
 @dataclass(frozen=True)
 class RequestContext:
@@ -30,20 +28,18 @@ def current() -> RequestContext:
 
 
 def bind(context: RequestContext) -> None:
-    """Sets the context of this thread; from now on its log lines carry the request id."""
+    """Sets the context of this thread; from now on its log lines carry the request id (db/core/logs.py)."""
     _current.set(context)
-    structlog.contextvars.bind_contextvars(request_id=context.request_id)
 
 
 @contextmanager
 def acting_as(context: RequestContext) -> Iterator[None]:
     """Runs the block on behalf of the user of this context, who is accountable for the change."""
     token = _current.set(context)
-    with structlog.contextvars.bound_contextvars(request_id=context.request_id):
-        try:
-            yield
-        finally:
-            _current.reset(token)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def for_request(request_id: str | None) -> AbstractContextManager[None]:

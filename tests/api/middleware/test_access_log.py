@@ -1,5 +1,10 @@
 """Each request is logged in one line, with its route, caller and client address."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -50,3 +55,47 @@ def test_a_rate_limited_request_without_a_valid_token_has_no_caller(make_client,
 def test_unknown_paths_share_one_route_name(client, lines):
     client.simulate_get("/api/nothing/at/all")
     assert lines()[-1]["route"] == "unknown"
+
+
+@pytest.fixture
+def json_lines(root):
+    """What a process writes of these requests, in JSON."""
+    code = """
+import os, sys, falcon, falcon.testing
+from types import SimpleNamespace
+from api.middleware import access_log
+from api.middleware.access_log import AccessLog
+from api.middleware.request_context import BindRequestContext, Proxies
+from db.core import logs
+logs.configure(sys.argv[1], "json")
+app = falcon.App(middleware=[BindRequestContext(Proxies()), AccessLog(lambda _path: None, None)])
+if sys.argv[2] == "together":
+    access_log.start()
+for number in range(2):
+    falcon.testing.TestClient(app).simulate_get("/nothing", headers={"X-Request-ID": f"r-{number}"})
+access_log.flush()
+"""
+
+    def written(level: str, how: str) -> list[dict[str, object]]:
+        environment = os.environ | {"PROCESS_NAME": "web.1"}
+        output = subprocess.check_output(
+            [sys.executable, "-c", code, level, how], cwd=root, env=environment, text=True
+        )
+        return [json.loads(line) for line in output.splitlines()]
+
+    return written
+
+
+def test_lines_that_are_written_together_are_the_same_lines(json_lines):
+    together, alone = json_lines("INFO", "together"), json_lines("INFO", "alone")
+    assert [line["request_id"] for line in together] == ["r-0", "r-1"]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.keys() == theirs.keys()
+        changing = ("timestamp", "ms")
+        assert {name: ours[name] for name in ours if name not in changing} == {
+            name: theirs[name] for name in theirs if name not in changing
+        }
+
+
+def test_a_level_above_info_writes_none(json_lines):
+    assert json_lines("WARNING", "together") == []

@@ -1,0 +1,27 @@
+"""Work that many requests leave behind and that is done once for all of them, a moment later."""
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Later:
+    """Calls `work` in a thread of its own, `delay_s` after the first `request` for it. Idle, it sleeps."""
+
+    def __init__(self, work: Callable[[], object], delay_s: float) -> None:
+        self._work, self._delay_s = work, delay_s
+        self._requested = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def request(self) -> None:
+        """Makes sure that the work is done in `delay_s` at the latest."""
+        if not self._requested.is_set():
+            self._requested.set()
+
+    def _run(self) -> None:
+        while True:
+            self._requested.wait()
+            time.sleep(self._delay_s)
+            # Cleared before: what is left from here on is requested again.
+            self._requested.clear()
+            self._work()
