@@ -116,9 +116,9 @@ def create_app(
         "/api/payments/{payment_id:uuid}/status": payments.Status(),
         "/api/payments/{payment_id:uuid}/attempts": reviews.Attempts(),
         "/api/payments/{payment_id:uuid}/review": reviews.Review(),
-        "/api/profile": profile.Profile(media),
+        "/api/profile": profile.OwnProfile(media),
         "/api/profile/avatar": Avatar(media),
-        "/api/profile/preferences": profile.Preferences(),
+        "/api/profile/preferences": profile.OwnPreferences(),
         # From here on the responses have no envelope.
         "/health": health,
         "/api/health": health,

@@ -18,8 +18,7 @@ from api.http.admission import Busy, Seats, without_connection
 from api.http.body import ValidationFailed
 from api.http.operation import Operation, RawOperation
 from api.middleware.authentication import caller_of
-from api.profile import schemas
-from api.profile.resources import lock_user, profile_of, record_change
+from api.profile.resources import Profile, lock_user, profile_of, record_change
 from api.security.permissions import Permission
 from db import profile
 from db.core.errors import DomainError, ErrorCode, NotFound
@@ -59,7 +58,7 @@ class Avatar:
         content_types=UPLOAD_TYPES,
         errors=(NotFound, NotAnImage, Busy, media.MediaUnavailable),
     )
-    def on_post(self, req: Request, file: bytes) -> schemas.Profile:
+    def on_post(self, req: Request, file: bytes) -> Profile:
         """Upload an avatar.
 
         Takes a PNG, JPEG or WebP image of at most 5 MiB and 25 megapixels. It is turned upright, reduced to
@@ -87,7 +86,7 @@ class Avatar:
         return profile_of(user, self.store)
 
     @Operation(Permission.SIGNED_IN, "Avatar deleted.", name="deleteAvatar", errors=(NotFound,))
-    def on_delete(self, req: Request) -> schemas.Profile:
+    def on_delete(self, req: Request) -> Profile:
         """Delete the avatar."""
         with transaction():
             user = lock_user(caller_of(req).user_id)

@@ -16,7 +16,7 @@ from api.http.fields import require_json_size
 from api.http.json_limits import MAX_DEPTH, TooDeep, exceeded
 from api.middleware.body_limit import MIB
 from api.payments.request_schemas import NewPayment
-from api.profile.schemas import Preferences
+from api.profile.resources import Preferences
 from db.core.errors import DomainError
 from tests.makers import error, visitor
 
