@@ -227,7 +227,7 @@ def work(*, also: str = "") -> list[str]:
     """
     done = []
     # Events last: their subscribers enqueue further jobs.
-    while (job := _next_job()) or deliver_events():
+    while (job := first_job()) or deliver_events():
         if job is None:
             continue
         JOBS[job.name].perform(job.id)
@@ -261,7 +261,7 @@ def skip_old_events() -> None:
     subscriptions.Subscription.update(end).execute()
 
 
-def _next_job() -> job_journal.JobRow | None:
+def first_job() -> job_journal.JobRow | None:
     waiting = job_journal.JobRow.select().where(job_journal.JobRow.dead_at.is_null())
     found: job_journal.JobRow | None = waiting.order_by(job_journal.JobRow.position).first()
     return found

@@ -1,0 +1,115 @@
+"""What a request, and a payment to its end, may ask of PostgreSQL and Redis: counted, the same on every machine."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import NamedTuple
+
+import psycopg2
+import pytest
+from falcon.testing import TestClient
+
+from actors import mail_sender
+from actors.psp import provider
+from actors.settings import MailSettings
+from api.app import create_app
+from api.settings import WebSettings
+from db import config, payments, postgres
+from db.users import Role
+from tests import makers
+from tests.counting import counted
+from tests.makers import JOBS, SECRETS, Visitor, visitor
+
+# As in production: each request is counted.
+LIMITS = {"RATE_LIMIT_API": "1000000/15minutes", "RATE_LIMIT_AUTH": "1000000/15minutes"}
+BATCH = 50
+# Budgets of a payment, from its POST until its audit entries, events and mail are written. They only ever fall.
+STATEMENTS, WRITE_TRANSACTIONS, WAL_BYTES = 12, 5, 20_000
+READS = ("/auth/me", "/payments/{id}")
+PAYMENT = {"type": "payment", "amount": "12.50"}
+
+
+class Counters(NamedTuple):
+    """What the server has done since it was started."""
+
+    wal_bytes: int
+    transactions: int
+
+
+@pytest.fixture
+def client(stores: dict[str, str]) -> Iterator[TestClient]:
+    """A client whose requests commit, as in production: in a test's transaction nothing is sent twice."""
+    settings = {**SECRETS, **stores, **LIMITS}
+    provider.choose(makers.stub())
+    mail_sender.configure(MailSettings.read(settings), transport=makers.mailbox)
+    config.clear_cache()
+    makers.mailbox.clear()
+    makers.wipe()
+    yield TestClient(create_app(WebSettings.read(settings)))
+    makers.wipe()
+    makers.mailbox.clear()
+
+
+def counters(url: str) -> Counters:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint,"
+            " pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        )
+        [(wal_bytes, transactions)] = cursor.fetchall()
+    return Counters(wal_bytes, transactions)
+
+
+def pay(caller: Visitor, key: str, kind: str = "payment") -> str:
+    answer = caller.post("/payments", {**PAYMENT, "type": kind}, headers={"Idempotency-Key": key})
+    assert answer.status_code == 201
+    return str(answer.json["data"]["id"])
+
+
+def do_all_jobs() -> None:
+    """Does them as busy workers do: all that wait of one name together, then those of the next."""
+    while True:
+        with postgres.connection():
+            job = makers.first_job()
+            if job is None and not makers.deliver_events():
+                return
+        if job is not None:
+            JOBS[job.name].handle(job.id)
+
+
+@pytest.mark.parametrize(("role", "kind"), [(Role.CUSTOMER, "payment"), (Role.VENDOR, "initiate")])
+@pytest.mark.parametrize("path", READS)
+def test_a_reading_request_asks_each_store_at_most_once(client, role, kind, path):
+    caller = visitor(client, role)
+    path = path.format(id=pay(caller, "order-1", kind))
+    caller.get(path)
+    with counted() as asked:
+        assert caller.get(path).status_code == 200
+    assert len(asked.statements) <= 1, asked.statements
+    assert len(asked.trips) <= 1, asked.trips
+
+
+def test_a_payment_is_accepted_by_at_most_three_statements(client):
+    caller = visitor(client)
+    pay(caller, "order-1")
+    with counted() as asked:
+        pay(caller, "order-2")
+    assert len(asked.statements) <= 3, asked.statements
+
+
+def test_a_payment_to_its_end_costs_few_statements_transactions_and_bytes(client, stores):
+    customers = [visitor(client) for _ in range(5)]
+    before = counters(stores["DATABASE_URL"])
+    with counted() as asked:
+        for number in range(BATCH):
+            pay(customers[number % 5], f"order-{number}")
+        do_all_jobs()
+    after = counters(stores["DATABASE_URL"])
+
+    with postgres.connection():
+        ended = payments.Payment.select().where(payments.Payment.status.in_(["completed", "failed"]))
+        assert ended.count() == BATCH
+    assert len(makers.mailbox) == BATCH
+    assert "SELECT 1" not in asked.statements
+    assert len(asked.statements) / BATCH <= STATEMENTS
+    assert (after.transactions - before.transactions) / BATCH <= WRITE_TRANSACTIONS
+    assert (after.wal_bytes - before.wal_bytes) / BATCH <= WAL_BYTES
