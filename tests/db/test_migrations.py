@@ -250,6 +250,28 @@ def test_waiting_jobs_of_payments_are_done_in_batches(postgres_server, tmp_path,
         assert str(decision.attempt_id) == PAYMENT_ID
 
 
+def test_waiting_jobs_that_call_the_outside_can_be_leased(postgres_server, tmp_path, monkeypatch):
+    with upgraded(postgres_server, tmp_path, monkeypatch, since="0052", data=BEFORE_LEASES) as cursor:
+        cursor.execute(
+            "SELECT name, share, sent_at::text, leased_until IS NULL FROM journal.jobs ORDER BY position"
+        )
+        assert cursor.fetchall() == [
+            ("payments.charge", PAYMENT_ID, "infinity", True),
+            ("payments.charge", PAYMENT_ID, "infinity", False),
+            ("payments.inquire", "", "-infinity", True),
+            ("mail.send_link", "", "-infinity", True),
+        ]
+
+
+# Sent; leased; delayed; failed.
+BEFORE_LEASES = """
+    INSERT INTO journal.jobs (id, name, queue, args, due_at, sent_at, leased_until, error) VALUES
+        (gen_random_uuid(), 'payments.charge', 'psp', '{"customer_id": ":id"}', now(), now(), NULL, NULL),
+        (gen_random_uuid(), 'payments.charge', 'psp', '{"customer_id": ":id"}', now(), now(), now(), NULL),
+        (gen_random_uuid(), 'payments.inquire', 'psp-inquiries', '{}', now(), '-infinity', NULL, NULL),
+        (gen_random_uuid(), 'mail.send_link', 'mail', '{}', now(), now(), NULL, 'it broke');
+""".replace(":id", "8c8ee1f6-5f6c-4b3e-9d41-3d9f6f0a1b2c")
+
 PAYMENT_ID = "8c8ee1f6-5f6c-4b3e-9d41-3d9f6f0a1b2c"
 # A delayed job has no message yet; the others have been sent.
 BEFORE_BATCHES = f"""
@@ -305,13 +327,10 @@ def test_data_of_every_kind_survives_the_upgrade(postgres_server, tmp_path, monk
         assert found("SELECT amount::text, currency FROM payments.statement_lines") == [("10.00", "USD")]
         assert found("SELECT name, ended_at FROM admin.job_runs") == [("payments.reconcile", None)]
         # The relay finds each live job by exactly one of its two conditions; the dead job stays dead.
-        begun = "dead_at IS NULL AND (error IS NOT NULL OR leased_until IS NOT NULL OR sent_at = '-infinity')"
-        sent = (
-            "dead_at IS NULL AND error IS NULL AND leased_until IS NULL"
-            " AND sent_at > '-infinity' AND sent_at < 'infinity'"
-        )
+        due = "dead_at IS NULL AND (leased_until IS NOT NULL OR sent_at = '-infinity')"
+        sent = "dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'"
         assert found(
-            f"SELECT count(*), count(*) FILTER (WHERE ({begun}) <> ({sent})),"
+            f"SELECT count(*), count(*) FILTER (WHERE ({due}) <> ({sent})),"
             " count(*) FILTER (WHERE dead_at IS NOT NULL) FROM journal.jobs"
         ) == [(5, 4, 1)]
         # Waiting audit entries and events are records now. An entry gets the name that its action has now.

@@ -12,8 +12,9 @@ from peewee import SQL
 
 from actors import batch_jobs, broker, jobs
 from actors.batch_jobs import BatchEntry, batch_job
+from actors.external_jobs import external_job
 from actors.jobs import enqueue, transaction, transactional_job
-from db import job_journal, postgres, redelivery, redis
+from db import job_journal, leased_jobs, postgres, redelivery, redis
 from db.core import times
 from tests import makers
 from workers import relay
@@ -28,6 +29,11 @@ def nod() -> None:
 
 class Line(BatchEntry):
     pass
+
+
+@external_job("test_relay.call", queue=QUEUE)
+def call() -> None:
+    """Nothing."""
 
 
 sizes: list[int] = []
@@ -366,6 +372,93 @@ def test_a_failed_entry_is_sent_alone_and_counts_an_attempt():
     assert relay.once() == 2
     assert messages() == [str(first.id), str(second.id)]
     assert attempts([first, second]) == [1, 0]
+
+
+def calls(many: int = 1) -> list[job_journal.Job]:
+    """Overdue jobs that call the outside, without a message in Redis."""
+    entries = [call.job() for _ in range(many)]
+    with transaction():
+        for job in entries:
+            enqueue(job)
+    broker.current().client.flushdb()
+    make_all_due()
+    return entries
+
+
+def test_one_message_wakes_a_worker_for_all_calls_that_wait_and_counts_no_attempt():
+    entries = calls(3)
+    for _ in range(2):
+        assert relay.once() == 0
+        assert messages() == [str(entries[0].id)]
+        broker.current().client.flushdb()
+    assert attempts(entries) == [0, 0, 0]
+
+
+def test_a_lease_that_expired_is_an_attempt():
+    [expired, _waits] = entries = calls(2)
+    assert leased_jobs.lease(expired.id, 0)
+    assert relay.once() == 1
+    assert attempts(entries) == [1, 0]
+    assert row(expired).leased_until is None
+    # It waits as any other job from now on.
+    make_all_due()
+    assert relay.once() == 0
+    assert attempts(entries) == [1, 0]
+
+
+def test_a_call_that_failed_is_an_attempt_when_it_is_due_again():
+    [failed] = entries = calls()
+    job_journal.record_failure(failed.id, "nobody answers")
+    assert relay.once() == 0
+    call(str(failed.id))
+    assert attempts(entries) == [0]
+    _overdue(failed)
+    assert relay.once() == 1
+    assert attempts(entries) == [1]
+    call(str(failed.id))
+    assert job_journal.JobRow.select().count() == 0
+
+
+def test_a_call_that_kills_its_process_is_dead_after_the_last_attempt():
+    [deadly] = calls()
+    for _ in range(redelivery.MAX_ATTEMPTS):
+        assert leased_jobs.lease(deadly.id, 0)
+        assert relay.once() == 1
+    assert leased_jobs.lease(deadly.id, 0)
+    assert relay.once() == 0
+    assert row(deadly).dead_at is not None
+    assert len(job_journal.retry_dead([deadly.id])) == 1
+    assert relay.once() == 1
+    call(str(deadly.id))
+    assert job_journal.JobRow.select().count() == 0
+
+
+def test_a_delayed_call_waits_for_its_time():
+    job = call.job().delayed(60)
+    with transaction():
+        enqueue(job)
+    assert relay.once() == 0
+    call(str(job.id))
+    assert row(job).leased_until is None
+    _overdue(job)
+    assert relay.once() == 1
+    assert messages() == [str(job.id)]
+    assert row(job).attempts == 0
+    call(str(job.id))
+    assert job_journal.JobRow.select().count() == 0
+
+
+def test_a_redis_that_fails_at_the_push_loses_no_call(monkeypatch):
+    [expired] = entries = calls()
+    assert leased_jobs.lease(expired.id, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(broker, "push", push_fails)
+        with pytest.raises(redis.Unreachable):
+            relay.once()
+    assert attempts(entries) == [1]
+    make_all_due()
+    relay.once()
+    assert messages() == [str(expired.id)]
 
 
 def insert_waiting(many: int, name: str, sent_at: str) -> None:
