@@ -35,14 +35,18 @@ SESSIONS = """
     SELECT id, created_at, now() - random() * interval '30 days' FROM auth.users WHERE email LIKE '%%@growth.example'
 """
 
+PEOPLE = """
+    CREATE TEMPORARY TABLE people AS
+    SELECT id, email, role, row_number() OVER (PARTITION BY role ORDER BY created_at, id) AS number
+    FROM auth.users WHERE email LIKE '%%@growth.example';
+    ANALYZE people
+"""
+
 # One in ten payments pays a request, one in five requests is addressed to the first customer. Nine in ten payments are
 # completed, one in 1,000 is cancelled, one in 10,000 is in a rare currency.
 PLAN = """
     CREATE TEMPORARY TABLE plan AS
-    WITH customers AS (SELECT array_agg(id ORDER BY email) AS ids, array_agg(email ORDER BY email) AS emails
-        FROM auth.users WHERE email LIKE 'customer%%@growth.example'),
-    vendors AS (SELECT array_agg(id ORDER BY email) AS ids FROM auth.users WHERE email LIKE 'vendor%%@growth.example'),
-    numbered AS (
+    WITH numbered AS (
         SELECT n, now() - interval '1 minute' - (%(payments)s - n) * interval '90 days' / %(payments)s AS at,
             n %% 10 = 0 AS is_requested,
             CASE WHEN n %% 50 = 0 THEN 1 ELSE 1 + n::bigint * 7919 %% (%(payments)s / 20) END AS customer,
@@ -51,11 +55,13 @@ PLAN = """
     )
     SELECT n, at, is_requested, pg_temp.id_at(at) AS id,
         CASE WHEN is_requested THEN pg_temp.id_at(at - interval '1 hour') END AS request_id,
-        customers.ids[customer] AS customer_id, customers.emails[customer] AS email,
-        CASE WHEN is_requested THEN vendors.ids[vendor] END AS vendor_id, 1 + n %% 100 AS amount,
+        customers.id AS customer_id, customers.email,
+        CASE WHEN is_requested THEN vendors.id END AS vendor_id, 1 + n %% 100 AS amount,
         CASE WHEN n %% 10000 = 1 THEN 'CHF' WHEN n %% 5 = 0 THEN 'EUR' ELSE 'USD' END AS currency,
         CASE WHEN n %% 1000 = 7 THEN 'cancelled' WHEN n %% 10 = 3 THEN 'failed' ELSE 'completed' END AS status
-    FROM numbered, customers, vendors
+    FROM numbered
+    JOIN people AS customers ON customers.role = 'CUSTOMER' AND customers.number = customer
+    JOIN people AS vendors ON vendors.role = 'VENDOR' AND vendors.number = vendor
 """
 
 # Every step of every payment and request: its number, the time after the creation, and the status that it led to.
@@ -154,7 +160,7 @@ AUDIT = f"""
 """
 
 STATEMENTS = {
-    "users": USERS, "sessions": SESSIONS, "plan": PLAN, "steps": STEPS, "payments": PAYMENTS, "history": HISTORY,
+    "users": USERS, "sessions": SESSIONS, "people": PEOPLE, "plan": PLAN, "steps": STEPS, "payments": PAYMENTS, "history": HISTORY,
     "attempts": ATTEMPTS, "charges": CHARGES, "events": EVENTS, "audit": AUDIT,
     "publication": PUBLICATION,
 }  # fmt: skip
