@@ -8,8 +8,8 @@ from datetime import timedelta
 from actors.jobs import enqueue, transactional_job
 from actors.payment_jobs import begin_job, charge, inquire, inquire_job, resolve, settle_job
 from actors.psp.provider import Answer, Outcome
-from db import job_journal, payments, psp_attempts
-from db.payments import RECONCILE_AGAIN_AFTER, STUCK_AFTER
+from db import job_journal, payments_in_progress, psp_attempts
+from db.payments_in_progress import STUCK_AFTER
 from db.psp_attempts import PspAttempt
 
 # How long a payment is `pending` before its begin job counts as lost.
@@ -27,8 +27,10 @@ def reconcile() -> None:
     A payment whose next job is waiting is left alone: inquiries would only make a long queue longer.
     """
     _enqueue_lost([_settle_job(attempt) for attempt in psp_attempts.unsettled(STUCK_AFTER, RECONCILE_BATCH)])
-    _enqueue_lost([begin_job(id) for id in payments.pending_since(BEGIN_LOST_AFTER, RECONCILE_BATCH)])
-    stuck = set(payments.claim_stuck(STUCK_AFTER, RECONCILE_AGAIN_AFTER, RECONCILE_BATCH))
+    _enqueue_lost(
+        [begin_job(id) for id in payments_in_progress.claim_not_begun(BEGIN_LOST_AFTER, RECONCILE_BATCH)]
+    )
+    stuck = set(payments_in_progress.claim_stuck(RECONCILE_BATCH))
     stuck -= psp_attempts.payments_with_unsettled(stuck)
     next_jobs = {
         id: {job_journal.id_for_key(job.name, str(id)) for job in (charge, resolve, inquire)} for id in stuck

@@ -6,7 +6,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import backlog, postgres, reviews
-from db.payments import RECONCILE_AGAIN_AFTER, STUCK_AFTER
+from db.payments_in_progress import STUCK_AFTER
 
 
 class Invariant(postgres.Model, table="admin.invariants"):
@@ -121,23 +121,18 @@ INVARIANTS: dict[str, str] = {
             'payments:payment:updated')) <> p.version
     """,
     "no_payment_is_stuck": f"""
-        -- The reconciler should have claimed the payment a minute ago (payments.claim_stuck), no job of the
-        -- payment is alive, and it has no open review.
-        SELECT p.id::text AS id FROM payments.payments p, (
-            SELECT statement_timestamp() - {_GRACE_PERIOD} AS moment) AS late
-        WHERE p.type = 'payment' AND p.status = 'processing'
-            AND coalesce(p.reconciled_at, p.updated_at) < moment - interval '{STUCK_AFTER}'
-            AND (p.reconciled_at IS NULL OR (p.reconciled_at < moment - interval '{RECONCILE_AGAIN_AFTER}'
-                AND p.reconciled_at < moment - (moment - p.updated_at) / 10))
-            AND NOT EXISTS (SELECT FROM payments.payment_reviews r
-                WHERE r.payment_id = p.id AND r.resolved_at IS NULL)
-            AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
-                AND j.args ->> 'payment_id' = p.id::text)
-        UNION ALL
-        -- The reconciler begins a pending payment again after a minute (payments.pending_since).
-        SELECT p.id::text AS id FROM payments.payments p
-        WHERE p.status = 'pending' AND p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
-            AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
+        -- The reconciler should have claimed the payment a minute ago (payments_in_progress.claim_stuck and
+        -- claim_not_begun), no job of the payment is alive, and an open review does not explain it.
+        SELECT p.id::text AS id
+        FROM payments.payments_in_progress i JOIN payments.payments p ON p.id = i.payment_id
+        WHERE i.reconcile_at < statement_timestamp() - {_GRACE_PERIOD}
+            AND CASE p.status
+                WHEN 'pending' THEN p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
+                    AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
+                ELSE p.updated_at < statement_timestamp() - {_GRACE_PERIOD} - interval '{STUCK_AFTER}'
+            END
+            AND (p.status = 'pending' OR NOT EXISTS (SELECT FROM payments.payment_reviews r
+                WHERE r.payment_id = p.id AND r.resolved_at IS NULL))
             AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
     """,

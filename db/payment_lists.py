@@ -9,7 +9,8 @@ import peewee
 from peewee import SQL
 
 from db import pagination, reviews
-from db.payments import Payment, PaymentTransaction
+from db.payments import Payment, PaymentTransaction, indexed_status
+from db.states import PaymentStatus
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PaymentFilter:
     def conditions(self) -> list[peewee.Node]:
         """Returns the filter as conditions of a WHERE clause."""
         return pagination.conditions(
-            (self.status, Payment.status == self.status),
+            (self.status, _has_status(self.status)),
             (self.type, Payment.type == self.type),
             (self.currency, Payment.currency == self.currency),
             (self.from_, Payment.created_at >= self.from_),
@@ -62,6 +63,23 @@ class PaymentFilter:
                 else ~reviews.has_open_review(Payment.id),
             ),
         )
+
+
+# The payments that are `pending` or `processing`, and the requests with this status: no index mentions the
+# status of every payment, so that an update of a payment need not write to one.
+IN_PROGRESS = """
+    (SELECT payment_id FROM payments.payments_in_progress
+    UNION ALL SELECT id FROM payments.payments WHERE indexed_status = %s)
+"""
+
+
+def _has_status(status: str | None) -> peewee.Node:
+    """Returns a condition that an index supports, unless most payments have the status."""
+    if status == PaymentStatus.COMPLETED:
+        return Payment.status == status
+    if status in (PaymentStatus.PENDING, PaymentStatus.PROCESSING):
+        return (Payment.status == status) & Payment.id.in_(SQL(IN_PROGRESS, [status]))
+    return indexed_status == status
 
 
 def payments(

@@ -41,13 +41,16 @@ class Payment(postgres.Model, table="payments.payments"):
     version = peewee.IntegerField()
     # The metadata that the PSP received, if `metadata` has changed since.
     ordered_metadata = peewee.JSONField(null=True)
-    reconciled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
 
 
 # Those that this release knows. A later release may have added others.
 COLUMNS = ", ".join(cast(Any, Payment)._meta.columns)
+
+# The status of requests, and of payments that failed or were cancelled: a generated column, so that an index
+# on it gets no entry when a payment begins or completes.
+indexed_status = peewee.SQL("indexed_status")
 
 _NEXT_VERSION: dict[str, Any] = {
     "version": Payment.version + 1,
@@ -102,7 +105,7 @@ APPLY_TRANSITIONS = Statement(
         AS d (payment_id, version, before, after, code, message, history_id, transition, reason, actor_id)
     ), changed AS (
         UPDATE payments.payments p
-        SET status = d.after, failure_code = d.code, failure_message = d.message, reconciled_at = NULL,
+        SET status = d.after, failure_code = d.code, failure_message = d.message,
             version = p.version + 1, updated_at = clock_timestamp()
         FROM decided d WHERE p.id = d.payment_id AND (p.version, p.status) = (d.version, d.before)
         RETURNING p.*
@@ -133,23 +136,6 @@ LOCK_UNADDRESSED = """
     WHERE lower(customer_email) = lower(%s) AND addressee_id IS NULL AND customer_email IS NOT NULL
     ORDER BY id LIMIT %s
     FOR NO KEY UPDATE
-"""
-
-# The longer a payment has been processing, the longer the pauses between two claims: a tenth of its age.
-# How long a payment is `processing` before the reconciler acts; and the shortest time until it acts on the
-# same payment again, which grows to a tenth of the payment's age.
-STUCK_AFTER, RECONCILE_AGAIN_AFTER = timedelta(seconds=3), timedelta(seconds=30)
-
-CLAIM_STUCK = """
-    UPDATE payments.payments SET reconciled_at = clock_timestamp() WHERE id = ANY(ARRAY(
-        SELECT id FROM payments.payments
-        WHERE type = 'payment' AND status = 'processing'
-            AND coalesce(reconciled_at, updated_at) < statement_timestamp() - %s
-            AND (reconciled_at IS NULL OR (reconciled_at < statement_timestamp() - %s
-                AND reconciled_at < statement_timestamp() - (statement_timestamp() - updated_at) / 10))
-        ORDER BY coalesce(reconciled_at, updated_at) LIMIT %s
-        FOR NO KEY UPDATE SKIP LOCKED
-    )) RETURNING id
 """
 
 
@@ -271,33 +257,13 @@ def replace_address(ids: Sequence[UUID], email: str) -> list[Payment]:
     return postgres.execute_returning(update.where(Payment.id.in_(locked_ids)), Payment)
 
 
-def pending_since(created_ago: timedelta, limit: int) -> list[UUID]:
-    """Returns ids of payments and requests still `pending` this long after creation, oldest first."""
-    query = Payment.select(Payment.id).where(
-        Payment.status == PaymentStatus.PENDING,
-        Payment.created_at < peewee.fn.statement_timestamp() - created_ago,
-    )
-    return [row.id for row in query.order_by(Payment.created_at).limit(limit)]
-
-
-def claim_stuck(begun_ago: timedelta, reconciled_ago: timedelta, limit: int) -> list[UUID]:
-    """Claims payments that have been `processing` for too long, and returns their ids.
-
-    A payment is claimed when it began `begun_ago` before now or earlier, and was last claimed
-    `reconciled_ago` before now or earlier. The database's clock decides: a process with a wrong clock would
-    claim all or none.
-    """
-    return [row["id"] for row in postgres.rows(CLAIM_STUCK, begun_ago, reconciled_ago, limit)]
-
-
 def lock_expired_requests(created_ago: timedelta, limit: int) -> Sequence[Payment]:
     """Locks and returns requests that are still open this long after creation, oldest first.
 
     Requests that are being paid are locked by that transaction and skipped.
     """
     query = Payment.select().where(
-        Payment.type == PaymentType.INITIATE,
-        Payment.status == PaymentStatus.INITIATED,
+        indexed_status == PaymentStatus.INITIATED,
         Payment.created_at < peewee.fn.statement_timestamp() - created_ago,
     )
     oldest = query.order_by(Payment.created_at).limit(limit)
@@ -308,8 +274,7 @@ def lock_open_requests(vendor_id: UUID, limit: int) -> Sequence[Payment]:
     """Locks and returns requests of a vendor that are not being paid, in the order of their ids."""
     query = Payment.select().where(
         Payment.user_id == vendor_id,
-        Payment.type == PaymentType.INITIATE,
-        Payment.status.in_([PaymentStatus.PENDING, PaymentStatus.INITIATED]),
+        indexed_status.in_([PaymentStatus.PENDING, PaymentStatus.INITIATED]),
     )
     return list(query.order_by(Payment.id).limit(limit).for_update(postgres.NO_KEY_UPDATE))
 

@@ -74,7 +74,9 @@ def dark(stack: Stack) -> Iterator[str]:
         id,
     )
     # Not in half a minute, but now.
-    stack.rows("UPDATE payments.payments SET reconciled_at = NULL WHERE id = %s RETURNING 1", id)
+    stack.rows(
+        "UPDATE payments.payments_in_progress SET reconcile_at = now() WHERE payment_id = %s RETURNING 1", id
+    )
     [ended] = settled(stack, [id], 60).values()
     assert (ended["status"], ended["review"], ended["charges"]) == ("completed", None, ["charged"])
 

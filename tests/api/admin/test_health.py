@@ -260,10 +260,13 @@ def test_a_payment_is_unfinished_once_the_reconciler_is_overdue(admin, age, reco
     payment = makers.payment()
     payment_jobs.begin.perform(job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin").id)
     postgres.rows("DELETE FROM journal.jobs")
-    at = f"clock_timestamp() - interval '{reconciled}'" if reconciled else "NULL"
-    postgres.rows(
-        f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}', reconciled_at = {at}"
+    postgres.rows(f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}'")
+    next_at = (
+        f"clock_timestamp() - interval '{reconciled}' + greatest(interval '30 s', interval '{age}' / 10)"
+        if reconciled
+        else f"clock_timestamp() - interval '{age}'"
     )
+    postgres.rows(f"UPDATE payments.payments_in_progress SET reconcile_at = {next_at}")
     found = check_by_name(admin)["no_payment_is_stuck"]["offenders"]
     assert found == ([str(payment.id)] if forgotten else [])
 

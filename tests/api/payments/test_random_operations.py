@@ -282,9 +282,9 @@ class Machine(RuleBasedStateMachine):
             enqueue(payment_endings.expire_requests.job())
 
     def reconcile_later(self) -> None:
+        postgres.rows("UPDATE payments.payments SET updated_at = updated_at - interval '1 minute'")
         postgres.rows(
-            "UPDATE payments.payments SET updated_at = updated_at - interval '1 minute',"
-            " reconciled_at = reconciled_at - interval '1 minute'"
+            "UPDATE payments.payments_in_progress SET reconcile_at = reconcile_at - interval '1 minute'"
         )
         postgres.rows(
             "UPDATE payments.psp_attempts SET created_at = created_at - interval '1 minute',"

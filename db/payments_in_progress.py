@@ -1,0 +1,58 @@
+"""The payments for which a job must be under way, and when the reconciler looks at them next.
+
+Triggers keep the table (migration 0067): it does what an index on the status of payments would do.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+from db import postgres
+
+# How long a payment is `processing` before the reconciler acts; and the shortest time until it acts on the
+# same payment again, which grows to a tenth of the time for which the payment has been processing.
+STUCK_AFTER, RECONCILE_AGAIN_AFTER = timedelta(seconds=3), timedelta(seconds=30)
+
+CLAIM_STUCK = """
+    WITH stuck AS (
+        SELECT p.id, p.updated_at
+        FROM payments.payments_in_progress i JOIN payments.payments p ON p.id = i.payment_id
+        WHERE i.reconcile_at < statement_timestamp() AND p.type = 'payment' AND p.status = 'processing'
+            AND p.updated_at < statement_timestamp() - %s
+        ORDER BY i.reconcile_at LIMIT %s
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE payments.payments_in_progress i
+    SET reconcile_at = statement_timestamp() + greatest(%s, (statement_timestamp() - stuck.updated_at) / 10)
+    FROM stuck WHERE i.payment_id = stuck.id RETURNING i.payment_id
+"""
+
+CLAIM_NOT_BEGUN = """
+    WITH waiting AS (
+        SELECT i.payment_id
+        FROM payments.payments_in_progress i JOIN payments.payments p ON p.id = i.payment_id
+        WHERE i.reconcile_at < statement_timestamp() AND p.status = 'pending'
+            AND p.created_at < statement_timestamp() - %s
+        ORDER BY i.reconcile_at LIMIT %s
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE payments.payments_in_progress i SET reconcile_at = statement_timestamp() + %s
+    FROM waiting WHERE i.payment_id = waiting.payment_id RETURNING i.payment_id
+"""
+
+
+def claim_not_begun(created_ago: timedelta, limit: int) -> list[UUID]:
+    """Claims payments and requests that are still `pending` this long after creation, and returns their ids.
+
+    One that is claimed is not claimed again for RECONCILE_AGAIN_AFTER.
+    """
+    claimed = postgres.rows(CLAIM_NOT_BEGUN, created_ago, limit, RECONCILE_AGAIN_AFTER)
+    return [row["payment_id"] for row in claimed]
+
+
+def claim_stuck(limit: int) -> list[UUID]:
+    """Claims payments that have been `processing` for too long, and returns their ids.
+
+    The database's clock decides: a process with a wrong clock would claim all or none.
+    """
+    claimed = postgres.rows(CLAIM_STUCK, STUCK_AFTER, limit, RECONCILE_AGAIN_AFTER)
+    return [row["payment_id"] for row in claimed]
