@@ -125,14 +125,14 @@ INVARIANTS: dict[str, str] = {
         -- claim_not_begun), no job of the payment is alive, and an open review does not explain it.
         SELECT p.id::text AS id
         FROM payments.payments_in_progress i JOIN payments.payments p ON p.id = i.payment_id
-        WHERE i.reconcile_at < statement_timestamp() - {_GRACE_PERIOD}
-            AND CASE p.status
+        WHERE CASE p.status
                 WHEN 'pending' THEN p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
                     AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
-                ELSE p.updated_at < statement_timestamp() - {_GRACE_PERIOD} - interval '{STUCK_AFTER}'
+                ELSE i.reconcile_at < statement_timestamp() - {_GRACE_PERIOD}
+                    AND p.updated_at < statement_timestamp() - {_GRACE_PERIOD} - interval '{STUCK_AFTER}'
+                    AND NOT EXISTS (SELECT FROM payments.payment_reviews r
+                        WHERE r.payment_id = p.id AND r.resolved_at IS NULL)
             END
-            AND (p.status = 'pending' OR NOT EXISTS (SELECT FROM payments.payment_reviews r
-                WHERE r.payment_id = p.id AND r.resolved_at IS NULL))
             AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
                 AND j.args ->> 'payment_id' = p.id::text)
     """,
@@ -153,13 +153,17 @@ INVARIANTS: dict[str, str] = {
         LIMIT {CHECK_ROWS_LIMIT}
     """,
     "event_log_has_no_gaps": f"""
+        -- Goes back by 1, 2, 4, ... events until one is older than :since.
+        WITH newest AS (SELECT max(seq) AS seq FROM admin.events), at AS (
+            SELECT greatest(coalesce(max(older.seq), 0),
+                (SELECT seq - {CHECK_ROWS_LIMIT} FROM newest)) AS start
+            FROM generate_series(0, 16) AS power, LATERAL (
+                SELECT e.seq, e.occurred_at FROM admin.events e
+                WHERE e.seq <= (SELECT seq FROM newest) - (1 << power) ORDER BY e.seq DESC LIMIT 1) AS older
+            WHERE older.occurred_at < :since
+        )
         SELECT seq::text AS id FROM (
-            SELECT seq, lag(seq, 1, start) OVER (ORDER BY seq) AS before FROM admin.events, (
-                SELECT greatest(
-                    coalesce((SELECT seq FROM admin.events WHERE occurred_at < :since
-                        ORDER BY occurred_at DESC LIMIT 1), 0),
-                    (SELECT max(seq) - {CHECK_ROWS_LIMIT} FROM admin.events)
-                ) AS start) AS at
+            SELECT seq, lag(seq, 1, start) OVER (ORDER BY seq) AS before FROM at, admin.events
             WHERE seq > start) AS log
         WHERE seq <> before + 1
     """,
