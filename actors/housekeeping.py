@@ -1,10 +1,10 @@
-"""Jobs of the scheduler that delete expired rows and write down counted refusals."""
+"""Jobs of the scheduler that delete expired rows, write down counted refusals and store totals of days."""
 
 from datetime import timedelta
 
 from actors import audit
 from actors.jobs import enqueue, transactional_job
-from db import idempotency, one_time_tokens, sessions, sign_in_failures
+from db import daily_totals, idempotency, one_time_tokens, sessions, sign_in_failures
 from db.core import times
 
 # Rows that one transaction deletes: a number that stays well within the statement timeout.
@@ -17,6 +17,9 @@ SIGN_IN_FAILURE_LIFE = timedelta(hours=2)
 KNOWN_ADDRESS_LIFE = timedelta(days=90)
 # How long an Idempotency-Key is kept at least.
 IDEMPOTENCY_KEY_LIFE = timedelta(days=1)
+
+# Days whose payments, or requests, one transaction adds up.
+CLOSE_BATCH = 5
 
 
 @transactional_job("housekeeping.expire_refresh_tokens", queue="housekeeping")
@@ -53,3 +56,10 @@ def expire_idempotency_keys() -> None:
     """Deletes idempotency keys that are a day old and whose payment is terminal."""
     if idempotency.delete_expired(times.now() - IDEMPOTENCY_KEY_LIFE, DELETE_BATCH) == DELETE_BATCH:
         enqueue(expire_idempotency_keys.job())
+
+
+@transactional_job("housekeeping.close_days", queue="housekeeping")
+def close_days() -> None:
+    """Stores the totals of days whose payments are all terminal, for reports and analytics."""
+    if daily_totals.close_days(CLOSE_BATCH) == CLOSE_BATCH:
+        enqueue(close_days.job())

@@ -39,6 +39,7 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
     housekeeping.sum_up_refusals: timedelta(minutes=1),
     housekeeping.expire_sign_in_failures: timedelta(hours=1),
     housekeeping.expire_idempotency_keys: timedelta(hours=1),
+    housekeeping.close_days: timedelta(minutes=10),
 }
 
 LEASE = "scheduler"
