@@ -124,7 +124,8 @@ INVARIANTS: dict[str, str] = {
         -- The reconciler should have claimed the payment a minute ago (payments_in_progress.claim_stuck and
         -- claim_not_begun), no job of the payment is alive, and an open review does not explain it.
         SELECT p.id::text AS id
-        FROM payments.payments_in_progress i JOIN payments.payments p ON p.id = i.payment_id
+        FROM payments.payments_in_progress i, LATERAL (
+            SELECT * FROM payments.payments WHERE id = i.payment_id OFFSET 0) AS p
         WHERE CASE p.status
                 WHEN 'pending' THEN p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
                     AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}

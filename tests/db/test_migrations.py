@@ -25,11 +25,12 @@ for _module in pkgutil.iter_modules(db.__path__):
     importlib.import_module(f"db.{_module.name}")
 MODELS = [model for model in postgres.Model.__subclasses__() if model.__module__.startswith("db.")]
 
-# Defaults, indexes and constraints stand in the migrations alone: no code reads them from a model.
+# Defaults, indexes, constraints and generated columns stand in the migrations alone: no code reads them from a model.
 COLUMNS = """
     SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname = ANY(%s)
+    WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+        AND n.nspname = ANY(%s)
 """
 
 
