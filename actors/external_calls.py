@@ -1,8 +1,8 @@
 """How jobs call the outside: leased together, called each in a thread of its own, recorded together.
 
-One transaction records all results that are there, removes their jobs, inserts what follows and leases the
-next jobs. A thread that comes with a result while another one writes leaves the result to it. So a result
-that comes alone is recorded at once, and many share one transaction when many come.
+One transaction records all results that are there, removes their jobs and inserts what follows; another one
+leases the next jobs. A thread that comes with a result while another one writes leaves the result to it. So a
+result that comes alone is recorded at once, and many share one transaction when many come.
 
 A lease keeps other workers from calling. It does not decide whose result counts: a result is recorded and the
 job removed even if the lease was lost to another worker meanwhile.
@@ -89,7 +89,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         """Does this job alone, in this thread."""
         for call in self._begin_alone(id):
             self._make(call)
-            self._write([call], 0)
+            self._write([call])
 
     def handle(self, id: UUID) -> None:  # noqa: ARG002 -- a message serves all jobs of the name
         """Begins jobs of the name, as many as there are threads. Each call that ends begins further ones."""
@@ -112,18 +112,8 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         calls: list[Call[Prepared, Result]] = []
         unrecorded: list[Call[Prepared, Result]] = []
         try:
-            calls = self._write(ended, places)
-        except postgres.DatabaseUnavailable as error:
-            log.warning("database unavailable, results wait", job=self.name, error=str(error).strip())
-            unrecorded = ended
-            time.sleep(_PAUSE_S)
-        except Exception:
-            # One of them is at fault. Each is done alone, so that the others do not wait for it.
-            if ended:
-                unrecorded = self._record_each(ended)
-                self._turn.request()
-            else:
-                calls = self._begin_each(places)
+            unrecorded = self._record_all(ended)
+            calls = self._begin_all(places - len(unrecorded))
         finally:
             if self._threads:
                 self._threads.give_back(places - len(calls) - len(unrecorded))
@@ -152,17 +142,45 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             except BaseException as error:
                 call.error = error
 
-    def _write(self, ended: Sequence[Call[Prepared, Result]], places: int) -> list[Call[Prepared, Result]]:
-        """Records calls, and leases jobs for so many places, in one transaction; returns the next calls."""
-        may_lease = places > 0 and (self._threads is None or self._threads.is_open)
-        if not ended and not may_lease:
+    def _record_all(self, ended: Sequence[Call[Prepared, Result]]) -> list[Call[Prepared, Result]]:
+        """Records calls in one transaction; returns those that could not be recorded for now."""
+        if not ended:
             return []
-        with postgres.connection(), transaction():
-            self._record(ended)
-            calls = self._prepare(self._lease(places)) if may_lease else []
-        job_leases.drop(call.lease for call in ended)
+        try:
+            self._write(ended)
+        except postgres.DatabaseUnavailable as error:
+            log.warning("database unavailable, results wait", job=self.name, error=str(error).strip())
+            time.sleep(_PAUSE_S)
+            return list(ended)
+        except Exception:
+            # One of them is at fault. Each is done alone, so that the others do not wait for it.
+            return self._record_each(ended)
+        return []
+
+    def _begin_all(self, places: int) -> list[Call[Prepared, Result]]:
+        """Leases jobs for so many places in one transaction; returns their calls.
+
+        Not the transaction that records: `prepare` locks what its calls are about, and those locks come
+        before the jobs that `record` enqueues (decision 20).
+        """
+        if places <= 0 or (self._threads is not None and not self._threads.is_open):
+            return []
+        try:
+            with postgres.connection(), transaction():
+                calls = self._prepare(self._lease(places))
+        except postgres.DatabaseUnavailable as error:
+            log.warning("database unavailable, jobs wait", job=self.name, error=str(error).strip())
+            time.sleep(_PAUSE_S)
+            return []
+        except Exception:
+            return self._begin_each(places)
         job_leases.hold(call.lease for call in calls)
         return calls
+
+    def _write(self, ended: Sequence[Call[Prepared, Result]]) -> None:
+        with postgres.connection(), transaction():
+            self._record(ended)
+        job_leases.drop(call.lease for call in ended)
 
     def _record(self, ended: Sequence[Call[Prepared, Result]]) -> None:
         done = [call for call in ended if call.error is None]
@@ -192,7 +210,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         unrecorded = []
         for call in ended:
             try:
-                self._write([call], 0)
+                self._write([call])
             except postgres.TRANSIENT_ERRORS as error:
                 log.warning("result not recorded yet", job=self.name, error=str(error).strip())
                 unrecorded.append(call)
@@ -229,6 +247,8 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             return []
         prepared = list(zip(jobs, self.prepare(jobs), strict=True))
         if nothing_to_call := [job for job, order in prepared if order is None]:
+            # What follows is inserted first, as in `_record`.
+            job_journal.insert(take_enqueued())
             leased_jobs.remove(nothing_to_call)
             # Their places are free for others.
             self._turn.request()
