@@ -22,10 +22,11 @@ import structlog
 
 from actors import payable, payment_limits, payment_reviews, request_addressees, state_machine, transitions
 from actors.batch_jobs import BatchEntry, batch_job
-from actors.external_jobs import external_job
+from actors.external_jobs import external_batch_job
 from actors.jobs import enqueue, take_enqueued, transaction
 from actors.payment_reviews import Disproof, NewReview
 from actors.psp import calls, resolution
+from actors.psp.calls import Call, NewCall, Response
 from actors.psp.provider import Answer, Outcome
 from actors.psp.resolution import Action
 from actors.state_machine import Transition
@@ -36,7 +37,7 @@ from db.core.errors import DomainError, ErrorCode
 from db.core.ids import uuid7
 from db.idempotency import NewKey
 from db.payments import Payment
-from db.psp_attempts import PspResult
+from db.psp_attempts import PspOperation
 from db.reviews import ReviewCause
 from db.states import PaymentStatus, PaymentType
 
@@ -54,8 +55,6 @@ class RequestChanged(DomainError, code=ErrorCode.REQUEST_CHANGED):
 # --- create ---------------------------------------------------------------------------------------------
 
 # `columns` are the columns of `payments.payments` that the request body sets and nothing here reads.
-
-
 # With a `key` its response is stored in the same statement: raises idempotency.KeyUsed, idempotency.KeyInUse.
 
 
@@ -131,8 +130,7 @@ def _create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment
 
 
 def _store(payment: Payment, key: NewKey | None) -> None:
-    actor_id = request_context.current().user_id
-    acceptance.store(payment, take_enqueued(), actor_id=actor_id, key=key)
+    acceptance.store(payment, take_enqueued(), actor_id=request_context.current().user_id, key=key)
 
 
 # --- begin, charge, settle ------------------------------------------------------------------------------
@@ -167,28 +165,55 @@ def begin(entries: Sequence[OfPayment]) -> None:
 
 
 def begin_job(payment_id: UUID) -> job_journal.Job:
-    """Returns the begin job of a payment, under an id derived from the payment's.
-
-    By that id the reconciler sees whether the job is waiting or lost.
-    """
+    """Returns the begin job of a payment. By its id the reconciler sees whether it is waiting or lost."""
     return begin.job(OfPayment(payment_id=payment_id)).unique(str(payment_id))
+
+
+class Charge(OfPayment):
+    """A payment to charge, and its customer."""
+
+    customer_id: UUID | None = None
 
 
 def _charge_job(payment: Payment) -> job_journal.Job:
     # The id is derived from the payment's, so that a payment has at most one waiting charge job.
-    return charge.job(payment.id, payment.user_id).unique(str(payment.id))
+    return charge.job(Charge(payment_id=payment.id, customer_id=payment.user_id)).unique(str(payment.id))
 
 
-@external_job("payments.charge", queue="psp", share="customer_id")
-def charge(
-    payment_id: UUID,
-    customer_id: UUID | None = None,  # noqa: ARG001 -- read by external_job, as `share`
-) -> job_journal.Job | None:
-    """Orders the charge from the PSP under the payment's id as idempotency key: a repetition charges nothing.
+def _order(charges: Sequence[Charge]) -> list[Call | None]:
+    """Records charges that are about to be ordered, in the transaction that leases their jobs."""
+    wanted = [NewCall(charge.payment_id, charge.request_id) for charge in charges]
+    begun = calls.begin(PspOperation.CHARGE, wanted)
+    for charge, call in zip(charges, begun, strict=True):
+        if call is None:
+            # The PSP may have the order of an earlier call, or the payment has ended.
+            with request_context.for_request(charge.request_id):
+                enqueue(_resolve_job(charge.payment_id))
+    return begun
 
-    `share` bounds the threads of one customer: a burst of slow payments does not delay other customers.
-    """
-    return _resolve_job(payment_id, calls.charge(payment_id, settle_job))
+
+def _end(responses: Sequence[tuple[Call, Response]]) -> None:
+    """Records what the PSP has answered, in the transaction that removes the jobs; enqueues what follows."""
+    calls.record(responses)
+    for call, response in responses:
+        with request_context.for_request(call.request_id):
+            if response.answer:
+                enqueue(settle_job(call.order.payment_id, response.answer, call.id))
+            else:
+                enqueue(_resolve_job(call.order.payment_id))
+
+
+# Orders the charge from the PSP under the payment's id as idempotency key: a repetition charges nothing.
+# `share` bounds the threads of one customer: a burst of slow payments does not delay other customers.
+charge = external_batch_job(
+    "payments.charge",
+    Charge,
+    queue="psp",
+    share="customer_id",
+    prepare=_order,
+    call=calls.make,
+    record=_end,
+)
 
 
 class Decision(OfPayment):
@@ -203,13 +228,6 @@ def settle_job(payment_id: UUID, answer: Answer, attempt_id: UUID) -> job_journa
     job = settle.job(Decision(payment_id=payment_id, answer=answer, attempt_id=attempt_id))
     # One job for each decision, not for each payment: of two different decisions neither is dropped.
     return job.unique(str(attempt_id))
-
-
-def _resolve_job(payment_id: UUID, result: PspResult | None) -> job_journal.Job | None:
-    """Returns the job after a call without a decision; `calls` enqueues `settle` with a decision."""
-    if result in psp_attempts.DECISIONS:
-        return None
-    return resolve.job(OfPayment(payment_id=payment_id)).unique(str(payment_id))
 
 
 def receive_notice(payment_id: UUID, answer: Answer) -> None:
@@ -239,12 +257,11 @@ def _settle(decisions: Sequence[Decision]) -> None:
     disproofs: list[Disproof] = []
     for decision in decisions:
         payment, answer = locked.get(decision.payment_id), decision.answer
-        if payment is None:
-            log.warning("decision about an unknown payment", payment_id=str(decision.payment_id))
+        if payment is None:  # The PSP has sent a notice about a payment that is not ours.
             continue
         with request_context.for_request(decision.request_id):
             disproofs.append(Disproof(payment.id, ReviewCause.PSP_SILENT))
-            if contradiction := _contradiction(payment, answer):
+            if contradiction := payment_reviews.contradiction(payment, answer):
                 contradictions.append(NewReview(payment.id, *contradiction))
             elif payment.status != PaymentStatus.PROCESSING:
                 log.info("payment was settled before", payment_id=str(payment.id), status=payment.status)
@@ -264,25 +281,6 @@ def _settle(decisions: Sequence[Decision]) -> None:
 def _first_of_each_payment(entries: Sequence[EntryT]) -> list[EntryT]:
     """Returns the first entry about each payment."""
     return list({entry.payment_id: entry for entry in reversed(entries)}.values())[::-1]
-
-
-def _contradiction(payment: Payment, answer: Answer) -> tuple[ReviewCause, str] | None:
-    """Returns why a person has to look at a decision; None if the decision can be applied or repeats another.
-
-    The texts are compared with those of earlier reviews, so they must not change.
-    """
-    outcome, amount, currency = answer.outcome, answer.amount, answer.currency
-    if amount is not None and (amount, currency) != (payment.amount, payment.currency):
-        return ReviewCause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}"
-    if outcome is Outcome.CHARGED and payment.status not in (
-        PaymentStatus.PROCESSING,
-        PaymentStatus.COMPLETED,
-    ):
-        # The charge is never ignored, and never refunded without a person's decision.
-        return ReviewCause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}"
-    if outcome is Outcome.DECLINED and payment.status == PaymentStatus.COMPLETED:
-        return ReviewCause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed"
-    return None
 
 
 # --- unknown outcome ------------------------------------------------------------------------------------
@@ -324,13 +322,29 @@ def resolve(entries: Sequence[OfPayment]) -> None:
     transitions.apply_all(failures)
 
 
-def inquire_job(payment_id: UUID) -> job_journal.Job:
-    """Returns the inquiry job of a payment, under an id derived from the payment's: at most one waits."""
-    return inquire.job(payment_id).unique(str(payment_id))
+def _resolve_job(payment_id: UUID) -> job_journal.Job:
+    return resolve.job(OfPayment(payment_id=payment_id)).unique(str(payment_id))
 
 
-@external_job("payments.inquire", queue="psp-inquiries")
-def inquire(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job | None:
-    """Asks the PSP for its decision about a payment; a caller that waits for the result sets `inquiry`."""
-    result = calls.find(payment_id, inquiry or uuid7(), settle_job)
-    return None if result is None else _resolve_job(payment_id, result)
+class Inquiry(OfPayment):
+    """A payment to inquire about; a caller that waits for the result sets the id of the call, `inquiry`."""
+
+    inquiry: UUID | None = None
+
+
+def inquire_job(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job:
+    """Returns an inquiry job; of those that nobody waits for, at most one of each payment is waiting."""
+    job = inquire.job(Inquiry(payment_id=payment_id, inquiry=inquiry))
+    return job if inquiry else job.unique(str(payment_id))
+
+
+def _ask(inquiries: Sequence[Inquiry]) -> list[Call | None]:
+    """Records inquiries that are about to be made; none is made about a payment that has ended."""
+    wanted = [NewCall(new.payment_id, new.request_id, new.inquiry or uuid7()) for new in inquiries]
+    return calls.begin(PspOperation.FIND, wanted)
+
+
+# Asks the PSP for its decision about a payment.
+inquire = external_batch_job(
+    "payments.inquire", Inquiry, queue="psp-inquiries", prepare=_ask, call=calls.make, record=_end
+)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from actors import audit
+from actors.psp.provider import Answer, Outcome
 from actors.state_machine import InvalidTransition
 from db import reviews
 from db.core import request_context
@@ -44,6 +45,25 @@ class Disproof:
     payment_id: UUID
     cause: ReviewCause
     context: RequestContext = field(default_factory=request_context.current)
+
+
+def contradiction(payment: Payment, answer: Answer) -> tuple[ReviewCause, str] | None:
+    """Returns why a person has to look at a decision; None if the decision can be applied or repeats another.
+
+    The texts are compared with those of earlier reviews, so they must not change.
+    """
+    outcome, amount, currency = answer.outcome, answer.amount, answer.currency
+    if amount is not None and (amount, currency) != (payment.amount, payment.currency):
+        return ReviewCause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}"
+    if outcome is Outcome.CHARGED and payment.status not in (
+        PaymentStatus.PROCESSING,
+        PaymentStatus.COMPLETED,
+    ):
+        # The charge is never ignored, and never refunded without a person's decision.
+        return ReviewCause.CHARGED_AFTER_END, f"the PSP charged it, but it is {payment.status}"
+    if outcome is Outcome.DECLINED and payment.status == PaymentStatus.COMPLETED:
+        return ReviewCause.DECLINED_AFTER_COMPLETION, "the PSP declined it, but it is completed"
+    return None
 
 
 def open_review(payment: Payment, cause: ReviewCause, reason: str) -> None:

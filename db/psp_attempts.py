@@ -1,6 +1,7 @@
 """Calls to the PSP about a payment, and notices from the PSP. Each call's row is written before the call."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -12,7 +13,6 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import pagination, postgres
 from db.prepared import Statement
-from db.states import PaymentStatus
 
 # Of a payment whose outcome stays unknown for weeks, the newest inquiries and notices suffice.
 INQUIRIES_LIMIT = 20
@@ -62,26 +62,57 @@ class PspAttempt(postgres.Model, table="payments.psp_attempts"):
     ended_at = DateTimeTZField(null=True)
 
 
-# The conflict: an earlier process died during this call, and the job runs again.
-BEGIN_ATTEMPT = """
+# A charge call is the first one of its payment, or follows an inquiry that has found no order. It has the key
+# of the first one: whatever the PSP has received by then, it charges once.
+# The conflict: an earlier process died during this inquiry, and the job runs again.
+BEGIN_CALLS = Statement(
+    "begin_calls",
+    """
     WITH payment AS (
         SELECT id, amount, currency, coalesce(ordered_metadata, metadata) AS metadata
-        FROM payments.payments WHERE id = %(payment_id)s AND status = %(status)s FOR NO KEY UPDATE
+        FROM payments.payments WHERE id = ANY(%(payment_ids)s) AND status = 'processing'
+        ORDER BY id FOR NO KEY UPDATE
     ), begun AS (
         INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)
-        SELECT %(id)s, id, %(operation)s, id::text FROM payment
-        WHERE NOT %(first)s
+        SELECT call.id, payment.id, %(operation)s, payment.id::text
+        FROM unnest(%(ids)s, %(payment_ids)s) AS call (id, payment_id)
+        JOIN payment ON payment.id = call.payment_id
+        WHERE %(operation)s = 'find'
             OR NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
-        ON CONFLICT (id) DO UPDATE SET operation = excluded.operation RETURNING id
+            OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
+                WHERE a.payment_id = payment.id AND a.operation <> 'notice'
+                ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
+            AND (SELECT count(*) < %(max_charges)s FROM payments.psp_attempts a
+                WHERE a.payment_id = payment.id AND a.operation = 'charge')
+        ON CONFLICT (id) DO UPDATE SET operation = excluded.operation
+        RETURNING id, payment_id
     )
-    SELECT amount, currency, metadata FROM payment WHERE EXISTS (SELECT FROM begun)
-"""
+    SELECT begun.id, amount, currency, metadata FROM begun JOIN payment ON payment.id = payment_id
+    """,
+    ids="uuid[]",
+    payment_ids="uuid[]",
+    operation="text",
+    max_charges="int",
+)
 
-RECORD_RESULT = """
-    UPDATE payments.psp_attempts
-    SET outcome = %s, code = %s, amount = %s, currency = %s, ended_at = clock_timestamp()
-    WHERE id = %s
-"""
+# A decision stays: another worker, which had taken the job over, may have got no answer to the same call.
+RECORD_RESULTS = Statement(
+    "record_psp_results",
+    """
+    UPDATE payments.psp_attempts a
+    SET outcome = r.outcome, code = r.code, amount = r.amount, currency = r.currency,
+        ended_at = clock_timestamp()
+    FROM unnest(%(ids)s, %(outcomes)s, %(codes)s, %(amounts)s, %(currencies)s)
+        AS r (id, outcome, code, amount, currency)
+    WHERE a.id = r.id AND (a.outcome IS NULL OR a.outcome NOT IN ('charged', 'declined')
+        OR r.outcome IN ('charged', 'declined'))
+    """,
+    ids="uuid[]",
+    outcomes="text[]",
+    codes="text[]",
+    amounts="numeric[]",
+    currencies="text[]",
+)
 
 RECORD_NOTICE = """
     INSERT INTO payments.psp_attempts
@@ -114,35 +145,47 @@ CALLS_OF_PAYMENTS = """
 """
 
 
-def begin(
-    id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
-) -> dict[str, Any] | None:
-    """Records a call that is about to be made, and returns the order's amount, currency and metadata.
+@dataclass(frozen=True)
+class CallResult:
+    """The result of a call; of a decision, also the amount and currency that it names."""
 
-    These are the same in every call for a payment. Returns None when the payment is no longer `processing`,
-    or with `first` when there was a call already. The payment's row is locked: a person who fails the payment
-    sees this call, or this call sees the failure.
+    id: UUID
+    outcome: str
+    code: str | None = None
+    amount: Decimal | None = None
+    currency: str | None = None
+
+
+def begin(
+    calls: Mapping[UUID, UUID], operation: PspOperation, *, max_charges: int
+) -> dict[UUID, dict[str, Any]]:
+    """Records calls that are about to be made: their ids, each with the payment's.
+
+    Returns by call the order's amount, currency and metadata, the same in every call for a payment. Leaves
+    out calls for a payment that is no longer `processing`, and charge calls when there were so many, or after
+    a call other than an inquiry that has found no order. The payments are locked: a person who fails one
+    sees the call, or the call sees the failure.
     """
     begun = postgres.rows(
-        BEGIN_ATTEMPT,
-        id=id,
-        payment_id=payment_id,
-        status=PaymentStatus.PROCESSING,
+        BEGIN_CALLS,
+        ids=list(calls),
+        payment_ids=list(calls.values()),
         operation=operation,
-        first=first,
+        max_charges=max_charges,
     )
-    return begun[0] if begun else None
+    return {row.pop("id"): row for row in begun}
 
 
-def record_result(
-    id: UUID,
-    outcome: str,
-    code: str | None = None,
-    amount: Decimal | None = None,
-    currency: str | None = None,
-) -> None:
-    """Records the result of a call; of a decision, also the amount and currency that it names."""
-    postgres.rows(RECORD_RESULT, outcome, code, amount, currency, id)
+def record_results(results: Sequence[CallResult]) -> None:
+    """Records the results of calls."""
+    postgres.rows(
+        RECORD_RESULTS,
+        ids=[result.id for result in results],
+        outcomes=[result.outcome for result in results],
+        codes=[result.code for result in results],
+        amounts=[result.amount for result in results],
+        currencies=[result.currency for result in results],
+    )
 
 
 def record_notice(
@@ -191,14 +234,6 @@ def find_result(id: UUID) -> PspResult | None:
     """Returns the result of a call; None while it is under way, or if it was never begun."""
     found = PspAttempt.get_or_none(PspAttempt.id == id)
     return PspResult(found.outcome) if found is not None and found.outcome else None
-
-
-def count_charges(payment_id: UUID) -> int:
-    """Returns the number of charge calls for a payment."""
-    query = PspAttempt.select().where(
-        PspAttempt.payment_id == payment_id, PspAttempt.operation == PspOperation.CHARGE
-    )
-    return int(query.count())
 
 
 def for_payments(payment_ids: Collection[UUID]) -> dict[UUID, list[PspAttempt]]:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import pytest
 from falcon.testing import Result, TestClient
 from peewee import SQL
 
@@ -22,16 +23,29 @@ from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
 from actors.mail_transports import OutgoingMail
 from actors.psp.provider import Answer
+from actors.psp.resolution import MAX_CHARGE_CALLS
 from actors.psp.stub import Stub
 from api import accounts
 from api.security.keys import Keys
 from api.security.passwords import Passwords
 from api.security.tokens import REFRESH_LIFETIME, Tokens
 from api.settings import WebSettings
-from db import audit_log, event_log, job_journal, payments, postgres, reviews, sessions, subscriptions, users
+from db import (
+    audit_log,
+    event_log,
+    job_journal,
+    payments,
+    postgres,
+    psp_attempts,
+    reviews,
+    sessions,
+    subscriptions,
+    users,
+)
 from db.core import times
 from db.one_time_tokens import fingerprint
 from db.payments import Payment
+from db.psp_attempts import PspOperation
 from db.users import Role, User
 from workers import scheduler
 from workers.dev.servers import Postgres
@@ -110,6 +124,25 @@ def wipe() -> None:
 def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
     """The PSP stub, without its delays."""
     return Stub(payment_jobs.receive_notice, sleep=sleep)
+
+
+def count_statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Counts our statements, and not the PSP's; returns a function that returns their number since its last call."""
+    executed: list[str] = []
+    run = postgres.database._run
+
+    def count(sql: str, params: Any = None) -> Any:
+        if "psp_charge" not in sql:
+            executed.append(sql)
+        return run(sql, params)
+
+    def since() -> int:
+        found = len([sql for sql in executed if not sql.startswith("PREPARE")])
+        executed.clear()
+        return found
+
+    monkeypatch.setattr(postgres.database, "_run", count)
+    return since
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
@@ -205,6 +238,12 @@ def settle_job(payment: Payment, answer: Answer) -> job_journal.Job:
 def resolve_job(payment: Payment) -> job_journal.Job:
     """A job that decides what follows the calls about the payment so far."""
     return payment_jobs.resolve.job(payment_jobs.OfPayment(payment_id=payment.id))
+
+
+def begin_call(payment: Payment, operation: PspOperation, id: UUID | None = None) -> bool:
+    """Records a call of the PSP as a worker does before it makes the call; returns whether it may be made."""
+    calls = {id or uuid4(): payment.id}
+    return bool(psp_attempts.begin(calls, operation, max_charges=MAX_CHARGE_CALLS))
 
 
 def reload(payment: Payment) -> Payment:

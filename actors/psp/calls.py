@@ -1,94 +1,101 @@
-"""Calls of the PSP: each is recorded before it is made, and completed with its result."""
+"""Calls of the PSP: recorded before they are made, completed with their results, many in one statement."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
 import structlog
 
-from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.provider import Answer, NoAnswer, Order, Unavailable
 from actors.psp.resolution import MAX_CHARGE_CALLS
-from db import job_journal, postgres, psp_attempts
+from db import psp_attempts
 from db.core.ids import uuid7
-from db.psp_attempts import PspOperation, PspResult
+from db.psp_attempts import CallResult, PspOperation, PspResult
 
 log = structlog.get_logger(__name__)
 
-# Returns the job that settles a decision: from the payment's id, the answer, and the id of the recorded call.
-SettleJob = Callable[[UUID, Answer, UUID], job_journal.Job]
+
+@dataclass(frozen=True)
+class NewCall:
+    """A call to record: its id, the payment, and the request that caused it."""
+
+    payment_id: UUID
+    request_id: str | None
+    id: UUID = field(default_factory=uuid7)
 
 
-def charge(payment_id: UUID, settle_job: SettleJob) -> PspResult | None:
-    """Orders the charge and returns the result; None if no call was made.
+@dataclass(frozen=True)
+class Call:
+    """A recorded call that is about to be made."""
 
-    After an earlier call the PSP is asked first what it decided, since an unknown outcome is not a failure:
-    the charge is ordered again only if the PSP has no order.
+    id: UUID
+    operation: PspOperation
+    order: Order
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a call brought: a result, and with a decision the answer."""
+
+    result: PspResult
+    answer: Answer | None = None
+
+
+def begin(operation: PspOperation, wanted: Sequence[NewCall]) -> list[Call | None]:
+    """Records calls and returns them; None for one that must not be made.
+
+    That is a call about a payment that is no longer `processing`, and a charge while the PSP may have the
+    order: after the first charge, an inquiry must have found none.
     """
     # Before anything is recorded: without a provider there is no call.
-    psp = provider.chosen()
-    attempt_id = uuid7()
-    order = _begin(attempt_id, payment_id, PspOperation.CHARGE, first=True)
-    if order is None:
-        result = find(payment_id, uuid7(), settle_job)
-        if result is not PspResult.NOT_FOUND:
-            return result
-        with postgres.connection():
-            charges = psp_attempts.count_charges(payment_id)
-        order = _begin(attempt_id, payment_id, PspOperation.CHARGE) if charges < MAX_CHARGE_CALLS else None
-        if order is None:
-            return None
-    return _finish(attempt_id, payment_id, PspOperation.CHARGE, lambda: psp.charge(order), settle_job)
-
-
-def find(payment_id: UUID, attempt_id: UUID, settle_job: SettleJob) -> PspResult | None:
-    """Asks the PSP for its decision and returns the result; None if the payment is no longer `processing`."""
-    psp = provider.chosen()
-    order = _begin(attempt_id, payment_id, PspOperation.FIND)
-    if order is None:
-        return None
-    return _finish(attempt_id, payment_id, PspOperation.FIND, lambda: psp.find(order.key), settle_job)
-
-
-def _begin(
-    attempt_id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
-) -> Order | None:
-    """Records a call and returns its order.
-
-    None if the payment is not `processing`, or if this must be its `first` call and is not.
-    """
-    with postgres.connection():
-        terms = psp_attempts.begin(attempt_id, payment_id, operation, first=first)
+    provider.chosen()
+    terms = psp_attempts.begin(
+        {call.id: call.payment_id for call in wanted}, operation, max_charges=MAX_CHARGE_CALLS
+    )
     # The key is known before the first call, and the same for every call.
-    return Order(str(payment_id), payment_id, **terms) if terms else None
+    return [
+        Call(
+            call.id,
+            operation,
+            Order(str(call.payment_id), call.payment_id, **terms[call.id]),
+            call.request_id,
+        )
+        if call.id in terms
+        else None
+        for call in wanted
+    ]
 
 
-def _finish(
-    attempt_id: UUID,
-    payment_id: UUID,
-    operation: PspOperation,
-    call: Callable[[], Answer | None],
-    settle_job: SettleJob,
-) -> PspResult:
-    """Makes the call, records its result, and enqueues the settlement of a decision."""
-    answer = None
+def make(call: Call) -> Response:
+    """Makes the call, without a transaction. Raises nothing: every end of a call is a result."""
+    psp, order = provider.chosen(), call.order
     try:
-        answer = call()
-        result = PspResult(answer.outcome) if answer else PspResult.NOT_FOUND
+        answer = psp.charge(order) if call.operation is PspOperation.CHARGE else psp.find(order.key)
+        response = Response(PspResult(answer.outcome) if answer else PspResult.NOT_FOUND, answer)
     except Unavailable:
-        result = PspResult.UNAVAILABLE
+        response = Response(PspResult.UNAVAILABLE)
     except NoAnswer:
-        result = PspResult.NO_ANSWER
+        response = Response(PspResult.NO_ANSWER)
     except Exception:
-        log.exception("PSP adapter failed", payment_id=str(payment_id), operation=operation)
-        result = PspResult.NO_ANSWER
-    log.info("PSP called", payment_id=str(payment_id), operation=operation, result=result)
-    # Also if the lease is lost by now: it decides which process may call the PSP, not whose answer counts.
-    with postgres.connection(), transaction():
-        if answer is None:
-            psp_attempts.record_result(attempt_id, result)
-        else:
-            psp_attempts.record_result(attempt_id, **asdict(answer))
-            enqueue(settle_job(payment_id, answer, attempt_id))
-    return result
+        log.exception("PSP adapter failed", payment_id=order.key, operation=call.operation)
+        response = Response(PspResult.NO_ANSWER)
+    log.info("PSP called", payment_id=order.key, operation=call.operation, result=response.result)
+    return response
+
+
+def record(responses: Sequence[tuple[Call, Response]]) -> None:
+    """Records the results of calls.
+
+    Also if the lease of a job is lost by now: it decides which process may call the PSP, not whose answer
+    counts.
+    """
+    psp_attempts.record_results(
+        [
+            CallResult(call.id, **asdict(response.answer))
+            if response.answer
+            else CallResult(call.id, response.result)
+            for call, response in responses
+        ]
+    )

@@ -25,9 +25,9 @@ _UNKNOWN_END = (None, PspResult.NO_ANSWER)
 class Action(StrEnum):
     """What can follow an unknown outcome."""
 
-    # Order the charge again, under the same key; the job inquires first.
+    # Order the charge, for the first time or under the same key after an inquiry has found no order.
     CHARGE = "charge"
-    # Only inquire, in a queue of its own: a PSP that does not answer must not delay other charges.
+    # Inquire, in a queue of its own: a PSP that does not answer must not delay other charges.
     INQUIRE = "inquire"
     # Leave the payment to the reconciler, which inquires at growing intervals.
     WAIT = "wait"
@@ -49,12 +49,15 @@ def next_action(calls: Sequence[PspAttempt]) -> Decision:
     made = [call for call in calls if call.operation != PspOperation.NOTICE]
     charges = sum(call.operation == PspOperation.CHARGE for call in made)
     last = made[-1] if made else None
-    if last is None or last.operation == PspOperation.CHARGE:
-        inquire = last is not None and last.outcome in _UNKNOWN_END
-        return Decision(Action.INQUIRE if inquire else Action.CHARGE, _backoff_s(charges))
+    if last is None:
+        # A notice is no call of ours, but says that the PSP may have the order.
+        return Decision(Action.INQUIRE if calls else Action.CHARGE, _backoff_s(0))
+    if last.operation == PspOperation.CHARGE:
+        return Decision(Action.INQUIRE, _backoff_s(charges))
     if last.outcome == PspResult.NOT_FOUND:
         if charges < MAX_CHARGE_CALLS and last.created_at - made[0].created_at < CHARGE_AGAIN_WITHIN:
-            return Decision(Action.CHARGE, _backoff_s(charges))
+            # The inquiry has waited long enough after the last charge.
+            return Decision(Action.CHARGE)
         return Decision(Action.FAIL if is_confirmed_absent(calls) else Action.WAIT)
     # The PSP does not even answer an inquiry.
     unanswered = _unanswered_calls(made)

@@ -60,7 +60,7 @@ def has_psp_decided(payment: Payment) -> bool:
     """
     inquiry_id = uuid4()
     with transaction():
-        enqueue(payment_jobs.inquire.job(payment.id, inquiry_id))
+        enqueue(payment_jobs.inquire_job(payment.id, inquiry_id))
 
     def find() -> PspResult | PaymentStatus | None:
         if (result := psp_attempts.find_result(inquiry_id)) is not None:

@@ -8,11 +8,13 @@ import pytest
 
 from actors import payment_jobs, transitions
 from actors.batch_jobs import BatchJob
+from actors.external_calls import CallingKind
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
 from actors.state_machine import Transition
 from db import job_journal, payments, postgres, psp_attempts
 from db.core import request_context
+from db.psp_attempts import CallResult, PspOperation
 from tests import makers
 from tests.makers import work
 
@@ -24,23 +26,10 @@ CHARGED, DECLINED = Answer(Outcome.CHARGED), Answer(Outcome.DECLINED, "lost_card
 @pytest.fixture
 def statements(monkeypatch) -> Callable[[], int]:
     """Counts the statements since the last call."""
-    executed: list[str] = []
-    execute = postgres.database.execute_sql
-
-    def count(sql: str, *more: object) -> object:
-        executed.append(sql)
-        return execute(sql, *more)
-
-    def since() -> int:
-        found = len(executed)
-        executed.clear()
-        return found
-
-    monkeypatch.setattr(postgres.database, "execute_sql", count)
-    return since
+    return makers.count_statements(monkeypatch)
 
 
-def do_together(kind: BatchJob[Any]) -> None:
+def do_together(kind: BatchJob[Any] | CallingKind[Any, Any]) -> None:
     """Does all waiting jobs of a kind in one batch."""
     kind.handle(uuid4())
     assert [job.error for job in job_journal.JobRow.select() if job.name == kind.name] == []
@@ -58,12 +47,14 @@ def decide(*decisions: tuple[payments.Payment, Answer]) -> None:
         payment_jobs.receive_notice(payment.id, answer)
 
 
-@pytest.mark.parametrize("kind", ["begin", "settle", "resolve"])
+@pytest.mark.parametrize("kind", ["begin", "charge", "settle", "resolve"])
 def test_a_batch_of_any_size_needs_the_same_number_of_statements(statements, kind):
     counted = []
     for number in (2, 40):
         made = [makers.payment() for _ in range(number)]
-        if kind != "begin":
+        if kind == "charge":
+            do_together(payment_jobs.begin)
+        elif kind != "begin":
             begin(*made)
         if kind == "settle":
             decide(*[(payment, CHARGED) for payment in made])
@@ -74,6 +65,7 @@ def test_a_batch_of_any_size_needs_the_same_number_of_statements(statements, kin
         statements()
         do_together(getattr(payment_jobs, kind))
         counted.append(statements())
+        postgres.rows("DELETE FROM journal.jobs")
     assert counted[0] == counted[1]
 
 
@@ -102,6 +94,48 @@ def test_two_decisions_about_one_payment_are_settled_in_order(answers, status, r
     assert (makers.reload(twice).status, makers.review(twice)) == (status, review)
     assert makers.reload(other).status == "completed"
     assert {call.settled_at is None for call in psp_attempts.for_payment(twice.id)} == {False}
+
+
+def test_many_payments_are_charged_together():
+    made = [makers.payment(simulate=simulate) for simulate in ("approve", "decline", "outage", "duplicate")]
+    do_together(payment_jobs.begin)
+    do_together(payment_jobs.charge)
+    calls = [psp_attempts.for_payment(payment.id)[0] for payment in made]
+    assert [call.outcome for call in calls] == ["charged", "declined", "unavailable", "charged"]
+    assert {call.operation for call in calls} == {"charge"}
+    do_together(payment_jobs.settle)
+    do_together(payment_jobs.resolve)
+    assert [makers.reload(payment).status for payment in made] == [
+        "completed",
+        "failed",
+        "processing",
+        "completed",
+    ]
+
+
+def test_a_charge_is_not_ordered_again_before_an_inquiry():
+    """A worker died during the call, or the job came back from the dead."""
+    payment, other = makers.payment(), makers.payment()
+    do_together(payment_jobs.begin)
+    makers.begin_call(payment, PspOperation.CHARGE)
+    do_together(payment_jobs.charge)
+    assert [call.outcome for call in psp_attempts.for_payment(payment.id)] == [None]
+    assert [call.outcome for call in psp_attempts.for_payment(other.id)] == ["charged"]
+    do_together(payment_jobs.resolve)
+    assert [
+        job.name for job in job_journal.JobRow.select() if job.args.get("payment_id") == str(payment.id)
+    ] == ["payments.inquire"]
+
+
+def test_a_decision_is_not_replaced_by_a_call_without_one():
+    """Two workers made the same inquiry, since the lease of the first was lost."""
+    payment = makers.payment()
+    begin(payment)
+    inquiry = uuid4()
+    makers.begin_call(payment, PspOperation.FIND, inquiry)
+    for outcome in ("not_found", "charged", "no_answer"):
+        psp_attempts.record_results([CallResult(inquiry, outcome)])
+    assert psp_attempts.find_result(inquiry) == "charged"
 
 
 def test_a_decision_about_a_payment_that_does_not_exist_keeps_no_other_from_being_settled():

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
@@ -258,20 +258,18 @@ def test_a_failure_by_hand_that_races_the_charge_wins_before_it_or_is_refused(ad
         run("payments.begin")
         charges = [job.id for job in waiting("payments.charge")]
         # The inquiry finds no order at the PSP, so that failing is allowed as long as that stays so.
-        enqueue_all(*[payment_jobs.inquire.job(payment.id) for payment in made])
+        enqueue_all(*[payment_jobs.inquire_job(payment.id) for payment in made])
         run("payments.inquire")
         fails = enqueue_all(
             *[payment_endings.fail.job(payment.id, "It takes too long", admin) for payment in made]
         )
     written, meeting, round_trips = psp_attempts.begin, threading.Barrier(2), cycle(range(12))
 
-    def begin(
-        id: UUID, payment_id: UUID, operation: PspOperation, *, first: bool = False
-    ) -> dict[str, Any] | None:
-        if operation is PspOperation.CHARGE and not first:
+    def begin(calls: Mapping[UUID, UUID], operation: PspOperation, *, max_charges: int) -> dict[UUID, Any]:
+        if operation is PspOperation.CHARGE:
             meeting.wait(10)
             delay(next(round_trips))
-        return written(id, payment_id, operation, first=first)
+        return written(calls, operation, max_charges=max_charges)
 
     def fail(id: UUID) -> None:
         meeting.wait(10)

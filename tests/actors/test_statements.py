@@ -314,7 +314,7 @@ def test_a_review_is_resolved_when_the_payment_comes_to_what_the_statement_says(
     run_matching()
     assert makers.review(payment)
     with transaction():
-        enqueue(payment_jobs.inquire.job(payment.id))
+        enqueue(payment_jobs.inquire_job(payment.id))
     work()
     assert (makers.reload(payment).status, makers.review(payment)) == ("completed", None)
 

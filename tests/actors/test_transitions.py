@@ -8,7 +8,7 @@ from actors import transitions
 from actors.jobs import transaction
 from actors.state_machine import Transition, TransitionRefused
 from actors.transitions import Change
-from db import payments, postgres
+from db import payments
 from db.core import request_context
 from db.core.request_context import RequestContext
 from db.payments import Payment
@@ -22,20 +22,7 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.fixture
 def statements(monkeypatch) -> Callable[[], int]:
     """Counts the statements since the last call."""
-    executed: list[str] = []
-    execute = postgres.database.execute_sql
-
-    def count(sql: str, *more: object) -> object:
-        executed.append(sql)
-        return execute(sql, *more)
-
-    def since() -> int:
-        found = len(executed)
-        executed.clear()
-        return found
-
-    monkeypatch.setattr(postgres.database, "execute_sql", count)
-    return since
+    return makers.count_statements(monkeypatch)
 
 
 def lock_and_apply(made: list[Payment], *path: Transition) -> None:

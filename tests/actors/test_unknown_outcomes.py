@@ -159,9 +159,12 @@ def test_an_unavailable_psp_is_called_at_growing_intervals():
     for _ in range(MAX_CHARGE_CALLS):
         run("payments.charge", "payments.resolve")
         [row] = postgres.rows(
-            "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.jobs WHERE name = 'payments.charge'"
+            "SELECT extract(epoch FROM due_at - created_at) AS wait FROM journal.jobs"
+            " WHERE name = 'payments.inquire'"
         )
         waits.append(float(row["wait"]))
+        # Once the PSP has said that it has no order, the charge does not wait again.
+        run("payments.inquire", "payments.resolve")
     for number, wait in enumerate(waits):
         assert 2**number * 0.25 <= wait <= 2**number * 0.75 + 0.01
 
@@ -443,7 +446,7 @@ def test_a_payment_does_not_fail_while_a_call_may_still_arrive(outcome, ago, sta
     for _ in range(MAX_CHARGE_CALLS):
         record_call(payment, outcome, ago=ago)
 
-    enqueue_and_run(makers.resolve_job(payment), payment_jobs.inquire.job(payment.id))
+    enqueue_and_run(makers.resolve_job(payment), payment_jobs.inquire_job(payment.id))
 
     assert makers.reload(payment).status == status
     assert makers.reload(payment).failure_code == ("provider_unavailable" if status == "failed" else None)
@@ -454,7 +457,7 @@ def test_the_reconciler_fails_a_payment_once_no_call_can_arrive():
     payment = payment_without_jobs(simulate="outage")
     for _ in range(MAX_CHARGE_CALLS):
         record_call(payment, None, ago=MAY_ARRIVE_S - 5)
-    enqueue_and_run(payment_jobs.inquire.job(payment.id))
+    enqueue_and_run(payment_jobs.inquire_job(payment.id))
     assert makers.reload(payment).status == "processing"
 
     postgres.rows("UPDATE payments.psp_attempts SET created_at = created_at - interval '6 seconds'")
@@ -533,15 +536,15 @@ def test_a_notice_ends_an_unknown_outcome():
 
 def test_an_inquiry_whose_process_died_is_repeated_under_its_id():
     payment, inquiry = payment_without_jobs(), uuid4()
-    psp_attempts.begin(inquiry, payment.id, psp_attempts.PspOperation.FIND)
-    assert enqueue_and_run(payment_jobs.inquire.job(payment.id, inquiry))[0] == "payments.inquire"
+    makers.begin_call(payment, psp_attempts.PspOperation.FIND, inquiry)
+    assert enqueue_and_run(payment_jobs.inquire_job(payment.id, inquiry))[0] == "payments.inquire"
     assert psp_attempts.find_result(inquiry) == NOT_FOUND
 
 
 def test_an_inquiry_about_an_ended_payment_calls_nobody():
     payment = makers.payment()
     work()
-    assert enqueue_and_run(payment_jobs.inquire.job(payment.id)) == ["payments.inquire"]
+    assert enqueue_and_run(payment_jobs.inquire_job(payment.id)) == ["payments.inquire"]
     assert attempts(payment) == [("charge", CHARGED)]
 
 
@@ -771,7 +774,7 @@ def test_a_payment_failed_by_hand_is_not_charged():
     enqueue_and_run(payment_endings.fail.job(payment.id, None, admin_context()))
     before = attempts(payment)
 
-    enqueue_and_run(payment_jobs.charge.job(payment.id))
+    enqueue_and_run(payment_jobs.charge.job(payment_jobs.Charge(payment_id=payment.id)))
 
     assert attempts(payment) == before
     assert (charges(payment), makers.reload(payment).status) == ([], "failed")

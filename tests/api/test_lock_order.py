@@ -27,6 +27,7 @@ from actors import (
     jobs,
     mail_sender,
     payment_endings,
+    payment_jobs,
     payment_reconciliation,
 )
 from actors.jobs import enqueue, transaction
@@ -40,7 +41,6 @@ from db import (
     payments,
     personal_data,
     postgres,
-    psp_attempts,
     sessions,
     users,
 )
@@ -344,8 +344,18 @@ class PaidRequest:
     def decline(self, _n: int) -> None:
         self._run(makers.settle_job(self.payment, Answer(Outcome.DECLINED, "expired_card")))
 
+    def charge(self, _n: int) -> None:
+        job = payment_jobs.Charge(payment_id=self.payment.id, customer_id=self.payment.user_id)
+        self._run(payment_jobs.charge.job(job).unique(str(self.payment.id)))
+
+    def inquire(self, _n: int) -> None:
+        self._run(payment_jobs.inquire_job(self.payment.id))
+
+    def resolve(self, _n: int) -> None:
+        self._run(makers.resolve_job(self.payment).unique(str(self.payment.id)))
+
     def record_an_inquiry(self, _n: int) -> None:
-        psp_attempts.begin(uuid4(), self.payment.id, PspOperation.FIND)
+        makers.begin_call(self.payment, PspOperation.FIND)
 
     def expire(self, _n: int) -> None:
         payments.Payment.update(created_at=times.now().replace(year=2020)).where(
@@ -381,6 +391,9 @@ REQUEST_OPERATIONS = [
     PaidRequest.fail,
     PaidRequest.settle,
     PaidRequest.decline,
+    PaidRequest.charge,
+    PaidRequest.inquire,
+    PaidRequest.resolve,
     PaidRequest.record_an_inquiry,
     PaidRequest.expire,
     PaidRequest.reconcile,

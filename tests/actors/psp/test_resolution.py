@@ -34,12 +34,13 @@ def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[PspAttempt]
 @pytest.mark.parametrize(
     ("calls", "action", "review"),
     [
-        # No call yet, or no inquiry since the last charge call: charge, which begins with an inquiry.
+        # No call yet: charge. After a charge call, or a notice: inquire before the order is repeated.
         ([], Action.CHARGE, False),
-        ([(CHARGE, "unavailable", 1)], Action.CHARGE, False),
+        ([("notice", "charged", 1)], Action.INQUIRE, False),
+        ([(CHARGE, "unavailable", 1)], Action.INQUIRE, False),
         ([(CHARGE, "no_answer", 1)], Action.INQUIRE, False),
         ([(CHARGE, None, 1)], Action.INQUIRE, False),
-        (OUTAGE, Action.CHARGE, False),
+        (OUTAGE, Action.INQUIRE, False),
         # The PSP has no order: it is ordered again, a few times.
         ([NOT_FOUND], Action.CHARGE, False),
         ([(CHARGE, "unavailable", 2), NOT_FOUND], Action.CHARGE, False),

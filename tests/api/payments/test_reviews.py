@@ -164,7 +164,7 @@ def test_a_resolved_review_reopens_only_before_the_end(customer, admin):
         assert admin.post(f"/payments/{payment.id}/review", {"reason": "Looked"}).status_code == 200
     payment_jobs.receive_notice(ended.id, Answer(Outcome.CHARGED))
     with transaction():
-        enqueue(payment_jobs.inquire.job(open_still.id))
+        enqueue(payment_jobs.inquire_job(open_still.id))
     work()
     assert makers.review(ended) is None
     assert makers.review(open_still) == "the PSP does not answer"
@@ -229,7 +229,7 @@ def misreported(payment: Payment) -> Payment:
         payment.id,
     )
     with transaction():
-        enqueue(payment_jobs.inquire.job(payment.id))
+        enqueue(payment_jobs.inquire_job(payment.id))
     work()
     assert makers.reload(payment).status == "processing"
     return payment
@@ -298,7 +298,7 @@ def test_a_decline_has_a_code_an_open_call_has_no_end(customer, admin):
     assert (call["outcome"], call["code"]) == ("declined", "expired_card")
 
     silent = paid(customer, simulate="blackout")
-    psp_attempts.begin(uuid4(), silent.id, PspOperation.FIND)
+    makers.begin_call(silent, PspOperation.FIND)
     data = admin.get(f"/payments/{silent.id}/attempts").json["data"]
     assert (data["items"][0]["outcome"], data["items"][0]["endedAt"]) == (None, None)
     assert data["review"] == "the PSP does not answer"
@@ -324,7 +324,7 @@ def test_provider_calls_have_pages(customer, admin, moment):
         seen += [item["id"] for item in data["items"]]
         token = data["pagination"]["nextCursor"]
         cursor = f"&cursor={token}" if token else None
-        psp_attempts.begin(uuid4(), payment.id, PspOperation.FIND)
+        makers.begin_call(payment, PspOperation.FIND)
     assert seen == made[::-1]
 
 

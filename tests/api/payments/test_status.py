@@ -14,7 +14,7 @@ from actors.psp.provider import Answer, Outcome
 from api.payments import prefer_wait
 from db import job_journal, payments, postgres, psp_attempts, psp_ledger
 from db.payments import Payment
-from db.psp_attempts import PspOperation, PspResult
+from db.psp_attempts import CallResult, PspOperation, PspResult
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
 
@@ -74,7 +74,7 @@ def called_once(payment: Payment, *, ended: bool = True) -> Payment:
     if ended:
         do("payments.charge")
     else:
-        psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE)
+        makers.begin_call(payment, PspOperation.CHARGE)
     postgres.rows("DELETE FROM journal.jobs WHERE name LIKE 'payments.%%'")
     return makers.reload(payment)
 
@@ -256,7 +256,7 @@ def test_a_call_that_begins_meanwhile_prevents_the_failure(customer, admin, mean
     payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
     meanwhile(lambda: do("payments.inquire"))
     assert move(admin, payment, "failed").status_code == 202
-    psp_attempts.begin(uuid4(), payment.id, PspOperation.CHARGE)
+    makers.begin_call(payment, PspOperation.CHARGE)
     do("payments.fail")
     assert ended(payment) == ("processing", None)
     work()
@@ -291,9 +291,9 @@ def test_an_inquiry_survives_the_death_of_its_worker(customer, admin, meanwhile,
     def die_and_come_back() -> None:
         row = job_journal.JobRow.get(job_journal.JobRow.name == "payments.inquire")
         id = UUID(row.args["inquiry"])
-        assert psp_attempts.begin(id, payment.id, PspOperation.FIND)
+        assert makers.begin_call(payment, PspOperation.FIND, id)
         if answered:
-            psp_attempts.record_result(id, PspResult.CHARGED)
+            psp_attempts.record_results([CallResult(id, PspResult.CHARGED)])
         do("payments.inquire")
         assert "payments.inquire" not in enqueued()
 
