@@ -4,6 +4,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
+from api import accepting
 from api.http import admission
 from api.middleware import access_log
 from api.operations import request_counts
@@ -48,6 +49,16 @@ control_socket_disable = True
 # The access log is written by api/middleware/access_log.py.
 accesslog = None
 logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
+
+
+def pre_fork(_server: Any, worker: Any) -> None:
+    """Counts the connections of a new process from zero."""
+    worker.place = accepting.open_connections.take_place()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Gives the place of a process that has ended to the next one."""
+    accepting.open_connections.leave_place(worker.place)
 
 
 def post_worker_init(_worker: Any) -> None:

@@ -9,19 +9,20 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
 import falcon
+import gevent
 from gevent import socket
 from gevent.event import Event
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
-from api import client_io
+from api import accepting, client_io
 from api.exchange import BrokenResponse, Request, Response
 from api.http import admission, envelope
 from api.middleware import request_context
@@ -36,6 +37,9 @@ _SEND_BUFFER_BYTES = 128 * 1024
 # refuses the request where the other still has no response.
 _SAME_KEY_WAIT_S = 3.0
 
+# How often gunicorn's master sees that the process is alive, and how often a stopping one looks for requests.
+_HEARTBEAT_S, _STOPPING_POLL_S = 1.0, 0.1
+
 ResponseBody = Iterable[bytes]
 
 
@@ -43,6 +47,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
     """The worker class that api/gunicorn.py names."""
 
     sockets: list[Any]
+    # Among the processes that accept; given before the fork.
+    place: int
     wsgi: Callable[..., ResponseBody]
 
     def patch(self) -> None:
@@ -97,8 +103,31 @@ class Worker(GeventWorker):  # type: ignore[misc]
             del self._keys_in_progress[same_request]
             answered.set()
 
+    def run(self) -> None:
+        """Accepts connections until the process is to stop; then lets the requests finish."""
+        servers = []
+        for listener in self.sockets:
+            listener.setblocking(True)
+            server = accepting.Server(
+                listener, partial(self.handle, listener), limit=self.worker_connections, place=self.place
+            )
+            server.start()
+            servers.append(server)
+        while self.alive:
+            self.notify()
+            gevent.sleep(_HEARTBEAT_S)
+        for server in servers:
+            server.close()
+        ends_at = time.monotonic() + self._settings.graceful_timeout
+        while any(len(server.pool) for server in servers) and time.monotonic() < ends_at:
+            self.notify()
+            gevent.sleep(_STOPPING_POLL_S)
+        for server in servers:
+            server.stop(timeout=1)
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serves the requests of one connection one after the other, then closes it."""
+        accepting.open_connections.opened(self.place)
         client.settimeout(client_io.WRITE_DEADLINE_S)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         nothing_unread = False
@@ -124,6 +153,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 close_graceful(
                     client, timeout=client_io.DISCARD_TIMEOUT_S, max_drain=client_io.MAX_DISCARDED_BYTES
                 )
+            accepting.open_connections.closed(self.place)
 
     def _serve(self, server: Any, client: Any, addr: Any) -> bool:
         """Serves requests until the connection ends; whether everything that the client sent was read."""

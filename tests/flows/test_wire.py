@@ -5,6 +5,7 @@ import socket
 import time
 
 import httpx
+import psutil
 import pytest
 
 SMUGGLED = b"GET /api/SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -90,6 +91,27 @@ def test_a_client_that_sends_too_much_can_read_the_refusal(stack):
     for size in (LARGE, 3 * LARGE):
         answer = stack.http.post("/api/auth/login", content=b"x" * size)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_the_processes_serve_about_as_many_connections_each(stack):
+    processes = psutil.Process(stack.pid("web.1")).children()
+    assert len(processes) == 2
+    opened = [socket.create_connection(("127.0.0.1", stack.port), timeout=10) for _ in range(16)]
+    try:
+        for connection in opened:
+            connection.sendall(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536)
+        ports = {connection.getsockname()[1] for connection in opened}
+        served = [
+            sum(bool(found.raddr) and found.raddr.port in ports for found in process.net_connections())
+            for process in processes
+        ]
+        assert sum(served) == 16
+        # Other tests may have left connections open that count as well.
+        assert min(served) >= 5
+    finally:
+        for connection in opened:
+            connection.close()
 
 
 def test_clients_that_never_close_delay_no_other(stack):
