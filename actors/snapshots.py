@@ -7,6 +7,7 @@ from pydantic import Field
 from db import payments, users
 from db.core import money
 from db.core.json_model import Id, JsonModel, Timestamp
+from db.shown_payments import ShownPayment
 from db.states import PaymentStatus, PaymentType
 
 Money = Annotated[str, Field(pattern=r"^[0-9]{1,8}(\.[0-9]{2})?$", examples=["12.50"])]
@@ -50,7 +51,7 @@ class Payment(JsonModel):
     updated_at: Timestamp
 
     @classmethod
-    def of(cls, record: payments.Payment, **more: Any) -> Self:
+    def of(cls, record: payments.Payment | ShownPayment, **more: Any) -> Self:
         """Returns the snapshot of a record; `more` are the fields that a subclass adds."""
         failure = (
             PaymentFailure(code=record.failure_code, message=record.failure_message or "")

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -53,20 +54,31 @@ def conditions(*pairs: tuple[Any, Any]) -> list[Any]:
     return [peewee.SQL("true"), *(condition for value, condition in pairs if value is not None)]
 
 
-def newest_page(model: Any, queries: Sequence[Any], *, limit: int, after: Cursor | None) -> Page[Any]:
-    """Returns the newest rows of `model` that any of the queries finds, starting after a cursor.
-
-    Several queries instead of one with OR: each reads along its own index, while an OR would read and sort
-    all rows. Each fetches one row more than the page has, to learn whether there is a next page.
-    """
-    key = peewee.Tuple(model.created_at, model.id)
-    found: dict[UUID, Any] = {}
-    for query in queries:
-        rest = query.where(key < peewee.Tuple(after.created_at, after.id)) if after else query
-        found |= {
-            row.id: row for row in rest.order_by(model.created_at.desc(), model.id.desc()).limit(limit + 1)
-        }
-    rows = sorted(found.values(), key=lambda row: (row.created_at, row.id), reverse=True)
+def page(rows: Sequence[Any], limit: int) -> Page[Any]:
+    """Returns the page of the newest rows, of which there is one more if there is a next page."""
     items = rows[:limit]
     has_next = len(rows) > limit
     return Page(items, limit, Cursor(items[-1].created_at, items[-1].id).encode() if has_next else None)
+
+
+def newest(model: Any, queries: Sequence[Any], *, count: int, after: Cursor | None) -> Any:
+    """Returns a query of the newest rows of `model` that each of the queries finds, starting after a cursor.
+
+    A union of several queries instead of one with OR: each reads along its own index, while an OR would read
+    and sort all rows. It finds up to `count` rows for each, and a row that two of them find twice.
+    """
+    key = peewee.Tuple(model.created_at, model.id)
+    limited = [
+        (query.where(key < peewee.Tuple(after.created_at, after.id)) if after else query)
+        .order_by(model.created_at.desc(), model.id.desc())
+        .limit(count)
+        for query in queries
+    ]
+    return reduce(lambda one, other: one.union_all(other), limited)
+
+
+def newest_page(model: Any, queries: Sequence[Any], *, limit: int, after: Cursor | None) -> Page[Any]:
+    """Returns a page of the newest rows of `model` that any of the queries finds, starting after a cursor."""
+    # One more than the page has, to learn whether there is a next page.
+    found = {row.id: row for row in newest(model, queries, count=limit + 1, after=after)}
+    return page(sorted(found.values(), key=lambda row: (row.created_at, row.id), reverse=True), limit)

@@ -1,5 +1,6 @@
 """Pages of payments and of their history: what a caller may see, which filters apply, newest first."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -8,8 +9,14 @@ from uuid import UUID
 import peewee
 from peewee import SQL
 
-from db import pagination, reviews
+from db import pagination, reviews, shown_payments
 from db.payments import Payment, PaymentTransaction, indexed_status
+from db.shown_payments import (
+    NEWEST_PAYMENTS,
+    NEWEST_PAYMENTS_OF_CUSTOMER,
+    NEWEST_PAYMENTS_OF_VENDOR,
+    ShownPayment,
+)
 from db.states import PaymentStatus
 
 
@@ -21,7 +28,7 @@ class Visibility:
     payee_id: UUID | None = None
     addressee_id: UUID | None = None
 
-    def includes(self, payment: Payment) -> bool:
+    def includes(self, payment: Payment | ShownPayment) -> bool:
         """Tells whether a payment is visible."""
         parties = self._parties()
         return not parties or any(getattr(payment, column) == user_id for column, user_id in parties)
@@ -84,12 +91,28 @@ def _has_status(status: str | None) -> peewee.Node:
 
 def payments(
     visibility: Visibility, filters: PaymentFilter, *, limit: int, after: pagination.Cursor | None
-) -> pagination.Page[Payment]:
+) -> pagination.Page[ShownPayment]:
     """Returns a page of the visible payments that match the filter, newest first."""
+    if filters == PaymentFilter():
+        return pagination.page(_newest(visibility, count=limit + 1, after=after), limit)
     queries: list[Any] = [
         Payment.select().where(visible, *filters.conditions()) for visible in visibility.conditions(Payment)
     ]
-    return pagination.newest_page(Payment, queries, limit=limit, after=after)
+    newest = pagination.newest(Payment, queries, count=limit + 1, after=after)
+    found = {row.id: row for row in shown_payments.of(newest)}
+    return pagination.page(list(found.values()), limit)
+
+
+def _newest(visibility: Visibility, *, count: int, after: pagination.Cursor | None) -> Sequence[ShownPayment]:
+    if visibility.user_id:
+        return shown_payments.newest(
+            NEWEST_PAYMENTS_OF_CUSTOMER, count=count, after=after, user_id=visibility.user_id
+        )
+    if visibility.payee_id:
+        return shown_payments.newest(
+            NEWEST_PAYMENTS_OF_VENDOR, count=count, after=after, user_id=visibility.payee_id
+        )
+    return shown_payments.newest(NEWEST_PAYMENTS, count=count, after=after)
 
 
 def transactions(

@@ -3,7 +3,7 @@
 Every transaction takes its locks in one order: docs/decisions/0020-one-order-of-locks.md.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from db import pool
 from db.pool import RESPONSE_TIMEOUT_S, STATEMENT_MARGIN_S, Connection, Pool, wait_for_response
 from db.prepared import Statement
 
+T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound="Model")
 
 psycopg2.extras.register_uuid()
@@ -239,6 +240,11 @@ def _fetched(cursor: Any) -> list[dict[str, Any]]:
         return []
     names = [column.name for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def records(statement: Statement, record: Callable[..., T], **named: Any) -> list[T]:
+    """Runs a statement and returns a record for each row, made of its columns in their order."""
+    return [record(*row) for row in database.execute_prepared(statement, named).fetchall()]
 
 
 def set_statement_timeout(seconds: float) -> None:

@@ -7,6 +7,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.prepared import Statement
 
 
 class UserProfile(postgres.Model, table="profile.user_profiles"):
@@ -24,6 +25,16 @@ class UserProfile(postgres.Model, table="profile.user_profiles"):
     updated_at = DateTimeTZField()
 
 
+FIND_WITH_USER = Statement(
+    "find_profile_with_user",
+    """
+    SELECT u.id AS user_id, u.email, u.name, p.avatar_url, p.phone, p.address, p.bio, u.created_at,
+        greatest(u.updated_at, p.updated_at) AS updated_at
+    FROM auth.users u LEFT JOIN profile.user_profiles p ON p.user_id = u.id WHERE u.id = %(user_id)s
+    """,
+    user_id="uuid",
+)
+
 IS_NOTIFICATION_OFF = """
     SELECT preferences #> ARRAY['notifications', %s] = 'false' AS off FROM profile.user_profiles
     WHERE user_id = %s
@@ -39,6 +50,12 @@ def wants_notification(user_id: UUID, notification: str) -> bool:
 def find(user_id: UUID) -> UserProfile | None:
     """Returns a user's profile; None before the first change."""
     return UserProfile.get_or_none(UserProfile.user_id == user_id)
+
+
+def with_user(user_id: UUID) -> dict[str, Any]:
+    """Returns the fields of a user and of their profile, null before the first change of one."""
+    [found] = postgres.rows(FIND_WITH_USER, user_id=user_id)
+    return found
 
 
 def update(user_id: UUID, **columns: Any) -> UserProfile:

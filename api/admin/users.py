@@ -173,10 +173,10 @@ class UserSessions:
 
         Only live sessions, newest first.
         """
-        if users.get(user_id) is None:
+        page = accounts.page(self.tokens, user_id, query, current=caller_of(req).session_id)
+        if not page.items and users.get(user_id) is None:
             raise NotFound(thing="user")
-        caller = caller_of(req)
-        return accounts.page(self.tokens, user_id, query, current=caller.session_id)
+        return page
 
     @Operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
     def on_delete(self, _req: Request, user_id: UUID) -> None:

@@ -51,6 +51,7 @@ from db import config, idempotency, payment_lists, payments
 from db.core import money
 from db.core.errors import NotFound
 from db.idempotency import NewKey
+from db.shown_payments import ShownPayment
 from db.states import TERMINAL, PaymentStatus
 
 
@@ -70,8 +71,7 @@ class Payments:
         page = payment_lists.payments(
             visibility.scope(caller), query.filter, limit=query.limit, after=query.after
         )
-        actions = visibility.allowed_actions(page.items, caller)
-        return PaymentPage.of(page, lambda row: Payment.of(row, allowed_actions=actions[row.id]))
+        return PaymentPage.of(page, lambda row: Payment.for_caller(row, caller))
 
     @Operation(
         Permission.CREATE_PAYMENT,
@@ -293,7 +293,7 @@ def _with_key(key: NewKey | None, payment: payments.Payment) -> payments.Payment
     return payment
 
 
-def _newer(req: Request, payment_id: UUID, caller: Caller) -> payments.Payment | None:
+def _newer(req: Request, payment_id: UUID, caller: Caller) -> ShownPayment | None:
     """Returns the payment if its version is not the client's. Raises NotFound."""
     payment = visibility.get_visible(payment_id, caller)
     return None if etag.known(req, payment.version) else payment

@@ -19,6 +19,7 @@ from db.core.json_model import Id, JsonModel, Timestamp
 from db.psp_attempts import PspOperation, PspResult
 from db.reports import ReportPeriod
 from db.reviews import ReviewCause
+from db.shown_payments import ShownPayment
 from db.states import PaymentStatus
 
 # A sum may have more digits than one amount.
@@ -36,9 +37,9 @@ class Payment(snapshots.Payment):
     allowed_actions: Annotated[list[AllowedAction], Field(examples=[[]])]
 
     @classmethod
-    def for_caller(cls, record: payments.Payment, caller: Caller) -> Self:
+    def for_caller(cls, record: payments.Payment | ShownPayment, caller: Caller) -> Self:
         """The payment, with what this caller may do with it now."""
-        return cls.of(record, allowed_actions=visibility.allowed_actions([record], caller)[record.id])
+        return cls.of(record, allowed_actions=visibility.allowed_actions(record, caller))
 
 
 class PaymentPage(ResponsePage[Payment]):

@@ -1,6 +1,5 @@
 """Which payments a caller may see, and what a caller may do with them now."""
 
-from collections.abc import Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -8,10 +7,11 @@ from actors import payable, state_machine
 from actors.state_machine import Transition
 from api.middleware import authentication
 from api.security.permissions import Caller, Permission
-from db import payments
+from db import payments, shown_payments
 from db.core.errors import NotFound
 from db.payment_lists import Visibility
 from db.payments import Payment
+from db.shown_payments import ShownPayment
 from db.states import TERMINAL, PaymentType
 from db.users import Role
 
@@ -27,12 +27,12 @@ def scope(caller: Caller) -> Visibility:
     return Visibility(user_id=caller.user_id, addressee_id=caller.user_id)
 
 
-def get_visible(payment_id: UUID, caller: Caller) -> Payment:
+def get_visible(payment_id: UUID, caller: Caller) -> ShownPayment:
     """Returns a payment that the caller may see: one of the lists, or a request that any customer may pay.
 
     Raises NotFound.
     """
-    payment = payments.get(payment_id)
+    payment = shown_payments.find(payment_id)
     if payment is None or not (scope(caller).includes(payment) or _is_offered_to(payment, caller)):
         raise NotFound(thing="payment")
     return payment
@@ -51,7 +51,7 @@ def get_changeable(payment_id: UUID, caller: Caller) -> Payment:
     return payment
 
 
-def _may_change(payment: Payment, caller: Caller) -> bool:
+def _may_change(payment: Payment | ShownPayment, caller: Caller) -> bool:
     """An administrator may change every payment, a vendor their own requests but no payments of those."""
     if not caller.may(Permission.CHANGE_PAYMENTS):
         return False
@@ -59,31 +59,32 @@ def _may_change(payment: Payment, caller: Caller) -> bool:
     return caller.role is Role.ADMIN or own_request
 
 
-def allowed_actions(rows: Sequence[Payment], caller: Caller) -> dict[UUID, list[AllowedAction]]:
-    """Returns what the caller may do with these payments now, by their ids.
+def allowed_actions(payment: Payment | ShownPayment, caller: Caller) -> list[AllowedAction]:
+    """Returns what the caller may do with a payment now.
 
-    The routes check the same; `fail` also depends on what the PSP answers then. One query for the obstacles
-    to paying, whatever the number of payments.
+    The routes check the same; `fail` also depends on what the PSP answers then.
     """
-    requests = [row for row in rows if _is_offered_to(row, caller)]
-    obstacles = payable.obstacles(requests, caller.user_id)
-    payable_ids = {request.id for request in requests} - obstacles.keys()
-    return {row.id: _allowed_actions(row, caller, pay=row.id in payable_ids) for row in rows}
 
-
-def _is_offered_to(payment: Payment, caller: Caller) -> bool:
-    return caller.may(Permission.PAY) and payable.is_offered_to(payment, caller.user_id)
-
-
-def _allowed_actions(payment: Payment, caller: Caller, *, pay: bool) -> list[AllowedAction]:
     def allows(transition: Transition) -> bool:
         return state_machine.is_allowed(payment.type, payment.status, transition)
 
     may_change = _may_change(payment, caller)
     allowed: dict[AllowedAction, bool] = {
-        "pay": pay,
+        "pay": _can_pay(payment, caller),
         "update": may_change and payment.status not in TERMINAL,
         "cancel": may_change and allows(Transition.CANCEL),
         "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Transition.FAIL),
     }
     return [action for action, is_allowed in allowed.items() if is_allowed]
+
+
+def _can_pay(payment: Payment | ShownPayment, caller: Caller) -> bool:
+    # The other routes show a customer no request.
+    if not isinstance(payment, ShownPayment) or not _is_offered_to(payment, caller):
+        return False
+    is_active = bool(payment.vendor_is_active)
+    return payable.obstacle(payment, caller.user_id, vendor_is_active=is_active) is None
+
+
+def _is_offered_to(payment: ShownPayment, caller: Caller) -> bool:
+    return caller.may(Permission.PAY) and payable.is_offered_to(payment, caller.user_id)

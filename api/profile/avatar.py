@@ -83,7 +83,7 @@ class Avatar:
             media.forget(user_id)
             profile.update(user_id, avatar_url=name)
             record_change(AuditAction.AVATAR_CHANGED, user)
-        return profile_of(user, self.store)
+        return profile_of(user.id, self.store)
 
     @Operation(Permission.SIGNED_IN, "Avatar deleted.", name="deleteAvatar", errors=(NotFound,))
     def on_delete(self, req: Request) -> Profile:
@@ -93,7 +93,7 @@ class Avatar:
             if media.forget(user.id):
                 profile.update(user.id, avatar_url=None)
                 record_change(AuditAction.AVATAR_DELETED, user)
-        return profile_of(user, self.store)
+        return profile_of(user.id, self.store)
 
 
 @dataclass

@@ -129,7 +129,7 @@ class OwnProfile:
     @Operation(Permission.SIGNED_IN, "Profile.", name="getProfile", etag=True)
     def on_get(self, req: Request) -> Profile:
         """Get the signed-in user's profile."""
-        return profile_of(User.get_by_id(caller_of(req).user_id), self.store)
+        return profile_of(caller_of(req).user_id, self.store)
 
     @Operation(
         Permission.SIGNED_IN,
@@ -153,7 +153,7 @@ class OwnProfile:
             if changes:
                 profile.update(user.id, **changes)
             record_change(AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
-        return profile_of(user, self.store)
+        return profile_of(user.id, self.store)
 
 
 class OwnPreferences:
@@ -195,18 +195,10 @@ def lock_user(user_id: UUID) -> User:
     return user
 
 
-def profile_of(user: User, store: Media) -> Profile:
+def profile_of(user_id: UUID, store: Media) -> Profile:
     """Returns the current profile of a user, empty for a user who has never changed it."""
-    stored = profile.find(user.id) or profile.UserProfile(updated_at=user.updated_at)
-    return Profile.from_record(
-        stored,
-        user_id=user.id,
-        email=user.email,
-        name=user.name,
-        avatar_url=store.public_url(stored.avatar_url),
-        created_at=user.created_at,
-        updated_at=max(user.updated_at, stored.updated_at),
-    )
+    found = profile.with_user(user_id)
+    return Profile(**{**found, "avatar_url": store.public_url(found["avatar_url"])})
 
 
 def record_change(action: AuditAction, user: User, **details: Any) -> None:

@@ -164,22 +164,6 @@ def test_a_request_above_the_maximum_amount_is_not_payable(customer, vendor, adm
     assert pay(customer, request).status_code == 201
 
 
-def test_allowed_actions_of_a_page_need_one_query(customer, vendor, monkeypatch):
-    makers.verify_email(customer)
-    for _ in range(5):
-        makers.open_request(vendor_of(vendor), customer_email=customer.user["email"])
-    queries = []
-    real = users.active_vendors
-
-    def vendors(ids):
-        queries.append(ids)
-        return real(ids)
-
-    monkeypatch.setattr(users, "active_vendors", vendors)
-    assert len(customer.get("/payments").json["data"]["items"]) == 5
-    assert len(queries) == 1
-
-
 def test_a_request_created_while_its_vendor_leaves_is_refused(vendor, admin):
     close(admin, vendor)
     with pytest.raises(payment_jobs.NotAVendor):

@@ -306,16 +306,6 @@ def test_a_list_is_filtered(customer, vendor):
     assert error(vendor.get("/payments?from=2026-01-01")) == (400, "VALIDATION_ERROR")
 
 
-def test_reading_a_payment_needs_one_statement(customer, vendor, admin, caplog):
-    request = vendor.post("/payments", {"type": "initiate", "amount": "5.00"}).json["data"]["id"]
-    for caller in (customer, vendor, admin):
-        caplog.clear()
-        with caplog.at_level("DEBUG", logger="peewee"):
-            assert caller.get(f"/payments/{request}").status_code == 200
-        statements = [str(record.msg) for record in caplog.records if record.name == "peewee"]
-        assert sum('FROM "payments"."payments"' in item for item in statements) == 1
-
-
 def test_the_etag_of_a_payment_is_its_version(customer):
     id = pay(customer).json["data"]["id"]
     first = customer.get(f"/payments/{id}")
