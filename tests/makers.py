@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-import pytest
 from falcon.testing import Result, TestClient
 from peewee import SQL
 
@@ -124,25 +123,6 @@ def wipe() -> None:
 def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
     """The PSP stub, without its delays."""
     return Stub(payment_jobs.receive_notice, sleep=sleep)
-
-
-def count_statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Counts our statements, and not the PSP's; returns a function that returns their number since its last call."""
-    executed: list[str] = []
-    run = postgres.database._run
-
-    def count(sql: str, params: Any = None) -> Any:
-        if "psp_charge" not in sql:
-            executed.append(sql)
-        return run(sql, params)
-
-    def since() -> int:
-        found = len([sql for sql in executed if not sql.startswith("PREPARE")])
-        executed.clear()
-        return found
-
-    monkeypatch.setattr(postgres.database, "_run", count)
-    return since
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:

@@ -1,7 +1,5 @@
 """Transitions applied to many payments at once."""
 
-from collections.abc import Callable
-
 import pytest
 
 from actors import transitions
@@ -14,15 +12,10 @@ from db.core.request_context import RequestContext
 from db.payments import Payment
 from db.users import Role, User
 from tests import makers
+from tests.counting import counted
 from tests.makers import pay, work
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-@pytest.fixture
-def statements(monkeypatch) -> Callable[[], int]:
-    """Counts the statements since the last call."""
-    return makers.count_statements(monkeypatch)
 
 
 def lock_and_apply(made: list[Payment], *path: Transition) -> None:
@@ -33,18 +26,18 @@ def lock_and_apply(made: list[Payment], *path: Transition) -> None:
             transitions.apply_all([Change(locked[payment.id], transition) for payment in made])
 
 
-def test_many_payments_and_their_requests_need_as_many_statements_as_one(statements):
+def test_many_payments_and_their_requests_need_as_many_statements_as_one():
     vendor = makers.user(Role.VENDOR)
-    counted = []
+    numbers = []
     for number in (1, 9):
         opened = [makers.open_request(vendor) for _ in range(number)]
         paid = [pay(request) for request in opened]
-        statements()
-        lock_and_apply(paid, Transition.BEGIN, Transition.COMPLETE)
-        counted.append(statements())
+        with counted() as asked:
+            lock_and_apply(paid, Transition.BEGIN, Transition.COMPLETE)
+        numbers.append(len(asked.statements))
         assert {makers.reload(request).status for request in opened} == {"completed"}
         work()
-    assert counted[0] == counted[1]
+    assert numbers[0] == numbers[1]
 
 
 def test_one_refused_transition_changes_none_of_the_payments():
