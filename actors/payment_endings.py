@@ -7,6 +7,7 @@ from actors import audit, request_addressees, state_machine, transitions
 from actors.jobs import enqueue, transactional_job
 from actors.psp import resolution
 from actors.state_machine import InvalidTransition, Transition
+from actors.transitions import Change
 from db import config, payments, psp_attempts, reviews, users
 from db.core import request_context
 from db.core.request_context import RequestContext
@@ -111,8 +112,9 @@ def withdraw_requests(vendor_id: UUID, by: RequestContext) -> None:
         return
     with request_context.acting_as(by):
         batch = payments.lock_open_requests(vendor_id, REQUEST_BATCH)
-        for request in batch:
-            transitions.apply(request, Transition.CANCEL, reason=transitions.NO_VENDOR)
+        transitions.apply_all(
+            [Change(request, Transition.CANCEL, transitions.NO_VENDOR) for request in batch]
+        )
         if len(batch) == REQUEST_BATCH:
             enqueue(withdraw_requests.job(vendor_id, by))
 
@@ -123,7 +125,6 @@ def expire_requests() -> None:
     lifetime = timedelta(hours=float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS)))
     batch = payments.lock_expired_requests(lifetime, REQUEST_BATCH)
     failure = ("expired", "The request was not paid in time.")
-    for request in batch:
-        transitions.apply(request, Transition.EXPIRE, failure=failure)
+    transitions.apply_all([Change(request, Transition.EXPIRE, failure=failure) for request in batch])
     if len(batch) == REQUEST_BATCH:
         enqueue(expire_requests.job())

@@ -185,8 +185,7 @@ def _order(charges: Sequence[Charge]) -> list[Call | None]:
     wanted = [NewCall(charge.payment_id, charge.request_id) for charge in charges]
     begun = calls.begin(PspOperation.CHARGE, wanted)
     for charge, call in zip(charges, begun, strict=True):
-        if call is None:
-            # The PSP may have the order of an earlier call, or the payment has ended.
+        if call is None:  # The PSP may have the order of an earlier call, or the payment has ended.
             with request_context.for_request(charge.request_id):
                 enqueue(_resolve_job(charge.payment_id))
     return begun
@@ -195,7 +194,8 @@ def _order(charges: Sequence[Charge]) -> list[Call | None]:
 def _end(responses: Sequence[tuple[Call, Response]]) -> None:
     """Records what the PSP has answered, in the transaction that removes the jobs; enqueues what follows."""
     calls.record(responses)
-    for call, response in responses:
+    # By id: another process may enqueue jobs of the same payments at this moment.
+    for call, response in sorted(responses, key=lambda ended: ended[0].order.payment_id):
         with request_context.for_request(call.request_id):
             if response.answer:
                 enqueue(settle_job(call.order.payment_id, response.answer, call.id))
