@@ -17,7 +17,7 @@ same either way.
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 from pydantic import BaseModel, Field
@@ -28,6 +28,7 @@ from actors.turns import Turn
 from db import job_claims, postgres
 from db.core import request_context
 from db.core.errors import DomainError
+from db.core.ids import uuid7
 from db.job_journal import Job
 
 # How many jobs are done in one transaction.
@@ -42,7 +43,7 @@ class BatchEntry(BaseModel):
     An entry that is enqueued twice under one id is done once.
     """
 
-    id: UUID = Field(default_factory=uuid4)
+    id: UUID = Field(default_factory=uuid7)
     request_id: str | None = Field(default_factory=lambda: request_context.current().request_id)
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 from pydantic import validate_call
@@ -28,6 +28,7 @@ from actors import broker
 from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
+from db.core.ids import uuid7
 from db.job_journal import Job
 
 # The key that makes the job of a periodic kind unique: however often it is scheduled, it waits once.
@@ -174,11 +175,11 @@ class SingleJob(JobKind, Generic[P]):
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Builds the job that calls the function with these arguments, for `enqueue`."""
-        return self._job(uuid4(), self._signature.bind(*args, **kwargs).arguments)
+        return self._job(uuid7(), self._signature.bind(*args, **kwargs).arguments)
 
     def scheduled(self) -> Job:
         """Builds the job that the scheduler enqueues; while one is waiting, a second is not inserted."""
-        return self._job(uuid4(), {}).unique(SCHEDULED_KEY)
+        return self._job(uuid7(), {}).unique(SCHEDULED_KEY)
 
     def _call(self, job: Job) -> Job | None:
         with request_context.for_request(job.request_id):
