@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 import structlog
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from actors import broker
 from actors.outages import Outage
@@ -31,6 +31,19 @@ class WorkerSettings(StoreSettings):
     worker_threads: int = Field(8, ge=1, le=256)
     # How long an idle worker waits at most before it polls its queues again.
     worker_poll_ms: int = Field(50, ge=5, le=5000)
+
+    # Whether an order may name what the stubbed PSP does with it (`metadata.simulate`).
+    psp_simulate: bool | None = None
+
+    @field_validator("psp_simulate", mode="before")
+    @classmethod
+    def _absent_if_empty(cls, value: object) -> object:
+        return value or None
+
+    @property
+    def simulates_psp(self) -> bool:
+        """Returns whether it is on: everywhere but in production, unless it is set."""
+        return self.app_env != "production" if self.psp_simulate is None else self.psp_simulate
 
     @model_validator(mode="after")
     def _has_a_connection_for_each_thread(self) -> Self:

@@ -13,8 +13,8 @@ CHARGE_THREADS_FACTOR = 3
 INQUIRY_THREADS = 4
 
 if __name__ == "__main__":
-    provider.choose(Stub(notify=payment_jobs.receive_notice))
     settings = process.start()
+    provider.choose(Stub(payment_jobs.receive_notice, simulate=settings.simulates_psp))
     share = settings.worker_threads
     threads_of = {
         frozenset({"psp"}): CHARGE_THREADS_FACTOR * share,

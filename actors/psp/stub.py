@@ -1,6 +1,7 @@
 """The stub: a payment provider in a process of its own, with a ledger of its own (`psp.charges`).
 
-The order's `metadata.simulate` names a scenario. Without one the stub approves the share `psp.approvalRate`:
+The order's `metadata.simulate` names a scenario where PSP_SIMULATE is on. Without one the stub approves the
+share `psp.approvalRate`:
 
     approve             charges; an unknown scenario does the same
     decline[:<code>]    declines, with this code
@@ -36,17 +37,22 @@ _STATEMENT_LINES = 500
 class Stub:
     """A Provider that stores one decision for each key before it answers.
 
-    `notify` receives decisions that are sent unasked. `sleep` waits; tests replace it.
+    `notify` receives decisions that are sent unasked. `simulate` lets orders name scenarios. `sleep` waits;
+    tests replace it.
     """
 
     def __init__(
-        self, notify: Callable[[UUID, Answer], None], sleep: Callable[[float], None] = time.sleep
+        self,
+        notify: Callable[[UUID, Answer], None],
+        *,
+        simulate: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._notify, self._sleep = notify, sleep
+        self._notify, self._simulate, self._sleep = notify, simulate, sleep
 
     def charge(self, order: Order) -> Answer:
         """Stores the decision under the order's key, or returns the stored one."""
-        scenario, _, code = _scenario(order).partition(":")
+        scenario, _, code = (_scenario(order) if self._simulate else "").partition(":")
         with postgres.connection():
             latency_s = float(config.number(config.ConfigKey.PSP_LATENCY_MS)) / 1000
             rate = config.number(config.ConfigKey.PSP_APPROVAL_RATE)

@@ -160,6 +160,15 @@ def test_an_order_with_a_scenario_ignores_the_rate(run):
     assert run.charge(order(simulate="slow")) == CHARGED
 
 
+@pytest.mark.parametrize("simulate", ["decline", "outage", "blackout", "slow"])
+def test_an_order_cannot_name_a_scenario_where_simulation_is_off(simulate):
+    run = StubRun()
+    stub = Stub(lambda _id, _answer: None, simulate=False, sleep=run.wait)
+    made = order(simulate=simulate)
+    assert stub.charge(made) == stub.find(made.key) == CHARGED
+    assert run.waited == []
+
+
 def test_a_charge_takes_the_configured_latency(run):
     set_config("psp.latencyMs", 250)
     run.charge(order(simulate="approve"))
