@@ -22,6 +22,18 @@ SELECT s.calls, s.query FROM pg_stat_statements s
  WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND s.query NOT LIKE '%/* bench */%' AND s.query NOT LIKE '%pg_stat_statements%' ORDER BY s.calls DESC
 """
+# A flushed position: what is not yet written cannot be read.
+POSITION = "SELECT /* bench */ pg_current_wal_flush_lsn()"
+# The bytes of WAL by table; those of its indexes count for it. A record that names several blocks is shared by them.
+WAL_BY_TABLE = """
+SELECT coalesce(owner.relname, c.relname, 'other databases'), sum(b.bytes)::bigint
+  FROM (SELECT relfilenode, record_length::float / count(*) OVER (PARTITION BY start_lsn) AS bytes
+          FROM pg_get_wal_block_info(%s, %s)) AS b
+  LEFT JOIN pg_class AS c ON pg_relation_filenode(c.oid) = b.relfilenode
+  LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
+  LEFT JOIN pg_class AS owner ON owner.oid = i.indrelid OR owner.reltoastrelid = c.oid
+ GROUP BY 1 ORDER BY 2 DESC
+"""
 UNENDED = "SELECT /* bench */ count(*) FROM payments.payments WHERE type = 'payment' AND status IN ('pending', 'processing')"
 UNDONE = """
 SELECT /* bench */ (SELECT count(*) FROM journal.jobs WHERE dead_at IS NULL AND name <> ALL (%s))
@@ -45,6 +57,7 @@ class Counted:
     write_transactions: int = 0
     # How often each statement ran, the most frequent first. Empty unless it was asked for.
     statements: list[tuple[int, str]] | None = None
+    wal_by_table: list[tuple[str, int]] | None = None
 
 
 class Database:
@@ -53,7 +66,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self._connection = psycopg2.connect(url)
         self._connection.autocommit = True
-        self.rows("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        for extension in ("pg_stat_statements", "pg_walinspect"):
+            self.rows(f"CREATE EXTENSION IF NOT EXISTS {extension}")
 
     def close(self) -> None:
         """Closes the connection."""
@@ -89,12 +103,14 @@ class Database:
         if statements:
             self.set("pg_stat_statements.track", "top")
             self.rows("SELECT pg_stat_statements_reset()")
+        start = self.rows(POSITION)[0][0]
         wal, writes = self.rows(COUNTERS)[0]
         yield counted
         wal_after, writes_after = self.rows(COUNTERS)[0]
         counted.wal_bytes, counted.write_transactions = wal_after - wal, writes_after - writes
         if statements:
             counted.statements = [(int(calls), str(query)) for calls, query in self.rows(STATEMENTS)]
+            counted.wal_by_table = self.rows(WAL_BY_TABLE, start, self.rows(POSITION)[0][0])
             self.set("pg_stat_statements.track", "none")
 
     def set(self, name: str, value: str) -> None:

@@ -91,6 +91,8 @@ def _settling(figures: Figures) -> str:
     lines = [
         "CPU milliseconds a settled payment, by process: " + _by_process([run["cpu"] for run in timed]) + ".",
         "",
+        f"WAL of a payment in kB, by table with its indexes: {_listed(counted['wal by table'])}.",
+        "",
         "Statements a payment, the most frequent, at saturation:",
         "",
         "| a payment | statement |",
@@ -102,6 +104,13 @@ def _settling(figures: Figures) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _memory(figures: Figures) -> str:
+    """Returns the memory of each process."""
+    sizes = figures.get("resident", {})
+    listed = [f"{name} {', '.join(number(size) for size in each)}" for name, each in sizes.items()]
+    return f"Resident megabytes: {'; '.join(listed)}.\n" if listed else ""
 
 
 def _growth(figures: Figures) -> str:
@@ -145,8 +154,11 @@ def _plan(figures: Figures) -> str:
 
 def _by_process(runs: Sequence[Mapping[str, float]]) -> str:
     means = {name: median(run.get(name, 0.0) for run in runs) for name in runs[0]}
-    shown = sorted(((value, name) for name, value in means.items() if value >= 0.005), reverse=True)
-    return ", ".join(f"{name} {value:.2f}" for value, name in shown)
+    return _listed(sorted(means.items(), key=lambda item: -item[1]))
+
+
+def _listed(items: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in items if value >= 0.005)
 
 
 def _spread(values: Sequence[float], unit: str = "") -> str:

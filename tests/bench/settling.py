@@ -73,6 +73,9 @@ class Whole:
             "wal kB": counted.wal_bytes / 1000 / payments,
             "write transactions": counted.write_transactions / payments,
             "statements": sum(calls for calls, _ in counted.statements or ()) / payments,
+            "wal by table": [(name, size / 1000 / payments) for name, size in counted.wal_by_table or ()][
+                :12
+            ],
             "frequent statements": [
                 (round(calls / payments, 2), " ".join(query.split())[:150])
                 for calls, query in (counted.statements or ())[:40]

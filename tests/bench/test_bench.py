@@ -20,6 +20,7 @@ SETTLED = {
     "wal kB": 13.0,
     "write transactions": 3.5,
     "statements": 11.0,
+    "wal by table": [("jobs", 4.5)],
     "frequent statements": [(2.5, "SELECT 1 | 2")],
 }
 FIGURES = {
