@@ -18,9 +18,9 @@ COUNTERS = """
 SELECT /* bench */ (pg_current_wal_insert_lsn() - '0/0')::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
 """
 STATEMENTS = """
-SELECT s.calls, s.query FROM pg_stat_statements s
+SELECT s.calls, s.total_exec_time, s.query FROM pg_stat_statements s
  WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND s.query NOT LIKE '%/* bench */%' AND s.query NOT LIKE '%pg_stat_statements%' ORDER BY s.calls DESC
+   AND s.query NOT LIKE '%/* bench */%' AND s.query NOT LIKE '%pg_stat_statements%' ORDER BY s.total_exec_time DESC
 """
 # A flushed position: what is not yet written cannot be read.
 POSITION = "SELECT /* bench */ pg_current_wal_flush_lsn()"
@@ -55,8 +55,8 @@ class Counted:
 
     wal_bytes: int = 0
     write_transactions: int = 0
-    # How often each statement ran, the most frequent first. Empty unless it was asked for.
-    statements: list[tuple[int, str]] | None = None
+    # How often and how many milliseconds each statement ran, the longest first. None unless it was asked for.
+    statements: list[tuple[int, float, str]] | None = None
     wal_by_table: list[tuple[str, int]] | None = None
 
 
@@ -109,7 +109,9 @@ class Database:
         wal_after, writes_after = self.rows(COUNTERS)[0]
         counted.wal_bytes, counted.write_transactions = wal_after - wal, writes_after - writes
         if statements:
-            counted.statements = [(int(calls), str(query)) for calls, query in self.rows(STATEMENTS)]
+            counted.statements = [
+                (int(calls), float(ms), str(query)) for calls, ms, query in self.rows(STATEMENTS)
+            ]
             counted.wal_by_table = self.rows(WAL_BY_TABLE, start, self.rows(POSITION)[0][0])
             self.set("pg_stat_statements.track", "none")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.bench import budgets, chart
 from tests.bench.chart import Bar, number
-from tests.bench.resources import POSTGRES
+from tests.bench.resources import POSTGRES, VALKEY
 
 FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re.DOTALL)
 PLANNED_RATES = (1_000, 10_000)
@@ -93,13 +93,13 @@ def _settling(figures: Figures) -> str:
         "",
         f"WAL of a payment in kB, by table with its indexes: {_listed(counted['wal by table'])}.",
         "",
-        "Statements a payment, the most frequent, at saturation:",
+        "Statements a payment at saturation, those that take longest first:",
         "",
-        "| a payment | statement |",
-        "|---|---|",
+        "| a payment | ms | statement |",
+        "|---|---|---|",
         *(
-            f"| {calls:g} | `{query.replace('|', '¦').replace('`', '')}` |"
-            for calls, query in counted["frequent statements"][:25]
+            f"| {calls:g} | {ms:g} | `{query.replace('|', '¦').replace('`', '')}` |"
+            for calls, ms, query in counted["longest statements"][:25]
         ),
         "",
     ]
@@ -133,22 +133,20 @@ def _plan(figures: Figures) -> str:
     rounds = figures.get("settling", [])[:-1]
     if not rounds:
         return ""
-    costs = [
-        (run["cpu"][POSTGRES], sum(run["cpu"].values()), run["wal kB"], run["write transactions"])
-        for run in rounds
-    ]
-    postgres, cpu, wal, writes = (median(values) for values in zip(*costs, strict=True))
+    cpu = [run["cpu"] for run in rounds]
+    stores = [median(run.get(name, 0.0) for run in cpu) for name in (POSTGRES, VALKEY)]
+    processes = median(sum(run.values()) for run in cpu) - sum(stores)
+    wal, writes = (median(run[name] for run in rounds) for name in ("wal kB", "write transactions"))
     disk = figures.get("growth", {}).get("kB a payment")
     lines = [
-        "| payments a second | cores, web and workers | cores, PostgreSQL | write transactions/s | WAL MB/s | disk GB a day |",
-        "|---|---|---|---|---|---|",
+        "| payments a second | cores: web, workers | PostgreSQL | Valkey | write transactions/s | WAL MB/s | disk GB a day |",
+        "|---|---|---|---|---|---|---|",
     ]
     for rate in PLANNED_RATES:
+        cores = [number(rate * ms / 1000) for ms in (processes, *stores)]
+        written = [number(rate * writes), number(rate * wal / 1000)]
         grows = number(rate * disk * 86_400 / 1e6) if disk else "not measured"
-        per_core = [number(rate * ms / 1000) for ms in (cpu - postgres, postgres)]
-        lines.append(
-            f"| {rate:,} | {' | '.join(per_core)} | {number(rate * writes)} | {number(rate * wal / 1000)} | {grows} |"
-        )
+        lines.append(f"| {rate:,} | {' | '.join([*cores, *written, grows])} |")
     return "\n".join([*lines, ""])
 
 

@@ -72,13 +72,13 @@ class Whole:
             "cpu": used_ms(cpu, self.processes.cpu_seconds(), payments),
             "wal kB": counted.wal_bytes / 1000 / payments,
             "write transactions": counted.write_transactions / payments,
-            "statements": sum(calls for calls, _ in counted.statements or ()) / payments,
+            "statements": sum(calls for calls, _, _ in counted.statements or ()) / payments,
             "wal by table": [(name, size / 1000 / payments) for name, size in counted.wal_by_table or ()][
                 :12
             ],
-            "frequent statements": [
-                (round(calls / payments, 2), " ".join(query.split())[:150])
-                for calls, query in (counted.statements or ())[:40]
+            "longest statements": [
+                (round(calls / payments, 2), round(ms / payments, 3), " ".join(query.split())[:150])
+                for calls, ms, query in (counted.statements or ())[:40]
             ],
         }
 
