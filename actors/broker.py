@@ -23,7 +23,7 @@ if redis.call('set', KEYS[1], '1', 'NX', 'PX', ARGV[3]) then
     redis.call('rpush', KEYS[3], ARGV[1])
 end
 """
-_PUBLISH_ALL = "for _, message in ipairs(ARGV) do redis.call('publish', KEYS[1], message) end"
+_PUBLISH_ALL = "for i = 1, #ARGV, 2 do redis.call('publish', ARGV[i], ARGV[i + 1]) end"
 
 _broker: RedisBroker | None = None
 _outage = Outage("redis", sender="relay")
@@ -163,12 +163,15 @@ def _wakeup_key(name: str) -> str:
     return f"{current().namespace}:waiting:{name}"
 
 
-def publish(channel: str, messages: Iterable[bytes]) -> None:
+def publish(channel: str, messages: Iterable[bytes], *, last: tuple[str, str] | None = None) -> None:
     """Publishes messages on a channel, in order. Raises redis.Unreachable.
+
+    `last` is a channel and a message that is published on it after the others.
 
     A script, because it has one answer, so the client's timeout bounds the whole.
     """
-    current().client.eval(_PUBLISH_ALL, 1, channel, *messages)
+    arguments = [argument for message in messages for argument in (channel, message)]
+    current().client.eval(_PUBLISH_ALL, 0, *arguments, *(last or ()))
 
 
 def oldest_message_at(queue: str) -> datetime | None:

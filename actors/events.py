@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import structlog
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from actors import broker, records
+from actors import broker, records, worker_threads
 from actors.external_jobs import external_job
 from actors.jobs import enqueue, transaction, transactional_job
 from db import event_log, job_journal, postgres, redis
@@ -16,6 +16,9 @@ from db.core import ids, request_context, times
 from db.core.json_model import Id, JsonModel, Timestamp
 
 CHANNEL = "events"
+# After the events of a batch: their types. A process that only has to know that there are new events, and
+# reads them in the log, receives one message instead of each event.
+TYPES_CHANNEL = "events:types"
 # How many events are published in one round trip.
 _PUBLISH_BATCH = 200
 # One process publishes at a time. If it hangs, another replaces it when the lease expires: after more time
@@ -23,6 +26,8 @@ _PUBLISH_BATCH = 200
 LEASE_S = 20.0
 # For how long one thread goes on publishing before it does something else.
 _PUBLISH_FOR_S = 8.0
+# How long the thread that appends and publishes rests after each batch: at most twenty batches a second.
+_REST_S = 0.05
 # When a job that found the lease taken tries again.
 _RETRY_S = 1.0
 # After how long an event that is not published is overdue.
@@ -95,6 +100,8 @@ def publish_appended() -> None:
     if following:
         with postgres.connection(), transaction():
             enqueue(following)
+    # The records of all that commits meanwhile are the next batch. The first one after a pause is never late.
+    worker_threads.rest(_REST_S)
 
 
 @external_job("events.publish", queue="events")
@@ -128,7 +135,8 @@ def _publish_batch(generation: int, events: list[event_log.Event]) -> bool:
     """
     published: int | None = None
     try:
-        broker.publish(CHANNEL, [_message(event) for event in events])
+        types = " ".join({event.type for event in events})
+        broker.publish(CHANNEL, [_message(event) for event in events], last=(TYPES_CHANNEL, types))
         published = events[-1].seq
     finally:
         with postgres.connection():

@@ -6,14 +6,16 @@ it changes our data or enqueues jobs. What calls the outside belongs into an ext
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from redis import Redis
 from redis.client import PubSub
 
-from actors.events import CHANNEL, EventType
+from actors.events import TYPES_CHANNEL, EventType
 from actors.jobs import transaction
 from db import postgres, redis, subscriptions
 from db.core import request_context
@@ -24,14 +26,21 @@ from db.subscriptions import Claim
 MAX_ATTEMPTS = 8
 # How many events one transaction handles.
 _BATCH = 256
-# How long to wait for a notification; and how long to collect further ones after the first.
-_POLL_S, _COLLECT_S = 1.0, 0.1
+# How long to wait for a notification, and how often before the log is read without one; and how long to
+# collect further ones after the first.
+_POLL_S, _IDLE_POLLS, _COLLECT_S = 1.0, 5, 0.1
+# For how long after a failure the log is read after each poll: longer than the last pause.
+_RETRIES_FOR_S = 70.0
 # After how many polls without a notification the channel is subscribed anew: the connection may be half-open.
 _SILENT_POLLS = 60
 
 Handler = Callable[[Event], None]
 
 log = structlog.get_logger(__name__)
+
+
+# Until when by the monotonic clock.
+_retries_until = 0.0
 
 
 class _HandlerFailed(Exception):
@@ -73,6 +82,7 @@ class Subscriber:
                     raise
                 log.warning("handler waits for a lock", subscriber=self.name, error=str(error).strip())
                 subscriptions.release(claim)
+                _expect_retry()
                 return False
             except Exception as error:
                 # The events before the failed one are handled all the same.
@@ -92,9 +102,10 @@ class Subscriber:
     def _handle_batch(self, claim: Claim, limit: int) -> Claim | None:
         """Handles up to `limit` events and advances the cursor; None when another process has the claim."""
         with transaction():
-            if not subscriptions.lock(claim):
+            locked = subscriptions.lock_next(claim, self.types, limit)
+            if locked is None:
                 return None
-            events, seq = subscriptions.next_events(claim, self.types, limit)
+            events, seq = locked
             for index, event in enumerate(events):
                 try:
                     self.handle(event)
@@ -115,14 +126,16 @@ class Subscriber:
             exc_info=error,
         )
         subscriptions.record_failure(claim, str(error) if event else _summary(error))
+        _expect_retry()
 
     def _give_up(self, claim: Claim) -> bool:
         """Skips the next event, and records it as missed, so that the later ones can be handled."""
         reason = claim.error or "its process died while it was handled"
         with transaction():
-            if not subscriptions.lock(claim):
+            locked = subscriptions.lock_next(claim, self.types, 1)
+            if locked is None:
                 return False
-            events, seq = subscriptions.next_events(claim, self.types, 1)
+            events, seq = locked
             for event in events:
                 subscriptions.record_missed(claim, event, reason)
                 log.error(
@@ -141,11 +154,17 @@ class Subscriber:
 def once(subscribers: Sequence[Subscriber]) -> bool:
     """Lets every subscriber handle its next events; returns whether there may be more.
 
-    Raises postgres.DatabaseUnavailable.
+    One statement when there are none. Raises postgres.DatabaseUnavailable.
     """
+    types = {subscriber.name: subscriber.types for subscriber in subscribers}
     with postgres.connection():
-        subscriptions.create({subscriber.name: subscriber.after for subscriber in subscribers})
-        advanced = [subscriber.advance() for subscriber in subscribers]
+        ready, new = subscriptions.look(types)
+        if new:
+            subscriptions.create({s.name: s.after for s in subscribers if s.name in new})
+            ready, _ = subscriptions.look(types)
+        # Each is claimed just before it handles its events: a handler that kills the process costs no other
+        # subscriber an attempt.
+        advanced = [subscriber.advance() for subscriber in subscribers if subscriber.name in ready]
     return any(advanced)
 
 
@@ -169,32 +188,52 @@ def retry_missed(subscribers: Sequence[Subscriber]) -> int:
 
 
 class Notifications:
-    """Waits on the Redis channel. Its messages may be lost: the events are in the log."""
+    """Waits on the Redis channel for events of these types. Messages may be lost: the log has the events."""
 
-    def __init__(self, redis_client: Redis) -> None:
+    def __init__(self, redis_client: Redis, types: Collection[str] | None = None) -> None:
         self._redis = redis_client
+        self._types = None if types is None else frozenset(types)
         self._channel: PubSub | None = None
         self._silent_polls = 0
 
     def wait(self, stopped: threading.Event) -> None:
-        """Waits for a new event, for a second at most."""
+        """Waits for a new event, for a few seconds at most, and for one second while a failed event waits."""
+        polls = 1 if time.monotonic() < _retries_until else _IDLE_POLLS
         try:
-            if self._channel is None:
-                # The answer to SUBSCRIBE ends the wait too: an event may have been published before it.
-                self._channel = self._redis.pubsub()  # type: ignore[no-untyped-call]
-                self._channel.subscribe(CHANNEL)
-            if self._channel.get_message(timeout=_POLL_S) is None:
-                self._silent_polls += 1
-                if self._silent_polls == _SILENT_POLLS:
-                    self.close()
-                return
-            self._silent_polls = 0
-            stopped.wait(_COLLECT_S)
-            while self._channel.get_message() is not None:
-                pass
+            while polls and not stopped.is_set():
+                polls -= 1
+                if self._is_notified():
+                    stopped.wait(_COLLECT_S)
+                    while self._next(0) is not None:
+                        pass
+                    return
         except redis.Unreachable:
             self.close()
             stopped.wait(_POLL_S)
+
+    def _is_notified(self) -> bool:
+        """Waits for one poll; returns whether there may be new events."""
+        if self._channel is None:
+            # The answer to SUBSCRIBE ends the wait too: an event may have been published before it.
+            self._channel = self._redis.pubsub()  # type: ignore[no-untyped-call]
+            self._channel.subscribe(TYPES_CHANNEL)
+        deadline = time.monotonic() + _POLL_S
+        while (message := self._next(max(0, deadline - time.monotonic()))) is not None:
+            self._silent_polls = 0
+            if message["type"] != "message" or self._concerns(message["data"].decode(errors="replace")):
+                return True
+        self._silent_polls += 1
+        if self._silent_polls == _SILENT_POLLS:
+            self.close()
+        return False
+
+    def _next(self, timeout: float) -> dict[str, Any] | None:
+        assert self._channel
+        found: dict[str, Any] | None = self._channel.get_message(timeout=timeout)
+        return found
+
+    def _concerns(self, types: str) -> bool:
+        return self._types is None or not self._types.isdisjoint(types.split())
 
     def close(self) -> None:
         """Unsubscribes."""
@@ -202,6 +241,21 @@ class Notifications:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+
+
+def types_of(subscribers: Sequence[Subscriber]) -> Collection[str] | None:
+    """Returns the types of all these subscribers; None if one of them handles every type."""
+    types: set[str] = set()
+    for subscriber in subscribers:
+        if subscriber.types is None:
+            return None
+        types.update(subscriber.types)
+    return types
+
+
+def _expect_retry() -> None:
+    global _retries_until
+    _retries_until = time.monotonic() + _RETRIES_FOR_S
 
 
 def _summary(error: BaseException | None) -> str:

@@ -5,6 +5,7 @@ heartbeat, so that /health reports it, and then exits, so that its supervisor st
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 _thread = threading.local()
@@ -51,6 +52,12 @@ class WorkerThreads:
         with self._lock:
             self._busy += busy
             self._progress += 1
+
+
+def rest(seconds: float) -> None:
+    """Lets the thread of a worker rest, so that more work comes together; does nothing in other threads."""
+    if getattr(_thread, "pool", None) is not None:
+        time.sleep(seconds)
 
 
 def made_progress() -> None:

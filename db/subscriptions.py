@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
+from psycopg2.extras import Json
 
-from db import event_log, postgres
+from db import postgres
 from db.event_log import Event
 
 # A cursor is moved past events of other types only when there are this many: otherwise every event would cost
@@ -65,6 +66,28 @@ def create(after: Mapping[str, int | None]) -> None:
     postgres.rows(CREATE, list(after), list(after.values()))
 
 
+LOOK = """
+    SELECT wanted.name, s.name IS NULL AS is_new FROM unnest(%s::text[], %s::jsonb[]) AS wanted (name, types)
+    LEFT JOIN admin.subscriptions s ON s.name = wanted.name
+    WHERE s.name IS NULL
+        OR s.due_at <= clock_timestamp()
+        AND (EXISTS (SELECT FROM admin.events e
+                     WHERE e.seq > s.seq AND (wanted.types IS NULL OR wanted.types ? e.type))
+             OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)
+"""
+
+
+def look(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
+    """Returns which of these subscribers have events to handle now, and which have no cursor yet.
+
+    One statement for all, which writes nothing.
+    """
+    wanted = [None if names is None else Json(list(names)) for names in types.values()]
+    found = postgres.rows(LOOK, list(types), wanted, _SKIP_FOREIGN_EVENTS)
+    new = {row["name"] for row in found if row["is_new"]}
+    return {row["name"] for row in found} - new, new
+
+
 # The pause is a quarter of a second, doubled at each attempt up to five minutes, with jitter.
 CLAIM = """
     UPDATE admin.subscriptions
@@ -77,7 +100,7 @@ CLAIM = """
         AND (EXISTS (SELECT FROM admin.events e
                      WHERE e.seq > s.seq AND (%s::text[] IS NULL OR e.type = ANY(%s::text[])))
              OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)
-        FOR UPDATE SKIP LOCKED)
+        FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING name, seq, attempts, error
 """
 
@@ -93,28 +116,43 @@ def claim(name: str, types: Types) -> Claim | None:
     return Claim(**found[0]) if found else None
 
 
-def lock(claim: Claim) -> bool:
-    """Locks the cursor to the end of the transaction; False when another process has claimed it since."""
-    locked = postgres.rows(
-        "SELECT FROM admin.subscriptions WHERE name = %s AND seq = %s AND attempts = %s"
-        " FOR UPDATE SKIP LOCKED",
-        claim.name,
-        claim.seq,
-        claim.attempts,
+LOCK_NEXT = """
+    WITH cursor AS (
+        SELECT FROM admin.subscriptions WHERE name = %(name)s AND seq = %(seq)s AND attempts = %(attempts)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), log AS (
+        SELECT coalesce(least(max(seq), %(seq)s + %(stride)s), 0) AS "end" FROM admin.events
     )
-    return bool(locked)
+    SELECT log."end", new.* FROM cursor CROSS JOIN log LEFT JOIN LATERAL (
+        SELECT id, seq, type, data, request_id, occurred_at FROM admin.events e
+        WHERE seq > %(seq)s AND seq <= log."end"
+            AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
+        ORDER BY seq LIMIT %(limit)s
+    ) AS new ON true
+    ORDER BY new.seq
+"""
 
 
-def next_events(claim: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int]:
-    """Returns the next events of these types in order, and the number to which the cursor then advances.
+def lock_next(claim: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int] | None:
+    """Locks the cursor to the end of the transaction; None when another process has claimed it since.
 
-    Includes events that are not published yet: a number becomes visible only with all numbers before it.
+    Returns the next events of these types in order, and the number to which the cursor then advances. Some
+    may not be published yet: a number becomes visible only with all numbers before it.
     """
-    end = min(event_log.last_seq(), claim.seq + _MAX_STRIDE)
-    query = Event.select().where(Event.seq > claim.seq, Event.seq <= end)
-    if types is not None:
-        query = query.where(Event.type.in_(list(types)))
-    found = list(query.order_by(Event.seq).limit(limit))
+    rows = postgres.rows(
+        LOCK_NEXT,
+        name=claim.name,
+        seq=claim.seq,
+        attempts=claim.attempts,
+        types=None if types is None else list(types),
+        stride=_MAX_STRIDE,
+        limit=limit,
+    )
+    if not rows:
+        return None
+    end = int(rows[0]["end"])
+    columns = [{name: row[name] for name in row if name != "end"} for row in rows]
+    found = [Event(**row) for row in columns if row["id"] is not None]
     return found, found[-1].seq if len(found) == limit else end
 
 

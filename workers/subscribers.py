@@ -17,7 +17,7 @@ def run() -> None:
         lambda: subscriber.once(SUBSCRIBERS),
         client,
         process.until_stopped(),
-        rest=subscriber.Notifications(client).wait,
+        rest=subscriber.Notifications(client, subscriber.types_of(SUBSCRIBERS)).wait,
         hangs_after_s=_HANGS_AFTER_S,
     )
 

@@ -127,8 +127,8 @@ def test_a_replaced_holder_marks_nothing_and_publishes_nothing_more(channel, mon
     made = logged(events._PUBLISH_BATCH + 1)
     broker_publish = broker.publish
 
-    def publish_and_lose_the_lease(channel: str, messages: list[bytes]) -> None:
-        broker_publish(channel, messages)
+    def publish_and_lose_the_lease(channel: str, messages: list[bytes], last: tuple[str, str]) -> None:
+        broker_publish(channel, messages, last=last)
         expire_the_lease()
         acquire_for_another()
 
@@ -146,7 +146,7 @@ def test_a_replaced_holder_marks_nothing_and_publishes_nothing_more(channel, mon
 def test_an_unavailable_redis_keeps_the_job_and_releases_the_lease(monkeypatch):
     logged()
 
-    def unavailable(*_args: object) -> None:
+    def unavailable(*_args: object, **_last: object) -> None:
         raise redis.ConnectionError("unavailable")
 
     monkeypatch.setattr(broker, "publish", unavailable)

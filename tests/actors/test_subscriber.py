@@ -16,6 +16,7 @@ from db import event_log, job_journal, postgres, redis, subscriptions
 from db.core import request_context
 from db.event_log import Event, EventPublication
 from db.subscriptions import Subscription
+from tests.counting import counted
 from tests.makers import until, work
 from workers import process
 
@@ -381,7 +382,7 @@ def running(live: Subscriber, url: str) -> Iterator[None]:
 def listeners(url: str) -> int:
     """Returns how many connections are subscribed to the channel."""
     with redis.connect(url) as client:
-        return dict(client.pubsub_numsub(events.CHANNEL))[events.CHANNEL.encode()]
+        return dict(client.pubsub_numsub(events.TYPES_CHANNEL))[events.TYPES_CHANNEL.encode()]
 
 
 def test_two_processes_never_handle_one_event_at_once(live, recorder):
@@ -417,19 +418,19 @@ def test_a_process_frozen_after_its_claim_finds_the_claim_taken(live, recorder, 
     theirs = Recorder()
     other = subscriber_of(theirs, EventType.CONFIG_UPDATED)
     emit_committed(1)
-    lock, locked = subscriptions.lock, []
+    lock_next, locked = subscriptions.lock_next, []
 
-    def frozen(claim):
-        monkeypatch.setattr(subscriptions, "lock", lock)
+    def frozen(*args):
+        monkeypatch.setattr(subscriptions, "lock_next", lock_next)
         thread = threading.Thread(target=lambda: until(lambda: subscriber.once([other]) or None, 10))
         thread.start()
         thread.join(10)
-        locked.append(lock(claim))
+        locked.append(lock_next(*args))
         return locked[-1]
 
-    monkeypatch.setattr(subscriptions, "lock", frozen)
+    monkeypatch.setattr(subscriptions, "lock_next", frozen)
     drain(live)
-    assert locked == [False]
+    assert locked == [None]
     assert (recorder.numbers, theirs.numbers) == ([], [1])
 
 
@@ -495,12 +496,30 @@ def test_a_notification_ends_the_wait_and_one_that_comes_twice_changes_nothing(
         with postgres.connection():
             logged = event_log.after(0, 10)
         for event in logged:
-            broker.publish(events.CHANNEL, [b"not even JSON", str(event.__data__).encode()] * 5)
+            broker.publish(events.TYPES_CHANNEL, [b"no type", event.type.encode(), b"\xff"] * 5)
         emit_committed(3)
         until(lambda: len(recorder.handled) == 3, 5)
         # So that `run` sees at once that it is stopped.
-        broker.publish(events.CHANNEL, [b"wake"])
+        broker.publish(events.TYPES_CHANNEL, [b"wake"])
     assert recorder.numbers == [1, 2, 3]
+
+
+def test_events_of_other_types_do_not_end_the_wait(valkey_server, monkeypatch):
+    monkeypatch.setattr(subscriber, "_POLL_S", 0.2)
+    with redis.connect(valkey_server.url) as client:
+        notifications = subscriber.Notifications(client, {EventType.CONFIG_UPDATED})
+        notifications.wait(threading.Event())
+        broker.publish(events.TYPES_CHANNEL, [b"auth:password:changed payments:payment:updated"])
+        assert not notifications._is_notified()
+        broker.publish(events.TYPES_CHANNEL, [b"auth:password:changed admin:config:updated"])
+        assert notifications._is_notified()
+        notifications.close()
+
+
+def test_while_nothing_happens_the_log_is_read_with_one_statement(test):
+    with counted() as asked:
+        assert not subscriber.once([test])
+    assert len(asked.statements) == 1
 
 
 def test_without_redis_the_log_is_polled(live, recorder):
@@ -523,7 +542,7 @@ def test_a_flushed_or_restarted_redis_is_subscribed_anew(live, recorder, valkey_
         monkeypatch.setattr(subscriber, "_POLL_S", 20.0)
         emit_committed(2)
         until(lambda: recorder.numbers == [1, 2], 5)
-        broker.publish(events.CHANNEL, [b"wake"])
+        broker.publish(events.TYPES_CHANNEL, [b"wake"])
 
 
 def test_a_silent_connection_is_replaced(live, valkey_server, monkeypatch):

@@ -1,0 +1,84 @@
+"""The records of a transaction are one job, and many of them are written and published together."""
+
+import pytest
+
+from actors import audit, events, records
+from actors.audit import AuditAction
+from actors.events import EventType
+from actors.jobs import find_enqueued, take_enqueued, transaction
+from db import audit_log, event_log, job_journal
+from tests.counting import counted
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def record(number: int) -> None:
+    """Records what one transition of a payment records: an audit entry and two events."""
+    audit.record(AuditAction.PAYMENT_COMPLETE, details={"number": number})
+    events.emit(EventType.PAYMENT_UPDATED, {"number": number})
+    events.emit(EventType.PAYMENT_COMPLETED, {"number": number})
+
+
+def waiting() -> list[job_journal.JobRow]:
+    return list(job_journal.JobRow.select().order_by(job_journal.JobRow.position))
+
+
+def append() -> None:
+    """Does all jobs that wait. They are in order, so one does those before it and after it."""
+    records.append.perform(waiting()[-1].id)
+
+
+def written() -> tuple[list[int], list[int]]:
+    """The numbers in the audit log and in the event log, in their order."""
+    entries = audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)
+    return (
+        [entry.details["number"] for entry in entries],
+        [event.data["number"] for event in event_log.after(0, 1000)],
+    )
+
+
+def test_all_records_of_a_transaction_are_one_job():
+    with transaction():
+        record(1)
+        record(2)
+    [job] = waiting()
+    assert (job.name, len(job.args["audit_entries"]), len(job.args["events"])) == (records.append.name, 2, 4)
+    append()
+    assert written() == ([1, 2], [1, 1, 2, 2])
+
+
+def test_records_after_the_jobs_were_taken_are_another_job():
+    with transaction():
+        record(1)
+        taken = take_enqueued()
+        assert find_enqueued(records.append.name) is None
+        job_journal.insert(taken)
+        record(2)
+    assert [len(job.args["events"]) for job in waiting()] == [2, 2]
+    append()
+    assert written() == ([1, 2], [1, 1, 2, 2])
+
+
+def test_a_transaction_that_rolls_back_records_nothing():
+    with pytest.raises(ValueError, match="broke"), transaction():
+        record(1)
+        raise ValueError("it broke")
+    with transaction():
+        record(2)
+    append()
+    assert written() == ([2], [2, 2])
+
+
+def test_fifty_transactions_are_written_and_published_by_seven_statements():
+    for number in range(50):
+        with transaction():
+            record(number)
+    last = waiting()[-1]
+    with counted() as asked:
+        records.append.perform(last.id)
+    assert written() == (list(range(50)), [number for number in range(50) for _ in range(2)])
+    assert event_log.unpublished(1) == []
+    assert waiting() == []
+    assert len(asked.statements) <= 7, asked.statements
+    # The wake-up is taken back, and all events are published.
+    assert len(asked.trips) <= 2
