@@ -5,9 +5,9 @@ from uuid import UUID
 from actors import mail
 from actors.events import EventType
 from actors.jobs import enqueue
+from actors.mail import PaymentNotice
 from actors.subscriber import Subscriber
-from db import config, payments, states
-from db.core.errors import NotFound
+from db import config, states
 from db.event_log import Event
 
 
@@ -15,13 +15,11 @@ def payment_mails(event: Event) -> None:
     """Enqueues a mail about a payment that has ended, to the payer and to the payee."""
     if event.data["type"] != states.PaymentType.PAYMENT:
         return
-    # The event does not name the payee: not every reader of events may know.
-    payment = payments.get(UUID(event.data["id"]))
-    if payment is None:
-        raise NotFound(thing="payment")
-    for user_id in (payment.user_id, payment.payee_id):
-        if user_id is not None:
-            enqueue(mail.notify_payment_ended.job(user_id, payment.id))
+    payment_id = UUID(event.data["id"])
+    enqueue(mail.notify_payment_ended.job(PaymentNotice(payment_id=payment_id)))
+    # The event does not name the payee: not every reader of events may know. Who made the request is one.
+    if event.data["requestId"]:
+        enqueue(mail.notify_payment_ended.job(PaymentNotice(payment_id=payment_id, to_payee=True)))
 
 
 def config_cache(_event: Event) -> None:

@@ -1,17 +1,19 @@
 """Mail jobs: one-time links, and notifications about an account or a payment."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID, uuid4
 
 from actors import mail_sender, mail_templates
-from actors.external_jobs import external_job
+from actors.batch_jobs import BatchEntry
+from actors.external_jobs import external_batch_job, external_job
 from actors.jobs import enqueue, transactional_job
-from db import one_time_tokens, payments, postgres, profile, users
+from db import one_time_tokens, payment_mails, postgres, users
 from db.core import times
 from db.one_time_tokens import Purpose
-from db.states import PaymentStatus
+from db.payment_mails import PaymentMail
 
 _LINK_LIFETIME = {Purpose.VERIFY_EMAIL: timedelta(hours=24), Purpose.RESET_PASSWORD: timedelta(minutes=30)}
 
@@ -80,19 +82,34 @@ def notify_user(user_id: UUID, news: UserNotice, id: UUID) -> None:
         mail_sender.send(user.email, mail_templates.password_changed(_name(user)), f"{news}.{id}")
 
 
-@external_job("mail.notify_payment_ended", queue="mail")
-def notify_payment_ended(user_id: UUID, payment_id: UUID) -> None:
-    """Notifies the payer or the payee that a payment completed or failed, unless the user has opted out."""
-    with postgres.connection():
-        user, payment = users.get(user_id), payments.get(payment_id)
-        if user is None or payment is None or not user.active:
-            return
-        completed = payment.status == PaymentStatus.COMPLETED
-        notification = "paymentCompleted" if completed else "paymentFailed"
-        if not profile.wants_notification(user.id, notification):
-            return
-    message = mail_templates.payment_ended(_name(user), payment, to_payee=user.id == payment.payee_id)
-    mail_sender.send(user.email, message, f"payment-{payment.status}.{payment.id}.{user.id}")
+class PaymentNotice(BatchEntry):
+    """A mail about the end of a payment, to its payer or to its payee."""
+
+    payment_id: UUID
+    to_payee: bool = False
+
+
+def _find(notices: Sequence[PaymentNotice]) -> list[PaymentMail | None]:
+    """Returns what the mails say; None for a user who does not want the mail, or is none."""
+    mails = payment_mails.find([(notice.payment_id, notice.to_payee) for notice in notices])
+    return [mails.get((notice.payment_id, notice.to_payee)) for notice in notices]
+
+
+def _send(mail: PaymentMail) -> None:
+    name = mail.name if mail.email_verified else ""
+    message_id = f"payment-{mail.status}.{mail.payment_id}.{mail.user_id}"
+    mail_sender.send(mail.email, mail_templates.payment_ended(name, mail), message_id)
+
+
+# Nothing is recorded: that a mail was sent shows in its job, which is gone.
+notify_payment_ended = external_batch_job(
+    "mail.notify_payment_ended",
+    PaymentNotice,
+    queue="mail",
+    prepare=_find,
+    call=_send,
+    record=lambda _sent: None,
+)
 
 
 def _name(user: users.User) -> str:

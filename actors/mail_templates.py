@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from db.core import money
-from db.payments import Payment
+from db.payment_mails import PaymentMail
 from db.states import PaymentStatus
 
 
@@ -102,15 +102,15 @@ def address_changed() -> MailMessage:
     )
 
 
-def payment_ended(name: str, payment: Payment, *, to_payee: bool) -> MailMessage:
+def payment_ended(name: str, payment: PaymentMail) -> MailMessage:
     """Tells the payer or the payee that a payment completed or failed."""
     amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
     description = _sanitized(payment.description or "", 100)
-    reference = f"Payment {payment.id}" + (f": {description}" if description else "") + "."
+    reference = f"Payment {payment.payment_id}" + (f": {description}" if description else "") + "."
     if payment.status == PaymentStatus.COMPLETED:
-        happened = f"you were paid {amount}" if to_payee else f"your payment of {amount} went through"
+        happened = f"you were paid {amount}" if payment.to_payee else f"your payment of {amount} went through"
         return MailMessage(f"Payment of {amount} completed", (f"{_greeting(name)}, {happened}.", reference))
-    whose = "a payment to you" if to_payee else "your payment"
+    whose = "a payment to you" if payment.to_payee else "your payment"
     happened = f"{_greeting(name)}, {whose} of {amount} failed, and no money was taken."
     why = (payment.failure_message,) if payment.failure_message else ()
     return MailMessage(f"Payment of {amount} failed", (happened, *why, reference))

@@ -35,17 +35,6 @@ FIND_WITH_USER = Statement(
     user_id="uuid",
 )
 
-IS_NOTIFICATION_OFF = """
-    SELECT preferences #> ARRAY['notifications', %s] = 'false' AS off FROM profile.user_profiles
-    WHERE user_id = %s
-"""
-
-
-def wants_notification(user_id: UUID, notification: str) -> bool:
-    """Tells whether a user wants a notification such as `paymentCompleted`. The default is yes."""
-    found = postgres.rows(IS_NOTIFICATION_OFF, notification, user_id)
-    return not (found and found[0]["off"])
-
 
 def find(user_id: UUID) -> UserProfile | None:
     """Returns a user's profile; None before the first change."""

@@ -10,11 +10,12 @@ import pytest
 from actors import mail, payment_jobs, transitions
 from actors.jobs import enqueue, transaction
 from actors.state_machine import Transition
-from db import profile
+from db import payment_mails
 from db.payments import Payment
 from db.profile import UserProfile
 from db.users import Role, User
 from tests import makers
+from tests.counting import counted
 from tests.makers import mailbox, text_of, work
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -132,7 +133,6 @@ def test_opting_out_of_failures_does_not_opt_out_of_completions(payer):
     assert recipients() == [payer.email]
     paid(payer, simulate="decline")
     assert recipients() == [payer.email]
-    assert profile.wants_notification(payer.id, "paymentCompleted")
 
 
 def test_a_closed_account_gets_no_mail(payer, vendor):
@@ -230,10 +230,23 @@ def test_a_mail_that_is_sent_again_has_the_same_message_id(payer, vendor, metada
 def send_again(user_id: UUID, payment: Payment) -> None:
     """Sends the mail again, as after a worker that died between sending and committing."""
     with transaction():
-        enqueue(mail.notify_payment_ended.job(user_id, payment.id))
+        notice = mail.PaymentNotice(payment_id=payment.id, to_payee=user_id == payment.payee_id)
+        enqueue(mail.notify_payment_ended.job(notice))
     work()
 
 
 def test_a_duplicate_answer_of_the_psp_sends_one_mail(payer, vendor):
     paid(payer, vendor, simulate="duplicate")
     assert recipients() == sorted([payer.email, vendor.email])
+
+
+def test_one_statement_reads_what_many_mails_say(payer, vendor):
+    payment = paid(payer, vendor)
+    notices = [mail.PaymentNotice(payment_id=payment.id, to_payee=to_payee) for to_payee in (False, True)]
+    with transaction():
+        for notice in notices:
+            enqueue(mail.notify_payment_ended.job(notice))
+    with counted() as asked:
+        mail.notify_payment_ended(str(notices[0].id))
+    assert len(mailbox) == 4
+    assert asked.statements.count(payment_mails.FIND) == 1

@@ -353,6 +353,25 @@ def test_events_unpublished_at_the_upgrade_are_published(
         assert cursor.fetchall() == [(published_up_to,)]
 
 
+def test_a_mail_that_waits_at_the_upgrade_is_to_the_same_user(postgres_server, tmp_path, monkeypatch):
+    with upgraded(postgres_server, tmp_path, monkeypatch, since="0062", data=TWO_MAILS) as cursor:
+        cursor.execute("SELECT args - 'payment_id' FROM journal.jobs ORDER BY position")
+        assert cursor.fetchall() == [({"to_payee": False},), ({"to_payee": True},)]
+
+
+TWO_MAILS = """
+    INSERT INTO auth.users (email, password_hash, name, role)
+        VALUES ('payer@example.com', '', 'payer', 'CUSTOMER'), ('payee@example.com', '', 'payee', 'VENDOR');
+    INSERT INTO payments.payments (user_id, payee_id, type, status, amount)
+        SELECT payer.id, payee.id, 'payment', 'pending', 1 FROM auth.users payer, auth.users payee
+        WHERE payer.name = 'payer' AND payee.name = 'payee';
+    INSERT INTO journal.jobs (id, name, queue, args, due_at)
+        SELECT gen_random_uuid(), 'mail.notify_payment_ended', 'mail',
+            jsonb_build_object('user_id', u.id, 'payment_id', p.id), now()
+        FROM payments.payments p JOIN auth.users u ON u.id IN (p.user_id, p.payee_id) ORDER BY u.role;
+"""
+
+
 THREE_EVENTS = """
     INSERT INTO admin.events (id, seq, type, data, occurred_at, published_at)
         SELECT gen_random_uuid(), seq, 'x', '{}', now(), CASE seq WHEN :unpublished THEN NULL ELSE now() END

@@ -2,7 +2,8 @@
 
 import pytest
 
-from db import profile
+from db import users
+from tests import makers
 from tests.api.profile.audit_trail import audited
 from tests.makers import error, invalid_fields
 
@@ -141,13 +142,21 @@ def test_numbers_keep_their_value(person, number):
 
 
 def test_preferences_decide_which_mails_are_sent(person):
-    user_id = person.user["id"]
-    assert profile.wants_notification(user_id, "paymentCompleted")
+    payer = users.User.get_by_id(person.user["id"])
+
+    def mails_of_payments() -> list[str]:
+        makers.mailbox.clear()
+        for simulate in ("approve", "decline"):
+            makers.payment(payer, simulate=simulate)
+        makers.work()
+        return sorted(mail["Subject"].rpartition(" ")[2] for mail in makers.mailbox)
+
+    makers.work()
+    assert mails_of_payments() == ["completed", "failed"]
     put(person, {"notifications": {"paymentCompleted": False}})
-    assert not profile.wants_notification(user_id, "paymentCompleted")
-    assert profile.wants_notification(user_id, "paymentFailed")
+    assert mails_of_payments() == ["failed"]
     put(person, {})
-    assert profile.wants_notification(user_id, "paymentCompleted")
+    assert mails_of_payments() == ["completed", "failed"]
 
 
 def test_a_change_is_audited_without_its_values(person):

@@ -1,0 +1,48 @@
+"""What a mail about the end of a payment says, and to whom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from db import postgres
+
+
+@dataclass(frozen=True)
+class PaymentMail:
+    """A payment that ended, and the user to notify: the payee, or else the payer."""
+
+    payment_id: UUID
+    to_payee: bool
+    user_id: UUID
+    email: str
+    name: str
+    email_verified: bool
+    status: str
+    amount: Decimal
+    currency: str
+    description: str | None
+    failure_message: str | None
+
+
+# A user wants a notification unless the preferences say no.
+FIND = """
+    SELECT mail.payment_id, mail.to_payee, u.id AS user_id, u.email, u.name, u.email_verified,
+        p.status, p.amount, p.currency, p.description, p.failure_message
+    FROM unnest(%s::uuid[], %s::boolean[]) AS mail (payment_id, to_payee)
+    JOIN payments.payments p ON p.id = mail.payment_id
+    JOIN auth.users u ON u.id = CASE WHEN mail.to_payee THEN p.payee_id ELSE p.user_id END
+    LEFT JOIN profile.user_profiles f ON f.user_id = u.id
+    WHERE u.active AND 'false' IS DISTINCT FROM f.preferences #> ARRAY['notifications',
+        CASE p.status WHEN 'completed' THEN 'paymentCompleted' ELSE 'paymentFailed' END]
+"""
+
+
+def find(wanted: Sequence[tuple[UUID, bool]]) -> dict[tuple[UUID, bool], PaymentMail]:
+    """Returns the mails to send of these, each given by its payment and whether it is to the payee.
+
+    Leaves out closed accounts, users who have opted out, and payees where there are none.
+    """
+    payment_ids, to_payee = [id for id, _ in wanted], [is_payee for _, is_payee in wanted]
+    mails = [PaymentMail(**row) for row in postgres.rows(FIND, payment_ids, to_payee)]
+    return {(mail.payment_id, mail.to_payee): mail for mail in mails}
