@@ -1,7 +1,7 @@
 """Pages of payments and of their history: what a caller may see, which filters apply, newest first."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -39,7 +39,12 @@ class Visibility:
 
     def _parties(self) -> list[tuple[str, UUID]]:
         """Returns the fields that are set; each has the name of its column."""
-        return [(column, user_id) for column, user_id in asdict(self).items() if user_id]
+        parties = (
+            ("user_id", self.user_id),
+            ("payee_id", self.payee_id),
+            ("addressee_id", self.addressee_id),
+        )
+        return [(column, user_id) for column, user_id in parties if user_id]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ def now() -> datetime:
 
 def iso(moment: datetime) -> str:
     """Returns a time in the form `2026-01-31T09:30:00.125Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # The database's times are in UTC, two of them in each row of a list.
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def age_s(at: datetime | None, now: datetime) -> float:
