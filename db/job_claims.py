@@ -6,7 +6,7 @@ A removal takes effect when the transaction commits, and is undone if it rolls b
 from collections.abc import Sequence
 from uuid import UUID
 
-from db import postgres
+from db import job_floors, postgres
 from db.job_journal import Job
 
 CLAIM = """
@@ -28,11 +28,12 @@ CLAIM_ANY = """
     WITH claimed AS (
         DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
             SELECT id FROM journal.jobs
-            WHERE name = %(name)s AND dead_at IS NULL
+            WHERE name = %(name)s AND position >= %(floor)s AND dead_at IS NULL
             AND (error IS NULL AND sent_at > '-infinity' OR id = ANY(%(requested)s::uuid[]))
             ORDER BY position
             LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
-                   WHERE name = %(name)s AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
+                   WHERE name = %(name)s AND position >= %(floor)s
+                   AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
                    ORDER BY position LIMIT 1)
             FOR UPDATE SKIP LOCKED))
         RETURNING id, name, queue, args, request_id, attempts, position
@@ -46,7 +47,7 @@ def claim_any(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job
 
     Leaves out jobs that failed or are delayed, except the requested ones: each comes back when it is due.
     """
-    found = postgres.rows(CLAIM_ANY, name=name, limit=limit, requested=list(requested))
+    found = job_floors.search(CLAIM_ANY, name, limit=limit, requested=list(requested))
     return [Job(**row) for row in found]
 
 
@@ -55,11 +56,12 @@ CLAIM_IN_ORDER = """
     WITH claimed AS (
         DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
             SELECT id FROM journal.jobs
-            WHERE name = %(name)s AND dead_at IS NULL
+            WHERE name = %(name)s AND position >= %(floor)s AND dead_at IS NULL
             AND (error IS NULL AND sent_at > '-infinity' OR id = ANY(%(requested)s::uuid[]))
             ORDER BY position
             LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
-                   WHERE name = %(name)s AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
+                   WHERE name = %(name)s AND position >= %(floor)s
+                   AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
                    ORDER BY position LIMIT 1)
             FOR UPDATE))
         RETURNING id, name, queue, args, request_id, attempts, position
@@ -70,16 +72,17 @@ CLAIM_IN_ORDER = """
 
 def claim_in_order(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job]:
     """Removes the first jobs of one name and returns them in order, as `claim_any`, and skips none."""
-    found = postgres.rows(CLAIM_IN_ORDER, name=name, limit=limit, requested=list(requested))
+    found = job_floors.search(CLAIM_IN_ORDER, name, limit=limit, requested=list(requested))
     return [Job(**row) for row in found]
 
 
 WAITS = """
     SELECT FROM journal.jobs
-    WHERE name = %s AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity' LIMIT 1
+    WHERE name = %(name)s AND position >= %(floor)s
+    AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity' LIMIT 1
 """
 
 
 def waits(name: str) -> bool:
     """Tells whether a batch of this name would have jobs."""
-    return bool(postgres.rows(WAITS, name))
+    return bool(job_floors.search(WAITS, name))

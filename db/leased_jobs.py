@@ -5,11 +5,12 @@ The relay takes an expired lease away and counts an attempt (db/redelivery.py).
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg2.extras import Json
 
-from db import postgres
+from db import job_floors, postgres
 from db.job_journal import Job
 
 LEASE_FIRST = """
@@ -18,7 +19,7 @@ LEASE_FIRST = """
         due_at = clock_timestamp() + %(seconds)s * interval '1 second'
     WHERE id = ANY(ARRAY(
         SELECT id FROM journal.jobs
-        WHERE name = %(name)s AND share = ''
+        WHERE name = %(name)s AND share = '' AND position >= %(floor)s
         AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
         ORDER BY position LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until
@@ -27,7 +28,7 @@ LEASE_FIRST = """
 
 def lease_first(name: str, limit: int, seconds: float) -> list[Job]:
     """Leases the first jobs of a name whose jobs have no share, and returns them in order."""
-    return _in_order(LEASE_FIRST, name=name, limit=limit, seconds=seconds)
+    return _in_order(job_floors.search(LEASE_FIRST, name, limit=limit, seconds=seconds))
 
 
 # Steps from each share to the next by the index jobs_leasable, until there are enough jobs: ten thousand jobs
@@ -35,19 +36,19 @@ def lease_first(name: str, limit: int, seconds: float) -> list[Job]:
 LEASE_SHARES = """
     WITH RECURSIVE shares AS (
         (SELECT share FROM journal.jobs
-         WHERE name = %(name)s AND share > %(after)s
+         WHERE name = %(name)s AND share > %(after)s AND position >= %(floor)s
          AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
          ORDER BY share LIMIT 1)
         UNION ALL
         SELECT (SELECT j.share FROM journal.jobs j
-                WHERE j.name = %(name)s AND j.share > shares.share
+                WHERE j.name = %(name)s AND j.share > shares.share AND j.position >= %(floor)s
                 AND j.sent_at = 'infinity' AND j.leased_until IS NULL AND j.dead_at IS NULL
                 ORDER BY j.share LIMIT 1)
         FROM shares WHERE shares.share IS NOT NULL
     ), first AS (
         SELECT of_share.id FROM shares, LATERAL (
             SELECT j.id FROM journal.jobs j
-            WHERE j.name = %(name)s AND j.share = shares.share
+            WHERE j.name = %(name)s AND j.share = shares.share AND j.position >= %(floor)s
             AND j.sent_at = 'infinity' AND j.leased_until IS NULL AND j.dead_at IS NULL
             ORDER BY j.position
             LIMIT greatest(0, %(share)s - coalesce((%(running)s::jsonb ->> shares.share)::integer, 0))
@@ -69,15 +70,16 @@ def lease_shares(
 
     A share gets no more than `share` leases at a time, of which `running` tells how many it has.
     """
-    return _in_order(
+    found = job_floors.search(
         LEASE_SHARES,
-        name=name,
+        name,
         limit=limit,
         seconds=seconds,
         share=share,
         running=Json(dict(running)),
         after=after,
     )
+    return _in_order(found)
 
 
 LEASE = """
@@ -94,7 +96,7 @@ LEASE = """
 
 def lease(id: UUID, seconds: float) -> Job | None:
     """Leases a job; returns None when it is done, dead, leased, or locked."""
-    found = _in_order(LEASE, id=id, seconds=seconds)
+    found = _in_order(postgres.rows(LEASE, id=id, seconds=seconds))
     return found[0] if found else None
 
 
@@ -158,6 +160,6 @@ def remove(jobs: Sequence[Job]) -> set[UUID]:
     return {row["id"] for row in postgres.rows(REMOVE, ids, positions)}
 
 
-def _in_order(sql: str, **params: object) -> list[Job]:
-    leased = [Job(**row, shared=True) for row in postgres.rows(sql, **params)]
+def _in_order(found: Sequence[Mapping[str, Any]]) -> list[Job]:
+    leased = [Job(**row, shared=True) for row in found]
     return sorted(leased, key=lambda job: job.position)

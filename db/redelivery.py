@@ -1,10 +1,11 @@
 """Redelivery: finds the jobs whose message was not sent, was lost, or led to nothing, and counts attempts."""
 
+import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from db import postgres
+from db import job_floors, postgres
 from db.job_journal import BACKOFF, DISPATCH_GRACE_S, Job
 
 # How often a job is sent again before it is dead: about an hour.
@@ -22,18 +23,35 @@ OVERDUE_QUEUES = """
         (SELECT id FROM journal.jobs
          WHERE queue = q.queue AND dead_at IS NULL AND (leased_until IS NOT NULL OR sent_at = '-infinity')
          AND due_at <= statement_timestamp() AND (share IS NOT NULL OR sent_at < 'infinity')
+         AND due_at > statement_timestamp() - %s * interval '1 second'
          ORDER BY due_at LIMIT 1)
         UNION ALL
         (SELECT id FROM journal.jobs
          WHERE queue = q.queue AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
          AND due_at <= statement_timestamp()
+         AND sent_at > statement_timestamp() - %s * interval '1 second'
          ORDER BY sent_at LIMIT 1)) AS overdue
 """
 
 
+# How far back the relay searches: ten years. After two slow searches a minute, and ten years again some
+# seconds later: a long transaction keeps the rows of jobs that were sent or leased before (db/job_floors.py).
+ALL_S, RECENT_S, ALL_AGAIN_AFTER_S = 10 * 365 * 86400, 60, 10.0
+_search_of_all = {"slow": 0, "next_at": 0.0}
+
+
 def overdue_queues(queues: Collection[str]) -> list[str]:
     """Returns which of these queues have overdue jobs."""
-    return [row["queue"] for row in postgres.rows(OVERDUE_QUEUES, list(queues))]
+    start = time.monotonic()
+    of_all = start >= _search_of_all["next_at"]
+    back_s = ALL_S if of_all else RECENT_S
+    found = postgres.rows(OVERDUE_QUEUES, list(queues), back_s, back_s)
+    if of_all:
+        is_slow = time.monotonic() - start > job_floors.SLOW_S
+        _search_of_all["slow"] = _search_of_all["slow"] + 1 if is_slow else 0
+        if _search_of_all["slow"] > 1:
+            _search_of_all["next_at"] = start + ALL_AGAIN_AFTER_S
+    return [row["queue"] for row in found]
 
 
 # The end of a delay is no attempt. A job that is to be leased waits for that from now on, as all of its name.
@@ -72,8 +90,9 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Job], 
 
 FIRST_OF_BATCHES = """
     SELECT first.id, first.name, first.queue, first.args, first.request_id, first.attempts, first.position
-    FROM unnest(%s::text[]) AS batch (name), LATERAL (
-        SELECT * FROM journal.jobs WHERE name = batch.name AND dead_at IS NULL AND error IS NULL
+    FROM unnest(%s::text[], %s::bigint[]) AS batch (name, floor), LATERAL (
+        SELECT * FROM journal.jobs
+        WHERE name = batch.name AND position >= batch.floor AND dead_at IS NULL AND error IS NULL
         ORDER BY position LIMIT 1) AS first
     WHERE first.due_at <= statement_timestamp()
 """
@@ -81,7 +100,10 @@ FIRST_OF_BATCHES = """
 
 def overdue_batches(names: Collection[str]) -> list[Job]:
     """Returns the first job of each of these batch jobs whose message is overdue."""
-    return [Job(**row, shared=True) for row in postgres.rows(FIRST_OF_BATCHES, list(names))]
+    return [
+        Job(**row, shared=True)
+        for row in postgres.rows(FIRST_OF_BATCHES, list(names), job_floors.positions(names))
+    ]
 
 
 # For a job of a batch, leased_until is when a message was sent for it as one of the first.
@@ -124,9 +146,9 @@ def _alive_and_dead(found: list[dict[str, Any]], *, shared: bool = False) -> tup
 
 
 UNLEASED_NAMES = """
-    SELECT n.name, first.id, first.queue FROM unnest(%s::text[]) AS n (name), LATERAL (
+    SELECT n.name, first.id, first.queue FROM unnest(%s::text[], %s::bigint[]) AS n (name, floor), LATERAL (
         SELECT id, queue, due_at FROM journal.jobs
-        WHERE name = n.name AND share IS NOT NULL
+        WHERE name = n.name AND position >= n.floor AND share IS NOT NULL
         AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
         ORDER BY share, position LIMIT 1) AS first
     WHERE first.due_at <= statement_timestamp()
@@ -138,7 +160,7 @@ def overdue_leases(names: Collection[str]) -> list[Job]:
 
     Nothing is counted: the job only waits, for a worker, for a thread, or because its message was lost.
     """
-    found = postgres.rows(UNLEASED_NAMES, list(names))
+    found = postgres.rows(UNLEASED_NAMES, list(names), job_floors.positions(names))
     return [Job(row["id"], row["name"], row["queue"], {}, None, shared=True) for row in found]
 
 

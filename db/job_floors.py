@@ -1,0 +1,80 @@
+"""From which position on a process searches for jobs while a long transaction keeps the rows of removed ones.
+
+While a backup runs, say, no removed row can be vacuumed, and a search for the first job reads all of them:
+200,000 rows in 50 ms instead of one in 0.04. Then the process remembers, for a few seconds, the position of
+the first job that exists. Otherwise it remembers nothing, and every search begins at the first position.
+"""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from db import postgres
+
+# A search that took longer may have read removed rows.
+SLOW_S = 0.01
+# For how long a position is remembered, and after which time it is searched for from the beginning: a job
+# whose transaction took longer to commit than the former is missed until then.
+REMEMBERED_FOR_S, FROM_BEGINNING_AFTER_S = 2.0, 10.0
+
+FIRST_POSITION = """
+    SELECT newest.position AS newest, coalesce((
+        SELECT position FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND position >= %s
+        ORDER BY position LIMIT 1), newest.position) AS first
+    FROM (SELECT coalesce(pg_sequence_last_value('journal.tasks_position_seq'), 0) AS position) AS newest
+"""
+
+
+@dataclass
+class _Floor:
+    position: int = 0
+    # The last position that was assigned when the first job was searched for.
+    newest: int = 0
+    expires_at: float = 0
+    from_beginning_at: float = 0
+
+
+# By the names of jobs whose search was slow.
+_floors: dict[str, _Floor] = {}
+
+
+def search(sql: str, name: str, **params: Any) -> list[dict[str, Any]]:
+    """Runs a statement that searches for jobs of one name, from the position `floor` on.
+
+    From the beginning if it has `requested` jobs: these may have any position.
+    """
+    floor = 0 if params.get("requested") else position(name)
+    start = time.monotonic()
+    found = postgres.rows(sql, name=name, floor=floor, **params)
+    if time.monotonic() - start > SLOW_S:
+        _floors.setdefault(name, _Floor())
+    return found
+
+
+def positions(names: Collection[str]) -> list[int]:
+    """Returns the position from which on to search for jobs, for each name."""
+    return [position(name) for name in names]
+
+
+def position(name: str) -> int:
+    """Returns the position from which on to search for jobs of a name: 0 unless searches are slow."""
+    floor = _floors.get(name)
+    if floor is None:
+        return 0
+    now = time.monotonic()
+    if now < floor.expires_at:
+        return floor.position
+    from_beginning = now >= floor.from_beginning_at
+    [found] = postgres.rows(FIRST_POSITION, name, 0 if from_beginning else floor.position)
+    if from_beginning:
+        floor.from_beginning_at = now + FROM_BEGINNING_AFTER_S
+        if time.monotonic() - now <= SLOW_S:
+            # There is nothing to pass over.
+            floor.position, floor.newest, floor.expires_at = 0, 0, floor.from_beginning_at
+            return 0
+    # A transaction that is still open may insert a job with a lower position than the newest. All positions
+    # that were assigned at the last search belong to transactions that have ended, if they were short.
+    floor.position = min(found["first"], floor.newest)
+    floor.newest, floor.expires_at = found["newest"], now + REMEMBERED_FOR_S
+    return floor.position

@@ -1,0 +1,110 @@
+"""While a long transaction keeps the rows of removed jobs, a search for the first job does not read them all."""
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import psycopg2
+import pytest
+
+from db import job_claims, job_floors, job_journal, leased_jobs, postgres, redelivery
+from db.job_journal import Job
+
+NAME, QUEUE = "test.held_snapshot", "test-held-snapshot"
+BLOCKS = """
+    SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) AS blocks FROM pg_class
+    WHERE relnamespace = 'journal'::regnamespace AND relname LIKE 'jobs%%'
+"""
+
+
+def new_jobs(count: int) -> list[Job]:
+    return [Job(uuid4(), NAME, QUEUE, {}, None, shared=True, share="") for _ in range(count)]
+
+
+def blocks(search: Callable[[], object]) -> int:
+    """How many blocks a search reads that finds one job."""
+    with postgres.database.atomic() as transaction:
+        job_journal.insert(new_jobs(1))
+        before = postgres.rows(BLOCKS)[0]["blocks"]
+        assert search()
+        after = postgres.rows(BLOCKS)[0]["blocks"]
+        transaction.rollback()
+    return int(after - before)
+
+
+def pass_through(count: int) -> None:
+    for _ in range(count // 500):
+        with postgres.database.atomic():
+            job_journal.insert(new_jobs(500))
+        with postgres.database.atomic():
+            leased_jobs.remove(leased_jobs.lease_first(NAME, 500, 15.0))
+
+
+@pytest.fixture
+def journal(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The journal, used by nobody else; every search from the first position counts as slow."""
+    monkeypatch.setattr(job_floors, "SLOW_S", -1)
+    job_floors._floors.clear()
+    with postgres.connection():
+        postgres.rows("VACUUM journal.jobs")
+        yield stores["DATABASE_URL"]
+        job_floors._floors.clear()
+        postgres.rows("DELETE FROM journal.jobs WHERE name = %s", NAME)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda: job_claims.claim_any(NAME, 1),
+        lambda: job_claims.claim_in_order(NAME, 1),
+        lambda: job_claims.waits(NAME),
+        lambda: leased_jobs.lease_first(NAME, 1, 15.0),
+    ],
+    ids=["claim_any", "claim_in_order", "waits", "lease_first"],
+)
+def test_a_job_is_found_with_few_reads_while_a_backup_runs(journal, monkeypatch, search):
+    before = blocks(search)
+    with psycopg2.connect(journal) as backup, backup.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM journal.jobs")
+        pass_through(3000)
+        job_floors._floors.clear()
+        assert blocks(search) > 5 * before
+        # Two searches from the beginning later.
+        for _ in range(2):
+            job_floors.position(NAME)
+            job_floors._floors[NAME].expires_at = 0
+        job_floors.position(NAME)
+        assert blocks(search) <= 2 * before
+
+
+def test_a_job_whose_transaction_committed_late_is_found(journal, monkeypatch):
+    monkeypatch.setattr(job_floors, "REMEMBERED_FOR_S", 0)
+    late = psycopg2.connect(journal)
+    try:
+        with late.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO journal.jobs (id, name, queue, args, due_at) VALUES (%s, %s, %s, '{}', now())",
+                (str(uuid4()), NAME, QUEUE),
+            )
+            pass_through(1000)
+            job_claims.waits(NAME)
+            for _ in range(3):
+                job_floors.position(NAME)
+            late.commit()
+        assert job_floors.position(NAME) > 0
+        assert not job_claims.waits(NAME)
+        monkeypatch.setattr(job_floors, "FROM_BEGINNING_AFTER_S", 0)
+        job_floors._floors[NAME].from_beginning_at = 0
+        assert job_claims.waits(NAME)
+    finally:
+        late.close()
+
+
+def test_the_relay_searches_a_minute_back_after_two_slow_searches(journal, monkeypatch):
+    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 0, "next_at": 0.0})
+    with postgres.database.atomic() as transaction:
+        job_journal.insert([new_jobs(1)[0].delayed(1)])
+        postgres.rows("UPDATE journal.jobs SET due_at = now() - interval '2 minutes' WHERE name = %s", NAME)
+        assert [redelivery.overdue_queues([QUEUE]) for _ in range(3)] == [[QUEUE], [QUEUE], []]
+        redelivery._search_of_all["next_at"] = 0
+        assert redelivery.overdue_queues([QUEUE]) == [QUEUE]
+        transaction.rollback()
