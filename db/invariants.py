@@ -122,20 +122,24 @@ INVARIANTS: dict[str, str] = {
     """,
     "no_payment_is_stuck": f"""
         -- The reconciler should have claimed the payment a minute ago (payments_in_progress.claim_stuck and
-        -- claim_not_begun), no job of the payment is alive, and an open review does not explain it.
-        SELECT p.id::text AS id
-        FROM payments.payments_in_progress i, LATERAL (
-            SELECT * FROM payments.payments WHERE id = i.payment_id OFFSET 0) AS p
-        WHERE CASE p.status
-                WHEN 'pending' THEN p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
-                    AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
-                ELSE i.reconcile_at < statement_timestamp() - {_GRACE_PERIOD}
-                    AND p.updated_at < statement_timestamp() - {_GRACE_PERIOD} - interval '{STUCK_AFTER}'
-                    AND NOT EXISTS (SELECT FROM payments.payment_reviews r
-                        WHERE r.payment_id = p.id AND r.resolved_at IS NULL)
-            END
-            AND NOT EXISTS (SELECT FROM journal.jobs j WHERE j.dead_at IS NULL
-                AND j.args ->> 'payment_id' = p.id::text)
+        -- claim_not_begun), no job of the payment is alive, and an open review does not explain it. The jobs
+        -- are read once, and only if there is such a payment.
+        WITH unattended AS MATERIALIZED (
+            SELECT p.id::text AS id
+            FROM payments.payments_in_progress i, LATERAL (
+                SELECT * FROM payments.payments WHERE id = i.payment_id OFFSET 0) AS p
+            WHERE CASE p.status
+                    WHEN 'pending' THEN p.created_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
+                        AND p.updated_at < statement_timestamp() - 2 * {_GRACE_PERIOD}
+                    ELSE i.reconcile_at < statement_timestamp() - {_GRACE_PERIOD}
+                        AND p.updated_at < statement_timestamp() - {_GRACE_PERIOD} - interval '{STUCK_AFTER}'
+                        AND NOT EXISTS (SELECT FROM payments.payment_reviews r
+                            WHERE r.payment_id = p.id AND r.resolved_at IS NULL)
+                END
+        )
+        SELECT id FROM unattended
+        EXCEPT SELECT j.args ->> 'payment_id' FROM journal.jobs j
+        WHERE j.dead_at IS NULL AND EXISTS (SELECT FROM unattended)
     """,
     "no_job_is_dead": f"""
         SELECT id::text AS id FROM journal.jobs WHERE dead_at IS NOT NULL LIMIT {CHECK_ROWS_LIMIT}
