@@ -168,8 +168,8 @@ INVARIANTS: dict[str, str] = {
             WHERE older.occurred_at < :since
         )
         SELECT seq::text AS id FROM (
-            SELECT seq, lag(seq, 1, start) OVER (ORDER BY seq) AS before FROM at, admin.events
-            WHERE seq > start) AS log
+            SELECT seq, lag(seq, 1, (SELECT start FROM at)) OVER (ORDER BY seq) AS before FROM admin.events
+            WHERE seq > (SELECT start FROM at)) AS log
         WHERE seq <> before + 1
     """,
 }
