@@ -6,9 +6,7 @@ a long computation does not wait at all.
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
-from threading import get_native_id
 from typing import Any, TypeVar
 
 from gevent import get_hub, monkey
@@ -21,8 +19,8 @@ from db.pool import Connection, Waits
 
 T = TypeVar("T")
 
-# The kernel gives a thread of this niceness a tenth of the time of one without.
-_NICENESS = 10
+# Of the priority of all threads: one that waited for a core while it has Python's lock would stop them all.
+_computing_threads = 1
 
 _thread_id = monkey.get_original("_thread", "get_ident")
 
@@ -53,29 +51,24 @@ class GreenletWaits(Waits):
 
 
 def compute(function: Callable[..., T], *args: Any) -> T:
-    """Runs a long computation in a native thread, behind what needs the processor less.
+    """Runs a long computation in a native thread.
 
     The request at hand gives its connection and its place back meanwhile: in a storm of sign-ins the others
     still execute.
     """
     with admission.without_connection():
-        result: T = _threads().apply(_with_low_priority, (function, args))
+        result: T = _threads().apply(function, args)
     return result
 
 
-def use() -> None:
-    """Makes the database's pool wait in greenlets."""
+def use(*, processes: int) -> None:
+    """Makes the database's pool wait in greenlets. So many processes share the cores of this machine."""
+    global _computing_threads
     pool.waits = GreenletWaits()
+    _computing_threads = max(1, (os.cpu_count() or 1) // processes)
 
 
 @cache
 def _threads() -> ThreadPool:
     """Created by the first computation: not before the process has forked."""
-    return ThreadPool(1)
-
-
-def _with_low_priority(function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    # Only Linux has a niceness for each thread; elsewhere, the id names no process.
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
-    return function(*args)
+    return ThreadPool(_computing_threads)

@@ -10,7 +10,7 @@ from db.core.startup import exit_if_invalid, read_or_exit
 
 settings = read_or_exit(WebSettings)
 logs.configure(settings.log_level, settings.log_format)
-greenlets.use()
+greenlets.use(processes=settings.web_concurrency)
 postgres.configure(settings.database_url, connections=settings.database_pool)
 broker.configure(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
 with exit_if_invalid():

@@ -13,13 +13,11 @@ from typing import Any
 from unicodedata import normalize
 
 import bcrypt
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 from zxcvbn.matching import L33T_TABLE, RANKED_DICTIONARIES, build_ranked_dict, omnimatch
 from zxcvbn.scoring import most_guessable_match_sequence
 from zxcvbn.time_estimates import guesses_to_score
 
-# The most frequent passwords of public leaks, collected by zxcvbn; in lower case.
-_COMMON = frozenset(FREQUENCY_LISTS["passwords"])
+from api.security.common_words import COMMON_PASSWORDS
 
 # On zxcvbn's scale of 0 to 4: at least a million guesses.
 MIN_SCORE = 2
@@ -48,7 +46,7 @@ def weakness(password: str, *, email: str, name: str) -> str | None:
     email = email[:_CONTEXT_CHARACTERS].casefold()
     name = normalize("NFC", name[:_CONTEXT_CHARACTERS]).casefold().strip()
     local_part = email.partition("@")[0]
-    if plain in _COMMON:
+    if plain in COMMON_PASSWORDS:
         return "is among the most common passwords"
     if plain in {email, local_part, name}:
         return "must not be the e-mail address or the name"

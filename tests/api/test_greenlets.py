@@ -1,6 +1,5 @@
 """In the web process a wait for the database, or a long computation, lets other requests go on."""
 
-import os
 import socket
 import threading
 
@@ -45,11 +44,6 @@ def test_another_greenlet_runs_while_one_computes():
     answering = gevent.spawn(answered.set)
     assert compute(answered.wait, 10)
     assert answering.dead
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has a niceness for each thread")
-def test_a_computation_comes_after_other_work():
-    assert compute(os.nice, 0) > os.nice(0)
 
 
 def test_the_error_of_a_computation_is_raised():
