@@ -4,7 +4,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from api import accepting
+from api import accepting, native_asyncio
 from api.http import admission
 from api.middleware import access_log
 from api.operations import request_counts
@@ -67,6 +67,8 @@ def post_worker_init(_worker: Any) -> None:
     admission.execute_at_most(_settings.database_pool)
     request_counts.start(_redis)
     access_log.start()
+    if not _settings.media_url.startswith("file:"):
+        native_asyncio.start()
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
