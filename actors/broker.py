@@ -134,8 +134,7 @@ class _Unsent:
     def take(self) -> list[Job]:
         """Returns the jobs to send next, of a batch job only one; without any, the caller sends no more."""
         with self._lock:
-            shared = {job.name: job for job in self._jobs if job.shared}
-            jobs = [*shared.values(), *(job for job in self._jobs if not job.shared)]
+            jobs = list({job.name if job.shared else job.id: job for job in self._jobs}.values())
             self._jobs = []
             self._sending = bool(jobs)
             return jobs
