@@ -263,13 +263,13 @@ class Pool:
         """Connects to a server that accepts writes. Raises psycopg2.Error."""
         deadline, epoch, options = time.monotonic() + timeout_s, self._epoch, self._options
         try:
-            connection = self._connect(timeout_s, options)
+            connection = self._connect(deadline, options)
         except psycopg2.OperationalError as error:
             # PgBouncer does not support `options`.
             if not options or "unsupported startup parameter" not in str(error):
                 raise
             self._options = None
-            connection = self._connect(max(0.0, deadline - time.monotonic()), None)
+            connection = self._connect(deadline, None)
         connection.autocommit = True
         connection.response_timeout_s = max(0.0, deadline - time.monotonic())
         try:
@@ -280,11 +280,12 @@ class Pool:
         connection.pool, connection.epoch, connection.used_at = self, epoch, time.monotonic()
         return connection
 
-    def _connect(self, timeout_s: float, options: str | None) -> Connection:
+    def _connect(self, deadline: float, options: str | None) -> Connection:
+        # The time also runs while this connection waits for a native thread (api/greenlets.py).
         return waits.for_connection(
             lambda: psycopg2.connect(
                 self.url,
-                connection_factory=lambda dsn: Connection(dsn, timeout_s),
+                connection_factory=lambda dsn: Connection(dsn, max(0.0, deadline - time.monotonic())),
                 keepalives_idle=30,
                 keepalives_interval=5,
                 keepalives_count=3,

@@ -40,7 +40,7 @@ def well(stack: Stack, customer: Customer) -> None:
 def test_a_frozen_database_is_a_503_for_everybody_until_it_answers_again(stack: Stack):
     customer = stack.customer()
     before, paid = pids(stack), [customer.pay() for _ in range(3)]
-    paths = ["/api/payments", "/api/auth/me"] * 12
+    paths = ["/api/payments", "/api/auth/me"] * 45
     with ThreadPoolExecutor(len(paths)) as clients, frozen(stack.postgres):
         first = list(clients.map(lambda path: refused(customer, path), paths))
         again = list(clients.map(lambda path: refused(customer, path), paths))
