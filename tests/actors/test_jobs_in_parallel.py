@@ -248,8 +248,7 @@ def test_committed_jobs_are_sent_at_once():
     while message := next(consumer):
         sent.append(message.message_id)
         consumer.ack(message)
-    # In any order: the wake-ups of all names are sent first.
-    assert sorted(sent) == sorted(str(job.id) for job in enqueued_jobs)
+    assert sent == [str(job.id) for job in enqueued_jobs]
 
 
 def test_while_a_wake_up_waits_no_second_one_is_sent():
