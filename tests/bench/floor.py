@@ -12,8 +12,9 @@ from typing import Any
 
 from tests.bench.database import Database
 from tests.bench.load import drive
-from tests.bench.stack import Paywright, Stores, launched
+from tests.bench.stack import SETTINGS, Paywright, Stores, launched
 from tests.bench.targets import PAYMENT, Ours
+from tests.makers import SECRETS
 from workers.dev import programs
 from workers.dev.servers import HOST, free_port
 
@@ -32,7 +33,7 @@ def start(
     running: ExitStack, stores: Stores, directory: Path, ours: Ours, stack: Paywright
 ) -> dict[str, dict[str, Run]]:
     """Returns what else answers each call, by call and program; it runs until `running` closes."""
-    others: dict[str, dict[str, Run]] = {"health": {"bare Falcon": _bare_falcon(running, directory)}}
+    others: dict[str, dict[str, Run]] = {"health": {"bare Falcon": bare_falcon(running, directory, stack)}}
     pgbench = programs.postgres_bin() / "pgbench"
     if pgbench.exists():
         for name in RECORDED:
@@ -42,18 +43,13 @@ def start(
     return others
 
 
-def _bare_falcon(running: ExitStack, directory: Path) -> Run:
+def bare_falcon(running: ExitStack, directory: Path, stack: Paywright) -> Run:
+    """Starts Falcon with nothing to do on our web server; returns how it is put under load."""
     url = f"http://{HOST}:{(port := free_port())}"
-    options = f"-k api.worker.Worker -w 2 --threads 16 --keep-alive 5 -b {HOST}:{port} --log-level error"
-    command = [
-        sys.executable,
-        "-m",
-        "gunicorn",
-        *options.split(),
-        "--no-control-socket",
-        "tests.bench.falcon_app:application",
-    ]
-    running.enter_context(launched(command, directory / "falcon.log", f"{url}/health"))
+    stores = {"DATABASE_URL": stack.database_url, "REDIS_URL": stack.redis_url}
+    environ = {**SECRETS, **SETTINGS, **stores, "PORT": str(port)}
+    command = [sys.executable, "-m", "tests.bench.falcon_app"]
+    running.enter_context(launched(command, directory / "falcon.log", f"{url}/health", **environ))
     request = f"GET /health HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
     return lambda seconds: drive(url, [request], expected='"ok"', connections=16, seconds=seconds).figures()
 

@@ -1,11 +1,12 @@
 """`make bench` starts, counts and renders: in seconds, with one call, without the peer."""
 
 import xml.etree.ElementTree as ET
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.bench import chart, page
+from tests.bench import chart, floor, page
 from tests.bench.database import Database
 from tests.bench.load import LoadFailed, drive
 from tests.bench.resources import POSTGRES, Processes
@@ -81,6 +82,8 @@ def test_a_call_is_put_under_load_and_counted(tmp_path: Path):
                 seconds=0.2,
                 python=True,
             )
+        with ExitStack() as others:
+            assert floor.bare_falcon(others, tmp_path, stack)(1)["rate"] > 0
         database.close()
         api.http.close()
 
