@@ -232,8 +232,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             with postgres.connection():
                 try:
                     with transaction():
-                        job = leased_jobs.lease(id, job_leases.LEASE_S)
-                        calls = self._prepare([job] if job else [])
+                        calls = self._prepare(self._alive(leased_jobs.lease(id, job_leases.LEASE_S)))
                 except DomainError as refusal:
                     self._remove_refused(id, refusal)
         except Exception as error:
@@ -256,13 +255,13 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
 
     def _lease(self, places: int) -> list[Job]:
         if self.share is None:
-            return leased_jobs.lease_first(self.name, places, job_leases.LEASE_S)
+            return self._alive(leased_jobs.lease_first(self.name, places, job_leases.LEASE_S))
         running = Counter(call.lease.job.share or "" for call in self._under_way)
         jobs: list[Job] = []
         # From the share after the last one to the end, then from the first one.
         for after in dict.fromkeys((self._last_share, "")):
             self._last_share = ""
-            found = leased_jobs.lease_shares(
+            leased = leased_jobs.lease_shares(
                 self.name,
                 places - len(jobs),
                 job_leases.LEASE_S,
@@ -270,9 +269,15 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
                 running=running,
                 after=after,
             )
+            found = self._alive(leased)
             jobs += found
             running.update(job.share or "" for job in found)
             if len(jobs) == places:
                 self._last_share = max(job.share or "" for job in found)
                 break
         return jobs
+
+    def _alive(self, leased: leased_jobs.Leased) -> list[Job]:
+        for job in leased.dead:
+            log.error("job dead", job=self.name, job_id=str(job.id), attempts=job.attempts)
+        return leased.jobs

@@ -15,6 +15,8 @@ from psycopg2.extras import Json
 
 from db import postgres
 
+# How often a job is begun again before it is dead: about an hour.
+MAX_ATTEMPTS = 20
 # For how long the relay leaves a new job to the message that was sent after its commit.
 DISPATCH_GRACE_S = 5
 

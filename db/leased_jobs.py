@@ -1,9 +1,11 @@
 """Leased jobs: while a worker calls the outside for a job, its row stays, and no other worker gets it.
 
-The relay takes an expired lease away and counts an attempt (db/redelivery.py).
+A lease that has expired is an attempt, which is counted when the job is leased again; after the last one the
+job is dead. No index has leased_until, so that a lease writes one row and no index.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,24 +13,35 @@ from uuid import UUID
 from psycopg2.extras import Json
 
 from db import job_floors, postgres
-from db.job_journal import Job
+from db.job_journal import MAX_ATTEMPTS, Job
 
 LEASE_FIRST = """
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
-        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
+        attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %(max_attempts)s
+            THEN clock_timestamp() END
     WHERE id = ANY(ARRAY(
         SELECT id FROM journal.jobs
-        WHERE name = %(name)s AND share = '' AND position >= %(floor)s
-        AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+        WHERE name = %(name)s AND share = '' AND position >= %(floor)s AND sent_at = 'infinity'
+        AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         ORDER BY position LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until
+    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until, dead_at
 """
 
 
-def lease_first(name: str, limit: int, seconds: float) -> list[Job]:
-    """Leases the first jobs of a name whose jobs have no share, and returns them in order."""
-    return _in_order(job_floors.search(LEASE_FIRST, name, limit=limit, seconds=seconds))
+@dataclass(frozen=True)
+class Leased:
+    """Jobs that were leased, in their order, and those whose last attempt is over."""
+
+    jobs: list[Job]
+    dead: list[Job]
+
+
+def lease_first(name: str, limit: int, seconds: float) -> Leased:
+    """Leases the first jobs of a name whose jobs have no share."""
+    found = job_floors.search(LEASE_FIRST, name, limit=limit, seconds=seconds, max_attempts=MAX_ATTEMPTS)
+    return _leased(found)
 
 
 # Steps from each share to the next by the index jobs_leasable, until there are enough jobs: ten thousand jobs
@@ -37,19 +50,20 @@ LEASE_SHARES = """
     WITH RECURSIVE shares AS (
         (SELECT share FROM journal.jobs
          WHERE name = %(name)s AND share > %(after)s AND position >= %(floor)s
-         AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+         AND sent_at = 'infinity' AND dead_at IS NULL
          ORDER BY share LIMIT 1)
         UNION ALL
         SELECT (SELECT j.share FROM journal.jobs j
                 WHERE j.name = %(name)s AND j.share > shares.share AND j.position >= %(floor)s
-                AND j.sent_at = 'infinity' AND j.leased_until IS NULL AND j.dead_at IS NULL
+                AND j.sent_at = 'infinity' AND j.dead_at IS NULL
                 ORDER BY j.share LIMIT 1)
         FROM shares WHERE shares.share IS NOT NULL
     ), first AS (
         SELECT of_share.id FROM shares, LATERAL (
             SELECT j.id FROM journal.jobs j
             WHERE j.name = %(name)s AND j.share = shares.share AND j.position >= %(floor)s
-            AND j.sent_at = 'infinity' AND j.leased_until IS NULL AND j.dead_at IS NULL
+            AND j.sent_at = 'infinity' AND j.dead_at IS NULL
+            AND (j.leased_until IS NULL OR j.leased_until <= statement_timestamp())
             ORDER BY j.position
             LIMIT greatest(0, %(share)s - coalesce((%(running)s::jsonb ->> shares.share)::integer, 0))
             FOR UPDATE SKIP LOCKED) AS of_share
@@ -57,15 +71,17 @@ LEASE_SHARES = """
     )
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
-        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
+        attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %(max_attempts)s
+            THEN clock_timestamp() END
     WHERE id = ANY(ARRAY(SELECT id FROM first))
-    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until
+    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until, dead_at
 """
 
 
 def lease_shares(
     name: str, limit: int, seconds: float, *, share: int, running: Mapping[str, int], after: str
-) -> list[Job]:
+) -> Leased:
     """Leases the first jobs of each share of a name, beginning with the share that follows `after`.
 
     A share gets no more than `share` leases at a time, of which `running` tells how many it has.
@@ -78,32 +94,35 @@ def lease_shares(
         share=share,
         running=Json(dict(running)),
         after=after,
+        max_attempts=MAX_ATTEMPTS,
     )
-    return _in_order(found)
+    return _leased(found)
 
 
 LEASE = """
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
-        due_at = clock_timestamp() + %(seconds)s * interval '1 second'
+        attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %(max_attempts)s
+            THEN clock_timestamp() END
     WHERE id = (
         SELECT id FROM journal.jobs
-        WHERE id = %(id)s AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+        WHERE id = %(id)s AND dead_at IS NULL
+        AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         FOR UPDATE SKIP LOCKED)
-    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until
+    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until, dead_at
 """
 
 
-def lease(id: UUID, seconds: float) -> Job | None:
-    """Leases a job; returns None when it is done, dead, leased, or locked."""
-    found = _in_order(postgres.rows(LEASE, id=id, seconds=seconds))
-    return found[0] if found else None
+def lease(id: UUID, seconds: float) -> Leased:
+    """Leases a job unless it is done, dead, leased, or locked."""
+    return _leased(postgres.rows(LEASE, id=id, seconds=seconds, max_attempts=MAX_ATTEMPTS))
 
 
 LEASABLE_IDS = """
     SELECT id FROM journal.jobs
-    WHERE name = %s AND share IS NOT NULL
-    AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+    WHERE name = %s AND share IS NOT NULL AND sent_at = 'infinity' AND dead_at IS NULL
+    AND (leased_until IS NULL OR leased_until <= statement_timestamp())
     ORDER BY share, position LIMIT %s
 """
 
@@ -120,9 +139,7 @@ RENEW = """
             ON j.id = h.id AND j.leased_until = h.until
         FOR UPDATE OF j SKIP LOCKED
     )
-    UPDATE journal.jobs j
-    SET leased_until = clock_timestamp() + %s * interval '1 second',
-        due_at = clock_timestamp() + %s * interval '1 second'
+    UPDATE journal.jobs j SET leased_until = clock_timestamp() + %s * interval '1 second'
     FROM held WHERE j.id = held.id
     RETURNING j.id, held.until, j.leased_until
 """
@@ -135,7 +152,7 @@ def renew(leases: Collection[tuple[UUID, datetime]], seconds: float) -> dict[tup
     removed at this moment.
     """
     ids, ends = [id for id, _until in leases], [until for _id, until in leases]
-    renewed = postgres.rows(RENEW, ids, ends, seconds, seconds)
+    renewed = postgres.rows(RENEW, ids, ends, seconds)
     return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
 
 
@@ -160,6 +177,9 @@ def remove(jobs: Sequence[Job]) -> set[UUID]:
     return {row["id"] for row in postgres.rows(REMOVE, ids, positions)}
 
 
-def _in_order(found: Sequence[Mapping[str, Any]]) -> list[Job]:
-    leased = [Job(**row, shared=True) for row in found]
-    return sorted(leased, key=lambda job: job.position)
+def _leased(found: list[dict[str, Any]]) -> Leased:
+    leased = Leased([], [])
+    for row in sorted(found, key=lambda row: int(row["position"])):
+        dead_at = row.pop("dead_at")
+        (leased.jobs if dead_at is None else leased.dead).append(Job(**row, shared=True))
+    return leased

@@ -6,23 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from db import job_floors, postgres
-from db.job_journal import BACKOFF, DISPATCH_GRACE_S, Job
-
-# How often a job is sent again before it is dead: about an hour.
-MAX_ATTEMPTS = 20
+from db.job_journal import BACKOFF, DISPATCH_GRACE_S, MAX_ATTEMPTS, Job
 
 # No message was sent for the job because it was not due yet, and it did not fail.
-_WAS_DELAYED = "(sent_at = '-infinity' AND error IS NULL AND leased_until IS NULL)"
+_WAS_DELAYED = "(sent_at = '-infinity' AND error IS NULL)"
 
 # The two branches of this statement, and of RESEND, each match the predicate of an index: jobs_due (no
-# message was sent, or the job was leased) and jobs_sent (a message of its own was sent). A job of a batch is
-# in jobs_due by its leased_until, and is not meant: see RESEND_BATCH.
+# message was sent) and jobs_sent (a message of its own was sent).
 # statement_timestamp() and not clock_timestamp(): only a value that does not change bounds an index scan.
 OVERDUE_QUEUES = """
     SELECT DISTINCT q.queue FROM unnest(%s::text[]) AS q (queue), LATERAL (
         (SELECT id FROM journal.jobs
-         WHERE queue = q.queue AND dead_at IS NULL AND (leased_until IS NOT NULL OR sent_at = '-infinity')
-         AND due_at <= statement_timestamp() AND (share IS NOT NULL OR sent_at < 'infinity')
+         WHERE queue = q.queue AND dead_at IS NULL AND sent_at = '-infinity'
+         AND due_at <= statement_timestamp()
          AND due_at > statement_timestamp() - %s * interval '1 second'
          ORDER BY due_at LIMIT 1)
         UNION ALL
@@ -65,8 +61,8 @@ RESEND = f"""
             + CASE WHEN share IS NULL THEN {BACKOFF} ELSE interval '0' END
     WHERE id = ANY(
         ARRAY(SELECT id FROM journal.jobs
-              WHERE queue = %s AND dead_at IS NULL AND (leased_until IS NOT NULL OR sent_at = '-infinity')
-              AND due_at <= statement_timestamp() AND (share IS NOT NULL OR sent_at < 'infinity')
+              WHERE queue = %s AND dead_at IS NULL AND sent_at = '-infinity'
+              AND due_at <= statement_timestamp()
               ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
         || ARRAY(SELECT id FROM journal.jobs
               WHERE queue = %s AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
@@ -149,7 +145,8 @@ UNLEASED_NAMES = """
     SELECT n.name, first.id, first.queue FROM unnest(%s::text[], %s::bigint[]) AS n (name, floor), LATERAL (
         SELECT id, queue, due_at FROM journal.jobs
         WHERE name = n.name AND position >= n.floor AND share IS NOT NULL
-        AND sent_at = 'infinity' AND leased_until IS NULL AND dead_at IS NULL
+        AND sent_at = 'infinity' AND dead_at IS NULL
+        AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         ORDER BY share, position LIMIT 1) AS first
     WHERE first.due_at <= statement_timestamp()
 """
@@ -158,7 +155,7 @@ UNLEASED_NAMES = """
 def overdue_leases(names: Collection[str]) -> list[Job]:
     """Returns one job of each of these names whose first job should have been leased by now.
 
-    Nothing is counted: the job only waits, for a worker, for a thread, or because its message was lost.
+    Nothing is counted: whether the job only waits, or its lease has expired, is known when it is leased.
     """
     found = postgres.rows(UNLEASED_NAMES, list(names), job_floors.positions(names))
     return [Job(row["id"], row["name"], row["queue"], {}, None, shared=True) for row in found]
@@ -178,6 +175,6 @@ UNDO_RESEND = """
 def undo_resend(jobs: Sequence[Job]) -> None:
     """Takes back the attempts of jobs whose message could not be sent, and makes the jobs due at once.
 
-    Not those of leased jobs: a lease that expired was an attempt.
+    Not those of jobs that are leased: they failed, which was an attempt.
     """
     postgres.rows(UNDO_RESEND, [job.id for job in jobs if job.share is None])

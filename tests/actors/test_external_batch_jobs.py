@@ -253,6 +253,6 @@ def test_calls_follow_the_request_that_caused_them(monkeypatch):
 def test_a_leased_job_is_left_to_its_worker():
     [id] = enqueued("a")
     with postgres.connection():
-        assert leased_jobs.lease(id, 60)
+        assert leased_jobs.lease(id, 60).jobs
     order(str(id))
     assert called == []

@@ -76,7 +76,7 @@ def waiting() -> int:
 def leased(limit: int, after: str = "", **running: int) -> list[str]:
     """The jobs that a worker would lease next, with two threads for each customer."""
     with postgres.connection(), postgres.database.atomic() as rolled_back:
-        jobs = leased_jobs.lease_shares(call.name, limit, 60, share=2, running=running, after=after)
+        jobs = leased_jobs.lease_shares(call.name, limit, 60, share=2, running=running, after=after).jobs
         rolled_back.rollback()
     return [f"{job.args['customer']}{job.args['what']}" for job in jobs]
 
@@ -94,7 +94,16 @@ def test_each_customer_gets_a_share_of_the_threads():
 def test_a_lease_costs_the_same_however_many_jobs_of_one_customer_wait():
     def blocks() -> int:
         with postgres.connection(), postgres.database.atomic() as rolled_back:
-            params = {"name": call.name, "limit": 24, "seconds": 60, "share": 8, "running": "{}", "after": ""}
+            params = {
+                "name": call.name,
+                "limit": 24,
+                "seconds": 60,
+                "share": 8,
+                "running": "{}",
+                "after": "",
+                "floor": 0,
+                "max_attempts": 20,
+            }
             [top] = postgres.rows(
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {leased_jobs.LEASE_SHARES}", **params
             )[0]["QUERY PLAN"]

@@ -36,7 +36,7 @@ def pass_through(count: int) -> None:
         with postgres.database.atomic():
             job_journal.insert(new_jobs(500))
         with postgres.database.atomic():
-            leased_jobs.remove(leased_jobs.lease_first(NAME, 500, 15.0))
+            leased_jobs.remove(leased_jobs.lease_first(NAME, 500, 15.0).jobs)
 
 
 @pytest.fixture

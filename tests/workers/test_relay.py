@@ -14,7 +14,7 @@ from actors import batch_jobs, broker, jobs
 from actors.batch_jobs import BatchEntry, batch_job
 from actors.external_jobs import external_job
 from actors.jobs import enqueue, transaction, transactional_job
-from db import job_journal, leased_jobs, postgres, redelivery, redis
+from db import job_journal, leased_jobs, postgres, redis
 from db.core import times
 from tests import makers
 from workers import relay
@@ -186,7 +186,7 @@ def test_a_redis_that_fails_at_the_push_costs_no_attempt(monkeypatch):
 
 
 def test_after_the_last_attempt_a_job_is_dead_until_it_is_retried():
-    job = overdue(attempts=redelivery.MAX_ATTEMPTS, error="it broke")
+    job = overdue(attempts=job_journal.MAX_ATTEMPTS, error="it broke")
     assert relay.once() == 0
     assert row(job).dead_at is not None
     nod(str(job.id))
@@ -276,7 +276,7 @@ def test_a_dead_unique_job_that_is_enqueued_again_gets_new_attempts():
         return job
 
     job = enqueued()
-    _overdue(job, attempts=redelivery.MAX_ATTEMPTS, error="it broke")
+    _overdue(job, attempts=job_journal.MAX_ATTEMPTS, error="it broke")
     assert relay.once() == 0
     assert row(job).dead_at is not None
 
@@ -345,7 +345,7 @@ def test_a_redis_that_fails_at_the_push_costs_no_attempt_of_a_batch(monkeypatch)
 
 def test_an_entry_that_kills_its_process_dies_alone():
     entries = lines(3)
-    tried = {"attempts": redelivery.MAX_ATTEMPTS, "leased_until": job_journal.JobRow.created_at}
+    tried = {"attempts": job_journal.MAX_ATTEMPTS, "leased_until": job_journal.JobRow.created_at}
     job_journal.JobRow.update(tried).where(job_journal.JobRow.id == entries[0].id).execute()
     # An entry with many attempts is done alone.
     sizes.clear()
@@ -396,14 +396,13 @@ def test_one_message_wakes_a_worker_for_all_calls_that_wait_and_counts_no_attemp
 
 def test_a_lease_that_expired_is_an_attempt():
     [expired, _waits] = entries = calls(2)
-    assert leased_jobs.lease(expired.id, 0)
-    assert relay.once() == 1
-    assert attempts(entries) == [1, 0]
-    assert row(expired).leased_until is None
-    # It waits as any other job from now on.
-    make_all_due()
-    assert relay.once() == 0
-    assert attempts(entries) == [1, 0]
+    assert leased_jobs.lease(expired.id, 0).jobs
+    relay.once()
+    assert messages() == [str(expired.id)]
+    assert attempts(entries) == [0, 0]
+    with postgres.database.atomic() as rolled_back:
+        assert [job.attempts for job in leased_jobs.lease_first(call.name, 10, 60).jobs] == [1, 0]
+        rolled_back.rollback()
 
 
 def test_a_call_that_failed_is_an_attempt_when_it_is_due_again():
@@ -421,11 +420,9 @@ def test_a_call_that_failed_is_an_attempt_when_it_is_due_again():
 
 def test_a_call_that_kills_its_process_is_dead_after_the_last_attempt():
     [deadly] = calls()
-    for _ in range(redelivery.MAX_ATTEMPTS):
-        assert leased_jobs.lease(deadly.id, 0)
-        assert relay.once() == 1
-    assert leased_jobs.lease(deadly.id, 0)
-    assert relay.once() == 0
+    for _ in range(job_journal.MAX_ATTEMPTS + 1):
+        assert leased_jobs.lease(deadly.id, 0).jobs
+    call(str(deadly.id))
     assert row(deadly).dead_at is not None
     assert len(job_journal.retry_dead([deadly.id])) == 1
     assert relay.once() == 1
@@ -449,8 +446,9 @@ def test_a_delayed_call_waits_for_its_time():
 
 
 def test_a_redis_that_fails_at_the_push_loses_no_call(monkeypatch):
-    [expired] = entries = calls()
-    assert leased_jobs.lease(expired.id, 0)
+    [failed] = entries = calls()
+    job_journal.record_failure(failed.id, "nobody answers")
+    _overdue(failed)
     with monkeypatch.context() as patch:
         patch.setattr(broker, "push", push_fails)
         with pytest.raises(redis.Unreachable):
@@ -458,7 +456,7 @@ def test_a_redis_that_fails_at_the_push_loses_no_call(monkeypatch):
     assert attempts(entries) == [1]
     make_all_due()
     relay.once()
-    assert messages() == [str(expired.id)]
+    assert messages() == [str(failed.id)]
 
 
 def insert_waiting(many: int, name: str, sent_at: str) -> None:

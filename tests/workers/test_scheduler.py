@@ -56,7 +56,7 @@ def test_a_dead_periodic_job_gets_new_attempts_at_its_next_run(leader):
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     dead = {
         "dead_at": job_journal.JobRow.created_at,
-        "attempts": redelivery.MAX_ATTEMPTS,
+        "attempts": job_journal.MAX_ATTEMPTS,
         "error": "it broke",
     }
     job_journal.JobRow.update(dead).execute()
