@@ -1,8 +1,26 @@
-"""The settings of a worker process, and the watchdog that ends a process whose loop hangs."""
+"""A worker process: its settings, its priority, and the watchdog that ends a process whose loop hangs."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from workers.process import Watchdog, WorkerSettings
+
+# Prints its niceness, then that of its session, as soon as it is not the usual one.
+PRIORITY = """
+import os, time
+from pathlib import Path
+from workers import process
+
+process.start()
+print(os.nice(0))
+autogroup = Path("/proc/self/autogroup")
+while autogroup.exists() and autogroup.read_text().endswith(" 0\\n"):
+    time.sleep(0.01)
+print(autogroup.read_text() if autogroup.exists() else "")
+"""
 
 
 @pytest.mark.parametrize(
@@ -34,3 +52,14 @@ def test_a_hanging_loop_ends_its_process():
     assert exit_statuses == []
     watchdog.tick()
     assert exit_statuses == [1]
+
+
+def test_a_worker_computes_after_the_web_processes():
+    environment = {"APP_ENV": "test", "DATABASE_URL": "postgresql://h/x", "REDIS_URL": "redis://h"}
+    command = [sys.executable, "-c", PRIORITY]
+    done = subprocess.run(
+        command, env=environment, start_new_session=True, capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout.split()[0] == b"10"
+    if Path("/proc/self/autogroup").exists():
+        assert done.stdout.split()[-1] == b"10"
