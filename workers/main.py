@@ -34,6 +34,8 @@ _SHUTDOWN_S = 12
 # than the deadline of any call to the outside.
 _SILENT_AFTER_S, _EXIT_AFTER_S = 50, 75
 _CHECK_EVERY_S = 1
+# How long a consumer that has fetched enough messages pauses at most. One without messages waits in Redis.
+_FETCH_PAUSE_MS = 50
 
 
 def run(queues: Collection[str]) -> None:
@@ -109,12 +111,10 @@ def start_worker(
                 calls.append(CallThreads(threads))
                 kind.serve(calls[-1], share)
             broker.register(kind.name, kind.queue, handling.counted(kind.__call__), served_broker)
-    worker = Worker(
-        served_broker, queues=set(queues), worker_threads=threads, worker_timeout=settings.worker_poll_ms
-    )
+    worker = Worker(served_broker, queues=set(queues), worker_threads=threads, worker_timeout=_FETCH_PAUSE_MS)
     worker.start()
     for thread in worker.workers:
-        # The threads wait for messages that the consumer has fetched. Only the consumer has to poll Redis.
+        # The threads wait for messages that the consumer has fetched.
         thread.timeout = _CHECK_EVERY_S
     return Served(worker, handling, calls)
 

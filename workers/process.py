@@ -36,8 +36,6 @@ class WorkerSettings(StoreSettings):
     """The settings of a worker process."""
 
     worker_threads: int = Field(8, ge=1, le=256)
-    # How long an idle worker waits at most before it polls its queues again.
-    worker_poll_ms: int = Field(50, ge=5, le=5000)
 
     # Whether an order may name what the stubbed PSP does with it (`metadata.simulate`).
     psp_simulate: bool | None = None
