@@ -22,16 +22,6 @@ class Event(postgres.Model, table="admin.events"):
     occurred_at = DateTimeTZField()
 
 
-class EventPublication(postgres.Model, table="admin.event_publication"):
-    """How far the log is published, in one row: up to `seq`. The process that publishes leases it."""
-
-    id = peewee.BooleanField(primary_key=True)
-    seq = peewee.BigIntegerField()
-    # Of two leases, the later one has the larger generation.
-    generation = peewee.BigIntegerField()
-    expires_at = DateTimeTZField()
-
-
 APPEND = """
     INSERT INTO admin.events (seq, id, type, data, request_id, occurred_at)
     SELECT last.seq + new.ordinality, new.id, new.type, new.data, new.request_id, new.occurred_at
@@ -49,7 +39,8 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
         postgres.rows(APPEND, Json(rows))
 
 
-# Writes nothing, and so takes no lease, when nothing is unpublished.
+# How far the log is published is one row, which is also the lease of the process that publishes. Writes
+# nothing, and so takes no lease, when nothing is unpublished.
 BEGIN_PUBLICATION = """
     WITH lease AS (
         UPDATE admin.event_publication
@@ -94,9 +85,15 @@ def end_publication(generation: int, seq: int | None) -> bool:
     return bool(ended[0]["more"]) if ended else True
 
 
+UNPUBLISHED = """
+    SELECT id, seq, type, data, request_id, occurred_at FROM admin.events
+    WHERE seq > (SELECT seq FROM admin.event_publication) ORDER BY seq LIMIT %s
+"""
+
+
 def unpublished(limit: int) -> Sequence[Event]:
     """Returns the first events that are not published, in order."""
-    return after(EventPublication.get().seq, limit)
+    return [Event(**row) for row in postgres.rows(UNPUBLISHED, limit)]
 
 
 def is_unpublished_before(time: datetime) -> bool:
@@ -107,8 +104,3 @@ def is_unpublished_before(time: datetime) -> bool:
 def after(seq: int, limit: int) -> Sequence[Event]:
     """Returns the events after this number, oldest first."""
     return list(Event.select().where(Event.seq > seq).order_by(Event.seq).limit(limit))
-
-
-def last_seq() -> int:
-    """Returns the number of the last event; 0 when the log is empty."""
-    return int(Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.seq), 0)).scalar())

@@ -17,17 +17,6 @@ _SKIP_FOREIGN_EVENTS = 1000
 _MAX_STRIDE = 10_000
 
 
-class Subscription(postgres.Model, table="admin.subscriptions"):
-    """A subscriber's cursor: `seq` is the number of the last event that is done."""
-
-    name = peewee.CharField(100, primary_key=True)
-    seq = peewee.BigIntegerField()
-    attempts = peewee.IntegerField()
-    due_at = DateTimeTZField()
-    error = peewee.TextField(null=True)
-    moved_at = DateTimeTZField()
-
-
 class MissedEvent(
     postgres.Model, table="admin.missed_events", primary_key=peewee.CompositeKey("name", "seq")
 ):
@@ -41,7 +30,10 @@ class MissedEvent(
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to handle the next events of a subscriber: its cursor, its attempts, its last error."""
+    """The right to handle the next events of a subscriber: its cursor, its attempts, its last error.
+
+    `seq` is the number of the last event that is done.
+    """
 
     name: str
     seq: int

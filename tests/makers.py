@@ -31,14 +31,12 @@ from api.security.tokens import REFRESH_LIFETIME, Tokens
 from api.settings import WebSettings
 from db import (
     audit_log,
-    event_log,
     job_journal,
     payments,
     postgres,
     psp_attempts,
     reviews,
     sessions,
-    subscriptions,
     users,
 )
 from db.core import times
@@ -46,6 +44,7 @@ from db.one_time_tokens import fingerprint
 from db.payments import Payment
 from db.psp_attempts import PspOperation
 from db.users import Role, User
+from tests.tables import EventPublication, Subscription, last_seq
 from workers import scheduler
 from workers.dev.servers import Postgres
 
@@ -116,7 +115,7 @@ def wipe() -> None:
         postgres.rows("SET LOCAL session_replication_role = replica")
         postgres.rows(";".join(f"DELETE FROM {table['name']}" for table in tables))
         postgres.rows("UPDATE admin.audit_seal SET seq = 0, hash = decode(repeat('00', 32), 'hex')")
-        event_log.EventPublication.update(seq=0, expires_at=SQL("'-infinity'")).execute()
+        EventPublication.update(seq=0, expires_at=SQL("'-infinity'")).execute()
         skip_old_events()
 
 
@@ -269,15 +268,15 @@ _leader = scheduler.Leader()
 def deliver_events() -> bool:
     """Lets our own subscribers handle the new events; returns whether there were any."""
     delivered = subscriber.once(SUBSCRIBERS)
-    failed = subscriptions.Subscription.get_or_none(subscriptions.Subscription.error.is_null(False))
+    failed = Subscription.get_or_none(Subscription.error.is_null(False))
     assert failed is None, f"{failed.name} failed: {failed.error}"
     return delivered
 
 
 def skip_old_events() -> None:
     """Moves all cursors to the end of the event log, past the events of other tests."""
-    end = {"seq": event_log.last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
-    subscriptions.Subscription.update(end).execute()
+    end = {"seq": last_seq(), "attempts": 0, "error": None, "due_at": SQL("clock_timestamp()")}
+    Subscription.update(end).execute()
 
 
 def first_job() -> job_journal.JobRow | None:

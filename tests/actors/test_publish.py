@@ -14,9 +14,9 @@ from actors import broker, events
 from actors.jobs import enqueue, transaction
 from db import event_log, invariants, job_journal, postgres
 from db.core import times
-from db.event_log import EventPublication
 from tests import makers
 from tests.makers import until, work
+from tests.tables import EventPublication
 
 pytestmark = pytest.mark.usefixtures("database")
 

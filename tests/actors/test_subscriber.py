@@ -14,10 +14,10 @@ from actors.jobs import enqueue, transaction, transactional_job
 from actors.subscriber import MAX_ATTEMPTS, Subscriber
 from db import event_log, job_journal, postgres, redis, subscriptions
 from db.core import request_context
-from db.event_log import Event, EventPublication
-from db.subscriptions import Subscription
+from db.event_log import Event
 from tests.counting import counted
 from tests.makers import until, work
+from tests.tables import EventPublication, Subscription, last_seq
 from workers import process
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
@@ -144,8 +144,8 @@ def test_a_new_subscriber_begins_at_the_end_of_the_log(test):
 
 def test_a_new_subscriber_can_begin_after_an_event_number(test):
     emit(1, 2, 3)
-    first = event_log.last_seq() - 2
-    for after, expected in ((first, [2, 3]), (event_log.last_seq(), [])):
+    first = last_seq() - 2
+    for after, expected in ((first, [2, 3]), (last_seq(), [])):
         late = Recorder()
         drain(subscriber_of(late, name=f"test.after_{after}", after=after))
         assert late.numbers == expected
@@ -172,9 +172,9 @@ def test_a_failing_handler_stops_no_other_and_keeps_the_events_before_the_failur
     with capture_logs() as logs:
         drain(*subscribers)
     assert other.numbers == [1, 2, 3, 4]
-    assert cursor().seq == event_log.last_seq() - 2
+    assert cursor().seq == last_seq() - 2
     [line] = [line for line in logs if line["log_level"] == "error"]
-    failed = event_log.last_seq() - 1
+    failed = last_seq() - 1
     assert (line["subscriber"], line["seq"], line["attempts"]) == ("test.recorder", failed, 1)
     assert "it broke" in str(cursor().error)
 
@@ -287,7 +287,7 @@ def test_an_event_that_kills_the_process_is_found_and_given_up(test, recorder, m
     recorder.at[40] = die
     emit(*range(45))
     deaths = 0
-    while cursor().seq != event_log.last_seq():
+    while cursor().seq != last_seq():
         make_due()
         try:
             drain(test)
@@ -296,7 +296,7 @@ def test_an_event_that_kills_the_process_is_found_and_given_up(test, recorder, m
         assert deaths < 60
     [missed] = subscriptions.missed()
     assert missed.error == "its process died while it was handled"
-    assert missed.seq == event_log.last_seq() - 4
+    assert missed.seq == last_seq() - 4
     assert sorted(set(recorder.numbers)) == [number for number in range(45) if number != 40]
 
 
@@ -308,7 +308,7 @@ def test_events_of_other_types_cost_no_write_until_there_are_many(test, monkeypa
     assert cursor().moved_at == before.moved_at
     emit(9, type=EventType.PASSWORD_CHANGED)
     assert subscriber.once([test])
-    assert cursor().seq == event_log.last_seq()
+    assert cursor().seq == last_seq()
 
 
 def test_a_log_longer_than_one_stride_is_read_to_its_end(test, recorder, monkeypatch):

@@ -5,10 +5,11 @@ import pytest
 from actors import events, subscriber
 from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
-from db import config, job_journal, subscriptions
+from db import config, job_journal
 from db.config import ConfigKey, SystemConfig
 from tests import makers
 from tests.makers import mailbox, work
+from tests.tables import Subscription
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -27,7 +28,7 @@ def test_a_process_killed_while_it_enqueues_a_mail_enqueues_it_once(monkeypatch)
         with pytest.raises(SystemExit):
             subscriber.once(SUBSCRIBERS)
     assert job_journal.JobRow.select().count() == 0
-    subscriptions.Subscription.update(due_at=subscriptions.Subscription.moved_at).execute()
+    Subscription.update(due_at=Subscription.moved_at).execute()
     work()
     assert [mail["To"] for mail in mailbox] == [payer.email]
     assert not subscriber.once(SUBSCRIBERS)

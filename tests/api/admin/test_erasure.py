@@ -13,7 +13,7 @@ from db import event_log, invariants, job_journal, personal_data, postgres, sess
 from db.event_log import Event
 from db.idempotency import IdempotencyKey
 from db.users import Role
-from tests import makers
+from tests import makers, tables
 from tests.makers import Visitor, error, registered, verify_email, work
 
 PROFILE = {
@@ -141,7 +141,7 @@ def with_many_events(client, admin) -> str:
     """Returns the address of a closed account with 3000 events, whose erasure has not begun."""
     user = registered(client)
     work()
-    last = event_log.last_seq()
+    last = tables.last_seq()
     postgres.rows(
         "INSERT INTO admin.events (id, seq, type, data, occurred_at)"
         " SELECT gen_random_uuid(), %s + n, type, data, occurred_at FROM admin.events,"

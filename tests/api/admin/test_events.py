@@ -8,7 +8,7 @@ import pytest
 from actors import broker, events
 from db import event_log
 from db.users import Role
-from tests import makers
+from tests import makers, tables
 from tests.makers import Visitor, error, visitor, work
 
 
@@ -27,7 +27,7 @@ def read(admin: Visitor, **query: int) -> list[dict[str, Any]]:
 
 
 def test_the_log_has_the_messages_of_the_channel(admin):
-    before = event_log.last_seq()
+    before = tables.last_seq()
     with broker.current().client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(events.CHANNEL)
         channel.get_message(timeout=5)
@@ -69,7 +69,7 @@ def test_twenty_events_are_returned_by_default(admin):
 def test_unpublished_events_can_be_read(admin):
     makers.payment()
     work()
-    event_log.EventPublication.update(seq=0).execute()
+    tables.EventPublication.update(seq=0).execute()
     assert read(admin)
 
 

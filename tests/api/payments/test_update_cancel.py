@@ -11,7 +11,7 @@ from actors import jobs
 from db import event_log, job_journal, payments
 from db.payments import Payment
 from db.users import Role
-from tests import makers
+from tests import makers, tables
 from tests.makers import Visitor, error, verify_email, visitor, work
 
 WORDS = {"description": "Three chairs"}
@@ -270,7 +270,7 @@ def test_of_two_updates_of_one_version_the_first_succeeds(people):
 
 def test_an_update_has_one_event_one_audit_entry_no_transaction(people):
     id = opened(people.vendor)
-    before, seq = steps(id), event_log.last_seq()
+    before, seq = steps(id), tables.last_seq()
     headers = {"X-Request-ID": "edit-1", "User-Agent": "till/7"}
     result = people.vendor.send("PUT", f"/payments/{id}", WORDS | TERMS, headers=headers)
     work()

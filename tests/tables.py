@@ -1,0 +1,31 @@
+"""Models of tables that the code reads and writes by named statements only."""
+
+import peewee
+from playhouse.postgres_ext import DateTimeTZField
+
+from db import postgres
+from db.event_log import Event
+
+
+class Subscription(postgres.Model, table="admin.subscriptions"):
+    """A subscriber's cursor."""
+
+    name = peewee.CharField(100, primary_key=True)
+    seq = peewee.BigIntegerField()
+    attempts = peewee.IntegerField()
+    due_at = DateTimeTZField()
+    error = peewee.TextField(null=True)
+    moved_at = DateTimeTZField()
+
+
+class EventPublication(postgres.Model, table="admin.event_publication"):
+    """How far the event log is published, and until when a process publishes."""
+
+    id = peewee.BooleanField(primary_key=True)
+    seq = peewee.BigIntegerField()
+    expires_at = DateTimeTZField()
+
+
+def last_seq() -> int:
+    """Returns the number of the last event; 0 when the log is empty."""
+    return int(Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.seq), 0)).scalar())
