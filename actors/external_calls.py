@@ -115,10 +115,11 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             unrecorded = self._record_all(ended)
             calls = self._begin_all(places - len(unrecorded))
         finally:
+            # Whatever happens, a result that is not recorded yet is kept, and its place with it.
+            self._finished.extend(unrecorded)
             if self._threads:
                 self._threads.give_back(places - len(calls) - len(unrecorded))
         if unrecorded:
-            self._finished.extend(unrecorded)
             self._turn.request()
         for call in calls:
             self._under_way.add(call)
@@ -221,8 +222,14 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
 
     def _begin_each(self, places: int) -> list[Call[Prepared, Result]]:
         """Leases and prepares each job alone, so that those at fault are postponed."""
-        with postgres.connection():
-            ids = leased_jobs.leasable_ids(self.name, places)
+        try:
+            with postgres.connection():
+                ids = leased_jobs.leasable_ids(self.name, places)
+        except postgres.TRANSIENT_ERRORS as error:
+            # No job is at fault. Raised, it would end the turn, and results that wait would wait for a job.
+            log.warning("database unavailable, jobs wait", job=self.name, error=str(error).strip())
+            time.sleep(_PAUSE_S)
+            return []
         return [call for id in ids for call in self._begin_alone(id)]
 
     def _begin_alone(self, id: UUID) -> list[Call[Prepared, Result]]:

@@ -238,6 +238,34 @@ def test_a_result_is_kept_until_the_database_takes_it(monkeypatch, threads, erro
     assert threads.join(20)
 
 
+def test_a_result_is_kept_while_no_job_can_be_leased_either(monkeypatch, threads):
+    """As where another session locks the journal: nothing is recorded, nor leased, nor even read."""
+    attempts = ["alone", "together"]
+    locked = pytest.MonkeyPatch()
+
+    def time_out(*_args: object) -> None:
+        raise peewee.OperationalError("lock timeout")
+
+    def lock_the_journal(_what: str) -> None:
+        locked.setattr(leased_jobs, "lease_first", time_out)
+        locked.setattr(leased_jobs, "leasable_ids", time_out)
+
+    def time_out_twice() -> None:
+        if attempts:
+            attempts.pop()
+            time_out()
+        locked.undo()
+
+    monkeypatch.setitem(globals(), "during_call", lock_the_journal)
+    monkeypatch.setitem(globals(), "during_record", time_out_twice)
+    monkeypatch.setattr("actors.external_calls._PAUSE_S", 0.01)
+    [id] = enqueued("a")
+    order(str(id))
+    until(lambda: rows() == {})
+    assert (called, facts()) == (["a"], ["a!"])
+    assert threads.join(20)
+
+
 def test_calls_follow_the_request_that_caused_them(monkeypatch):
     seen: list[str | None] = []
     monkeypatch.setitem(
