@@ -46,7 +46,10 @@ def journal(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator
     job_floors._floors.clear()
     with postgres.connection():
         postgres.rows("VACUUM journal.jobs")
+        # A table as small as this one may be read as a whole, whatever the indexes.
+        postgres.rows("SET enable_seqscan = off")
         yield stores["DATABASE_URL"]
+        postgres.rows("RESET enable_seqscan")
         job_floors._floors.clear()
         postgres.rows("DELETE FROM journal.jobs WHERE name = %s", NAME)
 
@@ -73,7 +76,8 @@ def test_a_job_is_found_with_few_reads_while_a_backup_runs(journal, monkeypatch,
             job_floors.position(NAME)
             job_floors._floors[NAME].expires_at = 0
         job_floors.position(NAME)
-        assert blocks(search) <= 2 * before
+        # An index that is empty before has one level less.
+        assert blocks(search) <= 2 * max(before, 2)
 
 
 def test_a_job_whose_transaction_committed_late_is_found(journal, monkeypatch):
