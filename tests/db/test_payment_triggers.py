@@ -142,3 +142,10 @@ def test_the_currency_of_an_open_request_must_fit_its_amount():
 def test_the_history_is_append_only(statement):
     makers.payment()
     assert not accepted(statement)
+
+
+@pytest.mark.parametrize("table", ["payments.payments", "auth.users"])
+@pytest.mark.parametrize("statement", ["DELETE FROM", "TRUNCATE"])
+def test_payments_and_users_are_never_deleted(table, statement):
+    makers.payment()
+    assert not accepted(f"{statement} {table}{' CASCADE' if statement == 'TRUNCATE' else ''}")
