@@ -1,4 +1,4 @@
-"""A Dramatiq broker whose consumers wait in Redis for the next message, instead of polling for it."""
+"""A Dramatiq broker whose consumers wait in Redis for the next message (decision 32)."""
 
 import time
 from typing import Any

@@ -80,14 +80,14 @@ def test_every_link_between_the_documents_leads_somewhere(texts):
             assert not anchor or anchor in anchors(page), f"{path.name}: {target}#{anchor}"
 
 
-def test_every_decision_is_listed_in_order_with_its_number(root):
+def test_every_decision_is_listed_by_its_title_without_a_gap(root):
     folder = root / "docs/decisions"
     listed = re.findall(r"^(\d+)\. \[(.*)\]\((.*)\)$", (folder / "README.md").read_text(), re.MULTILINE)
     assert [name for _, _, name in listed] == sorted(page.name for page in folder.glob("0*.md"))
-    assert len({number for number, _, _ in listed}) == len(listed)
-    for number, _, name in listed:
+    assert [int(number) for number, _, _ in listed] == list(range(1, len(listed) + 1))
+    for number, title, name in listed:
         assert int(name[:4]) == int(number)
-        assert (folder / name).read_text().startswith(f"# {number}. ")
+        assert (folder / name).read_text().startswith(f"# {number}. {title}\n")
 
 
 @pytest.mark.parametrize(("given", "name"), [([], "customer"), (["AS=vendor"], "vendor")])
