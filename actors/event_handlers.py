@@ -27,7 +27,7 @@ def config_cache(_event: Event) -> None:
     config.clear_cache()
 
 
-# Sessions need no subscriber: every request reads its session from the database (decision 4).
+# Sessions need no subscriber: a web process remembers one for a second at most (decision 35).
 SUBSCRIBERS = [
     Subscriber(
         "subscribers.payment_mails", payment_mails, {EventType.PAYMENT_COMPLETED, EventType.PAYMENT_FAILED}

@@ -115,7 +115,7 @@ def _replay(
     if stored.request_hash != key.request_hash:
         raise IdempotencyMismatch
     if stored.provisional and times.now() - stored.created_at < _PROVISIONAL_MAX_AGE:
-        # Waits in a slot: fifty requests with one key must not hold every thread.
+        # Waits in a slot: of fifty requests with one key only as many poll as there are slots.
         final = prefer_wait.poll_if_free(lambda: _final(key), _FIRST_RESPONSE_WAIT_S)
         if final is None:
             raise IdempotencyInProgress

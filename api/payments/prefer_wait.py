@@ -1,8 +1,8 @@
 """`Prefer: wait=N` (RFC 7240): a request waits up to N seconds for what it asks for.
 
 A waiting request holds no database connection and polls at growing intervals. At most `WAITING_REQUESTS`
-requests of a process wait at once, so that threads stay free for the others. A request that finds no free
-slot gets the plain response, as the RFC allows.
+requests of a process wait at once, so that their polling leaves the database to the others. A request that
+finds no free slot gets the plain response, as the RFC allows.
 """
 
 import re
@@ -17,7 +17,7 @@ from api.http import admission
 from db import postgres
 from db.core.errors import DomainError, ErrorCode
 
-# Requests of one process that may wait at once; api.gunicorn has more threads than that.
+# Requests of one process that may wait at once.
 WAITING_REQUESTS = 16
 
 _MAX_WAIT_S = 10
