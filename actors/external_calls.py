@@ -55,7 +55,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
     So each call carries an idempotency key, and has a deadline.
     """
 
-    # The argument by which jobs share the threads fairly.
+    # The field of the arguments whose values share the threads fairly.
     share: str | None = None
 
     def __init__(self, name: str, queue: str) -> None:
@@ -97,8 +97,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         self._turn.run(self._go_on)
 
     def _job(self, id: UUID, args: object) -> Job:
-        job = super()._job(id, args)
-        return replace(job, shared=True, share="" if self.share is None else str(job.args.get(self.share)))
+        return replace(super()._job(id, args), shared=True, share="")
 
     def _go_on(self) -> None:
         """Records the calls that have ended, then leases and begins the next ones."""

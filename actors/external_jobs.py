@@ -99,14 +99,6 @@ def external_batch_job(
     return ExternalBatchJob(name, entry, queue, share=share, prepare=prepare, call=call, record=record)
 
 
-def external_job(
-    name: str, *, queue: str, share: str | None = None
-) -> Callable[[Callable[Params, Job | None]], ExternalJob[Params]]:
-    """Declares a job that calls the outside in one function; `share` names an argument, as above."""
-
-    def declare(function: Callable[Params, Job | None]) -> ExternalJob[Params]:
-        kind = ExternalJob(function, name, queue)
-        kind.share = share
-        return kind
-
-    return declare
+def external_job(name: str, *, queue: str) -> Callable[[Callable[Params, Job | None]], ExternalJob[Params]]:
+    """Declares a job that calls the outside in one function."""
+    return lambda function: ExternalJob(function, name, queue)

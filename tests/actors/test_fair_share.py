@@ -8,9 +8,10 @@ import dramatiq
 import pytest
 
 from actors import all_jobs, broker, payment_jobs
+from actors.batch_jobs import BatchEntry
 from actors.call_threads import CallThreads
 from actors.external_calls import CallingKind
-from actors.external_jobs import external_job
+from actors.external_jobs import external_batch_job
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
@@ -25,10 +26,25 @@ seen: list[str] = []
 during_call: Callable[[str], object] = print
 
 
-@external_job("test_fair_share.call", queue="shared", share="customer")
-def call(customer: str, what: str) -> None:
-    seen.append(f"{customer}{what}")
-    during_call(f"{customer}{what}")
+class OfCustomer(BatchEntry):
+    customer: str
+    what: str
+
+
+def make(entry: OfCustomer) -> None:
+    seen.append(f"{entry.customer}{entry.what}")
+    during_call(f"{entry.customer}{entry.what}")
+
+
+call = external_batch_job(
+    "test_fair_share.call",
+    OfCustomer,
+    queue="shared",
+    share="customer",
+    prepare=lambda entries: entries,
+    call=make,
+    record=lambda _made: None,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +71,7 @@ def go_on() -> Iterator[threading.Event]:
 
 def enqueued(*calls: str) -> list[UUID]:
     """Enqueues a job for each of these: the customer and a number, as `a1`."""
-    jobs = [call.job(what[0], what[1:]) for what in calls]
+    jobs = [call.job(OfCustomer(customer=what[0], what=what[1:])) for what in calls]
     with postgres.connection(), transaction():
         for job in jobs:
             enqueue(job)
