@@ -70,11 +70,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _execute(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> ResponseBody:
         """Calls the application once the whole body has arrived and it is the request's turn."""
-        with (
-            client_io.read_body(environ) as content,
-            self._after_same_key(environ),
-            admission.executing(),
-        ):
+        with client_io.read_body(environ) as content, self._after_same_key(environ), admission.executing():
             environ["wsgi.input"] = content
             return self.wsgi(environ, start_response)
 

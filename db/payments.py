@@ -52,10 +52,7 @@ COLUMNS = ", ".join(cast(Any, Payment)._meta.columns)
 # on it gets no entry when a payment begins or completes.
 indexed_status = peewee.SQL("indexed_status")
 
-_NEXT_VERSION: dict[str, Any] = {
-    "version": Payment.version + 1,
-    "updated_at": peewee.fn.clock_timestamp(),
-}
+_NEXT_VERSION: dict[str, Any] = {"version": Payment.version + 1, "updated_at": peewee.fn.clock_timestamp()}
 
 
 class PaymentTransaction(postgres.Model, table="payments.payment_transactions"):
@@ -273,8 +270,7 @@ def lock_expired_requests(created_ago: timedelta, limit: int) -> Sequence[Paymen
 def lock_open_requests(vendor_id: UUID, limit: int) -> Sequence[Payment]:
     """Locks and returns requests of a vendor that are not being paid, in the order of their ids."""
     query = Payment.select().where(
-        Payment.user_id == vendor_id,
-        indexed_status.in_([PaymentStatus.PENDING, PaymentStatus.INITIATED]),
+        Payment.user_id == vendor_id, indexed_status.in_([PaymentStatus.PENDING, PaymentStatus.INITIATED])
     )
     return list(query.order_by(Payment.id).limit(limit).for_update(postgres.NO_KEY_UPDATE))
 

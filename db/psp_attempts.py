@@ -240,10 +240,7 @@ def for_payments(payment_ids: Collection[UUID]) -> dict[UUID, list[PspAttempt]]:
     """Returns all charge calls for each payment, and the newest inquiries and notices, oldest first."""
     calls: dict[UUID, list[PspAttempt]] = {id: [] for id in payment_ids}
     for row in postgres.rows(
-        CALLS_OF_PAYMENTS,
-        payment_ids=list(calls),
-        inquiries=INQUIRIES_LIMIT,
-        notices=NOTICES_LIMIT,
+        CALLS_OF_PAYMENTS, payment_ids=list(calls), inquiries=INQUIRIES_LIMIT, notices=NOTICES_LIMIT
     ):
         calls[row["payment_id"]].append(PspAttempt(**row))
     return calls

@@ -52,11 +52,6 @@ def report_rows(
     With `payee_id`, only those of this payee. Days are days in UTC. Rows are fetched a thousand at a time.
     """
     rows = postgres.stream(
-        REPORT,
-        period=period,
-        since=since,
-        until=until,
-        payee_id=payee_id,
-        seconds=STATEMENT_TIMEOUT_S,
+        REPORT, period=period, since=since, until=until, payee_id=payee_id, seconds=STATEMENT_TIMEOUT_S
     )
     return (ReportRow(**row) for row in rows)

@@ -133,11 +133,7 @@ def _final(key: NewKey) -> IdempotencyKey | None:
 
 
 def _finalize(
-    req: Request,
-    key: str,
-    payment_id: UUID,
-    provisional: Rendered,
-    is_settled: Callable[[Payment], bool],
+    req: Request, key: str, payment_id: UUID, provisional: Rendered, is_settled: Callable[[Payment], bool]
 ) -> Rendered:
     """Waits until the payment is settled, then replaces the provisional response.
 

@@ -50,10 +50,7 @@ def applied(req: Request) -> dict[str, str]:
 
 
 def poll(
-    find: Callable[[], T | None],
-    timeout_s: float,
-    *,
-    slots: threading.Semaphore | None = None,
+    find: Callable[[], T | None], timeout_s: float, *, slots: threading.Semaphore | None = None
 ) -> T | None:
     """Calls `find` until it finds something or the time is over. No connection is held between two calls.
 

@@ -40,12 +40,7 @@ from api.payments.request_schemas import (
     PaymentUpdate,
     StatusChange,
 )
-from api.payments.response_schemas import (
-    Payment,
-    PaymentPage,
-    PaymentTransaction,
-    PaymentTransactionPage,
-)
+from api.payments.response_schemas import Payment, PaymentPage, PaymentTransaction, PaymentTransactionPage
 from api.security.permissions import Caller, Forbidden, Permission
 from db import config, idempotency, payment_lists, payments
 from db.core import money
@@ -120,12 +115,7 @@ class OnePayment:
     """GET, PUT, DELETE /payments/:id."""
 
     @Operation(
-        Permission.SEE_PAYMENTS,
-        "Payment.",
-        name="getPayment",
-        response=Payment,
-        etag=True,
-        prefer_wait=True,
+        Permission.SEE_PAYMENTS, "Payment.", name="getPayment", response=Payment, etag=True, prefer_wait=True
     )
     def on_get(self, req: Request, payment_id: UUID) -> Versioned:
         """Get a payment.

@@ -58,10 +58,7 @@ def configure(level: str, log_format: str = "json") -> None:
     _format = log_format
     logging.config.dictConfig(logging_config(level, log_format))
     structlog.configure(
-        processors=[
-            *_processors(log_format),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[*_processors(log_format), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
