@@ -20,12 +20,11 @@ threading.Semaphore = Semaphore  # type: ignore[misc]
 threading.BoundedSemaphore = BoundedSemaphore  # type: ignore[misc]
 
 from api.settings import WebSettings
-from db.core.startup import read_or_exit
 
 if __name__ == "__main__":
     # gunicorn reads WEB_CONCURRENCY itself while it is imported: a value that is not a number would end in a
     # traceback.
-    read_or_exit(WebSettings)
+    WebSettings.read_or_exit()
     from gunicorn.app.wsgiapp import WSGIApplication
 
     sys.argv[1:] = ["--config", "python:api.gunicorn", "api.wsgi:application"]

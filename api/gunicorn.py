@@ -11,14 +11,13 @@ from api.operations import request_counts
 from api.settings import WebSettings
 from db import postgres, redis
 from db.core import logs
-from db.core.startup import read_or_exit
 
 _MAX_DESCRIPTORS = 20_000
 # Descriptors of a web process that are not client connections: stores, files, pipes.
 _RESERVED_DESCRIPTORS = 200
 _MIN_CONNECTIONS = 50
 
-_settings = read_or_exit(WebSettings)
+_settings = WebSettings.read_or_exit()
 _redis = redis.connect(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
 
 bind = f"{_settings.host}:{_settings.port}"

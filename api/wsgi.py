@@ -6,9 +6,9 @@ from api.app import create_app
 from api.settings import WebSettings
 from db import postgres, redis
 from db.core import logs
-from db.core.startup import exit_if_invalid, read_or_exit
+from db.core.settings import exit_if_invalid
 
-settings = read_or_exit(WebSettings)
+settings = WebSettings.read_or_exit()
 logs.configure(settings.log_level, settings.log_format)
 greenlets.use(processes=settings.web_concurrency)
 postgres.configure(settings.database_url, connections=settings.database_pool)

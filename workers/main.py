@@ -23,7 +23,6 @@ from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
 from actors.worker_threads import WorkerThreads
 from db import heartbeats, redis
-from db.core.startup import read_or_exit
 from workers import process
 
 log = structlog.get_logger(__name__)
@@ -42,9 +41,9 @@ def run(queues: Collection[str]) -> None:
     """Performs the jobs of these queues until the process is stopped."""
     settings = process.start()
     if "housekeeping" in queues:
-        media.configure(read_or_exit(MediaSettings))
+        media.configure(MediaSettings.read_or_exit())
     if "mail" in queues:
-        mail_sender.configure(read_or_exit(MailSettings))
+        mail_sender.configure(MailSettings.read_or_exit())
     serve({frozenset(queues): settings.worker_threads}, settings)
 
 

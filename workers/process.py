@@ -16,7 +16,6 @@ from actors.outages import Outage
 from db import heartbeats, postgres, redis
 from db.core import logs
 from db.core.settings import InvalidSetting, StoreSettings
-from db.core.startup import read_or_exit
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +58,7 @@ class WorkerSettings(StoreSettings):
 
 def start() -> WorkerSettings:
     """Reads the settings, gives way, configures logs and stores. Ends the process on an invalid setting."""
-    settings = read_or_exit(WorkerSettings)
+    settings = WorkerSettings.read_or_exit()
     _give_way()
     logs.configure(settings.log_level, settings.log_format)
     postgres.configure(settings.database_url, connections=settings.database_pool)

@@ -6,7 +6,9 @@ The error message is one line that names every invalid variable and shows no val
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -98,6 +100,22 @@ class StoreSettings(BaseModel):
         except ValidationError as error:
             faults = [f"{fault['loc'][0]}: {_message(fault['msg'])}" for fault in error.errors()]
             raise InvalidSetting(*faults) from None
+
+    @classmethod
+    def read_or_exit(cls) -> Self:
+        """Reads the settings of an entry point, or ends the process as `exit_if_invalid` does."""
+        with exit_if_invalid():
+            return cls.read()
+
+
+@contextmanager
+def exit_if_invalid() -> Iterator[None]:
+    """Ends the process with status 2 and one line on stderr where the block raises InvalidSetting."""
+    try:
+        yield
+    except InvalidSetting as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
 
 
 def secret_faults(**secrets: str) -> list[str]:
