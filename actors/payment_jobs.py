@@ -37,7 +37,7 @@ from db.core.errors import DomainError, ErrorCode
 from db.core.ids import uuid7
 from db.idempotency import NewKey
 from db.payments import Payment
-from db.psp_attempts import PspOperation
+from db.psp_attempts import CallResult, PspOperation
 from db.reviews import ReviewCause
 from db.states import PaymentStatus, PaymentType
 
@@ -234,7 +234,7 @@ def receive_notice(payment_id: UUID, answer: Answer) -> None:
     """Stores a decision that the PSP sends unasked, again or late, and enqueues its settlement."""
     attempt_id = uuid7()
     with postgres.connection(), transaction():
-        psp_attempts.record_notice(attempt_id, payment_id, **asdict(answer))
+        psp_attempts.record_notice(payment_id, CallResult(attempt_id, **asdict(answer)))
         enqueue(settle_job(payment_id, answer, attempt_id))
 
 

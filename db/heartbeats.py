@@ -1,7 +1,5 @@
 """Which worker processes are alive: each writes a heartbeat to Redis every few seconds, and it expires."""
 
-import os
-import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,6 +7,7 @@ from typing import cast
 
 from redis import Redis
 
+from db.leases import process_name
 from db.redis import Unreachable
 
 # A sorted set: the members are processes, the scores the times of their last heartbeats.
@@ -39,4 +38,4 @@ def alive(client: Redis) -> dict[str, int]:
 
 
 def _member(kind: str) -> str:
-    return f"{kind}@{socket.gethostname()}:{os.getpid()}"
+    return f"{kind}@{process_name()}"

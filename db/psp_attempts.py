@@ -147,7 +147,7 @@ CALLS_OF_PAYMENTS = """
 
 @dataclass(frozen=True)
 class CallResult:
-    """The result of a call; of a decision, also the amount and currency that it names."""
+    """The result of a call, or a notice; of a decision, also the amount and currency that it names."""
 
     id: UUID
     outcome: str
@@ -188,18 +188,9 @@ def record_results(results: Sequence[CallResult]) -> None:
     )
 
 
-def record_notice(
-    id: UUID,
-    payment_id: UUID,
-    *,
-    outcome: str,
-    code: str | None,
-    amount: Decimal | None,
-    currency: str | None,
-) -> None:
+def record_notice(payment_id: UUID, notice: CallResult) -> None:
     """Records a notice of the PSP about a payment. Does nothing if there is no such payment."""
-    decision = {"outcome": outcome, "code": code, "amount": amount, "currency": currency}
-    postgres.rows(RECORD_NOTICE, id=id, payment_id=payment_id, **decision)
+    postgres.rows(RECORD_NOTICE, payment_id=payment_id, **vars(notice))
 
 
 def mark_settled(ids: Sequence[UUID]) -> None:
