@@ -7,7 +7,7 @@ a long computation does not wait at all.
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gevent import get_hub, monkey
 from gevent.socket import wait_read, wait_write
@@ -46,8 +46,7 @@ class GreenletWaits(Waits):
 
     def for_connection(self, connect: Callable[[], Connection]) -> Connection:
         """Connects in a native thread: libpq looks names up in the kernel."""
-        connection: Connection = get_hub().threadpool.apply(connect)
-        return connection
+        return _apply(get_hub().threadpool, connect)
 
 
 def compute(function: Callable[..., T], *args: Any) -> T:
@@ -57,8 +56,7 @@ def compute(function: Callable[..., T], *args: Any) -> T:
     still execute.
     """
     with admission.without_connection():
-        result: T = _threads().apply(function, args)
-    return result
+        return _apply(_threads(), function, *args)
 
 
 def use(*, processes: int) -> None:
@@ -66,6 +64,25 @@ def use(*, processes: int) -> None:
     global _computing_threads
     pool.waits = GreenletWaits()
     _computing_threads = max(1, (os.cpu_count() or 1) // processes)
+
+
+def _apply(threads: ThreadPool, function: Callable[..., T], *args: Any) -> T:
+    """Runs a function in a native thread.
+
+    Its error is returned, and raised here: gevent prints whatever is raised there, between the lines of the
+    log, although it is handled.
+    """
+
+    def call() -> tuple[T, None] | tuple[None, Exception]:
+        try:
+            return function(*args), None
+        except Exception as error:
+            return None, error
+
+    result, error = threads.apply(call)
+    if error is not None:
+        raise error
+    return cast(T, result)
 
 
 @cache

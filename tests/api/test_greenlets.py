@@ -4,9 +4,11 @@ import socket
 import threading
 
 import gevent
+import psycopg2
 import pytest
 
 from api.greenlets import GreenletWaits, compute
+from db.pool import Connection
 
 
 @pytest.fixture
@@ -46,6 +48,16 @@ def test_another_greenlet_runs_while_one_computes():
     assert answering.dead
 
 
-def test_the_error_of_a_computation_is_raised():
+def test_the_error_of_a_computation_is_raised_and_not_printed(capfd):
     with pytest.raises(ZeroDivisionError):
         compute(divmod, 1, 0)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_connection_that_is_refused_leaves_the_log_to_those_who_handle_it(capfd):
+    def refuse() -> Connection:
+        raise psycopg2.OperationalError("Connection refused")
+
+    with pytest.raises(psycopg2.OperationalError):
+        GreenletWaits().for_connection(refuse)
+    assert capfd.readouterr().err == ""
