@@ -2,7 +2,6 @@
 
 import codecs
 import json
-import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Self, TypeVar, cast
@@ -44,9 +43,6 @@ class ValidationFailed(DomainError, code=ErrorCode.VALIDATION_ERROR):
 
 # Limits of one error response: how many errors, and how many characters of a field's name.
 MAX_ERRORS, MAX_FIELD_NAME = 50, 100
-
-# PostgreSQL stores no NUL. JSON spells one as `\u0000` after an even number of backslashes.
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 BodyT = TypeVar("BodyT", bound=RequestBody | OneOfBodies[Any])
 QueryT = TypeVar("QueryT", bound=Query)
@@ -118,7 +114,9 @@ def _check(text: bytes) -> list[str]:
         raise MalformedJson(what="is not valid JSON, or names a field twice") from None
     if not isinstance(value, dict):
         raise MalformedJson(what="must be a JSON object")
-    if _NUL.search(text):
+    # PostgreSQL stores no NUL. JSON spells one as `\u0000` after an even number of backslashes; without their
+    # pairs, the two searches take a thirtieth of the time of a regular expression.
+    if rb"\u0000" in text.replace(rb"\\", b""):
         raise MalformedJson(what="must not contain NUL characters")
     return [name for name, member in value.items() if _holds_imprecise(member)]
 

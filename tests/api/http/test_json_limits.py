@@ -1,6 +1,7 @@
 """A body with too many values is refused before anything is built from it."""
 
 import json
+import time
 import tracemalloc
 from types import SimpleNamespace
 from typing import Any, cast
@@ -131,6 +132,24 @@ def test_each_byte_is_read_once_also_in_invalid_json(raw):
     # Quadratic, this would take minutes.
     with pytest.raises((MalformedJson, ValidationFailed)):
         read_body(request_with(raw[:MIB]), NewPayment)
+
+
+@pytest.mark.parametrize("piece", [b"x", b" ", b"\\\\", b"\\\\u0000"])
+def test_a_megabyte_of_text_is_checked_in_the_time_that_it_takes_to_parse(piece):
+    raw = b'{"description": "' + piece * ((MIB - 20) // len(piece)) + b'"}'
+
+    def seconds(read) -> float:
+        began = time.thread_time()
+        read()
+        return time.thread_time() - began
+
+    def refuse() -> None:
+        with pytest.raises(ValidationFailed):
+            read_body(request_with(raw), NewPayment)
+
+    # A search of every character for NUL took thirty times as long, and kept all other clients waiting.
+    parsing = min(seconds(lambda: json.loads(raw)) for _ in range(5))
+    assert min(seconds(refuse) for _ in range(5)) < 15 * parsing + 0.005
 
 
 def test_the_error_names_the_field_with_too_many_values(client):
