@@ -12,7 +12,16 @@ def iso(moment: datetime) -> str:
     """Returns a time in the form `2026-01-31T09:30:00.125Z`."""
     # The database's times are in UTC, two of them in each row of a list.
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # In half the time of `isoformat`.
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % (  # noqa: UP031
+        utc.year,
+        utc.month,
+        utc.day,
+        utc.hour,
+        utc.minute,
+        utc.second,
+        utc.microsecond // 1000,
+    )
 
 
 def age_s(at: datetime | None, now: datetime) -> float:
