@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_core import to_jsonable_python
-
 from actors import jobs
 from actors.batch_jobs import BatchEntry, batch_job
 from db import audit_chain, event_log
@@ -30,12 +28,12 @@ def append(transactions: Sequence[Records]) -> None:
 
 def add_audit_entry(entry: dict[str, Any]) -> None:
     """Adds an audit entry to the records of the open transaction."""
-    _of_open_transaction()["audit_entries"].append(to_jsonable_python(entry))
+    _of_open_transaction()["audit_entries"].append(entry)
 
 
 def add_event(event: dict[str, Any]) -> None:
     """Adds an event to the records of the open transaction."""
-    _of_open_transaction()["events"].append(to_jsonable_python(event))
+    _of_open_transaction()["events"].append(event)
 
 
 def _of_open_transaction() -> dict[str, Any]:

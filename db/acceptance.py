@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from psycopg2.extras import Json
-from pydantic_core import to_jsonable_python
-
 from db import idempotency, job_journal, postgres
 from db.core.ids import uuid7
 from db.idempotency import NewKey
@@ -77,10 +74,10 @@ def store(payment: Payment, jobs: Sequence[Job], *, actor_id: UUID | None, key: 
             body=body,
             payment_id=payment.id,
             provisional=key and key.provisional,
-            payment=Json(to_jsonable_python(payment.__data__)),
+            payment=postgres.Json(payment.__data__),
             transaction_id=uuid7(),
             actor_id=actor_id,
-            jobs=Json(job_journal.records(jobs)),
+            jobs=postgres.Json(job_journal.records(jobs)),
         )
     if not stored:
         raise idempotency.KeyUsed

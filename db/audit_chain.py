@@ -11,7 +11,6 @@ from uuid import UUID
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
-from psycopg2.extras import Json
 
 from db import postgres
 
@@ -217,7 +216,7 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
     Each entry is a mapping of column names to JSON values.
     """
     if rows:
-        postgres.rows(APPEND, Json(rows))
+        postgres.rows(APPEND, postgres.Json(rows))
 
 
 def verify_next(start: ChainPosition) -> VerificationStep:

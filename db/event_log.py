@@ -6,7 +6,6 @@ from typing import Any
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
-from psycopg2.extras import Json
 
 from db import postgres
 
@@ -36,7 +35,7 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
     Each event is a mapping of column names to JSON values.
     """
     if rows:
-        postgres.rows(APPEND, Json(rows))
+        postgres.rows(APPEND, postgres.Json(rows))
 
 
 # How far the log is published is one row, which is also the lease of the process that publishes. Writes

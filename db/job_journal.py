@@ -11,7 +11,6 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
-from psycopg2.extras import Json
 
 from db import postgres
 
@@ -103,7 +102,7 @@ def insert(jobs: Sequence[Job]) -> None:
     """
     if not jobs:
         return
-    inserted = postgres.rows(INSERT, Json(records(jobs)))
+    inserted = postgres.rows(INSERT, postgres.Json(records(jobs)))
     if len(inserted) < len(jobs):
         retry_dead({job.id for job in jobs} - {row["id"] for row in inserted})
 
@@ -115,7 +114,7 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """
     return [
         {
-            "id": str(job.id),
+            "id": job.id,
             "name": job.name,
             "queue": job.queue,
             "args": job.args,

@@ -10,8 +10,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg2.extras import Json
-
 from db import job_floors, postgres
 from db.job_journal import MAX_ATTEMPTS, Job
 
@@ -92,7 +90,7 @@ def lease_shares(
         limit=limit,
         seconds=seconds,
         share=share,
-        running=Json(dict(running)),
+        running=postgres.Json(dict(running)),
         after=after,
         max_attempts=MAX_ATTEMPTS,
     )

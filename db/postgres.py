@@ -6,13 +6,13 @@ Every transaction takes its locks in one order: docs/decisions/0020-one-order-of
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
-from uuid import SafeUUID, UUID
+from uuid import UUID, SafeUUID
 
 import peewee
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from db import pool
 from db.pool import RESPONSE_TIMEOUT_S, STATEMENT_MARGIN_S, Connection, Pool, wait_for_response
@@ -53,6 +53,14 @@ _READ_ONLY_SQLSTATE = "25006"
 _QUERY_CANCELED_SQLSTATE = "57014"
 # The columns of a prepared statement's result have changed, or the session has discarded the statement.
 _OUTDATED_SQLSTATES = ("0A000", "26000")
+
+
+class Json(psycopg2.extras.Json):
+    """A parameter that is written as JSON, also ids, times and amounts; in a tenth of the time of `json`."""
+
+    def dumps(self, value: Any) -> str:
+        """Returns the JSON of the value."""
+        return to_json(value).decode()
 
 
 class StatementOutdated(peewee.OperationalError):
