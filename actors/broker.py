@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import groupby
 from threading import Lock
 from typing import Any, cast
 from uuid import uuid4
@@ -17,10 +18,13 @@ from db.job_journal import Job
 
 # For how long the wake-up of a batch job suppresses further ones: it may get lost, and the relay is slower.
 _WAKEUP_TTL_MS = 2_000
-_SEND_WAKEUP_IF_NONE_WAITS = """
-if redis.call('set', KEYS[1], '1', 'NX', 'PX', ARGV[3]) then
-    redis.call('hset', KEYS[2], ARGV[1], ARGV[2])
-    redis.call('rpush', KEYS[3], ARGV[1])
+# Each wake-up has three keys and two arguments.
+_SEND_WAKEUPS_IF_NONE_WAIT = """
+for i = 0, #KEYS / 3 - 1 do
+    if redis.call('set', KEYS[3 * i + 1], '1', 'NX', 'PX', ARGV[#ARGV]) then
+        redis.call('hset', KEYS[3 * i + 2], ARGV[2 * i + 1], ARGV[2 * i + 2])
+        redis.call('rpush', KEYS[3 * i + 3], ARGV[2 * i + 1])
+    end
 end
 """
 _PUBLISH_ALL = "for i = 1, #ARGV, 2 do redis.call('publish', ARGV[i], ARGV[i + 1]) end"
@@ -67,24 +71,34 @@ def push(jobs: Iterable[Job]) -> None:
     """
     broker = current()
     with broker.client.pipeline(transaction=False) as pipe:
-        for job in jobs:
-            message: dramatiq.Message[None] = dramatiq.Message(
-                queue_name=job.queue,
-                actor_name=job.name,
-                args=(str(job.id),),
-                kwargs={},
+        for shared, group in groupby(jobs, key=lambda job: job.shared):
+            keys: list[str] = []
+            arguments: list[str | bytes] = []
+            for job in group:
                 # New for each message: two messages of one job may be in Redis at the same time.
-                options={"redis_message_id": str(uuid4())},
-                message_id=str(job.id),
-            )
-            message_key, queue = message.options["redis_message_id"], f"{broker.namespace}:{job.queue}"
-            if job.shared:
-                keys = (_wakeup_key(job.name), f"{queue}.msgs", queue)
-                pipe.eval(_SEND_WAKEUP_IF_NONE_WAITS, 3, *keys, message_key, message.encode(), _WAKEUP_TTL_MS)
-            else:
-                pipe.hset(f"{queue}.msgs", message_key, message.encode())
-                pipe.rpush(queue, message_key)
+                message_key, queue = str(uuid4()), f"{broker.namespace}:{job.queue}"
+                message = _message(job, message_key)
+                if shared:
+                    keys += [_wakeup_key(job.name), f"{queue}.msgs", queue]
+                    arguments += [message_key, message]
+                else:
+                    pipe.hset(f"{queue}.msgs", message_key, message)
+                    pipe.rpush(queue, message_key)
+            if shared:
+                pipe.eval(_SEND_WAKEUPS_IF_NONE_WAIT, len(keys), *keys, *arguments, _WAKEUP_TTL_MS)
         pipe.execute()
+
+
+def _message(job: Job, key: str) -> bytes:
+    message: dramatiq.Message[None] = dramatiq.Message(
+        queue_name=job.queue,
+        actor_name=job.name,
+        args=(str(job.id),),
+        kwargs={},
+        options={"redis_message_id": key},
+        message_id=str(job.id),
+    )
+    return message.encode()
 
 
 def try_push(jobs: Sequence[Job]) -> None:
