@@ -74,7 +74,6 @@ class PaymentTransaction(postgres.Model, table="payments.payment_transactions"):
     payee_id = peewee.UUIDField(null=True)
     # Also a copy. It changes with the payment: see `_copy_addressee_to_history`.
     addressee_id = peewee.UUIDField(null=True)
-    metadata = peewee.JSONField()
     created_at = DateTimeTZField()
 
 

@@ -65,7 +65,7 @@ class PaymentTransaction(JsonModel):
     def of(cls, record: payments.PaymentTransaction) -> Self:
         """The response for a record."""
         amount = money.text(record.amount, record.currency)
-        metadata = {**record.metadata, "from": record.from_status, "reason": record.reason}
+        metadata = {"from": record.from_status, "reason": record.reason}
         return cls.from_record(record, amount=amount, metadata=metadata)
 
 
