@@ -15,6 +15,7 @@ import logging, sys, structlog
 from db.core import logs
 logs.configure("INFO", sys.argv[1])
 log = structlog.get_logger("a")
+log.debug("below the level", payment="p-1")
 log.info("payment completed", payment="p-1", reason=None)
 logging.getLogger("library").warning("slow: %d s", 3)
 try:
