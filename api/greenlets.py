@@ -19,7 +19,7 @@ from db.pool import Connection, Waits
 
 T = TypeVar("T")
 
-# Of the priority of all threads: one that waited for a core while it has Python's lock would stop them all.
+# Of the priority of all threads: reads were slower beside threads of low priority (decision 34).
 _computing_threads = 1
 
 _thread_id = monkey.get_original("_thread", "get_ident")
