@@ -13,7 +13,7 @@ from db.core import ids, request_context, times
 
 log = structlog.get_logger(__name__)
 
-# The length of a user id as text; a digest of an address is longer.
+# The length of a user id as text. What stands for an unknown account is a digest of its address, and longer.
 _UUID_LENGTH = 36
 
 
@@ -101,13 +101,13 @@ def record(
     )
 
 
-def record_sampled(action: AuditAction, *, account: str, user_id: UUID | None) -> None:
+def record_sampled(action: AuditAction, account: str) -> None:
     """Records what anyone can cause any number of times: the first of a minute at once, the others in a sum.
 
     `account` is the user's id, or a keyed digest of an address without an account.
     """
     if refusals.increment(action, account, times.now()) == 1:
-        record(action, **_about(account, user_id))
+        record(action, **_about(account))
 
 
 def record_sums(before: datetime, limit: int) -> int:
@@ -115,17 +115,16 @@ def record_sums(before: datetime, limit: int) -> int:
     minutes = refusals.pop_before(before, limit)
     for minute in minutes:
         if minute.count > 1:
-            user_id = UUID(minute.account) if len(minute.account) == _UUID_LENGTH else None
-            about = _about(minute.account, user_id)
+            about = _about(minute.account)
             sums = {"times": minute.count - 1, "minute": times.iso(minute.minute)}
             record(AuditAction(minute.action), **{**about, "details": {**about["details"], **sums}})
     return len(minutes)
 
 
-def _about(account: str, user_id: UUID | None) -> dict[str, Any]:
-    if user_id is None:
-        return {"details": {"addressDigest": account}}
-    return {"resource": ("user", user_id), "details": {}}
+def _about(account: str) -> dict[str, Any]:
+    if len(account) == _UUID_LENGTH:
+        return {"resource": ("user", UUID(account)), "details": {}}
+    return {"details": {"addressDigest": account}}
 
 
 def verify() -> audit_chain.Verification:

@@ -1,7 +1,6 @@
 """The templates of all mails, in plain text and in HTML."""
 
 import re
-from dataclasses import dataclass
 from html import escape
 
 from db.core import money
@@ -9,13 +8,11 @@ from db.payment_mails import PaymentMail
 from db.states import PaymentStatus
 
 
-@dataclass(frozen=True)
 class MailMessage:
     """A message: a subject, paragraphs, and for some a link with its label."""
 
-    subject: str
-    paragraphs: tuple[str, ...]
-    link: tuple[str, str] | None = None
+    def __init__(self, subject: str, *paragraphs: str, link: tuple[str, str] | None = None) -> None:
+        self.subject, self.paragraphs, self.link = subject, paragraphs, link
 
     def text(self) -> str:
         """Renders the message as plain text."""
@@ -59,11 +56,9 @@ def verify_email(name: str, link: str) -> MailMessage:
     """Asks a user to verify the e-mail address."""
     return MailMessage(
         "Confirm your e-mail address",
-        (
-            f"{_greeting(name)}, please confirm that this is your e-mail address.",
-            "The link works for 24 hours. If you have not opened an account, do nothing.",
-        ),
-        ("Confirm", link),
+        f"{_greeting(name)}, please confirm that this is your e-mail address.",
+        "The link works for 24 hours. If you have not opened an account, do nothing.",
+        link=("Confirm", link),
     )
 
 
@@ -71,11 +66,9 @@ def reset_password(name: str, link: str) -> MailMessage:
     """Lets a user choose a new password."""
     return MailMessage(
         "Choose a new password",
-        (
-            f"{_greeting(name)}, somebody asked for a new password for your account.",
-            "The link works once, for 30 minutes. If it was not you, do nothing: your password stays.",
-        ),
-        ("Choose a new password", link),
+        f"{_greeting(name)}, somebody asked for a new password for your account.",
+        "The link works once, for 30 minutes. If it was not you, do nothing: your password stays.",
+        link=("Choose a new password", link),
     )
 
 
@@ -83,11 +76,8 @@ def password_changed(name: str) -> MailMessage:
     """Warns a user that the password was changed."""
     return MailMessage(
         "Your password was changed",
-        (
-            f"{_greeting(name)}, the password of your account was changed,"
-            " and your other sessions were ended.",
-            "If it was not you, ask for a new password at once.",
-        ),
+        f"{_greeting(name)}, the password of your account was changed, and your other sessions were ended.",
+        "If it was not you, ask for a new password at once.",
     )
 
 
@@ -95,10 +85,8 @@ def address_changed() -> MailMessage:
     """Warns the previous address of an account. It does not name the new one."""
     return MailMessage(
         "The e-mail address of your account was changed",
-        (
-            "Hello, the account that had this e-mail address has another one now: no more mail is sent here.",
-            "If you did not ask for that, contact the operator of this service.",
-        ),
+        "Hello, the account that had this e-mail address has another one now: no more mail is sent here.",
+        "If you did not ask for that, contact the operator of this service.",
     )
 
 
@@ -109,8 +97,8 @@ def payment_ended(name: str, payment: PaymentMail) -> MailMessage:
     reference = f"Payment {payment.payment_id}" + (f": {description}" if description else "") + "."
     if payment.status == PaymentStatus.COMPLETED:
         happened = f"you were paid {amount}" if payment.to_payee else f"your payment of {amount} went through"
-        return MailMessage(f"Payment of {amount} completed", (f"{_greeting(name)}, {happened}.", reference))
+        return MailMessage(f"Payment of {amount} completed", f"{_greeting(name)}, {happened}.", reference)
     whose = "a payment to you" if payment.to_payee else "your payment"
     happened = f"{_greeting(name)}, {whose} of {amount} failed, and no money was taken."
     why = (payment.failure_message,) if payment.failure_message else ()
-    return MailMessage(f"Payment of {amount} failed", (happened, *why, reference))
+    return MailMessage(f"Payment of {amount} failed", happened, *why, reference)

@@ -27,7 +27,7 @@ def change_password(passwords: Passwords, caller: Caller, body: PasswordChange) 
     """
     # Failures count apart from sign-in, and per session: guesses of others cannot block the owner here.
     session = f"session {caller.session_id}"
-    reservation = throttle.reserve(PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session, caller.user_id)
+    reservation = throttle.reserve(PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session)
     user = users.get(caller.user_id)
     if user is None or not passwords.matches(body.current_password, user.password_hash):
         with transaction():

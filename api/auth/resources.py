@@ -212,9 +212,8 @@ class ForgotPassword:
         with transaction():
             # The same statements for every address, so that the response time says nothing.
             user = users.by_email(body.email)
-            user_id = user.id if user else None
-            account = str(user_id or self.passwords.pseudonym(body.email))
-            audit.record_sampled(AuditAction.PASSWORD_RESET_REQUESTED, account=account, user_id=user_id)
+            account = str(user.id) if user else self.passwords.pseudonym(body.email)
+            audit.record_sampled(AuditAction.PASSWORD_RESET_REQUESTED, account)
             enqueue(mail.request_password_reset.job(body.email))
 
 
@@ -275,7 +274,7 @@ class ResendVerification:
         """Send the verification mail again."""
         user_id = caller_of(req).user_id
         with transaction():
-            audit.record_sampled(AuditAction.VERIFICATION_REQUESTED, account=str(user_id), user_id=user_id)
+            audit.record_sampled(AuditAction.VERIFICATION_REQUESTED, str(user_id))
             enqueue(mail.request_verification.job(user_id))
 
 

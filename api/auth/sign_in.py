@@ -59,7 +59,7 @@ class Sessions:
         # Counted by user id, not by address: PostgreSQL's lower() folds more spellings of one than Python's.
         account = str(user_id or self.passwords.pseudonym(body.email))
         client = throttle.client_of(user_id, refresh_token)
-        reservation = throttle.reserve(PasswordUse.SIGN_IN, account, client, user_id)
+        reservation = throttle.reserve(PasswordUse.SIGN_IN, account, client)
         password_hash = user.password_hash if user and user.active else None
         # bcrypt works outside the transaction, which would hold locks meanwhile.
         if not self.passwords.matches(body.password, password_hash) or user is None:

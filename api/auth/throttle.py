@@ -56,11 +56,10 @@ class Reservation:
             sign_in_failures.clear(self.purpose, self.account, self.client)
 
 
-def reserve(purpose: PasswordUse, account: str, client: str, user_id: UUID | None) -> Reservation:
+def reserve(purpose: PasswordUse, account: str, client: str) -> Reservation:
     """Counts a failure before the password is checked, so a parallel burst gets no more checks than a series.
 
-    Raises TooManyFailures, which is audited and not counted as a failure. `user_id` is None for an account
-    that does not exist.
+    Raises TooManyFailures, which is audited and not counted as a failure.
     """
     now = times.now()
     counted = sign_in_failures.find(purpose, account, client)
@@ -70,7 +69,7 @@ def reserve(purpose: PasswordUse, account: str, client: str, user_id: UUID | Non
             return Reservation(purpose, account, client)
         counted = sign_in_failures.find(purpose, account, client)
     with transaction():
-        audit.record_sampled(_REFUSED[purpose], account=account, user_id=user_id)
+        audit.record_sampled(_REFUSED[purpose], account)
     # The whole wait, not what is left of it: only a guesser gains by knowing the exact moment.
     wait_s = (counted.next_at - counted.failed_at).total_seconds() if counted else 0
     raise TooManyFailures(retry_after=max(1, int(wait_s)))
