@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from db import postgres
 from workers.dev.stack import DEMO_USERS
-from workers.dev.token import CommandFailed, Stack, running
+from workers.dev.token import CommandFailed, RunningStack, running
 
 SETTLE_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 10.0
@@ -64,7 +64,7 @@ def main() -> int:
     return 0
 
 
-def run(console: Console, stack: Stack) -> None:
+def run(console: Console, stack: RunningStack) -> None:
     """Makes the payments, then shows everything that is written about each. Raises CommandFailed."""
     console.print(f"[bold]The life of a payment[/], at {stack.http.base_url}: {stack.health()}")
     vendor, customer = (stack.sign_in(email) for email in DEMO_USERS[1:])
@@ -104,7 +104,7 @@ def run(console: Console, stack: Stack) -> None:
     console.print("How that works: [bold]docs/life-of-a-payment.md[/]")
 
 
-def _pay(console: Console, stack: Stack, token: str, body: dict[str, Any]) -> str:
+def _pay(console: Console, stack: RunningStack, token: str, body: dict[str, Any]) -> str:
     """Creates a payment, shows its statuses until it settles; returns its id. Raises CommandFailed."""
     began = time.monotonic()
     payment = stack.call("POST", "/payments", token, body)

@@ -22,7 +22,7 @@ class CommandFailed(Exception):
     """The command cannot go on; the message is one line."""
 
 
-class Stack:
+class RunningStack:
     """The running stack. Every refusal of its API raises CommandFailed."""
 
     def __init__(self, http: httpx.Client, redis_url: str, database_url: str = "") -> None:
@@ -86,7 +86,7 @@ class Stack:
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
+def running() -> Iterator[RunningStack]:
     """Yields the stack that runs in this checkout. Raises CommandFailed if none does."""
     data = Path({**dotenv_values(".env"), **os.environ}.get("DATA_DIR") or ".data")
     values = dotenv_values(data / "stack.env")
@@ -95,7 +95,7 @@ def running() -> Iterator[Stack]:
         raise CommandFailed(NOT_RUNNING)
     # The environment's proxy does not lead to this machine.
     with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
-        yield Stack(http, redis_url, database)
+        yield RunningStack(http, redis_url, database)
 
 
 def main(name: str) -> int:

@@ -297,6 +297,6 @@ def test_the_demo_is_not_stopped_by_used_up_limits(make_client, redis_client, st
     app = make_client(RATE_LIMIT_API="1/hour").app
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
         assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]
-        demo = dev.Stack(http, stores["REDIS_URL"])
+        demo = dev.RunningStack(http, stores["REDIS_URL"])
         with pytest.raises(dev.CommandFailed, match="GET /api/nothing: 404 NOT_FOUND"):
             demo.call("GET", "/nothing")

@@ -17,7 +17,7 @@ from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 EMAIL = DEMO_USERS[1]
 
 
-def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[token.Stack, list[tuple[str, Any]]]:
+def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[token.RunningStack, list[tuple[str, Any]]]:
     """A stack that answers by path, and the requests that it was sent."""
     sent: list[tuple[str, Any]] = []
 
@@ -27,7 +27,7 @@ def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[token.Stack, list[
         return httpx.Response(status, json=reply)
 
     http = httpx.Client(base_url="http://stack", transport=httpx.MockTransport(answer))
-    return token.Stack(http, "redis://127.0.0.1:1/0"), sent
+    return token.RunningStack(http, "redis://127.0.0.1:1/0"), sent
 
 
 @pytest.mark.parametrize(
