@@ -134,6 +134,18 @@ def test_each_byte_is_read_once_also_in_invalid_json(raw):
         read_body(request_with(raw[:MIB]), NewPayment)
 
 
+def test_numbers_with_hundreds_of_digits_cost_no_more_than_others():
+    def refusal_s(number: bytes) -> float:
+        raw = b'{"type": "payment", "amount": 1, "metadata": {"a": [' + b",".join([number] * 1900) + b"]}}"
+        began = time.thread_time()
+        with pytest.raises(ValidationFailed):
+            read_body(request_with(raw), NewPayment)
+        return time.thread_time() - began
+
+    short, long = (min(refusal_s(b"0." + b"1" * digits) for _ in range(5)) for digits in (60, 500))
+    assert long < 1.9 * short
+
+
 @pytest.mark.parametrize("piece", [b"x", b" ", b"\\\\", b"\\\\u0000"])
 def test_a_megabyte_of_text_is_checked_in_the_time_that_it_takes_to_parse(piece):
     raw = b'{"description": "' + piece * ((MIB - 20) // len(piece)) + b'"}'
