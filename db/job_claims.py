@@ -51,7 +51,8 @@ def claim_any(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job
     return [Job(**row) for row in found]
 
 
-# The same, but waits for a row that the relay has locked: to skip it would change the order.
+# The same, but waits for a row that the relay has locked: to skip it would change the order. Nobody else
+# claims these jobs meanwhile, so that no row has to be locked before it is deleted.
 CLAIM_IN_ORDER = """
     WITH claimed AS (
         DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
@@ -62,8 +63,7 @@ CLAIM_IN_ORDER = """
             LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
                    WHERE name = %(name)s AND position >= %(floor)s
                    AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
-                   ORDER BY position LIMIT 1)
-            FOR UPDATE))
+                   ORDER BY position LIMIT 1))) AND dead_at IS NULL
         RETURNING id, name, queue, args, request_id, attempts, position
     )
     SELECT * FROM claimed ORDER BY position
@@ -71,7 +71,10 @@ CLAIM_IN_ORDER = """
 
 
 def claim_in_order(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job]:
-    """Removes the first jobs of one name and returns them in order, as `claim_any`, and skips none."""
+    """Removes the first jobs of one name and returns them in order, as `claim_any`, and skips none.
+
+    The caller must have the lock of the name.
+    """
     found = job_floors.search(CLAIM_IN_ORDER, name, limit=limit, requested=list(requested))
     return [Job(**row) for row in found]
 
