@@ -13,6 +13,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.prepared import Statement
 
 # Entries that one statement verifies. An entry takes about 7 µs, so a step stays far below the statement
 # timeout.
@@ -42,12 +43,14 @@ _NEWEST_SEQ = """
         (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904))
 """
 
-APPEND = f"""
+APPEND = Statement(
+    "append_audit_entries",
+    f"""
     WITH head AS (
         SELECT {_NEWEST_SEQ} AS last, coalesce((SELECT hash FROM admin.audit_seal), {_ZERO_HASH}) AS sealed
     ), numbered AS (
         SELECT last + ordinality AS seq, sealed, {_COLUMNS}
-        FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %s) WITH ORDINALITY
+        FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %(entries)s) WITH ORDINALITY
     ), chained AS (
         SELECT seq, {_COLUMNS}, admin.audit_chain(sealed, {HASHED_ENTRY}) OVER (ORDER BY seq) AS hash
         FROM numbered
@@ -57,7 +60,9 @@ APPEND = f"""
     INSERT INTO admin.audit_seal (seq, hash) SELECT seq, hash FROM chained ORDER BY seq DESC LIMIT 1
     ON CONFLICT (id) DO UPDATE
         SET seq = excluded.seq, hash = excluded.hash, sealed_at = excluded.sealed_at
-"""
+    """,
+    entries="jsonb",
+)
 
 
 class ChainBreak(StrEnum):
@@ -216,7 +221,7 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
     Each entry is a mapping of column names to JSON values.
     """
     if rows:
-        postgres.rows(APPEND, postgres.Json(rows))
+        postgres.rows(APPEND, entries=postgres.Json(rows))
 
 
 def verify_next(start: ChainPosition) -> VerificationStep:

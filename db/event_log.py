@@ -8,6 +8,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.prepared import Statement
 
 
 class Event(postgres.Model, table="admin.events"):
@@ -21,12 +22,16 @@ class Event(postgres.Model, table="admin.events"):
     occurred_at = DateTimeTZField()
 
 
-APPEND = """
+APPEND = Statement(
+    "append_events",
+    """
     INSERT INTO admin.events (seq, id, type, data, request_id, occurred_at)
     SELECT last.seq + new.ordinality, new.id, new.type, new.data, new.request_id, new.occurred_at
     FROM (SELECT coalesce(max(seq), 0) AS seq FROM admin.events) AS last,
-        jsonb_populate_recordset(NULL::admin.events, %s) WITH ORDINALITY AS new
-"""
+        jsonb_populate_recordset(NULL::admin.events, %(events)s) WITH ORDINALITY AS new
+    """,
+    events="jsonb",
+)
 
 
 def append(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -35,7 +40,7 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
     Each event is a mapping of column names to JSON values.
     """
     if rows:
-        postgres.rows(APPEND, postgres.Json(rows))
+        postgres.rows(APPEND, events=postgres.Json(rows))
 
 
 # How far the log is published is one row, which is also the lease of the process that publishes. Writes

@@ -13,6 +13,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.prepared import Statement
 
 # How often a job is begun again before it is dead: about an hour.
 MAX_ATTEMPTS = 20
@@ -84,15 +85,19 @@ def id_for_key(name: str, key: str) -> UUID:
 
 
 # Not DO UPDATE: that locks the row, and a worker that comes to claim the job would skip it.
-INSERT = """
+INSERT = Statement(
+    "insert_jobs",
+    """
     INSERT INTO journal.jobs (id, name, queue, args, request_id, share, sent_at, due_at)
     SELECT id, name, queue, args, request_id, share, coalesce(sent_at, clock_timestamp()),
         clock_timestamp() + after * interval '1 second'
-    FROM jsonb_to_recordset(%s) AS job
+    FROM jsonb_to_recordset(%(jobs)s) AS job
         (id uuid, name text, queue text, args jsonb, request_id text, share text, sent_at timestamptz,
         after float8)
     ON CONFLICT (id) DO NOTHING RETURNING id
-"""
+    """,
+    jobs="jsonb",
+)
 
 
 def insert(jobs: Sequence[Job]) -> None:
@@ -102,7 +107,7 @@ def insert(jobs: Sequence[Job]) -> None:
     """
     if not jobs:
         return
-    inserted = postgres.rows(INSERT, postgres.Json(records(jobs)))
+    inserted = postgres.rows(INSERT, jobs=postgres.Json(records(jobs)))
     if len(inserted) < len(jobs):
         retry_dead({job.id for job in jobs} - {row["id"] for row in inserted})
 
