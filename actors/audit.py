@@ -9,7 +9,7 @@ import structlog
 
 from actors import records
 from db import audit_chain, refusals
-from db.core import ids, request_context, times
+from db.core import request_context, times
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,6 @@ def record(
     context = request_context.current()
     records.add_audit_entry(
         {
-            "id": ids.uuid7(),
             "user_id": user_id or context.user_id,
             "action": action,
             "resource_type": resource[0] if resource else None,
@@ -95,7 +94,6 @@ def record(
             "details": details or {},
             "ip_address": context.ip_address,
             "user_agent": context.user_agent,
-            "request_id": context.request_id,
             "created_at": times.now(),
         }
     )

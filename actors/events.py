@@ -12,7 +12,7 @@ from actors import broker, records, worker_threads
 from actors.external_jobs import external_job
 from actors.jobs import enqueue, transaction, transactional_job
 from db import event_log, job_journal, postgres, redis
-from db.core import ids, request_context, times
+from db.core import times
 from db.core.json_model import Id, JsonModel, Timestamp
 
 CHANNEL = "events"
@@ -76,10 +76,8 @@ def emit(type: EventType, data: dict[str, Any]) -> None:
     """Adds an event to the records of the open transaction. `data` is a snapshot without secrets."""
     records.add_event(
         {
-            "id": ids.uuid7(),
             "type": type,
             "data": data,
-            "request_id": request_context.current().request_id,
             "occurred_at": times.now(),
         }
     )

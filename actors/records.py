@@ -6,6 +6,8 @@ from typing import Any
 from actors import jobs
 from actors.batch_jobs import BatchEntry, batch_job
 from db import audit_chain, event_log
+from db.core import request_context
+from db.core.ids import uuid7
 
 
 class Records(BatchEntry):
@@ -22,24 +24,32 @@ def append(transactions: Sequence[Records]) -> None:
 
     In order, so the only writer of both logs: it chains audit entries and gives events their numbers.
     """
-    audit_chain.append([entry for records in transactions for entry in records.audit_entries])
-    event_log.append([event for records in transactions for event in records.events])
+    audit_chain.append([row for records in transactions for row in _rows(records, records.audit_entries)])
+    event_log.append([row for records in transactions for row in _rows(records, records.events)])
+
+
+def _rows(records: Records, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns records with what the journal need not hold: a new id, and the request that caused the job."""
+    return [{"id": uuid7(), "request_id": records.request_id, **record} for record in found]
 
 
 def add_audit_entry(entry: dict[str, Any]) -> None:
     """Adds an audit entry to the records of the open transaction."""
-    _of_open_transaction()["audit_entries"].append(entry)
+    _add("audit_entries", entry)
 
 
 def add_event(event: dict[str, Any]) -> None:
     """Adds an event to the records of the open transaction."""
-    _of_open_transaction()["events"].append(event)
+    _add("events", event)
 
 
-def _of_open_transaction() -> dict[str, Any]:
-    """Returns the arguments of the transaction's one job. They grow until the transaction inserts it."""
+def _add(kind: str, record: dict[str, Any]) -> None:
+    """Adds a record to the arguments of the transaction's one job, which grow until it is inserted."""
     job = jobs.find_enqueued(append.name)
     if job is None:
         job = append.job(Records(audit_entries=[], events=[]))
         jobs.enqueue(job)
-    return job.args
+    # Of a transaction about many payments, a record may belong to another request than the first one.
+    request_id = request_context.current().request_id
+    own = {} if request_id == job.request_id else {"request_id": request_id}
+    job.args[kind].append({**record, **own})
