@@ -56,7 +56,7 @@ class PspAttempt(postgres.Model, table="payments.psp_attempts"):
     # The amount that the PSP decided about, as the PSP sent it: it need not fit an amount of ours.
     amount = postgres.AnyDecimal(null=True)
     currency = peewee.TextField(null=True)
-    # When the decision was applied to the payment, or led to a review.
+    # When the decision was applied to the payment, or led to a review; when a call ended without a decision.
     settled_at = DateTimeTZField(null=True)
     created_at = DateTimeTZField()
     ended_at = DateTimeTZField(null=True)
@@ -96,12 +96,14 @@ BEGIN_CALLS = Statement(
 )
 
 # A decision stays: another worker, which had taken the job over, may have got no answer to the same call.
+# What is no decision is settled at once: psp_attempts_unsettled has only what is under way or to be settled.
 RECORD_RESULTS = Statement(
     "record_psp_results",
     """
     UPDATE payments.psp_attempts a
     SET outcome = r.outcome, code = r.code, amount = r.amount, currency = r.currency,
-        ended_at = clock_timestamp()
+        ended_at = clock_timestamp(),
+        settled_at = CASE WHEN r.outcome NOT IN ('charged', 'declined') THEN clock_timestamp() END
     FROM unnest(%(ids)s, %(outcomes)s, %(codes)s, %(amounts)s, %(currencies)s)
         AS r (id, outcome, code, amount, currency)
     WHERE a.id = r.id AND (a.outcome IS NULL OR a.outcome NOT IN ('charged', 'declined')
@@ -202,14 +204,14 @@ def mark_settled(ids: Sequence[UUID]) -> None:
 
 
 def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
-    """Returns decisions that are not settled this long after their call ended, oldest first."""
+    """Returns decisions that are not settled this long after their call ended, the oldest call first."""
     row = PspAttempt
     query = row.select().where(
         row.outcome.in_(DECISIONS),
         row.settled_at.is_null(),
         row.ended_at < peewee.fn.statement_timestamp() - ended_ago,
     )
-    return list(query.order_by(row.ended_at).limit(limit))
+    return list(query.order_by(row.created_at).limit(limit))
 
 
 def payments_with_unsettled(payment_ids: Collection[UUID]) -> set[UUID]:
