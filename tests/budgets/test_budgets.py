@@ -30,7 +30,7 @@ UPDATES = """
     WHERE resource_manager = 'Heap' AND record_type LIKE '%%UPDATE%%' AND block_id = 0 GROUP BY 1
 """
 # Budgets of a payment, from its POST until its audit entries, events and mail are written. They only ever fall.
-STATEMENTS, WRITE_TRANSACTIONS, WAL_BYTES = 9, 3, 18_000
+STATEMENTS, WRITE_TRANSACTIONS, WAL_BYTES = 9, 3, 15_500
 READS = (
     "/auth/me",
     "/auth/sessions",
