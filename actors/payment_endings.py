@@ -3,8 +3,9 @@
 from datetime import timedelta
 from uuid import UUID
 
-from actors import audit, request_addressees, state_machine, transitions
+from actors import audit, payment_reviews, request_addressees, state_machine, transitions
 from actors.jobs import enqueue, transactional_job
+from actors.payment_reviews import Disproof
 from actors.psp import resolution
 from actors.state_machine import InvalidTransition, Transition
 from actors.transitions import Change
@@ -12,6 +13,7 @@ from db import config, payments, psp_attempts, reviews, users
 from db.core import request_context
 from db.core.request_context import RequestContext
 from db.payments import Payment
+from db.reviews import ReviewCause
 from db.states import PaymentStatus, PaymentType
 
 # Requests that one transaction cancels or expires.
@@ -55,6 +57,8 @@ def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
         ):
             failure = ("failed_by_admin", reason or "An administrator failed it.")
             transitions.apply(payment, Transition.FAIL, reason=reason, failure=failure)
+            # The PSP has answered: it has no order. The job that would see that finds the payment ended.
+            payment_reviews.disprove([Disproof(payment.id, ReviewCause.PSP_SILENT)])
         else:
             _record_refusal(payment, Transition.FAIL, reason)
 

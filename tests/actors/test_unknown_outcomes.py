@@ -741,6 +741,23 @@ def test_a_payment_that_the_psp_cannot_have_is_failed_by_hand():
     assert (transition.actor_id, transition.reason) == (by.user_id, "it hangs")
 
 
+def test_a_payment_failed_by_hand_needs_no_review_of_the_silence_that_ended():
+    payment = payment_without_jobs()
+    record_call(payment, NO_ANSWER, ago=MAY_ARRIVE_S + 9)
+    record_call(payment, NO_ANSWER, ago=5, operation="find")
+    with transaction():
+        enqueue(payment_jobs.resolve.job(payment_jobs.OfPayment(payment_id=payment.id)))
+    run("payments.resolve")
+    assert makers.review(payment) == "the PSP does not answer"
+
+    record_call(payment, NOT_FOUND, ago=1, operation="find")
+    with transaction():
+        enqueue(payment_endings.fail.job(payment.id, "it hangs", admin_context()))
+    run("payments.fail")
+
+    assert (makers.reload(payment).status, makers.review(payment)) == ("failed", None)
+
+
 def test_a_payment_that_begins_before_its_cancellation_is_not_cancelled():
     payment, by = makers.payment(), admin_context()
     with transaction():
