@@ -78,7 +78,8 @@ def _from_level(level: str) -> Processor:
     levels = logging.getLevelNamesMapping()
 
     def drop_below(_logger: Any, method: str, event: EventDict) -> EventDict:
-        if levels[method.upper()] < levels[level]:
+        # `exception` is no level: it writes an error.
+        if method != "exception" and levels[method.upper()] < levels[level]:
             raise structlog.DropEvent
         return event
 

@@ -21,7 +21,7 @@ logging.getLogger("library").warning("slow: %d s", 3)
 try:
     1 / 0
 except ZeroDivisionError:
-    log.error("a job failed", exc_info=True)
+    log.exception("a job failed")
 """
 
 
