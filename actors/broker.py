@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, cast
 from uuid import uuid4
 
@@ -104,14 +104,26 @@ def _message(job: Job, key: str) -> bytes:
 def try_push(jobs: Sequence[Job]) -> None:
     """Sends a message for each job that was just committed. Where that fails, the relay sends them later.
 
-    Sends nothing in a process without a broker, such as a command. While another thread is sending, that
-    thread sends these messages next, together with those of others: one round trip for many commits.
+    Sends nothing in a process without a broker, such as a command. While a thread is sending, jobs that come
+    meanwhile are sent together afterwards: one round trip for many commits.
     """
     if _broker is None or not _unsent.add(jobs):
         return
+    _push_next()
+    if _unsent.has_more():
+        # Not by this thread, whose caller waits: as long as there are commits, there is always more.
+        Thread(target=_push_rest, daemon=True).start()
+
+
+def _push_rest() -> None:
+    _push_next()
+    while _unsent.has_more():
+        _push_next()
+
+
+def _push_next() -> None:
     try:
-        while jobs := _unsent.take():
-            _try_push_now(jobs)
+        _try_push_now(_unsent.take())
     except BaseException:
         _unsent.give_up()
         raise
@@ -146,12 +158,17 @@ class _Unsent:
             return begins
 
     def take(self) -> list[Job]:
-        """Returns the jobs to send next, of a batch job only one; without any, the caller sends no more."""
+        """Returns the jobs to send next, of a batch job only one."""
         with self._lock:
             jobs = list({job.name if job.shared else job.id: job for job in self._jobs}.values())
             self._jobs = []
-            self._sending = bool(jobs)
             return jobs
+
+    def has_more(self) -> bool:
+        """Whether there is more to send. If not, the thread that asks sends no more."""
+        with self._lock:
+            self._sending = bool(self._jobs)
+            return self._sending
 
     def give_up(self) -> None:
         """Lets the next caller send: this one failed in a way that no caller expects."""

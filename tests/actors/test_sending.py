@@ -47,7 +47,20 @@ def test_who_comes_while_messages_are_sent_leaves_his_to_that_thread(slow):
     broker.try_push([job("c")])
     slow.may_end.release(2)
     first.join(10)
+    until(lambda: len(slow.pushed) == 2)
     assert slow.pushed == [["a"], ["b", "c"]]
+
+
+def test_the_first_thread_does_not_wait_for_the_messages_of_others(slow):
+    first = sending(job("a"))
+    until(lambda: slow.pushed)
+    broker.try_push([job("b")])
+    slow.may_end.release()
+    first.join(10)
+    assert not first.is_alive()
+    until(lambda: slow.pushed == [["a"], ["b"]])
+    slow.may_end.release()
+    until(lambda: not broker._unsent._sending)
 
 
 def test_one_message_wakes_a_worker_for_all_jobs_of_a_batch(slow):
@@ -57,6 +70,7 @@ def test_one_message_wakes_a_worker_for_all_jobs_of_a_batch(slow):
         broker.try_push([job("batch", shared=True), job("single")])
     slow.may_end.release(2)
     first.join(10)
+    until(lambda: len(slow.pushed) == 2)
     assert slow.pushed == [["a"], ["batch", "single", "single", "single"]]
 
 
