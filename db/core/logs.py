@@ -5,6 +5,7 @@ import logging.config
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,11 +68,18 @@ def configure(level: str, log_format: str = "json") -> None:
 
 
 class _Lines(structlog.WriteLogger):
-    """Writes rendered lines of one logger to standard output."""
+    """Writes rendered lines of one logger to standard output; drops those that cannot be written."""
 
     def __init__(self, name: str) -> None:
         super().__init__(sys.stdout)
         self.name = name
+
+    def msg(self, message: str) -> None:
+        """Writes a line. A full disk must not undo the transaction, or lose the answer, that it is about."""
+        with suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def _from_level(level: str) -> Processor:

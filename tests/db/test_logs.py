@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from db.core.settings import InvalidSetting, StoreSettings
 
+FULL = Path("/dev/full")
 CODE = """
 import logging, sys, structlog
 from db.core import logs
@@ -57,3 +59,20 @@ def test_another_format_stops_the_start_with_its_name():
     assert StoreSettings.read(stores).log_format == "json"
     with pytest.raises(InvalidSetting, match=r"^invalid setting: LOG_FORMAT: "):
         StoreSettings.read({**stores, "LOG_FORMAT": "xml"})
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+def test_a_line_that_cannot_be_written_raises_nothing(root):
+    code = (
+        "import os, structlog\n"
+        "from db.core import logs\n"
+        "logs.configure('INFO', 'json')\n"
+        "for _ in range(3):\n"
+        "    structlog.get_logger('a').info('payment completed')\n"
+        "    structlog.get_logger('a').error('payment lost')\n"
+        "os._exit(0)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with FULL.open("w") as full:
+        done = subprocess.run(command, check=False, cwd=root, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
