@@ -4,6 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class Later:
     """Calls `work` in a thread of its own, `delay_s` after the first `request` for it. Idle, it sleeps."""
@@ -24,4 +28,8 @@ class Later:
             time.sleep(self._delay_s)
             # Cleared before: what is left from here on is requested again.
             self._requested.clear()
-            self._work()
+            try:
+                self._work()
+            except Exception:
+                # The thread goes on: a disk that is full for a moment must not end the access log for ever.
+                log.exception("work left by requests not done")

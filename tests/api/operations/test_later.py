@@ -17,3 +17,18 @@ def test_requests_of_one_moment_are_served_together():
     later.request()
     until(lambda: len(done) == 2)
     assert done == [3, 4]
+
+
+def test_work_that_failed_once_is_done_again():
+    done: list[int] = []
+
+    def work() -> None:
+        done.append(len(done))
+        if len(done) == 1:
+            raise OSError("no space left")
+
+    later = Later(work, 0.01)
+    later.request()
+    until(lambda: len(done) == 1)
+    later.request()
+    until(lambda: len(done) == 2)
