@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from actors import broker
 from tests.makers import SECRETS, until
 from workers.dev.servers import free_port
 
@@ -51,6 +52,8 @@ def proxy(
     assert NGINX, "CI installs nginx"
     directory = tmp_path_factory.mktemp("nginx")
     port, *backends = free_port(), free_port(), free_port()
+    # Other tests count against the same address.
+    broker.current().client.flushdb()
     environment = {**os.environ, **SECRETS, **stores, "RATE_LIMIT_API": "1000/minute", "WEB_CONCURRENCY": "1"}
     environment["TRUSTED_PROXIES"] = "127.0.0.1"
     gunicorn = [sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn", "api.wsgi:application"]
