@@ -57,6 +57,11 @@ def positions(names: Collection[str]) -> list[int]:
     return [position(name) for name in names]
 
 
+def forget() -> None:
+    """Forgets all positions: every search begins at the first one again."""
+    _floors.clear()
+
+
 def position(name: str) -> int:
     """Returns the position from which on to search for jobs of a name: 0 unless searches are slow."""
     floor = _floors.get(name)

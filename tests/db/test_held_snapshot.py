@@ -43,14 +43,14 @@ def pass_through(count: int) -> None:
 def journal(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The journal, used by nobody else; every search from the first position counts as slow."""
     monkeypatch.setattr(job_floors, "SLOW_S", -1)
-    job_floors._floors.clear()
+    job_floors.forget()
     with postgres.connection():
         postgres.rows("VACUUM journal.jobs")
         # A table as small as this one may be read as a whole, whatever the indexes.
         postgres.rows("SET enable_seqscan = off")
         yield stores["DATABASE_URL"]
         postgres.rows("RESET enable_seqscan")
-        job_floors._floors.clear()
+        job_floors.forget()
         postgres.rows("DELETE FROM journal.jobs WHERE name = %s", NAME)
 
 
@@ -69,7 +69,7 @@ def test_a_job_is_found_with_few_reads_while_a_backup_runs(journal, monkeypatch,
     with psycopg2.connect(journal) as backup, backup.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM journal.jobs")
         pass_through(3000)
-        job_floors._floors.clear()
+        job_floors.forget()
         assert blocks(search) > 5 * before
         # Two searches from the beginning later.
         for _ in range(2):
