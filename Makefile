@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# The console is tested in the system's browser, where there is one.
+BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+DRIVER := $(if $(BROWSER),.venv/browser-driver)
 
 help:
 	@echo "make run      start everything on this machine; Ctrl-C stops it"
@@ -17,7 +20,7 @@ help:
 	@echo "make fix      format the code and apply the linter's safe fixes"
 	@echo "make check    format, lint, types, imports, dependencies, dead code, rules of the repository"
 	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
-	@echo "make lock     resolve the dependencies anew: requirements.lock is what runs, requirements-dev.lock all there is"
+	@echo "make lock     resolve the dependencies anew: requirements.lock is what runs"
 	@echo "make clean    forget the environment and all local data"
 
 run: $(INSTALLED)
@@ -35,7 +38,7 @@ token: $(INSTALLED)
 
 # Coverage costs a third more time: it is measured where CI is set, or by `make test COVERAGE=1`.
 COVERAGE ?= $(CI)
-test: $(INSTALLED)
+test: $(INSTALLED) $(DRIVER)
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 3 --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term))
 
 bench: $(INSTALLED)
@@ -66,12 +69,17 @@ $(INSTALLED): requirements-dev.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --upgrade \
+.venv/browser-driver: requirements-browser.lock | $(INSTALLED)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-browser.lock
+	@touch $@
+
+COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --upgrade \
 	--custom-compile-command "make lock"
 
 lock: $(INSTALLED)
-	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --group browser --constraint requirements-dev.lock --output-file requirements-browser.lock
 
 clean:
 	rm -rf .venv .data .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
