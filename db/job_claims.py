@@ -9,9 +9,11 @@ from uuid import UUID
 from db import job_floors, postgres
 from db.job_journal import Job
 
+# num_nulls, as wherever jobs are found by their ids: `dead_at IS NULL` is the predicate of partial indexes,
+# and the planner reads one of them as a whole while it takes the journal for empty.
 CLAIM = """
     DELETE FROM journal.jobs
-    WHERE id = (SELECT id FROM journal.jobs WHERE id = %s AND dead_at IS NULL FOR UPDATE SKIP LOCKED)
+    WHERE id = (SELECT id FROM journal.jobs WHERE id = %s AND num_nulls(dead_at) = 1 FOR UPDATE SKIP LOCKED)
     RETURNING id, name, queue, args, request_id, attempts, position
 """
 
@@ -52,7 +54,8 @@ def claim_any(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job
 
 
 # The same, but waits for a row that the relay has locked: to skip it would change the order. Nobody else
-# claims these jobs meanwhile, so that no row has to be locked before it is deleted.
+# claims these jobs meanwhile, so that no row has to be locked before it is deleted. A job that the relay gave
+# up meanwhile stays.
 CLAIM_IN_ORDER = """
     WITH claimed AS (
         DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
@@ -63,7 +66,7 @@ CLAIM_IN_ORDER = """
             LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
                    WHERE name = %(name)s AND position >= %(floor)s
                    AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
-                   ORDER BY position LIMIT 1))) AND dead_at IS NULL
+                   ORDER BY position LIMIT 1))) AND num_nulls(dead_at) = 1
         RETURNING id, name, queue, args, request_id, attempts, position
     )
     SELECT * FROM claimed ORDER BY position

@@ -150,7 +150,7 @@ def record_failure(id: UUID, error: str, *, attempts: int | None = None) -> None
 def ready(ids: Sequence[UUID]) -> set[UUID]:
     """Returns which of these jobs wait for a worker: not dead, and without a lease."""
     found = postgres.rows(
-        "SELECT id FROM journal.jobs WHERE id = ANY(%s) AND dead_at IS NULL"
+        "SELECT id FROM journal.jobs WHERE id = ANY(%s) AND num_nulls(dead_at) = 1"
         " AND (leased_until IS NULL OR leased_until <= clock_timestamp())",
         list(ids),
     )
@@ -172,7 +172,7 @@ MAKE_DUE = """
     UPDATE journal.jobs SET due_at = clock_timestamp()
     WHERE id = (
         SELECT id FROM journal.jobs
-        WHERE id = %s AND dead_at IS NULL AND error IS NOT NULL AND due_at > clock_timestamp()
+        WHERE id = %s AND num_nulls(dead_at) = 1 AND error IS NOT NULL AND due_at > clock_timestamp()
         AND (leased_until IS NULL OR leased_until <= clock_timestamp())
         FOR UPDATE SKIP LOCKED)
 """

@@ -105,7 +105,7 @@ LEASE = """
             THEN clock_timestamp() END
     WHERE id = (
         SELECT id FROM journal.jobs
-        WHERE id = %(id)s AND dead_at IS NULL
+        WHERE id = %(id)s AND num_nulls(dead_at) = 1
         AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         FOR UPDATE SKIP LOCKED)
     RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until, dead_at
