@@ -5,7 +5,6 @@ from uuid import UUID
 from actors import mail
 from actors.events import EventType
 from actors.jobs import enqueue
-from actors.mail import PaymentNotice
 from actors.subscriber import Subscriber
 from db import config, states
 from db.event_log import Event
@@ -16,10 +15,10 @@ def payment_mails(event: Event) -> None:
     if event.data["type"] != states.PaymentType.PAYMENT:
         return
     payment_id = UUID(event.data["id"])
-    enqueue(mail.notify_payment_ended.job(PaymentNotice(payment_id=payment_id)))
+    enqueue(mail.notice_job(payment_id, to_payee=False))
     # The event does not name the payee: not every reader of events may know. Who made the request is one.
     if event.data["requestId"]:
-        enqueue(mail.notify_payment_ended.job(PaymentNotice(payment_id=payment_id, to_payee=True)))
+        enqueue(mail.notice_job(payment_id, to_payee=True))
 
 
 def config_cache(_event: Event) -> None:

@@ -12,6 +12,7 @@ from actors.external_jobs import external_batch_job, external_job
 from actors.jobs import enqueue, transactional_job
 from db import one_time_tokens, payment_mails, postgres, users
 from db.core import times
+from db.job_journal import Job
 from db.one_time_tokens import Purpose
 from db.payment_mails import PaymentMail
 
@@ -95,21 +96,27 @@ def _find(notices: Sequence[PaymentNotice]) -> list[PaymentMail | None]:
     return [mails.get((notice.payment_id, notice.to_payee)) for notice in notices]
 
 
-def _send(mail: PaymentMail) -> None:
+def _send(mail: PaymentMail) -> bool:
+    """Sends a mail; returns False where the mail server will never accept it."""
     name = mail.name if mail.email_verified else ""
     message_id = f"payment-{mail.status}.{mail.payment_id}.{mail.user_id}"
-    mail_sender.send(mail.email, mail_templates.payment_ended(name, mail), message_id)
+    return mail_sender.send(mail.email, mail_templates.payment_ended(name, mail), message_id)
 
 
-# Nothing is recorded: that a mail was sent shows in its job, which is gone.
 notify_payment_ended = external_batch_job(
     "mail.notify_payment_ended",
     PaymentNotice,
     queue="mail",
     prepare=_find,
     call=_send,
-    record=lambda _sent: None,
+    record=payment_mails.record,
 )
+
+
+def notice_job(payment_id: UUID, *, to_payee: bool) -> Job:
+    """Returns the job of a mail about the end of a payment. By its id the timeline finds it."""
+    job = notify_payment_ended.job(PaymentNotice(payment_id=payment_id, to_payee=to_payee))
+    return job.unique(f"{payment_id}:{'payee' if to_payee else 'payer'}")
 
 
 def _name(user: users.User) -> str:

@@ -68,10 +68,11 @@ def link(purpose: Purpose, id: UUID) -> str:
     return f"{_configured().frontend_url}/{purpose}?token={token(id)}"
 
 
-def send(recipient: str, message: MailMessage, message_id: str) -> None:
-    """Sends a message. A mailbox recognises a message that is sent again by its Message-ID.
+def send(recipient: str, message: MailMessage, message_id: str) -> bool:
+    """Sends a message; returns False where the server will never accept it.
 
-    Raises MailRejected or OSError, after which the job is retried. A permanent rejection is logged only.
+    A mailbox recognises a message that is sent again by its Message-ID. Raises MailRejected or OSError, after
+    which the job is retried.
     """
     config = _configured()
     # The domain in ASCII, as in DNS: not every server accepts another form.
@@ -84,6 +85,8 @@ def send(recipient: str, message: MailMessage, message_id: str) -> None:
         if not rejection.permanent:
             raise
         log.error("mail rejected permanently", message_id=message_id, code=rejection.code)
+        return False
+    return True
 
 
 # The older of the email package's two APIs: the newer one parses each header that is set, and a message takes

@@ -1,4 +1,4 @@
-"""What a mail about the end of a payment says, and to whom."""
+"""Mails about the end of a payment: what each says, to whom, and which were sent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +37,13 @@ FIND = """
         CASE p.status WHEN 'completed' THEN 'paymentCompleted' ELSE 'paymentFailed' END]
 """
 
+# The conflict: a worker died between sending the mail and recording it, and the mail was sent again.
+RECORD = """
+    INSERT INTO payments.payment_mails (payment_id, to_payee, rejected)
+    SELECT * FROM unnest(%s::uuid[], %s::boolean[], %s::boolean[]) ORDER BY 1, 2
+    ON CONFLICT DO NOTHING
+"""
+
 
 def find(wanted: Sequence[tuple[UUID, bool]]) -> dict[tuple[UUID, bool], PaymentMail]:
     """Returns the mails to send of these, each given by its payment and whether it is to the payee.
@@ -46,3 +53,14 @@ def find(wanted: Sequence[tuple[UUID, bool]]) -> dict[tuple[UUID, bool], Payment
     payment_ids, to_payee = [id for id, _ in wanted], [is_payee for _, is_payee in wanted]
     mails = [PaymentMail(**row) for row in postgres.rows(FIND, payment_ids, to_payee)]
     return {(mail.payment_id, mail.to_payee): mail for mail in mails}
+
+
+def record(ended: Sequence[tuple[PaymentMail, bool]]) -> None:
+    """Records mails that the mail server has accepted (true), or will never accept."""
+    mails = [mail for mail, _ in ended]
+    postgres.rows(
+        RECORD,
+        [mail.payment_id for mail in mails],
+        [mail.to_payee for mail in mails],
+        [not accepted for _, accepted in ended],
+    )

@@ -9,8 +9,9 @@ import pytest
 
 from actors import mail, payment_jobs, transitions
 from actors.jobs import enqueue, transaction
+from actors.mail_transports import MailRejected
 from actors.state_machine import Transition
-from db import payment_mails
+from db import payment_mails, postgres
 from db.payments import Payment
 from db.profile import UserProfile
 from db.users import Role, User
@@ -250,3 +251,29 @@ def test_one_statement_reads_what_many_mails_say(payer, vendor):
         mail.notify_payment_ended(str(notices[0].id))
     assert len(mailbox) == 4
     assert asked.statements.count(payment_mails.FIND) == 1
+
+
+def recorded(payment: Payment) -> list[tuple[bool, bool]]:
+    """Whether each mail that was recorded was to the payee, and whether it was rejected."""
+    query = "SELECT * FROM payments.payment_mails WHERE payment_id = %s ORDER BY to_payee"
+    return [(row["to_payee"], row["rejected"]) for row in postgres.rows(query, payment.id)]
+
+
+def test_a_mail_is_recorded_once_however_often_it_is_sent(payer, vendor):
+    payment = paid(payer, vendor)
+    assert recorded(payment) == [(False, False), (True, False)]
+    send_again(payer.id, payment)
+    assert recorded(payment) == [(False, False), (True, False)]
+
+
+def test_a_permanent_rejection_is_recorded(payer, monkeypatch):
+    def reject(_mail: Any) -> None:
+        raise MailRejected(550)
+
+    monkeypatch.setattr(makers.mailbox, "send", reject, raising=False)
+    assert recorded(paid(payer)) == [(False, True)]
+
+
+def test_a_mail_that_nobody_wants_is_not_recorded(payer):
+    prefer(payer, {"notifications": {"paymentCompleted": False}})
+    assert recorded(paid(payer)) == []
