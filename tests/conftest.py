@@ -21,6 +21,8 @@ from workers.dev.servers import Postgres, Valkey, free_port
 
 # Most flows share one stack, in one of three processes. They mostly wait; the others keep two cores busy meanwhile.
 FLOWS = "tests/flows/"
+# So do the tests in a browser, with a stack that none of their neighbours stops.
+BROWSER = "tests/browser/"
 # These start a stack of their own.
 OWN_STACK = ("tests/flows/test_pgbouncer.py", "tests/flows/test_proxy.py")
 
@@ -30,9 +32,11 @@ def shares_stack(nodeid: str) -> bool:
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps each file's tests in one process, and in one of them all flows that share a stack."""
+    """Keeps each file's tests in one process, and in one of them all that share a stack."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(BROWSER):
+            return "browser"
         return "flows" if shares_stack(nodeid) else nodeid.partition("::")[0]
 
 
@@ -42,9 +46,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begins with the flows where several processes run the tests: they would be left over at the end."""
+    """Begins with the flows, then the browser, where several processes run: they would be left over at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not shares_stack(item.nodeid))
+        items.sort(key=lambda item: (not shares_stack(item.nodeid), not item.nodeid.startswith(BROWSER)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -149,9 +150,9 @@ class Customer:
         return [self.status(id) for id in ids]
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    directory = tmp_path_factory.mktemp("stack")
+@contextmanager
+def running_stack(directory: Path) -> Iterator[Stack]:
+    """Runs a whole stack on stores of its own."""
     postgres = DisposablePostgres(directory / "postgres", free_port(), "test")
     valkey = Valkey(directory / "valkey", free_port(), "test")
     postgres.start()
@@ -165,3 +166,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.stop()
         valkey.stop()
         postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack

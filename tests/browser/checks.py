@@ -1,0 +1,64 @@
+"""What holds for every page: axe finds nothing, the keyboard reaches everything, and a phone's width is enough."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+# Watches which of the controls that are shown receive the focus, and whether one can see it. The keyboard reaches one
+# of a group of radio buttons: the chosen one.
+WATCH_FOCUS = """() => {
+    document.activeElement?.blur();
+    scrollTo(0, 0);
+    const all = "a[href], button, input, select, textarea, summary, [tabindex]";
+    window.controls = new Map([...document.querySelectorAll(all)]
+        .filter((control) => control.tabIndex >= 0 && !control.disabled && control.type !== "hidden")
+        .filter((control) => control.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true }))
+        .filter((control) => control.type !== "radio" || control.checked)
+        .map((control) => [control, "not reached"]));
+    addEventListener("focusin", ({ target }) => {
+        const { outlineStyle, outlineWidth } = getComputedStyle(target);
+        const shown = outlineStyle !== "none" && parseFloat(outlineWidth) > 0;
+        if (window.controls.has(target)) window.controls.set(target, shown ? "reached" : "focus not shown");
+    });
+    return window.controls.size;
+}"""
+UNREACHED = """() => [...window.controls].filter(([, how]) => how !== "reached")
+    .map(([control, how]) => `${how}: ${control.outerHTML.slice(0, 120)}`)"""
+# What reaches beyond the window while nothing around it scrolls; the innermost come last.
+TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.body.querySelectorAll("*")]
+    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+    .map((element) => element.outerHTML.slice(0, 120)).slice(-5)"""
+
+
+def axe_violations(page: "Page") -> list[str]:
+    """Returns what axe finds wrong with the page as it is shown now."""
+    from axe_playwright_python.base import AXE_FILE_PATH  # noqa: PLC0415
+
+    # Evaluated by the browser itself: the page's policy refuses a script element.
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(Path(AXE_FILE_PATH).read_text(encoding="utf-8"))
+    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'], preload: false })")
+    return [
+        f"{violation['id']}: {violation['help']}: {node['html'][:200]}: {node['failureSummary']}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]
+
+
+def unreachable(page: "Page") -> list[str]:
+    """Returns the controls that pressing Tab through the page does not reach, or not visibly."""
+    # Twice as often as there are controls: Tab also stops at what scrolls.
+    for _ in range(2 * page.evaluate(WATCH_FOCUS) + 2):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement === document.body"):
+            break
+    found: list[str] = page.evaluate(UNREACHED)
+    return found
+
+
+def too_wide(page: "Page") -> list[str]:
+    """Returns what makes the page scroll sideways."""
+    found: list[str] = page.evaluate(TOO_WIDE)
+    return found

@@ -1,0 +1,37 @@
+"""A stack of their own for the tests in a browser, and visitors of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.driver import Visit, launched, visit
+from tests.flows.conftest import Stack, running_stack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+# Not of the whole run: while Playwright runs, its event loop is the thread's, and no other test can run one.
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("browser")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def visitor(browser: "Browser", stack: Stack) -> Iterator[Callable[..., Visit]]:
+    """Makes visitors, each in a browser of their own; the test fails if anything went wrong in any of them."""
+    with ExitStack() as visits:
+
+        def make(**options: Any) -> Visit:
+            return visits.enter_context(visit(browser, f"http://127.0.0.1:{stack.port}", **options))
+
+        yield make

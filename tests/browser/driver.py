@@ -1,0 +1,115 @@
+"""The system's browser, and a page whose every fault is kept: what the console must never show a visitor."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Half a small laptop: what most people have open beside something else.
+VIEWPORT: Any = {"width": 1280, "height": 800}
+# The browser takes back what a page that it leaves was still fetching, such as its stream of events.
+LEFT = "net::ERR_ABORTED"
+KEEP_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
+    reportViolation(`${event.effectiveDirective} refused ${event.blockedURI} in ${event.sourceFile}`))"""
+
+
+def missing() -> str | None:
+    """Returns what is missing for a test in a browser."""
+    if not CHROMIUM:
+        return "no browser: install chromium, chromium-browser or google-chrome"
+    try:
+        import playwright.sync_api  # noqa: F401, PLC0415
+    except ImportError:
+        return "no Playwright: install requirements-browser.lock, as `make test` does"
+    return None
+
+
+@contextmanager
+def launched() -> Iterator["Browser"]:
+    """Runs the system's browser; skips the test where there is none, and fails it where CI is set."""
+    if reason := missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    # Chromium's sandbox refuses to run as root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """A browser of one visitor, with its own cookies, on one server; and what went wrong in it."""
+
+    context: "BrowserContext"
+    base_url: str
+    faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        context = self.context
+        context.set_default_timeout(15_000)
+        context.expose_function("reportViolation", lambda text: self.faults.append(f"CSP: {text}"))
+        context.add_init_script(KEEP_VIOLATIONS)
+        context.on("console", self._on_console)
+        context.on("weberror", lambda error: self.faults.append(f"script: {error.error}"))
+        context.on("request", self._on_request)
+        context.on("requestfailed", self._on_failure)
+        self.page: Page = context.new_page()
+
+    def _on_console(self, message: "ConsoleMessage") -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(f"console {message.type}: {message.text} {message.location['url']}".strip())
+
+    def _on_request(self, request: "Request") -> None:
+        url = urlsplit(request.url)
+        if url.scheme not in ("data", "blob") and f"{url.scheme}://{url.netloc}" != self.base_url:
+            self.faults.append(f"request to another host: {request.url}")
+
+    def _on_failure(self, request: "Request") -> None:
+        if request.failure != LEFT:
+            self.faults.append(f"request failed: {request.method} {request.url}: {request.failure}")
+
+    def open(self, path: str, *, status: int = 200) -> "Page":
+        """Opens a path, waits until its content is there, and checks the status of the answer."""
+        answer = self.page.goto(path, wait_until="load")
+        assert answer is not None
+        assert answer.status == status, f"{path}: {answer.status}"
+        if status >= 400:
+            self.expect_fault(rf"status of {status}")
+        return self.page
+
+    def expect_fault(self, pattern: str) -> None:
+        """Forgets the faults of this kind, which a test causes; there must be one."""
+        expected = [fault for fault in self.faults if re.search(pattern, fault)]
+        assert expected, f"no fault like {pattern!r} among {self.faults}"
+        self.faults[:] = [fault for fault in self.faults if fault not in expected]
+
+    def check(self) -> None:
+        """Fails if anything went wrong in this browser so far."""
+        assert not self.faults, "\n".join(self.faults)
+
+
+@contextmanager
+def visit(browser: "Browser", base_url: str, **options: Any) -> Iterator[Visit]:
+    """A new visitor; fails at the end if anything went wrong in its browser."""
+    context = browser.new_context(
+        base_url=base_url, viewport=VIEWPORT, locale="en-GB", timezone_id="UTC", **options
+    )
+    try:
+        visit = Visit(context, base_url)
+        yield visit
+        visit.check()
+    finally:
+        context.close()
