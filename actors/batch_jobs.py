@@ -45,22 +45,23 @@ class BatchEntry(BaseModel):
 
     id: UUID = Field(default_factory=uuid7)
     request_id: str | None = Field(default_factory=lambda: request_context.current().request_id)
+    trace: str | None = Field(default_factory=lambda: request_context.current().trace)
 
 
 E = TypeVar("E", bound=BatchEntry)
 # The job's row has these in columns of their own.
-_COLUMNS = {"id", "request_id"}
+_COLUMNS = {"id", "request_id", "trace"}
 
 
 def job_of(entry: BatchEntry, name: str, queue: str) -> Job:
     """Returns the job whose arguments are this entry."""
     args = entry.model_dump(mode="json", exclude=_COLUMNS)
-    return Job(entry.id, name, queue, args, entry.request_id, shared=True)
+    return Job(entry.id, name, queue, args, entry.request_id, entry.trace, shared=True)
 
 
 def entry_of(job: Job, entry: type[E]) -> E:
     """Returns a job's arguments."""
-    return entry.model_validate({**job.args, "id": job.id, "request_id": job.request_id})
+    return entry.model_validate({**job.args, "id": job.id, "request_id": job.request_id, "trace": job.trace})
 
 
 class BatchJob(JobKind, Generic[E]):

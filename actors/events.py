@@ -70,6 +70,10 @@ class Event(JsonModel):
     data: Annotated[dict[str, Any], Field(examples=[{"status": "completed"}])]
     timestamp: Annotated[Timestamp, Field(validation_alias="occurred_at")]
     request_id: Annotated[str | None, Field(examples=["a54f0afe"])]
+    # The W3C trace that the request belongs to.
+    traceparent: Annotated[
+        str | None, Field(examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])
+    ]
 
 
 def emit(type: EventType, data: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             log.exception("calls not recorded", job=self.name)
 
     def _make(self, call: Call[Prepared, Result]) -> None:
-        with request_context.for_request(call.lease.job.request_id):
+        with request_context.for_request(call.lease.job):
             try:
                 call.result = self.call(call.prepared)
             except BaseException as error:

@@ -158,8 +158,8 @@ class JobKind(ABC):
         log.info("job refused", job=self.name, job_id=str(id), reason=refusal.message)
 
     def _job(self, id: UUID, args: object) -> Job:
-        request_id = request_context.current().request_id
-        return Job(id, self.name, self.queue, to_jsonable_python(args), request_id)
+        cause = request_context.current()
+        return Job(id, self.name, self.queue, to_jsonable_python(args), cause.request_id, cause.trace)
 
 
 registry: dict[str, JobKind] = {}
@@ -182,7 +182,7 @@ class SingleJob(JobKind, Generic[P]):
         return self._job(uuid7(), {}).unique(SCHEDULED_KEY)
 
     def _call(self, job: Job) -> Job | None:
-        with request_context.for_request(job.request_id):
+        with request_context.for_request(job):
             return self._function(**job.args)  # type: ignore[call-arg]
 
 

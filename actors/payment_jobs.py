@@ -152,7 +152,7 @@ def begin(entries: Sequence[OfPayment]) -> None:
     beginnings = []
     for entry in _first_of_each_payment(entries):
         payment = locked.get(entry.payment_id)
-        with request_context.for_request(entry.request_id):
+        with request_context.for_request(entry):
             if payment and state_machine.is_allowed(payment.type, payment.status, Transition.BEGIN):
                 beginnings.append(Change(payment, Transition.BEGIN))
             else:
@@ -182,11 +182,11 @@ def _charge_job(payment: Payment) -> job_journal.Job:
 
 def _order(charges: Sequence[Charge]) -> list[Call | None]:
     """Records charges that are about to be ordered, in the transaction that leases their jobs."""
-    wanted = [NewCall(charge.payment_id, charge.request_id) for charge in charges]
+    wanted = [NewCall(charge.payment_id, charge) for charge in charges]
     begun = calls.begin(PspOperation.CHARGE, wanted)
     for charge, call in zip(charges, begun, strict=True):
         if call is None:  # The PSP may have the order of an earlier call, or the payment has ended.
-            with request_context.for_request(charge.request_id):
+            with request_context.for_request(charge):
                 enqueue(_resolve_job(charge.payment_id))
     return begun
 
@@ -196,7 +196,7 @@ def _end(responses: Sequence[tuple[Call, Response]]) -> None:
     calls.record(responses)
     # By id: another process may enqueue jobs of the same payments at this moment.
     for call, response in sorted(responses, key=lambda ended: ended[0].order.payment_id):
-        with request_context.for_request(call.request_id):
+        with request_context.for_request(call.cause):
             if response.answer:
                 enqueue(settle_job(call.order.payment_id, response.answer, call.id))
             else:
@@ -259,7 +259,7 @@ def _settle(decisions: Sequence[Decision]) -> None:
         payment, answer = locked.get(decision.payment_id), decision.answer
         if payment is None:  # The PSP has sent a notice about a payment that is not ours.
             continue
-        with request_context.for_request(decision.request_id):
+        with request_context.for_request(decision):
             disproofs.append(Disproof(payment.id, ReviewCause.PSP_SILENT))
             if contradiction := payment_reviews.contradiction(payment, answer):
                 contradictions.append(NewReview(payment.id, *contradiction))
@@ -299,7 +299,7 @@ def resolve(entries: Sequence[OfPayment]) -> None:
         payment = locked.get(entry.payment_id)
         if payment is None or payment.status != PaymentStatus.PROCESSING:
             continue
-        with request_context.for_request(entry.request_id):
+        with request_context.for_request(entry):
             next = resolution.next_action(calls_of[payment.id])
             log.info("outcome unknown", payment_id=str(payment.id), action=next.action, review=next.review)
             if next.review:
@@ -340,7 +340,7 @@ def inquire_job(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Jo
 
 def _ask(inquiries: Sequence[Inquiry]) -> list[Call | None]:
     """Records inquiries that are about to be made; none is made about a payment that has ended."""
-    wanted = [NewCall(new.payment_id, new.request_id, new.inquiry or uuid7()) for new in inquiries]
+    wanted = [NewCall(new.payment_id, new, new.inquiry or uuid7()) for new in inquiries]
     return calls.begin(PspOperation.FIND, wanted)
 
 

@@ -30,7 +30,8 @@ def append(transactions: Sequence[Records]) -> None:
 
 def _rows(records: Records, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns records with what the journal need not hold: a new id, and the request that caused the job."""
-    return [{"id": uuid7(), "request_id": records.request_id, **record} for record in found]
+    cause = {"request_id": records.request_id, "trace": records.trace}
+    return [{"id": uuid7(), **({} if "request_id" in record else cause), **record} for record in found]
 
 
 def add_audit_entry(entry: dict[str, Any]) -> None:
@@ -50,6 +51,8 @@ def _add(kind: str, record: dict[str, Any]) -> None:
         job = append.job(Records(audit_entries=[], events=[]))
         jobs.enqueue(job)
     # Of a transaction about many payments, a record may belong to another request than the first one.
-    request_id = request_context.current().request_id
-    own = {} if request_id == job.request_id else {"request_id": request_id}
+    cause = request_context.current()
+    own: dict[str, Any] = {}
+    if (cause.request_id, cause.trace) != (job.request_id, job.trace):
+        own = {"request_id": cause.request_id, **({"trace": cause.trace} if cause.trace else {})}
     job.args[kind].append({**record, **own})

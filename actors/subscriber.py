@@ -96,7 +96,7 @@ class Subscriber:
 
     def handle(self, event: Event) -> None:
         """Handles one event, in the open transaction."""
-        with request_context.for_request(event.request_id):
+        with request_context.for_request(event):
             self.handler(event)
 
     def _handle_batch(self, claim: Claim, limit: int) -> Claim | None:

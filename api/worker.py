@@ -197,9 +197,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _send_error(self, client: Any, code: ErrorCode, offered_id: str = "") -> None:
         head, content = _error_response(code)
-        request_id = request_context.accept_or_create_id(offered_id)
+        ids = [f"{name}: {value}\r\n" for name, value in request_context.new_ids(offered_id).items()]
         try:
-            client.sendall(f"{head}{request_context.HEADER}: {request_id}\r\n\r\n".encode() + content)
+            client.sendall("".join([head, *ids, "\r\n"]).encode() + content)
         except OSError:
             self.log.debug("the client is gone")
 

@@ -35,12 +35,12 @@ ACCEPT = Statement(
             addressee_id, created_at
         FROM payment
     ), enqueued AS (
-        INSERT INTO journal.jobs (id, name, queue, args, request_id, share, sent_at, due_at)
-        SELECT job.id, job.name, job.queue, job.args, job.request_id, job.share,
+        INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
+        SELECT job.id, job.name, job.queue, job.args, job.request_id, job.trace, job.share,
             coalesce(job.sent_at, clock_timestamp()), clock_timestamp() + job.after * interval '1 second'
         FROM payment, jsonb_to_recordset(%(jobs)s) AS job
-            (id uuid, name text, queue text, args jsonb, request_id text, share text, sent_at timestamptz,
-            after float8)
+            (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
+            sent_at timestamptz, after float8)
     )
     SELECT id FROM payment
     """,

@@ -8,6 +8,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.core.request_context import RequestContext
 from db.prepared import Statement
 
 
@@ -19,14 +20,20 @@ class Event(postgres.Model, table="admin.events"):
     type = peewee.CharField(100)
     data = peewee.JSONField()
     request_id = peewee.CharField(128, null=True)
+    trace = peewee.CharField(600, null=True)
     occurred_at = DateTimeTZField()
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that the event belongs to, as events carry it."""
+        return RequestContext(self.request_id, trace=self.trace).traceparent
 
 
 APPEND = Statement(
     "append_events",
     """
-    INSERT INTO admin.events (seq, id, type, data, request_id, occurred_at)
-    SELECT last.seq + new.ordinality, new.id, new.type, new.data, new.request_id, new.occurred_at
+    INSERT INTO admin.events (seq, id, type, data, request_id, trace, occurred_at)
+    SELECT last.seq + new.ordinality, new.id, new.type, new.data, new.request_id, new.trace, new.occurred_at
     FROM (SELECT coalesce(max(seq), 0) AS seq FROM admin.events) AS last,
         jsonb_populate_recordset(NULL::admin.events, %(events)s) WITH ORDINALITY AS new
     """,
@@ -52,7 +59,7 @@ BEGIN_PUBLICATION = """
         WHERE expires_at <= clock_timestamp() AND seq < (SELECT max(seq) FROM admin.events)
         RETURNING generation, seq
     )
-    SELECT lease.generation, new.id, new.seq, new.type, new.data, new.request_id, new.occurred_at
+    SELECT lease.generation, new.id, new.seq, new.type, new.data, new.request_id, new.trace, new.occurred_at
     FROM lease, LATERAL (
         SELECT * FROM admin.events WHERE seq > lease.seq ORDER BY seq LIMIT %(limit)s
     ) AS new
@@ -90,7 +97,7 @@ def end_publication(generation: int, seq: int | None) -> bool:
 
 
 UNPUBLISHED = """
-    SELECT id, seq, type, data, request_id, occurred_at FROM admin.events
+    SELECT id, seq, type, data, request_id, trace, occurred_at FROM admin.events
     WHERE seq > (SELECT seq FROM admin.event_publication) ORDER BY seq LIMIT %s
 """
 

@@ -14,7 +14,7 @@ from db.job_journal import Job
 CLAIM = """
     DELETE FROM journal.jobs
     WHERE id = (SELECT id FROM journal.jobs WHERE id = %s AND num_nulls(dead_at) = 1 FOR UPDATE SKIP LOCKED)
-    RETURNING id, name, queue, args, request_id, attempts, position
+    RETURNING id, name, queue, args, request_id, trace, attempts, position
 """
 
 
@@ -38,7 +38,7 @@ CLAIM_ANY = """
                    AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
                    ORDER BY position LIMIT 1)
             FOR UPDATE SKIP LOCKED))
-        RETURNING id, name, queue, args, request_id, attempts, position
+        RETURNING id, name, queue, args, request_id, trace, attempts, position
     )
     SELECT * FROM claimed ORDER BY position
 """
@@ -67,7 +67,7 @@ CLAIM_IN_ORDER = """
                    WHERE name = %(name)s AND position >= %(floor)s
                    AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
                    ORDER BY position LIMIT 1))) AND num_nulls(dead_at) = 1
-        RETURNING id, name, queue, args, request_id, attempts, position
+        RETURNING id, name, queue, args, request_id, trace, attempts, position
     )
     SELECT * FROM claimed ORDER BY position
 """

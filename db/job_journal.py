@@ -38,6 +38,7 @@ class JobRow(postgres.Model, table="journal.jobs"):
     queue = peewee.CharField(50)
     args = peewee.JSONField()
     request_id = peewee.CharField(128, null=True)
+    trace = peewee.CharField(600, null=True)
     share = peewee.TextField(null=True)
     attempts = peewee.IntegerField()
     sent_at = DateTimeTZField()
@@ -57,6 +58,8 @@ class Job:
     queue: str
     args: dict[str, Any]
     request_id: str | None
+    # The trace that the request belongs to, if it does not follow from its id (db/core/trace.py).
+    trace: str | None = None
     # How often it was sent again.
     attempts: int = 0
     # Tells two jobs with one id, the second enqueued after the first was removed, apart.
@@ -88,12 +91,12 @@ def id_for_key(name: str, key: str) -> UUID:
 INSERT = Statement(
     "insert_jobs",
     """
-    INSERT INTO journal.jobs (id, name, queue, args, request_id, share, sent_at, due_at)
-    SELECT id, name, queue, args, request_id, share, coalesce(sent_at, clock_timestamp()),
+    INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
+    SELECT id, name, queue, args, request_id, trace, share, coalesce(sent_at, clock_timestamp()),
         clock_timestamp() + after * interval '1 second'
     FROM jsonb_to_recordset(%(jobs)s) AS job
-        (id uuid, name text, queue text, args jsonb, request_id text, share text, sent_at timestamptz,
-        after float8)
+        (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
+        sent_at timestamptz, after float8)
     ON CONFLICT (id) DO NOTHING RETURNING id
     """,
     jobs="jsonb",
@@ -124,6 +127,7 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
             "queue": job.queue,
             "args": job.args,
             "request_id": job.request_id,
+            "trace": job.trace,
             "share": job.share,
             "sent_at": "-infinity" if job.after else "infinity" if job.shared else None,
             "after": job.after or DISPATCH_GRACE_S,

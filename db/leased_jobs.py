@@ -24,7 +24,7 @@ LEASE_FIRST = """
         WHERE name = %(name)s AND share = '' AND position >= %(floor)s AND sent_at = 'infinity'
         AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         ORDER BY position LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until, dead_at
+    RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
 """
 
 
@@ -73,7 +73,7 @@ LEASE_SHARES = """
         dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %(max_attempts)s
             THEN clock_timestamp() END
     WHERE id = ANY(ARRAY(SELECT id FROM first))
-    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until, dead_at
+    RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
 """
 
 
@@ -108,7 +108,7 @@ LEASE = """
         WHERE id = %(id)s AND num_nulls(dead_at) = 1
         AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         FOR UPDATE SKIP LOCKED)
-    RETURNING id, name, queue, args, request_id, attempts, position, share, leased_until, dead_at
+    RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
 """
 
 

@@ -116,7 +116,7 @@ LOCK_NEXT = """
         SELECT coalesce(least(max(seq), %(seq)s + %(stride)s), 0) AS "end" FROM admin.events
     )
     SELECT log."end", new.* FROM cursor CROSS JOIN log LEFT JOIN LATERAL (
-        SELECT id, seq, type, data, request_id, occurred_at FROM admin.events e
+        SELECT id, seq, type, data, request_id, trace, occurred_at FROM admin.events e
         WHERE seq > %(seq)s AND seq <= log."end"
             AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
         ORDER BY seq LIMIT %(limit)s

@@ -10,7 +10,9 @@ from actors.psp import provider
 from actors.psp.provider import Answer, NoAnswer, Order, Unavailable
 from actors.psp.resolution import MAX_CHARGE_CALLS
 from db import psp_attempts
+from db.core import request_context
 from db.core.ids import uuid7
+from db.core.request_context import Caused
 from db.psp_attempts import CallResult, PspOperation, PspResult
 
 log = structlog.get_logger(__name__)
@@ -21,7 +23,7 @@ class NewCall:
     """A call to record: its id, the payment, and the request that caused it."""
 
     payment_id: UUID
-    request_id: str | None
+    cause: Caused
     id: UUID = field(default_factory=uuid7)
 
 
@@ -32,7 +34,7 @@ class Call:
     id: UUID
     operation: PspOperation
     order: Order
-    request_id: str | None
+    cause: Caused
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def begin(operation: PspOperation, wanted: Sequence[NewCall]) -> list[Call | Non
             call.id,
             operation,
             Order(str(call.payment_id), call.payment_id, **terms[call.id]),
-            call.request_id,
+            call.cause,
         )
         if call.id in terms
         else None
@@ -81,7 +83,13 @@ def make(call: Call) -> Response:
     except Exception:
         log.exception("PSP adapter failed", payment_id=order.key, operation=call.operation)
         response = Response(PspResult.NO_ANSWER)
-    log.info("PSP called", payment_id=order.key, operation=call.operation, result=response.result)
+    log.info(
+        "PSP called",
+        payment_id=order.key,
+        operation=call.operation,
+        result=response.result,
+        traceparent=request_context.current().traceparent,
+    )
     return response
 
 

@@ -102,6 +102,8 @@ class NoAnswer(Exception):
 class Provider(Protocol):
     """A payment provider. Any exception other than Unavailable counts as NoAnswer.
 
+    A call that goes over HTTP carries the headers `request_context.current().trace_headers`.
+
     Each call ends within DEADLINE_S, whatever the other side does; without an answer by then it raises
     NoAnswer.
 

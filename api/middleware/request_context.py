@@ -1,4 +1,4 @@
-"""Middleware 2: every request has an id and a client address; its log lines and audit entries carry both."""
+"""Middleware 2: every request has an id, a client address and a trace, which all that it causes carries."""
 
 import re
 import time
@@ -11,7 +11,7 @@ from uuid import uuid4
 import structlog
 from falcon import Request, Response
 
-from db.core import request_context
+from db.core import request_context, trace
 from db.core.request_context import RequestContext
 
 Address = IPv4Address | IPv6Address
@@ -94,7 +94,7 @@ def _network(text: str) -> Network:
     return network
 
 
-HEADER = "X-Request-ID"
+HEADER, TRACE_HEADER = "X-Request-ID", "traceparent"
 
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_USER_AGENT_LENGTH = 512
@@ -115,15 +115,24 @@ class BindRequestContext:
         request_id = accept_or_create_id(req.get_header(HEADER) or "")
         user_agent = (req.user_agent or "")[:_MAX_USER_AGENT_LENGTH] or None
         address = self._proxies.client(req.remote_addr, req.get_header("X-Forwarded-For") or "")
-        request_context.bind(RequestContext(request_id, ip_address=address or None, user_agent=user_agent))
+        begun = offered_trace(req)
+        context = RequestContext(
+            request_id,
+            ip_address=address or None,
+            user_agent=user_agent,
+            trace=trace.continued(begun) if begun else None,
+        )
+        request_context.bind(context)
         resp.set_header(HEADER, request_id)
+        resp.set_header(TRACE_HEADER, context.traceparent or "")
         self._warn_of_unknown_proxy(req)
 
     def process_response(self, _req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
         """Unbinds the context: what the thread logs next belongs to no request."""
         if resp.get_header(HEADER) is None:
             # Falcon refuses a method that HTTP does not define before it calls process_request.
-            resp.set_header(HEADER, str(uuid4()))
+            for name, value in new_ids().items():
+                resp.set_header(name, value)
         request_context.bind(request_context.EMPTY)
 
     def _warn_of_unknown_proxy(self, req: Request) -> None:
@@ -133,6 +142,18 @@ class BindRequestContext:
             self._warned_at = time.monotonic()
             peer = req.remote_addr
             log.warning("X-Forwarded-For is ignored: its sender is not in TRUSTED_PROXIES", peer=peer)
+
+
+def offered_trace(req: Request) -> str | None:
+    """Returns the trace that the client began, if its headers are valid."""
+    traceparent = req.get_header(TRACE_HEADER)
+    return trace.offered(traceparent, req.get_header("tracestate") or "") if traceparent else None
+
+
+def new_ids(offered_id: str = "") -> dict[str, str]:
+    """Returns the headers that name a request which never reached the application."""
+    request_id = accept_or_create_id(offered_id)
+    return {HEADER: request_id, TRACE_HEADER: trace.begun(request_id)}
 
 
 def accept_or_create_id(offered: str) -> str:

@@ -17,6 +17,12 @@ _REQUEST_HEADERS = {
         "Your own id of this request: 1 to 128 letters, digits and `._:-`. It is returned, and stands in "
         "logs, audit log entries and events.",
     ),
+    "Traceparent": (
+        "traceparent",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "The trace that this request belongs to (W3C Trace Context, with an optional `tracestate`). It goes "
+        "on through jobs, calls of the payment provider and events. A value that is not valid is ignored.",
+    ),
     "IfNoneMatch": (
         "If-None-Match",
         '"1"',
@@ -51,6 +57,10 @@ _REQUEST_HEADERS = {
 # Header: schema, description.
 RESPONSE_HEADERS = {
     "X-Request-ID": (_STRING, "The id of the request: the same in logs, audit log entries and events."),
+    "traceparent": (
+        {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+        "The trace of the request: the client's, or a new one, with the id of this request's span.",
+    ),
     "ETag": (_STRING, "The version of the resource."),
     "Idempotency-Replayed": (
         {"type": "string", "const": "true"},
@@ -81,6 +91,7 @@ RESPONSE_HEADERS = {
     "Allow": (_STRING, "The methods that this path supports."),
 }
 
+_ALWAYS = ("X-Request-ID", "traceparent")
 _RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit", "RateLimit-Policy")
 _BY_STATUS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
@@ -99,7 +110,7 @@ def headers() -> dict[str, Schema]:
         name: {
             "description": description,
             "schema": schema,
-            **({"required": True} if name == "X-Request-ID" else {}),
+            **({"required": True} if name in _ALWAYS else {}),
         }
         for name, (schema, description) in RESPONSE_HEADERS.items()
     }
@@ -107,7 +118,7 @@ def headers() -> dict[str, Schema]:
 
 def of_request(operation: Operation | RawOperation, method: str) -> list[Schema]:
     """References to the headers that a request of this operation may have."""
-    names = {"RequestId": True, "IfNoneMatch": operation.etag and method == "GET"}
+    names = {"RequestId": True, "Traceparent": True, "IfNoneMatch": operation.etag and method == "GET"}
     if isinstance(operation, Operation):
         names["IdempotencyKey"] = operation.idempotent
         names["PreferNewVersion" if method == "GET" else "Prefer"] = operation.prefer_wait
@@ -117,12 +128,12 @@ def of_request(operation: Operation | RawOperation, method: str) -> list[Schema]
 
 def of_error(status: int) -> dict[str, Schema]:
     """References to the headers of an error response."""
-    return _references(["X-Request-ID", *_RATE_LIMIT, *_BY_STATUS.get(status, ())])
+    return _references([*_ALWAYS, *_RATE_LIMIT, *_BY_STATUS.get(status, ())])
 
 
 def of_success(operation: Operation | RawOperation, *, unchanged: bool = False) -> dict[str, Schema]:
     """References to the headers of a success, or of a 304 if it is `unchanged`."""
-    names = ["X-Request-ID"]
+    names = [*_ALWAYS]
     if operation.etag:
         names.append("ETag")
     if isinstance(operation, Operation):

@@ -106,10 +106,12 @@ def writes_json() -> bool:
 
 def json_line(logger: str, event: str, fields: Mapping[str, Any]) -> str:
     """Returns the line of `structlog.get_logger(logger).info(event, **fields)`, in a tenth of the time."""
+    context = request_context.current()
     line = {
         **fields,
         "event": event,
-        "request_id": request_context.current().request_id,
+        "request_id": context.request_id,
+        "trace_id": context.trace_id,
         "level": "info",
         **_process,
         "logger": logger,
@@ -119,10 +121,11 @@ def json_line(logger: str, event: str, fields: Mapping[str, Any]) -> str:
 
 
 def _add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Adds the request that is the cause of the line, and the name of the process."""
-    request_id = request_context.current().request_id
-    if request_id is not None:
-        event.setdefault("request_id", request_id)
+    """Adds the request that is the cause of the line, its trace, and the name of the process."""
+    context = request_context.current()
+    if context.request_id is not None:
+        event.setdefault("request_id", context.request_id)
+        event.setdefault("trace_id", context.trace_id)
     event.update(_process)
     return event
 
@@ -142,7 +145,7 @@ def _processors(log_format: str) -> list[Processor]:
 
 def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Shortens the long fields, and leaves out the fields without a value."""
-    short = {"timestamp": event["timestamp"][: len("23:59:59.999")]}
+    short = {"timestamp": event["timestamp"][: len("23:59:59.999")], "trace_id": None}
     if request_id := event.get("request_id"):
         short["request_id"] = str(request_id)[: len("9462d1d7")]
     return {name: value for name, value in {**event, **short}.items() if value is not None}

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
+
+from db.core import trace
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,41 @@ class RequestContext:
     user_id: UUID | None = None
     ip_address: str | None = None
     user_agent: str | None = None
+    # The trace that the client began, or that is exported. None for one that follows from the request's id.
+    trace: str | None = None
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """The headers that hand the trace on, `traceparent` and `tracestate`; none without a request."""
+        if self.trace:
+            return trace.headers(self.trace)
+        return trace.headers(trace.begun(self.request_id)) if self.request_id else {}
+
+    @property
+    def traceparent(self) -> str | None:
+        """The header `traceparent` of the trace; None without a request."""
+        return self.trace_headers.get("traceparent")
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace's id, as log lines carry it."""
+        if self.trace:
+            return trace.trace_id(self.trace)
+        return trace.id_of_request(self.request_id) if self.request_id else None
+
+
+class Caused(Protocol):
+    """What a request has caused: a job, an event, a call of the PSP."""
+
+    @property
+    def request_id(self) -> str | None:
+        """The request's id."""
+        ...
+
+    @property
+    def trace(self) -> str | None:
+        """The request's trace, as in RequestContext."""
+        ...
 
 
 EMPTY = RequestContext()
@@ -42,6 +80,6 @@ def acting_as(context: RequestContext) -> Iterator[None]:
         _current.reset(token)
 
 
-def for_request(request_id: str | None) -> AbstractContextManager[None]:
-    """Runs the block as a consequence of a request: with its id, without its user and address."""
-    return acting_as(RequestContext(request_id))
+def for_request(cause: Caused) -> AbstractContextManager[None]:
+    """Runs the block as a consequence of the request that is behind it: without its user and address."""
+    return acting_as(RequestContext(cause.request_id, trace=cause.trace))

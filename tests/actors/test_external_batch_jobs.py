@@ -15,6 +15,7 @@ from actors.jobs import enqueue, transaction, transactional_job
 from db import job_journal, leased_jobs, postgres
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
+from db.core.request_context import RequestContext
 from tests import makers
 from tests.makers import until
 
@@ -272,7 +273,7 @@ def test_calls_follow_the_request_that_caused_them(monkeypatch):
         globals(), "during_call", lambda _what: seen.append(request_context.current().request_id)
     )
     for request_id in ("request-1", "request-2"):
-        with request_context.for_request(request_id):
+        with request_context.acting_as(RequestContext(request_id)):
             [id] = enqueued("a")
     order(str(id))
     assert seen == ["request-1", "request-2"]

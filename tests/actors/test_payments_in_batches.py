@@ -14,6 +14,7 @@ from actors.psp.provider import Answer, Outcome
 from actors.state_machine import Transition
 from db import config, job_floors, job_journal, payments, postgres, psp_attempts
 from db.core import request_context
+from db.core.request_context import RequestContext
 from db.psp_attempts import CallResult, PspOperation
 from tests import makers
 from tests.counting import counted
@@ -153,7 +154,7 @@ def test_every_payment_of_a_batch_keeps_the_id_of_its_request():
     requests = [f"request-{number}" for number in range(3)]
     made = []
     for request in requests:
-        with request_context.for_request(request):
+        with request_context.acting_as(RequestContext(request)):
             made.append(makers.payment(simulate="decline"))
     do_together(payment_jobs.begin)
     work()

@@ -5,8 +5,11 @@ import pytest
 from actors import audit, events, records
 from actors.audit import AuditAction
 from actors.events import EventType
-from actors.jobs import find_enqueued, take_enqueued, transaction
+from actors.jobs import enqueue, find_enqueued, take_enqueued, transaction
 from db import audit_log, event_log, job_journal
+from db.core import times, trace
+from db.core.ids import uuid7
+from db.job_journal import Job
 from tests.counting import counted
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -82,3 +85,20 @@ def test_fifty_transactions_are_written_and_published_by_seven_statements():
     assert len(asked.statements) <= 7, asked.statements
     # The wake-up is taken back, and all events are published.
     assert len(asked.trips) <= 2
+
+
+def test_records_that_wait_since_the_release_before_are_appended_with_their_requests():
+    # Without a trace; each record of another request than the first one's has its own.
+    old: dict[str, list[dict[str, object]]] = {"audit_entries": [], "events": []}
+    moment = times.iso(times.now())
+    for number, own in enumerate([{}, {"request_id": "request-2"}]):
+        event = {"type": EventType.CONFIG_UPDATED, "data": {"number": number}, "occurred_at": moment}
+        old["events"].append({**event, **own})
+    with transaction():
+        enqueue(Job(uuid7(), records.append.name, "events", old, "request-1", shared=True))
+    append()
+    first, second = event_log.after(0, 1000)
+    assert [first.request_id, second.request_id] == ["request-1", "request-2"]
+    assert [str(event.traceparent)[3:35] for event in (first, second)] == [
+        trace.id_of_request(id) for id in ("request-1", "request-2")
+    ]

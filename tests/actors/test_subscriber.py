@@ -14,6 +14,7 @@ from actors.jobs import enqueue, transaction, transactional_job
 from actors.subscriber import MAX_ATTEMPTS, Subscriber
 from db import event_log, job_journal, postgres, redis, subscriptions
 from db.core import request_context
+from db.core.request_context import RequestContext
 from db.event_log import Event
 from tests.counting import counted
 from tests.makers import until, work
@@ -202,7 +203,7 @@ def test_a_failing_handlers_changes_are_rolled_back(test, recorder):
 
 def test_a_job_of_a_handler_carries_the_request_id_of_the_event(test, recorder):
     recorder.at[1] = lambda: enqueue(nod.job(1))
-    with request_context.for_request("request-1"):
+    with request_context.acting_as(RequestContext("request-1")):
         emit(1)
     drain(test)
     assert [row.request_id for row in job_journal.JobRow.select()] == ["request-1"]

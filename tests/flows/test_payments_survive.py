@@ -64,6 +64,9 @@ def test_a_payment_goes_through_all_processes(stack: Stack, pubsub: redis.client
     assert {message["requestId"] for message in messages if message["data"]["id"] == id} == {
         paid.headers["X-Request-ID"]
     }
+    assert {message["traceparent"] for message in messages if message["data"]["id"] == id} == {
+        paid.headers["traceparent"]
+    }
     actions = stack.rows("SELECT count(*) AS n FROM admin.audit_logs WHERE resource_id = %s", id)
     assert actions[0]["n"] == 3
 
