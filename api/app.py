@@ -31,6 +31,7 @@ from api.operations.metrics import Metrics
 from api.payments import resources as payments
 from api.payments import reviews
 from api.payments.reports import Reports
+from api.payments.timeline import PaymentTimeline
 from api.profile import resources as profile
 from api.profile.avatar import Avatar, Avatars
 from api.security.keys import Keys
@@ -113,6 +114,7 @@ def create_app(
         "/api/payments/reports": Reports(),
         "/api/payments/differences": reviews.Differences(),
         "/api/payments/{payment_id:uuid}": payments.OnePayment(),
+        "/api/payments/{payment_id:uuid}/timeline": PaymentTimeline(),
         "/api/payments/{payment_id:uuid}/status": payments.Status(),
         "/api/payments/{payment_id:uuid}/attempts": reviews.Attempts(),
         "/api/payments/{payment_id:uuid}/review": reviews.Review(),

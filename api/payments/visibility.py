@@ -38,6 +38,14 @@ def get_visible(payment_id: UUID, caller: Caller) -> ShownPayment:
     return payment
 
 
+def get_own(payment_id: UUID, caller: Caller) -> ShownPayment:
+    """Returns a payment that the caller's lists contain. Raises NotFound."""
+    payment = shown_payments.find(payment_id)
+    if payment is None or not scope(caller).includes(payment):
+        raise NotFound(thing="payment")
+    return payment
+
+
 def get_changeable(payment_id: UUID, caller: Caller) -> Payment:
     """Returns a payment that the caller may change.
 
