@@ -131,7 +131,7 @@ def test_head_has_the_headers_of_get(client, path):
     got, head = (send(client, method, path, token) for method in ("GET", "HEAD"))
     assert (head.status_code, head.content) == (got.status_code, b"")
     # /metrics has counted one more request by then.
-    varying = {"x-request-id", *(["content-length"] if path == "/metrics" else [])}
+    varying = {"x-request-id", "traceparent", *(["content-length"] if path == "/metrics" else [])}
     assert headers_without(head, varying) == headers_without(got, varying)
 
 
