@@ -68,6 +68,7 @@ class AuditAction(StrEnum):
     JOB_RETRIED = "admin.job.retried"
     JOB_DROPPED = "admin.job.dropped"
     EVENTS_REPLAYED = "admin.events.replayed"
+    EVENT_DROPPED = "admin.event.dropped"
     # A person requested a check of all invariants.
     INVARIANTS_CHECKED = "admin.invariants.checked"
 

@@ -1,35 +1,119 @@
 """What an operator does with jobs, and with events that a subscriber gave up; every act is audited."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable
 from uuid import UUID
 
 from actors import audit, event_handlers, subscriber
+from actors.audit import AuditAction
 from actors.jobs import transaction
-from db import job_journal, postgres
+from actors.subscriber import Subscriber
+from db import job_lists, job_repairs, postgres, subscriptions
+from db.core.errors import DomainError, ErrorCode, NotFound
+from db.subscriptions import MissedEvent
+
+# Dead jobs that one transaction retries; and events that one request retries, each in a transaction.
+RETRY_BATCH, MISSED_EVENTS_AT_ONCE = 1_000, 1_000
 
 
-def retry(ids: Collection[UUID] | None = None, *, name: str | None = None) -> int:
-    """Gives dead jobs (these, those of one name, or all) a new set of attempts; returns how many."""
+class JobNotFailed(DomainError, code=ErrorCode.INVALID_TRANSITION):
+    """This job is {state}. Only a job that failed or is dead can be retried."""
+
+
+class JobNotDead(DomainError, code=ErrorCode.INVALID_TRANSITION):
+    """This job is {state}. Only a dead job can be dropped."""
+
+
+def retry(id: UUID) -> None:
+    """Makes a job that failed or is dead due at once; a dead one gets a new set of attempts.
+
+    Raises NotFound for a job that is done, JobNotFailed for one that waits or runs.
+    """
+    _repair(id, job_repairs.retry, AuditAction.JOB_RETRIED, JobNotFailed)
+
+
+def drop(id: UUID) -> None:
+    """Deletes a dead job, whose work is then never done. Raises NotFound, JobNotDead."""
+    _repair(id, job_repairs.drop, AuditAction.JOB_DROPPED, JobNotDead)
+
+
+def _repair(
+    id: UUID, repair: Callable[[UUID], str | None], action: AuditAction, refused: type[DomainError]
+) -> None:
     with postgres.connection(), transaction():
-        return _record(audit.AuditAction.JOB_RETRIED, job_journal.retry_dead(ids, name=name))
+        name = repair(id)
+        if name is None:
+            job = job_lists.find(id)
+            if job is None:
+                raise NotFound(thing="job")
+            # One that could be repaired is locked: a worker or another operator has it at this moment.
+            state = job.state if job.state in ("waiting", "running") or refused is JobNotDead else "running"
+            raise refused({"state": state}, state=state)
+        audit.record(action, resource=("job", id), details={"job": name})
 
 
-def drop(ids: Collection[UUID]) -> int:
-    """Deletes dead jobs, whose work is then never done; returns how many."""
-    with postgres.connection(), transaction():
-        return _record(audit.AuditAction.JOB_DROPPED, job_journal.drop_dead(ids))
+def retry_dead(name: str | None = None) -> int:
+    """Gives all dead jobs, or those of one name, a new set of attempts; returns how many.
 
-
-def _record(action: audit.AuditAction, jobs: Sequence[job_journal.JobRow]) -> int:
-    for job in jobs:
-        audit.record(action, resource=("job", job.id), details={"job": job.name})
-    return len(jobs)
-
-
-def replay_missed_events() -> int:
-    """Handles the events that subscribers gave up, out of order; returns how many were handled now."""
-    handled = subscriber.retry_missed(event_handlers.SUBSCRIBERS)
-    if handled:
+    A transaction and an audit entry for each thousand.
+    """
+    retried = 0
+    with postgres.connection():
+        start = job_repairs.now()
+    while True:
         with postgres.connection(), transaction():
-            audit.record(audit.AuditAction.EVENTS_REPLAYED, details={"events": handled})
-    return handled
+            count = job_repairs.retry_dead(name, dead_until=start, limit=RETRY_BATCH)
+            if count:
+                of_name = {} if name is None else {"job": name}
+                audit.record(AuditAction.JOB_RETRIED, details={**of_name, "count": count})
+        retried += count
+        if count < RETRY_BATCH:
+            return retried
+
+
+def retry_missed_event(name: str, seq: int) -> bool:
+    """Handles an event that a subscriber gave up; returns whether that succeeded.
+
+    Raises NotFound for an event that was not given up, or not by a subscriber that there is.
+    """
+    with postgres.connection():
+        missed = subscriptions.find_missed(name, seq)
+        if missed is None:
+            raise NotFound(thing="missed event")
+        return _handle(_subscriber(name), missed)
+
+
+def retry_missed_events(name: str) -> tuple[int, int]:
+    """Handles events that a subscriber gave up, the oldest first; returns how many were handled, and failed.
+
+    Out of order: later events were handled before. Raises NotFound for a subscriber that there is not.
+    """
+    found = _subscriber(name)
+    with postgres.connection():
+        outcomes = [_handle(found, missed) for missed in subscriptions.missed(name, MISSED_EVENTS_AT_ONCE)]
+    return sum(outcomes), len(outcomes) - sum(outcomes)
+
+
+def drop_missed_event(name: str, seq: int) -> None:
+    """Deletes the record of an event that a subscriber gave up: it is never handled. Raises NotFound."""
+    with postgres.connection(), transaction():
+        event = subscriptions.claim_missed(name, seq)
+        if event is None:
+            raise NotFound(thing="missed event")
+        audit.record(
+            AuditAction.EVENT_DROPPED, resource=("event", event.id), details={"subscriber": name, "seq": seq}
+        )
+
+
+def _subscriber(name: str) -> Subscriber:
+    for found in event_handlers.SUBSCRIBERS:
+        if found.name == name:
+            return found
+    raise NotFound(thing="subscriber")
+
+
+def _handle(found: Subscriber, missed: MissedEvent) -> bool:
+    def record(event_id: UUID) -> None:
+        details = {"subscriber": found.name, "seq": missed.seq}
+        audit.record(AuditAction.EVENTS_REPLAYED, resource=("event", event_id), details=details)
+
+    return subscriber.retry_missed(found, missed.seq, record)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
 from redis import Redis
@@ -168,23 +169,25 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
     return any(advanced)
 
 
-def retry_missed(subscribers: Sequence[Subscriber]) -> int:
-    """Handles the events that subscribers gave up, out of order; returns how many were handled now."""
-    by_name = {subscriber.name: subscriber for subscriber in subscribers}
-    handled = 0
-    with postgres.connection():
-        for missed in subscriptions.missed(list(by_name)):
-            try:
-                with transaction():
-                    event = subscriptions.claim_missed(missed)
-                    if event is not None:
-                        by_name[missed.name].handle(event)
-                        handled += 1
-            except postgres.TRANSIENT_ERRORS:
-                raise
-            except Exception as error:
-                log.error("event given up again", subscriber=missed.name, seq=missed.seq, exc_info=error)
-    return handled
+def retry_missed(subscriber: Subscriber, seq: int, record: Callable[[UUID], object]) -> bool:
+    """Handles an event that the subscriber gave up, out of order; returns whether it was handled now.
+
+    `record` gets the event's id in the same transaction. An event whose handler fails again stays given up.
+    """
+    try:
+        with transaction():
+            event = subscriptions.claim_missed(subscriber.name, seq)
+            if event is None:
+                return False
+            subscriber.handle(event)
+            record(event.id)
+    except postgres.TRANSIENT_ERRORS:
+        raise
+    except Exception as error:
+        log.error("event given up again", subscriber=subscriber.name, seq=seq, exc_info=error)
+        subscriptions.record_missed_again(subscriber.name, seq, _summary(error))
+        return False
+    return True
 
 
 class Notifications:

@@ -7,6 +7,7 @@ setting is invalid.
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 from uuid import UUID
@@ -16,12 +17,13 @@ from falcon import testing
 from pydantic import ValidationError
 
 from actors import audit, job_operations
+from actors.event_handlers import SUBSCRIBERS
 from api import accounts, demo_users
 from api.app import create_app
 from api.security import key_rotation
 from api.security.passwords import Passwords
 from api.settings import WebSettings
-from db import job_journal, migrate, postgres
+from db import job_lists, migrate, postgres
 from db.core import logs, times
 from db.core.errors import DomainError
 from db.core.settings import InvalidSetting, StoreSettings
@@ -102,17 +104,18 @@ def jobs() -> None:
 
 
 @jobs.command(name="list")
-@click.option("--state", type=click.Choice(get_args(job_journal.State)), default="dead", show_default=True)
+@click.option("--state", type=click.Choice(get_args(job_lists.State)), default="dead", show_default=True)
 @click.option("--name", help="Only jobs of this name, such as payments.charge.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
-def list_jobs(state: job_journal.State, name: str | None, limit: int) -> None:
-    """List jobs in one state, the oldest first: id, name, attempts, due time, last error."""
+def list_jobs(state: job_lists.State, name: str | None, limit: int) -> None:
+    """List jobs in one state, the newest first: id, name, attempts, due time, last error."""
     _open_stores(StoreSettings)
     with postgres.connection():
-        found = job_journal.find(state, name=name, limit=limit)
-        if not found:
+        wanted = job_lists.Filter(name=name, state=state)
+        found = job_lists.page(wanted, limit=limit, after=None, job_names=())
+        if not found.items:
             click.echo(f"no {state} jobs", err=True)
-        for job in found:
+        for job in found.items:
             due = times.iso(job.due_at)
             click.echo(
                 f"{job.id}  {job.name}  attempts={job.attempts}  due={due}  {job.error or ''}".rstrip()
@@ -124,11 +127,12 @@ def list_jobs(state: job_journal.State, name: str | None, limit: int) -> None:
 @click.option("--name", help="All dead jobs of this name.")
 @click.option("--all", "every", is_flag=True, help="All dead jobs.")
 def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
-    """Give dead jobs a new set of attempts."""
+    """Give dead jobs a new set of attempts. A failed job that is named by its id is due at once."""
     if bool(ids) + bool(name) + every != 1:
         raise click.UsageError("name jobs by their ids, by --name, or all of them by --all")
     _open_stores(StoreSettings)
-    click.echo(f"jobs that will be retried: {job_operations.retry(ids or None, name=name)}")
+    count = _repaired(job_operations.retry, ids) if ids else job_operations.retry_dead(name)
+    click.echo(f"jobs that will be retried: {count}")
 
 
 @jobs.command()
@@ -137,7 +141,19 @@ def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
 def drop(ids: tuple[UUID, ...]) -> None:
     """Delete dead jobs."""
     _open_stores(StoreSettings)
-    click.echo(f"jobs dropped: {job_operations.drop(ids)}")
+    click.echo(f"jobs dropped: {_repaired(job_operations.drop, ids)}")
+
+
+def _repaired(repair: Callable[[UUID], None], ids: Sequence[UUID]) -> int:
+    """Repairs each job, and says which ones it cannot repair, and why; returns how many it repaired."""
+    repaired = 0
+    for id in ids:
+        try:
+            repair(id)
+            repaired += 1
+        except DomainError as refusal:
+            click.echo(f"{id}: {refusal}", err=True)
+    return repaired
 
 
 @main.group()
@@ -149,7 +165,8 @@ def events() -> None:
 def replay() -> None:
     """Handle the events that subscribers gave up, out of order."""
     _open_stores(StoreSettings)
-    click.echo(f"events handled: {job_operations.replay_missed_events()}")
+    handled = sum(job_operations.retry_missed_events(each.name)[0] for each in SUBSCRIBERS)
+    click.echo(f"events handled: {handled}")
 
 
 @main.group(name="audit")

@@ -3,10 +3,10 @@
 How workers get jobs: db/job_claims.py and db/leased_jobs.py. Redelivery of overdue jobs: db/redelivery.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import peewee
@@ -187,46 +187,14 @@ def make_due(id: UUID) -> None:
     postgres.rows(MAKE_DUE, id)
 
 
-# A job's state for operators: due now or later, leased by a worker, failed and to be retried, given up.
-State = Literal["waiting", "running", "failed", "dead"]
-
-FIND = """
-    SELECT id, name, queue, args, attempts, due_at, error, created_at FROM (
-        SELECT *, CASE
-            WHEN dead_at IS NOT NULL THEN 'dead'
-            WHEN leased_until > clock_timestamp() THEN 'running'
-            WHEN error IS NOT NULL THEN 'failed'
-            ELSE 'waiting'
-        END AS state
-        FROM journal.jobs
-    ) AS jobs
-    WHERE state = %s AND (%s::text IS NULL OR name = %s)
-    ORDER BY position LIMIT %s
-"""
-
-
-def find(state: State, *, name: str | None = None, limit: int) -> Sequence[JobRow]:
-    """Returns jobs in this state, of this name if one is given, the oldest first."""
-    return [JobRow(**row) for row in postgres.rows(FIND, state, name, name, limit)]
-
-
 RETRY_DEAD = """
     UPDATE journal.jobs
     SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
         sent_at = '-infinity'
-    WHERE dead_at IS NOT NULL AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
-    AND (%(name)s::text IS NULL OR name = %(name)s)
-    RETURNING id, name
+    WHERE dead_at IS NOT NULL AND id = ANY(%s)
 """
 
 
-def retry_dead(ids: Iterable[UUID] | None = None, *, name: str | None = None) -> list[JobRow]:
-    """Gives dead jobs (these, those of this name, or all) new attempts, due at once; returns them."""
-    retried = postgres.rows(RETRY_DEAD, ids=None if ids is None else list(ids), name=name)
-    return [JobRow(**row) for row in retried]
-
-
-def drop_dead(ids: Iterable[UUID]) -> list[JobRow]:
-    """Deletes these jobs where they are dead; returns the deleted ones."""
-    dead = postgres.delete(JobRow).where(JobRow.dead_at.is_null(False), JobRow.id.in_(list(ids)))
-    return postgres.execute_returning(dead, JobRow)
+def retry_dead(ids: Collection[UUID]) -> None:
+    """Gives those of these jobs that are dead new attempts, due at once."""
+    postgres.rows(RETRY_DEAD, list(ids))

@@ -2,6 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
@@ -9,6 +12,7 @@ from psycopg2.extras import Json
 
 from db import postgres
 from db.event_log import Event
+from db.pagination import Cursor, Page, page
 
 # A cursor is moved past events of other types only when there are this many: otherwise every event would cost
 # every subscriber a write.
@@ -26,6 +30,7 @@ class MissedEvent(
     seq = peewee.BigIntegerField()
     error = peewee.TextField()
     given_up_at = DateTimeTZField()
+    id = peewee.UUIDField()
 
 
 @dataclass(frozen=True)
@@ -195,10 +200,54 @@ def record_missed(claim: Claim, event: Event, error: str) -> None:
     missed.on_conflict_ignore().execute()
 
 
-def missed(names: Sequence[str] | None = None) -> list[MissedEvent]:
-    """Returns the events that subscribers gave up: all, or those of these subscribers."""
-    query = MissedEvent.select().order_by(MissedEvent.name, MissedEvent.seq)
-    return list(query if names is None else query.where(MissedEvent.name.in_(names)))
+def missed(name: str, limit: int) -> list[MissedEvent]:
+    """Returns the first events that a subscriber gave up."""
+    query = MissedEvent.select().where(MissedEvent.name == name)
+    return list(query.order_by(MissedEvent.seq).limit(limit))
+
+
+def find_missed(name: str, seq: int) -> MissedEvent | None:
+    """Returns an event that a subscriber gave up."""
+    found: MissedEvent | None = MissedEvent.get_or_none(MissedEvent.name == name, MissedEvent.seq == seq)
+    return found
+
+
+@dataclass(frozen=True)
+class ListedMissedEvent:
+    """An event that a subscriber gave up, for operators. `created_at` is when it was given up."""
+
+    id: UUID
+    name: str
+    error: str
+    created_at: datetime
+    event: Event
+
+
+NEWEST_MISSED = """
+    SELECT m.id AS missed_id, m.name, m.error, m.given_up_at,
+        e.id, e.seq, e.type, e.data, e.request_id, e.occurred_at
+    FROM admin.missed_events m JOIN admin.events e ON e.seq = m.seq
+    WHERE (m.given_up_at, m.id) < (%(before)s, %(before_id)s::uuid)
+        AND (%(name)s IS NULL OR m.name = %(name)s)
+    ORDER BY m.given_up_at DESC, m.id DESC LIMIT %(count)s
+"""
+
+
+def missed_page(name: str | None, *, limit: int, after: Cursor | None) -> Page[ListedMissedEvent]:
+    """Returns a page of the events that subscribers, or one of them, gave up; the last one first."""
+    found = postgres.rows(
+        NEWEST_MISSED,
+        name=name,
+        before=after.created_at if after else "infinity",
+        before_id=after.id if after else UUID(int=0),
+        count=limit + 1,
+    )
+    return page([_listed(row) for row in found], limit)
+
+
+def _listed(row: dict[str, Any]) -> ListedMissedEvent:
+    id, name, error, given_up_at = (row.pop(key) for key in ("missed_id", "name", "error", "given_up_at"))
+    return ListedMissedEvent(id, name, error, given_up_at, Event(**row))
 
 
 CLAIM_MISSED = """
@@ -209,11 +258,17 @@ CLAIM_MISSED = """
 """
 
 
-def claim_missed(missed: MissedEvent) -> Event | None:
+def claim_missed(name: str, seq: int) -> Event | None:
     """Removes a missed event and returns it, in the open transaction; None when another process has it."""
-    claimed = postgres.rows(CLAIM_MISSED, missed.name, missed.seq)
-    found: Event | None = Event.get_or_none(Event.seq == missed.seq) if claimed else None
+    claimed = postgres.rows(CLAIM_MISSED, name, seq)
+    found: Event | None = Event.get_or_none(Event.seq == seq) if claimed else None
     return found
+
+
+def record_missed_again(name: str, seq: int, error: str) -> None:
+    """Records what went wrong when a missed event was handled again."""
+    update = MissedEvent.update(error=_shortened(error))
+    update.where(MissedEvent.name == name, MissedEvent.seq == seq).execute()
 
 
 def _shortened(error: str) -> str:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
@@ -49,6 +50,10 @@ def fail() -> None:
     raise ValueError("it broke\nin two")
 
 
+def fail_otherwise() -> None:
+    raise ValueError("it broke again")
+
+
 def enqueue_then_fail() -> None:
     enqueue(nod.job(2))
     fail()
@@ -65,6 +70,11 @@ def emit(*numbers: int, type: EventType = EventType.CONFIG_UPDATED) -> None:
         with transaction():
             events.emit(type, {"number": number})
     work()
+
+
+def missed() -> list[subscriptions.MissedEvent]:
+    """The events that the subscriber of these tests gave up."""
+    return subscriptions.missed("test.recorder", 10)
 
 
 def cursor(name: str = "test.recorder") -> Subscription:
@@ -225,18 +235,18 @@ def test_pauses_grow_until_the_event_is_given_up_and_recorded_as_missed(test, re
         assert recorder.numbers[-1] == 1
     assert 0 < pauses[0] < 0.5
     assert 31 < pauses[-1] <= 64
-    assert subscriptions.missed() == []
+    assert missed() == []
 
     make_due()
     with capture_logs() as logs:
         drain(test)
     assert recorder.numbers[-1] == 3
-    [missed] = subscriptions.missed()
-    [event] = [event for event in event_log.after(0, 10_000) if event.seq == missed.seq]
-    assert (missed.name, event.data) == ("test.recorder", {"number": 2})
-    assert "it broke" in missed.error
+    [given_up] = missed()
+    [event] = [event for event in event_log.after(0, 10_000) if event.seq == given_up.seq]
+    assert event.data == {"number": 2}
+    assert "it broke" in given_up.error
     [line] = [line for line in logs if line["event"] == "event given up"]
-    assert (line["seq"], line["attempts"]) == (missed.seq, MAX_ATTEMPTS)
+    assert (line["seq"], line["attempts"]) == (given_up.seq, MAX_ATTEMPTS)
 
 
 def test_a_statement_timeout_counts_as_a_failure_of_the_handler(test, recorder):
@@ -257,13 +267,18 @@ def test_a_missed_event_can_be_retried(test, recorder):
     for _ in range(MAX_ATTEMPTS + 1):
         make_due()
         drain(test)
-    assert subscriber.retry_missed([test]) == 0
-    assert len(subscriptions.missed(["test.recorder"])) == 1
+    [given_up] = missed()
+    retried: list[UUID] = []
+    recorder.at[1] = fail_otherwise
+    assert not subscriber.retry_missed(test, given_up.seq, retried.append)
+    [given_up_again] = missed()
+    assert "it broke again" in given_up_again.error
     recorder.at.clear()
-    assert subscriber.retry_missed([test]) == 1
+    assert subscriber.retry_missed(test, given_up.seq, retried.append)
     assert recorder.numbers == [2, 1]
-    assert subscriptions.missed() == []
-    assert subscriber.retry_missed([test]) == 0
+    assert len(retried) == 1
+    assert missed() == []
+    assert not subscriber.retry_missed(test, given_up.seq, retried.append)
 
 
 def test_a_process_killed_inside_a_handler_has_changed_nothing(test, recorder):
@@ -295,9 +310,9 @@ def test_an_event_that_kills_the_process_is_found_and_given_up(test, recorder, m
         except SystemExit:
             deaths += 1
         assert deaths < 60
-    [missed] = subscriptions.missed()
-    assert missed.error == "its process died while it was handled"
-    assert missed.seq == last_seq() - 4
+    [given_up] = missed()
+    assert given_up.error == "its process died while it was handled"
+    assert given_up.seq == last_seq() - 4
     assert sorted(set(recorder.numbers)) == [number for number in range(45) if number != 40]
 
 

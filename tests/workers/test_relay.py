@@ -192,7 +192,7 @@ def test_after_the_last_attempt_a_job_is_dead_until_it_is_retried():
     nod(str(job.id))
     assert row(job).dead_at is not None
 
-    assert len(job_journal.retry_dead([job.id])) == 1
+    job_journal.retry_dead([job.id])
     assert relay.once() == 1
     assert row(job).attempts == 0
 
@@ -424,7 +424,7 @@ def test_a_call_that_kills_its_process_is_dead_after_the_last_attempt():
         assert leased_jobs.lease(deadly.id, 0).jobs
     call(str(deadly.id))
     assert row(deadly).dead_at is not None
-    assert len(job_journal.retry_dead([deadly.id])) == 1
+    job_journal.retry_dead([deadly.id])
     assert relay.once() == 1
     call(str(deadly.id))
     assert job_journal.JobRow.select().count() == 0
