@@ -1,6 +1,7 @@
 """The jobs of all modules: what a process needs that handles jobs it does not name itself."""
 
 import pkgutil
+from enum import StrEnum
 from functools import cache
 from importlib import import_module
 
@@ -8,6 +9,17 @@ import actors
 from actors.batch_jobs import BatchJob
 from actors.external_calls import CallingKind
 from actors.jobs import JobKind, registry
+
+
+class QueueName(StrEnum):
+    """The queues of all jobs."""
+
+    PAYMENTS = "payments"
+    PSP = "psp"
+    PSP_INQUIRIES = "psp-inquiries"
+    EVENTS = "events"
+    HOUSEKEEPING = "housekeeping"
+    MAIL = "mail"
 
 
 @cache

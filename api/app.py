@@ -6,7 +6,7 @@ import falcon
 from falcon.routing import CompiledRouter
 
 from actors.media import Media
-from api.admin import system
+from api.admin import jobs, system
 from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
@@ -104,6 +104,10 @@ def create_app(
         "/api/admin/users/{user_id:uuid}/sessions/{session_id:uuid}": UserSession(),
         "/api/admin/audit-logs": AuditLogs(),
         "/api/admin/audit-logs/verify": AuditVerification(),
+        "/api/admin/jobs": jobs.Jobs(),
+        "/api/admin/jobs/retry": jobs.DeadJobsRetry(),
+        "/api/admin/jobs/{job_id:uuid}": jobs.OneJob(),
+        "/api/admin/jobs/{job_id:uuid}/retry": jobs.JobRetry(),
         "/api/admin/config": system.Config(),
         "/api/admin/events": system.EventLog(),
         "/api/admin/health": system.AdminHealth(redis_client),

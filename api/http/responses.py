@@ -11,6 +11,7 @@ from api.security.tokens import UnauthorizedReason
 from db import pagination
 from db.core.errors import ErrorCode
 from db.core.json_model import JsonModel
+from db.job_lists import State as JobState
 from db.pagination import Page
 from db.states import PaymentStatus
 
@@ -29,7 +30,8 @@ class ErrorDetails(JsonModel, extra="allow"):
     * `UNAUTHORIZED` and others have `reason`.
     * `RATE_LIMITED` has `retryAfter`, in seconds.
     * `REQUEST_CHANGED` has the current `amount` and `currency` of the payment request.
-    * `INVALID_TRANSITION` has the payment's `status`, and `nextStatuses` that can follow it.
+    * `INVALID_TRANSITION` has the payment's `status`, and `nextStatuses` that can follow it; or the
+      `state` of a job.
     """
 
     fields: list[FieldError] | MISSING = MISSING
@@ -39,6 +41,7 @@ class ErrorDetails(JsonModel, extra="allow"):
     currency: Annotated[str, Field(examples=["EUR"])] | MISSING = MISSING
     status: PaymentStatus | MISSING = MISSING
     next_statuses: list[PaymentStatus] | MISSING = MISSING
+    state: JobState | MISSING = MISSING
 
 
 class ErrorBody(JsonModel):

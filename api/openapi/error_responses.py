@@ -40,6 +40,7 @@ _EXAMPLE_VALUES = {
     "reason": "it is completed",
     "role": Role.VENDOR,
     "seconds": "60",
+    "state": "waiting",
     "subject": "A completed payment",
     "target": PaymentStatus.COMPLETED,
     "thing": "payment",
