@@ -6,7 +6,7 @@ import falcon
 from falcon.routing import CompiledRouter
 
 from actors.media import Media
-from api.admin import jobs, system
+from api.admin import jobs, missed_events, system
 from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
@@ -108,6 +108,10 @@ def create_app(
         "/api/admin/jobs/retry": jobs.DeadJobsRetry(),
         "/api/admin/jobs/{job_id:uuid}": jobs.OneJob(),
         "/api/admin/jobs/{job_id:uuid}/retry": jobs.JobRetry(),
+        "/api/admin/missed-events": missed_events.MissedEvents(),
+        "/api/admin/missed-events/retry": missed_events.MissedEventsRetry(),
+        "/api/admin/missed-events/{subscriber}/{seq}": missed_events.OneMissedEvent(),
+        "/api/admin/missed-events/{subscriber}/{seq}/retry": missed_events.MissedEventRetry(),
         "/api/admin/config": system.Config(),
         "/api/admin/events": system.EventLog(),
         "/api/admin/health": system.AdminHealth(redis_client),
