@@ -52,6 +52,7 @@ class WebSettings(MediaSettings):
     cors_origins: Annotated[frozenset[str], PlainValidator(parse_origins)] = frozenset()
     rate_limit_api: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(100, 15 * 60)
     rate_limit_auth: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(5, 15 * 60)
+    rate_limit_console: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(3000, 15 * 60)
     trusted_proxies: Annotated[Proxies, PlainValidator(Proxies.parse)] = Proxies()
 
     @model_validator(mode="after")

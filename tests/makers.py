@@ -63,6 +63,7 @@ SECRETS = {
     # Off: all tests come from one address.
     "RATE_LIMIT_API": "",
     "RATE_LIMIT_AUTH": "",
+    "RATE_LIMIT_CONSOLE": "",
 }
 
 

@@ -16,6 +16,9 @@ from db.rate_counters import Limit, SharedCounter
 _AUTH_PATHS = frozenset(
     f"/api/auth/{name}" for name in ("register", "login", "forgot-password", "reset-password")
 )
+# In the WSGI environment of a request that the console makes: the limits that do not count it. The visit to
+# the console counts against RATE_LIMIT_CONSOLE.
+UNCOUNTED = "paywright.uncounted_limits"
 EXEMPT_PATHS = ("/api/health", "/api/docs", "/api/openapi.json", "/api/media")
 
 _RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*([1-9]\d{0,4})?\s*(second|minute|hour|day)s?")
@@ -62,8 +65,10 @@ class _State:
 class RateLimit:
     """Counts a request against each limit that applies to it, and refuses it when one is exceeded."""
 
-    def __init__(self, api: Rate | None, auth: Rate | None, counter: SharedCounter) -> None:
-        self._api, self._auth, self._counter = api, auth, counter
+    def __init__(
+        self, api: Rate | None, auth: Rate | None, console: Rate | None, counter: SharedCounter
+    ) -> None:
+        self._api, self._auth, self._console, self._counter = api, auth, console, counter
 
     def process_request(self, req: Request, resp: Response) -> None:
         """Sets the RateLimit headers. Raises RateLimited."""
@@ -89,11 +94,14 @@ class RateLimit:
             raise RateLimited(retry_after=tightest.resets_in_s)
 
     def _rates(self, req: Request) -> dict[str, Rate]:
+        if _is_under(req.path, "/console") and not _is_under(req.path, "/console/assets"):
+            return {"console": self._console} if self._console else {}
         if not _is_under(req.path, "/api") or any(_is_under(req.path, path) for path in EXEMPT_PATHS):
             return {}
         counts_as_auth = req.method == "POST" and req.path in _AUTH_PATHS
         rates = {"api": self._api, "auth": self._auth if counts_as_auth else None}
-        return {name: rate for name, rate in rates.items() if rate}
+        uncounted = req.env.get(UNCOUNTED, ())
+        return {name: rate for name, rate in rates.items() if rate and name not in uncounted}
 
 
 def _set_draft_headers(resp: Response, states: list[_State]) -> None:
