@@ -1,0 +1,91 @@
+// Keeps a live page current: fetches it again and replaces the elements with `data-live` that have changed.
+//
+// <main data-events> does so after each event of the event stream, <main data-events="ID"> after those that
+// name this payment, <main data-every="5"> every five seconds. Both may be set.
+
+const main = document.querySelector("main");
+const connection = document.querySelector("#connection");
+const SETTLE_MS = 150;
+const MAX_RETRY_MS = 10_000;
+
+let failedSince = null;
+let underway = false;
+let again = false;
+let timer = 0;
+let retryMs = 1000;
+
+function report(problem) {
+  failedSince ??= new Date();
+  connection.hidden = false;
+  connection.textContent = `${problem} This page shows what was known at ${failedSince.toLocaleTimeString()}. `
+    + "It is loaded again by itself; nothing has to be done.";
+}
+
+function recovered() {
+  failedSince = null;
+  retryMs = 1000;
+  connection.hidden = true;
+}
+
+async function refresh() {
+  if (underway) { again = true; return; }
+  underway = true;
+  try {
+    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (response.redirected && new URL(response.url).pathname === "/console/sign-in") {
+      location.assign(response.url);
+      return;
+    }
+    if (!response.ok) {
+      report(`The server answered with status ${response.status}.`);
+      schedule(retryMs = Math.min(MAX_RETRY_MS, retryMs * 2));
+    } else {
+      replace(new DOMParser().parseFromString(await response.text(), "text/html"));
+      recovered();
+    }
+  } catch {
+    report("The server cannot be reached.");
+    schedule(retryMs = Math.min(MAX_RETRY_MS, retryMs * 2));
+  } finally {
+    underway = false;
+    if (again) { again = false; schedule(SETTLE_MS); }
+  }
+}
+
+function replace(page) {
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const fresh = page.getElementById(old.id);
+    // What somebody types into, or reads in a dialog, stays.
+    if (fresh && fresh.outerHTML !== old.outerHTML && !old.contains(document.activeElement?.closest("input, textarea, select"))) {
+      const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+      old.replaceWith(document.adoptNode(fresh));
+      if (focused) document.getElementById(focused)?.focus();
+    }
+  }
+}
+
+function schedule(delayMs) {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, delayMs);
+}
+
+function listen() {
+  const about = main.dataset.events;
+  const stream = new EventSource("/console/events");
+  const onEvent = (event) => { if (!about || event.data.includes(about)) schedule(SETTLE_MS); };
+  stream.onmessage = onEvent;
+  for (const type of main.dataset.types?.split(" ") ?? []) stream.addEventListener(type, onEvent);
+  // After an interruption the page may have missed something.
+  stream.onopen = () => { if (failedSince) schedule(0); };
+  stream.onerror = () => {
+    report("The connection to the server is interrupted.");
+    if (stream.readyState !== EventSource.CLOSED) return;
+    // The browser gives up when the server answers with an error: the page says what it is, then tries again.
+    setTimeout(listen, retryMs = Math.min(MAX_RETRY_MS, retryMs * 2));
+    schedule(0);
+  };
+}
+
+if (main?.dataset.events !== undefined) listen();
+if (main?.dataset.every) setInterval(() => { if (!document.hidden) refresh(); }, 1000 * Number(main.dataset.every));
+document.addEventListener("visibilitychange", () => { if (!document.hidden && main?.dataset.every) refresh(); });
