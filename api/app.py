@@ -10,8 +10,11 @@ from api.admin import jobs, missed_events, system
 from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
-from api.auth.mailed_links import MailedLinkScript, ResetPasswordPage, VerifyEmailPage
 from api.auth.sign_in import Sessions
+from api.console import errors as console_errors
+from api.console import routes as console_routes
+from api.console.rendering import Templates
+from api.console.visits import Console
 from api.http import envelope
 from api.http.operation import declaration_of
 from api.middleware.access_log import AccessLog
@@ -65,6 +68,8 @@ def create_app(
     sessions = Sessions(passwords, tokens)
     health = Health(redis_client)
 
+    templates = Templates()
+
     router = CompiledRouter()
     router.options.converters["uuid"] = CanonicalUuid
     counter = SharedCounter(redis_client, MemoryCounter())
@@ -75,14 +80,16 @@ def create_app(
         AccessLog(router.find, tokens),
         Routing(),
         Cors(settings.cors_origins),
-        RateLimit(settings.rate_limit_api, settings.rate_limit_auth, counter),
+        RateLimit(settings.rate_limit_api, settings.rate_limit_auth, settings.rate_limit_console, counter),
         BodyLimit(),
         DatabaseConnection(),
         Authentication(tokens),
         Maintenance(),
+        console_errors.ErrorPages(templates),
     ]
     app = falcon.App(middleware=middleware, router=router)
     envelope.install(app)
+    console_errors.install(app)
 
     routes: dict[str, Any] = {
         "/api/auth/register": auth.Register(sessions),
@@ -135,16 +142,19 @@ def create_app(
         "/.well-known/jwks.json": Jwks(keys),
         "/metrics": Metrics(redis_client),
         "/media/avatars/{name}": Avatars(media),
-        "/verify-email": VerifyEmailPage(),
-        "/reset-password": ResetPasswordPage(),
-        "/mailed-link.js": MailedLinkScript(),
     }
     openapi = OpenApi(routes)
     # The document describes its own routes too, so it is written after they are added.
     routes |= {"/api/openapi.json": openapi, "/api/docs": Docs(), "/api/docs/script.js": DocsScript()}
     if preload_document:
         _ = openapi.json
-    for path, resource in routes.items():
+    console = Console(
+        app,
+        templates,
+        secure=settings.public_url.startswith("https:"),
+        environment=settings.app_env,
+    )
+    for path, resource in (routes | console_routes.routes(console)).items():
         add_route(app, path, resource)
     return app
 

@@ -31,6 +31,11 @@ def app() -> falcon.App:  # type: ignore[type-arg]
     return create_app(WebSettings.read({**SECRETS, **_STORES}))
 
 
+def is_page(template: str) -> bool:
+    """Whether a route belongs to the console, which is no part of the API."""
+    return template in ("/", "/verify-email", "/reset-password") or f"{template}/".startswith("/console/")
+
+
 def addresses() -> Iterator[Address]:
     """Every path of the application."""
     router = app()

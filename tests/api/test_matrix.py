@@ -11,7 +11,7 @@ from api.http.operation import Operation, RawOperation
 from api.security.permissions import ROLES_BY_PERMISSION, Permission
 from db import sessions
 from db.users import Role
-from tests.api.routing import Address, addresses
+from tests.api.routing import Address, addresses, is_page
 from tests.makers import error, visitor
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -121,7 +121,7 @@ def test_an_unknown_method_is_a_405_that_names_the_allowed_ones(client, address)
         result = client.simulate_request(method, address.path)
         assert result.status_code == 405
         assert set(result.headers["Allow"].split(", ")) == known
-        if method != "HEAD":
+        if method != "HEAD" and not is_page(address.template):
             assert error(result) == (405, "METHOD_NOT_ALLOWED")
 
 

@@ -81,14 +81,14 @@ def test_an_ignored_forwarded_header_is_logged_once_a_minute(make_client, proxie
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     untrusted, forwarded = make_client(), {"X-Forwarded-For": "198.51.100.1"}
     with capture_logs() as logged:
-        proxied_client.simulate_get("/mailed-link.js", headers=forwarded)
-        untrusted.simulate_get("/mailed-link.js")
+        proxied_client.simulate_get("/console/assets/live.js", headers=forwarded)
+        untrusted.simulate_get("/console/assets/live.js")
         assert warnings(logged) == []
         for _ in range(3):
-            untrusted.simulate_get("/mailed-link.js", headers=forwarded)
+            untrusted.simulate_get("/console/assets/live.js", headers=forwarded)
         assert warnings(logged) == ["127.0.0.1"]
         clock[0] += request_context.WARNING_INTERVAL_S
-        untrusted.simulate_get("/mailed-link.js", headers=forwarded)
+        untrusted.simulate_get("/console/assets/live.js", headers=forwarded)
         assert len(warnings(logged)) == 2
 
 

@@ -1,0 +1,45 @@
+"""The routes of the console: each page, the roles that it is for, and its entry in the navigation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from api.console.assets import Assets
+from api.console.pages import account_access, home, sign_in
+from api.console.visits import Console
+
+CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
+EVERYBODY = (CUSTOMER, VENDOR, ADMIN)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: path, resource, the roles that it is for (none: visitors), its label in the navigation."""
+
+    path: str
+    resource: Any
+    roles: tuple[str, ...] = ()
+    label: str = ""
+
+
+def routes(console: Console) -> dict[str, Any]:
+    """Returns the resources of the console by their paths; adds the pages to its navigation."""
+    pages = [
+        Page("/console", home.Home(console), EVERYBODY, "Overview"),
+        Page("/console/sign-in", sign_in.SignIn(console)),
+        Page("/console/register", account_access.Register(console)),
+        Page("/console/forgot-password", account_access.ForgotPassword(console)),
+        Page("/verify-email", account_access.VerifyEmail(console)),
+        Page("/reset-password", account_access.ResetPassword(console)),
+    ]
+    console.pages = pages
+    # What is no page: the responses of forms, files, the event stream.
+    others: dict[str, Any] = {
+        "/": home.Root(),
+        "/console/assets/{name}": Assets(),
+        "/console/events": home.Events(console),
+        "/console/sign-out": sign_in.SignOut(console),
+        "/console/theme": sign_in.Theme(console),
+    }
+    if console.environment != "production":
+        others["/console/sign-in/demo"] = sign_in.DemoSignIn(console)
+    return {each.path: each.resource for each in pages} | others

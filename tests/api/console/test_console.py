@@ -1,0 +1,213 @@
+"""The console's frame: who is signed in, what a form may do, how an error is shown."""
+
+import re
+from urllib.parse import urlencode
+
+import pytest
+from falcon.testing import Result, TestClient
+
+from api.app import create_app
+from db import live_sessions
+from tests import makers
+from tests.makers import PASSWORD, Visitor, visitor
+
+
+class Browser:
+    """A browser that keeps cookies and follows nothing."""
+
+    def __init__(self, client: TestClient, address: str = "127.0.0.1") -> None:
+        self._client, self._address = client, address
+        self.cookies: dict[str, str] = {}
+
+    def get(self, path: str, **headers: str) -> Result:
+        return self._send("GET", path, headers=headers)
+
+    def post(self, path: str, form: dict[str, str] | None = None, **headers: str) -> Result:
+        return self._send("POST", path, params=form, headers=headers)
+
+    def _send(self, method: str, path: str, *, params=None, headers=None) -> Result:
+        kinds = {}
+        if method == "POST":
+            headers = {"Content-Type": "application/x-www-form-urlencoded", **headers}
+            kinds["body"] = urlencode(params or {})
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        result = self._client.simulate_request(
+            method, path, headers=named, cookies=self.cookies, remote_addr=self._address, **kinds
+        )
+        for name, cookie in result.cookies.items():
+            if cookie.max_age == 0 or not cookie.value:
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = cookie.value
+        return result
+
+
+@pytest.fixture
+def client(database, settings) -> TestClient:
+    return TestClient(create_app(settings))
+
+
+@pytest.fixture
+def browser(client: TestClient) -> Browser:
+    return Browser(client)
+
+
+def sign_in(browser: Browser, who: Visitor, **form: str) -> Result:
+    return browser.post("/console/sign-in", {"email": who.user["email"], "password": PASSWORD, **form})
+
+
+def test_the_root_leads_to_the_console(browser):
+    result = browser.get("/")
+    assert (result.status_code, result.headers["location"]) == (303, "/console")
+
+
+def test_a_visitor_is_sent_to_the_sign_in_and_back(browser, client):
+    result = browser.get("/console?status=failed")
+    assert result.headers["location"] == "/console/sign-in?next=%2Fconsole%3Fstatus%3Dfailed"
+    result = sign_in(browser, visitor(client), next="/console?status=failed")
+    assert (result.status_code, result.headers["location"]) == (303, "/console?status=failed")
+    assert "Some One" in browser.get("/console").text
+
+
+@pytest.mark.parametrize(
+    "path", ["https://evil.example/", "//evil.example/console", "/api/docs", "/console\\@evil", ""]
+)
+def test_a_sign_in_never_leads_to_another_site(browser, client, path):
+    assert sign_in(browser, visitor(client), next=path).headers["location"] == "/console"
+
+
+def test_a_wrong_password_shows_the_form_again_without_it(browser, client):
+    result = browser.post(
+        "/console/sign-in", {"email": visitor(client).user["email"], "password": "wrong-wrong"}
+    )
+    assert result.status_code == 401
+    assert 'role="alert"' in result.text
+    assert "wrong-wrong" not in result.text
+    assert not browser.cookies
+
+
+def test_scripts_cannot_read_the_cookies(browser, client):
+    cookies = sign_in(browser, visitor(client)).cookies.values()
+    assert {(each.http_only, each.same_site, each.path) for each in cookies} == {(True, "Lax", "/console")}
+
+
+def test_an_expired_access_token_is_refreshed_on_the_way(browser, client):
+    sign_in(browser, visitor(client))
+    del browser.cookies["paywright_access"]
+    assert browser.get("/console").status_code == 200
+    assert "paywright_access" in browser.cookies
+
+
+def test_a_session_that_has_ended_leads_to_the_sign_in(browser, client):
+    who = visitor(client)
+    sign_in(browser, who)
+    who.post("/auth/logout", {"everywhere": True})
+    live_sessions._remembered.clear()
+    assert browser.get("/console").headers["location"].startswith("/console/sign-in")
+
+
+def test_signing_out_ends_the_session(browser, client):
+    sign_in(browser, visitor(client))
+    kept = dict(browser.cookies)
+    assert browser.post("/console/sign-out").headers["location"] == "/console/sign-in"
+    assert "signed out" in browser.get("/console/sign-in").text
+    browser.cookies = kept
+    assert browser.get("/console").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_form_of_another_site_is_refused(browser, client, headers):
+    sign_in(browser, visitor(client))
+    assert browser.post("/console/sign-out", **headers).status_code == 400
+    assert browser.get("/console").status_code == 200
+
+
+def test_an_error_is_a_page(browser, client):
+    sign_in(browser, visitor(client))
+    result = browser.get("/console/nothing")
+    assert (result.status_code, result.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert result.headers["x-request-id"] in result.text
+
+
+def test_pages_keep_the_security_headers(browser):
+    headers = browser.get("/console/sign-in").headers
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert (headers["cache-control"], headers["referrer-policy"]) == ("no-store", "same-origin")
+
+
+def test_no_page_has_a_script_or_a_handler_inside(browser):
+    text = browser.get("/console/sign-in").text
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son[a-z]+=|javascript:", text)
+
+
+def test_what_a_user_wrote_is_escaped(browser, client):
+    result = browser.post("/console/sign-in", {"email": '"><b>x', "password": "wrong-wrong"})
+    assert "<b>x" not in result.text
+
+
+def test_an_account_is_opened_and_confirmed(browser, client):
+    email = makers.address()
+    form = {"name": "Vera", "email": email, "password": PASSWORD, "role": "VENDOR"}
+    assert browser.post("/console/register", form).status_code == 303
+    makers.work()
+    token = makers.mailbox.token()
+    assert "Press the button" in browser.get(f"/verify-email?token={token}").text
+    assert "confirmed" in browser.post("/verify-email", {"token": token}).text
+
+
+def test_a_fault_stands_beside_its_field(browser):
+    result = browser.post(
+        "/console/register",
+        {"name": "Vera", "email": "x@example.com", "password": "short", "role": "CUSTOMER"},
+    )
+    assert result.status_code == 400
+    assert 'id="password-fault"' in result.text
+    assert 'value="Vera"' in result.text
+
+
+def test_a_forgotten_password_is_reset_by_the_mailed_link(browser, client):
+    who = visitor(client)
+    browser.post("/console/forgot-password", {"email": who.user["email"]})
+    makers.work()
+    token = makers.mailbox.token()
+    assert token in browser.get(f"/reset-password?token={token}").text
+    result = browser.post("/reset-password", {"token": token, "newPassword": "another horse battery"})
+    assert "is changed" in result.text
+    assert (
+        "unknown, used or expired"
+        in browser.post("/reset-password", {"token": token, "newPassword": "another horse battery"}).text
+    )
+
+
+def test_a_demo_user_is_one_click_away_outside_production(make_client):
+    assert "Demo users" in Browser(make_client(APP_ENV="development")).get("/console/sign-in").text
+
+
+def test_the_console_has_a_limit_of_its_own(make_client, database):
+    browser = Browser(
+        make_client(RATE_LIMIT_API="2/15minutes", RATE_LIMIT_CONSOLE="5/15minutes"), "192.0.2.81"
+    )
+    statuses = [browser.get("/console/sign-in").status_code for _ in range(6)]
+    assert statuses == [200] * 5 + [429]
+    assert browser.get("/console/assets/console.css").status_code == 200
+
+
+def test_a_sign_in_through_the_console_counts_as_one(make_client, database):
+    browser = Browser(make_client(RATE_LIMIT_AUTH="2/15minutes"), "192.0.2.82")
+    form = {"email": makers.address(), "password": "wrong-wrong"}
+    assert [browser.post("/console/sign-in", form).status_code for _ in range(3)] == [401, 401, 429]
+
+
+def test_assets_are_kept_and_asked_for_again(browser):
+    first = browser.get("/console/assets/live.js")
+    assert first.headers["content-type"].startswith("text/javascript")
+    assert browser.get("/console/assets/live.js", If_None_Match=first.headers["etag"]).status_code == 304
+    assert browser.get("/console/assets/..%2Fclient.py").status_code == 404
