@@ -2,6 +2,8 @@
 
 import gc
 import resource
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from api.http import admission
 from api.middleware import access_log
 from api.operations import request_counts
 from api.settings import WebSettings
-from db import postgres, redis
+from db import heartbeats, postgres, redis
 from db.core import logs
 
 _MAX_DESCRIPTORS = 20_000
@@ -56,6 +58,12 @@ logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
 _COLLECT_AFTER = 10_000
 
 
+def _keep_beating() -> None:
+    while True:
+        heartbeats.beat(_redis, [], type="web")
+        time.sleep(heartbeats.INTERVAL_S)
+
+
 def when_ready(_server: Any) -> None:
     """Keeps the collector from what was loaded: a walk through it took 50 ms, in which no request ran."""
     gc.collect()
@@ -74,11 +82,12 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Drops the connections of the parent, which a forked worker must not use, and starts its metrics."""
+    """Drops the connections of the parent, which a forked worker must not use; starts its threads."""
     postgres.database.dispose()
     admission.execute_at_most(_settings.database_pool)
     request_counts.start(_redis)
     access_log.start()
+    threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
     if not _settings.media_url.startswith("file:"):
         native_asyncio.start()
 
@@ -87,3 +96,4 @@ def worker_exit(_server: Any, _worker: Any) -> None:
     """Writes what still waits."""
     access_log.flush()
     request_counts.flush(_redis)
+    heartbeats.leave(_redis, [], type="web")
