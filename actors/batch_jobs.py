@@ -22,7 +22,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, Field
 
-from actors import broker, worker_threads
+from actors import broker, finished_jobs, worker_threads
 from actors.jobs import JobKind, transaction
 from actors.turns import Turn
 from db import job_claims, postgres
@@ -122,6 +122,8 @@ class BatchJob(JobKind, Generic[E]):
                 raise
             for job in jobs:
                 self._do_alone(job.id)
+        else:
+            finished_jobs.count(self.queue, len(jobs))
         if jobs:
             self._after_commit()
         return bool(jobs) and (len(jobs) >= BATCH_SIZE or jobs[0].attempts > 0)
@@ -131,6 +133,7 @@ class BatchJob(JobKind, Generic[E]):
             with transaction():
                 job = self._claim_alone(id)
                 self._write([job] if job else [])
+            finished_jobs.count(self.queue, 1 if job else 0)
         except postgres.DatabaseUnavailable:
             raise
         except DomainError as refusal:
@@ -172,6 +175,8 @@ class OrderedBatchJob(BatchJob[E]):
                 raise
             for job in jobs:
                 self._do_alone(job.id)
+        else:
+            finished_jobs.count(self.queue, len(jobs))
         if jobs:
             self._after_commit()
         # Another process may have found the lock taken after this one had read the journal. So each reads it

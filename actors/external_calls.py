@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 
-from actors import broker, job_leases
+from actors import broker, finished_jobs, job_leases
 from actors.call_threads import CallThreads
 from actors.job_leases import HeldLease
 from actors.jobs import JobKind, failure_text, take_enqueued, transaction
@@ -180,6 +180,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
     def _write(self, ended: Sequence[Call[Prepared, Result]]) -> None:
         with postgres.connection(), transaction():
             self._record(ended)
+        finished_jobs.count(self.queue, sum(call.error is None for call in ended))
         job_leases.drop(call.lease for call in ended)
 
     def _record(self, ended: Sequence[Call[Prepared, Result]]) -> None:
@@ -255,6 +256,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             # What follows is inserted first, as in `_record`.
             job_journal.insert(take_enqueued())
             leased_jobs.remove(nothing_to_call)
+            finished_jobs.count(self.queue, len(nothing_to_call))
             # Their places are free for others.
             self._turn.request()
         return [Call(HeldLease.of(job), order) for job, order in prepared if order is not None]

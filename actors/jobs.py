@@ -24,7 +24,7 @@ import structlog
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
-from actors import broker
+from actors import broker, finished_jobs
 from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
@@ -155,6 +155,7 @@ class JobKind(ABC):
         """Removes a job whose refusal is its outcome; what it had changed is rolled back."""
         with transaction():
             job_claims.claim(id)
+        finished_jobs.count(self.queue, 1)
         log.info("job refused", job=self.name, job_id=str(id), reason=refusal.message)
 
     def _job(self, id: UUID, args: object) -> Job:
@@ -202,6 +203,7 @@ class TransactionalJob(SingleJob[P]):
                         self._call(job)
                         if job.id == job_journal.id_for_key(self.name, SCHEDULED_KEY):
                             job_runs.record_finished(self.name)
+                finished_jobs.count(self.queue, 1 if job else 0)
             except DomainError as refusal:
                 self._remove_refused(id, refusal)
 

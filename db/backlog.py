@@ -1,5 +1,6 @@
 """The backlog: waiting jobs, dead jobs, payments in review, events that a subscriber gave up."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,9 +42,9 @@ WAITING_JOBS = f"""
 """
 
 DEAD_JOBS = """
-    SELECT name, count(*) AS count
-    FROM (SELECT name FROM journal.jobs WHERE dead_at IS NOT NULL LIMIT %s) AS dead
-    GROUP BY name ORDER BY name
+    SELECT name, queue, count(*) AS count
+    FROM (SELECT name, queue FROM journal.jobs WHERE dead_at IS NOT NULL LIMIT %s) AS dead
+    GROUP BY name, queue ORDER BY name
 """
 
 MISSED_EVENTS = "SELECT count(*) AS count FROM (SELECT FROM admin.missed_events LIMIT %s) AS part"
@@ -58,13 +59,14 @@ class Backlog:
     """The work that waits.
 
     `waiting` counts live jobs by queue. `oldest` is when the oldest due job of each queue was created, None
-    if none is due. `dead` counts dead jobs by name, `in_review` payments with an open review, `missed` events
-    that a subscriber gave up.
+    if none is due. `dead` counts dead jobs by name, `dead_in` by queue, `in_review` payments with an open
+    review, `missed` events that a subscriber gave up.
     """
 
     waiting: dict[str, int]
     oldest: dict[str, datetime | None]
-    dead: dict[str, int]
+    dead: Counter[str]
+    dead_in: Counter[str]
     in_review: int
     missed: int
 
@@ -76,10 +78,15 @@ def measure(queues: Collection[str]) -> Backlog:
         jobs = postgres.rows(WAITING_JOBS, count_limit=COUNT_LIMIT, oldest_limit=OLDEST_JOBS_LIMIT)
         dead = postgres.rows(DEAD_JOBS, COUNT_LIMIT)
     [missed] = postgres.rows(MISSED_EVENTS, COUNT_LIMIT)
+    dead_by_name, dead_by_queue = Counter[str](), Counter[str]()
+    for row in dead:
+        dead_by_name[row["name"]] += row["count"]
+        dead_by_queue[row["queue"]] += row["count"]
     return Backlog(
         waiting={**dict.fromkeys(queues, 0), **{row["queue"]: row["count"] for row in jobs}},
         oldest={**dict.fromkeys(queues), **{row["queue"]: row["oldest"] for row in jobs}},
-        dead={row["name"]: row["count"] for row in dead},
+        dead=dead_by_name,
+        dead_in=dead_by_queue,
         in_review=reviews.count_open(),
         missed=missed["count"],
     )

@@ -12,6 +12,8 @@ from typing import NamedTuple, cast
 
 from redis import Redis
 
+from db import recent_counts
+
 _KEY = "paywright:http_requests"
 
 # The upper bounds of the histogram's buckets. One more bucket counts what takes longer.
@@ -84,6 +86,11 @@ def add(client: Redis, histograms: Mapping[Series, Histogram]) -> None:
             for bucket, count in enumerate(histogram.buckets):
                 if count:
                     pipe.hincrby(_KEY, f"{name} {bucket}", count)
+        total = Histogram()
+        for histogram in histograms.values():
+            total.merge(histogram)
+        errors = sum(each.count for series, each in histograms.items() if series.status >= 500)
+        recent_counts.add_requests(pipe, dict(enumerate(total.buckets)), errors)
         pipe.execute()
 
 

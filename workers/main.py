@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 from dramatiq import Worker
 
-from actors import all_jobs, broker, job_leases, mail_sender, media
+from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media
 from actors.call_threads import CallThreads
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
@@ -73,6 +73,7 @@ def serve(
             os._exit(1)
         if stalled_s < _SILENT_AFTER_S and checks % heartbeats.INTERVAL_S == 0:
             heartbeats.beat(client, queues)
+            finished_jobs.flush(client)
         checks += 1
         stopped.wait(_CHECK_EVERY_S)
     log.info("stopping", kind="worker", queues=sorted(queues))
@@ -86,6 +87,7 @@ def serve(
         if not threads.join(deadline - time.monotonic()):
             log.warning("calls under way are left to other workers", kind="worker", queues=sorted(queues))
     finished.set()
+    finished_jobs.flush(client)
     heartbeats.leave(client, queues)
 
 

@@ -21,7 +21,7 @@ from actors import (
     statement_matching,
 )
 from actors.jobs import TransactionalJob, enqueue, transaction
-from db import job_journal, job_runs, leases, postgres, redis
+from db import job_journal, job_runs, leases, postgres, recent_counts, redis, samples
 from db.core import times
 from workers import process
 
@@ -40,6 +40,7 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
     housekeeping.expire_sign_in_failures: timedelta(hours=1),
     housekeeping.expire_idempotency_keys: timedelta(hours=1),
     housekeeping.close_days: timedelta(minutes=10),
+    housekeeping.expire_samples: timedelta(hours=1),
 }
 
 LEASE = "scheduler"
@@ -111,6 +112,22 @@ def _try_enqueue(job: TransactionalJob[[]], leader: Leader) -> None:
             log.info("job still running at its next time", job=job.name, error=str(error).strip())
 
 
+def record_sample(client: redis.Client) -> None:
+    """Records the sample of the 15 seconds that have ended last, in a thread of APScheduler.
+
+    Not a job: a sample says the more, the fewer workers are there to perform one.
+    """
+    try:
+        counts = recent_counts.take(client)
+    except redis.Unreachable:
+        counts = None
+    try:
+        with postgres.connection():
+            samples.record(counts, samples.last_end(times.now()))
+    except postgres.TRANSIENT_ERRORS as error:
+        log.warning("no sample", error=str(error).strip())
+
+
 def run() -> None:
     """Enqueues periodic jobs while this process is the leader, until it is stopped."""
     client = redis.connect(process.start().redis_url)
@@ -128,6 +145,15 @@ def run() -> None:
             misfire_grace_time=60,
             next_run_time=times.now(),
         )
+    scheduler.add_job(
+        record_sample,
+        "cron",
+        second=f"{samples.DELAY_S}-59/{samples.INTERVAL_S}",
+        args=(client,),
+        id="samples",
+        # A process that was frozen must not take what belongs to the next sample.
+        misfire_grace_time=samples.DELAY_S,
+    )
     scheduler.start(paused=True)
 
     def lead() -> bool:
