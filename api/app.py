@@ -8,6 +8,8 @@ from falcon.routing import CompiledRouter
 from actors.media import Media
 from api.admin import jobs, missed_events, system
 from api.admin.audit_logs import AuditLogs, AuditVerification
+from api.admin.health import Health as AdminHealth
+from api.admin.samples import RecentSamples
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
 from api.auth.sign_in import Sessions
@@ -121,8 +123,9 @@ def create_app(
         "/api/admin/missed-events/{subscriber}/{seq}/retry": missed_events.MissedEventRetry(),
         "/api/admin/config": system.Config(),
         "/api/admin/events": system.EventLog(),
-        "/api/admin/health": system.AdminHealth(redis_client),
+        "/api/admin/health": AdminHealth(redis_client),
         "/api/admin/invariants": system.Invariants(),
+        "/api/admin/samples": RecentSamples(),
         "/api/admin/analytics": system.Analytics(redis_client),
         "/api/payments": payments.Payments(),
         "/api/payments/history": payments.History(),

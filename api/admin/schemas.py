@@ -1,7 +1,7 @@
 """Request and response models of the admin routes."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import MISSING, AfterValidator, Field
 from pydantic.alias_generators import to_camel
@@ -183,36 +183,6 @@ class ConfigSettings(JsonModel):
     """Every key of the configuration."""
 
     items: list[ConfigSetting]
-
-
-class SchedulerStatus(JsonModel):
-    """The scheduler process in charge, null for none; when each of its jobs last finished."""
-
-    leader: Annotated[str | None, Field(examples=["host-1:4711"])]
-    last_runs: Annotated[
-        dict[str, Timestamp | None], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
-    ]
-
-
-class AdminHealth(JsonModel):
-    """The state of stores, queues and processes.
-
-    `queues` counts unfinished jobs, up to 100,000 each. `queueAgeSeconds` is the age of the oldest job that
-    is due, 0 for none. `workers` counts the live processes of each type.
-    """
-
-    database: Literal["ok"]
-    redis: Literal["ok", "down"]
-    version: Annotated[str, Field(examples=["0.3.0"])]
-    queues: Annotated[dict[str, int], Field(examples=[{"payments": 2, "psp": 0}])]
-    queue_age_seconds: Annotated[dict[str, float], Field(examples=[{"payments": 0.25, "psp": 0}])]
-    oldest_job_seconds: Annotated[float | None, Field(examples=[0.25])]
-    dead_jobs: Annotated[int, Field(ge=0, examples=[0])]
-    dead_jobs_by_name: Annotated[dict[str, int], Field(examples=[{"mail.send": 1}])]
-    needs_review: Annotated[int, Field(ge=0, examples=[0])]
-    missed_events: Annotated[int, Field(ge=0, examples=[0])]
-    workers: Annotated[dict[str, int], Field(examples=[{"payments": 1, "psp": 1}])]
-    scheduler: SchedulerStatus
 
 
 class Invariant(JsonModel):

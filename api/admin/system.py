@@ -1,13 +1,11 @@
 """The installation: its configuration, event log, figures, health and invariants."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from falcon import Request
 from pydantic import MISSING
 
 from actors import audit, events, invariant_checks
-from actors.all_jobs import queues
 from actors.audit import AuditAction
 from actors.events import Event, EventType
 from actors.jobs import transaction
@@ -19,18 +17,14 @@ from api.operations import request_counts
 from api.security.permissions import Permission
 from db import (
     analytics,
-    backlog,
     config,
     event_log,
-    heartbeats,
     invariants,
-    job_runs,
-    leases,
     postgres,
     redis,
     request_metrics,
 )
-from db.core import VERSION, money, times
+from db.core import money, times
 from db.states import PaymentStatus
 
 # Totals that took longer than CHEAP_S to compute are reused for REUSE_FACTOR times as long, so computing them
@@ -156,46 +150,6 @@ def _totals() -> dict[str, Any]:
 
 def _rounded(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else round(milliseconds, 1)
-
-
-@dataclass
-class AdminHealth:
-    """GET /admin/health."""
-
-    client: redis.Client
-
-    @Operation(Permission.OPERATE, "Health.", name="getAdminHealth")
-    def on_get(self, _req: Request) -> schemas.AdminHealth:
-        """Get the state of stores, queues, workers and scheduler.
-
-        Answered with 503 while the database is down.
-        """
-        jobs = backlog.measure(queues())
-        now = times.now()
-        try:
-            with redis.guarded(self.client):
-                redis.check_writable(self.client)
-                workers = heartbeats.alive(self.client)
-                redis_up = True
-        except redis.Unreachable:
-            workers, redis_up = {}, False
-        ages_s = {queue: times.age_s(since, now) for queue, since in jobs.oldest.items()}
-        return schemas.AdminHealth(
-            database="ok",
-            redis="ok" if redis_up else "down",
-            version=VERSION,
-            queues=jobs.waiting,
-            queue_age_seconds=ages_s,
-            oldest_job_seconds=max(ages_s.values()) if any(jobs.oldest.values()) else None,
-            dead_jobs=sum(jobs.dead.values()),
-            dead_jobs_by_name=jobs.dead,
-            needs_review=jobs.in_review,
-            missed_events=jobs.missed,
-            workers=workers,
-            scheduler=schemas.SchedulerStatus(
-                leader=leases.holder("scheduler"), last_runs=job_runs.last_finished()
-            ),
-        )
 
 
 class Invariants:

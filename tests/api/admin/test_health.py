@@ -13,7 +13,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from actors import housekeeping, invariant_checks, jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
 from api.operations import metrics
-from db import audit_chain, audit_log, backlog, invariants, job_journal, leases, postgres, subscriptions
+from db import (
+    audit_chain,
+    audit_log,
+    backlog,
+    heartbeats,
+    invariants,
+    job_journal,
+    leases,
+    postgres,
+    redis,
+    subscriptions,
+)
 from db.core import times
 from db.users import Role
 from tests import makers
@@ -122,6 +133,27 @@ def test_health_counts_dead_jobs_by_name_reviews_and_missed_events(admin):
     assert (
         metric(admin, "paywright_missed_events") == metric(admin, "paywright_payments_in_review") == {"": 1}
     )
+
+
+def test_health_lists_every_process_and_queue(admin, stores):
+    work()
+    makers.payment()
+    makers.payment()
+    row = job_journal.JobRow
+    dead = row.select(row.id).where(row.name == "payments.begin").limit(1)
+    row.update(dead_at=makers.MOMENT).where(row.id.in_(dead)).execute()
+    client = redis.connect(stores["REDIS_URL"])
+    heartbeats.beat(client, [], type="web")
+    data = admin.get("/admin/health").json["data"]
+    [web] = [process for process in data["processes"] if process["type"] == "web"]
+    assert f"{web['host']}:{web['pid']}" == leases.process_name()
+    assert (web["number"], web["alive"]) == (None, True)
+    assert "web" not in data["workers"]
+    assert [each["name"] for each in data["queueStatuses"]] == sorted(data["queues"])
+    [payments] = [each for each in data["queueStatuses"] if each["name"] == "payments"]
+    assert (payments["depth"], payments["dead"], payments["paused"]) == (1, 1, False)
+    assert payments["oldestAt"]
+    heartbeats.leave(client, [], type="web")
 
 
 def test_the_cost_of_the_backlog_does_not_grow_with_the_jobs(admin, monkeypatch):

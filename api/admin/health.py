@@ -1,0 +1,133 @@
+"""The state of the installation for administrators: stores, queues, processes, scheduler."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from falcon import Request
+from pydantic import Field
+
+from actors.all_jobs import queues
+from api.http.operation import Operation
+from api.security.permissions import Permission
+from db import backlog, config, heartbeats, job_runs, leases, redis, samples
+from db.core import VERSION, times
+from db.core.json_model import JsonModel, Timestamp
+
+
+class SchedulerStatus(JsonModel):
+    """The scheduler process in charge, null for none; when each of its jobs last finished."""
+
+    leader: Annotated[str | None, Field(examples=["host-1:4711"])]
+    last_runs: Annotated[
+        dict[str, Timestamp | None], Field(examples=[{"payments.reconcile": "2026-01-31T09:30:00.125Z"}])
+    ]
+
+
+class Process(JsonModel):
+    """A process, and when its last heartbeat came. `number` tells those of one type on a host apart.
+
+    A process that sent none for 15 seconds is not `alive`; it is listed for ten minutes unless another one
+    has taken its place.
+    """
+
+    type: Annotated[str, Field(examples=["payments"])]
+    host: Annotated[str, Field(examples=["host-1"])]
+    pid: Annotated[int, Field(examples=[4711])]
+    number: Annotated[int | None, Field(examples=[1])]
+    last_seen_at: Timestamp
+    alive: bool
+
+
+class QueueStatus(JsonModel):
+    """A queue: how many jobs are unfinished, and when the oldest one that is due was created.
+
+    `finishedPerMinute` covers the last minute; null where no sample was taken. A paused queue starts no job.
+    `dead` counts jobs that failed at every attempt. Both counts end at 100,000.
+    """
+
+    name: Annotated[str, Field(examples=["payments"])]
+    depth: Annotated[int, Field(ge=0, examples=[2])]
+    oldest_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    finished_per_minute: Annotated[int | None, Field(ge=0, examples=[120])]
+    paused: bool
+    dead: Annotated[int, Field(ge=0, examples=[0])]
+
+
+class AdminHealth(JsonModel):
+    """The state of stores, queues and processes.
+
+    `queues` counts unfinished jobs, up to 100,000 each. `queueAgeSeconds` is the age of the oldest job that
+    is due, 0 for none. `workers` counts the live processes of each type.
+    """
+
+    database: Literal["ok"]
+    redis: Literal["ok", "down"]
+    version: Annotated[str, Field(examples=["0.3.0"])]
+    queues: Annotated[dict[str, int], Field(examples=[{"payments": 2, "psp": 0}])]
+    queue_age_seconds: Annotated[dict[str, float], Field(examples=[{"payments": 0.25, "psp": 0}])]
+    oldest_job_seconds: Annotated[float | None, Field(examples=[0.25])]
+    dead_jobs: Annotated[int, Field(ge=0, examples=[0])]
+    dead_jobs_by_name: Annotated[dict[str, int], Field(examples=[{"mail.send": 1}])]
+    needs_review: Annotated[int, Field(ge=0, examples=[0])]
+    missed_events: Annotated[int, Field(ge=0, examples=[0])]
+    workers: Annotated[dict[str, int], Field(examples=[{"payments": 1, "psp": 1}])]
+    scheduler: SchedulerStatus
+    processes: list[Process]
+    queue_statuses: list[QueueStatus]
+
+
+@dataclass
+class Health:
+    """GET /admin/health."""
+
+    client: redis.Client
+
+    @Operation(Permission.OPERATE, "Health.", name="getAdminHealth")
+    def on_get(self, _req: Request) -> AdminHealth:
+        """Get the state of stores, queues, workers and scheduler.
+
+        Answered with 503 while the database is down.
+        """
+        jobs = backlog.measure(queues())
+        now = times.now()
+        try:
+            with redis.guarded(self.client):
+                redis.check_writable(self.client)
+                processes, redis_up = heartbeats.processes(self.client), True
+        except redis.Unreachable:
+            processes, redis_up = [], False
+        ages_s = {queue: times.age_s(since, now) for queue, since in jobs.oldest.items()}
+        return AdminHealth(
+            database="ok",
+            redis="ok" if redis_up else "down",
+            version=VERSION,
+            queues=jobs.waiting,
+            queue_age_seconds=ages_s,
+            oldest_job_seconds=max(ages_s.values()) if any(jobs.oldest.values()) else None,
+            dead_jobs=sum(jobs.dead.values()),
+            dead_jobs_by_name=jobs.dead,
+            needs_review=jobs.in_review,
+            missed_events=jobs.missed,
+            workers=heartbeats.count_workers(processes),
+            scheduler=SchedulerStatus(leader=leases.holder("scheduler"), last_runs=job_runs.last_finished()),
+            processes=[Process.from_record(process) for process in processes],
+            queue_statuses=_queue_statuses(jobs),
+        )
+
+
+def _queue_statuses(jobs: backlog.Backlog) -> list[QueueStatus]:
+    finished = samples.finished_per_minute(times.now())
+    paused: list[str] = next(
+        (each.value for each in config.all_settings() if each.key == "queues.paused"), []
+    )
+    return [
+        QueueStatus(
+            name=queue,
+            depth=jobs.waiting.get(queue, 0),
+            oldest_at=jobs.oldest.get(queue),
+            finished_per_minute=None if finished is None else finished[queue],
+            paused=queue in paused,
+            dead=jobs.dead_in[queue],
+        )
+        for queue in sorted({*jobs.waiting, *jobs.dead_in})
+    ]
