@@ -1,0 +1,73 @@
+"""Plots as SVG, drawn by pygal, with a table of the same figures for those who cannot see them."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import pygal
+from markupsafe import Markup
+from pygal.style import Style
+
+# pygal's finder of its map packages has an interface that Python has dropped: each later import would warn.
+sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, pygal.PluginImportFixer)]
+
+# The colours are those of the page, light or dark: the SVG stands inside it.
+_STYLE = Style(
+    background="transparent",
+    plot_background="transparent",
+    foreground="var(--faint)",
+    foreground_strong="var(--ink)",
+    foreground_subtle="var(--line)",
+    colors=("var(--accent)", "var(--bad)", "var(--busy)", "var(--warn)", "var(--good)"),
+    font_family="system-ui, sans-serif",
+    opacity=".85",
+    opacity_hover="1",
+    transition="none",
+)
+_SHOWN_LABELS = 7
+
+Values = Sequence[float | int | None]
+
+
+def line(name: str, labels: Sequence[str], *, unit: str = "", **series: Values) -> Markup:
+    """A line for each series over the same labels; None is a gap. `name` is unique in the page."""
+    return _draw(pygal.Line, name, labels, unit, series, show_dots=False, stroke_style={"width": 2})
+
+
+def bars(name: str, labels: Sequence[str], *, unit: str = "", **series: Values) -> Markup:
+    """A stacked bar for each label. `name` is unique in the page."""
+    return _draw(pygal.StackedBar, name, labels, unit, series)
+
+
+def _draw(
+    kind: Any, name: str, labels: Sequence[str], unit: str, series: dict[str, Values], **options: Any
+) -> Markup:
+    chart = kind(
+        style=_STYLE,
+        # Its script would come from another host.
+        js=(),
+        disable_xml_declaration=True,
+        height=240,
+        width=640,
+        explicit_size=False,
+        show_legend=len(series) > 1,
+        legend_at_bottom=True,
+        show_minor_x_labels=False,
+        x_labels_major_count=_SHOWN_LABELS,
+        include_x_axis=True,
+        margin=8,
+        value_formatter=lambda value: "" if value is None else f"{value:g}{unit}",
+        **options,
+    )
+    # The prefix of its style's selectors; a random one would make an unchanged chart differ.
+    chart.uuid = name
+    chart.x_labels = list(labels)
+    for title, values in series.items():
+        chart.add(title.replace("_", " "), list(values))
+    drawing = chart.render_tree()
+    for definitions in drawing.iter("defs"):
+        # The settings of pygal's script, which the page's Content-Security-Policy would report.
+        for script in definitions.findall("script"):
+            definitions.remove(script)
+    return Markup(ElementTree.tostring(drawing, encoding="unicode"))

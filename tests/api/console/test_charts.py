@@ -1,0 +1,28 @@
+"""Plots: drawn without scripts, the same for the same figures, safe whatever the names are."""
+
+import re
+
+import pytest
+
+from api.console import charts
+
+LABELS = ["10:00", "10:01", "10:02"]
+
+
+@pytest.mark.parametrize("draw", [charts.line, charts.bars])
+def test_a_plot_asks_no_other_host_and_runs_no_script(draw):
+    svg = draw("requests", LABELS, requests=[1, None, 3], errors=[0, 0, 1])
+    assert "<script" not in svg
+    assert not re.search(r"(href|src|url\()=?[\"'(]?https?:", svg)
+
+
+def test_the_same_figures_give_the_same_plot():
+    assert charts.line("lag", LABELS, lag=[1, 2, 3]) == charts.line("lag", LABELS, lag=[1, 2, 3])
+
+
+def test_a_name_is_escaped():
+    assert "<b>" not in charts.bars("x", ["<b>"], count=[1])
+
+
+def test_figures_that_are_all_missing_are_drawn():
+    assert charts.line("lag", LABELS, lag=[None, None, None]).startswith("<svg")
