@@ -7,6 +7,7 @@ once, one on another machine within REMEMBERED_S.
 import mmap
 import os
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -27,6 +28,15 @@ FIND_LIVE_SESSION = Statement(
     WHERE s.id = %(session_id)s AND s.ended_at IS NULL AND u.active
     """,
     session_id="uuid",
+)
+
+ROLES_OF_LIVE_SESSIONS = Statement(
+    "roles_of_live_sessions",
+    """
+    SELECT s.id, u.role FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
+    WHERE s.id = ANY(%(session_ids)s) AND s.ended_at IS NULL AND u.active
+    """,
+    session_ids="uuid[]",
 )
 
 
@@ -64,6 +74,12 @@ def read(session_id: UUID) -> LiveSession | None:
     """Returns a session as the database has it; None when it has ended or the account is not active."""
     found = postgres.rows(FIND_LIVE_SESSION, session_id=session_id)
     return LiveSession(**found[0]) if found else None
+
+
+def roles(session_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Returns the role of the user of each of these sessions, without those that have ended."""
+    found = postgres.rows(ROLES_OF_LIVE_SESSIONS, session_ids=list(session_ids))
+    return {row["id"]: row["role"] for row in found}
 
 
 def find(session_id: UUID, user_id: UUID) -> LiveSession | None:

@@ -19,6 +19,9 @@ from db.shown_payments import (
 )
 from db.states import PaymentStatus
 
+# A column of a payment that names a user, and the user's id.
+Party = tuple[str, UUID]
+
 
 @dataclass(frozen=True)
 class Visibility:
@@ -30,15 +33,16 @@ class Visibility:
 
     def includes(self, payment: Payment | ShownPayment) -> bool:
         """Tells whether a payment is visible."""
-        parties = self._parties()
+        parties = self.parties
         return not parties or any(getattr(payment, column) == user_id for column, user_id in parties)
 
     def conditions(self, model: type[Payment] | type[PaymentTransaction]) -> list[peewee.Node]:
         """Returns one condition for each field that is set. An index in page order supports each of them."""
-        return [getattr(model, column) == user_id for column, user_id in self._parties()] or [SQL("true")]
+        return [getattr(model, column) == user_id for column, user_id in self.parties] or [SQL("true")]
 
-    def _parties(self) -> list[tuple[str, UUID]]:
-        """Returns the fields that are set; each has the name of its column."""
+    @property
+    def parties(self) -> list[Party]:
+        """The fields that are set; each has the name of its column."""
         parties = (
             ("user_id", self.user_id),
             ("payee_id", self.payee_id),
