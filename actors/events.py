@@ -138,7 +138,7 @@ def _publish_batch(generation: int, events: list[event_log.Event]) -> bool:
     published: int | None = None
     try:
         types = " ".join({event.type for event in events})
-        broker.publish(CHANNEL, [_message(event) for event in events], last=(TYPES_CHANNEL, types))
+        broker.publish(CHANNEL, [message(event) for event in events], last=(TYPES_CHANNEL, types))
         published = events[-1].seq
     finally:
         with postgres.connection():
@@ -159,6 +159,7 @@ def publish_overdue() -> None:
         enqueue(job)
 
 
-def _message(event: event_log.Event) -> bytes:
+def message(event: event_log.Event) -> bytes:
+    """Returns an event as it is published: JSON on one line."""
     # Without the warning about a type that this release does not know.
     return Event.model_validate(event).model_dump_json(warnings=False).encode()

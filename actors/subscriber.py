@@ -199,14 +199,19 @@ class Notifications:
         self._channel: PubSub | None = None
         self._silent_polls = 0
 
-    def wait(self, stopped: threading.Event) -> None:
-        """Waits for a new event, for a few seconds at most, and for one second while a failed event waits."""
-        polls = 1 if time.monotonic() < _retries_until else _IDLE_POLLS
+    def wait(
+        self, stopped: threading.Event, *, polls: int = _IDLE_POLLS, collect_s: float = _COLLECT_S
+    ) -> None:
+        """Waits for a new event, for `polls` seconds at most, and for one second while a failed event waits.
+
+        After the first one it collects further ones for `collect_s`.
+        """
+        polls = 1 if time.monotonic() < _retries_until else polls
         try:
             while polls and not stopped.is_set():
                 polls -= 1
                 if self._is_notified():
-                    stopped.wait(_COLLECT_S)
+                    stopped.wait(collect_s)
                     while self._next(0) is not None:
                         pass
                     return

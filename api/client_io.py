@@ -4,6 +4,7 @@ Used by the web worker (api/worker.py), in greenlets: what waits here costs no t
 """
 
 import random
+import select
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from contextlib import suppress
 from io import BytesIO
 from typing import IO, Any
 
+from gevent import monkey
 from gunicorn.http.errors import ParseException
 from gunicorn.http.unreader import SocketUnreader
 
@@ -36,6 +38,11 @@ DISCARD_TIMEOUT_S = 2.0
 _MAX_BODY_IN_MEMORY_BYTES = 64 * 1024
 
 
+# gevent's would wait in the event loop, and tells nothing of a closed end. Only Linux does.
+_new_poller = monkey.get_original("select", "poll")
+_HUNG_UP = getattr(select, "POLLRDHUP", 0)
+
+
 class RequestTimeout(Exception):
     """A request did not arrive before its deadline."""
 
@@ -48,6 +55,13 @@ class RequestTimeout(Exception):
 def new_read_deadline() -> float:
     """Returns the deadline of a request that begins now."""
     return time.monotonic() + READ_DEADLINE_S + random.random() * _READ_DEADLINE_JITTER_S
+
+
+def has_hung_up(client: Any) -> bool:
+    """Tells whether the other end of a socket is closed, without waiting."""
+    poller = _new_poller()
+    poller.register(client.fileno(), _HUNG_UP)
+    return bool(poller.poll(0))
 
 
 class DeadlineReader(SocketUnreader):  # type: ignore[misc]

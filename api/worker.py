@@ -25,6 +25,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from api import accepting, client_io
 from api.exchange import BrokenResponse, Request, Response
 from api.http import admission, envelope
+from api.http.operation import IS_AWAITED
 from api.middleware import request_context
 from api.middleware.security_headers import SECURITY_HEADERS
 from db.core.errors import ErrorCode
@@ -183,7 +184,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if request._expected_100_continue:
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         response = Response(request, keep_alive=self.alive)
-        response.send(client, self._execute(request.environ(server, addr), response.start))
+        environ = request.environ(server, addr)
+        environ[IS_AWAITED] = lambda: self.alive and not client_io.has_hung_up(client)
+        response.send(client, self._execute(environ, response.start))
         return response.keep_alive
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: BaseException) -> None:

@@ -1,6 +1,6 @@
 """The declaration of a route's method, and the Falcon responder that is made from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import wraps
 from typing import IO, Any, TypeVar
@@ -53,13 +53,15 @@ class Operation:
     prefer_wait: bool = False
     # A media type that it returns instead of JSON on request.
     downloads: str | None = None
+    # The media type of a response that does not end, which a `ticket` in the query may open.
+    streams: str | None = None
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., None]:
         """Makes a Falcon responder of a function that returns a response.
 
         The function gets the request, the path's parameters, and as `body`, `query` or `file` what is
-        declared. It returns a response model, None, a stored JSON object, or a `Versioned`, `Rendered` or
-        `Download`. `req.context.operation` is the declaration.
+        declared. It returns a response model, None, a stored JSON object, or a `Versioned`, `Rendered`,
+        `Download` or `Streamed`. `req.context.operation` is the declaration.
         """
         annotations = function.__annotations__
         returned = annotations.get("return")
@@ -138,6 +140,29 @@ class Download:
             resp.set_stream(self.file, self.length)
 
 
+# In the WSGI environment: tells whether the client still waits for the response. Who passes a request on to
+# this application passes it on too, so that a stream ends with its client, or with the process.
+IS_AWAITED = "paywright.is_awaited"
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A response that does not end by itself: the pieces of its body, made while they are sent.
+
+    The request has neither a connection nor a place among those that execute by then.
+    """
+
+    pieces: Iterator[bytes]
+    media: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def send(self, _req: Request, resp: Response) -> None:
+        """Sends the pieces. For a HEAD Falcon drops them: they must need no `close` before the first one."""
+        resp.content_type = self.media
+        resp.set_headers(dict(self.headers))
+        resp.stream = self.pieces
+
+
 def _is_model(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
@@ -160,7 +185,7 @@ def _read(req: Request, declaration: Operation) -> dict[str, Any]:
 
 def _send(req: Request, resp: Response, result: Any) -> None:
     declaration: Operation = req.context.operation
-    if isinstance(result, Download):
+    if isinstance(result, Download | Streamed):
         result.send(req, resp)
         return
     if isinstance(result, Rendered):
