@@ -17,6 +17,8 @@ from api.console import errors as console_errors
 from api.console import routes as console_routes
 from api.console.rendering import Templates
 from api.console.visits import Console
+from api.events.feed import Feed
+from api.events.resources import EventStream, EventTicket
 from api.http import envelope
 from api.http.operation import declaration_of
 from api.middleware.access_log import AccessLog
@@ -127,6 +129,8 @@ def create_app(
         "/api/admin/invariants": system.Invariants(),
         "/api/admin/samples": RecentSamples(),
         "/api/admin/analytics": system.Analytics(redis_client),
+        "/api/events/stream": EventStream(Feed(redis_client), tokens),
+        "/api/events/ticket": EventTicket(),
         "/api/payments": payments.Payments(),
         "/api/payments/history": payments.History(),
         "/api/payments/reports": Reports(),

@@ -1,4 +1,4 @@
-"""One-time tokens of mailed links, stored as their SHA-256 only."""
+"""One-time tokens of mailed links, and tickets of event streams, stored as their SHA-256 only."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ class Purpose(StrEnum):
 
     VERIFY_EMAIL = "verify-email"
     RESET_PASSWORD = "reset-password"
+    OPEN_STREAM = "open-stream"
 
 
 class OneTimeToken(postgres.Model, table="auth.one_time_tokens"):
@@ -49,6 +50,12 @@ MAILS_DUE_SINCE = """
     WHERE user_id = %s AND purpose = %s AND due_at > %s ORDER BY due_at
 """
 
+REDEEM = """
+    DELETE FROM auth.one_time_tokens
+    WHERE token_hash = %s AND purpose = %s AND used_at IS NULL AND expires_at > %s
+    RETURNING user_id
+"""
+
 
 def fingerprint(token: str) -> str:
     """Returns the SHA-256 (hex) of a token. The token has enough entropy to need no salt."""
@@ -75,6 +82,22 @@ def add(
         due_at=due_at,
         expires_at=expires_at,
     ).execute()
+
+
+def add_ticket(user_id: UUID, token: str, expires_at: datetime) -> None:
+    """Stores a token that its user gets at once, and no mail carries."""
+    OneTimeToken.insert(
+        user_id=user_id,
+        purpose=Purpose.OPEN_STREAM,
+        token_hash=fingerprint(token),
+        expires_at=expires_at,
+    ).execute()
+
+
+def redeem_ticket(token: str, now: datetime) -> UUID | None:
+    """Deletes a usable ticket, and returns its user; None for another of several concurrent requests."""
+    found = postgres.rows(REDEEM, fingerprint(token), Purpose.OPEN_STREAM, now)
+    return found[0]["user_id"] if found else None
 
 
 def mails_due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime]:

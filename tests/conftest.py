@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from falcon.testing import TestClient
@@ -12,6 +12,8 @@ from actors import broker, mail_sender, media
 from actors.psp import provider
 from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
+from api.events.feed import Feed
+from api.events.stream import Stream
 from api.settings import WebSettings
 from db import config, job_floors, migrate, postgres
 from db.core import logs, request_context
@@ -54,6 +56,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", autouse=True)
 def quiet() -> None:
     logs.configure("CRITICAL")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def finite_streams() -> Iterator[None]:
+    """An event stream ends where it would wait: no other thread reads the log, and no test reads without end."""
+
+    def read_once(stream: Stream) -> bool:
+        cast(Feed, stream._feed).once()
+        if not stream._waiting and stream._after >= stream._behind:
+            stream.end()
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Feed, "_start", lambda _feed: None)
+        patch.setattr(Stream, "wait", read_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from falcon import Request, Response
 from actors import audit
 from actors.jobs import transaction
 from api.http.operation import Operation, operation_of
+from api.security import tickets
 from api.security.permissions import Caller, Forbidden, Permission
 from api.security.tokens import Tokens, Unauthorized, UnauthorizedReason
 from db import live_sessions
@@ -37,17 +38,21 @@ class Authentication:
             deny(caller, operation.permission)
 
     def _identify(self, req: Request, operation: Operation) -> Caller:
-        claims = self._tokens.verify(bearer_token(req))
-        if operation.reads_user:
-            live = live_sessions.read(claims.session_id)
+        if operation.streams and req.auth is None and (ticket := req.get_param("ticket")):
+            user_id, session_id = tickets.redeem(ticket)
         else:
-            live = live_sessions.find(claims.session_id, claims.user_id)
-        if live is None or live.id != claims.user_id:
+            claims = self._tokens.verify(bearer_token(req))
+            user_id, session_id = claims.user_id, claims.session_id
+        if operation.reads_user:
+            live = live_sessions.read(session_id)
+        else:
+            live = live_sessions.find(session_id, user_id)
+        if live is None or live.id != user_id:
             raise Unauthorized(UnauthorizedReason.REVOKED)
         if self._tokens.session_end(live.began_at) <= times.now():
             raise Unauthorized(UnauthorizedReason.EXPIRED)
         req.context.session = live
-        return Caller(live.id, live.email, Role(live.role), claims.session_id)
+        return Caller(live.id, live.email, Role(live.role), session_id)
 
 
 def bearer_token(req: Request) -> str:

@@ -7,13 +7,14 @@ from falcon import Request, Response
 
 _ALLOWED_METHODS = "GET, HEAD, POST, PUT, DELETE"
 _ALLOWED_HEADERS = (
-    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID, "
-    "traceparent, tracestate"
+    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID, Prefer, "
+    "X-Request-ID, traceparent, tracestate"
 )
 _EXPOSED_HEADERS = (
     "ETag, X-Request-ID, traceparent, "
     "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit, RateLimit-Policy, "
-    "Retry-After, WWW-Authenticate, Allow, Idempotency-Replayed, Preference-Applied, Content-Disposition"
+    "Retry-After, WWW-Authenticate, Allow, Idempotency-Replayed, Preference-Applied, Content-Disposition, "
+    "Last-Event-ID"
 )
 # How long a browser may cache the response to a preflight.
 _PREFLIGHT_MAX_AGE_S = "7200"

@@ -37,9 +37,15 @@ A payments API. A payment is accepted at once and settled in the background, nev
 TAGS = {
     "auth": "Registration, sign-in, passwords, e-mail verification and the sessions of the signed-in user.",
     "payments": "Payments, payment requests, their history, reports, and what needs a person's attention.",
+    "events": "Live events.",
     "admin": "Users, audit log, configuration, events, analytics and health, for administrators.",
     "profile": "Profile, avatar and preferences of the signed-in user.",
     "operations": "Health, metrics, public keys and documents, for operators and programs.",
+}
+
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
 }
 
 _PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
@@ -110,7 +116,7 @@ def document(table: Mapping[str, Any]) -> dict[str, Any]:
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": _SECURITY_SCHEMES,
             "parameters": headers.parameters(),
             "headers": headers.headers(),
             "responses": responses,
@@ -138,6 +144,9 @@ def _operation(route: Route, schemas: Schemas, errors: dict[str, Any]) -> dict[s
     else:
         if operation.permission is Permission.ANYONE:
             written["security"] = []
+        elif operation.streams:
+            written["security"] = [{"bearer": []}, {"ticket": []}]
+            written["x-roles"] = sorted(ROLES_BY_PERMISSION[operation.permission])
         else:
             written["x-roles"] = sorted(ROLES_BY_PERMISSION[operation.permission])
         if operation.query:
@@ -206,6 +215,10 @@ def _form(field: str, content_types: tuple[str, ...]) -> Schema:
 
 
 def _responses(operation: Operation, schemas: Schemas) -> dict[str, Schema]:
+    if operation.streams:
+        content: Schema = {operation.streams: {"schema": {"type": "string"}}}
+        head = headers.of_success(operation)
+        return {"200": {"description": operation.message, "headers": head, "content": content}}
     data = schemas.ref(operation.response) if operation.response else {"type": "null"}
     schema = {
         "type": "object",
@@ -214,7 +227,7 @@ def _responses(operation: Operation, schemas: Schemas) -> dict[str, Schema]:
         "properties": {"success": {"const": True}, "data": data, "message": {"type": "string"}},
     }
     example = {"success": True, "data": schemas.example(data), "message": operation.message}
-    content: Schema = {"application/json": {"schema": schema, "example": example}}
+    content = {"application/json": {"schema": schema, "example": example}}
     if operation.downloads:
         content[operation.downloads] = {"schema": {"type": "string"}}
     success = {"description": operation.message, "headers": headers.of_success(operation), "content": content}

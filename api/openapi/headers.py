@@ -45,6 +45,12 @@ _REQUEST_HEADERS = {
         "`wait=N` (RFC 7240), 1 to 10 seconds, together with `If-None-Match`: waits for a version other than "
         "that. If too many requests wait already, the response is a 304 at once.",
     ),
+    "LastEventId": (
+        "Last-Event-ID",
+        "276",
+        "The `id` of the last event that you have: the stream goes on after it. `EventSource` sends it when "
+        "it connects again.",
+    ),
     "IdempotencyKey": (
         "Idempotency-Key",
         "order-4711",
@@ -71,6 +77,11 @@ RESPONSE_HEADERS = {
         "Present if the response waited as `Prefer` asked for.",
     ),
     "Content-Disposition": (_STRING, "The name of the file."),
+    "Last-Event-ID": (_STRING, "The stream has the events after this one."),
+    "X-Accel-Buffering": (
+        {"type": "string", "const": "no"},
+        "Tells a proxy to pass each event on at once.",
+    ),
     "RateLimit-Limit": (_COUNT, "Requests allowed in the window."),
     "RateLimit-Remaining": (_COUNT, "Requests left in the window."),
     "RateLimit-Reset": (_COUNT, "Seconds until the window ends."),
@@ -123,6 +134,7 @@ def of_request(operation: Operation | RawOperation, method: str) -> list[Schema]
         names["IdempotencyKey"] = operation.idempotent
         names["PreferNewVersion" if method == "GET" else "Prefer"] = operation.prefer_wait
         names["IfMatch"] = operation.if_match
+        names["LastEventId"] = operation.streams is not None
     return [{"$ref": f"#/components/parameters/{name}"} for name, applies in names.items() if applies]
 
 
@@ -142,6 +154,7 @@ def of_success(operation: Operation | RawOperation, *, unchanged: bool = False) 
         if not unchanged:
             names += ["Idempotency-Replayed"] if operation.idempotent else []
             names += ["Content-Disposition"] if operation.downloads else []
+            names += ["Last-Event-ID", "X-Accel-Buffering"] if operation.streams else []
     return _references(names)
 
 
