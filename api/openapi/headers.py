@@ -78,10 +78,6 @@ RESPONSE_HEADERS = {
     ),
     "Content-Disposition": (_STRING, "The name of the file."),
     "Last-Event-ID": (_STRING, "The stream has the events after this one."),
-    "X-Accel-Buffering": (
-        {"type": "string", "const": "no"},
-        "Tells a proxy to pass each event on at once.",
-    ),
     "RateLimit-Limit": (_COUNT, "Requests allowed in the window."),
     "RateLimit-Remaining": (_COUNT, "Requests left in the window."),
     "RateLimit-Reset": (_COUNT, "Seconds until the window ends."),
@@ -154,7 +150,7 @@ def of_success(operation: Operation | RawOperation, *, unchanged: bool = False) 
         if not unchanged:
             names += ["Idempotency-Replayed"] if operation.idempotent else []
             names += ["Content-Disposition"] if operation.downloads else []
-            names += ["Last-Event-ID", "X-Accel-Buffering"] if operation.streams else []
+            names += ["Last-Event-ID"] if operation.streams else []
     return _references(names)
 
 
