@@ -84,7 +84,7 @@ def test_the_allowed_headers_are_a_fixed_list(client):
     allowed = preflight(client, SHOP).headers["Access-Control-Allow-Headers"]
     assert set(allowed.split(", ")) == {
         *("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Prefer"),
-        *("X-Request-ID", "traceparent", "tracestate"),
+        *("Last-Event-ID", "X-Request-ID", "traceparent", "tracestate"),
     }
 
 
