@@ -17,6 +17,7 @@ from workers.dev.supervisor import INVALID_SETTING, Supervisor
 
 READY = """
   Paywright is ready: {base}/api
+  console   {base}/console, where a demo user is one click away
   docs      {base}/api/docs and README.md
   data      {data}, kept between starts, with the logs of the servers
   for tools {data}/stack.env holds BASE_URL, DATABASE_URL and REDIS_URL
