@@ -41,7 +41,7 @@ def configure(url: str, *, timeout: float) -> RedisBroker:
     return _broker
 
 
-def new_broker(url: str, *, timeout: float) -> RedisBroker:
+def new_broker(url: str, *, timeout: float) -> WaitingBroker:
     """Makes a broker. Each Dramatiq worker of a process listens to a broker of its own.
 
     No middleware: retries, delays and results are the job journal's, and a time limit would not interrupt a

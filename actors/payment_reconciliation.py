@@ -31,6 +31,8 @@ def reconcile() -> None:
         [begin_job(id) for id in payments_in_progress.claim_not_begun(BEGIN_LOST_AFTER, RECONCILE_BATCH)]
     )
     stuck = set(payments_in_progress.claim_stuck(RECONCILE_BATCH))
+    if not stuck:
+        return
     stuck -= psp_attempts.payments_with_unsettled(stuck)
     next_jobs = {
         id: {job_journal.id_for_key(job.name, str(id)) for job in (charge, resolve, inquire)} for id in stuck
@@ -47,7 +49,7 @@ def _settle_job(attempt: PspAttempt) -> job_journal.Job:
 
 
 def _enqueue_lost(jobs: list[job_journal.Job]) -> None:
-    lost = job_journal.missing([job.id for job in jobs], RETRY_DEAD_AFTER)
+    lost = job_journal.missing([job.id for job in jobs], RETRY_DEAD_AFTER) if jobs else set()
     for job in jobs:
         if job.id in lost:
             enqueue(job)

@@ -1,22 +1,31 @@
-"""A Dramatiq broker whose consumers wait in Redis for the next message (decision 32)."""
+"""A Dramatiq broker and worker that wait for messages instead of polling for them (decision 32)."""
 
 import time
+from collections.abc import Collection
+from queue import Empty, PriorityQueue
 from typing import Any
 
-from dramatiq import MessageProxy
+from dramatiq import MessageProxy, Worker
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 from redis.exceptions import ConnectionError
 
-# How long one wait lasts: a stopping worker waits for its consumers.
-WAIT_S = 1.0
-# How often a consumer without messages asks all the same. Dramatiq counts a worker that asks for nothing as
-# dead, and gives its messages to others (`heartbeat_timeout` of actors/broker.py).
+# How long one wait lasts, in which nothing stops it: a stopping worker waits for its consumers.
+WAIT_S = 2.0
+# How often a consumer asks by a command of Dramatiq, which counts a worker that asks for nothing as dead, and
+# gives its messages to others (`heartbeat_timeout` of actors/broker.py).
 _ASK_EVERY_S = 10.0
 
 
 class WaitingBroker(RedisBroker):
-    """A RedisBroker with waiting consumers."""
+    """A RedisBroker with waiting consumers, and without delayed messages: the journal delays jobs."""
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declares a queue, and not the queue of its delayed messages, so that no consumer waits for them."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "_WaitingConsumer":
         """Returns a consumer of this queue. `timeout` is in milliseconds."""
@@ -32,12 +41,21 @@ class _WaitingConsumer(_RedisConsumer):
         self._asked_at = time.monotonic()
 
     def __next__(self) -> MessageProxy | None:
+        self._report_alive()
         idle = not self.message_cache and self.outstanding_message_count < self.prefetch
-        if idle and not self._arrives() and time.monotonic() - self._asked_at < _ASK_EVERY_S:
+        if idle and not self._arrives():
             return None
-        self._asked_at = time.monotonic()
         message: MessageProxy | None = super().__next__()  # type: ignore[no-untyped-call]
         return message
+
+    def _report_alive(self) -> None:
+        """Asks Redis something once in a while, also when there is no room for another message."""
+        if time.monotonic() - self._asked_at >= _ASK_EVERY_S:
+            self._asked_at = time.monotonic()
+            try:
+                self.broker.do_qsize(self.queue_name)
+            except ConnectionError as error:
+                raise ConnectionClosed(error) from None
 
     def _arrives(self) -> bool:
         """Waits until the queue has a message; False when none comes.
@@ -50,3 +68,47 @@ class _WaitingConsumer(_RedisConsumer):
         except ConnectionError as error:
             raise ConnectionClosed(error) from None
         return waiting is not None
+
+
+class WaitingWorker(Worker):
+    """A Worker whose threads sleep until there is a message, or until they have to stop."""
+
+    def __init__(
+        self, broker: WaitingBroker, queues: Collection[str], threads: int, *, fetch_pause_ms: int
+    ) -> None:
+        super().__init__(broker, queues=set(queues), worker_threads=threads, worker_timeout=fetch_pause_ms)
+        self.work_queue = _WorkQueue()
+
+    def stop(self, timeout: int = 600_000) -> None:
+        """Stops after the messages that are being handled. `timeout` is in milliseconds."""
+        # Dramatiq stops its consumers last, which would add the time of their last wait.
+        for consumer in self.consumers.values():
+            consumer.stop()
+        for thread in self.workers:
+            thread.stop()
+        self.work_queue.put(_LAST)  # type: ignore[arg-type]
+        super().stop(timeout)
+
+
+class _WorkQueue(PriorityQueue[Any]):
+    """Fetched messages. Dramatiq's threads wait for one with a timeout, each of them: here without."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002
+        item = super().get(block)
+        if item is _LAST:
+            self.put(_LAST)
+            raise Empty
+        return item
+
+
+class _Last:
+    """Follows all messages: every thread that comes to it finds the queue empty."""
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+
+_LAST = _Last()

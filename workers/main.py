@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
-from dramatiq import Worker
 
 from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media
 from actors.call_threads import CallThreads
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
+from actors.waiting_broker import WaitingWorker
 from actors.worker_threads import WorkerThreads
 from db import heartbeats, redis
 from workers import process
@@ -32,7 +32,6 @@ _SHUTDOWN_S = 12
 # After how long with all threads hanging the process stops its heartbeat, and after how long it exits: longer
 # than the deadline of any call to the outside.
 _SILENT_AFTER_S, _EXIT_AFTER_S = 50, 75
-_CHECK_EVERY_S = 1
 # How long a consumer that has fetched enough messages pauses at most. One without messages waits in Redis.
 _FETCH_PAUSE_MS = 50
 
@@ -65,17 +64,15 @@ def serve(
     calls = [threads for worker in served for threads in worker.calls]
     pools = [worker.threads for worker in served] + [threads.counted for threads in calls]
     log.info("started", kind="worker", queues=sorted(queues), threads=sum(threads_of.values()))
-    checks = 0
     while not stopped.is_set():
-        stalled_s = max(pool.check() for pool in pools) * _CHECK_EVERY_S
+        stalled_s = max(pool.check() for pool in pools) * heartbeats.INTERVAL_S
         if stalled_s >= _EXIT_AFTER_S:
             log.critical("all threads hang, exiting", kind="worker", queues=sorted(queues), seconds=stalled_s)
             os._exit(1)
-        if stalled_s < _SILENT_AFTER_S and checks % heartbeats.INTERVAL_S == 0:
+        if stalled_s < _SILENT_AFTER_S:
             heartbeats.beat(client, queues)
             finished_jobs.flush(client)
-        checks += 1
-        stopped.wait(_CHECK_EVERY_S)
+        stopped.wait(heartbeats.INTERVAL_S)
     log.info("stopping", kind="worker", queues=sorted(queues))
     deadline = time.monotonic() + _SHUTDOWN_S
     for threads in calls:
@@ -95,7 +92,7 @@ def serve(
 class Served:
     """What serves some queues: a Dramatiq worker, its threads, and those that call the outside."""
 
-    dramatiq: Worker
+    dramatiq: WaitingWorker
     threads: WorkerThreads
     calls: list[CallThreads]
 
@@ -112,11 +109,8 @@ def start_worker(
                 calls.append(CallThreads(threads))
                 kind.serve(calls[-1], share)
             broker.register(kind.name, kind.queue, handling.counted(kind.__call__), served_broker)
-    worker = Worker(served_broker, queues=set(queues), worker_threads=threads, worker_timeout=_FETCH_PAUSE_MS)
+    worker = WaitingWorker(served_broker, queues, threads, fetch_pause_ms=_FETCH_PAUSE_MS)
     worker.start()
-    for thread in worker.workers:
-        # The threads wait for messages that the consumer has fetched.
-        thread.timeout = _CHECK_EVERY_S
     return Served(worker, handling, calls)
 
 

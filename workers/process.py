@@ -139,8 +139,9 @@ def repeat(
 ) -> None:
     """Calls `once` until `stopped` is set, also across outages; rests after a pass that leaves nothing to do.
 
-    Writes a heartbeat after each pass. `kind` names the loop in the heartbeat and in the log.
+    Writes a heartbeat after a pass, every few seconds. `kind` names the loop in it and in the log.
     """
+    next_beat_at = 0.0
     watchdog, outage = Watchdog(kind, hangs_after_s), Outage("database or redis", kind=kind)
     watchdog.start()
     log.info("started", kind=kind)
@@ -154,7 +155,9 @@ def repeat(
             outage.ended()
         # The loop waits; it does not hang.
         watchdog.beat()
-        heartbeats.beat(client, [kind])
+        if time.monotonic() >= next_beat_at:
+            heartbeats.beat(client, [kind])
+            next_beat_at = time.monotonic() + heartbeats.INTERVAL_S
         if not more:
             rest(stopped)
     watchdog.stop()

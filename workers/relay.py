@@ -3,6 +3,9 @@
 Any number of them may run.
 """
 
+import threading
+import time
+
 import structlog
 
 from actors import all_jobs, batch_jobs, broker, jobs
@@ -12,8 +15,9 @@ from workers import process
 
 log = structlog.get_logger(__name__)
 
-# How many jobs of a queue one pass sends, and how long the relay rests after a pass that sent fewer.
-RESEND_BATCH, _REST_S = 200, 0.5
+# How many jobs of a queue one pass sends, and how long the relay rests after a pass that sent fewer: for
+# longer when none was overdue for a while.
+RESEND_BATCH, _REST_S, _IDLE_REST_S, _IDLE_AFTER_S = 200, 0.5, 1.0, 30.0
 
 
 def once() -> int:
@@ -56,13 +60,19 @@ def _send(overdue: list[Job], dead: list[Job]) -> int:
 def run() -> None:
     """Sends overdue jobs again and again until the process is stopped."""
     client = redis.connect(process.start().redis_url)
-    process.repeat(
-        "relay",
-        lambda: once() >= RESEND_BATCH,
-        client,
-        process.until_stopped(),
-        rest=lambda stopped: stopped.wait(_REST_S),
-    )
+    sent_at = time.monotonic()
+
+    def send() -> bool:
+        nonlocal sent_at
+        if sent := once():
+            sent_at = time.monotonic()
+        return sent >= RESEND_BATCH
+
+    def rest(stopped: threading.Event) -> None:
+        is_idle = time.monotonic() - sent_at > _IDLE_AFTER_S
+        stopped.wait(_IDLE_REST_S if is_idle else _REST_S)
+
+    process.repeat("relay", send, client, process.until_stopped(), rest=rest)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
 
 LEASE = "scheduler"
 # How long the lease lasts after it was last renewed, and how often it is renewed.
-LEASE_S, _RENEW_EVERY_S = 12.0, 2.0
+LEASE_S, _RENEW_EVERY_S = 12.0, 4.0
 
 
 class Leader:

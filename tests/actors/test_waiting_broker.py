@@ -6,9 +6,10 @@ import time
 import dramatiq
 import pytest
 
-from actors import broker
-from actors.waiting_broker import WAIT_S
+from actors import broker, waiting_broker
+from actors.waiting_broker import WAIT_S, WaitingWorker
 from tests.counting import counted
+from tests.makers import until
 
 
 @pytest.fixture
@@ -40,8 +41,9 @@ def test_a_message_that_comes_later_ends_the_wait(served):
     assert time.monotonic() - began < WAIT_S
 
 
-def test_waiting_takes_no_message_away_from_another_worker(served):
+def test_waiting_takes_no_message_away_from_another_worker(served, monkeypatch):
     send(served)
+    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
     first, second = served.consume("waited-for"), served.consume("waited-for")
     assert first._arrives()
     assert second._arrives()
@@ -49,7 +51,8 @@ def test_waiting_takes_no_message_away_from_another_worker(served):
     assert next(first) is None
 
 
-def test_a_worker_without_messages_asks_redis_once_a_second(served):
+def test_a_consumer_without_messages_asks_redis_once_a_wait(served, monkeypatch):
+    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
     consumer = served.consume("waited-for")
     with counted() as asked:
         assert next(consumer) is None
@@ -61,3 +64,58 @@ def test_messages_keep_their_order(served):
         send(served, text)
     consumer = served.consume("waited-for", prefetch=3)
     assert [next(consumer).args[0] for _ in range(3)] == ["a", "b", "c"]
+
+
+def test_a_consumer_that_takes_no_more_messages_still_tells_redis_that_it_is_alive(served, monkeypatch):
+    send(served)
+    send(served)
+    consumer = served.consume("waited-for", prefetch=1)
+    assert next(consumer).args == ("hello",)
+    monkeypatch.setattr(waiting_broker, "_ASK_EVERY_S", 0)
+    with counted() as asked:
+        assert next(consumer) is None
+    assert len(asked.trips) == 1
+
+
+def test_no_consumer_waits_for_delayed_messages(served, monkeypatch):
+    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
+    worker = WaitingWorker(served, ["waited-for"], 1, fetch_pause_ms=50)
+    worker.start()
+    try:
+        assert list(worker.consumers) == ["waited-for"]
+    finally:
+        worker.stop()
+
+
+def test_a_worker_handles_its_message_and_returns_the_others_when_it_stops(served, monkeypatch):
+    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.2)
+    begun, may_end, handled = threading.Event(), threading.Event(), []
+
+    def handle(text: str) -> None:
+        handled.append(text)
+        begun.set()
+        may_end.wait(10)
+
+    broker.register("any", "waited-for", handle, served)
+    worker = WaitingWorker(served, ["waited-for"], 1, fetch_pause_ms=50)
+    worker.start()
+    for text in ("first", "second"):
+        send(served, text)
+    assert begun.wait(10)
+    until(lambda: worker.work_queue.qsize() == 1)
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    until(lambda: not worker.workers[0].running)
+    may_end.set()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    assert handled == ["first"]
+    assert next(served.consume("waited-for")).args == ("second",)
+
+
+def test_threads_that_wait_for_a_message_stop_at_once(served, monkeypatch):
+    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
+    worker = WaitingWorker(served, ["waited-for"], 4, fetch_pause_ms=50)
+    worker.start()
+    worker.stop(timeout=10_000)
+    assert not any(thread.is_alive() for thread in worker.workers)
