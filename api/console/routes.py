@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.assets import Assets
-from api.console.pages import account_access, home, sign_in
+from api.console.pages import account, account_access, home, sign_in
 from api.console.visits import Console
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
@@ -30,6 +30,7 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/forgot-password", account_access.ForgotPassword(console)),
         Page("/verify-email", account_access.VerifyEmail(console)),
         Page("/reset-password", account_access.ResetPassword(console)),
+        Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
     console.pages = pages
     # What is no page: the responses of forms, files, the event stream.
@@ -38,6 +39,9 @@ def routes(console: Console) -> dict[str, Any]:
         "/console/assets/{name}": Assets(),
         "/console/events": home.Events(console),
         "/console/sign-out": sign_in.SignOut(console),
+        "/console/account/avatar": account.AccountAvatar(console),
+        "/console/account/sessions": account.SignOutEverywhere(console),
+        "/console/account/sessions/{session_id:uuid}": account.AccountSession(console),
         "/console/theme": sign_in.Theme(console),
     }
     if console.environment != "production":

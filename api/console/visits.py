@@ -60,6 +60,10 @@ class Visit:
         fields = parse_qsl(self.req.context.raw.decode(errors="replace"), max_num_fields=_MAX_FIELDS)
         return {name: text for name, value in fields if (text := value.strip())}
 
+    def fields(self, *names: str) -> dict[str, str]:
+        """These fields of the form, without those left empty."""
+        return {name: self.form[name] for name in names if name in self.form}
+
     def query(self, *names: str) -> dict[str, str]:
         """These parameters of the page's address, without those left empty."""
         values = {name: (self.req.get_param(name) or "").strip() for name in names}

@@ -9,7 +9,7 @@ from api.http.body import LengthRequired, MalformedJson, PayloadTooLarge
 MIB = 1024 * 1024
 MAX_BODY_BYTES = 1 * MIB
 # Of a POST to these paths, whose operation reads the body as a stream.
-MAX_BODY_BYTES_BY_PATH = {"/api/profile/avatar": 5 * MIB}
+MAX_BODY_BYTES_BY_PATH = dict.fromkeys(("/api/profile/avatar", "/console/account/avatar"), 5 * MIB)
 
 
 def max_body_bytes(method: str, path: str) -> int:

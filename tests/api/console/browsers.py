@@ -4,7 +4,8 @@ from urllib.parse import urlencode
 
 from falcon.testing import Result, TestClient
 
-from tests.makers import PASSWORD, Visitor
+from db.users import Role
+from tests.makers import PASSWORD, Visitor, visitor
 
 
 class Browser:
@@ -20,9 +21,16 @@ class Browser:
     def post(self, path: str, form: dict[str, str] | None = None, **headers: str) -> Result:
         return self._send("POST", path, params=form, headers=headers)
 
-    def _send(self, method: str, path: str, *, params=None, headers=None) -> Result:
-        kinds = {}
-        if method == "POST":
+    def upload(self, path: str, name: str, file: bytes) -> Result:
+        """Sends the form of one file."""
+        head = f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="a"\r\n\r\n'
+        body = head.encode() + file + b"\r\n--b--\r\n"
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        return self._send("POST", path, body=body, headers=headers)
+
+    def _send(self, method: str, path: str, *, params=None, body=None, headers=None) -> Result:
+        kinds = {"body": body} if body else {}
+        if method == "POST" and not body:
             headers = {"Content-Type": "application/x-www-form-urlencoded", **headers}
             kinds["body"] = urlencode(params or {})
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -39,3 +47,10 @@ class Browser:
 
 def sign_in(browser: Browser, who: Visitor, **form: str) -> Result:
     return browser.post("/console/sign-in", {"email": who.user["email"], "password": PASSWORD, **form})
+
+
+def signed_in(client: TestClient, role: Role = Role.CUSTOMER) -> tuple[Browser, Visitor]:
+    """A browser, and who is signed in there."""
+    browser, who = Browser(client), visitor(client, role)
+    sign_in(browser, who)
+    return browser, who
