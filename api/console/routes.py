@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.assets import Assets
-from api.console.pages import account, account_access, home, sign_in
+from api.console.pages import account, account_access, home, pay, sign_in
 from api.console.visits import Console
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
@@ -30,6 +30,8 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/forgot-password", account_access.ForgotPassword(console)),
         Page("/verify-email", account_access.VerifyEmail(console)),
         Page("/reset-password", account_access.ResetPassword(console)),
+        Page("/console/pay", pay.Pay(console), (CUSTOMER,), "Pay"),
+        Page("/console/pay/{request_id:uuid}", pay.PayRequest(console), (CUSTOMER,)),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
     console.pages = pages

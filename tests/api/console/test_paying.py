@@ -1,0 +1,113 @@
+"""The pages of a customer who pays."""
+
+import re
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from falcon.testing import TestClient
+
+from api.app import create_app
+from db.users import Role, User
+from tests import makers
+from tests.api.console.browsers import Browser, signed_in
+from tests.makers import visitor
+
+
+def hidden(page, name: str) -> str:
+    """The value of a hidden field."""
+    [value] = re.findall(rf'name="{name}" value="([^"]*)"', page.text)
+    return value.replace("&#34;", '"')
+
+
+def payments_of(who) -> list[dict[str, Any]]:
+    return who.get("/payments").json["data"]["items"]
+
+
+def test_a_payment_leads_to_its_page(client):
+    browser, customer = signed_in(client)
+    page = browser.get("/console/pay")
+    form = {
+        "key": hidden(page, "key"),
+        "amount": "12.50",
+        "currency": "EUR",
+        "simulate": "decline:expired_card",
+    }
+    result = browser.post("/console/pay", form)
+    [payment] = payments_of(customer)
+    assert (result.status_code, result.headers["location"]) == (303, f"/console/payments/{payment['id']}")
+    assert (payment["amount"], payment["metadata"]) == ("12.50", {"simulate": "decline:expired_card"})
+
+
+def test_a_form_that_is_sent_twice_pays_once(client):
+    browser, customer = signed_in(client)
+    form = {"key": str(uuid4()), "amount": "12.50", "currency": "EUR"}
+    first, second = (browser.post("/console/pay", form).headers["location"] for _ in range(2))
+    assert first == second
+    assert len(payments_of(customer)) == 1
+
+
+def test_what_is_refused_is_shown_again_beside_its_field(client):
+    browser, customer = signed_in(client)
+    result = browser.post("/console/pay", {"amount": "12.345", "currency": "EUR", "description": "Lunch"})
+    assert result.status_code == 400
+    assert 'id="amount-fault"' in result.text
+    assert 'value="Lunch"' in result.text
+    assert payments_of(customer) == []
+
+
+def test_a_vendor_cannot_pay(client):
+    browser, _ = signed_in(client, Role.VENDOR)
+    assert browser.post("/console/pay", {"amount": "1", "currency": "EUR"}).status_code == 403
+
+
+def test_in_production_no_outcome_can_be_chosen(client, settings, monkeypatch):
+    browser, _ = signed_in(client)
+    assert "simulate" in browser.get("/console/pay").text
+    production = Browser(TestClient(create_app(settings.model_copy(update={"app_env": "production"}))))
+    production.cookies = browser.cookies
+    assert "simulate" not in production.get("/console/pay").text
+
+
+def test_a_request_is_paid_as_it_was_seen(client):
+    browser, customer = signed_in(client)
+    request = makers.open_request()
+    page = browser.get(f"/console/pay/{request.id}")
+    form = {name: hidden(page, name) for name in ("key", "version", "amount", "currency")}
+    assert form["amount"] == "80.00"
+    result = browser.post(f"/console/pay/{request.id}", form)
+    assert result.status_code == 303
+    assert payments_of(customer)[0]["requestId"] == str(request.id)
+
+
+def test_a_request_that_changed_meanwhile_is_shown_anew_instead_of_paid(client):
+    vendor = visitor(client, Role.VENDOR)
+    browser, customer = signed_in(client)
+    request = makers.open_request(User.get_by_id(vendor.user["id"]))
+    page = browser.get(f"/console/pay/{request.id}")
+    form = {name: hidden(page, name) for name in ("key", "version", "amount", "currency")}
+    vendor.send("PUT", f"/payments/{request.id}", {"amount": "95.00"})
+    result = browser.post(f"/console/pay/{request.id}", form)
+    assert result.status_code == 412
+    assert "Nothing was paid" in result.text
+    assert "Pay 95.00 USD" in result.text
+    assert payments_of(customer) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("completed", "is paid"), ("processing", "is being paid now"), ("cancelled", "can no longer be paid")],
+)
+def test_a_request_that_cannot_be_paid_says_why(client, status, said):
+    browser, _ = signed_in(client)
+    request = makers.open_request()
+    with makers.triggers_disabled():
+        makers.set_status(request, status)
+    page = browser.get(f"/console/pay/{request.id}")
+    assert said in page.text
+    assert f"Pay {request.amount}" not in page.text
+
+
+def test_a_request_of_nobody_is_not_found(client):
+    browser, _ = signed_in(client)
+    assert browser.get(f"/console/pay/{uuid4()}").status_code == 404
