@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.assets import Assets
-from api.console.pages import account, account_access, home, pay, sign_in
+from api.console.pages import account, account_access, home, pay, requests, sign_in
 from api.console.visits import Console
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
@@ -32,6 +32,9 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/reset-password", account_access.ResetPassword(console)),
         Page("/console/pay", pay.Pay(console), (CUSTOMER,), "Pay"),
         Page("/console/pay/{request_id:uuid}", pay.PayRequest(console), (CUSTOMER,)),
+        Page("/console/requests", requests.Requests(console), (VENDOR,), "Requests"),
+        Page("/console/requests/new", requests.NewRequest(console), (VENDOR,)),
+        Page("/console/requests/{request_id:uuid}", requests.OneRequest(console), (VENDOR,)),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
     console.pages = pages

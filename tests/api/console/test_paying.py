@@ -1,4 +1,4 @@
-"""The pages of a customer who pays."""
+"""The pages of a customer who pays, of a vendor who asks for it."""
 
 import re
 from typing import Any
@@ -111,3 +111,45 @@ def test_a_request_that_cannot_be_paid_says_why(client, status, said):
 def test_a_request_of_nobody_is_not_found(client):
     browser, _ = signed_in(client)
     assert browser.get(f"/console/pay/{uuid4()}").status_code == 404
+
+
+def test_a_request_of_a_vendor_has_a_link_for_its_customer(client):
+    browser, vendor = signed_in(client, Role.VENDOR)
+    form = {"amount": "80", "currency": "EUR", "description": "Two chairs", "customerEmail": "jo@example.com"}
+    location = browser.post("/console/requests/new", form).headers["location"]
+    [request] = payments_of(vendor)
+    assert location == f"/console/requests/{request['id']}"
+    assert (request["amount"], request["customerEmail"]) == ("80.00", "jo@example.com")
+    page = browser.get(location).text
+    assert f"/console/pay/{request['id']}" in page
+    assert "Two chairs" in browser.get("/console/requests").text
+    assert "Two chairs" not in browser.get("/console/requests?status=completed").text
+
+
+def test_a_request_is_changed_but_not_if_it_changed_meanwhile(client):
+    browser, vendor = signed_in(client, Role.VENDOR)
+    request = makers.open_request(User.get_by_id(vendor.user["id"]))
+    form = {"version": hidden(browser.get(f"/console/requests/{request.id}"), "version")}
+    form |= {"amount": "95.00", "currency": "USD", "description": "Three chairs"}
+    path = f"/console/requests/{request.id}"
+    assert browser.post(path, form).status_code == 303
+    assert browser.post(path, form | {"amount": "1.00"}).status_code == 412
+    [changed] = payments_of(vendor)
+    assert (changed["amount"], changed["description"]) == ("95.00", "Three chairs")
+
+
+def test_a_request_is_cancelled(client):
+    browser, vendor = signed_in(client, Role.VENDOR)
+    request = makers.open_request(User.get_by_id(vendor.user["id"]))
+    assert browser.post(f"/console/requests/{request.id}", {"cancel": "yes"}).status_code == 303
+    makers.work()
+    page = browser.get(f"/console/requests/{request.id}").text
+    assert "Cancelled" in page
+    assert "Cancel the request" not in page
+
+
+def test_a_customer_does_not_see_the_page_of_a_request(client):
+    browser, _ = signed_in(client)
+    request = makers.open_request()
+    result = browser.post(f"/console/requests/{request.id}", {"cancel": "yes"})
+    assert result.status_code == 403
