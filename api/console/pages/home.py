@@ -1,4 +1,4 @@
-"""The first page after the sign-in, and the event stream of all live pages."""
+"""The first page after the sign-in: what each role wants to see first; and the event stream of live pages."""
 
 from typing import Any
 
@@ -25,8 +25,15 @@ class Home:
 
     @page()
     def on_get(self, visit: Visit) -> None:
+        role = visit.user["role"] if visit.user else ""
+        more: dict[str, Any] = {}
+        if role == "CUSTOMER":
+            query = {"type": "initiate", "status": "initiated", "limit": 5}
+            more["asked"] = visit.api.get("/payments", query)
+        elif role == "VENDOR":
+            more["report"] = visit.api.get("/payments/reports")
         payments = visit.api.get("/payments", {"limit": 10})
-        visit.show("home.html", payments=payments)
+        visit.show(f"home-{role.lower()}.html", payments=payments, **more)
 
 
 class Events:

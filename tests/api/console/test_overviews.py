@@ -1,0 +1,28 @@
+"""The pages that show what was: the history, and the first page of each role."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from db.users import Role, User
+from tests import makers
+from tests.api.console.browsers import signed_in
+
+
+def test_the_history_shows_a_day_to_its_end(client):
+    browser, customer = signed_in(client)
+    makers.payment(User.get_by_id(customer.user["id"]))
+    today = datetime.now(UTC).date()
+    assert "pending" in browser.get(f"/console/history?from={today}&to={today}").text
+    assert "Nothing happened" in browser.get(f"/console/history?to={today - timedelta(days=1)}").text
+    assert browser.get("/console/history?from=yesterday").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("role", "first"), [(Role.CUSTOMER, "/console/pay"), (Role.VENDOR, "/console/requests/new")]
+)
+def test_the_first_page_leads_each_role_to_what_it_does(client, role, first):
+    browser, _ = signed_in(client, role)
+    page = browser.get("/console").text
+    assert f'class="button" href="{first}"' in page
+    assert "There is no" in page
