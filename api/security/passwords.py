@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 from unicodedata import normalize
 
-import bcrypt
 from zxcvbn.matching import L33T_TABLE, RANKED_DICTIONARIES, build_ranked_dict, omnimatch
 from zxcvbn.scoring import most_guessable_match_sequence
 from zxcvbn.time_estimates import guesses_to_score
 
+from api.security import bcrypt_hash
 from api.security.common_words import COMMON_PASSWORDS
 
 # On zxcvbn's scale of 0 to 4: at least a million guesses.
@@ -90,16 +90,17 @@ class Passwords:
         self._rounds = rounds
         self._compute = compute
         # Compared when there is no user: an unknown e-mail must take as long as a known one.
-        self._dummy_hash = bcrypt.hashpw(self._digest("nobody"), bcrypt.gensalt(rounds)).decode()
+        self._dummy_hash = bcrypt_hash.new_hash(self._digest("nobody"), rounds).decode()
 
     def hash(self, password: str) -> str:
         """Returns a new bcrypt hash."""
-        hashed: bytes = self._compute(bcrypt.hashpw, self._digest(password), bcrypt.gensalt(self._rounds))
+        hashed: bytes = self._compute(bcrypt_hash.new_hash, self._digest(password), self._rounds)
         return hashed.decode()
 
     def matches(self, password: str, hashed: str | None) -> bool:
         """Whether the password has this hash. Without a hash it is False, after the same time."""
-        same = self._compute(bcrypt.checkpw, self._digest(password), (hashed or self._dummy_hash).encode())
+        compared = (hashed or self._dummy_hash).encode()
+        same = self._compute(bcrypt_hash.matches, self._digest(password), compared)
         return bool(same) and hashed is not None
 
     def needs_rehash(self, hashed: str) -> bool:
