@@ -5,27 +5,19 @@ except in CI.
 """
 
 import json
-import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import jsonschema_rs
 import pytest
 
-NODE = ["@redocly/cli@2.77.0", "openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"]
-PYTHON = ["openapi-python-client==0.29.1"]
-INSTALL_S, RUN_S = 300, 120
+from tests.node import cached, project, run
 
-# Without telemetry, and without a look for newer versions.
-QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "NO_UPDATE_NOTIFIER": "1"}
+PYTHON = ["openapi-python-client==0.29.1"]
 
 VALID = """
 import createClient from "openapi-fetch";
-import type { components, paths } from "./api";
+import type { components, paths } from "./api.js";
 
 const api = createClient<paths>({ baseUrl: "http://127.0.0.1:3000" });
 const key = { header: { "Idempotency-Key": "order-1", Prefer: "wait=5" } };
@@ -140,44 +132,9 @@ INVALID = {
 }  # fmt: skip
 
 
-def unavailable(reason: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def run(command: Sequence[str | Path], cwd: Path, seconds: float = RUN_S) -> subprocess.CompletedProcess[str]:
-    environ = os.environ | QUIET
-    return subprocess.run(
-        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=seconds, check=False
-    )
-
-
-def cached(name: str, wanted: str, install: Sequence[Sequence[str | Path]], root: Path) -> Path:
-    """A folder into which these commands install, kept for the next run while `wanted` is the same."""
-    folder = root / ".pytest_cache" / name
-    done = folder / "installed"
-    if not done.exists() or done.read_text() != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for command in install:
-            try:
-                installed = run(command, folder, INSTALL_S)
-            except subprocess.TimeoutExpired:
-                unavailable(f"not installed in {INSTALL_S} s")
-            if installed.returncode:
-                unavailable(f"cannot be installed: {installed.stderr[-500:]}")
-        done.write_text(wanted)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def node(root: Path) -> Path:
-    npm = shutil.which("npm")
-    if npm is None:
-        unavailable("there is no npm")
-    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--prefix", "."]
-    return cached("generators-node", " ".join(NODE), [[str(npm), "install", *options, *NODE]], root)
+    return project(root, "tests/frontend")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,71 @@
+"""Projects of node in tests: installed from their lock file into a cache folder.
+
+Where there is no npm or no network, their tests are skipped, except in CI.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+INSTALL_S, RUN_S = 300, 180
+
+# Without telemetry, and without a look for newer versions.
+QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "NO_UPDATE_NOTIFIER": "1"}
+
+
+def unavailable(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def run(
+    command: Sequence[str | Path], cwd: Path, seconds: float = RUN_S, *, env: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, **QUIET, **env}
+    return subprocess.run(
+        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=seconds, check=False
+    )
+
+
+def cached(name: str, wanted: str, install: Sequence[Sequence[str | Path]], root: Path) -> Path:
+    """A folder into which these commands install, kept for the next run while `wanted` is the same."""
+    folder = root / ".pytest_cache" / name
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        # Of the processes that run the tests, one installs.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / "installed"
+        if not done.exists() or done.read_text() != wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for command in install:
+                _install(command, folder)
+            done.write_text(wanted)
+    return folder
+
+
+def project(root: Path, path: str) -> Path:
+    """A copy of the project whose package.json and package-lock.json are in this folder, installed."""
+    npm = shutil.which("npm")
+    if npm is None:
+        unavailable("there is no npm")
+    files = [root / path / name for name in ("package.json", "package-lock.json")]
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1"]
+    install: list[list[str | Path]] = [["cp", *files, "."], [npm, "ci", *options]]
+    return cached(path.replace("/", "-"), "".join(file.read_text() for file in files), install, root)
+
+
+def _install(command: Sequence[str | Path], folder: Path) -> None:
+    try:
+        installed = run(command, folder, INSTALL_S)
+    except subprocess.TimeoutExpired:
+        unavailable(f"not installed in {INSTALL_S} s")
+    if installed.returncode:
+        unavailable(f"cannot be installed: {installed.stderr[-500:]}")
