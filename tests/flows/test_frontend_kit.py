@@ -1,0 +1,66 @@
+"""The frontend kit is compiled, linted, and run against the stack, together with the examples of its page."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Stack
+from tests.makers import SECRETS
+from tests.node import project, run
+
+PAGES = ["docs/frontend/README.md"]
+EXAMPLE = re.compile(r"^```tsx?\n// (src/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GENERATE = re.compile(r"^\$ (npx openapi-typescript .*)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def kit(stack: Stack, root: Path) -> Path:
+    """A project like that of a user: the kit was copied into it, the schema written, and it has the examples."""
+    folder = project(root, "tests/frontend")
+    shutil.rmtree(folder / "src", ignore_errors=True)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    (folder / "src").mkdir()
+    for file in [*(root / "docs/frontend").glob("*.ts"), root / "tests/frontend/kit.test.ts"]:
+        shutil.copy(file, folder / "src")
+    for name in ("tsconfig.json", "eslint.config.js"):
+        shutil.copy(root / "tests/frontend" / name, folder)
+    for page in PAGES:
+        examples = EXAMPLE.findall((root / page).read_text())
+        assert len(examples) == (root / page).read_text().count("```ts"), f"{page}: an example names no file"
+        for path, text in examples:
+            (folder / path).write_text(text.replace("http://127.0.0.1:3000", str(stack.http.base_url)))
+    (command,) = GENERATE.findall((root / "docs/frontend/README.md").read_text())
+    written = run(["sh", "-c", command], folder, env={"BASE_URL": str(stack.http.base_url)})
+    assert written.returncode == 0, written.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compiled(kit: Path) -> subprocess.CompletedProcess[str]:
+    return run(["node_modules/.bin/tsc"], kit)
+
+
+def test_the_kit_compiles_under_every_strict_option(compiled):
+    assert (compiled.returncode, compiled.stdout) == (0, "")
+
+
+def test_the_linter_finds_nothing_in_the_kit(kit):
+    linted = run(["node_modules/.bin/eslint", "--max-warnings=0", "src"], kit)
+    assert linted.returncode == 0, linted.stdout
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_kit_works_with_the_real_stack(stack, kit):
+    known = {"BASE_URL": str(stack.http.base_url), "JWT_SECRET": SECRETS["JWT_SECRET"]}
+    options = ["--test", "--test-reporter=spec", "--test-timeout=60000"]
+    tested = run(["node", *options, "out/kit.test.js"], kit, env=known)
+    assert tested.returncode == 0, tested.stdout[-6000:] + tested.stderr[-2000:]
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_first_example_pays(kit):
+    paid = run(["node", "out/pay.js"], kit)
+    assert (paid.returncode, paid.stdout.strip()) == (0, "completed"), paid.stderr
