@@ -16,7 +16,7 @@ from db.core.json_model import JsonModel, Timestamp
 class SamplesQuery(Query):
     """How far back the samples go."""
 
-    minutes: Annotated[int, Digits, Field(ge=1, le=24 * 60)] = 60
+    minutes: Annotated[int, Digits] = Field(60, ge=1, le=24 * 60)
 
 
 class Sample(JsonModel):
