@@ -28,7 +28,7 @@ _DIGITS = re.compile("[0-9]{1,19}")
 class StreamQuery(Query):
     """`lastEventId` is for clients that cannot send the header `Last-Event-ID`, which has precedence."""
 
-    last_event_id: Annotated[int, Digits, Field(ge=0, le=visible_events.MAX_SEQ)] | None = None
+    last_event_id: Annotated[int, Field(ge=0, le=visible_events.MAX_SEQ), Digits] | None = None
     ticket: Annotated[str, Field(pattern=tickets.PATTERN)] | None = None
 
 
