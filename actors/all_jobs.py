@@ -1,6 +1,7 @@
 """The jobs of all modules: what a process needs that handles jobs it does not name itself."""
 
 import pkgutil
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
@@ -35,11 +36,18 @@ def queues() -> set[str]:
     return {kind.queue for kind in load().values()}
 
 
-def batch_job_names() -> frozenset[str]:
-    """Returns the names of the batch jobs: one message wakes a worker for all jobs of such a name."""
-    return frozenset(name for name, kind in load().items() if isinstance(kind, BatchJob))
+def batch_job_names(paused: Collection[str] = ()) -> frozenset[str]:
+    """Returns the names of the batch jobs: one message wakes a worker for all jobs of such a name.
+
+    Without those of paused queues.
+    """
+    return _names_of(paused, lambda kind: isinstance(kind, BatchJob))
 
 
-def calling_names() -> frozenset[str]:
-    """Returns the names of the jobs that call the outside, and so are leased."""
-    return frozenset(name for name, kind in load().items() if isinstance(kind, CallingKind))
+def calling_names(paused: Collection[str] = ()) -> frozenset[str]:
+    """Returns the names of the jobs that call the outside, and so are leased; not of paused queues."""
+    return _names_of(paused, lambda kind: isinstance(kind, CallingKind))
+
+
+def _names_of(paused: Collection[str], has: Callable[[JobKind], bool]) -> frozenset[str]:
+    return frozenset(name for name, kind in load().items() if has(kind) and kind.queue not in paused)

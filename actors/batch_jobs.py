@@ -22,7 +22,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, Field
 
-from actors import broker, finished_jobs, worker_threads
+from actors import broker, finished_jobs, paused_queues, worker_threads
 from actors.jobs import JobKind, transaction
 from actors.turns import Turn
 from db import job_claims, postgres
@@ -107,6 +107,8 @@ class BatchJob(JobKind, Generic[E]):
             while self._do_batch(requested):
                 requested = []
                 worker_threads.made_progress()
+                if paused_queues.set_aside(self.queue, self.name):
+                    return
 
     def _do_batch(self, requested: Sequence[UUID]) -> bool:
         """Does the first jobs, and the requested ones even if they failed; returns whether more may wait."""

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 
-from actors import broker, finished_jobs, job_leases
+from actors import broker, finished_jobs, job_leases, paused_queues
 from actors.call_threads import CallThreads
 from actors.job_leases import HeldLease
 from actors.jobs import JobKind, failure_text, take_enqueued, transaction
@@ -164,6 +164,8 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         before the jobs that `record` enqueues (decision 20).
         """
         if places <= 0 or (self._threads is not None and not self._threads.is_open):
+            return []
+        if paused_queues.set_aside(self.queue, self.name):
             return []
         try:
             with postgres.connection(), transaction():

@@ -24,7 +24,7 @@ import structlog
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
-from actors import broker, finished_jobs
+from actors import broker, finished_jobs, paused_queues
 from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
@@ -132,6 +132,8 @@ class JobKind(ABC):
 
     def __call__(self, id: str) -> None:
         """Handles a message; a failure is recorded, and the relay retries the job."""
+        if paused_queues.set_aside(self.queue, self.name, UUID(id)):
+            return
         try:
             self.handle(UUID(id))
         except BaseException as error:

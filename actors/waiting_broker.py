@@ -10,11 +10,15 @@ from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 from redis.exceptions import ConnectionError
 
+from actors import paused_queues
+
 # How long one wait lasts, in which nothing stops it: a stopping worker waits for its consumers.
 WAIT_S = 2.0
 # How often a consumer asks by a command of Dramatiq, which counts a worker that asks for nothing as dead, and
 # gives its messages to others (`heartbeat_timeout` of actors/broker.py).
 _ASK_EVERY_S = 10.0
+# How often the consumer of a paused queue looks whether it was resumed.
+_PAUSED_POLL_S = 0.2
 
 
 class WaitingBroker(RedisBroker):
@@ -42,11 +46,19 @@ class _WaitingConsumer(_RedisConsumer):
 
     def __next__(self) -> MessageProxy | None:
         self._report_alive()
-        idle = not self.message_cache and self.outstanding_message_count < self.prefetch
-        if idle and not self._arrives():
-            return None
+        # What is in the cache is handled; `paused_queues.set_aside` then has it.
+        if not self.message_cache and self.outstanding_message_count < self.prefetch:
+            if self._is_paused():
+                time.sleep(_PAUSED_POLL_S)
+                return None
+            # The queue may be paused while this waits.
+            if not self._arrives() or self._is_paused():
+                return None
         message: MessageProxy | None = super().__next__()  # type: ignore[no-untyped-call]
         return message
+
+    def _is_paused(self) -> bool:
+        return paused_queues.is_paused(self.queue_name)
 
     def _report_alive(self) -> None:
         """Asks Redis something once in a while, also when there is no room for another message."""

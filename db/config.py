@@ -35,6 +35,7 @@ class ConfigKey(StrEnum):
     PAYMENTS_DAILY_LIMIT = "payments.dailyLimit"
     PAYMENTS_UNVERIFIED_AMOUNT = "payments.unverifiedAmount"
     MAINTENANCE_READ_ONLY = "maintenance.readOnly"
+    QUEUES_PAUSED = "queues.paused"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ _DEFAULTS: dict[ConfigKey, tuple[Any, str]] = {
         "hours, open payments included; null means any amount.",
     ),
     ConfigKey.MAINTENANCE_READ_ONLY: (False, "Whether requests that change data are refused with a 503."),
+    ConfigKey.QUEUES_PAUSED: (
+        [],
+        "The queues on which no worker begins a job. The jobs wait; none is lost and none has failed.",
+    ),
 }
 # How long values are cached. A change takes effect in every process within this time, also without Redis.
 CACHE_TTL_S = 1.0
@@ -87,6 +92,17 @@ def value(key: ConfigKey) -> Any:
 def number(key: ConfigKey) -> Decimal:
     """Returns the value of a key as a number, at most CACHE_TTL_S old."""
     return Decimal(str(value(key)))
+
+
+def paused_queues() -> frozenset[str]:
+    """Returns the queues on which no worker begins a job, at most CACHE_TTL_S old."""
+    return frozenset(value(ConfigKey.QUEUES_PAUSED))
+
+
+def read_paused_queues() -> frozenset[str]:
+    """Returns the same, as the database has them now."""
+    row = SystemConfig.get_or_none(SystemConfig.key == ConfigKey.QUEUES_PAUSED)
+    return frozenset(row.value if row else ())
 
 
 def clear_cache() -> None:

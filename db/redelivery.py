@@ -141,6 +141,19 @@ def _alive_and_dead(found: list[dict[str, Any]], *, shared: bool = False) -> tup
     return alive, dead
 
 
+RECORD_SENT = """
+    UPDATE journal.jobs SET sent_at = clock_timestamp() WHERE id = ANY(ARRAY(
+        SELECT id FROM journal.jobs
+        WHERE id = ANY(%s) AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
+        ORDER BY position FOR NO KEY UPDATE SKIP LOCKED))
+"""
+
+
+def record_sent(jobs: Sequence[Job]) -> None:
+    """Records that messages of jobs are sent again without an attempt: their queue was paused."""
+    postgres.rows(RECORD_SENT, [job.id for job in jobs])
+
+
 UNLEASED_NAMES = """
     SELECT n.name, first.id, first.queue FROM unnest(%s::text[], %s::bigint[]) AS n (name, floor), LATERAL (
         SELECT id, queue, due_at FROM journal.jobs

@@ -16,17 +16,19 @@ from dataclasses import dataclass
 
 import structlog
 
-from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media
+from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media, paused_queues
 from actors.call_threads import CallThreads
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
 from actors.waiting_broker import WaitingWorker
 from actors.worker_threads import WorkerThreads
-from db import heartbeats, redis
+from db import heartbeats, postgres, redelivery, redis
 from workers import process
 
 log = structlog.get_logger(__name__)
 
+# A pause of a queue is in force within two seconds.
+_READ_PAUSES_EVERY_S = 1.0
 # How long running jobs may take to finish when the process is stopped; less than a platform's kill grace.
 _SHUTDOWN_S = 12
 # After how long with all threads hanging the process stops its heartbeat, and after how long it exits: longer
@@ -60,6 +62,8 @@ def serve(
     # Set after the last job has finished, and so after `stopped`.
     finished = threading.Event()
     threading.Thread(target=job_leases.keep_renewing, args=(finished,), daemon=True).start()
+    refresh_pauses()
+    threading.Thread(target=keep_refreshing_pauses, args=(finished,), daemon=True).start()
     served = [start_worker(served, threads, settings, share=share) for served, threads in threads_of.items()]
     calls = [threads for worker in served for threads in worker.calls]
     pools = [worker.threads for worker in served] + [threads.counted for threads in calls]
@@ -86,6 +90,29 @@ def serve(
     finished.set()
     finished_jobs.flush(client)
     heartbeats.leave(client, queues)
+
+
+def refresh_pauses() -> None:
+    """Reads which queues are paused; sends the messages that were set aside for those that are resumed."""
+    try:
+        with postgres.connection():
+            if resumed := paused_queues.refresh():
+                # Before the messages are sent: the relay would take them for lost.
+                redelivery.record_sent(resumed)
+                broker.try_push(resumed)
+    except postgres.TRANSIENT_ERRORS:
+        # No job can be begun either. Messages that are not sent now are sent by the relay.
+        log.debug("database unavailable, paused queues not read")
+
+
+def keep_refreshing_pauses(finished: threading.Event) -> None:
+    """Calls `refresh_pauses` every second until the event is set."""
+    while not finished.wait(_READ_PAUSES_EVERY_S):
+        try:
+            refresh_pauses()
+        except Exception:
+            # The thread goes on: without it, no pause would take effect any more.
+            log.exception("paused queues not read")
 
 
 @dataclass

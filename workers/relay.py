@@ -9,7 +9,7 @@ import time
 import structlog
 
 from actors import all_jobs, batch_jobs, broker, jobs
-from db import postgres, redelivery, redis
+from db import config, postgres, redelivery, redis
 from db.job_journal import Job
 from workers import process
 
@@ -28,17 +28,19 @@ def once() -> int:
     """
     sent = 0
     with postgres.connection():
-        for queue in redelivery.overdue_queues(all_jobs.queues()):
+        # What waits on a paused queue is not overdue.
+        paused = config.paused_queues()
+        for queue in redelivery.overdue_queues(all_jobs.queues() - paused):
             oldest = broker.oldest_message_at(queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)
             sent += _send(overdue, dead)
-        for first in redelivery.overdue_batches(all_jobs.batch_job_names()):
+        for first in redelivery.overdue_batches(all_jobs.batch_job_names(paused)):
             oldest = broker.oldest_message_at(first.queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend_batch(first.name, oldest, batch_jobs.BATCH_SIZE)
             sent += _send(overdue, dead)
-        broker.push(redelivery.overdue_leases(all_jobs.calling_names()))
+        broker.push(redelivery.overdue_leases(all_jobs.calling_names(paused)))
     if sent:
         log.info("jobs sent again", jobs=sent)
     return sent

@@ -7,6 +7,7 @@ from pydantic import MISSING, AfterValidator, Field
 from pydantic.alias_generators import to_camel
 
 from actors import snapshots
+from actors.all_jobs import QueueName
 from actors.audit import AuditAction
 from actors.events import Event
 from api.accounts import Name, NewAccount
@@ -143,6 +144,9 @@ def _two_decimals(value: Decimal) -> Decimal:
 _Limit = Annotated[Amount, AfterValidator(_two_decimals)]
 
 
+_Queues = Annotated[list[QueueName], Field(max_length=100), AfterValidator(lambda names: sorted(set(names)))]
+
+
 def _config_key(name: str) -> str:
     """Returns the key of a field: `psp.approvalRate` for `psp_approval_rate`."""
     group, _, rest = name.partition("_")
@@ -159,6 +163,7 @@ class ConfigUpdate(PartialUpdate, alias_generator=_config_key):
     payments_daily_limit: Annotated[int, Field(ge=1, le=10_000)] | MISSING | None = MISSING
     payments_unverified_amount: _Limit | MISSING | None = MISSING
     maintenance_read_only: bool | MISSING = MISSING
+    queues_paused: _Queues | MISSING = MISSING
 
     @property
     def values(self) -> dict[ConfigKey, Any]:

@@ -37,6 +37,7 @@ def test_the_defaults_are_in_force_at_first(admin):
         "payments.dailyLimit": None,
         "payments.unverifiedAmount": None,
         "maintenance.readOnly": False,
+        "queues.paused": [],
     }
     items = admin.get("/admin/config").json["data"]["items"]
     assert {(item["updatedAt"], item["updatedBy"]) for item in items} == {(None, None)}
@@ -139,3 +140,17 @@ def test_another_process_sees_a_change_within_a_second(admin, monkeypatch):
     assert config.value(ConfigKey.PSP_LATENCY_MS) == 0
     now[0] += 1
     assert config.value(ConfigKey.PSP_LATENCY_MS) == 7
+
+
+def test_queues_are_paused_by_name(admin):
+    result = admin.send("PUT", "/admin/config", {"queues.paused": ["psp", "mail", "psp"]})
+    values = {item["key"]: item["value"] for item in result.json["data"]["items"]}
+    assert values["queues.paused"] == ["mail", "psp"]
+    assert config.paused_queues() == {"mail", "psp"}
+    admin.send("PUT", "/admin/config", {"queues.paused": []})
+    assert config.paused_queues() == set()
+
+
+@pytest.mark.parametrize("value", [["nope"], "mail", None, [7], ["mail", "Mail"]])
+def test_only_queues_that_there_are_can_be_paused(admin, value):
+    assert error(admin.send("PUT", "/admin/config", {"queues.paused": value})) == (400, "VALIDATION_ERROR")
