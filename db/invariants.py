@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import backlog, postgres, reviews
+from db import backlog, config, postgres, reviews
 from db.payments_in_progress import STUCK_AFTER
 
 
@@ -146,10 +146,13 @@ INVARIANTS: dict[str, str] = {
     """,
     "no_job_is_overdue": f"""
         {backlog.JOB_NAMES_CTE} SELECT id::text AS id FROM names, LATERAL (
-            SELECT id, due_at FROM journal.jobs t WHERE t.name = names.name AND t.dead_at IS NULL
+            SELECT id, queue, due_at FROM journal.jobs t WHERE t.name = names.name AND t.dead_at IS NULL
             ORDER BY position LIMIT {backlog.OLDEST_JOBS_LIMIT}
         ) AS first
         WHERE due_at < statement_timestamp() - {_GRACE_PERIOD}
+            -- What waits on a paused queue, or on one that was just resumed, is not overdue.
+            AND NOT EXISTS (SELECT FROM admin.system_config c WHERE c.key = '{config.ConfigKey.QUEUES_PAUSED}'
+                AND (c.value ? first.queue OR c.updated_at > statement_timestamp() - {_GRACE_PERIOD}))
     """,
     "every_event_is_published": f"""
         SELECT id::text AS id FROM admin.events
@@ -177,6 +180,16 @@ INVARIANTS: dict[str, str] = {
 
 # The audit log's chain is verified along its entries: the newest each minute, and all of them in steps.
 NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "newest_audit_log_entries_are_intact", "audit_log_is_intact"
+
+
+# The queues whose jobs check the invariants; and those whose jobs make an invariant true again.
+_CHECKING_QUEUES = {"housekeeping"}
+_QUEUES = {
+    "every_change_is_audited": {"events"},
+    "every_change_has_an_event": {"events"},
+    "every_event_is_published": {"events"},
+    "no_payment_is_stuck": {"payments", "psp", "psp-inquiries"},
+}
 
 
 # An older result says nothing about now: the scheduler or its jobs are not running. A long log is verified
@@ -240,7 +253,17 @@ def statuses(now: datetime) -> list[Invariant]:
     success says nothing about now. An old violation remains one.
     """
     rows = {row.name: row for row in Invariant.select()}
-    return [_status(name, rows.get(name), now) for name in names()]
+    paused = config.paused_queues()
+    return [_with_pauses(_status(name, rows.get(name), now), paused) for name in names()]
+
+
+def _with_pauses(status: Invariant, paused: frozenset[str]) -> Invariant:
+    """Says where a paused queue is the reason why an invariant is not known to hold."""
+    queues = sorted(paused & (_CHECKING_QUEUES if status.count is None else _QUEUES.get(status.name, set())))
+    if queues and not status.ok:
+        pause = f"paused: {', '.join(queues)}"
+        status.reason = f"{status.reason}; {pause}" if status.reason else pause
+    return status
 
 
 def _status(name: str, row: Invariant | None, now: datetime) -> Invariant:

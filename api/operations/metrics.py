@@ -17,7 +17,7 @@ from actors.jobs import registry
 from api.http.admission import Busy, Shared
 from api.http.operation import RawOperation
 from api.operations import request_counts
-from db import backlog, heartbeats, invariants, job_runs, leases, postgres, redis, request_metrics
+from db import backlog, config, heartbeats, invariants, job_runs, leases, postgres, redis, request_metrics
 from db.core import times
 
 _MEDIA_TYPE = "text/plain"
@@ -95,6 +95,13 @@ def _jobs() -> Iterator[Metric]:
         "Age of the oldest job that is due; 0 when none is.",
         "queue",
         {queue: times.age_s(waiting.oldest[queue], now) for queue in waiting.waiting},
+    )
+    paused = config.paused_queues()
+    yield _gauge(
+        "paywright_queue_paused",
+        "Whether an operator has paused a queue: its jobs wait.",
+        "queue",
+        {queue: queue in paused for queue in sorted(queues())},
     )
     yield _gauge(
         "paywright_dead_jobs",
