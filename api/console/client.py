@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from falcon import Request
 
+from api.http.operation import IS_AWAITED
 from api.middleware import rate_limit
 from db.core import request_context
 
@@ -19,7 +20,7 @@ from db.core import request_context
 _PASSED_ON = (
     *("REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "HTTP_HOST", "wsgi.url_scheme"),
     *("HTTP_USER_AGENT", "HTTP_X_FORWARDED_FOR", "HTTP_TRACEPARENT", "HTTP_TRACESTATE"),
-    *("wsgi.version", "wsgi.errors", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"),
+    *("wsgi.version", "wsgi.errors", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", IS_AWAITED),
 )
 
 

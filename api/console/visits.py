@@ -1,7 +1,7 @@
 """A visit to a page of the console: who asks, the API on their behalf, and the response."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -18,6 +18,10 @@ _ACCESS, _REFRESH, _NOTICE, _THEME = (
 )
 _REFRESH_LIFETIME_S, _THEME_LIFETIME_S, _NOTICE_LIFETIME_S = 7 * 86400, 365 * 86400, 60
 SIGN_IN = "/console/sign-in"
+_PASSED_ON = {
+    *("content-type", "content-length", "content-disposition", "cache-control"),
+    *("retry-after", "last-event-id", "x-accel-buffering"),
+}
 _MAX_FIELDS = 200
 
 
@@ -136,14 +140,24 @@ class Visit:
         self._resp.status = 303
         self._resp.set_header("Location", own_path(path))
 
-    def pass_on(self, path: str, query: Mapping[str, Any] | None = None, **headers: str) -> None:
-        """Sends the response of the API to a GET as it is: a download, or the event stream."""
+    def pass_on(
+        self,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        change: Callable[[Iterable[bytes]], Iterable[bytes]] = iter,
+    ) -> None:
+        """Sends the response of the API to a GET: a download, or the event stream, changed on its way."""
         reply = self.api.send("GET", path, query=query, headers=headers)
         self._resp.status = reply.status
-        for name in ("content-type", "content-length", "content-disposition", "cache-control", "retry-after"):
-            if name in reply.headers:
-                self._resp.set_header(name, reply.headers[name])
-        self._resp.stream = reply.chunks
+        for name in _PASSED_ON & reply.headers.keys():
+            self._resp.set_header(name, reply.headers[name])
+        if self._resp.content_type == falcon.MEDIA_JSON:
+            # An error, which becomes a page.
+            self._resp.data = reply.content()
+        else:
+            self._resp.stream = change(reply.chunks)
 
     def _cookie(self, name: str) -> str | None:
         values = self.req.get_cookie_values(name)

@@ -72,9 +72,7 @@ function schedule(delayMs) {
 function listen() {
   const about = main.dataset.events;
   const stream = new EventSource("/console/events");
-  const onEvent = (event) => { if (!about || event.data.includes(about)) schedule(SETTLE_MS); };
-  stream.onmessage = onEvent;
-  for (const type of main.dataset.types?.split(" ") ?? []) stream.addEventListener(type, onEvent);
+  stream.onmessage = (event) => { if (!about || event.data.includes(about)) schedule(SETTLE_MS); };
   // After an interruption the page may have missed something.
   stream.onopen = () => { if (failedSince) schedule(0); };
   stream.onerror = () => {
