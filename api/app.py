@@ -7,6 +7,7 @@ from falcon.routing import CompiledRouter
 
 from actors.media import Media
 from api.admin import jobs, missed_events, system
+from api.admin.audit_export import AuditExport, OneAuditLogEntry
 from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.health import Health as AdminHealth
 from api.admin.samples import RecentSamples
@@ -115,6 +116,8 @@ def create_app(
         "/api/admin/users/{user_id:uuid}/sessions/{session_id:uuid}": UserSession(),
         "/api/admin/audit-logs": AuditLogs(),
         "/api/admin/audit-logs/verify": AuditVerification(),
+        "/api/admin/audit-logs/export": AuditExport(),
+        "/api/admin/audit-logs/{entry_id:uuid}": OneAuditLogEntry(),
         "/api/admin/jobs": jobs.Jobs(),
         "/api/admin/jobs/retry": jobs.DeadJobsRetry(),
         "/api/admin/jobs/{job_id:uuid}": jobs.OneJob(),

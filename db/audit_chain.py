@@ -3,7 +3,7 @@
 The seal is one row. Without it, a removal of the newest entries would not show.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -18,6 +18,8 @@ from db.prepared import Statement
 # Entries that one statement verifies. An entry takes about 7 µs, so a step stays far below the statement
 # timeout.
 STEP_ROWS = 20_000
+# How long a thousand entries of an export may take.
+STATEMENT_TIMEOUT_S = 5.0
 
 # The hash before the first entry.
 _ZERO_HASH = "decode(repeat('00', 32), 'hex')"
@@ -213,6 +215,53 @@ def approximate_length() -> int:
     """Returns the number of the newest entry, which is about the number of entries."""
     [found] = postgres.rows(f"SELECT {_NEWEST_SEQ} AS seq")
     return int(found["seq"])
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The number and the hash (hex) of the newest entry, as the seal keeps them."""
+
+    seq: int
+    hash: str
+
+
+SEAL = f"""
+    SELECT coalesce(seal.seq, 0) AS seq, encode(coalesce(seal.hash, {_ZERO_HASH}), 'hex') AS hash
+    FROM (SELECT) AS one LEFT JOIN admin.audit_seal AS seal ON true
+"""
+
+
+def seal() -> Seal:
+    """Returns the seal; that of an empty log where it is gone."""
+    return Seal(**postgres.rows(SEAL)[0])
+
+
+ENTRY_UNTIL = """
+    SELECT seq, encode(hash, 'hex') AS hash FROM admin.audit_logs WHERE seq <= %s ORDER BY seq DESC LIMIT 1
+"""
+
+
+def hash_until(seq: int) -> str:
+    """Returns the hash (hex) of the last entry up to a number: the one that the next entry is chained to."""
+    found = postgres.rows(ENTRY_UNTIL, seq)
+    return found[0]["hash"] if found else CHAIN_START.hash
+
+
+# One JSON text for each entry: as responses show it, with its number, its hash, and the text that is hashed.
+EXPORT = f"""
+    SELECT seq, encode(hash, 'hex') AS hash, json_build_object(
+        'seq', seq, 'id', id, 'userId', user_id, 'action', action, 'resourceType', resource_type,
+        'resourceId', resource_id, 'details', details, 'ipAddress', ip_address, 'userAgent', user_agent,
+        'requestId', request_id, 'createdAt',
+        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+        'hash', encode(hash, 'hex'), 'entry', convert_from({HASHED_ENTRY}, 'UTF8'))::text AS line
+    FROM admin.audit_logs WHERE seq > %(after)s AND seq <= %(until)s ORDER BY seq LIMIT %(limit)s
+"""
+
+
+def export(after: int, until: int, limit: int) -> Iterator[dict[str, Any]]:
+    """Yields the entries after a number, and up to one: `seq`, `hash` and the JSON text `line` of each."""
+    return postgres.stream(EXPORT, after=after, until=until, limit=limit, seconds=STATEMENT_TIMEOUT_S)
 
 
 def append(rows: Sequence[Mapping[str, Any]]) -> None:

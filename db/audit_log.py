@@ -60,3 +60,9 @@ def page(
     )
     query = AuditLog.select().where(*conditions)
     return pagination.newest_page(AuditLog, [query], limit=limit, after=after)
+
+
+def find(id: UUID) -> AuditLog | None:
+    """Returns an entry."""
+    found: AuditLog | None = AuditLog.get_or_none(AuditLog.id == id)
+    return found

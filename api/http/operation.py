@@ -51,7 +51,7 @@ class Operation:
     if_match: bool = False
     idempotent: bool = False
     prefer_wait: bool = False
-    # A media type that it returns instead of JSON on request.
+    # A media type that it returns instead of JSON on request; always, if it has no response model.
     downloads: str | None = None
     # The media type of a response that does not end, which a `ticket` in the query may open.
     streams: str | None = None

@@ -228,6 +228,8 @@ def _responses(operation: Operation, schemas: Schemas) -> dict[str, Schema]:
     }
     example = {"success": True, "data": schemas.example(data), "message": operation.message}
     content = {"application/json": {"schema": schema, "example": example}}
+    if operation.downloads and not operation.response:
+        content = {}
     if operation.downloads:
         content[operation.downloads] = {"schema": {"type": "string"}}
     success = {"description": operation.message, "headers": headers.of_success(operation), "content": content}
