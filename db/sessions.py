@@ -9,6 +9,7 @@ from peewee import SQL
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import live_sessions, pagination, postgres
+from db.prepared import Statement
 
 
 class Session(postgres.Model, table="auth.sessions"):
@@ -46,16 +47,58 @@ END_SESSIONS = """
     )) RETURNING id
 """
 
-OLDER_SESSIONS = """
-    SELECT id FROM auth.sessions WHERE user_id = %s AND ended_at IS NULL
-    ORDER BY created_at DESC, id DESC OFFSET %s
-"""
+# The new session is not among the others, which are read as they were before.
+START = Statement(
+    "start_session",
+    """
+    WITH session AS (
+        INSERT INTO auth.sessions (user_id, ip_address, user_agent)
+        VALUES (%(user_id)s, %(ip_address)s, %(user_agent)s) RETURNING id
+    ), token AS (
+        INSERT INTO auth.refresh_tokens (user_id, session_id, token_hash, expires_at)
+        SELECT %(user_id)s, id, %(token_hash)s, %(expires_at)s FROM session
+    )
+    SELECT id, ARRAY(
+        SELECT id FROM auth.sessions WHERE user_id = %(user_id)s AND ended_at IS NULL
+        ORDER BY created_at DESC, id DESC OFFSET %(others)s) AS surplus
+    FROM session
+    """,
+    user_id="uuid",
+    ip_address="text",
+    user_agent="text",
+    token_hash="text",
+    expires_at="timestamptz",
+    others="int",
+)
 
 
-def start(user_id: UUID, *, ip_address: str | None, user_agent: str | None) -> Session:
-    """Starts a session."""
-    insert = Session.insert(user_id=user_id, ip_address=ip_address, user_agent=user_agent)
-    return postgres.execute_returning(insert, Session)[0]
+def start(
+    user_id: UUID,
+    *,
+    ip_address: str | None,
+    user_agent: str | None,
+    token_hash: str,
+    expires_at: datetime,
+    keep: int,
+) -> UUID:
+    """Starts a session with the SHA-256 (hex) of its first refresh token; returns the session's id.
+
+    Ends the user's live sessions except the newest `keep`. The caller must have locked the user, or created
+    the account.
+    """
+    [started] = postgres.rows(
+        START,
+        user_id=user_id,
+        ip_address=ip_address,
+        user_agent=user_agent,
+        token_hash=token_hash,
+        expires_at=expires_at,
+        others=keep - 1,
+    )
+    if started["surplus"]:
+        end(user_id, only=started["surplus"])
+    id: UUID = started["id"]
+    return id
 
 
 def page(
@@ -79,22 +122,14 @@ def end(user_id: UUID, *, keep: UUID | None = None, only: Collection[UUID] | Non
     return len(ended)
 
 
-def end_oldest(user_id: UUID, *, keep: int) -> None:
-    """Ends a user's live sessions except the newest `keep`. The caller must have locked the user."""
-    older = postgres.rows(OLDER_SESSIONS, user_id, keep)
-    if older:
-        end(user_id, only=[row["id"] for row in older])
-
-
-def add_refresh_token(session: Session | RefreshToken, *, token_hash: str, expires_at: datetime) -> None:
-    """Stores the SHA-256 (hex) of a new refresh token of this session, or of this token's session."""
-    session_id = session.id if isinstance(session, Session) else session.session_id
+def add_refresh_token(spent: RefreshToken, *, token_hash: str, expires_at: datetime) -> None:
+    """Stores the SHA-256 (hex) of the token that follows a spent one in its session."""
     RefreshToken.insert(
-        user_id=session.user_id, session_id=session_id, token_hash=token_hash, expires_at=expires_at
+        user_id=spent.user_id, session_id=spent.session_id, token_hash=token_hash, expires_at=expires_at
     ).execute()
 
 
-def session_of(token_hash: str, user_id: UUID | None) -> UUID | None:
+def session_of(token_hash: str, user_id: UUID) -> UUID | None:
     """Returns the session of this user's refresh token with this SHA-256, even a spent or expired one."""
     found: RefreshToken | None = RefreshToken.get_or_none(
         RefreshToken.token_hash == token_hash, RefreshToken.user_id == user_id

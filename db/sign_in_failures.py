@@ -8,6 +8,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+from db.prepared import Statement
 
 # Failures in a row before the first wait. Each further failure doubles the wait, up to MAX_WAIT_S.
 FREE_FAILURES = 5
@@ -51,7 +52,20 @@ class KnownAddress(
 
 
 # The wait before the next password: none for the first failures, then 1 s, doubled with each failure.
-RESERVE = """
+FIND = Statement(
+    "find_sign_in_failure",
+    """
+    SELECT purpose, account, client, failures, failed_at, next_at FROM auth.sign_in_failures
+    WHERE purpose = %(purpose)s AND account = %(account)s AND client = %(client)s
+    """,
+    purpose="text",
+    account="text",
+    client="text",
+)
+
+RESERVE = Statement(
+    "reserve_password_check",
+    """
     INSERT INTO auth.sign_in_failures AS f (purpose, account, client, failures, failed_at, next_at)
     VALUES (%(purpose)s, %(account)s, %(client)s, 1, %(now)s, %(now)s)
     ON CONFLICT (purpose, account, client) DO UPDATE SET (failures, failed_at, next_at) = (
@@ -62,36 +76,71 @@ RESERVE = """
         FROM (SELECT CASE WHEN f.failed_at < %(count_since)s THEN 1 ELSE f.failures + 1 END) AS c (counted)
     )
     WHERE f.next_at <= excluded.failed_at RETURNING failures
-"""
+    """,
+    purpose="text",
+    account="text",
+    client="text",
+    now="timestamptz",
+    free="int",
+    longest_s="int",
+    count_since="timestamptz",
+)
 
 RELEASE = """
     UPDATE auth.sign_in_failures SET failures = greatest(0, failures - 1)
     WHERE purpose = %s AND account = %s AND client = %s
 """
 
-CLEAR = "DELETE FROM auth.sign_in_failures WHERE purpose = %s AND account = %s AND client = %s"
+CLEAR = Statement(
+    "clear_sign_in_failures",
+    """
+    DELETE FROM auth.sign_in_failures
+    WHERE purpose = %(purpose)s AND account = %(account)s AND client = %(client)s
+    """,
+    purpose="text",
+    account="text",
+    client="text",
+)
 
 # The primary key begins with the purpose. Without it, the statement would read all rows, and strangers can
 # create any number of them.
 CLEAR_ACCOUNT = "DELETE FROM auth.sign_in_failures WHERE purpose = ANY(%s) AND account = %s"
 
-REMEMBER_ADDRESS = """
-    INSERT INTO auth.known_addresses (user_id, address) VALUES (%s, %s)
-    ON CONFLICT (user_id, address) DO UPDATE SET seen_at = clock_timestamp()
-"""
+# The new address is not seen by the DELETE, which reads the table as it was before.
+REMEMBER_ADDRESS = Statement(
+    "remember_address",
+    """
+    WITH remembered AS (
+        INSERT INTO auth.known_addresses (user_id, address) VALUES (%(user_id)s, %(address)s)
+        ON CONFLICT (user_id, address) DO UPDATE SET seen_at = clock_timestamp()
+    )
+    DELETE FROM auth.known_addresses WHERE user_id = %(user_id)s AND address IN (
+        SELECT address FROM auth.known_addresses
+        WHERE user_id = %(user_id)s AND address <> %(address)s
+        ORDER BY seen_at DESC OFFSET %(others)s)
+    """,
+    user_id="uuid",
+    address="text",
+    others="int",
+)
 
-DELETE_SURPLUS_ADDRESSES = """
-    DELETE FROM auth.known_addresses WHERE user_id = %(user_id)s AND address NOT IN (
-        SELECT address FROM auth.known_addresses WHERE user_id = %(user_id)s
-        ORDER BY seen_at DESC LIMIT %(limit)s)
-"""
+KNOWN_CLIENTS = Statement(
+    "known_clients",
+    """
+    SELECT
+        (SELECT session_id FROM auth.refresh_tokens
+         WHERE token_hash = %(token_hash)s AND user_id = %(user_id)s) AS session_id,
+        ARRAY(SELECT address FROM auth.known_addresses WHERE user_id = %(user_id)s) AS addresses
+    """,
+    token_hash="text",
+    user_id="uuid",
+)
 
 
 def find(purpose: PasswordUse, account: str, client: str) -> SignInFailure | None:
     """Returns the count of a client; None if it has no failure."""
-    return SignInFailure.get_or_none(
-        SignInFailure.purpose == purpose, SignInFailure.account == account, SignInFailure.client == client
-    )
+    found = postgres.rows(FIND, purpose=purpose, account=account, client=client)
+    return SignInFailure(**found[0]) if found else None
 
 
 def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> bool:
@@ -119,7 +168,7 @@ def release(purpose: PasswordUse, account: str, client: str) -> None:
 
 def clear(purpose: PasswordUse, account: str, client: str) -> None:
     """Deletes the count of one client."""
-    postgres.rows(CLEAR, purpose, account, client)
+    postgres.rows(CLEAR, purpose=purpose, account=account, client=client)
 
 
 def clear_account(account: str) -> None:
@@ -133,13 +182,16 @@ def delete_expired(*, failed_before: datetime, seen_before: datetime) -> None:
     postgres.delete(KnownAddress).where(KnownAddress.seen_at < seen_before).execute()
 
 
-def known_addresses(user_id: UUID | None) -> list[str]:
-    """Returns the addresses from which a user has signed in."""
-    found = postgres.rows("SELECT address FROM auth.known_addresses WHERE user_id = %s", user_id)
-    return [row["address"] for row in found]
+def known_clients(user_id: UUID | None, token_hash: str) -> tuple[UUID | None, list[str]]:
+    """Returns by what a client of this user is known.
+
+    The session of the user's refresh token with this SHA-256, even a spent or expired one, None if there is
+    none; and the addresses from which the user has signed in.
+    """
+    [found] = postgres.rows(KNOWN_CLIENTS, token_hash=token_hash, user_id=user_id)
+    return found["session_id"], found["addresses"]
 
 
 def remember_address(user_id: UUID, address: str) -> None:
     """Records a sign-in from this address, and deletes all but the latest KNOWN_ADDRESSES_LIMIT addresses."""
-    postgres.rows(REMEMBER_ADDRESS, user_id, address)
-    postgres.rows(DELETE_SURPLUS_ADDRESSES, user_id=user_id, limit=KNOWN_ADDRESSES_LIMIT)
+    postgres.rows(REMEMBER_ADDRESS, user_id=user_id, address=address, others=KNOWN_ADDRESSES_LIMIT - 1)

@@ -9,6 +9,7 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import live_sessions, pagination, personal_data, postgres, sessions
+from db.prepared import Statement
 
 
 class Role(StrEnum):
@@ -34,6 +35,20 @@ class User(postgres.Model, table="auth.users"):
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
 
+
+_COLUMNS = "id, email, password_hash, name, role, email_verified, active, closed_at, created_at, updated_at"
+
+BY_EMAIL = Statement(
+    "user_by_email",
+    f"SELECT {_COLUMNS} FROM auth.users WHERE lower(email) = lower(%(email)s)",
+    email="text",
+)
+
+LOCKED = Statement(
+    "locked_user",
+    f"SELECT {_COLUMNS} FROM auth.users WHERE id = %(id)s FOR NO KEY UPDATE",
+    id="uuid",
+)
 
 _IS_ACTIVE = User.active == True  # noqa: E712
 _IS_ACTIVE_VENDOR = (User.role == Role.VENDOR) & _IS_ACTIVE
@@ -65,7 +80,8 @@ def lock_vendor(id: UUID) -> bool:
 
 def by_email(email: str) -> User | None:
     """Returns the user with this address, compared without case."""
-    return User.get_or_none(peewee.fn.lower(User.email) == peewee.fn.lower(email.strip()))
+    found = postgres.rows(BY_EMAIL, email=email.strip())
+    return User(**found[0]) if found else None
 
 
 def locked(id: UUID) -> User | None:
@@ -74,8 +90,8 @@ def locked(id: UUID) -> User | None:
     A concurrent change of the password cannot be missed. This lock precedes every lock of the user's
     sessions, tokens and profile (decision 20).
     """
-    found: User | None = User.select().where(User.id == id).for_update(postgres.NO_KEY_UPDATE).first()
-    return found
+    found = postgres.rows(LOCKED, id=id)
+    return User(**found[0]) if found else None
 
 
 def change(id: UUID, **columns: Any) -> User | None:

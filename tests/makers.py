@@ -25,6 +25,7 @@ from actors.psp.provider import Answer
 from actors.psp.resolution import MAX_CHARGE_CALLS
 from actors.psp.stub import Stub
 from api import accounts
+from api.auth.sign_in import MAX_SESSIONS_PER_ACCOUNT
 from api.security.keys import Keys
 from api.security.passwords import Passwords
 from api.security.tokens import REFRESH_LIFETIME, Tokens
@@ -331,12 +332,23 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
 def signed_in(client: TestClient, user: User) -> Visitor:
     """A user with a new session, made in the database as `visitor` makes one."""
     with postgres.connection(), transaction():
-        session = sessions.start(user.id, ip_address="127.0.0.1", user_agent=None)
-        refresh_token = _tokens().new_refresh_token()
-        expires_at = times.now() + REFRESH_LIFETIME
-        sessions.add_refresh_token(session, token_hash=fingerprint(refresh_token), expires_at=expires_at)
-    token = _tokens().access_token(user, session.id, times.now())
+        session_id, refresh_token = session(user.id, ip_address="127.0.0.1")
+    token = _tokens().access_token(user, session_id, times.now())
     return Visitor(client, token, refresh_token, snapshots.user(user))
+
+
+def session(user_id: UUID, *, ip_address: str | None = None) -> tuple[UUID, str]:
+    """The id of a new session, and its refresh token."""
+    refresh_token = _tokens().new_refresh_token()
+    started = sessions.start(
+        user_id,
+        ip_address=ip_address,
+        user_agent=None,
+        token_hash=fingerprint(refresh_token),
+        expires_at=times.now() + REFRESH_LIFETIME,
+        keep=MAX_SESSIONS_PER_ACCOUNT,
+    )
+    return started, refresh_token
 
 
 def registered(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None = None) -> Visitor:

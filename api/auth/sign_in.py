@@ -115,13 +115,17 @@ class Sessions:
 
     def _start(self, user: User) -> AuthResult:
         context = request_context.current()
-        session = sessions.start(user.id, ip_address=context.ip_address, user_agent=context.user_agent)
-        sessions.end_oldest(user.id, keep=MAX_SESSIONS_PER_ACCOUNT)
-        throttle.remember_client(user.id)
         token = self.tokens.new_refresh_token()
-        expires_at = times.now() + min(REFRESH_LIFETIME, self.tokens.session_max_age)
-        sessions.add_refresh_token(session, token_hash=fingerprint(token), expires_at=expires_at)
-        return self._result(user, session.id, token)
+        session_id = sessions.start(
+            user.id,
+            ip_address=context.ip_address,
+            user_agent=context.user_agent,
+            token_hash=fingerprint(token),
+            expires_at=times.now() + min(REFRESH_LIFETIME, self.tokens.session_max_age),
+            keep=MAX_SESSIONS_PER_ACCOUNT,
+        )
+        throttle.remember_client(user.id)
+        return self._result(user, session_id, token)
 
     def _result(self, user: User, session_id: UUID, refresh_token: str) -> AuthResult:
         return AuthResult(

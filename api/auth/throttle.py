@@ -12,7 +12,7 @@ from uuid import UUID
 from actors import audit
 from actors.audit import AuditAction
 from actors.jobs import transaction
-from db import sessions, sign_in_failures
+from db import sign_in_failures
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode
 from db.one_time_tokens import fingerprint
@@ -78,10 +78,9 @@ def reserve(purpose: PasswordUse, account: str, client: str) -> Reservation:
 def client_of(user_id: UUID | None, refresh_token: str) -> str:
     """Returns the client under which a sign-in is counted.
 
-    Runs the same queries where no account has the address, so that the response time says nothing.
+    Runs the same query where no account has the address, so that the response time says nothing.
     """
-    session_id = sessions.session_of(fingerprint(refresh_token), user_id)
-    known_addresses = sign_in_failures.known_addresses(user_id)
+    session_id, known_addresses = sign_in_failures.known_clients(user_id, fingerprint(refresh_token))
     if session_id is not None:
         return f"session {session_id}"
     address = client_address()

@@ -129,6 +129,15 @@ def test_a_payment_is_accepted_by_at_most_three_statements(client):
     assert len(asked.statements) <= 3, asked.statements
 
 
+def test_a_sign_in_takes_at_most_nine_statements(client):
+    caller = visitor(client)
+    credentials = {"email": caller.user["email"], "password": makers.PASSWORD}
+    with counted() as asked:
+        assert caller.post("/auth/login", credentials).status_code == 200
+    statements = [sql for sql in asked.statements if sql not in ("COMMIT", "ROLLBACK")]
+    assert len(statements) <= 9, statements
+
+
 def test_a_payment_to_its_end_costs_few_statements_transactions_and_bytes(client, stores):
     customers = [visitor(client) for _ in range(5)]
     # The server writes for itself too, such as vacuum after the tests before: the cheapest of a few counts.

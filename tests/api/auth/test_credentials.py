@@ -320,7 +320,7 @@ def test_a_session_ends_thirty_days_after_its_sign_in(client, me):
 def test_the_fifty_first_session_ends_the_oldest(client, me):
     first = sign_in(client, me.user["email"]).json["data"]["accessToken"]
     for _ in range(48):
-        sessions.start(me.user["id"], ip_address=None, user_agent=None)
+        makers.session(me.user["id"])
     assert me.get("/auth/me").status_code == 200
     last = sign_in(client, me.user["email"]).json["data"]["accessToken"]
     assert me.get("/auth/me").status_code == 401
@@ -447,7 +447,7 @@ def test_an_account_remembers_its_latest_addresses(client, me, monkeypatch):
     monkeypatch.setattr(sign_in_failures, "KNOWN_ADDRESSES_LIMIT", 3)
     for network in range(5):
         sign_in(client, me.user["email"], **from_address(f"198.51.{network}.1"))
-    known = sign_in_failures.known_addresses(me.user["id"])
+    _, known = sign_in_failures.known_clients(me.user["id"], "")
     assert sorted(known) == ["198.51.2.1", "198.51.3.1", "198.51.4.1"]
 
 
@@ -559,7 +559,7 @@ def test_old_failures_and_addresses_are_deleted(client, me):
         enqueue(housekeeping.expire_sign_in_failures.job())
     work()
     assert sign_in_failures.SignInFailure.select().count() == 1
-    assert len(sign_in_failures.known_addresses(me.user["id"])) == 1
+    assert len(sign_in_failures.known_clients(me.user["id"], "")[1]) == 1
     sign_in_failures.SignInFailure.update(failed_at=times.now() - timedelta(hours=2)).execute()
     sign_in_failures.KnownAddress.update(seen_at=times.now() - timedelta(days=90)).execute()
     with transaction():
@@ -567,7 +567,7 @@ def test_old_failures_and_addresses_are_deleted(client, me):
         enqueue(housekeeping.sum_up_refusals.job())
     work()
     assert sign_in_failures.SignInFailure.select().count() == 0
-    assert sign_in_failures.known_addresses(me.user["id"]) == []
+    assert sign_in_failures.known_clients(me.user["id"], "") == (None, [])
 
 
 def test_a_mail_whose_link_is_used_up_is_not_sent(client, me):

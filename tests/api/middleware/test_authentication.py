@@ -216,8 +216,8 @@ def committed(stores: dict[str, str]) -> Iterator[tuple[UUID, UUID]]:
     """A user and a session that all threads see."""
     with postgres.connection(), transaction():
         user = makers.user(Role.CUSTOMER)
-        session = sessions.start(user.id, ip_address=None, user_agent=None)
-    yield user.id, session.id
+        session_id, _ = makers.session(user.id)
+    yield user.id, session_id
     makers.wipe()
 
 
