@@ -53,7 +53,9 @@ class AccessLog:
         user_id = context.user_id
         if user_id is None and resp.status_code == 429:
             user_id = self._token_owner(req)
-        request_counts.count(req.method, route, status=resp.status_code, duration_s=duration_s)
+        # Without the time for which the client asked it to wait (`Prefer: wait`).
+        computed_s = max(0.0, duration_s - getattr(req.context, "waited_s", 0.0))
+        request_counts.count(req.method, route, status=resp.status_code, duration_s=computed_s)
         _log(
             method=req.method,
             route=route or "unknown",

@@ -43,7 +43,7 @@ _REQUEST_HEADERS = {
         "Prefer",
         "wait=10",
         "`wait=N` (RFC 7240), 1 to 10 seconds, together with `If-None-Match`: waits for a version other than "
-        "that. If too many requests wait already, the response is a 304 at once.",
+        "that. The wait counts as one request. If thousands wait already, the response is a 304 at once.",
     ),
     "LastEventId": (
         "Last-Event-ID",

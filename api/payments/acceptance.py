@@ -169,7 +169,8 @@ def _wait_until_settled(
         return replace(response, status=200) if response.status == 202 else response
 
     try:
-        return prefer_wait.poll(find, timeout_s)
+        with prefer_wait.waiting(req):
+            return prefer_wait.poll(find, timeout_s)
     except (prefer_wait.TooManyWaiting, *postgres.TRANSIENT_ERRORS):
         # The change is committed: the client gets the plain response.
         return None

@@ -8,7 +8,8 @@ finds no free slot gets the plain response, as the RFC allows.
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from falcon import Request
@@ -47,6 +48,16 @@ def seconds(req: Request) -> int:
 def applied(req: Request) -> dict[str, str]:
     """The header of a response that waited."""
     return {"Preference-Applied": f"wait={seconds(req)}"}
+
+
+@contextmanager
+def waiting(req: Request) -> Iterator[None]:
+    """Keeps the time of the block out of the request's duration in the metrics: the client asked for it."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        req.context.waited_s = time.monotonic() - began
 
 
 def poll(

@@ -18,9 +18,9 @@ from actors import (
 from actors.jobs import transaction
 from api.http import etag
 from api.http.body import ValidationFailed
-from api.http.operation import Operation, Rendered, Versioned
+from api.http.operation import IS_AWAITED, Operation, Rendered, Versioned
 from api.middleware import authentication
-from api.payments import prefer_wait, status_changes, visibility
+from api.payments import long_polling, prefer_wait, status_changes, visibility
 from api.payments.acceptance import (
     IdempotencyInProgress,
     IdempotencyMismatch,
@@ -46,7 +46,6 @@ from db import config, idempotency, payment_lists, payments
 from db.core import money
 from db.core.errors import NotFound
 from db.idempotency import NewKey
-from db.shown_payments import ShownPayment
 from db.states import TERMINAL, PaymentStatus
 
 
@@ -128,8 +127,10 @@ class OnePayment:
         headers: dict[str, str] = {}
         timeout_s = prefer_wait.seconds(req)
         if timeout_s and etag.known(req, payment.version):
-            changed = prefer_wait.poll_if_free(lambda: _newer(req, payment_id, caller), timeout_s)
-            payment, headers = changed or payment, prefer_wait.applied(req)
+            with prefer_wait.waiting(req):
+                is_awaited = req.env.get(IS_AWAITED, lambda: True)
+                caller = long_polling.wait(payment, caller, timeout_s, is_awaited)
+            payment, headers = visibility.get_visible(payment_id, caller), prefer_wait.applied(req)
         return Versioned(Payment.for_caller(payment, caller), payment.version, headers)
 
     @Operation(
@@ -281,12 +282,6 @@ def _with_key(key: NewKey | None, payment: payments.Payment) -> payments.Payment
     if key:
         idempotency.store(key, payment)
     return payment
-
-
-def _newer(req: Request, payment_id: UUID, caller: Caller) -> ShownPayment | None:
-    """Returns the payment if its version is not the client's. Raises NotFound."""
-    payment = visibility.get_visible(payment_id, caller)
-    return None if etag.known(req, payment.version) else payment
 
 
 def _check_amount(payment: payments.Payment, changes: dict[str, Any]) -> None:
