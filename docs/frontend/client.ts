@@ -318,10 +318,10 @@ export function createPaywright(options: Options) {
         if (!response.ok || !response.body) {
           throw new ApiError(response, await response.json().catch(() => null));
         }
+        // Where this stream begins: without it, what happens before the first event would be missed by the next one.
+        last = response.headers.get("Last-Event-ID") ?? last;
         const received: EventSourceMessage[] = [];
-        let position = last;
-        // Its first block has only an id: the place in the log where this stream begins.
-        const parser = createParser({ onEvent: (event) => received.push(event), onId: (id) => (position = id) });
+        const parser = createParser({ onEvent: (event) => received.push(event) });
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         for (;;) {
           silence = setTimeout(() => { connection.abort(); }, STREAM_SILENCE_MS);
@@ -334,7 +334,6 @@ export function createPaywright(options: Options) {
             yield JSON.parse(event.data) as Event;
             last = event.id ?? last;
           }
-          last = position;
         }
       } catch (error) {
         if (error instanceof ApiError) {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHmac, randomUUID } from "node:crypto";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import {
   environmentManager,
   InfiniteQueryObserver,
@@ -18,7 +19,7 @@ import {
   type Options,
   type Payment,
 } from "./client.js";
-import { cancelPayment, createPayment, paymentQuery, paymentsQuery } from "./queries.js";
+import { cancelPayment, createPayment, followEvents, paymentQuery, paymentsQuery } from "./queries.js";
 
 const baseUrl = process.env["BASE_URL"] ?? "";
 const password = "correct horse battery";
@@ -62,6 +63,10 @@ function expired(token: string): string {
 /** Without the timers that forget a result after five minutes: the test would end after them. */
 function newQueries(): QueryClient {
   return new QueryClient({ defaultOptions: { queries: { gcTime: Infinity, retry: false }, mutations: { gcTime: Infinity } } });
+}
+
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await setTimeout(20);
 }
 
 type Kit = Awaited<ReturnType<typeof signedIn>>;
@@ -189,6 +194,83 @@ await test("without a server, only what can do no harm is sent again", async () 
   assert.equal(tries, 4);
   await assert.rejects(pay({ paywright: away }, "approve"), ConnectionError);
   assert.equal(tries, 7);
+});
+
+/** Breaks each event stream after its first event, when `broken` says so. */
+function breaking(broken: (stream: number) => boolean): { fetch: typeof fetch; positions: (string | null)[] } {
+  const positions: (string | null)[] = [];
+  const unreliable: typeof fetch = async (input, init) => {
+    const request = new Request(input, init);
+    const response = await fetch(request);
+    if (!request.url.endsWith("/api/events/stream")) return response;
+    positions.push(request.headers.get("Last-Event-ID"));
+    if (!response.body || !broken(positions.length)) return response;
+    const breaks = new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        controller.enqueue(chunk);
+        if (new TextDecoder().decode(chunk).includes("data:")) controller.error(new TypeError("the connection broke"));
+      },
+    });
+    return new Response(response.body.pipeThrough(breaks), { headers: response.headers });
+  };
+  return { fetch: unreliable, positions };
+}
+
+await test("an event stream that breaks goes on where it was, without a gap", async () => {
+  const { fetch, positions } = breaking((stream) => stream <= 2);
+  const kit = await signedIn("CUSTOMER", { fetch });
+  const stop = new AbortController();
+  const events = kit.paywright.events({ signal: stop.signal });
+  const first = events.next();
+  await until(() => positions.length === 1);
+  const ids = [(await pay(kit, "approve")).id];
+  const seen: Record<string, string[]> = {};
+  for (let next = await first; !next.done; next = await events.next()) {
+    const { type, data } = next.value;
+    const types = (seen[String(data["id"])] ??= []);
+    if (types.push(type.replace("payments:payment:", "")) < 4) continue;
+    // The stream has broken after its first events: this payment is made while there is none.
+    if (ids.length < 3) ids.push((await pay(kit, "approve")).id);
+    else stop.abort();
+  }
+  const all = ["created", "updated", "updated", "completed"];
+  assert.deepEqual(seen, Object.fromEntries(ids.map((id) => [id, all])));
+  assert.equal(positions[0], null);
+  assert(positions.length >= 3 && positions.slice(1).every((position) => position !== null));
+});
+
+await test("an event stream renews an expired token, and ends with its session", async () => {
+  const { paywright, tokens } = await signedIn();
+  const before = await tokens.get();
+  assert(before);
+  await tokens.set({ ...before, accessToken: expired(before.accessToken) });
+  const ended = refused(paywright.events().next());
+  await until(async () => (await tokens.get())?.refreshToken !== before.refreshToken);
+  await paywright.data(paywright.api.POST("/api/auth/logout", { body: {} }));
+  assert.equal((await ended).code, "UNAUTHORIZED");
+  assert.equal(await tokens.get(), null);
+});
+
+await test("queries that follow the events are read again when something has changed", async () => {
+  const kit = await signedIn();
+  const queries = newQueries();
+  const list = new InfiniteQueryObserver(queries, paymentsQuery(kit.paywright));
+  const statuses = new Set<string>();
+  const completed = new Promise<void>((resolve) => {
+    list.subscribe(({ data }) => {
+      for (const { status } of data?.pages.flatMap(({ items }) => items) ?? []) statuses.add(status);
+      if (statuses.has("completed")) resolve();
+    });
+  });
+  const stop = new AbortController();
+  const following = followEvents(kit.paywright, queries, stop.signal);
+  await until(() => kit.sent.some(({ path, status }) => path === "/api/events/stream" && status === 200));
+  await pay(kit, "slow", "wait=1");
+  await completed;
+  stop.abort();
+  await following;
+  list.destroy();
+  queries.clear();
 });
 
 await test("TanStack Query pages through the payments, pays, and cancels", async () => {
