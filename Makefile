@@ -19,7 +19,7 @@ help:
 	@echo "make bench    measure this machine's stack beside its peer; ARGS=--quick takes three minutes"
 	@echo "make fix      format the code and apply the linter's safe fixes"
 	@echo "make check    format, lint, types, imports, dependencies, dead code, rules of the repository"
-	@echo "make openapi  write the document of the API, docs/openapi.json, anew"
+	@echo "make openapi  write docs/openapi.json (routes) and docs/asyncapi.json (events) anew"
 	@echo "make lock     resolve the dependencies anew: requirements.lock is what runs"
 	@echo "make clean    forget the environment and all local data"
 
@@ -58,8 +58,9 @@ check: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/house
 
 openapi: $(INSTALLED)
-	@# Not into the document itself: a command that fails would leave it empty.
+	@# Not into a document itself: a command that fails would leave it empty.
 	$(BIN)/python -m api.cli openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+	$(BIN)/python -m api.cli asyncapi > docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json
 
 $(INSTALLED): requirements-dev.lock
 	@test -n "$(PYTHON)" || { echo "Paywright needs Python 3.11 or newer; none was found on PATH." >&2; exit 1; }

@@ -40,7 +40,7 @@ class Payment(JsonModel):
     type: Annotated[PaymentType, Field(examples=[PaymentType.PAYMENT])]
     status: PaymentStatus
     amount: Money
-    currency: str
+    currency: Annotated[str, Field(examples=["EUR"])]
     description: Annotated[str | None, Field(examples=["Lunch"])]
     metadata: Annotated[dict[str, Any], Field(examples=[{"table": 4}])]
     request_id: Annotated[Id | None, Field(examples=[None])]

@@ -32,7 +32,7 @@ from api.middleware.rate_limit import RateLimit
 from api.middleware.request_context import BindRequestContext
 from api.middleware.routing import CanonicalUuid, Routing
 from api.middleware.security_headers import SecurityHeaders
-from api.openapi.resources import Docs, DocsScript, OpenApi
+from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
 from api.operations.health import Health
 from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
@@ -155,7 +155,12 @@ def create_app(
     }
     openapi = OpenApi(routes)
     # The document describes its own routes too, so it is written after they are added.
-    routes |= {"/api/openapi.json": openapi, "/api/docs": Docs(), "/api/docs/script.js": DocsScript()}
+    routes |= {
+        "/api/openapi.json": openapi,
+        "/api/asyncapi.json": AsyncApi(),
+        "/api/docs": Docs(),
+        "/api/docs/script.js": DocsScript(),
+    }
     if preload_document:
         _ = openapi.json
     console = Console(

@@ -213,10 +213,26 @@ def openapi() -> None:
     click.echo(openapi_document(), nl=False)
 
 
+@main.command()
+def asyncapi() -> None:
+    """Print the AsyncAPI document of the events, as docs/asyncapi.json has it."""
+    logs.configure("CRITICAL")
+    click.echo(asyncapi_document(), nl=False)
+
+
 def openapi_document() -> str:
-    """Returns the document that the application serves, indented for readers and for `git diff`."""
+    """Returns the OpenAPI document, as `asyncapi_document` does."""
+    return _served("/api/openapi.json")
+
+
+def asyncapi_document() -> str:
+    """Returns the AsyncAPI document that the application serves, indented for readers and for `git diff`."""
+    return _served("/api/asyncapi.json")
+
+
+def _served(path: str) -> str:
     client = testing.TestClient(create_app(WebSettings.read(_ANY_SETTINGS)))
-    served = client.simulate_get("/api/openapi.json")
+    served = client.simulate_get(path)
     return json.dumps(served.json, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -19,7 +19,7 @@ _AUTH_PATHS = frozenset(
 # In the WSGI environment of a request that the console makes: the limits that do not count it. The visit to
 # the console counts against RATE_LIMIT_CONSOLE.
 UNCOUNTED = "paywright.uncounted_limits"
-EXEMPT_PATHS = ("/api/health", "/api/docs", "/api/openapi.json", "/api/media")
+EXEMPT_PATHS = ("/api/health", "/api/docs", "/api/openapi.json", "/api/asyncapi.json", "/api/media")
 
 _RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*([1-9]\d{0,4})?\s*(second|minute|hour|day)s?")
 _UNITS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}

@@ -1,4 +1,4 @@
-"""The routes of the OpenAPI document: JSON for programs, and Swagger UI for people."""
+"""The routes of the OpenAPI and AsyncAPI documents: JSON for programs, and Swagger UI for people."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from api.http import etag
 from api.http.operation import RawOperation
+from api.openapi import asyncapi
 from api.openapi.document import document
 
 _PAGE, _START = (Path(__file__).with_name(name) for name in ("docs.html", "docs.js"))
@@ -35,6 +36,23 @@ class OpenApi:
     @RawOperation(name="getOpenApi", etag=True)
     def on_get(self, req: Request, resp: Response) -> None:
         """Get this OpenAPI document."""
+        etag.send(req, resp, self.json, falcon.MEDIA_JSON, *_CACHE)
+
+
+class AsyncApi:
+    """GET /api/asyncapi.json."""
+
+    @cached_property
+    def json(self) -> bytes:
+        """The AsyncAPI document, written once."""
+        return to_json(asyncapi.document())
+
+    @RawOperation(name="getAsyncApi", etag=True)
+    def on_get(self, req: Request, resp: Response) -> None:
+        """Get the AsyncAPI document.
+
+        It describes every event, on the Redis channel and in the stream.
+        """
         etag.send(req, resp, self.json, falcon.MEDIA_JSON, *_CACHE)
 
 

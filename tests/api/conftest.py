@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from falcon.testing import TestClient
 
+from actors import records
 from api.app import create_app
 from api.cli import openapi_document
 from api.settings import WebSettings
+from db import postgres
 from db.users import Role
 from tests.api.conformance import ConformingClient, Document
+from tests.event_schemas import check_data
 from tests.makers import SECRETS, Visitor, visitor
 
 MakeClient = Callable[..., TestClient]
@@ -24,6 +28,19 @@ def document() -> Document:
 @pytest.fixture
 def client(database: None, settings: WebSettings, document: Document) -> TestClient:
     return ConformingClient(create_app(settings), document)
+
+
+@pytest.fixture(autouse=True)
+def conforming_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a test at an event that the AsyncAPI document does not describe."""
+    add_event = records.add_event
+
+    def add(event: dict[str, Any]) -> None:
+        # As the journal and the log store it.
+        check_data(event["type"], json.loads(postgres.Json(event["data"]).dumps(event["data"])))
+        add_event(event)
+
+    monkeypatch.setattr(records, "add_event", add)
 
 
 @pytest.fixture

@@ -182,7 +182,15 @@ def test_both_limits_cost_one_round_trip(proxied_clients, redis_client):
 @pytest.mark.parametrize(
     "path",
     [
-        *("/health", "/api/health", "/api/docs", "/api/docs/x", "/api/openapi.json", "/api/media/a.webp"),
+        *(
+            "/health",
+            "/api/health",
+            "/api/docs",
+            "/api/docs/x",
+            "/api/openapi.json",
+            "/api/asyncapi.json",
+            "/api/media/a.webp",
+        ),
         *("/media/avatars/a.webp", "/metrics", "/x"),
     ],
 )

@@ -1,0 +1,89 @@
+"""The AsyncAPI document describes every event, and nothing else."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from actors.event_data import DESCRIPTIONS
+from actors.events import EventType
+from api.cli import asyncapi_document
+from tests.api.test_generators import cached, run, unavailable
+from tests.event_schemas import MESSAGES, check_message
+from tests.makers import work
+
+DOCUMENT = json.loads(asyncapi_document())
+PARSER = "@asyncapi/parser@3.6.6"
+
+CHECK = """
+import { readFileSync } from "node:fs";
+import { Parser } from "@asyncapi/parser";
+
+const { diagnostics, document } = await new Parser().parse(readFileSync(process.argv[2], "utf8"));
+// That a later version of AsyncAPI exists says nothing about the document.
+const found = diagnostics.filter((one) => one.code !== "asyncapi-latest-version");
+console.log(JSON.stringify({ found, messages: document?.allMessages().all().length }));
+"""
+
+
+@pytest.fixture(scope="module")
+def parser(root: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        unavailable("there is no npm")
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--prefix", "."]
+    return cached("asyncapi", PARSER, [[str(npm), "install", *options, PARSER]], root)
+
+
+def test_the_document_is_asyncapi(parser, root):
+    (parser / "check.mjs").write_text(CHECK)
+    checked = run(["node", "check.mjs", root / "docs/asyncapi.json"], parser)
+    assert json.loads(checked.stdout) == {"found": [], "messages": len(EventType)}, checked.stdout
+
+
+def test_every_type_has_a_message_with_an_example_of_its_own():
+    assert set(MESSAGES) == set(EventType) == set(DESCRIPTIONS)
+    for type, message in MESSAGES.items():
+        [example] = message["examples"]
+        assert example["payload"]["type"] == type
+        check_message(example["payload"])
+
+
+def test_every_reference_leads_somewhere():
+    for reference in re.findall(r'"\$ref": "([^"]*)"', json.dumps(DOCUMENT)):
+        found = DOCUMENT
+        for key in reference.removeprefix("#/").split("/"):
+            found = found[key]
+        assert found
+
+
+def test_a_message_that_is_not_described_is_found():
+    [example] = MESSAGES[EventType.PAYMENT_FAILED]["examples"]
+    with pytest.raises(AssertionError, match="colour"):
+        check_message({**example["payload"], "data": {**example["payload"]["data"], "colour": "red"}})
+    with pytest.raises(AssertionError, match="updated"):
+        check_message({**example["payload"], "type": EventType.PAYMENT_UPDATED, "data": {}})
+
+
+def test_the_document_is_served_with_an_etag(client):
+    served = client.simulate_get("/api/asyncapi.json")
+    assert (served.status_code, served.json) == (200, DOCUMENT)
+    again = client.simulate_get("/api/asyncapi.json", headers={"If-None-Match": served.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_every_message_of_the_log_is_as_described(client, admin, vendor, customer):
+    customer.post("/payments", {"type": "payment", "amount": "12.50"})
+    request = vendor.post("/payments", {"type": "initiate", "amount": "80"}).json["data"]
+    work()
+    customer.post(
+        "/payments", {"type": "payment", "requestId": request["id"], "metadata": {"simulate": "decline"}}
+    )
+    admin.send("PUT", "/admin/config", {"psp.latencyMs": 5})
+    work()
+    log = admin.get("/admin/events", params={"limit": 100}).json["data"]["items"]
+    assert {event["type"] for event in log} >= {EventType.PAYMENT_FAILED, EventType.CONFIG_UPDATED}
+    for event in log:
+        check_message(event)
