@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,11 @@ import pytest
 from actors.event_data import DESCRIPTIONS
 from actors.events import EventType
 from api.cli import asyncapi_document
-from tests.api.test_generators import cached, run, unavailable
 from tests.event_schemas import MESSAGES, check_message
 from tests.makers import work
+from tests.node import project, run
 
 DOCUMENT = json.loads(asyncapi_document())
-PARSER = "@asyncapi/parser@3.6.6"
 
 CHECK = """
 import { readFileSync } from "node:fs";
@@ -30,11 +28,7 @@ console.log(JSON.stringify({ found, messages: document?.allMessages().all().leng
 
 @pytest.fixture(scope="module")
 def parser(root: Path) -> Path:
-    npm = shutil.which("npm")
-    if npm is None:
-        unavailable("there is no npm")
-    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--prefix", "."]
-    return cached("asyncapi", PARSER, [[str(npm), "install", *options, PARSER]], root)
+    return project(root, "tests/asyncapi")
 
 
 def test_the_document_is_asyncapi(parser, root):
