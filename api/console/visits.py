@@ -140,6 +140,10 @@ class Visit:
         self._resp.status = 303
         self._resp.set_header("Location", own_path(path))
 
+    def no_content(self) -> None:
+        """Sends nothing: a browser then does not ask for a stream again."""
+        self._resp.status = 204
+
     def pass_on(
         self,
         path: str,

@@ -12,6 +12,7 @@ let failedSince = null;
 let underway = false;
 let again = false;
 let timer = 0;
+let due = Infinity;
 let retryMs = 1000;
 
 function report(problem) {
@@ -64,17 +65,21 @@ function replace(page) {
   }
 }
 
+// Not postponed by what follows: where events never end, the page still changes.
 function schedule(delayMs) {
+  const at = performance.now() + delayMs;
+  if (at >= due) return;
   clearTimeout(timer);
-  timer = setTimeout(refresh, delayMs);
+  due = at;
+  timer = setTimeout(() => { due = Infinity; refresh(); }, delayMs);
 }
 
 function listen() {
   const about = main.dataset.events;
   const stream = new EventSource("/console/events");
   stream.onmessage = (event) => { if (!about || event.data.includes(about)) schedule(SETTLE_MS); };
-  // After an interruption the page may have missed something.
-  stream.onopen = () => { if (failedSince) schedule(0); };
+  // Something may have happened since the page was made, or since the connection was interrupted.
+  stream.onopen = () => schedule(0);
   stream.onerror = () => {
     report("The connection to the server is interrupted.");
     if (stream.readyState !== EventSource.CLOSED) return;

@@ -46,8 +46,12 @@ class Events:
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    @page()
+    @page(public=True)
     def on_get(self, visit: Visit) -> None:
+        if visit.user is None:
+            # The sign-in page would be no event stream: the browser would report that as an error.
+            visit.no_content()
+            return
         last = visit.req.get_header("Last-Event-ID")
         visit.pass_on(
             "/events/stream", change=_without_types, headers={"Last-Event-ID": last} if last else {}

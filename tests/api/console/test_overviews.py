@@ -6,7 +6,7 @@ import pytest
 
 from db.users import Role, User
 from tests import makers
-from tests.api.console.browsers import signed_in
+from tests.api.console.browsers import Browser, signed_in
 
 
 def test_the_history_shows_a_day_to_its_end(client):
@@ -26,3 +26,7 @@ def test_the_first_page_leads_each_role_to_what_it_does(client, role, first):
     page = browser.get("/console").text
     assert f'class="button" href="{first}"' in page
     assert "There is no" in page
+
+
+def test_the_event_stream_of_a_session_that_has_ended_is_empty(client):
+    assert Browser(client).get("/console/events").status_code == 204
