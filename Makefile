@@ -1,6 +1,6 @@
 # Two commands matter: `make run` and `make test`. Both need only Python >= 3.11 and make.
 .DEFAULT_GOAL := help
-.PHONY: help run demo token fix check test bench openapi lock clean
+.PHONY: help run demo token fix check test bench screenshots openapi lock clean
 
 # The first interpreter on this machine that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -19,6 +19,7 @@ help:
 	@echo "make bench    measure this machine's stack beside its peer; ARGS=--quick takes three minutes"
 	@echo "make fix      format the code and apply the linter's safe fixes"
 	@echo "make check    format, lint, types, imports, dependencies, dead code, rules of the repository"
+	@echo "make screenshots  take the pictures of all pages of the console"
 	@echo "make openapi  write docs/openapi.json (routes) and docs/asyncapi.json (events) anew"
 	@echo "make lock     resolve the dependencies anew: requirements.lock is what runs"
 	@echo "make clean    forget the environment and all local data"
@@ -43,6 +44,9 @@ test: $(INSTALLED) $(DRIVER)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+screenshots: $(INSTALLED) $(DRIVER)
+	SCREENSHOTS=docs/images/console $(BIN)/python -m pytest -q tests/browser/test_pages.py
 
 fix: $(INSTALLED)
 	$(BIN)/ruff check --fix --exit-zero .

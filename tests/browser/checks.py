@@ -49,6 +49,16 @@ def axe_violations(page: "Page") -> list[str]:
 
 def unreachable(page: "Page") -> list[str]:
     """Returns the controls that pressing Tab through the page does not reach, or not visibly."""
+    found = _tab_through(page)
+    # A live page may have been replaced on the way.
+    while found and page.evaluate(
+        "() => [...window.controls.keys()].some((control) => !control.isConnected)"
+    ):
+        found = _tab_through(page)
+    return found
+
+
+def _tab_through(page: "Page") -> list[str]:
     # Twice as often as there are controls: Tab also stops at what scrolls.
     for _ in range(2 * page.evaluate(WATCH_FOCUS) + 2):
         page.keyboard.press("Tab")
@@ -62,3 +72,14 @@ def too_wide(page: "Page") -> list[str]:
     """Returns what makes the page scroll sideways."""
     found: list[str] = page.evaluate(TOO_WIDE)
     return found
+
+
+def skip_link_faults(page: "Page") -> list[str]:
+    """Returns what keeps the first press of Tab from leading to the content, past the navigation."""
+    page.evaluate("() => { document.activeElement?.blur(); scrollTo(0, 0); }")
+    page.keyboard.press("Tab")
+    if not page.evaluate("() => document.activeElement.matches('.skip')"):
+        return ["Tab does not lead to the skip link first"]
+    page.keyboard.press("Enter")
+    leads = page.evaluate("() => document.activeElement.id === 'content'")
+    return [] if leads else ["it does not lead to the content"]

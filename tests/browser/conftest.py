@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests.browser.driver import Visit, launched, visit
@@ -35,3 +37,22 @@ def visitor(browser: "Browser", stack: Stack) -> Iterator[Callable[..., Visit]]:
             return visits.enter_context(visit(browser, f"http://127.0.0.1:{stack.port}", **options))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def signed_in(stack: Stack) -> Callable[[str], Any]:
+    """The cookies of a demo user's session, one for the whole run."""
+
+    @cache
+    def state(role: str) -> Any:
+        url = f"http://127.0.0.1:{stack.port}/console/sign-in/demo"
+        answer = httpx.post(url, data={"role": role})
+        assert answer.status_code == 303, answer.text
+        more = {"domain": "127.0.0.1", "path": "/console", "expires": -1, "httpOnly": True, "secure": False}
+        cookies = [
+            {"name": name, "value": value, "sameSite": "Lax", **more}
+            for name, value in answer.cookies.items()
+        ]
+        return {"cookies": cookies, "origins": []}
+
+    return state

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Half a small laptop: what most people have open beside something else.
 VIEWPORT: Any = {"width": 1280, "height": 800}
+PATIENCE_MS = 20_000
 # The browser takes back what a page that it leaves was still fetching, such as its stream of events.
 LEFT = "net::ERR_ABORTED"
 KEEP_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
@@ -49,6 +50,14 @@ def launched() -> Iterator["Browser"]:
         browser.close()
 
 
+def expect(what: Any) -> Any:
+    """Playwright's assertion about a page or a part of it, which waits until it holds."""
+    from playwright.sync_api import expect as assertion  # noqa: PLC0415
+
+    assertion.set_options(timeout=PATIENCE_MS)
+    return assertion(what)
+
+
 @dataclass
 class Visit:
     """A browser of one visitor, with its own cookies, on one server; and what went wrong in it."""
@@ -59,7 +68,7 @@ class Visit:
 
     def __post_init__(self) -> None:
         context = self.context
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         context.expose_function("reportViolation", lambda text: self.faults.append(f"CSP: {text}"))
         context.add_init_script(KEEP_VIOLATIONS)
         context.on("console", self._on_console)

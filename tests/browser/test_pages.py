@@ -1,0 +1,52 @@
+"""Every page of the console, as each role that it is for: nothing goes wrong in it, and nobody is kept out."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.browser import checks
+from tests.browser.pages import Shown, screenshot_name, walk
+
+PHONE = {"width": 320, "height": 640}
+# Where `make screenshots` writes them.
+PICTURES = os.environ.get("SCREENSHOTS")
+MAX_HEIGHT, COLORS = 1600, 128
+
+
+@pytest.fixture(scope="session")
+def shown(stack):
+    return Shown(stack)
+
+
+@pytest.mark.parametrize(("path", "role"), list(walk()), ids=lambda each: each or "visitor")
+def test_a_page_is_for_everybody(visitor, signed_in, shown, path, role):
+    visit = visitor(storage_state=signed_in(role)) if role else visitor()
+    page = visit.open(shown.path(path))
+    problems = {"headings": page.locator("h1 ~ * h1, main:not(:has(h1))").all_inner_texts()}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        problems[f"axe, {scheme}"] = checks.axe_violations(page)
+        if PICTURES and (name := screenshot_name(path, role)):
+            keep(page, Path(PICTURES) / f"{name}-{scheme}.png")
+    problems["not reached by the keyboard"] = checks.unreachable(page)
+    problems["skip link"] = checks.skip_link_faults(page)
+    page.set_viewport_size(PHONE)
+    problems["too wide for a phone"] = checks.too_wide(page)
+    report = [f"{what}: {each}" for what, found in problems.items() for each in found]
+    assert not report, "\n".join(report)
+
+
+def keep(page, path: Path) -> None:
+    """Writes a picture of the page, small enough for a repository."""
+    page.evaluate("() => { document.activeElement?.blur(); scrollTo(0, 0); }")
+    height = min(page.evaluate("() => document.documentElement.scrollHeight"), MAX_HEIGHT)
+    shot = page.screenshot(
+        full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height}, animations="disabled"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(io.BytesIO(shot)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
