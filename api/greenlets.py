@@ -6,6 +6,7 @@ a long computation does not wait at all.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -19,7 +20,6 @@ from db.pool import Connection, Waits
 
 T = TypeVar("T")
 
-# Of the priority of all threads: reads were slower beside threads of low priority (decision 34).
 _computing_threads = 1
 
 _thread_id = monkey.get_original("_thread", "get_ident")
@@ -56,7 +56,18 @@ def compute(function: Callable[..., T], *args: Any) -> T:
     still execute.
     """
     with admission.without_connection():
-        return _apply(_threads(), function, *args)
+        computed: T = _apply(_threads(), _give_way, function, *args)
+    return computed
+
+
+def _give_way(function: Callable[..., T], *args: Any) -> T:
+    """Computes as a batch: whatever has only a moment to do runs first, such as the thread of the requests.
+
+    Not with a low priority: a thread that has Python's lock would wait for a core (decision 34).
+    """
+    with suppress(AttributeError, OSError):  # Another system, or one that does not permit it.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    return function(*args)
 
 
 def use(*, processes: int) -> None:

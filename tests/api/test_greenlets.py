@@ -1,5 +1,6 @@
 """In the web process a wait for the database, or a long computation, lets other requests go on."""
 
+import os
 import socket
 import threading
 
@@ -46,6 +47,13 @@ def test_another_greenlet_runs_while_one_computes():
     answering = gevent.spawn(answered.set)
     assert compute(answered.wait, 10)
     assert answering.dead
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no class for batches")
+def test_a_computation_interrupts_no_request_when_it_gets_a_core():
+    before = os.sched_getscheduler(0)
+    assert compute(os.sched_getscheduler, 0) == os.SCHED_BATCH
+    assert os.sched_getscheduler(0) == before
 
 
 def test_the_error_of_a_computation_is_raised_and_not_printed(capfd):
