@@ -13,6 +13,7 @@ from db import migrate, postgres, redis
 from db.core import logs
 from db.core.settings import InvalidSetting, StoreSettings
 from workers.dev import Failure, processes, stack
+from workers.dev.faults import Faults
 from workers.dev.supervisor import INVALID_SETTING, Supervisor
 
 READY = """
@@ -64,6 +65,7 @@ def run(planned: stack.Stack) -> None:
             seed = planned.spawn("seed", [sys.executable, "-m", "api.cli", "seed"])
             if status := seed.wait():
                 sys.exit(status)  # it has printed the reason
+            Faults(planned.data, supervisor).listen()
         for name, command in planned.commands.items():
             # A simple command replaces its shell, so that it gets our signals.
             words = command if set(command) & set(";&|") else f"exec env {command}"

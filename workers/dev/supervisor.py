@@ -28,11 +28,11 @@ Process = subprocess.Popen[bytes]
 
 
 class Supervisor:
-    """Runs processes. A signal to stop raises KeyboardInterrupt in the main thread."""
+    """Runs processes, `running` by name. A signal to stop raises KeyboardInterrupt in the main thread."""
 
     def __init__(self, pids: Path) -> None:
         self._pids = pids
-        self._running: dict[str, Process] = {}
+        self.running: dict[str, Process] = {}
         self._refused = ""
         self._ending = threading.Event()
         # Held while a process starts, so that `stop` misses none.
@@ -57,14 +57,16 @@ class Supervisor:
         with self._lock:
             self._ending.set()
             ours = [server.process for server in servers]
-            workers = [process for process in self._running.values() if process not in ours]
+            workers = [process for process in self.running.values() if process not in ours]
         for process in workers:
-            _signal_group(process.pid, signal.SIGTERM)
+            signal_group(process.pid, signal.SIGTERM)
+            # A process that is frozen on purpose would not see it.
+            signal_group(process.pid, signal.SIGCONT)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while any(process.poll() is None for process in workers) and time.monotonic() < deadline:
             time.sleep(0.02)
         for process in workers:
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
         for server in servers:
             server.stop()
 
@@ -80,7 +82,7 @@ class Supervisor:
                     self._record(name, process)
                 status = process.wait()
                 # A process left in its group would keep its port.
-                _signal_group(process.pid, signal.SIGKILL)
+                signal_group(process.pid, signal.SIGKILL)
                 with self._lock:
                     self._record(name, None)
                 ended = signal.Signals(-status).name if status < 0 else str(status)
@@ -99,13 +101,14 @@ class Supervisor:
             process, may_refuse = None, False
 
     def _record(self, name: str, process: Process | None) -> None:
-        self._running.pop(name, None)
+        self.running.pop(name, None)
         if process:
-            self._running[name] = process
-        pids = {name: process.pid for name, process in self._running.items()}
+            self.running[name] = process
+        pids = {name: process.pid for name, process in self.running.items()}
         stack.write(self._pids, json.dumps(pids, indent=1) + "\n")
 
 
-def _signal_group(leader: int, signum: signal.Signals) -> None:
+def signal_group(leader: int, signum: signal.Signals) -> None:
+    """Sends a signal to a process and to all that it has started in its session."""
     with suppress(ProcessLookupError, PermissionError):  # macOS: the latter, when only zombies are left
         os.killpg(leader, signum)

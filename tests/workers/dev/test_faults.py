@@ -1,0 +1,60 @@
+"""A web process has the launcher kill or freeze a process, and everything recovers."""
+
+import json
+import os
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.makers import until
+
+
+@pytest.fixture
+def running(checkout):
+    checkout.write("Procfile", "web: python web.py\njob: sleep 600\n")
+    launcher = checkout.start()
+    checkout.ready(launcher)
+    return checkout
+
+
+def ask(checkout, **fault) -> None:
+    pipe = os.open(checkout.root / ".data/faults", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(pipe, json.dumps(fault).encode() + b"\n")
+    os.close(pipe)
+
+
+def done(checkout) -> list[dict[str, Any]]:
+    return json.loads((checkout.root / ".data/faults.json").read_text())
+
+
+def test_a_killed_process_is_started_again(running):
+    before = running.pids["job.1"]
+    ask(running, fault="kill", process="job.1")
+    [fault] = until(lambda: [each for each in done(running) if each["recoveredAt"]])
+    assert (fault["fault"], fault["process"], fault["pid"]) == ("kill", "job.1", before)
+    assert fault["newPid"] == running.pids["job.1"] != before
+
+
+def test_a_frozen_process_goes_on_by_itself(running):
+    process = psutil.Process(running.pids["job.1"])
+    ask(running, fault="freeze", process="job.1", seconds=1)
+    until(lambda: process.status() == psutil.STATUS_STOPPED)
+    assert done(running)[0]["recoveredAt"] is None
+    until(lambda: process.status() == psutil.STATUS_SLEEPING)
+    until(lambda: done(running)[0]["recoveredAt"])
+
+
+def test_a_line_that_says_nothing_stops_nothing(running):
+    before = running.pids
+    for fault in ({"fault": "kill", "process": "nobody"}, {"no": "fault"}):
+        ask(running, **fault)
+    ask(running, fault="flushRedis")
+    [fault] = until(lambda: done(running))
+    assert (fault["fault"], running.pids) == ("flushRedis", before)
+
+
+def test_production_has_no_such_pipe(checkout):
+    launcher = checkout.start(APP_ENV="production")
+    checkout.ready(launcher)
+    assert not (checkout.root / ".data/faults").exists()
