@@ -71,6 +71,8 @@ class AuditAction(StrEnum):
     EVENT_DROPPED = "admin.event.dropped"
     # A person requested a check of all invariants.
     INVARIANTS_CHECKED = "admin.invariants.checked"
+    # A developer broke the stack of `make run` on purpose.
+    FAULT_INJECTED = "admin.fault.injected"
 
 
 def record(

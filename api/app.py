@@ -18,6 +18,7 @@ from api.console import errors as console_errors
 from api.console import routes as console_routes
 from api.console.rendering import Templates
 from api.console.visits import Console
+from api.dev import resources as dev
 from api.events.feed import Feed
 from api.events.resources import EventStream, EventTicket
 from api.http import envelope
@@ -153,6 +154,8 @@ def create_app(
         "/metrics": Metrics(redis_client),
         "/media/avatars/{name}": Avatars(media),
     }
+    if settings.stack:
+        routes |= dev.routes(settings.stack, settings.redis_url)
     openapi = OpenApi(routes)
     # The document describes its own routes too, so it is written after they are added.
     routes |= {
@@ -168,6 +171,7 @@ def create_app(
         templates,
         secure=settings.public_url.startswith("https:"),
         environment=settings.app_env,
+        breakable=settings.stack is not None,
     )
     for path, resource in (routes | console_routes.routes(console)).items():
         add_route(app, path, resource)

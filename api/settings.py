@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PlainValidator, model_validator
@@ -53,7 +54,15 @@ class WebSettings(MediaSettings):
     rate_limit_api: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(100, 15 * 60)
     rate_limit_auth: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(5, 15 * 60)
     rate_limit_console: Annotated[Rate | None, PlainValidator(Rate.parse)] = Rate(3000, 15 * 60)
+    # The DATA_DIR of the launcher that has started this process (workers/dev/stack.py).
+    paywright_stack: str = ""
     trusted_proxies: Annotated[Proxies, PlainValidator(Proxies.parse)] = Proxies()
+
+    @property
+    def stack(self) -> Path | None:
+        """The directory of the stack of `make run` to which this process belongs; None in production."""
+        known = self.paywright_stack and self.app_env != "production"
+        return Path(self.paywright_stack) if known else None
 
     @model_validator(mode="after")
     def _has_valid_keys(self) -> Self:

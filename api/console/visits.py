@@ -35,15 +35,21 @@ class CrossOriginForm(falcon.HTTPError):
 class Console:
     """What all pages share: the application, the templates, and where it runs.
 
-    `secure` if browsers come by HTTPS; `environment` is APP_ENV. `pages` are those of api/console/routes.py,
-    for the navigation.
+    `secure` if browsers come by HTTPS; `environment` is APP_ENV; `breakable` if the API has routes that break
+    this stack. `pages` are those of api/console/routes.py, for the navigation.
     """
 
     def __init__(
-        self, app: Callable[..., Any], templates: Templates, *, secure: bool, environment: str
+        self,
+        app: Callable[..., Any],
+        templates: Templates,
+        *,
+        secure: bool,
+        environment: str,
+        breakable: bool = False,
     ) -> None:
         self.app, self.templates = app, templates
-        self.secure, self.environment = secure, environment
+        self.secure, self.environment, self.breakable = secure, environment, breakable
         self.pages: list[Any] = []
 
 

@@ -1,0 +1,196 @@
+"""The routes under /api/dev. Outside a stack of `make run`, and in production, they do not exist."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from falcon import Request
+from pydantic import MISSING, Field, model_validator
+
+from actors import audit
+from actors.audit import AuditAction
+from actors.jobs import transaction
+from api.dev.stack import STORES, LauncherGone, Stack
+from api.http.fields import Query, RequestBody, invalid
+from api.http.operation import Operation
+from api.security.permissions import Permission
+from db import break_it_runs, redis
+from db.core.errors import NotFound
+from db.core.json_model import Id, JsonModel, Timestamp
+from db.states import PaymentStatus
+
+# A flush of a large Redis takes longer than a request waits otherwise.
+_FLUSH_TIMEOUT_S = 5.0
+
+ProcessName = Annotated[str, Field(max_length=50, examples=["psp.1"])]
+FaultKind = Literal["kill", "freeze", "flushRedis"]
+
+
+class NewFault(RequestBody):
+    """Kills a process (SIGKILL), freezes one for some seconds (SIGSTOP, SIGCONT), or flushes Redis."""
+
+    fault: FaultKind
+    process: ProcessName | MISSING = MISSING
+    seconds: Annotated[int, Field(ge=1, le=60)] | MISSING = MISSING
+
+    @model_validator(mode="after")
+    def _names_what_it_needs(self) -> Self:
+        if (self.process is MISSING) is (self.fault != "flushRedis"):
+            raise invalid("kill and freeze name a process, flushRedis names none")
+        if (self.seconds is MISSING) is (self.fault == "freeze"):
+            raise invalid("freeze names seconds, the others name none")
+        return self
+
+
+class StackProcess(JsonModel):
+    """A process that can be killed, and whether it can be frozen."""
+
+    name: ProcessName
+    pid: Annotated[int, Field(examples=[4711])]
+    freezable: bool
+
+
+class Fault(JsonModel):
+    """A fault, and when the process was there again; `newPid` is the one that took its place."""
+
+    at: Timestamp
+    fault: FaultKind
+    process: ProcessName | None
+    pid: Annotated[int | None, Field(examples=[4711])]
+    seconds: Annotated[int | None, Field(examples=[10])]
+    recovered_at: Timestamp | None
+    new_pid: Annotated[int | None, Field(examples=[4712])]
+
+
+class StackStatus(JsonModel):
+    """The processes of this stack, and its faults, the newest first."""
+
+    processes: list[StackProcess]
+    faults: list[Fault]
+
+
+class RunPayment(JsonModel):
+    """A payment of a run. `charges` is how often the PSP has charged it, as its own ledger says."""
+
+    id: Id
+    simulate: Annotated[str | None, Field(examples=["timeout"])]
+    status: PaymentStatus
+    failure_code: Annotated[str | None, Field(examples=["insufficient_funds"])]
+    needs_review: bool
+    calls: Annotated[int, Field(ge=0, examples=[2])]
+    charges: Annotated[int, Field(ge=0, examples=[1])]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Run(JsonModel):
+    """The payments whose metadata name one `run`, in the order of their creation."""
+
+    id: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    started_at: Timestamp
+    payments: list[RunPayment]
+
+
+class RunsQuery(Query):
+    """Which runs."""
+
+    run: Annotated[str, Field(max_length=50)] | None = None
+
+
+class Runs(JsonModel):
+    """Runs, the newest first."""
+
+    items: list[Run]
+
+
+class StackResource:
+    """GET /dev/stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    @Operation(Permission.OPERATE, "Stack.", name="getDevStack")
+    def on_get(self, _req: Request) -> StackStatus:
+        """Get the processes of this stack and the faults so far."""
+        return StackStatus(
+            processes=_processes(self._stack), faults=[_fault(each) for each in self._stack.faults()]
+        )
+
+
+class Faults:
+    """POST /dev/faults."""
+
+    def __init__(self, stack: Stack, redis_url: str) -> None:
+        self._stack = stack
+        self._redis = redis.connect(redis_url, timeout=_FLUSH_TIMEOUT_S)
+
+    @Operation(
+        Permission.OPERATE,
+        "Fault requested.",
+        name="createDevFault",
+        status=202,
+        errors=(NotFound, LauncherGone),
+        examples={"kill": {"fault": "kill", "process": "psp.1"}, "flush": {"fault": "flushRedis"}},
+    )
+    def on_post(self, _req: Request, body: NewFault) -> StackStatus:
+        """Break something.
+
+        The launcher kills or freezes a process. It restarts what was killed, and continues what is frozen.
+        """
+        process = None if body.process is MISSING else body.process
+        seconds = None if body.seconds is MISSING else body.seconds
+        found = {each.name: each for each in _processes(self._stack)}
+        if process is not None and (
+            process not in found or (body.fault == "freeze" and not found[process].freezable)
+        ):
+            raise NotFound(thing="process that this fault can hit")
+        with transaction():
+            audit.record(
+                AuditAction.FAULT_INJECTED,
+                details={"fault": body.fault, "process": process, "seconds": seconds},
+            )
+        if body.fault == "flushRedis":
+            self._redis.flushdb()
+        self._stack.do(body.fault, process, seconds)
+        return StackStatus(
+            processes=list(found.values()), faults=[_fault(each) for each in self._stack.faults()]
+        )
+
+
+class DevRuns:
+    """GET /dev/runs."""
+
+    @Operation(Permission.OPERATE, "Runs.", name="listDevRuns")
+    def on_get(self, _req: Request, query: RunsQuery) -> Runs:
+        """List the runs of the last hour, with what became of their payments and what the PSP has charged."""
+        runs: dict[str, list[RunPayment]] = {}
+        for payment in break_it_runs.payments(query.run):
+            runs.setdefault(payment.pop("run"), []).append(RunPayment(**payment))
+        return Runs(
+            items=[
+                Run(id=id, started_at=paid[0].created_at, payments=paid)
+                for id, paid in reversed(runs.items())
+            ]
+        )
+
+
+def routes(data: Path, redis_url: str) -> dict[str, Any]:
+    """Returns the resources of the stack whose DATA_DIR this is, by their paths."""
+    stack = Stack(data)
+    return {
+        "/api/dev/stack": StackResource(stack),
+        "/api/dev/faults": Faults(stack, redis_url),
+        "/api/dev/runs": DevRuns(),
+    }
+
+
+def _processes(stack: Stack) -> list[StackProcess]:
+    return [
+        StackProcess(name=name, pid=pid, freezable=name not in STORES) for name, pid in stack.pids().items()
+    ]
+
+
+def _fault(done: dict[str, Any]) -> Fault:
+    return Fault(
+        at=done["at"], fault=done["fault"], process=done["process"], pid=done["pid"], seconds=done["seconds"],
+        recovered_at=done["recoveredAt"], new_pid=done["newPid"],
+    )  # fmt: skip
