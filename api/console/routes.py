@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.assets import Assets
-from api.console.pages import account, account_access, history, home, pay, requests, sign_in
+from api.console.pages import account, account_access, break_it, history, home, pay, requests, sign_in
 from api.console.visits import Console
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
@@ -38,6 +38,8 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/history", history.History(console), EVERYBODY, "History"),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
+    if console.breakable:
+        pages.append(Page("/console/break-it", break_it.BreakIt(console), (ADMIN,), "Break it"))
     console.pages = pages
     # What is no page: the responses of forms, files, the event stream.
     others: dict[str, Any] = {

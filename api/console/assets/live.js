@@ -2,6 +2,7 @@
 //
 // <main data-events> does so after each event of the event stream, <main data-events="ID"> after those that
 // name this payment, <main data-every="5"> every five seconds. Both may be set.
+// A <form data-stay> is sent without leaving the page, which then shows what came of it.
 
 const main = document.querySelector("main");
 const connection = document.querySelector("#connection");
@@ -17,15 +18,17 @@ let retryMs = 1000;
 
 function report(problem) {
   failedSince ??= new Date();
+  connection.classList.add("warn");
   connection.hidden = false;
   connection.textContent = `${problem} This page shows what was known at ${failedSince.toLocaleTimeString()}. `
     + "It is loaded again by itself; nothing has to be done.";
 }
 
 function recovered() {
+  // What a form has said stays.
+  if (failedSince) connection.hidden = true;
   failedSince = null;
   retryMs = 1000;
-  connection.hidden = true;
 }
 
 async function refresh() {
@@ -65,6 +68,28 @@ function replace(page) {
   }
 }
 
+async function send(event) {
+  const form = event.target;
+  if (event.defaultPrevented || form.dataset.stay === undefined) return;
+  event.preventDefault();
+  const button = event.submitter;
+  if (button) button.disabled = true;
+  try {
+    const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, button)) });
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    if (button) button.disabled = false;
+    replace(page);
+    const said = page.querySelector("[role=alert], main > .notice:not(#connection)");
+    connection.hidden = !said;
+    if (said) connection.textContent = said.textContent.trim();
+    connection.classList.toggle("warn", !response.ok);
+  } catch {
+    report("The server cannot be reached.");
+  } finally {
+    if (button) button.disabled = false;
+  }
+}
+
 // Not postponed by what follows: where events never end, the page still changes.
 function schedule(delayMs) {
   const at = performance.now() + delayMs;
@@ -89,6 +114,7 @@ function listen() {
   };
 }
 
+document.addEventListener("submit", send);
 if (main?.dataset.events !== undefined) listen();
 if (main?.dataset.every) setInterval(() => { if (!document.hidden) refresh(); }, 1000 * Number(main.dataset.every));
 document.addEventListener("visibilitychange", () => { if (!document.hidden && main?.dataset.every) refresh(); });

@@ -1,0 +1,206 @@
+"""The page that breaks this stack, on a developer's machine: kill, freeze, flush, and watch payments end."""
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from api.console.client import Api, ApiError
+from api.console.visits import Console, Visit, page
+from api.demo_users import DEMO_PASSWORD, demo_email
+from db.core import times
+from db.users import Role
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What the PSP does to some payments of a run (`metadata.simulate`)."""
+
+    simulate: str
+    payments: int
+    label: str
+    text: str
+
+
+SCENARIOS = (
+    Scenario("", 14, "plain", "decides by its approval rate"),
+    Scenario("decline:insufficient_funds", 4, "no funds", "declines: the funds are insufficient"),
+    Scenario("decline:expired_card", 3, "expired", "declines: the card is expired"),
+    Scenario("slow", 6, "slow", "charges, and answers after three seconds"),
+    Scenario("error", 5, "error", "answers 5xx twice, then charges"),
+    Scenario("timeout", 8, "timeout", "charges, and its answer is lost"),
+    Scenario("duplicate", 5, "duplicate", "answers twice"),
+    Scenario("late", 5, "late", "answers after we have asked what became of the payment"),
+)
+# What "break everything" does, after the payments were accepted.
+EVERYTHING: tuple[dict[str, Any], ...] = (
+    *(
+        {"fault": "kill", "process": f"{name}.1"}
+        for name in ("psp", "payments", "events", "mail", "subscribers")
+    ),
+    *({"fault": "freeze", "process": f"{name}.1", "seconds": 10} for name in ("relay", "scheduler")),
+    {"fault": "flushRedis"},
+)
+# For how long a payment is sent again while the API cannot take it: with the same Idempotency-Key, as every
+# client should.
+_SEND_FOR_S, _SEND_AGAIN_AFTER_S = 20.0, 0.5
+# For how long a change stands out.
+_FRESH = timedelta(seconds=2)
+FREEZE_S = 10
+PSP_KEYS = ("psp.approvalRate", "psp.latencyMs")
+
+
+class BreakIt:
+    """GET, POST /console/break-it."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @page()
+    def on_get(self, visit: Visit) -> None:
+        _show(visit)
+
+    @page()
+    def on_post(self, visit: Visit) -> None:
+        try:
+            # Refused for whoever may not break anything: the payments are sent as another user.
+            visit.api.get("/dev/stack")
+            notice = _do(visit)
+        except ApiError as error:
+            if error.status == 403:
+                raise
+            _show(visit, error.status, error=error)
+        else:
+            visit.go("/console/break-it", notice)
+
+
+def _do(visit: Visit) -> str:
+    """Does what the form asks for; returns what to say about it. Raises ApiError."""
+    act, process = visit.form.get("act"), visit.form.get("process", "")
+    if act == "check":
+        visit.api.post("/admin/invariants")
+        return "The invariants are being checked."
+    if act == "psp":
+        visit.api.put("/admin/config", {key: _number(visit.form.get(key, "")) for key in PSP_KEYS})
+        return "The PSP does so within two seconds."
+    if act in ("send", "everything"):
+        accepted = _send_payments(visit)
+        for fault in EVERYTHING if act == "everything" else ():
+            visit.api.post("/dev/faults", fault)
+        return accepted
+    if act == "flush":
+        return _break(visit, {"fault": "flushRedis"}, "Redis is empty.")
+    if act == "freeze":
+        freeze = {"fault": "freeze", "process": process, "seconds": FREEZE_S}
+        return _break(visit, freeze, f"{process} stands still for {FREEZE_S} seconds.")
+    return _break(visit, {"fault": "kill", "process": process}, f"{process} is killed.")
+
+
+def _break(visit: Visit, fault: dict[str, Any], said: str) -> str:
+    visit.api.post("/dev/faults", fault)
+    return said
+
+
+def _number(text: str) -> Any:
+    """A number as the form has it; the API refuses anything else."""
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        return text
+
+
+def _send_payments(visit: Visit) -> str:
+    """Sends the payments of a run as the demo customer; returns how many were accepted. Raises ApiError."""
+    customer = Api(visit.console.app, visit.req)
+    customer.counts_sign_ins = False
+    signed_in = customer.post("/auth/login", {"email": demo_email(Role.CUSTOMER), "password": DEMO_PASSWORD})
+    customer.token = signed_in["accessToken"]
+    run = str(uuid4())
+    scenarios = [each.simulate for each in SCENARIOS for _ in range(each.payments)]
+    random.Random(run).shuffle(scenarios)
+    deadline = time.monotonic() + _SEND_FOR_S
+    refused: Counter[str] = Counter()
+    for scenario in scenarios:
+        metadata = {"run": run} | ({"simulate": scenario} if scenario else {})
+        body = {"type": "payment", "amount": "12.50", "description": "Break it", "metadata": metadata}
+        if refusal := _send(customer, body, deadline):
+            refused[refusal] += 1
+    reasons = " ".join(f"{count} refused: {message}" for message, count in refused.items())
+    return f"{len(scenarios) - refused.total()} payments are accepted. {reasons}".strip()
+
+
+def _send(customer: Api, body: dict[str, Any], deadline: float) -> str:
+    """Sends one payment until it is accepted or refused for good; returns the refusal."""
+    key = str(uuid4())
+    while True:
+        try:
+            customer.post("/payments", body, Idempotency_Key=key)
+        except ApiError as error:
+            if error.status != 503 or time.monotonic() > deadline:
+                return error.message
+            time.sleep(_SEND_AGAIN_AFTER_S)
+        else:
+            return ""
+
+
+def _show(visit: Visit, status: int = 200, *, error: ApiError | None = None) -> None:
+    stack, runs = visit.api.get("/dev/stack"), visit.api.get("/dev/runs")
+    config = visit.api.get("/admin/config")
+    now = times.now()
+    visit.show(
+        "break-it.html",
+        status,
+        error=error,
+        stack=stack,
+        processes=[
+            each | {"frozenFor": _frozen_for(each, stack["faults"], now)} for each in stack["processes"]
+        ],
+        runs=runs,
+        run=_summed_up(runs["items"][0], now) if runs["items"] else None,
+        earlier=[_summed_up(each, now) for each in runs["items"][1:6]],
+        health=visit.api.get("/admin/health"),
+        invariants=visit.api.get("/admin/invariants"),
+        config=config,
+        psp={each["key"]: each["value"] for each in config["items"] if each["key"] in PSP_KEYS},
+        scenarios=SCENARIOS,
+        labels={each.simulate: each.label for each in SCENARIOS},
+        total=sum(each.payments for each in SCENARIOS),
+        freeze_s=FREEZE_S,
+    )
+
+
+def _frozen_for(process: dict[str, Any], faults: list[dict[str, Any]], now: datetime) -> int:
+    """How many seconds a process will still stand still."""
+    left = [
+        datetime.fromisoformat(fault["at"]) + timedelta(seconds=fault["seconds"]) - now
+        for fault in faults
+        if fault["fault"] == "freeze" and fault["pid"] == process["pid"] and not fault["recoveredAt"]
+    ]
+    return max((round(each.total_seconds()) for each in left), default=0)
+
+
+def _summed_up(run: dict[str, Any], now: datetime) -> dict[str, Any]:
+    payments = run["payments"]
+    for payment in payments:
+        payment["fresh"] = now - datetime.fromisoformat(payment["updatedAt"]) < _FRESH
+    completed, failed = (
+        [each for each in payments if each["status"] == status] for status in ("completed", "failed")
+    )
+    ended = [datetime.fromisoformat(each["updatedAt"]) for each in (*completed, *failed)]
+    started = datetime.fromisoformat(run["startedAt"])
+    return run | {
+        "total": len(payments),
+        "ended": len(ended),
+        "completed": len(completed),
+        "failed": len(failed),
+        "review": sum(each["needsReview"] for each in payments),
+        "charges": sum(each["charges"] for each in payments),
+        "twice": sum(each["charges"] > 1 for each in payments),
+        # A completed payment is charged once, a failed one is not.
+        "differs": sum(each["charges"] != 1 for each in completed)
+        + sum(each["charges"] != 0 for each in failed),
+        "seconds": round((max(ended, default=started) - started).total_seconds(), 1),
+    }
