@@ -66,7 +66,7 @@ class BreakIt:
     @page()
     def on_post(self, visit: Visit) -> None:
         try:
-            # Refused for whoever may not break anything: the payments are sent as another user.
+            # Refused to all but administrators: the payments are sent as another user.
             visit.api.get("/dev/stack")
             notice = _do(visit)
         except ApiError as error:

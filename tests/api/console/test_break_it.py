@@ -12,7 +12,7 @@ from api.app import create_app
 from api.console.pages.break_it import SCENARIOS
 from api.security.passwords import Passwords
 from db.users import Role
-from tests.api.console.test_console import Browser, sign_in
+from tests.api.console.browsers import Browser, sign_in
 from tests.makers import visitor, work
 
 TOTAL = sum(each.payments for each in SCENARIOS)
