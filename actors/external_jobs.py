@@ -45,11 +45,19 @@ class ExternalBatchJob(CallingKind[Prepared, Result], Generic[E, Prepared, Resul
     def job(self, entry: E) -> Job:
         """Builds the job of this entry, for `enqueue`."""
         job = job_of(entry, self.name, self.queue)
-        return replace(job, share="" if self.share is None else str(getattr(entry, self.share)))
+        if self.share is None:
+            return replace(job, share="")
+        # Written once, in the column, which has no null.
+        args = {name: value for name, value in job.args.items() if name != self.share or value is None}
+        return replace(job, share=str(getattr(entry, self.share)), args=args)
 
     def prepare(self, jobs: Sequence[Job]) -> Sequence[Prepared | None]:
         """Prepares the calls of these jobs."""
-        return self._functions[0]([entry_of(job, self._entry) for job in jobs])
+        return self._functions[0]([self._entry_of(job) for job in jobs])
+
+    def _entry_of(self, job: Job) -> E:
+        shared = {} if self.share is None else {self.share: job.share}
+        return entry_of(replace(job, args={**shared, **job.args}), self._entry)
 
     def call(self, prepared: Prepared) -> Result:
         """Makes one call."""

@@ -154,14 +154,11 @@ def renew(leases: Collection[tuple[UUID, datetime]], seconds: float) -> dict[tup
     return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
 
 
-# In the order of ids: two workers may have done the same jobs.
+# Without locking the rows first, which would write each of them once more.
 REMOVE = """
-    DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
-        SELECT j.id FROM journal.jobs j
-        JOIN unnest(%s::uuid[], %s::bigint[]) AS done (id, position)
-            ON j.id = done.id AND j.position = done.position
-        ORDER BY j.id FOR UPDATE OF j))
-    RETURNING id
+    DELETE FROM journal.jobs j USING unnest(%s::uuid[], %s::bigint[]) AS done (id, position)
+    WHERE j.id = done.id AND j.position = done.position
+    RETURNING j.id
 """
 
 
@@ -171,6 +168,8 @@ def remove(jobs: Sequence[Job]) -> set[UUID]:
     Also those whose lease has expired and which another worker has: the call to the outside was made, and a
     third worker must not repeat it.
     """
+    # In the order of ids: two workers may have done the same jobs.
+    jobs = sorted(jobs, key=lambda job: job.id)
     ids, positions = [job.id for job in jobs], [job.position for job in jobs]
     return {row["id"] for row in postgres.rows(REMOVE, ids, positions)}
 

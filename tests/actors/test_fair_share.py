@@ -94,7 +94,7 @@ def leased(limit: int, after: str = "", **running: int) -> list[str]:
     with postgres.connection(), postgres.database.atomic() as rolled_back:
         jobs = leased_jobs.lease_shares(call.name, limit, 60, share=2, running=running, after=after).jobs
         rolled_back.rollback()
-    return [f"{job.args['customer']}{job.args['what']}" for job in jobs]
+    return [f"{job.share}{job.args['what']}" for job in jobs]
 
 
 def test_each_customer_gets_a_share_of_the_threads():

@@ -30,7 +30,7 @@ UPDATES = """
     WHERE resource_manager = 'Heap' AND record_type LIKE '%%UPDATE%%' AND block_id = 0 GROUP BY 1
 """
 # Budgets of a payment, from its POST until its audit entries, events and mail are written. They only ever fall.
-STATEMENTS, WRITE_TRANSACTIONS, WAL_BYTES = 9, 3, 15_500
+STATEMENTS, WRITE_TRANSACTIONS, WAL_BYTES = 5, 3, 14_800
 # How often the cost is counted.
 ATTEMPTS = 3
 READS = (
@@ -132,6 +132,8 @@ def test_a_payment_is_accepted_by_at_most_three_statements(client):
 def test_a_sign_in_takes_at_most_nine_statements(client):
     caller = visitor(client)
     credentials = {"email": caller.user["email"], "password": makers.PASSWORD}
+    # The first one prepares statements.
+    caller.post("/auth/login", credentials)
     with counted() as asked:
         assert caller.post("/auth/login", credentials).status_code == 200
     statements = [sql for sql in asked.statements if sql not in ("COMMIT", "ROLLBACK")]
