@@ -1,4 +1,4 @@
-"""The frontend kit is compiled, linted, and run against the stack, together with the examples of its page."""
+"""The frontend kit is compiled, linted, and run against the stack, together with the examples of the pages."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from tests.flows.conftest import Stack
 from tests.makers import SECRETS
 from tests.node import project, run
 
-PAGES = ["docs/frontend/README.md"]
+PAGES = ["README.md", "docs/frontend/README.md", "docs/integration.md"]
 EXAMPLE = re.compile(r"^```tsx?\n// (src/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GENERATE = re.compile(r"^\$ (npx openapi-typescript .*)$", re.MULTILINE)
 
@@ -61,6 +61,16 @@ def test_the_kit_works_with_the_real_stack(stack, kit):
 
 
 @pytest.mark.usefixtures("compiled")
-def test_the_first_example_pays(kit):
-    paid = run(["node", "out/pay.js"], kit)
-    assert (paid.returncode, paid.stdout.strip()) == (0, "completed"), paid.stderr
+@pytest.mark.parametrize(
+    ("example", "shown"),
+    [
+        ("readme", "completed"),
+        ("pay", "completed"),
+        ("order", "true completed"),
+        ("link", "completed completed"),
+        ("list", "true"),
+    ],
+)
+def test_an_example_of_the_pages_runs(kit, example, shown):
+    done = run(["node", f"out/{example}.js"], kit)
+    assert (done.returncode, done.stdout.strip()) == (0, shown), done.stderr
