@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
 from db.reviews import ReviewCause
+from db.states import PaymentStatus
 
 
 class Statement(postgres.Model, table="payments.statements"):
@@ -105,6 +107,43 @@ class Difference:
     payment_id: UUID | None
     reason: str
     cause: ReviewCause
+
+
+@dataclass(frozen=True)
+class OurPayment:
+    """Our side of a difference: the payment as it is now, and whether a review of it is open."""
+
+    id: UUID
+    status: PaymentStatus
+    amount: Decimal
+    currency: str
+    updated_at: datetime
+    needs_review: bool
+
+
+COMPARED_PAYMENTS = """
+    SELECT id, status, amount, currency, updated_at, EXISTS (
+        SELECT FROM payments.payment_reviews r WHERE r.payment_id = p.id AND r.resolved_at IS NULL
+    ) AS needs_review
+    FROM payments.payments p WHERE id = ANY(%s)
+"""
+
+
+def payments_of(differences: Sequence[Difference]) -> dict[UUID, OurPayment]:
+    """Returns the payments of these differences by their ids."""
+    ids = [difference.payment_id for difference in differences if difference.payment_id]
+    found = [OurPayment(**row) for row in postgres.rows(COMPARED_PAYMENTS, ids)]
+    return {payment.id: payment for payment in found}
+
+
+def lines_of(differences: Sequence[Difference]) -> dict[str, list[StatementLine]]:
+    """Returns the lines of statements of any day with the references of these differences, oldest first."""
+    references = [difference.reference for difference in differences]
+    query = StatementLine.select().where(StatementLine.reference.in_(references))
+    lines: dict[str, list[StatementLine]] = {reference: [] for reference in references}
+    for line in query.order_by(StatementLine.booked_at, StatementLine.id):
+        lines[line.reference].append(line)
+    return lines
 
 
 def is_matched(day: date) -> bool:

@@ -166,12 +166,38 @@ class PaymentAttemptPage(ResponsePage[PaymentAttempt]):
     reviews: Annotated[list[PaymentReview], Field(max_length=100)]
 
 
+class StatementLine(JsonModel):
+    """A line of a provider's statement. `amount` is as the provider sent it."""
+
+    day: Annotated[date, Field(examples=["2026-01-31"])]
+    outcome: Annotated[str, Field(examples=["charged"])]
+    amount: Annotated[str, Field(examples=["12.50"])]
+    currency: Annotated[str, Field(examples=["EUR"])]
+    booked_at: Timestamp
+
+
+class ComparedPayment(JsonModel):
+    """A payment as it is now, beside a provider's statement. `needsReview` tells whether a review is open."""
+
+    status: PaymentStatus
+    amount: Annotated[str, Field(examples=["12.50"])]
+    currency: Annotated[str, Field(examples=["EUR"])]
+    updated_at: Timestamp
+    needs_review: bool
+
+
 class StatementDifference(JsonModel):
-    """One disagreement between the provider's statement and the payments."""
+    """One disagreement between the provider's statement and the payments.
+
+    `payment` is our side, null if there is no such payment. `lines` are the provider's, from statements of
+    any day; without any, the statement does not have the payment.
+    """
 
     reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
     payment_id: Annotated[Id | None, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
     reason: Annotated[str, Field(examples=["charged, but the payment is failed"])]
+    payment: ComparedPayment | None
+    lines: list[StatementLine]
 
 
 class StatementDifferences(JsonModel):

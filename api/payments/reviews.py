@@ -1,5 +1,6 @@
 """The routes with which an administrator settles what the payment provider left open."""
 
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from falcon import Request
@@ -11,16 +12,20 @@ from api.http.responses import PageQuery
 from api.middleware import authentication
 from api.payments.request_schemas import DifferencesQuery, ReviewResolution
 from api.payments.response_schemas import (
+    ComparedPayment,
     Payment,
     PaymentAttempt,
     PaymentAttemptPage,
     PaymentReview,
     StatementDifference,
     StatementDifferences,
+    StatementLine,
 )
 from api.security.permissions import Permission
 from db import payments, psp_attempts, reviews, statements
+from db.core import money
 from db.core.errors import NotFound
+from db.statements import Difference, OurPayment
 
 _DIFFERENCES_LIMIT = 100
 
@@ -93,9 +98,24 @@ class Differences:
         """List the differences between a provider statement and the payments."""
         matched = statements.is_matched(query.day)
         found = statements.find_differences(query.day) if matched else []
+        listed = found[:_DIFFERENCES_LIMIT]
+        ours, lines = statements.payments_of(listed), statements.lines_of(listed)
         return StatementDifferences(
             day=query.day,
             matched=matched,
             count=len(found),
-            items=[StatementDifference.model_validate(one) for one in found[:_DIFFERENCES_LIMIT]],
+            items=[_side_by_side(one, ours, lines[one.reference]) for one in listed],
         )
+
+
+def _side_by_side(
+    difference: Difference,
+    payments_by_id: Mapping[UUID, OurPayment],
+    lines: Sequence[statements.StatementLine],
+) -> StatementDifference:
+    payment = payments_by_id.get(difference.payment_id) if difference.payment_id else None
+    ours = payment and ComparedPayment.from_record(
+        payment, amount=money.text(payment.amount, payment.currency)
+    )
+    theirs = [StatementLine.from_record(line, amount=str(line.amount)) for line in lines]
+    return StatementDifference.from_record(difference, payment=ours, lines=theirs)

@@ -395,6 +395,16 @@ def test_a_day_lists_its_differences(customer, admin):
     items = differences(admin)["items"]
     assert {item["reference"]: (item["paymentId"], item["reason"]) for item in items} == expected
     assert len(items) == len(expected)
+    # Side by side: ours, and the PSP's.
+    by_reference = {item["reference"]: item for item in items}
+    [theirs] = by_reference[str(other.id)]["lines"]
+    assert (theirs["amount"], by_reference[str(other.id)]["payment"]["amount"]) == ("12.51", "12.50")
+    assert (theirs["outcome"], theirs["day"], theirs["bookedAt"]) == (
+        "charged",
+        "2026-03-01",
+        "2026-03-01T12:00:00.000Z",
+    )
+    assert (by_reference[foreign]["payment"], len(by_reference[foreign]["lines"])) == (None, 1)
 
 
 def test_a_completed_payment_missing_in_the_statement_is_a_difference(customer, admin):
@@ -408,6 +418,14 @@ def test_a_completed_payment_missing_in_the_statement_is_a_difference(customer, 
         "reference": str(payment.id),
         "paymentId": str(payment.id),
         "reason": "completed, but never charged",
+        "payment": {
+            "status": "completed",
+            "amount": "12.50",
+            "currency": "USD",
+            "updatedAt": item["payment"]["updatedAt"],
+            "needsReview": False,
+        },
+        "lines": [],
     }
     assert differences(admin, completed_on - timedelta(days=1))["items"] == []
 
