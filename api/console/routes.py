@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.assets import Assets
-from api.console.pages import account, account_access, break_it, history, home, pay, requests, sign_in
+from api.console.pages import account, account_access, break_it, history, home, jobs, pay, requests, sign_in
 from api.console.visits import Console
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
@@ -35,6 +35,8 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/requests", requests.Requests(console), (VENDOR,), "Requests"),
         Page("/console/requests/new", requests.NewRequest(console), (VENDOR,)),
         Page("/console/requests/{request_id:uuid}", requests.OneRequest(console), (VENDOR,)),
+        Page("/console/jobs", jobs.Jobs(console), (ADMIN,), "Jobs"),
+        Page("/console/jobs/{job_id:uuid}", jobs.OneJob(console), (ADMIN,)),
         Page("/console/history", history.History(console), EVERYBODY, "History"),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]

@@ -57,6 +57,8 @@ async function refresh() {
 }
 
 function replace(page) {
+  // The form that a question is about must still be there for the answer.
+  if (document.querySelector("dialog[open]")) { schedule(1000); return; }
   for (const old of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(old.id);
     // What somebody types into, or reads in a dialog, stays.

@@ -4,7 +4,10 @@ import pytest
 from falcon.testing import TestClient
 
 from api.app import create_app
-from tests.api.console.browsers import Browser
+from db import postgres
+from db.users import Role
+from tests.api.console.browsers import Browser, sign_in
+from tests.makers import visitor
 
 
 @pytest.fixture
@@ -15,3 +18,11 @@ def client(database, settings) -> TestClient:
 @pytest.fixture
 def browser(client: TestClient) -> Browser:
     return Browser(client)
+
+
+@pytest.fixture
+def admin(client: TestClient, browser: Browser) -> Browser:
+    """The browser of an administrator, and no jobs."""
+    sign_in(browser, visitor(client, Role.ADMIN))
+    postgres.rows("DELETE FROM journal.jobs")
+    return browser

@@ -1,0 +1,142 @@
+"""Jobs for administrators: what waits, has failed or is dead; queues to pause; events that were given up."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from api.console.client import ApiError
+from api.console.visits import Console, Visit, page
+
+_FILTERS = ("queue", "name", "state", "paymentId", "cursor")
+_ANY = ("", "any")
+_STATES = (_ANY, *((state, state) for state in ("waiting", "running", "failed", "dead")))
+
+
+class Jobs:
+    """GET, POST /console/jobs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @page()
+    def on_get(self, visit: Visit) -> None:
+        _show_list(visit)
+
+    @page()
+    def on_post(self, visit: Visit) -> None:
+        act = _ACTS.get(visit.form.get("act", ""), _do_nothing)
+        try:
+            notice = act(visit)
+        except ApiError as error:
+            _show_list(visit, error)
+        else:
+            visit.go(visit.form.get("next", "/console/jobs"), notice)
+
+
+class OneJob:
+    """GET /console/jobs/:id."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @page()
+    def on_get(self, visit: Visit, job_id: UUID) -> None:
+        visit.show("job.html", job=visit.api.get(f"/admin/jobs/{job_id}"))
+
+
+def _show_list(visit: Visit, error: ApiError | None = None) -> None:
+    query = visit.query(*_FILTERS)
+    try:
+        listed = visit.api.get("/admin/jobs", query)
+    except ApiError as refused:
+        # A filter that the API refuses is shown beside its field.
+        error = error or refused
+        if refused.status != 400:
+            raise
+        listed = visit.api.get("/admin/jobs")
+    # Dead jobs first, unless the list has been narrowed down.
+    dead = None if query else visit.api.get("/admin/jobs", {"state": "dead"})
+    health = visit.api.get("/admin/health")
+    visit.show(
+        "jobs.html",
+        status=error.status if error else 200,
+        error=error,
+        query=query,
+        states=_STATES,
+        queues=(_ANY, *((queue["name"], queue["name"]) for queue in health["queueStatuses"])),
+        health=health,
+        dead=dead,
+        listed=listed,
+        missed=visit.api.get("/admin/missed-events"),
+    )
+
+
+def _retry(visit: Visit) -> str:
+    visit.api.post(f"/admin/jobs/{_id(visit)}/retry")
+    return "The job is due now."
+
+
+def _retry_all(visit: Visit) -> str:
+    name = visit.form.get("name", "")
+    retried = visit.api.post("/admin/jobs/retry", {"name": name})["retried"]
+    return f"{retried} dead {'job' if retried == 1 else 'jobs'} of {name} will be tried again."
+
+
+def _drop(visit: Visit) -> str:
+    visit.api.delete(f"/admin/jobs/{_id(visit)}")
+    return "The job is dropped. Its work will not be done."
+
+
+def _set_paused(visit: Visit, paused: bool) -> str:
+    queue = visit.form.get("queue", "")
+    items = visit.api.get("/admin/config")["items"]
+    before: list[str] = next(item["value"] for item in items if item["key"] == "queues.paused")
+    others = [name for name in before if name != queue]
+    visit.api.put("/admin/config", {"queues.paused": [*others, queue] if paused else others})
+    if paused:
+        return f"The queue {queue} is paused. What waits is kept, and is done when you resume it."
+    return f"The queue {queue} is resumed."
+
+
+def _retry_event(visit: Visit) -> str:
+    return _handled(visit.api.post(f"/admin/missed-events/{_event(visit)}/retry"))
+
+
+def _retry_events(visit: Visit) -> str:
+    name = visit.form.get("subscriber", "")
+    return _handled(visit.api.post("/admin/missed-events/retry", {"subscriber": name}))
+
+
+def _handled(outcome: dict[str, Any]) -> str:
+    failed = f" {outcome['failed']} failed again: the reason is in the list." if outcome["failed"] else ""
+    return f"{outcome['retried']} handled.{failed}"
+
+
+def _drop_event(visit: Visit) -> str:
+    visit.api.delete(f"/admin/missed-events/{_event(visit)}")
+    return "The event is dropped. The subscriber will not handle it."
+
+
+def _id(visit: Visit) -> str:
+    return quote(visit.form.get("id", ""), safe="")
+
+
+def _event(visit: Visit) -> str:
+    return "/".join(quote(visit.form.get(name, ""), safe="") for name in ("subscriber", "seq"))
+
+
+def _do_nothing(_visit: Visit) -> str:
+    return ""
+
+
+_ACTS: dict[str, Callable[[Visit], str]] = {
+    "retry": _retry,
+    "retry-all": _retry_all,
+    "drop": _drop,
+    "pause": lambda visit: _set_paused(visit, True),
+    "resume": lambda visit: _set_paused(visit, False),
+    "retry-event": _retry_event,
+    "retry-events": _retry_events,
+    "drop-event": _drop_event,
+}
