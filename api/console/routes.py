@@ -4,7 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.assets import Assets
-from api.console.pages import account, account_access, break_it, history, home, jobs, pay, requests, sign_in
+from api.console.pages import (
+    account,
+    account_access,
+    break_it,
+    differences,
+    history,
+    home,
+    jobs,
+    pay,
+    requests,
+    reviews,
+    sign_in,
+)
 from api.console.visits import Console
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
@@ -37,6 +49,9 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/requests/{request_id:uuid}", requests.OneRequest(console), (VENDOR,)),
         Page("/console/jobs", jobs.Jobs(console), (ADMIN,), "Jobs"),
         Page("/console/jobs/{job_id:uuid}", jobs.OneJob(console), (ADMIN,)),
+        Page("/console/reviews", reviews.Reviews(console), (ADMIN,), "Reviews"),
+        Page("/console/reviews/{payment_id:uuid}", reviews.OneReview(console), (ADMIN,)),
+        Page("/console/differences", differences.Differences(console), (ADMIN,), "Differences"),
         Page("/console/history", history.History(console), EVERYBODY, "History"),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
