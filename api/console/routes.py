@@ -7,6 +7,7 @@ from api.console.assets import Assets
 from api.console.pages import (
     account,
     account_access,
+    audit,
     break_it,
     differences,
     history,
@@ -52,6 +53,7 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/reviews", reviews.Reviews(console), (ADMIN,), "Reviews"),
         Page("/console/reviews/{payment_id:uuid}", reviews.OneReview(console), (ADMIN,)),
         Page("/console/differences", differences.Differences(console), (ADMIN,), "Differences"),
+        Page("/console/audit", audit.Audit(console), (ADMIN,), "Audit"),
         Page("/console/history", history.History(console), EVERYBODY, "History"),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
@@ -67,6 +69,7 @@ def routes(console: Console) -> dict[str, Any]:
         "/console/account/avatar": account.AccountAvatar(console),
         "/console/account/sessions": account.SignOutEverywhere(console),
         "/console/account/sessions/{session_id:uuid}": account.AccountSession(console),
+        "/console/audit/export": audit.AuditExport(console),
         "/console/theme": sign_in.Theme(console),
     }
     if console.environment != "production":
