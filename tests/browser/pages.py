@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from api.console import routes
 from api.console.rendering import Templates
 from api.console.visits import Console
 from api.demo_users import DEMO_PASSWORD, demo_email
+from db.core import times
 from db.users import Role
 from tests.flows.conftest import Stack
 from tests.makers import until
@@ -59,7 +61,12 @@ class Shown:
         self._wait_for(paid, "completed")
         self._wait_for(payments[0], "completed")
         customer = self.get(Role.CUSTOMER, "/auth/me")["id"]
-        self.examples = {"payment_id": payment, "request_id": open_, "user_id": customer}
+        self.examples = {
+            "payment_id": payment,
+            "request_id": open_,
+            "user_id": customer,
+            "job_id": self._waiting_job(),
+        }
 
     def path(self, path: str) -> str:
         """A page's path with an example for each parameter."""
@@ -92,6 +99,15 @@ class Shown:
         body = {"amount": amount, "currency": currency, "description": description}
         address = {"customerEmail": demo_email(Role.CUSTOMER)}
         return str(self.post(Role.VENDOR, "/payments", {"type": "initiate", **body, **address})["id"])
+
+    def _waiting_job(self) -> str:
+        """A job that is due in a quarter of an hour: the mails that anybody can ask for are spaced."""
+        for _ in range(3):
+            body = {"email": demo_email(Role.CUSTOMER)}
+            self._stack.http.post("/api/auth/forgot-password", json=body).raise_for_status()
+        path, soon = "/admin/jobs?name=mail.send_link", times.iso(times.now() + timedelta(minutes=5))
+        jobs = until(lambda: [job for job in self.get(Role.ADMIN, path)["items"] if job["dueAt"] > soon])
+        return str(jobs[0]["id"])
 
     def _wait_for(self, payment: str, status: str) -> None:
         until(lambda: self.get(Role.ADMIN, f"/payments/{payment}")["status"] == status)
