@@ -83,3 +83,16 @@ def test_the_audit_log_is_verified_exported_and_verified_outside(
     download.value.save_as(export)
     command = [sys.executable, str(root / "docs/operations/verify_audit.py"), str(export)]
     assert "intact: " in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_focus_stays_where_it_is_while_a_page_is_brought_up_to_date(
+    visitor: Callable[..., Visit], signed_in: Callable[[str], object], stack: Stack
+):
+    page = visitor(storage_state=signed_in(Role.ADMIN)).open("/console/jobs")
+    first = dead_job(stack, "the first one")
+    button = page.locator("#dead tr", has_text="the first one").get_by_role("button", name="Retry")
+    button.focus()
+    second = dead_job(stack, "the second one")
+    page.locator("#dead tr", has_text="the second one").wait_for()
+    assert button.evaluate("button => document.activeElement === button")
+    stack.rows("DELETE FROM journal.jobs WHERE id = ANY(%s::uuid[]) RETURNING id", [first, second])

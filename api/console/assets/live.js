@@ -61,13 +61,32 @@ function replace(page) {
   if (document.querySelector("dialog[open]")) { schedule(1000); return; }
   for (const old of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(old.id);
-    // What somebody types into, or reads in a dialog, stays.
-    if (fresh && fresh.outerHTML !== old.outerHTML && !old.contains(document.activeElement?.closest("input, textarea, select"))) {
-      const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
-      old.replaceWith(document.adoptNode(fresh));
-      if (focused) document.getElementById(focused)?.focus();
-    }
+    if (!fresh || fresh.outerHTML === old.outerHTML) continue;
+    if (withoutAges(fresh) === withoutAges(old)) { renewAges(old, fresh); continue; }
+    // What somebody types into stays.
+    if (old.contains(document.activeElement?.closest("input, textarea, select"))) continue;
+    const focused = old.contains(document.activeElement) ? identity(document.activeElement) : null;
+    old.replaceWith(document.adoptNode(fresh));
+    // Otherwise the next Tab would begin at the top of the page.
+    if (focused) [...fresh.querySelectorAll("*")].find((each) => identity(each) === focused)?.focus();
   }
+}
+
+const withoutAges = (element) => element.outerHTML.replace(/(<time datetime="[^"]*")[^>]*>[^<]*/g, "$1");
+
+function renewAges(old, fresh) {
+  const times = fresh.querySelectorAll("time");
+  old.querySelectorAll("time").forEach((time, index) => {
+    time.title = times[index].title;
+    time.textContent = times[index].textContent;
+  });
+}
+
+// What tells a control from the others, also after it was made anew: its text, where it leads, what its form sends.
+function identity(control) {
+  const form = control.closest("form");
+  const sent = form ? new URLSearchParams(new FormData(form)).toString() : "";
+  return [control.tagName, control.id, control.getAttribute("href"), control.textContent.trim(), sent].join("|");
 }
 
 async function send(event) {
