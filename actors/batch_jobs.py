@@ -22,7 +22,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, Field
 
-from actors import broker, finished_jobs, paused_queues, worker_threads
+from actors import broker, finished_jobs, paused_queues, tracing, worker_threads
 from actors.jobs import JobKind, transaction
 from actors.turns import Turn
 from db import job_claims, postgres
@@ -151,7 +151,8 @@ class BatchJob(JobKind, Generic[E]):
 
     def _write(self, jobs: Sequence[Job]) -> None:
         if jobs:
-            self._function([entry_of(job, self._entry) for job in jobs])
+            with tracing.spans_of(jobs) as traced:
+                self._function([entry_of(job, self._entry) for job in traced])
 
 
 class OrderedBatchJob(BatchJob[E]):

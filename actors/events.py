@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import structlog
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from actors import broker, records, worker_threads
+from actors import broker, records, tracing, worker_threads
 from actors.external_jobs import external_job
 from actors.jobs import enqueue, transaction, transactional_job
+from actors.tracing import Attributes, Kind
 from db import event_log, job_journal, postgres, redis
 from db.core import times
 from db.core.json_model import Id, JsonModel, Timestamp
@@ -138,7 +139,8 @@ def _publish_batch(generation: int, events: list[event_log.Event]) -> bool:
     published: int | None = None
     try:
         types = " ".join({event.type for event in events})
-        broker.publish(CHANNEL, [message(event) for event in events], last=(TYPES_CHANNEL, types))
+        with tracing.spans(f"send {CHANNEL}", Kind.PRODUCER, map(_traced, events)):
+            broker.publish(CHANNEL, [message(event) for event in events], last=(TYPES_CHANNEL, types))
         published = events[-1].seq
     finally:
         with postgres.connection():
@@ -157,6 +159,18 @@ def publish_overdue() -> None:
         job = _standing_job()
         job_journal.make_due(job.id)
         enqueue(job)
+
+
+def _traced(event: event_log.Event) -> tuple[str | None, Attributes]:
+    return event.trace, {
+        "messaging.system": "redis",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": CHANNEL,
+        "messaging.message.id": str(event.id),
+        "paywright.event.type": event.type,
+        "paywright.event.seq": event.seq,
+    }
 
 
 def message(event: event_log.Event) -> bytes:

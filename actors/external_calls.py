@@ -19,10 +19,11 @@ from uuid import UUID
 
 import structlog
 
-from actors import broker, finished_jobs, job_leases, paused_queues
+from actors import broker, finished_jobs, job_leases, paused_queues, tracing
 from actors.call_threads import CallThreads
 from actors.job_leases import HeldLease
 from actors.jobs import JobKind, failure_text, take_enqueued, transaction
+from actors.tracing import Span
 from actors.turns import Turn
 from db import job_journal, leased_jobs, postgres
 from db.core import request_context
@@ -45,6 +46,7 @@ class Call(Generic[Prepared, Result]):
 
     lease: HeldLease
     prepared: Prepared
+    span: Span
     result: Result | None = None
     error: BaseException | None = None
 
@@ -141,6 +143,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
                 call.result = self.call(call.prepared)
             except BaseException as error:
                 call.error = error
+        call.span.end(call.error)
 
     def _record_all(self, ended: Sequence[Call[Prepared, Result]]) -> list[Call[Prepared, Result]]:
         """Records calls in one transaction; returns those that could not be recorded for now."""
@@ -253,15 +256,19 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
     def _prepare(self, jobs: Sequence[Job]) -> list[Call[Prepared, Result]]:
         if not jobs:
             return []
-        prepared = list(zip(jobs, self.prepare(jobs), strict=True))
-        if nothing_to_call := [job for job, order in prepared if order is None]:
+        begun = tracing.begin_jobs(jobs)
+        prepared = list(zip(begun, self.prepare([job for job, _span in begun]), strict=True))
+        if nothing_to_call := [job for (job, _span), order in prepared if order is None]:
             # What follows is inserted first, as in `_record`.
             job_journal.insert(take_enqueued())
             leased_jobs.remove(nothing_to_call)
             finished_jobs.count(self.queue, len(nothing_to_call))
             # Their places are free for others.
             self._turn.request()
-        return [Call(HeldLease.of(job), order) for job, order in prepared if order is not None]
+        for (_job, span), order in prepared:
+            if order is None:
+                span.end()
+        return [Call(HeldLease.of(job), order, span) for (job, span), order in prepared if order is not None]
 
     def _lease(self, places: int) -> list[Job]:
         if self.share is None:

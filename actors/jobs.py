@@ -24,7 +24,7 @@ import structlog
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
-from actors import broker, finished_jobs, paused_queues
+from actors import broker, finished_jobs, paused_queues, tracing
 from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
@@ -185,8 +185,7 @@ class SingleJob(JobKind, Generic[P]):
         return self._job(uuid7(), {}).unique(SCHEDULED_KEY)
 
     def _call(self, job: Job) -> Job | None:
-        with request_context.for_request(job):
-            return self._function(**job.args)  # type: ignore[call-arg]
+        return self._function(**job.args)  # type: ignore[call-arg]
 
 
 class TransactionalJob(SingleJob[P]):
@@ -202,12 +201,16 @@ class TransactionalJob(SingleJob[P]):
                 with transaction():
                     job = job_claims.claim(id)
                     if job is not None:
-                        self._call(job)
+                        self._perform(job)
                         if job.id == job_journal.id_for_key(self.name, SCHEDULED_KEY):
                             job_runs.record_finished(self.name)
                 finished_jobs.count(self.queue, 1 if job else 0)
             except DomainError as refusal:
                 self._remove_refused(id, refusal)
+
+    def _perform(self, job: Job) -> None:
+        with tracing.spans_of([job]) as [traced], request_context.for_request(traced):
+            self._call(traced)
 
 
 def transactional_job(name: str, *, queue: str) -> Callable[[Callable[P, None]], TransactionalJob[P]]:

@@ -20,9 +20,11 @@ from uuid import UUID
 import structlog
 from email_validator import validate_email
 
+from actors import tracing
 from actors.mail_templates import MailMessage
 from actors.mail_transports import MailRejected, MailTransport, OutgoingMail, transport_for
 from actors.settings import MailSettings
+from actors.tracing import Kind
 from db.one_time_tokens import Purpose
 
 log = structlog.get_logger(__name__)
@@ -80,7 +82,8 @@ def send(recipient: str, message: MailMessage, message_id: str) -> bool:
     address = ascii_address or recipient
     content = _assembled(config.sender, address, message, message_id)
     try:
-        config.transport.send(OutgoingMail(config.sender_address, address, message_id, content))
+        with tracing.span("send mail", Kind.CLIENT, {"messaging.message.id": message_id}):
+            config.transport.send(OutgoingMail(config.sender_address, address, message_id, content))
     except MailRejected as rejection:
         if not rejection.permanent:
             raise

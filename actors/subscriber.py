@@ -16,8 +16,10 @@ import structlog
 from redis import Redis
 from redis.client import PubSub
 
-from actors.events import TYPES_CHANNEL, EventType
+from actors import tracing
+from actors.events import CHANNEL, TYPES_CHANNEL, EventType
 from actors.jobs import transaction
+from actors.tracing import Kind
 from db import postgres, redis, subscriptions
 from db.core import request_context
 from db.event_log import Event
@@ -97,7 +99,19 @@ class Subscriber:
 
     def handle(self, event: Event) -> None:
         """Handles one event, in the open transaction."""
-        with request_context.for_request(event):
+        attributes = {
+            "messaging.system": "redis",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": CHANNEL,
+            "messaging.consumer.group.name": self.name,
+            "messaging.message.id": str(event.id),
+            "paywright.event.type": event.type,
+        }
+        with (
+            request_context.for_request(event),
+            tracing.span(f"process {CHANNEL}", Kind.CONSUMER, attributes),
+        ):
             self.handler(event)
 
     def _handle_batch(self, claim: Claim, limit: int) -> Claim | None:

@@ -33,6 +33,7 @@ from api.middleware.rate_limit import RateLimit
 from api.middleware.request_context import BindRequestContext
 from api.middleware.routing import CanonicalUuid, Routing
 from api.middleware.security_headers import SecurityHeaders
+from api.middleware.spans import RequestSpans
 from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
 from api.operations.health import Health
 from api.operations.jwks import Jwks
@@ -83,6 +84,7 @@ def create_app(
         # Requests pass from top to bottom, responses from bottom to top: the first one sees a response last.
         SecurityHeaders(),
         BindRequestContext(settings.trusted_proxies),
+        *([RequestSpans()] if settings.otel_exporter_otlp_endpoint else []),
         AccessLog(router.find, tokens),
         Routing(),
         Cors(settings.cors_origins),

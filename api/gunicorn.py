@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from actors import tracing
 from api import accepting, native_asyncio
 from api.http import admission
 from api.middleware import access_log
@@ -88,6 +89,7 @@ def post_worker_init(_worker: Any) -> None:
     request_counts.start(_redis)
     access_log.start()
     threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
+    tracing.start(_settings.otel_exporter_otlp_endpoint, "web")
     if not _settings.media_url.startswith("file:"):
         native_asyncio.start()
 
@@ -97,3 +99,4 @@ def worker_exit(_server: Any, _worker: Any) -> None:
     access_log.flush()
     request_counts.flush(_redis)
     heartbeats.leave(_redis, [], type="web")
+    tracing.stop()

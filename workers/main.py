@@ -10,13 +10,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
 
-from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media, paused_queues
+from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media, paused_queues, tracing
 from actors.call_threads import CallThreads
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
@@ -38,9 +38,9 @@ _SILENT_AFTER_S, _EXIT_AFTER_S = 50, 75
 _FETCH_PAUSE_MS = 50
 
 
-def run(queues: Collection[str]) -> None:
+def run(queues: Sequence[str]) -> None:
     """Performs the jobs of these queues until the process is stopped."""
-    settings = process.start()
+    settings = process.start(queues[0])
     if "housekeeping" in queues:
         media.configure(MediaSettings.read_or_exit())
     if "mail" in queues:
@@ -90,6 +90,7 @@ def serve(
     finished.set()
     finished_jobs.flush(client)
     heartbeats.leave(client, queues)
+    tracing.stop()
 
 
 def refresh_pauses() -> None:

@@ -13,7 +13,7 @@ from typing import Self
 import structlog
 from pydantic import Field, field_validator, model_validator
 
-from actors import broker
+from actors import broker, tracing
 from actors.outages import Outage
 from db import heartbeats, postgres, redis
 from db.core import logs
@@ -60,8 +60,11 @@ class WorkerSettings(StoreSettings):
         return self
 
 
-def start() -> WorkerSettings:
-    """Reads the settings, gives way, configures logs and stores. Ends the process on an invalid setting."""
+def start(service: str = "worker") -> WorkerSettings:
+    """Reads the settings, gives way, configures logs, stores and traces. Exits on an invalid setting.
+
+    `service` is how its spans name the process.
+    """
     settings = WorkerSettings.read_or_exit()
     _give_way()
     with suppress(AttributeError):  # Another C library has no mallopt.
@@ -69,6 +72,7 @@ def start() -> WorkerSettings:
     logs.configure(settings.log_level, settings.log_format)
     postgres.configure(settings.database_url, connections=settings.database_pool)
     broker.configure(settings.redis_url, timeout=REDIS_TIMEOUT_S)
+    tracing.start(settings.otel_exporter_otlp_endpoint, service)
     return settings
 
 
@@ -162,6 +166,7 @@ def repeat(
             rest(stopped)
     watchdog.stop()
     heartbeats.leave(client, [kind])
+    tracing.stop()
 
 
 def until_stopped() -> threading.Event:

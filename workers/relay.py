@@ -61,7 +61,7 @@ def _send(overdue: list[Job], dead: list[Job]) -> int:
 
 def run() -> None:
     """Sends overdue jobs again and again until the process is stopped."""
-    client = redis.connect(process.start().redis_url)
+    client = redis.connect(process.start("relay").redis_url)
     sent_at = time.monotonic()
 
     def send() -> bool:

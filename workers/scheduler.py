@@ -130,7 +130,7 @@ def record_sample(client: redis.Client) -> None:
 
 def run() -> None:
     """Enqueues periodic jobs while this process is the leader, until it is stopped."""
-    client = redis.connect(process.start().redis_url)
+    client = redis.connect(process.start("scheduler").redis_url)
     stopped = process.until_stopped()
     leader = Leader()
     scheduler = BackgroundScheduler(timezone="UTC")

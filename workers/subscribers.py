@@ -11,7 +11,7 @@ _HANGS_AFTER_S = 120
 
 def run() -> None:
     """Handles events until the process is stopped."""
-    client = redis.connect(process.start().redis_url)
+    client = redis.connect(process.start("subscribers").redis_url)
     process.repeat(
         "subscribers",
         lambda: subscriber.once(SUBSCRIBERS),

@@ -40,7 +40,12 @@ def _series(method: str, template: str | None, status: int) -> Series:
     be able to create series.
     """
     known_method = method if method in falcon.HTTP_METHODS else "unknown"
-    return Series(known_method, _PARAMETER.sub(r":\1", template or "unknown"), status)
+    return Series(known_method, shown_route(template or "unknown"), status)
+
+
+def shown_route(template: str) -> str:
+    """Returns a route as metrics and spans name it: `/api/payments/:payment_id`."""
+    return _PARAMETER.sub(r":\1", template)
 
 
 def flush(client: redis.Client) -> None:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -57,6 +58,8 @@ class StoreSettings(BaseModel):
     database_pool: int = Field(30, ge=1, le=500)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+    # Where spans are sent to, by OTLP/HTTP; empty: nowhere.
+    otel_exporter_otlp_endpoint: str = ""
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -75,6 +78,17 @@ class StoreSettings(BaseModel):
     def _is_redis(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must be a redis:// URL")
+        return check_port(value)
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _is_reachable_by_http(cls, value: str) -> str:
+        if not value:
+            return value
+        if not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+            raise ValueError("must be an http:// or https:// URL")
+        if find_spec("opentelemetry") is None:
+            raise ValueError("needs the packages of requirements-otel.lock")
         return check_port(value)
 
     @model_validator(mode="after")

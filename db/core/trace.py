@@ -15,7 +15,7 @@ _TRACEPARENT = re.compile(
 )
 # The flags that this version defines, "sampled" and "random": others must not be passed on.
 _KNOWN_FLAGS = 0b11
-_NOT_SAMPLED = "00"
+_SAMPLED, _NOT_SAMPLED = 0b1, "00"
 _MAX_STATE_LENGTH, _MAX_STATE_MEMBERS = 512, 32
 _STATE_MEMBER = re.compile(
     r"[a-z0-9][a-z0-9_*/-]{0,255}(@[a-z0-9][a-z0-9_*/-]{0,13})?=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
@@ -55,6 +55,11 @@ def id_of_request(request_id: str) -> str:
 def trace_id(trace: str) -> str:
     """Returns the id of a trace: 32 hexadecimal digits."""
     return trace[3:35]
+
+
+def is_sampled(trace: str) -> bool:
+    """Returns whether someone records the spans of a trace."""
+    return bool(int(trace[53:55], 16) & _SAMPLED)
 
 
 def headers(trace: str) -> dict[str, str]:

@@ -38,6 +38,8 @@ def test_settings_have_defaults_and_are_frozen():
         ("REDIS_URL", "redis://h:notaport"),
         ("HOST", ""),
         ("HOST", "not a host"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:port"),
         ("SESSION_MAX_AGE", "a month"),
         ("SESSION_MAX_AGE", "99999days"),
     ],
@@ -61,6 +63,15 @@ def test_a_duration_has_a_unit_or_is_in_seconds():
 def test_an_invalid_port_is_named(url):
     with pytest.raises(InvalidSetting, match=r"^invalid setting: DATABASE_URL: invalid port$"):
         WebSettings.read({**GOOD, "DATABASE_URL": url})
+
+
+def test_an_endpoint_of_traces_needs_packages_of_its_own(monkeypatch):
+    monkeypatch.setattr("db.core.settings.find_spec", lambda _name: None)
+    assert WebSettings.read(GOOD).otel_exporter_otlp_endpoint == ""
+    with pytest.raises(
+        InvalidSetting, match=r"OTEL_EXPORTER_OTLP_ENDPOINT: needs .* requirements-otel\.lock"
+    ):
+        WebSettings.read({**GOOD, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
 
 
 def test_a_missing_setting_is_named():

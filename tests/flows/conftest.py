@@ -17,6 +17,7 @@ import psycopg2.extras
 import pytest
 import redis
 
+from tests.flows.collector import Collector
 from tests.makers import SECRETS, DisposablePostgres, until
 from workers.dev.servers import Postgres, Valkey, free_port
 
@@ -25,9 +26,16 @@ class Stack:
     """A running stack, with what a test does to it and reads from it."""
 
     def __init__(
-        self, directory: Path, postgres: Postgres, valkey: Valkey, *, database_url: str | None = None
+        self,
+        directory: Path,
+        postgres: Postgres,
+        valkey: Valkey,
+        *,
+        database_url: str | None = None,
+        **settings: str,
     ) -> None:
         self.directory, self.postgres, self.valkey = directory, postgres, valkey
+        self.settings = settings
         self.database_url = database_url or postgres.url
         self.port = free_port()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
@@ -42,6 +50,7 @@ class Stack:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.valkey.url,
             "PORT": str(self.port),
+            **self.settings,
         }
         environment = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
         with (self.directory / "log").open("wb") as log:
@@ -151,13 +160,13 @@ class Customer:
 
 
 @contextmanager
-def running_stack(directory: Path) -> Iterator[Stack]:
+def running_stack(directory: Path, **settings: str) -> Iterator[Stack]:
     """Runs a whole stack on stores of its own."""
     postgres = DisposablePostgres(directory / "postgres", free_port(), "test")
     valkey = Valkey(directory / "valkey", free_port(), "test")
     postgres.start()
     valkey.start()
-    stack = Stack(directory, postgres, valkey)
+    stack = Stack(directory, postgres, valkey, **settings)
     try:
         stack.start()
         yield stack
@@ -169,6 +178,15 @@ def running_stack(directory: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as stack:
+def collector() -> Iterator[Collector]:
+    with Collector().running() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
+    # Only the traces that a test begins are recorded.
+    traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER": "parentbased_always_off"}
+    soon = {"OTEL_BSP_SCHEDULE_DELAY": "200", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    with running_stack(tmp_path_factory.mktemp("stack"), **traces, **soon) as stack:
         yield stack

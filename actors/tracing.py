@@ -1,0 +1,179 @@
+"""Spans: what a process does for a trace, exported where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+
+A trace is a value that jobs, events and calls carry (db/core/trace.py). A span gives it another parent while
+its work is done, so that what the work causes follows from that span. Without an endpoint there are no spans,
+no package of OpenTelemetry is imported, and a trace goes along as it is.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from enum import StrEnum
+from threading import Thread
+from typing import Protocol
+
+from db.core import request_context, trace
+from db.core.errors import DomainError
+from db.job_journal import Job
+
+# How long a process that ends waits for its last spans to be accepted.
+_STOP_S = 3.0
+
+Attributes = Mapping[str, str | int]
+
+
+class Kind(StrEnum):
+    """The kinds of span, as OpenTelemetry names them."""
+
+    SERVER = "SERVER"
+    CLIENT = "CLIENT"
+    PRODUCER = "PRODUCER"
+    CONSUMER = "CONSUMER"
+
+
+class Span(Protocol):
+    """A span that has begun."""
+
+    # The trace with this span as its parent; None if the trace goes along as it was.
+    trace: str | None
+
+    def end(self, failure: BaseException | str | None = None) -> None:
+        """Ends the span; `failure` is why its work failed."""
+        ...
+
+    def describe(self, name: str, attributes: Attributes) -> None:
+        """Names the span, and adds attributes that were not known when it began."""
+        ...
+
+
+class Exporter(Protocol):
+    """What makes spans and sends them."""
+
+    def begin(self, name: str, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
+        """Begins a span of the trace `parent`, or the trace of the current request."""
+        ...
+
+    def shut_down(self) -> None:
+        """Sends what waits."""
+        ...
+
+
+_exporter: Exporter | None = None
+
+
+def start(endpoint: str, service: str) -> None:
+    """Exports the spans of this process from now on, if there is an endpoint. Not before a process forks."""
+    if endpoint:
+        # The packages are an extra, and take memory and time to load.
+        from actors.span_export import OtlpExporter  # noqa: PLC0415
+
+        use(OtlpExporter.to(endpoint, service))
+
+
+def use(exporter: Exporter | None) -> None:
+    """Exports spans by this exporter from now on; None: no more."""
+    global _exporter
+    _exporter = exporter
+
+
+def stop() -> None:
+    """Sends the last spans of this process, as far as they are accepted within a few seconds."""
+    if _exporter is not None:
+        last = Thread(target=_exporter.shut_down, daemon=True)
+        last.start()
+        last.join(_STOP_S)
+
+
+class _NoSpan:
+    """A span that nobody records."""
+
+    def __init__(self, parent: str | None) -> None:
+        self.trace = parent
+
+    def end(self, failure: BaseException | str | None = None) -> None:
+        """Does nothing."""
+
+    def describe(self, name: str, attributes: Attributes) -> None:
+        """Does nothing."""
+
+
+_UNRECORDED = _NoSpan(None)
+
+
+def begin(name: str, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
+    """Begins a span of this trace, if the trace is recorded."""
+    if _exporter is None or not (parent and trace.is_sampled(parent)):
+        return _NoSpan(parent)
+    return _exporter.begin(name, kind, parent, attributes)
+
+
+def begin_request(name: str, parent: str | None, attributes: Attributes) -> Span:
+    """Begins the span of an HTTP request: of the client's trace, or the first one of a new trace."""
+    return _exporter.begin(name, Kind.SERVER, parent, attributes) if _exporter else _NoSpan(None)
+
+
+def begin_jobs(jobs: Sequence[Job]) -> list[tuple[Job, Span]]:
+    """Begins a span for each job; returns the jobs with the traces in which what they cause goes on."""
+    if _exporter is None:
+        return [(job, _UNRECORDED) for job in jobs]
+    begun = []
+    for job in jobs:
+        attributes: Attributes = {
+            "messaging.system": "paywright",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": job.name,
+            "messaging.message.id": str(job.id),
+            "paywright.queue": job.queue,
+            "paywright.attempts": job.attempts,
+        }
+        span = begin(f"process {job.name}", Kind.CONSUMER, job.trace, attributes)
+        begun.append((replace(job, trace=span.trace), span))
+    return begun
+
+
+@contextmanager
+def spans_of(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Records a span for each job as long as the block; yields the jobs as `begin_jobs` returns them."""
+    if _exporter is None:
+        yield jobs
+        return
+    begun = begin_jobs(jobs)
+    with _ending([span for _job, span in begun]):
+        yield [job for job, _span in begun]
+
+
+def spans(
+    name: str, kind: Kind, parents: Iterable[tuple[str | None, Attributes]]
+) -> AbstractContextManager[None]:
+    """Records a span in each of these traces as long as the block."""
+    if _exporter is None:
+        return nullcontext()
+    return _ending([begin(name, kind, parent, attributes) for parent, attributes in parents])
+
+
+def span(name: str, kind: Kind, attributes: Attributes) -> AbstractContextManager[None]:
+    """Records a span of the trace at hand as long as the block, whose consequences follow from it."""
+    return nullcontext() if _exporter is None else _span(name, kind, attributes)
+
+
+@contextmanager
+def _span(name: str, kind: Kind, attributes: Attributes) -> Iterator[None]:
+    context = request_context.current()
+    begun = begin(name, kind, context.trace, attributes)
+    with _ending([begun]), request_context.acting_as(replace(context, trace=begun.trace)):
+        yield
+
+
+@contextmanager
+def _ending(begun: Sequence[Span]) -> Iterator[None]:
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        # A refusal is an outcome.
+        failure = None if isinstance(error, DomainError) else error
+        raise
+    finally:
+        for each in begun:
+            each.end(failure)
