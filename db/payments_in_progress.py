@@ -3,7 +3,7 @@
 Triggers keep the table (migration 0067): it does what an index on the status of payments would do.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from db import postgres
@@ -11,6 +11,22 @@ from db import postgres
 # How long a payment is `processing` before the reconciler acts; and the shortest time until it acts on the
 # same payment again, which grows to a tenth of the time for which the payment has been processing.
 STUCK_AFTER, RECONCILE_AGAIN_AFTER = timedelta(seconds=3), timedelta(seconds=30)
+
+BY_STATUS = """
+    SELECT p.status, count(*) AS count, min(p.updated_at) AS oldest
+    FROM (SELECT payment_id FROM payments.payments_in_progress LIMIT %s) AS i
+    JOIN payments.payments p ON p.id = i.payment_id
+    WHERE p.type = 'payment' GROUP BY p.status
+"""
+
+
+def by_status(limit: int) -> dict[str, tuple[int, datetime]]:
+    """Returns how many payments are in each status that is not final, and since when the oldest one is.
+
+    Counts the first ones up to a limit.
+    """
+    return {row["status"]: (row["count"], row["oldest"]) for row in postgres.rows(BY_STATUS, limit)}
+
 
 CLAIM_STUCK = """
     WITH stuck AS (

@@ -79,10 +79,25 @@ def look(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
 
     One statement for all, which writes nothing.
     """
-    wanted = [None if names is None else Json(list(names)) for names in types.values()]
-    found = postgres.rows(LOOK, list(types), wanted, _SKIP_FOREIGN_EVENTS)
+    found = postgres.rows(LOOK, list(types), _as_json(types), _SKIP_FOREIGN_EVENTS)
     new = {row["name"] for row in found if row["is_new"]}
     return {row["name"] for row in found} - new, new
+
+
+OLDEST_UNHANDLED = """
+    SELECT s.name, (
+        SELECT e.occurred_at FROM admin.events e
+        WHERE e.seq > s.seq AND (wanted.types IS NULL OR wanted.types ? e.type)
+        ORDER BY e.seq LIMIT 1) AS oldest
+    FROM unnest(%s::text[], %s::jsonb[]) AS wanted (name, types)
+    JOIN admin.subscriptions s ON s.name = wanted.name
+"""
+
+
+def oldest_unhandled(types: Mapping[str, Types]) -> dict[str, datetime | None]:
+    """Returns when the next event of each of these subscribers occurred; None where there is none."""
+    found = postgres.rows(OLDEST_UNHANDLED, list(types), _as_json(types))
+    return {row["name"]: row["oldest"] for row in found}
 
 
 # The pause is a quarter of a second, doubled at each attempt up to five minutes, with jitter.
@@ -269,6 +284,10 @@ def record_missed_again(name: str, seq: int, error: str) -> None:
     """Records what went wrong when a missed event was handled again."""
     update = MissedEvent.update(error=_shortened(error))
     update.where(MissedEvent.name == name, MissedEvent.seq == seq).execute()
+
+
+def _as_json(types: Mapping[str, Types]) -> list[Json | None]:
+    return [None if names is None else Json(list(names)) for names in types.values()]
 
 
 def _shortened(error: str) -> str:
