@@ -6,9 +6,10 @@ setting is invalid.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, get_args
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 
 from actors import audit, job_operations
 from actors.event_handlers import SUBSCRIBERS
-from api import accounts, demo_users
+from api import accounts, demo_users, systemd_units
 from api.app import create_app
 from api.security import key_rotation
 from api.security.passwords import Passwords
@@ -96,6 +97,40 @@ def suspend_demo_users() -> None:
     """Suspend the demo users and end their sessions, where a developer's database goes to production."""
     _open_stores(StoreSettings)
     demo_users.suspend_demo_users()
+
+
+class _Path(click.ParamType[PurePosixPath]):
+    """An absolute path of words that systemd leaves as they are."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PurePosixPath:
+        if not re.fullmatch(r"(/[\w.@+-]+)+", str(value)):
+            self.fail(f"{value} is not an absolute path of letters, digits and ._@+-", param, ctx)
+        return PurePosixPath(value)
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--user", default="paywright", show_default=True, help="Who runs the processes.")
+@click.option("--dir", "directory", type=_Path(), default=Path.cwd, help="The checkout, with its .venv.")
+@click.option(
+    "--env",
+    "environment",
+    type=_Path(),
+    default="/etc/paywright",
+    show_default=True,
+    help="Where paywright.env is, and an optional file for each type of process, such as web.env.",
+)
+def systemd(target: Path, user: str, directory: PurePosixPath, environment: PurePosixPath) -> None:
+    """Write units of systemd for the lines of the Procfile into the directory TARGET."""
+    target.mkdir(parents=True, exist_ok=True)
+    installation = systemd_units.Installation(user, directory, environment)
+    written = systemd_units.units(Path("Procfile").read_text(), installation)
+    for name, text in written.items():
+        (target / name).write_text(text)
+    services = " ".join(name.replace("@", "@1") for name in written if name != systemd_units.TARGET)
+    click.echo(f"systemctl enable --now {systemd_units.TARGET} {services}")
 
 
 @main.group()
