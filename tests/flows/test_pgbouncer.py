@@ -1,6 +1,7 @@
 """A pooler may stand in front of PostgreSQL, in transaction mode: each transaction may get another session."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from tests.flows.conftest import Customer, Stack
 from tests.frozen import frozen
 from tests.makers import DisposablePostgres, until
 from workers.dev.servers import Postgres, Server, Valkey, free_port
+
+PAGE = Path(__file__).parents[2] / "docs/operations/going-to-production.md"
 
 # How many sessions of PostgreSQL it opens.
 SESSIONS = 12
@@ -41,17 +44,24 @@ class PgBouncer(Server):
         assert PGBOUNCER, "CI installs pgbouncer"
         self.directory.mkdir(exist_ok=True)
         config = self.directory / "pgbouncer.ini"
-        config.write_text(
-            "[databases]\n"
-            f"paywright = host=127.0.0.1 port={self._behind.port} user=paywright password={self.password}\n"
-            "[pgbouncer]\n"
-            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            "auth_type = any\npool_mode = transaction\n"
-            f"default_pool_size = {SESSIONS}\nmax_client_conn = 500\n"
-        )
+        config.write_text(self._configuration())
         # It refuses to be root.
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         return [PGBOUNCER, *user, config]
+
+    def _configuration(self) -> str:
+        """The one of the documents, with this machine's addresses, any password, and few sessions."""
+        [content] = re.findall(r"```ini\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        behind = f"host=127.0.0.1 port={self._behind.port} user=paywright password={self.password}"
+        for old, new in (
+            ("host=.* port=.*", behind),
+            ("listen_port = .*", f"listen_port = {self.port}\nunix_socket_dir ="),
+            ("auth_type = .*\nauth_file = .*", "auth_type = any"),
+            ("default_pool_size = .*", f"default_pool_size = {SESSIONS}"),
+        ):
+            content, replaced = re.subn(old, new, content)
+            assert replaced == 1, old
+        return content
 
     def ready(self) -> bool:
         return b"process up" in self.log.read_bytes()
