@@ -37,6 +37,7 @@ from api.middleware.spans import RequestSpans
 from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
 from api.operations.health import Health
 from api.operations.jwks import Jwks
+from api.operations.maintenance import MaintenanceState
 from api.operations.metrics import Metrics
 from api.payments import resources as payments
 from api.payments import reviews
@@ -146,6 +147,7 @@ def create_app(
         "/api/payments/{payment_id:uuid}/status": payments.Status(),
         "/api/payments/{payment_id:uuid}/attempts": reviews.Attempts(),
         "/api/payments/{payment_id:uuid}/review": reviews.Review(),
+        "/api/maintenance": MaintenanceState(),
         "/api/profile": profile.OwnProfile(media),
         "/api/profile/avatar": Avatar(media),
         "/api/profile/preferences": profile.OwnPreferences(),
