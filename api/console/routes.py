@@ -9,6 +9,7 @@ from api.console.pages import (
     account_access,
     audit,
     break_it,
+    configuration,
     differences,
     history,
     home,
@@ -55,6 +56,7 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/differences", differences.Differences(console), (ADMIN,), "Differences"),
         Page("/console/audit", audit.Audit(console), (ADMIN,), "Audit"),
         Page("/console/history", history.History(console), EVERYBODY, "History"),
+        Page("/console/configuration", configuration.Configuration(console), (ADMIN,), "Configuration"),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
     if console.breakable:

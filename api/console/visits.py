@@ -136,6 +136,7 @@ class Visit:
             user=self.user,
             navigation=[each for each in self.console.pages if self.user and self.user["role"] in each.roles],
             theme=self._cookie(_THEME),
+            read_only=self.user is not None and self._is_read_only(),
             notice=unquote(notice) if notice else "",
         ).encode()
 
@@ -168,6 +169,13 @@ class Visit:
             self._resp.data = reply.content()
         else:
             self._resp.stream = change(reply.chunks)
+
+    def _is_read_only(self) -> bool:
+        try:
+            return bool(self.api.get("/maintenance")["readOnly"])
+        except ApiError:
+            # The page says what else is wrong.
+            return False
 
     def _cookie(self, name: str) -> str | None:
         values = self.req.get_cookie_values(name)

@@ -1,0 +1,131 @@
+"""The page of the configuration: what each key is, who changed it, and new values for several at once."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.console.client import ApiError
+from api.console.visits import Console, Visit, page
+
+_PATH = "/console/configuration"
+_READ_ONLY = "maintenance.readOnly"
+_SCHEMA = "#/components/schemas/"
+
+
+@dataclass(frozen=True)
+class Control:
+    """How the value of a key is entered, by its schema in the OpenAPI document.
+
+    `kind` is `number`, `integer`, `text` or `choices`. An optional one may be left empty, which is null.
+    """
+
+    kind: str
+    range: str
+    optional: bool = False
+    minimum: Any = None
+    maximum: Any = None
+    choices: tuple[str, ...] = ()
+
+    def value(self, name: str, form: Mapping[str, str]) -> Any:
+        """Returns the JSON value that a form has; text that is none as it is, for the API to refuse."""
+        if self.kind == "choices":
+            return [choice for choice in self.choices if f"{name}.{choice}" in form]
+        text = form.get(name, "")
+        if not text and self.optional:
+            return None
+        if self.kind == "text":
+            return text
+        try:
+            number = float(text)
+        except ValueError:
+            return text
+        return int(number) if number.is_integer() else number
+
+
+class Configuration:
+    """GET, POST /console/configuration."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._known: dict[str, Control] = {}
+
+    @page()
+    def on_get(self, visit: Visit) -> None:
+        self._show(visit)
+
+    @page()
+    def on_post(self, visit: Visit) -> None:
+        changes = self._changes(visit)
+        if not changes:
+            visit.go(_PATH, "Nothing was changed.")
+            return
+        try:
+            visit.api.put("/admin/config", changes)
+        except ApiError as error:
+            self._show(visit, error)
+        else:
+            visit.go(_PATH, f"Saved: {', '.join(changes)}. In effect everywhere within two seconds.")
+
+    def _changes(self, visit: Visit) -> dict[str, Any]:
+        """Returns the values that differ from what the page showed: others may have changed the rest."""
+        if _READ_ONLY in visit.form:
+            return {_READ_ONLY: visit.form[_READ_ONLY] == "true"}
+        found = {}
+        for name, control in self._controls(visit).items():
+            if f"was.{name}" in visit.form:
+                value = control.value(name, visit.form)
+                if value != json.loads(visit.form[f"was.{name}"]):
+                    found[name] = value
+        return found
+
+    def _show(self, visit: Visit, error: ApiError | None = None) -> None:
+        settings = visit.api.get("/admin/config")
+        controls = self._controls(visit)
+        groups: dict[str, list[Any]] = {}
+        for setting in settings["items"]:
+            if setting["key"] in controls:
+                groups.setdefault(setting["key"].partition(".")[0], []).append(setting)
+        by = {setting["updatedBy"] for setting in settings["items"]} - {None}
+        visit.show(
+            "configuration.html",
+            error.status if error else 200,
+            settings=settings,
+            groups=groups,
+            controls=controls,
+            maintenance=next(each for each in settings["items"] if each["key"] == _READ_ONLY),
+            names={id: visit.api.get(f"/admin/users/{id}")["name"] for id in by},
+            values=visit.form if error else None,
+            error=error,
+        )
+
+    def _controls(self, visit: Visit) -> dict[str, Control]:
+        # The same as long as the process lives, so it is asked for once.
+        if not self._known:
+            document = json.loads(visit.api.send("GET", "/openapi.json").content())
+            schemas = document["components"]["schemas"]
+            keys = schemas["ConfigUpdate"]["properties"].items()
+            self._known = {name: _control(schema, schemas) for name, schema in keys if name != _READ_ONLY}
+        return self._known
+
+
+def _control(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, optional: bool = False) -> Control:
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix(_SCHEMA)
+        if name == "Amount":
+            return Control("text", f"an amount from 0.01 to 99999999.99{_or_empty(optional)}", optional)
+        return _control(schemas[name], schemas, optional=optional)
+    if "anyOf" in schema:
+        [kind] = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+        return _control(kind, schemas, optional=True)
+    if schema["type"] == "array":
+        choices = schemas[schema["items"]["$ref"].removeprefix(_SCHEMA)]["enum"]
+        return Control("choices", "any of these", choices=tuple(choices))
+    minimum, maximum = schema.get("minimum"), schema.get("maximum")
+    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    text = f"{kind} from {minimum} to {maximum}{_or_empty(optional)}"
+    return Control(schema["type"], text, optional, minimum, maximum)
+
+
+def _or_empty(optional: bool) -> str:
+    return ", or empty for none" if optional else ""
