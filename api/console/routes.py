@@ -18,6 +18,7 @@ from api.console.pages import (
     requests,
     reviews,
     sign_in,
+    users,
 )
 from api.console.visits import Console
 
@@ -56,6 +57,9 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/differences", differences.Differences(console), (ADMIN,), "Differences"),
         Page("/console/audit", audit.Audit(console), (ADMIN,), "Audit"),
         Page("/console/history", history.History(console), EVERYBODY, "History"),
+        Page("/console/users", users.Users(console), (ADMIN,), "Users"),
+        Page("/console/users/new", users.NewUser(console), (ADMIN,)),
+        Page("/console/users/{user_id:uuid}", users.OneUser(console), (ADMIN,)),
         Page("/console/configuration", configuration.Configuration(console), (ADMIN,), "Configuration"),
         Page("/console/account", account.Account(console), EVERYBODY, "Account"),
     ]
@@ -72,6 +76,8 @@ def routes(console: Console) -> dict[str, Any]:
         "/console/account/sessions": account.SignOutEverywhere(console),
         "/console/account/sessions/{session_id:uuid}": account.AccountSession(console),
         "/console/audit/export": audit.AuditExport(console),
+        "/console/users/{user_id:uuid}/sessions": users.UserSessions(console),
+        "/console/users/{user_id:uuid}/sessions/{session_id:uuid}": users.UserSession(console),
         "/console/theme": sign_in.Theme(console),
     }
     if console.environment != "production":
