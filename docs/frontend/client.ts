@@ -190,8 +190,10 @@ export function createPaywright(options: Options) {
 
   async function exchange(expired: Tokens): Promise<Tokens | null> {
     const current = await tokens.get();
+    // Another user has signed in: what the last one asked for is never done in their name.
+    if (current?.userId !== expired.userId) return null;
     // Another call, or another tab, was faster.
-    if (current?.accessToken !== expired.accessToken) return current;
+    if (current.accessToken !== expired.accessToken) return current;
     const body = JSON.stringify({ refreshToken: current.refreshToken });
     const headers = { "Content-Type": "application/json" };
     const request = new Request(`${baseUrl}/api/auth/refresh`, { method: "POST", headers, body });
@@ -287,12 +289,13 @@ export function createPaywright(options: Options) {
   async function settled(paymentId: string, signal?: AbortSignal): Promise<Payment> {
     let version = 0;
     for (;;) {
+      const asked = Date.now();
       const header = version ? { Prefer: "wait=10" } : {};
       const params = { path: { paymentId }, header };
       const payment = await data(api.GET("/api/payments/{paymentId}", { params, signal: signal ?? null }));
       if (isFinal(payment)) return payment;
       // The API answers at once if too many requests wait already.
-      if (payment.version === version) await pause(1000, signal);
+      if (payment.version === version && Date.now() - asked < 1000) await pause(1000, signal);
       version = payment.version;
     }
   }

@@ -42,7 +42,7 @@ export function paymentQuery({ api, data, isFinal }: Paywright, id: string, { li
       const header = live && known && !isFinal(known) ? { Prefer: "wait=10" } : {};
       return data(api.GET("/api/payments/{paymentId}", { params: { path: { paymentId: id }, header }, signal }));
     },
-    refetchInterval: ({ state }: Query<Payment>) => (live && state.data && !isFinal(state.data) ? 500 : false),
+    refetchInterval: ({ state }: Query<Payment>) => (live && state.data && !isFinal(state.data) ? 1000 : false),
   } as const;
 }
 

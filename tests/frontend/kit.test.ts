@@ -122,6 +122,22 @@ await test("twenty calls with an expired token renew it once", async () => {
   assert.notEqual((await tokens.get())?.refreshToken, before.refreshToken);
 });
 
+await test("what one user asked for is not done for the next one who signs in", async () => {
+  const next = await signedIn();
+  const kit = await signedIn("CUSTOMER", {
+    fetch: async (input, init) => {
+      const response = await fetch(input, init);
+      if (response.status === 401) await kit.tokens.set(await next.tokens.get());
+      return response;
+    },
+  });
+  const known = await kit.tokens.get();
+  assert(known);
+  await kit.tokens.set({ ...known, accessToken: expired(known.accessToken) });
+  assert.equal((await refused(pay(kit, "approve"))).status, 401);
+  assert.equal(kit.sent.filter(({ path }) => path === "/api/payments").length, 1);
+});
+
 await test("a session that was ended elsewhere signs the user out", async () => {
   let told = 0;
   const { paywright, tokens, email } = await signedIn("CUSTOMER", { onSignedOut: () => told++ });
