@@ -10,6 +10,7 @@ from api.admin import jobs, missed_events, system
 from api.admin.audit_export import AuditExport, OneAuditLogEntry
 from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.health import Health as AdminHealth
+from api.admin.psp import Psp
 from api.admin.samples import RecentSamples
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
 from api.auth import resources as auth
@@ -135,6 +136,7 @@ def create_app(
         "/api/admin/health": AdminHealth(redis_client),
         "/api/admin/invariants": system.Invariants(),
         "/api/admin/samples": RecentSamples(),
+        "/api/admin/psp": Psp(),
         "/api/admin/analytics": system.Analytics(redis_client),
         "/api/events/stream": EventStream(Feed(redis_client), tokens),
         "/api/events/ticket": EventTicket(),
