@@ -8,6 +8,7 @@ from api.console.pages import (
     account,
     account_access,
     audit,
+    board,
     break_it,
     configuration,
     differences,
@@ -40,6 +41,7 @@ def routes(console: Console) -> dict[str, Any]:
     """Returns the resources of the console by their paths; adds the pages to its navigation."""
     pages = [
         Page("/console", home.Home(console), EVERYBODY, "Overview"),
+        Page("/console/board", board.Board(console), (ADMIN,), "Board"),
         Page("/console/sign-in", sign_in.SignIn(console)),
         Page("/console/register", account_access.Register(console)),
         Page("/console/forgot-password", account_access.ForgotPassword(console)),
