@@ -21,8 +21,8 @@ class PspStatus(JsonModel):
     """The calls of the last hour by outcome, and how long they took.
 
     A call that has not ended is `under_way`, or `interrupted` if its process died. `approvalRate` is the
-    share of charged ones among the PSP's decisions, null without any. `unknown` counts payments whose last call had
-    no answer, up to 10,000: they are inquired about until the PSP answers.
+    share of charged ones among the PSP's decisions, null without any. `unknown` counts payments whose last
+    call had no answer, up to 10,000: they are inquired about until the PSP answers.
     """
 
     outcomes: Annotated[dict[str, int], Field(examples=[{"charged": 120, "declined": 3, "no_answer": 1}])]

@@ -37,7 +37,8 @@ class Board:
         health = visit.api.get("/admin/health")
         samples = visit.api.get("/admin/samples", {"minutes": MINUTES})
         config = visit.api.get("/admin/config")
-        labels = tuple(sample["at"][11:16] for sample in samples["items"])
+        # In seconds: pygal draws a label once for each time that it occurs.
+        labels = tuple(sample["at"][11:19] for sample in samples["items"])
         visit.show(
             "board.html",
             health=health,
