@@ -18,11 +18,15 @@ SLOW_S = 0.01
 # whose transaction took longer to commit than the former is missed until then.
 REMEMBERED_FOR_S, FROM_BEGINNING_AFTER_S = 2.0, 10.0
 
+# The view, and not pg_sequence_last_value: in PostgreSQL 16 the function raises where the role has no right
+# to the sequence, and every job of the name would fail. Without it a search begins at the first position.
 FIRST_POSITION = """
     SELECT newest.position AS newest, coalesce((
         SELECT position FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND position >= %s
         ORDER BY position LIMIT 1), newest.position) AS first
-    FROM (SELECT coalesce(pg_sequence_last_value('journal.tasks_position_seq'), 0) AS position) AS newest
+    FROM (
+        SELECT coalesce(max(last_value), 0) AS position FROM pg_sequences
+        WHERE schemaname = 'journal' AND sequencename = 'tasks_position_seq') AS newest
 """
 
 

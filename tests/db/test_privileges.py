@@ -5,7 +5,9 @@ import re
 import peewee
 import pytest
 
-from db import postgres
+from db import job_floors, job_journal, postgres
+from db.core.ids import uuid7
+from db.job_journal import Job
 from db.users import Role
 from tests.makers import visitor, work
 
@@ -35,6 +37,29 @@ def test_the_documented_rights_suffice_for_a_payment_and_its_jobs(client, as_app
     assert admin.send("DELETE", f"/admin/users/{customer.user['id']}").status_code == 200
     work()
     assert admin.get("/admin/audit-logs/verify").json["data"]["ok"]
+
+
+def test_they_suffice_to_search_from_a_later_position_while_searches_are_slow(as_application, monkeypatch):
+    job_journal.insert([Job(uuid7(), "records.append", "events", {}, None)])
+    monkeypatch.setattr(job_floors, "SLOW_S", -1)
+    job_floors.search("SELECT %(name)s, %(floor)s", "records.append")
+    # The position that was the newest at the search before is the first one from which to search.
+    monkeypatch.setattr(job_floors, "REMEMBERED_FOR_S", 0)
+    assert job_floors.position("records.append") == 0
+    assert job_floors.position("records.append") > 0
+
+
+def test_without_a_right_to_the_sequence_each_search_begins_at_the_first_position(
+    as_application, monkeypatch
+):
+    postgres.rows("RESET ROLE")
+    postgres.rows("REVOKE SELECT ON ALL SEQUENCES IN SCHEMA journal FROM paywright_app")
+    postgres.rows("SET LOCAL ROLE paywright_app")
+    monkeypatch.setattr(job_floors, "SLOW_S", -1)
+    monkeypatch.setattr(job_floors, "REMEMBERED_FOR_S", 0)
+    job_floors.search("SELECT %(name)s, %(floor)s", "records.append")
+    assert [job_floors.position("records.append") for _ in range(2)] == [0, 0]
+    job_floors.forget()
 
 
 @pytest.mark.parametrize(
