@@ -1,6 +1,6 @@
 """Projects of node in tests: installed from their lock file into a cache folder.
 
-Where there is no npm or no network, their tests are skipped, except in CI.
+Where there is no npm, an old node or no network, their tests are skipped, except in CI.
 """
 
 import fcntl
@@ -14,6 +14,8 @@ from typing import NoReturn
 import pytest
 
 INSTALL_S, RUN_S = 300, 180
+# What the packages need.
+OLDEST_NODE = (20, 19)
 
 # Without telemetry, and without a look for newer versions.
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "NO_UPDATE_NOTIFIER": "1"}
@@ -56,6 +58,9 @@ def project(root: Path, path: str) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         unavailable("there is no npm")
+    version = run(["node", "--version"], root).stdout.strip()
+    if tuple(map(int, version.removeprefix("v").split(".")[:2])) < OLDEST_NODE:
+        unavailable(f"node {version} is too old")
     files = [root / path / name for name in ("package.json", "package-lock.json")]
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1"]
     install: list[list[str | Path]] = [["cp", *files, "."], [npm, "ci", *options]]
