@@ -68,3 +68,22 @@ def test_the_matrix_of_roles_agrees_with_the_routes(root):
                 role for role, cell in zip(("CUSTOMER", "VENDOR", "ADMIN"), cells, strict=True) if cell != "–"
             ]
             assert allowed[route] == sorted(map(Role, roles)), route
+
+
+def test_what_the_pages_install_is_what_the_tests_use(root):
+    known: dict[str, str] = {}
+    for name in ("frontend", "bruno"):
+        package = json.loads((root / "tests" / name / "package.json").read_text())
+        known |= package.get("dependencies", {}) | package["devDependencies"]
+    pages = [root / "docs/frontend/README.md", root / "docs/testing-an-integration.md"]
+    installs = [
+        line
+        for page in pages
+        for line in re.findall(r"^\$ npm install (.*)$", page.read_text(), re.MULTILINE)
+    ]
+    wanted = re.findall(
+        r"(?<!\S)((?:@\w+/)?[\w-]+?)(?:@(\d+))?(?!\S)", re.sub(r"--\S+", "", " ".join(installs))
+    )
+    assert len(wanted) == 5
+    for name, major in wanted:
+        assert known[name].startswith(f"{major}." if major else ""), name
