@@ -177,8 +177,9 @@ def test_a_client_in_typescript_accepts_every_valid_body_and_no_other(node, docu
 
 def test_a_client_in_python_accepts_every_valid_body_and_no_other(python, document):
     config = python / "config.yml"
-    # The one response that is neither JSON nor text.
-    config.write_text("content_type_overrides: {image/webp: application/octet-stream}\npost_hooks: []\n")
+    # The responses that are neither JSON nor text.
+    files = dict.fromkeys(["image/webp", "application/x-ndjson"], "application/octet-stream")
+    config.write_text(json.dumps({"content_type_overrides": files, "post_hooks": []}))
     command = ["generate", "--path", document, "--output-path", "client", "--overwrite", "--meta", "none"]
     generator = python / "venv/bin/openapi-python-client"
     made = run([generator, *command, "--config", config, "--fail-on-warning"], python)
