@@ -1,0 +1,64 @@
+"""Reports: payments by period, currency and status, as plots, as tables and as a file."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from markupsafe import Markup
+
+from api.console import charts
+from api.console.client import ApiError
+from api.console.day_fields import day_after, day_start
+from api.console.visits import Console, Visit, page
+
+# In the order of the plot's colours.
+_STATUSES = ("completed", "failed", "processing", "pending", "cancelled")
+
+
+class Reports:
+    """GET /console/reports."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @page()
+    def on_get(self, visit: Visit) -> None:
+        query = visit.query("from", "to", "groupBy")
+        asked = {**query, "from": day_start(query.get("from")), "to": day_after(query.get("to"))}
+        if visit.req.get_param("format") == "csv":
+            visit.pass_on("/payments/reports", {**asked, "format": "csv"})
+            return
+        try:
+            report, error = visit.api.get("/payments/reports", asked), None
+        except ApiError as refusal:
+            if refusal.status != 400:
+                raise
+            report, error = None, refusal
+        status = error.status if error else 200
+        visit.show(
+            "reports.html",
+            status,
+            report=report,
+            plots=_plots(report or {"series": []}),
+            query=query,
+            error=error,
+        )
+
+
+def _plots(report: Mapping[str, Any]) -> dict[str, Markup]:
+    """Returns a plot of the counts for each currency."""
+    by_currency = lambda entry: entry["currency"]  # noqa: E731
+    series = sorted(report["series"], key=by_currency)
+    return {currency: _plot(currency, list(entries)) for currency, entries in groupby(series, by_currency)}
+
+
+def _plot(currency: str, entries: list[Mapping[str, Any]]) -> Markup:
+    periods = sorted({entry["period"] for entry in entries})
+    counts = {(entry["period"], entry["status"]): entry["count"] for entry in entries}
+    used = {entry["status"] for entry in entries}
+    series: Any = {
+        status: [counts.get((period, status), 0) for period in periods]
+        for status in _STATUSES
+        if status in used
+    }
+    return charts.bars(f"report-{currency}", periods, **series)
