@@ -1,0 +1,148 @@
+"""One payment or request: its states, its past, what is still to come, and what can be done with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from api.console import code_places, diagram
+from api.console.client import ApiError, Data
+from api.console.rendering import ago
+from api.console.visits import Console, Visit, page
+
+# How the timeline's filter names its kinds.
+KINDS = {
+    "transition": "Transitions",
+    "pspCall": "PSP calls",
+    "event": "Events",
+    "audit": "Audit",
+    "mail": "Mails",
+    "job": "Jobs",
+}
+# Mostly long enough for the actors to do what was asked.
+_WAIT = "wait=3"
+_NOTICES = {
+    "cancel": "The cancellation was accepted.",
+    "fail": "The change was accepted.",
+    "update": "The description was changed.",
+    "pay": "The payment was accepted.",
+}
+
+
+class OnePayment:
+    """GET, POST /console/payments/{payment_id}."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @page()
+    def on_get(self, visit: Visit, payment_id: UUID) -> None:
+        _show(visit, payment_id)
+
+    @page()
+    def on_post(self, visit: Visit, payment_id: UUID) -> None:
+        action = visit.form.get("action", "")
+        try:
+            changed = _act(visit, payment_id, action)
+        except ApiError as error:
+            _show(visit, payment_id, error.status, action=action, error=error, values=visit.form)
+        else:
+            visit.go(f"/console/payments/{changed['id']}", _NOTICES.get(action, ""))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An item of the timeline, how long after the first it came, and the code that makes a transition."""
+
+    item: Mapping[str, Any]
+    offset: str
+    place: str = ""
+
+
+def _act(visit: Visit, payment_id: UUID, action: str) -> Data:
+    """Does what a button asks for; returns the payment to show. Raises ApiError."""
+    form, path = visit.form, f"/payments/{payment_id}"
+    if action == "update":
+        return visit.api.put(
+            path, {"description": form.get("description")}, If_Match=form.get("version", "*")
+        )
+    # The same for each time that this version of the page is sent.
+    key = str(uuid5(NAMESPACE_URL, f"{visit.req.path}/{action}/{form.get('version')}/{_user(visit)['id']}"))
+    if action == "pay":
+        body = {
+            "type": "payment",
+            "requestId": str(payment_id),
+            "amount": form.get("amount"),
+            "currency": form.get("currency"),
+        }
+        return visit.api.post("/payments", body, Idempotency_Key=key)
+    change = {"status": "failed" if action == "fail" else "cancelled"}
+    change |= {"reason": form["reason"]} if "reason" in form else {}
+    return visit.api.post(f"{path}/status", change, Idempotency_Key=key, Prefer=_WAIT)
+
+
+def _show(visit: Visit, payment_id: UUID, status: int = 200, **more: Any) -> None:
+    is_admin = _user(visit)["role"] == "ADMIN"
+    payment = visit.api.get(f"/payments/{payment_id}")
+    timeline = _timeline(visit, payment_id)
+    items = timeline["items"] if timeline else []
+    kind = visit.req.get_param("kind") or ""
+    transitions = [item["data"] for item in items if item["kind"] == "transition"]
+    visit.show(
+        "payment.html",
+        status,
+        payment=payment,
+        diagrams=[diagram.draw(payment, transitions, layout) for layout in ("wide", "tall")],
+        timeline=timeline,
+        entries=[
+            _entry(item, items[0], payment, with_code=is_admin)
+            for item in items
+            if kind not in KINDS or item["kind"] == kind
+        ],
+        kinds={name: label for name, label in KINDS.items() if is_admin},
+        kind=kind,
+        events=[item for item in items if item["kind"] == "event"],
+        attempts=visit.api.get(f"/payments/{payment_id}/attempts", {"limit": 100}) if is_admin else None,
+        audit=visit.api.get("/admin/audit-logs", {"resourceId": payment_id}) if is_admin else None,
+        **{"action": "", "error": None, "values": {}} | more,
+    )
+
+
+def _user(visit: Visit) -> dict[str, Any]:
+    assert visit.user is not None, "the page is not public"
+    return visit.user
+
+
+def _timeline(visit: Visit, payment_id: UUID) -> Data | None:
+    """Returns the timeline; None of a request that the visitor may only pay."""
+    try:
+        return visit.api.get(f"/payments/{payment_id}/timeline")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _entry(
+    item: Mapping[str, Any], first: Mapping[str, Any], payment: Mapping[str, Any], *, with_code: bool
+) -> Entry:
+    is_transition = item["kind"] == "transition"
+    place = str(code_places.of(payment, item["data"])) if with_code and is_transition else ""
+    if item.get("due"):
+        when = ago(item["at"])
+        return Entry(item, when if when.startswith("in ") else "now")
+    seconds = (datetime.fromisoformat(item["at"]) - datetime.fromisoformat(first["at"])).total_seconds()
+    return Entry(item, _offset(seconds), place)
+
+
+def _offset(seconds: float) -> str:
+    """Returns a duration for people: `+0.125 s`, `+3 min`."""
+    if seconds < 60:
+        return f"+{seconds:.3f} s"
+    size, unit = seconds / 60, "min"
+    for length, larger in ((60, "h"), (24, "d")):
+        if size < length:
+            break
+        size, unit = size / length, larger
+    return f"+{size:.1f} {unit}"
