@@ -49,12 +49,23 @@ def test_a_job_is_either_retried_or_dropped(dead_job):
 
 def test_an_operator_does_not_wait_for_the_worker_that_does_the_job(dead_job):
     job_operations.retry(dead_job)
+    with postgres.connection(), postgres.database.atomic():
+        postgres.rows("UPDATE journal.jobs SET error = 'it broke' WHERE id = %s", dead_job)
     with postgres.connection(), postgres.database.atomic() as worker:
         assert job_claims.claim(dead_job)
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(outcome, job_operations.retry, dead_job).result(5) == "INVALID_TRANSITION"
             assert pool.submit(outcome, job_operations.drop, dead_job).result(5) == "INVALID_TRANSITION"
         worker.rollback()
+
+
+def test_an_operator_does_not_wait_for_another_one(dead_job):
+    with postgres.connection(), postgres.database.atomic() as other:
+        postgres.rows("SELECT FROM journal.jobs WHERE id = %s FOR UPDATE", dead_job)
+        with ThreadPoolExecutor(1) as pool:
+            for operation in (job_operations.retry, job_operations.drop):
+                assert pool.submit(outcome, operation, dead_job).result(5) == "INVALID_TRANSITION"
+        other.rollback()
 
 
 def test_a_retry_of_all_leaves_out_what_another_operator_has(dead_job):

@@ -145,6 +145,30 @@ def test_consumers_leave_the_messages_of_a_paused_queue_in_redis():
     assert len(messages()) == 1
 
 
+def test_the_consumer_of_a_paused_queue_does_not_ask_redis_again_and_again(monkeypatch):
+    with transaction():
+        enqueue(transactional.job())
+    consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
+    pause(QUEUE)
+    monkeypatch.setattr(consumer, "_arrives", lambda: pytest.fail("it asks"))
+    assert next(consumer) is None
+
+
+def test_a_queue_that_is_paused_while_its_consumer_waits_gives_it_no_message(monkeypatch):
+    with transaction():
+        enqueue(transactional.job())
+    consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
+
+    def paused_meanwhile() -> bool:
+        pause(QUEUE)
+        return True
+
+    monkeypatch.setattr(consumer, "_arrives", paused_meanwhile)
+    assert next(consumer) is None
+    pause()
+    assert len(messages()) == 1
+
+
 @every_kind
 def test_the_relay_leaves_the_jobs_of_a_paused_queue_alone(kind):
     enqueued(kind, 2)

@@ -108,15 +108,27 @@ def test_unknown_filters_are_refused(admin):
     }
 
 
-@pytest.mark.parametrize("query", ["", "state=waiting", "name=accounts.erase", "queue=housekeeping"])
+PAGED = [
+    "",
+    "state=waiting",
+    "state=running",
+    "state=failed",
+    "state=dead",
+    "name=accounts.erase",
+    "queue=housekeeping",
+]
+
+
+@pytest.mark.parametrize("query", PAGED)
 def test_pages_neither_skip_nor_repeat_while_jobs_arrive(admin, query):
-    ids = [job() for _ in range(5)]
+    state = query.partition("state=")[2] or "waiting"
+    ids = [job(state) for _ in range(5)]
     seen, cursor = [], ""
     for _ in range(3):
         data = admin.get(f"/admin/jobs?limit=2&{query}{cursor}").json["data"]
         seen += [item["id"] for item in data["items"]]
         cursor = f"&cursor={data['pagination']['nextCursor']}"
-        job()
+        job(state)
     assert seen == ids[::-1]
     assert data["pagination"]["nextCursor"] is None
 
