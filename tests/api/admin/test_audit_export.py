@@ -152,6 +152,12 @@ def test_an_export_is_a_file_of_bounded_length(admin, monkeypatch):
     }
 
 
+def test_a_few_entries_are_exported_while_a_large_export_is_under_way(admin):
+    with audit_export._seats.one():
+        assert admin.get("/admin/audit-logs/export?limit=10").status_code == 200
+        assert admin.get("/admin/audit-logs/export").status_code == 503
+
+
 def test_one_entry_is_shown_with_its_place_in_the_chain(admin):
     [item] = admin.get("/admin/audit-logs?limit=1").json["data"]["items"]
     entry = admin.get(f"/admin/audit-logs/{item['id']}").json["data"]
