@@ -1,0 +1,85 @@
+"""A stack of `make run` is broken in a browser, and every payment ends before the eyes of its user."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser import checks
+from tests.browser.driver import Visit, visit
+from tests.browser.test_pages import PHONE, PICTURES, keep
+from tests.makers import until
+from tests.workers.dev.conftest import SETTINGS
+from workers.dev.servers import free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def base_url(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[str]:
+    """The launcher with stores of its own; the address of its web process."""
+    data, port = tmp_path_factory.mktemp("broken"), free_port()
+    environ = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    environ |= {"DATA_DIR": str(data), "PORT": str(port)}
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "workers.dev"],
+        cwd=root,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until(lambda: (data / "stack.env").exists() or launcher.poll() is not None, 90)
+        assert launcher.poll() is None
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        launcher.send_signal(signal.SIGTERM)
+        launcher.wait(30)
+
+
+@pytest.fixture
+def admin(browser: "Browser", base_url: str) -> Iterator[Visit]:
+    with visit(browser, base_url) as admin:
+        page = admin.open("/console/sign-in?next=/console/break-it")
+        page.get_by_role("button", name="Ada Admin").click()
+        page.get_by_role("heading", name="Break it").wait_for()
+        yield admin
+
+
+def test_every_payment_ends_though_every_worker_is_killed_or_frozen(admin: Visit) -> None:
+    page = admin.page
+    page.get_by_role("button", name="Send 50 and break everything").click()
+    page.locator(".dot").nth(49).wait_for()
+    page.locator(".badge.frozen").first.wait_for()
+    page.get_by_text("All 50 payments have ended").wait_for(timeout=120_000)
+    tiles = page.locator("#run .tile").all_inner_texts()
+    assert [tile.split()[0] for tile in tiles] == ["50/50", "43", "7", "43", "0", "0"]
+    page.get_by_role("button", name="Check now").click()
+    page.get_by_text("The invariants are being checked.").wait_for()
+    page.wait_for_function("document.querySelectorAll('#invariants .lamp:not(.good)').length === 0")
+    assert page.locator("#log li").count() == 8
+    page.wait_for_function("document.querySelectorAll('#log li.due').length === 0")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert checks.axe_violations(page) == []
+        if PICTURES:
+            keep(page, Path(PICTURES) / f"break-it-{scheme}.png")
+    assert checks.unreachable(page) == []
+    page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
+    assert checks.too_wide(page) == []
+
+
+def test_the_page_outlives_its_stores(admin: Visit) -> None:
+    page = admin.page
+    page.get_by_role("button", name="Kill postgres").click()
+    page.locator("#log li", has_text="postgres").get_by_text("started again").wait_for(timeout=60_000)
+    page.locator("#connection").wait_for(state="hidden", timeout=60_000)
+    if any("status of 503" in fault for fault in admin.faults):
+        admin.expect_fault("status of 503")
