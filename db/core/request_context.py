@@ -31,7 +31,9 @@ class RequestContext:
     @property
     def traceparent(self) -> str | None:
         """The header `traceparent` of the trace; None without a request."""
-        return self.trace_headers.get("traceparent")
+        if self.trace:
+            return trace.traceparent(self.trace)
+        return trace.begun(self.request_id) if self.request_id else None
 
     @property
     def trace_id(self) -> str | None:

@@ -6,6 +6,7 @@ follows from the request's id: the id tells the trace, so that nothing has to be
 
 import random
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
 # Other versions may append fields.
@@ -13,6 +14,7 @@ _TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})"
     r"-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
+_TRACEPARENT_LENGTH = len("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 # The flags that this version defines, "sampled" and "random": others must not be passed on.
 _KNOWN_FLAGS = 0b11
 _SAMPLED, _NOT_SAMPLED = 0b1, "00"
@@ -21,6 +23,8 @@ _STATE_MEMBER = re.compile(
     r"[a-z0-9][a-z0-9_*/-]{0,255}(@[a-z0-9][a-z0-9_*/-]{0,13})?=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
+# The trace ids of so many requests are remembered: each of their log lines asks for one.
+_MAX_REMEMBERED = 1024
 # A request id of our own making, or another UUID.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-(?!0000-0{12})[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -45,6 +49,7 @@ def begun(request_id: str) -> str:
     return f"00-{id}-{id[16:]}-{_NOT_SAMPLED}"
 
 
+@lru_cache(_MAX_REMEMBERED)
 def id_of_request(request_id: str) -> str:
     """Returns the id of the trace that begins with this request: its id where that is a UUID, or a hash."""
     if _UUID.fullmatch(request_id):
@@ -60,6 +65,11 @@ def trace_id(trace: str) -> str:
 def is_sampled(trace: str) -> bool:
     """Returns whether someone records the spans of a trace."""
     return bool(int(trace[53:55], 16) & _SAMPLED)
+
+
+def traceparent(trace: str) -> str:
+    """Returns the header `traceparent` of a trace."""
+    return trace[:_TRACEPARENT_LENGTH]
 
 
 def headers(trace: str) -> dict[str, str]:
