@@ -143,7 +143,8 @@ class Account:
         self.tokens = [str(uuid4()) for _ in range(4)]
         expires_at = times.now().replace(year=9999)
         with postgres.database.atomic():
-            for token, purpose in zip(self.tokens, 2 * list(Purpose), strict=True):
+            mailed = (Purpose.VERIFY_EMAIL, Purpose.RESET_PASSWORD)
+            for token, purpose in zip(self.tokens, 2 * mailed, strict=True):
                 one_time_tokens.add(
                     uuid4(),
                     self.id,
