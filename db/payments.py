@@ -246,11 +246,9 @@ def _changed_meanwhile(payment: Payment) -> RuntimeError:
 
 
 def replace_address(ids: Sequence[UUID], email: str) -> list[Payment]:
-    """Sets the customer's address of these requests, increments their versions, and returns the new rows."""
-    lock = Payment.select(Payment.id).where(Payment.id.in_(ids)).order_by(Payment.id)
-    locked_ids = [row.id for row in lock.for_update(postgres.NO_KEY_UPDATE)]
+    """Sets the customer's address of locked requests, increments their versions, and returns the new rows."""
     update = Payment.update(customer_email=email, **_NEXT_VERSION)
-    return postgres.execute_returning(update.where(Payment.id.in_(locked_ids)), Payment)
+    return postgres.execute_returning(update.where(Payment.id.in_(ids)), Payment)
 
 
 def lock_expired_requests(created_ago: timedelta, limit: int) -> Sequence[Payment]:

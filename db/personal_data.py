@@ -35,6 +35,14 @@ REQUESTS_TO_ERASE = """
     LIMIT %(limit)s
 """
 
+# The conditions hold for the locked row: its vendor may have named another customer meanwhile.
+LOCK_REQUESTS_TO_ERASE = """
+    SELECT id FROM payments.payments
+    WHERE id = ANY(%(ids)s::uuid[]) AND (addressee_id = %(user_id)s AND customer_email <> %(closed)s
+        OR addressee_id IS NULL AND lower(customer_email) = ANY(%(emails)s::text[]))
+    ORDER BY id FOR NO KEY UPDATE
+"""
+
 REMEMBER_ADDRESSES_OF_REQUESTS = """
     WITH named AS (
         SELECT DISTINCT lower(customer_email) AS email FROM payments.payments WHERE id = ANY(%s)
@@ -123,10 +131,13 @@ def erase_from_requests(
     Returns the requests with their new version. The addresses are added to the former addresses, because
     events and stored responses have them, too.
     """
-    found = postgres.rows(REQUESTS_TO_ERASE, user_id=user_id, closed=closed, emails=list(free), limit=limit)
-    ids = [row["id"] for row in found]
-    if not ids:
-        return []
+    requests = {"user_id": user_id, "closed": closed, "emails": list(free)}
+    ids: list[UUID] = []
+    while not ids:
+        found = [row["id"] for row in postgres.rows(REQUESTS_TO_ERASE, **requests, limit=limit)]
+        if not found:
+            return []
+        ids = [row["id"] for row in postgres.rows(LOCK_REQUESTS_TO_ERASE, **requests, ids=found)]
     named = postgres.rows(REMEMBER_ADDRESSES_OF_REQUESTS, ids, user_id)
     _erase_from_responses(ids, [row["email"] for row in named], closed=closed)
     return payments.replace_address(ids, closed)

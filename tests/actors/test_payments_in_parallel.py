@@ -28,7 +28,7 @@ from actors import (
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.settings import MailSettings
-from db import audit_log, config, job_journal, postgres, psp_attempts
+from db import audit_log, config, job_journal, personal_data, postgres, psp_attempts
 from db.config import ConfigKey
 from db.core import request_context
 from db.core.request_context import RequestContext
@@ -356,3 +356,32 @@ def test_a_request_that_expires_while_a_customer_pays_is_either_paid_or_expired(
         assert run_all() == Counter(
             {PaymentStatus.COMPLETED: 2 * len(paid), PaymentStatus.FAILED: 16 - len(paid)}
         )
+
+
+@pytest.mark.parametrize("email", ["next@example.com", None])
+def test_a_request_whose_vendor_names_another_customer_is_not_erased(email):
+    with postgres.connection():
+        customer = makers.user()
+        request = makers.request(customer_email=customer.email)
+    closed, free = "closed@closed.invalid", [customer.email]
+
+    def erase() -> None:
+        assert renamed.wait(20)
+        with transaction():
+            assert personal_data.erase_from_requests(customer.id, free, closed=closed, limit=9) == []
+
+    def rename() -> None:
+        with transaction():
+            Payment.update(customer_email=email).where(Payment.id == request.id).execute()
+            renamed.set()
+            makers.until(lambda: postgres.rows(WAITS_FOR_A_LOCK) or None)
+
+    renamed = threading.Event()
+    at_once(rename, erase)
+    with postgres.connection():
+        assert makers.reload(request).customer_email == email
+
+
+WAITS_FOR_A_LOCK = (
+    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
