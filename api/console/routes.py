@@ -43,7 +43,8 @@ class Page:
 def routes(console: Console) -> dict[str, Any]:
     """Returns the resources of the console by their paths; adds the pages to its navigation."""
     pages = [
-        Page("/console", home.Home(console), EVERYBODY, "Overview"),
+        # Leads an administrator to the board.
+        Page("/console", home.Home(console), (CUSTOMER, VENDOR), "Overview"),
         Page("/console/board", board.Board(console), (ADMIN,), "Board"),
         Page("/console/sign-in", sign_in.SignIn(console)),
         Page("/console/register", account_access.Register(console)),

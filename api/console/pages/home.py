@@ -30,6 +30,9 @@ class Home:
     @page()
     def on_get(self, visit: Visit) -> None:
         role = visit.user["role"] if visit.user else ""
+        if role == "ADMIN":
+            visit.go("/console/board")
+            return
         more: dict[str, Any] = {}
         if role == "CUSTOMER":
             query = {"type": "initiate", "status": "initiated", "limit": 5}
