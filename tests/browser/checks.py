@@ -32,14 +32,15 @@ TOO_WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [.
     .map((element) => element.outerHTML.slice(0, 120)).slice(-5)"""
 
 
-def axe_violations(page: "Page") -> list[str]:
-    """Returns what axe finds wrong with the page as it is shown now."""
+def axe_violations(page: "Page", *rules: str) -> list[str]:
+    """Returns what axe finds wrong with the page as it is shown now, by these of its rules or by all."""
     from axe_playwright_python.base import AXE_FILE_PATH  # noqa: PLC0415
 
     # Evaluated by the browser itself: the page's policy refuses a script element.
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(Path(AXE_FILE_PATH).read_text(encoding="utf-8"))
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'], preload: false })")
+    options = {"resultTypes": ["violations"], "preload": False, **({"runOnly": list(rules)} if rules else {})}
+    found = page.evaluate("(options) => axe.run(document, options)", options)
     return [
         f"{violation['id']}: {violation['help']}: {node['html'][:200]}: {node['failureSummary']}"
         for violation in found["violations"]

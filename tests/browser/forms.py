@@ -1,8 +1,11 @@
 """What visitors do: fill in forms, and watch a page change without loading it again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from tests.browser.driver import Visit, expect
+from tests.makers import PASSWORD, address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -21,3 +24,12 @@ def watched(page: "Page") -> Iterator[None]:
     page.evaluate("() => { window.watched = true; }")
     yield
     assert page.evaluate("() => window.watched === true"), "the page was loaded anew"
+
+
+def registered(visitor: Callable[..., Visit]) -> tuple[Visit, str]:
+    """A visitor who has opened an account just now, and their address."""
+    me, mine = visitor(), address()
+    page = me.open("/console/register")
+    send(page, "Open the account", name="Jo Miller", email=mine, password=PASSWORD)
+    expect(page.get_by_role("heading", name="Hello, Jo")).to_be_visible()
+    return me, mine

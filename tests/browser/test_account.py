@@ -7,9 +7,9 @@ import re
 
 from PIL import Image
 
-from tests.browser.driver import Visit, expect
-from tests.browser.forms import send
-from tests.makers import PASSWORD, address, text_of, until
+from tests.browser.driver import expect
+from tests.browser.forms import registered, send
+from tests.makers import PASSWORD, text_of, until
 
 NEW_PASSWORD = "quite another long pass phrase"
 
@@ -25,15 +25,6 @@ def mailed_link(stack, to: str, path: str) -> str:
         return None
 
     return until(found)
-
-
-def registered(visitor) -> tuple[Visit, str]:
-    """A visitor who has opened an account just now, and their address."""
-    me, mine = visitor(), address()
-    page = me.open("/console/register")
-    send(page, "Open the account", name="Jo Miller", email=mine, password=PASSWORD)
-    expect(page.get_by_role("heading", name="Hello, Jo")).to_be_visible()
-    return me, mine
 
 
 def test_an_account_is_opened_confirmed_left_found_again(visitor, stack):

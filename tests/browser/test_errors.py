@@ -1,0 +1,53 @@
+"""What a page says when something fails, and what to do about it."""
+
+from tests.browser.driver import expect
+from tests.browser.forms import send, watched
+
+
+def test_a_page_that_does_not_exist_says_where_to_go_on(visitor):
+    page = visitor().open("/console/nothing", status=404)
+    expect(page.get_by_text("NOT_FOUND")).to_be_visible()
+    page.get_by_role("link", name="The console's first page").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_page_of_another_role_says_who_may_see_it(visitor, signed_in):
+    page = visitor(storage_state=signed_in("CUSTOMER")).open("/console/users", status=403)
+    expect(page.get_by_text("Sign in as a user whose role allows it.")).to_be_visible()
+
+
+def test_a_payment_of_somebody_else_does_not_exist(visitor, signed_in):
+    unknown = "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"
+    visitor(storage_state=signed_in("CUSTOMER")).open(f"/console/pay/{unknown}", status=404)
+
+
+def test_somebody_who_keeps_guessing_has_to_wait(visitor):
+    me = visitor()
+    page = me.open("/console/sign-in")
+    for _ in range(20):
+        send(page, "Sign in", email="customer@example.com", password="a guess")
+        expect(page.get_by_role("alert")).to_be_visible()
+        if "Try again in" in page.get_by_role("alert").inner_text():
+            break
+        me.expect_fault("status of 401")
+    expect(page.get_by_role("alert")).to_contain_text("Try again in")
+    me.expect_fault("status of 429")
+
+
+def test_a_live_page_says_that_the_server_is_away_until_it_is_back(visitor, signed_in, stack):
+    customer = visitor(storage_state=signed_in("CUSTOMER"))
+    page = customer.open("/console")
+    message = page.locator("#connection")
+    with watched(page):
+        stack.kill("web.1")
+        expect(message).to_contain_text("It is loaded again by itself")
+        expect(message).to_be_hidden()
+    customer.expect_fault("net::ERR_|status of 503")
+
+
+def test_without_scripts_everything_works_but_by_itself(visitor):
+    page = visitor(java_script_enabled=False).open("/console/sign-in")
+    page.get_by_role("button", name="Carl Customer").click()
+    page.get_by_role("link", name="Pay", exact=True).first.click()
+    send(page, "Pay", amount="3.50")
+    expect(page.get_by_role("heading", name="Payment of 3.50 USD")).to_be_visible()
