@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.browser.driver import Visit, launched, visit
+from tests.browser.pages import Shown
 from tests.flows.conftest import Stack, running_stack
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def visitor(browser: "Browser", stack: Stack) -> Iterator[Callable[..., Visit]]:
             return visits.enter_context(visit(browser, f"http://127.0.0.1:{stack.port}", **options))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def shown(stack: Stack) -> Shown:
+    return Shown(stack)
 
 
 @pytest.fixture(scope="session")

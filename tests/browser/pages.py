@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from api.console import routes
 from api.console.rendering import Templates
 from api.console.visits import Console
 from api.demo_users import DEMO_PASSWORD, demo_email
-from db.core import times
 from db.users import Role
 from tests.flows.conftest import Stack
 from tests.makers import until
@@ -26,12 +24,14 @@ PAYMENTS = (
     ("34.90", "GBP", "Flowers", "blackout"),
     ("7.20", "CHF", "Coffee beans", "approve"),
 )  # fmt: skip
+# The one of them whose PSP never answers.
+SILENT = 4
 REQUESTS = (("80.00", "EUR", "Two chairs"), ("240.00", "EUR", "An oak table"), ("15.00", "USD", "A lamp"))
 
 
 def walk() -> Iterator[tuple[str, str]]:
     """All pages, each once for every role that it is for; the role is empty for a visitor."""
-    console = Console(lambda *_: [], Templates(), secure=False, environment="development")
+    console = Console(lambda *_: [], Templates(), secure=False, environment="development", breakable=True)
     routes.routes(console)
     for page in console.pages:
         for role in page.roles or ("",):
@@ -61,18 +61,19 @@ class Shown:
         self._wait_for(paid, "completed")
         self._wait_for(payments[0], "completed")
         customer = self.get(Role.CUSTOMER, "/auth/me")["id"]
-        self.examples = {
-            "payment_id": payment,
-            "request_id": open_,
-            "user_id": customer,
-            "job_id": self._waiting_job(),
-        }
+        self.examples = {"payment_id": payment, "request_id": open_, "user_id": customer}
+        self.examples["job_id"] = self._dead_job()
+        self._review(payments[SILENT])
+        self._samples()
+        # Paths whose parameter has another example.
+        self.special = {"/console/reviews/{payment_id:uuid}": {"payment_id": payments[SILENT]}}
 
     def path(self, path: str) -> str:
         """A page's path with an example for each parameter."""
-        missing = set(PARAMETER.findall(path)) - set(self.examples)
+        examples = self.examples | self.special.get(path, {})
+        missing = set(PARAMETER.findall(path)) - set(examples)
         assert not missing, f"add an example of {missing} to tests/browser/pages.py"
-        return PARAMETER.sub(lambda match: self.examples[match[1]], path) + QUERIES.get(path, "")
+        return PARAMETER.sub(lambda match: examples[match[1]], path) + QUERIES.get(path, "")
 
     def get(self, role: Role, path: str) -> Any:
         """What the API shows a demo user."""
@@ -100,14 +101,33 @@ class Shown:
         address = {"customerEmail": demo_email(Role.CUSTOMER)}
         return str(self.post(Role.VENDOR, "/payments", {"type": "initiate", **body, **address})["id"])
 
-    def _waiting_job(self) -> str:
-        """A job that is due in a quarter of an hour: the mails that anybody can ask for are spaced."""
-        for _ in range(3):
-            body = {"email": demo_email(Role.CUSTOMER)}
-            self._stack.http.post("/api/auth/forgot-password", json=body).raise_for_status()
-        path, soon = "/admin/jobs?name=mail.send_link", times.iso(times.now() + timedelta(minutes=5))
-        jobs = until(lambda: [job for job in self.get(Role.ADMIN, path)["items"] if job["dueAt"] > soon])
-        return str(jobs[0]["id"])
+    def _dead_job(self) -> str:
+        [job] = self._stack.rows(
+            "INSERT INTO journal.jobs (id, name, queue, args, attempts, due_at, error, dead_at) VALUES"
+            " (gen_random_uuid(), 'mail.notify_user', 'mail', %s, 20, clock_timestamp(), %s, clock_timestamp())"
+            " RETURNING id::text",
+            '{"user_id": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}',
+            "SMTPServerDisconnected: Connection unexpectedly closed",
+        )
+        return str(job["id"])
+
+    def _review(self, payment: str) -> None:
+        self._stack.rows(
+            "INSERT INTO payments.payment_reviews (id, payment_id, cause, reason, opened_at) VALUES"
+            " (gen_random_uuid(), %s, 'psp_silent', 'the PSP does not answer', clock_timestamp())"
+            " RETURNING id",
+            payment,
+        )
+
+    def _samples(self) -> None:
+        """An hour with a morning's traffic, for the plots of the board."""
+        self._stack.rows(
+            "INSERT INTO admin.samples (at, counted, requests, errors, p95_ms, finished, settled, lag_ms)"
+            " SELECT at, true, 15 * (60 + 40 * sin(n / 30.0) + 3 * mod(n, 7)), CASE WHEN mod(n, 61) = 0 THEN 2 ELSE 0 END,"
+            " 22 + 9 * sin(n / 25.0) + mod(n, 5), '{}', 15 * (8 + 5 * sin(n / 30.0) + mod(n, 3)), 40 + 30 * sin(n / 20.0)"
+            " FROM generate_series(1, 236) AS n, to_timestamp(floor(extract(epoch FROM now()) / 15) * 15 - 15 * n) AS at"
+            " ON CONFLICT DO NOTHING RETURNING at"
+        )
 
     def _wait_for(self, payment: str, status: str) -> None:
         until(lambda: self.get(Role.ADMIN, f"/payments/{payment}")["status"] == status)
