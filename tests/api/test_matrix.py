@@ -73,14 +73,16 @@ def test_the_matrix_is_not_empty():
 
 @every_public_route
 def test_a_public_route_ignores_tokens(client, method, path, permission):
+    without = send(client, method, path, "").status_code
+    # The pages of the sign-in answer an empty form as the API answers a wrong password.
+    assert without not in (401, 403) or path.startswith("/console/sign-in")
     for token in (
-        "",
         "Basic abc",
         "Bearer garbage",
         f"Bearer {expired_token(client)}",
         f"Bearer {revoked_token(client)}",
     ):
-        assert send(client, method, path, token).status_code not in (401, 403)
+        assert send(client, method, path, token).status_code == without
 
 
 @every_protected_route
