@@ -16,6 +16,8 @@ from db.rate_counters import Limit, SharedCounter
 _AUTH_PATHS = frozenset(
     f"/api/auth/{name}" for name in ("register", "login", "forgot-password", "reset-password")
 )
+# What counts against RATE_LIMIT_CONSOLE: the pages that mails link to are part of the console.
+_PAGES = ("/console", "/verify-email", "/reset-password")
 # In the WSGI environment of a request that the console makes: the limits that do not count it. The visit to
 # the console counts against RATE_LIMIT_CONSOLE.
 UNCOUNTED = "paywright.uncounted_limits"
@@ -94,7 +96,7 @@ class RateLimit:
             raise RateLimited(retry_after=tightest.resets_in_s)
 
     def _rates(self, req: Request) -> dict[str, Rate]:
-        if _is_under(req.path, "/console") and not _is_under(req.path, "/console/assets"):
+        if any(_is_under(req.path, path) for path in _PAGES) and not _is_under(req.path, "/console/assets"):
             return {"console": self._console} if self._console else {}
         if not _is_under(req.path, "/api") or any(_is_under(req.path, path) for path in EXEMPT_PATHS):
             return {}
