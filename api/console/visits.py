@@ -10,6 +10,7 @@ from falcon import Request, Response
 
 from api.console.client import Api, ApiError
 from api.console.rendering import Templates
+from api.http.body import ValidationFailed
 from api.http.operation import RawOperation
 
 # The cookies. Scripts cannot read them, and no other path than /console gets them.
@@ -66,8 +67,11 @@ class Visit:
 
     @functools.cached_property
     def form(self) -> dict[str, str]:
-        """The fields of the form that was sent, without those left empty. Raises ValueError for too many."""
-        fields = parse_qsl(self.req.context.raw.decode(errors="replace"), max_num_fields=_MAX_FIELDS)
+        """The fields of the form that was sent, without those left empty. Raises ValidationFailed."""
+        try:
+            fields = parse_qsl(self.req.context.raw.decode(errors="replace"), max_num_fields=_MAX_FIELDS)
+        except ValueError:
+            raise ValidationFailed.of("form", f"must have at most {_MAX_FIELDS} fields") from None
         return {name: text for name, value in fields if (text := value.strip())}
 
     def fields(self, *names: str) -> dict[str, str]:
@@ -215,7 +219,9 @@ def own_path(path: str) -> str:
     """Returns the path if it is one of the console, otherwise the console's first page."""
     parts = urlsplit(path)
     is_own = not (parts.scheme or parts.netloc) and (parts.path + "/").startswith("/console/")
-    return path if is_own and "\\" not in path else "/console"
+    # A header has no other characters. A path that is sent has them encoded.
+    is_plain = path.isascii() and path.isprintable() and not {" ", "\\"} & set(path)
+    return path if is_own and is_plain else "/console"
 
 
 def _require_same_origin(req: Request) -> None:

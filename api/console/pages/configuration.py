@@ -75,7 +75,7 @@ class Configuration:
         for name, control in self._controls(visit).items():
             if f"was.{name}" in visit.form:
                 value = control.value(name, visit.form)
-                if value != json.loads(visit.form[f"was.{name}"]):
+                if value != _shown(visit.form[f"was.{name}"]):
                     found[name] = value
         return found
 
@@ -107,6 +107,14 @@ class Configuration:
             keys = schemas["ConfigUpdate"]["properties"].items()
             self._known = {name: _control(schema, schemas) for name, schema in keys if name != _READ_ONLY}
         return self._known
+
+
+def _shown(text: str) -> Any:
+    """The value that the page showed; of text that no page has, nothing."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _control(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, optional: bool = False) -> Control:

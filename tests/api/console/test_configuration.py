@@ -71,6 +71,11 @@ def test_of_a_refused_form_nothing_is_saved_and_nothing_lost(admin):
     assert admin.post(PAGE, form(admin, psp_latencyMs="soon")).status_code == 400
 
 
+def test_what_no_page_can_have_shown_is_no_fault_of_ours(admin):
+    result = admin.post(PAGE, {"was.psp.latencyMs": "{", "psp.latencyMs": "soon"})
+    assert result.status_code == 400
+
+
 def test_without_a_difference_nothing_is_changed(admin):
     admin.post(PAGE, form(admin))
     assert "Nothing was changed." in admin.get(PAGE).text

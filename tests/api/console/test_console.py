@@ -24,10 +24,20 @@ def test_a_visitor_is_sent_to_the_sign_in_and_back(browser, client):
 
 
 @pytest.mark.parametrize(
-    "path", ["https://evil.example/", "//evil.example/console", "/api/docs", "/console\\@evil", ""]
+    "path",
+    [
+        *("https://evil.example/", "//evil.example/console", "/api/docs", "/console\\@evil", ""),
+        *("/console/a\r\nSet-Cookie: a=b", "/console/\N{SNOWMAN}", "/console/a b", "/console/\0"),
+    ],
 )
 def test_a_sign_in_never_leads_to_another_site(browser, client, path):
     assert sign_in(browser, visitor(client), next=path).headers["location"] == "/console"
+
+
+def test_a_form_of_too_many_fields_is_the_senders_fault(browser):
+    result = browser.post("/console/sign-in", {f"field{number}": "1" for number in range(10_000)})
+    assert result.status_code == 400
+    assert "at most 200 fields" in result.text
 
 
 def test_a_wrong_password_shows_the_form_again_without_it(browser, client):
@@ -152,6 +162,13 @@ def test_the_console_has_a_limit_of_its_own(make_client, database):
     statuses = [browser.get("/console/sign-in").status_code for _ in range(6)]
     assert statuses == [200] * 5 + [429]
     assert browser.get("/console/assets/console.css").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/verify-email", "/reset-password"])
+def test_pages_that_mails_link_to_are_no_way_past_the_limit(make_client, database, path):
+    browser = Browser(make_client(RATE_LIMIT_CONSOLE="2/15minutes"), f"192.0.2.{83 + len(path)}")
+    browser.cookies["paywright_refresh"] = "a-guess"
+    assert [browser.get(path).status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_a_sign_in_through_the_console_counts_as_one(make_client, database):
