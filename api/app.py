@@ -175,7 +175,7 @@ def create_app(
     console = Console(
         app,
         templates,
-        secure=settings.public_url.startswith("https:"),
+        public_url=settings.public_url,
         environment=settings.app_env,
         breakable=settings.stack is not None,
     )

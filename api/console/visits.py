@@ -36,8 +36,8 @@ class CrossOriginForm(falcon.HTTPError):
 class Console:
     """What all pages share: the application, the templates, and where it runs.
 
-    `secure` if browsers come by HTTPS; `environment` is APP_ENV; `breakable` if the API has routes that break
-    this stack. `pages` are those of api/console/routes.py, for the navigation.
+    `public_url` is where browsers find it; `environment` is APP_ENV; `breakable` if the API has routes that
+    break this stack. `pages` are those of api/console/routes.py, for the navigation.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Console:
         app: Callable[..., Any],
         templates: Templates,
         *,
-        secure: bool,
+        public_url: str,
         environment: str,
         breakable: bool = False,
     ) -> None:
         self.app, self.templates = app, templates
-        self.secure, self.environment, self.breakable = secure, environment, breakable
+        self.public_url, self.environment, self.breakable = public_url, environment, breakable
         self.pages: list[Any] = []
 
 
@@ -186,8 +186,9 @@ class Visit:
         return values[0] if values else None
 
     def _set_cookie(self, name: str, value: str, max_age_s: int) -> None:
+        is_https = self.console.public_url.startswith("https:")
         self._resp.set_cookie(
-            *(name, value), max_age=max_age_s, path="/console", same_site="Lax", secure=self.console.secure
+            *(name, value), max_age=max_age_s, path="/console", same_site="Lax", secure=is_https
         )
 
 

@@ -93,5 +93,5 @@ def _show(visit: Visit, id: UUID, status: int = 200, *, error: ApiError | None =
         values=values,
         error=error,
         currencies=currencies,
-        link=f"{visit.req.prefix}/console/pay/{id}",
+        link=f"{visit.console.public_url}/console/pay/{id}",
     )
