@@ -50,10 +50,14 @@ class Filter:
     payment_id: UUID | None = None
 
 
-_COLUMNS = """
-    id, position, name, queue, args, attempts, error, request_id, created_at, due_at, dead_at,
+STATE = """
     CASE WHEN dead_at IS NOT NULL THEN 'dead' WHEN leased_until > statement_timestamp() THEN 'running'
-        WHEN error IS NOT NULL THEN 'failed' ELSE 'waiting' END AS state
+        WHEN error IS NOT NULL THEN 'failed' ELSE 'waiting' END
+"""
+
+_COLUMNS = f"""
+    id, position, name, queue, args, attempts, error, request_id, created_at, due_at, dead_at,
+    {STATE} AS state
 """
 
 # The names of jobs that are alive, have failed, or are dead, with their queues: one index step for each.

@@ -5,14 +5,15 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from db import postgres
+from db import job_lists, postgres
 
 # Each kind is read along an index that begins with the payment; what only an administrator sees costs nothing
 # for others. Not prepared: a plan for an empty journal would read a full one from end to end.
 # No index of the journal has the payment. Most jobs have an id that is derived from the payment's. The others
-# are few: those that a person caused, those of a decision that is not settled, dead ones.
+# (those that a person caused, those of a decision that is not settled, dead ones) are mostly few; they are
+# searched for among the first ones, because a paused queue may have a million.
 # Events in the order of their times: in that of their numbers PostgreSQL might read the whole log backwards.
-FIND = """
+FIND = f"""
     (SELECT 'transition' AS kind, created_at AS at, NULL::timestamptz AS until, jsonb_build_object(
         'transition', transaction_type, 'from', from_status, 'to', status, 'reason', reason) AS data
     FROM payments.payment_transactions WHERE payment_id = %(id)s
@@ -46,25 +47,23 @@ FIND = """
             ELSE created_at
         END,
         NULL, jsonb_build_object('id', id, 'name', name, 'queue', queue,
-            'state', CASE
-                WHEN dead_at IS NOT NULL THEN 'dead'
-                WHEN leased_until > clock_timestamp() THEN 'running'
-                WHEN error IS NOT NULL THEN 'failed'
-                ELSE 'waiting'
-            END, 'attempts', attempts, 'error', error, 'requestId', request_id)
+            'state', {job_lists.STATE}, 'attempts', attempts, 'error', error, 'requestId', request_id)
     FROM journal.jobs WHERE id IN (
         SELECT unnest(%(job_ids)s::uuid[])
-        UNION SELECT id FROM journal.jobs
-        WHERE name = ANY(%(job_names)s) AND dead_at IS NULL AND args ->> 'payment_id' = %(id)s::text
-        UNION (SELECT id FROM journal.jobs
-        WHERE name = 'payments.settle' AND dead_at IS NULL AND args ->> 'payment_id' = %(id)s::text
-            AND EXISTS (SELECT FROM payments.psp_attempts WHERE payment_id = %(id)s AND settled_at IS NULL)
-        LIMIT 10)
-        UNION SELECT id FROM journal.jobs
-        WHERE dead_at IS NOT NULL AND args ->> 'payment_id' = %(id)s::text AND %(all)s
+        UNION SELECT id FROM (
+            (SELECT id, args FROM journal.jobs WHERE name = ANY(%(job_names)s) AND dead_at IS NULL
+            LIMIT {job_lists.SEARCHED})
+            UNION ALL
+            (SELECT id, args FROM journal.jobs WHERE name = 'payments.settle' AND dead_at IS NULL AND EXISTS (
+                SELECT FROM payments.psp_attempts WHERE payment_id = %(id)s AND settled_at IS NULL)
+            ORDER BY position LIMIT {job_lists.SEARCHED})
+            UNION ALL
+            (SELECT id, args FROM journal.jobs WHERE dead_at IS NOT NULL AND %(all)s
+            LIMIT {job_lists.SEARCHED})
+        ) AS searched WHERE args ->> 'payment_id' = %(id)s::text
     ) AND (dead_at IS NULL OR %(all)s) ORDER BY position DESC LIMIT %(count)s)
     UNION ALL
-    (SELECT 'reconcile', reconcile_at, NULL, '{}'
+    (SELECT 'reconcile', reconcile_at, NULL, '{{}}'
     FROM payments.payments_in_progress WHERE payment_id = %(id)s)
 """
 
