@@ -6,7 +6,7 @@ No statement waits for a job that a worker or another operator has at this momen
 from datetime import datetime
 from uuid import UUID
 
-from db import postgres
+from db import job_journal, postgres
 
 # A dead job gets new attempts. One that waits for its next attempt keeps its count, which the relay raises
 # when it sends the job.
@@ -37,15 +37,10 @@ def now() -> datetime:
     return moment
 
 
-RETRY_DEAD_BATCH = """
-    UPDATE journal.jobs
-    SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
-        sent_at = '-infinity'
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM journal.jobs
-        WHERE dead_at <= %(dead_until)s AND (%(name)s IS NULL OR name = %(name)s)
-        ORDER BY name, position LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED))
-    RETURNING id
+LOCK_DEAD = """
+    SELECT id FROM journal.jobs
+    WHERE dead_at <= %(dead_until)s AND (%(name)s IS NULL OR name = %(name)s)
+    ORDER BY name, position LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
@@ -54,7 +49,9 @@ def retry_dead(name: str | None, *, dead_until: datetime, limit: int) -> int:
 
     Only those that were dead at a given time, so that repeated calls come to an end.
     """
-    return len(postgres.rows(RETRY_DEAD_BATCH, name=name, dead_until=dead_until, limit=limit))
+    dead = [row["id"] for row in postgres.rows(LOCK_DEAD, name=name, dead_until=dead_until, limit=limit)]
+    job_journal.retry_dead(dead)
+    return len(dead)
 
 
 DROP = """
