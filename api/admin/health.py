@@ -117,9 +117,7 @@ class Health:
 
 def _queue_statuses(jobs: backlog.Backlog) -> list[QueueStatus]:
     finished = samples.finished_per_minute(times.now())
-    paused: list[str] = next(
-        (each.value for each in config.all_settings() if each.key == "queues.paused"), []
-    )
+    paused = config.read_paused_queues()
     return [
         QueueStatus(
             name=queue,
