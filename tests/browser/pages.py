@@ -31,7 +31,13 @@ REQUESTS = (("80.00", "EUR", "Two chairs"), ("240.00", "EUR", "An oak table"), (
 
 def walk() -> Iterator[tuple[str, str]]:
     """All pages, each once for every role that it is for; the role is empty for a visitor."""
-    console = Console(lambda *_: [], Templates(), public_url="http://127.0.0.1:3000", environment="development", breakable=True)
+    console = Console(
+        lambda *_: [],
+        Templates(),
+        public_url="http://127.0.0.1:3000",
+        environment="development",
+        breakable=True,
+    )
     routes.routes(console)
     for page in console.pages:
         for role in page.roles or ("",):
