@@ -30,7 +30,8 @@ def counted() -> Iterator[Asked]:
     asked = Asked()
 
     def hook(event: QueryEvent) -> None:
-        if not event.sql.startswith(_UNCOUNTED):
+        # Where it is a transaction's first statement, BEGIN is sent with it.
+        if not event.sql.removeprefix("BEGIN; ").startswith(_UNCOUNTED):
             asked.statements.append(event.sql)
 
     send = Connection.send_packed_command
