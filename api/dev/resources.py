@@ -112,7 +112,7 @@ class StackResource:
     def on_get(self, _req: Request) -> StackStatus:
         """Get the processes of this stack and the faults so far."""
         return StackStatus(
-            processes=_processes(self._stack), faults=[_fault(each) for each in self._stack.faults()]
+            processes=_processes(self._stack), faults=[Fault(**each) for each in self._stack.faults()]
         )
 
 
@@ -152,7 +152,7 @@ class Faults:
             self._redis.flushdb()
         self._stack.do(body.fault, process, seconds)
         return StackStatus(
-            processes=list(found.values()), faults=[_fault(each) for each in self._stack.faults()]
+            processes=list(found.values()), faults=[Fault(**each) for each in self._stack.faults()]
         )
 
 
@@ -187,10 +187,3 @@ def _processes(stack: Stack) -> list[StackProcess]:
     return [
         StackProcess(name=name, pid=pid, freezable=name not in STORES) for name, pid in stack.pids().items()
     ]
-
-
-def _fault(done: dict[str, Any]) -> Fault:
-    return Fault(
-        at=done["at"], fault=done["fault"], process=done["process"], pid=done["pid"], seconds=done["seconds"],
-        recovered_at=done["recoveredAt"], new_pid=done["newPid"],
-    )  # fmt: skip

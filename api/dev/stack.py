@@ -2,7 +2,6 @@
 
 import json
 import os
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,7 @@ class Stack:
 
     def faults(self) -> list[dict[str, Any]]:
         """Returns the faults so far, the newest first."""
-        found = self._read("faults.json", [])
-        for fault in found:
-            for key in ("at", "recoveredAt"):
-                fault[key] = fault[key] and datetime.fromisoformat(fault[key])
-        return list(reversed(found))
+        return list(reversed(self._read("faults.json", [])))
 
     def do(self, fault: str, process: str | None = None, seconds: int | None = None) -> None:
         """Has the launcher do it. Raises LauncherGone."""

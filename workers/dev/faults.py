@@ -59,7 +59,7 @@ class Faults:
             return
         record = {
             "at": _now(), "fault": fault, "process": process, "pid": running and running.pid,
-            "seconds": seconds, "recoveredAt": None, "newPid": None,
+            "seconds": seconds, "recovered_at": None, "new_pid": None,
         }  # fmt: skip
         if running and process:
             if fault == "freeze":
@@ -92,12 +92,12 @@ class Faults:
         while time.monotonic() < deadline:
             restarted = self._supervisor.running.get(name)
             if restarted and restarted.pid != killed.pid:
-                self._note(record, newPid=restarted.pid)
+                self._note(record, new_pid=restarted.pid)
                 return
             time.sleep(_POLL_S)
 
     def _note(self, record: dict[str, Any], **more: Any) -> None:
-        record.update(recoveredAt=_now(), **more)
+        record.update(recovered_at=_now(), **more)
         self._write()
 
     def _write(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from falcon.testing import TestClient
 from openapi_spec_validator import validate
+from pydantic.alias_generators import to_camel
 
 from api.app import create_app
 from api.settings import WebSettings
@@ -17,7 +18,7 @@ from tests.makers import Visitor, visitor, work
 
 FAULT = {
     "at": "2026-03-01T12:00:00.125Z", "fault": "freeze", "process": "relay.1", "pid": 3, "seconds": 10,
-    "recoveredAt": None, "newPid": None,
+    "recovered_at": None, "new_pid": None,
 }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_an_administrator_sees_what_can_be_broken_and_what_was(admin, launcher):
     data = admin.get("/dev/stack").json["data"]
     assert [each["name"] for each in data["processes"]] == ["postgres", "psp.1", "relay.1", "valkey"]
     assert [each["name"] for each in data["processes"] if each["freezable"]] == ["psp.1", "relay.1"]
-    assert data["faults"] == [FAULT]
+    assert data["faults"] == [{to_camel(name): value for name, value in FAULT.items()}]
 
 
 def test_the_launcher_is_asked_to_kill_and_to_freeze(admin, launcher):

@@ -31,18 +31,18 @@ def done(checkout) -> list[dict[str, Any]]:
 def test_a_killed_process_is_started_again(running):
     before = running.pids["job.1"]
     ask(running, fault="kill", process="job.1")
-    [fault] = until(lambda: [each for each in done(running) if each["recoveredAt"]])
+    [fault] = until(lambda: [each for each in done(running) if each["recovered_at"]])
     assert (fault["fault"], fault["process"], fault["pid"]) == ("kill", "job.1", before)
-    assert fault["newPid"] == running.pids["job.1"] != before
+    assert fault["new_pid"] == running.pids["job.1"] != before
 
 
 def test_a_frozen_process_goes_on_by_itself(running):
     process = psutil.Process(running.pids["job.1"])
     ask(running, fault="freeze", process="job.1", seconds=1)
     until(lambda: process.status() == psutil.STATUS_STOPPED)
-    assert done(running)[0]["recoveredAt"] is None
+    assert done(running)[0]["recovered_at"] is None
     until(lambda: process.status() == psutil.STATUS_SLEEPING)
-    until(lambda: done(running)[0]["recoveredAt"])
+    until(lambda: done(running)[0]["recovered_at"])
 
 
 def test_a_line_that_says_nothing_stops_nothing(running):
