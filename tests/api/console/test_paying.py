@@ -126,7 +126,7 @@ def test_a_request_of_a_vendor_has_a_link_for_its_customer(client):
     assert "Two chairs" not in browser.get("/console/requests?status=completed").text
 
 
-def test_behind_a_proxy_the_link_of_a_request_leads_to_the_public_address(make_client):
+def test_behind_a_proxy_the_link_of_a_request_leads_to_the_public_address(make_client, database):
     browser, _ = signed_in(make_client(PUBLIC_URL="https://pay.bank.example"), Role.VENDOR)
     page = browser.get(browser.post("/console/requests/new", {"amount": "80"}).headers["location"]).text
     assert "https://pay.bank.example/console/pay/" in page
