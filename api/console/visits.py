@@ -132,6 +132,9 @@ class Visit:
         if notice:
             self._resp.unset_cookie(_NOTICE, path="/console", same_site="Lax")
         self._resp.status = status
+        error = values.get("error")
+        if isinstance(error, ApiError) and "retry-after" in error.headers:
+            self._resp.set_header("Retry-After", error.headers["retry-after"])
         self._resp.content_type = "text/html; charset=utf-8"
         self._resp.data = self.console.templates.render(
             template,
