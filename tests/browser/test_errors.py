@@ -41,7 +41,8 @@ def test_a_live_page_says_that_the_server_is_away_until_it_is_back(visitor, sign
     with watched(page):
         stack.kill("web.1")
         expect(message).to_contain_text("It is loaded again by itself")
-        expect(message).to_be_hidden()
+        # Until it has been started again, and the page has tried.
+        expect(message).to_be_hidden(timeout=60_000)
     customer.expect_fault("net::ERR_|status of 503")
 
 

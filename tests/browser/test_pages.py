@@ -13,7 +13,7 @@ from tests.browser.pages import screenshot_name, walk
 PHONE = {"width": 320, "height": 640}
 # Where `make screenshots` writes them.
 PICTURES = os.environ.get("SCREENSHOTS")
-MAX_HEIGHT, COLORS = 1600, 128
+MAX_HEIGHT, MAX_BYTES = 1600, 100_000
 
 
 @pytest.mark.parametrize(("path", "role"), list(walk()), ids=lambda each: each or "visitor")
@@ -43,6 +43,8 @@ def keep(page, path: Path) -> None:
         full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height}, animations="disabled"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(io.BytesIO(shot)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+    for colors in (128, 32, 8):
+        picture.quantize(colors, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size < MAX_BYTES:
+            break
