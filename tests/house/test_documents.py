@@ -35,7 +35,7 @@ def texts(root) -> dict[Path, str]:
     listed = subprocess.run(
         ["git", "ls-files", *PLACES], cwd=root, capture_output=True, text=True, check=True
     )
-    paths = [root / name for name in listed.stdout.split() if not name.endswith(".json")]
+    paths = [root / name for name in listed.stdout.split() if not name.endswith((".json", ".png"))]
     return {path: path.read_text() for path in paths}
 
 
