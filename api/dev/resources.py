@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from falcon import Request
 from pydantic import MISSING, Field, model_validator
@@ -13,7 +14,7 @@ from api.dev.stack import STORES, LauncherGone, Stack
 from api.http.fields import Query, RequestBody, invalid
 from api.http.operation import Operation
 from api.security.permissions import Permission
-from db import break_it_runs, redis
+from db import break_it_runs, job_deaths, redis
 from db.core.errors import NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
 from db.states import PaymentStatus
@@ -22,22 +23,31 @@ from db.states import PaymentStatus
 _FLUSH_TIMEOUT_S = 5.0
 
 ProcessName = Annotated[str, Field(max_length=50, examples=["psp.1"])]
-FaultKind = Literal["kill", "freeze", "flushRedis"]
+FaultKind = Literal["kill", "freeze", "flushRedis", "killJob"]
+# What the journal says about a job that was killed.
+_JOB_KILLED = "It failed at no attempt: somebody let it die on the page that breaks things."
+_NAMES_A_PROCESS = ("kill", "freeze")
 
 
 class NewFault(RequestBody):
-    """Kills a process (SIGKILL), freezes one for some seconds (SIGSTOP, SIGCONT), or flushes Redis."""
+    """Kills a process (SIGKILL), freezes one for some seconds (SIGSTOP, SIGCONT), or flushes Redis.
+
+    `killJob` makes the job that a payment waits for dead, which takes an hour of failed attempts otherwise.
+    """
 
     fault: FaultKind
     process: ProcessName | MISSING = MISSING
     seconds: Annotated[int, Field(ge=1, le=60)] | MISSING = MISSING
+    payment_id: Id | MISSING = MISSING
 
     @model_validator(mode="after")
     def _names_what_it_needs(self) -> Self:
-        if (self.process is MISSING) is (self.fault != "flushRedis"):
-            raise invalid("kill and freeze name a process, flushRedis names none")
+        if (self.process is MISSING) is (self.fault in _NAMES_A_PROCESS):
+            raise invalid("kill and freeze name a process, the others name none")
         if (self.seconds is MISSING) is (self.fault == "freeze"):
             raise invalid("freeze names seconds, the others name none")
+        if (self.payment_id is MISSING) is (self.fault == "killJob"):
+            raise invalid("killJob names a paymentId, the others name none")
         return self
 
 
@@ -144,8 +154,10 @@ class Faults:
         ):
             raise NotFound(thing="process that this fault can hit")
         with transaction():
+            job = None if body.payment_id is MISSING else _let_job_die(body.payment_id)
             audit.record(
                 AuditAction.FAULT_INJECTED,
+                resource=("job", job["id"]) if job else None,
                 details={"fault": body.fault, "process": process, "seconds": seconds},
             )
         if body.fault == "flushRedis":
@@ -181,6 +193,13 @@ def routes(data: Path, redis_url: str) -> dict[str, Any]:
         "/api/dev/faults": Faults(stack, redis_url),
         "/api/dev/runs": DevRuns(),
     }
+
+
+def _let_job_die(payment_id: UUID) -> dict[str, Any]:
+    job = job_deaths.let_die(payment_id, _JOB_KILLED)
+    if job is None:
+        raise NotFound(thing="job of this payment that waits")
+    return job
 
 
 def _processes(stack: Stack) -> list[StackProcess]:

@@ -76,6 +76,22 @@ def test_every_payment_ends_though_every_worker_is_killed_or_frozen(admin: Visit
     assert checks.too_wide(page) == []
 
 
+def test_a_dead_job_is_retried_without_a_shell(admin: Visit) -> None:
+    page = admin.page
+    page.get_by_role("button", name="Let a job die").click()
+    page.get_by_text("A job is dead").wait_for()
+    assert checks.axe_violations(page) == []
+    page.get_by_role("link", name="1 dead job", exact=True).click()
+    page.get_by_role("link", name="Payment").last.click()
+    payment = page.url
+    page.go_back()
+    page.get_by_role("button", name="Retry", exact=True).click()
+    page.locator("dialog").get_by_role("button", name="Retry").click()
+    page.get_by_text("The job is due now.").wait_for()
+    page.goto(payment)
+    page.locator("#head .badge.completed").wait_for()
+
+
 def test_the_page_outlives_its_stores(admin: Visit) -> None:
     page = admin.page
     page.get_by_role("button", name="Kill postgres").click()

@@ -3,12 +3,13 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from api.console.client import Api, ApiError
+from api.console.client import Api, ApiError, Data
 from api.console.visits import Console, Visit, page
 from api.demo_users import DEMO_PASSWORD, demo_email
 from db.core import times
@@ -44,8 +45,7 @@ EVERYTHING: tuple[dict[str, Any], ...] = (
     *({"fault": "freeze", "process": f"{name}.1", "seconds": 10} for name in ("relay", "scheduler")),
     {"fault": "flushRedis"},
 )
-# For how long a payment is sent again while the API cannot take it: with the same Idempotency-Key, as every
-# client should.
+# For how long a request is sent again while the API cannot take it.
 _SEND_FOR_S, _SEND_AGAIN_AFTER_S = 20.0, 0.5
 # For how long a change stands out.
 _FRESH = timedelta(seconds=2)
@@ -91,15 +91,17 @@ def _do(visit: Visit) -> str:
         for fault in EVERYTHING if act == "everything" else ():
             visit.api.post("/dev/faults", fault)
         return accepted
-    if act == "flush":
-        return _break(visit, {"fault": "flushRedis"}, "Redis is empty.")
-    if act == "freeze":
-        freeze = {"fault": "freeze", "process": process, "seconds": FREEZE_S}
-        return _break(visit, freeze, f"{process} stands still for {FREEZE_S} seconds.")
-    return _break(visit, {"fault": "kill", "process": process}, f"{process} is killed.")
-
-
-def _break(visit: Visit, fault: dict[str, Any], said: str) -> str:
+    if act == "killJob":
+        return _let_a_job_die(visit)
+    faults: dict[str | None, tuple[dict[str, Any], str]] = {
+        "flush": ({"fault": "flushRedis"}, "Redis is empty."),
+        "freeze": (
+            {"fault": "freeze", "process": process, "seconds": FREEZE_S},
+            f"{process} stands still for {FREEZE_S} seconds.",
+        ),
+        "kill": ({"fault": "kill", "process": process}, f"{process} is killed."),
+    }
+    fault, said = faults.get(act, faults["kill"])
     visit.api.post("/dev/faults", fault)
     return said
 
@@ -114,10 +116,7 @@ def _number(text: str) -> Any:
 
 def _send_payments(visit: Visit) -> str:
     """Sends the payments of a run as the demo customer; returns how many were accepted. Raises ApiError."""
-    customer = Api(visit.console.app, visit.req)
-    customer.counts_sign_ins = False
-    signed_in = customer.post("/auth/login", {"email": demo_email(Role.CUSTOMER), "password": DEMO_PASSWORD})
-    customer.token = signed_in["accessToken"]
+    customer = _demo_customer(visit)
     run = str(uuid4())
     scenarios = [each.simulate for each in SCENARIOS for _ in range(each.payments)]
     random.Random(run).shuffle(scenarios)
@@ -125,25 +124,50 @@ def _send_payments(visit: Visit) -> str:
     refused: Counter[str] = Counter()
     for scenario in scenarios:
         metadata = {"run": run} | ({"simulate": scenario} if scenario else {})
-        body = {"type": "payment", "amount": "12.50", "description": "Break it", "metadata": metadata}
-        if refusal := _send(customer, body, deadline):
-            refused[refusal] += 1
+        try:
+            _pay(customer, metadata, deadline)
+        except ApiError as error:
+            refused[error.message] += 1
     reasons = " ".join(f"{count} refused: {message}" for message, count in refused.items())
     return f"{len(scenarios) - refused.total()} payments are accepted. {reasons}".strip()
 
 
-def _send(customer: Api, body: dict[str, Any], deadline: float) -> str:
-    """Sends one payment until it is accepted or refused for good; returns the refusal."""
+def _let_a_job_die(visit: Visit) -> str:
+    """Has the job die that asks what became of a payment, whose answer is lost. Raises ApiError."""
+    deadline = time.monotonic() + _SEND_FOR_S
+    payment = _pay(_demo_customer(visit), {"simulate": "timeout"}, deadline)
+    fault = {"fault": "killJob", "paymentId": payment["id"]}
+    # As long as a worker has the job, it is none that waits.
+    _insist(lambda: visit.api.post("/dev/faults", fault), 404, deadline)
+    return (
+        "A job is dead, as if it had failed for an hour. Its payment stands still until the job is retried."
+    )
+
+
+def _demo_customer(visit: Visit) -> Api:
+    customer = Api(visit.console.app, visit.req)
+    customer.counts_sign_ins = False
+    signed_in = customer.post("/auth/login", {"email": demo_email(Role.CUSTOMER), "password": DEMO_PASSWORD})
+    customer.token = signed_in["accessToken"]
+    return customer
+
+
+def _pay(customer: Api, metadata: dict[str, str], deadline: float) -> Data:
+    body = {"type": "payment", "amount": "12.50", "description": "Break it", "metadata": metadata}
+    # Sent again with the same key, as every client should.
     key = str(uuid4())
+    return _insist(lambda: customer.post("/payments", body, Idempotency_Key=key), 503, deadline)
+
+
+def _insist(send: Callable[[], Data], status: int, deadline: float) -> Data:
+    """Sends again while the API answers with this status. Raises ApiError for another one, or too late."""
     while True:
         try:
-            customer.post("/payments", body, Idempotency_Key=key)
+            return send()
         except ApiError as error:
-            if error.status != 503 or time.monotonic() > deadline:
-                return error.message
+            if error.status != status or time.monotonic() > deadline:
+                raise
             time.sleep(_SEND_AGAIN_AFTER_S)
-        else:
-            return ""
 
 
 def _show(visit: Visit, status: int = 200, *, error: ApiError | None = None) -> None:

@@ -75,6 +75,19 @@ def test_a_button_has_the_launcher_kill_a_process(browser, pipe):
     assert "psp.1 is killed." in browser.get("/console/break-it").text
 
 
+def test_a_job_dies_and_is_retried_without_a_shell(browser):
+    assert browser.post("/console/break-it", {"act": "killJob"}).status_code == 303
+    work()
+    page = browser.get("/console/break-it").text
+    assert "A job is dead" in page
+    assert '<a href="/console/jobs?state=dead">1 dead job</a>' in page
+    [id] = re.findall(r'name="id" value="([^"]+)"', browser.get("/console/jobs?state=dead").text)[:1]
+    browser.post("/console/jobs", {"act": "retry", "id": id})
+    work()
+    assert "dead job" not in browser.get("/console/break-it").text
+    assert "badge completed" in browser.get("/console/payments").text
+
+
 def test_the_psp_is_set_or_the_page_says_what_is_wrong(browser):
     form = {"act": "psp", "psp.approvalRate": "0.5", "psp.latencyMs": "200"}
     assert browser.post("/console/break-it", form).status_code == 303

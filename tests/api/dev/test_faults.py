@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
 from falcon.testing import TestClient
@@ -84,6 +85,23 @@ def test_redis_is_flushed(admin, launcher, stores):
     assert [each["fault"] for each in launcher()] == ["flushRedis"]
 
 
+def test_the_job_that_a_payment_waits_for_dies_until_somebody_retries_it(admin, launcher):
+    payment = makers.payment()
+    fault = {"fault": "killJob", "paymentId": str(payment.id)}
+    assert admin.post("/dev/faults", fault).status_code == 202
+    work()
+    assert makers.reload(payment).status == "pending"
+    [dead] = admin.get(f"/admin/jobs?state=dead&paymentId={payment.id}").json["data"]["items"]
+    [entry] = audit_log.AuditLog.select().where(audit_log.AuditLog.action == "admin.fault.injected")
+    assert (dead["name"], str(entry.resource_id)) == ("payments.begin", dead["id"])
+    # A dead job does not die again.
+    assert admin.post("/dev/faults", fault).status_code == 404
+    admin.post(f"/admin/jobs/{dead['id']}/retry")
+    work()
+    assert makers.reload(payment).status == "completed"
+    assert [each["fault"] for each in launcher()] == ["killJob"]
+
+
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
@@ -95,6 +113,9 @@ def test_redis_is_flushed(admin, launcher, stores):
         ({"fault": "kill"}, 400),
         ({"fault": "flushRedis", "process": "psp.1"}, 400),
         ({"fault": "shutdown"}, 400),
+        ({"fault": "killJob"}, 400),
+        ({"fault": "killJob", "process": "psp.1", "paymentId": str(UUID(int=0))}, 400),
+        ({"fault": "killJob", "paymentId": str(UUID(int=0))}, 404),
     ],
 )
 def test_nothing_else_is_broken(admin, launcher, fault, status):
