@@ -37,10 +37,12 @@ _SHOWN_LABELS = 7
 Values = Sequence[float | int | None]
 
 
-def line(name: str, labels: Sequence[str], *, unit: str = "", **series: Values) -> Markup:
-    """A line for each series over the same labels; None is a gap. `name` is unique in the page.
+def line(
+    name: str, labels: Sequence[str], *, shown: Sequence[str] = (), unit: str = "", **series: Values
+) -> Markup:
+    """A line for each series over the same labels, of which `shown` stand below it; None is a gap.
 
-    Half as wide as `bars`, for several side by side.
+    `name` is unique in the page. Half as wide as `bars`, for several side by side.
     """
     return _draw(
         *(pygal.Line, name, labels, unit, series),
@@ -50,7 +52,10 @@ def line(name: str, labels: Sequence[str], *, unit: str = "", **series: Values) 
         width=420,
         height=200,
         max_scale=5,
-        x_labels_major_count=5,
+        x_labels_major=list(shown),
+        x_labels_major_count=None,
+        # Room for the half of the last label.
+        margin_right=28,
     )
 
 

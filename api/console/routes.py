@@ -28,16 +28,21 @@ from api.console.visits import Console
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
 EVERYBODY = (CUSTOMER, VENDOR, ADMIN)
+_WATCH, _WORK, _SET_UP, _TRY = "Watch", "Work", "Set up", "Try"
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: path, resource, the roles that it is for (none: visitors), its label in the navigation."""
+    """A page: path, resource, the roles that it is for (none: visitors), its label in the navigation.
+
+    `group` is what an administrator, who has many pages, finds it under.
+    """
 
     path: str
     resource: Any
     roles: tuple[str, ...] = ()
     label: str = ""
+    group: str = ""
 
 
 def routes(console: Console) -> dict[str, Any]:
@@ -45,7 +50,6 @@ def routes(console: Console) -> dict[str, Any]:
     pages = [
         # Leads an administrator to the board.
         Page("/console", home.Home(console), (CUSTOMER, VENDOR), "Overview"),
-        Page("/console/board", board.Board(console), (ADMIN,), "Board"),
         Page("/console/sign-in", sign_in.SignIn(console)),
         Page("/console/register", account_access.Register(console)),
         Page("/console/forgot-password", account_access.ForgotPassword(console)),
@@ -56,24 +60,27 @@ def routes(console: Console) -> dict[str, Any]:
         Page("/console/requests", requests.Requests(console), (VENDOR,), "Requests"),
         Page("/console/requests/new", requests.NewRequest(console), (VENDOR,)),
         Page("/console/requests/{request_id:uuid}", requests.OneRequest(console), (VENDOR,)),
-        Page("/console/payments", payments.Payments(console), EVERYBODY, "Payments"),
+        Page("/console/board", board.Board(console), (ADMIN,), "Board", _WATCH),
+        Page("/console/payments", payments.Payments(console), EVERYBODY, "Payments", _WATCH),
         Page("/console/payments/{payment_id:uuid}", payment.OnePayment(console), EVERYBODY),
-        Page("/console/reports", reports.Reports(console), (VENDOR, ADMIN), "Reports"),
-        Page("/console/jobs", jobs.Jobs(console), (ADMIN,), "Jobs"),
-        Page("/console/jobs/{job_id:uuid}", jobs.OneJob(console), (ADMIN,)),
-        Page("/console/reviews", reviews.Reviews(console), (ADMIN,), "Reviews"),
+        Page("/console/history", history.History(console), EVERYBODY, "History", _WATCH),
+        Page("/console/reports", reports.Reports(console), (VENDOR, ADMIN), "Reports", _WATCH),
+        Page("/console/audit", audit.Audit(console), (ADMIN,), "Audit", _WATCH),
+        Page("/console/reviews", reviews.Reviews(console), (ADMIN,), "Reviews", _WORK),
         Page("/console/reviews/{payment_id:uuid}", reviews.OneReview(console), (ADMIN,)),
-        Page("/console/differences", differences.Differences(console), (ADMIN,), "Differences"),
-        Page("/console/audit", audit.Audit(console), (ADMIN,), "Audit"),
-        Page("/console/history", history.History(console), EVERYBODY, "History"),
-        Page("/console/users", users.Users(console), (ADMIN,), "Users"),
+        Page("/console/differences", differences.Differences(console), (ADMIN,), "Differences", _WORK),
+        Page("/console/jobs", jobs.Jobs(console), (ADMIN,), "Jobs", _WORK),
+        Page("/console/jobs/{job_id:uuid}", jobs.OneJob(console), (ADMIN,)),
+        Page("/console/users", users.Users(console), (ADMIN,), "Users", _SET_UP),
         Page("/console/users/new", users.NewUser(console), (ADMIN,)),
         Page("/console/users/{user_id:uuid}", users.OneUser(console), (ADMIN,)),
-        Page("/console/configuration", configuration.Configuration(console), (ADMIN,), "Configuration"),
-        Page("/console/account", account.Account(console), EVERYBODY, "Account"),
+        Page(
+            "/console/configuration", configuration.Configuration(console), (ADMIN,), "Configuration", _SET_UP
+        ),
+        Page("/console/account", account.Account(console), EVERYBODY, "Account", _SET_UP),
     ]
     if console.breakable:
-        pages.append(Page("/console/break-it", break_it.BreakIt(console), (ADMIN,), "Break it"))
+        pages.append(Page("/console/break-it", break_it.BreakIt(console), (ADMIN,), "Break it", _TRY))
     console.pages = pages
     # What is no page: the responses of forms, files, the event stream.
     others: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """A visit to a page of the console: who asks, the API on their behalf, and the response."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -141,7 +142,7 @@ class Visit:
             **values,
             visit=self,
             user=self.user,
-            navigation=[each for each in self.console.pages if self.user and self.user["role"] in each.roles],
+            navigation=self._navigation(),
             theme=self._cookie(_THEME),
             read_only=self.user is not None and self._is_read_only(),
             notice=unquote(notice) if notice else "",
@@ -176,6 +177,12 @@ class Visit:
             self._resp.data = reply.content()
         else:
             self._resp.stream = change(reply.chunks)
+
+    def _navigation(self) -> list[dict[str, Any]]:
+        role = self.user["role"] if self.user else None
+        pages = [each for each in self.console.pages if each.label and role in each.roles]
+        groups = itertools.groupby(pages, lambda each: each.group if role == "ADMIN" else "")
+        return [{"name": name, "pages": list(found)} for name, found in groups]
 
     def _is_read_only(self) -> bool:
         try:

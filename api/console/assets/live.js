@@ -17,6 +17,7 @@ let due = Infinity;
 let retryMs = 1000;
 
 function report(problem) {
+  document.documentElement.classList.remove("is-live");
   failedSince ??= new Date();
   connection.classList.add("warn");
   connection.hidden = false;
@@ -25,6 +26,7 @@ function report(problem) {
 }
 
 function recovered() {
+  document.documentElement.classList.add("is-live");
   // What a form has said stays.
   if (failedSince) connection.hidden = true;
   failedSince = null;
@@ -136,6 +138,7 @@ function listen() {
 }
 
 document.addEventListener("submit", send);
+if (main?.dataset.events !== undefined || main?.dataset.every) document.documentElement.classList.add("is-live");
 if (main?.dataset.events !== undefined) listen();
 if (main?.dataset.every) setInterval(() => { if (!document.hidden) refresh(); }, 1000 * Number(main.dataset.every));
 document.addEventListener("visibilitychange", () => { if (!document.hidden && main?.dataset.every) refresh(); });

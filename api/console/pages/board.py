@@ -13,6 +13,7 @@ from api.console.visits import Console, Visit, page
 MINUTES = 60
 _SAMPLE_S = 15
 _SAMPLES_A_MINUTE = 60 // _SAMPLE_S
+_QUARTERS = ("00", "15", "30", "45")
 
 Sample = Mapping[str, Any]
 
@@ -20,9 +21,9 @@ Sample = Mapping[str, Any]
 PLOTS: dict[str, tuple[str, str, Callable[[Sample], float | None]]] = {
     "requests": ("Requests a second", "", lambda sample: _a_second(sample["requests"])),
     "errors": ("Errors (5xx) in 15 seconds", "", lambda sample: sample["errors"]),
-    "p95": ("Response time, 95th percentile", " ms", lambda sample: sample["p95Ms"]),
+    "p95": ("Response time (p95)", " ms", lambda sample: sample["p95Ms"]),
     "settled": ("Settled payments a second", "", lambda sample: _a_second(sample["settled"])),
-    "lag": ("Lag: age of what waits longest", " s", lambda sample: _thousandth(sample["lagMs"])),
+    "lag": ("Lag: the longest wait", " s", lambda sample: _thousandth(sample["lagMs"])),
 }
 
 
@@ -37,8 +38,7 @@ class Board:
         health = visit.api.get("/admin/health")
         samples = visit.api.get("/admin/samples", {"minutes": MINUTES})
         config = visit.api.get("/admin/config")
-        # In seconds: pygal draws a label once for each time that it occurs.
-        labels = tuple(sample["at"][11:19] for sample in samples["items"])
+        labels = tuple(map(_label, samples["items"]))
         visit.show(
             "board.html",
             health=health,
@@ -63,7 +63,8 @@ class Board:
 def _plot(
     name: str, title: str, unit: str, labels: tuple[str, ...], values: tuple[float | None, ...]
 ) -> Markup:
-    return charts.line(name, labels, unit=unit, **{title: values})
+    quarters = [label for label in labels if label[3:] in _QUARTERS]
+    return charts.line(name, labels, shown=quarters, unit=unit, **{title: values})
 
 
 def _by_minute(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
@@ -79,6 +80,12 @@ def _by_minute(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
             **{name: sum(known[name]) if known[name] else None for name in ("requests", "errors", "settled")},
             **{name: max(known[name], default=None) for name in ("p95Ms", "lagMs")},
         }
+
+
+def _label(sample: Sample) -> str:
+    """The time of a sample, in seconds if need be: pygal draws a label once for each time that it occurs."""
+    time: str = sample["at"][11:19]
+    return time.removesuffix(":00")
 
 
 def _a_second(count: int | None) -> float | None:
