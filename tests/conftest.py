@@ -26,20 +26,27 @@ FLOWS = "tests/flows/"
 # So do the tests in a browser, with a stack that none of their neighbours stops.
 BROWSER = "tests/browser/"
 # These start a stack of their own.
-OWN_STACK = ("tests/flows/test_pgbouncer.py", "tests/flows/test_proxy.py")
+OWN_STACK = (
+    "tests/browser/test_break_it.py",
+    "tests/flows/test_pgbouncer.py",
+    "tests/flows/test_proxy.py",
+    "tests/workers/dev/",
+)
 
 
-def shares_stack(nodeid: str) -> bool:
-    return nodeid.startswith(FLOWS) and not nodeid.startswith(OWN_STACK)
+def group(nodeid: str) -> str:
+    """What one process runs together: the tests that share a stack, or those of a file."""
+    file = nodeid.partition("::")[0]
+    if nodeid.startswith(OWN_STACK):
+        return file
+    return next((shared for shared in (FLOWS, BROWSER) if nodeid.startswith(shared)), file)
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
     """Keeps each file's tests in one process, and in one of them all that share a stack."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(BROWSER):
-            return "browser"
-        return "flows" if shares_stack(nodeid) else nodeid.partition("::")[0]
+        return group(nodeid)
 
 
 # Not xdist's groups: its version 3.8 marks them in a way that pytest 9.2 does not see.
@@ -48,9 +55,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begins with the flows, then the browser, where several processes run: they would be left over at the end."""
+    """Begins with the stacks, the shared ones first, where several processes run: they would be left over at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (not shares_stack(item.nodeid), not item.nodeid.startswith(BROWSER)))
+        order = {FLOWS: 0, BROWSER: 1}
+        items.sort(key=lambda item: order.get(group(item.nodeid), 3 - item.nodeid.startswith(OWN_STACK)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -114,6 +122,8 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     # After a search that a loaded machine made slow, the next ones ask one statement more.
     job_floors.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
+        # On a loaded machine a test pauses for longer than a request may.
+        postgres.rows("SET LOCAL idle_in_transaction_session_timeout = 0")
         makers.skip_old_events()
         yield
         transaction.rollback()

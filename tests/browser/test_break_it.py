@@ -13,6 +13,7 @@ import pytest
 from tests.browser import checks
 from tests.browser.driver import Visit, visit
 from tests.browser.test_pages import PHONE, PICTURES, keep
+from tests.flows.conftest import START_S
 from tests.makers import until
 from tests.workers.dev.conftest import SETTINGS
 from workers.dev.servers import free_port
@@ -36,7 +37,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[s
         start_new_session=True,
     )
     try:
-        until(lambda: (data / "stack.env").exists() or launcher.poll() is not None, 90)
+        until(lambda: (data / "stack.env").exists() or launcher.poll() is not None, START_S)
         assert launcher.poll() is None
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -21,6 +21,9 @@ from tests.flows.collector import Collector
 from tests.makers import SECRETS, DisposablePostgres, until
 from workers.dev.servers import Postgres, Valkey, free_port
 
+# All its processes together use some ten seconds of a processor to start: on a loaded machine, minutes.
+START_S = 240
+
 
 class Stack:
     """A running stack, with what a test does to it and reads from it."""
@@ -57,7 +60,7 @@ class Stack:
             launcher = self._launcher = subprocess.Popen(
                 [sys.executable, "-m", "workers.dev"], env={**environment, **chosen}, stdout=log, stderr=log
             )
-        until(lambda: (self.directory / "stack.env").exists() or launcher.poll() is not None)
+        until(lambda: (self.directory / "stack.env").exists() or launcher.poll() is not None, START_S)
         assert launcher.poll() is None, self.log()
         until(lambda: self.health() == "ok")
 

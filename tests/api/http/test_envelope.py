@@ -18,7 +18,7 @@ def me(client) -> Visitor:
 
 def test_an_unknown_path_is_a_404(client):
     assert error(client.simulate_get("/api/nothing")) == (404, "NOT_FOUND")
-    assert error(client.simulate_get("/")) == (404, "NOT_FOUND")
+    assert error(client.simulate_get("/nothing")) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize(
