@@ -50,8 +50,9 @@ def axe_violations(page: "Page", *rules: str) -> list[str]:
 
 def unreachable(page: "Page") -> list[str]:
     """Returns the controls that pressing Tab through the page does not reach, or not visibly."""
+    # A live page is to stay as it is from now on; an answer on its way may still change it.
+    page.evaluate("() => { window.fetch = () => new Promise(() => {}); }")
     found = _tab_through(page)
-    # A live page may have been replaced on the way.
     while found and page.evaluate(
         "() => [...window.controls.keys()].some((control) => !control.isConnected)"
     ):
@@ -60,10 +61,11 @@ def unreachable(page: "Page") -> list[str]:
 
 
 def _tab_through(page: "Page") -> list[str]:
-    # Twice as often as there are controls: Tab also stops at what scrolls.
-    for _ in range(2 * page.evaluate(WATCH_FOCUS) + 2):
+    # Up to twice as often as there are controls: Tab also stops at what scrolls.
+    controls = page.evaluate(WATCH_FOCUS)
+    for pressed in range(2 * controls + 2):
         page.keyboard.press("Tab")
-        if page.evaluate("() => document.activeElement === document.body"):
+        if pressed >= controls and page.evaluate("() => document.activeElement === document.body"):
             break
     found: list[str] = page.evaluate(UNREACHED)
     return found
