@@ -86,6 +86,7 @@ lock: $(INSTALLED)
 	$(COMPILE) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) pyproject.toml --extra otel --constraint requirements-dev.lock --output-file requirements-otel.lock
 	$(COMPILE) --group browser --constraint requirements-dev.lock --output-file requirements-browser.lock
+	$(COMPILE) --group node --output-file requirements-node.lock
 
 clean:
 	rm -rf .venv .data .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

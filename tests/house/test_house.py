@@ -17,7 +17,7 @@ ROOMS = {"api", "workers", "actors", "db"}
 TOP = ROOMS | {
     *("tests", "docs", "Procfile", "pyproject.toml", "compose.yml", "README.md", "LICENSE", "Makefile"),
     *("CONTRIBUTING.md", "SECURITY.md", "requirements.lock", "requirements-dev.lock"),
-    *("requirements-browser.lock", "requirements-otel.lock"),
+    *("requirements-browser.lock", "requirements-node.lock", "requirements-otel.lock"),
 }
 
 
