@@ -505,15 +505,15 @@ def test_an_avatars_name_cannot_be_guessed(person):
     assert all(len(name) * 4 >= 128 for name in names)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["x", "0" * 40 + ".webp", "0" * 40 + ".png", "..", ".", "..%2F..%2F..%2Fetc%2Fpasswd", "../../../etc/passwd", "%2e%2e/%2e%2e/secret", "..\\secret", "%00", "a%00.webp", "%C0%AE%C0%AE", "", "secret.webp", "{name}"],
-)  # fmt: skip
-def test_no_other_file_is_served(client, person, files, name):
+NO_AVATARS = ("x", "0" * 40 + ".webp", "0" * 40 + ".png", "..", ".", "..%2F..%2F..%2Fetc%2Fpasswd", "../../../etc/passwd", "%2e%2e/%2e%2e/secret", "..\\secret", "%00", "a%00.webp", "%C0%AE%C0%AE", "", "secret.webp", "{name}")  # fmt: skip
+
+
+def test_no_other_file_is_served(client, person, files):
     send(person, drawn())
     (files()[0].parent / "secret.webp").write_text("secret")
     (files()[0].parent.parent / "secret.webp").write_text("secret")
-    assert error(client.simulate_get(f"/media/avatars/{name}")) == (404, "NOT_FOUND")
+    answers = {name: error(client.simulate_get(f"/media/avatars/{name}")) for name in NO_AVATARS}
+    assert answers == dict.fromkeys(NO_AVATARS, (404, "NOT_FOUND"))
 
 
 def test_avatars_can_be_kept_in_any_fsspec_store(settings):
