@@ -1,6 +1,7 @@
 """What the documents name is there: commands, files, links, decisions."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ OF_EXAMPLES = {
     "actors/psp/acme.py",
     "tests/api/payments/test_transactions.py",
 }
+ROUTE_OF_EXAMPLES = "/payments/*/transactions"
 PLACES = (
     "README.md",
     "CONTRIBUTING.md",
@@ -66,6 +68,20 @@ def test_every_file_that_the_documents_name_exists(texts, root):
         for name in re.findall(r"`([\w/.-]+\.(?:py|md|sql|lock|toml))`", text):
             found = any(file.endswith("/" + name) for file in tracked)
             assert found or name in OF_OTHER_TOOLS | OF_EXAMPLES, f"{path.name}: {name}"
+
+
+def test_every_route_that_the_documents_name_exists(texts, root):
+    paths = json.loads((root / "docs/openapi.json").read_text())["paths"]
+    known = {f"{method.upper()} {with_stars(path)}" for path, methods in paths.items() for method in methods}
+    for page, text in texts.items():
+        for method, path in re.findall(r"\b(GET|POST|PUT|DELETE) (/[\w/:{}.-]*\w}?)", text):
+            route = with_stars(path.removeprefix("/api"))
+            if page.suffix == ".md" and not route.startswith("/console") and route != ROUTE_OF_EXAMPLES:
+                assert known & {f"{method} /api{route}", f"{method} {route}"}, f"{page.name}: {method} {path}"
+
+
+def with_stars(path: str) -> str:
+    return re.sub(r":\w+|{\w+}", "*", path)
 
 
 def test_every_link_between_the_documents_leads_somewhere(texts):
