@@ -240,7 +240,7 @@ class ListedMissedEvent:
 
 NEWEST_MISSED = """
     SELECT m.id AS missed_id, m.name, m.error, m.given_up_at,
-        e.id, e.seq, e.type, e.data, e.request_id, e.occurred_at
+        e.id, e.seq, e.type, e.data, e.request_id, e.trace, e.occurred_at
     FROM admin.missed_events m JOIN admin.events e ON e.seq = m.seq
     WHERE (m.given_up_at, m.id) < (%(before)s, %(before_id)s::uuid)
         AND (%(name)s IS NULL OR m.name = %(name)s)

@@ -37,6 +37,16 @@ def test_missed_events_are_listed_with_their_event(admin):
     assert admin.get(f"/admin/missed-events?subscriber={CONFIG}").json["data"]["items"] == []
 
 
+def test_a_missed_event_is_shown_as_the_event_log_shows_it(admin):
+    event = missed()
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    event_log.Event.update(trace=trace).where(event_log.Event.id == event.id).execute()
+    [item] = admin.get("/admin/missed-events").json["data"]["items"]
+    [logged] = admin.get(f"/admin/events?after={event.seq - 1}&limit=1").json["data"]["items"]
+    assert item["event"] == logged
+    assert logged["traceparent"] == trace
+
+
 def test_the_last_one_is_first_on_the_first_page(admin):
     events = [missed(), missed(), missed(CONFIG)]
     first = admin.get("/admin/missed-events?limit=2").json["data"]
