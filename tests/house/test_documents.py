@@ -19,7 +19,8 @@ OF_EXAMPLES = {
     "actors/psp/acme.py",
     "tests/api/payments/test_transactions.py",
 }
-ROUTE_OF_EXAMPLES = "/payments/*/transactions"
+# The pages, the routes of a developer's stack, and the route of an example.
+NOT_IN_THE_DOCUMENT = ("/console", "/dev", "/payments/*/transactions")
 PLACES = (
     "README.md",
     "CONTRIBUTING.md",
@@ -76,7 +77,7 @@ def test_every_route_that_the_documents_name_exists(texts, root):
     for page, text in texts.items():
         for method, path in re.findall(r"\b(GET|POST|PUT|DELETE) (/[\w/:{}.-]*\w}?)", text):
             route = with_stars(path.removeprefix("/api"))
-            if page.suffix == ".md" and not route.startswith("/console") and route != ROUTE_OF_EXAMPLES:
+            if page.suffix == ".md" and not route.startswith(NOT_IN_THE_DOCUMENT):
                 assert known & {f"{method} /api{route}", f"{method} {route}"}, f"{page.name}: {method} {path}"
 
 
