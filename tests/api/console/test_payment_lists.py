@@ -82,6 +82,17 @@ def test_a_report_has_a_plot_a_table_and_a_file(browser, client, role):
     assert file.text.splitlines()[0] == "period,currency,status,count,amount"
 
 
+def test_a_report_draws_the_ten_currencies_with_the_most_payments(browser, admin, customer):
+    currencies = ["AUD", "CAD", "CHF", "CZK", "DKK", "EUR", "GBP", "HUF", "NOK", "PLN", "SEK"]
+    for currency in [*currencies, "SEK"]:
+        pay(customer, currency=currency)
+    sign_in(browser, admin)
+    page = shown(browser, "/console/reports")
+    assert page.count("<figure>") == 10
+    assert all(f"<h2>{currency}</h2>" in page for currency in currencies)
+    assert "Payments in SEK by day and status" in page
+
+
 def test_customers_have_no_reports(browser, customer):
     sign_in(browser, customer)
     assert browser.get("/console/reports").status_code == 403
