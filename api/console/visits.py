@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import falcon
 from falcon import Request, Response
 
-from api.console.client import Api, ApiError
+from api.console.client import Api, ApiError, Data
 from api.console.rendering import Templates
 from api.http.body import ValidationFailed
 from api.http.operation import RawOperation
@@ -53,6 +53,13 @@ class Console:
         self.app, self.templates = app, templates
         self.public_url, self.environment, self.breakable = public_url, environment, breakable
         self.pages: list[Any] = []
+
+
+class Resource:
+    """What the resources of all pages have in common: the console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
 
 
 class Visit:
@@ -127,19 +134,28 @@ class Visit:
         else:
             self._resp.unset_cookie(_THEME, path="/console", same_site="Lax")
 
-    def show(self, template: str, status: int = 200, **values: Any) -> None:
-        """Sends a page."""
+    def search(self, path: str, query: Mapping[str, Any]) -> tuple[Data | None, ApiError | None]:
+        """Sends a GET with what a visitor has typed; returns the data, or why not. Raises ApiError."""
+        try:
+            return self.api.get(path, query), None
+        except ApiError as refused:
+            if refused.status != 400:
+                raise
+            return None, refused
+
+    def show(self, template: str, *, error: ApiError | None = None, status: int = 200, **values: Any) -> None:
+        """Sends a page; one that shows an error of the API has its status."""
         notice = self._cookie(_NOTICE)
         if notice:
             self._resp.unset_cookie(_NOTICE, path="/console", same_site="Lax")
-        self._resp.status = status
-        error = values.get("error")
-        if isinstance(error, ApiError) and "retry-after" in error.headers:
+        self._resp.status = error.status if error else status
+        if error and "retry-after" in error.headers:
             self._resp.set_header("Retry-After", error.headers["retry-after"])
         self._resp.content_type = "text/html; charset=utf-8"
         self._resp.data = self.console.templates.render(
             template,
             **values,
+            error=error,
             visit=self,
             user=self.user,
             navigation=self._navigation(),

@@ -5,17 +5,14 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 _PATH = "/console/account"
 _NOTIFICATIONS = ("paymentCompleted", "paymentFailed")
 
 
-class Account:
+class Account(Resource):
     """GET, POST /console/account."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -27,32 +24,26 @@ class Account:
         try:
             notice = _CHANGES.get(part, _unknown)(visit)
         except ApiError as error:
-            _show(visit, error.status, part=part, error=error)
+            _show(visit, part=part, error=error)
         else:
             visit.go(_PATH, notice)
 
 
-class AccountAvatar:
+class AccountAvatar(Resource):
     """POST /console/account/avatar."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_post(self, visit: Visit) -> None:
         try:
             visit.api.upload("/profile/avatar", visit.req)
         except ApiError as error:
-            _show(visit, error.status, part="avatar", error=error)
+            _show(visit, part="avatar", error=error)
         else:
             visit.go(_PATH, "Your picture is changed.")
 
 
-class AccountSession:
+class AccountSession(Resource):
     """POST /console/account/sessions/{session_id}: ends a session."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_post(self, visit: Visit, session_id: UUID) -> None:
@@ -60,11 +51,8 @@ class AccountSession:
         visit.go(_PATH, "That session has ended.")
 
 
-class SignOutEverywhere:
+class SignOutEverywhere(Resource):
     """POST /console/account/sessions: ends all sessions, this one too."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_post(self, visit: Visit) -> None:
@@ -118,7 +106,7 @@ _CHANGES = {
 }
 
 
-def _show(visit: Visit, status: int = 200, *, part: str = "", error: ApiError | None = None) -> None:
+def _show(visit: Visit, *, part: str = "", error: ApiError | None = None) -> None:
     profile = visit.api.get("/profile")
     preferences = visit.api.get("/profile/preferences")
     # Below our own origin, under whatever name the browser knows it.
@@ -127,11 +115,11 @@ def _show(visit: Visit, status: int = 200, *, part: str = "", error: ApiError | 
     sent = {part: visit.form} if error and part != "avatar" else {}
     visit.show(
         "account.html",
-        status,
         profile=profile,
         preferences=preferences,
         sessions=visit.api.get("/auth/sessions", {"limit": 50}),
         avatar=avatar,
         values={"profile": profile, "preferences": preferences} | sent,
+        error=error,
         errors={part: error},
     )

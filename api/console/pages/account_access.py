@@ -1,14 +1,11 @@
 """Pages for visitors without a session: opening an account, and the two pages that mails link to."""
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 
-class Register:
+class Register(Resource):
     """GET, POST /console/register."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_get(self, visit: Visit) -> None:
@@ -20,16 +17,13 @@ class Register:
         try:
             visit.begin(visit.api.post("/auth/register", values))
         except ApiError as error:
-            visit.show("register.html", error.status, values=values, error=error)
+            visit.show("register.html", values=values, error=error)
         else:
             visit.go("/console", "Your account is open. Confirm your address with the link that was mailed.")
 
 
-class ForgotPassword:
+class ForgotPassword(Resource):
     """GET, POST /console/forgot-password."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_get(self, visit: Visit) -> None:
@@ -41,18 +35,15 @@ class ForgotPassword:
         try:
             visit.api.post("/auth/forgot-password", values)
         except ApiError as error:
-            visit.show("forgot-password.html", error.status, values=values, error=error)
+            visit.show("forgot-password.html", values=values, error=error)
         else:
             visit.go(
                 "/console/sign-in", "If there is such an account, a link was mailed. It works for 30 minutes."
             )
 
 
-class VerifyEmail:
+class VerifyEmail(Resource):
     """GET, POST /verify-email. Opening the page changes nothing: mail scanners open links."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_get(self, visit: Visit) -> None:
@@ -64,16 +55,13 @@ class VerifyEmail:
         try:
             visit.api.post("/auth/verify-email", {"token": token})
         except ApiError as error:
-            visit.show("verify-email.html", error.status, token=token, error=error)
+            visit.show("verify-email.html", token=token, error=error)
         else:
             visit.show("done.html", title="Your address is confirmed", text="You can close this page.")
 
 
-class ResetPassword:
+class ResetPassword(Resource):
     """GET, POST /reset-password."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_get(self, visit: Visit) -> None:
@@ -85,7 +73,7 @@ class ResetPassword:
         try:
             visit.api.post("/auth/reset-password", values)
         except ApiError as error:
-            visit.show("reset-password.html", error.status, token=values["token"], error=error)
+            visit.show("reset-password.html", token=values["token"], error=error)
         else:
             visit.show(
                 "done.html",

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from api.console.client import ApiError, Call
-from api.console.visits import Console, Visit, page
+from api.console.day_fields import as_moments
+from api.console.visits import Console, Resource, Visit, page
 
 _FILTERS = ("userId", "action", "resourceType", "resourceId", "from", "to", "cursor")
 # Links of the chain that are drawn; entries of one file of the export; files that are listed.
@@ -13,23 +14,17 @@ _LINKS, _FILE_ENTRIES, _FILES = 6, 100_000, 20
 _BEYOND = 2**62
 
 
-class Audit:
+class Audit(Resource):
     """GET /console/audit."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        super().__init__(console)
         self._actions: list[str] = []
 
     @page()
     def on_get(self, visit: Visit) -> None:
         query = visit.query(*_FILTERS)
-        error, entries = None, None
-        try:
-            entries = visit.api.get("/admin/audit-logs", _instants(query))
-        except ApiError as refused:
-            if refused.status != 400:
-                raise
-            error = refused
+        entries, error = visit.search("/admin/audit-logs", as_moments(query))
         verification = self._verify(visit) if visit.query("verify") else None
         seal = _export(visit, _BEYOND, 1)[-1]["seal"]
         broken = _broken_entry(visit, verification)
@@ -38,7 +33,6 @@ class Audit:
         links, call = _export(visit, first, _LINKS), _call(first)
         visit.show(
             "audit.html",
-            status=error.status if error else 200,
             error=error,
             query=query,
             entries=entries,
@@ -74,21 +68,12 @@ class Audit:
         return self._actions
 
 
-class AuditExport:
+class AuditExport(Resource):
     """GET /console/audit/export: the API's export as a download, whose token no script can read."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
         visit.pass_on("/admin/audit-logs/export", visit.query("after", "limit"))
-
-
-def _instants(query: dict[str, str]) -> dict[str, str]:
-    """The filters of the API: a day begins at midnight, UTC; the last day is part of the list."""
-    ends = {"from": "T00:00:00.000Z", "to": "T23:59:59.999Z"}
-    return {name: value + ends.get(name, "") for name, value in query.items()}
 
 
 def _export(visit: Visit, after: int, limit: int) -> list[dict[str, Any]]:

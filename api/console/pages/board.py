@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from api.console import charts
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 MINUTES = 60
 _SAMPLE_S = 15
@@ -27,11 +27,8 @@ PLOTS: dict[str, tuple[str, str, Callable[[Sample], float | None]]] = {
 }
 
 
-class Board:
+class Board(Resource):
     """GET /console/board."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from api.console.client import Api, ApiError, Data
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 from api.demo_users import DEMO_PASSWORD, demo_email
 from db.core import times
 from db.users import Role
@@ -53,11 +53,8 @@ FREEZE_S = 10
 PSP_KEYS = ("psp.approvalRate", "psp.latencyMs")
 
 
-class BreakIt:
+class BreakIt(Resource):
     """GET, POST /console/break-it."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -72,7 +69,7 @@ class BreakIt:
         except ApiError as error:
             if error.status == 403:
                 raise
-            _show(visit, error.status, error=error)
+            _show(visit, error=error)
         else:
             visit.go("/console/break-it", notice)
 
@@ -133,7 +130,7 @@ def _send_payments(visit: Visit) -> str:
 
 
 def _let_a_job_die(visit: Visit) -> str:
-    """Has the job die that asks what became of a payment, whose answer is lost. Raises ApiError."""
+    """Sends a payment whose answer is lost, and has the job die that it waits for. Raises ApiError."""
     deadline = time.monotonic() + _SEND_FOR_S
     payment = _pay(_demo_customer(visit), {"simulate": "timeout"}, deadline)
     fault = {"fault": "killJob", "paymentId": payment["id"]}
@@ -170,13 +167,12 @@ def _insist(send: Callable[[], Data], status: int, deadline: float) -> Data:
             time.sleep(_SEND_AGAIN_AFTER_S)
 
 
-def _show(visit: Visit, status: int = 200, *, error: ApiError | None = None) -> None:
+def _show(visit: Visit, *, error: ApiError | None = None) -> None:
     stack, runs = visit.api.get("/dev/stack"), visit.api.get("/dev/runs")
     config = visit.api.get("/admin/config")
     now = times.now()
     visit.show(
         "break-it.html",
-        status,
         error=error,
         stack=stack,
         processes=[

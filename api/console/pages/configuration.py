@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Console, Resource, Visit, page
 
 _PATH = "/console/configuration"
 _READ_ONLY = "maintenance.readOnly"
@@ -43,11 +43,11 @@ class Control:
         return int(number) if number.is_integer() else number
 
 
-class Configuration:
+class Configuration(Resource):
     """GET, POST /console/configuration."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        super().__init__(console)
         self._known: dict[str, Control] = {}
 
     @page()
@@ -89,7 +89,6 @@ class Configuration:
         by = {setting["updatedBy"] for setting in settings["items"]} - {None}
         visit.show(
             "configuration.html",
-            error.status if error else 200,
             settings=settings,
             groups=groups,
             controls=controls,

@@ -4,36 +4,26 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 from db.core import times
 
 # What the provider says of a payment that has ended so.
 _OUTCOMES = {"completed": "charged", "failed": "declined"}
 
 
-class Differences:
+class Differences(Resource):
     """GET /console/differences."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
         query = visit.query("day")
         # The last day whose statement can be there.
         newest = times.now().date() - timedelta(days=1)
-        asked, error, found = query.get("day", str(newest)), None, None
-        try:
-            found = visit.api.get("/payments/differences", {"day": asked})
-        except ApiError as refused:
-            if refused.status != 400:
-                raise
-            error = refused
+        asked = query.get("day", str(newest))
+        found, error = visit.search("/payments/differences", {"day": asked})
         day = date.fromisoformat(found["day"]) if found else None
         visit.show(
             "differences.html",
-            status=error.status if error else 200,
             error=error,
             found=found,
             values={"day": asked},

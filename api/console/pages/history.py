@@ -1,18 +1,14 @@
 """GET /console/history: every change of status of the payments that the caller may see."""
 
-from api.console.day_fields import day_after, day_start
-from api.console.visits import Console, Visit, page
+from api.console.day_fields import as_moments
+from api.console.visits import Resource, Visit, page
 
 
-class History:
+class History(Resource):
     """GET /console/history."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
         query = visit.query("paymentId", "from", "to", "cursor")
-        asked = {**query, "from": day_start(query.get("from")), "to": day_after(query.get("to"))}
-        history = visit.api.get("/payments/history", asked)
-        visit.show("history.html", history=history, query=query)
+        history, error = visit.search("/payments/history", as_moments(query))
+        visit.show("history.html", history=history, query=query, error=error)

@@ -6,7 +6,7 @@ from typing import Any
 
 from falcon import HTTPSeeOther, Request, Response
 
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 from api.http.operation import RawOperation
 
 _TYPE = re.compile(rb"^event: .*\n", re.MULTILINE)
@@ -21,11 +21,8 @@ class Root:
         raise HTTPSeeOther("/console")
 
 
-class Home:
+class Home(Resource):
     """GET /console."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -43,11 +40,8 @@ class Home:
         visit.show(f"home-{role.lower()}.html", payments=payments, **more)
 
 
-class Events:
+class Events(Resource):
     """GET /console/events: the API's event stream for a page, whose script cannot read the access token."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_get(self, visit: Visit) -> None:

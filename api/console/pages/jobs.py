@@ -6,18 +6,15 @@ from urllib.parse import quote
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 _FILTERS = ("queue", "name", "state", "paymentId", "cursor")
 _ANY = ("", "any")
 _STATES = (_ANY, *((state, state) for state in ("waiting", "running", "failed", "dead")))
 
 
-class Jobs:
+class Jobs(Resource):
     """GET, POST /console/jobs."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -34,11 +31,8 @@ class Jobs:
             visit.go(visit.form.get("next", "/console/jobs"), notice)
 
 
-class OneJob:
+class OneJob(Resource):
     """GET /console/jobs/:id."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit, job_id: UUID) -> None:
@@ -47,27 +41,19 @@ class OneJob:
 
 def _show_list(visit: Visit, error: ApiError | None = None) -> None:
     query = visit.query(*_FILTERS)
-    try:
-        listed = visit.api.get("/admin/jobs", query)
-    except ApiError as refused:
-        # A filter that the API refuses is shown beside its field.
-        error = error or refused
-        if refused.status != 400:
-            raise
-        listed = visit.api.get("/admin/jobs")
+    listed, refused = visit.search("/admin/jobs", query)
     # Dead jobs first, unless the list has been narrowed down.
     dead = None if query else visit.api.get("/admin/jobs", {"state": "dead"})
     health = visit.api.get("/admin/health")
     visit.show(
         "jobs.html",
-        status=error.status if error else 200,
-        error=error,
+        error=error or refused,
         query=query,
         states=_STATES,
         queues=(_ANY, *((queue["name"], queue["name"]) for queue in health["queueStatuses"])),
         health=health,
         dead=dead,
-        listed=listed,
+        listed=listed or visit.api.get("/admin/jobs"),
         missed=visit.api.get("/admin/missed-events"),
     )
 

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 CURRENCIES = ("USD", "EUR", "GBP", "CHF", "JPY", "SEK", "NOK", "DKK", "PLN", "CZK", "AUD", "CAD")
 # What the stub of the payment provider does, by `metadata.simulate`.
@@ -23,11 +23,8 @@ SCENARIOS = (
 )
 
 
-class Pay:
+class Pay(Resource):
     """GET, POST /console/pay."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -39,14 +36,11 @@ class Pay:
         try:
             _pay(visit, body)
         except ApiError as error:
-            _show(visit, error.status, values=visit.form, error=error)
+            _show(visit, values=visit.form, error=error)
 
 
-class PayRequest:
+class PayRequest(Resource):
     """GET, POST /console/pay/{request_id}: the link that a vendor sends to a customer."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit, request_id: UUID) -> None:
@@ -59,7 +53,7 @@ class PayRequest:
         try:
             _pay(visit, {"requestId": str(request_id), **seen}, If_Match=visit.form.get("version", '""'))
         except ApiError as error:
-            _show_request(visit, request_id, error.status, error=error)
+            _show_request(visit, request_id, error=error)
 
 
 def _pay(visit: Visit, body: dict[str, str], **headers: str) -> None:
@@ -74,14 +68,14 @@ def _pay(visit: Visit, body: dict[str, str], **headers: str) -> None:
     visit.go(f"/console/payments/{paid['id']}")
 
 
-def _show(visit: Visit, status: int = 200, *, values: dict[str, str], error: ApiError | None = None) -> None:
+def _show(visit: Visit, *, values: dict[str, str], error: ApiError | None = None) -> None:
     asked = visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 10})
-    visit.show("pay.html", status, asked=asked, values=values, error=error, **_choices(visit))
+    visit.show("pay.html", asked=asked, values=values, error=error, **_choices(visit))
 
 
-def _show_request(visit: Visit, id: UUID, status: int = 200, *, error: ApiError | None = None) -> None:
+def _show_request(visit: Visit, id: UUID, *, error: ApiError | None = None) -> None:
     request = visit.api.get(f"/payments/{id}")
-    visit.show("pay-request.html", status, request=request, values=visit.form, error=error, **_choices(visit))
+    visit.show("pay-request.html", request=request, values=visit.form, error=error, **_choices(visit))
 
 
 def _choices(visit: Visit) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from api.console import code_places, diagram
 from api.console.client import ApiError, Data
 from api.console.rendering import ago
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 # How the timeline's filter names its kinds.
 KINDS = {
@@ -30,11 +30,8 @@ _NOTICES = {
 }
 
 
-class OnePayment:
+class OnePayment(Resource):
     """GET, POST /console/payments/{payment_id}."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit, payment_id: UUID) -> None:
@@ -46,7 +43,7 @@ class OnePayment:
         try:
             changed = _act(visit, payment_id, action)
         except ApiError as error:
-            _show(visit, payment_id, error.status, action=action, error=error, values=visit.form)
+            _show(visit, payment_id, action=action, error=error, values=visit.form)
         else:
             visit.go(f"/console/payments/{changed['id']}", _NOTICES.get(action, ""))
 
@@ -82,7 +79,7 @@ def _act(visit: Visit, payment_id: UUID, action: str) -> Data:
     return visit.api.post(f"{path}/status", change, Idempotency_Key=key, Prefer=_WAIT)
 
 
-def _show(visit: Visit, payment_id: UUID, status: int = 200, **more: Any) -> None:
+def _show(visit: Visit, payment_id: UUID, **more: Any) -> None:
     is_admin = _user(visit)["role"] == "ADMIN"
     payment = visit.api.get(f"/payments/{payment_id}")
     timeline = _timeline(visit, payment_id)
@@ -91,7 +88,6 @@ def _show(visit: Visit, payment_id: UUID, status: int = 200, **more: Any) -> Non
     transitions = [item["data"] for item in items if item["kind"] == "transition"]
     visit.show(
         "payment.html",
-        status,
         payment=payment,
         diagrams=[diagram.draw(payment, transitions, layout) for layout in ("wide", "tall")],
         timeline=timeline,

@@ -7,9 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from api.console import charts
-from api.console.client import ApiError
-from api.console.day_fields import day_after, day_start
-from api.console.visits import Console, Visit, page
+from api.console.day_fields import as_moments
+from api.console.visits import Resource, Visit, page
 
 # Drawing one takes 5 to 15 ms, and a vendor may have payments in each of 150 currencies.
 _MAX_PLOTS = 10
@@ -17,29 +16,19 @@ _MAX_PLOTS = 10
 _STATUSES = ("completed", "failed", "processing", "pending", "cancelled")
 
 
-class Reports:
+class Reports(Resource):
     """GET /console/reports."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
         query = visit.query("from", "to", "groupBy")
-        asked = {**query, "from": day_start(query.get("from")), "to": day_after(query.get("to"))}
+        asked = as_moments(query)
         if visit.req.get_param("format") == "csv":
             visit.pass_on("/payments/reports", {**asked, "format": "csv"})
             return
-        try:
-            report, error = visit.api.get("/payments/reports", asked), None
-        except ApiError as refusal:
-            if refusal.status != 400:
-                raise
-            report, error = None, refusal
-        status = error.status if error else 200
+        report, error = visit.search("/payments/reports", asked)
         visit.show(
             "reports.html",
-            status,
             report=report,
             plots=_plots(report or {"totals": [], "series": []}),
             query=query,

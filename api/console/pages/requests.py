@@ -5,16 +5,13 @@ from uuid import UUID, uuid4
 
 from api.console.client import ApiError
 from api.console.pages.pay import CURRENCIES
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 _FIELDS = ("amount", "currency", "description", "customerEmail")
 
 
-class Requests:
+class Requests(Resource):
     """GET /console/requests."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -23,11 +20,8 @@ class Requests:
         visit.show("requests.html", requests=requests, query=query)
 
 
-class NewRequest:
+class NewRequest(Resource):
     """GET, POST /console/requests/new."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -40,16 +34,13 @@ class NewRequest:
         try:
             made = visit.api.post("/payments", {"type": "initiate", **body}, Idempotency_Key=key)
         except ApiError as error:
-            _show_form(visit, error.status, error=error)
+            _show_form(visit, error=error)
         else:
             visit.go(f"/console/requests/{made['id']}")
 
 
-class OneRequest:
+class OneRequest(Resource):
     """GET, POST /console/requests/{request_id}: its link, what became of it, and its changes."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit, request_id: UUID) -> None:
@@ -67,27 +58,24 @@ class OneRequest:
                 visit.api.put(f"/payments/{request_id}", changes, If_Match=version)
                 notice = "The request is changed. A customer who has it open has to look again before paying."
         except ApiError as error:
-            _show(visit, request_id, error.status, error=error)
+            _show(visit, request_id, error=error)
         else:
             visit.go(f"/console/requests/{request_id}", notice)
 
 
-def _show_form(visit: Visit, status: int = 200, *, error: ApiError | None = None) -> None:
+def _show_form(visit: Visit, *, error: ApiError | None = None) -> None:
     currencies = [(code, code) for code in CURRENCIES]
     values = visit.form if error else {}
-    visit.show(
-        "request-new.html", status, values=values, error=error, currencies=currencies, key=str(uuid4())
-    )
+    visit.show("request-new.html", values=values, error=error, currencies=currencies, key=str(uuid4()))
 
 
-def _show(visit: Visit, id: UUID, status: int = 200, *, error: ApiError | None = None) -> None:
+def _show(visit: Visit, id: UUID, *, error: ApiError | None = None) -> None:
     request = visit.api.get(f"/payments/{id}")
     payments = visit.api.get("/payments", {"requestId": str(id)})
     currencies = [(code, code) for code in sorted({*CURRENCIES, request["currency"]})]
     values = visit.form if error else request
     visit.show(
         "request.html",
-        status,
         request=request,
         payments=payments,
         values=values,

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 # Each payment costs a call for its reviews.
 _PAYMENTS = 10
@@ -12,11 +12,8 @@ _PAYMENTS = 10
 _OUTCOMES = (("", "stays as it is"), ("completed", "is completed"), ("failed", "has failed"))
 
 
-class Reviews:
+class Reviews(Resource):
     """GET /console/reviews."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -29,11 +26,8 @@ class Reviews:
         visit.show("reviews.html", payments=payments, attempts=found, query=query)
 
 
-class OneReview:
+class OneReview(Resource):
     """GET, POST /console/reviews/:id. The id is the payment's."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit, payment_id: UUID) -> None:
@@ -61,7 +55,6 @@ def _show(visit: Visit, payment_id: UUID, error: ApiError | None = None) -> None
     attempts = visit.api.get(f"/payments/{payment_id}/attempts", {"limit": 50})
     visit.show(
         "review.html",
-        status=error.status if error else 200,
         error=error,
         payment=visit.api.get(f"/payments/{payment_id}"),
         attempts=attempts,

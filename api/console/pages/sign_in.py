@@ -3,16 +3,13 @@
 from typing import Any
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 from api.demo_users import DEMO_NAMES, DEMO_PASSWORD, demo_email
 from db.users import Role
 
 
-class SignIn:
+class SignIn(Resource):
     """GET, POST /console/sign-in."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_get(self, visit: Visit) -> None:
@@ -26,16 +23,13 @@ class SignIn:
                 visit.api.post("/auth/login", {"email": email, "password": visit.form.get("password", "")})
             )
         except ApiError as error:
-            _show(visit, error.status, email=email, error=error)
+            _show(visit, email=email, error=error)
         else:
             visit.go(visit.form.get("next", ""))
 
 
-class DemoSignIn:
+class DemoSignIn(Resource):
     """POST /console/sign-in/demo: signs in as a demo user, outside production only."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_post(self, visit: Visit) -> None:
@@ -46,16 +40,13 @@ class DemoSignIn:
             email = demo_email(Role(role)) if role in set(Role) else ""
             visit.begin(visit.api.post("/auth/login", {"email": email, "password": DEMO_PASSWORD}))
         except ApiError as error:
-            _show(visit, error.status, error=error)
+            _show(visit, error=error)
         else:
             visit.go(visit.form.get("next", ""))
 
 
-class SignOut:
+class SignOut(Resource):
     """POST /console/sign-out."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_post(self, visit: Visit) -> None:
@@ -65,11 +56,8 @@ class SignOut:
         visit.go("/console/sign-in", "You are signed out.")
 
 
-class Theme:
+class Theme(Resource):
     """POST /console/theme."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page(public=True)
     def on_post(self, visit: Visit) -> None:
@@ -77,7 +65,7 @@ class Theme:
         visit.go(visit.form.get("next", ""))
 
 
-def _show(visit: Visit, status: int = 200, *, email: str = "", error: Any = None) -> None:
+def _show(visit: Visit, *, email: str = "", error: Any = None) -> None:
     demo = {} if visit.console.environment == "production" else DEMO_NAMES
     back = visit.form.get("next") if visit.req.method == "POST" else visit.req.get_param("next")
-    visit.show("sign-in.html", status, values={"email": email}, error=error, next=back or "", demo=demo)
+    visit.show("sign-in.html", values={"email": email}, error=error, next=back or "", demo=demo)

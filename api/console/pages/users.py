@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Console, Visit, page
+from api.console.visits import Resource, Visit, page
 
 _PATH = "/console/users"
 _ROLES = ("CUSTOMER", "VENDOR", "ADMIN")
@@ -12,11 +12,8 @@ _ROLES = ("CUSTOMER", "VENDOR", "ADMIN")
 _CLOSED = "@closed.invalid"
 
 
-class Users:
+class Users(Resource):
     """GET /console/users."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -24,11 +21,8 @@ class Users:
         visit.show("users.html", users=visit.api.get("/admin/users", query), query=query, closed=_CLOSED)
 
 
-class NewUser:
+class NewUser(Resource):
     """GET, POST /console/users/new."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit) -> None:
@@ -48,11 +42,8 @@ class NewUser:
             visit.go(f"{_PATH}/{made['id']}", "The account is created.")
 
 
-class OneUser:
+class OneUser(Resource):
     """GET, POST /console/users/{user_id}: the account, and what an administrator does to it."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_get(self, visit: Visit, user_id: UUID) -> None:
@@ -64,18 +55,15 @@ class OneUser:
         try:
             notice = _CHANGES[part](visit, f"/admin/users/{user_id}") if part in _CHANGES else ""
         except ApiError as error:
-            _show(visit, user_id, error.status, part=part, error=error)
+            _show(visit, user_id, part=part, error=error)
         except NotConfirmed:
-            _show(visit, user_id, 400, part="mistyped")
+            _show(visit, user_id, part="mistyped")
         else:
             visit.go(f"{_PATH}/{user_id}", notice)
 
 
-class UserSessions:
+class UserSessions(Resource):
     """POST /console/users/{user_id}/sessions: ends all sessions of a user."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_post(self, visit: Visit, user_id: UUID) -> None:
@@ -83,11 +71,8 @@ class UserSessions:
         visit.go(f"{_PATH}/{user_id}", "All sessions have ended.")
 
 
-class UserSession:
+class UserSession(Resource):
     """POST /console/users/{user_id}/sessions/{session_id}: ends one session of a user."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
 
     @page()
     def on_post(self, visit: Visit, user_id: UUID, session_id: UUID) -> None:
@@ -145,22 +130,21 @@ _CHANGES = {
 
 
 def _show_form(visit: Visit, values: dict[str, str], error: ApiError | None = None) -> None:
-    visit.show("user-new.html", error.status if error else 200, values=values, error=error, roles=_ROLES)
+    visit.show("user-new.html", values=values, error=error, roles=_ROLES)
 
 
-def _show(
-    visit: Visit, user_id: UUID, status: int = 200, *, part: str = "", error: ApiError | None = None
-) -> None:
+def _show(visit: Visit, user_id: UUID, *, part: str = "", error: ApiError | None = None) -> None:
     account = visit.api.get(f"/admin/users/{user_id}")
     log_query = {"resourceType": "user", "resourceId": str(user_id), "limit": 10}
     visit.show(
         "user.html",
-        status,
         account=account,
         is_closed=account["email"].endswith(_CLOSED),
         sessions=visit.api.get(f"/admin/users/{user_id}/sessions", {"limit": 50}),
         log=visit.api.get("/admin/audit-logs", log_query),
         values=visit.form if part == "account" else account,
+        error=error,
+        status=400 if part == "mistyped" else 200,
         errors={part: error or True},
         roles=_ROLES,
     )
