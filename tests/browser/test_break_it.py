@@ -83,7 +83,8 @@ def test_a_dead_job_is_retried_without_a_shell(admin: Visit) -> None:
     page.get_by_text("A job is dead").wait_for()
     assert checks.axe_violations(page) == []
     page.get_by_role("link", name="1 dead job", exact=True).click()
-    page.get_by_role("link", name="Payment").last.click()
+    page.locator("#listed a[aria-label^=Payment]").click()
+    page.wait_for_url("**/console/payments/*")
     payment = page.url
     page.go_back()
     page.get_by_role("button", name="Retry", exact=True).click()

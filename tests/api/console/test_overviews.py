@@ -1,5 +1,6 @@
 """The pages that show what was: the history, and the first page of each role."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -26,6 +27,16 @@ def test_the_first_page_leads_each_role_to_what_it_does(client, role, first):
     page = browser.get("/console").text
     assert f'class="button" href="{first}"' in page
     assert "There is no" in page
+
+
+def test_an_administrator_finds_many_pages_in_groups(client):
+    groups = {
+        role: re.findall(
+            r'class="group"[^>]*>([^<]+)', signed_in(client, role)[0].get("/console/account").text
+        )
+        for role in (Role.ADMIN, Role.CUSTOMER)
+    }
+    assert groups == {Role.ADMIN: ["Watch", "Work", "Set up"], Role.CUSTOMER: []}
 
 
 def test_the_event_stream_of_a_session_that_has_ended_is_empty(client):
