@@ -1,4 +1,4 @@
-"""The list of payments and requests, with its filters."""
+"""The list of payments and requests with its filters, and the history of all that the caller may see."""
 
 from api.console.day_fields import as_moments
 from api.console.visits import Resource, Visit, page
@@ -21,3 +21,13 @@ class Payments(Resource):
             error=error,
             statuses=[(status, status.capitalize()) for status in STATUSES],
         )
+
+
+class History(Resource):
+    """GET /console/history: every change of status."""
+
+    @page()
+    def on_get(self, visit: Visit) -> None:
+        query = visit.query("paymentId", "from", "to", "cursor")
+        history, error = visit.search("/payments/history", as_moments(query))
+        visit.show("history.html", history=history, query=query, error=error)
