@@ -62,7 +62,7 @@ class AdminHealth(JsonModel):
 
     database: Literal["ok"]
     redis: Literal["ok", "down"]
-    version: Annotated[str, Field(examples=["0.3.0"])]
+    version: Annotated[str, Field(examples=[VERSION])]
     queues: Annotated[dict[str, int], Field(examples=[{"payments": 2, "psp": 0}])]
     queue_age_seconds: Annotated[dict[str, float], Field(examples=[{"payments": 0.25, "psp": 0}])]
     oldest_job_seconds: Annotated[float | None, Field(examples=[0.25])]
