@@ -5,7 +5,9 @@ mean what OpenTelemetry's documents say.
 """
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Self
 
@@ -38,9 +40,10 @@ class OtlpExporter:
         """Returns an exporter that sends the spans of this process in batches, in a thread of its own."""
         # It logs each batch that is refused, and each span that is dropped meanwhile.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        provider = new_provider(service)
         sender = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")
-        provider.add_span_processor(BatchSpanProcessor(_LoggedOnce(sender)))
+        with _no_fork_handlers():
+            provider = new_provider(service)
+            provider.add_span_processor(BatchSpanProcessor(_LoggedOnce(sender)))
         return cls(provider)
 
     def begin(self, name: str, kind: Kind, parent: str | None, attributes: Attributes) -> "OtlpSpan":
@@ -52,6 +55,20 @@ class OtlpExporter:
     def shut_down(self) -> None:
         """Sends what waits."""
         self._provider.shutdown()
+
+
+@contextmanager
+def _no_fork_handlers() -> Iterator[None]:
+    """Keeps the SDK from starting a thread in each fork of this process: ours only execute a program.
+
+    In a web process that thread is a greenlet: the fork would wait for it for ever, among its parent's.
+    """
+    register = os.register_at_fork
+    os.register_at_fork = lambda **_handlers: None
+    try:
+        yield
+    finally:
+        os.register_at_fork = register
 
 
 def new_provider(service: str) -> TracerProvider:
