@@ -44,7 +44,8 @@ def test_payments_wait_for_a_paused_queue_and_complete_when_it_is_resumed(
     customer = stack.customer()
     admin.pause(queue)
     waiting = until(lambda: payment_that_stays(stack, customer, job))
-    assert stack.health() == "ok"
+    # Redis was flushed by the test before: no process is missed for long.
+    until(lambda: stack.health() == "ok")
     # The relay sends nothing, though Redis forgets the message.
     stack.flush()
     overdue = "UPDATE journal.jobs SET due_at = due_at - interval '1 minute' WHERE name = %s RETURNING id"
