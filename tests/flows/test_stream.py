@@ -161,10 +161,13 @@ def test_five_hundred_idle_streams_cost_little_and_stop_with_the_process(stack, 
             received = b""
             while paid not in received:
                 received += stream.recv(65536)
-        psutil.Process(stack.pid("web.1")).terminate()
+        web = psutil.Process(stack.pid("web.1"))
+        web.terminate()
         began = time.monotonic()
         for stream in streams:
             while stream.recv(65536):
                 pass
         assert time.monotonic() - began < 5
+    # It answers until it has ended.
+    web.wait(30)
     until(lambda: stack.health() == "ok")
