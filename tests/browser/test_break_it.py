@@ -1,10 +1,12 @@
 """A stack of `make run` is broken in a browser, and every payment ends before the eyes of its user."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from workers.dev.servers import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+TRIES = 3
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +82,21 @@ def test_every_payment_ends_though_every_worker_is_killed_or_frozen(admin: Visit
 
 
 def test_a_dead_job_is_retried_without_a_shell(admin: Visit) -> None:
-    page = admin.page
-    page.get_by_role("button", name="Let a job die").click()
-    page.get_by_text("A job is dead").wait_for()
+    page, dead = admin.page, admin.page.get_by_role("link", name=re.compile(r"^\d+ dead jobs?$"))
+    # A worker that took the job at that moment ends it all the same; then another one has to die.
+    for _ in range(TRIES):
+        page.get_by_role("button", name="Let a job die").click()
+        page.get_by_text("A job is dead").wait_for()
+        with suppress(AssertionError):
+            until(dead.count, 5)
+            break
     assert checks.axe_violations(page) == []
-    page.get_by_role("link", name="1 dead job", exact=True).click()
-    page.locator("#listed a[aria-label^=Payment]").click()
+    dead.click()
+    page.locator("#listed a[aria-label^=Payment]").first.click()
     page.wait_for_url("**/console/payments/*")
     payment = page.url
     page.go_back()
-    page.get_by_role("button", name="Retry", exact=True).click()
+    page.get_by_role("button", name="Retry", exact=True).first.click()
     page.locator("dialog").get_by_role("button", name="Retry").click()
     page.get_by_text("The job is due now.").wait_for()
     page.goto(payment)
