@@ -8,6 +8,8 @@ const main = document.querySelector("main");
 const connection = document.querySelector("#connection");
 const SETTLE_MS = 150;
 const MAX_RETRY_MS = 10_000;
+// A server that stands still must not end the refreshes.
+const ANSWER_MS = 15_000;
 
 let failedSince = null;
 let underway = false;
@@ -37,7 +39,10 @@ async function refresh() {
   if (underway) { again = true; return; }
   underway = true;
   try {
-    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const response = await fetch(location.href, {
+      headers: { Accept: "text/html" },
+      signal: AbortSignal.timeout(ANSWER_MS),
+    });
     if (response.redirected && new URL(response.url).pathname === "/console/sign-in") {
       location.assign(response.url);
       return;
