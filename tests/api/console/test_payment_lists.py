@@ -1,41 +1,19 @@
 """The list of payments with its filters, and the report."""
 
 import re
-from typing import Any
 
 import pytest
 
 from db.users import Role
 from tests import makers
 from tests.api.console.browsers import Browser, sign_in
+from tests.api.console.payments import ask, pay, shown
 from tests.makers import Visitor, visitor, work
-
-
-@pytest.fixture
-def browser(client) -> Browser:
-    return Browser(client)
 
 
 @pytest.fixture
 def admin(client) -> Visitor:
     return visitor(client, Role.ADMIN)
-
-
-def pay(caller: Visitor, **more: Any) -> str:
-    body = {"type": "payment", **({} if "requestId" in more else {"amount": "12.50"}), **more}
-    return str(caller.post("/payments", body).json["data"]["id"])
-
-
-def ask(vendor: Visitor) -> str:
-    id = vendor.post("/payments", {"type": "initiate", "amount": "80.00"}).json["data"]["id"]
-    work()
-    return str(id)
-
-
-def shown(browser: Browser, path: str) -> str:
-    result = browser.get(path)
-    assert result.status_code == 200, result.text
-    return result.text
 
 
 def test_the_list_is_filtered_and_paged(browser, customer):
