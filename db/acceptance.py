@@ -19,42 +19,32 @@ ACCEPT = Statement(
     WITH claimed AS (
         INSERT INTO payments.idempotency_keys
             (user_id, key, request_hash, status, body, payment_id, provisional)
-        SELECT %(user_id)s, %(key)s, %(request_hash)s, %(status)s, %(body)s, %(payment_id)s, %(provisional)s
+        SELECT %(user_id)s::uuid, %(key)s::text, %(request_hash)s::text, %(status)s::int, %(body)s::bytea,
+            %(payment_id)s::uuid, %(provisional)s::boolean
         WHERE %(key)s IS NOT NULL
         ON CONFLICT DO NOTHING RETURNING key
     ), payment AS (
         INSERT INTO payments.payments ({COLUMNS})
-        SELECT {COLUMNS} FROM jsonb_populate_record(NULL::payments.payments, %(payment)s)
+        SELECT {COLUMNS} FROM jsonb_populate_record(NULL::payments.payments, %(payment)s::jsonb)
         WHERE %(key)s IS NULL OR EXISTS (SELECT FROM claimed)
         RETURNING *
     ), history AS (
         INSERT INTO payments.payment_transactions
             (id, payment_id, transaction_type, amount, currency, status, actor_id, user_id, payee_id,
             addressee_id, created_at)
-        SELECT %(transaction_id)s, id, 'create', amount, currency, status, %(actor_id)s, user_id, payee_id,
-            addressee_id, created_at
+        SELECT %(transaction_id)s::uuid, id, 'create', amount, currency, status, %(actor_id)s::uuid, user_id,
+            payee_id, addressee_id, created_at
         FROM payment
     ), enqueued AS (
         INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
         SELECT job.id, job.name, job.queue, job.args, job.request_id, job.trace, job.share,
             coalesce(job.sent_at, clock_timestamp()), clock_timestamp() + job.after * interval '1 second'
-        FROM payment, jsonb_to_recordset(%(jobs)s) AS job
+        FROM payment, jsonb_to_recordset(%(jobs)s::jsonb) AS job
             (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
             sent_at timestamptz, after float8)
     )
     SELECT id FROM payment
     """,
-    user_id="uuid",
-    key="text",
-    request_hash="text",
-    status="int",
-    body="bytea",
-    payment_id="uuid",
-    provisional="boolean",
-    payment="jsonb",
-    transaction_id="uuid",
-    actor_id="uuid",
-    jobs="jsonb",
 )
 
 

@@ -25,18 +25,16 @@ FIND_LIVE_SESSION = Statement(
     SELECT s.created_at AS began_at,
         u.id, u.email, u.name, u.role, u.email_verified, u.created_at, u.updated_at
     FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
-    WHERE s.id = %(session_id)s AND s.ended_at IS NULL AND u.active
+    WHERE s.id = %(session_id)s::uuid AND s.ended_at IS NULL AND u.active
     """,
-    session_id="uuid",
 )
 
 ROLES_OF_LIVE_SESSIONS = Statement(
     "roles_of_live_sessions",
     """
     SELECT s.id, u.role FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
-    WHERE s.id = ANY(%(session_ids)s) AND s.ended_at IS NULL AND u.active
+    WHERE s.id = ANY(%(session_ids)s::uuid[]) AND s.ended_at IS NULL AND u.active
     """,
-    session_ids="uuid[]",
 )
 
 

@@ -83,12 +83,11 @@ LOCK_PAYMENTS = Statement(
     "lock_payments",
     f"""
     SELECT {COLUMNS} FROM payments.payments
-    WHERE id = ANY(%(ids)s || ARRAY(
+    WHERE id = ANY(%(ids)s::uuid[] || ARRAY(
         SELECT request_id FROM payments.payments WHERE id = ANY(%(ids)s) AND request_id IS NOT NULL))
     ORDER BY type, id
     FOR NO KEY UPDATE
     """,
-    ids="uuid[]",
 )
 
 # A row is left as it is if it is no longer the one for which the transition was decided.
@@ -96,8 +95,9 @@ APPLY_TRANSITIONS = Statement(
     "apply_transitions",
     f"""
     WITH decided AS (
-        SELECT * FROM unnest(%(payment_ids)s, %(versions)s, %(before)s, %(after)s, %(codes)s, %(messages)s,
-            %(history_ids)s, %(transitions)s, %(reasons)s, %(actor_ids)s)
+        SELECT * FROM unnest(%(payment_ids)s::uuid[], %(versions)s::int[], %(before)s::text[],
+            %(after)s::text[], %(codes)s::text[], %(messages)s::text[], %(history_ids)s::uuid[],
+            %(transitions)s::text[], %(reasons)s::text[], %(actor_ids)s::uuid[])
         AS d (payment_id, version, before, after, code, message, history_id, transition, reason, actor_id)
     ), changed AS (
         UPDATE payments.payments p
@@ -115,16 +115,6 @@ APPLY_TRANSITIONS = Statement(
     )
     SELECT {COLUMNS} FROM changed
     """,
-    payment_ids="uuid[]",
-    versions="int[]",
-    before="text[]",
-    after="text[]",
-    codes="text[]",
-    messages="text[]",
-    history_ids="uuid[]",
-    transitions="text[]",
-    reasons="text[]",
-    actor_ids="uuid[]",
 )
 
 LOCK_UNADDRESSED = """

@@ -1,6 +1,6 @@
 """Statements with a name: a connection parses and plans each of them once, and then only executes it.
 
-FIND_USER = Statement("find_user", "SELECT id, email FROM auth.users WHERE id = %(id)s", id="uuid")
+FIND_USER = Statement("find_user", "SELECT id, email FROM auth.users WHERE id = %(id)s::uuid")
 
 postgres.rows(FIND_USER, id=user_id)
 """
@@ -10,23 +10,24 @@ import re
 # The statements of this process by name: a connection knows a prepared statement by nothing else.
 _by_name: dict[str, "Statement"] = {}
 
-_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s(?:::(\w+(?:\[\])?))?")
 
 
 class Statement:
-    """A statement with named parameters, each of which has a type of PostgreSQL.
+    """A statement with named parameters, each of which has a type of PostgreSQL where it stands first.
 
     Name the columns of the result: with `*`, a migration that adds a column makes every prepared copy
     invalid. `plain` is the same statement for a session that another client may get next.
     """
 
     def __init__(self, name: str, sql: str, /, **types: str) -> None:
-        if set(_PLACEHOLDER.findall(sql)) != set(types):
-            raise TypeError(f"{name}: each parameter needs a type, and each type a parameter")
+        for parameter, type in _PLACEHOLDER.findall(sql):
+            if not types.setdefault(parameter, type):
+                raise TypeError(f"{name}: the parameter {parameter} needs a type where it stands first")
         if _by_name.setdefault(name, self) is not self:
             raise TypeError(f"two statements are named {name}")
         self.name = name
-        self.plain = _PLACEHOLDER.sub(lambda found: f"{found[0]}::{types[found[1]]}", sql)
+        self.plain = _PLACEHOLDER.sub(lambda found: f"%({found[1]})s::{types[found[1]]}", sql)
         numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
         signature = f"({', '.join(types.values())})" if types else ""
         text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], sql)

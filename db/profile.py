@@ -30,9 +30,8 @@ FIND_WITH_USER = Statement(
     """
     SELECT u.id AS user_id, u.email, u.name, p.avatar_url, p.phone, p.address, p.bio, u.created_at,
         greatest(u.updated_at, p.updated_at) AS updated_at
-    FROM auth.users u LEFT JOIN profile.user_profiles p ON p.user_id = u.id WHERE u.id = %(user_id)s
+    FROM auth.users u LEFT JOIN profile.user_profiles p ON p.user_id = u.id WHERE u.id = %(user_id)s::uuid
     """,
-    user_id="uuid",
 )
 
 

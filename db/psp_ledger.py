@@ -38,16 +38,11 @@ ADD_CHARGE = Statement(
     "add_psp_charge",
     """
     INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome, code)
-    VALUES (%(idempotency_key)s, %(payment_id)s, %(amount)s, %(currency)s, %(outcome)s, %(code)s)
+    VALUES (%(idempotency_key)s::text, %(payment_id)s::uuid, %(amount)s::numeric, %(currency)s::text,
+        %(outcome)s::text, %(code)s::text)
     ON CONFLICT DO NOTHING
     RETURNING idempotency_key, payment_id, amount, currency, outcome, code, created_at
     """,
-    idempotency_key="text",
-    payment_id="uuid",
-    amount="numeric",
-    currency="text",
-    outcome="text",
-    code="text",
 )
 
 

@@ -84,13 +84,11 @@ DISPROVE_REVIEWS = Statement(
     "disprove_reviews",
     """
     UPDATE payments.payment_reviews r SET resolved_at = clock_timestamp(), resolution = d.resolution
-    FROM unnest(%(payment_ids)s, %(causes)s, %(resolutions)s) AS d (payment_id, cause, resolution)
+    FROM unnest(%(payment_ids)s::uuid[], %(causes)s::text[], %(resolutions)s::text[])
+        AS d (payment_id, cause, resolution)
     WHERE r.payment_id = d.payment_id AND r.cause = d.cause AND r.resolved_at IS NULL
     RETURNING r.id, r.payment_id, r.cause, r.reason, r.opened_at, r.resolved_at, r.resolved_by, r.resolution
     """,
-    payment_ids="uuid[]",
-    causes="text[]",
-    resolutions="text[]",
 )
 
 COUNT_PAYMENTS_IN_REVIEW = """

@@ -53,22 +53,16 @@ START = Statement(
     """
     WITH session AS (
         INSERT INTO auth.sessions (user_id, ip_address, user_agent)
-        VALUES (%(user_id)s, %(ip_address)s, %(user_agent)s) RETURNING id
+        VALUES (%(user_id)s::uuid, %(ip_address)s::text, %(user_agent)s::text) RETURNING id
     ), token AS (
         INSERT INTO auth.refresh_tokens (user_id, session_id, token_hash, expires_at)
-        SELECT %(user_id)s, id, %(token_hash)s, %(expires_at)s FROM session
+        SELECT %(user_id)s, id, %(token_hash)s::text, %(expires_at)s::timestamptz FROM session
     )
     SELECT id, ARRAY(
         SELECT id FROM auth.sessions WHERE user_id = %(user_id)s AND ended_at IS NULL
-        ORDER BY created_at DESC, id DESC OFFSET %(others)s) AS surplus
+        ORDER BY created_at DESC, id DESC OFFSET %(others)s::int) AS surplus
     FROM session
     """,
-    user_id="uuid",
-    ip_address="text",
-    user_agent="text",
-    token_hash="text",
-    expires_at="timestamptz",
-    others="int",
 )
 
 

@@ -42,29 +42,24 @@ SHOWN = """p.id, p.user_id, p.type, p.status, p.amount, p.currency, p.descriptio
     p.created_at, p.updated_at, CASE WHEN p.type = 'initiate'
         THEN (SELECT u.active AND u.role = 'VENDOR' FROM auth.users u WHERE u.id = p.user_id) END"""
 
-FIND_PAYMENT = Statement(
-    "find_payment", f"SELECT {SHOWN} FROM payments.payments p WHERE p.id = %(id)s", id="uuid"
-)
-
-_PAGE_TYPES = {"before": "timestamptz", "before_id": "uuid", "count": "bigint"}
+FIND_PAYMENT = Statement("find_payment", f"SELECT {SHOWN} FROM payments.payments p WHERE p.id = %(id)s::uuid")
 
 NEWEST_PAYMENTS = Statement(
     "newest_payments",
     f"""
-    SELECT {SHOWN} FROM payments.payments p WHERE (p.created_at, p.id) < (%(before)s, %(before_id)s)
-    ORDER BY p.created_at DESC, p.id DESC LIMIT %(count)s
+    SELECT {SHOWN} FROM payments.payments p
+    WHERE (p.created_at, p.id) < (%(before)s::timestamptz, %(before_id)s::uuid)
+    ORDER BY p.created_at DESC, p.id DESC LIMIT %(count)s::bigint
     """,
-    **_PAGE_TYPES,
 )
 NEWEST_PAYMENTS_OF_VENDOR = Statement(
     "newest_payments_of_vendor",
     f"""
     SELECT {SHOWN} FROM payments.payments p
-    WHERE p.payee_id = %(user_id)s AND (p.created_at, p.id) < (%(before)s, %(before_id)s)
-    ORDER BY p.created_at DESC, p.id DESC LIMIT %(count)s
+    WHERE p.payee_id = %(user_id)s::uuid
+        AND (p.created_at, p.id) < (%(before)s::timestamptz, %(before_id)s::uuid)
+    ORDER BY p.created_at DESC, p.id DESC LIMIT %(count)s::bigint
     """,
-    user_id="uuid",
-    **_PAGE_TYPES,
 )
 # Each half reads along its own index, and no row is in both.
 NEWEST_PAYMENTS_OF_CUSTOMER = Statement(
@@ -72,8 +67,9 @@ NEWEST_PAYMENTS_OF_CUSTOMER = Statement(
     f"""
     SELECT {SHOWN} FROM (
         (SELECT * FROM payments.payments
-        WHERE user_id = %(user_id)s AND (created_at, id) < (%(before)s, %(before_id)s)
-        ORDER BY created_at DESC, id DESC LIMIT %(count)s)
+        WHERE user_id = %(user_id)s::uuid
+            AND (created_at, id) < (%(before)s::timestamptz, %(before_id)s::uuid)
+        ORDER BY created_at DESC, id DESC LIMIT %(count)s::bigint)
         UNION ALL
         (SELECT * FROM payments.payments
         WHERE addressee_id = %(user_id)s AND user_id <> %(user_id)s
@@ -81,8 +77,6 @@ NEWEST_PAYMENTS_OF_CUSTOMER = Statement(
         ORDER BY created_at DESC, id DESC LIMIT %(count)s)
     ) p ORDER BY p.created_at DESC, p.id DESC LIMIT %(count)s
     """,
-    user_id="uuid",
-    **_PAGE_TYPES,
 )
 
 # After every row: the first page begins here.

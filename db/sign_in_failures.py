@@ -56,34 +56,25 @@ FIND = Statement(
     "find_sign_in_failure",
     """
     SELECT purpose, account, client, failures, failed_at, next_at FROM auth.sign_in_failures
-    WHERE purpose = %(purpose)s AND account = %(account)s AND client = %(client)s
+    WHERE purpose = %(purpose)s::text AND account = %(account)s::text AND client = %(client)s::text
     """,
-    purpose="text",
-    account="text",
-    client="text",
 )
 
 RESERVE = Statement(
     "reserve_password_check",
     """
     INSERT INTO auth.sign_in_failures AS f (purpose, account, client, failures, failed_at, next_at)
-    VALUES (%(purpose)s, %(account)s, %(client)s, 1, %(now)s, %(now)s)
+    VALUES (%(purpose)s::text, %(account)s::text, %(client)s::text, 1, %(now)s::timestamptz, %(now)s)
     ON CONFLICT (purpose, account, client) DO UPDATE SET (failures, failed_at, next_at) = (
         SELECT counted, excluded.failed_at, excluded.failed_at + interval '1 second' * CASE
-            WHEN counted < %(free)s THEN 0
-            ELSE least(%(longest_s)s, 2 ^ least(counted - %(free)s, 10))
+            WHEN counted < %(free)s::int THEN 0
+            ELSE least(%(longest_s)s::int, 2 ^ least(counted - %(free)s, 10))
         END
-        FROM (SELECT CASE WHEN f.failed_at < %(count_since)s THEN 1 ELSE f.failures + 1 END) AS c (counted)
+        FROM (SELECT CASE WHEN f.failed_at < %(count_since)s::timestamptz THEN 1
+            ELSE f.failures + 1 END) AS c (counted)
     )
     WHERE f.next_at <= excluded.failed_at RETURNING failures
     """,
-    purpose="text",
-    account="text",
-    client="text",
-    now="timestamptz",
-    free="int",
-    longest_s="int",
-    count_since="timestamptz",
 )
 
 RELEASE = """
@@ -95,11 +86,8 @@ CLEAR = Statement(
     "clear_sign_in_failures",
     """
     DELETE FROM auth.sign_in_failures
-    WHERE purpose = %(purpose)s AND account = %(account)s AND client = %(client)s
+    WHERE purpose = %(purpose)s::text AND account = %(account)s::text AND client = %(client)s::text
     """,
-    purpose="text",
-    account="text",
-    client="text",
 )
 
 # The primary key begins with the purpose. Without it, the statement would read all rows, and strangers can
@@ -111,17 +99,14 @@ REMEMBER_ADDRESS = Statement(
     "remember_address",
     """
     WITH remembered AS (
-        INSERT INTO auth.known_addresses (user_id, address) VALUES (%(user_id)s, %(address)s)
+        INSERT INTO auth.known_addresses (user_id, address) VALUES (%(user_id)s::uuid, %(address)s::text)
         ON CONFLICT (user_id, address) DO UPDATE SET seen_at = clock_timestamp()
     )
     DELETE FROM auth.known_addresses WHERE user_id = %(user_id)s AND address IN (
         SELECT address FROM auth.known_addresses
         WHERE user_id = %(user_id)s AND address <> %(address)s
-        ORDER BY seen_at DESC OFFSET %(others)s)
+        ORDER BY seen_at DESC OFFSET %(others)s::int)
     """,
-    user_id="uuid",
-    address="text",
-    others="int",
 )
 
 KNOWN_CLIENTS = Statement(
@@ -129,11 +114,9 @@ KNOWN_CLIENTS = Statement(
     """
     SELECT
         (SELECT session_id FROM auth.refresh_tokens
-         WHERE token_hash = %(token_hash)s AND user_id = %(user_id)s) AS session_id,
+         WHERE token_hash = %(token_hash)s::text AND user_id = %(user_id)s::uuid) AS session_id,
         ARRAY(SELECT address FROM auth.known_addresses WHERE user_id = %(user_id)s) AS addresses
     """,
-    token_hash="text",
-    user_id="uuid",
 )
 
 

@@ -40,14 +40,12 @@ _COLUMNS = "id, email, password_hash, name, role, email_verified, active, closed
 
 BY_EMAIL = Statement(
     "user_by_email",
-    f"SELECT {_COLUMNS} FROM auth.users WHERE lower(email) = lower(%(email)s)",
-    email="text",
+    f"SELECT {_COLUMNS} FROM auth.users WHERE lower(email) = lower(%(email)s::text)",
 )
 
 LOCKED = Statement(
     "locked_user",
-    f"SELECT {_COLUMNS} FROM auth.users WHERE id = %(id)s FOR NO KEY UPDATE",
-    id="uuid",
+    f"SELECT {_COLUMNS} FROM auth.users WHERE id = %(id)s::uuid FOR NO KEY UPDATE",
 )
 
 _IS_ACTIVE = User.active == True  # noqa: E712

@@ -187,7 +187,7 @@ def test_a_forked_process_opens_its_own_connections(own):
     assert other != mine
 
 
-WRITE = Statement("test_write", "INSERT INTO written (one) VALUES (%(one)s) RETURNING one", one="int")
+WRITE = Statement("test_write", "INSERT INTO written (one) VALUES (%(one)s::int) RETURNING one")
 
 
 @pytest.fixture

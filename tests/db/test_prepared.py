@@ -16,18 +16,12 @@ from workers.dev.servers import Postgres
 
 ECHO = Statement(
     "echo_all",
-    "SELECT %(id)s AS id, %(count)s AS count, %(name)s AS name, %(at)s AS at, %(ids)s AS ids, '100 %%' AS percent",
-    id="uuid",
-    count="integer",
-    name="text",
-    at="timestamptz",
-    ids="uuid[]",
+    "SELECT %(id)s::uuid AS id, %(count)s::integer AS count, %(name)s::text AS name, %(at)s::timestamptz AS at,"
+    " %(ids)s::uuid[] AS ids, '100 %%' AS percent",
 )
 NOW = Statement("one", "SELECT 1 AS one")
 READ = Statement("read_changing", "SELECT * FROM changing")
-WRITE = Statement(
-    "write_changing", "INSERT INTO changing (one) VALUES (%(one)s) RETURNING one", one="integer"
-)
+WRITE = Statement("write_changing", "INSERT INTO changing (one) VALUES (%(one)s::integer) RETURNING one")
 VALUES: dict[str, Any] = {
     "id": UUID("019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"),
     "count": 7,
@@ -142,6 +136,6 @@ def test_a_parameter_without_a_type_and_a_name_given_twice_are_refused():
     with pytest.raises(TypeError, match="needs a type"):
         Statement("untyped", "SELECT %(id)s")
     with pytest.raises(TypeError, match="needs a type"):
-        Statement("unused", "SELECT 1", id="uuid")
+        Statement("typed_too_late", "SELECT %(id)s, %(id)s::uuid")
     with pytest.raises(TypeError, match="are named one"):
         Statement("one", "SELECT 2 AS one")
