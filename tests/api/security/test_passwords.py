@@ -1,0 +1,70 @@
+"""bcrypt of the C library and of the package: the same hashes; and words as zxcvbn read them from a dict."""
+
+import bcrypt
+import pytest
+from zxcvbn.matching import RANKED_DICTIONARIES, build_ranked_dict
+
+from api.security import passwords
+from api.security.passwords import COMMON_PASSWORDS, Passwords, Ranks
+
+SALT = b"$2b$04$abcdefghijklmnopqrstuu"
+WORDS = ["correct", "horse", "battery", "staple", "é", "x" * 30]
+
+
+@pytest.fixture
+def ours():
+    return Passwords(pepper="pepper", rounds=4)
+
+
+def test_a_hash_of_the_package_is_recognised(ours):
+    hashed = bcrypt.hashpw(ours._digest("secret"), SALT).decode()
+    assert ours.matches("secret", hashed)
+    assert not ours.matches("secrets", hashed)
+
+
+def test_the_package_recognises_a_new_hash(ours):
+    hashed = ours.hash("secret")
+    assert hashed.startswith("$2b$04$")
+    assert bcrypt.checkpw(ours._digest("secret"), hashed.encode())
+    assert ours.hash("secret") != hashed
+
+
+@pytest.mark.parametrize("password", [b"", b"a", b"\xff" * 72, bytes(range(1, 73))])
+def test_every_library_computes_the_same_as_the_package(password):
+    for name in passwords._LIBRARIES:
+        hashpw = passwords.hashpw_of(name)
+        assert hashpw is None or hashpw(password, SALT) == bcrypt.hashpw(password, SALT)
+
+
+@pytest.mark.parametrize("name", ["libabsent.so.1", "libc.so.6"])
+def test_a_library_without_bcrypt_is_not_used(name):
+    assert passwords.hashpw_of(name) is None
+
+
+def test_a_text_that_is_no_hash_is_an_error(ours):
+    with pytest.raises(ValueError, match="no hash"):
+        ours.matches("secret", "closed")
+
+
+def test_without_a_library_the_package_computes(monkeypatch, ours):
+    monkeypatch.setattr(passwords, "_LIBRARIES", ())
+    passwords.hashpw.cache_clear()
+    assert passwords.hashpw() is bcrypt.hashpw
+    assert ours.matches("secret", ours.hash("secret"))
+    passwords.hashpw.cache_clear()
+
+
+def test_every_word_has_its_rank():
+    ranks = Ranks(build_ranked_dict(WORDS))
+    assert [ranks[word] for word in WORDS] == [1, 2, 3, 4, 5, 6]
+    assert all(word in ranks for word in WORDS)
+
+
+def test_no_other_word_is_found():
+    ranks = Ranks(build_ranked_dict(WORDS))
+    assert not any(word in ranks for word in ("", "Horse", "hors", "horses", "y" * 30, "x" * 31))
+
+
+def test_all_dictionaries_are_small():
+    assert all(isinstance(ranks, Ranks) for ranks in RANKED_DICTIONARIES.values())
+    assert "123456" in COMMON_PASSWORDS
