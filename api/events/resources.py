@@ -14,9 +14,8 @@ from api.http.fields import Digits, Query
 from api.http.operation import IS_AWAITED, Operation, Streamed
 from api.middleware.authentication import caller_of, session_of
 from api.payments import visibility
-from api.security import tickets
 from api.security.permissions import Permission
-from api.security.tokens import Tokens
+from api.security.tokens import TICKET_LIFETIME, TICKET_PATTERN, Tokens, issue_ticket
 from db import visible_events
 from db.core.json_model import JsonModel
 
@@ -29,13 +28,13 @@ class StreamQuery(Query):
     """`lastEventId` is for clients that cannot send the header `Last-Event-ID`, which has precedence."""
 
     last_event_id: Annotated[int, Field(ge=0, le=visible_events.MAX_SEQ), Digits] | None = None
-    ticket: Annotated[str, Field(pattern=tickets.PATTERN)] | None = None
+    ticket: Annotated[str, Field(pattern=TICKET_PATTERN)] | None = None
 
 
 class Ticket(JsonModel):
     """A ticket opens one stream of its session within `expiresIn` seconds."""
 
-    ticket: Annotated[str, Field(pattern=tickets.PATTERN, examples=["A" * 64])]
+    ticket: Annotated[str, Field(pattern=TICKET_PATTERN, examples=["A" * 64])]
     expires_in: Annotated[int, Field(examples=[60])]
 
 
@@ -100,8 +99,8 @@ class EventTicket:
         close it then, and open another one with a new ticket and `lastEventId`.
         """
         caller = caller_of(req)
-        ticket = tickets.issue(caller.user_id, caller.session_id)
-        return Ticket(ticket=ticket, expires_in=int(tickets.LIFETIME.total_seconds()))
+        ticket = issue_ticket(caller.user_id, caller.session_id)
+        return Ticket(ticket=ticket, expires_in=int(TICKET_LIFETIME.total_seconds()))
 
 
 def _last_event_id(req: Request) -> int | None:

@@ -8,9 +8,8 @@ from falcon import Request, Response
 from actors import audit
 from actors.jobs import transaction
 from api.http.operation import Operation, operation_of
-from api.security import tickets
 from api.security.permissions import Caller, Forbidden, Permission
-from api.security.tokens import Tokens, Unauthorized, UnauthorizedReason
+from api.security.tokens import Tokens, Unauthorized, UnauthorizedReason, redeem_ticket
 from db import live_sessions
 from db.core import request_context, times
 from db.live_sessions import LiveSession
@@ -39,7 +38,7 @@ class Authentication:
 
     def _identify(self, req: Request, operation: Operation) -> Caller:
         if operation.streams and req.auth is None and (ticket := req.get_param("ticket")):
-            user_id, session_id = tickets.redeem(ticket)
+            user_id, session_id = redeem_ticket(ticket)
         else:
             claims = self._tokens.verify(bearer_token(req))
             user_id, session_id = claims.user_id, claims.session_id

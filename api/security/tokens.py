@@ -1,8 +1,9 @@
-"""Access tokens (signed, valid for 15 minutes) and refresh tokens (opaque, valid for 7 days)."""
+"""Access tokens (signed, 15 minutes), refresh tokens (opaque, 7 days), and tickets for an event stream."""
 
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +15,15 @@ from uuid import UUID, uuid4
 import jwt
 
 from api.security.keys import Keys
-from db import users
+from db import one_time_tokens, users
 from db.core import times
 from db.core.errors import DomainError, ErrorCode
 
 ACCESS_LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=7)
+TICKET_LIFETIME = timedelta(seconds=60)
+# In base64: the session (16 bytes) and 256 random bits.
+TICKET_PATTERN = "^[A-Za-z0-9_-]{64}$"
 
 # A verified signature is remembered for this many tokens; a signed-in user has one, and replaces it every
 # quarter of an hour.
@@ -138,3 +142,26 @@ class Tokens:
         """
         digest = hmac.digest(self._successor_key, refresh_token.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def issue_ticket(user_id: UUID, session_id: UUID) -> str:
+    """Returns what opens one event stream in a browser, whose EventSource can send no access token.
+
+    The database has its SHA-256 only.
+    """
+    ticket = base64.urlsafe_b64encode(session_id.bytes + secrets.token_bytes(32)).decode()
+    one_time_tokens.add_ticket(user_id, ticket, times.now() + TICKET_LIFETIME)
+    return ticket
+
+
+def redeem_ticket(ticket: str) -> tuple[UUID, UUID]:
+    """Uses a ticket up, and returns its user and its session, which may have ended. Raises Unauthorized.
+
+    One statement deletes the row, so that a ticket works once, whichever processes get it.
+    """
+    known = re.fullmatch(TICKET_PATTERN, ticket)
+    user_id = one_time_tokens.redeem_ticket(ticket, times.now()) if known else None
+    if user_id is None:
+        raise Unauthorized(UnauthorizedReason.INVALID)
+    # Its owner cannot have changed the session in it: the hash is that of the whole ticket.
+    return user_id, UUID(bytes=base64.urlsafe_b64decode(ticket)[:16])
