@@ -22,8 +22,7 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
-from api import accepting, client_io
-from api.exchange import BrokenResponse, Request, Response
+from api import accepting, wire
 from api.http import admission, envelope
 from api.http.operation import IS_AWAITED
 from api.middleware import request_context
@@ -71,7 +70,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _execute(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> ResponseBody:
         """Calls the application once the whole body has arrived and it is the request's turn."""
-        with client_io.read_body(environ) as content, self._after_same_key(environ), admission.executing():
+        with wire.read_body(environ) as content, self._after_same_key(environ), admission.executing():
             environ["wsgi.input"] = content
             return self.wsgi(environ, start_response)
 
@@ -125,19 +124,19 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serves the requests of one connection one after the other, then closes it."""
         accepting.open_connections.opened(self.place)
-        client.settimeout(client_io.WRITE_DEADLINE_S)
+        client.settimeout(wire.WRITE_DEADLINE_S)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         nothing_unread = False
         try:
             nothing_unread = self._serve(listener.getsockname(), client, addr)
         except NoMoreData:
             self.log.debug("the client hung up during a request")
-        except client_io.RequestTimeout as timeout:
+        except wire.RequestTimeout as timeout:
             self.log.debug("a request did not arrive in time")
             self._send_error(client, ErrorCode.REQUEST_TIMEOUT, timeout.request_id)
         except OSError as error:
             self.log.debug("the client is gone: %s", type(error).__name__)
-        except BrokenResponse as error:
+        except wire.BrokenResponse as error:
             self.log.error("a response broke off", exc_info=error)
         except Exception as error:
             self.handle_error(None, client, addr, error)
@@ -147,15 +146,13 @@ class Worker(GeventWorker):  # type: ignore[misc]
                     client.close()
             else:
                 # Closing with unread data resets the connection, and the client may lose the response.
-                close_graceful(
-                    client, timeout=client_io.DISCARD_TIMEOUT_S, max_drain=client_io.MAX_DISCARDED_BYTES
-                )
+                close_graceful(client, timeout=wire.DISCARD_TIMEOUT_S, max_drain=wire.MAX_DISCARDED_BYTES)
             accepting.open_connections.closed(self.place)
 
     def _serve(self, server: Any, client: Any, addr: Any) -> bool:
         """Serves requests until the connection ends; whether everything that the client sent was read."""
-        reader = client_io.DeadlineReader(client)
-        idle_until = client_io.new_read_deadline()
+        reader = wire.DeadlineReader(client)
+        idle_until = wire.new_read_deadline()
         for number in itertools.count(1):
             try:
                 if not reader.wait_for_request(idle_until, lambda: self.alive):
@@ -164,28 +161,28 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 if number > 1:
                     # A kept-alive connection without another request ends without a response.
                     return True
-                raise client_io.RequestTimeout from None
-            reader.deadline = client_io.new_read_deadline()
+                raise wire.RequestTimeout from None
+            reader.deadline = wire.new_read_deadline()
             try:
-                request = Request(self._settings, reader, addr, number)
+                request = wire.Request(self._settings, reader, addr, number)
             except TimeoutError:
-                raise client_io.RequestTimeout from None
+                raise wire.RequestTimeout from None
             keep_alive = self._respond(request, server, client, addr)
-            reader.deadline = time.monotonic() + client_io.DISCARD_TIMEOUT_S
-            if not client_io.discard_body(request.body):
+            reader.deadline = time.monotonic() + wire.DISCARD_TIMEOUT_S
+            if not wire.discard_body(request.body):
                 return False
             if not keep_alive:
                 return True
             idle_until = time.monotonic() + self._settings.keepalive
         raise AssertionError("itertools.count ends")
 
-    def _respond(self, request: Request, server: Any, client: Any, addr: Any) -> bool:
+    def _respond(self, request: wire.Request, server: Any, client: Any, addr: Any) -> bool:
         """Calls the application and sends its response; whether the connection goes on."""
         if request._expected_100_continue:
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        response = Response(request, keep_alive=self.alive)
+        response = wire.Response(request, keep_alive=self.alive)
         environ = request.environ(server, addr)
-        environ[IS_AWAITED] = lambda: self.alive and not client_io.has_hung_up(client)
+        environ[IS_AWAITED] = lambda: self.alive and not wire.has_hung_up(client)
         response.send(client, self._execute(environ, response.start))
         return response.keep_alive
 

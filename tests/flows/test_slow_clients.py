@@ -11,7 +11,7 @@ from statistics import median
 import httpx
 import pytest
 
-from api.client_io import READ_DEADLINE_S, WRITE_DEADLINE_S
+from api.wire import READ_DEADLINE_S, WRITE_DEADLINE_S
 
 MANY, PIPELINES = 500, 100
 

@@ -5,8 +5,8 @@ from io import BytesIO
 
 import pytest
 
-from api.client_io import RequestTimeout, read_body
 from api.middleware.body_limit import MIB
+from api.wire import RequestTimeout, read_body
 
 
 class Slow(BytesIO):

@@ -11,7 +11,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api.exchange import BrokenResponse, Request, Response
+from api.wire import BrokenResponse, Request, Response
 
 CONFIG = Config()
 CONFIG.set("forwarder_headers", "")
