@@ -1,15 +1,19 @@
 """How the web process waits and computes, so that one greenlet never keeps the others from running.
 
-`api/__main__.py` has patched the standard library. Here is what that does not reach: psycopg2 waits in C, and
-a long computation does not wait at all.
+`api/__main__.py` has patched the standard library. Here is what that does not reach: psycopg2 waits in C, a
+long computation does not wait at all, and asyncio needs a native thread.
 """
 
+import asyncio
 import os
+import selectors
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar, cast
 
+import fsspec.asyn
 from gevent import get_hub, monkey
 from gevent.socket import wait_read, wait_write
 from gevent.threadpool import ThreadPool
@@ -22,13 +26,15 @@ T = TypeVar("T")
 
 _computing_threads = 1
 
+_native_poll = monkey.get_original("select", "poll")
+_start_native_thread = monkey.get_original("_thread", "start_new_thread")
 _thread_id = monkey.get_original("_thread", "get_ident")
 
 
 class GreenletWaits(Waits):
     """Lets other greenlets run during each wait for the database."""
 
-    new_poller = staticmethod(monkey.get_original("select", "poll"))
+    new_poller = staticmethod(_native_poll)
 
     def __init__(self) -> None:
         self._loop_thread = _thread_id()
@@ -100,3 +106,38 @@ def _apply(threads: ThreadPool, function: Callable[..., T], *args: Any) -> T:
 def _threads() -> ThreadPool:
     """Created by the first computation: not before the process has forked."""
     return ThreadPool(_computing_threads)
+
+
+class _NativeSelector(selectors._PollLikeSelector):
+    """Waits in the kernel; gevent removes all selectors that do."""
+
+    _selector_cls = _native_poll
+    _EVENT_READ, _EVENT_WRITE = 1, 4
+
+
+class _NativeExecutor(ThreadPoolExecutor):
+    """Calls functions for the loop, such as look-ups of names, each in a native thread."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        outcome: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                outcome.set_result(function(*args, **named))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        _start_native_thread(call, ())
+        return outcome
+
+
+def start_asyncio() -> None:
+    """Starts the loop that all file systems of fsspec, the remote media stores, use from now on.
+
+    fsspec runs asyncio in a thread of `threading`. In this process that would be a greenlet of the thread
+    that waits for the loop: it could not run.
+    """
+    loop = asyncio.SelectorEventLoop(_NativeSelector())
+    loop.set_default_executor(_NativeExecutor())
+    _start_native_thread(loop.run_forever, ())
+    fsspec.asyn.loop[0] = loop

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from actors import tracing
-from api import accepting, native_asyncio
+from api import greenlets
 from api.http import admission
 from api.middleware import access_log
 from api.operations import request_counts
 from api.settings import WebSettings
+from api.worker import open_connections
 from db import heartbeats, postgres, redis
 from db.core import logs
 
@@ -74,12 +75,12 @@ def when_ready(_server: Any) -> None:
 
 def pre_fork(_server: Any, worker: Any) -> None:
     """Counts the connections of a new process from zero."""
-    worker.place = accepting.open_connections.take_place()
+    worker.place = open_connections.take_place()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Gives the place of a process that has ended to the next one."""
-    accepting.open_connections.leave_place(worker.place)
+    open_connections.leave_place(worker.place)
 
 
 def post_worker_init(_worker: Any) -> None:
@@ -91,7 +92,7 @@ def post_worker_init(_worker: Any) -> None:
     threading.Thread(target=_keep_beating, name="heartbeat", daemon=True).start()
     tracing.start(_settings.otel_exporter_otlp_endpoint, "web")
     if not _settings.media_url.startswith("file:"):
-        native_asyncio.start()
+        greenlets.start_asyncio()
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

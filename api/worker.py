@@ -1,11 +1,13 @@
 """The web worker: a greenlet for each connection, in which the application runs, too.
 
 Waiting for a client (to send a request, to read a response) has a deadline. A limited number of requests
-executes at once; the others wait in their greenlets, without a database connection. Responses do not name the
-server, and what is not HTTP is answered in the error envelope. See decision 34.
+executes at once; the others wait in their greenlets, without a database connection. The processes of one
+machine serve about as many connections each. Responses do not name the server, and what is not HTTP is
+answered in the error envelope. See decision 34.
 """
 
 import itertools
+import mmap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +20,13 @@ import falcon
 import gevent
 from gevent import socket
 from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
-from api import accepting, wire
+from api import wire
 from api.http import admission, envelope
 from api.http.operation import IS_AWAITED
 from api.middleware import request_context
@@ -40,7 +44,91 @@ _SAME_KEY_WAIT_S = 3.0
 # How often gunicorn's master sees that the process is alive, and how often a stopping one looks for requests.
 _HEARTBEAT_S, _STOPPING_POLL_S = 1.0, 0.1
 
+# A worker of gunicorn lives beside its successor for a while.
+MAX_PROCESSES = 128
+
+# A process that has more connections than another leaves a new one to it, and looks again after a moment. The
+# other may be busy, or frozen: then it leaves no more until another process has accepted one.
+_LOOK_AGAIN_AFTER_S, _LEAVE_AT_MOST_S = 0.001, 0.1
+
 ResponseBody = Iterable[bytes]
+
+
+class OpenConnections:
+    """How many connections each process has, in memory that they share. Created before they are forked.
+
+    The kernel wakes all processes for a new connection, and the first one gets it. Under load that is often
+    the same one: it had all sixteen connections of a client while the other process had none.
+    """
+
+    _ABSENT = -1
+
+    def __init__(self) -> None:
+        self._counts = memoryview(mmap.mmap(-1, MAX_PROCESSES * 4)).cast("i")
+        self._accepted = memoryview(mmap.mmap(-1, MAX_PROCESSES * 8)).cast("Q")
+        for place in range(MAX_PROCESSES):
+            self._counts[place] = self._ABSENT
+
+    def take_place(self) -> int:
+        """Returns the place of a new process. A process without a free place shares the last one."""
+        free = (place for place in range(MAX_PROCESSES) if self._counts[place] == self._ABSENT)
+        place = next(free, MAX_PROCESSES - 1)
+        self._counts[place] = 0
+        return place
+
+    def leave_place(self, place: int) -> None:
+        """A process has ended."""
+        self._counts[place] = self._ABSENT
+
+    def opened(self, place: int) -> None:
+        """The process at this place has accepted a connection."""
+        self._counts[place] += 1
+        self._accepted[place] += 1
+
+    def closed(self, place: int) -> None:
+        """The process at this place has closed a connection."""
+        self._counts[place] -= 1
+
+    def accepted_elsewhere(self, place: int) -> int:
+        """Returns how many connections the other processes have ever accepted."""
+        return sum(self._accepted) - self._accepted[place]
+
+    def is_ahead(self, place: int) -> bool:
+        """Tells whether another process has clearly fewer connections."""
+        fewest = min((count for count in self._counts if count != self._ABSENT), default=0)
+        return self._counts[place] > fewest + fewest // 8
+
+
+open_connections = OpenConnections()
+
+
+class Server(StreamServer):  # type: ignore[misc]
+    """Accepts connections of one socket for one process."""
+
+    # Then the processes take turns.
+    max_accept = 1
+
+    def __init__(self, listener: Any, handle: Callable[..., None], *, limit: int, place: int) -> None:
+        super().__init__(listener, handle, spawn=Pool(limit))
+        self._place = place
+        # Since when connections are left to others, and how many those had accepted then.
+        self._leaving_since = 0.0
+        self._accepted_elsewhere = -1
+
+    def do_read(self) -> Any:
+        """Accepts a connection, unless another process should."""
+        if open_connections.is_ahead(self._place) and self._may_leave_one():
+            self.stop_accepting()
+            self._timer = self.loop.timer(_LOOK_AGAIN_AFTER_S)
+            self._timer.start(self._start_accepting_if_started)
+            return None
+        return super().do_read()
+
+    def _may_leave_one(self) -> bool:
+        now, accepted = time.monotonic(), open_connections.accepted_elsewhere(self._place)
+        if accepted != self._accepted_elsewhere:
+            self._leaving_since, self._accepted_elsewhere = now, accepted
+        return now - self._leaving_since < _LEAVE_AT_MOST_S
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -104,7 +192,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         servers = []
         for listener in self.sockets:
             listener.setblocking(True)
-            server = accepting.Server(
+            server = Server(
                 listener, partial(self.handle, listener), limit=self.worker_connections, place=self.place
             )
             server.start()
@@ -123,7 +211,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serves the requests of one connection one after the other, then closes it."""
-        accepting.open_connections.opened(self.place)
+        open_connections.opened(self.place)
         client.settimeout(wire.WRITE_DEADLINE_S)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         nothing_unread = False
@@ -147,7 +235,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             else:
                 # Closing with unread data resets the connection, and the client may lose the response.
                 close_graceful(client, timeout=wire.DISCARD_TIMEOUT_S, max_drain=wire.MAX_DISCARDED_BYTES)
-            accepting.open_connections.closed(self.place)
+            open_connections.closed(self.place)
 
     def _serve(self, server: Any, client: Any, addr: Any) -> bool:
         """Serves requests until the connection ends; whether everything that the client sent was read."""

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from api.accepting import MAX_PROCESSES, OpenConnections
+from api.worker import MAX_PROCESSES, OpenConnections
 
 
 @pytest.fixture

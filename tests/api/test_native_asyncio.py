@@ -11,9 +11,9 @@ from fsspec.asyn import get_loop, sync
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 from actors.deadlines import within
-from api import native_asyncio
+from api import greenlets
 
-native_asyncio.start()
+greenlets.start_asyncio()
 files = AsyncFileSystemWrapper(LocalFileSystem(auto_mkdir=True), asynchronous=False)
 
 def stored(number):
