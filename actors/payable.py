@@ -1,18 +1,60 @@
-"""Whether a customer can pay a payment request: what the request, its vendor and the configuration allow."""
+"""Whether a customer can pay: what a request, its vendor, the configuration and the limits allow."""
 
+from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID
 
-from actors import payment_limits, state_machine, transitions
+from actors import state_machine, transitions
 from actors.state_machine import Transition
 from db import config, payments, users
+from db.config import ConfigKey
+from db.core import times
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.payments import Payment
 from db.shown_payments import ShownPayment
 from db.states import PaymentType
+from db.users import User
+
+# The limits of a customer hold for so long. An operator sets them; while they are off they cost nothing.
+WINDOW = timedelta(hours=24)
 
 
 class RequestNotPayable(DomainError, code=ErrorCode.REQUEST_NOT_PAYABLE):
     """The payment request cannot be paid: {reason}."""
+
+
+class TooManyPayments(DomainError, code=ErrorCode.RATE_LIMITED):
+    """No more than {limit} payments are accepted in 24 hours. Try again in {seconds} s."""
+
+
+class EmailNotVerified(DomainError, code=ErrorCode.FORBIDDEN):
+    """No more than {limit} {currency} are accepted in 24 hours until the e-mail address is verified."""
+
+
+def lock_customer(customer_id: UUID) -> User | None:
+    """Locks the customer, before any payment: of two concurrent payments the second counts the first.
+
+    Returns None, and locks nothing, while no limit is set.
+    """
+    limits = (ConfigKey.PAYMENTS_DAILY_LIMIT, ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT)
+    return users.locked(customer_id) if any(config.value(limit) is not None for limit in limits) else None
+
+
+def require_within_limits(customer: User | None, amount: Decimal, currency: str) -> None:
+    """Checks one more payment of a locked customer. Raises TooManyPayments, EmailNotVerified."""
+    if customer is None:
+        return
+    now = times.now()
+    max_payments: int | None = config.value(ConfigKey.PAYMENTS_DAILY_LIMIT)
+    oldest = payments.nth_newest_payment_at(customer.id, max_payments, now - WINDOW) if max_payments else None
+    if max_payments and oldest:
+        wait_s = max(1, int((oldest + WINDOW - now).total_seconds()) + 1)
+        raise TooManyPayments(retry_after=wait_s, limit=max_payments)
+    max_unverified: str | None = config.value(ConfigKey.PAYMENTS_UNVERIFIED_AMOUNT)
+    if max_unverified and not customer.email_verified:
+        limit = Decimal(max_unverified)
+        if payments.recent_amount(customer.id, currency, now - WINDOW) + amount > limit:
+            raise EmailNotVerified({"reason": "email_unverified"}, limit=limit, currency=currency)
 
 
 def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
@@ -20,14 +62,14 @@ def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
 
     Raises NotFound, RequestNotPayable, TooManyPayments, EmailNotVerified.
     """
-    customer = payment_limits.lock_customer(customer_id)
+    customer = lock_customer(customer_id)
     request = payments.lock([request_id]).get(request_id)
     if request is None or not is_offered_to(request, customer_id):
         raise NotFound(thing="payment request")
     is_active = bool(users.active_vendors([request.user_id]))
     if reason := obstacle(request, customer_id, vendor_is_active=is_active):
         raise RequestNotPayable(reason=reason)
-    payment_limits.require_within_limits(customer, request.amount, request.currency)
+    require_within_limits(customer, request.amount, request.currency)
     return request
 
 
@@ -45,7 +87,7 @@ def obstacle(request: Payment | ShownPayment, customer_id: UUID, *, vendor_is_ac
         return "it is the payer's own"
     if not vendor_is_active:
         return transitions.NO_VENDOR
-    largest = config.number(config.ConfigKey.PAYMENTS_MAX_AMOUNT)
+    largest = config.number(ConfigKey.PAYMENTS_MAX_AMOUNT)
     if request.amount > largest:
         return f"payments of more than {largest} are not accepted now"
     return None

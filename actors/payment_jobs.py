@@ -20,7 +20,7 @@ from uuid import UUID
 
 import structlog
 
-from actors import payable, payment_limits, payment_reviews, request_addressees, state_machine, transitions
+from actors import payable, payment_reviews, request_addressees, state_machine, transitions
 from actors.batch_jobs import BatchEntry, batch_job
 from actors.external_jobs import external_batch_job
 from actors.jobs import enqueue, take_enqueued, transaction
@@ -81,8 +81,8 @@ def create_payment(
     *, customer_id: UUID, amount: Decimal, currency: str, key: NewKey | None = None, **columns: Any
 ) -> Payment:
     """Creates a payment of a customer that pays no request. Raises TooManyPayments, EmailNotVerified."""
-    customer = payment_limits.lock_customer(customer_id)
-    payment_limits.require_within_limits(customer, amount, currency)
+    customer = payable.lock_customer(customer_id)
+    payable.require_within_limits(customer, amount, currency)
     payment = _create(PaymentType.PAYMENT, customer_id, amount=amount, currency=currency, **columns)
     _store(payment, key)
     return payment

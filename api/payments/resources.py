@@ -6,15 +6,7 @@ from uuid import UUID
 
 from falcon import Request
 
-from actors import (
-    payable,
-    payment_edits,
-    payment_endings,
-    payment_jobs,
-    payment_limits,
-    state_machine,
-    transitions,
-)
+from actors import payable, payment_edits, payment_endings, payment_jobs, state_machine, transitions
 from actors.jobs import transaction
 from api.http import etag
 from api.http.body import ValidationFailed
@@ -78,8 +70,8 @@ class Payments:
             payable.RequestNotPayable,
             payment_jobs.RequestChanged,
             payment_jobs.NotAVendor,
-            payment_limits.EmailNotVerified,
-            payment_limits.TooManyPayments,
+            payable.EmailNotVerified,
+            payable.TooManyPayments,
             IdempotencyInProgress,
             IdempotencyMismatch,
         ),

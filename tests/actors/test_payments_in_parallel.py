@@ -21,7 +21,6 @@ from actors import (
     payment_edits,
     payment_endings,
     payment_jobs,
-    payment_limits,
     payment_reconciliation,
     transitions,
 )
@@ -319,7 +318,7 @@ def test_concurrent_payments_of_one_customer_stay_within_the_limits(admin):
     def pay() -> None:
         try:
             makers.payment(customer, amount="5.00")
-        except (payment_limits.TooManyPayments, payment_limits.EmailNotVerified) as fault:
+        except (payable.TooManyPayments, payable.EmailNotVerified) as fault:
             refused[type(fault)] += 1
 
     at_once(*[pay] * 8)
@@ -328,7 +327,7 @@ def test_concurrent_payments_of_one_customer_stay_within_the_limits(admin):
         User.update(email_verified=True).where(User.id == customer.id).execute()
     at_once(*[pay] * 8)
     config.clear_cache()
-    assert refused == {payment_limits.EmailNotVerified: 4, payment_limits.TooManyPayments: 7}
+    assert refused == {payable.EmailNotVerified: 4, payable.TooManyPayments: 7}
 
 
 def test_a_request_that_expires_while_a_customer_pays_is_either_paid_or_expired():

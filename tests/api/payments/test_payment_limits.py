@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from actors import payment_limits
+from actors import payable
 from db import config, payments, users
 from db.core import times
 from db.payments import Payment
@@ -93,9 +93,7 @@ def test_disabled_limits_run_no_queries(customer, admin, monkeypatch):
     assert items["payments.dailyLimit"] is items["payments.unverifiedAmount"] is None
 
 
-@pytest.mark.parametrize(
-    ("age", "taken"), [(timedelta(hours=23, minutes=59), False), (payment_limits.WINDOW, True)]
-)
+@pytest.mark.parametrize(("age", "taken"), [(timedelta(hours=23, minutes=59), False), (payable.WINDOW, True)])
 def test_an_open_payment_always_counts_a_completed_one_for_a_day(customer, admin, age, taken):
     limit(admin, unverifiedAmount="10.00")
     paid = pay(customer).json["data"]["id"]
