@@ -1,15 +1,45 @@
-"""What an operator does with jobs, and with events that a subscriber gave up; every act is audited."""
+"""What operators see of jobs, and do with them and with events that a subscriber gave up."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
-from actors import audit, event_handlers, subscriber
+import structlog
+from pydantic.alias_generators import to_camel
+
+from actors import audit, event_handlers
 from actors.audit import AuditAction
-from actors.jobs import transaction
+from actors.jobs import failure_text, transaction
 from actors.subscriber import Subscriber
 from db import job_lists, job_repairs, postgres, subscriptions
 from db.core.errors import DomainError, ErrorCode, NotFound
-from db.subscriptions import MissedEvent
+
+log = structlog.get_logger(__name__)
+
+# Arguments of jobs that are shown: neither secrets nor personal data. Every other one is hidden, also
+# one that a later release adds.
+SHOWN = frozenset(
+    {
+        "again",
+        "answer",
+        "attempt_id",
+        "customer_id",
+        "day",
+        "inquiry",
+        "news",
+        "payment_id",
+        "purpose",
+        "reason",
+        "run",
+        "to_payee",
+        "user_id",
+        "vendor_id",
+    }
+)
+# `id` names a mailed link, from which its token is derived; `name` is the address of a picture.
+HIDDEN = frozenset({"after", "audit_entries", "by", "email", "events", "id", "lines", "more", "name"})
+# Names that mean something else in one job.
+_SHOWN_IN = {"housekeeping.check_invariant": "name"}
 
 # Dead jobs that one transaction retries; and events that one request retries, each in a transaction.
 RETRY_BATCH, MISSED_EVENTS_AT_ONCE = 1_000, 1_000
@@ -21,6 +51,17 @@ class JobNotFailed(DomainError, code=ErrorCode.INVALID_TRANSITION):
 
 class JobNotDead(DomainError, code=ErrorCode.INVALID_TRANSITION):
     """This job is {state}. Only a dead job can be dropped."""
+
+
+def shown_arguments(job_name: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a job, with a text in place of the hidden ones, and of a list its length."""
+    return {to_camel(key): _shown_value(job_name, key, value) for key, value in args.items()}
+
+
+def _shown_value(job_name: str, key: str, value: Any) -> Any:
+    if value is None or key in SHOWN or _SHOWN_IN.get(job_name) == key:
+        return value
+    return f"[{len(value)} hidden]" if isinstance(value, list) else "[hidden]"
 
 
 def retry(id: UUID) -> None:
@@ -76,10 +117,9 @@ def retry_missed_event(name: str, seq: int) -> bool:
     Raises NotFound for an event that was not given up, or not by a subscriber that there is.
     """
     with postgres.connection():
-        missed = subscriptions.find_missed(name, seq)
-        if missed is None:
+        if subscriptions.find_missed(name, seq) is None:
             raise NotFound(thing="missed event")
-        return _handle(_subscriber(name), missed)
+        return handle_missed(_subscriber(name), seq)
 
 
 def retry_missed_events(name: str) -> tuple[int, int]:
@@ -89,8 +129,34 @@ def retry_missed_events(name: str) -> tuple[int, int]:
     """
     found = _subscriber(name)
     with postgres.connection():
-        outcomes = [_handle(found, missed) for missed in subscriptions.missed(name, MISSED_EVENTS_AT_ONCE)]
-    return sum(outcomes), len(outcomes) - sum(outcomes)
+        missed = subscriptions.missed(name, MISSED_EVENTS_AT_ONCE)
+        handled = sum(handle_missed(found, event.seq) for event in missed)
+    return handled, len(missed) - handled
+
+
+def handle_missed(found: Subscriber, seq: int) -> bool:
+    """Handles an event that this subscriber gave up, out of order; returns whether it was handled now.
+
+    An event whose handler fails again stays given up.
+    """
+    try:
+        with transaction():
+            event = subscriptions.claim_missed(found.name, seq)
+            if event is None:
+                return False
+            found.handle(event)
+            audit.record(
+                AuditAction.EVENTS_REPLAYED,
+                resource=("event", event.id),
+                details={"subscriber": found.name, "seq": seq},
+            )
+    except postgres.TRANSIENT_ERRORS:
+        raise
+    except Exception as error:
+        log.error("event given up again", subscriber=found.name, seq=seq, exc_info=error)
+        subscriptions.record_missed_again(found.name, seq, failure_text(error))
+        return False
+    return True
 
 
 def drop_missed_event(name: str, seq: int) -> None:
@@ -109,11 +175,3 @@ def _subscriber(name: str) -> Subscriber:
         if found.name == name:
             return found
     raise NotFound(thing="subscriber")
-
-
-def _handle(found: Subscriber, missed: MissedEvent) -> bool:
-    def record(event_id: UUID) -> None:
-        details = {"subscriber": found.name, "seq": missed.seq}
-        audit.record(AuditAction.EVENTS_REPLAYED, resource=("event", event_id), details=details)
-
-    return subscriber.retry_missed(found, missed.seq, record)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import structlog
 from redis import Redis
@@ -18,7 +17,7 @@ from redis.client import PubSub
 
 from actors import tracing
 from actors.events import CHANNEL, TYPES_CHANNEL, EventType
-from actors.jobs import transaction
+from actors.jobs import failure_text, transaction
 from actors.tracing import Kind
 from db import postgres, redis, subscriptions
 from db.core import request_context
@@ -50,7 +49,7 @@ class _HandlerFailed(Exception):
     """A handler raised at an event; `index` is its place in the batch."""
 
     def __init__(self, event: Event, index: int, error: Exception) -> None:
-        super().__init__(f"event {event.id}: {_summary(error)}")
+        super().__init__(f"event {event.id}: {failure_text(error)}")
         self.event, self.index = event, index
 
 
@@ -94,6 +93,7 @@ class Subscriber:
                 if failure is None or advanced is None:
                     return advanced is not None
                 claim, limit = advanced, 0
+        assert failure
         self._record_failure(claim, failure)
         return claim.attempts == 0
 
@@ -130,7 +130,7 @@ class Subscriber:
                     raise _HandlerFailed(event, index, error) from error
             return subscriptions.advance(claim, seq)
 
-    def _record_failure(self, claim: Claim, error: Exception | None) -> None:
+    def _record_failure(self, claim: Claim, error: Exception) -> None:
         event = error.event if isinstance(error, _HandlerFailed) else None
         log.error(
             "handler failed, will be retried",
@@ -140,7 +140,7 @@ class Subscriber:
             attempts=max(1, claim.attempts),
             exc_info=error,
         )
-        subscriptions.record_failure(claim, str(error) if event else _summary(error))
+        subscriptions.record_failure(claim, str(error) if event else failure_text(error))
         _expect_retry()
 
     def _give_up(self, claim: Claim) -> bool:
@@ -181,27 +181,6 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
         # subscriber an attempt.
         advanced = [subscriber.advance() for subscriber in subscribers if subscriber.name in ready]
     return any(advanced)
-
-
-def retry_missed(subscriber: Subscriber, seq: int, record: Callable[[UUID], object]) -> bool:
-    """Handles an event that the subscriber gave up, out of order; returns whether it was handled now.
-
-    `record` gets the event's id in the same transaction. An event whose handler fails again stays given up.
-    """
-    try:
-        with transaction():
-            event = subscriptions.claim_missed(subscriber.name, seq)
-            if event is None:
-                return False
-            subscriber.handle(event)
-            record(event.id)
-    except postgres.TRANSIENT_ERRORS:
-        raise
-    except Exception as error:
-        log.error("event given up again", subscriber=subscriber.name, seq=seq, exc_info=error)
-        subscriptions.record_missed_again(subscriber.name, seq, _summary(error))
-        return False
-    return True
 
 
 class Notifications:
@@ -278,8 +257,3 @@ def types_of(subscribers: Sequence[Subscriber]) -> Collection[str] | None:
 def _expect_retry() -> None:
     global _retries_until
     _retries_until = time.monotonic() + _RETRIES_FOR_S
-
-
-def _summary(error: BaseException | None) -> str:
-    first_line = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first_line}"

@@ -6,7 +6,7 @@ from uuid import UUID
 from falcon import Request
 from pydantic import Field
 
-from actors import all_jobs, job_arguments, job_operations
+from actors import all_jobs, job_operations
 from actors.all_jobs import QueueName
 from actors.job_operations import JobNotDead, JobNotFailed
 from api.http.fields import IdInput, RequestBody
@@ -57,7 +57,7 @@ class Job(JsonModel):
         return cls.from_record(
             job,
             payment_id=job.args.get("payment_id"),
-            args=job_arguments.shown(job.name, job.args),
+            args=job_operations.shown_arguments(job.name, job.args),
             enqueued_at=job.created_at,
         )
 

@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
 
-from actors import broker, events, subscriber
+from actors import broker, events, job_operations, subscriber
+from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import enqueue, transaction, transactional_job
 from actors.subscriber import MAX_ATTEMPTS, Subscriber
@@ -18,7 +18,7 @@ from db.core import request_context
 from db.core.request_context import RequestContext
 from db.event_log import Event
 from tests.counting import counted
-from tests.makers import until, work
+from tests.makers import audit_entries, until, work
 from tests.tables import EventPublication, Subscription, last_seq
 from workers import process
 
@@ -268,17 +268,18 @@ def test_a_missed_event_can_be_retried(test, recorder):
         make_due()
         drain(test)
     [given_up] = missed()
-    retried: list[UUID] = []
     recorder.at[1] = fail_otherwise
-    assert not subscriber.retry_missed(test, given_up.seq, retried.append)
+    assert not job_operations.handle_missed(test, given_up.seq)
     [given_up_again] = missed()
     assert "it broke again" in given_up_again.error
     recorder.at.clear()
-    assert subscriber.retry_missed(test, given_up.seq, retried.append)
+    assert job_operations.handle_missed(test, given_up.seq)
     assert recorder.numbers == [2, 1]
-    assert len(retried) == 1
+    work()
+    [entry] = audit_entries(recorder.handled[-1].id)
+    assert (entry.action, entry.details["seq"]) == (AuditAction.EVENTS_REPLAYED, given_up.seq)
     assert missed() == []
-    assert not subscriber.retry_missed(test, given_up.seq, retried.append)
+    assert not job_operations.handle_missed(test, given_up.seq)
 
 
 def test_a_process_killed_inside_a_handler_has_changed_nothing(test, recorder):

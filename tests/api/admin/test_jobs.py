@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors import account_erasure, all_jobs, audit, job_arguments, job_operations, mail
+from actors import account_erasure, all_jobs, audit, job_operations, mail
 from actors.audit import AuditAction
 from actors.batch_jobs import BatchEntry
 from actors.jobs import SingleJob, enqueue, transaction
@@ -153,7 +153,7 @@ def test_secrets_and_personal_data_in_arguments_are_hidden(admin):
 
 
 def test_every_argument_of_every_job_is_either_shown_or_hidden():
-    classified = job_arguments.SHOWN | job_arguments.HIDDEN
+    classified = job_operations.SHOWN | job_operations.HIDDEN
     for name, kind in all_jobs.load().items():
         if name.startswith("test_"):
             continue
@@ -161,12 +161,14 @@ def test_every_argument_of_every_job_is_either_shown_or_hidden():
         own = kind._signature.parameters if isinstance(kind, SingleJob) else entry.model_fields
         # What every batch entry has is a column of the job.
         names = set(own) - (set() if isinstance(kind, SingleJob) else set(BatchEntry.model_fields))
-        assert names <= classified, f"{name} has arguments that actors/job_arguments.py does not classify"
-    assert not job_arguments.SHOWN & job_arguments.HIDDEN
+        assert names <= classified, f"{name} has arguments that actors/job_operations.py does not classify"
+    assert not job_operations.SHOWN & job_operations.HIDDEN
 
 
 def test_an_argument_that_nobody_classified_is_hidden():
-    shown = job_arguments.shown("any", {"iban": "DE89", "lines": [1, 2], "payment_id": "7", "reason": None})
+    shown = job_operations.shown_arguments(
+        "any", {"iban": "DE89", "lines": [1, 2], "payment_id": "7", "reason": None}
+    )
     assert shown == {"iban": "[hidden]", "lines": "[2 hidden]", "paymentId": "7", "reason": None}
 
 
