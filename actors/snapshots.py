@@ -1,9 +1,11 @@
-"""Snapshots: a record as events and responses show it. A snapshot never contains a secret."""
+"""Snapshots: records as events and responses show them, never with a secret; and what each event says."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import MISSING, Field
 
+from actors.events import EventType
 from db import payments, users
 from db.core import money
 from db.core.json_model import Id, JsonModel, Timestamp
@@ -60,6 +62,61 @@ class Payment(JsonModel):
         )
         amount = money.text(record.amount, record.currency)
         return cls.from_record(record, amount=amount, failure=failure, **more)
+
+
+class EndedSession(JsonModel):
+    """Whose session has ended; `everywhere` says that all sessions of the user have."""
+
+    user_id: Id
+    everywhere: bool
+
+
+class Account(User):
+    """A user account. `active` (neither suspended nor closed) is there if an administrator changed it."""
+
+    active: bool | MISSING = MISSING
+
+
+class ConfigChange(JsonModel):
+    """The value of a key before a change, and since."""
+
+    from_: Annotated[Any, Field(serialization_alias="from", examples=[1])]
+    to: Annotated[Any, Field(examples=[0.9])]
+
+
+class ConfigChanges(JsonModel):
+    """The changed keys of the configuration."""
+
+    changes: Annotated[
+        dict[str, ConfigChange], Field(examples=[{"psp.approvalRate": {"from": 1, "to": 0.9}}])
+    ]
+
+
+@dataclass(frozen=True)
+class Description:
+    """When an event occurs, and the model of its data."""
+
+    summary: str
+    data: type[JsonModel]
+
+
+# What each type of event says: a sentence about it, and the model of its `data`.
+EVENT_DATA = {
+    EventType.USER_REGISTERED: Description("A user registered.", User),
+    EventType.USER_LOGGED_IN: Description("A user signed in.", User),
+    EventType.USER_LOGGED_OUT: Description("A session, or all sessions of a user, ended.", EndedSession),
+    EventType.PASSWORD_CHANGED: Description("A password was changed or reset.", User),
+    EventType.PAYMENT_CREATED: Description("A payment or payment request was created.", Payment),
+    EventType.PAYMENT_UPDATED: Description(
+        "The status, the description or the terms of a payment changed.", Payment
+    ),
+    EventType.PAYMENT_COMPLETED: Description("A payment completed.", Payment),
+    EventType.PAYMENT_FAILED: Description("A payment failed.", Payment),
+    EventType.ADMIN_USER_CREATED: Description("An administrator created an account.", Account),
+    EventType.ADMIN_USER_UPDATED: Description("An account, its role or its name was changed.", Account),
+    EventType.ADMIN_USER_DELETED: Description("An account was closed.", Account),
+    EventType.CONFIG_UPDATED: Description("The configuration was changed.", ConfigChanges),
+}
 
 
 def user(record: users.User) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from actors.event_data import DESCRIPTIONS
 from actors.events import EventType
+from actors.snapshots import EVENT_DATA
 from api.openapi.asyncapi import document
 
 _DOCUMENT = document()
@@ -20,7 +20,7 @@ def check_message(message: dict[str, Any]) -> None:
 
 def check_data(type: EventType, data: dict[str, Any]) -> None:
     """The same for the data of an event that has no number yet."""
-    _check(f"#/components/schemas/{DESCRIPTIONS[type].data.__name__}", data)
+    _check(f"#/components/schemas/{EVENT_DATA[type].data.__name__}", data)
 
 
 def _check(ref: str, value: dict[str, Any]) -> None:

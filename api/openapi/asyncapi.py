@@ -5,8 +5,8 @@ from typing import Any
 import falcon
 
 from actors import events
-from actors.event_data import DESCRIPTIONS
 from actors.events import Event, EventType
+from actors.snapshots import EVENT_DATA
 from api.openapi.schemas import Schema, Schemas
 from db.core import VERSION
 from db.states import PaymentStatus
@@ -45,7 +45,7 @@ _EXAMPLES: dict[EventType, dict[str, Any]] = {
 
 def document() -> dict[str, Any]:
     """Returns the AsyncAPI document: one schema, one message and one example for each type of event."""
-    schemas = Schemas([Event, *(described.data for described in DESCRIPTIONS.values())])
+    schemas = Schemas([Event, *(described.data for described in EVENT_DATA.values())])
     payloads = {_name(type): _payload(type, schemas) for type in EventType}
     messages = {_name(type): _message(type, payloads[_name(type)], schemas) for type in EventType}
     of_a_channel = {name: {"$ref": f"#/components/messages/{name}"} for name in messages}
@@ -153,11 +153,11 @@ def _name(type: EventType) -> str:
 def _payload(type: EventType, schemas: Schemas) -> Schema:
     """Returns the schema of an event of this type: that of every event, with its type and its data."""
     event = schemas.of(Event)
-    own = {"type": {"const": type, "type": "string"}, "data": schemas.ref(DESCRIPTIONS[type].data)}
+    own = {"type": {"const": type, "type": "string"}, "data": schemas.ref(EVENT_DATA[type].data)}
     return {
         **event,
         "title": _name(type),
-        "description": DESCRIPTIONS[type].summary,
+        "description": EVENT_DATA[type].summary,
         "properties": {**event["properties"], **own},
     }
 
@@ -168,10 +168,10 @@ def _message(type: EventType, payload: Schema, schemas: Schemas) -> dict[str, An
     return {
         "name": type,
         "title": _name(type),
-        "summary": DESCRIPTIONS[type].summary,
+        "summary": EVENT_DATA[type].summary,
         "contentType": falcon.MEDIA_JSON,
         "payload": {"$ref": f"#/components/schemas/{_name(type)}"},
         "correlationId": {"$ref": "#/components/correlationIds/request"},
         "tags": [{"name": type.partition(":")[0]}],
-        "examples": [{"name": _name(type), "summary": DESCRIPTIONS[type].summary, "payload": example}],
+        "examples": [{"name": _name(type), "summary": EVENT_DATA[type].summary, "payload": example}],
     }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.event_data import DESCRIPTIONS
 from actors.events import EventType
+from actors.snapshots import EVENT_DATA
 from api.cli import asyncapi_document
 from tests.event_schemas import MESSAGES, check_message
 from tests.makers import work
@@ -38,7 +38,7 @@ def test_the_document_is_asyncapi(parser, root):
 
 
 def test_every_type_has_a_message_with_an_example_of_its_own():
-    assert set(MESSAGES) == set(EventType) == set(DESCRIPTIONS)
+    assert set(MESSAGES) == set(EventType) == set(EVENT_DATA)
     for type, message in MESSAGES.items():
         [example] = message["examples"]
         assert example["payload"]["type"] == type
