@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 
 from actors import broker, finished_jobs, paused_queues, tracing, worker_threads
 from actors.jobs import JobKind, transaction
-from actors.turns import Turn
+from actors.worker_threads import Turn
 from db import job_claims, postgres
 from db.core import request_context
 from db.core.errors import DomainError

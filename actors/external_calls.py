@@ -20,11 +20,10 @@ from uuid import UUID
 import structlog
 
 from actors import broker, finished_jobs, job_leases, paused_queues, tracing
-from actors.call_threads import CallThreads
 from actors.job_leases import HeldLease
 from actors.jobs import JobKind, failure_text, take_enqueued, transaction
 from actors.tracing import Span
-from actors.turns import Turn
+from actors.worker_threads import CallThreads, Turn
 from db import job_journal, leased_jobs, postgres
 from db.core import request_context
 from db.core.errors import DomainError

@@ -1,4 +1,4 @@
-"""The threads of a worker: counts how many are busy, and detects when all of them hang.
+"""The threads of a worker: those that handle messages, those that call the outside, the turns among them.
 
 A thread that hangs can be neither interrupted nor replaced. When all threads hang, the process stops its
 heartbeat, so that /health reports it, and then exits, so that its supervisor starts it again.
@@ -7,6 +7,7 @@ heartbeat, so that /health reports it, and then exits, so that its supervisor st
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 
 _thread = threading.local()
 
@@ -54,6 +55,67 @@ class WorkerThreads:
             self._progress += 1
 
 
+class CallThreads:
+    """Threads that call the outside for the jobs of one name, started when they are first needed.
+
+    They have a number of places, taken before jobs are leased: a leased job does not wait.
+    A place is given back when its call is recorded. The thread that records it may be one more than places.
+
+    Daemon threads: a call that hangs does not keep its process from ending.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.counted = WorkerThreads(threads)
+        self._lock = threading.Condition()
+        self._free = self._size = threads
+        self._idle = 0
+        self.is_open = True
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def take(self) -> int:
+        """Takes all free places, and returns how many; none once it is closed."""
+        with self._lock:
+            taken = self._free if self.is_open else 0
+            self._free -= taken
+            return taken
+
+    def give_back(self, places: int) -> None:
+        """Makes places free again: those of calls that have ended or are not made."""
+        with self._lock:
+            self._free += places
+            self._lock.notify_all()
+
+    def start(self, call: Callable[[], None]) -> None:
+        """Runs this in one of the threads."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+            else:
+                threading.Thread(target=self._run, name="call", daemon=True).start()
+        self._calls.put(call)
+
+    def close(self) -> None:
+        """Lets no further place be taken."""
+        with self._lock:
+            self.is_open = False
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits until all places are free; returns whether they are."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._free == self._size, timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            call = self._calls.get()
+            self.counted.advance(busy=1)
+            try:
+                call()
+            finally:
+                self.counted.advance(busy=-1)
+                with self._lock:
+                    self._idle += 1
+
+
 def rest(seconds: float) -> None:
     """Lets the thread of a worker rest, so that more work comes together; does nothing in other threads."""
     if getattr(_thread, "pool", None) is not None:
@@ -65,3 +127,42 @@ def made_progress() -> None:
     pool: WorkerThreads | None = getattr(_thread, "pool", None)
     if pool is not None:
         pool.advance()
+
+
+class Turn:
+    """Lets one thread at a time do some work, and once more if another thread came for it meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = self._requested = False
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Calls `work`, again for threads that come meanwhile; leaves it to the thread that has the turn.
+
+        Whatever a thread provides for `work` before it calls this, such as a committed row or an entry of a
+        queue, is seen by a call of `work` that begins afterwards.
+        """
+        with self._lock:
+            self._requested = True
+            if self._taken:
+                return
+            self._taken = True
+        try:
+            while self._begin():
+                work()
+        except BaseException:
+            with self._lock:
+                self._taken = False
+            raise
+
+    def request(self) -> None:
+        """Has the work done once more by the thread that has the turn, which is the caller."""
+        with self._lock:
+            self._requested = True
+
+    def _begin(self) -> bool:
+        """Takes the request; gives the turn back if there is none."""
+        with self._lock:
+            self._taken = self._requested
+            self._requested = False
+            return self._taken

@@ -9,9 +9,9 @@ import pytest
 
 from actors import broker
 from actors.batch_jobs import BatchEntry
-from actors.call_threads import CallThreads
 from actors.external_jobs import external_batch_job
 from actors.jobs import enqueue, transaction, transactional_job
+from actors.worker_threads import CallThreads
 from db import job_journal, leased_jobs, postgres
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode

@@ -9,12 +9,12 @@ import pytest
 
 from actors import all_jobs, broker, payment_jobs
 from actors.batch_jobs import BatchEntry
-from actors.call_threads import CallThreads
 from actors.external_calls import CallingKind
 from actors.external_jobs import external_batch_job
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
+from actors.worker_threads import CallThreads
 from db import job_journal, leased_jobs, payments, postgres
 from db.users import User
 from tests import makers
