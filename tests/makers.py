@@ -20,7 +20,7 @@ from peewee import SQL
 from actors import all_jobs, jobs, payment_jobs, request_addressees, snapshots, subscriber
 from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
-from actors.mail_transports import OutgoingMail
+from actors.mail_sender import OutgoingMail
 from actors.psp.provider import Answer
 from actors.psp.resolution import MAX_CHARGE_CALLS
 from actors.psp.stub import Stub

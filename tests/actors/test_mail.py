@@ -11,10 +11,10 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from actors import mail, mail_sender, mail_templates, mail_transports
+from actors import mail, mail_sender, mail_templates
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
-from actors.mail_transports import OutgoingMail
+from actors.mail_sender import OutgoingMail
 from actors.settings import MailSettings
 from db import job_journal
 from db.core.settings import InvalidSetting
@@ -147,10 +147,10 @@ def test_no_link_is_sent_in_clear_to_another_host(smtp):
     # 0.0.0.0 reaches this machine, and is no loopback address.
     other_host = url.replace("127.0.0.1", "0.0.0.0")
     with pytest.raises(ConnectionError, match="STARTTLS"):
-        mail_transports.transport_for(other_host, always_tls=True).send(message)
+        mail_sender.transport_for(other_host, always_tls=True).send(message)
     assert inbox.mails == []
-    mail_transports.transport_for(other_host).send(message)
-    mail_transports.transport_for(url, always_tls=True).send(message)
+    mail_sender.transport_for(other_host).send(message)
+    mail_sender.transport_for(url, always_tls=True).send(message)
     assert len(inbox.mails) == 2
 
 
@@ -243,8 +243,8 @@ def test_html_and_plain_text_say_the_same():
 
 
 def test_user_name_and_password_are_read_from_the_url():
-    transport = mail_transports.transport_for("smtps://jo%40x:p%3Aw@mail.example")
-    assert isinstance(transport, mail_transports.SmtpTransport)
+    transport = mail_sender.transport_for("smtps://jo%40x:p%3Aw@mail.example")
+    assert isinstance(transport, mail_sender.SmtpTransport)
     assert (transport._host, transport._port, transport._user, transport._password) == (
         "mail.example",
         465,
@@ -255,7 +255,7 @@ def test_user_name_and_password_are_read_from_the_url():
 
 def test_two_threads_that_write_one_mail_leave_one_file(tmp_path, monkeypatch):
     directory, message = (
-        mail_transports.DirectoryTransport(tmp_path.as_uri()),
+        mail_sender.DirectoryTransport(tmp_path.as_uri()),
         OutgoingMail("a@bank.example", "b@shop.example", "one", b"Subject: Hello\n\nHello.\n"),
     )
     together, failed = threading.Barrier(2), []

@@ -9,7 +9,7 @@ import pytest
 
 from actors import mail, payment_jobs, transitions
 from actors.jobs import enqueue, transaction
-from actors.mail_transports import MailRejected
+from actors.mail_sender import MailRejected
 from actors.state_machine import Transition
 from db import payment_mails, postgres
 from db.payments import Payment

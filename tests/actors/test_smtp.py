@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from actors import broker, job_leases, mail, mail_sender, mail_transports
+from actors import broker, job_leases, mail, mail_sender
 from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
-from actors.mail_transports import OutgoingMail
+from actors.mail_sender import OutgoingMail
 from actors.settings import MailSettings
 from db import job_journal, postgres
 from tests import makers
@@ -97,7 +97,7 @@ def byte_by_byte(connection: socket.socket, _reply: bytes) -> None:
 def test_a_session_that_does_not_end_is_broken_off(server, reply):
     began = time.monotonic()
     with pytest.raises((ConnectionError, TimeoutError)):
-        mail_transports.SmtpTransport(server(reply).url, deadline=1).send(mail_message())
+        mail_sender.SmtpTransport(server(reply).url, deadline=1).send(mail_message())
     # Far less than the server would take, and far more than a busy machine needs.
     assert time.monotonic() - began < 60
 
@@ -106,25 +106,25 @@ def test_a_session_that_is_broken_off_leaves_no_thread(server):
     dripping = server(byte_by_byte)
     before = threading.active_count()
     with pytest.raises((ConnectionError, TimeoutError)):
-        mail_transports.SmtpTransport(dripping.url, deadline=1).send(mail_message())
+        mail_sender.SmtpTransport(dripping.url, deadline=1).send(mail_message())
     until(lambda: threading.active_count() <= before)
 
 
 def test_a_slow_server_is_waited_for(server):
     slow = server(after_a_pause)
-    mail_transports.SmtpTransport(slow.url, deadline=60).send(mail_message())
+    mail_sender.SmtpTransport(slow.url, deadline=60).send(mail_message())
     assert slow.accepted == 1
 
 
 @pytest.mark.parametrize("bye", [b"", b"421 no\r\n", b"nonsense\r\n"])
 def test_an_accepted_mail_is_sent_whatever_the_answer_to_quit_is(server, bye, monkeypatch):
-    monkeypatch.setattr(mail_transports, "_QUIT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(mail_sender, "_QUIT_TIMEOUT_S", 0.2)
 
     def reply(connection: socket.socket, words: bytes) -> None:
         connection.sendall(bye if words.startswith(b"221") else words)
 
     rude = server(reply)
-    mail_transports.SmtpTransport(rude.url, deadline=60).send(mail_message())
+    mail_sender.SmtpTransport(rude.url, deadline=60).send(mail_message())
     assert rude.accepted == 1
 
 
@@ -137,16 +137,14 @@ def test_a_connection_that_is_not_accepted_is_given_up():
                 client.setblocking(False)
                 client.connect_ex(where)
             with pytest.raises((ConnectionError, TimeoutError)):
-                mail_transports.SmtpTransport(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(
-                    mail_message()
-                )
+                mail_sender.SmtpTransport(f"smtp://127.0.0.1:{where[1]}", deadline=0.5).send(mail_message())
         finally:
             for client in waiting:
                 client.close()
 
 
 def test_the_longest_session_ends_before_its_lease_stops_being_renewed():
-    assert job_leases.LEASE_S < mail_transports.SMTP_DEADLINE_S < job_leases.RENEWED_FOR_S
+    assert job_leases.LEASE_S < mail_sender.SMTP_DEADLINE_S < job_leases.RENEWED_FOR_S
 
 
 @pytest.fixture
