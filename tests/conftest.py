@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from falcon.testing import TestClient
@@ -12,8 +12,7 @@ from actors import broker, mail_sender, media
 from actors.psp import provider
 from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
-from api.events.feed import Feed
-from api.events.stream import Stream
+from api.events.feed import Feed, Stream
 from api.settings import WebSettings
 from db import config, job_floors, migrate, postgres
 from db.core import logs, request_context
@@ -71,7 +70,7 @@ def finite_streams() -> Iterator[None]:
     """An event stream ends where it would wait: no other thread reads the log, and no test reads without end."""
 
     def read_once(stream: Stream) -> bool:
-        cast(Feed, stream._feed).once()
+        stream._feed.once()
         if not stream._waiting and stream._after >= stream._behind:
             stream.end()
         return True

@@ -1,36 +1,158 @@
-"""The feed: reads new events of the log once, for all event streams of this process."""
+"""Event streams: what each client gets, and the feed that reads new events once for all of them."""
 
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from uuid import UUID
 
 import structlog
 
 from actors.events import message
 from actors.subscriber import Notifications
-from api.events.stream import Stream
 from api.http import admission
 from api.http.admission import Busy
 from db import live_sessions, postgres, redis, visible_events
+from db.core import times
 from db.core.errors import DomainError, ErrorCode
 from db.payment_lists import Party, Visibility
+from db.users import Role
 from db.visible_events import VisibleEvent
 
 # Streams of one process: in total, and of one user, whose programs and browser tabs each have one.
 MAX_STREAMS, MAX_STREAMS_OF_USER = 5_000, 1_000
 # How often the sessions of all streams are looked up. The log is read as often where Redis says nothing.
 _SESSIONS_S = 1.0
-# How many events one statement reads.
+# How many events one statement of the feed reads.
 _PAGE = 200
 # After a notification: how long to collect further ones.
 _COLLECT_S = 0.02
+
+# After how long without an event the client gets a comment, so that no proxy takes the stream for dead.
+HEARTBEAT_S = 15.0
+# How often a silent stream looks whether it must end.
+_LOOK_S = 1.0
+# When a client may connect again after the stream has ended.
+_RETRY_MS = 2_000
+# Events that wait for a slow client, and bytes of one write. Above that the stream reads the log again.
+MAX_WAITING, _WRITE_BYTES = 200, 64 * 1024
+# A stream that reads the log reads so many events at once, of so many numbers.
+_LOG_PAGE, _LOG_STRIDE = 100, 2_000
+# Streams of one process that read the log at once. All read it after a restart.
+_reading = threading.BoundedSemaphore(2)
+
+# Single lines, without the empty line that would end an event.
+_OPENING = b": connected\nretry: %d\n" % _RETRY_MS
+HEARTBEAT = b": heartbeat\n"
 
 log = structlog.get_logger(__name__)
 
 
 class TooManyStreams(DomainError, code=ErrorCode.RATE_LIMITED, retry_after=30):
     """Too many event streams of this user are open: close one."""
+
+
+class Stream:
+    """The events after `after` that a caller may see, in the order of the log, each once.
+
+    The stream is in one of two states. While `after` is before `_behind` it reads the log itself; else the
+    feed gives it new events. A client that reads too slowly falls back to the log: memory holds at most
+    MAX_WAITING events for it.
+    """
+
+    def __init__(
+        self,
+        feed: "Feed",
+        *,
+        user_id: UUID,
+        session_id: UUID,
+        role: Role,
+        visibility: Visibility,
+        after: int,
+        log_end: int,
+        ends_at: datetime,
+        is_awaited: Callable[[], bool],
+    ) -> None:
+        self.user_id, self.session_id, self.role, self.visibility = user_id, session_id, role, visibility
+        # The last number of the log when the stream was asked for.
+        self.log_end = log_end
+        self._feed = feed
+        self._after, self._behind = after, after
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._woken = threading.Event()
+        self._ends_at, self._is_awaited, self._ended = ends_at, is_awaited, False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield _OPENING
+        self._feed.join(self)
+        try:
+            while self._goes_on():
+                if self._after < self._behind:
+                    yield self._read_log()
+                elif self._waiting:
+                    yield self._take()
+                elif not self.wait():
+                    yield HEARTBEAT
+        finally:
+            self._feed.leave(self)
+
+    def catch_up(self, seq: int) -> None:
+        """Makes the stream read the log up to this number. It gets the later events."""
+        self._behind = max(self._behind, seq)
+
+    def put(self, seq: int, text: bytes) -> None:
+        """Adds a new event."""
+        if len(self._waiting) >= MAX_WAITING:
+            if self._after >= self._behind:
+                # The log has no other visible event before the first one that waits.
+                self._after = max(self._after, self._waiting[0][0] - 1)
+            self._waiting.clear()
+            self._behind = seq
+        else:
+            self._waiting.append((seq, text))
+        self._woken.set()
+
+    def end(self) -> None:
+        """Ends the stream."""
+        self._ended = True
+        self._woken.set()
+
+    def wait(self) -> bool:
+        """Waits for an event or the end; False when nothing has happened for HEARTBEAT_S."""
+        silent_until = time.monotonic() + HEARTBEAT_S
+        while self._goes_on() and time.monotonic() < silent_until:
+            if self._woken.wait(_LOOK_S):
+                self._woken.clear()
+                return True
+        return not self._goes_on()
+
+    def _goes_on(self) -> bool:
+        return not self._ended and self._is_awaited() and times.now() < self._ends_at
+
+    def _take(self) -> bytes:
+        """Returns the events that wait, up to a size."""
+        texts, size = [], 0
+        while self._waiting and size < _WRITE_BYTES:
+            seq, text = self._waiting.popleft()
+            # What came while the stream read the log was in the log too.
+            if seq > self._after:
+                self._after = seq
+                texts.append(text)
+                size += len(text)
+        return b"".join(texts)
+
+    def _read_log(self) -> bytes:
+        """Returns the next events of the log; a heartbeat where there are none, or no database."""
+        until = min(self._behind, self._after + _LOG_STRIDE)
+        try:
+            with _reading, admission.executing(), postgres.connection():
+                found = visible_events.read(self.visibility, after=self._after, until=until, limit=_LOG_PAGE)
+        except postgres.TRANSIENT_ERRORS:
+            self._woken.wait(_LOOK_S)
+            return HEARTBEAT
+        self._after = found[-1].event.seq if len(found) == _LOG_PAGE else until
+        return b"".join(map(_serialize, found)) or HEARTBEAT
 
 
 class Feed:
@@ -128,12 +250,12 @@ class Feed:
     def _hand_out(self, found: VisibleEvent) -> None:
         concerned = set().union(*(self._by_party.get(party, ()) for party in (None, *found.parties)))
         if concerned:
-            text = serialize(found)
+            text = _serialize(found)
             for stream in concerned:
                 stream.put(found.event.seq, text)
 
 
-def serialize(found: VisibleEvent) -> bytes:
+def _serialize(found: VisibleEvent) -> bytes:
     """Returns an event as a stream has it."""
     event = found.event
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), message(event))

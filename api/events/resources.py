@@ -6,8 +6,7 @@ from typing import Annotated
 from falcon import Request
 from pydantic import Field
 
-from api.events.feed import Feed, TooManyStreams, serialize
-from api.events.stream import Stream
+from api.events.feed import Feed, Stream, TooManyStreams
 from api.http.admission import Busy
 from api.http.body import ValidationFailed
 from api.http.fields import Digits, Query
@@ -80,7 +79,6 @@ class EventStream:
             log_end=log_end,
             ends_at=self._tokens.session_end(session.began_at),
             is_awaited=req.env.get(IS_AWAITED, lambda: True),
-            serialize=serialize,
         )
         # nginx would keep events back until its buffer is full.
         headers = {_HEADER: str(after), "X-Accel-Buffering": "no"}

@@ -13,8 +13,7 @@ from freezegun import freeze_time
 from actors import events
 from actors.events import EventType
 from actors.jobs import transaction
-from api.events import feed as feeds
-from api.events import stream as streams
+from api.events import feed
 from api.http.operation import IS_AWAITED
 from db import one_time_tokens, users
 from db.core import times
@@ -161,7 +160,7 @@ def test_without_a_last_event_a_stream_begins_now(client, app, admin, start):
 def test_a_stream_goes_on_after_the_last_event_without_a_gap_or_a_repeat(
     client, app, admin, start, monkeypatch
 ):
-    monkeypatch.setattr(streams, "_PAGE", 2)
+    monkeypatch.setattr(feed, "_LOG_PAGE", 2)
     for number in range(5):
         announce(number)
     stream = Open(app, admin, start + 1)
@@ -219,7 +218,7 @@ def suspend(caller) -> None:
 
 @pytest.mark.parametrize("change", [end_session, change_role, suspend])
 def test_a_stream_ends_with_its_session_before_another_event(app, customer, start, monkeypatch, change):
-    monkeypatch.setattr(feeds, "_SESSIONS_S", 0)
+    monkeypatch.setattr(feed, "_SESSIONS_S", 0)
     stream = Open(app, customer)
     pay(customer)
     assert len(stream.next()) == 4
@@ -247,8 +246,8 @@ def test_a_stream_ends_when_nobody_waits_for_it(app, customer):
 
 
 def test_a_slow_reader_holds_little_memory_yet_gets_every_event(app, admin, start, monkeypatch):
-    monkeypatch.setattr(streams, "MAX_WAITING", 3)
-    monkeypatch.setattr(streams, "_PAGE", 4)
+    monkeypatch.setattr(feed, "MAX_WAITING", 3)
+    monkeypatch.setattr(feed, "_LOG_PAGE", 4)
     stream = Open(app, admin)
     for number in range(20):
         announce(number)
@@ -256,7 +255,7 @@ def test_a_slow_reader_holds_little_memory_yet_gets_every_event(app, admin, star
 
 
 def test_a_user_may_open_only_so_many_streams(app, customer, admin, monkeypatch):
-    monkeypatch.setattr(feeds, "MAX_STREAMS_OF_USER", 1)
+    monkeypatch.setattr(feed, "MAX_STREAMS_OF_USER", 1)
     first = Open(app, customer)
     pay(customer)
     assert first.next()
