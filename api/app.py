@@ -36,9 +36,8 @@ from api.middleware.routing import CanonicalUuid, Routing
 from api.middleware.security_headers import SecurityHeaders
 from api.middleware.spans import RequestSpans
 from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
-from api.operations.health import Health
+from api.operations.health import Health, MaintenanceState
 from api.operations.jwks import Jwks
-from api.operations.maintenance import MaintenanceState
 from api.operations.metrics import Metrics
 from api.payments import resources as payments
 from api.payments import reviews

@@ -1,4 +1,4 @@
-"""GET /health: whether the service can take and complete payments. Bare JSON, without authentication."""
+"""GET /health and GET /maintenance: whether the service can take and complete payments, and change data."""
 
 import threading
 import time
@@ -7,8 +7,10 @@ from typing import Literal
 
 from falcon import Request, Response
 
-from api.http.operation import RawOperation
-from db import heartbeats, postgres, redis
+from api.http.operation import Operation, RawOperation
+from api.security.permissions import Permission
+from db import config, heartbeats, postgres, redis
+from db.config import ConfigKey
 from db.core import times
 from db.core.json_model import JsonModel, Timestamp
 
@@ -38,7 +40,7 @@ class HealthStatus(JsonModel):
 
 
 class Health:
-    """GET /health."""
+    """GET /health: bare JSON, without authentication."""
 
     def __init__(self, client: redis.Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis, self._clock = client, clock
@@ -91,3 +93,21 @@ def _check_database() -> State:
     except postgres.TRANSIENT_ERRORS:
         return "down"
     return "ok"
+
+
+class Maintenance(JsonModel):
+    """While `readOnly` is true, requests that change data get a 503 with `details.reason` `read_only`."""
+
+    read_only: bool
+
+
+class MaintenanceState:
+    """GET /maintenance."""
+
+    @Operation(Permission.ANYONE, "Maintenance.", name="getMaintenance", etag=True)
+    def on_get(self, _req: Request) -> Maintenance:
+        """Get the state of maintenance.
+
+        Up to a second old. Show it to users before they fill in a form.
+        """
+        return Maintenance(read_only=bool(config.value(ConfigKey.MAINTENANCE_READ_ONLY)))
