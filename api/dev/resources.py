@@ -1,5 +1,7 @@
 """The routes under /api/dev. Outside a stack of `make run`, and in production, they do not exist."""
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -10,12 +12,11 @@ from pydantic import MISSING, Field, model_validator
 from actors import audit
 from actors.audit import AuditAction
 from actors.jobs import transaction
-from api.dev.stack import STORES, LauncherGone, Stack
 from api.http.fields import Query, RequestBody, invalid
 from api.http.operation import Operation
 from api.security.permissions import Permission
 from db import break_it_runs, job_deaths, redis
-from db.core.errors import NotFound
+from db.core.errors import DomainError, ErrorCode, NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
 from db.states import PaymentStatus
 
@@ -24,6 +25,8 @@ _FLUSH_TIMEOUT_S = 5.0
 
 ProcessName = Annotated[str, Field(max_length=50, examples=["psp.1"])]
 FaultKind = Literal["kill", "freeze", "flushRedis", "killJob"]
+# What is started again and can be killed, but not frozen: a frozen store answers nobody, and proves nothing.
+_STORES = ("postgres", "valkey")
 # What the journal says about a job that was killed.
 _JOB_KILLED = "It failed at no attempt: somebody let it die on the page that breaks things."
 _NAMES_A_PROCESS = ("kill", "freeze")
@@ -112,6 +115,46 @@ class Runs(JsonModel):
     items: list[Run]
 
 
+class LauncherGone(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=5):
+    """The launcher of this stack does not listen. Start the stack with `make run`."""
+
+
+class Stack:
+    """The stack whose DATA_DIR this is (see workers/dev/faults.py)."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    def status(self) -> StackStatus:
+        """Returns what can be killed (all but web, which answers this), and the faults, newest first."""
+        return StackStatus(
+            processes=[
+                StackProcess(name=name, pid=pid, freezable=name not in _STORES)
+                for name, pid in sorted(self._read("pids.json", {}).items())
+                if not name.startswith("web.")
+            ],
+            faults=[Fault(**each) for each in reversed(self._read("faults.json", []))],
+        )
+
+    def do(self, fault: str, process: str | None, seconds: int | None) -> None:
+        """Has the launcher do it. Raises LauncherGone."""
+        line = json.dumps({"fault": fault, "process": process, "seconds": seconds}) + "\n"
+        try:
+            pipe = os.open(self._data / "faults", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            raise LauncherGone from None
+        try:
+            os.write(pipe, line.encode())
+        finally:
+            os.close(pipe)
+
+    def _read(self, name: str, missing: Any) -> Any:
+        try:
+            return json.loads((self._data / name).read_text())
+        except FileNotFoundError:
+            return missing
+
+
 class StackResource:
     """GET /dev/stack."""
 
@@ -121,9 +164,7 @@ class StackResource:
     @Operation(Permission.OPERATE, "Stack.", name="getDevStack")
     def on_get(self, _req: Request) -> StackStatus:
         """Get the processes of this stack and the faults so far."""
-        return StackStatus(
-            processes=_processes(self._stack), faults=[Fault(**each) for each in self._stack.faults()]
-        )
+        return self._stack.status()
 
 
 class Faults:
@@ -148,10 +189,10 @@ class Faults:
         """
         process = None if body.process is MISSING else body.process
         seconds = None if body.seconds is MISSING else body.seconds
-        found = {each.name: each for each in _processes(self._stack)}
-        if process is not None and (
-            process not in found or (body.fault == "freeze" and not found[process].freezable)
-        ):
+        can_be_hit = {
+            each.name for each in self._stack.status().processes if each.freezable or body.fault == "kill"
+        }
+        if process is not None and process not in can_be_hit:
             raise NotFound(thing="process that this fault can hit")
         with transaction():
             job = None if body.payment_id is MISSING else _let_job_die(body.payment_id)
@@ -163,9 +204,7 @@ class Faults:
         if body.fault == "flushRedis":
             self._redis.flushdb()
         self._stack.do(body.fault, process, seconds)
-        return StackStatus(
-            processes=list(found.values()), faults=[Fault(**each) for each in self._stack.faults()]
-        )
+        return self._stack.status()
 
 
 class DevRuns:
@@ -200,9 +239,3 @@ def _let_job_die(payment_id: UUID) -> dict[str, Any]:
     if job is None:
         raise NotFound(thing="job of this payment that waits")
     return job
-
-
-def _processes(stack: Stack) -> list[StackProcess]:
-    return [
-        StackProcess(name=name, pid=pid, freezable=name not in STORES) for name, pid in stack.pids().items()
-    ]
