@@ -13,7 +13,7 @@ from api.admin.health import Health as AdminHealth
 from api.admin.psp import Psp
 from api.admin.samples import RecentSamples
 from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
-from api.auth import resources as auth
+from api.auth.resources import Auth
 from api.auth.sign_in import Sessions
 from api.console import errors as console_errors
 from api.console import routes as console_routes
@@ -23,7 +23,7 @@ from api.dev import resources as dev
 from api.events.feed import Feed
 from api.events.resources import EventStream, EventTicket
 from api.http import envelope
-from api.http.operation import declaration_of
+from api.http.operation import declaration_of, route
 from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Authentication
 from api.middleware.body_limit import BodyLimit
@@ -73,7 +73,7 @@ def create_app(
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds, compute=compute)
     redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
-    sessions = Sessions(passwords, tokens)
+    auth = Auth(Sessions(passwords, tokens))
     health = Health(redis_client)
 
     templates = Templates()
@@ -101,18 +101,18 @@ def create_app(
     console_errors.install(app)
 
     routes: dict[str, Any] = {
-        "/api/auth/register": auth.Register(sessions),
-        "/api/auth/login": auth.Login(sessions),
-        "/api/auth/refresh": auth.Refresh(sessions),
-        "/api/auth/logout": auth.Logout(),
-        "/api/auth/me": auth.Me(),
-        "/api/auth/password": auth.Password(passwords),
-        "/api/auth/forgot-password": auth.ForgotPassword(passwords),
-        "/api/auth/reset-password": auth.ResetPassword(passwords),
-        "/api/auth/verify-email": auth.VerifyEmail(),
-        "/api/auth/verify-email/resend": auth.ResendVerification(),
-        "/api/auth/sessions": auth.MySessions(tokens),
-        "/api/auth/sessions/{session_id:uuid}": auth.OneSession(),
+        "/api/auth/register": route(post=auth.register),
+        "/api/auth/login": route(post=auth.login),
+        "/api/auth/refresh": route(post=auth.refresh),
+        "/api/auth/logout": route(post=auth.logout),
+        "/api/auth/me": route(get=auth.get_me),
+        "/api/auth/password": route(put=auth.change_password),
+        "/api/auth/forgot-password": route(post=auth.forgot_password),
+        "/api/auth/reset-password": route(post=auth.reset_password),
+        "/api/auth/verify-email": route(get=auth.verify_email, post=auth.verify_email_by_post),
+        "/api/auth/verify-email/resend": route(post=auth.resend_verification),
+        "/api/auth/sessions": route(get=auth.list_sessions),
+        "/api/auth/sessions/{session_id:uuid}": route(delete=auth.end_session),
         "/api/admin/users": Users(passwords),
         "/api/admin/users/{user_id:uuid}": OneUser(),
         "/api/admin/users/{user_id:uuid}/role": UserRole(),

@@ -17,24 +17,22 @@ from api.http.operation import Operation
 from api.http.responses import PageQuery
 from api.middleware import maintenance
 from api.middleware.authentication import bearer_token, caller_of, session_of
-from api.security.passwords import Passwords
 from api.security.permissions import Caller, Permission
-from api.security.tokens import Tokens, Unauthorized
+from api.security.tokens import Unauthorized
 from db import sessions, users
 from db.core.errors import NotFound
 from db.one_time_tokens import fingerprint
 
 
-@dataclass
-class Register:
-    """POST /auth/register."""
+@dataclass(frozen=True)
+class Auth:
+    """The routes under /api/auth."""
 
     sessions: Sessions
 
     @Operation(
         Permission.ANYONE,
         "Account created.",
-        name="register",
         errors=(EmailTaken,),
         # Not the demo users' addresses: those are taken wherever the documentation is tried out.
         examples={
@@ -52,28 +50,20 @@ class Register:
         },
         status=201,
     )
-    def on_post(self, _req: Request, body: schemas.Registration) -> schemas.AuthResult:
+    def register(self, _req: Request, body: schemas.Registration) -> schemas.AuthResult:
         """Register an account.
 
         Creates the account, signs it in and mails a link that verifies the address.
         """
         return self.sessions.register(body)
 
-
-@dataclass
-class Login:
-    """POST /auth/login."""
-
-    sessions: Sessions
-
     @Operation(
         Permission.ANYONE,
         "Signed in.",
-        name="login",
         allowed_in_maintenance=True,
         errors=(InvalidCredentials, TooManyFailures),
     )
-    def on_post(self, req: Request, body: schemas.SignIn) -> schemas.AuthResult:
+    def login(self, req: Request, body: schemas.SignIn) -> schemas.AuthResult:
         """Sign in.
 
         Repeated failures at one account are answered with 429 for up to a minute. A client that has signed in
@@ -87,21 +77,13 @@ class Login:
             refresh_token = ""
         return self.sessions.login(body, refresh_token=refresh_token)
 
-
-@dataclass
-class Refresh:
-    """POST /auth/refresh."""
-
-    sessions: Sessions
-
     @Operation(
         Permission.ANYONE,
         "Tokens refreshed.",
-        name="refresh",
         allowed_in_maintenance=True,
         errors=(Unauthorized, TokenReused),
     )
-    def on_post(self, _req: Request, body: schemas.TokenRefresh) -> schemas.AuthResult:
+    def refresh(self, _req: Request, body: schemas.TokenRefresh) -> schemas.AuthResult:
         """Exchange a refresh token for new tokens.
 
         A refresh token lives 7 days and is spent by its use. Within 10 seconds of its first use it returns
@@ -109,12 +91,8 @@ class Refresh:
         """
         return self.sessions.refresh(body.refresh_token)
 
-
-class Logout:
-    """POST /auth/logout."""
-
-    @Operation(Permission.SIGNED_IN, "Signed out.", name="logout", allowed_in_maintenance=True)
-    def on_post(self, req: Request, body: schemas.SignOut) -> None:
+    @Operation(Permission.SIGNED_IN, "Signed out.", allowed_in_maintenance=True)
+    def logout(self, req: Request, body: schemas.SignOut) -> None:
         """Sign out.
 
         Ends this session, or with `everywhere` all of the caller's. Their tokens stop working at once.
@@ -129,37 +107,22 @@ class Logout:
             sessions.end(caller.user_id, only=None if body.everywhere else ended)
             _record_sign_out(caller, ("user", caller.user_id), everywhere=body.everywhere)
 
-
-class Me:
-    """GET /auth/me."""
-
-    @Operation(Permission.SIGNED_IN, "Signed-in user.", name="getMe", etag=True, reads_user=True)
-    def on_get(self, req: Request) -> snapshots.User:
+    @Operation(Permission.SIGNED_IN, "Signed-in user.", etag=True, reads_user=True)
+    def get_me(self, req: Request) -> snapshots.User:
         """Get the signed-in user."""
         return snapshots.User.model_validate(session_of(req))
 
-
-@dataclass
-class MySessions:
-    """GET /auth/sessions."""
-
-    tokens: Tokens
-
-    @Operation(Permission.SIGNED_IN, "Sessions.", name="listSessions")
-    def on_get(self, req: Request, query: PageQuery) -> accounts.SessionPage:
+    @Operation(Permission.SIGNED_IN, "Sessions.")
+    def list_sessions(self, req: Request, query: PageQuery) -> accounts.SessionPage:
         """List the signed-in user's sessions.
 
         Only live sessions, newest first.
         """
         caller = caller_of(req)
-        return accounts.page(self.tokens, caller.user_id, query, current=caller.session_id)
+        return accounts.page(self.sessions.tokens, caller.user_id, query, current=caller.session_id)
 
-
-class OneSession:
-    """DELETE /auth/sessions/:id."""
-
-    @Operation(Permission.SIGNED_IN, "Session ended.", name="endSession")
-    def on_delete(self, req: Request, session_id: UUID) -> None:
+    @Operation(Permission.SIGNED_IN, "Session ended.")
+    def end_session(self, req: Request, session_id: UUID) -> None:
         """End one of the signed-in user's sessions."""
         caller = caller_of(req)
         with transaction():
@@ -167,43 +130,27 @@ class OneSession:
                 raise NotFound(thing="session")
             _record_sign_out(caller, ("session", session_id), everywhere=False)
 
-
-@dataclass
-class Password:
-    """PUT /auth/password."""
-
-    passwords: Passwords
-
     @Operation(
         Permission.SIGNED_IN,
         "Password changed.",
-        name="changePassword",
         # Not the demo users' password: pasting the example must not change it.
         examples={
             "passwords": {"currentPassword": "the password so far", "newPassword": "four boats on a lake"}
         },
         errors=(InvalidCredentials, TooManyFailures),
     )
-    def on_put(self, req: Request, body: schemas.PasswordChange) -> None:
+    def change_password(self, req: Request, body: schemas.PasswordChange) -> None:
         """Change the password.
 
         This session goes on; every other session of the account ends.
         """
-        credentials.change_password(self.passwords, caller_of(req), body)
-
-
-@dataclass
-class ForgotPassword:
-    """POST /auth/forgot-password."""
-
-    passwords: Passwords
+        credentials.change_password(self.sessions.passwords, caller_of(req), body)
 
     @Operation(
         Permission.ANYONE,
         "If an account has this address, a mail with a link has been sent to it.",
-        name="forgotPassword",
     )
-    def on_post(self, _req: Request, body: schemas.PasswordResetRequest) -> None:
+    def forgot_password(self, _req: Request, body: schemas.PasswordResetRequest) -> None:
         """Request a password reset.
 
         Mails a one-time link that works for 30 minutes. The response is the same whether or not an account
@@ -212,31 +159,20 @@ class ForgotPassword:
         with transaction():
             # The same statements for every address, so that the response time says nothing.
             user = users.by_email(body.email)
-            account = str(user.id) if user else self.passwords.pseudonym(body.email)
+            account = str(user.id) if user else self.sessions.passwords.pseudonym(body.email)
             audit.record_sampled(AuditAction.PASSWORD_RESET_REQUESTED, account)
             enqueue(mail.request_password_reset.job(body.email))
 
-
-@dataclass
-class ResetPassword:
-    """POST /auth/reset-password."""
-
-    passwords: Passwords
-
-    @Operation(Permission.ANYONE, "Password changed.", name="resetPassword")
-    def on_post(self, _req: Request, body: schemas.PasswordReset) -> None:
+    @Operation(Permission.ANYONE, "Password changed.")
+    def reset_password(self, _req: Request, body: schemas.PasswordReset) -> None:
         """Reset the password.
 
         Takes the token of the mailed link, which works once. Every session of the account ends.
         """
-        credentials.reset_password(self.passwords, body)
+        credentials.reset_password(self.sessions.passwords, body)
 
-
-class VerifyEmail:
-    """GET, POST /auth/verify-email."""
-
-    @Operation(Permission.ANYONE, "E-mail address verified.", name="verifyEmail")
-    def on_get(self, req: Request, query: schemas.VerificationQuery) -> schemas.EmailVerification:
+    @Operation(Permission.ANYONE, "E-mail address verified.")
+    def verify_email(self, req: Request, query: schemas.VerificationQuery) -> schemas.EmailVerification:
         """Verify an e-mail address by a link.
 
         Takes the token of the mailed link. The same token succeeds again as long as the address is the
@@ -250,8 +186,10 @@ class VerifyEmail:
             credentials.verify_email(query.token)
         return schemas.EmailVerification(email_verified=True)
 
-    @Operation(Permission.ANYONE, "E-mail address verified.", name="verifyEmailByPost")
-    def on_post(self, _req: Request, body: schemas.VerificationToken) -> schemas.EmailVerification:
+    @Operation(Permission.ANYONE, "E-mail address verified.")
+    def verify_email_by_post(
+        self, _req: Request, body: schemas.VerificationToken
+    ) -> schemas.EmailVerification:
         """Verify an e-mail address.
 
         Takes the token of the mailed link. The same token succeeds again as long as the address is the
@@ -261,16 +199,11 @@ class VerifyEmail:
         credentials.verify_email(body.token)
         return schemas.EmailVerification(email_verified=True)
 
-
-class ResendVerification:
-    """POST /auth/verify-email/resend."""
-
     @Operation(
         Permission.SIGNED_IN,
         "Unless the address is verified, a mail with a link has been sent to it.",
-        name="resendVerification",
     )
-    def on_post(self, req: Request) -> None:
+    def resend_verification(self, req: Request) -> None:
         """Send the verification mail again."""
         user_id = caller_of(req).user_id
         with transaction():

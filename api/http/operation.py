@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import wraps
+from types import SimpleNamespace
 from typing import IO, Any, TypeVar
 
 from falcon import Request, Response
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from api.http import admission, envelope, etag
 from api.http.body import read_body, read_file, read_query
@@ -23,7 +25,7 @@ class Operation:
 
     The models of the body, the query and the response are those of the function's annotations; a function
     whose annotations say more or less than a model declares them. The fields from `name` on are used by the
-    OpenAPI document only.
+    OpenAPI document only; the name is the function's, in camelCase, unless it is declared.
     """
 
     permission: Permission
@@ -67,6 +69,7 @@ class Operation:
         returned = annotations.get("return")
         declaration = replace(
             self,
+            name=self.name or to_camel(function.__name__),
             body=self.body or annotations.get("body"),
             query=self.query or annotations.get("query"),
             response=self.response or (returned if _is_model(returned) else None),
@@ -199,6 +202,11 @@ def _send(req: Request, resp: Response, result: Any) -> None:
     envelope.succeed(resp, envelope.success(result, declaration.message), status=declaration.status)
     if declaration.etag:
         etag.tag(req, resp, version)
+
+
+def route(**responders: Callable[..., None]) -> SimpleNamespace:
+    """Returns the resource of a path by its methods, for Falcon: `route(get=users.list_users)`."""
+    return SimpleNamespace(**{f"on_{method}": responder for method, responder in responders.items()})
 
 
 def declaration_of(resource: object, method: str) -> Operation | RawOperation | None:

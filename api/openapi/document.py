@@ -82,11 +82,12 @@ class Route:
 def routes(table: Mapping[str, Any]) -> Iterator[Route]:
     """Every method of every path, except HEAD, which is supported wherever GET is."""
     for path, resource in table.items():
-        package = type(resource).__module__.split(".")[1]
         for method in falcon.HTTP_METHODS:
             declaration = declaration_of(resource, method)
             if declaration and method != "HEAD":
-                docstring = inspect.getdoc(getattr(resource, f"on_{method.lower()}")) or ""
+                responder = getattr(resource, f"on_{method.lower()}")
+                docstring = inspect.getdoc(responder) or ""
+                package = responder.__module__.split(".")[1]
                 tag = package if package in TAGS else "operations"
                 yield Route(path, method, tag, declaration, docstring)
 
