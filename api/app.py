@@ -6,13 +6,15 @@ import falcon
 from falcon.routing import CompiledRouter
 
 from actors.media import Media
-from api.admin import jobs, missed_events, system
+from api.admin import system
 from api.admin.audit_export import AuditExport, OneAuditLogEntry
 from api.admin.audit_logs import AuditLogs, AuditVerification
 from api.admin.health import Health as AdminHealth
+from api.admin.jobs import Jobs
+from api.admin.missed_events import MissedEvents
 from api.admin.psp import Psp
 from api.admin.samples import RecentSamples
-from api.admin.users import OneUser, UserRole, Users, UserSession, UserSessions
+from api.admin.users import Users
 from api.auth.resources import Auth
 from api.auth.sign_in import Sessions
 from api.console import errors as console_errors
@@ -39,12 +41,12 @@ from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
 from api.operations.health import Health, MaintenanceState
 from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
-from api.payments import resources as payments
-from api.payments import reviews
 from api.payments.reports import Reports
-from api.payments.timeline import PaymentTimeline
-from api.profile import resources as profile
-from api.profile.avatar import Avatar, Avatars
+from api.payments.resources import Payments
+from api.payments.reviews import Reviews
+from api.payments.timeline import Timelines
+from api.profile.avatar import Avatars
+from api.profile.resources import OwnProfile
 from api.security.keys import Keys
 from api.security.passwords import Compute, Passwords, compute_here
 from api.security.tokens import Tokens
@@ -75,6 +77,9 @@ def create_app(
     media = Media(settings)
     auth = Auth(Sessions(passwords, tokens))
     health = Health(redis_client)
+    users, jobs, missed_events = Users(passwords, tokens), Jobs(), MissedEvents()
+    payments, reviews = Payments(), Reviews()
+    profile, avatars = OwnProfile(media), Avatars(media)
 
     templates = Templates()
 
@@ -113,23 +118,27 @@ def create_app(
         "/api/auth/verify-email/resend": route(post=auth.resend_verification),
         "/api/auth/sessions": route(get=auth.list_sessions),
         "/api/auth/sessions/{session_id:uuid}": route(delete=auth.end_session),
-        "/api/admin/users": Users(passwords),
-        "/api/admin/users/{user_id:uuid}": OneUser(),
-        "/api/admin/users/{user_id:uuid}/role": UserRole(),
-        "/api/admin/users/{user_id:uuid}/sessions": UserSessions(tokens),
-        "/api/admin/users/{user_id:uuid}/sessions/{session_id:uuid}": UserSession(),
+        "/api/admin/users": route(get=users.list_users, post=users.create_user),
+        "/api/admin/users/{user_id:uuid}": route(
+            get=users.get_user, put=users.update_user, delete=users.close_user
+        ),
+        "/api/admin/users/{user_id:uuid}/role": route(put=users.change_role),
+        "/api/admin/users/{user_id:uuid}/sessions": route(
+            get=users.list_user_sessions, delete=users.end_user_sessions
+        ),
+        "/api/admin/users/{user_id:uuid}/sessions/{session_id:uuid}": route(delete=users.end_user_session),
         "/api/admin/audit-logs": AuditLogs(),
         "/api/admin/audit-logs/verify": AuditVerification(),
         "/api/admin/audit-logs/export": AuditExport(),
         "/api/admin/audit-logs/{entry_id:uuid}": OneAuditLogEntry(),
-        "/api/admin/jobs": jobs.Jobs(),
-        "/api/admin/jobs/retry": jobs.DeadJobsRetry(),
-        "/api/admin/jobs/{job_id:uuid}": jobs.OneJob(),
-        "/api/admin/jobs/{job_id:uuid}/retry": jobs.JobRetry(),
-        "/api/admin/missed-events": missed_events.MissedEvents(),
-        "/api/admin/missed-events/retry": missed_events.MissedEventsRetry(),
-        "/api/admin/missed-events/{subscriber}/{seq}": missed_events.OneMissedEvent(),
-        "/api/admin/missed-events/{subscriber}/{seq}/retry": missed_events.MissedEventRetry(),
+        "/api/admin/jobs": route(get=jobs.list_jobs),
+        "/api/admin/jobs/retry": route(post=jobs.retry_dead_jobs),
+        "/api/admin/jobs/{job_id:uuid}": route(get=jobs.get_job, delete=jobs.drop_job),
+        "/api/admin/jobs/{job_id:uuid}/retry": route(post=jobs.retry_job),
+        "/api/admin/missed-events": route(get=missed_events.list_missed_events),
+        "/api/admin/missed-events/retry": route(post=missed_events.retry_missed_events),
+        "/api/admin/missed-events/{subscriber}/{seq}": route(delete=missed_events.drop_missed_event),
+        "/api/admin/missed-events/{subscriber}/{seq}/retry": route(post=missed_events.retry_missed_event),
         "/api/admin/config": system.Config(),
         "/api/admin/events": system.EventLog(),
         "/api/admin/health": AdminHealth(redis_client),
@@ -139,25 +148,27 @@ def create_app(
         "/api/admin/analytics": system.Analytics(redis_client),
         "/api/events/stream": EventStream(Feed(redis_client), tokens),
         "/api/events/ticket": EventTicket(),
-        "/api/payments": payments.Payments(),
-        "/api/payments/history": payments.History(),
-        "/api/payments/reports": Reports(),
-        "/api/payments/differences": reviews.Differences(),
-        "/api/payments/{payment_id:uuid}": payments.OnePayment(),
-        "/api/payments/{payment_id:uuid}/timeline": PaymentTimeline(),
-        "/api/payments/{payment_id:uuid}/status": payments.Status(),
-        "/api/payments/{payment_id:uuid}/attempts": reviews.Attempts(),
-        "/api/payments/{payment_id:uuid}/review": reviews.Review(),
+        "/api/payments": route(get=payments.list_payments, post=payments.create_payment),
+        "/api/payments/history": route(get=payments.list_payment_transactions),
+        "/api/payments/reports": route(get=Reports().get_payment_report),
+        "/api/payments/differences": route(get=reviews.list_statement_differences),
+        "/api/payments/{payment_id:uuid}": route(
+            get=payments.get_payment, put=payments.update_payment, delete=payments.cancel_payment
+        ),
+        "/api/payments/{payment_id:uuid}/timeline": route(get=Timelines().get_payment_timeline),
+        "/api/payments/{payment_id:uuid}/status": route(post=payments.change_payment_status),
+        "/api/payments/{payment_id:uuid}/attempts": route(get=reviews.list_payment_attempts),
+        "/api/payments/{payment_id:uuid}/review": route(post=reviews.resolve_payment_reviews),
         "/api/maintenance": MaintenanceState(),
-        "/api/profile": profile.OwnProfile(media),
-        "/api/profile/avatar": Avatar(media),
-        "/api/profile/preferences": profile.OwnPreferences(),
+        "/api/profile": route(get=profile.get_profile, put=profile.update_profile),
+        "/api/profile/avatar": route(post=avatars.upload_avatar, delete=avatars.delete_avatar),
+        "/api/profile/preferences": route(get=profile.get_preferences, put=profile.update_preferences),
         # From here on the responses have no envelope.
         "/health": health,
         "/api/health": health,
         "/.well-known/jwks.json": Jwks(keys),
         "/metrics": Metrics(redis_client),
-        "/media/avatars/{name}": Avatars(media),
+        "/media/avatars/{name}": route(get=avatars.get_avatar),
     }
     if settings.stack:
         routes |= dev.routes(settings.stack, settings.redis_url)

@@ -79,10 +79,10 @@ class RetriedJobs(JsonModel):
 
 
 class Jobs:
-    """GET /admin/jobs."""
+    """The routes under /api/admin/jobs."""
 
-    @Operation(Permission.OPERATE, "Jobs.", name="listJobs")
-    def on_get(self, _req: Request, query: JobsQuery) -> JobPage:
+    @Operation(Permission.OPERATE, "Jobs.")
+    def list_jobs(self, _req: Request, query: JobsQuery) -> JobPage:
         """List jobs.
 
         The jobs that are not done, newest first: a job that is done is in no list. `state` `running` and
@@ -93,12 +93,8 @@ class Jobs:
         page = job_lists.page(wanted, limit=query.limit, after=query.after, job_names=list(all_jobs.load()))
         return JobPage.of(page, Job.of)
 
-
-class OneJob:
-    """GET, DELETE /admin/jobs/:id."""
-
-    @Operation(Permission.OPERATE, "Job.", name="getJob", errors=(NotFound,))
-    def on_get(self, _req: Request, job_id: UUID) -> Job:
+    @Operation(Permission.OPERATE, "Job.", errors=(NotFound,))
+    def get_job(self, _req: Request, job_id: UUID) -> Job:
         """Get a job.
 
         A job that is done is not found.
@@ -108,20 +104,16 @@ class OneJob:
             raise NotFound(thing="job")
         return Job.of(job)
 
-    @Operation(Permission.OPERATE, "Job dropped.", name="dropJob", errors=(JobNotDead,))
-    def on_delete(self, _req: Request, job_id: UUID) -> None:
+    @Operation(Permission.OPERATE, "Job dropped.", errors=(JobNotDead,))
+    def drop_job(self, _req: Request, job_id: UUID) -> None:
         """Drop a dead job.
 
         Its work is never done, unless the reconciler finds that a payment needs it.
         """
         job_operations.drop(job_id)
 
-
-class JobRetry:
-    """POST /admin/jobs/:id/retry."""
-
-    @Operation(Permission.OPERATE, "Job retried.", name="retryJob", errors=(JobNotFailed,))
-    def on_post(self, _req: Request, job_id: UUID) -> RetriedJobs:
+    @Operation(Permission.OPERATE, "Job retried.", errors=(JobNotFailed,))
+    def retry_job(self, _req: Request, job_id: UUID) -> RetriedJobs:
         """Retry a job.
 
         A dead job gets a new set of attempts, and a failed one does not wait for its next attempt: both are
@@ -130,12 +122,8 @@ class JobRetry:
         job_operations.retry(job_id)
         return RetriedJobs(retried=1)
 
-
-class DeadJobsRetry:
-    """POST /admin/jobs/retry."""
-
-    @Operation(Permission.OPERATE, "Jobs retried.", name="retryDeadJobs")
-    def on_post(self, _req: Request, body: DeadJobs) -> RetriedJobs:
+    @Operation(Permission.OPERATE, "Jobs retried.")
+    def retry_dead_jobs(self, _req: Request, body: DeadJobs) -> RetriedJobs:
         """Retry dead jobs.
 
         Gives all dead jobs of one name a new set of attempts, due at once.

@@ -70,10 +70,10 @@ class RetriedEvents(JsonModel):
 
 
 class MissedEvents:
-    """GET /admin/missed-events."""
+    """The routes under /api/admin/missed-events."""
 
-    @Operation(Permission.OPERATE, "Missed events.", name="listMissedEvents")
-    def on_get(self, _req: Request, query: MissedEventsQuery) -> MissedEventPage:
+    @Operation(Permission.OPERATE, "Missed events.")
+    def list_missed_events(self, _req: Request, query: MissedEventsQuery) -> MissedEventPage:
         """List missed events.
 
         The events that a subscriber of the services gave up after its last attempt.
@@ -81,12 +81,8 @@ class MissedEvents:
         page = subscriptions.missed_page(query.subscriber, limit=query.limit, after=query.after)
         return MissedEventPage.of(page, MissedEvent.of)
 
-
-class MissedEventsRetry:
-    """POST /admin/missed-events/retry."""
-
-    @Operation(Permission.OPERATE, "Missed events retried.", name="retryMissedEvents", errors=(NotFound,))
-    def on_post(self, _req: Request, body: MissedEventsOfSubscriber) -> RetriedEvents:
+    @Operation(Permission.OPERATE, "Missed events retried.", errors=(NotFound,))
+    def retry_missed_events(self, _req: Request, body: MissedEventsOfSubscriber) -> RetriedEvents:
         """Retry the missed events of a subscriber.
 
         The subscriber handles them before the response, the oldest first, at most 1,000. One that fails again
@@ -95,24 +91,16 @@ class MissedEventsRetry:
         retried, failed = job_operations.retry_missed_events(body.subscriber)
         return RetriedEvents(retried=retried, failed=failed)
 
-
-class OneMissedEvent:
-    """DELETE /admin/missed-events/:subscriber/:seq."""
-
-    @Operation(Permission.OPERATE, "Missed event dropped.", name="dropMissedEvent", errors=(NotFound,))
-    def on_delete(self, _req: Request, subscriber: str, seq: str) -> None:
+    @Operation(Permission.OPERATE, "Missed event dropped.", errors=(NotFound,))
+    def drop_missed_event(self, _req: Request, subscriber: str, seq: str) -> None:
         """Drop a missed event.
 
         The subscriber never handles it. The event stays in the event log.
         """
         job_operations.drop_missed_event(subscriber, _number(seq))
 
-
-class MissedEventRetry:
-    """POST /admin/missed-events/:subscriber/:seq/retry."""
-
-    @Operation(Permission.OPERATE, "Missed event retried.", name="retryMissedEvent", errors=(NotFound,))
-    def on_post(self, _req: Request, subscriber: str, seq: str) -> RetriedEvents:
+    @Operation(Permission.OPERATE, "Missed event retried.", errors=(NotFound,))
+    def retry_missed_event(self, _req: Request, subscriber: str, seq: str) -> RetriedEvents:
         """Retry a missed event.
 
         The subscriber handles it before the response. If it fails again, `failed` is 1 and it remains missed.

@@ -31,14 +31,15 @@ class LastAdmin(DomainError, code=ErrorCode.LAST_ADMIN):
     """The last active administrator can be neither suspended, demoted nor closed. Appoint another first."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Users:
-    """GET, POST /admin/users."""
+    """The routes under /api/admin/users."""
 
     passwords: Passwords
+    tokens: Tokens
 
-    @Operation(Permission.OPERATE, "Users.", name="listUsers")
-    def on_get(self, _req: Request, query: schemas.UsersQuery) -> schemas.UserPage:
+    @Operation(Permission.OPERATE, "Users.")
+    def list_users(self, _req: Request, query: schemas.UsersQuery) -> schemas.UserPage:
         """List users.
 
         Newest first, suspended and closed accounts included.
@@ -51,7 +52,6 @@ class Users:
     @Operation(
         Permission.OPERATE,
         "User created.",
-        name="createUser",
         errors=(EmailTaken,),
         examples={
             "vendor": {
@@ -64,7 +64,7 @@ class Users:
         },
         status=201,
     )
-    def on_post(self, _req: Request, body: schemas.NewUser) -> UserAccount:
+    def create_user(self, _req: Request, body: schemas.NewUser) -> UserAccount:
         """Create a user.
 
         Any role is allowed. Unless `emailVerified` is true, the user gets a verification mail.
@@ -76,12 +76,8 @@ class Users:
                 enqueue(mail.request_verification.job(user.id))
             return _record(user, AuditAction.USER_CREATED, EventType.ADMIN_USER_CREATED, role=user.role)
 
-
-class OneUser:
-    """GET, PUT, DELETE /admin/users/:id."""
-
-    @Operation(Permission.OPERATE, "User.", name="getUser", etag=True)
-    def on_get(self, _req: Request, user_id: UUID) -> UserAccount:
+    @Operation(Permission.OPERATE, "User.", etag=True)
+    def get_user(self, _req: Request, user_id: UUID) -> UserAccount:
         """Get a user."""
         user = users.get(user_id)
         if user is None:
@@ -91,11 +87,10 @@ class OneUser:
     @Operation(
         Permission.OPERATE,
         "User changed.",
-        name="updateUser",
         errors=(EmailTaken, LastAdmin),
         examples={"name": {"name": "Robin Doe"}, "suspend": {"active": False}},
     )
-    def on_put(self, _req: Request, user_id: UUID, body: schemas.UserUpdate) -> UserAccount:
+    def update_user(self, _req: Request, user_id: UUID, body: schemas.UserUpdate) -> UserAccount:
         """Update or suspend a user.
 
         Changes the fields that are sent. A new address is unverified unless `emailVerified` is sent as true.
@@ -128,8 +123,8 @@ class OneUser:
             fields = sorted(body.model_fields_set)
             return _record(changed, AuditAction.USER_UPDATED, EventType.ADMIN_USER_UPDATED, fields=fields)
 
-    @Operation(Permission.OPERATE, "Account closed.", name="closeUser", errors=(LastAdmin,))
-    def on_delete(self, _req: Request, user_id: UUID) -> UserAccount:
+    @Operation(Permission.OPERATE, "Account closed.", errors=(LastAdmin,))
+    def close_user(self, _req: Request, user_id: UUID) -> UserAccount:
         """Close a user's account.
 
         The user cannot sign in, every token stops working, and a job erases the personal data. Payments and
@@ -142,12 +137,8 @@ class OneUser:
                 payment_endings.enqueue_withdrawal(user.id)
             return _record(closed, AuditAction.USER_CLOSED, EventType.ADMIN_USER_DELETED)
 
-
-class UserRole:
-    """PUT /admin/users/:id/role."""
-
-    @Operation(Permission.OPERATE, "Role changed.", name="changeRole", errors=(LastAdmin,))
-    def on_put(self, _req: Request, user_id: UUID, body: schemas.RoleChange) -> UserAccount:
+    @Operation(Permission.OPERATE, "Role changed.", errors=(LastAdmin,))
+    def change_role(self, _req: Request, user_id: UUID, body: schemas.RoleChange) -> UserAccount:
         """Change a user's role.
 
         Takes effect at the user's next request.
@@ -160,15 +151,8 @@ class UserRole:
             action, event = AuditAction.USER_ROLE_CHANGED, EventType.ADMIN_USER_UPDATED
             return _record(changed, action, event, **{"from": user.role, "to": changed.role})
 
-
-@dataclass
-class UserSessions:
-    """GET, DELETE /admin/users/:id/sessions."""
-
-    tokens: Tokens
-
-    @Operation(Permission.OPERATE, "Sessions.", name="listUserSessions")
-    def on_get(self, req: Request, user_id: UUID, query: PageQuery) -> accounts.SessionPage:
+    @Operation(Permission.OPERATE, "Sessions.")
+    def list_user_sessions(self, req: Request, user_id: UUID, query: PageQuery) -> accounts.SessionPage:
         """List a user's sessions.
 
         Only live sessions, newest first.
@@ -178,8 +162,8 @@ class UserSessions:
             raise NotFound(thing="user")
         return page
 
-    @Operation(Permission.OPERATE, "Sessions ended.", name="endUserSessions")
-    def on_delete(self, _req: Request, user_id: UUID) -> None:
+    @Operation(Permission.OPERATE, "Sessions ended.")
+    def end_user_sessions(self, _req: Request, user_id: UUID) -> None:
         """End all sessions of a user.
 
         Their access and refresh tokens stop working at the next request.
@@ -190,12 +174,8 @@ class UserSessions:
             ended = sessions.end(user_id)
             _record_session_end(user_id, everywhere=True, details={"sessions": ended})
 
-
-class UserSession:
-    """DELETE /admin/users/:id/sessions/:id."""
-
-    @Operation(Permission.OPERATE, "Session ended.", name="endUserSession")
-    def on_delete(self, _req: Request, user_id: UUID, session_id: UUID) -> None:
+    @Operation(Permission.OPERATE, "Session ended.")
+    def end_user_session(self, _req: Request, user_id: UUID, session_id: UUID) -> None:
         """End one session of a user."""
         with transaction():
             if not sessions.end(user_id, only=[session_id]):

@@ -33,10 +33,10 @@ _CSV_MEMORY_LIMIT = 1024 * 1024
 
 
 class Reports:
-    """GET /payments/reports."""
+    """The route of the report."""
 
-    @Operation(Permission.SEE_REPORTS, "Report.", name="getPaymentReport", response=Report, downloads=_CSV)
-    def on_get(self, req: Request, query: ReportQuery) -> Report | Download:
+    @Operation(Permission.SEE_REPORTS, "Report.", response=Report, downloads=_CSV)
+    def get_payment_report(self, req: Request, query: ReportQuery) -> Report | Download:
         """Get a report of payments.
 
         Counts the payments by period, currency and status; by default those of the last 30 days. Vendors see

@@ -42,10 +42,10 @@ from db.states import TERMINAL, PaymentStatus
 
 
 class Payments:
-    """GET, POST /payments."""
+    """The routes of payments and their history."""
 
-    @Operation(Permission.SEE_PAYMENTS, "Payments.", name="listPayments", errors=(Forbidden,))
-    def on_get(self, req: Request, query: PaymentsQuery) -> PaymentPage:
+    @Operation(Permission.SEE_PAYMENTS, "Payments.", errors=(Forbidden,))
+    def list_payments(self, req: Request, query: PaymentsQuery) -> PaymentPage:
         """List payments.
 
         Returns the payments and payment requests that you may see, newest first. `needsReview` is for
@@ -62,7 +62,6 @@ class Payments:
     @Operation(
         Permission.CREATE_PAYMENT,
         "Payment accepted.",
-        name="createPayment",
         body=NewPayment,
         response=Payment,
         errors=(
@@ -81,7 +80,7 @@ class Payments:
         prefer_wait=True,
         if_match=True,
     )
-    def on_post(self, req: Request, body: AnyNewPayment) -> Rendered:
+    def create_payment(self, req: Request, body: AnyNewPayment) -> Rendered:
         """Create a payment or a payment request.
 
         The response is sent as soon as the payment is stored; the payment is processed afterwards. A payment
@@ -101,14 +100,8 @@ class Payments:
             is_settled=lambda payment: payment.status in settled,
         )
 
-
-class OnePayment:
-    """GET, PUT, DELETE /payments/:id."""
-
-    @Operation(
-        Permission.SEE_PAYMENTS, "Payment.", name="getPayment", response=Payment, etag=True, prefer_wait=True
-    )
-    def on_get(self, req: Request, payment_id: UUID) -> Versioned:
+    @Operation(Permission.SEE_PAYMENTS, "Payment.", response=Payment, etag=True, prefer_wait=True)
+    def get_payment(self, req: Request, payment_id: UUID) -> Versioned:
         """Get a payment.
 
         With `If-None-Match` and `Prefer: wait=N` the response waits for another version: 200 as soon as there
@@ -128,7 +121,6 @@ class OnePayment:
     @Operation(
         Permission.CHANGE_PAYMENTS,
         "Payment updated.",
-        name="updatePayment",
         response=Payment,
         errors=(payment_edits.NotEditable,),
         examples={
@@ -138,7 +130,7 @@ class OnePayment:
         etag=True,
         if_match=True,
     )
-    def on_put(self, req: Request, payment_id: UUID, body: PaymentUpdate) -> Versioned:
+    def update_payment(self, req: Request, payment_id: UUID, body: PaymentUpdate) -> Versioned:
         """Update a payment.
 
         Changes the fields that the body contains. `description` and `metadata` can be changed until the
@@ -158,13 +150,12 @@ class OnePayment:
     @Operation(
         Permission.CHANGE_PAYMENTS,
         "Cancellation accepted.",
-        name="cancelPayment",
         response=Payment,
         errors=(state_machine.TransitionRefused,),
         status=202,
         prefer_wait=True,
     )
-    def on_delete(self, req: Request, payment_id: UUID) -> Rendered:
+    def cancel_payment(self, req: Request, payment_id: UUID) -> Rendered:
         """Cancel a payment.
 
         Cancels a payment request that nobody is paying, or a payment that is still `pending`. The
@@ -178,14 +169,9 @@ class OnePayment:
             is_settled=status_changes.is_cancelled,
         )
 
-
-class Status:
-    """POST /payments/:id/status."""
-
     @Operation(
         Permission.CHANGE_PAYMENTS,
         "Change accepted.",
-        name="changePaymentStatus",
         response=Payment,
         errors=(
             state_machine.TransitionRefused,
@@ -199,7 +185,7 @@ class Status:
         idempotent=True,
         prefer_wait=True,
     )
-    def on_post(self, req: Request, payment_id: UUID, body: StatusChange) -> Rendered:
+    def change_payment_status(self, req: Request, payment_id: UUID, body: StatusChange) -> Rendered:
         """Cancel or fail a payment.
 
         Vendors cancel their payment requests; administrators cancel or fail any payment. A payment that
@@ -230,12 +216,8 @@ class Status:
             is_settled=lambda payment: payment.status in TERMINAL,
         )
 
-
-class History:
-    """GET /payments/history."""
-
-    @Operation(Permission.SEE_PAYMENTS, "Transactions.", name="listPaymentTransactions")
-    def on_get(self, req: Request, query: HistoryQuery) -> PaymentTransactionPage:
+    @Operation(Permission.SEE_PAYMENTS, "Transactions.")
+    def list_payment_transactions(self, req: Request, query: HistoryQuery) -> PaymentTransactionPage:
         """List the transactions of your payments.
 
         Returns every change of status of the payments and payment requests that you may see, newest first.

@@ -30,11 +30,11 @@ from db.statements import Difference, OurPayment
 _DIFFERENCES_LIMIT = 100
 
 
-class Attempts:
-    """GET /payments/:id/attempts."""
+class Reviews:
+    """The routes of provider calls, reviews and statements."""
 
-    @Operation(Permission.SETTLE_BY_HAND, "Provider calls.", name="listPaymentAttempts")
-    def on_get(self, _req: Request, payment_id: UUID, query: PageQuery) -> PaymentAttemptPage:
+    @Operation(Permission.SETTLE_BY_HAND, "Provider calls.")
+    def list_payment_attempts(self, _req: Request, payment_id: UUID, query: PageQuery) -> PaymentAttemptPage:
         """List the provider calls of a payment.
 
         Returns every call of the payment provider about this payment, newest first, and the payment's
@@ -52,14 +52,9 @@ class Attempts:
             reviews=[PaymentReview.model_validate(review) for review in found],
         )
 
-
-class Review:
-    """POST /payments/:id/review."""
-
     @Operation(
         Permission.SETTLE_BY_HAND,
         "Reviews resolved.",
-        name="resolvePaymentReviews",
         errors=(
             payment_reviews.NothingToReview,
             payment_endings.NotReported,
@@ -74,7 +69,7 @@ class Review:
             "endPayment": {"reason": "Charged 13.50, the difference was refunded", "outcome": "completed"},
         },
     )
-    def on_post(self, req: Request, payment_id: UUID, body: ReviewResolution) -> Payment:
+    def resolve_payment_reviews(self, req: Request, payment_id: UUID, body: ReviewResolution) -> Payment:
         """Resolve the reviews of a payment.
 
         Resolves the reviews in `reviewIds`, or all open ones. A review opens again if its cause persists and
@@ -89,12 +84,8 @@ class Review:
             payment_reviews.resolve(payment, body.reason, outcome=body.outcome, only=body.review_ids)
         return Payment.for_caller(payment, authentication.caller_of(req))
 
-
-class Differences:
-    """GET /payments/differences."""
-
-    @Operation(Permission.SETTLE_BY_HAND, "Statement differences.", name="listStatementDifferences")
-    def on_get(self, _req: Request, query: DifferencesQuery) -> StatementDifferences:
+    @Operation(Permission.SETTLE_BY_HAND, "Statement differences.")
+    def list_statement_differences(self, _req: Request, query: DifferencesQuery) -> StatementDifferences:
         """List the differences between a provider statement and the payments."""
         matched = statements.is_matched(query.day)
         found = statements.find_differences(query.day) if matched else []

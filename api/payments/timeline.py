@@ -71,11 +71,11 @@ class Timeline(JsonModel):
     omitted: Annotated[list[TimelineKind], Field(max_length=len(TimelineKind), examples=[[]])]
 
 
-class PaymentTimeline:
-    """GET /payments/:id/timeline."""
+class Timelines:
+    """The route of the timeline."""
 
-    @Operation(Permission.SEE_PAYMENTS, "Timeline.", name="getPaymentTimeline", etag=True)
-    def on_get(self, req: Request, payment_id: UUID) -> Timeline:
+    @Operation(Permission.SEE_PAYMENTS, "Timeline.", etag=True)
+    def get_payment_timeline(self, req: Request, payment_id: UUID) -> Timeline:
         """Get the timeline of a payment.
 
         Returns everything that happened to a payment or a payment request of yours, oldest first, and what is

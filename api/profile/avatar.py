@@ -44,21 +44,20 @@ class NotAnImage(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
     """The file must be a PNG, JPEG or WebP image by its content, whatever its name."""
 
 
-@dataclass
-class Avatar:
-    """POST, DELETE /profile/avatar."""
+@dataclass(frozen=True)
+class Avatars:
+    """The routes of avatars."""
 
     store: Media
 
     @Operation(
         Permission.SIGNED_IN,
         "Avatar changed.",
-        name="uploadAvatar",
         file="avatar",
         content_types=UPLOAD_TYPES,
         errors=(NotFound, NotAnImage, Busy, media.MediaUnavailable),
     )
-    def on_post(self, req: Request, file: bytes) -> Profile:
+    def upload_avatar(self, req: Request, file: bytes) -> Profile:
         """Upload an avatar.
 
         Takes a PNG, JPEG or WebP image of at most 5 MiB and 25 megapixels. It is turned upright, reduced to
@@ -85,8 +84,8 @@ class Avatar:
             record_change(AuditAction.AVATAR_CHANGED, user)
         return profile_of(user.id, self.store)
 
-    @Operation(Permission.SIGNED_IN, "Avatar deleted.", name="deleteAvatar", errors=(NotFound,))
-    def on_delete(self, req: Request) -> Profile:
+    @Operation(Permission.SIGNED_IN, "Avatar deleted.", errors=(NotFound,))
+    def delete_avatar(self, req: Request) -> Profile:
         """Delete the avatar."""
         with transaction():
             user = lock_user(caller_of(req).user_id)
@@ -95,15 +94,8 @@ class Avatar:
                 record_change(AuditAction.AVATAR_DELETED, user)
         return profile_of(user.id, self.store)
 
-
-@dataclass
-class Avatars:
-    """GET /media/avatars/:name."""
-
-    store: Media
-
     @RawOperation(name="getAvatar", media=STORED_TYPE, etag=True, errors=(NotFound, media.MediaUnavailable))
-    def on_get(self, req: Request, resp: Response, name: str) -> None:
+    def get_avatar(self, req: Request, resp: Response, name: str) -> None:
         """Get an avatar.
 
         Needs no token. An avatar's address cannot be guessed, and its content never changes.

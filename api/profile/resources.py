@@ -120,25 +120,24 @@ class Preferences(RequestBody, extra="allow", json_schema_extra={"examples": [_E
         return self.model_dump(exclude_unset=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class OwnProfile:
-    """GET, PUT /profile."""
+    """The routes of the signed-in user's profile and preferences."""
 
     store: Media
 
-    @Operation(Permission.SIGNED_IN, "Profile.", name="getProfile", etag=True)
-    def on_get(self, req: Request) -> Profile:
+    @Operation(Permission.SIGNED_IN, "Profile.", etag=True)
+    def get_profile(self, req: Request) -> Profile:
         """Get the signed-in user's profile."""
         return profile_of(caller_of(req).user_id, self.store)
 
     @Operation(
         Permission.SIGNED_IN,
         "Profile changed.",
-        name="updateProfile",
         errors=(NotFound,),
         examples={"contact": {"phone": "+4930123456", "address": "1 Long Lane, Oxford", "bio": None}},
     )
-    def on_put(self, req: Request, body: ProfileUpdate) -> Profile:
+    def update_profile(self, req: Request, body: ProfileUpdate) -> Profile:
         """Update the signed-in user's profile.
 
         Changes the fields that are sent; null empties a field.
@@ -155,12 +154,8 @@ class OwnProfile:
             record_change(AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
         return profile_of(user.id, self.store)
 
-
-class OwnPreferences:
-    """GET, PUT /profile/preferences."""
-
-    @Operation(Permission.SIGNED_IN, "Preferences.", name="getPreferences", response=Preferences, etag=True)
-    def on_get(self, req: Request) -> dict[str, Any]:
+    @Operation(Permission.SIGNED_IN, "Preferences.", response=Preferences, etag=True)
+    def get_preferences(self, req: Request) -> dict[str, Any]:
         """Get the signed-in user's preferences.
 
         Returns the object as it was stored, without defaults; an empty object before the first change.
@@ -171,11 +166,10 @@ class OwnPreferences:
     @Operation(
         Permission.SIGNED_IN,
         "Preferences changed.",
-        name="updatePreferences",
         response=Preferences,
         errors=(NotFound,),
     )
-    def on_put(self, req: Request, body: Preferences) -> dict[str, Any]:
+    def update_preferences(self, req: Request, body: Preferences) -> dict[str, Any]:
         """Replace the signed-in user's preferences.
 
         The whole object is replaced: keys that are not sent are removed.
