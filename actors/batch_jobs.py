@@ -74,6 +74,10 @@ class BatchJob(JobKind, Generic[E]):
     (DomainError) of a job that is done alone is an outcome: the job is removed.
     """
 
+    _claim = staticmethod(job_claims.claim_any)
+    # Errors that none of the jobs has caused.
+    _outages: tuple[type[Exception], ...] = (postgres.DatabaseUnavailable,)
+
     def __init__(
         self, function: Callable[[Sequence[E]], None], name: str, entry: type[E], queue: str
     ) -> None:
@@ -118,9 +122,11 @@ class BatchJob(JobKind, Generic[E]):
         jobs: list[Job] = []
         try:
             with transaction():
-                jobs = job_claims.claim_any(self.name, BATCH_SIZE, requested)
+                if not self._may_claim():
+                    return False
+                jobs = self._claim(self.name, BATCH_SIZE, requested)
                 self._write(jobs)
-        except postgres.DatabaseUnavailable:
+        except self._outages:
             raise
         except Exception:
             if not jobs:
@@ -131,12 +137,18 @@ class BatchJob(JobKind, Generic[E]):
             finished_jobs.count(self.queue, len(jobs))
         if jobs:
             self._after_commit()
+        return self._may_have_more(jobs)
+
+    def _may_claim(self) -> bool:
+        return True
+
+    def _may_have_more(self, jobs: Sequence[Job]) -> bool:
         return bool(jobs) and (len(jobs) >= BATCH_SIZE or jobs[0].attempts > 0)
 
     def _do_alone(self, id: UUID) -> None:
         try:
             with transaction():
-                job = self._claim_alone(id)
+                job = job_claims.claim(id) if self._may_claim() else None
                 self._write([job] if job else [])
             finished_jobs.count(self.queue, 1 if job else 0)
         except postgres.DatabaseUnavailable:
@@ -145,9 +157,6 @@ class BatchJob(JobKind, Generic[E]):
             self._remove_refused(id, refusal)
         except Exception as error:
             self._record_failure(id, error)
-
-    def _claim_alone(self, id: UUID) -> Job | None:
-        return job_claims.claim(id)
 
     def _write(self, jobs: Sequence[Job]) -> None:
         if jobs:
@@ -161,6 +170,10 @@ class OrderedBatchJob(BatchJob[E]):
     A named lock keeps every other process out: a job that numbers or chains rows must be their only writer.
     """
 
+    _claim = staticmethod(job_claims.claim_in_order)
+    # No job is postponed for one of these: that would change the order.
+    _outages = postgres.TRANSIENT_ERRORS
+
     def perform(self, id: UUID) -> None:
         """Does all jobs that wait, this one included: an earlier one must not be done after it."""
         self.handle(id)
@@ -170,32 +183,13 @@ class OrderedBatchJob(BatchJob[E]):
         worker_threads.rest(_GATHER_S)
         super().handle(id)
 
-    def _do_batch(self, requested: Sequence[UUID]) -> bool:
-        jobs: list[Job] = []
-        try:
-            with transaction():
-                if not postgres.try_advisory_lock(self.name):
-                    return False
-                jobs = job_claims.claim_in_order(self.name, BATCH_SIZE, requested)
-                self._write(jobs)
-        except postgres.TRANSIENT_ERRORS:
-            # No job caused this; to postpone one would change the order.
-            raise
-        except Exception:
-            if not jobs:
-                raise
-            for job in jobs:
-                self._do_alone(job.id)
-        else:
-            finished_jobs.count(self.queue, len(jobs))
-        if jobs:
-            self._after_commit()
+    def _may_claim(self) -> bool:
+        return postgres.try_advisory_lock(self.name)
+
+    def _may_have_more(self, jobs: Sequence[Job]) -> bool:  # noqa: ARG002
         # Another process may have found the lock taken after this one had read the journal. So each reads it
         # again after it has released the lock, and no process waits for the lock.
         return job_claims.waits(self.name)
-
-    def _claim_alone(self, id: UUID) -> Job | None:
-        return job_claims.claim(id) if postgres.try_advisory_lock(self.name) else None
 
     def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
         if isinstance(error, postgres.TRANSIENT_ERRORS):
