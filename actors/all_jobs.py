@@ -1,14 +1,12 @@
 """The jobs of all modules: what a process needs that handles jobs it does not name itself."""
 
 import pkgutil
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
 
 import actors
-from actors.batch_jobs import BatchJob
-from actors.external_calls import CallingKind
 from actors.jobs import JobKind, registry
 
 
@@ -36,18 +34,7 @@ def queues() -> set[str]:
     return {kind.queue for kind in load().values()}
 
 
-def batch_job_names(paused: Collection[str] = ()) -> frozenset[str]:
-    """Returns the names of the batch jobs: one message wakes a worker for all jobs of such a name.
-
-    Without those of paused queues.
-    """
-    return _names_of(paused, lambda kind: isinstance(kind, BatchJob))
-
-
-def calling_names(paused: Collection[str] = ()) -> frozenset[str]:
-    """Returns the names of the jobs that call the outside, and so are leased; not of paused queues."""
-    return _names_of(paused, lambda kind: isinstance(kind, CallingKind))
-
-
-def _names_of(paused: Collection[str], has: Callable[[JobKind], bool]) -> frozenset[str]:
-    return frozenset(name for name, kind in load().items() if has(kind) and kind.queue not in paused)
+def names_of(kind: type, paused: Collection[str]) -> frozenset[str]:
+    """Returns the names of the jobs of this kind, without those of paused queues."""
+    jobs = load().items()
+    return frozenset(name for name, job in jobs if isinstance(job, kind) and job.queue not in paused)

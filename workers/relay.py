@@ -8,7 +8,9 @@ import time
 
 import structlog
 
-from actors import all_jobs, batch_jobs, broker, jobs
+from actors import all_jobs, broker, jobs
+from actors.batch_jobs import BATCH_SIZE, BatchJob
+from actors.external_calls import CallingKind
 from db import config, postgres, redelivery, redis
 from db.job_journal import Job
 from workers import process
@@ -35,12 +37,12 @@ def once() -> int:
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)
             sent += _send(overdue, dead)
-        for first in redelivery.overdue_batches(all_jobs.batch_job_names(paused)):
+        for first in redelivery.overdue_batches(all_jobs.names_of(BatchJob, paused)):
             oldest = broker.oldest_message_at(first.queue)
             with postgres.database.atomic():
-                overdue, dead = redelivery.resend_batch(first.name, oldest, batch_jobs.BATCH_SIZE)
+                overdue, dead = redelivery.resend_batch(first.name, oldest, BATCH_SIZE)
             sent += _send(overdue, dead)
-        broker.push(redelivery.overdue_leases(all_jobs.calling_names(paused)))
+        broker.push(redelivery.overdue_leases(all_jobs.names_of(CallingKind, paused)))
     if sent:
         log.info("jobs sent again", jobs=sent)
     return sent
