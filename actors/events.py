@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 from actors import broker, records, tracing, worker_threads
 from actors.external_jobs import external_job
 from actors.jobs import enqueue, transaction, transactional_job
-from actors.tracing import Attributes, Kind
+from actors.tracing import Attributes
 from db import event_log, job_journal, postgres, redis
 from db.core import times
 from db.core.json_model import Id, JsonModel, Timestamp
@@ -139,7 +139,7 @@ def _publish_batch(generation: int, events: list[event_log.Event]) -> bool:
     published: int | None = None
     try:
         types = " ".join({event.type for event in events})
-        with tracing.spans(f"send {CHANNEL}", Kind.PRODUCER, map(_traced, events)):
+        with tracing.spans(f"send {CHANNEL}", "PRODUCER", map(_traced, events)):
             broker.publish(CHANNEL, [message(event) for event in events], last=(TYPES_CHANNEL, types))
         published = events[-1].seq
     finally:

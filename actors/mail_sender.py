@@ -32,7 +32,6 @@ from actors import tracing
 from actors.deadlines import within
 from actors.mail_templates import MailMessage
 from actors.settings import MailSettings
-from actors.tracing import Kind
 from db.core.settings import is_loopback
 from db.one_time_tokens import Purpose
 
@@ -131,7 +130,7 @@ def send(recipient: str, message: MailMessage, message_id: str) -> bool:
     address = ascii_address or recipient
     content = _assembled(config.sender, address, message, message_id)
     try:
-        with tracing.span("send mail", Kind.CLIENT, {"messaging.message.id": message_id}):
+        with tracing.span("send mail", "CLIENT", {"messaging.message.id": message_id}):
             config.transport.send(OutgoingMail(config.sender_address, address, message_id, content))
     except MailRejected as rejection:
         if not rejection.permanent:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from actors import tracing
 from actors.outages import Outage
 from actors.tracing import Attributes, Kind
 from db import leases
@@ -29,7 +30,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class OtlpExporter:
-    """The Exporter of actors/tracing.py."""
+    """Begins spans and sends them."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -97,25 +98,23 @@ class _Ids(RandomIdGenerator):
         return int(id, 16) if id else super().generate_trace_id()
 
 
-class OtlpSpan:
-    """The Span of actors/tracing.py."""
+class OtlpSpan(tracing.Span):
+    """A span that is exported."""
 
     def __init__(self, span: Span, parent: str | None) -> None:
+        super().__init__(parent)
         self._span = span
         context = span.get_span_context()
         # A trace that begins here and is not recorded follows from the request's id: nothing need be stored.
-        self.trace = parent
         if parent or context.trace_flags.sampled:
             traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
             self.trace = f"{traceparent} {context.trace_state.to_header()}".rstrip()
 
     def describe(self, name: str, attributes: Attributes) -> None:
-        """Names the span, and adds attributes that were not known when it began."""
         self._span.update_name(name)
         self._span.set_attributes(dict(attributes))
 
     def end(self, failure: BaseException | str | None = None) -> None:
-        """Ends the span; `failure` is why its work failed."""
         if isinstance(failure, BaseException):
             self._span.set_attribute("error.type", type(failure).__qualname__)
             self._span.set_status(StatusCode.ERROR, str(failure).partition("\n")[0])

@@ -18,7 +18,6 @@ from redis.client import PubSub
 from actors import tracing
 from actors.events import CHANNEL, TYPES_CHANNEL, EventType
 from actors.jobs import failure_text, transaction
-from actors.tracing import Kind
 from db import postgres, redis, subscriptions
 from db.core import request_context
 from db.event_log import Event
@@ -110,7 +109,7 @@ class Subscriber:
         }
         with (
             request_context.for_request(event),
-            tracing.span(f"process {CHANNEL}", Kind.CONSUMER, attributes),
+            tracing.span(f"process {CHANNEL}", "CONSUMER", attributes),
         ):
             self.handler(event)
 

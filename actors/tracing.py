@@ -8,69 +8,52 @@ no package of OpenTelemetry is imported, and a trace goes along as it is.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from enum import StrEnum
 from threading import Thread
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal
 
 from db.core import request_context, trace
 from db.core.errors import DomainError
 from db.job_journal import Job
 
+if TYPE_CHECKING:
+    from actors.span_export import OtlpExporter
+
 # How long a process that ends waits for its last spans to be accepted.
 _STOP_S = 3.0
 
 Attributes = Mapping[str, str | int]
+# The kinds of span, as OpenTelemetry names them.
+Kind = Literal["SERVER", "CLIENT", "PRODUCER", "CONSUMER"]
 
 
-class Kind(StrEnum):
-    """The kinds of span, as OpenTelemetry names them."""
+class Span:
+    """A span that has begun; one of this class is recorded by nobody."""
 
-    SERVER = "SERVER"
-    CLIENT = "CLIENT"
-    PRODUCER = "PRODUCER"
-    CONSUMER = "CONSUMER"
-
-
-class Span(Protocol):
-    """A span that has begun."""
-
-    # The trace with this span as its parent; None if the trace goes along as it was.
-    trace: str | None
+    def __init__(self, parent: str | None) -> None:
+        # The trace with this span as its parent; None if the trace goes along as it was.
+        self.trace = parent
 
     def end(self, failure: BaseException | str | None = None) -> None:
         """Ends the span; `failure` is why its work failed."""
-        ...
 
     def describe(self, name: str, attributes: Attributes) -> None:
         """Names the span, and adds attributes that were not known when it began."""
-        ...
 
 
-class Exporter(Protocol):
-    """What makes spans and sends them."""
-
-    def begin(self, name: str, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
-        """Begins a span of the trace `parent`, or the trace of the current request."""
-        ...
-
-    def shut_down(self) -> None:
-        """Sends what waits."""
-        ...
-
-
-_exporter: Exporter | None = None
+_UNRECORDED = Span(None)
+_exporter: "OtlpExporter | None" = None
 
 
 def start(endpoint: str, service: str) -> None:
     """Exports the spans of this process from now on, if there is an endpoint. Not before a process forks."""
     if endpoint:
         # The packages are an extra, and take memory and time to load.
-        from actors.span_export import OtlpExporter  # noqa: PLC0415
+        from actors import span_export  # noqa: PLC0415
 
-        use(OtlpExporter.to(endpoint, service))
+        use(span_export.OtlpExporter.to(endpoint, service))
 
 
-def use(exporter: Exporter | None) -> None:
+def use(exporter: "OtlpExporter | None") -> None:
     """Exports spans by this exporter from now on; None: no more."""
     global _exporter
     _exporter = exporter
@@ -84,32 +67,16 @@ def stop() -> None:
         last.join(_STOP_S)
 
 
-class _NoSpan:
-    """A span that nobody records."""
-
-    def __init__(self, parent: str | None) -> None:
-        self.trace = parent
-
-    def end(self, failure: BaseException | str | None = None) -> None:
-        """Does nothing."""
-
-    def describe(self, name: str, attributes: Attributes) -> None:
-        """Does nothing."""
-
-
-_UNRECORDED = _NoSpan(None)
-
-
 def begin(name: str, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
     """Begins a span of this trace, if the trace is recorded."""
     if _exporter is None or not (parent and trace.is_sampled(parent)):
-        return _NoSpan(parent)
+        return Span(parent)
     return _exporter.begin(name, kind, parent, attributes)
 
 
 def begin_request(name: str, parent: str | None, attributes: Attributes) -> Span:
     """Begins the span of an HTTP request: of the client's trace, or the first one of a new trace."""
-    return _exporter.begin(name, Kind.SERVER, parent, attributes) if _exporter else _NoSpan(None)
+    return _exporter.begin(name, "SERVER", parent, attributes) if _exporter else Span(None)
 
 
 def begin_jobs(jobs: Sequence[Job]) -> list[tuple[Job, Span]]:
@@ -127,7 +94,7 @@ def begin_jobs(jobs: Sequence[Job]) -> list[tuple[Job, Span]]:
             "paywright.queue": job.queue,
             "paywright.attempts": job.attempts,
         }
-        span = begin(f"process {job.name}", Kind.CONSUMER, job.trace, attributes)
+        span = begin(f"process {job.name}", "CONSUMER", job.trace, attributes)
         begun.append((replace(job, trace=span.trace), span))
     return begun
 
@@ -135,9 +102,6 @@ def begin_jobs(jobs: Sequence[Job]) -> list[tuple[Job, Span]]:
 @contextmanager
 def spans_of(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
     """Records a span for each job as long as the block; yields the jobs as `begin_jobs` returns them."""
-    if _exporter is None:
-        yield jobs
-        return
     begun = begin_jobs(jobs)
     with _ending([span for _job, span in begun]):
         yield [job for job, _span in begun]
@@ -152,13 +116,12 @@ def spans(
     return _ending([begin(name, kind, parent, attributes) for parent, attributes in parents])
 
 
-def span(name: str, kind: Kind, attributes: Attributes) -> AbstractContextManager[None]:
-    """Records a span of the trace at hand as long as the block, whose consequences follow from it."""
-    return nullcontext() if _exporter is None else _span(name, kind, attributes)
-
-
 @contextmanager
-def _span(name: str, kind: Kind, attributes: Attributes) -> Iterator[None]:
+def span(name: str, kind: Kind, attributes: Attributes) -> Iterator[None]:
+    """Records a span of the trace at hand as long as the block, whose consequences follow from it."""
+    if _exporter is None:
+        yield
+        return
     context = request_context.current()
     begun = begin(name, kind, context.trace, attributes)
     with _ending([begun]), request_context.acting_as(replace(context, trace=begun.trace)):

@@ -10,7 +10,6 @@ from actors import tracing
 from actors.psp import provider
 from actors.psp.provider import Answer, NoAnswer, Order, Unavailable
 from actors.psp.resolution import MAX_CHARGE_CALLS
-from actors.tracing import Kind
 from db import psp_attempts
 from db.core import request_context
 from db.core.ids import uuid7
@@ -76,7 +75,7 @@ def make(call: Call) -> Response:
     """Makes the call, without a transaction. Raises nothing: every end of a call is a result."""
     psp, order = provider.chosen(), call.order
     try:
-        with tracing.span(f"PSP {call.operation}", Kind.CLIENT, {"paywright.payment.id": order.key}):
+        with tracing.span(f"PSP {call.operation}", "CLIENT", {"paywright.payment.id": order.key}):
             answer = psp.charge(order) if call.operation is PspOperation.CHARGE else psp.find(order.key)
         response = Response(PspResult(answer.outcome) if answer else PspResult.NOT_FOUND, answer)
     except Unavailable:

@@ -175,6 +175,6 @@ def test_without_an_endpoint_nothing_that_exports_is_loaded(root):
 
 def test_a_context_of_its_own_ends_with_the_span():
     with request_context.acting_as(request_context.RequestContext("request-1")):
-        with tracing.span("nothing", tracing.Kind.CLIENT, {}):
+        with tracing.span("nothing", "CLIENT", {}):
             assert request_context.current().request_id == "request-1"
         assert request_context.current() == request_context.RequestContext("request-1")
