@@ -1,10 +1,10 @@
 """The broker: sends messages to workers through Redis. The only module that makes a Dramatiq broker."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
-from threading import Lock, Thread
 from typing import Any, cast
 from uuid import uuid4
 
@@ -13,6 +13,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from actors.outages import Outage
 from actors.waiting_broker import WaitingBroker
+from actors.worker_threads import Turn
 from db import redis
 from db.job_journal import Job
 
@@ -31,6 +32,9 @@ _PUBLISH_ALL = "for i = 1, #ARGV, 2 do redis.call('publish', ARGV[i], ARGV[i + 1
 
 _broker: RedisBroker | None = None
 _outage = Outage("redis", sender="relay")
+# The jobs whose messages are not sent yet, and whose turn it is to send them.
+_unsent: deque[Job] = deque()
+_sending = Turn()
 
 
 def configure(url: str, *, timeout: float) -> RedisBroker:
@@ -107,76 +111,24 @@ def try_push(jobs: Sequence[Job]) -> None:
     Sends nothing in a process without a broker, such as a command. While a thread is sending, jobs that come
     meanwhile are sent together afterwards: one round trip for many commits.
     """
-    if _broker is None or not _unsent.add(jobs):
-        return
-    _push_next()
-    if _unsent.has_more():
-        # Not by this thread, whose caller waits: as long as there are commits, there is always more.
-        Thread(target=_push_rest, daemon=True).start()
+    if _broker is not None and jobs:
+        _unsent.extend(jobs)
+        # Only once in this thread, whose caller waits: as long as there are commits, there is always more.
+        _sending.run(_push_unsent, hand_over=True)
 
 
-def _push_rest() -> None:
-    _push_next()
-    while _unsent.has_more():
-        _push_next()
-
-
-def _push_next() -> None:
-    try:
-        _try_push_now(_unsent.take())
-    except BaseException:
-        _unsent.give_up()
-        raise
-
-
-def _try_push_now(jobs: Sequence[Job]) -> None:
+def _push_unsent() -> None:
+    jobs = [_unsent.popleft() for _ in range(len(_unsent))]
     try:
         with redis.guarded(cast(redis.Client, current().client)):
-            push(jobs)
+            # Of a batch job only one.
+            push({job.name if job.shared else job.id: job for job in jobs}.values())
     except redis.Suspended:
         return
     except redis.Unreachable as error:
         _outage.began(error)
     else:
         _outage.ended()
-
-
-class _Unsent:
-    """The jobs whose messages are not sent yet, and whether a thread is sending."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._jobs: list[Job] = []
-        self._sending = False
-
-    def add(self, jobs: Sequence[Job]) -> bool:
-        """Adds jobs; whether the caller has to send, because no other thread does."""
-        with self._lock:
-            self._jobs.extend(jobs)
-            begins = bool(self._jobs) and not self._sending
-            self._sending = self._sending or begins
-            return begins
-
-    def take(self) -> list[Job]:
-        """Returns the jobs to send next, of a batch job only one."""
-        with self._lock:
-            jobs = list({job.name if job.shared else job.id: job for job in self._jobs}.values())
-            self._jobs = []
-            return jobs
-
-    def has_more(self) -> bool:
-        """Whether there is more to send. If not, the thread that asks sends no more."""
-        with self._lock:
-            self._sending = bool(self._jobs)
-            return self._sending
-
-    def give_up(self) -> None:
-        """Lets the next caller send: this one failed in a way that no caller expects."""
-        with self._lock:
-            self._sending = False
-
-
-_unsent = _Unsent()
 
 
 def clear_wakeup(name: str) -> None:

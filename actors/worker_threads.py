@@ -136,20 +136,27 @@ class Turn:
         self._lock = threading.Lock()
         self._taken = self._requested = False
 
-    def run(self, work: Callable[[], object]) -> None:
+    def run(self, work: Callable[[], object], *, hand_over: bool = False) -> None:
         """Calls `work`, again for threads that come meanwhile; leaves it to the thread that has the turn.
 
         Whatever a thread provides for `work` before it calls this, such as a committed row or an entry of a
-        queue, is seen by a call of `work` that begins afterwards.
+        queue, is seen by a call of `work` that begins afterwards. With `hand_over` a thread of its own makes
+        the calls after the first one.
         """
         with self._lock:
             self._requested = True
             if self._taken:
                 return
             self._taken = True
+        self._work(work, hand_over)
+
+    def _work(self, work: Callable[[], object], hand_over: bool = False) -> None:
         try:
             while self._begin():
                 work()
+                if hand_over and self._requested:
+                    threading.Thread(target=self._work, args=(work,), daemon=True).start()
+                    return
         except BaseException:
             with self._lock:
                 self._taken = False

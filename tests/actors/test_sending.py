@@ -60,7 +60,7 @@ def test_the_first_thread_does_not_wait_for_the_messages_of_others(slow):
     assert not first.is_alive()
     until(lambda: slow.pushed == [["a"], ["b"]])
     slow.may_end.release()
-    until(lambda: not broker._unsent._sending)
+    until(lambda: not broker._sending._taken)
 
 
 def test_one_message_wakes_a_worker_for_all_jobs_of_a_batch(slow):
