@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import structlog
 
 from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media, paused_queues, tracing
+from actors.broker import WaitingWorker
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
-from actors.waiting_broker import WaitingWorker
 from actors.worker_threads import CallThreads, WorkerThreads
 from db import heartbeats, postgres, redelivery, redis
 from workers import process

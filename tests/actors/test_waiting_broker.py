@@ -6,8 +6,8 @@ import time
 import dramatiq
 import pytest
 
-from actors import broker, waiting_broker
-from actors.waiting_broker import WAIT_S, WaitingWorker
+from actors import broker
+from actors.broker import WAIT_S, WaitingWorker
 from tests.counting import counted
 from tests.makers import until
 
@@ -43,7 +43,7 @@ def test_a_message_that_comes_later_ends_the_wait(served):
 
 def test_waiting_takes_no_message_away_from_another_worker(served, monkeypatch):
     send(served)
-    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
+    monkeypatch.setattr(broker, "WAIT_S", 0.05)
     first, second = served.consume("waited-for"), served.consume("waited-for")
     assert first._arrives()
     assert second._arrives()
@@ -52,7 +52,7 @@ def test_waiting_takes_no_message_away_from_another_worker(served, monkeypatch):
 
 
 def test_a_consumer_without_messages_asks_redis_once_a_wait(served, monkeypatch):
-    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
+    monkeypatch.setattr(broker, "WAIT_S", 0.05)
     consumer = served.consume("waited-for")
     with counted() as asked:
         assert next(consumer) is None
@@ -71,14 +71,14 @@ def test_a_consumer_that_takes_no_more_messages_still_tells_redis_that_it_is_ali
     send(served)
     consumer = served.consume("waited-for", prefetch=1)
     assert next(consumer).args == ("hello",)
-    monkeypatch.setattr(waiting_broker, "_ASK_EVERY_S", 0)
+    monkeypatch.setattr(broker, "_ASK_EVERY_S", 0)
     with counted() as asked:
         assert next(consumer) is None
     assert len(asked.trips) == 1
 
 
 def test_no_consumer_waits_for_delayed_messages(served, monkeypatch):
-    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
+    monkeypatch.setattr(broker, "WAIT_S", 0.05)
     worker = WaitingWorker(served, ["waited-for"], 1, fetch_pause_ms=50)
     worker.start()
     try:
@@ -88,7 +88,7 @@ def test_no_consumer_waits_for_delayed_messages(served, monkeypatch):
 
 
 def test_a_worker_handles_its_message_and_returns_the_others_when_it_stops(served, monkeypatch):
-    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.2)
+    monkeypatch.setattr(broker, "WAIT_S", 0.2)
     begun, may_end, handled = threading.Event(), threading.Event(), []
 
     def handle(text: str) -> None:
@@ -114,7 +114,7 @@ def test_a_worker_handles_its_message_and_returns_the_others_when_it_stops(serve
 
 
 def test_threads_that_wait_for_a_message_stop_at_once(served, monkeypatch):
-    monkeypatch.setattr(waiting_broker, "WAIT_S", 0.05)
+    monkeypatch.setattr(broker, "WAIT_S", 0.05)
     worker = WaitingWorker(served, ["waited-for"], 4, fetch_pause_ms=50)
     worker.start()
     worker.stop(timeout=10_000)
