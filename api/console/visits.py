@@ -2,7 +2,9 @@
 
 import functools
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -25,6 +27,8 @@ _PASSED_ON = {
     *("retry-after", "last-event-id", "x-accel-buffering"),
 }
 _MAX_FIELDS = 200
+# Days of a filter: the last one is part of what is asked for, and ends when the next one begins (UTC).
+_DAYS_LATER = {"from": timedelta(0), "to": timedelta(days=1)}
 
 
 class CrossOriginForm(falcon.HTTPError):
@@ -53,6 +57,7 @@ class Console:
         self.app, self.templates = app, templates
         self.public_url, self.environment, self.breakable = public_url, environment, breakable
         self.pages: list[Any] = []
+        self.schemas: dict[str, Any] = {}
 
 
 class Resource:
@@ -68,8 +73,8 @@ class Visit:
     def __init__(self, console: Console, req: Request, resp: Response) -> None:
         self.console, self.req, self._resp = console, req, resp
         self.api = Api(console.app, req)
-        # As GET /auth/me shows it; None before the sign-in.
-        self.user: dict[str, Any] | None = None
+        # As GET /auth/me shows it; empty before the sign-in.
+        self.user: Mapping[str, Any] = {}
         # For forms: browsers then say which origin a POST comes from, and no other site learns our paths.
         resp.set_header("Referrer-Policy", "same-origin")
 
@@ -85,6 +90,10 @@ class Visit:
     def fields(self, *names: str) -> dict[str, str]:
         """These fields of the form, without those left empty."""
         return {name: self.form[name] for name in names if name in self.form}
+
+    def texts(self, *names: str) -> dict[str, str]:
+        """These fields of the form; one left empty is an empty text."""
+        return {name: self.form.get(name, "") for name in names}
 
     def query(self, *names: str) -> dict[str, str]:
         """These parameters of the page's address, without those left empty."""
@@ -118,7 +127,7 @@ class Visit:
 
     def end(self) -> None:
         """Forgets the tokens."""
-        self.api.token = self.user = None
+        self.api.token, self.user = None, {}
         for name in (_ACCESS, _REFRESH):
             self._resp.unset_cookie(name, path="/console", same_site="Lax")
 
@@ -134,10 +143,17 @@ class Visit:
         else:
             self._resp.unset_cookie(_THEME, path="/console", same_site="Lax")
 
-    def search(self, path: str, query: Mapping[str, Any]) -> tuple[Data | None, ApiError | None]:
+    def schemas(self) -> dict[str, Any]:
+        """Returns the schemas of the API's document. They do not change, so they are asked for once."""
+        if not self.console.schemas:
+            document = json.loads(self.api.send("GET", "/openapi.json").content())
+            self.console.schemas = document["components"]["schemas"]
+        return self.console.schemas
+
+    def search(self, path: str, query: Mapping[str, str]) -> tuple[Data | None, ApiError | None]:
         """Sends a GET with what a visitor has typed; returns the data, or why not. Raises ApiError."""
         try:
-            return self.api.get(path, query), None
+            return self.api.get(path, _as_moments(query)), None
         except ApiError as refused:
             if refused.status != 400:
                 raise
@@ -160,7 +176,7 @@ class Visit:
             user=self.user,
             navigation=self._navigation(),
             theme=self._cookie(_THEME),
-            read_only=self.user is not None and self._is_read_only(),
+            read_only=bool(self.user) and self._is_read_only(),
             notice=unquote(notice) if notice else "",
         ).encode()
 
@@ -178,13 +194,13 @@ class Visit:
     def pass_on(
         self,
         path: str,
-        query: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
         *,
         headers: Mapping[str, str] | None = None,
         change: Callable[[Iterable[bytes]], Iterable[bytes]] = iter,
     ) -> None:
         """Sends the response of the API to a GET: a download, or the event stream, changed on its way."""
-        reply = self.api.send("GET", path, query=query, headers=headers)
+        reply = self.api.send("GET", path, query=_as_moments(query or {}), headers=headers)
         self._resp.status = reply.status
         for name in _PASSED_ON & reply.headers.keys():
             self._resp.set_header(name, reply.headers[name])
@@ -195,7 +211,7 @@ class Visit:
             self._resp.stream = change(reply.chunks)
 
     def _navigation(self) -> list[dict[str, Any]]:
-        role = self.user["role"] if self.user else None
+        role = self.user.get("role")
         pages = [each for each in self.console.pages if each.label and role in each.roles]
         groups = itertools.groupby(pages, lambda each: each.group if role == "ADMIN" else "")
         return [{"name": name, "pages": list(found)} for name, found in groups]
@@ -228,18 +244,83 @@ def page(*, public: bool = False) -> Callable[[Callable[..., None]], Callable[..
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def respond(resource: Any, req: Request, resp: Response, **params: Any) -> None:
-            if req.method == "POST":
-                _require_same_origin(req)
-            visit = Visit(resource.console, req, resp)
-            visit.identify()
-            if visit.user is None and not public:
-                back = "/console" if req.method == "POST" else req.relative_uri
-                raise falcon.HTTPSeeOther(f"{SIGN_IN}?next={quote(back, safe='')}")
-            function(resource, visit, **params)
+            function(resource, _visit(resource.console, req, resp, public=public), **params)
 
         return RawOperation(media="text/html")(respond)
 
     return decorate
+
+
+class View:
+    """A page: `show` answers a GET. Who is not signed in is sent to the sign-in, unless it is public."""
+
+    def __init__(self, console: Console, show: Callable[..., None], *, public: bool = False) -> None:
+        self._console, self._show, self._public = console, show, public
+
+    @RawOperation(media="text/html")
+    def on_get(self, req: Request, resp: Response, **ids: Any) -> None:
+        self._show(_visit(self._console, req, resp, public=self._public), **ids)
+
+
+class Form(View):
+    """A page with a form: `send` answers a POST. What the API refuses, `show` shows again with its error."""
+
+    def __init__(
+        self,
+        console: Console,
+        show: Callable[..., None],
+        send: Callable[..., None],
+        *,
+        public: bool = False,
+    ) -> None:
+        super().__init__(console, show, public=public)
+        self._send = send
+
+    @RawOperation(media="text/html")
+    def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
+        visit = _visit(self._console, req, resp, public=self._public)
+        try:
+            self._send(visit, **ids)
+        except ApiError as error:
+            self._show(visit, **ids, error=error)
+
+
+class Action:
+    """What a button does: `send` answers a POST."""
+
+    def __init__(self, console: Console, send: Callable[..., None], *, public: bool = False) -> None:
+        self._console, self._send, self._public = console, send, public
+
+    @RawOperation(media="text/html")
+    def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
+        self._send(_visit(self._console, req, resp, public=self._public), **ids)
+
+
+def _visit(console: Console, req: Request, resp: Response, *, public: bool) -> Visit:
+    if req.method == "POST":
+        _require_same_origin(req)
+    visit = Visit(console, req, resp)
+    visit.identify()
+    if not visit.user and not public:
+        back = "/console" if req.method == "POST" else req.relative_uri
+        raise falcon.HTTPSeeOther(f"{SIGN_IN}?next={quote(back, safe='')}")
+    return visit
+
+
+def _as_moments(query: Mapping[str, str]) -> dict[str, str]:
+    """Returns the query with `from` and `to` as moments: `2026-03-01T00:00:00Z`."""
+    return {
+        name: _moment(value, _DAYS_LATER[name]) if name in _DAYS_LATER else value
+        for name, value in query.items()
+    }
+
+
+def _moment(day: str, later: timedelta) -> str:
+    try:
+        return f"{date.fromisoformat(day) + later}T00:00:00Z"
+    except (ValueError, OverflowError):
+        # The API says what is wrong with it.
+        return day
 
 
 def own_path(path: str) -> str:

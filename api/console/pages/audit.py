@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from api.console.client import ApiError, Call
-from api.console.day_fields import as_moments
 from api.console.visits import Console, Resource, Visit, page
 
 _FILTERS = ("userId", "action", "resourceType", "resourceId", "from", "to", "cursor")
@@ -24,7 +23,7 @@ class Audit(Resource):
     @page()
     def on_get(self, visit: Visit) -> None:
         query = visit.query(*_FILTERS)
-        entries, error = visit.search("/admin/audit-logs", as_moments(query))
+        entries, error = visit.search("/admin/audit-logs", query)
         verification = self._verify(visit) if visit.query("verify") else None
         seal = _export(visit, _BEYOND, 1)[-1]["seal"]
         broken = _broken_entry(visit, verification)

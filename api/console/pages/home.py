@@ -26,7 +26,7 @@ class Home(Resource):
 
     @page()
     def on_get(self, visit: Visit) -> None:
-        role = visit.user["role"] if visit.user else ""
+        role = visit.user["role"]
         if role == "ADMIN":
             visit.go("/console/board")
             return
@@ -45,7 +45,7 @@ class Events(Resource):
 
     @page(public=True)
     def on_get(self, visit: Visit) -> None:
-        if visit.user is None:
+        if not visit.user:
             # The sign-in page would be no event stream: the browser would report that as an error.
             visit.no_content()
             return

@@ -65,7 +65,7 @@ def _act(visit: Visit, payment_id: UUID, action: str) -> Data:
             path, {"description": form.get("description")}, If_Match=form.get("version", "*")
         )
     # The same for each time that this version of the page is sent.
-    key = str(uuid5(NAMESPACE_URL, f"{visit.req.path}/{action}/{form.get('version')}/{_user(visit)['id']}"))
+    key = str(uuid5(NAMESPACE_URL, f"{visit.req.path}/{action}/{form.get('version')}/{visit.user['id']}"))
     if action == "pay":
         body = {
             "type": "payment",
@@ -80,7 +80,7 @@ def _act(visit: Visit, payment_id: UUID, action: str) -> Data:
 
 
 def _show(visit: Visit, payment_id: UUID, **more: Any) -> None:
-    is_admin = _user(visit)["role"] == "ADMIN"
+    is_admin = visit.user["role"] == "ADMIN"
     payment = visit.api.get(f"/payments/{payment_id}")
     timeline = _timeline(visit, payment_id)
     items = timeline["items"] if timeline else []
@@ -103,11 +103,6 @@ def _show(visit: Visit, payment_id: UUID, **more: Any) -> None:
         audit=visit.api.get("/admin/audit-logs", {"resourceId": payment_id}) if is_admin else None,
         **{"action": "", "error": None, "values": {}} | more,
     )
-
-
-def _user(visit: Visit) -> dict[str, Any]:
-    assert visit.user is not None, "the page is not public"
-    return visit.user
 
 
 def _timeline(visit: Visit, payment_id: UUID) -> Data | None:

@@ -1,6 +1,5 @@
 """The list of payments and requests with its filters, and the history of all that the caller may see."""
 
-from api.console.day_fields import as_moments
 from api.console.visits import Resource, Visit, page
 
 STATUSES = ("pending", "initiated", "processing", "completed", "failed", "cancelled")
@@ -13,7 +12,7 @@ class Payments(Resource):
     @page()
     def on_get(self, visit: Visit) -> None:
         query = visit.query(*_FILTERS)
-        payments, error = visit.search("/payments", as_moments(query))
+        payments, error = visit.search("/payments", query)
         visit.show(
             "payments.html",
             payments=payments,
@@ -29,5 +28,5 @@ class History(Resource):
     @page()
     def on_get(self, visit: Visit) -> None:
         query = visit.query("paymentId", "from", "to", "cursor")
-        history, error = visit.search("/payments/history", as_moments(query))
+        history, error = visit.search("/payments/history", query)
         visit.show("history.html", history=history, query=query, error=error)
