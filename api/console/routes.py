@@ -5,8 +5,8 @@ from typing import Any
 
 from api.console.assets import Assets
 from api.console.pages import (
+    access,
     account,
-    account_access,
     audit,
     board,
     break_it,
@@ -20,10 +20,9 @@ from api.console.pages import (
     reports,
     requests,
     reviews,
-    sign_in,
     users,
 )
-from api.console.visits import Console
+from api.console.visits import Action, Console, Form
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
 EVERYBODY = (CUSTOMER, VENDOR, ADMIN)
@@ -49,11 +48,16 @@ def routes(console: Console) -> dict[str, Any]:
     pages = [
         # Leads an administrator to the board.
         Page("/console", home.Home(console), (CUSTOMER, VENDOR), "Overview"),
-        Page("/console/sign-in", sign_in.SignIn(console)),
-        Page("/console/register", account_access.Register(console)),
-        Page("/console/forgot-password", account_access.ForgotPassword(console)),
-        Page("/verify-email", account_access.VerifyEmail(console)),
-        Page("/reset-password", account_access.ResetPassword(console)),
+        Page("/console/sign-in", Form(console, access.show_sign_in, access.sign_in, public=True)),
+        Page("/console/register", Form(console, access.show_register, access.register, public=True)),
+        Page(
+            "/console/forgot-password",
+            Form(console, access.show_forgot_password, access.mail_reset_link, public=True),
+        ),
+        Page("/verify-email", Form(console, access.show_verify_email, access.verify_email, public=True)),
+        Page(
+            "/reset-password", Form(console, access.show_reset_password, access.reset_password, public=True)
+        ),
         Page("/console/pay", pay.Pay(console), (CUSTOMER,), "Pay"),
         Page("/console/pay/{request_id:uuid}", pay.PayRequest(console), (CUSTOMER,)),
         Page("/console/requests", requests.Requests(console), (VENDOR,), "Requests"),
@@ -76,7 +80,7 @@ def routes(console: Console) -> dict[str, Any]:
         Page(
             "/console/configuration", configuration.Configuration(console), (ADMIN,), "Configuration", _SET_UP
         ),
-        Page("/console/account", account.Account(console), EVERYBODY, "Account", _SET_UP),
+        Page("/console/account", Form(console, account.show, account.change), EVERYBODY, "Account", _SET_UP),
     ]
     if console.breakable:
         pages.append(Page("/console/break-it", break_it.BreakIt(console), (ADMIN,), "Break it", _TRY))
@@ -86,15 +90,15 @@ def routes(console: Console) -> dict[str, Any]:
         "/": home.Root(),
         "/console/assets/{name}": Assets(),
         "/console/events": home.Events(console),
-        "/console/sign-out": sign_in.SignOut(console),
-        "/console/account/avatar": account.AccountAvatar(console),
-        "/console/account/sessions": account.SignOutEverywhere(console),
-        "/console/account/sessions/{session_id:uuid}": account.AccountSession(console),
+        "/console/sign-out": Action(console, access.sign_out, public=True),
+        "/console/account/avatar": Action(console, account.upload_avatar),
+        "/console/account/sessions": Action(console, account.end_sessions),
+        "/console/account/sessions/{session_id:uuid}": Action(console, account.end_session),
         "/console/audit/export": audit.AuditExport(console),
         "/console/users/{user_id:uuid}/sessions": users.UserSessions(console),
         "/console/users/{user_id:uuid}/sessions/{session_id:uuid}": users.UserSession(console),
-        "/console/theme": sign_in.Theme(console),
+        "/console/theme": Action(console, access.set_theme, public=True),
     }
     if console.environment != "production":
-        others["/console/sign-in/demo"] = sign_in.DemoSignIn(console)
+        others["/console/sign-in/demo"] = Action(console, access.sign_in_as_demo_user, public=True)
     return {each.path: each.resource for each in pages} | others

@@ -1,64 +1,38 @@
-"""GET, POST /console/account: the profile, preferences, password and sessions of who is signed in."""
+"""The page of one's own account: profile, picture, preferences, password and sessions."""
 
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Resource, Visit, page
+from api.console.visits import SIGN_IN, Visit
 
 _PATH = "/console/account"
 _NOTIFICATIONS = ("paymentCompleted", "paymentFailed")
 
 
-class Account(Resource):
-    """GET, POST /console/account."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        _show(visit)
-
-    @page()
-    def on_post(self, visit: Visit) -> None:
-        part = visit.form.get("part", "")
-        try:
-            notice = _CHANGES.get(part, _unknown)(visit)
-        except ApiError as error:
-            _show(visit, part=part, error=error)
-        else:
-            visit.go(_PATH, notice)
-
-
-class AccountAvatar(Resource):
-    """POST /console/account/avatar."""
-
-    @page()
-    def on_post(self, visit: Visit) -> None:
-        try:
-            visit.api.upload("/profile/avatar", visit.req)
-        except ApiError as error:
-            _show(visit, part="avatar", error=error)
-        else:
-            visit.go(_PATH, "Your picture is changed.")
+def show(visit: Visit, *, error: ApiError | None = None, part: str = "") -> None:
+    """GET /console/account. `part` is the one that the API refused; by default it is named by the form."""
+    profile = visit.api.get("/profile")
+    preferences = visit.api.get("/profile/preferences")
+    refused = part or visit.form.get("part", "")
+    visit.show(
+        "account.html",
+        profile=profile,
+        preferences=preferences,
+        sessions=visit.api.get("/auth/sessions", {"limit": 50}),
+        # Below our own origin, under whatever name the browser knows it.
+        avatar=urlsplit(profile["avatarUrl"] or "").path,
+        values={"profile": profile, "preferences": preferences} | {refused: visit.form},
+        error=error,
+        errors={refused: error},
+    )
 
 
-class AccountSession(Resource):
-    """POST /console/account/sessions/{session_id}: ends a session."""
-
-    @page()
-    def on_post(self, visit: Visit, session_id: UUID) -> None:
-        visit.api.delete(f"/auth/sessions/{session_id}")
-        visit.go(_PATH, "That session has ended.")
-
-
-class SignOutEverywhere(Resource):
-    """POST /console/account/sessions: ends all sessions, this one too."""
-
-    @page()
-    def on_post(self, visit: Visit) -> None:
-        visit.api.post("/auth/logout", {"everywhere": True})
-        visit.end()
-        visit.go("/console/sign-in", "All your sessions have ended.")
+def change(visit: Visit) -> None:
+    """POST /console/account."""
+    part = visit.form.get("part", "")
+    visit.go(_PATH, _CHANGES[part](visit) if part in _CHANGES else "")
 
 
 def _change_profile(visit: Visit) -> str:
@@ -78,8 +52,7 @@ def _change_preferences(visit: Visit) -> str:
 
 
 def _change_password(visit: Visit) -> str:
-    fields = ("currentPassword", "newPassword")
-    visit.api.put("/auth/password", {name: visit.form.get(name, "") for name in fields})
+    visit.api.put("/auth/password", visit.texts("currentPassword", "newPassword"))
     return "Your password is changed. All other sessions have ended."
 
 
@@ -93,10 +66,6 @@ def _remove_avatar(visit: Visit) -> str:
     return "Your picture is removed."
 
 
-def _unknown(_visit: Visit) -> str:
-    return ""
-
-
 _CHANGES = {
     "profile": _change_profile,
     "preferences": _change_preferences,
@@ -106,20 +75,24 @@ _CHANGES = {
 }
 
 
-def _show(visit: Visit, *, part: str = "", error: ApiError | None = None) -> None:
-    profile = visit.api.get("/profile")
-    preferences = visit.api.get("/profile/preferences")
-    # Below our own origin, under whatever name the browser knows it.
-    avatar = urlsplit(profile["avatarUrl"] or "").path
-    # The body of an upload is read already.
-    sent = {part: visit.form} if error and part != "avatar" else {}
-    visit.show(
-        "account.html",
-        profile=profile,
-        preferences=preferences,
-        sessions=visit.api.get("/auth/sessions", {"limit": 50}),
-        avatar=avatar,
-        values={"profile": profile, "preferences": preferences} | sent,
-        error=error,
-        errors={part: error},
-    )
+def upload_avatar(visit: Visit) -> None:
+    """POST /console/account/avatar."""
+    try:
+        visit.api.upload("/profile/avatar", visit.req)
+    except ApiError as error:
+        show(visit, error=error, part="avatar")
+    else:
+        visit.go(_PATH, "Your picture is changed.")
+
+
+def end_session(visit: Visit, session_id: UUID) -> None:
+    """POST /console/account/sessions/{session_id}."""
+    visit.api.delete(f"/auth/sessions/{session_id}")
+    visit.go(_PATH, "That session has ended.")
+
+
+def end_sessions(visit: Visit) -> None:
+    """POST /console/account/sessions: ends all, this one too."""
+    visit.api.post("/auth/logout", {"everywhere": True})
+    visit.end()
+    visit.go(SIGN_IN, "All your sessions have ended.")
