@@ -14,15 +14,13 @@ from api.console.pages import (
     differences,
     home,
     jobs,
-    pay,
-    payment,
+    paying,
     payments,
     reports,
-    requests,
     reviews,
     users,
 )
-from api.console.visits import Action, Console, Form
+from api.console.visits import Action, Console, Form, View
 
 CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
 EVERYBODY = (CUSTOMER, VENDOR, ADMIN)
@@ -58,15 +56,23 @@ def routes(console: Console) -> dict[str, Any]:
         Page(
             "/reset-password", Form(console, access.show_reset_password, access.reset_password, public=True)
         ),
-        Page("/console/pay", pay.Pay(console), (CUSTOMER,), "Pay"),
-        Page("/console/pay/{request_id:uuid}", pay.PayRequest(console), (CUSTOMER,)),
-        Page("/console/requests", requests.Requests(console), (VENDOR,), "Requests"),
-        Page("/console/requests/new", requests.NewRequest(console), (VENDOR,)),
-        Page("/console/requests/{request_id:uuid}", requests.OneRequest(console), (VENDOR,)),
+        Page("/console/pay", Form(console, paying.show_pay, paying.pay), (CUSTOMER,), "Pay"),
+        Page(
+            "/console/pay/{request_id:uuid}",
+            Form(console, paying.show_request_to_pay, paying.pay_request),
+            (CUSTOMER,),
+        ),
+        Page("/console/requests", View(console, paying.show_requests), (VENDOR,), "Requests"),
+        Page("/console/requests/new", Form(console, paying.show_new_request, paying.make_request), (VENDOR,)),
+        Page(
+            "/console/requests/{request_id:uuid}",
+            Form(console, paying.show_request, paying.change_request),
+            (VENDOR,),
+        ),
         Page("/console/board", board.Board(console), (ADMIN,), "Board", _WATCH),
-        Page("/console/payments", payments.Payments(console), EVERYBODY, "Payments", _WATCH),
-        Page("/console/payments/{payment_id:uuid}", payment.OnePayment(console), EVERYBODY),
-        Page("/console/history", payments.History(console), EVERYBODY, "History", _WATCH),
+        Page("/console/payments", View(console, payments.show_list), EVERYBODY, "Payments", _WATCH),
+        Page("/console/payments/{payment_id:uuid}", Form(console, payments.show, payments.change), EVERYBODY),
+        Page("/console/history", View(console, payments.show_history), EVERYBODY, "History", _WATCH),
         Page("/console/reports", reports.Reports(console), (VENDOR, ADMIN), "Reports", _WATCH),
         Page("/console/audit", audit.Audit(console), (ADMIN,), "Audit", _WATCH),
         Page("/console/reviews", reviews.Reviews(console), (ADMIN,), "Reviews", _WORK),

@@ -1,32 +1,148 @@
-"""The list of payments and requests with its filters, and the history of all that the caller may see."""
+"""Payments and requests: the list, the history, and one with its states, its past and its actions."""
 
-from api.console.visits import Resource, Visit, page
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from api.console import diagram
+from api.console.client import ApiError, Data
+from api.console.rendering import ago
+from api.console.visits import Visit
 
 STATUSES = ("pending", "initiated", "processing", "completed", "failed", "cancelled")
 _FILTERS = ("status", "type", "currency", "from", "to", "requestId", "needsReview", "cursor")
+# How the timeline's filter names its kinds.
+KINDS = {
+    "transition": "Transitions",
+    "pspCall": "PSP calls",
+    "event": "Events",
+    "audit": "Audit",
+    "mail": "Mails",
+    "job": "Jobs",
+}
+# Mostly long enough for the actors to do what was asked.
+_WAIT = "wait=3"
+_NOTICES = {
+    "cancel": "The cancellation was accepted.",
+    "fail": "The change was accepted.",
+    "update": "The description was changed.",
+    "pay": "The payment was accepted.",
+}
 
 
-class Payments(Resource):
+def show_list(visit: Visit) -> None:
     """GET /console/payments."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        query = visit.query(*_FILTERS)
-        payments, error = visit.search("/payments", query)
-        visit.show(
-            "payments.html",
-            payments=payments,
-            query=query,
-            error=error,
-            statuses=[(status, status.capitalize()) for status in STATUSES],
-        )
+    query = visit.query(*_FILTERS)
+    payments, error = visit.search("/payments", query)
+    statuses = [(status, status.capitalize()) for status in STATUSES]
+    visit.show("payments.html", payments=payments, query=query, error=error, statuses=statuses)
 
 
-class History(Resource):
+def show_history(visit: Visit) -> None:
     """GET /console/history: every change of status."""
+    query = visit.query("paymentId", "from", "to", "cursor")
+    history, error = visit.search("/payments/history", query)
+    visit.show("history.html", history=history, query=query, error=error)
 
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        query = visit.query("paymentId", "from", "to", "cursor")
-        history, error = visit.search("/payments/history", query)
-        visit.show("history.html", history=history, query=query, error=error)
+
+@dataclass(frozen=True)
+class Entry:
+    """An item of the timeline, how long after the first it came, and the code that makes a transition."""
+
+    item: Mapping[str, Any]
+    offset: str
+    place: str = ""
+
+
+def show(visit: Visit, payment_id: UUID, *, error: ApiError | None = None) -> None:
+    """GET /console/payments/{payment_id}."""
+    is_admin = visit.user["role"] == "ADMIN"
+    payment = visit.api.get(f"/payments/{payment_id}")
+    timeline = _timeline(visit, payment_id)
+    items = timeline["items"] if timeline else []
+    kind = visit.req.get_param("kind") or ""
+    transitions = [item["data"] for item in items if item["kind"] == "transition"]
+    visit.show(
+        "payment.html",
+        payment=payment,
+        diagrams=[diagram.draw(payment, transitions, layout) for layout in ("wide", "tall")],
+        timeline=timeline,
+        entries=[
+            _entry(item, items[0], payment, with_code=is_admin)
+            for item in items
+            if kind not in KINDS or item["kind"] == kind
+        ],
+        kinds={name: label for name, label in KINDS.items() if is_admin},
+        kind=kind,
+        events=[item for item in items if item["kind"] == "event"],
+        attempts=visit.api.get(f"/payments/{payment_id}/attempts", {"limit": 100}) if is_admin else None,
+        audit=visit.api.get("/admin/audit-logs", {"resourceId": payment_id}) if is_admin else None,
+        action=visit.form.get("action", ""),
+        values=visit.form,
+        error=error,
+    )
+
+
+def change(visit: Visit, payment_id: UUID) -> None:
+    """POST /console/payments/{payment_id}."""
+    action = visit.form.get("action", "")
+    changed = _change(visit, payment_id, action)
+    visit.go(f"/console/payments/{changed['id']}", _NOTICES.get(action, ""))
+
+
+def _change(visit: Visit, payment_id: UUID, action: str) -> Data:
+    """Does what a button asks for; returns the payment to show. Raises ApiError."""
+    form, path = visit.form, f"/payments/{payment_id}"
+    if action == "update":
+        return visit.api.put(
+            path, {"description": form.get("description")}, If_Match=form.get("version", "*")
+        )
+    # The same for each time that this version of the page is sent.
+    key = str(uuid5(NAMESPACE_URL, f"{visit.req.path}/{action}/{form.get('version')}/{visit.user['id']}"))
+    if action == "pay":
+        body = {
+            "type": "payment",
+            "requestId": str(payment_id),
+            "amount": form.get("amount"),
+            "currency": form.get("currency"),
+        }
+        return visit.api.post("/payments", body, Idempotency_Key=key)
+    change = {"status": "failed" if action == "fail" else "cancelled"}
+    change |= {"reason": form["reason"]} if "reason" in form else {}
+    return visit.api.post(f"{path}/status", change, Idempotency_Key=key, Prefer=_WAIT)
+
+
+def _timeline(visit: Visit, payment_id: UUID) -> Data | None:
+    """Returns the timeline; None of a request that the visitor may only pay."""
+    try:
+        return visit.api.get(f"/payments/{payment_id}/timeline")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _entry(
+    item: Mapping[str, Any], first: Mapping[str, Any], payment: Mapping[str, Any], *, with_code: bool
+) -> Entry:
+    is_transition = item["kind"] == "transition"
+    place = str(diagram.code_of(payment, item["data"])) if with_code and is_transition else ""
+    if item.get("due"):
+        when = ago(item["at"])
+        return Entry(item, when if when.startswith("in ") else "now")
+    seconds = (datetime.fromisoformat(item["at"]) - datetime.fromisoformat(first["at"])).total_seconds()
+    return Entry(item, _offset(seconds), place)
+
+
+def _offset(seconds: float) -> str:
+    """Returns a duration for people: `+0.125 s`, `+3 min`."""
+    if seconds < 60:
+        return f"+{seconds:.3f} s"
+    size, unit = seconds / 60, "min"
+    for length, larger in ((60, "h"), (24, "d")):
+        if size < length:
+            break
+        size, unit = size / length, larger
+    return f"+{size:.1f} {unit}"

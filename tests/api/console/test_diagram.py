@@ -7,7 +7,7 @@ import pytest
 
 from actors import state_machine
 from actors.transitions import NO_VENDOR
-from api.console import code_places, diagram
+from api.console import diagram
 
 LAYOUTS: list[diagram.Layout] = ["wide", "tall"]
 CREATED: dict[str, Any] = {"from": None, "to": "pending", "transition": "create"}
@@ -58,8 +58,8 @@ def test_everything_is_inside_the_drawing(kind, layout):
 
 def test_every_transition_names_the_code_that_makes_it(root):
     table = {(kind, transition) for kind, _, transition in state_machine.TRANSITIONS}
-    assert code_places.PLACES.keys() == table
-    places = [*code_places.PLACES.values(), *code_places.PLACES_BY_REASON.values()]
+    assert diagram.PLACES.keys() == table
+    places = [*diagram.PLACES.values(), *diagram.PLACES_BY_REASON.values()]
     for place in places:
         assert f"\ndef {place.function}(" in (root / place.file).read_text()
 
@@ -67,4 +67,4 @@ def test_every_transition_names_the_code_that_makes_it(root):
 def test_the_reason_of_a_cancellation_names_its_code():
     request = {"type": "initiate", "requestId": None, "failure": None}
     cancelled = {"transition": "cancel", "reason": NO_VENDOR}
-    assert code_places.of(request, cancelled).function == "withdraw_requests"
+    assert diagram.code_of(request, cancelled).function == "withdraw_requests"
