@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from api.console.client import ApiError, Call
-from api.console.visits import Console, Resource, Visit, page
+from api.console.visits import Visit
 
 _FILTERS = ("userId", "action", "resourceType", "resourceId", "from", "to", "cursor")
 # Links of the chain that are drawn; entries of one file of the export; files that are listed.
@@ -13,77 +13,54 @@ _LINKS, _FILE_ENTRIES, _FILES = 6, 100_000, 20
 _BEYOND = 2**62
 
 
-class Audit(Resource):
+def show(visit: Visit) -> None:
     """GET /console/audit."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._actions: list[str] = []
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        query = visit.query(*_FILTERS)
-        entries, error = visit.search("/admin/audit-logs", query)
-        verification = self._verify(visit) if visit.query("verify") else None
-        seal = _export(visit, _BEYOND, 1)[-1]["seal"]
-        broken = _broken_entry(visit, verification)
-        last = seal["seq"] if broken is None else broken["seq"] + _LINKS // 2
-        first = max(0, last - _LINKS)
-        links, call = _export(visit, first, _LINKS), _call(first)
-        visit.show(
-            "audit.html",
-            error=error,
-            query=query,
-            entries=entries,
-            actions=self._known_actions(visit),
-            seal=seal,
-            links=links[1:-1],
-            # Where the drawn part begins, and whether it reaches the seal.
-            start=links[0]["start"],
-            reaches_seal=links[-1]["end"] == {**seal, "rows": len(links) - 2},
-            chain_call=call,
-            verification=verification,
-            broken=broken,
-            files=[
-                (after, min(after + _FILE_ENTRIES, seal["seq"]))
-                for after in range(0, seal["seq"], _FILE_ENTRIES)
-            ][-_FILES:],
-        )
-
-    @staticmethod
-    def _verify(visit: Visit) -> Any:
-        try:
-            return visit.api.get("/admin/audit-logs/verify")
-        except ApiError as error:
-            if error.status != 503:
-                raise
-            return error
-
-    def _known_actions(self, visit: Visit) -> list[str]:
-        """The catalogue of actions, from the document of the API."""
-        if not self._actions:
-            document = json.loads(visit.api.send("GET", "/openapi.json").content())
-            self._actions = document["components"]["schemas"]["AuditAction"]["enum"]
-        return self._actions
+    query = visit.query(*_FILTERS)
+    entries, error = visit.search("/admin/audit-logs", query)
+    verification = _verify(visit) if visit.query("verify") else None
+    seal = _export(visit, _BEYOND, 1)[0][-1]["seal"]
+    broken = _broken_entry(visit, verification)
+    last = seal["seq"] if broken is None else broken["seq"] + _LINKS // 2
+    links, call = _export(visit, max(0, last - _LINKS), _LINKS)
+    visit.show(
+        "audit.html",
+        error=error,
+        query=query,
+        entries=entries,
+        actions=visit.schemas()["AuditAction"]["enum"],
+        seal=seal,
+        links=links[1:-1],
+        # Where the drawn part begins, and whether it reaches the seal.
+        start=links[0]["start"],
+        reaches_seal=links[-1]["end"] == {**seal, "rows": len(links) - 2},
+        chain_call=call,
+        verification=verification,
+        broken=broken,
+        files=[
+            (after, min(after + _FILE_ENTRIES, seal["seq"])) for after in range(0, seal["seq"], _FILE_ENTRIES)
+        ][-_FILES:],
+    )
 
 
-class AuditExport(Resource):
+def download(visit: Visit) -> None:
     """GET /console/audit/export: the API's export as a download, whose token no script can read."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        visit.pass_on("/admin/audit-logs/export", visit.query("after", "limit"))
+    visit.pass_on("/admin/audit-logs/export", visit.query("after", "limit"))
 
 
-def _export(visit: Visit, after: int, limit: int) -> list[dict[str, Any]]:
+def _verify(visit: Visit) -> Any:
+    try:
+        return visit.api.get("/admin/audit-logs/verify")
+    except ApiError as error:
+        if error.status != 503:
+            raise
+        return error
+
+
+def _export(visit: Visit, after: int, limit: int) -> tuple[list[dict[str, Any]], Call]:
     reply = visit.api.send("GET", "/admin/audit-logs/export", query={"after": after, "limit": limit})
     if reply.status != 200:
         raise ApiError(reply, json.loads(reply.content())["error"])
-    return [json.loads(line) for line in reply.content().splitlines()]
-
-
-def _call(after: int) -> Call:
-    return Call("GET", f"/api/admin/audit-logs/export?after={after}&limit={_LINKS}")
+    return [json.loads(line) for line in reply.content().splitlines()], reply.call
 
 
 def _broken_entry(visit: Visit, verification: Any) -> dict[str, Any] | None:

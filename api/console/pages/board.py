@@ -1,6 +1,6 @@
 """The live board: processes, queues, invariants, the PSP, and plots of the last hour."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from api.console import charts
-from api.console.visits import Resource, Visit, page
+from api.console.visits import Visit
 
 MINUTES = 60
 _SAMPLE_S = 15
@@ -17,42 +17,38 @@ _QUARTERS = ("00", "15", "30", "45")
 
 Sample = Mapping[str, Any]
 
-# What is plotted: title, unit, and the figure of a sample.
-PLOTS: dict[str, tuple[str, str, Callable[[Sample], float | None]]] = {
-    "requests": ("Requests a second", "", lambda sample: _a_second(sample["requests"])),
-    "errors": ("Errors (5xx) in 15 seconds", "", lambda sample: sample["errors"]),
-    "p95": ("Response time (p95)", " ms", lambda sample: sample["p95Ms"]),
-    "settled": ("Settled payments a second", "", lambda sample: _a_second(sample["settled"])),
-    "lag": ("Lag: the longest wait", " s", lambda sample: _thousandth(sample["lagMs"])),
+# What is plotted: title, unit, the field of a sample, and what it is divided by.
+PLOTS = {
+    "requests": ("Requests a second", "", "requests", _SAMPLE_S),
+    "errors": ("Errors (5xx) in 15 seconds", "", "errors", 1),
+    "p95": ("Response time (p95)", " ms", "p95Ms", 1),
+    "settled": ("Settled payments a second", "", "settled", _SAMPLE_S),
+    "lag": ("Lag: the longest wait", " s", "lagMs", 1000),
 }
 
 
-class Board(Resource):
+def show(visit: Visit) -> None:
     """GET /console/board."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        health = visit.api.get("/admin/health")
-        samples = visit.api.get("/admin/samples", {"minutes": MINUTES})
-        config = visit.api.get("/admin/config")
-        labels = tuple(map(_label, samples["items"]))
-        visit.show(
-            "board.html",
-            health=health,
-            samples=samples,
-            plots=[
-                {
-                    "name": name,
-                    "title": title,
-                    "svg": _plot(name, title, unit, labels, tuple(map(figure, samples["items"]))),
-                }
-                for name, (title, unit, figure) in PLOTS.items()
-            ],
-            table=list(_by_minute(samples["items"])),
-            invariants=visit.api.get("/admin/invariants"),
-            psp=visit.api.get("/admin/psp"),
-            config={each["key"]: each["value"] for each in config["items"]},
-        )
+    samples = visit.api.get("/admin/samples", {"minutes": MINUTES})
+    items = samples["items"]
+    labels = tuple(map(_label, items))
+    visit.show(
+        "board.html",
+        health=visit.api.get("/admin/health"),
+        samples=samples,
+        plots=[
+            {
+                "name": name,
+                "title": title,
+                "svg": _plot(name, title, unit, labels, tuple(_quotient(each[field], by) for each in items)),
+            }
+            for name, (title, unit, field, by) in PLOTS.items()
+        ],
+        table=list(_by_minute(items)),
+        invariants=visit.api.get("/admin/invariants"),
+        psp=visit.api.get("/admin/psp"),
+        config={each["key"]: each["value"] for each in visit.api.get("/admin/config")["items"]},
+    )
 
 
 # Drawing takes longer than all queries of the page, and the figures change four times a minute.
@@ -85,9 +81,5 @@ def _label(sample: Sample) -> str:
     return time.removesuffix(":00")
 
 
-def _a_second(count: int | None) -> float | None:
-    return None if count is None else round(count / _SAMPLE_S, 2)
-
-
-def _thousandth(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else round(milliseconds / 1000, 2)
+def _quotient(count: int | None, by: int) -> float | None:
+    return None if count is None else round(count / by, 2)

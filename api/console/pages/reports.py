@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from api.console import charts
-from api.console.visits import Resource, Visit, page
+from api.console.visits import Visit
 
 # Drawing one takes 5 to 15 ms, and a vendor may have payments in each of 150 currencies.
 _MAX_PLOTS = 10
@@ -15,24 +15,15 @@ _MAX_PLOTS = 10
 _STATUSES = ("completed", "failed", "processing", "pending", "cancelled")
 
 
-class Reports(Resource):
+def show(visit: Visit) -> None:
     """GET /console/reports."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        query = visit.query("from", "to", "groupBy")
-        asked = query
-        if visit.req.get_param("format") == "csv":
-            visit.pass_on("/payments/reports", {**asked, "format": "csv"})
-            return
-        report, error = visit.search("/payments/reports", asked)
-        visit.show(
-            "reports.html",
-            report=report,
-            plots=_plots(report or {"totals": [], "series": []}),
-            query=query,
-            error=error,
-        )
+    query = visit.query("from", "to", "groupBy")
+    if visit.req.get_param("format") == "csv":
+        visit.pass_on("/payments/reports", {**query, "format": "csv"})
+        return
+    report, error = visit.search("/payments/reports", query)
+    plots = _plots(report) if report else {}
+    visit.show("reports.html", report=report, plots=plots, query=query, error=error)
 
 
 def _plots(report: Mapping[str, Any]) -> dict[str, Markup]:

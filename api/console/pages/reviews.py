@@ -1,57 +1,35 @@
-"""Reviews for administrators: the payments that a person has to settle."""
+"""What a person decides: open reviews of payments, and differences from the statements of the provider."""
 
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Resource, Visit, page
+from api.console.visits import Visit
+from db.core import times
 
 # Each payment costs a call for its reviews.
 _PAYMENTS = 10
 # How a payment can be ended with its review, where it is `processing`.
 _OUTCOMES = (("", "stays as it is"), ("completed", "is completed"), ("failed", "has failed"))
+# What the provider says of a payment that has ended so.
+_SAID_OF = {"completed": "charged", "failed": "declined"}
 
 
-class Reviews(Resource):
+def show_list(visit: Visit) -> None:
     """GET /console/reviews."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        query = visit.query("cursor")
-        payments = visit.api.get("/payments", {"needsReview": "true", "limit": _PAYMENTS, **query})
-        found = {
-            payment["id"]: visit.api.get(f"/payments/{payment['id']}/attempts", {"limit": 1})
-            for payment in payments["items"]
-        }
-        visit.show("reviews.html", payments=payments, attempts=found, query=query)
+    query = visit.query("cursor")
+    payments = visit.api.get("/payments", {"needsReview": "true", "limit": _PAYMENTS, **query})
+    attempts = {
+        payment["id"]: visit.api.get(f"/payments/{payment['id']}/attempts", {"limit": 1})
+        for payment in payments["items"]
+    }
+    visit.show("reviews.html", payments=payments, attempts=attempts, query=query)
 
 
-class OneReview(Resource):
-    """GET, POST /console/reviews/:id. The id is the payment's."""
-
-    @page()
-    def on_get(self, visit: Visit, payment_id: UUID) -> None:
-        _show(visit, payment_id)
-
-    @page()
-    def on_post(self, visit: Visit, payment_id: UUID) -> None:
-        form = visit.form
-        # The reviews that were shown: one that was opened meanwhile stays open.
-        body: dict[str, Any] = {
-            "reason": form.get("reason", ""),
-            "reviewIds": form.get("reviews", "").split(),
-        }
-        if "outcome" in form:
-            body["outcome"] = form["outcome"]
-        try:
-            visit.api.post(f"/payments/{payment_id}/review", body)
-        except ApiError as error:
-            _show(visit, payment_id, error)
-        else:
-            visit.go("/console/reviews", "The review is resolved.")
-
-
-def _show(visit: Visit, payment_id: UUID, error: ApiError | None = None) -> None:
+def show(visit: Visit, payment_id: UUID, *, error: ApiError | None = None) -> None:
+    """GET /console/reviews/{payment_id}."""
     attempts = visit.api.get(f"/payments/{payment_id}/attempts", {"limit": 50})
     visit.show(
         "review.html",
@@ -61,5 +39,47 @@ def _show(visit: Visit, payment_id: UUID, error: ApiError | None = None) -> None
         open=[review for review in attempts["reviews"] if review["resolvedAt"] is None],
         resolved=[review for review in attempts["reviews"] if review["resolvedAt"] is not None],
         outcomes=_OUTCOMES,
-        values=visit.form if error else {},
+        values=visit.form,
     )
+
+
+def resolve(visit: Visit, payment_id: UUID) -> None:
+    """POST /console/reviews/{payment_id}."""
+    body: dict[str, Any] = {
+        **visit.texts("reason"),
+        **visit.fields("outcome"),
+        # The reviews that were shown: one that was opened meanwhile stays open.
+        "reviewIds": visit.form.get("reviews", "").split(),
+    }
+    visit.api.post(f"/payments/{payment_id}/review", body)
+    visit.go("/console/reviews", "The review is resolved.")
+
+
+def show_differences(visit: Visit) -> None:
+    """GET /console/differences: our payments of a day beside the lines of the provider's statement."""
+    # The last day whose statement can be there.
+    newest = times.now().date() - timedelta(days=1)
+    asked = visit.query("day").get("day", str(newest))
+    found, error = visit.search("/payments/differences", {"day": asked})
+    day = date.fromisoformat(found["day"]) if found else None
+    visit.show(
+        "differences.html",
+        error=error,
+        found=found,
+        values={"day": asked},
+        differing=[_differing(each) for each in found["items"]] if found else [],
+        before=day and day > date.min and day - timedelta(days=1),
+        after=day and day < newest and day + timedelta(days=1),
+    )
+
+
+def _differing(difference: dict[str, Any]) -> set[str]:
+    """Which rows of the two sides are not alike: `outcome`, `amount`."""
+    ours, lines = difference["payment"], difference["lines"]
+    if ours is None or len(lines) != 1:
+        return {"outcome"}
+    [line] = lines
+    same_outcome = _SAID_OF.get(ours["status"]) == line["outcome"]
+    # The provider may leave out decimals.
+    same_amount = (Decimal(line["amount"]), line["currency"]) == (Decimal(ours["amount"]), ours["currency"])
+    return {name for name, same in (("outcome", same_outcome), ("amount", same_amount)) if not same}
