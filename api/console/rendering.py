@@ -1,4 +1,4 @@
-"""The templates of the console's pages, and what they can use beside the values of a page."""
+"""What pages are made of: their templates, what those can use beside the values of a page, and files."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,12 +6,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from falcon import HTTPNotFound, Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.console.client import Call
+from api.http import etag
+from api.http.operation import RawOperation
 from db.core import VERSION, times
 
 _DIRECTORY = Path(__file__).with_name("templates")
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_FILES = {
+    path.name: (path.read_bytes(), _TYPES[path.suffix])
+    for path in Path(__file__).with_name("assets").iterdir()
+    if path.suffix in _TYPES
+}
 
 
 class _DataFirst(Environment):
@@ -82,3 +95,15 @@ def with_query(path: str, *parts: Mapping[str, Any], **values: Any) -> str:
         merged |= part
     text = urlencode({name: value for name, value in merged.items() if value not in (None, "")})
     return f"{path}?{text}" if text else path
+
+
+class Assets:
+    """GET /console/assets/{name}: the style sheet, scripts and pictures."""
+
+    @RawOperation(media="text/css", etag=True)
+    def on_get(self, req: Request, resp: Response, name: str) -> None:
+        """Sends a file. A browser keeps it, and asks each time whether it has changed."""
+        if name not in _FILES:
+            raise HTTPNotFound
+        content, media = _FILES[name]
+        etag.send(req, resp, content, media, "public", "no-cache")

@@ -60,13 +60,6 @@ class Console:
         self.schemas: dict[str, Any] = {}
 
 
-class Resource:
-    """What the resources of all pages have in common: the console."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-
 class Visit:
     """One request for a page, and its response."""
 
@@ -232,23 +225,6 @@ class Visit:
         self._resp.set_cookie(
             *(name, value), max_age=max_age_s, path="/console", same_site="Lax", secure=is_https
         )
-
-
-def page(*, public: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Declares a responder of a page: `on_get(self, visit, …)` or `on_post(self, visit, …)`.
-
-    Who is not signed in is sent to the sign-in, unless the page is public. A POST of another site's form is
-    refused.
-    """
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def respond(resource: Any, req: Request, resp: Response, **params: Any) -> None:
-            function(resource, _visit(resource.console, req, resp, public=public), **params)
-
-        return RawOperation(media="text/html")(respond)
-
-    return decorate
 
 
 class View:

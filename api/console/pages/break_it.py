@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from api.console.client import Api, ApiError, Data
-from api.console.visits import Resource, Visit, page
+from api.console.visits import Visit
 from api.demo_users import DEMO_PASSWORD, demo_email
 from db.core import times
 from db.users import Role
@@ -53,28 +53,40 @@ FREEZE_S = 10
 PSP_KEYS = ("psp.approvalRate", "psp.latencyMs")
 
 
-class BreakIt(Resource):
-    """GET, POST /console/break-it."""
+def show(visit: Visit, *, error: ApiError | None = None) -> None:
+    """GET /console/break-it."""
+    stack, runs = visit.api.get("/dev/stack"), visit.api.get("/dev/runs")
+    config = visit.api.get("/admin/config")
+    now = times.now()
+    visit.show(
+        "break-it.html",
+        error=error,
+        stack=stack,
+        processes=[
+            each | {"frozenFor": _frozen_for(each, stack["faults"], now)} for each in stack["processes"]
+        ],
+        runs=runs,
+        run=_summed_up(runs["items"][0], now) if runs["items"] else None,
+        earlier=[_summed_up(each, now) for each in runs["items"][1:6]],
+        health=visit.api.get("/admin/health"),
+        invariants=visit.api.get("/admin/invariants"),
+        config=config,
+        psp={each["key"]: each["value"] for each in config["items"] if each["key"] in PSP_KEYS},
+        scenarios=SCENARIOS,
+        labels={each.simulate: each.label for each in SCENARIOS},
+        total=sum(each.payments for each in SCENARIOS),
+        freeze_s=FREEZE_S,
+    )
 
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        _show(visit)
 
-    @page()
-    def on_post(self, visit: Visit) -> None:
-        try:
-            # Refused to all but administrators: the payments are sent as another user.
-            visit.api.get("/dev/stack")
-            notice = _do(visit)
-        except ApiError as error:
-            if error.status == 403:
-                raise
-            _show(visit, error=error)
-        else:
-            visit.go("/console/break-it", notice)
+def act(visit: Visit) -> None:
+    """POST /console/break-it."""
+    # Refused to all but administrators: the payments are sent as another user.
+    visit.api.get("/dev/stack")
+    visit.go("/console/break-it", _act(visit))
 
 
-def _do(visit: Visit) -> str:
+def _act(visit: Visit) -> str:
     """Does what the form asks for; returns what to say about it. Raises ApiError."""
     act, process = visit.form.get("act"), visit.form.get("process", "")
     if act == "check":
@@ -165,31 +177,6 @@ def _insist(send: Callable[[], Data], status: int, deadline: float) -> Data:
             if error.status != status or time.monotonic() > deadline:
                 raise
             time.sleep(_SEND_AGAIN_AFTER_S)
-
-
-def _show(visit: Visit, *, error: ApiError | None = None) -> None:
-    stack, runs = visit.api.get("/dev/stack"), visit.api.get("/dev/runs")
-    config = visit.api.get("/admin/config")
-    now = times.now()
-    visit.show(
-        "break-it.html",
-        error=error,
-        stack=stack,
-        processes=[
-            each | {"frozenFor": _frozen_for(each, stack["faults"], now)} for each in stack["processes"]
-        ],
-        runs=runs,
-        run=_summed_up(runs["items"][0], now) if runs["items"] else None,
-        earlier=[_summed_up(each, now) for each in runs["items"][1:6]],
-        health=visit.api.get("/admin/health"),
-        invariants=visit.api.get("/admin/invariants"),
-        config=config,
-        psp={each["key"]: each["value"] for each in config["items"] if each["key"] in PSP_KEYS},
-        scenarios=SCENARIOS,
-        labels={each.simulate: each.label for each in SCENARIOS},
-        total=sum(each.payments for each in SCENARIOS),
-        freeze_s=FREEZE_S,
-    )
 
 
 def _frozen_for(process: dict[str, Any], faults: list[dict[str, Any]], now: datetime) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.console.client import ApiError
-from api.console.visits import Console, Resource, Visit, page
+from api.console.visits import Visit
 
 _PATH = "/console/configuration"
 _READ_ONLY = "maintenance.readOnly"
@@ -43,69 +43,54 @@ class Control:
         return int(number) if number.is_integer() else number
 
 
-class Configuration(Resource):
-    """GET, POST /console/configuration."""
+def show(visit: Visit, *, error: ApiError | None = None) -> None:
+    """GET /console/configuration."""
+    settings = visit.api.get("/admin/config")
+    controls = _controls(visit)
+    groups: dict[str, list[Any]] = {}
+    for setting in settings["items"]:
+        if setting["key"] in controls:
+            groups.setdefault(setting["key"].partition(".")[0], []).append(setting)
+    by = {setting["updatedBy"] for setting in settings["items"]} - {None}
+    visit.show(
+        "configuration.html",
+        settings=settings,
+        groups=groups,
+        controls=controls,
+        maintenance=next(each for each in settings["items"] if each["key"] == _READ_ONLY),
+        names={id: visit.api.get(f"/admin/users/{id}")["name"] for id in by},
+        values=visit.form if error else None,
+        error=error,
+    )
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._known: dict[str, Control] = {}
 
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        self._show(visit)
+def change(visit: Visit) -> None:
+    """POST /console/configuration."""
+    changes = _changes(visit)
+    if changes:
+        visit.api.put("/admin/config", changes)
+        visit.go(_PATH, f"Saved: {', '.join(changes)}. In effect everywhere within two seconds.")
+    else:
+        visit.go(_PATH, "Nothing was changed.")
 
-    @page()
-    def on_post(self, visit: Visit) -> None:
-        changes = self._changes(visit)
-        if not changes:
-            visit.go(_PATH, "Nothing was changed.")
-            return
-        try:
-            visit.api.put("/admin/config", changes)
-        except ApiError as error:
-            self._show(visit, error)
-        else:
-            visit.go(_PATH, f"Saved: {', '.join(changes)}. In effect everywhere within two seconds.")
 
-    def _changes(self, visit: Visit) -> dict[str, Any]:
-        """Returns the values that differ from what the page showed: others may have changed the rest."""
-        if _READ_ONLY in visit.form:
-            return {_READ_ONLY: visit.form[_READ_ONLY] == "true"}
-        found = {}
-        for name, control in self._controls(visit).items():
-            if f"was.{name}" in visit.form:
-                value = control.value(name, visit.form)
-                if value != _shown(visit.form[f"was.{name}"]):
-                    found[name] = value
-        return found
+def _changes(visit: Visit) -> dict[str, Any]:
+    """Returns the values that differ from what the page showed: others may have changed the rest."""
+    if _READ_ONLY in visit.form:
+        return {_READ_ONLY: visit.form[_READ_ONLY] == "true"}
+    found = {}
+    for name, control in _controls(visit).items():
+        if f"was.{name}" in visit.form:
+            value = control.value(name, visit.form)
+            if value != _shown(visit.form[f"was.{name}"]):
+                found[name] = value
+    return found
 
-    def _show(self, visit: Visit, error: ApiError | None = None) -> None:
-        settings = visit.api.get("/admin/config")
-        controls = self._controls(visit)
-        groups: dict[str, list[Any]] = {}
-        for setting in settings["items"]:
-            if setting["key"] in controls:
-                groups.setdefault(setting["key"].partition(".")[0], []).append(setting)
-        by = {setting["updatedBy"] for setting in settings["items"]} - {None}
-        visit.show(
-            "configuration.html",
-            settings=settings,
-            groups=groups,
-            controls=controls,
-            maintenance=next(each for each in settings["items"] if each["key"] == _READ_ONLY),
-            names={id: visit.api.get(f"/admin/users/{id}")["name"] for id in by},
-            values=visit.form if error else None,
-            error=error,
-        )
 
-    def _controls(self, visit: Visit) -> dict[str, Control]:
-        # The same as long as the process lives, so it is asked for once.
-        if not self._known:
-            document = json.loads(visit.api.send("GET", "/openapi.json").content())
-            schemas = document["components"]["schemas"]
-            keys = schemas["ConfigUpdate"]["properties"].items()
-            self._known = {name: _control(schema, schemas) for name, schema in keys if name != _READ_ONLY}
-        return self._known
+def _controls(visit: Visit) -> dict[str, Control]:
+    schemas = visit.schemas()
+    keys = schemas["ConfigUpdate"]["properties"].items()
+    return {name: _control(schema, schemas) for name, schema in keys if name != _READ_ONLY}
 
 
 def _shown(text: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from falcon import HTTPSeeOther, Request, Response
 
-from api.console.visits import Resource, Visit, page
+from api.console.visits import Visit
 from api.http.operation import RawOperation
 
 _TYPE = re.compile(rb"^event: .*\n", re.MULTILINE)
@@ -21,38 +21,29 @@ class Root:
         raise HTTPSeeOther("/console")
 
 
-class Home(Resource):
+def show(visit: Visit) -> None:
     """GET /console."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        role = visit.user["role"]
-        if role == "ADMIN":
-            visit.go("/console/board")
-            return
-        more: dict[str, Any] = {}
-        if role == "CUSTOMER":
-            query = {"type": "initiate", "status": "initiated", "limit": 5}
-            more["asked"] = visit.api.get("/payments", query)
-        elif role == "VENDOR":
-            more["report"] = visit.api.get("/payments/reports")
-        payments = visit.api.get("/payments", {"limit": 10})
-        visit.show(f"home-{role.lower()}.html", payments=payments, **more)
+    role = visit.user["role"]
+    if role == "ADMIN":
+        visit.go("/console/board")
+        return
+    more: dict[str, Any] = {}
+    if role == "CUSTOMER":
+        more["asked"] = visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 5})
+    else:
+        more["report"] = visit.api.get("/payments/reports")
+    payments = visit.api.get("/payments", {"limit": 10})
+    visit.show(f"home-{role.lower()}.html", payments=payments, **more)
 
 
-class Events(Resource):
+def stream_events(visit: Visit) -> None:
     """GET /console/events: the API's event stream for a page, whose script cannot read the access token."""
-
-    @page(public=True)
-    def on_get(self, visit: Visit) -> None:
-        if not visit.user:
-            # The sign-in page would be no event stream: the browser would report that as an error.
-            visit.no_content()
-            return
-        last = visit.req.get_header("Last-Event-ID")
-        visit.pass_on(
-            "/events/stream", change=_without_types, headers={"Last-Event-ID": last} if last else {}
-        )
+    if not visit.user:
+        # The sign-in page would be no event stream: the browser would report that as an error.
+        visit.no_content()
+        return
+    last = visit.req.get_header("Last-Event-ID")
+    visit.pass_on("/events/stream", change=_without_types, headers={"Last-Event-ID": last} if last else {})
 
 
 def _without_types(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -6,40 +6,15 @@ from urllib.parse import quote
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Resource, Visit, page
+from api.console.visits import Visit
 
 _FILTERS = ("queue", "name", "state", "paymentId", "cursor")
 _ANY = ("", "any")
 _STATES = (_ANY, *((state, state) for state in ("waiting", "running", "failed", "dead")))
 
 
-class Jobs(Resource):
-    """GET, POST /console/jobs."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        _show_list(visit)
-
-    @page()
-    def on_post(self, visit: Visit) -> None:
-        act = _ACTS.get(visit.form.get("act", ""), _do_nothing)
-        try:
-            notice = act(visit)
-        except ApiError as error:
-            _show_list(visit, error)
-        else:
-            visit.go(visit.form.get("next", "/console/jobs"), notice)
-
-
-class OneJob(Resource):
-    """GET /console/jobs/:id."""
-
-    @page()
-    def on_get(self, visit: Visit, job_id: UUID) -> None:
-        visit.show("job.html", job=visit.api.get(f"/admin/jobs/{job_id}"))
-
-
-def _show_list(visit: Visit, error: ApiError | None = None) -> None:
+def show_list(visit: Visit, *, error: ApiError | None = None) -> None:
+    """GET /console/jobs."""
     query = visit.query(*_FILTERS)
     listed, refused = visit.search("/admin/jobs", query)
     # Dead jobs first, unless the list has been narrowed down.
@@ -56,6 +31,17 @@ def _show_list(visit: Visit, error: ApiError | None = None) -> None:
         listed=listed or visit.api.get("/admin/jobs"),
         missed=visit.api.get("/admin/missed-events"),
     )
+
+
+def show(visit: Visit, job_id: UUID) -> None:
+    """GET /console/jobs/{job_id}."""
+    visit.show("job.html", job=visit.api.get(f"/admin/jobs/{job_id}"))
+
+
+def act(visit: Visit) -> None:
+    """POST /console/jobs."""
+    act = visit.form.get("act", "")
+    visit.go(visit.form.get("next", "/console/jobs"), _ACTS[act](visit) if act in _ACTS else "")
 
 
 def _retry(visit: Visit) -> str:
@@ -110,10 +96,6 @@ def _id(visit: Visit) -> str:
 
 def _event(visit: Visit) -> str:
     return "/".join(quote(visit.form.get(name, ""), safe="") for name in ("subscriber", "seq"))
-
-
-def _do_nothing(_visit: Visit) -> str:
-    return ""
 
 
 _ACTS: dict[str, Callable[[Visit], str]] = {

@@ -4,84 +4,72 @@ from typing import Any
 from uuid import UUID
 
 from api.console.client import ApiError
-from api.console.visits import Resource, Visit, page
+from api.console.visits import Visit
 
 _PATH = "/console/users"
-_ROLES = ("CUSTOMER", "VENDOR", "ADMIN")
 # What the API gives a closed account for an address.
 _CLOSED = "@closed.invalid"
 
 
-class Users(Resource):
+def show_list(visit: Visit) -> None:
     """GET /console/users."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        query = visit.query("q", "role", "active", "cursor")
-        visit.show("users.html", users=visit.api.get("/admin/users", query), query=query, closed=_CLOSED)
+    query = visit.query("q", "role", "active", "cursor")
+    visit.show("users.html", users=visit.api.get("/admin/users", query), query=query, closed=_CLOSED)
 
 
-class NewUser(Resource):
-    """GET, POST /console/users/new."""
-
-    @page()
-    def on_get(self, visit: Visit) -> None:
-        _show_form(visit, {"role": "CUSTOMER"})
-
-    @page()
-    def on_post(self, visit: Visit) -> None:
-        body: dict[str, Any] = {
-            name: visit.form.get(name, "") for name in ("email", "name", "password", "role")
-        }
-        body["emailVerified"] = "emailVerified" in visit.form
-        try:
-            made = visit.api.post("/admin/users", body)
-        except ApiError as error:
-            _show_form(visit, {**visit.form, "password": ""}, error)
-        else:
-            visit.go(f"{_PATH}/{made['id']}", "The account is created.")
+def show_new(visit: Visit, *, error: ApiError | None = None) -> None:
+    """GET /console/users/new."""
+    visit.show("user-new.html", values=visit.form, error=error)
 
 
-class OneUser(Resource):
-    """GET, POST /console/users/{user_id}: the account, and what an administrator does to it."""
-
-    @page()
-    def on_get(self, visit: Visit, user_id: UUID) -> None:
-        _show(visit, user_id)
-
-    @page()
-    def on_post(self, visit: Visit, user_id: UUID) -> None:
-        part = visit.form.get("part", "")
-        try:
-            notice = _CHANGES[part](visit, f"/admin/users/{user_id}") if part in _CHANGES else ""
-        except ApiError as error:
-            _show(visit, user_id, part=part, error=error)
-        except NotConfirmed:
-            _show(visit, user_id, part="mistyped")
-        else:
-            visit.go(f"{_PATH}/{user_id}", notice)
+def create(visit: Visit) -> None:
+    """POST /console/users/new."""
+    body = {
+        **visit.texts("email", "name", "password", "role"),
+        "emailVerified": "emailVerified" in visit.form,
+    }
+    made = visit.api.post("/admin/users", body)
+    visit.go(f"{_PATH}/{made['id']}", "The account is created.")
 
 
-class UserSessions(Resource):
-    """POST /console/users/{user_id}/sessions: ends all sessions of a user."""
+def show(visit: Visit, user_id: UUID, *, error: ApiError | None = None, mistyped: bool = False) -> None:
+    """GET /console/users/{user_id}. `mistyped`: the address that confirms the closing was not typed."""
+    account = visit.api.get(f"/admin/users/{user_id}")
+    log_query = {"resourceType": "user", "resourceId": str(user_id), "limit": 10}
+    part = visit.form.get("part", "")
+    visit.show(
+        "user.html",
+        account=account,
+        is_closed=account["email"].endswith(_CLOSED),
+        sessions=visit.api.get(f"/admin/users/{user_id}/sessions", {"limit": 50}),
+        log=visit.api.get("/admin/audit-logs", log_query),
+        values=visit.form if part == "account" else account,
+        error=error,
+        status=400 if mistyped else 200,
+        errors={part: error},
+        mistyped=mistyped,
+    )
 
-    @page()
-    def on_post(self, visit: Visit, user_id: UUID) -> None:
-        visit.api.delete(f"/admin/users/{user_id}/sessions")
-        visit.go(f"{_PATH}/{user_id}", "All sessions have ended.")
+
+def change(visit: Visit, user_id: UUID) -> None:
+    """POST /console/users/{user_id}."""
+    part, path = visit.form.get("part", ""), f"/admin/users/{user_id}"
+    if part == "close" and visit.form.get("confirm", "").lower() != visit.api.get(path)["email"].lower():
+        show(visit, user_id, mistyped=True)
+    else:
+        visit.go(f"{_PATH}/{user_id}", _CHANGES[part](visit, path) if part in _CHANGES else "")
 
 
-class UserSession(Resource):
-    """POST /console/users/{user_id}/sessions/{session_id}: ends one session of a user."""
-
-    @page()
-    def on_post(self, visit: Visit, user_id: UUID, session_id: UUID) -> None:
-        visit.api.delete(f"/admin/users/{user_id}/sessions/{session_id}")
-        visit.go(f"{_PATH}/{user_id}", "That session has ended.")
+def end_sessions(visit: Visit, user_id: UUID) -> None:
+    """POST /console/users/{user_id}/sessions: ends all."""
+    visit.api.delete(f"/admin/users/{user_id}/sessions")
+    visit.go(f"{_PATH}/{user_id}", "All sessions have ended.")
 
 
-class NotConfirmed(Exception):
-    """The address that confirms the closing of an account was not typed."""
+def end_session(visit: Visit, user_id: UUID, session_id: UUID) -> None:
+    """POST /console/users/{user_id}/sessions/{session_id}."""
+    visit.api.delete(f"/admin/users/{user_id}/sessions/{session_id}")
+    visit.go(f"{_PATH}/{user_id}", "That session has ended.")
 
 
 def _change(visit: Visit, path: str) -> str:
@@ -114,8 +102,6 @@ def _reactivate(visit: Visit, path: str) -> str:
 
 
 def _close(visit: Visit, path: str) -> str:
-    if visit.form.get("confirm", "").lower() != str(visit.api.get(path)["email"]).lower():
-        raise NotConfirmed
     visit.api.delete(path)
     return "The account is closed. Its personal data is erased within a minute or two."
 
@@ -127,24 +113,3 @@ _CHANGES = {
     "reactivate": _reactivate,
     "close": _close,
 }
-
-
-def _show_form(visit: Visit, values: dict[str, str], error: ApiError | None = None) -> None:
-    visit.show("user-new.html", values=values, error=error, roles=_ROLES)
-
-
-def _show(visit: Visit, user_id: UUID, *, part: str = "", error: ApiError | None = None) -> None:
-    account = visit.api.get(f"/admin/users/{user_id}")
-    log_query = {"resourceType": "user", "resourceId": str(user_id), "limit": 10}
-    visit.show(
-        "user.html",
-        account=account,
-        is_closed=account["email"].endswith(_CLOSED),
-        sessions=visit.api.get(f"/admin/users/{user_id}/sessions", {"limit": 50}),
-        log=visit.api.get("/admin/audit-logs", log_query),
-        values=visit.form if part == "account" else account,
-        error=error,
-        status=400 if part == "mistyped" else 200,
-        errors={part: error or True},
-        roles=_ROLES,
-    )
