@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from actors import audit
 from actors.jobs import enqueue, transactional_job
-from db import daily_totals, idempotency, one_time_tokens, samples, sessions, sign_in_failures
+from db import idempotency, one_time_tokens, reports, samples, sessions, sign_in_failures
 from db.core import times
 
 # Rows that one transaction deletes: a number that stays well within the statement timeout.
@@ -61,7 +61,7 @@ def expire_idempotency_keys() -> None:
 @transactional_job("housekeeping.close_days", queue="housekeeping")
 def close_days() -> None:
     """Stores the totals of days whose payments are all terminal, for reports and analytics."""
-    if daily_totals.close_days(CLOSE_BATCH) == CLOSE_BATCH:
+    if reports.close_days(CLOSE_BATCH) == CLOSE_BATCH:
         enqueue(close_days.job())
 
 

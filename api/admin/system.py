@@ -15,15 +15,7 @@ from api.http.operation import Operation
 from api.middleware.authentication import caller_of
 from api.operations import request_counts
 from api.security.permissions import Permission
-from db import (
-    analytics,
-    config,
-    event_log,
-    invariants,
-    postgres,
-    redis,
-    request_metrics,
-)
+from db import config, event_log, invariants, postgres, redis, reports, request_metrics
 from db.core import money, times
 from db.states import PaymentStatus
 
@@ -145,7 +137,7 @@ def _reuse_s(took_s: float) -> float:
 
 def _totals() -> dict[str, Any]:
     with postgres.connection():
-        return analytics.totals(times.now())
+        return reports.analytics(times.now())
 
 
 def _rounded(milliseconds: float | None) -> float | None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from db import analytics, daily_totals, postgres, reports
+from db import postgres, reports
 from db.core import times
 from db.reports import ReportPeriod, ReportRow
 from db.states import PaymentStatus
@@ -42,13 +42,13 @@ def test_stored_days_change_no_report(vendor):
     for hours in range(0, 72, 3):
         add(vendor, hours=hours, status=ends[hours % 2], currency=("USD", "EUR")[hours % 4 == 0])
         add(vendor, hours=hours, status=ends[hours % 3], type="initiate")
-    before, totals = all_figures(vendor), analytics.totals(times.now())
-    assert daily_totals.close_days(4) == 4
+    before, totals = all_figures(vendor), reports.analytics(times.now())
+    assert reports.close_days(4) == 4
     assert all_figures(vendor) == before
-    while daily_totals.close_days(100):
+    while reports.close_days(100):
         pass
     assert all_figures(vendor) == before
-    assert analytics.totals(times.now()) == totals
+    assert reports.analytics(times.now()) == totals
     add(vendor, hours=24 * 40_000, status=PaymentStatus.COMPLETED)
     assert all_figures(vendor) == before
 
@@ -60,7 +60,7 @@ def test_stored_days_change_no_report(vendor):
 def test_a_day_is_stored_when_its_last_payment_has_ended(vendor, type, status):
     opened = add(vendor, hours=1, status=PaymentStatus(status), type=type)
     add(vendor, hours=2, status=PaymentStatus.COMPLETED, type=type)
-    daily_totals.close_days(1000)
+    reports.close_days(1000)
 
     def stored() -> set[str]:
         return {
@@ -71,7 +71,7 @@ def test_a_day_is_stored_when_its_last_payment_has_ended(vendor, type, status):
     with makers.triggers_disabled():
         postgres.rows("UPDATE payments.payments SET status = 'cancelled' WHERE id = %s", opened.id)
     before = all_figures(vendor)
-    assert daily_totals.close_days(1000) == 1
+    assert reports.close_days(1000) == 1
     assert stored() == {"payment", "initiate"}
     assert all_figures(vendor) == before
 
@@ -79,4 +79,4 @@ def test_a_day_is_stored_when_its_last_payment_has_ended(vendor, type, status):
 def test_today_is_not_stored(vendor):
     add(vendor, hours=0, status=PaymentStatus.COMPLETED)
     postgres.rows("UPDATE payments.payments SET created_at = now()")
-    assert daily_totals.close_days(10) == 0
+    assert reports.close_days(10) == 0
