@@ -15,7 +15,7 @@ from actors.jobs import transaction
 from api.http.fields import Query, RequestBody, invalid
 from api.http.operation import Operation
 from api.security.permissions import Permission
-from db import break_it_runs, job_deaths, redis
+from db import break_it, redis
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
 from db.states import PaymentStatus
@@ -214,7 +214,7 @@ class DevRuns:
     def on_get(self, _req: Request, query: RunsQuery) -> Runs:
         """List the runs of the last hour, with what became of their payments and what the PSP has charged."""
         runs: dict[str, list[RunPayment]] = {}
-        for payment in break_it_runs.payments(query.run):
+        for payment in break_it.payments(query.run):
             runs.setdefault(payment.pop("run"), []).append(RunPayment(**payment))
         return Runs(
             items=[
@@ -235,7 +235,7 @@ def routes(data: Path, redis_url: str) -> dict[str, Any]:
 
 
 def _let_job_die(payment_id: UUID) -> dict[str, Any]:
-    job = job_deaths.let_die(payment_id, _JOB_KILLED)
+    job = break_it.let_job_die(payment_id, _JOB_KILLED)
     if job is None:
         raise NotFound(thing="job of this payment that waits")
     return job
