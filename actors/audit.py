@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from actors import records
-from db import audit_chain, refusals
+from db import audit_chain, audit_log
 from db.core import request_context, times
 
 log = structlog.get_logger(__name__)
@@ -107,13 +107,13 @@ def record_sampled(action: AuditAction, account: str) -> None:
 
     `account` is the user's id, or a keyed digest of an address without an account.
     """
-    if refusals.increment(action, account, times.now()) == 1:
+    if audit_log.count_refusal(action, account, times.now()) == 1:
         record(action, **_about(account))
 
 
 def record_sums(before: datetime, limit: int) -> int:
     """Records how many more refusals there were in each minute before this time; returns how many minutes."""
-    minutes = refusals.pop_before(before, limit)
+    minutes = audit_log.pop_refusals(before, limit)
     for minute in minutes:
         if minute.count > 1:
             about = _about(minute.account)

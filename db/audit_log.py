@@ -1,5 +1,6 @@
-"""The audit log's entries."""
+"""The audit log's entries, and the counts of refusals that are to become entries."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -66,3 +67,39 @@ def find(id: UUID) -> AuditLog | None:
     """Returns an entry."""
     found: AuditLog | None = AuditLog.get_or_none(AuditLog.id == id)
     return found
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """How many refusals of one kind there were at one account in one minute: they cannot flood the log."""
+
+    action: str
+    account: str
+    minute: datetime
+    count: int
+
+
+COUNT_REFUSAL = """
+    INSERT INTO auth.refusals AS r (action, account, minute, count) VALUES (%s, %s, %s, 1)
+    ON CONFLICT (action, account, minute) DO UPDATE SET count = r.count + 1 RETURNING count
+"""
+
+POP_REFUSALS = """
+    WITH popped AS (
+        DELETE FROM auth.refusals WHERE (action, account, minute) IN (
+            SELECT action, account, minute FROM auth.refusals WHERE minute < %s
+            ORDER BY minute, account, action LIMIT %s FOR UPDATE SKIP LOCKED
+        ) RETURNING action, account, minute, count
+    ) SELECT * FROM popped ORDER BY minute, account, action
+"""
+
+
+def count_refusal(action: str, account: str, now: datetime) -> int:
+    """Counts one refusal in the current minute and returns the number so far."""
+    [counted] = postgres.rows(COUNT_REFUSAL, action, account, now.replace(second=0, microsecond=0))
+    return int(counted["count"])
+
+
+def pop_refusals(before: datetime, limit: int) -> list[Refusals]:
+    """Deletes and returns the oldest counts of minutes that began before this time."""
+    return [Refusals(**row) for row in postgres.rows(POP_REFUSALS, before, limit)]
