@@ -11,7 +11,7 @@ from actors import audit, event_handlers
 from actors.audit import AuditAction
 from actors.jobs import failure_text, transaction
 from actors.subscriber import Subscriber
-from db import job_lists, job_repairs, postgres, subscriptions
+from db import listed_jobs, postgres, subscriptions
 from db.core.errors import DomainError, ErrorCode, NotFound
 
 log = structlog.get_logger(__name__)
@@ -69,12 +69,12 @@ def retry(id: UUID) -> None:
 
     Raises NotFound for a job that is done, JobNotFailed for one that waits or runs.
     """
-    _repair(id, job_repairs.retry, AuditAction.JOB_RETRIED, JobNotFailed)
+    _repair(id, listed_jobs.retry, AuditAction.JOB_RETRIED, JobNotFailed)
 
 
 def drop(id: UUID) -> None:
     """Deletes a dead job, whose work is then never done. Raises NotFound, JobNotDead."""
-    _repair(id, job_repairs.drop, AuditAction.JOB_DROPPED, JobNotDead)
+    _repair(id, listed_jobs.drop, AuditAction.JOB_DROPPED, JobNotDead)
 
 
 def _repair(
@@ -83,7 +83,7 @@ def _repair(
     with postgres.connection(), transaction():
         name = repair(id)
         if name is None:
-            job = job_lists.find(id)
+            job = listed_jobs.find(id)
             if job is None:
                 raise NotFound(thing="job")
             # One that could be repaired is locked: a worker or another operator has it at this moment.
@@ -99,10 +99,10 @@ def retry_dead(name: str | None = None) -> int:
     """
     retried = 0
     with postgres.connection():
-        start = job_repairs.now()
+        start = listed_jobs.now()
     while True:
         with postgres.connection(), transaction():
-            count = job_repairs.retry_dead(name, dead_until=start, limit=RETRY_BATCH)
+            count = listed_jobs.retry_dead(name, dead_until=start, limit=RETRY_BATCH)
             if count:
                 of_name = {} if name is None else {"job": name}
                 audit.record(AuditAction.JOB_RETRIED, details={**of_name, "count": count})

@@ -24,7 +24,7 @@ from api.app import create_app
 from api.security import key_rotation
 from api.security.passwords import Passwords
 from api.settings import WebSettings
-from db import job_lists, migrate, postgres
+from db import listed_jobs, migrate, postgres
 from db.core import logs, times
 from db.core.errors import DomainError
 from db.core.settings import InvalidSetting, StoreSettings
@@ -139,15 +139,15 @@ def jobs() -> None:
 
 
 @jobs.command(name="list")
-@click.option("--state", type=click.Choice(get_args(job_lists.State)), default="dead", show_default=True)
+@click.option("--state", type=click.Choice(get_args(listed_jobs.State)), default="dead", show_default=True)
 @click.option("--name", help="Only jobs of this name, such as payments.charge.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
-def list_jobs(state: job_lists.State, name: str | None, limit: int) -> None:
+def list_jobs(state: listed_jobs.State, name: str | None, limit: int) -> None:
     """List jobs in one state, the newest first: id, name, attempts, due time, last error."""
     _open_stores(StoreSettings)
     with postgres.connection():
-        wanted = job_lists.Filter(name=name, state=state)
-        found = job_lists.page(wanted, limit=limit, after=None, job_names=())
+        wanted = listed_jobs.Filter(name=name, state=state)
+        found = listed_jobs.page(wanted, limit=limit, after=None, job_names=())
         if not found.items:
             click.echo(f"no {state} jobs", err=True)
         for job in found.items:

@@ -12,21 +12,25 @@ COUNT_LIMIT = 100_000
 # Jobs of each name that are searched for one that is due: few jobs that are not due precede it.
 OLDEST_JOBS_LIMIT = 1_000
 
-# The names of live jobs: one index step for each name, however many jobs there are.
-JOB_NAMES_CTE = """
-    WITH RECURSIVE names AS (
-        (SELECT name FROM journal.jobs WHERE dead_at IS NULL ORDER BY name LIMIT 1)
-        UNION ALL
-        SELECT (SELECT j.name FROM journal.jobs j WHERE j.dead_at IS NULL AND j.name > names.name
-            ORDER BY j.name LIMIT 1)
-        FROM names WHERE names.name IS NOT NULL
-    )
-"""
+
+def names_cte(cte: str, condition: str) -> str:
+    """Returns SQL: the names of the jobs that match, with their queues; one index step for each name."""
+    return f"""
+        {cte} AS (
+            (SELECT name, queue FROM journal.jobs WHERE {condition} ORDER BY name LIMIT 1)
+            UNION ALL
+            SELECT next.name, next.queue FROM {cte}, LATERAL (SELECT name, queue FROM journal.jobs
+                WHERE {condition} AND name > {cte}.name ORDER BY name LIMIT 1) AS next
+        )
+    """
+
+
+JOB_NAMES_CTE = f"WITH RECURSIVE {names_cte('names', 'dead_at IS NULL')}"
 
 # For each queue: its jobs, and when the oldest due job was created. All jobs of a name have the same queue.
 WAITING_JOBS = f"""
     {JOB_NAMES_CTE}
-    SELECT first.queue,
+    SELECT queue,
         sum((SELECT count(*) FROM (
             SELECT FROM journal.jobs j WHERE j.name = names.name AND j.dead_at IS NULL LIMIT %(count_limit)s
         ) AS part))::bigint AS count,
@@ -34,11 +38,7 @@ WAITING_JOBS = f"""
             SELECT created_at, due_at, position FROM journal.jobs j
             WHERE j.name = names.name AND j.dead_at IS NULL ORDER BY position LIMIT %(oldest_limit)s
         ) AS part WHERE due_at <= statement_timestamp() + interval '5 s' ORDER BY position LIMIT 1)) AS oldest
-    FROM names, LATERAL (
-        SELECT queue FROM journal.jobs j WHERE j.name = names.name AND j.dead_at IS NULL
-        ORDER BY position LIMIT 1
-    ) AS first
-    GROUP BY first.queue ORDER BY first.queue
+    FROM names GROUP BY queue ORDER BY queue
 """
 
 DEAD_JOBS = """

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from db import job_lists, postgres
+from db import listed_jobs, postgres
 
 # Each kind is read along an index that begins with the payment; what only an administrator sees costs nothing
 # for others. Not prepared: a plan for an empty journal would read a full one from end to end.
@@ -47,19 +47,19 @@ FIND = f"""
             ELSE created_at
         END,
         NULL, jsonb_build_object('id', id, 'name', name, 'queue', queue,
-            'state', {job_lists.STATE}, 'attempts', attempts, 'error', error, 'requestId', request_id)
+            'state', {listed_jobs.STATE}, 'attempts', attempts, 'error', error, 'requestId', request_id)
     FROM journal.jobs WHERE id IN (
         SELECT unnest(%(job_ids)s::uuid[])
         UNION SELECT id FROM (
             (SELECT id, args FROM journal.jobs WHERE name = ANY(%(job_names)s) AND dead_at IS NULL
-            LIMIT {job_lists.SEARCHED})
+            LIMIT {listed_jobs.SEARCHED})
             UNION ALL
             (SELECT id, args FROM journal.jobs WHERE name = 'payments.settle' AND dead_at IS NULL AND EXISTS (
                 SELECT FROM payments.psp_attempts WHERE payment_id = %(id)s AND settled_at IS NULL)
-            ORDER BY position LIMIT {job_lists.SEARCHED})
+            ORDER BY position LIMIT {listed_jobs.SEARCHED})
             UNION ALL
             (SELECT id, args FROM journal.jobs WHERE dead_at IS NOT NULL AND %(all)s
-            LIMIT {job_lists.SEARCHED})
+            LIMIT {listed_jobs.SEARCHED})
         ) AS searched WHERE args ->> 'payment_id' = %(id)s::text
     ) AND (dead_at IS NULL OR %(all)s) ORDER BY position DESC LIMIT %(count)s)
     UNION ALL

@@ -13,10 +13,10 @@ from api.http.fields import IdInput, RequestBody
 from api.http.operation import Operation
 from api.http.responses import PageQuery, ResponsePage
 from api.security.permissions import Permission
-from db import job_lists
+from db import listed_jobs
 from db.core.errors import NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
-from db.job_lists import Filter, ListedJob, State
+from db.listed_jobs import Filter, ListedJob, State
 
 JobName = Annotated[str, Field(max_length=100, pattern="^[ -~]+$", examples=["payments.charge"])]
 
@@ -90,7 +90,7 @@ class Jobs:
         `waiting` until it is done.
         """
         wanted = Filter(query.queue, query.name, query.state, query.payment_id)
-        page = job_lists.page(wanted, limit=query.limit, after=query.after, job_names=list(all_jobs.load()))
+        page = listed_jobs.page(wanted, limit=query.limit, after=query.after, job_names=list(all_jobs.load()))
         return JobPage.of(page, Job.of)
 
     @Operation(Permission.OPERATE, "Job.", errors=(NotFound,))
@@ -99,7 +99,7 @@ class Jobs:
 
         A job that is done is not found.
         """
-        job = job_lists.find(job_id)
+        job = listed_jobs.find(job_id)
         if job is None:
             raise NotFound(thing="job")
         return Job.of(job)

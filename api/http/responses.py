@@ -11,7 +11,7 @@ from api.security.tokens import UnauthorizedReason
 from db import pagination
 from db.core.errors import ErrorCode
 from db.core.json_model import JsonModel
-from db.job_lists import State as JobState
+from db.listed_jobs import State as JobState
 from db.pagination import Page
 from db.states import PaymentStatus
 

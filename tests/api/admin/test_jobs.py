@@ -9,7 +9,7 @@ from actors import account_erasure, all_jobs, audit, job_operations, mail
 from actors.audit import AuditAction
 from actors.batch_jobs import BatchEntry
 from actors.jobs import SingleJob, enqueue, transaction
-from db import audit_log, job_journal, job_lists, postgres
+from db import audit_log, job_journal, listed_jobs, postgres
 from db.one_time_tokens import Purpose
 from tests import makers
 from tests.makers import error, invalid_fields, work
@@ -93,7 +93,7 @@ def test_jobs_are_found_by_queue_name_and_payment(admin):
 
 def test_a_job_of_a_payment_is_found_behind_any_number_of_others(admin, monkeypatch):
     monkeypatch.setattr(
-        job_lists, "SEARCH", job_lists.SEARCH.replace(f"LIMIT {job_lists.SEARCHED}", "LIMIT 0")
+        listed_jobs, "SEARCH", listed_jobs.SEARCH.replace(f"LIMIT {listed_jobs.SEARCHED}", "LIMIT 0")
     )
     payment = makers.payment()
     assert len(listed(admin, f"paymentId={payment.id}")) == 1

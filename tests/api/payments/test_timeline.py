@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api.payments import timeline, timeline_titles
-from db import config, job_journal, job_lists, payment_timeline, postgres
+from db import config, job_journal, listed_jobs, payment_timeline, postgres
 from db.users import Role
 from tests import makers
 from tests.counting import counted
@@ -189,7 +189,7 @@ def test_a_decision_that_waits_to_be_settled_is_shown(customer, admin, simulate)
 
 
 def test_the_next_job_is_found_behind_any_number_of_others(customer, admin, monkeypatch):
-    limit = f"LIMIT {job_lists.SEARCHED}"
+    limit = f"LIMIT {listed_jobs.SEARCHED}"
     assert payment_timeline.FIND.count(limit) == payment_timeline.FIND.count("args FROM journal.jobs") == 3
     monkeypatch.setattr(payment_timeline, "FIND", payment_timeline.FIND.replace(limit, "LIMIT 0"))
     assert "The start of the payment is due" in titles(items(admin, pay(customer), due=True))

@@ -1,7 +1,8 @@
-"""Lists of jobs for operators, newest first: by queue, name, state and payment.
+"""Jobs as operators list and repair them.
 
 A page costs the same beside a million jobs: each state is read along an index, newest first. No index knows
 which jobs run or what they are about, so those are searched for among the first jobs of each name.
+No repair waits for a job that a worker or another operator has at this moment: it is left alone.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from db import backlog, postgres, psp_attempts
-from db.job_journal import id_for_key
+from db import backlog, job_journal, postgres, psp_attempts
 from db.pagination import Cursor, Page
 
 # A job's state for operators: due now or later, leased by a worker that calls the outside, failed and to be
@@ -60,26 +60,10 @@ _COLUMNS = f"""
     {STATE} AS state
 """
 
-# The names of jobs that are alive, have failed, or are dead, with their queues: one index step for each.
-_NAMES = """
-    WITH RECURSIVE alive AS (
-        (SELECT name, queue FROM journal.jobs WHERE dead_at IS NULL ORDER BY name LIMIT 1)
-        UNION ALL
-        SELECT next.name, next.queue FROM alive, LATERAL (SELECT name, queue FROM journal.jobs j
-            WHERE j.dead_at IS NULL AND j.name > alive.name ORDER BY j.name LIMIT 1) AS next
-    ), failed AS (
-        (SELECT name, queue FROM journal.jobs WHERE error IS NOT NULL AND dead_at IS NULL
-            ORDER BY name LIMIT 1)
-        UNION ALL
-        SELECT next.name, next.queue FROM failed, LATERAL (SELECT name, queue FROM journal.jobs j
-            WHERE j.error IS NOT NULL AND j.dead_at IS NULL AND j.name > failed.name
-            ORDER BY j.name LIMIT 1) AS next
-    ), dead AS (
-        (SELECT name, queue FROM journal.jobs WHERE dead_at IS NOT NULL ORDER BY name LIMIT 1)
-        UNION ALL
-        SELECT next.name, next.queue FROM dead, LATERAL (SELECT name, queue FROM journal.jobs j
-            WHERE j.dead_at IS NOT NULL AND j.name > dead.name ORDER BY j.name LIMIT 1) AS next
-    )
+_NAMES = f"""
+    WITH RECURSIVE {backlog.names_cte("alive", "dead_at IS NULL")},
+    {backlog.names_cte("failed", "error IS NOT NULL AND dead_at IS NULL")},
+    {backlog.names_cte("dead", "dead_at IS NOT NULL")}
 """
 
 # Each branch is read only for its states: the planner sees the values of the parameters.
@@ -89,23 +73,21 @@ NEWEST = f"""
             AND position < %(before)s AND (%(state)s IS NULL
                 OR error IS NULL AND (leased_until IS NULL OR leased_until <= statement_timestamp()))
             ORDER BY position DESC LIMIT %(count)s) AS j
-        WHERE (%(state)s IS NULL OR %(state)s = 'waiting')
-            AND (%(name)s IS NULL OR alive.name = %(name)s) AND (%(queue)s IS NULL OR alive.queue = %(queue)s)
+        WHERE %(state)s IS NULL OR %(state)s = 'waiting'
         UNION ALL
         SELECT j.* FROM failed, LATERAL (SELECT * FROM journal.jobs WHERE name = failed.name
             AND error IS NOT NULL AND dead_at IS NULL AND position < %(before)s
             AND (leased_until IS NULL OR leased_until <= statement_timestamp())
             ORDER BY position DESC LIMIT %(count)s) AS j
         WHERE %(state)s = 'failed'
-            AND (%(name)s IS NULL OR failed.name = %(name)s)
-            AND (%(queue)s IS NULL OR failed.queue = %(queue)s)
         UNION ALL
         SELECT j.* FROM dead, LATERAL (SELECT * FROM journal.jobs WHERE name = dead.name
             AND dead_at IS NOT NULL AND position < %(before)s ORDER BY position DESC LIMIT %(count)s) AS j
-        WHERE (%(state)s IS NULL OR %(state)s = 'dead')
-            AND (%(name)s IS NULL OR dead.name = %(name)s) AND (%(queue)s IS NULL OR dead.queue = %(queue)s)
+        WHERE %(state)s IS NULL OR %(state)s = 'dead'
     )
-    SELECT {_COLUMNS} FROM found ORDER BY position DESC LIMIT %(count)s
+    SELECT {_COLUMNS} FROM found
+    WHERE (%(name)s IS NULL OR name = %(name)s) AND (%(queue)s IS NULL OR queue = %(queue)s)
+    ORDER BY position DESC LIMIT %(count)s
 """
 
 # The jobs of a payment whose ids are derived from it are found wherever they are.
@@ -165,4 +147,63 @@ def find(id: UUID) -> ListedJob | None:
 def _ids_of(payment_id: UUID, job_names: Sequence[str]) -> list[UUID]:
     """Returns the ids that jobs about a payment may have: derived from it, or from one of its calls."""
     keys = [payment_id, *(call.id for call in psp_attempts.for_payment(payment_id))]
-    return [id_for_key(name, str(key)) for name in job_names for key in keys]
+    return [job_journal.id_for_key(name, str(key)) for name in job_names for key in keys]
+
+
+# A dead job gets new attempts. One that waits for its next attempt keeps its count, which the relay raises
+# when it sends the job.
+RETRY = """
+    UPDATE journal.jobs
+    SET attempts = CASE WHEN dead_at IS NULL THEN attempts ELSE 0 END,
+        error = CASE WHEN dead_at IS NULL THEN error END,
+        dead_at = NULL, leased_until = NULL, due_at = clock_timestamp(), sent_at = '-infinity'
+    WHERE id = (
+        SELECT id FROM journal.jobs
+        WHERE id = %s AND (dead_at IS NOT NULL
+            OR error IS NOT NULL AND (leased_until IS NULL OR leased_until <= clock_timestamp()))
+        FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING name
+"""
+
+
+def retry(id: UUID) -> str | None:
+    """Makes a job that failed or is dead due at once; returns its name, None if it was left alone."""
+    found = postgres.rows(RETRY, id)
+    return str(found[0]["name"]) if found else None
+
+
+def now() -> datetime:
+    """Returns the time by the database's clock, which tells when a job died."""
+    [found] = postgres.rows("SELECT clock_timestamp() AS now")
+    moment: datetime = found["now"]
+    return moment
+
+
+LOCK_DEAD = """
+    SELECT id FROM journal.jobs
+    WHERE dead_at <= %(dead_until)s AND (%(name)s IS NULL OR name = %(name)s)
+    ORDER BY name, position LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+def retry_dead(name: str | None, *, dead_until: datetime, limit: int) -> int:
+    """Gives dead jobs of a name, or of all names, new attempts; returns how many.
+
+    Only those that were dead at a given time, so that repeated calls come to an end.
+    """
+    dead = [row["id"] for row in postgres.rows(LOCK_DEAD, name=name, dead_until=dead_until, limit=limit)]
+    job_journal.retry_dead(dead)
+    return len(dead)
+
+
+DROP = """
+    DELETE FROM journal.jobs WHERE id = (
+        SELECT id FROM journal.jobs WHERE id = %s AND dead_at IS NOT NULL FOR UPDATE SKIP LOCKED)
+    RETURNING name
+"""
+
+
+def drop(id: UUID) -> str | None:
+    """Deletes a dead job; returns its name, None if it was left alone."""
+    found = postgres.rows(DROP, id)
+    return str(found[0]["name"]) if found else None
