@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import falcon
 import pytest
 from falcon.testing import TestClient
 from xdist.scheduler import LoadScopeScheduling
@@ -130,15 +131,21 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     config.clear_cache()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(stores: dict[str, str]) -> WebSettings:
     return WebSettings.read({**SECRETS, **stores})
 
 
+@pytest.fixture(scope="session")
+def application(settings: WebSettings) -> falcon.App:  # type: ignore[type-arg]
+    """The application, made once for all tests: its routes cost as much as several requests."""
+    return create_app(settings)
+
+
 @pytest.fixture
-def client(database: None, settings: WebSettings) -> TestClient:
+def client(database: None, application: falcon.App) -> TestClient:  # type: ignore[type-arg]
     """A client of the API, in this thread and in the test's transaction."""
-    return TestClient(create_app(settings))
+    return TestClient(application)
 
 
 @pytest.fixture(scope="session")

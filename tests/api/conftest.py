@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import falcon
 import pytest
 from falcon.testing import TestClient
 
@@ -26,8 +27,8 @@ def document() -> Document:
 
 
 @pytest.fixture
-def client(database: None, settings: WebSettings, document: Document) -> TestClient:
-    return ConformingClient(create_app(settings), document)
+def client(database: None, application: falcon.App, document: Document) -> TestClient:  # type: ignore[type-arg]
+    return ConformingClient(application, document)
 
 
 @pytest.fixture(autouse=True)

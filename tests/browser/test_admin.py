@@ -32,6 +32,8 @@ def test_during_maintenance_nothing_is_paid(visitor, signed_in, admin):
     page = admin.open("/console/configuration")
     confirm(page, "Begin maintenance")
     try:
+        # The dialog closes before the server has answered.
+        expect(page.get_by_role("button", name="End the maintenance")).to_be_visible()
         pay = customer.open("/console/pay")
         expect(pay.get_by_text("maintenance").first).to_be_visible()
         send(pay, "Pay", amount="3")

@@ -1,9 +1,18 @@
 """What administrators see of the PSP: how its calls of the last hour ended, and what nobody knows yet."""
 
+import pytest
+
+from api.app import create_app
 from db import postgres
 from db.users import Role
 from tests import makers
 from tests.makers import visitor, work
+
+
+@pytest.fixture
+def application(settings):
+    """Its own for each test: what it has counted stands for some seconds."""
+    return create_app(settings)
 
 
 def test_calls_are_counted_by_outcome(client):

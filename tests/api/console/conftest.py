@@ -3,7 +3,6 @@
 import pytest
 from falcon.testing import TestClient
 
-from api.app import create_app
 from db import postgres
 from db.users import Role
 from tests.api.console.browsers import Browser, sign_in
@@ -11,8 +10,8 @@ from tests.makers import visitor
 
 
 @pytest.fixture
-def client(database, settings) -> TestClient:
-    return TestClient(create_app(settings))
+def client(database, application) -> TestClient:
+    return TestClient(application)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from freezegun import freeze_time
 from actors import events
 from actors.events import EventType
 from actors.jobs import transaction
+from api.app import create_app
 from api.events import feed
 from api.http.operation import IS_AWAITED
 from db import one_time_tokens, users
@@ -103,6 +104,12 @@ def announce(number: int) -> None:
 @pytest.fixture
 def start(database) -> int:
     return last_seq()
+
+
+@pytest.fixture
+def application(settings):
+    """Its own for each test: streams share what their process has read."""
+    return create_app(settings)
 
 
 @pytest.fixture

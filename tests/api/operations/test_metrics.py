@@ -5,6 +5,7 @@ from itertools import count
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.app import create_app
 from api.operations import metrics, request_counts
 from db import backlog, redis, request_metrics
 from tests import makers
@@ -19,6 +20,12 @@ def redis_client(stores) -> redis.Client:
     client.delete("paywright:http_requests")
     request_counts._counted.clear()
     return client
+
+
+@pytest.fixture
+def application(settings):
+    """Its own for each test: what it has collected stands for a second."""
+    return create_app(settings)
 
 
 def samples(client) -> dict[tuple[str, ...], float]:
