@@ -23,9 +23,11 @@ class QueueName(StrEnum):
 
 @cache
 def load() -> dict[str, JobKind]:
-    """Imports every module of this package, which registers its jobs; returns all jobs by name."""
+    """Imports the modules of this package, which registers their jobs; returns all jobs by name."""
     for module in pkgutil.iter_modules(actors.__path__):
-        import_module(f"actors.{module.name}")
+        # It has no jobs, and imports the SDK of OpenTelemetry.
+        if module.name != "span_export":
+            import_module(f"actors.{module.name}")
     return registry
 
 

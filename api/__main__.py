@@ -10,6 +10,7 @@ from gevent import monkey
 # gunicorn's master forks, waits for signals and reaps, without greenlets.
 monkey.patch_all(os=False, signal=False, queue=False)
 
+import os
 import sys
 import threading
 
@@ -18,6 +19,12 @@ from gevent.lock import BoundedSemaphore, Semaphore
 # The standard library builds its semaphores in Python, of the locks that are patched.
 threading.Semaphore = Semaphore  # type: ignore[misc]
 threading.BoundedSemaphore = BoundedSemaphore  # type: ignore[misc]
+
+from db.core import lean_imports
+
+# Eight megabytes that only signatures by Ed25519 need.
+if not os.environ.get("JWT_ED25519"):
+    lean_imports.import_without("jwt", {"cryptography"})
 
 from api.settings import WebSettings
 

@@ -5,10 +5,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from jwt.algorithms import OKPAlgorithm
-
 _PEM = re.compile(r"-----BEGIN (PRIVATE|PUBLIC) KEY-----.+?-----END \1 KEY-----", re.DOTALL)
 # Hexadecimal digits of a digest.
 _KEY_ID_LENGTH = 16
@@ -25,6 +21,8 @@ class Key:
 
     def jwk(self) -> dict[str, Any]:
         """Returns the public half of an EdDSA key as a JSON Web Key (RFC 8037)."""
+        from jwt.algorithms import OKPAlgorithm  # noqa: PLC0415
+
         key = OKPAlgorithm.to_jwk(self.verification_key, as_dict=True)
         return {**key, "alg": self.algorithm, "use": "sig", "kid": self.id}
 
@@ -64,6 +62,13 @@ def _secret(secret: str) -> Key:
 
 
 def _pem(block: str) -> Key:
+    # An installation without such keys does not load it (api/__main__.py).
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
     raw = block.encode()
     private = serialization.load_pem_private_key(raw, None) if "PRIVATE" in block else None
     public = private.public_key() if private else serialization.load_pem_public_key(raw)

@@ -1,0 +1,31 @@
+"""What a process loads: not what it never uses, although a developer's machine has it installed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+LOADED = """
+import json, sys
+modules = {name.partition(".")[0] for name in sys.modules}
+print(json.dumps(sorted(modules & {"rich", "opentelemetry", "sqlite3", "gevent", "cryptography"})))
+"""
+WORKER = "import workers.main\nfrom actors import all_jobs\nall_jobs.load()\n"
+WEB = "import api.__main__, api.app\n"
+
+
+@pytest.mark.parametrize(
+    ("imports", "environ", "loaded"),
+    [
+        (WORKER, {}, []),
+        ("import workers.relay, workers.scheduler, workers.subscribers\n", {}, []),
+        (WEB, {}, ["gevent"]),
+        (WEB, {"JWT_ED25519": "a key"}, ["cryptography", "gevent"]),
+    ],
+)
+def test_a_process_loads_no_package_that_it_never_uses(root, imports, environ, loaded):
+    done = subprocess.run(
+        [sys.executable, "-c", imports + LOADED], cwd=root, env=environ, capture_output=True, check=True
+    )
+    assert json.loads(done.stdout) == loaded
