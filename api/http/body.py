@@ -2,17 +2,17 @@
 
 import codecs
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Self, TypeVar, cast
 
-from falcon import MultipartParseError, Request, parse_header
-from falcon.media.multipart import MultipartForm, MultipartParseOptions
+from falcon import HTTPInvalidHeader, MultipartParseError, Request, parse_header
+from falcon.media import MultipartFormHandler
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from api.http import json_limits
-from api.http.fields import OneOfBodies, Query, RequestBody
+from api.http.fields import BodyLimits, OneOfBodies, Query, RequestBody
 from db.core.errors import DomainError, ErrorCode
 
 
@@ -38,11 +38,25 @@ class ValidationFailed(DomainError, code=ErrorCode.VALIDATION_ERROR):
     @classmethod
     def of(cls, field: str, message: str) -> Self:
         """The error of one field: `ValidationFailed.of("to", "must be later than `from`")`."""
-        return cls({"fields": [{"field": field, "message": message}]})
+        return cls.of_all([(field, message)])
+
+    @classmethod
+    def of_all(cls, errors: Iterable[tuple[str, str]]) -> Self:
+        """The errors of several fields, each with its message."""
+        fields = [{"field": field[:MAX_FIELD_NAME], "message": message} for field, message in errors]
+        return cls({"fields": fields[:MAX_ERRORS]})
 
 
 # Limits of one error response: how many errors, and how many characters of a field's name.
 MAX_ERRORS, MAX_FIELD_NAME = 50, 100
+
+# The tokens of JSON. Every quantifier is possessive and the closing quote may be missing, so each byte is
+# read once, also in a text that is not JSON.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?|[\[\]{},:]|[^\s"\[\]{},:]++', re.DOTALL)
+# Bounds every recursion over the values of a body.
+MAX_DEPTH = 100
+# A member has at most five: name, colon, two brackets, comma.
+_TOKENS_PER_VALUE = 5
 
 # A float has at most 24 characters. More than these are digits that it does not keep, or zeros.
 _MAX_FLOAT_CHARACTERS = 64
@@ -62,48 +76,90 @@ def read_body(req: Request, model: type[BodyT]) -> BodyT:
     else:
         text = b"{}"
     _require_limits(text, model)
-    imprecise = _check(text)
+    imprecise = [(name, _IMPRECISE) for name in _imprecise_members(text)]
     try:
         body = cast(BodyT, model.model_validate_json(text))
     except ValidationError as error:
         if error.error_count() == 1 and _errors(error)[0]["type"] == "json_invalid":
             # A lone surrogate, which `json` accepts.
             raise MalformedJson(what="is not valid JSON") from None
-        raise _validation_failed(error, imprecise, skip_tag=issubclass(model, OneOfBodies)) from None
+        raise _validation_failed(error, imprecise, fields_from=int(issubclass(model, OneOfBodies))) from None
     if imprecise:
-        raise ValidationFailed({"fields": [_imprecise(name) for name in imprecise]})
+        raise ValidationFailed.of_all(imprecise)
     return body
 
 
 def _require_json(req: Request) -> None:
-    media_type, parameters = parse_header(req.content_type or "")
+    media_type, parameters = _media_type(req)
     charset = parameters.get("charset", "utf-8").lower()
-    encoded = (req.get_header("Content-Encoding") or "identity").lower() != "identity"
-    if media_type.lower() != "application/json" or charset not in ("utf-8", "utf8") or encoded:
+    if media_type != "application/json" or charset not in ("utf-8", "utf8"):
         raise UnsupportedMediaType
 
 
-def _require_limits(text: bytes, model: type[BodyT]) -> None:
-    name, kib = model.sized_member or (None, 0)
-    try:
-        # A value takes at least two bytes of the text.
-        part = json_limits.exceeded(
-            text,
-            members=model.max_members,
-            values=model.max_values,
-            sized_member=name,
-            sized_values=kib * 1024 // 2,
-        )
-    except json_limits.TooDeep:
-        raise MalformedJson(what="is nested too deeply") from None
+def _media_type(req: Request) -> tuple[str, dict[str, str]]:
+    """The media type of the body and its parameters. That of an encoded body is empty."""
+    media_type, parameters = parse_header(req.content_type or "")
+    encoded = (req.get_header("Content-Encoding") or "identity").lower() != "identity"
+    return "" if encoded else media_type.lower(), parameters
+
+
+def _require_limits(text: bytes, limits: type[BodyLimits]) -> None:
+    part = exceeded(text, limits)
     if part == "body":
-        message = f"must not have more than {model.max_members} fields, or {model.max_values} values in all"
+        message = f"must not have more than {limits.max_members} fields, or {limits.max_values} values in all"
         raise ValidationFailed.of(part, message)
-    if part:
-        raise ValidationFailed.of(part, f"must not be larger than {kib} KiB")
+    if part and limits.sized_member:
+        raise ValidationFailed.of(part, f"must not be larger than {limits.sized_member[1]} KiB")
 
 
-def _check(text: bytes) -> list[str]:
+def exceeded(text: bytes, limits: type[BodyLimits]) -> str | None:
+    """The part of a JSON object that exceeds its limit: `body`, the name of the sized member, or None.
+
+    The count ends at the first limit that is exceeded, before anything is built: a text that is refused costs
+    less than one that is read. Raises MalformedJson for a text that is nested too deeply.
+    """
+    brackets = text.count(b"[") + text.count(b"{")
+    if brackets <= MAX_DEPTH and brackets + text.count(b",") < min(limits.max_members, limits.max_values):
+        # Each value except the first follows a bracket or a comma.
+        return None
+    sized_member, kib = limits.sized_member or ("", 0)
+    name = f'"{sized_member}"'.encode()
+    # A value takes at least two bytes of the text.
+    max_sized_values = kib * 1024 // 2
+    max_tokens = _TOKENS_PER_VALUE * (limits.max_values + max_sized_values + 1)
+    depth = top_members = 0
+    # Outside the sized member, and inside.
+    counts = [0, 0]
+    inside = False
+    previous: re.Match[bytes] | None = None
+    for number, token in enumerate(_TOKEN.finditer(text)):
+        first = text[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise MalformedJson(what="is nested too deeply")
+            counts[inside] += 1
+        elif first in b"]}":
+            depth -= 1
+        elif first in b",":
+            inside = inside and depth > 1
+        elif first not in b":":
+            counts[inside] += 1
+        elif previous and text[previous.start()] in b'"':
+            # A colon: the text before it was a name and not a value.
+            counts[inside] -= 1
+            if depth == 1:
+                top_members += 1
+                inside = bool(sized_member) and previous[0] == name
+        if top_members > limits.max_members or counts[False] > limits.max_values or number > max_tokens:
+            return "body"
+        if counts[True] > max_sized_values:
+            return sized_member
+        previous = token
+    return None
+
+
+def _imprecise_members(text: bytes) -> list[str]:
     """The top members that hold a number with more digits than a float keeps.
 
     Pydantic's JSON parser is the one that knows the model, and it rounds such a number, takes the last of two
@@ -122,6 +178,9 @@ def _check(text: bytes) -> list[str]:
     if rb"\u0000" in text.replace(rb"\\", b""):
         raise MalformedJson(what="must not contain NUL characters")
     return [name for name, member in value.items() if _holds_imprecise(member)]
+
+
+_IMPRECISE = "holds a number with more digits than can be kept"
 
 
 class _Imprecise(float):
@@ -153,7 +212,6 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _holds_imprecise(value: Any) -> bool:
-    # The recursion is bounded: `json_limits` limits the depth.
     if isinstance(value, dict):
         return any(map(_holds_imprecise, value.values()))
     if isinstance(value, list):
@@ -161,18 +219,13 @@ def _holds_imprecise(value: Any) -> bool:
     return isinstance(value, _Imprecise)
 
 
-def _imprecise(name: str) -> dict[str, str]:
-    return {"field": name[:MAX_FIELD_NAME], "message": "holds a number with more digits than can be kept"}
-
-
 def read_query(req: Request, model: type[QueryT]) -> QueryT:
     """The query string as a model. Raises ValidationFailed."""
     # PostgreSQL stores no NUL.
     nul = [name for name, value in req.params.items() if "\0" in f"{name}{value}"]
     if nul:
-        names = [name.replace("\0", "")[:MAX_FIELD_NAME] for name in nul]
         message = "must not contain NUL characters"
-        raise ValidationFailed({"fields": [{"field": name, "message": message} for name in names]})
+        raise ValidationFailed.of_all((name.replace("\0", ""), message) for name in nul)
     # An HTML form also sends its empty fields: an empty parameter counts as left out.
     given = {name: value for name, value in req.params.items() if value != ""}
     try:
@@ -182,25 +235,21 @@ def read_query(req: Request, model: type[QueryT]) -> QueryT:
 
 
 def _validation_failed(
-    error: ValidationError, imprecise: Sequence[str] = (), *, skip_tag: bool = False
+    error: ValidationError, imprecise: Sequence[tuple[str, str]] = (), *, fields_from: int = 0
 ) -> ValidationFailed:
-    """`skip_tag`: the location of each error begins with the name of the shape that `OneOfBodies` chose."""
-    errors = _errors(error)[:MAX_ERRORS]
-    names = [_field_name(part["loc"][1:] if skip_tag else part["loc"]) for part in errors]
-    fields = [{"field": name, "message": _message(part)} for name, part in zip(names, errors, strict=True)]
-    fields += [_imprecise(name) for name in imprecise if name not in names]
-    return ValidationFailed({"fields": fields[:MAX_ERRORS]})
+    """`fields_from` is where in an error's location the fields begin: after the name of a shape, if any."""
+    # An error of the whole body has an empty location.
+    errors = [
+        (".".join(map(str, part["loc"][fields_from:])) or "body", _message(part)) for part in _errors(error)
+    ]
+    names = {name for name, _ in errors}
+    return ValidationFailed.of_all([*errors, *(one for one in imprecise if one[0] not in names)])
 
 
 def _errors(error: ValidationError) -> list[ErrorDetails]:
     # Without the input, which may be a password. Pydantic builds the whole list before it can be cut: the
     # limit on the number of values bounds it.
     return error.errors(include_url=False, include_context=False, include_input=False)
-
-
-def _field_name(location: tuple[int | str, ...]) -> str:
-    # An error of the whole body has an empty location.
-    return ".".join(map(str, location))[:MAX_FIELD_NAME] or "body"
 
 
 def _message(error: ErrorDetails) -> str:
@@ -211,9 +260,7 @@ def _message(error: ErrorDetails) -> str:
     return "must be a UUID" if error["type"].startswith("uuid") else error["msg"]
 
 
-_OPTIONS = MultipartParseOptions()
-# In characters (RFC 2046, 5.1.1).
-_MAX_BOUNDARY = 70
+_FORMS = MultipartFormHandler()
 
 
 class NotAForm(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
@@ -225,14 +272,12 @@ def read_file(req: Request, field: str) -> bytes:
 
     The form is read to its end although the file comes first: a form that was cut off is refused.
     """
-    media_type, parameters = parse_header(req.content_type or "")
-    encoded = (req.get_header("Content-Encoding") or "identity").lower() != "identity"
-    if media_type.lower() != "multipart/form-data" or encoded:
+    if _media_type(req)[0] != "multipart/form-data":
         raise NotAForm
-    boundary = parameters.get("boundary", "").rstrip()
-    if not 1 <= len(boundary) <= _MAX_BOUNDARY:
-        raise ValidationFailed.of("body", f"must have a boundary of 1 to {_MAX_BOUNDARY} characters")
-    form = MultipartForm(req.bounded_stream, boundary.encode(), req.content_length or 0, _OPTIONS)
+    try:
+        form = _FORMS.deserialize(req.bounded_stream, req.content_type, req.content_length or 0)
+    except HTTPInvalidHeader:
+        raise ValidationFailed.of("body", "must have a boundary of 1 to 70 characters") from None
     contents: list[bytes] = []
     try:
         for part in form:

@@ -29,7 +29,7 @@ from db.core import money
 T = TypeVar("T")
 
 
-class _Limits:
+class BodyLimits:
     """The limits of a body, for both kinds of model."""
 
     # Whether a request without a body is refused even though no field is required.
@@ -41,7 +41,7 @@ class _Limits:
     sized_member: ClassVar[tuple[str, int] | None] = None
 
 
-class RequestBody(_Limits, BaseModel):
+class RequestBody(BodyLimits, BaseModel):
     """A JSON body with camelCase names: types are strict, and unknown fields are refused.
 
     A field that may be left out, where that differs from null, is declared `T | MISSING = MISSING`.
@@ -67,7 +67,7 @@ class PartialUpdate(RequestBody, json_schema_extra={"minProperties": 1}):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class OneOfBodies(_Limits, RootModel[T]):
+class OneOfBodies(BodyLimits, RootModel[T]):
     """A body in one of several shapes: whole models, so generated clients know the fields of each."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)

@@ -12,16 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.auth.schemas import TokenRefresh
-from api.http.body import MalformedJson, ValidationFailed, read_body
-from api.http.fields import require_json_size
-from api.http.json_limits import MAX_DEPTH, TooDeep, exceeded
+from api.http.body import MAX_DEPTH, MalformedJson, ValidationFailed, exceeded, read_body
+from api.http.fields import BodyLimits, require_json_size
 from api.middleware.body_limit import MIB
 from api.payments.request_schemas import NewPayment
 from api.profile.resources import Preferences
 from db.core.errors import DomainError
 from tests.makers import error, visitor
 
-LIMITS: dict[str, Any] = {"members": 100, "values": 2000, "sized_member": "metadata", "sized_values": 4096}
+
+def limits(**named: Any) -> type[BodyLimits]:
+    return type("Limits", (BodyLimits,), named)
+
+
+LIMITS = limits(max_members=100, max_values=2000, sized_member=("metadata", 8))
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
@@ -39,7 +43,7 @@ def request_with(raw: bytes) -> Request:
 
 
 def exceeded_by(**members) -> str | None:
-    return exceeded(json.dumps(members).encode(), **LIMITS)
+    return exceeded(json.dumps(members).encode(), LIMITS)
 
 
 def test_the_limits_are_exact():
@@ -63,20 +67,20 @@ def test_a_body_within_the_limits_passes_whatever_its_strings_contain(value):
         return 1 + sum(map(count, inner))
 
     raw = json.dumps(value, ensure_ascii=False).encode()
-    assert exceeded(raw, members=max(len(value), 1), values=count(value)) is None
+    assert exceeded(raw, limits(max_members=max(len(value), 1), max_values=count(value))) is None
     if len(value) > 1:
-        assert exceeded(raw, members=len(value) - 1, values=count(value)) == "body"
+        assert exceeded(raw, limits(max_members=len(value) - 1, max_values=count(value))) == "body"
 
 
 def test_a_body_nested_too_deeply_is_refused():
     def nested(depth: int) -> bytes:
         return b'{"a":' * depth + b"1" + b"}" * depth
 
-    assert exceeded(nested(MAX_DEPTH), **LIMITS) is None
-    with pytest.raises(TooDeep):
-        exceeded(nested(MAX_DEPTH + 1), **LIMITS)
-    with pytest.raises(TooDeep):
-        exceeded(nested(MAX_DEPTH + 1), members=8192, values=8192)
+    assert exceeded(nested(MAX_DEPTH), LIMITS) is None
+    with pytest.raises(MalformedJson):
+        exceeded(nested(MAX_DEPTH + 1), LIMITS)
+    with pytest.raises(MalformedJson):
+        exceeded(nested(MAX_DEPTH + 1), limits(max_members=8192, max_values=8192))
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, 1000, 8000])
