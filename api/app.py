@@ -30,13 +30,10 @@ from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Authentication
 from api.middleware.body_limit import BodyLimit
 from api.middleware.cors import Cors
-from api.middleware.database import DatabaseConnection
-from api.middleware.maintenance import Maintenance
 from api.middleware.rate_limit import RateLimit
-from api.middleware.request_context import BindRequestContext
+from api.middleware.request_context import BindRequestContext, RequestSpans
 from api.middleware.routing import CanonicalUuid, Routing
 from api.middleware.security_headers import SecurityHeaders
-from api.middleware.spans import RequestSpans
 from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
 from api.operations.health import Health, MaintenanceState
 from api.operations.jwks import Jwks
@@ -96,9 +93,7 @@ def create_app(
         Cors(settings.cors_origins),
         RateLimit(settings.rate_limit_api, settings.rate_limit_auth, settings.rate_limit_console, counter),
         BodyLimit(),
-        DatabaseConnection(),
         Authentication(tokens),
-        Maintenance(),
         console_errors.ErrorPages(templates),
     ]
     app = falcon.App(middleware=middleware, router=router)

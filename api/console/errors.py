@@ -24,7 +24,7 @@ _OTHER_ADVICE = "Go back, correct the input, then send it again."
 
 
 class ErrorPages:
-    """Middleware 11: a browser that asks for a page gets an error as a page."""
+    """Middleware 9: a browser that asks for a page gets an error as a page."""
 
     def __init__(self, templates: Templates) -> None:
         self._templates = templates

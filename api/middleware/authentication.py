@@ -1,4 +1,4 @@
-"""Middleware 9: identifies the caller by the access token, and checks the permission of the role."""
+"""Middleware 8: gives an operation its database connection and its caller, or refuses the request."""
 
 from dataclasses import replace
 from typing import Any, cast
@@ -7,34 +7,52 @@ from falcon import Request, Response
 
 from actors import audit
 from actors.jobs import transaction
+from api.http import admission
 from api.http.operation import Operation, operation_of
 from api.security.permissions import Caller, Forbidden, Permission
 from api.security.tokens import Tokens, Unauthorized, UnauthorizedReason, redeem_ticket
-from db import live_sessions
+from db import config, live_sessions
+from db.config import ConfigKey
 from db.core import request_context, times
+from db.core.errors import DomainError, ErrorCode
 from db.live_sessions import LiveSession
 from db.users import Role
 
 
-class Authentication:
-    """Verifies the token, then finds the session and its user.
+class ReadOnly(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=30):
+    """The service is in maintenance: data can be read and not changed."""
 
-    A role, a suspension or the end of a session takes effect while the token is valid: at the next request on
-    this machine, within a second on others.
+
+class Authentication:
+    """Verifies the token, finds the session and its user, checks the permission and the maintenance mode.
+
+    The connection is taken only here, after routing: a request that was refused before costs none. A role, a
+    suspension or the end of a session takes effect while the token is valid: at the next request on this
+    machine, within a second on others.
     """
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
     def process_resource(self, req: Request, _resp: Response, resource: Any, _params: Any) -> None:
-        """Binds the caller to the request. Raises Unauthorized or Forbidden."""
+        """Admits the request. Raises a database error, Unauthorized, Forbidden or ReadOnly.
+
+        A raw operation has no caller, and takes its own connection.
+        """
         operation = operation_of(resource, req)
-        if operation is None or operation.permission is Permission.ANYONE:
+        if operation is None:
             return
-        caller = req.context.caller = self._identify(req, operation)
-        request_context.bind(replace(request_context.current(), user_id=caller.user_id))
-        if not caller.may(operation.permission):
-            deny(caller, operation.permission)
+        admission.connect()
+        if operation.permission is not Permission.ANYONE:
+            caller = req.context.caller = self._identify(req, operation)
+            request_context.bind(replace(request_context.current(), user_id=caller.user_id))
+            if not caller.may(operation.permission):
+                deny(caller, operation.permission)
+        if not operation.allowed_in_maintenance and req.method not in ("GET", "HEAD"):
+            refuse_if_read_only()
+
+    def process_response(self, _req: Request, _resp: Response, _resource: Any, _succeeded: bool) -> None:
+        admission.disconnect()
 
     def _identify(self, req: Request, operation: Operation) -> Caller:
         if operation.streams and req.auth is None and (ticket := req.get_param("ticket")):
@@ -79,3 +97,9 @@ def deny(caller: Caller, permission: Permission) -> None:
             audit.AuditAction.ACCESS_REFUSED, details={"role": caller.role, "permission": permission}
         )
     raise Forbidden(role=caller.role)
+
+
+def refuse_if_read_only() -> None:
+    """Raises ReadOnly while `maintenance.readOnly` is set."""
+    if config.value(ConfigKey.MAINTENANCE_READ_ONLY):
+        raise ReadOnly({"reason": "read_only"})

@@ -1,8 +1,11 @@
-"""Middleware 2: every request has an id, a client address and a trace, which all that it causes carries."""
+"""Middleware 2: every request has an id, a client address and a trace, which all that it causes carries.
+
+Where spans are exported, each request is a span of its trace.
+"""
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Self
@@ -11,6 +14,8 @@ from uuid import uuid4
 import structlog
 from falcon import Request, Response
 
+from actors import tracing
+from api.operations import request_counts
 from db.core import request_context, trace
 from db.core.request_context import RequestContext
 
@@ -142,6 +147,41 @@ class BindRequestContext:
             self._warned_at = time.monotonic()
             peer = req.remote_addr
             log.warning("X-Forwarded-For is ignored: its sender is not in TRUSTED_PROXIES", peer=peer)
+
+
+# Asked every few seconds by machines, and no part of any trace.
+_NOT_RECORDED = ("/health", "/api/health", "/metrics")
+
+
+class RequestSpans:
+    """Begins the span of a request, from which all that it causes follows, and ends it with the response."""
+
+    def process_request(self, req: Request, resp: Response) -> None:
+        if req.path in _NOT_RECORDED:
+            return
+        context = request_context.current()
+        attributes = {"http.request.method": req.method, "url.path": req.path, "url.scheme": req.scheme}
+        if context.ip_address:
+            attributes["client.address"] = context.ip_address
+        if context.user_agent:
+            attributes["user_agent.original"] = context.user_agent
+        # The client's span is the parent, not the one that the request context has made up.
+        req.context.span = span = tracing.begin_request(req.method, offered_trace(req), attributes)
+        context = replace(context, trace=span.trace)
+        request_context.bind(context)
+        resp.set_header(TRACE_HEADER, context.traceparent or "")
+
+    def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
+        span: tracing.Span | None = getattr(req.context, "span", None)
+        if span is None:
+            return
+        attributes: dict[str, str | int] = {"http.response.status_code": resp.status_code}
+        name = req.method
+        if req.uri_template:
+            attributes["http.route"] = request_counts.shown_route(req.uri_template)
+            name = f"{name} {attributes['http.route']}"
+        span.describe(name, attributes)
+        span.end(str(resp.status_code) if resp.status_code >= 500 else None)
 
 
 def offered_trace(req: Request) -> str | None:

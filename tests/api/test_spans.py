@@ -161,7 +161,7 @@ def test_a_call_that_fails_is_an_error_and_its_job_is_none(me, recorded):
 def test_a_response_of_5xx_is_an_error(make_client, recorded, monkeypatch):
     client = make_client(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
     monkeypatch.setattr("api.operations.health.Health._checked", lambda _self: 1 / 0)
-    monkeypatch.setattr("api.middleware.spans._NOT_RECORDED", ())
+    monkeypatch.setattr("api.middleware.request_context._NOT_RECORDED", ())
     client.simulate_get("/health", headers=SENT)
     [span] = recorded.of_trace()
     assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "500")
