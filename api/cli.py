@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 from uuid import UUID
 
 import click
@@ -29,8 +29,6 @@ from db.core import logs, times
 from db.core.errors import DomainError
 from db.core.settings import InvalidSetting, StoreSettings
 from db.users import Role
-
-S = TypeVar("S", bound=StoreSettings)
 
 # The OpenAPI document does not depend on these, and the application opens no connection.
 _ANY_SETTINGS = dict.fromkeys(("JWT_SECRET", "PASSWORD_PEPPER"), "-") | {
@@ -75,49 +73,47 @@ def migrate_command() -> None:
 @click.option("--name", default="Admin", show_default=True, help="The name of the administrator.")
 def create_admin(email: str, name: str) -> None:
     """Create an administrator. The password is prompted for, or read as one line from standard input."""
-    settings = _open_stores(WebSettings)
+    passwords = _passwords()
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     account = accounts.NewAccount(email=email, name=name, password=password)
-    user = accounts.create_verified(_passwords(settings), account, Role.ADMIN)
+    user = accounts.create_verified(passwords, account, Role.ADMIN)
     click.echo(f"created {user.email}")
 
 
 @main.command()
 def seed() -> None:
     """Create the demo users that do not exist yet. Refused in production: their password is public."""
-    settings = _open_stores(WebSettings)
-    demo_users.seed_demo_users(_passwords(settings), app_env=settings.app_env)
+    demo_users.seed_demo_users(_passwords(), app_env=_open_stores().app_env)
 
 
 @main.command()
 def suspend_demo_users() -> None:
     """Suspend the demo users and end their sessions, where a developer's database goes to production."""
-    _open_stores(StoreSettings)
+    _open_stores()
     demo_users.suspend_demo_users()
 
 
-class _Path(click.ParamType[PurePosixPath]):
-    """An absolute path of words that systemd leaves as they are."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PurePosixPath:
-        if not re.fullmatch(r"(/[\w.@+-]+)+", str(value)):
-            self.fail(f"{value} is not an absolute path of letters, digits and ._@+-", param, ctx)
-        return PurePosixPath(value)
+def _absolute(ctx: click.Context, param: click.Parameter, value: Path) -> PurePosixPath:
+    """Checks that a path is absolute, of words that systemd leaves as they are."""
+    if not re.fullmatch(r"(/[\w.@+-]+)+", str(value)):
+        message = f"{value} is not an absolute path of letters, digits and ._@+-"
+        raise click.BadParameter(message, ctx, param)
+    return PurePosixPath(value)
 
 
 @main.command()
 @click.argument("target", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--user", default="paywright", show_default=True, help="Who runs the processes.")
-@click.option("--dir", "directory", type=_Path(), default=Path.cwd, help="The checkout, with its .venv.")
+@click.option(
+    "--dir", "directory", callback=_absolute, default=Path.cwd, help="The checkout, with its .venv."
+)
 @click.option(
     "--env",
     "environment",
-    type=_Path(),
+    callback=_absolute,
     default="/etc/paywright",
     show_default=True,
     help="Where paywright.env is, and an optional file for each type of process, such as web.env.",
@@ -125,8 +121,9 @@ class _Path(click.ParamType[PurePosixPath]):
 def systemd(target: Path, user: str, directory: PurePosixPath, environment: PurePosixPath) -> None:
     """Write units of systemd for the lines of the Procfile into the directory TARGET."""
     target.mkdir(parents=True, exist_ok=True)
-    installation = systemd_units.Installation(user, directory, environment)
-    written = systemd_units.units(Path("Procfile").read_text(), installation)
+    written = systemd_units.units(
+        Path("Procfile").read_text(), user=user, directory=directory, environment=environment
+    )
     for name, text in written.items():
         (target / name).write_text(text)
     services = " ".join(name.replace("@", "@1") for name in written if name != systemd_units.TARGET)
@@ -144,7 +141,7 @@ def jobs() -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 def list_jobs(state: listed_jobs.State, name: str | None, limit: int) -> None:
     """List jobs in one state, the newest first: id, name, attempts, due time, last error."""
-    _open_stores(StoreSettings)
+    _open_stores()
     with postgres.connection():
         wanted = listed_jobs.Filter(name=name, state=state)
         found = listed_jobs.page(wanted, limit=limit, after=None, job_names=())
@@ -165,7 +162,7 @@ def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
     """Give dead jobs a new set of attempts. A failed job that is named by its id is due at once."""
     if bool(ids) + bool(name) + every != 1:
         raise click.UsageError("name jobs by their ids, by --name, or all of them by --all")
-    _open_stores(StoreSettings)
+    _open_stores()
     count = _repaired(job_operations.retry, ids) if ids else job_operations.retry_dead(name)
     click.echo(f"jobs that will be retried: {count}")
 
@@ -175,7 +172,7 @@ def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
 @click.confirmation_option(prompt="The work of these jobs will never be done. Drop them?")
 def drop(ids: tuple[UUID, ...]) -> None:
     """Delete dead jobs."""
-    _open_stores(StoreSettings)
+    _open_stores()
     click.echo(f"jobs dropped: {_repaired(job_operations.drop, ids)}")
 
 
@@ -199,7 +196,7 @@ def events() -> None:
 @events.command()
 def replay() -> None:
     """Handle the events that subscribers gave up, out of order."""
-    _open_stores(StoreSettings)
+    _open_stores()
     handled = sum(job_operations.retry_missed_events(each.name)[0] for each in SUBSCRIBERS)
     click.echo(f"events handled: {handled}")
 
@@ -213,7 +210,7 @@ def audit_commands() -> None:
 @click.pass_context
 def verify(ctx: click.Context) -> None:
     """Verify the hash chain of the whole audit log. Ends with status 1 if it is broken."""
-    _open_stores(StoreSettings)
+    _open_stores()
     with postgres.connection():
         found = audit.verify()
     if (broken := found.broken) is None:
@@ -243,37 +240,31 @@ def rotate(step: str, file: Path) -> None:
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI document of the routes, as docs/openapi.json has it."""
-    # The document is made by a request, whose line of the access log would go to standard output as well.
-    logs.configure("CRITICAL")
-    click.echo(openapi_document(), nl=False)
+    _print_document("openapi")
 
 
 @main.command()
 def asyncapi() -> None:
     """Print the AsyncAPI document of the events, as docs/asyncapi.json has it."""
+    _print_document("asyncapi")
+
+
+def _print_document(name: str) -> None:
+    # The document is made by a request, whose line of the access log would go to standard output as well.
     logs.configure("CRITICAL")
-    click.echo(asyncapi_document(), nl=False)
+    click.echo(served_document(name), nl=False)
 
 
-def openapi_document() -> str:
-    """Returns the OpenAPI document, as `asyncapi_document` does."""
-    return _served("/api/openapi.json")
-
-
-def asyncapi_document() -> str:
-    """Returns the AsyncAPI document that the application serves, indented for readers and for `git diff`."""
-    return _served("/api/asyncapi.json")
-
-
-def _served(path: str) -> str:
+def served_document(name: str) -> str:
+    """Returns `openapi` or `asyncapi` as the application serves it, indented for readers and `git diff`."""
     client = testing.TestClient(create_app(WebSettings.read(_ANY_SETTINGS)))
-    served = client.simulate_get(path)
+    served = client.simulate_get(f"/api/{name}.json")
     return json.dumps(served.json, indent=2, ensure_ascii=False) + "\n"
 
 
-def _open_stores(settings_class: type[S]) -> S:
+def _open_stores() -> StoreSettings:
     """Reads the settings from the environment and configures the database."""
-    settings = settings_class.read()
+    settings = StoreSettings.read()
     # Standard output is for the result of the command, which the log would mix with.
     logs.configure("CRITICAL")
     # Two: a command may need a second connection while it holds one.
@@ -281,7 +272,9 @@ def _open_stores(settings_class: type[S]) -> S:
     return settings
 
 
-def _passwords(settings: WebSettings) -> Passwords:
+def _passwords() -> Passwords:
+    settings = WebSettings.read()
+    _open_stores()
     return Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
 
 

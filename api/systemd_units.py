@@ -1,6 +1,5 @@
 """Units of systemd for the lines of the Procfile: each is a template, of which any number may run."""
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 TARGET = "paywright.target"
@@ -49,17 +48,13 @@ WantedBy={target}
 _WEIGHTS = {"web": 1000}
 
 
-@dataclass(frozen=True)
-class Installation:
-    """Where the checkout is, in whose name it runs, and where its environment is."""
+def units(
+    procfile: str, *, user: str, directory: PurePosixPath, environment: PurePosixPath
+) -> dict[str, str]:
+    """Returns the units by their file names: a template for each line of the Procfile, and their target.
 
-    user: str
-    directory: PurePosixPath
-    environment: PurePosixPath
-
-
-def units(procfile: str, installation: Installation) -> dict[str, str]:
-    """Returns the units by their file names: a template for each line of the Procfile, and their target."""
+    They run the checkout in `directory` in the name of `user`, with the settings in `environment`.
+    """
     found = {TARGET: _TARGET_TEXT}
     for line in procfile.splitlines():
         name, _, command = map(str.strip, line.partition(":"))
@@ -67,9 +62,9 @@ def units(procfile: str, installation: Installation) -> dict[str, str]:
             found[f"paywright-{name}@.service"] = _SERVICE_TEXT.format(
                 name=name,
                 target=TARGET,
-                user=installation.user,
-                directory=installation.directory,
-                environment=installation.environment,
+                user=user,
+                directory=directory,
+                environment=environment,
                 command=command,
                 weight=_WEIGHTS.get(name, 100),
             )

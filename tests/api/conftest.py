@@ -10,7 +10,7 @@ from falcon.testing import TestClient
 
 from actors import records
 from api.app import create_app
-from api.cli import openapi_document
+from api.cli import served_document
 from api.settings import WebSettings
 from db import postgres
 from db.users import Role
@@ -23,7 +23,7 @@ MakeClient = Callable[..., TestClient]
 
 @pytest.fixture(scope="session")
 def document() -> Document:
-    return Document(json.loads(openapi_document()))
+    return Document(json.loads(served_document("openapi")))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from actors import event_handlers
 from api import cli
 from db import audit_log, job_journal, migrate, postgres, subscriptions, users
+from db.core.settings import StoreSettings
 from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, SECRETS, work
@@ -19,7 +20,7 @@ from tests.makers import PASSWORD, SECRETS, work
 @pytest.fixture
 def command(stores, database, monkeypatch):
     """Runs a command in this thread, within the test's transaction."""
-    monkeypatch.setattr(cli, "_open_stores", lambda settings_class: settings_class.read())
+    monkeypatch.setattr(cli, "_open_stores", StoreSettings.read)
 
     def run(*words: str, env: dict[str, str] | None = None, input: str | None = None) -> Result:
         return CliRunner().invoke(cli.main, words, input, env={**SECRETS, **stores, **(env or {})})

@@ -8,12 +8,12 @@ import pytest
 
 from actors.events import EventType
 from actors.snapshots import EVENT_DATA
-from api.cli import asyncapi_document
+from api.cli import served_document
 from tests.event_schemas import MESSAGES, check_message
 from tests.makers import work
 from tests.node import project, run
 
-DOCUMENT = json.loads(asyncapi_document())
+DOCUMENT = json.loads(served_document("asyncapi"))
 
 CHECK = """
 import { readFileSync } from "node:fs";
