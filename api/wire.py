@@ -50,13 +50,11 @@ _new_poller = monkey.get_original("select", "poll")
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 
-class RequestTimeout(Exception):
+class RequestTimeout(TimeoutError):
     """A request did not arrive before its deadline."""
 
-    def __init__(self, request_id: str = "") -> None:
-        super().__init__()
-        # The X-Request-ID that the client sent, if its head arrived.
-        self.request_id = request_id
+    # The X-Request-ID that the client sent, if its head arrived.
+    request_id = ""
 
 
 def new_read_deadline() -> float:
@@ -77,11 +75,11 @@ class DeadlineReader(SocketUnreader):  # type: ignore[misc]
     deadline = 0.0
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Returns the next bytes. Raises TimeoutError."""
+        """Returns the next bytes. Raises RequestTimeout."""
         return self._read_until(self.deadline, size_hint)
 
     def wait_for_request(self, deadline: float, may_continue: Callable[[], bool]) -> bool:
-        """Waits for the first byte of a request. Raises TimeoutError.
+        """Waits for the first byte of a request. Raises RequestTimeout.
 
         Returns False when the client hangs up, or when `may_continue` says so while nothing has arrived.
         """
@@ -89,7 +87,7 @@ class DeadlineReader(SocketUnreader):  # type: ignore[misc]
             poll_until = min(deadline, time.monotonic() + _IDLE_POLL_S)
             try:
                 data = self._read_until(poll_until)
-            except TimeoutError:
+            except RequestTimeout:
                 if poll_until == deadline:
                     raise
                 if not may_continue():
@@ -103,10 +101,12 @@ class DeadlineReader(SocketUnreader):  # type: ignore[misc]
     def _read_until(self, deadline: float, size_hint: int | None = None) -> bytes:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise TimeoutError("the client is too slow")
+            raise RequestTimeout
         self.sock.settimeout(left_s)
         try:
             data: bytes = super().chunk(size_hint)
+        except TimeoutError:
+            raise RequestTimeout from None
         finally:
             self.sock.settimeout(WRITE_DEADLINE_S)
         return data
@@ -202,11 +202,10 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
         while piece := environ["wsgi.input"].read(_MAX_BODY_IN_MEMORY_BYTES):
             file.write(piece)
         file.seek(0)
-    except TimeoutError:
+    except BaseException as error:
         file.close()
-        raise RequestTimeout(environ.get("HTTP_X_REQUEST_ID", "")) from None
-    except BaseException:
-        file.close()
+        if isinstance(error, RequestTimeout):
+            error.request_id = environ.get("HTTP_X_REQUEST_ID", "")
         raise
     return file
 
@@ -228,10 +227,6 @@ class BrokenResponse(Exception):
     """The body could not be read to its end, after its head was sent."""
 
 
-# Statuses of responses without a body.
-_WITHOUT_BODY = ("204", "304")
-
-
 class Response:
     """A response of the application."""
 
@@ -248,7 +243,7 @@ class Response:
     def send(self, client: Any, body: Iterable[bytes]) -> None:
         """Sends all of it. Raises OSError."""
         try:
-            without_body = self._request.method == "HEAD" or self._status.startswith(_WITHOUT_BODY)
+            without_body = self._request.method == "HEAD" or self._status.startswith(("204", "304"))
             head = self._head(without_body)
             if without_body:
                 client.sendall(head)

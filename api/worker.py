@@ -6,7 +6,6 @@ machine serve about as many connections each. Responses do not name the server, 
 answered in the error envelope. See decision 34.
 """
 
-import itertools
 import mmap
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +15,12 @@ from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
-import falcon
 import gevent
 from gevent import socket
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
-from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.errors import ParseException
 from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -217,17 +215,20 @@ class Worker(GeventWorker):  # type: ignore[misc]
         nothing_unread = False
         try:
             nothing_unread = self._serve(listener.getsockname(), client, addr)
-        except NoMoreData:
-            self.log.debug("the client hung up during a request")
         except wire.RequestTimeout as timeout:
             self.log.debug("a request did not arrive in time")
             self._send_error(client, ErrorCode.REQUEST_TIMEOUT, timeout.request_id)
         except OSError as error:
+            # gunicorn's NoMoreData is one: the client hung up during a request.
             self.log.debug("the client is gone: %s", type(error).__name__)
         except wire.BrokenResponse as error:
             self.log.error("a response broke off", exc_info=error)
+        except ParseException as error:
+            self.log.warning("not HTTP: %s", type(error).__name__)
+            self._send_error(client, ErrorCode.VALIDATION_ERROR)
         except Exception as error:
-            self.handle_error(None, client, addr, error)
+            self.log.error("a request crashed outside the application", exc_info=error)
+            self._send_error(client, ErrorCode.INTERNAL_ERROR)
         finally:
             if nothing_unread:
                 with suppress(OSError):
@@ -241,20 +242,19 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """Serves requests until the connection ends; whether everything that the client sent was read."""
         reader = wire.DeadlineReader(client)
         idle_until = wire.new_read_deadline()
-        for number in itertools.count(1):
+        number = 0
+        while True:
+            number += 1
             try:
                 if not reader.wait_for_request(idle_until, lambda: self.alive):
                     return True
-            except TimeoutError:
+            except wire.RequestTimeout:
                 if number > 1:
                     # A kept-alive connection without another request ends without a response.
                     return True
-                raise wire.RequestTimeout from None
+                raise
             reader.deadline = wire.new_read_deadline()
-            try:
-                request = wire.Request(self._settings, reader, addr, number)
-            except TimeoutError:
-                raise wire.RequestTimeout from None
+            request = wire.Request(self._settings, reader, addr, number)
             keep_alive = self._respond(request, server, client, addr)
             reader.deadline = time.monotonic() + wire.DISCARD_TIMEOUT_S
             if not wire.discard_body(request.body):
@@ -262,7 +262,6 @@ class Worker(GeventWorker):  # type: ignore[misc]
             if not keep_alive:
                 return True
             idle_until = time.monotonic() + self._settings.keepalive
-        raise AssertionError("itertools.count ends")
 
     def _respond(self, request: wire.Request, server: Any, client: Any, addr: Any) -> bool:
         """Calls the application and sends its response; whether the connection goes on."""
@@ -274,16 +273,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         response.send(client, self._execute(environ, response.start))
         return response.keep_alive
 
-    def handle_error(self, _req: Any, client: Any, _addr: Any, exc: BaseException) -> None:
-        """Answers what never reached the application: a request that is not HTTP, or a crash."""
-        if isinstance(exc, ParseException):
-            self.log.warning("not HTTP: %s", type(exc).__name__)
-            self._send_error(client, ErrorCode.VALIDATION_ERROR)
-        else:
-            self.log.error("a request crashed outside the application", exc_info=exc)
-            self._send_error(client, ErrorCode.INTERNAL_ERROR)
-
     def _send_error(self, client: Any, code: ErrorCode, offered_id: str = "") -> None:
+        """Answers what never reached the application."""
         head, content = _error_response(code)
         ids = [f"{name}: {value}\r\n" for name, value in request_context.new_ids(offered_id).items()]
         try:
@@ -295,12 +286,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 @cache
 def _error_response(code: ErrorCode) -> tuple[str, bytes]:
     """Returns the head, without the request id and the empty line, and the body."""
-    status = envelope.STATUS_BY_CODE[code]
-    resp = falcon.Response()
-    envelope.refuse(resp, code, envelope.MESSAGES[code])
-    content = resp.data or b""
+    status, content = envelope.STATUS_BY_CODE[code], envelope.failure(code)
     headers = SECURITY_HEADERS | {
-        "Content-Type": falcon.MEDIA_JSON,
+        "Content-Type": "application/json",
         "Content-Length": str(len(content)),
         "Connection": "close",
     }

@@ -72,14 +72,7 @@ MESSAGES = {
     ErrorCode.INTERNAL_ERROR: "An internal error occurred.",
     ErrorCode.SERVICE_UNAVAILABLE: "The service is temporarily unavailable. Try again later.",
 }
-_CODE_BY_FALCON_STATUS = {
-    400: ErrorCode.VALIDATION_ERROR,
-    404: ErrorCode.NOT_FOUND,
-    405: ErrorCode.METHOD_NOT_ALLOWED,
-    411: ErrorCode.LENGTH_REQUIRED,
-    413: ErrorCode.PAYLOAD_TOO_LARGE,
-    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-}
+_CODE_BY_FALCON_STATUS = {STATUS_BY_CODE[code]: code for code in MESSAGES}
 
 # The `Allow` of an unknown method at an unknown path.
 _ALL_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
@@ -90,20 +83,24 @@ def success(data: BaseModel | Mapping[str, Any] | None, message: str) -> bytes:
     return to_json({"success": True, "data": data, "message": message})
 
 
-def succeed(resp: Response, body: bytes, *, status: int) -> None:
-    """Sends the JSON of a success."""
+def failure(code: ErrorCode, message: str = "", details: Mapping[str, Any] | None = None) -> bytes:
+    """The JSON of an error; without a message that of an error for which no DomainError stands."""
+    message = message or MESSAGES[code]
+    return to_json({"success": False, "error": {"code": code, "message": message, "details": details or {}}})
+
+
+def send(resp: Response, body: bytes, *, status: int) -> None:
+    """Sends the JSON of a success or an error."""
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     resp.data = body
 
 
-def refuse(resp: Response, code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> None:
+def refuse(
+    resp: Response, code: ErrorCode, message: str = "", details: Mapping[str, Any] | None = None
+) -> None:
     """Sends an error, with the status of its code."""
-    resp.status = STATUS_BY_CODE[code]
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = to_json(
-        {"success": False, "error": {"code": code, "message": message, "details": details or {}}}
-    )
+    send(resp, failure(code, message, details), status=STATUS_BY_CODE[code])
 
 
 def install(app: falcon.App) -> None:  # type: ignore[type-arg]
@@ -136,15 +133,15 @@ def _send_falcon_error(
         raise error
     if error.headers:
         resp.set_headers(error.headers)
-    refuse(resp, code, MESSAGES[code])
+    refuse(resp, code)
 
 
 def _send_unavailable(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("the database did not answer", path=req.path, error=str(error))
     resp.set_header("Retry-After", "1")
-    refuse(resp, ErrorCode.SERVICE_UNAVAILABLE, MESSAGES[ErrorCode.SERVICE_UNAVAILABLE])
+    refuse(resp, ErrorCode.SERVICE_UNAVAILABLE)
 
 
 def _send_crash(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("a request crashed", path=req.path, exc_info=error)
-    refuse(resp, ErrorCode.INTERNAL_ERROR, MESSAGES[ErrorCode.INTERNAL_ERROR])
+    refuse(resp, ErrorCode.INTERNAL_ERROR)

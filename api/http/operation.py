@@ -192,14 +192,14 @@ def _send(req: Request, resp: Response, result: Any) -> None:
         result.send(req, resp)
         return
     if isinstance(result, Rendered):
-        envelope.succeed(resp, result.body, status=result.status)
+        envelope.send(resp, result.body, status=result.status)
         resp.set_headers(dict(result.headers))
         return
     version = None
     if isinstance(result, Versioned):
         resp.set_headers(dict(result.headers))
         version, result = result.version, result.data
-    envelope.succeed(resp, envelope.success(result, declaration.message), status=declaration.status)
+    envelope.send(resp, envelope.success(result, declaration.message), status=declaration.status)
     if declaration.etag:
         etag.tag(req, resp, version)
 

@@ -47,7 +47,7 @@ class Routing:
         if req.method == "OPTIONS":
             methods = _methods(resource)
             data = {"methods": methods}
-            envelope.succeed(resp, envelope.success(data, "The methods of this path."), status=200)
+            envelope.send(resp, envelope.success(data, "The methods of this path."), status=200)
             resp.set_header("Allow", ", ".join([*methods, "OPTIONS"]))
             resp.complete = True
         elif req.method not in falcon.HTTP_METHODS:

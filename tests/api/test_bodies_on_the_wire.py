@@ -15,7 +15,7 @@ class Slow(BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         piece = super().read(size)
         if not piece:
-            raise TimeoutError
+            raise RequestTimeout
         return piece
 
 
