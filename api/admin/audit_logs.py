@@ -58,7 +58,7 @@ class AuditVerification:
         the last minute are; the result for the others is that of the last verification of the whole log,
         which runs daily and after `POST /admin/invariants` (see `audit_log_is_intact` there).
         """
-        return self._shared.answer()
+        return self._shared.get()
 
 
 def _verify() -> schemas.AuditLogVerification:

@@ -41,7 +41,7 @@ class Psp:
     @Operation(Permission.OPERATE, "PSP.", name="getPspStatus", errors=(Busy,))
     def on_get(self, _req: Request) -> PspStatus:
         """Get what the PSP did in the last hour."""
-        activity = self._activity.answer()
+        activity = self._activity.get()
         charged = activity.outcomes.get(PspResult.CHARGED, 0)
         decided = charged + activity.outcomes.get(PspResult.DECLINED, 0)
         return PspStatus(

@@ -93,7 +93,7 @@ class Analytics:
 
         On a large installation the figures may be seconds to minutes old. `requests` covers all processes.
         """
-        totals = self._totals.answer()
+        totals = self._totals.get()
         by_status = totals["payments_by_status"] or {}
         completed = by_status.get(PaymentStatus.COMPLETED, 0)
         failed = by_status.get(PaymentStatus.FAILED, 0)

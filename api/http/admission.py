@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from db import postgres
@@ -91,13 +90,6 @@ class Seats:
             self._free.release()
 
 
-@dataclass(frozen=True)
-class _Result(Generic[T]):
-    began: float
-    fresh_until: float
-    value: T
-
-
 class Shared(Generic[T]):
     """Computes a value once at a time, for all requests that arrived before the computation began.
 
@@ -107,30 +99,26 @@ class Shared(Generic[T]):
     def __init__(self, make: Callable[[], T], *, fresh: Callable[[float], float] = lambda _took: 0.0) -> None:
         self._make, self._fresh = make, fresh
         self._free = threading.BoundedSemaphore(1)
-        self._last: _Result[T] | None = None
+        # When its computation began, until when it is fresh, and the value.
+        self._last: tuple[float, float, T] | None = None
 
+    @without_connection()
     def get(self) -> T:
-        """The value. The caller holds no connection. Raises Busy."""
+        """The value. The request at hand gives its connection back meanwhile. Raises Busy."""
         arrived = time.monotonic()
-        if (last := self._last) and arrived < last.fresh_until:
-            return last.value
+        if self._last and arrived < self._last[1]:
+            return self._last[2]
         _acquire(self._free)
         try:
-            last = self._last
-            if last and (last.began >= arrived or time.monotonic() < last.fresh_until):
-                return last.value
+            if self._last and (self._last[0] >= arrived or time.monotonic() < self._last[1]):
+                return self._last[2]
             began = time.monotonic()
             value = self._make()
             ended = time.monotonic()
-            self._last = _Result(began, ended + self._fresh(ended - began), value)
+            self._last = began, ended + self._fresh(ended - began), value
             return value
         finally:
             self._free.release()
-
-    def answer(self) -> T:
-        """The value, for a request that has a connection. Raises Busy."""
-        with without_connection():
-            return self.get()
 
 
 def _acquire(free: threading.Semaphore) -> None:
