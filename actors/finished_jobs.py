@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 
-from db import recent_counts, redis
+from db import redis, shared_counts
 
 _lock = threading.Lock()
 _finished: Counter[str] = Counter()
@@ -23,7 +23,7 @@ def flush(client: redis.Client) -> None:
     if not finished:
         return
     try:
-        recent_counts.add_finished(client, finished)
+        shared_counts.add_finished(client, finished)
     except redis.Unreachable:
         with _lock:
             _finished.update(finished)

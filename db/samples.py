@@ -13,8 +13,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import backlog, postgres
 from db.job_journal import DISPATCH_GRACE_S
-from db.recent_counts import Counts
-from db.request_metrics import BUCKETS_S, Histogram
+from db.shared_counts import RecentCounts
 
 INTERVAL_S = 15
 INTERVAL = timedelta(seconds=INTERVAL_S)
@@ -95,10 +94,9 @@ def last_end(time: datetime) -> datetime:
     return time.replace(second=time.second // INTERVAL_S * INTERVAL_S, microsecond=0)
 
 
-def record(counts: Counts | None, at: datetime) -> None:
+def record(counts: RecentCounts | None, at: datetime) -> None:
     """Records the sample of the interval that ended at this time, once; None: Redis has no counts now."""
-    counted = counts or Counts()
-    durations = Histogram(buckets=[counted.requests[bucket] for bucket in range(len(BUCKETS_S) + 1)])
+    counted = counts or RecentCounts()
     with postgres.database.atomic():
         backlog.prefer_indexes()
         postgres.rows(
@@ -106,9 +104,9 @@ def record(counts: Counts | None, at: datetime) -> None:
             at=at,
             since=at - INTERVAL,
             counted=counts is not None,
-            requests=durations.count,
+            requests=counted.durations.count,
             errors=counted.errors,
-            p95_ms=durations.quantile_ms(0.95),
+            p95_ms=counted.durations.quantile_ms(0.95),
             finished=postgres.Json(counted.finished),
             grace_s=DISPATCH_GRACE_S,
             oldest_limit=backlog.OLDEST_JOBS_LIMIT,

@@ -21,7 +21,7 @@ from actors import (
     statement_matching,
 )
 from actors.jobs import TransactionalJob, enqueue, transaction
-from db import job_journal, job_runs, leases, postgres, recent_counts, redis, samples
+from db import job_journal, job_runs, leases, postgres, redis, samples, shared_counts
 from db.core import times
 from workers import process
 
@@ -118,7 +118,7 @@ def record_sample(client: redis.Client) -> None:
     Not a job: a sample says the more, the fewer workers are there to perform one.
     """
     try:
-        counts = recent_counts.take(client)
+        counts = shared_counts.take_recent(client)
     except redis.Unreachable:
         counts = None
     try:

@@ -15,7 +15,7 @@ from api.http.operation import Operation
 from api.middleware.authentication import caller_of
 from api.operations import request_counts
 from api.security.permissions import Permission
-from db import config, event_log, invariants, postgres, redis, reports, request_metrics
+from db import config, event_log, invariants, postgres, redis, reports, shared_counts
 from db.core import money, times
 from db.states import PaymentStatus
 
@@ -115,7 +115,7 @@ class Analytics:
         request_counts.flush(self.client)
         try:
             with redis.guarded(self.client):
-                routes = request_metrics.by_route(request_metrics.read(self.client))
+                routes = shared_counts.by_route(shared_counts.read(self.client))
         except redis.Unreachable:
             return []
         return [

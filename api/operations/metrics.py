@@ -37,8 +37,8 @@ from db import (
     payments_in_progress,
     postgres,
     redis,
-    request_metrics,
     samples,
+    shared_counts,
     subscriptions,
     visible_events,
 )
@@ -101,8 +101,8 @@ class Metrics:
             "Duration of HTTP requests.",
             labels=["http_request_method", "http_route", "http_response_status_code"],
         )
-        bounds = [*map(str, request_metrics.BUCKETS_S), "+Inf"]
-        for (method, route, status), histogram in request_metrics.read(self._client).items():
+        bounds = [*map(str, shared_counts.BUCKETS_S), "+Inf"]
+        for (method, route, status), histogram in shared_counts.read(self._client).items():
             buckets = list(zip(bounds, accumulate(histogram.buckets), strict=True))
             durations.add_metric([method, route, str(status)], buckets, histogram.sum_s)
         return durations

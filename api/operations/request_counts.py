@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 import falcon
 
 from api.operations.later import Later
-from db import redis, request_metrics
-from db.request_metrics import Histogram, Series
+from db import redis, shared_counts
+from db.shared_counts import Histogram, Series
 
 _FLUSH_AFTER_S = 1.0
 # More than there are routes, methods and statuses.
@@ -57,7 +57,7 @@ def flush(client: redis.Client) -> None:
         return
     try:
         with redis.guarded(client):
-            request_metrics.add(client, counted)
+            shared_counts.add(client, counted)
     except redis.Unreachable:
         with _lock:
             for series, histogram in counted.items():

@@ -7,7 +7,7 @@ import pytest
 
 from actors import finished_jobs, housekeeping
 from api.operations import request_counts
-from db import job_journal, postgres, recent_counts, redis, samples
+from db import job_journal, postgres, redis, samples, shared_counts
 from db.core import times
 from db.users import Role
 from tests import makers
@@ -21,7 +21,7 @@ AT = samples.last_end(datetime.now(UTC))
 @pytest.fixture
 def redis_client(stores) -> redis.Client:
     client = redis.connect(stores["REDIS_URL"])
-    recent_counts.take(client)
+    shared_counts.take_recent(client)
     request_counts._counted.clear()
     finished_jobs._finished.clear()
     return client
@@ -95,7 +95,7 @@ def test_the_counts_of_an_outage_of_redis_belong_to_no_quarter(database, redis_c
 def test_a_flushed_redis_gives_no_negative_count(database, redis_client):
     add(AT - QUARTER, requests=1000)
     answer(redis_client, 200, *[0.01] * 5)
-    recent_counts.take(redis_client)
+    shared_counts.take_recent(redis_client)
     answer(redis_client, 200, 0.01)
     assert record(redis_client).requests == 1
 

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from api.operations import metrics, request_counts
-from db import backlog, redis, request_metrics
+from db import backlog, redis, shared_counts
 from tests import makers
 from tests.makers import visitor, work
 
@@ -59,7 +59,7 @@ def test_a_client_cannot_create_series(redis_client):
     for method in ("FOO", "BAR", "get"):
         request_counts.count(method, None, status=405, duration_s=0.001)
     request_counts.flush(redis_client)
-    [(series, histogram)] = request_metrics.read(redis_client).items()
+    [(series, histogram)] = shared_counts.read(redis_client).items()
     assert (series, histogram.count) == (("unknown", "unknown", 405), 3)
 
 
@@ -70,11 +70,11 @@ def test_counts_are_kept_while_redis_is_away(redis_client):
     request_counts.count("GET", "/api/x/{id:uuid}", status=200, duration_s=20)
     request_counts.count("GET", "/api/x/{id:uuid}", status=500, duration_s=20)
     request_counts.flush(redis_client)
-    histograms = request_metrics.read(redis_client)
-    histogram = histograms[request_metrics.Series("GET", "/api/x/:id", 200)]
+    histograms = shared_counts.read(redis_client)
+    histogram = histograms[shared_counts.Series("GET", "/api/x/:id", 200)]
     assert (histogram.count, histogram.sum_s) == (2, 20.001)
     assert (histogram.buckets[0], histogram.buckets[-1]) == (1, 1)
-    of_route = request_metrics.by_route(histograms)["GET", "/api/x/:id"]
+    of_route = shared_counts.by_route(histograms)["GET", "/api/x/:id"]
     assert (of_route.durations.count, of_route.errors) == (3, 1)
 
 
@@ -89,7 +89,7 @@ def test_counts_are_kept_while_redis_is_away(redis_client):
     ],
 )
 def test_a_quantile_is_interpolated_within_its_bucket(durations_s, share, ms):
-    histogram = request_metrics.Histogram()
+    histogram = shared_counts.Histogram()
     for duration_s in durations_s:
         histogram.observe(duration_s)
     assert histogram.quantile_ms(share) == ms

@@ -1,26 +1,22 @@
-"""How many requests each route answered and how long they took, of all processes and machines, in Redis.
+"""What all processes of all machines count together, in Redis: requests by route, and finished jobs.
 
 They are in Redis and not in files of each machine, because any process of any machine may serve them.
 Redis may lose them at any time: they serve observation alone.
 """
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from redis import Redis
 
-from db import recent_counts
-
-_KEY = "paywright:http_requests"
+# Requests by route since Redis was last empty; and what is counted between two samples.
+_BY_ROUTE, _RECENT = "paywright:http_requests", "paywright:recent_counts"
 
 # The upper bounds of the histogram's buckets. One more bucket counts what takes longer.
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-
-# Method and route template.
-Route = tuple[str, str]
 
 
 class Series(NamedTuple):
@@ -77,27 +73,41 @@ class RouteMetrics:
     durations: Histogram = field(default_factory=Histogram)
 
 
+@dataclass
+class RecentCounts:
+    """The durations of requests, how many had a 5xx status, and finished jobs by queue."""
+
+    durations: Histogram = field(default_factory=Histogram)
+    errors: int = 0
+    finished: Counter[str] = field(default_factory=Counter)
+
+
 def add(client: Redis, histograms: Mapping[Series, Histogram]) -> None:
-    """Adds what one process has counted. Raises redis.Unreachable."""
+    """Adds the requests that one process has counted. Raises redis.Unreachable."""
+    total, errors = Histogram(), 0
     with client.pipeline(transaction=True) as pipe:
         for (method, route, status), histogram in histograms.items():
             name = f"{method} {route} {status}"
-            pipe.hincrbyfloat(_KEY, f"{name} sum_s", histogram.sum_s)
-            for bucket, count in enumerate(histogram.buckets):
-                if count:
-                    pipe.hincrby(_KEY, f"{name} {bucket}", count)
-        total = Histogram()
-        for histogram in histograms.values():
+            pipe.hincrbyfloat(_BY_ROUTE, f"{name} sum_s", histogram.sum_s)
+            _add_buckets(pipe, _BY_ROUTE, name, histogram)
             total.merge(histogram)
-        errors = sum(each.count for series, each in histograms.items() if series.status >= 500)
-        recent_counts.add_requests(pipe, dict(enumerate(total.buckets)), errors)
+            errors += histogram.count if status >= 500 else 0
+        _add_buckets(pipe, _RECENT, "bucket", total)
+        if errors:
+            pipe.hincrby(_RECENT, "errors", errors)
         pipe.execute()
 
 
+def _add_buckets(pipe: Any, key: str, name: str, histogram: Histogram) -> None:
+    for bucket, count in enumerate(histogram.buckets):
+        if count:
+            pipe.hincrby(key, f"{name} {bucket}", count)
+
+
 def read(client: Redis) -> dict[Series, Histogram]:
-    """Returns what all processes have counted, by route, method and status. Raises redis.Unreachable."""
+    """Returns the requests of all processes, by route, method and status. Raises redis.Unreachable."""
     histograms: dict[Series, Histogram] = defaultdict(Histogram)
-    for name, value in cast(dict[bytes, bytes], client.hgetall(_KEY)).items():
+    for name, value in cast(dict[bytes, bytes], client.hgetall(_BY_ROUTE)).items():
         method, route, status, part = name.decode().split(" ")
         histogram = histograms[Series(method, route, int(status))]
         if part == "sum_s":
@@ -107,11 +117,40 @@ def read(client: Redis) -> dict[Series, Histogram]:
     return dict(sorted(histograms.items(), key=lambda item: (item[0].route, item[0].method, item[0].status)))
 
 
-def by_route(histograms: Mapping[Series, Histogram]) -> dict[Route, RouteMetrics]:
+def by_route(histograms: Mapping[Series, Histogram]) -> dict[tuple[str, str], RouteMetrics]:
     """Returns the requests of each method and route, whatever their status."""
-    routes: dict[Route, RouteMetrics] = defaultdict(RouteMetrics)
+    routes: dict[tuple[str, str], RouteMetrics] = defaultdict(RouteMetrics)
     for (method, route, status), histogram in histograms.items():
         metrics = routes[method, route]
         metrics.durations.merge(histogram)
         metrics.errors += histogram.count if status >= 400 else 0
     return dict(routes)
+
+
+def add_finished(client: Redis, finished: Mapping[str, int]) -> None:
+    """Adds the jobs that one process has finished, by queue. Raises redis.Unreachable."""
+    with client.pipeline(transaction=True) as pipe:
+        for queue, count in finished.items():
+            pipe.hincrby(_RECENT, f"finished {queue}", count)
+        pipe.execute()
+
+
+def take_recent(client: Redis) -> RecentCounts:
+    """Returns what was counted since the last call. Raises redis.Unreachable.
+
+    Leaves nothing: a Redis that was flushed or restored gives a smaller count and never a negative one.
+    """
+    with client.pipeline(transaction=True) as pipe:
+        pipe.hgetall(_RECENT)
+        pipe.delete(_RECENT)
+        counted = cast(dict[bytes, bytes], pipe.execute()[0])
+    counts = RecentCounts()
+    for counter, value in counted.items():
+        name, _, part = counter.decode().partition(" ")
+        if name == "bucket":
+            counts.durations.buckets[int(part)] = int(value)
+        elif name == "finished":
+            counts.finished[part] = int(value)
+        else:
+            counts.errors = int(value)
+    return counts
