@@ -1,15 +1,20 @@
-"""Payments as responses show them: one statement reads them, with whether a request's vendor can be paid."""
+"""Payments as callers see them: which ones, with which columns, page by page, and once they change."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from peewee import SQL, Select
+import peewee
+from peewee import SQL
 
-from db import postgres
-from db.pagination import Cursor
+from db import pagination, postgres, reviews
+from db.pagination import Cursor, Page
+from db.payments import Payment, PaymentTransaction, indexed_status
 from db.prepared import Statement
+from db.states import PaymentStatus
 
 
 class ShownPayment(NamedTuple):
@@ -79,8 +84,66 @@ NEWEST_PAYMENTS_OF_CUSTOMER = Statement(
     """,
 )
 
-# After every row: the first page begins here.
-_LAST_ID = UUID(int=2**128 - 1)
+# A column of a payment that names a user, and the user's id.
+Party = tuple[str, UUID]
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """The payments that a caller may see: those that match any field that is set, all when none is set."""
+
+    user_id: UUID | None = None
+    payee_id: UUID | None = None
+    addressee_id: UUID | None = None
+
+    def includes(self, payment: Payment | ShownPayment) -> bool:
+        """Tells whether a payment is visible."""
+        parties = self.parties
+        return not parties or any(getattr(payment, column) == user_id for column, user_id in parties)
+
+    def conditions(self, model: type[Payment] | type[PaymentTransaction]) -> list[peewee.Node]:
+        """Returns one condition for each field that is set. An index in page order supports each of them."""
+        return [getattr(model, column) == user_id for column, user_id in self.parties] or [SQL("true")]
+
+    @property
+    def parties(self) -> list[Party]:
+        """The fields that are set; each has the name of its column."""
+        parties = (
+            ("user_id", self.user_id),
+            ("payee_id", self.payee_id),
+            ("addressee_id", self.addressee_id),
+        )
+        return [(column, user_id) for column, user_id in parties if user_id]
+
+
+@dataclass(frozen=True)
+class PaymentFilter:
+    """A filter: every field that is set must match. `from_` is inclusive, `to` exclusive."""
+
+    status: str | None = None
+    type: str | None = None
+    currency: str | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+    request_id: UUID | None = None
+    needs_review: bool | None = None
+
+    def conditions(self) -> list[peewee.Node]:
+        """Returns the filter as conditions of a WHERE clause."""
+        return pagination.conditions(
+            (self.status, _has_status(self.status)),
+            (self.type, Payment.type == self.type),
+            (self.currency, Payment.currency == self.currency),
+            (self.from_, Payment.created_at >= self.from_),
+            (self.to, Payment.created_at < self.to),
+            (self.request_id, Payment.request_id == self.request_id),
+            (
+                self.needs_review,
+                reviews.has_open_review(Payment.id)
+                if self.needs_review
+                else ~reviews.has_open_review(Payment.id),
+            ),
+        )
 
 
 def find(id: UUID) -> ShownPayment | None:
@@ -88,15 +151,103 @@ def find(id: UUID) -> ShownPayment | None:
     return next(iter(postgres.records(FIND_PAYMENT, ShownPayment, id=id)), None)
 
 
-def of(query: Any) -> list[ShownPayment]:
-    """Returns the payments that a query of their rows finds, newest first."""
-    found = Select([query.alias("p")], [SQL(SHOWN)]).order_by(SQL("p.created_at DESC, p.id DESC"))
-    return [ShownPayment(*row) for row in cast(Any, postgres.database).execute(found).fetchall()]
+def page(
+    visibility: Visibility, filters: PaymentFilter, *, limit: int, after: Cursor | None
+) -> Page[ShownPayment]:
+    """Returns a page of the visible payments that match the filter, newest first."""
+    if filters == PaymentFilter():
+        return pagination.page(_newest(visibility, count=limit + 1, after=after), limit)
+    queries: list[Any] = [
+        Payment.select().where(visible, *filters.conditions()) for visible in visibility.conditions(Payment)
+    ]
+    newest = pagination.newest(Payment, queries, count=limit + 1, after=after)
+    query = peewee.Select([newest.alias("p")], [SQL(SHOWN)]).order_by(SQL("p.created_at DESC, p.id DESC"))
+    rows = cast(Any, postgres.database).execute(query).fetchall()
+    found = {row.id: row for row in map(ShownPayment._make, rows)}
+    return pagination.page(list(found.values()), limit)
 
 
-def newest(statement: Statement, *, count: int, after: Cursor | None, **parties: UUID) -> list[ShownPayment]:
-    """Returns the newest payments that one of the statements finds after a cursor."""
+# After every row: the first page begins here.
+_LAST_ID = UUID(int=2**128 - 1)
+
+
+def _newest(visibility: Visibility, *, count: int, after: Cursor | None) -> list[ShownPayment]:
     before, before_id = (after.created_at, after.id) if after else ("infinity", _LAST_ID)
-    return postgres.records(
-        statement, ShownPayment, before=before, before_id=before_id, count=count, **parties
+    place: dict[str, Any] = {"before": before, "before_id": before_id, "count": count}
+    if user_id := visibility.user_id:
+        return postgres.records(NEWEST_PAYMENTS_OF_CUSTOMER, ShownPayment, user_id=user_id, **place)
+    if payee_id := visibility.payee_id:
+        return postgres.records(NEWEST_PAYMENTS_OF_VENDOR, ShownPayment, user_id=payee_id, **place)
+    return postgres.records(NEWEST_PAYMENTS, ShownPayment, **place)
+
+
+# The payments that are `pending` or `processing`, and the requests with this status: no index mentions the
+# status of every payment, so that an update of a payment need not write to one.
+IN_PROGRESS = """
+    (SELECT payment_id FROM payments.payments_in_progress
+    UNION ALL SELECT id FROM payments.payments WHERE indexed_status = %s)
+"""
+
+
+def _has_status(status: str | None) -> peewee.Node:
+    """Returns a condition that an index supports, unless most payments have the status."""
+    if status == PaymentStatus.COMPLETED:
+        return Payment.status == status
+    if status in (PaymentStatus.PENDING, PaymentStatus.PROCESSING):
+        return (Payment.status == status) & Payment.id.in_(SQL(IN_PROGRESS, [status]))
+    return indexed_status == status
+
+
+def transactions(
+    visibility: Visibility,
+    *,
+    payment_id: UUID | None,
+    from_: datetime | None,
+    to: datetime | None,
+    limit: int,
+    after: Cursor | None,
+) -> Page[PaymentTransaction]:
+    """Returns a page of the status changes of visible payments, newest first.
+
+    `from_` is inclusive, `to` exclusive.
+    """
+    row = PaymentTransaction
+    conditions = pagination.conditions(
+        (payment_id, row.payment_id == payment_id),
+        (from_, row.created_at >= from_),
+        (to, row.created_at < to),
     )
+    queries: list[Any] = [row.select().where(visible, *conditions) for visible in visibility.conditions(row)]
+    return pagination.newest_page(row, queries, limit=limit, after=after)
+
+
+class Watched(NamedTuple):
+    """A payment that a request waits for, and the session of the caller."""
+
+    payment_id: UUID
+    session_id: UUID
+
+
+class Watch(NamedTuple):
+    """The version of a payment, and the role of the caller; None if the session or the account has ended."""
+
+    version: int
+    role: str | None
+
+
+# Not prepared: a plan for a few would read whole tables for many.
+FIND_WATCHED = """
+    SELECT p.id, watched.session_id, p.version, u.role
+    FROM unnest(%s::uuid[], %s::uuid[]) AS watched (payment_id, session_id)
+    JOIN payments.payments p ON p.id = watched.payment_id
+    LEFT JOIN auth.sessions s ON s.id = watched.session_id AND s.ended_at IS NULL
+    LEFT JOIN auth.users u ON u.id = s.user_id AND u.active
+"""
+
+
+def find_watched(watched: Sequence[Watched]) -> dict[Watched, Watch]:
+    """Returns the present state of what is watched, in one statement however much it is."""
+    found = postgres.rows(
+        FIND_WATCHED, [one.payment_id for one in watched], [one.session_id for one in watched]
+    )
+    return {Watched(row["id"], row["session_id"]): Watch(row["version"], row["role"]) for row in found}

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from db import postgres
 from db.event_log import Event
-from db.payment_lists import Party, Visibility
+from db.shown_payments import Party, Visibility
 
 # The event does not name the parties, which may change after it (`addressee_id`): they are those of now.
 # Without a party in the visibility every event is visible, also one that is about no payment.

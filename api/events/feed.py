@@ -16,7 +16,7 @@ from api.http.admission import Busy
 from db import live_sessions, postgres, redis, visible_events
 from db.core import times
 from db.core.errors import DomainError, ErrorCode
-from db.payment_lists import Party, Visibility
+from db.shown_payments import Party, Visibility
 from db.users import Role
 from db.visible_events import VisibleEvent
 

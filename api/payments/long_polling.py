@@ -14,10 +14,9 @@ from dataclasses import replace
 from api.http import admission
 from api.security.permissions import Caller
 from api.security.tokens import Unauthorized, UnauthorizedReason
-from db import postgres, watched_payments
-from db.shown_payments import ShownPayment
+from db import postgres, shown_payments
+from db.shown_payments import ShownPayment, Watch, Watched
 from db.users import Role
-from db.watched_payments import Watch, Watched
 
 # Requests of one process that may wait at once. What is read for them grows with their number.
 MAX_WAITING = 2_000
@@ -63,7 +62,7 @@ class Watches:
                 with self._lock:
                     requested = list(self._requests)
                 with postgres.connection():
-                    found = watched_payments.find(requested)
+                    found = shown_payments.find_watched(requested)
                 with self._lock:
                     # Without what nobody waits for any more.
                     self._read = {each: watch for each, watch in found.items() if each in self._requests}

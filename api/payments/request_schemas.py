@@ -33,8 +33,8 @@ from api.http.responses import PageQuery
 from api.http.text import Text
 from db import reviews
 from db.core import money
-from db.payment_lists import PaymentFilter
 from db.reports import ReportPeriod
+from db.shown_payments import PaymentFilter
 from db.states import PaymentStatus, PaymentType
 
 _METADATA_MAX_KIB = 8

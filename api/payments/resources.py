@@ -34,7 +34,7 @@ from api.payments.request_schemas import (
 )
 from api.payments.response_schemas import Payment, PaymentPage, PaymentTransaction, PaymentTransactionPage
 from api.security.permissions import Caller, Forbidden, Permission
-from db import config, idempotency, payment_lists, payments
+from db import config, idempotency, payments, shown_payments
 from db.core import money
 from db.core.errors import NotFound
 from db.idempotency import NewKey
@@ -54,7 +54,7 @@ class Payments:
         caller = authentication.caller_of(req)
         if query.needs_review is not None:
             _require(caller, Permission.SETTLE_BY_HAND)
-        page = payment_lists.payments(
+        page = shown_payments.page(
             visibility.scope(caller), query.filter, limit=query.limit, after=query.after
         )
         return PaymentPage.of(page, lambda row: Payment.for_caller(row, caller))
@@ -222,7 +222,7 @@ class Payments:
 
         Returns every change of status of the payments and payment requests that you may see, newest first.
         """
-        page = payment_lists.transactions(
+        page = shown_payments.transactions(
             visibility.scope(authentication.caller_of(req)),
             payment_id=query.payment_id,
             from_=query.from_,

@@ -9,9 +9,8 @@ from api.middleware import authentication
 from api.security.permissions import Caller, Permission
 from db import payments, shown_payments
 from db.core.errors import NotFound
-from db.payment_lists import Visibility
 from db.payments import Payment
-from db.shown_payments import ShownPayment
+from db.shown_payments import ShownPayment, Visibility
 from db.states import TERMINAL, PaymentType
 from db.users import Role
 

@@ -7,11 +7,10 @@ from uuid import UUID
 import pytest
 from falcon.testing import TestClient
 
-from db import live_sessions, pagination, payment_lists, postgres, redis, shown_payments, users
+from db import live_sessions, pagination, postgres, redis, shown_payments, users
 from db.core import times
-from db.payment_lists import PaymentFilter, Visibility
 from db.rate_counters import KEY_PREFIX
-from db.shown_payments import ShownPayment
+from db.shown_payments import PaymentFilter, ShownPayment, Visibility
 from db.users import Role
 from tests import makers
 from tests.counting import Asked, counted
@@ -172,7 +171,7 @@ def test_pages_of_own_payments_with_addressed_requests_neither_skip_nor_repeat(p
     for filters in (PaymentFilter(), PaymentFilter(status="pending")):
         found, after = [], None
         while True:
-            page = payment_lists.payments(scope, filters, limit=5, after=after)
+            page = shown_payments.page(scope, filters, limit=5, after=after)
             found += [payment.id for payment in page.items]
             if page.next_cursor is None:
                 break
