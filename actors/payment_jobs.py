@@ -31,7 +31,7 @@ from actors.psp.provider import Answer, Outcome
 from actors.psp.resolution import Action
 from actors.state_machine import Transition
 from actors.transitions import Change
-from db import acceptance, job_journal, payments, postgres, psp_attempts, users
+from db import idempotency, job_journal, payments, postgres, psp_attempts, users
 from db.core import money, request_context
 from db.core.errors import DomainError, ErrorCode
 from db.core.ids import uuid7
@@ -130,7 +130,7 @@ def _create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment
 
 
 def _store(payment: Payment, key: NewKey | None) -> None:
-    acceptance.store(payment, take_enqueued(), actor_id=request_context.current().user_id, key=key)
+    idempotency.accept(payment, take_enqueued(), actor_id=request_context.current().user_id, key=key)
 
 
 # --- begin, charge, settle ------------------------------------------------------------------------------

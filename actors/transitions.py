@@ -52,7 +52,7 @@ def locked(id: UUID) -> Payment:
 def create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
     """Returns a new payment or request, and reports its first transition; the caller stores it.
 
-    Its history row is part of the statement that stores it (db/acceptance.py).
+    Its history row is part of the statement that stores it (db/idempotency.py).
     """
     status = state_machine.next_status(payment_type, None, Transition.CREATE)
     payment = payments.new(user_id=user_id, type=payment_type, status=status, **columns)

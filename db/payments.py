@@ -126,7 +126,7 @@ LOCK_UNADDRESSED = """
 
 
 def new(**columns: Any) -> Payment:
-    """Returns the row of a new payment or request, for `acceptance.store`."""
+    """Returns the row of a new payment or request, for `idempotency.accept`."""
     now = times.now()
     return Payment(**{"metadata": {}, **columns}, id=uuid7(), version=1, created_at=now, updated_at=now)
 

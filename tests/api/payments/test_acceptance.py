@@ -12,8 +12,7 @@ from actors import housekeeping
 from actors.jobs import enqueue, transaction
 from api.payments import acceptance
 from db import payments
-from db.acceptance import ACCEPT
-from db.idempotency import IdempotencyKey
+from db.idempotency import ACCEPT, IdempotencyKey
 from db.users import Role
 from tests import makers
 from tests.counting import counted

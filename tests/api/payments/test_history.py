@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db import acceptance, payments, postgres
+from db import idempotency, payments, postgres
 from db.core import times
 from db.payments import PaymentTransaction
 from db.users import Role
@@ -95,7 +95,7 @@ def test_a_transition_visible_twice_is_listed_once(customer):
         "addressee_id": me,
     }
     request = payments.new(user_id=me, payee_id=me, currency="USD", **columns)
-    acceptance.store(request, [], actor_id=me)
+    idempotency.accept(request, [], actor_id=me)
     assert steps(history(customer)) == ["create"]
     assert [item["id"] for item in customer.get("/payments").json["data"]["items"]] == [str(request.id)]
 
