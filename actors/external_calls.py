@@ -9,10 +9,9 @@ job removed even if the lease was lost to another worker meanwhile.
 """
 
 import time
-from abc import abstractmethod
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar, cast
 from uuid import UUID
@@ -56,6 +55,12 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
     So each call carries an idempotency key, and has a deadline.
     """
 
+    # Prepares calls in the transaction that leases their jobs; None where there is nothing to call.
+    prepare: Callable[[Sequence[Job]], Sequence[Prepared | None]]
+    # Calls the outside, without a transaction.
+    call: Callable[[Prepared], Result]
+    # Records results in the transaction that removes their jobs. The same result may come twice.
+    record: Callable[[Sequence[tuple[Prepared, Result]]], None]
     # The field of the arguments whose values share the threads fairly.
     share: str | None = None
 
@@ -69,18 +74,6 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         self._turn = Turn()
         self._under_way: set[Call[Prepared, Result]] = set()
         self._last_share = ""
-
-    @abstractmethod
-    def prepare(self, jobs: Sequence[Job]) -> Sequence[Prepared | None]:
-        """Prepares calls in the transaction that leases their jobs; None where there is nothing to call."""
-
-    @abstractmethod
-    def call(self, prepared: Prepared) -> Result:
-        """Calls the outside, without a transaction."""
-
-    @abstractmethod
-    def record(self, results: Sequence[tuple[Prepared, Result]]) -> None:
-        """Records results in the transaction that removes their jobs. The same result may come twice."""
 
     def serve(self, threads: CallThreads, threads_of_share: int | None = None) -> None:
         """Calls in these threads from now on, of which the jobs of one share occupy so many at most."""
@@ -96,9 +89,6 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         """Begins jobs of the name, as many as there are threads. Each call that ends begins further ones."""
         self._woken = True
         self._turn.run(self._go_on)
-
-    def _job(self, id: UUID, args: object) -> Job:
-        return replace(super()._job(id, args), shared=True, share="")
 
     def _go_on(self) -> None:
         """Records the calls that have ended, then leases and begins the next ones."""
@@ -170,15 +160,24 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         if paused_queues.set_aside(self.queue, self.name):
             return []
         try:
-            with postgres.connection(), transaction():
-                calls = self._prepare(self._lease(places))
+            return self._begin(lambda: self._lease(places))
         except postgres.DatabaseUnavailable as error:
             log.warning("database unavailable, jobs wait", job=self.name, error=str(error).strip())
             time.sleep(_PAUSE_S)
             return []
         except Exception:
             return self._begin_each(places)
+
+    def _begin(self, lease: Callable[[], Sequence[Job]]) -> list[Call[Prepared, Result]]:
+        """Leases and prepares jobs in one transaction; returns their calls."""
+        with postgres.connection(), transaction():
+            jobs = lease()
+            calls = self._prepare(jobs)
         job_leases.hold(call.lease for call in calls)
+        if done := len(jobs) - len(calls):
+            finished_jobs.count(self.queue, done)
+            # There was nothing to call for them: their places are free for others.
+            self._turn.request()
         return calls
 
     def _write(self, ended: Sequence[Call[Prepared, Result]]) -> None:
@@ -238,52 +237,45 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
 
     def _begin_alone(self, id: UUID) -> list[Call[Prepared, Result]]:
         """Leases and prepares one job. Raises nothing: jobs that were begun before are still to be called."""
-        calls: list[Call[Prepared, Result]] = []
         try:
             with postgres.connection():
                 try:
-                    with transaction():
-                        calls = self._prepare(self._alive(leased_jobs.lease(id, job_leases.LEASE_S)))
+                    return self._begin(lambda: self._alive(leased_jobs.lease(id, job_leases.LEASE_S)))
                 except DomainError as refusal:
                     self._remove_refused(id, refusal)
         except Exception as error:
             self._record_failure(id, error)
-            return []
-        job_leases.hold(call.lease for call in calls)
-        return calls
+        return []
 
     def _prepare(self, jobs: Sequence[Job]) -> list[Call[Prepared, Result]]:
         if not jobs:
             return []
         begun = tracing.begin_jobs(jobs)
-        prepared = list(zip(begun, self.prepare([job for job, _span in begun]), strict=True))
-        if nothing_to_call := [job for (job, _span), order in prepared if order is None]:
+        calls: list[Call[Prepared, Result]] = []
+        nothing_to_call: list[Job] = []
+        for (job, span), prepared in zip(begun, self.prepare([job for job, _span in begun]), strict=True):
+            if prepared is None:
+                nothing_to_call.append(job)
+                span.end()
+            else:
+                calls.append(Call(HeldLease(job), prepared, span))
+        if nothing_to_call:
             # What follows is inserted first, as in `_record`.
             job_journal.insert(take_enqueued())
             leased_jobs.remove(nothing_to_call)
-            finished_jobs.count(self.queue, len(nothing_to_call))
-            # Their places are free for others.
-            self._turn.request()
-        for (_job, span), order in prepared:
-            if order is None:
-                span.end()
-        return [Call(HeldLease.of(job), order, span) for (job, span), order in prepared if order is not None]
+        return calls
 
     def _lease(self, places: int) -> list[Job]:
         if self.share is None:
             return self._alive(leased_jobs.lease_first(self.name, places, job_leases.LEASE_S))
         running = Counter(call.lease.job.share or "" for call in self._under_way)
+        share = self._threads_of_share or places
         jobs: list[Job] = []
         # From the share after the last one to the end, then from the first one.
         for after in dict.fromkeys((self._last_share, "")):
             self._last_share = ""
             leased = leased_jobs.lease_shares(
-                self.name,
-                places - len(jobs),
-                job_leases.LEASE_S,
-                share=self._threads_of_share or places,
-                running=running,
-                after=after,
+                self.name, places - len(jobs), job_leases.LEASE_S, share=share, running=running, after=after
             )
             found = self._alive(leased)
             jobs += found

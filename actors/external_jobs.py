@@ -3,14 +3,15 @@
 @external_job("mail.send_link", queue="mail")
 def send_link(user_id: UUID, link: str) -> Job | None: ...
 
-charge = external_batch_job(
-    "payments.charge", Charge, queue="psp", share="customer_id", prepare=begin, call=order, record=end
+charge = ExternalBatchJob(
+"payments.charge", Charge, queue="psp", share="customer_id", prepare=begin, call=order, record=end
 )
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic, ParamSpec, TypeVar
+from uuid import UUID
 
 from actors.batch_jobs import BatchEntry, entry_of, job_of
 from actors.external_calls import CallingKind
@@ -18,29 +19,37 @@ from actors.jobs import SingleJob, enqueue
 from db.job_journal import Job
 
 E = TypeVar("E", bound=BatchEntry)
+Params = ParamSpec("Params")
 Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
-Params = ParamSpec("Params")
 
 
 class ExternalBatchJob(CallingKind[Prepared, Result], Generic[E, Prepared, Result]):
-    """Prepares many calls in one transaction, makes each in a thread of its own, and records many in one."""
+    """A job that calls the outside in three functions, so that many are prepared and recorded together.
+
+    `prepare` runs in the transaction that leases the jobs, for all of them. It returns what each call needs,
+    or None where there is nothing to call: that job is done. `call` runs without a transaction, in a thread
+    of its own. `record` runs in one transaction for all results that are there, and may enqueue what follows;
+    the same transaction removes their jobs. It may get the result of one job twice. `share` names the field
+    of the entry whose values share the threads fairly.
+    """
 
     def __init__(
         self,
         name: str,
         entry: type[E],
-        queue: str,
         *,
-        share: str | None,
+        queue: str,
+        share: str | None = None,
         prepare: Callable[[Sequence[E]], Sequence[Prepared | None]],
         call: Callable[[Prepared], Result],
         record: Callable[[Sequence[tuple[Prepared, Result]]], None],
     ) -> None:
         super().__init__(name, queue)
-        self.share = share
         self._entry = entry
-        self._functions = prepare, call, record
+        self.share = share
+        self.prepare = lambda jobs: prepare([self._entry_of(job) for job in jobs])
+        self.call, self.record = call, record
 
     def job(self, entry: E) -> Job:
         """Builds the job of this entry, for `enqueue`."""
@@ -51,60 +60,28 @@ class ExternalBatchJob(CallingKind[Prepared, Result], Generic[E, Prepared, Resul
         args = {name: value for name, value in job.args.items() if name != self.share or value is None}
         return replace(job, share=str(getattr(entry, self.share)), args=args)
 
-    def prepare(self, jobs: Sequence[Job]) -> Sequence[Prepared | None]:
-        """Prepares the calls of these jobs."""
-        return self._functions[0]([self._entry_of(job) for job in jobs])
-
     def _entry_of(self, job: Job) -> E:
         shared = {} if self.share is None else {self.share: job.share}
         return entry_of(replace(job, args={**shared, **job.args}), self._entry)
-
-    def call(self, prepared: Prepared) -> Result:
-        """Makes one call."""
-        return self._functions[1](prepared)
-
-    def record(self, results: Sequence[tuple[Prepared, Result]]) -> None:
-        """Records results."""
-        self._functions[2](results)
 
 
 class ExternalJob(SingleJob[Params], CallingKind[Job, Job | None]):
     """Calls one function, which returns the job that records its result, or None."""
 
-    def prepare(self, jobs: Sequence[Job]) -> Sequence[Job | None]:
-        """Nothing is to be prepared."""
-        return jobs
+    def __init__(self, function: Callable[Params, Job | None], name: str, queue: str) -> None:
+        super().__init__(function, name, queue)
+        self.prepare = list
+        self.call = self._call
+        self.record = _enqueue_returned
 
-    def call(self, prepared: Job) -> Job | None:
-        """Calls the function."""
-        return self._call(prepared)
-
-    def record(self, results: Sequence[tuple[Job, Job | None]]) -> None:
-        """Enqueues the jobs that were returned."""
-        for _job, following in results:
-            if following is not None:
-                enqueue(following)
+    def _job(self, id: UUID, args: object) -> Job:
+        return replace(super()._job(id, args), shared=True, share="")
 
 
-def external_batch_job(
-    name: str,
-    entry: type[E],
-    *,
-    queue: str,
-    share: str | None = None,
-    prepare: Callable[[Sequence[E]], Sequence[Prepared | None]],
-    call: Callable[[Prepared], Result],
-    record: Callable[[Sequence[tuple[Prepared, Result]]], None],
-) -> ExternalBatchJob[E, Prepared, Result]:
-    """Declares a job that calls the outside, in three functions.
-
-    `prepare` runs in the transaction that leases the jobs, for all of them. It returns what each call needs,
-    or None where there is nothing to call: that job is done. `call` runs without a transaction, in a thread
-    of its own. `record` runs in one transaction for all results that are there, and may enqueue what follows;
-    the same transaction removes their jobs. It may get the result of one job twice. `share` names the field
-    of the entry whose values share the threads fairly.
-    """
-    return ExternalBatchJob(name, entry, queue, share=share, prepare=prepare, call=call, record=record)
+def _enqueue_returned(results: Sequence[tuple[Job, Job | None]]) -> None:
+    for _job, following in results:
+        if following is not None:
+            enqueue(following)
 
 
 def external_job(name: str, *, queue: str) -> Callable[[Callable[Params, Job | None]], ExternalJob[Params]]:

@@ -9,8 +9,6 @@ own.
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
 
 import structlog
 
@@ -28,19 +26,13 @@ RENEWED_FOR_S = 60.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(eq=False)
 class HeldLease:
-    """The lease of a job: when it expires, and when it was taken by the monotonic clock."""
+    """The lease that was just taken of a job: when it expires, and since when it is held."""
 
-    job: Job
-    until: datetime
-    since: float = field(default_factory=time.monotonic)
-
-    @classmethod
-    def of(cls, job: Job) -> "HeldLease":
-        """Returns the lease that was just taken of this job."""
-        assert job.leased_until is not None
-        return cls(job, job.leased_until)
+    def __init__(self, job: Job) -> None:
+        self.job, self.since = job, time.monotonic()
+        assert job.leased_until
+        self.until = job.leased_until
 
 
 _lock = threading.Lock()

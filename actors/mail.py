@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from actors import mail_sender, mail_templates
 from actors.batch_jobs import BatchEntry
-from actors.external_jobs import external_batch_job, external_job
+from actors.external_jobs import ExternalBatchJob, external_job
 from actors.jobs import enqueue, transactional_job
 from db import one_time_tokens, payment_mails, postgres, users
 from db.core import times
@@ -103,7 +103,7 @@ def _send(mail: PaymentMail) -> bool:
     return mail_sender.send(mail.email, mail_templates.payment_ended(name, mail), message_id)
 
 
-notify_payment_ended = external_batch_job(
+notify_payment_ended = ExternalBatchJob(
     "mail.notify_payment_ended",
     PaymentNotice,
     queue="mail",

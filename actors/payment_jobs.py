@@ -22,7 +22,7 @@ import structlog
 
 from actors import payable, payment_reviews, request_addressees, state_machine, transitions
 from actors.batch_jobs import BatchEntry, batch_job
-from actors.external_jobs import external_batch_job
+from actors.external_jobs import ExternalBatchJob
 from actors.jobs import enqueue, take_enqueued, transaction
 from actors.payment_reviews import Disproof, NewReview
 from actors.psp import calls, resolution
@@ -205,7 +205,7 @@ def _end(responses: Sequence[tuple[Call, Response]]) -> None:
 
 # Orders the charge from the PSP under the payment's id as idempotency key: a repetition charges nothing.
 # `share` bounds the threads of one customer: a burst of slow payments does not delay other customers.
-charge = external_batch_job(
+charge = ExternalBatchJob(
     "payments.charge",
     Charge,
     queue="psp",
@@ -345,6 +345,6 @@ def _ask(inquiries: Sequence[Inquiry]) -> list[Call | None]:
 
 
 # Asks the PSP for its decision about a payment.
-inquire = external_batch_job(
+inquire = ExternalBatchJob(
     "payments.inquire", Inquiry, queue="psp-inquiries", prepare=_ask, call=calls.make, record=_end
 )

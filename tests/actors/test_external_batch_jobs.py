@@ -2,14 +2,15 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 import peewee
 import pytest
 
-from actors import broker
+from actors import broker, finished_jobs
 from actors.batch_jobs import BatchEntry
-from actors.external_jobs import external_batch_job
+from actors.external_jobs import ExternalBatchJob
 from actors.jobs import enqueue, transaction, transactional_job
 from actors.worker_threads import CallThreads
 from db import job_journal, leased_jobs, postgres
@@ -66,7 +67,7 @@ def record(results: Sequence[tuple[str, str]]) -> None:
             enqueue(learn.job(result))
 
 
-order = external_batch_job(
+order = ExternalBatchJob(
     "test_external_batch_jobs.order", Order, queue="orders", prepare=prepare, call=call, record=record
 )
 
@@ -285,3 +286,21 @@ def test_a_leased_job_is_left_to_its_worker():
         assert leased_jobs.lease(id, 60).jobs
     order(str(id))
     assert called == []
+
+
+def test_a_job_with_nothing_to_call_is_counted_when_its_removal_is_committed(monkeypatch):
+    @contextmanager
+    def rolled_back() -> Iterator[None]:
+        with transaction():
+            yield
+            raise postgres.DatabaseUnavailable
+
+    monkeypatch.setattr("actors.external_calls._PAUSE_S", 0)
+    finished_jobs._finished.clear()
+    [id] = enqueued("nothing")
+    with monkeypatch.context() as broken:
+        broken.setattr("actors.external_calls.transaction", rolled_back)
+        order(str(id))
+    assert (list(rows()), finished_jobs._finished.total()) == ([id], 0)
+    order(str(id))
+    assert (rows(), finished_jobs._finished.total()) == ({}, 1)

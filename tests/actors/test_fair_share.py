@@ -10,7 +10,7 @@ import pytest
 from actors import all_jobs, broker, payment_jobs
 from actors.batch_jobs import BatchEntry
 from actors.external_calls import CallingKind
-from actors.external_jobs import external_batch_job
+from actors.external_jobs import ExternalBatchJob
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
@@ -36,7 +36,7 @@ def make(entry: OfCustomer) -> None:
     during_call(f"{entry.customer}{entry.what}")
 
 
-call = external_batch_job(
+call = ExternalBatchJob(
     "test_fair_share.call",
     OfCustomer,
     queue="shared",
