@@ -3,6 +3,7 @@
 The only module that makes a Dramatiq broker.
 """
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -17,12 +18,13 @@ import dramatiq
 from dramatiq import MessageProxy, Worker
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
+from dramatiq.worker import _WorkQueueItem
 from redis.exceptions import ConnectionError
 
 from actors import paused_queues
-from actors.outages import Outage
 from actors.worker_threads import Turn
 from db import redis
+from db.core.logs import Outage
 from db.job_journal import Job
 
 # For how long the wake-up of a batch job suppresses further ones: it may get lost, and the relay is slower.
@@ -268,7 +270,7 @@ class WaitingWorker(Worker):
             consumer.stop()
         for thread in self.workers:
             thread.stop()
-        self.work_queue.put(_LAST)  # type: ignore[arg-type]
+        self.work_queue.put(_LAST)
         super().stop(timeout)
 
 
@@ -283,14 +285,5 @@ class _WorkQueue(PriorityQueue[Any]):
         return item
 
 
-class _Last:
-    """Follows all messages: every thread that comes to it finds the queue empty."""
-
-    def __lt__(self, other: object) -> bool:
-        return False
-
-    def __gt__(self, other: object) -> bool:
-        return True
-
-
-_LAST = _Last()
+# Follows all messages: every thread that comes to it finds the queue empty.
+_LAST = _WorkQueueItem(sys.maxsize, cast(MessageProxy, None))
