@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 import structlog
 
-from actors.outages import Outage
 from db import leased_jobs, postgres
+from db.core.logs import Outage
 from db.job_journal import Job
 
 # How long a lease lasts after it was last renewed, and how often it is renewed.

@@ -66,13 +66,8 @@ def contradiction(payment: Payment, answer: Answer) -> tuple[ReviewCause, str] |
     return None
 
 
-def open_review(payment: Payment, cause: ReviewCause, reason: str) -> None:
-    """Opens a review of a locked payment, unless the same review is open."""
-    open_reviews([NewReview(payment.id, cause, reason)])
-
-
 def open_reviews(wanted: Sequence[NewReview]) -> None:
-    """Opens reviews of many payments, except those that are open."""
+    """Opens reviews of locked payments, except those that are open."""
     if not wanted:
         return
     contexts = {(review.payment_id, review.cause): review.context for review in wanted}

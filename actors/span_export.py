@@ -21,10 +21,10 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from actors import tracing
-from actors.outages import Outage
 from actors.tracing import Attributes, Kind
 from db import leases
 from db.core import VERSION, request_context, trace
+from db.core.logs import Outage
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -54,7 +54,6 @@ class OtlpExporter:
         return OtlpSpan(begun, parent)
 
     def shut_down(self) -> None:
-        """Sends what waits."""
         self._provider.shutdown()
 
 
@@ -124,10 +123,6 @@ class OtlpSpan(tracing.Span):
         self._span.end()
 
 
-class _NotAccepted(Exception):
-    """The endpoint did not accept a batch of spans, which is lost."""
-
-
 class _LoggedOnce(SpanExporter):
     """Logs once that spans are not accepted, and once that they are again."""
 
@@ -136,14 +131,13 @@ class _LoggedOnce(SpanExporter):
         self._outage = Outage("export of traces")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Sends spans."""
         result = self._exporter.export(spans)
         if result is SpanExportResult.SUCCESS:
             self._outage.ended()
         else:
-            self._outage.began(_NotAccepted("OTEL_EXPORTER_OTLP_ENDPOINT accepts no spans"))
+            # This batch is lost.
+            self._outage.began(ConnectionError("OTEL_EXPORTER_OTLP_ENDPOINT accepts no spans"))
         return result
 
     def shutdown(self) -> None:
-        """Ends a retry under way."""
         self._exporter.shutdown()

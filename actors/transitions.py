@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 
 from actors import audit, events, payment_reviews, snapshots, state_machine
+from actors.payment_reviews import NewReview
 from actors.state_machine import Transition
 from db import payments, users
 from db.core import request_context
@@ -129,7 +130,7 @@ def _apply_to_requests(ended: Sequence[tuple[UUID, Payment, RequestContext]]) ->
             # Not refused: that would undo what the PSP did with the payment.
             reason = f"it is {request.status}, but its payment {payment.id} is {payment.status}"
             with request_context.acting_as(context):
-                payment_reviews.open_review(request, ReviewCause.REQUEST_MOVED, reason)
+                payment_reviews.open_reviews([NewReview(request.id, ReviewCause.REQUEST_MOVED, reason)])
     open_again = [
         (request, change.context)
         for request, change in zip(apply_all(following), following, strict=True)

@@ -14,9 +14,9 @@ import structlog
 from pydantic import Field, field_validator, model_validator
 
 from actors import broker, tracing
-from actors.outages import Outage
 from db import heartbeats, postgres, redis
 from db.core import logs
+from db.core.logs import Outage
 from db.core.settings import InvalidSetting, StoreSettings
 
 log = structlog.get_logger(__name__)

@@ -22,6 +22,8 @@ _EVENT_WIDTH = 30
 _process = {"process": os.environ["PROCESS_NAME"]} if os.environ.get("PROCESS_NAME") else {}
 _format = ""
 
+log = structlog.get_logger(__name__)
+
 
 def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
     """A `logging` dict configuration for our lines and those of the libraries.
@@ -170,3 +172,23 @@ def _console_renderer() -> ConsoleRenderer:
         ],
         exception_formatter=structlog.dev.plain_traceback,
     )
+
+
+class Outage:
+    """The availability of something that a loop needs: logged once when it ends, once when it is back."""
+
+    def __init__(self, needed: str, **fields: object) -> None:
+        self._needed, self._fields = needed, fields
+        self._ongoing = False
+
+    def began(self, error: BaseException) -> None:
+        """Logs the error, if it is the first one."""
+        if not self._ongoing:
+            log.warning(f"{self._needed} unavailable", error=str(error).strip(), **self._fields)
+        self._ongoing = True
+
+    def ended(self) -> None:
+        """Logs the end of an outage, if there was one."""
+        if self._ongoing:
+            log.info(f"{self._needed} available again", **self._fields)
+        self._ongoing = False
