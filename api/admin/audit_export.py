@@ -2,6 +2,7 @@
 
 import tempfile
 from contextlib import nullcontext
+from threading import BoundedSemaphore
 from typing import IO, Annotated, cast
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from api.admin.schemas import AuditLogEntry
-from api.http.admission import Busy, Seats
+from api.http.admission import Busy, seat
 from api.http.fields import Digits, Query
 from api.http.operation import Download, Operation
 from api.security.permissions import Permission
@@ -19,7 +20,7 @@ from db.core.errors import NotFound
 
 NDJSON = "application/x-ndjson"
 # Exports that one process writes at once; how much of one stays in memory before it goes to the disk.
-_seats = Seats(1)
+_seats = BoundedSemaphore(1)
 _MEMORY_LIMIT_BYTES = 1024 * 1024
 MAX_ENTRIES = 100_000
 # An export of so many entries waits for no other one.
@@ -53,7 +54,7 @@ class AuditExport:
         is `{"end": {"seq", "hash", "rows"}, "seal": {"seq", "hash"}}`; where they differ, more entries follow
         `end.seq`. `docs/operations/verify_audit.py` verifies such a file.
         """
-        with _seats.one() if query.limit > _SMALL else nullcontext():
+        with seat(_seats) if query.limit > _SMALL else nullcontext():
             return _download(query.after, query.limit)
 
 

@@ -7,7 +7,7 @@ native thread) holds neither: others execute meanwhile.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Generic, TypeVar
 
@@ -73,21 +73,15 @@ def without_connection() -> Iterator[None]:
         connect()
 
 
-class Seats:
-    """Admits at most `count` requests of one process at once."""
-
-    def __init__(self, count: int) -> None:
-        self._free = threading.BoundedSemaphore(count)
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Holds a seat while the block runs. Raises Busy."""
+@contextmanager
+def seat(seats: threading.BoundedSemaphore) -> Iterator[None]:
+    """Holds one of the seats for expensive work while the block runs. Raises Busy."""
+    with ExitStack() as held:
         with without_connection():
-            _acquire(self._free)
-        try:
-            yield
-        finally:
-            self._free.release()
+            _acquire(seats)
+            # Before the request connects again, which may fail.
+            held.callback(seats.release)
+        yield
 
 
 class Shared(Generic[T]):
@@ -108,8 +102,7 @@ class Shared(Generic[T]):
         arrived = time.monotonic()
         if self._last and arrived < self._last[1]:
             return self._last[2]
-        _acquire(self._free)
-        try:
+        with seat(self._free):
             if self._last and (self._last[0] >= arrived or time.monotonic() < self._last[1]):
                 return self._last[2]
             began = time.monotonic()
@@ -117,16 +110,14 @@ class Shared(Generic[T]):
             ended = time.monotonic()
             self._last = began, ended + self._fresh(ended - began), value
             return value
-        finally:
-            self._free.release()
 
 
-def _acquire(free: threading.Semaphore) -> None:
-    if free.acquire(blocking=False):
+def _acquire(seats: threading.BoundedSemaphore) -> None:
+    if seats.acquire(blocking=False):
         return
     patient = _patient.acquire(blocking=False)
     try:
-        if not free.acquire(timeout=TURN_S if patient else CROWDED_TURN_S):
+        if not seats.acquire(timeout=TURN_S if patient else CROWDED_TURN_S):
             raise Busy
     finally:
         if patient:

@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from threading import BoundedSemaphore
 from typing import IO, cast
 
 from falcon import Request
 
-from api.http.admission import Seats
+from api.http.admission import seat
 from api.http.body import ValidationFailed
 from api.http.operation import Download, Operation
 from api.middleware import authentication
@@ -27,7 +28,7 @@ from db.users import Role
 _CSV = "text/csv"
 _CSV_COLUMNS = ("period", "currency", "status", "count", "amount")
 # Reports that one process makes at once.
-_seats = Seats(2)
+_seats = BoundedSemaphore(2)
 # How much of a CSV file stays in memory before it goes to the disk, in bytes.
 _CSV_MEMORY_LIMIT = 1024 * 1024
 
@@ -48,7 +49,7 @@ class Reports:
         if since >= until:
             raise ValidationFailed.of("to", "must be later than `from`")
         payee_id = None if caller.role is Role.ADMIN else caller.user_id
-        with _seats.one():
+        with seat(_seats):
             rows = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
             if _wants_csv(req, query):
                 return _download(rows, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")

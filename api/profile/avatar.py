@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import structlog
 from falcon import Request, Response
@@ -14,7 +15,7 @@ from actors.audit import AuditAction
 from actors.jobs import enqueue, transaction
 from actors.media import Media
 from api.http import etag
-from api.http.admission import Busy, Seats, without_connection
+from api.http.admission import Busy, seat, without_connection
 from api.http.body import ValidationFailed
 from api.http.operation import Operation, RawOperation
 from api.middleware.authentication import caller_of
@@ -31,7 +32,7 @@ _STORED_NAME = re.compile(r"[0-9a-f]{40}\.webp")
 
 # Images that one web process has decoded at a time.
 MAX_DECODERS = 2
-_decoders = Seats(MAX_DECODERS)
+_decoders = BoundedSemaphore(MAX_DECODERS)
 # More than the decoder's limit of CPU time, which takes longer on a busy machine.
 _DECODER_DEADLINE_S = 15.0
 # -I finds the installed packages but no module of ours; the empty environment below holds no secret.
@@ -67,7 +68,7 @@ class Avatars:
         if not _is_image(file):
             fault = {"field": "avatar", "message": "must be a PNG, JPEG or WebP image"}
             raise NotAnImage({"fields": [fault]})
-        with without_connection(), _decoders.one():
+        with without_connection(), seat(_decoders):
             content = _decode(file)
         # The removal is enqueued before the file is stored and withdrawn with the change that refers to it: a
         # crash in between leaves no file behind.

@@ -13,6 +13,7 @@ from actors import audit
 from actors.audit import AuditAction
 from actors.jobs import transaction
 from api.admin import audit_export
+from api.http import admission
 from db import audit_chain
 from db.users import Role
 from tests.makers import Visitor, error, invalid_fields, registered, work
@@ -153,7 +154,7 @@ def test_an_export_is_a_file_of_bounded_length(admin, monkeypatch):
 
 
 def test_a_few_entries_are_exported_while_a_large_export_is_under_way(admin):
-    with audit_export._seats.one():
+    with admission.seat(audit_export._seats):
         assert admin.get("/admin/audit-logs/export?limit=10").status_code == 200
         assert admin.get("/admin/audit-logs/export").status_code == 503
 

@@ -4,12 +4,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
 
 from api.http import admission
-from api.http.admission import Busy, Seats, Shared
+from api.http.admission import Busy, Shared, seat
 from tests.makers import until
 
 REQUESTS = 24
@@ -100,10 +101,10 @@ def test_a_failed_computation_does_not_block_the_next():
 
 def test_seats_admit_no_more_than_their_count(slow, monkeypatch):
     monkeypatch.setattr(admission, "TURN_S", 60)
-    two = Seats(2)
+    two = BoundedSemaphore(2)
 
     def call() -> int:
-        with two.one():
+        with seat(two):
             return slow()
 
     with ThreadPoolExecutor(REQUESTS) as pool:

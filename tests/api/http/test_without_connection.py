@@ -5,6 +5,7 @@ import threading
 import pytest
 from falcon import Response
 from falcon.testing import create_req
+from peewee import OperationalError
 
 from api.http import admission, operation
 from api.security.permissions import Permission
@@ -71,3 +72,16 @@ def test_a_form_is_read_without_one(connected, monkeypatch):
     req.context.raw = b""
     take(None, req, resp)
     assert b'{"closed":"True","again":false}' in (resp.data or b"")
+
+
+def test_a_seat_is_free_again_where_the_database_goes_away_while_a_request_waits(connected, monkeypatch):
+    def away(**_options: object) -> bool:
+        raise OperationalError
+
+    seats = threading.BoundedSemaphore(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres.database, "connect", away)
+        with pytest.raises(OperationalError), admission.seat(seats):
+            pytest.fail("it has no connection")
+    with admission.seat(seats):
+        assert not seats.acquire(blocking=False)

@@ -7,6 +7,7 @@ import struct
 import sys
 import zlib
 from pathlib import Path
+from threading import BoundedSemaphore
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -19,7 +20,7 @@ from PIL import Image, PngImagePlugin
 from actors import media
 from actors.media import Media
 from api.http import admission
-from api.http.admission import Seats
+from api.http.admission import seat
 from api.profile import avatar, decoding
 from api.profile.decoding import MAX_PIXELS, MAX_SCANS
 from db import job_journal, postgres, profile
@@ -275,10 +276,10 @@ def test_the_decoder_has_limits_and_no_secrets(person, monkeypatch, tmp_path):
 
 
 def test_an_upload_is_refused_while_too_many_are_decoded(person, files, monkeypatch):
-    decoders = Seats(1)
+    decoders = BoundedSemaphore(1)
     monkeypatch.setattr(avatar, "_decoders", decoders)
     monkeypatch.setattr(admission, "TURN_S", 0.01)
-    with decoders.one():
+    with seat(decoders):
         result = send(person, drawn())
     assert error(result) == (503, "SERVICE_UNAVAILABLE")
     assert result.headers["Retry-After"] == "5"
