@@ -24,7 +24,7 @@ from api.console.visits import Console
 from api.dev import resources as dev
 from api.events.feed import Feed
 from api.events.resources import EventStream, EventTicket
-from api.http import envelope
+from api.http import responses
 from api.http.operation import declaration_of, route
 from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Authentication
@@ -97,7 +97,7 @@ def create_app(
         console_errors.ErrorPages(templates),
     ]
     app = falcon.App(middleware=middleware, router=router)
-    envelope.install(app)
+    responses.install(app)
     console_errors.install(app)
 
     routes: dict[str, Any] = {

@@ -25,7 +25,7 @@ from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 
 from api import wire
-from api.http import admission, envelope
+from api.http import admission, responses
 from api.http.operation import IS_AWAITED
 from api.middleware import request_context
 from api.middleware.security_headers import SECURITY_HEADERS
@@ -286,7 +286,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 @cache
 def _error_response(code: ErrorCode) -> tuple[str, bytes]:
     """Returns the head, without the request id and the empty line, and the body."""
-    status, content = envelope.STATUS_BY_CODE[code], envelope.failure(code)
+    status, content = responses.STATUS_BY_CODE[code], responses.failure(code)
     headers = SECURITY_HEADERS | {
         "Content-Type": "application/json",
         "Content-Length": str(len(content)),

@@ -8,7 +8,7 @@ from falcon import Request, Response
 
 from api.console.client import ApiError
 from api.console.rendering import Templates
-from api.http import envelope
+from api.http import responses
 from db.core.errors import ErrorCode
 
 # What somebody can do about an error.
@@ -58,6 +58,6 @@ def install(app: falcon.App) -> None:  # type: ignore[type-arg]
 
 
 def _send_api_error(_req: Request, resp: Response, error: ApiError, _params: dict[str, Any]) -> None:
-    envelope.refuse(resp, ErrorCode(error.code), error.message, error.details)
+    responses.refuse(resp, ErrorCode(error.code), error.message, error.details)
     if "retry-after" in error.headers:
         resp.set_header("Retry-After", error.headers["retry-after"])

@@ -1,1 +1,1 @@
-"""HTTP: route declarations, bodies, the response envelope, ETags, forms."""
+"""HTTP: route declarations, bodies, responses, ETags."""

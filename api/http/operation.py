@@ -10,7 +10,7 @@ from falcon import Request, Response
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from api.http import admission, envelope, etag
+from api.http import admission, etag, responses
 from api.http.body import read_body, read_file, read_query
 from api.http.fields import EmptyBody, OneOfBodies, Query, RequestBody
 from api.security.permissions import Permission
@@ -112,7 +112,7 @@ class Versioned:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A finished response, sent as it is: `body` is the whole envelope, from `envelope.success`."""
+    """A finished response, sent as it is: `body` is the whole envelope, from `responses.success`."""
 
     status: int
     body: bytes
@@ -192,14 +192,14 @@ def _send(req: Request, resp: Response, result: Any) -> None:
         result.send(req, resp)
         return
     if isinstance(result, Rendered):
-        envelope.send(resp, result.body, status=result.status)
+        responses.send(resp, result.body, status=result.status)
         resp.set_headers(dict(result.headers))
         return
     version = None
     if isinstance(result, Versioned):
         resp.set_headers(dict(result.headers))
         version, result = result.version, result.data
-    envelope.send(resp, envelope.success(result, declaration.message), status=declaration.status)
+    responses.send(resp, responses.success(result, declaration.message), status=declaration.status)
     if declaration.etag:
         etag.tag(req, resp, version)
 

@@ -11,7 +11,7 @@ import falcon
 from falcon import HTTPNotFound, Request, Response
 from falcon.routing import BaseConverter
 
-from api.http import envelope
+from api.http import responses
 from api.http.fields import UUID_TEXT
 
 
@@ -47,7 +47,7 @@ class Routing:
         if req.method == "OPTIONS":
             methods = _methods(resource)
             data = {"methods": methods}
-            envelope.send(resp, envelope.success(data, "The methods of this path."), status=200)
+            responses.send(resp, responses.success(data, "The methods of this path."), status=200)
             resp.set_header("Allow", ", ".join([*methods, "OPTIONS"]))
             resp.complete = True
         elif req.method not in falcon.HTTP_METHODS:

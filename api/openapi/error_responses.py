@@ -9,8 +9,8 @@ from typing import Any
 import falcon
 
 from api.http import body, etag
-from api.http.envelope import MEANING_BY_CODE, MESSAGES, STATUS_BY_CODE
 from api.http.operation import Operation, RawOperation
+from api.http.responses import MEANING_BY_CODE, MESSAGES, STATUS_BY_CODE
 from api.middleware.rate_limit import RateLimited
 from api.openapi import headers
 from api.security.permissions import ROLES_BY_PERMISSION, Forbidden, Permission

@@ -18,7 +18,7 @@ from falcon import Request
 from pydantic import BaseModel
 
 from actors.jobs import transaction
-from api.http import envelope
+from api.http import responses
 from api.http.body import ValidationFailed
 from api.http.operation import Operation, Rendered
 from api.middleware.authentication import caller_of
@@ -179,7 +179,7 @@ def _wait_until_settled(
 def _render(req: Request, payment: Payment) -> Rendered:
     declared: Operation = req.context.operation
     data = response_schemas.Payment.for_caller(payment, caller_of(req))
-    return Rendered(declared.status, envelope.success(data, declared.message))
+    return Rendered(declared.status, responses.success(data, declared.message))
 
 
 def _stored_response(stored: IdempotencyKey) -> Rendered:

@@ -13,8 +13,8 @@ from openapi_spec_validator import validate
 
 from api.app import create_app
 from api.cli import served_document
-from api.http.envelope import STATUS_BY_CODE
 from api.http.operation import Operation
+from api.http.responses import STATUS_BY_CODE
 from api.openapi import resources
 from api.security.permissions import Permission
 from db.core.errors import ErrorCode

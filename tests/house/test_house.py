@@ -8,7 +8,7 @@ import pytest
 
 from actors import all_jobs, audit, events, state_machine
 from actors.settings import MailSettings
-from api.http.envelope import STATUS_BY_CODE
+from api.http.responses import STATUS_BY_CODE
 from api.settings import WebSettings
 from db.core.errors import DomainError, ErrorCode
 from workers.process import WorkerSettings

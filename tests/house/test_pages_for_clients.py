@@ -8,8 +8,7 @@ import pytest
 
 # Imports every module that declares an error.
 from api import app
-from api.http.envelope import MEANING_BY_CODE, STATUS_BY_CODE
-from api.http.responses import ErrorDetails
+from api.http.responses import MEANING_BY_CODE, STATUS_BY_CODE, ErrorDetails
 from db.core.errors import DomainError, ErrorCode
 from db.users import Role
 

@@ -4,7 +4,7 @@ import falcon
 import pytest
 from falcon.testing import TestClient
 
-from api.http import envelope
+from api.http import responses
 from api.middleware.body_limit import MAX_BODY_BYTES, MIB, BodyLimit
 from tests.makers import error
 
@@ -23,7 +23,7 @@ def client():
             pass
 
     app = falcon.App(middleware=[BodyLimit()])
-    envelope.install(app)
+    responses.install(app)
     for path in ("/api/profile/avatar", "/other"):
         app.add_route(path, Resource())
     return TestClient(app)
