@@ -31,7 +31,7 @@ from api.middleware.authentication import Authentication
 from api.middleware.body_limit import BodyLimit
 from api.middleware.cors import Cors
 from api.middleware.rate_limit import RateLimit
-from api.middleware.request_context import BindRequestContext, RequestSpans
+from api.middleware.request_context import BindRequestContext
 from api.middleware.routing import CanonicalUuid, Routing
 from api.middleware.security_headers import SecurityHeaders
 from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
@@ -86,8 +86,7 @@ def create_app(
     middleware: list[Any] = [
         # Requests pass from top to bottom, responses from bottom to top: the first one sees a response last.
         SecurityHeaders(),
-        BindRequestContext(settings.trusted_proxies),
-        *([RequestSpans()] if settings.otel_exporter_otlp_endpoint else []),
+        BindRequestContext(settings.trusted_proxies, spans=bool(settings.otel_exporter_otlp_endpoint)),
         AccessLog(router.find, tokens),
         Routing(),
         Cors(settings.cors_origins),

@@ -103,6 +103,8 @@ HEADER, TRACE_HEADER = "X-Request-ID", "traceparent"
 
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_USER_AGENT_LENGTH = 512
+# Asked every few seconds by machines, and no part of any trace.
+_NOT_RECORDED = ("/health", "/api/health", "/metrics")
 # A process warns at most this often that it ignores a forwarded address.
 WARNING_INTERVAL_S = 60.0
 
@@ -110,34 +112,43 @@ log = structlog.get_logger(__name__)
 
 
 class BindRequestContext:
-    """Binds the id, the client's address and the user agent to the thread while it serves the request."""
+    """Binds the id, the client's address and the user agent to the thread while it serves the request.
 
-    def __init__(self, proxies: Proxies) -> None:
-        self._proxies = proxies
+    With `spans` the request is a span, which ends with the response.
+    """
+
+    def __init__(self, proxies: Proxies, *, spans: bool) -> None:
+        self._proxies, self._spans = proxies, spans
         self._warned_at = float("-inf")
 
     def process_request(self, req: Request, resp: Response) -> None:
         request_id = accept_or_create_id(req.get_header(HEADER) or "")
         user_agent = (req.user_agent or "")[:_MAX_USER_AGENT_LENGTH] or None
         address = self._proxies.client(req.remote_addr, req.get_header("X-Forwarded-For") or "")
-        begun = offered_trace(req)
+        traceparent = req.get_header(TRACE_HEADER)
+        offered = trace.offered(traceparent, req.get_header("tracestate") or "") if traceparent else None
         context = RequestContext(
             request_id,
             ip_address=address or None,
             user_agent=user_agent,
-            trace=trace.continued(begun) if begun else None,
+            trace=trace.continued(offered) if offered else None,
         )
         request_context.bind(context)
+        if self._spans and req.path not in _NOT_RECORDED:
+            context = _begin_span(req, context, offered)
+            request_context.bind(context)
         resp.set_header(HEADER, request_id)
         resp.set_header(TRACE_HEADER, context.traceparent or "")
         self._warn_of_unknown_proxy(req)
 
-    def process_response(self, _req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
+    def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
         """Unbinds the context: what the thread logs next belongs to no request."""
         if resp.get_header(HEADER) is None:
             # Falcon refuses a method that HTTP does not define before it calls process_request.
             for name, value in new_ids().items():
                 resp.set_header(name, value)
+        if span := getattr(req.context, "span", None):
+            _end_span(req, resp, span)
         request_context.bind(request_context.EMPTY)
 
     def _warn_of_unknown_proxy(self, req: Request) -> None:
@@ -149,45 +160,26 @@ class BindRequestContext:
             log.warning("X-Forwarded-For is ignored: its sender is not in TRUSTED_PROXIES", peer=peer)
 
 
-# Asked every few seconds by machines, and no part of any trace.
-_NOT_RECORDED = ("/health", "/api/health", "/metrics")
+def _begin_span(req: Request, context: RequestContext, offered: str | None) -> RequestContext:
+    """Begins the span of a request, from which all that it causes follows."""
+    attributes = {"http.request.method": req.method, "url.path": req.path, "url.scheme": req.scheme}
+    if context.ip_address:
+        attributes["client.address"] = context.ip_address
+    if context.user_agent:
+        attributes["user_agent.original"] = context.user_agent
+    # The client's span is the parent, not the one that the request context has made up.
+    req.context.span = span = tracing.begin_request(req.method, offered, attributes)
+    return replace(context, trace=span.trace)
 
 
-class RequestSpans:
-    """Begins the span of a request, from which all that it causes follows, and ends it with the response."""
-
-    def process_request(self, req: Request, resp: Response) -> None:
-        if req.path in _NOT_RECORDED:
-            return
-        context = request_context.current()
-        attributes = {"http.request.method": req.method, "url.path": req.path, "url.scheme": req.scheme}
-        if context.ip_address:
-            attributes["client.address"] = context.ip_address
-        if context.user_agent:
-            attributes["user_agent.original"] = context.user_agent
-        # The client's span is the parent, not the one that the request context has made up.
-        req.context.span = span = tracing.begin_request(req.method, offered_trace(req), attributes)
-        context = replace(context, trace=span.trace)
-        request_context.bind(context)
-        resp.set_header(TRACE_HEADER, context.traceparent or "")
-
-    def process_response(self, req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
-        span: tracing.Span | None = getattr(req.context, "span", None)
-        if span is None:
-            return
-        attributes: dict[str, str | int] = {"http.response.status_code": resp.status_code}
-        name = req.method
-        if req.uri_template:
-            attributes["http.route"] = request_counts.shown_route(req.uri_template)
-            name = f"{name} {attributes['http.route']}"
-        span.describe(name, attributes)
-        span.end(str(resp.status_code) if resp.status_code >= 500 else None)
-
-
-def offered_trace(req: Request) -> str | None:
-    """Returns the trace that the client began, if its headers are valid."""
-    traceparent = req.get_header(TRACE_HEADER)
-    return trace.offered(traceparent, req.get_header("tracestate") or "") if traceparent else None
+def _end_span(req: Request, resp: Response, span: tracing.Span) -> None:
+    attributes: dict[str, str | int] = {"http.response.status_code": resp.status_code}
+    name = req.method
+    if req.uri_template:
+        attributes["http.route"] = request_counts.shown_route(req.uri_template)
+        name = f"{name} {attributes['http.route']}"
+    span.describe(name, attributes)
+    span.end(str(resp.status_code) if resp.status_code >= 500 else None)
 
 
 def new_ids(offered_id: str = "") -> dict[str, str]:
