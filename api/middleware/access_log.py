@@ -7,8 +7,8 @@ written together, past structlog and logging, which take longer for a line than 
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
 import structlog
 from falcon import Request, Response
@@ -48,11 +48,14 @@ class AccessLog:
         # Falcon refuses a method that HTTP does not define before it calls process_request.
         started_at = getattr(req.context, "started_at", time.perf_counter())
         duration_s = time.perf_counter() - started_at
-        route = req.uri_template or self._route_template(req.path)
+        route = req.uri_template
+        if route is None and (found := self._find_route(req.path)):
+            route = found[3]
         context = request_context.current()
         user_id = context.user_id
         if user_id is None and resp.status_code == 429:
-            user_id = self._token_owner(req)
+            with suppress(Unauthorized):
+                user_id = self._tokens.verify(authentication.bearer_token(req)).user_id
         # Without the time for which the client asked it to wait (`Prefer: wait`).
         computed_s = max(0.0, duration_s - getattr(req.context, "waited_s", 0.0))
         request_counts.count(req.method, route, status=resp.status_code, duration_s=computed_s)
@@ -64,16 +67,6 @@ class AccessLog:
             address=context.ip_address,
             caller=str(user_id) if user_id else None,
         )
-
-    def _route_template(self, path: str) -> str | None:
-        found = self._find_route(path)
-        return found[3] if found else None
-
-    def _token_owner(self, req: Request) -> UUID | None:
-        try:
-            return self._tokens.verify(authentication.bearer_token(req)).user_id
-        except Unauthorized:
-            return None
 
 
 def start() -> None:

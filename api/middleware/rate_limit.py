@@ -54,16 +54,6 @@ class Rate:
         return cls(int(requests), int(units or 1) * _UNITS_S[unit])
 
 
-@dataclass(frozen=True)
-class _State:
-    """How much of one limit is left. `remaining` is negative when this request exceeds it."""
-
-    name: str
-    rate: Rate
-    remaining: int
-    resets_in_s: int
-
-
 class RateLimit:
     """Counts a request against each limit that applies to it, and refuses it when one is exceeded."""
 
@@ -79,21 +69,23 @@ class RateLimit:
             return
         client = _client_key(request_context.current().ip_address or "")
         # In braces, so that a Redis cluster keeps both keys on one node.
-        windows = self._counter.count(
-            [Limit(f"{{{client}}}:{name}", rate.requests, rate.window_s) for name, rate in rates.items()]
-        )
-        states = [
-            _State(name, rate, rate.requests - window.count, max(1, math.ceil(window.ends_in_s)))
-            for (name, rate), window in zip(rates.items(), windows, strict=True)
-        ]
-        _set_draft_headers(resp, states)
+        limits = [Limit(f"{{{client}}}:{name}", rate.requests, rate.window_s) for name, rate in rates.items()]
+        windows = dict(zip(rates, self._counter.count(limits), strict=True))
+        # Negative for a limit that this request exceeds.
+        remaining = {name: rate.requests - windows[name].count for name, rate in rates.items()}
+        resets_in_s = {name: max(1, math.ceil(window.ends_in_s)) for name, window in windows.items()}
+        # The fields of draft-ietf-httpapi-ratelimit-headers-10: lists with one member for each limit.
+        policies = [f'"{name}";q={rate.requests};w={rate.window_s}' for name, rate in rates.items()]
+        left = [f'"{name}";r={max(remaining[name], 0)};t={resets_in_s[name]}' for name in rates]
+        resp.set_header("RateLimit-Policy", ", ".join(policies))
+        resp.set_header("RateLimit", ", ".join(left))
         # The one with less left; of two that are exceeded, the one that takes longer.
-        tightest = min(states, key=lambda state: (max(state.remaining, -1), -state.resets_in_s))
-        resp.set_header("RateLimit-Limit", str(tightest.rate.requests))
-        resp.set_header("RateLimit-Remaining", str(max(tightest.remaining, 0)))
-        resp.set_header("RateLimit-Reset", str(tightest.resets_in_s))
-        if tightest.remaining < 0:
-            raise RateLimited(retry_after=tightest.resets_in_s)
+        tightest = min(rates, key=lambda name: (max(remaining[name], -1), -resets_in_s[name]))
+        resp.set_header("RateLimit-Limit", str(rates[tightest].requests))
+        resp.set_header("RateLimit-Remaining", str(max(remaining[tightest], 0)))
+        resp.set_header("RateLimit-Reset", str(resets_in_s[tightest]))
+        if remaining[tightest] < 0:
+            raise RateLimited(retry_after=resets_in_s[tightest])
 
     def _rates(self, req: Request) -> dict[str, Rate]:
         if any(_is_under(req.path, path) for path in _PAGES) and not _is_under(req.path, "/console/assets"):
@@ -104,14 +96,6 @@ class RateLimit:
         rates = {"api": self._api, "auth": self._auth if counts_as_auth else None}
         uncounted = req.env.get(UNCOUNTED, ())
         return {name: rate for name, rate in rates.items() if rate and name not in uncounted}
-
-
-def _set_draft_headers(resp: Response, states: list[_State]) -> None:
-    """Sets the fields of draft-ietf-httpapi-ratelimit-headers-10: lists with one member for each limit."""
-    policies = [f'"{state.name}";q={state.rate.requests};w={state.rate.window_s}' for state in states]
-    limits = [f'"{state.name}";r={max(state.remaining, 0)};t={state.resets_in_s}' for state in states]
-    resp.set_header("RateLimit-Policy", ", ".join(policies))
-    resp.set_header("RateLimit", ", ".join(limits))
 
 
 def _is_under(path: str, root: str) -> bool:

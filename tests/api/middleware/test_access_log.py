@@ -68,7 +68,7 @@ from api.middleware.access_log import AccessLog
 from api.middleware.request_context import BindRequestContext, Proxies
 from db.core import logs
 logs.configure(sys.argv[1], "json")
-app = falcon.App(middleware=[BindRequestContext(Proxies()), AccessLog(lambda _path: None, None)])
+app = falcon.App(middleware=[BindRequestContext(Proxies(), spans=False), AccessLog(lambda _path: None, None)])
 if sys.argv[2] == "together":
     access_log.start()
 for number in range(2):
