@@ -13,10 +13,21 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 
-from actors import all_jobs, broker, finished_jobs, job_leases, mail_sender, media, paused_queues, tracing
+from actors import (
+    all_jobs,
+    broker,
+    finished_jobs,
+    job_leases,
+    mail_sender,
+    media,
+    paused_queues,
+    records,
+    tracing,
+)
 from actors.broker import WaitingWorker
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
@@ -28,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 # A pause of a queue is in force within two seconds.
 _READ_PAUSES_EVERY_S = 1.0
+# How often records are appended while Redis is away: event streams go on within two seconds.
+_APPEND_EVERY_S = 1.0
 # How long running jobs may take to finish when the process is stopped; less than a platform's kill grace.
 _SHUTDOWN_S = 12
 # After how long with all threads hanging the process stops its heartbeat, and after how long it exits: longer
@@ -63,6 +76,8 @@ def serve(
     threading.Thread(target=job_leases.keep_renewing, args=(finished,), daemon=True).start()
     refresh_pauses()
     threading.Thread(target=keep_refreshing_pauses, args=(finished,), daemon=True).start()
+    if records.append.queue in queues:
+        threading.Thread(target=keep_appending, args=(client, finished), daemon=True).start()
     served = [start_worker(served, threads, settings, share=share) for served, threads in threads_of.items()]
     calls = [threads for worker in served for threads in worker.calls]
     pools = [worker.threads for worker in served] + [threads.counted for threads in calls]
@@ -113,6 +128,19 @@ def keep_refreshing_pauses(finished: threading.Event) -> None:
         except Exception:
             # The thread goes on: without it, no pause would take effect any more.
             log.exception("paused queues not read")
+
+
+def keep_appending(client: redis.Client, finished: threading.Event) -> None:
+    """Appends records to the logs, every second while Redis is away, until the event is set.
+
+    No message about them can arrive, and who reads the event log goes on without Redis.
+    """
+    while not finished.wait(_APPEND_EVERY_S):
+        try:
+            redis.check_writable(client)
+        except redis.Unreachable:
+            # About no job in particular: all that wait are done.
+            records.append(str(UUID(int=0)))
 
 
 @dataclass

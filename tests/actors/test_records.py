@@ -1,16 +1,19 @@
 """The records of a transaction are one job, and many of them are written and published together."""
 
+import threading
+
 import pytest
 
 from actors import audit, events, records
 from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import enqueue, find_enqueued, take_enqueued, transaction
-from db import audit_log, event_log, job_journal
+from db import audit_log, event_log, job_journal, redis
 from db.core import times, trace
 from db.core.ids import uuid7
 from db.job_journal import Job
 from tests.counting import counted
+from workers import main
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -102,3 +105,12 @@ def test_records_that_wait_since_the_release_before_are_appended_with_their_requ
     assert [str(event.traceparent)[3:35] for event in (first, second)] == [
         trace.id_of_request(id) for id in ("request-1", "request-2")
     ]
+
+
+def test_records_enter_the_logs_while_redis_is_away(monkeypatch):
+    finished = threading.Event()
+    monkeypatch.setattr(records.append, "_after_commit", finished.set)
+    with transaction():
+        record(1)
+    main.keep_appending(redis.connect("redis://127.0.0.1:1/0"), finished)
+    assert written() == ([1], [1, 1])
