@@ -98,7 +98,6 @@ class BatchJob(JobKind, Generic[E]):
         return job_of(entry, self.name, self.queue)
 
     def perform(self, id: UUID) -> None:
-        """Does this job alone."""
         with postgres.connection():
             self._do_alone(id)
 

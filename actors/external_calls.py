@@ -80,7 +80,6 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         self._threads, self._threads_of_share = threads, threads_of_share
 
     def perform(self, id: UUID) -> None:
-        """Does this job alone, in this thread."""
         for call in self._begin_alone(id):
             self._make(call)
             self._write([call])

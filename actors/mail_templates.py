@@ -15,7 +15,6 @@ class MailMessage:
         self.subject, self.paragraphs, self.link = subject, paragraphs, link
 
     def text(self) -> str:
-        """Renders the message as plain text."""
         link = [f"{self.link[0]}:\n{self.link[1]}"] if self.link else []
         return "\n\n".join([self.paragraphs[0], *link, *self.paragraphs[1:]]) + "\n"
 

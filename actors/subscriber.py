@@ -236,7 +236,6 @@ class Notifications:
         return self._types is None or not self._types.isdisjoint(types.split())
 
     def close(self) -> None:
-        """Unsubscribes."""
         self._silent_polls = 0
         if self._channel is not None:
             self._channel.close()

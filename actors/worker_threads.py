@@ -86,7 +86,6 @@ class CallThreads:
             self._lock.notify_all()
 
     def start(self, call: Callable[[], None]) -> None:
-        """Runs this in one of the threads."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
