@@ -8,7 +8,7 @@ from actors import state_machine, transitions
 from actors.state_machine import Transition
 from db import config, payments, users
 from db.config import ConfigKey
-from db.core import times
+from db.core import money, times
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.payments import Payment
 from db.shown_payments import ShownPayment
@@ -29,6 +29,10 @@ class TooManyPayments(DomainError, code=ErrorCode.RATE_LIMITED):
 
 class EmailNotVerified(DomainError, code=ErrorCode.FORBIDDEN):
     """No more than {limit} {currency} are accepted in 24 hours until the e-mail address is verified."""
+
+
+class RequestChanged(DomainError, code=ErrorCode.REQUEST_CHANGED):
+    """The payment request is now for {amount} {currency}. Nothing was paid."""
 
 
 def lock_customer(customer_id: UUID) -> User | None:
@@ -57,10 +61,13 @@ def require_within_limits(customer: User | None, amount: Decimal, currency: str)
             raise EmailNotVerified({"reason": "email_unverified"}, limit=limit, currency=currency)
 
 
-def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
+def lock_payable(
+    request_id: UUID, customer_id: UUID, *, amount: Decimal | None = None, currency: str | None = None
+) -> Payment:
     """Locks a request that the customer may pay now, to the end of the transaction.
 
-    Raises NotFound, RequestNotPayable, TooManyPayments, EmailNotVerified.
+    `amount` and `currency`, if given, are those that the customer saw. Raises NotFound, RequestNotPayable,
+    TooManyPayments, EmailNotVerified, and RequestChanged if the request has other terms by now.
     """
     customer = lock_customer(customer_id)
     request = payments.lock([request_id]).get(request_id)
@@ -70,6 +77,11 @@ def lock_payable(request_id: UUID, customer_id: UUID) -> Payment:
     if reason := obstacle(request, customer_id, vendor_is_active=is_active):
         raise RequestNotPayable(reason=reason)
     require_within_limits(customer, request.amount, request.currency)
+    if (amount or request.amount, currency or request.currency) != (request.amount, request.currency):
+        now = money.text(request.amount, request.currency)
+        raise RequestChanged(
+            {"amount": now, "currency": request.currency}, amount=now, currency=request.currency
+        )
     return request
 
 

@@ -2,14 +2,14 @@
 
 create    API              -> pending                enqueues begin
 begin     payments worker  -> processing             enqueues charge; a request -> initiated, and waits
-charge    psp worker       calls the PSP             enqueues settle, or resolve if the outcome is unknown
-settle    payments worker  -> completed | failed
+charge    psp worker       calls the PSP             -> completed | failed, or enqueues settle or resolve
+settle    payments worker  -> completed | failed     (a decision that came late, unasked, or by an inquiry)
 
 resolve   payments worker  decides what follows      enqueues charge or inquire, or -> failed
 inquire   psp worker       asks for the decision     enqueues settle or resolve
 
-Each job is enqueued in the transaction of the step before it. `payment_reconciliation` finds payments whose
-jobs are lost; `payment_endings` cancels, fails and expires.
+Each job is enqueued in the transaction of the step before it. `payment_reconciliation` finds lost jobs;
+`payment_endings` cancels, fails and expires.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from actors.psp.resolution import Action
 from actors.state_machine import Transition
 from actors.transitions import Change
 from db import idempotency, job_journal, payments, postgres, psp_attempts, users
-from db.core import money, request_context
+from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
 from db.core.ids import uuid7
 from db.idempotency import NewKey
@@ -46,10 +46,6 @@ log = structlog.get_logger(__name__)
 
 class NotAVendor(DomainError, code=ErrorCode.FORBIDDEN):
     """Only a vendor with an active account can create a payment request."""
-
-
-class RequestChanged(DomainError, code=ErrorCode.REQUEST_CHANGED):
-    """The payment request is now for {amount} {currency}. Nothing was paid."""
 
 
 # --- create ---------------------------------------------------------------------------------------------
@@ -99,16 +95,10 @@ def pay_request(
 ) -> Payment:
     """Creates a customer's payment of a request.
 
-    `amount` and `currency`, if given, are those that the customer saw: raises RequestChanged if the request
-    has others by now, and the errors of `payable.lock_payable`. The request stays locked until the payment is
-    stored: of two customers one is refused, and the terms do not change in between.
+    Raises the errors of `payable.lock_payable`, which says what `amount` and `currency` are. The request is
+    locked until the payment is stored: of two customers one is refused, and the terms stay as they are.
     """
-    request = payable.lock_payable(request_id, customer_id)
-    if (amount or request.amount, currency or request.currency) != (request.amount, request.currency):
-        shown = money.text(request.amount, request.currency)
-        raise RequestChanged(
-            {"amount": shown, "currency": request.currency}, amount=shown, currency=request.currency
-        )
+    request = payable.lock_payable(request_id, customer_id, amount=amount, currency=currency)
     payment = _create(
         PaymentType.PAYMENT,
         customer_id,
@@ -182,8 +172,7 @@ def _charge_job(payment: Payment) -> job_journal.Job:
 
 def _order(charges: Sequence[Charge]) -> list[Call | None]:
     """Records charges that are about to be ordered, in the transaction that leases their jobs."""
-    wanted = [NewCall(charge.payment_id, charge) for charge in charges]
-    begun = calls.begin(PspOperation.CHARGE, wanted)
+    begun = calls.begin(PspOperation.CHARGE, [NewCall(charge.payment_id, charge) for charge in charges])
     for charge, call in zip(charges, begun, strict=True):
         if call is None:  # The PSP may have the order of an earlier call, or the payment has ended.
             with request_context.for_request(charge):
@@ -192,15 +181,24 @@ def _order(charges: Sequence[Charge]) -> list[Call | None]:
 
 
 def _end(responses: Sequence[tuple[Call, Response]]) -> None:
-    """Records what the PSP has answered, in the transaction that removes the jobs; enqueues what follows."""
-    calls.record(responses)
+    """Records what the PSP has answered, in the transaction that removes the jobs.
+
+    The same transaction settles decisions where nothing prevents that. Otherwise, jobs follow.
+    """
+    at_once = calls.may_be_settled_at_once(responses)
+    if not at_once:
+        calls.record(responses)
+    decisions = []
     # By id: another process may enqueue jobs of the same payments at this moment.
     for call, response in sorted(responses, key=lambda ended: ended[0].order.payment_id):
+        id, answer = call.order.payment_id, response.answer
         with request_context.for_request(call.cause):
-            if response.answer:
-                enqueue(settle_job(call.order.payment_id, response.answer, call.id))
+            if answer and at_once:
+                decisions.append(Decision(payment_id=id, answer=answer, attempt_id=call.id))
             else:
-                enqueue(_resolve_job(call.order.payment_id))
+                enqueue(settle_job(id, answer, call.id) if answer else _resolve_job(id))
+    if at_once:
+        _settle(decisions, answered=responses)
 
 
 # Orders the charge from the PSP under the payment's id as idempotency key: a repetition charges nothing.
@@ -249,9 +247,13 @@ def settle(decisions: Sequence[Decision]) -> None:
         decisions = [decision for decision in decisions if decision.id not in settled]
 
 
-def _settle(decisions: Sequence[Decision]) -> None:
+def _settle(decisions: Sequence[Decision], answered: Sequence[tuple[Call, Response]] = ()) -> None:
+    """Settles one decision of each payment, and records the calls that `answered` with them just now."""
     locked = payments.lock([decision.payment_id for decision in decisions])
-    psp_attempts.mark_settled([decision.attempt_id for decision in decisions if decision.attempt_id])
+    if answered:
+        calls.record(answered, settled=True)
+    else:
+        psp_attempts.mark_settled([decision.attempt_id for decision in decisions if decision.attempt_id])
     changes: list[Change] = []
     contradictions: list[NewReview] = []
     disproofs: list[Disproof] = []
@@ -315,8 +317,6 @@ def resolve(entries: Sequence[OfPayment]) -> None:
                 case Action.FAIL:
                     failure = ("provider_unavailable", "The payment provider was not available.")
                     failures.append(Change(payment, Transition.FAIL, failure=failure))
-                case Action.WAIT:
-                    pass
     payment_reviews.open_reviews(silences)
     payment_reviews.disprove(disproofs)
     transitions.apply_all(failures)

@@ -42,25 +42,25 @@ def lease_first(name: str, limit: int, seconds: float) -> Leased:
     return _leased(found)
 
 
-# Steps from each share to the next by the index jobs_leasable, until there are enough jobs: ten thousand jobs
-# of one share cost as little as one.
+# Steps from each share to the next by the index jobs_leasable, which has jobs with a share only (share > ''),
+# until there are enough jobs: ten thousand jobs of one share cost as little as one.
 LEASE_SHARES = """
     WITH RECURSIVE shares AS (
         (SELECT share FROM journal.jobs
-         WHERE name = %(name)s AND share > %(after)s AND position >= %(floor)s
+         WHERE name = %(name)s AND share > '' AND share > %(after)s AND position >= %(floor)s
          AND sent_at = 'infinity' AND dead_at IS NULL
          ORDER BY share LIMIT 1)
         UNION ALL
         SELECT (SELECT j.share FROM journal.jobs j
-                WHERE j.name = %(name)s AND j.share > shares.share AND j.position >= %(floor)s
-                AND j.sent_at = 'infinity' AND j.dead_at IS NULL
+                WHERE j.name = %(name)s AND j.share > '' AND j.share > shares.share
+                AND j.position >= %(floor)s AND j.sent_at = 'infinity' AND j.dead_at IS NULL
                 ORDER BY j.share LIMIT 1)
         FROM shares WHERE shares.share IS NOT NULL
     ), first AS (
         SELECT of_share.id FROM shares, LATERAL (
             SELECT j.id FROM journal.jobs j
-            WHERE j.name = %(name)s AND j.share = shares.share AND j.position >= %(floor)s
-            AND j.sent_at = 'infinity' AND j.dead_at IS NULL
+            WHERE j.name = %(name)s AND j.share > '' AND j.share = shares.share
+            AND j.position >= %(floor)s AND j.sent_at = 'infinity' AND j.dead_at IS NULL
             AND (j.leased_until IS NULL OR j.leased_until <= statement_timestamp())
             ORDER BY j.position
             LIMIT greatest(0, %(share)s - coalesce((%(running)s::jsonb ->> shares.share)::integer, 0))

@@ -37,11 +37,15 @@ FIND = """
         CASE p.status WHEN 'completed' THEN 'paymentCompleted' ELSE 'paymentFailed' END]
 """
 
-# The conflict: a worker died between sending the mail and recording it, and the mail was sent again.
+# One that is there: a worker died between sending the mail and recording it, and the mail was sent again.
+# Without ON CONFLICT, which would write to the row once more. If two workers record one at the same moment,
+# one of them fails, and tries again.
 RECORD = """
     INSERT INTO payments.payment_mails (payment_id, to_payee, rejected)
-    SELECT * FROM unnest(%s::uuid[], %s::boolean[], %s::boolean[]) ORDER BY 1, 2
-    ON CONFLICT DO NOTHING
+    SELECT * FROM unnest(%s::uuid[], %s::boolean[], %s::boolean[]) AS ended (payment_id, to_payee, rejected)
+    WHERE NOT EXISTS (SELECT FROM payments.payment_mails AS recorded
+        WHERE recorded.payment_id = ended.payment_id AND recorded.to_payee = ended.to_payee)
+    ORDER BY payment_id, to_payee
 """
 
 

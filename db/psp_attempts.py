@@ -62,9 +62,13 @@ class PspAttempt(postgres.Model, table="payments.psp_attempts"):
     ended_at = DateTimeTZField(null=True)
 
 
+# When the call or notice brought a decision that is still to be settled: a generated column, null in a call
+# whose decision is settled when it is recorded, so that the index on it gets no entry.
+_unsettled_since = peewee.SQL("unsettled_since")
+
 # A charge call is the first one of its payment, or follows an inquiry that has found no order. It has the key
 # of the first one: whatever the PSP has received by then, it charges once.
-# The conflict: an earlier process died during this inquiry, and the job runs again.
+# An inquiry is repeated if an earlier process died during it, and the job runs again.
 BEGIN_CALLS = Statement(
     "begin_calls",
     """
@@ -77,17 +81,22 @@ BEGIN_CALLS = Statement(
         SELECT call.id, payment.id, %(operation)s, payment.id::text
         FROM unnest(%(ids)s, %(payment_ids)s) AS call (id, payment_id)
         JOIN payment ON payment.id = call.payment_id
-        WHERE %(operation)s = 'find'
-            OR NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
-            OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
-                WHERE a.payment_id = payment.id AND a.operation <> 'notice'
-                ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
-            AND (SELECT count(*) < %(max_charges)s FROM payments.psp_attempts a
-                WHERE a.payment_id = payment.id AND a.operation = 'charge')
-        ON CONFLICT (id) DO UPDATE SET operation = excluded.operation
+        WHERE CASE %(operation)s
+            WHEN 'find' THEN NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.id = call.id)
+            ELSE NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
+                OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
+                    WHERE a.payment_id = payment.id AND a.operation <> 'notice'
+                    ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
+                AND (SELECT count(*) < %(max_charges)s FROM payments.psp_attempts a
+                    WHERE a.payment_id = payment.id AND a.operation = 'charge')
+            END
         RETURNING id, payment_id
+    ), repeated AS (
+        SELECT id, payment_id FROM payments.psp_attempts WHERE %(operation)s = 'find' AND id = ANY(%(ids)s)
     )
-    SELECT begun.id, amount, currency, metadata FROM begun JOIN payment ON payment.id = payment_id
+    SELECT call.id, amount, currency, metadata
+    FROM (SELECT * FROM begun UNION ALL SELECT * FROM repeated) AS call
+    JOIN payment ON payment.id = payment_id
     """,
     ids="uuid[]",
     payment_ids="uuid[]",
@@ -96,14 +105,15 @@ BEGIN_CALLS = Statement(
 )
 
 # A decision stays: another worker, which had taken the job over, may have got no answer to the same call.
-# What is no decision is settled at once: psp_attempts_unsettled has only what is under way or to be settled.
+# What is no decision has nothing to settle.
 RECORD_RESULTS = Statement(
     "record_psp_results",
     """
     UPDATE payments.psp_attempts a
     SET outcome = r.outcome, code = r.code, amount = r.amount, currency = r.currency,
         ended_at = clock_timestamp(),
-        settled_at = CASE WHEN r.outcome NOT IN ('charged', 'declined') THEN clock_timestamp() END
+        settled_at = CASE WHEN %(settled)s OR r.outcome NOT IN ('charged', 'declined')
+            THEN clock_timestamp() END
     FROM unnest(%(ids)s, %(outcomes)s, %(codes)s, %(amounts)s, %(currencies)s)
         AS r (id, outcome, code, amount, currency)
     WHERE a.id = r.id AND (a.outcome IS NULL OR a.outcome NOT IN ('charged', 'declined')
@@ -114,6 +124,7 @@ RECORD_RESULTS = Statement(
     codes="text[]",
     amounts="numeric[]",
     currencies="text[]",
+    settled="boolean",
 )
 
 RECORD_NOTICE = """
@@ -178,8 +189,8 @@ def begin(
     return {row.pop("id"): row for row in begun}
 
 
-def record_results(results: Sequence[CallResult]) -> None:
-    """Records the results of calls."""
+def record_results(results: Sequence[CallResult], *, settled: bool = False) -> None:
+    """Records the results of calls; `settled` says that this transaction settles the decisions among them."""
     postgres.rows(
         RECORD_RESULTS,
         ids=[result.id for result in results],
@@ -187,6 +198,7 @@ def record_results(results: Sequence[CallResult]) -> None:
         codes=[result.code for result in results],
         amounts=[result.amount for result in results],
         currencies=[result.currency for result in results],
+        settled=settled,
     )
 
 
@@ -204,14 +216,9 @@ def mark_settled(ids: Sequence[UUID]) -> None:
 
 
 def unsettled(ended_ago: timedelta, limit: int) -> Sequence[PspAttempt]:
-    """Returns decisions that are not settled this long after their call ended, the oldest call first."""
-    row = PspAttempt
-    query = row.select().where(
-        row.outcome.in_(DECISIONS),
-        row.settled_at.is_null(),
-        row.ended_at < peewee.fn.statement_timestamp() - ended_ago,
-    )
-    return list(query.order_by(row.created_at).limit(limit))
+    """Returns decisions that are not settled this long after their call ended, oldest first."""
+    query = PspAttempt.select().where(_unsettled_since < peewee.fn.statement_timestamp() - ended_ago)
+    return list(query.order_by(_unsettled_since).limit(limit))
 
 
 def payments_with_unsettled(payment_ids: Collection[UUID]) -> set[UUID]:

@@ -160,7 +160,7 @@ UNLEASED_NAMES = """
         WHERE name = n.name AND position >= n.floor AND share IS NOT NULL
         AND sent_at = 'infinity' AND dead_at IS NULL
         AND (leased_until IS NULL OR leased_until <= statement_timestamp())
-        ORDER BY share, position LIMIT 1) AS first
+        ORDER BY position LIMIT 1) AS first
     WHERE first.due_at <= statement_timestamp()
 """
 

@@ -10,7 +10,7 @@ from falcon.testing import TestClient
 from xdist.scheduler import LoadScopeScheduling
 
 from actors import broker, mail_sender, media
-from actors.psp import provider
+from actors.psp import calls, provider
 from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
 from api.events.feed import Feed, Stream
@@ -108,6 +108,12 @@ def stores(
     broker.configure(valkey_server.url, timeout=5)
     pictures = tmp_path_factory.mktemp("media").as_uri()
     return {"DATABASE_URL": postgres_server.url, "REDIS_URL": valkey_server.url, "MEDIA_URL": pictures}
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer of the PSP comes so late that it is settled by a job of its own."""
+    monkeypatch.setattr(calls, "SETTLED_AT_ONCE_WITHIN_S", -1)
 
 
 @pytest.fixture

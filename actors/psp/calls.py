@@ -1,5 +1,6 @@
 """Calls of the PSP: recorded before they are made, completed with their results, many in one statement."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
@@ -16,6 +17,9 @@ from db.core.ids import uuid7
 from db.core.request_context import Caused
 from db.psp_attempts import CallResult, PspOperation, PspResult
 
+# A call that took no longer is settled at once: the lease of its job (15 s) cannot have expired.
+SETTLED_AT_ONCE_WITHIN_S = 10.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -28,7 +32,7 @@ class NewCall:
     id: UUID = field(default_factory=uuid7)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
     """A recorded call that is about to be made."""
 
@@ -36,6 +40,14 @@ class Call:
     operation: PspOperation
     order: Order
     cause: Caused
+    # Whether a transaction was to record its result, which may have failed.
+    was_recorded: bool = False
+    _begun_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the call was recorded, in seconds."""
+        return time.monotonic() - self._begun_at
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,24 @@ def make(call: Call) -> Response:
     return response
 
 
-def record(responses: Sequence[tuple[Call, Response]]) -> None:
-    """Records the results of calls.
+def may_be_settled_at_once(responses: Sequence[tuple[Call, Response]]) -> bool:
+    """Tells whether the transaction that records these calls may settle them, too.
+
+    Settlement locks payments, before the rows of the jobs. A worker that takes over a job whose lease has
+    expired locks them in the opposite order, and jobs that are enqueued come after both: so it may if all
+    are charges that have brought decisions in time. What failed once is left to jobs, each with one decision.
+    """
+    is_first = not any(call.was_recorded for call, _response in responses)
+    for call, _response in responses:
+        call.was_recorded = True
+    return is_first and all(
+        response.answer and call.operation is PspOperation.CHARGE and call.age_s < SETTLED_AT_ONCE_WITHIN_S
+        for call, response in responses
+    )
+
+
+def record(responses: Sequence[tuple[Call, Response]], *, settled: bool = False) -> None:
+    """Records the results of calls; `settled` says that the same transaction settles their decisions.
 
     Also if the lease of a job is lost by now: it decides which process may call the PSP, not whose answer
     counts.
@@ -107,5 +135,6 @@ def record(responses: Sequence[tuple[Call, Response]]) -> None:
             if response.answer
             else CallResult(call.id, response.result)
             for call, response in responses
-        ]
+        ],
+        settled=settled,
     )

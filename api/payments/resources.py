@@ -67,7 +67,7 @@ class Payments:
         errors=(
             NotFound,
             payable.RequestNotPayable,
-            payment_jobs.RequestChanged,
+            payable.RequestChanged,
             payment_jobs.NotAVendor,
             payable.EmailNotVerified,
             payable.TooManyPayments,

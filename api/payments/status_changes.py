@@ -1,7 +1,7 @@
 """What the API does to cancel or fail a payment: check under the row lock, then enqueue the job."""
 
 import threading
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from actors import audit, payment_endings, payment_jobs, state_machine, transitions
 from actors.jobs import enqueue, transaction
@@ -9,6 +9,7 @@ from actors.state_machine import Transition
 from api.payments import prefer_wait
 from db import payments, psp_attempts
 from db.core import request_context
+from db.core.ids import uuid7
 from db.payments import Payment
 from db.psp_attempts import PspResult
 from db.states import TERMINAL, PaymentStatus
@@ -58,7 +59,7 @@ def has_psp_decided(payment: Payment) -> bool:
     False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises
     OutcomeUnknown when the PSP gives no answer, and TooManyWaiting.
     """
-    inquiry_id = uuid4()
+    inquiry_id = uuid7()
     with transaction():
         enqueue(payment_jobs.inquire_job(payment.id, inquiry_id))
 

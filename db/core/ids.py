@@ -2,10 +2,16 @@
 
 import os
 import time
+from datetime import datetime
 from uuid import UUID
 
 _RANDOM_BITS = 62
 _NANOSECONDS = 1_000_000
+
+
+def first_at(moment: datetime) -> UUID:
+    """Returns the first id of this time: those of rows that are newer are greater."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
 
 
 def uuid7() -> UUID:

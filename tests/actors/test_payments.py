@@ -18,7 +18,7 @@ def test_a_payment_is_begun_charged_and_settled():
     payment = makers.payment()
     assert payment.status == "pending"
 
-    assert work() == ["payments.begin", "payments.charge", "payments.settle"]
+    assert work() == ["payments.begin", "payments.charge"]
 
     settled = makers.reload(payment)
     assert (settled.status, settled.failure_code, settled.version) == ("completed", None, 3)
@@ -30,7 +30,7 @@ def test_a_payment_is_begun_charged_and_settled():
 def test_a_declined_payment_fails_with_the_psps_code():
     payment = makers.payment(simulate="decline:insufficient_funds")
 
-    assert work() == ["payments.begin", "payments.charge", "payments.settle"]
+    assert work() == ["payments.begin", "payments.charge"]
 
     settled = makers.reload(payment)
     assert (settled.status, settled.failure_code) == ("failed", "insufficient_funds")

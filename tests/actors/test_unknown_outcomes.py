@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from actors import jobs, payable, payment_endings, payment_jobs, payment_reconciliation
+from actors import jobs, payable, payment_endings, payment_jobs, payment_reconciliation, transitions
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.provider import Answer, Outcome
@@ -396,7 +396,7 @@ def test_the_reconciler_leaves_a_payment_alone_whose_charge_is_waiting():
     set_age(payment, ago=60)
     makers.enqueue_scheduled(payment_reconciliation.reconcile)
     run("payments.reconcile")
-    assert work() == ["payments.charge", "payments.settle"]
+    assert work() == ["payments.charge"]
     assert attempts(payment) == [("charge", CHARGED)]
 
 
@@ -600,15 +600,26 @@ def test_a_charge_that_is_answered_after_its_lease_completes_the_payment():
         run("payments.charge", "payments.resolve")
 
     provider.choose(HangingProvider(another_worker_takes_over))
-    run("payments.begin", "payments.charge", "payments.settle")
+    run("payments.begin", "payments.charge")
     assert (makers.reload(payment).status, makers.review(payment)) == ("completed", None)
 
 
 def lose_settle_job(payment: Payment) -> None:
-    """Run the payment to a decision of the PSP whose settle job is lost."""
+    """Run the payment to a late decision of the PSP whose settle job is lost."""
     run("payments.begin", "payments.charge")
     assert attempts(payment)[0][1] in (CHARGED, "declined")
     postgres.rows("DELETE FROM journal.jobs WHERE name = 'payments.settle'")
+
+
+def test_a_decision_that_cannot_be_settled_with_its_call_is_settled_by_a_job(monkeypatch):
+    made = [makers.payment() for _ in range(2)]
+    run("payments.begin")
+    with monkeypatch.context() as patch:
+        patch.setattr(transitions, "apply_all", lambda _changes: 1 / 0)
+        payment_jobs.charge.handle(uuid4())
+    assert [attempts(payment) for payment in made] == [[("charge", CHARGED)]] * 2
+    assert work() == ["payments.settle"] * 2
+    assert [makers.reload(payment).status for payment in made] == ["completed"] * 2
 
 
 @pytest.mark.parametrize(
@@ -620,6 +631,7 @@ def lose_settle_job(payment: Payment) -> None:
         ("decline", "completed", "completed", "the PSP declined it, but it is completed"),
     ],
 )
+@pytest.mark.usefixtures("late")
 def test_the_reconciler_settles_a_decision_whose_job_is_lost(simulate, status, ends, review):
     payment = makers.payment(simulate=simulate)
     lose_settle_job(payment)
@@ -666,6 +678,7 @@ def test_metadata_edited_before_begin_is_ordered():
     assert makers.reload(payment).status == "failed"
 
 
+@pytest.mark.usefixtures("late")
 def test_the_reconciler_does_not_inquire_about_payments_whose_settlement_waits():
     waiting = [makers.payment() for _ in range(10)]
     run("payments.begin", "payments.charge")

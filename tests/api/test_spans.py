@@ -71,10 +71,10 @@ def me(database: None, make_client: Any, recorded: Recorded) -> Visitor:
 def test_one_trace_reaches_from_the_request_to_the_last_event(me, recorded):
     me.post("/payments", PAYMENT, headers=SENT)
     work()
-    settled = ["process payments.settle", "process payments.charge", "process payments.begin"]
+    settled = ["process payments.charge", "process payments.begin"]
     request = ["POST /api/payments", SPAN]
     [charged] = recorded.named("PSP charge")
-    assert recorded.path(charged) == ["PSP charge", *settled[1:], *request]
+    assert recorded.path(charged) == ["PSP charge", *settled, *request]
     appended = ["process records.append", *settled, *request]
     sent = [span for span in recorded.named("send events") if recorded.path(span)[1:] == appended]
     assert {span.attributes["paywright.event.type"] for span in sent} == {
@@ -109,10 +109,10 @@ def test_in_one_batch_each_payment_has_its_own_spans(me, recorded):
     traces = [f"{number:032x}" for number in range(1, 4)]
     for id in traces:
         me.post("/payments", PAYMENT, headers={"traceparent": f"00-{id}-{SPAN}-01"})
-    for name in ("payments.begin", "payments.charge", "payments.settle", "records.append"):
+    for name in ("payments.begin", "payments.charge", "records.append"):
         makers.JOBS[name].handle(job_journal.JobRow.get(job_journal.JobRow.name == name).id)
     for id in traces:
-        for name in ("process payments.begin", "PSP charge", "process payments.settle"):
+        for name in ("process payments.begin", "process payments.charge", "PSP charge"):
             assert len(recorded.named(name, id)) == 1
         assert {recorded.path(span)[-1] for span in recorded.of_trace(id)} == {SPAN}
         assert len(recorded.named("send events", id)) == 4

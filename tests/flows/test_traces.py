@@ -69,7 +69,7 @@ def test_one_trace_reaches_from_the_browser_to_the_last_event_also_when_redis_wa
         mailed = parent
     assert names == [
         *("send mail", "process mail.notify_payment_ended", "process events", "process records.append"),
-        *("process payments.settle", "process payments.charge", "process payments.begin"),
+        *("process payments.charge", "process payments.begin"),
         "POST /api/payments",
     ]
     assert mailed.parent == SPAN

@@ -365,7 +365,7 @@ def test_a_waiting_request_holds_no_connection(committed, settings):
     makers.until(lambda: in_use() == 0, 5)
     assert all(thread.is_alive() for thread in waiting)
 
-    assert settle() == 3 * many
+    assert settle() == 2 * many
     for thread in waiting:
         thread.join(20)
     assert [summary(result) for result in results] == [(201, "completed", "wait=10")] * many

@@ -180,6 +180,7 @@ def test_jobs_without_a_derived_id_are_found_too(vendor, admin, state):
 
 
 @pytest.mark.parametrize("simulate", ["approve", "decline"])
+@pytest.mark.usefixtures("late")
 def test_a_decision_that_waits_to_be_settled_is_shown(customer, admin, simulate):
     id = pay(customer, metadata={"simulate": simulate})
     begin(id)
