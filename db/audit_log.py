@@ -96,8 +96,7 @@ POP_REFUSALS = """
 
 def count_refusal(action: str, account: str, now: datetime) -> int:
     """Counts one refusal in the current minute and returns the number so far."""
-    [counted] = postgres.rows(COUNT_REFUSAL, action, account, now.replace(second=0, microsecond=0))
-    return int(counted["count"])
+    return int(postgres.value(COUNT_REFUSAL, action, account, now.replace(second=0, microsecond=0)))
 
 
 def pop_refusals(before: datetime, limit: int) -> list[Refusals]:

@@ -20,8 +20,7 @@ CLAIM = """
 
 def claim(id: UUID) -> Job | None:
     """Removes a job and returns it; None when it is done, dead, or locked by another transaction."""
-    found = postgres.rows(CLAIM, id)
-    return Job(**found[0]) if found else None
+    return postgres.first(Job, CLAIM, id)
 
 
 # Fewer jobs where the first one was sent before and not done: a job that kills its process must not take the

@@ -41,8 +41,8 @@ def acquire(name: str, holder: str, seconds: float) -> int | None:
 
     An expired lease is not free as long as an open transaction of its last holder relies on it.
     """
-    acquired = postgres.rows(ACQUIRE, name=name, holder=holder, seconds=seconds)
-    return int(acquired[0]["generation"]) if acquired else None
+    generation: int | None = postgres.value(ACQUIRE, name=name, holder=holder, seconds=seconds)
+    return generation
 
 
 def renew(name: str, generation: int, seconds: float) -> bool:
@@ -81,7 +81,7 @@ def is_held(name: str, generation: int) -> bool:
 
 def holder(name: str) -> str | None:
     """Returns the name of the process that holds the lease; None when it is free."""
-    found = postgres.rows(
+    found: str | None = postgres.value(
         "SELECT holder FROM journal.leases WHERE name = %s AND expires_at > clock_timestamp()", name
     )
-    return str(found[0]["holder"]) if found else None
+    return found

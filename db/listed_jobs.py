@@ -140,8 +140,7 @@ def page(which: Filter, *, limit: int, after: Cursor | None, job_names: Sequence
 
 def find(id: UUID) -> ListedJob | None:
     """Returns a job; None when it is done, or never was."""
-    found = postgres.rows(FIND, id)
-    return ListedJob(**found[0]) if found else None
+    return postgres.first(ListedJob, FIND, id)
 
 
 def _ids_of(payment_id: UUID, job_names: Sequence[str]) -> list[UUID]:
@@ -168,14 +167,13 @@ RETRY = """
 
 def retry(id: UUID) -> str | None:
     """Makes a job that failed or is dead due at once; returns its name, None if it was left alone."""
-    found = postgres.rows(RETRY, id)
-    return str(found[0]["name"]) if found else None
+    name: str | None = postgres.value(RETRY, id)
+    return name
 
 
 def now() -> datetime:
     """Returns the time by the database's clock, which tells when a job died."""
-    [found] = postgres.rows("SELECT clock_timestamp() AS now")
-    moment: datetime = found["now"]
+    moment: datetime = postgres.value("SELECT clock_timestamp()")
     return moment
 
 
@@ -205,5 +203,5 @@ DROP = """
 
 def drop(id: UUID) -> str | None:
     """Deletes a dead job; returns its name, None if it was left alone."""
-    found = postgres.rows(DROP, id)
-    return str(found[0]["name"]) if found else None
+    name: str | None = postgres.value(DROP, id)
+    return name

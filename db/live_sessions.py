@@ -70,8 +70,7 @@ _remembered: dict[UUID, _Remembered] = {}
 
 def read(session_id: UUID) -> LiveSession | None:
     """Returns a session as the database has it; None when it has ended or the account is not active."""
-    found = postgres.rows(FIND_LIVE_SESSION, session_id=session_id)
-    return LiveSession(**found[0]) if found else None
+    return postgres.first(LiveSession, FIND_LIVE_SESSION, session_id=session_id)
 
 
 def roles(session_ids: Collection[UUID]) -> dict[UUID, str]:

@@ -96,8 +96,8 @@ def add_ticket(user_id: UUID, token: str, expires_at: datetime) -> None:
 
 def redeem_ticket(token: str, now: datetime) -> UUID | None:
     """Deletes a usable ticket, and returns its user; None for another of several concurrent requests."""
-    found = postgres.rows(REDEEM, fingerprint(token), Purpose.OPEN_STREAM, now)
-    return found[0]["user_id"] if found else None
+    user_id: UUID | None = postgres.value(REDEEM, fingerprint(token), Purpose.OPEN_STREAM, now)
+    return user_id
 
 
 def mails_due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime]:

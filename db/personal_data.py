@@ -57,7 +57,7 @@ HAS_PENDING_EVENTS = """
         WHERE name = %s AND dead_at IS NULL
             AND (event #>> '{data,id}' = %s AND event #>> '{data,email}' <> %s
                 OR lower(event #>> '{data,customerEmail}') = ANY(%s::text[]))
-    ) AS pending
+    )
 """
 
 ERASE_FROM_JOBS = """
@@ -68,9 +68,7 @@ ERASE_FROM_JOBS = """
     ) RETURNING id
 """
 
-JOBS_REMAIN = """
-    SELECT EXISTS (SELECT FROM journal.jobs WHERE args::text ILIKE ANY(%s::text[])) AS remain
-"""
+JOBS_REMAIN = "SELECT EXISTS (SELECT FROM journal.jobs WHERE args::text ILIKE ANY(%s::text[]))"
 
 EVENTS_NAMING = """
     SELECT seq, data ->> 'id' AS id FROM admin.events
@@ -145,8 +143,7 @@ def erase_from_requests(
 
 def has_pending_events(name: str, user_id: UUID, addresses: Collection[str], *, closed: str) -> bool:
     """Tells whether jobs of this name have events about the user, or with one of the addresses, to append."""
-    found = postgres.rows(HAS_PENDING_EVENTS, name, str(user_id), closed, list(addresses))
-    return bool(found[0]["pending"])
+    return bool(postgres.value(HAS_PENDING_EVENTS, name, str(user_id), closed, list(addresses)))
 
 
 def erase_from_jobs(free: Collection[str], *, closed: str, limit: int) -> int:
@@ -158,7 +155,7 @@ def erase_from_jobs(free: Collection[str], *, closed: str, limit: int) -> int:
 
 def jobs_remain(free: Collection[str]) -> bool:
     """Tells whether jobs with these addresses remain because they were locked."""
-    return bool(postgres.rows(JOBS_REMAIN, [_like_pattern(address) for address in free])[0]["remain"])
+    return bool(postgres.value(JOBS_REMAIN, [_like_pattern(address) for address in free]))
 
 
 def erase_from_events_naming(free: Collection[str], *, closed: str, limit: int) -> int:

@@ -59,7 +59,6 @@ class Json(psycopg2.extras.Json):
     """A parameter that is written as JSON, also ids, times and amounts; in a tenth of the time of `json`."""
 
     def dumps(self, value: Any) -> str:
-        """Returns the JSON of the value."""
         return to_json(value).decode()
 
 
@@ -211,17 +210,14 @@ class Database(peewee.PostgresqlDatabase):
         try:
             return cast(Any, super()).execute_sql(sql, params)
         except peewee.PeeweeException as error:
-            if connection is None or not _shows_unavailability(error, connection):
+            state = sqlstate(error) or ""
+            if connection is None or not (connection.closed or state.startswith(_UNAVAILABLE_SQLSTATES)):
                 raise
             connection.unusable = True
-            if sqlstate(error) == _READ_ONLY_SQLSTATE and connection.pool:
+            if state == _READ_ONLY_SQLSTATE and connection.pool:
                 # The other connections lead to the same server.
                 connection.pool.invalidate()
             raise DatabaseUnavailable(getattr(error, "orig", error), *error.args) from error
-
-
-def _shows_unavailability(error: peewee.PeeweeException, connection: Connection) -> bool:
-    return bool(connection.closed) or (sqlstate(error) or "").startswith(_UNAVAILABLE_SQLSTATES)
 
 
 database = Database()
@@ -268,9 +264,16 @@ def _fetched(cursor: Any) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def records(statement: Statement, record: Callable[..., T], **named: Any) -> list[T]:
-    """Runs a statement and returns a record for each row, made of its columns in their order."""
-    return [record(*row) for row in database.execute_prepared(statement, named).fetchall()]
+def first(record: Callable[..., T], sql: str | Statement, /, *params: Any, **named: Any) -> T | None:
+    """Runs a statement, and returns the record made of the columns of its first row; None without a row."""
+    found = rows(sql, *params, **named)
+    return record(**found[0]) if found else None
+
+
+def value(sql: str | Statement, /, *params: Any, **named: Any) -> Any:
+    """Runs a statement, and returns the first column of its first row; None without a row."""
+    found = rows(sql, *params, **named)
+    return next(iter(found[0].values())) if found else None
 
 
 def set_statement_timeout(seconds: float) -> None:
@@ -315,8 +318,7 @@ def check_writable() -> None:
 
 def try_advisory_lock(name: str) -> bool:
     """Acquires the named lock until the end of the transaction; False if another transaction has the lock."""
-    [found] = rows("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0)) AS acquired", name)
-    return bool(found["acquired"])
+    return bool(value("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", name))
 
 
 # The lock of a row that changes. No key ever changes, so inserting a row that refers to this one needs no
@@ -330,7 +332,6 @@ class AnyDecimal(peewee.DecimalField):
     """A number of any precision, never rounded."""
 
     def get_modifiers(self) -> list[int]:
-        """Returns neither precision nor scale."""
         return []
 
 

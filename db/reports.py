@@ -188,5 +188,4 @@ def close_days(limit: int) -> int:
 
     Takes the oldest such days, at most `limit`; returns their number. Payments and requests count separately.
     """
-    [closed] = postgres.rows(CLOSE_DAYS, limit)
-    return int(closed["days"])
+    return int(postgres.value(CLOSE_DAYS, limit))

@@ -92,7 +92,7 @@ DISPROVE_REVIEWS = Statement(
 )
 
 COUNT_PAYMENTS_IN_REVIEW = """
-    SELECT count(DISTINCT payment_id) AS count FROM payments.payment_reviews WHERE resolved_at IS NULL
+    SELECT count(DISTINCT payment_id) FROM payments.payment_reviews WHERE resolved_at IS NULL
 """
 
 
@@ -167,5 +167,4 @@ def has_open_review(payment_id: peewee.Node) -> Any:
 
 def count_open() -> int:
     """Returns the number of payments with an open review."""
-    [found] = postgres.rows(COUNT_PAYMENTS_IN_REVIEW)
-    return int(found["count"])
+    return int(postgres.value(COUNT_PAYMENTS_IN_REVIEW))

@@ -148,7 +148,7 @@ class PaymentFilter:
 
 def find(id: UUID) -> ShownPayment | None:
     """Returns the payment or request with this id."""
-    return next(iter(postgres.records(FIND_PAYMENT, ShownPayment, id=id)), None)
+    return next(iter(_read(FIND_PAYMENT, id=id)), None)
 
 
 def page(
@@ -175,10 +175,15 @@ def _newest(visibility: Visibility, *, count: int, after: Cursor | None) -> list
     before, before_id = (after.created_at, after.id) if after else ("infinity", _LAST_ID)
     place: dict[str, Any] = {"before": before, "before_id": before_id, "count": count}
     if user_id := visibility.user_id:
-        return postgres.records(NEWEST_PAYMENTS_OF_CUSTOMER, ShownPayment, user_id=user_id, **place)
+        return _read(NEWEST_PAYMENTS_OF_CUSTOMER, user_id=user_id, **place)
     if payee_id := visibility.payee_id:
-        return postgres.records(NEWEST_PAYMENTS_OF_VENDOR, ShownPayment, user_id=payee_id, **place)
-    return postgres.records(NEWEST_PAYMENTS, ShownPayment, **place)
+        return _read(NEWEST_PAYMENTS_OF_VENDOR, user_id=payee_id, **place)
+    return _read(NEWEST_PAYMENTS, **place)
+
+
+def _read(statement: Statement, **named: Any) -> list[ShownPayment]:
+    # By the order of the columns: in half the time of their names.
+    return [ShownPayment(*row) for row in postgres.database.execute_prepared(statement, named).fetchall()]
 
 
 # The payments that are `pending` or `processing`, and the requests with this status: no index mentions the

@@ -124,8 +124,7 @@ def claim(name: str, types: Types) -> Claim | None:
     the claim before the pause is over or `advance`, `record_failure` or `release` has ended it.
     """
     wanted = None if types is None else list(types)
-    found = postgres.rows(CLAIM, name, wanted, wanted, _SKIP_FOREIGN_EVENTS)
-    return Claim(**found[0]) if found else None
+    return postgres.first(Claim, CLAIM, name, wanted, wanted, _SKIP_FOREIGN_EVENTS)
 
 
 LOCK_NEXT = """

@@ -78,8 +78,7 @@ def lock_vendor(id: UUID) -> bool:
 
 def by_email(email: str) -> User | None:
     """Returns the user with this address, compared without case."""
-    found = postgres.rows(BY_EMAIL, email=email.strip())
-    return User(**found[0]) if found else None
+    return postgres.first(User, BY_EMAIL, email=email.strip())
 
 
 def locked(id: UUID) -> User | None:
@@ -88,8 +87,7 @@ def locked(id: UUID) -> User | None:
     A concurrent change of the password cannot be missed. This lock precedes every lock of the user's
     sessions, tokens and profile (decision 20).
     """
-    found = postgres.rows(LOCKED, id=id)
-    return User(**found[0]) if found else None
+    return postgres.first(User, LOCKED, id=id)
 
 
 def change(id: UUID, **columns: Any) -> User | None:
