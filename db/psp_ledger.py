@@ -24,15 +24,6 @@ class Charge(postgres.Model, table="psp.charges"):
     created_at = DateTimeTZField()
 
 
-class PspOrder(postgres.Model, table="psp.orders"):
-    """The scenario that the stub simulates for a key, from the first call on, and the number of calls."""
-
-    idempotency_key = peewee.CharField(255, primary_key=True)
-    simulate = peewee.CharField(255)
-    calls = peewee.IntegerField()
-    created_at = DateTimeTZField()
-
-
 # The one statement of an ordinary charge.
 ADD_CHARGE = Statement(
     "add_psp_charge",
@@ -46,18 +37,21 @@ ADD_CHARGE = Statement(
 )
 
 
+RECORD_CALL = """
+    INSERT INTO psp.orders AS o (idempotency_key, simulate, calls) VALUES (%s, %s, 1)
+    ON CONFLICT (idempotency_key) DO UPDATE SET calls = o.calls + 1 RETURNING calls
+"""
+
+
 def record_call(key: str, simulate: str) -> int:
     """Counts a call under this key and returns the number of calls. The first call decides the scenario."""
-    insert = PspOrder.insert(idempotency_key=key, simulate=simulate, calls=1).on_conflict(
-        conflict_target=[PspOrder.idempotency_key], update={PspOrder.calls: PspOrder.calls + 1}
-    )
-    return int(postgres.execute_returning(insert, PspOrder)[0].calls)
+    return int(postgres.value(RECORD_CALL, key, simulate))
 
 
 def find_scenario(key: str) -> str | None:
     """Returns the scenario of this key."""
-    order = PspOrder.get_or_none(PspOrder.idempotency_key == key)
-    return order.simulate if order else None
+    scenario: str | None = postgres.value("SELECT simulate FROM psp.orders WHERE idempotency_key = %s", key)
+    return scenario
 
 
 def charges_between(
@@ -84,5 +78,5 @@ def add(
 ) -> Charge:
     """Records a decision and returns it; returns the recorded decision if the key has one."""
     decision = {"amount": amount, "currency": currency, "outcome": outcome, "code": code}
-    added = postgres.rows(ADD_CHARGE, idempotency_key=key, payment_id=payment_id, **decision)
-    return Charge(**added[0]) if added else Charge.get_by_id(key)
+    added = postgres.first(Charge, ADD_CHARGE, idempotency_key=key, payment_id=payment_id, **decision)
+    return added or Charge.get_by_id(key)

@@ -8,9 +8,6 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import peewee
-from playhouse.postgres_ext import DateTimeTZField
-
 from db import backlog, postgres
 from db.job_journal import DISPATCH_GRACE_S
 from db.shared_counts import RecentCounts
@@ -22,19 +19,6 @@ DELAY_S = 3
 KEPT_FOR = timedelta(days=1)
 # A sample that is missing after this time is not written any more.
 _WRITTEN_WITHIN = timedelta(seconds=8)
-
-
-class SampleRow(postgres.Model, table="admin.samples"):
-    """The figures of 15 seconds."""
-
-    at = DateTimeTZField(primary_key=True)
-    counted = peewee.BooleanField()
-    requests = peewee.BigIntegerField(null=True)
-    errors = peewee.BigIntegerField(null=True)
-    p95_ms = peewee.DoubleField(null=True)
-    finished = peewee.JSONField(null=True)
-    settled = peewee.BigIntegerField()
-    lag_ms = peewee.BigIntegerField()
 
 
 @dataclass(frozen=True)
@@ -149,4 +133,4 @@ def finished_per_minute(now: datetime) -> Counter[str] | None:
 
 def delete_expired(now: datetime) -> None:
     """Deletes samples that are older than a day."""
-    postgres.delete(SampleRow).where(SampleRow.at < now - KEPT_FOR).execute()
+    postgres.rows("DELETE FROM admin.samples WHERE at < %s", now - KEPT_FOR)

@@ -2,10 +2,8 @@
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
-
-import peewee
-from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
 from db.prepared import Statement
@@ -26,40 +24,22 @@ class PasswordUse(StrEnum):
     CHANGE_PASSWORD = "change-password"
 
 
-class SignInFailure(
-    postgres.Model,
-    table="auth.sign_in_failures",
-    primary_key=peewee.CompositeKey("purpose", "account", "client"),
-):
-    """The consecutive failures of one client at one account. No password is checked before `next_at`."""
+class LastFailure(NamedTuple):
+    """The last failure of one client at one account. No password is checked before `next_at`."""
 
-    purpose = peewee.CharField(20)
-    account = peewee.CharField(64)
-    client = peewee.CharField(64)
-    failures = peewee.IntegerField()
-    failed_at = DateTimeTZField()
-    next_at = DateTimeTZField()
+    failed_at: datetime
+    next_at: datetime
 
 
-class KnownAddress(
-    postgres.Model, table="auth.known_addresses", primary_key=peewee.CompositeKey("user_id", "address")
-):
-    """An address from which a user has signed in."""
-
-    user_id = peewee.UUIDField()
-    address = peewee.CharField(45)
-    seen_at = DateTimeTZField()
-
-
-# The wait before the next password: none for the first failures, then 1 s, doubled with each failure.
 FIND = Statement(
     "find_sign_in_failure",
     """
-    SELECT purpose, account, client, failures, failed_at, next_at FROM auth.sign_in_failures
+    SELECT failed_at, next_at FROM auth.sign_in_failures
     WHERE purpose = %(purpose)s::text AND account = %(account)s::text AND client = %(client)s::text
     """,
 )
 
+# The wait before the next password: none for the first failures, then 1 s, doubled with each failure.
 RESERVE = Statement(
     "reserve_password_check",
     """
@@ -120,10 +100,9 @@ KNOWN_CLIENTS = Statement(
 )
 
 
-def find(purpose: PasswordUse, account: str, client: str) -> SignInFailure | None:
-    """Returns the count of a client; None if it has no failure."""
-    found = postgres.rows(FIND, purpose=purpose, account=account, client=client)
-    return SignInFailure(**found[0]) if found else None
+def find(purpose: PasswordUse, account: str, client: str) -> LastFailure | None:
+    """Returns the last failure of a client; None if it has none."""
+    return postgres.first(LastFailure, FIND, purpose=purpose, account=account, client=client)
 
 
 def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> bool:
@@ -131,7 +110,7 @@ def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> b
 
     One statement, so that each of several concurrent requests sees the counts of those before.
     """
-    counted = postgres.rows(
+    counted = postgres.value(
         RESERVE,
         purpose=purpose,
         account=account,
@@ -141,7 +120,7 @@ def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> b
         longest_s=MAX_WAIT_S,
         count_since=now - FAILURE_LIFE,
     )
-    return bool(counted)
+    return counted is not None
 
 
 def release(purpose: PasswordUse, account: str, client: str) -> None:
@@ -161,8 +140,8 @@ def clear_account(account: str) -> None:
 
 def delete_expired(*, failed_before: datetime, seen_before: datetime) -> None:
     """Deletes counts whose last failure was before a time, and addresses whose last sign-in was."""
-    postgres.delete(SignInFailure).where(SignInFailure.failed_at < failed_before).execute()
-    postgres.delete(KnownAddress).where(KnownAddress.seen_at < seen_before).execute()
+    postgres.rows("DELETE FROM auth.sign_in_failures WHERE failed_at < %s", failed_before)
+    postgres.rows("DELETE FROM auth.known_addresses WHERE seen_at < %s", seen_before)
 
 
 def known_clients(user_id: UUID | None, token_hash: str) -> tuple[UUID | None, list[str]]:

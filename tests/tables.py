@@ -26,6 +26,19 @@ class EventPublication(postgres.Model, table="admin.event_publication"):
     expires_at = DateTimeTZField()
 
 
+class SampleRow(postgres.Model, table="admin.samples"):
+    """The figures of 15 seconds."""
+
+    at = DateTimeTZField(primary_key=True)
+    counted = peewee.BooleanField()
+    requests = peewee.BigIntegerField(null=True)
+    errors = peewee.BigIntegerField(null=True)
+    p95_ms = peewee.DoubleField(null=True)
+    finished = peewee.JSONField(null=True)
+    settled = peewee.BigIntegerField()
+    lag_ms = peewee.BigIntegerField()
+
+
 def last_seq() -> int:
     """Returns the number of the last event; 0 when the log is empty."""
     return int(Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.seq), 0)).scalar())

@@ -77,15 +77,15 @@ def test_a_failed_periodic_job_is_due_at_its_next_run(leader):
 
 def test_the_start_and_the_end_of_a_run_are_recorded(leader, monkeypatch):
     scheduler.enqueue_scheduled(housekeeping.expire_one_time_tokens, leader)
-    [run] = job_runs.JobRun.select()
-    assert run.ended_at is None
+    name = housekeeping.expire_one_time_tokens.name
+    assert job_runs.last_finished() == {name: None}
     with monkeypatch.context() as broken:
         broken.setattr("db.one_time_tokens.delete_expired", lambda _now: 1 / 0)
         [row] = waiting("housekeeping.expire_one_time_tokens")
         housekeeping.expire_one_time_tokens(str(row.id))
-    assert job_runs.JobRun.get().ended_at is None
+    assert job_runs.last_finished() == {name: None}
     work()
-    assert job_runs.JobRun.get().ended_at is not None
+    assert job_runs.last_finished()[name]
 
 
 def test_a_leader_replaced_while_frozen_enqueues_nothing(leader):

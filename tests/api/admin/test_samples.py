@@ -12,6 +12,7 @@ from db.core import times
 from db.users import Role
 from tests import makers
 from tests.makers import Visitor, visitor, work
+from tests.tables import SampleRow
 from workers import scheduler
 
 QUARTER = timedelta(seconds=15)
@@ -39,12 +40,12 @@ def noon(monkeypatch) -> None:
 
 
 def add(at: datetime, *, counted: bool = True, **figures: Any) -> None:
-    samples.SampleRow.create(at=at, counted=counted, **{"settled": 0, "lag_ms": 0, **figures})
+    SampleRow.create(at=at, counted=counted, **{"settled": 0, "lag_ms": 0, **figures})
 
 
-def record(client: redis.Client) -> samples.SampleRow:
+def record(client: redis.Client) -> SampleRow:
     scheduler.record_sample(client)
-    return samples.SampleRow.get_by_id(AT)
+    return SampleRow.get_by_id(AT)
 
 
 def answer(client: redis.Client, status: int, *durations_s: float) -> None:
@@ -69,7 +70,7 @@ def test_the_next_sample_begins_at_zero(database, redis_client, monkeypatch):
     record(redis_client)
     monkeypatch.setattr(times, "now", lambda: AT + QUARTER + timedelta(seconds=3))
     scheduler.record_sample(redis_client)
-    after = samples.SampleRow.get_by_id(AT + QUARTER)
+    after = SampleRow.get_by_id(AT + QUARTER)
     assert (after.requests, after.errors, after.p95_ms) == (0, 0, None)
 
 
@@ -114,7 +115,7 @@ def test_a_sample_counts_settled_payments_and_no_requests(database, redis_client
     makers.payment()
     assert makers.reload(request).status == "completed"
     samples.record(None, now := datetime.now(UTC))
-    assert samples.SampleRow.get_by_id(now).settled == 2
+    assert SampleRow.get_by_id(now).settled == 2
 
 
 def test_the_lag_is_that_of_the_oldest_due_job(database):
@@ -147,7 +148,7 @@ def test_an_unpublished_event_is_a_lag_too(database):
 
 def lag() -> int:
     samples.record(None, now := datetime.now(UTC))
-    return int(samples.SampleRow.get_by_id(now).lag_ms)
+    return int(SampleRow.get_by_id(now).lag_ms)
 
 
 def test_an_administrator_gets_one_item_for_each_quarter(admin, monkeypatch):
@@ -177,7 +178,7 @@ def test_samples_are_kept_for_a_day(database):
         add(at)
     makers.enqueue_scheduled(housekeeping.expire_samples)
     work()
-    assert samples.SampleRow.select().count() == 2
+    assert SampleRow.select().count() == 2
 
 
 def test_finished_jobs_are_counted_by_queue(admin, redis_client):

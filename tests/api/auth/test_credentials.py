@@ -558,15 +558,15 @@ def test_old_failures_and_addresses_are_deleted(client, me):
     with transaction():
         enqueue(housekeeping.expire_sign_in_failures.job())
     work()
-    assert sign_in_failures.SignInFailure.select().count() == 1
+    assert postgres.value("SELECT count(*) FROM auth.sign_in_failures") == 1
     assert len(sign_in_failures.known_clients(me.user["id"], "")[1]) == 1
-    sign_in_failures.SignInFailure.update(failed_at=times.now() - timedelta(hours=2)).execute()
-    sign_in_failures.KnownAddress.update(seen_at=times.now() - timedelta(days=90)).execute()
+    postgres.rows("UPDATE auth.sign_in_failures SET failed_at = %s", times.now() - timedelta(hours=2))
+    postgres.rows("UPDATE auth.known_addresses SET seen_at = %s", times.now() - timedelta(days=90))
     with transaction():
         enqueue(housekeeping.expire_sign_in_failures.job())
         enqueue(housekeeping.sum_up_refusals.job())
     work()
-    assert sign_in_failures.SignInFailure.select().count() == 0
+    assert postgres.value("SELECT count(*) FROM auth.sign_in_failures") == 0
     assert sign_in_failures.known_clients(me.user["id"], "") == (None, [])
 
 
