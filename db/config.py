@@ -9,21 +9,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-import peewee
-import psycopg2.extras
-from playhouse.postgres_ext import DateTimeTZField
-
 from db import postgres
 from db.prepared import Statement
-
-
-class SystemConfig(postgres.Model, table="admin.system_config"):
-    """A setting that an operator has changed."""
-
-    key = peewee.CharField(100, primary_key=True)
-    value = peewee.JSONField()
-    updated_at = DateTimeTZField()
-    updated_by = peewee.UUIDField(null=True)
 
 
 class ConfigKey(StrEnum):
@@ -120,28 +107,28 @@ def clear_cache() -> None:
 
 def all_settings() -> list[Setting]:
     """Returns all settings as they are in the database."""
-    rows = {row.key: row for row in SystemConfig.select()}
+    found = postgres.rows("SELECT key, value, updated_at, updated_by FROM admin.system_config")
+    rows = {row["key"]: row for row in found}
     return [
-        Setting(key, row.value, description, row.updated_at, row.updated_by)
+        Setting(key, row["value"], description, row["updated_at"], row["updated_by"])
         if (row := rows.get(key))
         else Setting(key, default, description)
         for key, (default, description) in _DEFAULTS.items()
     ]
 
 
+# JSON's null is a value, not a missing one.
+UPDATE = """
+    INSERT INTO admin.system_config (key, value, updated_by)
+    SELECT key, value, %s FROM unnest(%s::text[], %s::jsonb[]) AS new (key, value) ORDER BY key
+    ON CONFLICT (key) DO UPDATE
+        SET value = excluded.value, updated_by = excluded.updated_by, updated_at = clock_timestamp()
+"""
+
+
 def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
     """Writes values in the present transaction."""
-    rows = [
-        # Wrapped as JSON: null is a value, not a missing one.
-        (key, psycopg2.extras.Json(value), by)
-        for key, value in sorted(values.items())
-    ]
-    columns = [SystemConfig.key, SystemConfig.value, SystemConfig.updated_by]
-    SystemConfig.insert_many(rows, columns).on_conflict(
-        conflict_target=[SystemConfig.key],
-        preserve=columns[1:],
-        update={SystemConfig.updated_at: peewee.fn.clock_timestamp()},
-    ).execute()
+    postgres.rows(UPDATE, by, list(values), [postgres.Json(value) for value in values.values()])
 
 
 def lock_table() -> None:

@@ -5,8 +5,8 @@ import pytest
 from actors import events, subscriber
 from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
-from db import config, job_journal
-from db.config import ConfigKey, SystemConfig
+from db import config, job_journal, postgres
+from db.config import ConfigKey
 from tests import makers
 from tests.makers import mailbox, work
 from tests.tables import Subscription
@@ -39,7 +39,8 @@ def test_a_changed_configuration_is_read_at_once(monkeypatch):
     subscriber.once(SUBSCRIBERS)
     monkeypatch.setattr(config, "CACHE_TTL_S", 3600.0)
     assert config.value(ConfigKey.MAINTENANCE_READ_ONLY) is False
-    SystemConfig.insert(key=ConfigKey.MAINTENANCE_READ_ONLY, value=True).execute()
+    sql = "INSERT INTO admin.system_config (key, value) VALUES (%s, 'true')"
+    postgres.rows(sql, ConfigKey.MAINTENANCE_READ_ONLY)
     assert config.value(ConfigKey.MAINTENANCE_READ_ONLY) is False
     with transaction():
         events.emit(events.EventType.CONFIG_UPDATED, {"changes": {}})

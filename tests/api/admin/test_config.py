@@ -3,7 +3,7 @@
 import pytest
 
 from api.admin.schemas import ConfigUpdate
-from db import audit_log, config, event_log
+from db import audit_log, config, event_log, postgres
 from db.config import ConfigKey
 from db.users import Role
 from tests import makers
@@ -136,7 +136,7 @@ def test_another_process_sees_a_change_within_a_second(admin, monkeypatch):
     monkeypatch.setattr("db.config.time.monotonic", lambda: now[0])
     config.clear_cache()
     assert config.value(ConfigKey.PSP_LATENCY_MS) == 0
-    config.SystemConfig.insert(key=ConfigKey.PSP_LATENCY_MS, value=7).execute()
+    postgres.rows("INSERT INTO admin.system_config (key, value) VALUES (%s, '7')", ConfigKey.PSP_LATENCY_MS)
     assert config.value(ConfigKey.PSP_LATENCY_MS) == 0
     now[0] += 1
     assert config.value(ConfigKey.PSP_LATENCY_MS) == 7
