@@ -76,7 +76,7 @@ def match(day: date) -> None:
         log.error("PSP statement differs", **details)
         resource = ("payment", difference.payment_id) if difference.payment_id else None
         audit.record(audit.AuditAction.STATEMENT_DIFFERS, resource=resource, details=details)
-    closed = statements.mark_matched(day, len(differences))
-    if closed.differences > REPORTED_ONE_BY_ONE:
-        log.error("more PSP statement differences", day=str(day), differences=closed.differences)
-    log.info("PSP statement matched", day=str(day), lines=closed.lines, differences=closed.differences)
+    lines, count = statements.mark_matched(day, len(differences)), len(differences)
+    if count > REPORTED_ONE_BY_ONE:
+        log.error("more PSP statement differences", day=str(day), differences=count)
+    log.info("PSP statement matched", day=str(day), lines=lines, differences=count)

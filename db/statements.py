@@ -15,15 +15,6 @@ from db.reviews import ReviewCause
 from db.states import PaymentStatus
 
 
-class Statement(postgres.Model, table="payments.statements"):
-    """A day whose statement was matched with the payments."""
-
-    day = peewee.DateField(primary_key=True)
-    lines = peewee.IntegerField()
-    differences = peewee.IntegerField()
-    matched_at = DateTimeTZField()
-
-
 class StatementLine(postgres.Model, table="payments.statement_lines"):
     """A booking of the PSP; `reference` is the id of a payment."""
 
@@ -148,7 +139,7 @@ def lines_of(differences: Sequence[Difference]) -> dict[str, list[StatementLine]
 
 def is_matched(day: date) -> bool:
     """Tells whether this day's statement was matched."""
-    return bool(Statement.select().where(Statement.day == day).exists())
+    return bool(postgres.rows("SELECT FROM payments.statements WHERE day = %s", day))
 
 
 def unmatched_days(until: date, limit: int) -> list[date]:
@@ -170,22 +161,25 @@ def add_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     ).execute()
 
 
-def mark_matched(day: date, differences: int) -> Statement:
-    """Records that this day was matched, with its number of differences."""
-    lines = StatementLine.select().where(StatementLine.day == day).count()
-    insert = Statement.insert(day=day, lines=lines, differences=differences).on_conflict(
-        conflict_target=[Statement.day],
-        preserve=[Statement.lines, Statement.differences],
-        update={Statement.matched_at: peewee.fn.clock_timestamp()},
-    )
-    return postgres.execute_returning(insert, Statement)[0]
+MARK_MATCHED = """
+    INSERT INTO payments.statements (day, lines, differences)
+    SELECT %(day)s, count(*), %(differences)s FROM payments.statement_lines WHERE day = %(day)s
+    ON CONFLICT (day) DO UPDATE
+        SET lines = excluded.lines, differences = excluded.differences, matched_at = clock_timestamp()
+    RETURNING lines
+"""
+
+
+def mark_matched(day: date, differences: int) -> int:
+    """Records that this day was matched, with its number of differences. Returns its number of lines."""
+    return int(postgres.value(MARK_MATCHED, day=day, differences=differences))
 
 
 def find_differences(day: date) -> list[Difference]:
     """Returns every difference between a day's statement and the payments as they are now."""
     midnight = datetime.combine(day, time.min, UTC)
     # The first statement has none before it.
-    has_earlier = Statement.select().where(Statement.day < day).exists()
+    has_earlier = postgres.rows("SELECT FROM payments.statements WHERE day < %s LIMIT 1", day)
     begin = midnight - CLOCK_TOLERANCE if has_earlier else midnight
     end = midnight + timedelta(days=1) - CLOCK_TOLERANCE
     with postgres.database.atomic():

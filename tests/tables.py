@@ -26,6 +26,18 @@ class EventPublication(postgres.Model, table="admin.event_publication"):
     expires_at = DateTimeTZField()
 
 
+class MissedEvent(
+    postgres.Model, table="admin.missed_events", primary_key=peewee.CompositeKey("name", "seq")
+):
+    """An event that a subscriber gave up after its last attempt."""
+
+    name = peewee.CharField(100)
+    seq = peewee.BigIntegerField()
+    error = peewee.TextField()
+    given_up_at = DateTimeTZField()
+    id = peewee.UUIDField()
+
+
 class SampleRow(postgres.Model, table="admin.samples"):
     """The figures of 15 seconds."""
 
@@ -37,6 +49,15 @@ class SampleRow(postgres.Model, table="admin.samples"):
     finished = peewee.JSONField(null=True)
     settled = peewee.BigIntegerField()
     lag_ms = peewee.BigIntegerField()
+
+
+class Statement(postgres.Model, table="payments.statements"):
+    """A day whose statement was matched with the payments."""
+
+    day = peewee.DateField(primary_key=True)
+    lines = peewee.IntegerField()
+    differences = peewee.IntegerField()
+    matched_at = DateTimeTZField()
 
 
 def last_seq() -> int:

@@ -15,9 +15,10 @@ from actors.psp import provider
 from actors.psp import stub as stub_module
 from db import audit_log, job_journal, postgres, statements
 from db.payments import Payment
-from db.statements import Statement, StatementLine
+from db.statements import StatementLine
 from tests import makers
 from tests.makers import work
+from tests.tables import Statement
 
 pytestmark = pytest.mark.usefixtures("database")
 
