@@ -101,7 +101,7 @@ def retry_missed_event(name: str, seq: int) -> bool:
     Raises NotFound for an event that was not given up, or not by a subscriber that there is.
     """
     with postgres.connection():
-        if subscriptions.find_missed(name, seq) is None:
+        if not subscriptions.is_missed(name, seq):
             raise NotFound(thing="missed event")
         return handle_missed(_subscriber(name), seq)
 
@@ -114,7 +114,7 @@ def retry_missed_events(name: str) -> tuple[int, int]:
     found = _subscriber(name)
     with postgres.connection():
         missed = subscriptions.missed(name, MISSED_EVENTS_AT_ONCE)
-        handled = sum(handle_missed(found, event.seq) for event in missed)
+        handled = sum(handle_missed(found, seq) for seq in missed)
     return handled, len(missed) - handled
 
 

@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import peewee
-from playhouse.postgres_ext import DateTimeTZField
 from psycopg2.extras import Json
 
 from db import postgres
@@ -19,18 +17,6 @@ from db.pagination import Cursor, Page, page
 _SKIP_FOREIGN_EVENTS = 1000
 # How many event numbers one statement reads: it must end within the statement timeout.
 _MAX_STRIDE = 10_000
-
-
-class MissedEvent(
-    postgres.Model, table="admin.missed_events", primary_key=peewee.CompositeKey("name", "seq")
-):
-    """An event that a subscriber gave up after its last attempt."""
-
-    name = peewee.CharField(100)
-    seq = peewee.BigIntegerField()
-    error = peewee.TextField()
-    given_up_at = DateTimeTZField()
-    id = peewee.UUIDField()
 
 
 @dataclass(frozen=True)
@@ -210,20 +196,23 @@ def release(claim: Claim) -> None:
 
 def record_missed(claim: Claim, event: Event, error: str) -> None:
     """Records that the subscriber gave this event up."""
-    missed = MissedEvent.insert(name=claim.name, seq=event.seq, error=_shortened(error))
-    missed.on_conflict_ignore().execute()
+    postgres.rows(
+        "INSERT INTO admin.missed_events (name, seq, error) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        claim.name,
+        event.seq,
+        _shortened(error),
+    )
 
 
-def missed(name: str, limit: int) -> list[MissedEvent]:
-    """Returns the first events that a subscriber gave up."""
-    query = MissedEvent.select().where(MissedEvent.name == name)
-    return list(query.order_by(MissedEvent.seq).limit(limit))
+def missed(name: str, limit: int) -> list[int]:
+    """Returns the numbers of the first events that a subscriber gave up."""
+    sql = "SELECT seq FROM admin.missed_events WHERE name = %s ORDER BY seq LIMIT %s"
+    return [row["seq"] for row in postgres.rows(sql, name, limit)]
 
 
-def find_missed(name: str, seq: int) -> MissedEvent | None:
-    """Returns an event that a subscriber gave up."""
-    found: MissedEvent | None = MissedEvent.get_or_none(MissedEvent.name == name, MissedEvent.seq == seq)
-    return found
+def is_missed(name: str, seq: int) -> bool:
+    """Tells whether a subscriber gave this event up."""
+    return bool(postgres.rows("SELECT FROM admin.missed_events WHERE name = %s AND seq = %s", name, seq))
 
 
 @dataclass(frozen=True)
@@ -265,24 +254,26 @@ def _listed(row: dict[str, Any]) -> ListedMissedEvent:
 
 
 CLAIM_MISSED = """
-    DELETE FROM admin.missed_events
-    WHERE (name, seq) = (
-        SELECT name, seq FROM admin.missed_events WHERE name = %s AND seq = %s FOR UPDATE SKIP LOCKED)
-    RETURNING seq
+    WITH claimed AS (
+        DELETE FROM admin.missed_events
+        WHERE (name, seq) = (
+            SELECT name, seq FROM admin.missed_events WHERE name = %s AND seq = %s FOR UPDATE SKIP LOCKED)
+        RETURNING seq
+    )
+    SELECT e.id, e.seq, e.type, e.data, e.request_id, e.trace, e.occurred_at
+    FROM claimed JOIN admin.events e ON e.seq = claimed.seq
 """
 
 
 def claim_missed(name: str, seq: int) -> Event | None:
     """Removes a missed event and returns it, in the open transaction; None when another process has it."""
-    claimed = postgres.rows(CLAIM_MISSED, name, seq)
-    found: Event | None = Event.get_or_none(Event.seq == seq) if claimed else None
-    return found
+    return postgres.first(Event, CLAIM_MISSED, name, seq)
 
 
 def record_missed_again(name: str, seq: int, error: str) -> None:
     """Records what went wrong when a missed event was handled again."""
-    update = MissedEvent.update(error=_shortened(error))
-    update.where(MissedEvent.name == name, MissedEvent.seq == seq).execute()
+    sql = "UPDATE admin.missed_events SET error = %s WHERE name = %s AND seq = %s"
+    postgres.rows(sql, _shortened(error), name, seq)
 
 
 def _as_json(types: Mapping[str, Types]) -> list[Json | None]:

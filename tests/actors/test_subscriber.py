@@ -19,7 +19,7 @@ from db.core.request_context import RequestContext
 from db.event_log import Event
 from tests.counting import counted
 from tests.makers import audit_entries, until, work
-from tests.tables import EventPublication, Subscription, last_seq
+from tests.tables import EventPublication, MissedEvent, Subscription, last_seq
 from workers import process
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
@@ -72,9 +72,9 @@ def emit(*numbers: int, type: EventType = EventType.CONFIG_UPDATED) -> None:
     work()
 
 
-def missed() -> list[subscriptions.MissedEvent]:
+def missed() -> list[MissedEvent]:
     """The events that the subscriber of these tests gave up."""
-    return subscriptions.missed("test.recorder", 10)
+    return list(MissedEvent.select().where(MissedEvent.name == "test.recorder").order_by(MissedEvent.seq))
 
 
 def cursor(name: str = "test.recorder") -> Subscription:

@@ -10,11 +10,12 @@ from dotenv import dotenv_values
 
 from actors import event_handlers
 from api import cli
-from db import audit_log, job_journal, migrate, postgres, subscriptions, users
+from db import audit_log, job_journal, migrate, postgres, users
 from db.core.settings import StoreSettings
 from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, SECRETS, work
+from tests.tables import MissedEvent
 
 
 @pytest.fixture
@@ -148,9 +149,9 @@ def test_missed_events_are_replayed_and_audited(command):
         "SELECT max(seq) AS seq FROM admin.events WHERE type = 'payments:payment:completed'"
     )
     name = event_handlers.SUBSCRIBERS[0].name
-    subscriptions.MissedEvent.insert(name=name, seq=ended["seq"], error="it broke").execute()
+    MissedEvent.insert(name=name, seq=ended["seq"], error="it broke").execute()
     assert command("events", "replay").stdout == "events handled: 1\n"
-    assert subscriptions.MissedEvent.select().count() == 0
+    assert MissedEvent.select().count() == 0
     assert actions("admin.events.replayed") == [""]
 
 

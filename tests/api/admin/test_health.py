@@ -23,12 +23,12 @@ from db import (
     leases,
     postgres,
     redis,
-    subscriptions,
 )
 from db.core import times
 from db.users import Role
 from tests import makers
 from tests.makers import Visitor, registered, visitor, work
+from tests.tables import MissedEvent
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_health_counts_dead_jobs_by_name_reviews_and_missed_events(admin):
     ).execute()
     makers.payment(simulate="blackout")
     work()
-    subscriptions.MissedEvent.insert(name="subscribers.mail", seq=1, error="no").execute()
+    MissedEvent.insert(name="subscribers.mail", seq=1, error="no").execute()
     data = admin.get("/admin/health").json["data"]
     assert (data["deadJobs"], data["deadJobsByName"]) == (2, {"payments.begin": 2})
     assert (data["needsReview"], data["missedEvents"]) == (1, 1)

@@ -5,9 +5,10 @@ from uuid import UUID
 import pytest
 
 from actors import event_handlers
-from db import audit_log, event_log, subscriptions
+from db import audit_log, event_log
 from tests import makers
 from tests.makers import error, invalid_fields, work
+from tests.tables import MissedEvent
 
 MAILS, CONFIG = (subscriber.name for subscriber in event_handlers.SUBSCRIBERS)
 
@@ -19,7 +20,7 @@ def missed(name: str = MAILS) -> event_log.Event:
     [event] = event_log.Event.select().where(
         event_log.Event.type == "payments:payment:completed", event_log.Event.data["id"] == str(payment.id)
     )
-    subscriptions.MissedEvent.insert(name=name, seq=event.seq, error="it broke").execute()
+    MissedEvent.insert(name=name, seq=event.seq, error="it broke").execute()
     makers.mailbox.clear()
     return event
 

@@ -3,10 +3,11 @@
 from uuid import uuid4
 
 from actors import event_handlers
-from db import config, job_journal, postgres, subscriptions
+from db import config, job_journal, postgres
 from tests import makers
 from tests.api.console.browsers import Browser
 from tests.makers import work
+from tests.tables import MissedEvent
 
 MAILS = event_handlers.SUBSCRIBERS[0].name
 
@@ -95,15 +96,15 @@ def test_missed_events_are_retried_and_dropped(admin):
     query = "SELECT seq FROM admin.events WHERE type = 'payments:payment:completed' ORDER BY seq"
     one, two = (str(event["seq"]) for event in postgres.rows(query))
     for seq in (one, two):
-        subscriptions.MissedEvent.insert(name=MAILS, seq=seq, error="it broke").execute()
+        MissedEvent.insert(name=MAILS, seq=seq, error="it broke").execute()
     assert "it broke" in admin.get("/console/jobs").text
     assert act(admin, "drop-event", subscriber=MAILS, seq=one).status_code == 303
     assert act(admin, "retry-event", subscriber=MAILS, seq=two).status_code == 303
-    assert subscriptions.MissedEvent.select().count() == 0
+    assert MissedEvent.select().count() == 0
     assert act(admin, "retry-event", subscriber=MAILS, seq=two).status_code == 404
-    subscriptions.MissedEvent.insert(name=MAILS, seq=one, error="it broke").execute()
+    MissedEvent.insert(name=MAILS, seq=one, error="it broke").execute()
     assert act(admin, "retry-events", subscriber=MAILS).status_code == 303
-    assert subscriptions.MissedEvent.select().count() == 0
+    assert MissedEvent.select().count() == 0
 
 
 def test_one_job_is_shown_with_its_arguments(admin):
