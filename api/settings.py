@@ -87,13 +87,7 @@ class WebSettings(MediaSettings):
         secrets = {"JWT_SECRET": self.jwt_secret, "PASSWORD_PEPPER": self.password_pepper}
         if self.jwt_secret_other:
             secrets["JWT_SECRET_OTHER"] = self.jwt_secret_other
-        return [
-            *super().production_faults(),
-            *secret_faults(**secrets),
-            *self.public_url_faults(),
-            *(
-                ["TRUSTED_PROXIES: must name your proxies, not the whole internet"]
-                if self.trusted_proxies.trusts_whole_internet
-                else []
-            ),
-        ]
+        faults = [*super().production_faults(), *secret_faults(**secrets), *self.public_url_faults()]
+        if self.trusted_proxies.trusts_whole_internet:
+            faults.append("TRUSTED_PROXIES: must name your proxies, not the whole internet")
+        return faults

@@ -106,9 +106,9 @@ class Server(StreamServer):  # type: ignore[misc]
     # Then the processes take turns.
     max_accept = 1
 
-    def __init__(self, listener: Any, handle: Callable[..., None], *, limit: int, place: int) -> None:
-        super().__init__(listener, handle, spawn=Pool(limit))
-        self._place = place
+    def __init__(self, worker: "Worker", listener: Any) -> None:
+        super().__init__(listener, partial(worker.handle, listener), spawn=Pool(worker.worker_connections))
+        self._place = worker.place
         # Since when connections are left to others, and how many those had accepted then.
         self._leaving_since = 0.0
         self._accepted_elsewhere = -1
@@ -187,14 +187,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Accepts connections until the process is to stop; then lets the requests finish."""
-        servers = []
-        for listener in self.sockets:
-            listener.setblocking(True)
-            server = Server(
-                listener, partial(self.handle, listener), limit=self.worker_connections, place=self.place
-            )
+        servers = [Server(self, listener) for listener in self.sockets]
+        for server in servers:
             server.start()
-            servers.append(server)
         while self.alive:
             self.notify()
             gevent.sleep(_HEARTBEAT_S)
