@@ -34,5 +34,5 @@ if __name__ == "__main__":
     WebSettings.read_or_exit()
     from gunicorn.app.wsgiapp import WSGIApplication
 
-    sys.argv[1:] = ["--config", "python:api.gunicorn", "api.wsgi:application"]
+    sys.argv[1:] = ["--config", "python:api.gunicorn", "api.gunicorn:load()"]
     WSGIApplication().run()

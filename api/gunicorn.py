@@ -1,4 +1,4 @@
-"""The gunicorn configuration of the web process, which `python -m api` starts."""
+"""The web process, which `python -m api` starts: the configuration of gunicorn, and the application."""
 
 import gc
 import resource
@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors import tracing
-from api import greenlets
+import falcon
+
+from actors import broker, tracing
+from api import demo_users, greenlets
+from api.app import create_app
 from api.http import admission
 from api.middleware import access_log
 from api.operations import request_counts
@@ -16,6 +19,7 @@ from api.settings import WebSettings
 from api.worker import open_connections
 from db import heartbeats, postgres, redis
 from db.core import logs
+from db.core.settings import exit_if_invalid
 
 _MAX_DESCRIPTORS = 20_000
 # Descriptors of a web process that are not client connections: stores, files, pipes.
@@ -64,6 +68,18 @@ def _keep_beating() -> None:
     while True:
         heartbeats.beat(_redis, [], type="web")
         time.sleep(heartbeats.INTERVAL_S)
+
+
+def load() -> falcon.App:  # type: ignore[type-arg]
+    """Configures the logs and the stores, and returns the application."""
+    logs.configure(_settings.log_level, _settings.log_format)
+    greenlets.use(processes=_settings.web_concurrency)
+    postgres.configure(_settings.database_url, connections=_settings.database_pool)
+    broker.configure(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
+    with exit_if_invalid():
+        demo_users.check(_settings)
+    # The OpenAPI document is built before the fork: no request waits for it, and the workers share it.
+    return create_app(_settings, preload_document=True, compute=greenlets.compute)
 
 
 def when_ready(_server: Any) -> None:

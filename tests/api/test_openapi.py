@@ -240,7 +240,7 @@ def test_the_document_is_written_before_the_first_request(stores):
     script = (
         "from api.openapi import resources; real, calls = resources.document, [];"
         "resources.document = lambda table: calls.append(table) or real(table);"
-        "import api.wsgi; print(len(calls))"
+        "from api.gunicorn import load; load(); print(len(calls))"
     )
     environment = {**os.environ, **SECRETS, **stores}
     command = [sys.executable, "-c", script]

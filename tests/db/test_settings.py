@@ -189,7 +189,7 @@ def test_local_frontends_are_allowed_outside_production():
 
 
 @pytest.mark.parametrize(
-    "command", [["-m", "workers.relay"], ["-m", "workers.main", "payments"], ["-c", "import api.wsgi"]]
+    "command", [["-m", "workers.relay"], ["-m", "workers.main", "payments"], ["-c", "import api.gunicorn"]]
 )
 def test_a_process_with_an_invalid_setting_ends_with_one_line(root, command):
     environment = {"PATH": os.environ["PATH"], **GOOD, "LOG_LEVEL": "LOUD"}

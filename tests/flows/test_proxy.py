@@ -56,11 +56,11 @@ def proxy(
     broker.current().client.flushdb()
     environment = {**os.environ, **SECRETS, **stores, "RATE_LIMIT_API": "1000/minute", "WEB_CONCURRENCY": "1"}
     environment["TRUSTED_PROXIES"] = "127.0.0.1"
-    gunicorn = [sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn", "api.wsgi:application"]
+    web = [sys.executable, "-m", "api"]
     (directory / "nginx.conf").write_text(configuration(root, port, backends))
     with (directory / "log").open("wb") as log:
         webs = [
-            subprocess.Popen(gunicorn, env={**environment, "PORT": str(backend)}, stdout=log, stderr=log)
+            subprocess.Popen(web, env={**environment, "PORT": str(backend)}, stdout=log, stderr=log)
             for backend in backends
         ]
         nginx = subprocess.Popen([NGINX, "-p", directory, "-c", "nginx.conf"], stdout=log, stderr=log)
