@@ -55,6 +55,7 @@ def routes(console: Console) -> dict[str, Any]:
     # What is no page: the responses of forms, files, the event stream.
     others: dict[str, Any] = {
         "/": home.Root(),
+        "/console/": home.Root(),
         "/console/assets/{name}": Assets(),
         "/console/events": View(console, home.stream_events, public=True),
         "/console/sign-out": Action(console, access.sign_out, public=True),

@@ -13,7 +13,7 @@ _TYPE = re.compile(rb"^event: .*\n", re.MULTILINE)
 
 
 class Root:
-    """GET /."""
+    """GET / and GET /console/."""
 
     @RawOperation(media="text/html")
     def on_get(self, _req: Request, _resp: Response) -> None:

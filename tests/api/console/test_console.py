@@ -11,8 +11,9 @@ from tests.makers import PASSWORD, visitor
 
 
 def test_the_root_leads_to_the_console(browser):
-    result = browser.get("/")
-    assert (result.status_code, result.headers["location"]) == (303, "/console")
+    for path in ("/", "/console/"):
+        result = browser.get(path)
+        assert (result.status_code, result.headers["location"]) == (303, "/console")
 
 
 def test_a_visitor_is_sent_to_the_sign_in_and_back(browser, client):
