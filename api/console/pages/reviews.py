@@ -11,7 +11,9 @@ from db.core import times
 
 # Each payment costs a call for its reviews.
 _PAYMENTS = 10
-# How a payment can be ended with its review, where it is `processing`.
+# How a payment can be ended with its review, where it is `processing` and the provider has reported a result;
+# that is not so in a review with one of these causes.
+NO_RESULT = ("psp_silent", "request_moved")
 _OUTCOMES = (("", "stays as it is"), ("completed", "is completed"), ("failed", "has failed"))
 # What the provider says of a payment that has ended so.
 _SAID_OF = {"completed": "charged", "failed": "declined"}
@@ -31,14 +33,17 @@ def show_list(visit: Visit) -> None:
 def show(visit: Visit, payment_id: UUID, *, error: ApiError | None = None) -> None:
     """GET /console/reviews/{payment_id}."""
     attempts = visit.api.get(f"/payments/{payment_id}/attempts", {"limit": 50})
+    payment = visit.api.get(f"/payments/{payment_id}")
+    unresolved = [review for review in attempts["reviews"] if review["resolvedAt"] is None]
+    is_reported = any(review["cause"] not in NO_RESULT for review in unresolved)
     visit.show(
         "review.html",
         error=error,
-        payment=visit.api.get(f"/payments/{payment_id}"),
+        payment=payment,
         attempts=attempts,
-        open=[review for review in attempts["reviews"] if review["resolvedAt"] is None],
+        open=unresolved,
         resolved=[review for review in attempts["reviews"] if review["resolvedAt"] is not None],
-        outcomes=_OUTCOMES,
+        outcomes=_OUTCOMES if payment["status"] == "processing" and is_reported else (),
         values=visit.form,
     )
 

@@ -4,7 +4,9 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from api.console.pages.reviews import NO_RESULT
 from db import statements
+from db.reviews import MONEY_CAUSES, ReviewCause
 from tests import makers
 from tests.makers import work
 
@@ -18,6 +20,8 @@ def test_a_review_is_resolved_with_a_reason(admin):
     path = f"/console/reviews/{payment.id}"
     page = admin.get(path).text
     assert "the PSP does not answer" in page
+    # The provider has reported no result that the payment could be ended with.
+    assert 'name="outcome"' not in page
     reviews = re.findall(r'name="reviews" value="([^"]+)"', page)[0]
     refused = admin.post(path, {"reviews": reviews})
     assert refused.status_code == 400
@@ -26,6 +30,10 @@ def test_a_review_is_resolved_with_a_reason(admin):
     assert "They answered by phone." in admin.get(path).text
     again = admin.post(path, {"reviews": reviews, "reason": "Again."})
     assert again.status_code == 409
+
+
+def test_causes_without_a_result_are_those_that_the_api_knows():
+    assert set(NO_RESULT) == set(ReviewCause) - MONEY_CAUSES
 
 
 def test_differences_of_a_day_are_side_by_side(admin):
