@@ -15,6 +15,7 @@ from api.console.client import Api, ApiError, Data
 from api.console.rendering import Templates
 from api.http.body import ValidationFailed
 from api.http.operation import RawOperation
+from api.security.permissions import Forbidden
 
 # The cookies. Scripts cannot read them, and no other path than /console gets them.
 _ACCESS, _REFRESH, _NOTICE, _THEME = (
@@ -124,10 +125,10 @@ class Visit:
         for name in (_ACCESS, _REFRESH):
             self._resp.unset_cookie(name, path="/console", same_site="Lax")
 
-    @property
-    def refresh_token(self) -> str | None:
-        """The refresh token of the session."""
-        return self._cookie(_REFRESH)
+    def require(self, role: str) -> None:
+        """Refuses a form to those who may not send it: they would learn that after they had filled it in."""
+        if self.user["role"] != role:
+            raise Forbidden(role=self.user["role"])
 
     def set_theme(self, theme: str) -> None:
         """Keeps the choice of light or dark; anything else leaves it to the browser."""

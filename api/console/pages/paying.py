@@ -26,6 +26,7 @@ _REQUEST_FIELDS = ("amount", "currency", "description", "customerEmail")
 
 def show_pay(visit: Visit, *, error: ApiError | None = None) -> None:
     """GET /console/pay."""
+    visit.require("CUSTOMER")
     visit.show(
         "pay.html",
         asked=visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 10}),
@@ -71,6 +72,7 @@ def show_requests(visit: Visit) -> None:
 
 def show_new_request(visit: Visit, *, error: ApiError | None = None) -> None:
     """GET /console/requests/new."""
+    visit.require("VENDOR")
     visit.show("request-new.html", values=visit.form, error=error, **_choices(visit))
 
 

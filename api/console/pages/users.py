@@ -19,6 +19,7 @@ def show_list(visit: Visit) -> None:
 
 def show_new(visit: Visit, *, error: ApiError | None = None) -> None:
     """GET /console/users/new."""
+    visit.require("ADMIN")
     visit.show("user-new.html", values=visit.form, error=error)
 
 

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from db import live_sessions
+from db.users import Role
 from tests import makers
-from tests.api.console.browsers import Browser, sign_in
+from tests.api.console.browsers import Browser, sign_in, signed_in
 from tests.makers import PASSWORD, visitor
 
 
@@ -93,6 +94,14 @@ def test_a_form_of_another_site_is_refused(browser, client, headers):
     sign_in(browser, visitor(client))
     assert browser.post("/console/sign-out", **headers).status_code == 400
     assert browser.get("/console").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [("pay", Role.VENDOR), ("requests/new", Role.CUSTOMER), ("users/new", Role.VENDOR)],
+)
+def test_a_form_is_for_those_who_may_send_it(client, path, role):
+    assert signed_in(client, role)[0].get(f"/console/{path}").status_code == 403
 
 
 def test_an_error_is_a_page(browser, client):
