@@ -1,5 +1,6 @@
 """A visit to a page of the console: who asks, the API on their behalf, and the response."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -107,13 +108,21 @@ class Visit:
                 self.api.token = None
         if refresh := self._cookie(_REFRESH):
             try:
-                self.begin(self.api.post("/auth/refresh", {"refreshToken": refresh}))
+                self._keep(self.api.post("/auth/refresh", {"refreshToken": refresh}))
             except ApiError as error:
                 if error.status not in (400, 401):
                     raise
                 self.end()
 
     def begin(self, auth: Mapping[str, Any]) -> None:
+        """Begins the session of a sign-in, and ends the one that this browser had."""
+        if self.user:
+            # Refused if that session has ended meanwhile.
+            with contextlib.suppress(ApiError):
+                self.api.post("/auth/logout")
+        self._keep(auth)
+
+    def _keep(self, auth: Mapping[str, Any]) -> None:
         """Keeps the tokens of an AuthResult in the cookies."""
         self.api.token, self.user = auth["accessToken"], auth["user"]
         self._set_cookie(_ACCESS, auth["accessToken"], int(auth["expiresIn"]))

@@ -52,6 +52,15 @@ def test_a_wrong_password_shows_the_form_again_without_it(browser, client):
     assert not browser.cookies
 
 
+def test_a_sign_in_ends_the_session_before_it(browser, client):
+    sign_in(browser, visitor(client))
+    before = dict(browser.cookies)
+    sign_in(browser, visitor(client))
+    assert browser.get("/console").status_code == 200
+    browser.cookies = before
+    assert browser.get("/console").headers["location"].startswith("/console/sign-in")
+
+
 def test_scripts_cannot_read_the_cookies(browser, client):
     cookies = sign_in(browser, visitor(client)).cookies.values()
     assert {(each.http_only, each.same_site, each.path) for each in cookies} == {(True, "Lax", "/console")}
