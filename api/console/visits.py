@@ -29,6 +29,7 @@ _PASSED_ON = {
     *("retry-after", "last-event-id", "x-accel-buffering"),
 }
 _MAX_FIELDS = 200
+_PASSWORDS = ("password", "currentPassword", "newPassword")
 # Days of a filter: the last one is part of what is asked for, and ends when the next one begins (UTC).
 _DAYS_LATER = {"from": timedelta(0), "to": timedelta(days=1)}
 
@@ -75,12 +76,16 @@ class Visit:
 
     @functools.cached_property
     def form(self) -> dict[str, str]:
-        """The fields of the form that was sent, without those left empty. Raises ValidationFailed."""
+        """The fields of the form that was sent, without those left empty. Raises ValidationFailed.
+
+        Spaces around a text are removed, but those of a password belong to it.
+        """
         try:
             fields = parse_qsl(self.req.context.raw.decode(errors="replace"), max_num_fields=_MAX_FIELDS)
         except ValueError:
             raise ValidationFailed.of("form", f"must have at most {_MAX_FIELDS} fields") from None
-        return {name: text for name, value in fields if (text := value.strip())}
+        typed = {name: value if name in _PASSWORDS else value.strip() for name, value in fields}
+        return {name: value for name, value in typed.items() if value}
 
     def fields(self, *names: str) -> dict[str, str]:
         """These fields of the form, without those left empty."""

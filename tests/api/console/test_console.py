@@ -52,6 +52,15 @@ def test_a_wrong_password_shows_the_form_again_without_it(browser, client):
     assert not browser.cookies
 
 
+def test_a_password_is_sent_as_it_was_typed(browser):
+    typed = {"email": makers.address(), "password": " four boats at dawn "}
+    assert browser.post("/console/register", {**typed, "name": "Vera", "role": "VENDOR"}).status_code == 303
+    assert (
+        browser.post("/console/sign-in", {**typed, "password": typed["password"].strip()}).status_code == 401
+    )
+    assert browser.post("/console/sign-in", typed).status_code == 303
+
+
 def test_a_sign_in_ends_the_session_before_it(browser, client):
     sign_in(browser, visitor(client))
     before = dict(browser.cookies)
