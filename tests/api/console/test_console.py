@@ -1,9 +1,11 @@
 """The console's frame: who is signed in, what a form may do, how an error is shown."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from api.console import rendering
 from db import live_sessions
 from db.users import Role
 from tests import makers
@@ -212,3 +214,9 @@ def test_assets_are_kept_and_asked_for_again(browser):
     assert first.headers["content-type"].startswith("text/javascript")
     assert browser.get("/console/assets/live.js", If_None_Match=first.headers["etag"]).status_code == 304
     assert browser.get("/console/assets/..%2Fclient.py").status_code == 404
+
+
+def test_every_table_has_a_caption():
+    directory = Path(rendering.__file__).with_name("templates")
+    texts = {path.name: path.read_text() for path in directory.glob("*.html")}
+    assert [name for name, text in texts.items() if text.count("<table") != text.count("<caption")] == []
