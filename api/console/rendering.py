@@ -68,12 +68,18 @@ def ago(value: str | None) -> str:
     if not value:
         return "never"
     seconds = (times.now() - datetime.fromisoformat(value)).total_seconds()
-    size, unit = abs(seconds), "s"
+    size, unit = scaled(abs(seconds))
+    return f"{int(size)} {unit} ago" if seconds >= 0 else f"in {int(size) or 1} {unit}"
+
+
+def scaled(seconds: float) -> tuple[float, str]:
+    """Returns a duration in a unit of its size: `(3.5, "min")`."""
+    size, unit = seconds, "s"
     for length, larger in ((60, "min"), (60, "h"), (24, "d")):
         if size < length:
             break
         size, unit = size / length, larger
-    return f"{int(size)} {unit} ago" if seconds >= 0 else f"in {int(size) or 1} {unit}"
+    return size, unit
 
 
 def curl(call: Call, base: str) -> str:

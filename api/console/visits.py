@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -41,6 +42,7 @@ class CrossOriginForm(falcon.HTTPError):
         super().__init__(falcon.HTTP_400)
 
 
+@dataclass
 class Console:
     """What all pages share: the application, the templates, and where it runs.
 
@@ -48,19 +50,14 @@ class Console:
     break this stack. `pages` are those of api/console/routes.py, for the navigation.
     """
 
-    def __init__(
-        self,
-        app: Callable[..., Any],
-        templates: Templates,
-        *,
-        public_url: str,
-        environment: str,
-        breakable: bool = False,
-    ) -> None:
-        self.app, self.templates = app, templates
-        self.public_url, self.environment, self.breakable = public_url, environment, breakable
-        self.pages: list[Any] = []
-        self.schemas: dict[str, Any] = {}
+    app: Callable[..., Any]
+    templates: Templates
+    _: KW_ONLY
+    public_url: str
+    environment: str
+    breakable: bool = False
+    pages: list[Any] = field(default_factory=list)
+    schemas: dict[str, Any] = field(default_factory=dict)
 
 
 class Visit:
@@ -136,8 +133,7 @@ class Visit:
     def end(self) -> None:
         """Forgets the tokens."""
         self.api.token, self.user = None, {}
-        for name in (_ACCESS, _REFRESH):
-            self._resp.unset_cookie(name, path="/console", same_site="Lax")
+        self._unset_cookies(_ACCESS, _REFRESH)
 
     def require(self, role: str) -> None:
         """Refuses a form to those who may not send it: they would learn that after they had filled it in."""
@@ -149,7 +145,7 @@ class Visit:
         if theme in ("light", "dark"):
             self._set_cookie(_THEME, theme, _THEME_LIFETIME_S)
         else:
-            self._resp.unset_cookie(_THEME, path="/console", same_site="Lax")
+            self._unset_cookies(_THEME)
 
     def schemas(self) -> dict[str, Any]:
         """Returns the schemas of the API's document. They do not change, so they are asked for once."""
@@ -171,7 +167,7 @@ class Visit:
         """Sends a page; one that shows an error of the API has its status."""
         notice = self._cookie(_NOTICE)
         if notice:
-            self._resp.unset_cookie(_NOTICE, path="/console", same_site="Lax")
+            self._unset_cookies(_NOTICE)
         self._resp.status = error.status if error else status
         if error and "retry-after" in error.headers:
             self._resp.set_header("Retry-After", error.headers["retry-after"])
@@ -241,58 +237,60 @@ class Visit:
             *(name, value), max_age=max_age_s, path="/console", same_site="Lax", secure=is_https
         )
 
+    def _unset_cookies(self, *names: str) -> None:
+        for name in names:
+            self._resp.unset_cookie(name, path="/console", same_site="Lax")
 
+
+@dataclass
 class View:
     """A page: `show` answers a GET. Who is not signed in is sent to the sign-in, unless it is public."""
 
-    def __init__(self, console: Console, show: Callable[..., None], *, public: bool = False) -> None:
-        self._console, self._show, self._public = console, show, public
+    console: Console
+    show: Callable[..., None]
+    _: KW_ONLY
+    public: bool = False
 
     @RawOperation(media="text/html")
     def on_get(self, req: Request, resp: Response, **ids: Any) -> None:
-        self._show(_visit(self._console, req, resp, public=self._public), **ids)
+        self.show(_visit(self, req, resp), **ids)
 
 
+@dataclass
 class Form(View):
     """A page with a form: `send` answers a POST. What the API refuses, `show` shows again with its error."""
 
-    def __init__(
-        self,
-        console: Console,
-        show: Callable[..., None],
-        send: Callable[..., None],
-        *,
-        public: bool = False,
-    ) -> None:
-        super().__init__(console, show, public=public)
-        self._send = send
+    send: Callable[..., None]
 
     @RawOperation(media="text/html")
     def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
-        visit = _visit(self._console, req, resp, public=self._public)
+        visit = _visit(self, req, resp)
         try:
-            self._send(visit, **ids)
+            self.send(visit, **ids)
         except ApiError as error:
-            self._show(visit, **ids, error=error)
+            self.show(visit, **ids, error=error)
 
 
+@dataclass
 class Action:
     """What a button does: `send` answers a POST."""
 
-    def __init__(self, console: Console, send: Callable[..., None], *, public: bool = False) -> None:
-        self._console, self._send, self._public = console, send, public
+    console: Console
+    send: Callable[..., None]
+    _: KW_ONLY
+    public: bool = False
 
     @RawOperation(media="text/html")
     def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
-        self._send(_visit(self._console, req, resp, public=self._public), **ids)
+        self.send(_visit(self, req, resp), **ids)
 
 
-def _visit(console: Console, req: Request, resp: Response, *, public: bool) -> Visit:
+def _visit(resource: View | Action, req: Request, resp: Response) -> Visit:
     if req.method == "POST":
         _require_same_origin(req)
-    visit = Visit(console, req, resp)
+    visit = Visit(resource.console, req, resp)
     visit.identify()
-    if not visit.user and not public:
+    if not visit.user and not resource.public:
         back = "/console" if req.method == "POST" else req.relative_uri
         raise falcon.HTTPSeeOther(f"{SIGN_IN}?next={quote(back, safe='')}")
     return visit

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from api.console.client import Api, ApiError, Data
+from api.console.pages.configuration import number
 from api.console.visits import Visit
 from api.demo_users import DEMO_PASSWORD, demo_email
 from db.core import times
@@ -93,7 +94,7 @@ def _act(visit: Visit) -> str:
         visit.api.post("/admin/invariants")
         return "The invariants are being checked."
     if act == "psp":
-        visit.api.put("/admin/config", {key: _number(visit.form.get(key, "")) for key in PSP_KEYS})
+        visit.api.put("/admin/config", {key: number(visit.form.get(key, "")) for key in PSP_KEYS})
         return "The PSP does so within two seconds."
     if act in ("send", "everything"):
         accepted = _send_payments(visit)
@@ -113,14 +114,6 @@ def _act(visit: Visit) -> str:
     fault, said = faults.get(act, faults["kill"])
     visit.api.post("/dev/faults", fault)
     return said
-
-
-def _number(text: str) -> Any:
-    """A number as the form has it; the API refuses anything else."""
-    try:
-        return int(text) if text.isdecimal() else float(text)
-    except ValueError:
-        return text
 
 
 def _send_payments(visit: Visit) -> str:

@@ -28,19 +28,22 @@ class Control:
     choices: tuple[str, ...] = ()
 
     def value(self, name: str, form: Mapping[str, str]) -> Any:
-        """Returns the JSON value that a form has; text that is none as it is, for the API to refuse."""
+        """Returns the JSON value that a form has."""
         if self.kind == "choices":
             return [choice for choice in self.choices if f"{name}.{choice}" in form]
         text = form.get(name, "")
         if not text and self.optional:
             return None
-        if self.kind == "text":
-            return text
-        try:
-            number = float(text)
-        except ValueError:
-            return text
-        return int(number) if number.is_integer() else number
+        return text if self.kind == "text" else number(text)
+
+
+def number(text: str) -> float | str:
+    """Returns the number that a form has; text that is none as it is, for the API to refuse."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return int(value) if value.is_integer() else value
 
 
 def show(visit: Visit, *, error: ApiError | None = None) -> None:

@@ -4,21 +4,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from falcon import HTTPSeeOther, Request, Response
-
 from api.console.visits import Visit
-from api.http.operation import RawOperation
 
 _TYPE = re.compile(rb"^event: .*\n", re.MULTILINE)
 
 
-class Root:
+def lead_to_console(visit: Visit) -> None:
     """GET / and GET /console/."""
-
-    @RawOperation(media="text/html")
-    def on_get(self, _req: Request, _resp: Response) -> None:
-        """Leads to the console."""
-        raise HTTPSeeOther("/console")
+    visit.go("/console")
 
 
 def show(visit: Visit) -> None:

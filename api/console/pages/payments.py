@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from api.console import diagram
 from api.console.client import ApiError, Data
-from api.console.rendering import ago
+from api.console.rendering import ago, scaled
 from api.console.visits import Visit
 
 STATUSES = ("pending", "initiated", "processing", "completed", "failed", "cancelled")
@@ -128,21 +128,10 @@ def _entry(
     item: Mapping[str, Any], first: Mapping[str, Any], payment: Mapping[str, Any], *, with_code: bool
 ) -> Entry:
     is_transition = item["kind"] == "transition"
-    place = str(diagram.code_of(payment, item["data"])) if with_code and is_transition else ""
+    place = diagram.code_of(payment, item["data"]) if with_code and is_transition else ""
     if item.get("due"):
         when = ago(item["at"])
         return Entry(item, when if when.startswith("in ") else "now")
     seconds = (datetime.fromisoformat(item["at"]) - datetime.fromisoformat(first["at"])).total_seconds()
-    return Entry(item, _offset(seconds), place)
-
-
-def _offset(seconds: float) -> str:
-    """Returns a duration for people: `+0.125 s`, `+3 min`."""
-    if seconds < 60:
-        return f"+{seconds:.3f} s"
-    size, unit = seconds / 60, "min"
-    for length, larger in ((60, "h"), (24, "d")):
-        if size < length:
-            break
-        size, unit = size / length, larger
-    return f"+{size:.1f} {unit}"
+    size, unit = scaled(seconds)
+    return Entry(item, f"+{size:.3f} s" if unit == "s" else f"+{size:.1f} {unit}", place)
