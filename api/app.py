@@ -6,6 +6,7 @@ import falcon
 from falcon.routing import CompiledRouter
 
 from actors.media import Media
+from api import dev
 from api.admin import system
 from api.admin.audit_export import AuditExport, OneAuditLogEntry
 from api.admin.audit_logs import AuditLogs, AuditVerification
@@ -21,7 +22,6 @@ from api.console import errors as console_errors
 from api.console import routes as console_routes
 from api.console.rendering import Templates
 from api.console.visits import Console
-from api.dev import resources as dev
 from api.events.feed import Feed
 from api.events.resources import EventStream, EventTicket
 from api.http import responses

@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from uuid import UUID
 
 from falcon import Request
 from pydantic import MISSING, Field, model_validator
@@ -120,10 +119,15 @@ class LauncherGone(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=
 
 
 class Stack:
-    """The stack whose DATA_DIR this is (see workers/dev/faults.py)."""
+    """GET /dev/stack: the stack whose DATA_DIR this is (see workers/dev/faults.py)."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
+
+    @Operation(Permission.OPERATE, "Stack.", name="getDevStack")
+    def on_get(self, _req: Request) -> StackStatus:
+        """Get the processes of this stack and the faults so far."""
+        return self.status()
 
     def status(self) -> StackStatus:
         """Returns what can be killed (all but web, which answers this), and the faults, newest first."""
@@ -155,18 +159,6 @@ class Stack:
             return missing
 
 
-class StackResource:
-    """GET /dev/stack."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-
-    @Operation(Permission.OPERATE, "Stack.", name="getDevStack")
-    def on_get(self, _req: Request) -> StackStatus:
-        """Get the processes of this stack and the faults so far."""
-        return self._stack.status()
-
-
 class Faults:
     """POST /dev/faults."""
 
@@ -195,7 +187,11 @@ class Faults:
         if process is not None and process not in can_be_hit:
             raise NotFound(thing="process that this fault can hit")
         with transaction():
-            job = None if body.payment_id is MISSING else _let_job_die(body.payment_id)
+            job = None
+            if body.payment_id is not MISSING:
+                job = break_it.let_job_die(body.payment_id, _JOB_KILLED)
+                if job is None:
+                    raise NotFound(thing="job of this payment that waits")
             audit.record(
                 AuditAction.FAULT_INJECTED,
                 resource=("job", job["id"]) if job else None,
@@ -216,26 +212,15 @@ class DevRuns:
         runs: dict[str, list[RunPayment]] = {}
         for payment in break_it.payments(query.run):
             runs.setdefault(payment.pop("run"), []).append(RunPayment(**payment))
-        return Runs(
-            items=[
-                Run(id=id, started_at=paid[0].created_at, payments=paid)
-                for id, paid in reversed(runs.items())
-            ]
-        )
+        items = [Run(id=id, started_at=paid[0].created_at, payments=paid) for id, paid in runs.items()]
+        return Runs(items=items[::-1])
 
 
 def routes(data: Path, redis_url: str) -> dict[str, Any]:
     """Returns the resources of the stack whose DATA_DIR this is, by their paths."""
     stack = Stack(data)
     return {
-        "/api/dev/stack": StackResource(stack),
+        "/api/dev/stack": stack,
         "/api/dev/faults": Faults(stack, redis_url),
         "/api/dev/runs": DevRuns(),
     }
-
-
-def _let_job_die(payment_id: UUID) -> dict[str, Any]:
-    job = break_it.let_job_die(payment_id, _JOB_KILLED)
-    if job is None:
-        raise NotFound(thing="job of this payment that waits")
-    return job

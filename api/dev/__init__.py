@@ -1,1 +1,0 @@
-"""Routes of a stack that `make run` has started on a developer's machine: break it, and see it recover."""
