@@ -32,7 +32,19 @@ _STYLE = Style(
     opacity_hover="1",
     transition="none",
 )
-_SHOWN_LABELS = 7
+# Settings of every plot.
+_CONFIG = pygal.Config(
+    style=_STYLE,
+    # Its script would come from another host.
+    js=(),
+    disable_xml_declaration=True,
+    explicit_size=False,
+    legend_at_bottom=True,
+    show_minor_x_labels=False,
+    truncate_label=-1,
+    include_x_axis=True,
+    margin=8,
+)
 
 Values = Sequence[float | int | None]
 
@@ -44,8 +56,8 @@ def line(
 
     `name` is unique in the page. Half as wide as `bars`, for several side by side.
     """
-    return _draw(
-        *(pygal.Line, name, labels, unit, series),
+    chart = pygal.Line(
+        _CONFIG,
         show_dots=False,
         stroke_style={"width": 2},
         allow_interruptions=True,
@@ -53,43 +65,28 @@ def line(
         height=200,
         max_scale=5,
         x_labels_major=list(shown),
-        x_labels_major_count=None,
         # Room for the half of the last label.
         margin_right=28,
+        value_formatter=lambda value: "" if value is None else f"{value:g}{unit}",
     )
+    return _draw(chart, name, labels, series)
 
 
-def bars(name: str, labels: Sequence[str], *, unit: str = "", **series: Values) -> Markup:
+def bars(name: str, labels: Sequence[str], **series: Values) -> Markup:
     """A stacked bar for each label. `name` is unique in the page."""
-    return _draw(pygal.StackedBar, name, labels, unit, series)
+    chart = pygal.StackedBar(
+        _CONFIG, width=640, height=240, x_labels_major_count=7, value_formatter="{:g}".format
+    )
+    return _draw(chart, name, labels, series)
 
 
-def _draw(
-    kind: Any, name: str, labels: Sequence[str], unit: str, series: dict[str, Values], **options: Any
-) -> Markup:
-    settings: dict[str, Any] = {
-        "style": _STYLE,
-        # Its script would come from another host.
-        "js": (),
-        "disable_xml_declaration": True,
-        "height": 240,
-        "width": 640,
-        "explicit_size": False,
-        "show_legend": len(series) > 1,
-        "legend_at_bottom": True,
-        "show_minor_x_labels": False,
-        "x_labels_major_count": _SHOWN_LABELS,
-        "truncate_label": -1,
-        "include_x_axis": True,
-        "margin": 8,
-        "value_formatter": lambda value: "" if value is None else f"{value:g}{unit}",
-    }
-    chart = kind(**settings | options)
+def _draw(chart: Any, name: str, labels: Sequence[str], series: dict[str, Values]) -> Markup:
+    chart.config.show_legend = len(series) > 1
     # The prefix of its style's selectors; a random one would make an unchanged chart differ.
     chart.uuid = name
     chart.x_labels = list(labels)
     for title, values in series.items():
-        chart.add(title.replace("_", " "), list(values))
+        chart.add(title, list(values))
     drawing = chart.render_tree()
     for definitions in drawing.iter("defs"):
         # The settings of pygal's script, which the page's Content-Security-Policy would report.
