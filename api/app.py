@@ -23,7 +23,7 @@ from api.console import routes as console_routes
 from api.console.rendering import Templates
 from api.console.visits import Console
 from api.events.feed import Feed
-from api.events.resources import EventStream, EventTicket
+from api.events.resources import Events
 from api.http import responses
 from api.http.operation import declaration_of, route
 from api.middleware.access_log import AccessLog
@@ -34,8 +34,8 @@ from api.middleware.rate_limit import RateLimit
 from api.middleware.request_context import BindRequestContext
 from api.middleware.routing import CanonicalUuid, Routing
 from api.middleware.security_headers import SecurityHeaders
-from api.openapi.resources import AsyncApi, Docs, DocsScript, OpenApi
-from api.operations.health import Health, MaintenanceState
+from api.openapi.resources import Documents
+from api.operations.health import Health
 from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
 from api.payments.reports import Reports
@@ -73,6 +73,7 @@ def create_app(
     redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
     auth = Auth(Sessions(passwords, tokens))
+    events = Events(Feed(redis_client), tokens)
     health = Health(redis_client)
     users, jobs, missed_events = Users(passwords, tokens), Jobs(), MissedEvents()
     payments, reviews = Payments(), Reviews()
@@ -140,8 +141,8 @@ def create_app(
         "/api/admin/samples": RecentSamples(),
         "/api/admin/psp": Psp(),
         "/api/admin/analytics": system.Analytics(redis_client),
-        "/api/events/stream": EventStream(Feed(redis_client), tokens),
-        "/api/events/ticket": EventTicket(),
+        "/api/events/stream": route(get=events.stream_events),
+        "/api/events/ticket": route(post=events.create_event_ticket),
         "/api/payments": route(get=payments.list_payments, post=payments.create_payment),
         "/api/payments/history": route(get=payments.list_payment_transactions),
         "/api/payments/reports": route(get=Reports().get_payment_report),
@@ -153,7 +154,7 @@ def create_app(
         "/api/payments/{payment_id:uuid}/status": route(post=payments.change_payment_status),
         "/api/payments/{payment_id:uuid}/attempts": route(get=reviews.list_payment_attempts),
         "/api/payments/{payment_id:uuid}/review": route(post=reviews.resolve_payment_reviews),
-        "/api/maintenance": MaintenanceState(),
+        "/api/maintenance": route(get=health.get_maintenance),
         "/api/profile": route(get=profile.get_profile, put=profile.update_profile),
         "/api/profile/avatar": route(post=avatars.upload_avatar, delete=avatars.delete_avatar),
         "/api/profile/preferences": route(get=profile.get_preferences, put=profile.update_preferences),
@@ -166,16 +167,16 @@ def create_app(
     }
     if settings.stack:
         routes |= dev.routes(settings.stack, settings.redis_url)
-    openapi = OpenApi(routes)
+    documents = Documents(routes)
     # The document describes its own routes too, so it is written after they are added.
     routes |= {
-        "/api/openapi.json": openapi,
-        "/api/asyncapi.json": AsyncApi(),
-        "/api/docs": Docs(),
-        "/api/docs/script.js": DocsScript(),
+        "/api/openapi.json": route(get=documents.get_open_api),
+        "/api/asyncapi.json": route(get=documents.get_async_api),
+        "/api/docs": route(get=documents.get_docs),
+        "/api/docs/script.js": route(get=documents.get_docs_script),
     }
     if preload_document:
-        _ = openapi.json
+        _ = documents.open_api
     console = Console(
         app,
         templates,

@@ -12,7 +12,7 @@ from actors import audit
 from actors.audit import AuditAction
 from actors.jobs import transaction
 from api.http.fields import Query, RequestBody, invalid
-from api.http.operation import Operation
+from api.http.operation import Operation, route
 from api.security.permissions import Permission
 from db import break_it, redis
 from db.core.errors import DomainError, ErrorCode, NotFound
@@ -119,62 +119,25 @@ class LauncherGone(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=
 
 
 class Stack:
-    """GET /dev/stack: the stack whose DATA_DIR this is (see workers/dev/faults.py)."""
+    """The stack whose DATA_DIR this is (see workers/dev/faults.py)."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, redis_url: str) -> None:
         self._data = data
-
-    @Operation(Permission.OPERATE, "Stack.", name="getDevStack")
-    def on_get(self, _req: Request) -> StackStatus:
-        """Get the processes of this stack and the faults so far."""
-        return self.status()
-
-    def status(self) -> StackStatus:
-        """Returns what can be killed (all but web, which answers this), and the faults, newest first."""
-        return StackStatus(
-            processes=[
-                StackProcess(name=name, pid=pid, freezable=name not in _STORES)
-                for name, pid in sorted(self._read("pids.json", {}).items())
-                if not name.startswith("web.")
-            ],
-            faults=[Fault(**each) for each in reversed(self._read("faults.json", []))],
-        )
-
-    def do(self, fault: str, process: str | None, seconds: int | None) -> None:
-        """Has the launcher do it. Raises LauncherGone."""
-        line = json.dumps({"fault": fault, "process": process, "seconds": seconds}) + "\n"
-        try:
-            pipe = os.open(self._data / "faults", os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            raise LauncherGone from None
-        try:
-            os.write(pipe, line.encode())
-        finally:
-            os.close(pipe)
-
-    def _read(self, name: str, missing: Any) -> Any:
-        try:
-            return json.loads((self._data / name).read_text())
-        except FileNotFoundError:
-            return missing
-
-
-class Faults:
-    """POST /dev/faults."""
-
-    def __init__(self, stack: Stack, redis_url: str) -> None:
-        self._stack = stack
         self._redis = redis.connect(redis_url, timeout=_FLUSH_TIMEOUT_S)
+
+    @Operation(Permission.OPERATE, "Stack.")
+    def get_dev_stack(self, _req: Request) -> StackStatus:
+        """Get the processes of this stack and the faults so far."""
+        return self._status()
 
     @Operation(
         Permission.OPERATE,
         "Fault requested.",
-        name="createDevFault",
         status=202,
         errors=(NotFound, LauncherGone),
         examples={"kill": {"fault": "kill", "process": "psp.1"}, "flush": {"fault": "flushRedis"}},
     )
-    def on_post(self, _req: Request, body: NewFault) -> StackStatus:
+    def create_dev_fault(self, _req: Request, body: NewFault) -> StackStatus:
         """Break something.
 
         The launcher kills or freezes a process. It restarts what was killed, and continues what is frozen.
@@ -182,7 +145,7 @@ class Faults:
         process = None if body.process is MISSING else body.process
         seconds = None if body.seconds is MISSING else body.seconds
         can_be_hit = {
-            each.name for each in self._stack.status().processes if each.freezable or body.fault == "kill"
+            each.name for each in self._status().processes if each.freezable or body.fault == "kill"
         }
         if process is not None and process not in can_be_hit:
             raise NotFound(thing="process that this fault can hit")
@@ -199,15 +162,11 @@ class Faults:
             )
         if body.fault == "flushRedis":
             self._redis.flushdb()
-        self._stack.do(body.fault, process, seconds)
-        return self._stack.status()
+        self._ask_launcher({"fault": body.fault, "process": process, "seconds": seconds})
+        return self._status()
 
-
-class DevRuns:
-    """GET /dev/runs."""
-
-    @Operation(Permission.OPERATE, "Runs.", name="listDevRuns")
-    def on_get(self, _req: Request, query: RunsQuery) -> Runs:
+    @Operation(Permission.OPERATE, "Runs.")
+    def list_dev_runs(self, _req: Request, query: RunsQuery) -> Runs:
         """List the runs of the last hour, with what became of their payments and what the PSP has charged."""
         runs: dict[str, list[RunPayment]] = {}
         for payment in break_it.payments(query.run):
@@ -215,12 +174,39 @@ class DevRuns:
         items = [Run(id=id, started_at=paid[0].created_at, payments=paid) for id, paid in runs.items()]
         return Runs(items=items[::-1])
 
+    def _status(self) -> StackStatus:
+        """Returns what can be killed (all but web, which answers this), and the faults, newest first."""
+        return StackStatus(
+            processes=[
+                StackProcess(name=name, pid=pid, freezable=name not in _STORES)
+                for name, pid in sorted(self._read("pids.json", {}).items())
+                if not name.startswith("web.")
+            ],
+            faults=[Fault(**each) for each in reversed(self._read("faults.json", []))],
+        )
+
+    def _read(self, name: str, missing: Any) -> Any:
+        try:
+            return json.loads((self._data / name).read_text())
+        except FileNotFoundError:
+            return missing
+
+    def _ask_launcher(self, fault: dict[str, Any]) -> None:
+        try:
+            pipe = os.open(self._data / "faults", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            raise LauncherGone from None
+        try:
+            os.write(pipe, json.dumps(fault).encode() + b"\n")
+        finally:
+            os.close(pipe)
+
 
 def routes(data: Path, redis_url: str) -> dict[str, Any]:
     """Returns the resources of the stack whose DATA_DIR this is, by their paths."""
-    stack = Stack(data)
+    stack = Stack(data, redis_url)
     return {
-        "/api/dev/stack": stack,
-        "/api/dev/faults": Faults(stack, redis_url),
-        "/api/dev/runs": DevRuns(),
+        "/api/dev/stack": route(get=stack.get_dev_stack),
+        "/api/dev/faults": route(post=stack.create_dev_fault),
+        "/api/dev/runs": route(get=stack.list_dev_runs),
     }

@@ -37,8 +37,8 @@ class Ticket(JsonModel):
     expires_in: Annotated[int, Field(examples=[60])]
 
 
-class EventStream:
-    """GET /events/stream."""
+class Events:
+    """The stream of one process, and its tickets."""
 
     def __init__(self, feed: Feed, tokens: Tokens) -> None:
         self._feed, self._tokens = feed, tokens
@@ -46,11 +46,10 @@ class EventStream:
     @Operation(
         Permission.SIGNED_IN,
         "Events.",
-        name="streamEvents",
         streams=_MEDIA,
         errors=(Busy, TooManyStreams),
     )
-    def on_get(self, req: Request, query: StreamQuery) -> Streamed:
+    def stream_events(self, req: Request, query: StreamQuery) -> Streamed:
         """Stream events.
 
         Server-Sent Events, as `EventSource` reads them: `id` is the `seq` of the event, `event` its type and
@@ -84,12 +83,8 @@ class EventStream:
         headers = {_HEADER: str(after), "X-Accel-Buffering": "no"}
         return Streamed(iter(stream), _MEDIA, headers)
 
-
-class EventTicket:
-    """POST /events/ticket."""
-
-    @Operation(Permission.SIGNED_IN, "Ticket created.", name="createEventTicket", allowed_in_maintenance=True)
-    def on_post(self, req: Request) -> Ticket:
+    @Operation(Permission.SIGNED_IN, "Ticket created.", allowed_in_maintenance=True)
+    def create_event_ticket(self, req: Request) -> Ticket:
         """Create a ticket for an event stream.
 
         For `EventSource`, which cannot send an access token: `/api/events/stream?ticket=…`. A ticket works

@@ -22,45 +22,36 @@ _SWAGGER_UI = Path(str(distribution("flask-swagger-ui").locate_file("flask_swagg
 _CACHE = ("public", "no-cache")
 
 
-class OpenApi:
-    """GET /api/openapi.json."""
+class Documents:
+    """The documents of a route table, each written once: the larger one takes most of a second."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
 
     @cached_property
-    def json(self) -> bytes:
-        """The OpenAPI document of the route table, written once: it takes most of a second."""
+    def open_api(self) -> bytes:
+        """The OpenAPI document."""
         return to_json(document(self._table))
 
-    @RawOperation(name="getOpenApi", etag=True)
-    def on_get(self, req: Request, resp: Response) -> None:
-        """Get this OpenAPI document."""
-        etag.send(req, resp, self.json, falcon.MEDIA_JSON, *_CACHE)
-
-
-class AsyncApi:
-    """GET /api/asyncapi.json."""
-
     @cached_property
-    def json(self) -> bytes:
-        """The AsyncAPI document, written once."""
+    def _async_api(self) -> bytes:
         return to_json(asyncapi.document())
 
+    @RawOperation(name="getOpenApi", etag=True)
+    def get_open_api(self, req: Request, resp: Response) -> None:
+        """Get this OpenAPI document."""
+        etag.send(req, resp, self.open_api, falcon.MEDIA_JSON, *_CACHE)
+
     @RawOperation(name="getAsyncApi", etag=True)
-    def on_get(self, req: Request, resp: Response) -> None:
+    def get_async_api(self, req: Request, resp: Response) -> None:
         """Get the AsyncAPI document.
 
         It describes every event, on the Redis channel and in the stream.
         """
-        etag.send(req, resp, self.json, falcon.MEDIA_JSON, *_CACHE)
-
-
-class Docs:
-    """GET /api/docs."""
+        etag.send(req, resp, self._async_api, falcon.MEDIA_JSON, *_CACHE)
 
     @RawOperation(name="getDocs", media="text/html", etag=True)
-    def on_get(self, req: Request, resp: Response) -> None:
+    def get_docs(self, req: Request, resp: Response) -> None:
         """Get this document as a page.
 
         The page is Swagger UI. It loads nothing from other servers.
@@ -69,12 +60,8 @@ class Docs:
         page = _PAGE.read_bytes().replace(b"$style", style)
         etag.send(req, resp, page, "text/html; charset=utf-8", *_CACHE)
 
-
-class DocsScript:
-    """GET /api/docs/script.js."""
-
     @RawOperation(name="getDocsScript", media="text/javascript", etag=True)
-    def on_get(self, req: Request, resp: Response) -> None:
+    def get_docs_script(self, req: Request, resp: Response) -> None:
         """Get the script of the document's page."""
         script = (_SWAGGER_UI / "swagger-ui-bundle.js").read_bytes() + b"\n" + _START.read_bytes()
         etag.send(req, resp, script, "text/javascript; charset=utf-8", *_CACHE)

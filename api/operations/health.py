@@ -39,8 +39,14 @@ class HealthStatus(JsonModel):
     services: ServiceHealth
 
 
+class Maintenance(JsonModel):
+    """While `readOnly` is true, requests that change data get a 503 with `details.reason` `read_only`."""
+
+    read_only: bool
+
+
 class Health:
-    """GET /health: bare JSON, without authentication."""
+    """GET /health, which is bare JSON, and GET /maintenance."""
 
     def __init__(self, client: redis.Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis, self._clock = client, clock
@@ -66,6 +72,14 @@ class Health:
         resp.content_type = "application/json"
         health_status = HealthStatus(status=status, timestamp=times.now(), services=services)
         resp.data = health_status.model_dump_json().encode()
+
+    @Operation(Permission.ANYONE, "Maintenance.", etag=True)
+    def get_maintenance(self, _req: Request) -> Maintenance:
+        """Get the state of maintenance.
+
+        Up to a second old. Show it to users before they fill in a form.
+        """
+        return Maintenance(read_only=bool(config.value(ConfigKey.MAINTENANCE_READ_ONLY)))
 
     def _checked(self) -> ServiceHealth:
         # One thread checks; requests that arrive meanwhile wait for its result.
@@ -93,21 +107,3 @@ def _check_database() -> State:
     except postgres.TRANSIENT_ERRORS:
         return "down"
     return "ok"
-
-
-class Maintenance(JsonModel):
-    """While `readOnly` is true, requests that change data get a 503 with `details.reason` `read_only`."""
-
-    read_only: bool
-
-
-class MaintenanceState:
-    """GET /maintenance."""
-
-    @Operation(Permission.ANYONE, "Maintenance.", name="getMaintenance", etag=True)
-    def on_get(self, _req: Request) -> Maintenance:
-        """Get the state of maintenance.
-
-        Up to a second old. Show it to users before they fill in a form.
-        """
-        return Maintenance(read_only=bool(config.value(ConfigKey.MAINTENANCE_READ_ONLY)))
