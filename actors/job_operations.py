@@ -1,6 +1,6 @@
 """What operators see of jobs, and do with them and with events that a subscriber gave up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
@@ -53,16 +53,20 @@ def retry(id: UUID) -> None:
 
     Raises NotFound for a job that is done, JobNotFailed for one that waits or runs.
     """
-    _repair(id, listed_jobs.retry, AuditAction.JOB_RETRIED, JobNotFailed)
+    _repair(id, listed_jobs.retry, ("failed", "dead"), AuditAction.JOB_RETRIED, JobNotFailed)
 
 
 def drop(id: UUID) -> None:
     """Deletes a dead job, whose work is then never done. Raises NotFound, JobNotDead."""
-    _repair(id, listed_jobs.drop, AuditAction.JOB_DROPPED, JobNotDead)
+    _repair(id, listed_jobs.drop, ("dead",), AuditAction.JOB_DROPPED, JobNotDead)
 
 
 def _repair(
-    id: UUID, repair: Callable[[UUID], str | None], action: AuditAction, refused: type[DomainError]
+    id: UUID,
+    repair: Callable[[UUID], str | None],
+    repairable: Collection[str],
+    action: AuditAction,
+    refused: type[DomainError],
 ) -> None:
     with postgres.connection(), transaction():
         name = repair(id)
@@ -71,7 +75,7 @@ def _repair(
             if job is None:
                 raise NotFound(thing="job")
             # One that could be repaired is locked: a worker or another operator has it at this moment.
-            state = job.state if job.state in ("waiting", "running") or refused is JobNotDead else "running"
+            state = "running" if job.state in repairable else job.state
             raise refused({"state": state}, state=state)
         audit.record(action, resource=("job", id), details={"job": name})
 

@@ -64,7 +64,8 @@ def test_an_operator_does_not_wait_for_another_one(dead_job):
         postgres.rows("SELECT FROM journal.jobs WHERE id = %s FOR UPDATE", dead_job)
         with ThreadPoolExecutor(1) as pool:
             for operation in (job_operations.retry, job_operations.drop):
-                assert pool.submit(outcome, operation, dead_job).result(5) == "INVALID_TRANSITION"
+                with pytest.raises(DomainError, match="This job is running"):
+                    pool.submit(operation, dead_job).result(5)
         other.rollback()
 
 
