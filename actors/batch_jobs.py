@@ -22,7 +22,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, Field
 
-from actors import broker, finished_jobs, paused_queues, tracing, worker_threads
+from actors import broker, queue_state, tracing, worker_threads
 from actors.jobs import JobKind, transaction
 from actors.worker_threads import Turn
 from db import job_claims, postgres
@@ -113,7 +113,7 @@ class BatchJob(JobKind, Generic[E]):
             while self._do_batch(requested):
                 requested = []
                 worker_threads.made_progress()
-                if paused_queues.set_aside(self.queue, self.name):
+                if queue_state.set_aside(self.queue, self.name):
                     return
 
     def _do_batch(self, requested: Sequence[UUID]) -> bool:
@@ -133,7 +133,7 @@ class BatchJob(JobKind, Generic[E]):
             for job in jobs:
                 self._do_alone(job.id)
         else:
-            finished_jobs.count(self.queue, len(jobs))
+            queue_state.count_finished(self.queue, len(jobs))
         if jobs:
             self._after_commit()
         return self._may_have_more(jobs)
@@ -149,7 +149,7 @@ class BatchJob(JobKind, Generic[E]):
             with transaction():
                 job = job_claims.claim(id) if self._may_claim() else None
                 self._write([job] if job else [])
-            finished_jobs.count(self.queue, 1 if job else 0)
+            queue_state.count_finished(self.queue, 1 if job else 0)
         except postgres.DatabaseUnavailable:
             raise
         except DomainError as refusal:

@@ -21,7 +21,7 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.worker import _WorkQueueItem
 from redis.exceptions import ConnectionError
 
-from actors import paused_queues
+from actors import queue_state
 from actors.worker_threads import Turn
 from db import redis
 from db.core.logs import Outage
@@ -221,13 +221,13 @@ class _WaitingConsumer(_RedisConsumer):
 
     def __next__(self) -> MessageProxy | None:
         self._report_alive()
-        # What is in the cache is handled; `paused_queues.set_aside` then has it.
+        # What is in the cache is handled; `queue_state.set_aside` then has it.
         if not self.message_cache and self.outstanding_message_count < self.prefetch:
-            if paused_queues.is_paused(self.queue_name):
+            if queue_state.is_paused(self.queue_name):
                 time.sleep(_PAUSED_POLL_S)
                 return None
             # The queue may be paused while this waits.
-            if not self._arrives() or paused_queues.is_paused(self.queue_name):
+            if not self._arrives() or queue_state.is_paused(self.queue_name):
                 return None
         message: MessageProxy | None = super().__next__()  # type: ignore[no-untyped-call]
         return message

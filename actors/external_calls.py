@@ -18,7 +18,7 @@ from uuid import UUID
 
 import structlog
 
-from actors import broker, finished_jobs, job_leases, paused_queues, tracing
+from actors import broker, job_leases, queue_state, tracing
 from actors.job_leases import HeldLease
 from actors.jobs import JobKind, failure_text, take_enqueued, transaction
 from actors.tracing import Span
@@ -156,7 +156,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         """
         if places <= 0 or (self._threads is not None and not self._threads.is_open):
             return []
-        if paused_queues.set_aside(self.queue, self.name):
+        if queue_state.set_aside(self.queue, self.name):
             return []
         try:
             return self._begin(lambda: self._lease(places))
@@ -174,7 +174,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             calls = self._prepare(jobs)
         job_leases.hold(call.lease for call in calls)
         if done := len(jobs) - len(calls):
-            finished_jobs.count(self.queue, done)
+            queue_state.count_finished(self.queue, done)
             # There was nothing to call for them: their places are free for others.
             self._turn.request()
         return calls
@@ -182,7 +182,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
     def _write(self, ended: Sequence[Call[Prepared, Result]]) -> None:
         with postgres.connection(), transaction():
             self._record(ended)
-        finished_jobs.count(self.queue, sum(call.error is None for call in ended))
+        queue_state.count_finished(self.queue, sum(call.error is None for call in ended))
         job_leases.drop(call.lease for call in ended)
 
     def _record(self, ended: Sequence[Call[Prepared, Result]]) -> None:

@@ -24,7 +24,7 @@ import structlog
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
-from actors import broker, finished_jobs, paused_queues, tracing
+from actors import broker, queue_state, tracing
 from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
 from db.core.errors import DomainError
@@ -132,7 +132,7 @@ class JobKind(ABC):
 
     def __call__(self, id: str) -> None:
         """Handles a message; a failure is recorded, and the relay retries the job."""
-        if paused_queues.set_aside(self.queue, self.name, UUID(id)):
+        if queue_state.set_aside(self.queue, self.name, UUID(id)):
             return
         try:
             self.handle(UUID(id))
@@ -157,7 +157,7 @@ class JobKind(ABC):
         """Removes a job whose refusal is its outcome; what it had changed is rolled back."""
         with transaction():
             job_claims.claim(id)
-        finished_jobs.count(self.queue, 1)
+        queue_state.count_finished(self.queue, 1)
         log.info("job refused", job=self.name, job_id=str(id), reason=refusal.message)
 
     def _job(self, id: UUID, args: object) -> Job:
@@ -204,7 +204,7 @@ class TransactionalJob(SingleJob[P]):
                         self._perform(job)
                         if job.id == job_journal.id_for_key(self.name, SCHEDULED_KEY):
                             job_runs.record_finished(self.name)
-                finished_jobs.count(self.queue, 1 if job else 0)
+                queue_state.count_finished(self.queue, 1 if job else 0)
             except DomainError as refusal:
                 self._remove_refused(id, refusal)
 

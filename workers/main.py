@@ -17,17 +17,7 @@ from uuid import UUID
 
 import structlog
 
-from actors import (
-    all_jobs,
-    broker,
-    finished_jobs,
-    job_leases,
-    mail_sender,
-    media,
-    paused_queues,
-    records,
-    tracing,
-)
+from actors import all_jobs, broker, job_leases, mail_sender, media, queue_state, records, tracing
 from actors.broker import WaitingWorker
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
@@ -89,7 +79,7 @@ def serve(
             os._exit(1)
         if stalled_s < _SILENT_AFTER_S:
             heartbeats.beat(client, queues)
-            finished_jobs.flush(client)
+            queue_state.flush_finished(client)
         stopped.wait(heartbeats.INTERVAL_S)
     log.info("stopping", kind="worker", queues=sorted(queues))
     deadline = time.monotonic() + _SHUTDOWN_S
@@ -102,7 +92,7 @@ def serve(
         if not threads.join(deadline - time.monotonic()):
             log.warning("calls under way are left to other workers", kind="worker", queues=sorted(queues))
     finished.set()
-    finished_jobs.flush(client)
+    queue_state.flush_finished(client)
     heartbeats.leave(client, queues)
     tracing.stop()
 
@@ -111,7 +101,7 @@ def refresh_pauses() -> None:
     """Reads which queues are paused; sends the messages that were set aside for those that are resumed."""
     try:
         with postgres.connection():
-            if resumed := paused_queues.refresh():
+            if resumed := queue_state.refresh_paused():
                 # Before the messages are sent: the relay would take them for lost.
                 redelivery.record_sent(resumed)
                 broker.try_push(resumed)

@@ -8,7 +8,7 @@ from uuid import UUID
 import peewee
 import pytest
 
-from actors import broker, finished_jobs
+from actors import broker, queue_state
 from actors.batch_jobs import BatchEntry
 from actors.external_jobs import ExternalBatchJob
 from actors.jobs import enqueue, transaction, transactional_job
@@ -296,11 +296,11 @@ def test_a_job_with_nothing_to_call_is_counted_when_its_removal_is_committed(mon
             raise postgres.DatabaseUnavailable
 
     monkeypatch.setattr("actors.external_calls._PAUSE_S", 0)
-    finished_jobs._finished.clear()
+    queue_state._finished.clear()
     [id] = enqueued("nothing")
     with monkeypatch.context() as broken:
         broken.setattr("actors.external_calls.transaction", rolled_back)
         order(str(id))
-    assert (list(rows()), finished_jobs._finished.total()) == ([id], 0)
+    assert (list(rows()), queue_state._finished.total()) == ([id], 0)
     order(str(id))
-    assert (rows(), finished_jobs._finished.total()) == ({}, 1)
+    assert (rows(), queue_state._finished.total()) == ({}, 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actors import finished_jobs, housekeeping
+from actors import housekeeping, queue_state
 from api.operations import request_counts
 from db import job_journal, postgres, redis, samples, shared_counts
 from db.core import times
@@ -24,7 +24,7 @@ def redis_client(stores) -> redis.Client:
     client = redis.connect(stores["REDIS_URL"])
     shared_counts.take_recent(client)
     request_counts._counted.clear()
-    finished_jobs._finished.clear()
+    queue_state._finished.clear()
     return client
 
 
@@ -186,7 +186,7 @@ def test_finished_jobs_are_counted_by_queue(admin, redis_client):
     makers.payment()
     makers.payment(simulate="decline")
     done = work()
-    finished_jobs.flush(redis_client)
+    queue_state.flush_finished(redis_client)
     finished = record(redis_client).finished
     assert finished["psp"] == done.count("payments.charge") == 2
     assert finished["payments"] == sum(name in ("payments.begin", "payments.settle") for name in done)
