@@ -13,7 +13,7 @@ from db.prepared import Statement
 
 
 class Event(postgres.Model, table="admin.events"):
-    """An event of the log; `seq` is its number."""
+    """An event of the log; `seq` is its number. The table is the view that shows each event in full."""
 
     id = peewee.UUIDField(primary_key=True)
     seq = peewee.BigIntegerField()
@@ -29,13 +29,38 @@ class Event(postgres.Model, table="admin.events"):
         return RequestContext(self.request_id, trace=self.trace).traceparent
 
 
+# The later events of a payment repeat what the first one says, except for a few members: only these are
+# stored, with the number of the first one (`base`), if merging gives exactly the same data again, and if the
+# same request caused both. So all readers use the view admin.events. The first event may be new, too.
 APPEND = Statement(
     "append_events",
     """
-    INSERT INTO admin.events (seq, id, type, data, request_id, trace, occurred_at)
-    SELECT last.seq + new.ordinality, new.id, new.type, new.data, new.request_id, new.trace, new.occurred_at
-    FROM (SELECT coalesce(max(seq), 0) AS seq FROM admin.events) AS last,
-        jsonb_populate_recordset(NULL::admin.events, %(events)s) WITH ORDINALITY AS new
+    WITH new AS MATERIALIZED (
+        SELECT last.seq + ordinality AS seq, id, type, data, request_id, trace, occurred_at,
+            CASE WHEN starts_with(type, 'payments:payment:') THEN data ->> 'id' END AS payment_id
+        FROM (SELECT coalesce(max(seq), 0) AS seq FROM admin.event_log) AS last,
+            jsonb_populate_recordset(NULL::admin.events, %(events)s) WITH ORDINALITY
+    ), first AS MATERIALIZED (
+        SELECT DISTINCT ON (payment_id) * FROM (
+            SELECT seq, payment_id, data, request_id, trace FROM new WHERE type = 'payments:payment:created'
+            UNION ALL
+            SELECT seq, data ->> 'id', data, request_id, trace
+            FROM admin.first_events(ARRAY(SELECT DISTINCT payment_id FROM new WHERE payment_id IS NOT NULL))
+        ) AS found ORDER BY payment_id, seq
+    ), compared AS (
+        SELECT new.*, first.seq AS base, first.data AS first_data, (
+            SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(new.data)
+            WHERE value::text IS DISTINCT FROM (first.data -> key)::text) AS difference
+        FROM new LEFT JOIN first ON first.payment_id = new.payment_id AND first.seq < new.seq
+            AND new.type <> 'payments:payment:created'
+            AND (first.request_id, first.trace) IS NOT DISTINCT FROM (new.request_id, new.trace)
+    ), stored AS (
+        SELECT *, (first_data || difference)::text IS NOT DISTINCT FROM data::text AS in_part FROM compared
+    )
+    INSERT INTO admin.event_log (seq, id, type, base, data, request_id, trace, occurred_at)
+    SELECT seq, id, type, NULL, data, request_id, trace, occurred_at FROM stored WHERE NOT in_part
+    UNION ALL
+    SELECT seq, id, type, base, difference, NULL, NULL, occurred_at FROM stored WHERE in_part
     """,
     events="jsonb",
 )

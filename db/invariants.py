@@ -116,8 +116,8 @@ INVARIANTS: dict[str, str] = {
     "every_change_has_an_event": f"""
         SELECT p.id::text AS id FROM ({_RECENT_PAYMENTS}) AS recent JOIN payments.payments p USING (id)
         WHERE p.updated_at < statement_timestamp() - {_GRACE_PERIOD}
-            AND (SELECT count(*) FROM admin.events e
-            WHERE e.data ->> 'id' = p.id::text AND e.type IN ('payments:payment:created',
+            AND (SELECT count(*) FROM admin.event_log e
+            WHERE e.seq IN (SELECT admin.events_about(p.id::text)) AND e.type IN ('payments:payment:created',
             'payments:payment:updated')) <> p.version
     """,
     "no_payment_is_stuck": f"""

@@ -27,7 +27,7 @@ FIND = f"""
     (SELECT 'event', occurred_at, NULL, jsonb_build_object('id', id, 'seq', seq, 'type', type,
         'version', data -> 'version', 'requestId', request_id,
         'published', seq <= (SELECT seq FROM admin.event_publication))
-    FROM (SELECT * FROM admin.events WHERE data ->> 'id' = %(id)s::text AND %(all)s
+    FROM (SELECT * FROM admin.events WHERE seq IN (SELECT admin.events_about(%(id)s::text)) AND %(all)s
         ORDER BY occurred_at DESC, seq DESC LIMIT %(count)s) AS newest)
     UNION ALL
     (SELECT 'audit', created_at, NULL, jsonb_build_object('id', id, 'seq', seq, 'action', action,

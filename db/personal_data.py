@@ -71,22 +71,27 @@ ERASE_FROM_JOBS = """
 JOBS_REMAIN = "SELECT EXISTS (SELECT FROM journal.jobs WHERE args::text ILIKE ANY(%s::text[]))"
 
 EVENTS_NAMING = """
-    SELECT seq, data ->> 'id' AS id FROM admin.events
-    WHERE lower(data ->> 'customerEmail') = ANY(%s::text[]) AND data ->> 'customerEmail' IS NOT NULL LIMIT %s
+    SELECT seq, event.data ->> 'id' AS id FROM admin.event_log AS log JOIN admin.events AS event USING (seq)
+    WHERE lower(log.data ->> 'customerEmail') = ANY(%s::text[]) AND log.data ->> 'customerEmail' IS NOT NULL
+    LIMIT %s
 """
 
 EVENTS_OF_REQUESTS = """
     SELECT e.seq, p.id FROM payments.payments p
-    JOIN admin.events e ON e.data ->> 'id' = p.id::text
-        AND lower(e.data ->> 'customerEmail') = ANY(%s::text[])
+    CROSS JOIN LATERAL admin.events_about(p.id::text) AS about (seq)
+    JOIN admin.event_log e ON e.seq = about.seq AND lower(e.data ->> 'customerEmail') = ANY(%s::text[])
     WHERE p.addressee_id = %s LIMIT %s
 """
 
-EVENTS_ABOUT = "SELECT seq FROM admin.events WHERE data ->> 'id' = %s AND data ->> 'email' <> %s LIMIT %s"
+# Only events about payments are stored in part.
+EVENTS_ABOUT = """
+    SELECT seq FROM admin.event_log
+    WHERE data ->> 'id' = %s AND base IS NULL AND data ->> 'email' <> %s LIMIT %s
+"""
 
 UPDATE_EVENTS = """
-    UPDATE admin.events SET data = data || %s WHERE seq = ANY(ARRAY(
-        SELECT seq FROM admin.events WHERE seq = ANY(%s::bigint[]) ORDER BY seq FOR NO KEY UPDATE))
+    UPDATE admin.event_log SET data = data || %s WHERE seq = ANY(ARRAY(
+        SELECT seq FROM admin.event_log WHERE seq = ANY(%s::bigint[]) ORDER BY seq FOR NO KEY UPDATE))
 """
 
 DELETE_SESSIONS = """

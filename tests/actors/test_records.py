@@ -8,9 +8,10 @@ from actors import audit, events, records
 from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import enqueue, find_enqueued, take_enqueued, transaction
-from db import audit_log, event_log, job_journal, redis
-from db.core import times, trace
+from db import audit_log, event_log, job_journal, postgres, redis
+from db.core import request_context, times, trace
 from db.core.ids import uuid7
+from db.core.request_context import RequestContext
 from db.job_journal import Job
 from tests.counting import counted
 from workers import main
@@ -88,6 +89,77 @@ def test_fifty_transactions_are_written_and_published_by_seven_statements():
     assert len(asked.statements) <= 7, asked.statements
     # The wake-up is taken back, and all events are published.
     assert len(asked.trips) <= 2
+
+
+def event(status: str, version: int, **more: object) -> dict[str, object]:
+    return {"id": "01a2171d-b075-73b0-90a2-11add8619865", "status": status, "version": version, **more}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_later_event_of_a_payment_is_stored_as_what_it_changes(together):
+    created = event("pending", 1, metadata={"a": 1}, failure=None)
+    later = [
+        event("processing", 2, metadata={"a": 1}, failure=None),
+        event("failed", 3, metadata={"a": 1.0}, failure={"code": "declined"}),
+    ]
+    with request_context.acting_as(RequestContext("request-1")):
+        for type, data in zip(
+            [EventType.PAYMENT_CREATED, EventType.PAYMENT_UPDATED, EventType.PAYMENT_FAILED],
+            [created, *later],
+            strict=True,
+        ):
+            with transaction():
+                events.emit(type, data)
+            if not together:
+                append()
+    if together:
+        append()
+    assert [row["data"] for row in postgres.rows("SELECT data FROM admin.event_log ORDER BY seq")] == [
+        created,
+        {"status": "processing", "version": 2},
+        {"status": "failed", "version": 3, "metadata": {"a": 1.0}, "failure": {"code": "declined"}},
+    ]
+    found = event_log.after(0, 10)
+    assert [(each.data, each.request_id) for each in found] == [
+        (data, "request-1") for data in (created, *later)
+    ]
+    # Also what jsonb takes for equal is shown as it was.
+    [row] = postgres.rows(
+        "SELECT data #>> '{metadata,a}' AS a FROM admin.events WHERE seq = %s", found[-1].seq
+    )
+    assert row["a"] == "1.0"
+    about = postgres.rows("SELECT admin.events_about(%s) AS seq", created["id"])
+    assert {row["seq"] for row in about} == {each.seq for each in found}
+
+
+@pytest.mark.parametrize("change", ["another request", "a member less", "no first event"])
+def test_an_event_that_is_not_a_part_of_the_first_is_stored_in_full(change):
+    first = event("pending", 1, note="x")
+    if change == "no first event":
+        first["id"] = "another"
+    second = event("processing", 2) if change == "a member less" else event("processing", 2, note="x")
+    for number, (type, data) in enumerate(
+        [(EventType.PAYMENT_CREATED, first), (EventType.PAYMENT_UPDATED, second)]
+    ):
+        request = f"request-{number}" if change == "another request" else "request-1"
+        with request_context.acting_as(RequestContext(request)), transaction():
+            events.emit(type, data)
+    append()
+    rows = postgres.rows("SELECT data, base FROM admin.event_log ORDER BY seq")
+    assert [(row["data"], row["base"]) for row in rows] == [(first, None), (second, None)]
+
+
+def test_the_release_before_appends_to_the_view():
+    old = (
+        "INSERT INTO admin.events (seq, id, type, data, request_id, trace, occurred_at)"
+        " SELECT last.seq + new.ordinality, new.id, new.type, new.data, new.request_id, new.trace, new.occurred_at"
+        " FROM (SELECT coalesce(max(seq), 0) AS seq FROM admin.events) AS last,"
+        " jsonb_populate_recordset(NULL::admin.events, %s) WITH ORDINALITY AS new"
+    )
+    row = {"id": str(uuid7()), "type": EventType.PAYMENT_CREATED, "data": event("pending", 1)}
+    postgres.rows(old, postgres.Json([{**row, "occurred_at": times.iso(times.now())}] * 2))
+    first, second = event_log.after(0, 10)
+    assert (first.data, second.seq) == (event("pending", 1), first.seq + 1)
 
 
 def test_records_that_wait_since_the_release_before_are_appended_with_their_requests():

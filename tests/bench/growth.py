@@ -122,7 +122,7 @@ CHARGES = """
 """
 
 EVENTS = """
-    INSERT INTO admin.events (id, seq, type, data, occurred_at)
+    INSERT INTO admin.event_log (id, seq, type, data, occurred_at)
     SELECT pg_temp.id_at(at), (SELECT coalesce(max(seq), 0) FROM admin.events) + row_number() OVER (ORDER BY at, step),
         'payments:payment:' || event, jsonb_build_object('id', payment_id, 'type', payment_type,
             'amount', amount || '.00', 'status', to_status, 'userId', user_id, 'version', step, 'currency', currency,

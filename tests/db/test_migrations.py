@@ -25,6 +25,8 @@ for _module in pkgutil.iter_modules(db.__path__):
     importlib.import_module(f"db.{_module.name}")
 MODELS = [model for model in postgres.Model.__subclasses__() if model.__module__.startswith("db.")]
 
+# The view of the event log has a model. Nothing is known of its columns but their types.
+VIEWS = {("admin", "events")}
 # Defaults, indexes, constraints and generated columns stand in the migrations alone: no code reads them from a model.
 COLUMNS = """
     SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull
@@ -68,6 +70,7 @@ def test_every_model_has_the_columns_types_and_nullability_of_its_table(postgres
             for model in MODELS:
                 model.create_table(safe=False)
         in_tables, in_models = columns(migrated, schemas), columns(modelled, schemas)
+        in_models = {column for column in in_models if column[:2] not in VIEWS}
     # A table that only SQL reads and writes has no model.
     modelled_tables = {column[:2] for column in in_models}
     in_tables = {column for column in in_tables if column[:2] in modelled_tables}

@@ -34,7 +34,8 @@ WITH written (at, place, what, details) AS (
       FROM admin.audit_logs WHERE resource_id = %(id)s
     UNION ALL
     SELECT occurred_at, 'events', type, 'seq ' || seq
-      FROM admin.events WHERE data ->> 'id' = %(id)s AND seq <= (SELECT seq FROM admin.event_publication)
+      FROM admin.events WHERE seq IN (SELECT admin.events_about(%(id)s))
+       AND seq <= (SELECT seq FROM admin.event_publication)
     UNION ALL
     SELECT created_at, 'psp_attempts', operation, concat_ws(', ', outcome, code)
       FROM payments.psp_attempts WHERE payment_id = %(id)s

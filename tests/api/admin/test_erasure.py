@@ -70,7 +70,7 @@ def test_no_personal_data_of_a_closed_account_is_left_in_any_table(client, vendo
     late = request_payment(vendor, third, "4")
     words = [first, second, third, *PROFILE.values()]
     assert {name for name, _ in find_everywhere(words)} >= {
-        "admin.events",
+        "admin.event_log",
         "auth.former_addresses",
         "auth.users",
         "journal.jobs",

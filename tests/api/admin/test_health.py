@@ -320,7 +320,7 @@ def insert_old_rows(count: int) -> None:
         f"psp.charges (idempotency_key, payment_id, amount, currency, outcome, created_at)"
         f" SELECT id::text, id, 5, 'USD', 'charged', {at}",
         f"admin.audit_logs (action, resource_id, created_at) SELECT 'payments.payment.complete', id, {at}",
-        "admin.events (id, seq, type, data, occurred_at)"
+        "admin.event_log (id, seq, type, data, occurred_at)"
         f" SELECT gen_random_uuid(), 1000000 + row_number() OVER (), 'payments:payment:updated',"
         f" jsonb_build_object('id', id), {at}",
         "journal.jobs (id, name, queue, args, due_at)"
@@ -332,7 +332,7 @@ def insert_old_rows(count: int) -> None:
     postgres.rows("SET LOCAL session_replication_role = origin")
     postgres.rows(
         "ANALYZE payments.payments, payments.payment_transactions, psp.charges, admin.audit_logs,"
-        " admin.events, journal.jobs"
+        " admin.event_log, journal.jobs"
     )
 
 
