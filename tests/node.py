@@ -1,4 +1,4 @@
-"""Projects of node in tests: installed from their lock file into a cache folder.
+"""Projects of node in tests: installed from their lock file into the user's cache folder.
 
 Where there is no npm, an old node or no network, their tests are skipped, except in CI.
 """
@@ -8,12 +8,15 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 INSTALL_S, RUN_S = 300, 180
+# Outside the repository: a second checkout has the same packages.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paywright-tests"
 # What the packages need.
 OLDEST_NODE = (20, 19)
 
@@ -36,25 +39,25 @@ def run(
     )
 
 
-def cached(name: str, wanted: str, install: Sequence[Sequence[str | Path]], root: Path) -> Path:
-    """A folder into which these commands install, kept for the next run while `wanted` is the same."""
-    folder = root / ".pytest_cache" / name
-    folder.parent.mkdir(exist_ok=True)
+def cached(name: str, wanted: str, install: Sequence[Sequence[str | Path]]) -> Path:
+    """A folder into which these commands installed what is wanted, once for all checkouts of this user."""
+    folder = CACHE / f"{name}-{sha256(wanted.encode()).hexdigest()[:16]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         # Of the processes that run the tests, one installs.
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = folder / "installed"
-        if not done.exists() or done.read_text() != wanted:
+        if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             for command in install:
                 _install(command, folder)
-            done.write_text(wanted)
+            done.touch()
     return folder
 
 
-def project(root: Path, path: str) -> Path:
-    """A copy of the project whose package.json and package-lock.json are in this folder, installed."""
+def project(root: Path, path: str, directory: Path) -> Path:
+    """Makes this directory a project with the package.json of a folder of ours, and what its lock file names."""
     npm = shutil.which("npm")
     if npm is None:
         unavailable("there is no npm")
@@ -62,9 +65,12 @@ def project(root: Path, path: str) -> Path:
     if tuple(map(int, version.removeprefix("v").split(".")[:2])) < OLDEST_NODE:
         unavailable(f"node {version} is too old")
     files = [root / path / name for name in ("package.json", "package-lock.json")]
-    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1"]
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--prefer-offline"]
     install: list[list[str | Path]] = [["cp", *files, "."], [npm, "ci", *options]]
-    return cached(path.replace("/", "-"), "".join(file.read_text() for file in files), install, root)
+    installed = cached(path.replace("/", "-"), "".join(file.read_text() for file in files), install)
+    shutil.copy(files[0], directory)
+    (directory / "node_modules").symlink_to(installed / "node_modules")
+    return directory
 
 
 def _install(command: Sequence[str | Path], folder: Path) -> None:

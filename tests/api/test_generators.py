@@ -1,6 +1,6 @@
 """Generated clients accept every body that the API accepts, and refuse invalid ones before they are sent.
 
-The generators come from npm and PyPI into a cache folder. Without npm or a registry these tests are skipped,
+The generators come from npm and PyPI into the user's cache folder. Without npm or a registry these tests are skipped,
 except in CI.
 """
 
@@ -133,17 +133,19 @@ INVALID = {
 
 
 @pytest.fixture(scope="module")
-def node(root: Path) -> Path:
-    return project(root, "tests/frontend")
+def node(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return project(root, "tests/frontend", tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture(scope="module")
-def python(root: Path) -> Path:
-    install = [
-        [sys.executable, "-m", "venv", "venv"],
-        ["venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PYTHON],
+def python() -> Path:
+    """A folder whose `venv` has the generator, with this interpreter."""
+    uv = Path(sys.executable).with_name("uv")
+    install: list[list[str | Path]] = [
+        [uv, "venv", "--quiet", "--python", sys.executable, "venv"],
+        [uv, "pip", "install", "--quiet", "--python", "venv/bin/python", *PYTHON],
     ]
-    return cached("generators-python", " ".join(PYTHON), install, root)
+    return cached("generators-python", "\n".join([sys.base_prefix, sys.version, *PYTHON]), install)
 
 
 @pytest.fixture(scope="module")
@@ -152,15 +154,13 @@ def document(root: Path) -> Path:
 
 
 def test_redocly_finds_nothing(node, document):
-    lint = run([node / "node_modules/.bin/redocly", "lint", document, "--format=json"], node)
+    lint = run(["node_modules/.bin/redocly", "lint", document, "--format=json"], node)
     found = json.loads(lint.stdout[lint.stdout.index("{") :])
     assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, lint.stdout
 
 
 def test_a_client_in_typescript_accepts_every_valid_body_and_no_other(node, document):
-    work = node / "client"
-    work.mkdir(exist_ok=True)
-    made = run([node / "node_modules/.bin/openapi-typescript", document, "-o", "api.ts"], work)
+    made = run(["node_modules/.bin/openapi-typescript", document, "-o", "api.ts"], node)
     assert made.returncode == 0, made.stderr
     bodies = [
         f'// @ts-expect-error: invalid\nawait api.POST("{path}", {{ body: {body} }});'
@@ -168,31 +168,32 @@ def test_a_client_in_typescript_accepts_every_valid_body_and_no_other(node, docu
         for body in several
     ]
     head = VALID.partition("const key")[0]
-    (work / "valid.ts").write_text(VALID)
-    (work / "invalid.ts").write_text("\n".join([head, "export async function invalid() {", *bodies, "}"]))
+    (node / "valid.ts").write_text(VALID)
+    (node / "invalid.ts").write_text("\n".join([head, "export async function invalid() {", *bodies, "}"]))
     options = ["--strict", "--noEmit", "--skipLibCheck", "--target", "es2022", "--module", "nodenext"]
-    checked = run([node / "node_modules/.bin/tsc", *options, "valid.ts", "invalid.ts"], work)
+    checked = run(["node_modules/.bin/tsc", *options, "valid.ts", "invalid.ts"], node)
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_a_client_in_python_accepts_every_valid_body_and_no_other(python, document):
-    config = python / "config.yml"
+def test_a_client_in_python_accepts_every_valid_body_and_no_other(python, document, tmp_path):
+    config = tmp_path / "config.yml"
     # The responses that are neither JSON nor text.
     files = dict.fromkeys(["image/webp", "application/x-ndjson"], "application/octet-stream")
     config.write_text(json.dumps({"content_type_overrides": files, "post_hooks": []}))
     command = ["generate", "--path", document, "--output-path", "client", "--overwrite", "--meta", "none"]
     generator = python / "venv/bin/openapi-python-client"
-    made = run([generator, *command, "--config", config, "--fail-on-warning"], python)
+    made = run([generator, *command, "--config", config, "--fail-on-warning"], tmp_path)
     assert made.returncode == 0, made.stdout + made.stderr
-    (python / "valid.py").write_text(VALID_IN_PYTHON)
-    (python / "invalid.py").write_text(INVALID_IN_PYTHON)
+    (tmp_path / "valid.py").write_text(VALID_IN_PYTHON)
+    (tmp_path / "invalid.py").write_text(INVALID_IN_PYTHON)
 
     interpreter = python / "venv/bin/python"
     options = ["--strict", "--follow-imports=silent", "--python-executable", interpreter]
-    checked = run([sys.executable, "-m", "mypy", *options, "valid.py", "invalid.py"], python)
+    options += ["--cache-dir", python / "mypy"]
+    checked = run([sys.executable, "-m", "mypy", *options, "valid.py", "invalid.py"], tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
-    written = run([interpreter, "valid.py"], python)
+    written = run([interpreter, "valid.py"], tmp_path)
     components = json.loads(document.read_text())["components"]
     for name, bodies in json.loads(written.stdout).items():
         schema = {"$ref": f"#/components/schemas/{name}", "components": components}

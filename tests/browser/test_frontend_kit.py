@@ -52,7 +52,7 @@ SHOP = """async ([baseUrl, email, password]) => {
 
 @pytest.fixture
 def page(browser, root, tmp_path):
-    node = project(root, "tests/frontend")
+    node = project(root, "tests/frontend", tmp_path)
     made = run(["node", "-e", TRANSPILE, root / "docs/frontend/client.ts", tmp_path / "client.js"], node)
     assert made.returncode == 0, made.stderr
 

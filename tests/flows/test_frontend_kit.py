@@ -17,11 +17,9 @@ GENERATE = re.compile(r"^\$ (npx openapi-typescript .*)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def kit(stack: Stack, root: Path) -> Path:
+def kit(stack: Stack, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project like that of a user: the kit was copied into it, the schema written, and it has the examples."""
-    folder = project(root, "tests/frontend")
-    shutil.rmtree(folder / "src", ignore_errors=True)
-    shutil.rmtree(folder / "out", ignore_errors=True)
+    folder = project(root, "tests/frontend", tmp_path_factory.mktemp("kit"))
     (folder / "src").mkdir()
     for file in [*(root / "docs/frontend").glob("*.ts"), root / "tests/frontend/kit.test.ts"]:
         shutil.copy(file, folder / "src")

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -39,10 +38,11 @@ def test_a_curl_of_the_page_succeeds(commands, env, root):
 
 
 @pytest.fixture(scope="module")
-def bruno(root: Path, commands: list[str], env: dict[str, str]) -> tuple[Path, dict[str, str]]:
+def bruno(
+    root: Path, commands: list[str], env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
     """A folder with the collection, imported as the page says, and the environment for `bru`."""
-    folder = project(root, "tests/bruno")
-    shutil.rmtree(folder / "bruno", ignore_errors=True)
+    folder = project(root, "tests/bruno", tmp_path_factory.mktemp("collection"))
     known = {**env, "PATH": f"{folder / 'node_modules/.bin'}:{os.environ['PATH']}"}
     (command,) = (command for command in commands if command.startswith("bru import"))
     imported = run(["sh", "-c", command], folder, env=known)

@@ -27,8 +27,8 @@ console.log(JSON.stringify({ found, messages: document?.allMessages().all().leng
 
 
 @pytest.fixture(scope="module")
-def parser(root: Path) -> Path:
-    return project(root, "tests/asyncapi")
+def parser(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return project(root, "tests/asyncapi", tmp_path_factory.mktemp("parser"))
 
 
 def test_the_document_is_asyncapi(parser, root):
