@@ -82,6 +82,14 @@ def finite_streams() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_waits() -> Iterator[None]:
+    """A consumer waits a moment for a message: who reads a queue to its end, or stops a worker, waits for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(broker, "WAIT_S", 0.1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = DisposablePostgres(tmp_path_factory.mktemp("stores") / "postgres", free_port(), "test")
