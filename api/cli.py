@@ -14,13 +14,12 @@ from typing import Any, get_args
 from uuid import UUID
 
 import click
-from falcon import testing
 from pydantic import ValidationError
 
+import db.core.lean_imports  # noqa: F401
 from actors import audit, job_operations
 from actors.event_handlers import SUBSCRIBERS
 from api import accounts, demo_users, systemd_units
-from api.app import create_app
 from api.security import key_rotation
 from api.security.passwords import Passwords
 from api.settings import WebSettings
@@ -257,6 +256,11 @@ def _print_document(name: str) -> None:
 
 def served_document(name: str) -> str:
     """Returns `openapi` or `asyncapi` as the application serves it, indented for readers and `git diff`."""
+    # Only here: every other command would wait for the whole application to be imported.
+    from falcon import testing  # noqa: PLC0415
+
+    from api.app import create_app  # noqa: PLC0415
+
     client = testing.TestClient(create_app(WebSettings.read(_ANY_SETTINGS)))
     served = client.simulate_get(f"/api/{name}.json")
     return json.dumps(served.json, indent=2, ensure_ascii=False) + "\n"
