@@ -127,11 +127,15 @@ def stub(sleep: Callable[[float], None] = lambda _seconds: None) -> Stub:
 
 
 def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
-    """Waits until the condition returns something true, and returns it."""
-    deadline = time.monotonic() + seconds
+    """Waits until the condition returns something true, and returns it.
+
+    Asks less and less often: what takes seconds would otherwise be asked a hundred times, by a machine at work.
+    """
+    began = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s"
+        time.sleep(min(max(0.01, waited / 10), 0.25))
     return found
 
 

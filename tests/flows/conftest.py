@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -158,8 +159,11 @@ class Customer:
 
     def settled(self, ids: list[str], seconds: float = 90) -> list[str]:
         """Waits until all of these are final; their statuses."""
-        until(lambda: not {"pending", "processing"} & {self.status(id) for id in ids}, seconds)
-        return [self.status(id) for id in ids]
+        return [until(partial(self._final_status, id), seconds) for id in ids]
+
+    def _final_status(self, id: str) -> str | None:
+        status = self.status(id)
+        return None if status in ("pending", "processing") else status
 
 
 @contextmanager
