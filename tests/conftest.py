@@ -25,10 +25,11 @@ from workers.dev.servers import Postgres, Valkey, free_port
 FLOWS = "tests/flows/"
 # So do the tests in a browser, with a stack that none of their neighbours stops.
 BROWSER = "tests/browser/"
+# And the flows that stop nothing.
+POOLED = "tests/flows/pooled/"
 # These start a stack of their own.
 OWN_STACK = (
     "tests/browser/test_break_it.py",
-    "tests/flows/test_pgbouncer.py",
     "tests/flows/test_proxy.py",
     "tests/workers/dev/",
 )
@@ -39,7 +40,7 @@ def group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
     if nodeid.startswith(OWN_STACK):
         return file
-    return next((shared for shared in (FLOWS, BROWSER) if nodeid.startswith(shared)), file)
+    return next((shared for shared in (POOLED, FLOWS, BROWSER) if nodeid.startswith(shared)), file)
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
@@ -57,8 +58,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begins with the stacks, the shared ones first, where several processes run: they would be left over at the end."""
     if hasattr(config, "workerinput"):
-        order = {FLOWS: 0, BROWSER: 1}
-        items.sort(key=lambda item: order.get(group(item.nodeid), 3 - item.nodeid.startswith(OWN_STACK)))
+        order = {FLOWS: 0, BROWSER: 1, POOLED: 2}
+        items.sort(key=lambda item: order.get(group(item.nodeid), 4 - item.nodeid.startswith(OWN_STACK)))
 
 
 @pytest.fixture(scope="session", autouse=True)

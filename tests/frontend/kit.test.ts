@@ -1,4 +1,4 @@
-/** The kit of docs/frontend against a running stack. tests/flows/test_frontend_kit.py runs this. */
+/** The kit of docs/frontend against a running stack. tests/flows/pooled/test_frontend_kit.py runs this. */
 import assert from "node:assert/strict";
 import { createHmac, randomUUID } from "node:crypto";
 import { test } from "node:test";

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import Stack
-from tests.flows.test_commands import run as run_python
+from tests.flows.pooled.test_commands import run as run_python
 from tests.node import project, run
 
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)$", re.MULTILINE)
