@@ -10,7 +10,7 @@ from falcon import Request, Response
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from api.http import admission, etag, responses
+from api.http import etag, responses
 from api.http.body import read_body, read_file, read_query
 from api.http.fields import EmptyBody, OneOfBodies, Query, RequestBody
 from api.security.permissions import Permission
@@ -176,9 +176,7 @@ def _read(req: Request, declaration: Operation) -> dict[str, Any]:
         body = read_body(req, declaration.body)
         arguments["body"] = body.root if isinstance(body, OneOfBodies) else body
     elif declaration.file is not None:
-        # A slow client must not hold a database connection.
-        with admission.without_connection():
-            arguments["file"] = read_file(req, declaration.file)
+        arguments["file"] = read_file(req, declaration.file)
     elif req.context.raw:
         read_body(req, EmptyBody)
     if declaration.query is not None:

@@ -1,14 +1,11 @@
-"""A request that waits for a client, a disk or a payment holds no database connection."""
+"""A request that waits for a disk or a payment holds no database connection."""
 
 import threading
 
 import pytest
-from falcon import Response
-from falcon.testing import create_req
 from peewee import OperationalError
 
-from api.http import admission, operation
-from api.security.permissions import Permission
+from api.http import admission
 from db import postgres
 from tests.makers import until
 
@@ -59,19 +56,6 @@ def test_another_request_executes_meanwhile(connected, monkeypatch):
         with admission.without_connection():
             until(lambda: executed)
     other.join()
-
-
-def test_a_form_is_read_without_one(connected, monkeypatch):
-    monkeypatch.setattr(operation, "read_file", lambda *_: str(postgres.database.is_closed()).encode())
-
-    @operation.Operation(Permission.ANYONE, "Taken.", file="picture")
-    def take(_self, _req, file):
-        return {"closed": file.decode(), "again": postgres.database.is_closed()}
-
-    req, resp = create_req(), Response()
-    req.context.raw = b""
-    take(None, req, resp)
-    assert b'{"closed":"True","again":false}' in (resp.data or b"")
 
 
 def test_a_seat_is_free_again_where_the_database_goes_away_while_a_request_waits(connected, monkeypatch):
