@@ -31,15 +31,8 @@ class BodyLimit:
     def process_resource(self, req: Request, _resp: Response, _resource: Any, _params: Any) -> None:
         """Reads the body, except for a path that takes a large one. Raises MalformedJson."""
         streamed = req.method == "POST" and req.path in MAX_BODY_BYTES_BY_PATH
-        req.context.raw = b"" if streamed else _read(req)
-
-
-def _read(req: Request) -> bytes:
-    try:
-        raw: bytes = req.bounded_stream.read()
-    except OSError:
-        raise MalformedJson(what="was cut off") from None
-    if len(raw) < (req.content_length or 0):
-        # The client disconnected: a part of a body must have no effect.
-        raise MalformedJson(what="is shorter than its Content-Length")
-    return raw
+        raw = b"" if streamed else req.bounded_stream.read()
+        if not streamed and len(raw) < (req.content_length or 0):
+            # The client disconnected: a part of a body must have no effect.
+            raise MalformedJson(what="is shorter than its Content-Length")
+        req.context.raw = raw
