@@ -1,5 +1,6 @@
 """The application on one page: the middleware in order, then every route. It opens no connection."""
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -53,13 +54,16 @@ from db.rate_counters import MemoryCounter, SharedCounter
 
 
 def create_app(
-    settings: WebSettings, *, preload_document: bool = False, compute: Compute = compute_here
+    settings: WebSettings,
+    *,
+    preload_document: Callable[[Callable[[], bytes]], bytes] | None = None,
+    compute: Compute = compute_here,
 ) -> falcon.App:  # type: ignore[type-arg]
     """Returns the WSGI application for these settings.
 
     `compute` runs what computes for long.
 
-    With `preload_document` the OpenAPI document is built now, otherwise by the first request for it.
+    `preload_document` calls what builds the OpenAPI document; otherwise the first request for it does.
     """
     keys = Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519)
     tokens = Tokens(
@@ -176,7 +180,7 @@ def create_app(
         "/api/docs/script.js": route(get=documents.get_docs_script),
     }
     if preload_document:
-        _ = documents.open_api
+        documents.open_api = preload_document(lambda: documents.open_api)
     console = Console(
         app,
         templates,

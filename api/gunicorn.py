@@ -10,7 +10,7 @@ from typing import Any
 import falcon
 
 from actors import broker, tracing
-from api import demo_users, greenlets
+from api import demo_users, forked, greenlets
 from api.app import create_app
 from api.http import admission
 from api.middleware import access_log
@@ -76,10 +76,14 @@ def load() -> falcon.App:  # type: ignore[type-arg]
     greenlets.use(processes=_settings.web_concurrency)
     postgres.configure(_settings.database_url, connections=_settings.database_pool)
     broker.configure(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
+    forked.compute(_check)
+    return create_app(_settings, preload_document=forked.compute, compute=greenlets.compute)
+
+
+def _check() -> bytes:
     with exit_if_invalid():
         demo_users.check(_settings)
-    # The OpenAPI document is built before the fork: no request waits for it, and the workers share it.
-    return create_app(_settings, preload_document=True, compute=greenlets.compute)
+    return b""
 
 
 def when_ready(_server: Any) -> None:
