@@ -87,7 +87,7 @@ class Ranks:
         by_hash = sorted((hash(word), rank) for word, rank in ranks.items())
         # The last one is larger than every hash: then each word has a place.
         self._hashes = array("q", [hashed for hashed, _ in by_hash] + [2**63 - 1])
-        self._ranks = array("l", [rank for _, rank in by_hash])
+        self._ranks = array("i", [rank for _, rank in by_hash])
         self._longest = max(map(len, ranks))
 
     def __contains__(self, word: str) -> bool:

@@ -6,6 +6,8 @@ everything is installed, that saves a fifth of its memory.
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 
 # What is left out, by the library that would import it. Redis's client would measure itself with
 # OpenTelemetry, and check certificates by OCSP.
@@ -28,5 +30,15 @@ def import_without(library: str, unused: set[str]) -> None:
             del sys.modules[package]
 
 
+def _leave_out_asyncio() -> None:
+    """Makes redis.asyncio a package that imports nothing by itself; `redis` needs one module in it."""
+    spec = find_spec("redis")
+    if "redis" not in sys.modules and spec and spec.submodule_search_locations:
+        package = ModuleType("redis.asyncio")
+        package.__path__ = [f"{folder}/asyncio" for folder in spec.submodule_search_locations]
+        sys.modules["redis.asyncio"] = package
+
+
+_leave_out_asyncio()
 for _library, _unused in UNUSED.items():
     import_without(_library, _unused)

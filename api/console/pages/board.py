@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from api.console import charts
 from api.console.visits import Visit
 
 MINUTES = 60
@@ -56,6 +55,9 @@ def show(visit: Visit) -> None:
 def _plot(
     name: str, title: str, unit: str, labels: tuple[str, ...], values: tuple[float | None, ...]
 ) -> Markup:
+    # Imports pygal, a megabyte that most processes never need.
+    from api.console import charts  # noqa: PLC0415
+
     quarters = [label for label in labels if label[3:] in _QUARTERS]
     return charts.line(name, labels, shown=quarters, unit=unit, **{title: values})
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from api.console import charts
 from api.console.visits import Visit
 
 # Drawing one takes 5 to 15 ms, and a vendor may have payments in each of 150 currencies.
@@ -36,6 +35,9 @@ def _plots(report: Mapping[str, Any]) -> dict[str, Markup]:
 
 
 def _plot(currency: str, entries: list[Mapping[str, Any]]) -> Markup:
+    # Imports pygal, a megabyte that most processes never need.
+    from api.console import charts  # noqa: PLC0415
+
     periods = sorted({entry["period"] for entry in entries})
     counts = {(entry["period"], entry["status"]): entry["count"] for entry in entries}
     used = {entry["status"] for entry in entries}
