@@ -47,10 +47,10 @@ APPEND = Statement(
             SELECT seq, data ->> 'id', data, request_id, trace
             FROM admin.first_events(ARRAY(SELECT DISTINCT payment_id FROM new WHERE payment_id IS NOT NULL))
         ) AS found ORDER BY payment_id, seq
-    ), compared AS (
-        SELECT new.*, first.seq AS base, first.data AS first_data, (
+    ), compared AS MATERIALIZED (
+        SELECT new.*, first.seq AS base, first.data AS first_data, CASE WHEN first.seq IS NOT NULL THEN (
             SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(new.data)
-            WHERE value::text IS DISTINCT FROM (first.data -> key)::text) AS difference
+            WHERE value IS DISTINCT FROM first.data -> key) END AS difference
         FROM new LEFT JOIN first ON first.payment_id = new.payment_id AND first.seq < new.seq
             AND new.type <> 'payments:payment:created'
             AND (first.request_id, first.trace) IS NOT DISTINCT FROM (new.request_id, new.trace)

@@ -100,7 +100,7 @@ def test_a_later_event_of_a_payment_is_stored_as_what_it_changes(together):
     created = event("pending", 1, metadata={"a": 1}, failure=None)
     later = [
         event("processing", 2, metadata={"a": 1}, failure=None),
-        event("failed", 3, metadata={"a": 1.0}, failure={"code": "declined"}),
+        event("failed", 3, metadata={"a": 2}, failure={"code": "declined"}),
     ]
     with request_context.acting_as(RequestContext("request-1")):
         for type, data in zip(
@@ -117,27 +117,27 @@ def test_a_later_event_of_a_payment_is_stored_as_what_it_changes(together):
     assert [row["data"] for row in postgres.rows("SELECT data FROM admin.event_log ORDER BY seq")] == [
         created,
         {"status": "processing", "version": 2},
-        {"status": "failed", "version": 3, "metadata": {"a": 1.0}, "failure": {"code": "declined"}},
+        {"status": "failed", "version": 3, "metadata": {"a": 2}, "failure": {"code": "declined"}},
     ]
     found = event_log.after(0, 10)
     assert [(each.data, each.request_id) for each in found] == [
         (data, "request-1") for data in (created, *later)
     ]
-    # Also what jsonb takes for equal is shown as it was.
-    [row] = postgres.rows(
-        "SELECT data #>> '{metadata,a}' AS a FROM admin.events WHERE seq = %s", found[-1].seq
-    )
-    assert row["a"] == "1.0"
     about = postgres.rows("SELECT admin.events_about(%s) AS seq", created["id"])
     assert {row["seq"] for row in about} == {each.seq for each in found}
 
 
-@pytest.mark.parametrize("change", ["another request", "a member less", "no first event"])
+@pytest.mark.parametrize(
+    "change", ["another request", "a member less", "another text of a number", "no first event"]
+)
 def test_an_event_that_is_not_a_part_of_the_first_is_stored_in_full(change):
     first = event("pending", 1, note="x")
     if change == "no first event":
         first["id"] = "another"
     second = event("processing", 2) if change == "a member less" else event("processing", 2, note="x")
+    if change == "another text of a number":
+        # jsonb takes them for equal.
+        first["metadata"], second["metadata"] = {"a": 1}, {"a": 1.0}
     for number, (type, data) in enumerate(
         [(EventType.PAYMENT_CREATED, first), (EventType.PAYMENT_UPDATED, second)]
     ):
