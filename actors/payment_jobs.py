@@ -26,7 +26,7 @@ from actors.external_jobs import ExternalBatchJob
 from actors.jobs import enqueue, take_enqueued, transaction
 from actors.payment_reviews import Disproof, NewReview
 from actors.psp import calls, resolution
-from actors.psp.calls import Call, NewCall, Response
+from actors.psp.calls import Call, Response
 from actors.psp.provider import Answer, Outcome
 from actors.psp.resolution import Action
 from actors.state_machine import Transition
@@ -172,7 +172,7 @@ def _charge_job(payment: Payment) -> job_journal.Job:
 
 def _order(charges: Sequence[Charge]) -> list[Call | None]:
     """Records charges that are about to be ordered, in the transaction that leases their jobs."""
-    begun = calls.begin(PspOperation.CHARGE, [NewCall(charge.payment_id, charge) for charge in charges])
+    begun = calls.begin(PspOperation.CHARGE, {uuid7(): charge for charge in charges})
     for charge, call in zip(charges, begun, strict=True):
         if call is None:  # The PSP may have the order of an earlier call, or the payment has ended.
             with request_context.for_request(charge):
@@ -340,8 +340,7 @@ def inquire_job(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Jo
 
 def _ask(inquiries: Sequence[Inquiry]) -> list[Call | None]:
     """Records inquiries that are about to be made; none is made about a payment that has ended."""
-    wanted = [NewCall(new.payment_id, new, new.inquiry or uuid7()) for new in inquiries]
-    return calls.begin(PspOperation.FIND, wanted)
+    return calls.begin(PspOperation.FIND, {entry.inquiry or uuid7(): entry for entry in inquiries})
 
 
 # Asks the PSP for its decision about a payment.

@@ -1,8 +1,9 @@
 """Calls of the PSP: recorded before they are made, completed with their results, many in one statement."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -13,7 +14,6 @@ from actors.psp.provider import Answer, NoAnswer, Order, Unavailable
 from actors.psp.resolution import MAX_CHARGE_CALLS
 from db import psp_attempts
 from db.core import request_context
-from db.core.ids import uuid7
 from db.core.request_context import Caused
 from db.psp_attempts import CallResult, PspOperation, PspResult
 
@@ -23,13 +23,11 @@ SETTLED_AT_ONCE_WITHIN_S = 10.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class NewCall:
-    """A call to record: its id, the payment, and the request that caused it."""
+class OfPayment(Caused, Protocol):
+    """What a request has caused about a payment."""
 
-    payment_id: UUID
-    cause: Caused
-    id: UUID = field(default_factory=uuid7)
+    @property
+    def payment_id(self) -> UUID: ...
 
 
 @dataclass
@@ -58,28 +56,22 @@ class Response:
     answer: Answer | None = None
 
 
-def begin(operation: PspOperation, wanted: Sequence[NewCall]) -> list[Call | None]:
-    """Records calls and returns them; None for one that must not be made.
+def begin(operation: PspOperation, wanted: Mapping[UUID, OfPayment]) -> list[Call | None]:
+    """Records calls, by their new ids, and returns them; None for one that must not be made.
 
     That is a call about a payment that is no longer `processing`, and a charge while the PSP may have the
     order: after the first charge, an inquiry must have found none.
     """
     # Before anything is recorded: without a provider there is no call.
     provider.chosen()
-    terms = psp_attempts.begin(
-        {call.id: call.payment_id for call in wanted}, operation, max_charges=MAX_CHARGE_CALLS
-    )
+    payment_ids = {id: cause.payment_id for id, cause in wanted.items()}
+    terms = psp_attempts.begin(payment_ids, operation, max_charges=MAX_CHARGE_CALLS)
     # The key is known before the first call, and the same for every call.
     return [
-        Call(
-            call.id,
-            operation,
-            Order(str(call.payment_id), call.payment_id, **terms[call.id]),
-            call.cause,
-        )
-        if call.id in terms
+        Call(id, operation, Order(str(cause.payment_id), cause.payment_id, **terms[id]), cause)
+        if id in terms
         else None
-        for call in wanted
+        for id, cause in wanted.items()
     ]
 
 
