@@ -63,9 +63,8 @@ def show(visit: Visit, *, error: ApiError | None = None) -> None:
         "break-it.html",
         error=error,
         stack=stack,
-        processes=[
-            each | {"frozenFor": _frozen_for(each, stack["faults"], now)} for each in stack["processes"]
-        ],
+        processes=stack["processes"],
+        frozen_for=_frozen_for(stack["faults"], now),
         runs=runs,
         run=_summed_up(runs["items"][0], now) if runs["items"] else None,
         earlier=[_summed_up(each, now) for each in runs["items"][1:6]],
@@ -172,14 +171,13 @@ def _insist(send: Callable[[], Data], status: int, deadline: float) -> Data:
             time.sleep(_SEND_AGAIN_AFTER_S)
 
 
-def _frozen_for(process: dict[str, Any], faults: list[dict[str, Any]], now: datetime) -> int:
-    """How many seconds a process will still stand still."""
-    left = [
-        datetime.fromisoformat(fault["at"]) + timedelta(seconds=fault["seconds"]) - now
-        for fault in faults
-        if fault["fault"] == "freeze" and fault["pid"] == process["pid"] and not fault["recoveredAt"]
-    ]
-    return max((round(each.total_seconds()) for each in left), default=0)
+def _frozen_for(faults: list[dict[str, Any]], now: datetime) -> dict[int, int]:
+    """For how many seconds each frozen process will still stand still, by its PID."""
+    return {
+        fault["pid"]: round(fault["seconds"] - (now - datetime.fromisoformat(fault["at"])).total_seconds())
+        for fault in reversed(faults)
+        if fault["fault"] == "freeze" and not fault["recoveredAt"]
+    }
 
 
 def _summed_up(run: dict[str, Any], now: datetime) -> dict[str, Any]:

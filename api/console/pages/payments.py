@@ -1,7 +1,6 @@
 """Payments and requests: the list, the history, and one with its states, its past and its actions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -45,15 +44,6 @@ def show_history(visit: Visit) -> None:
     query = visit.query("paymentId", "from", "to", "cursor")
     history, error = visit.search("/payments/history", query)
     visit.show("history.html", history=history, query=query, error=error)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An item of the timeline, how long after the first it came, and the code that makes a transition."""
-
-    item: Mapping[str, Any]
-    offset: str
-    place: str = ""
 
 
 def show(visit: Visit, payment_id: UUID, *, error: ApiError | None = None) -> None:
@@ -126,12 +116,16 @@ def _timeline(visit: Visit, payment_id: UUID) -> Data | None:
 
 def _entry(
     item: Mapping[str, Any], first: Mapping[str, Any], payment: Mapping[str, Any], *, with_code: bool
-) -> Entry:
-    is_transition = item["kind"] == "transition"
-    place = diagram.code_of(payment, item["data"]) if with_code and is_transition else ""
+) -> dict[str, Any]:
+    """An item of the timeline, how long after the first it came, and the code that made a transition."""
     if item.get("due"):
         when = ago(item["at"])
-        return Entry(item, when if when.startswith("in ") else "now")
+        return {"item": item, "offset": when if when.startswith("in ") else "now", "place": ""}
     seconds = (datetime.fromisoformat(item["at"]) - datetime.fromisoformat(first["at"])).total_seconds()
     size, unit = scaled(seconds)
-    return Entry(item, f"+{size:.3f} s" if unit == "s" else f"+{size:.1f} {unit}", place)
+    is_shown = with_code and item["kind"] == "transition"
+    return {
+        "item": item,
+        "offset": f"+{size:.3f} s" if unit == "s" else f"+{size:.1f} {unit}",
+        "place": diagram.code_of(payment, item["data"]) if is_shown else "",
+    }
