@@ -66,10 +66,7 @@ class Route:
     @property
     def id(self) -> str:
         """The operationId: the declared name, or method and path (`getHealth`, `getApiHealth`)."""
-        if self.operation.name:
-            return self.operation.name
-        words = re.split(r"[/._-]", _PARAMETER.sub("by-id", self.path))
-        return self.method.lower() + "".join(word.capitalize() for word in words)
+        return self.operation.name or self.method.lower() + self.path.title().replace("/", "")
 
     @property
     def models(self) -> Iterator[type[BaseModel]]:
@@ -143,11 +140,10 @@ def _operation(route: Route, schemas: Schemas, errors: dict[str, Any]) -> dict[s
         written["security"] = []
         responses = _raw_responses(operation, schemas)
     else:
+        if operation.streams:
+            written["security"] = [{"bearer": []}, {"ticket": []}]
         if operation.permission is Permission.ANYONE:
             written["security"] = []
-        elif operation.streams:
-            written["security"] = [{"bearer": []}, {"ticket": []}]
-            written["x-roles"] = sorted(ROLES_BY_PERMISSION[operation.permission])
         else:
             written["x-roles"] = sorted(ROLES_BY_PERMISSION[operation.permission])
         if operation.query:

@@ -74,13 +74,13 @@ class ErrorCase:
 Cases = tuple[ErrorCase, ...]
 
 _METHOD_NOT_ALLOWED, *_ANY_REQUEST = (
-    ErrorCase(name, code, MESSAGES[code])
-    for name, code in {
-        "MethodNotAllowed": ErrorCode.METHOD_NOT_ALLOWED,
-        "RequestTimeout": ErrorCode.REQUEST_TIMEOUT,
-        "InternalError": ErrorCode.INTERNAL_ERROR,
-        "ServiceUnavailable": ErrorCode.SERVICE_UNAVAILABLE,
-    }.items()
+    ErrorCase(code.title().replace("_", ""), code, MESSAGES[code])
+    for code in (
+        ErrorCode.METHOD_NOT_ALLOWED,
+        ErrorCode.REQUEST_TIMEOUT,
+        ErrorCode.INTERNAL_ERROR,
+        ErrorCode.SERVICE_UNAVAILABLE,
+    )
 )
 
 
