@@ -1,10 +1,7 @@
 """The headers of the OpenAPI document: those of requests and those of responses."""
 
-from typing import Any
-
 from api.http.operation import Operation, RawOperation
-
-Schema = dict[str, Any]
+from api.openapi.schemas import Schema
 
 _STRING: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}

@@ -17,11 +17,10 @@ _SCHEMA = "#/components/schemas/"
 class Control:
     """How the value of a key is entered, by its schema in the OpenAPI document.
 
-    `kind` is `number`, `integer`, `text` or `choices`. An optional one may be left empty, which is null.
+    `kind` is `number`, `integer`, `amount` or `choices`. An optional one may be left empty, which is null.
     """
 
     kind: str
-    range: str
     optional: bool = False
     minimum: Any = None
     maximum: Any = None
@@ -34,7 +33,7 @@ class Control:
         text = form.get(name, "")
         if not text and self.optional:
             return None
-        return text if self.kind == "text" else number(text)
+        return text if self.kind == "amount" else number(text)
 
 
 def number(text: str) -> float | str:
@@ -108,19 +107,12 @@ def _control(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, optional:
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(_SCHEMA)
         if name == "Amount":
-            return Control("text", f"an amount from 0.01 to 99999999.99{_or_empty(optional)}", optional)
+            return Control("amount", optional)
         return _control(schemas[name], schemas, optional=optional)
     if "anyOf" in schema:
         [kind] = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
         return _control(kind, schemas, optional=True)
     if schema["type"] == "array":
         choices = schemas[schema["items"]["$ref"].removeprefix(_SCHEMA)]["enum"]
-        return Control("choices", "any of these", choices=tuple(choices))
-    minimum, maximum = schema.get("minimum"), schema.get("maximum")
-    kind = "a whole number" if schema["type"] == "integer" else "a number"
-    text = f"{kind} from {minimum} to {maximum}{_or_empty(optional)}"
-    return Control(schema["type"], text, optional, minimum, maximum)
-
-
-def _or_empty(optional: bool) -> str:
-    return ", or empty for none" if optional else ""
+        return Control("choices", choices=tuple(choices))
+    return Control(schema["type"], optional, schema.get("minimum"), schema.get("maximum"))

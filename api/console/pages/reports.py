@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -29,7 +30,7 @@ def _plots(report: Mapping[str, Any]) -> dict[str, Markup]:
     """Returns a plot of the counts for each of the currencies with the most payments."""
     totals = sorted(report["totals"], key=lambda total: total["count"], reverse=True)
     plotted = {total["currency"] for total in totals[:_MAX_PLOTS]}
-    by_currency = lambda entry: entry["currency"]  # noqa: E731
+    by_currency = itemgetter("currency")
     series = sorted((entry for entry in report["series"] if entry["currency"] in plotted), key=by_currency)
     return {currency: _plot(currency, list(entries)) for currency, entries in groupby(series, by_currency)}
 
