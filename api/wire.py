@@ -1,7 +1,7 @@
 """A request and its response on the wire: what the application gets, and what its client receives.
 
 gunicorn's own classes do the same for any server and any application. These do it for ours, in a third of the
-time: a head that has the usual form is parsed at once, and a response is one write. Every read has a
+time: a head that has the usual form is parsed at once, and most responses are one write. Every read has a
 deadline, and what is not read is discarded. It runs in greenlets: what waits here costs no thread.
 """
 
@@ -31,8 +31,9 @@ from api.middleware import body_limit
 READ_DEADLINE_S = 15.0
 # Deadlines differ by up to this much: clients that arrived together must not all be answered at once.
 _READ_DEADLINE_JITTER_S = 1.0
-# How long a client may take to accept one piece of a response.
-WRITE_DEADLINE_S = 10.0
+# How long a client may take to accept one piece of a response, and the largest piece. `sendall` has one
+# deadline for all that it is given: a slow client got no response of a megabyte to its end.
+WRITE_DEADLINE_S, MAX_WRITE_BYTES = 10.0, 64 * 1024
 # How often a connection without a request checks whether the worker is stopping.
 _IDLE_POLL_S = 1.0
 
@@ -248,7 +249,9 @@ class Response:
             if without_body:
                 client.sendall(head)
             elif isinstance(body, list):
-                client.sendall(head + b"".join(body))
+                content = head + b"".join(body)
+                for start in range(0, len(content), MAX_WRITE_BYTES):
+                    client.sendall(content[start : start + MAX_WRITE_BYTES])
             else:
                 client.sendall(head)
                 for piece in _unbroken(body):

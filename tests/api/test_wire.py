@@ -11,7 +11,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api.wire import BrokenResponse, Request, Response
+from api.wire import MAX_WRITE_BYTES, BrokenResponse, Request, Response
 
 CONFIG = Config()
 CONFIG.set("forwarder_headers", "")
@@ -110,6 +110,12 @@ def test_a_response_is_one_write():
     assert head.startswith(b"HTTP/1.1 200 OK\r\nDate: ")
     assert b"\r\nConnection: keep-alive\r\ncontent-length: 2" in head
     assert (body, keep_alive) == (b"{}", True)
+
+
+def test_a_client_has_its_time_for_each_part_of_a_large_response():
+    written, _ = sent([b"a" * 200_000, b"b" * 100_000])
+    assert max(map(len, written)) <= MAX_WRITE_BYTES
+    assert b"".join(written).endswith(b"\r\n\r\n" + b"a" * 200_000 + b"b" * 100_000)
 
 
 @pytest.mark.parametrize(
