@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar, cast
 
-import fsspec.asyn
 from gevent import get_hub, monkey
 from gevent.socket import wait_read, wait_write
 from gevent.threadpool import ThreadPool
@@ -137,6 +136,8 @@ def start_asyncio() -> None:
     fsspec runs asyncio in a thread of `threading`. In this process that would be a greenlet of the thread
     that waits for the loop: it could not run.
     """
+    import fsspec.asyn  # noqa: PLC0415  (more than a megabyte, which files on the disk do not need)
+
     loop = asyncio.SelectorEventLoop(_NativeSelector())
     loop.set_default_executor(_NativeExecutor())
     _start_native_thread(loop.run_forever, ())
