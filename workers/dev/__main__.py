@@ -76,7 +76,7 @@ def run(planned: stack.Stack) -> None:
         stack.write(stack_file, "".join(f"{name}={shlex.quote(tools[name])}\n" for name in tools))
         text = READY.replace("{users}", "made by a command\n" if planned.production else USERS)
         os.write(1, text.format(base=tools["BASE_URL"], data=os.path.relpath(planned.data)).encode())
-        supervisor.until(lambda: False)
+        supervisor.until(None)
     finally:
         stack_file.unlink(missing_ok=True)
         supervisor.stop(planned.servers)

@@ -44,10 +44,13 @@ class Supervisor:
         """Starts a process, or adopts a running one, and starts it again whenever it ends."""
         threading.Thread(target=self._keep, args=(name, spawn, running), daemon=True).start()
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for a condition. Raises InvalidSetting if the first start of a process ends with status 2."""
-        while not condition():
-            if self._ending.wait(0.05):
+    def until(self, condition: Callable[[], bool] | None) -> None:
+        """Waits for a condition, without one for ever: a signal ends it.
+
+        Raises InvalidSetting if the first start of a process ends with status 2.
+        """
+        while not (condition and condition()):
+            if self._ending.wait(0.05 if condition else None):
                 raise InvalidSetting(f"{self._refused} has an invalid setting: see its line above")
 
     def stop(self, servers: list[Server]) -> None:
