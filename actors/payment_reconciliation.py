@@ -1,6 +1,6 @@
 """The reconciler: finds payments whose next job is lost, and asks the PSP about payments that are stuck.
 
-The scheduler runs it every two seconds.
+The scheduler runs it every two seconds while there may be something to do (workers/scheduler.py).
 """
 
 from datetime import timedelta

@@ -56,6 +56,17 @@ CLAIM_NOT_BEGUN = """
 """
 
 
+MAY_NEED_RECONCILIATION = """
+    SELECT EXISTS (SELECT FROM payments.payments_in_progress WHERE reconcile_at < statement_timestamp())
+        OR EXISTS (SELECT FROM payments.psp_attempts WHERE unsettled_since IS NOT NULL) AS found
+"""
+
+
+def may_need_reconciliation() -> bool:
+    """Tells whether a payment is in progress, or a decision not settled: otherwise nothing can be stuck."""
+    return bool(postgres.rows(MAY_NEED_RECONCILIATION)[0]["found"])
+
+
 def claim_not_begun(created_ago: timedelta, limit: int) -> list[UUID]:
     """Claims payments and requests that are still `pending` this long after creation, and returns their ids.
 

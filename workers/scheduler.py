@@ -5,6 +5,7 @@ A leader that is stopped, killed, frozen or disconnected is replaced after `LEAS
 comes back later, it enqueues nothing.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -21,7 +22,7 @@ from actors import (
     statement_matching,
 )
 from actors.jobs import TransactionalJob, enqueue, transaction
-from db import job_journal, job_runs, leases, postgres, redis, samples, shared_counts
+from db import job_journal, job_runs, leases, payments_in_progress, postgres, redis, samples, shared_counts
 from db.core import times
 from workers import process
 
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 # How often each job runs.
 JOBS: dict[TransactionalJob[[]], timedelta] = {
-    payment_reconciliation.reconcile: timedelta(seconds=2),
+    payment_reconciliation.reconcile: timedelta(seconds=10),
     payment_endings.expire_requests: timedelta(minutes=1),
     events.publish_overdue: timedelta(seconds=10),
     statement_matching.start: timedelta(minutes=15),
@@ -42,6 +43,10 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
     housekeeping.close_days: timedelta(minutes=10),
     housekeeping.expire_samples: timedelta(hours=1),
 }
+
+# How often it is asked whether there is something to reconcile: most of the time there is not, and the job
+# would write all the same.
+RECONCILE_CHECK_S = 2
 
 LEASE = "scheduler"
 # How long the lease lasts after it was last renewed, and how often it is renewed.
@@ -101,9 +106,14 @@ def enqueue_scheduled(job: TransactionalJob[[]], leader: Leader) -> bool:
     return True
 
 
-def _try_enqueue(job: TransactionalJob[[]], leader: Leader) -> None:
+def _try_enqueue(
+    job: TransactionalJob[[]], leader: Leader, is_needed: Callable[[], bool] = lambda: True
+) -> None:
     """Enqueues a periodic job in a thread of APScheduler. After an error, the next run tries again."""
     try:
+        with postgres.connection():
+            if not is_needed():
+                return
         if not enqueue_scheduled(job, leader):
             log.warning("job not enqueued, another scheduler is the leader", job=job.name)
     except postgres.TRANSIENT_ERRORS as error:
@@ -145,6 +155,14 @@ def run() -> None:
             misfire_grace_time=60,
             next_run_time=times.now(),
         )
+    scheduler.add_job(
+        _try_enqueue,
+        "interval",
+        seconds=RECONCILE_CHECK_S,
+        args=(payment_reconciliation.reconcile, leader, payments_in_progress.may_need_reconciliation),
+        coalesce=True,
+        misfire_grace_time=RECONCILE_CHECK_S,
+    )
     scheduler.add_job(
         record_sample,
         "cron",

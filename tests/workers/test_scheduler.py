@@ -13,7 +13,17 @@ import psycopg2
 import pytest
 
 from actors import housekeeping, payment_reconciliation
-from db import heartbeats, job_journal, job_runs, leases, postgres, redelivery, redis, sessions
+from db import (
+    heartbeats,
+    job_journal,
+    job_runs,
+    leases,
+    payments_in_progress,
+    postgres,
+    redelivery,
+    redis,
+    sessions,
+)
 from tests import makers
 from tests.makers import SECRETS, until, work
 from workers import scheduler
@@ -50,6 +60,21 @@ def test_twelve_runs_without_a_worker_leave_one_job(leader):
     assert work() == ["payments.reconcile"]
     assert scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     assert work() == ["payments.reconcile"]
+
+
+def test_nothing_is_written_while_there_is_nothing_to_reconcile(leader):
+    def enqueued() -> int:
+        scheduler._try_enqueue(
+            payment_reconciliation.reconcile, leader, payments_in_progress.may_need_reconciliation
+        )
+        return len(waiting("payments.reconcile"))
+
+    assert enqueued() == 0
+    payment = makers.payment(makers.user())
+    assert enqueued() == 1
+    work()
+    assert makers.reload(payment).status == "completed"
+    assert enqueued() == 0
 
 
 def test_a_dead_periodic_job_gets_new_attempts_at_its_next_run(leader):
