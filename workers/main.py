@@ -28,7 +28,7 @@ from workers import process
 log = structlog.get_logger(__name__)
 
 # A pause of a queue is in force within two seconds.
-_READ_PAUSES_EVERY_S = 1.0
+_READ_PAUSES_EVERY_S = 1.5
 # How often records are appended while Redis is away: event streams go on within two seconds.
 _APPEND_EVERY_S = 1.0
 # How long running jobs may take to finish when the process is stopped; less than a platform's kill grace.
@@ -111,7 +111,7 @@ def refresh_pauses() -> None:
 
 
 def keep_refreshing_pauses(finished: threading.Event) -> None:
-    """Calls `refresh_pauses` every second until the event is set."""
+    """Calls `refresh_pauses` again and again until the event is set."""
     while not finished.wait(_READ_PAUSES_EVERY_S):
         try:
             refresh_pauses()
