@@ -52,7 +52,7 @@ APPEND = Statement(
         SELECT {_NEWEST_SEQ} AS last, coalesce((SELECT hash FROM admin.audit_seal), {_ZERO_HASH}) AS sealed
     ), numbered AS (
         SELECT last + ordinality AS seq, sealed, {_COLUMNS}
-        FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %(entries)s) WITH ORDINALITY
+        FROM head, jsonb_populate_recordset(NULL::admin.audit_logs, %(entries)s::jsonb) WITH ORDINALITY
     ), chained AS (
         SELECT seq, {_COLUMNS}, admin.audit_chain(sealed, {HASHED_ENTRY}) OVER (ORDER BY seq) AS hash
         FROM numbered
@@ -63,7 +63,6 @@ APPEND = Statement(
     ON CONFLICT (id) DO UPDATE
         SET seq = excluded.seq, hash = excluded.hash, sealed_at = excluded.sealed_at
     """,
-    entries="jsonb",
 )
 
 

@@ -39,7 +39,7 @@ APPEND = Statement(
         SELECT last.seq + ordinality AS seq, id, type, data, request_id, trace, occurred_at,
             CASE WHEN starts_with(type, 'payments:payment:') THEN data ->> 'id' END AS payment_id
         FROM (SELECT coalesce(max(seq), 0) AS seq FROM admin.event_log) AS last,
-            jsonb_populate_recordset(NULL::admin.events, %(events)s) WITH ORDINALITY
+            jsonb_populate_recordset(NULL::admin.events, %(events)s::jsonb) WITH ORDINALITY
     ), first AS MATERIALIZED (
         SELECT DISTINCT ON (payment_id) * FROM (
             SELECT seq, payment_id, data, request_id, trace FROM new WHERE type = 'payments:payment:created'
@@ -62,7 +62,6 @@ APPEND = Statement(
     UNION ALL
     SELECT seq, id, type, base, difference, NULL, NULL, occurred_at FROM stored WHERE in_part
     """,
-    events="jsonb",
 )
 
 

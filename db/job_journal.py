@@ -94,12 +94,11 @@ INSERT = Statement(
     INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
     SELECT id, name, queue, args, request_id, trace, share, coalesce(sent_at, clock_timestamp()),
         clock_timestamp() + after * interval '1 second'
-    FROM jsonb_to_recordset(%(jobs)s) AS job
+    FROM jsonb_to_recordset(%(jobs)s::jsonb) AS job
         (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
         sent_at timestamptz, after float8)
     ON CONFLICT (id) DO NOTHING RETURNING id
     """,
-    jobs="jsonb",
 )
 
 

@@ -20,7 +20,8 @@ class Statement:
     invalid. `plain` is the same statement for a session that another client may get next.
     """
 
-    def __init__(self, name: str, sql: str, /, **types: str) -> None:
+    def __init__(self, name: str, sql: str) -> None:
+        types: dict[str, str] = {}
         for parameter, type in _PLACEHOLDER.findall(sql):
             if not types.setdefault(parameter, type):
                 raise TypeError(f"{name}: the parameter {parameter} needs a type where it stands first")

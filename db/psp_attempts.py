@@ -74,12 +74,12 @@ BEGIN_CALLS = Statement(
     """
     WITH payment AS (
         SELECT id, amount, currency, coalesce(ordered_metadata, metadata) AS metadata
-        FROM payments.payments WHERE id = ANY(%(payment_ids)s) AND status = 'processing'
+        FROM payments.payments WHERE id = ANY(%(payment_ids)s::uuid[]) AND status = 'processing'
         ORDER BY id FOR NO KEY UPDATE
     ), begun AS (
         INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)
-        SELECT call.id, payment.id, %(operation)s, payment.id::text
-        FROM unnest(%(ids)s, %(payment_ids)s) AS call (id, payment_id)
+        SELECT call.id, payment.id, %(operation)s::text, payment.id::text
+        FROM unnest(%(ids)s::uuid[], %(payment_ids)s) AS call (id, payment_id)
         JOIN payment ON payment.id = call.payment_id
         WHERE CASE %(operation)s
             WHEN 'find' THEN NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.id = call.id)
@@ -87,7 +87,7 @@ BEGIN_CALLS = Statement(
                 OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
                     WHERE a.payment_id = payment.id AND a.operation <> 'notice'
                     ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
-                AND (SELECT count(*) < %(max_charges)s FROM payments.psp_attempts a
+                AND (SELECT count(*) < %(max_charges)s::int FROM payments.psp_attempts a
                     WHERE a.payment_id = payment.id AND a.operation = 'charge')
             END
         RETURNING id, payment_id
@@ -98,10 +98,6 @@ BEGIN_CALLS = Statement(
     FROM (SELECT * FROM begun UNION ALL SELECT * FROM repeated) AS call
     JOIN payment ON payment.id = payment_id
     """,
-    ids="uuid[]",
-    payment_ids="uuid[]",
-    operation="text",
-    max_charges="int",
 )
 
 # A decision stays: another worker, which had taken the job over, may have got no answer to the same call.
@@ -112,19 +108,13 @@ RECORD_RESULTS = Statement(
     UPDATE payments.psp_attempts a
     SET outcome = r.outcome, code = r.code, amount = r.amount, currency = r.currency,
         ended_at = clock_timestamp(),
-        settled_at = CASE WHEN %(settled)s OR r.outcome NOT IN ('charged', 'declined')
+        settled_at = CASE WHEN %(settled)s::boolean OR r.outcome NOT IN ('charged', 'declined')
             THEN clock_timestamp() END
-    FROM unnest(%(ids)s, %(outcomes)s, %(codes)s, %(amounts)s, %(currencies)s)
-        AS r (id, outcome, code, amount, currency)
+    FROM unnest(%(ids)s::uuid[], %(outcomes)s::text[], %(codes)s::text[],
+        %(amounts)s::numeric[], %(currencies)s::text[]) AS r (id, outcome, code, amount, currency)
     WHERE a.id = r.id AND (a.outcome IS NULL OR a.outcome NOT IN ('charged', 'declined')
         OR r.outcome IN ('charged', 'declined'))
     """,
-    ids="uuid[]",
-    outcomes="text[]",
-    codes="text[]",
-    amounts="numeric[]",
-    currencies="text[]",
-    settled="boolean",
 )
 
 RECORD_NOTICE = """
@@ -138,9 +128,8 @@ MARK_SETTLED = Statement(
     "mark_settled",
     """
     UPDATE payments.psp_attempts SET settled_at = clock_timestamp()
-    WHERE id = ANY(%(ids)s) AND settled_at IS NULL
+    WHERE id = ANY(%(ids)s::uuid[]) AND settled_at IS NULL
     """,
-    ids="uuid[]",
 )
 
 # All charge calls, and the newest inquiries and notices.
