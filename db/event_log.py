@@ -1,8 +1,8 @@
-"""The event log: all events, numbered without gaps in the order of publication."""
+"""The event log: all events, numbered without gaps in the order of publication; and who may read them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
@@ -10,6 +10,7 @@ from playhouse.postgres_ext import DateTimeTZField
 from db import postgres
 from db.core.request_context import RequestContext
 from db.prepared import Statement
+from db.shown_payments import Party, Visibility
 
 
 class Event(postgres.Model, table="admin.events"):
@@ -139,3 +140,53 @@ def is_unpublished_before(time: datetime) -> bool:
 def after(seq: int, limit: int) -> Sequence[Event]:
     """Returns the events after this number, oldest first."""
     return list(Event.select().where(Event.seq > seq).order_by(Event.seq).limit(limit))
+
+
+# The event does not name the parties, which may change after it (`addressee_id`): they are those of now.
+# Without a party in the visibility every event is visible, also one that is about no payment.
+VISIBLE_EVENTS = """
+    SELECT p.user_id, p.payee_id, p.addressee_id, e.* FROM admin.events e
+    LEFT JOIN payments.payments p
+        ON p.id = CASE WHEN starts_with(e.type, 'payments:payment:') THEN (e.data ->> 'id')::uuid END
+    WHERE e.seq > %(after)s AND e.seq <= %(until)s
+        AND (%(everything)s OR p.user_id = %(user_id)s::uuid OR p.payee_id = %(payee_id)s::uuid
+            OR p.addressee_id = %(addressee_id)s::uuid)
+    ORDER BY e.seq LIMIT %(limit)s
+"""
+
+# The largest bigint.
+MAX_SEQ = 2**63 - 1
+
+
+class VisibleEvent(NamedTuple):
+    """An event, and who may see it besides the administrators."""
+
+    event: Event
+    parties: frozenset[Party]
+
+
+def last_seq() -> int:
+    """Returns the number of the newest event."""
+    return int(postgres.value("SELECT coalesce(max(seq), 0) FROM admin.events"))
+
+
+def read_visible(
+    visibility: Visibility, *, after: int, until: int = MAX_SEQ, limit: int
+) -> list[VisibleEvent]:
+    """Returns the events that one caller may see after one number and up to another, oldest first."""
+    found = postgres.rows(
+        VISIBLE_EVENTS,
+        after=after,
+        until=until,
+        limit=limit,
+        everything=not visibility.parties,
+        user_id=visibility.user_id,
+        payee_id=visibility.payee_id,
+        addressee_id=visibility.addressee_id,
+    )
+    return [_visible(row) for row in found]
+
+
+def _visible(row: dict[str, Any]) -> VisibleEvent:
+    parties = {name: row.pop(name) for name in ("user_id", "payee_id", "addressee_id")}
+    return VisibleEvent(Event(**row), frozenset(party for party in parties.items() if party[1]))

@@ -8,10 +8,9 @@ from pydantic import Field
 from api.http.admission import Busy, Shared
 from api.http.operation import Operation
 from api.security.permissions import Permission
-from db import postgres, psp_activity
+from db import postgres, psp_attempts
 from db.core.json_model import JsonModel
-from db.psp_activity import PspActivity
-from db.psp_attempts import PspResult
+from db.psp_attempts import PspActivity, PspResult
 
 # The figures of an hour may be reused for ten times as long as they took, and for a second at least.
 _FRESH_S, _REUSE_FACTOR = 1.0, 10
@@ -55,4 +54,4 @@ class Psp:
 
 def _measure() -> PspActivity:
     with postgres.connection():
-        return psp_activity.measure()
+        return psp_attempts.recent_activity()

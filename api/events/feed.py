@@ -13,12 +13,12 @@ from actors.events import message
 from actors.subscriber import Notifications
 from api.http import admission
 from api.http.admission import Busy
-from db import live_sessions, postgres, redis, visible_events
+from db import event_log, live_sessions, postgres, redis
 from db.core import times
 from db.core.errors import DomainError, ErrorCode
+from db.event_log import VisibleEvent
 from db.shown_payments import Party, Visibility
 from db.users import Role
-from db.visible_events import VisibleEvent
 
 # Streams of one process: in total, and of one user, whose programs and browser tabs each have one.
 MAX_STREAMS, MAX_STREAMS_OF_USER = 5_000, 1_000
@@ -147,7 +147,9 @@ class Stream:
         until = min(self._behind, self._after + _LOG_STRIDE)
         try:
             with _reading, admission.executing(), postgres.connection():
-                found = visible_events.read(self.visibility, after=self._after, until=until, limit=_LOG_PAGE)
+                found = event_log.read_visible(
+                    self.visibility, after=self._after, until=until, limit=_LOG_PAGE
+                )
         except postgres.TRANSIENT_ERRORS:
             self._woken.wait(_LOOK_S)
             return HEARTBEAT
@@ -209,7 +211,7 @@ class Feed:
             if time.monotonic() - self._sessions_read_at >= _SESSIONS_S:
                 self._end_streams()
                 self._sessions_read_at = time.monotonic()
-            while page := visible_events.read(Visibility(), after=self._seq, limit=_PAGE):
+            while page := event_log.read_visible(Visibility(), after=self._seq, limit=_PAGE):
                 with self._lock:
                     for found in page:
                         self._hand_out(found)
@@ -241,11 +243,11 @@ class Feed:
             # Another role sees other events.
             if roles.get(stream.session_id) != stream.role:
                 stream.end()
-        if visible_events.last_seq() < self._seq:
+        if event_log.last_seq() < self._seq:
             log.warning("the event log ends before an event that was sent: was the database restored?")
             for stream in list(self._streams):
                 stream.end()
-            self._seq = visible_events.last_seq()
+            self._seq = event_log.last_seq()
 
     def _hand_out(self, found: VisibleEvent) -> None:
         concerned = set().union(*(self._by_party.get(party, ()) for party in (None, *found.parties)))

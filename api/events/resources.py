@@ -15,7 +15,7 @@ from api.middleware.authentication import caller_of, session_of
 from api.payments import visibility
 from api.security.permissions import Permission
 from api.security.tokens import TICKET_LIFETIME, TICKET_PATTERN, Tokens, issue_ticket
-from db import visible_events
+from db import event_log
 from db.core.json_model import JsonModel
 
 _MEDIA = "text/event-stream"
@@ -26,7 +26,7 @@ _DIGITS = re.compile("[0-9]{1,19}")
 class StreamQuery(Query):
     """`lastEventId` is for clients that cannot send the header `Last-Event-ID`, which has precedence."""
 
-    last_event_id: Annotated[int, Field(ge=0, le=visible_events.MAX_SEQ), Digits] | None = None
+    last_event_id: Annotated[int, Field(ge=0, le=event_log.MAX_SEQ), Digits] | None = None
     ticket: Annotated[str, Field(pattern=TICKET_PATTERN)] | None = None
 
 
@@ -62,7 +62,7 @@ class Events:
         """
         caller, session = caller_of(req), session_of(req)
         self._feed.check_limits(caller.user_id)
-        log_end = visible_events.last_seq()
+        log_end = event_log.last_seq()
         after = _last_event_id(req)
         if after is None:
             after = query.last_event_id
@@ -100,6 +100,6 @@ def _last_event_id(req: Request) -> int | None:
     value = (req.get_header(_HEADER) or "").strip()
     if not value:
         return None
-    if not _DIGITS.fullmatch(value) or int(value) > visible_events.MAX_SEQ:
+    if not _DIGITS.fullmatch(value) or int(value) > event_log.MAX_SEQ:
         raise ValidationFailed({"fields": [{"field": _HEADER, "message": "must be the id of an event"}]})
     return int(value)

@@ -40,7 +40,6 @@ from db import (
     samples,
     shared_counts,
     subscriptions,
-    visible_events,
 )
 from db.core import VERSION, times
 from db.states import PaymentStatus
@@ -189,7 +188,7 @@ def _payments() -> Iterator[Metric]:
 def _events() -> Iterator[Metric]:
     now, unpublished = times.now(), event_log.unpublished(1)
     yield CounterMetricFamily(
-        "paywright_events", "Events that were written to the log.", value=visible_events.last_seq()
+        "paywright_events", "Events that were written to the log.", value=event_log.last_seq()
     )
     yield GaugeMetricFamily(
         "paywright_event_unpublished_oldest_age_seconds",
