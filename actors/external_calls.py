@@ -284,7 +284,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
                 break
         return jobs
 
-    def _alive(self, leased: leased_jobs.Leased) -> list[Job]:
+    def _alive(self, leased: job_journal.Attempted) -> list[Job]:
         for job in leased.dead:
             log.error("job dead", job=self.name, job_id=str(job.id), attempts=job.attempts)
         return leased.jobs

@@ -6,7 +6,7 @@ How workers get jobs: db/job_claims.py and db/leased_jobs.py. Redelivery of over
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import peewee
@@ -80,6 +80,23 @@ class Job:
     def unique(self, key: str) -> "Job":
         """Returns the same job with an id made of its name and the key: enqueued twice, inserted once."""
         return replace(self, id=id_for_key(self.name, key))
+
+
+class Attempted(NamedTuple):
+    """Jobs that are to be done once more, in their order, and those whose last attempt is over."""
+
+    jobs: list[Job]
+    dead: list[Job]
+
+
+def attempted(rows: list[dict[str, Any]], *, shared: bool = False) -> Attempted:
+    """Returns the jobs of rows of which an attempt was counted. `shared`: one message serves them all."""
+    jobs = Attempted([], [])
+    for row in sorted(rows, key=lambda row: int(row["position"])):
+        is_dead = row.pop("dead_at") is not None
+        job = Job(**row, shared=shared or row["share"] is not None)
+        (jobs.dead if is_dead else jobs.jobs).append(job)
+    return jobs
 
 
 def id_for_key(name: str, key: str) -> UUID:

@@ -5,13 +5,11 @@ job is dead. No index has leased_until, so that a lease writes one row and no in
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from db import job_floors, postgres
-from db.job_journal import MAX_ATTEMPTS, Job
+from db.job_journal import MAX_ATTEMPTS, Attempted, Job, attempted
 
 LEASE_FIRST = """
     UPDATE journal.jobs
@@ -28,18 +26,10 @@ LEASE_FIRST = """
 """
 
 
-@dataclass(frozen=True)
-class Leased:
-    """Jobs that were leased, in their order, and those whose last attempt is over."""
-
-    jobs: list[Job]
-    dead: list[Job]
-
-
-def lease_first(name: str, limit: int, seconds: float) -> Leased:
+def lease_first(name: str, limit: int, seconds: float) -> Attempted:
     """Leases the first jobs of a name whose jobs have no share."""
     found = job_floors.search(LEASE_FIRST, name, limit=limit, seconds=seconds, max_attempts=MAX_ATTEMPTS)
-    return _leased(found)
+    return attempted(found, shared=True)
 
 
 # Steps from each share to the next by the index jobs_leasable, which has jobs with a share only (share > ''),
@@ -79,7 +69,7 @@ LEASE_SHARES = """
 
 def lease_shares(
     name: str, limit: int, seconds: float, *, share: int, running: Mapping[str, int], after: str
-) -> Leased:
+) -> Attempted:
     """Leases the first jobs of each share of a name, beginning with the share that follows `after`.
 
     A share gets no more than `share` leases at a time, of which `running` tells how many it has.
@@ -94,7 +84,7 @@ def lease_shares(
         after=after,
         max_attempts=MAX_ATTEMPTS,
     )
-    return _leased(found)
+    return attempted(found, shared=True)
 
 
 LEASE = """
@@ -112,9 +102,10 @@ LEASE = """
 """
 
 
-def lease(id: UUID, seconds: float) -> Leased:
+def lease(id: UUID, seconds: float) -> Attempted:
     """Leases a job unless it is done, dead, leased, or locked."""
-    return _leased(postgres.rows(LEASE, id=id, seconds=seconds, max_attempts=MAX_ATTEMPTS))
+    found = postgres.rows(LEASE, id=id, seconds=seconds, max_attempts=MAX_ATTEMPTS)
+    return attempted(found, shared=True)
 
 
 LEASABLE_IDS = """
@@ -172,11 +163,3 @@ def remove(jobs: Sequence[Job]) -> set[UUID]:
     jobs = sorted(jobs, key=lambda job: job.id)
     ids, positions = [job.id for job in jobs], [job.position for job in jobs]
     return {row["id"] for row in postgres.rows(REMOVE, ids, positions)}
-
-
-def _leased(found: list[dict[str, Any]]) -> Leased:
-    leased = Leased([], [])
-    for row in sorted(found, key=lambda row: int(row["position"])):
-        dead_at = row.pop("dead_at")
-        (leased.jobs if dead_at is None else leased.dead).append(Job(**row, shared=True))
-    return leased

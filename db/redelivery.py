@@ -3,10 +3,9 @@
 import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 
 from db import job_floors, postgres
-from db.job_journal import BACKOFF, DISPATCH_GRACE_S, MAX_ATTEMPTS, Job
+from db.job_journal import BACKOFF, DISPATCH_GRACE_S, MAX_ATTEMPTS, Attempted, Job, attempted
 
 # No message was sent for the job because it was not due yet, and it did not fail.
 _WAS_DELAYED = "(sent_at = '-infinity' AND error IS NULL)"
@@ -73,7 +72,7 @@ RESEND = f"""
 """
 
 
-def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Job], list[Job]]:
+def resend(queue: str, oldest: datetime | None, limit: int) -> Attempted:
     """Counts one more attempt for the overdue jobs of a queue; returns those to send, and those now dead.
 
     `oldest` is when the first message that waits in the queue was sent; None when none waits. A job sent
@@ -81,7 +80,7 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> tuple[list[Job], 
     Five seconds allow for clocks that differ.
     """
     found = postgres.rows(RESEND, MAX_ATTEMPTS, DISPATCH_GRACE_S, queue, limit, queue, oldest, limit)
-    return _alive_and_dead(found)
+    return attempted(found)
 
 
 FIRST_OF_BATCHES = """
@@ -120,25 +119,14 @@ RESEND_BATCH = f"""
 """
 
 
-def resend_batch(name: str, oldest: datetime | None, limit: int) -> tuple[list[Job], list[Job]]:
+def resend_batch(name: str, oldest: datetime | None, limit: int) -> Attempted:
     """Records that one message is sent for the first jobs of a batch job; returns these, and those now dead.
 
     Counts an attempt only for a job that was among the first at an earlier message and still is: the others
     only waited for their turn. `oldest` is as in `resend`: a message that waits there may be theirs.
     """
     found = postgres.rows(RESEND_BATCH, MAX_ATTEMPTS, DISPATCH_GRACE_S, name, limit, oldest)
-    return _alive_and_dead(found, shared=True)
-
-
-def _alive_and_dead(found: list[dict[str, Any]], *, shared: bool = False) -> tuple[list[Job], list[Job]]:
-    found.sort(key=lambda row: row["position"])
-    alive: list[Job] = []
-    dead: list[Job] = []
-    for row in found:
-        job_is_alive = row.pop("dead_at") is None
-        job = Job(**row, shared=shared or row["share"] is not None)
-        (alive if job_is_alive else dead).append(job)
-    return alive, dead
+    return attempted(found, shared=True)
 
 
 RECORD_SENT = """
