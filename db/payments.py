@@ -187,17 +187,16 @@ def apply_transitions(changes: Sequence[NewStatus]) -> list[Payment]:
 
 def edit(payment: Payment, **columns: Any) -> Payment:
     """Changes columns of a locked payment other than its status, and increments its version."""
-    if (
-        "metadata" in columns
-        and payment.status == PaymentStatus.PROCESSING
-        and payment.ordered_metadata is None
-    ):
+    is_ordered = payment.status == PaymentStatus.PROCESSING
+    if "metadata" in columns and is_ordered and payment.ordered_metadata is None:
         # A PSP may refuse a repeated idempotency key whose order differs from the first one.
         columns["ordered_metadata"] = payment.metadata
     update = Payment.update(**columns, **_NEXT_VERSION).where(
         Payment.id == payment.id, Payment.version == payment.version
     )
-    edited = _updated(update, payment)
+    edited = next(iter(postgres.execute_returning(update, Payment)), None)
+    if edited is None:
+        raise _changed_meanwhile(payment)
     if edited.addressee_id != payment.addressee_id:
         _copy_addressee_to_history([edited.id], edited.addressee_id)
     return edited
@@ -222,13 +221,6 @@ def _copy_addressee_to_history(payment_ids: Sequence[UUID], addressee_id: UUID |
     # committed while the lock was waited for.
     row = PaymentTransaction
     row.update(addressee_id=addressee_id).where(row.payment_id.in_(payment_ids)).execute()
-
-
-def _updated(update: Any, payment: Payment) -> Payment:
-    rows = postgres.execute_returning(update, Payment)
-    if not rows:
-        raise _changed_meanwhile(payment)
-    return rows[0]
 
 
 def _changed_meanwhile(payment: Payment) -> RuntimeError:

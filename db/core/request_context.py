@@ -24,9 +24,8 @@ class RequestContext:
     @property
     def trace_headers(self) -> dict[str, str]:
         """The headers that hand the trace on, `traceparent` and `tracestate`; none without a request."""
-        if self.trace:
-            return trace.headers(self.trace)
-        return trace.headers(trace.begun(self.request_id)) if self.request_id else {}
+        known = self.trace or self.traceparent
+        return trace.headers(known) if known else {}
 
     @property
     def traceparent(self) -> str | None:
