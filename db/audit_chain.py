@@ -9,9 +9,6 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-import peewee
-from playhouse.postgres_ext import DateTimeTZField
-
 from db import postgres
 from db.prepared import Statement
 
@@ -174,46 +171,38 @@ class VerificationStep(Verification):
     ended: bool
 
 
-# The two verifications that keep their position.
+# The verifications that keep their position: of the newest entries, and of the whole log while it runs.
 NEWEST, WHOLE = "newest", "whole"
-
-
-class AuditVerification(postgres.Model, table="admin.audit_verifications"):
-    """The position of a verification: of the `newest` entries, or of the `whole` log while it runs."""
-
-    name = peewee.CharField(20, primary_key=True)
-    seq = peewee.BigIntegerField()
-    hash = peewee.CharField(64)
-    rows = peewee.BigIntegerField()
-    updated_at = DateTimeTZField()
 
 
 def load_position(name: str) -> ChainPosition | None:
     """Returns the saved position of a verification; None if there is none."""
-    row = AuditVerification.get_or_none(AuditVerification.name == name)
-    return ChainPosition(row.seq, row.hash, row.rows) if row else None
+    sql = "SELECT seq, hash, rows FROM admin.audit_verifications WHERE name = %s"
+    return postgres.first(ChainPosition, sql, name)
+
+
+SAVE_POSITION = """
+    INSERT INTO admin.audit_verifications AS saved (name, seq, hash, rows)
+    VALUES (%(name)s, %(seq)s, %(hash)s, %(rows)s)
+    ON CONFLICT (name) DO UPDATE SET (seq, hash, rows, updated_at)
+        = (excluded.seq, excluded.hash, excluded.rows, excluded.updated_at)
+    WHERE saved.seq <= excluded.seq
+"""
 
 
 def save_position(name: str, position: ChainPosition) -> None:
     """Saves the position of a verification, unless the saved one is further along."""
-    row = AuditVerification
-    insert = row.insert(name=name, seq=position.seq, hash=position.hash, rows=position.rows)
-    insert.on_conflict(
-        conflict_target=[row.name],
-        preserve=[row.seq, row.hash, row.rows, row.updated_at],
-        where=row.seq <= position.seq,
-    ).execute()
+    postgres.rows(SAVE_POSITION, name=name, **vars(position))
 
 
 def delete_position(name: str) -> None:
     """Deletes the position of a verification: the next one begins at the first entry."""
-    postgres.delete(AuditVerification).where(AuditVerification.name == name).execute()
+    postgres.rows("DELETE FROM admin.audit_verifications WHERE name = %s", name)
 
 
 def approximate_length() -> int:
     """Returns the number of the newest entry, which is about the number of entries."""
-    [found] = postgres.rows(f"SELECT {_NEWEST_SEQ} AS seq")
-    return int(found["seq"])
+    return int(postgres.value(f"SELECT {_NEWEST_SEQ}"))
 
 
 @dataclass(frozen=True)
@@ -235,15 +224,14 @@ def seal() -> Seal:
     return Seal(**postgres.rows(SEAL)[0])
 
 
-ENTRY_UNTIL = """
-    SELECT seq, encode(hash, 'hex') AS hash FROM admin.audit_logs WHERE seq <= %s ORDER BY seq DESC LIMIT 1
+HASH_UNTIL = """
+    SELECT encode(hash, 'hex') FROM admin.audit_logs WHERE seq <= %s ORDER BY seq DESC LIMIT 1
 """
 
 
 def hash_until(seq: int) -> str:
     """Returns the hash (hex) of the last entry up to a number: the one that the next entry is chained to."""
-    found = postgres.rows(ENTRY_UNTIL, seq)
-    return found[0]["hash"] if found else CHAIN_START.hash
+    return postgres.value(HASH_UNTIL, seq) or CHAIN_START.hash
 
 
 # One JSON text for each entry: as responses show it, with its number, its hash, and the text that is hashed.
