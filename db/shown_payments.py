@@ -108,12 +108,7 @@ class Visibility:
     @property
     def parties(self) -> list[Party]:
         """The fields that are set; each has the name of its column."""
-        parties = (
-            ("user_id", self.user_id),
-            ("payee_id", self.payee_id),
-            ("addressee_id", self.addressee_id),
-        )
-        return [(column, user_id) for column, user_id in parties if user_id]
+        return [(column, user_id) for column, user_id in vars(self).items() if user_id]
 
 
 @dataclass(frozen=True)
