@@ -9,9 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-import peewee
-from playhouse.postgres_ext import DateTimeTZField
-
 from db import postgres
 from db.prepared import Statement
 
@@ -23,30 +20,6 @@ DISPATCH_GRACE_S = 5
 # SQL: the pause before the next attempt. Half a second, doubled at each attempt up to five minutes, with
 # jitter, so that jobs that failed together do not return together.
 BACKOFF = "least(300, 0.5 * 2 ^ attempts) * (0.5 + random() / 2) * interval '1 second'"
-
-
-class JobRow(postgres.Model, table="journal.jobs"):
-    """A job in the journal.
-
-    `sent_at` is when the last message was sent; `-infinity` if none was, because the job is delayed or
-    failed, and `infinity` for a job that shares its messages with all of its name.
-    """
-
-    id = peewee.UUIDField(primary_key=True)
-    position = peewee.BigIntegerField()
-    name = peewee.CharField(100)
-    queue = peewee.CharField(50)
-    args = peewee.JSONField()
-    request_id = peewee.CharField(128, null=True)
-    trace = peewee.CharField(600, null=True)
-    share = peewee.TextField(null=True)
-    attempts = peewee.IntegerField()
-    sent_at = DateTimeTZField()
-    due_at = DateTimeTZField()
-    leased_until = DateTimeTZField(null=True)
-    error = peewee.TextField(null=True)
-    dead_at = DateTimeTZField(null=True)
-    created_at = DateTimeTZField()
 
 
 @dataclass(frozen=True)
@@ -134,7 +107,9 @@ def insert(jobs: Sequence[Job]) -> None:
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Returns the columns of jobs to insert, for a statement that reads them from JSON.
 
-    `sent_at` null is the present time; `after` is in how many seconds the relay looks at the job.
+    `sent_at` is when the last message was sent, null for the present time; `-infinity` if none was, because
+    the job is delayed or failed, and `infinity` for a job that shares its messages with all of its name.
+    `after` is in how many seconds the relay looks at the job.
     """
     return [
         {

@@ -45,7 +45,7 @@ from db.one_time_tokens import fingerprint
 from db.payments import Payment
 from db.psp_attempts import PspOperation
 from db.users import Role, User
-from tests.tables import EventPublication, Subscription, last_seq
+from tests.tables import EventPublication, JobRow, Subscription, last_seq
 from workers import scheduler
 from workers.dev.servers import Postgres
 
@@ -255,7 +255,7 @@ def work(*, also: str = "") -> list[str]:
         if job is None:
             continue
         JOBS[job.name].perform(job.id)
-        failed = job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id)
+        failed = JobRow.get_or_none(JobRow.id == job.id)
         assert failed is None, f"{job.name} was not done: {failed.error}"
         if not job.name.startswith(("records.", "events.", "mail.")) or (also and job.name.startswith(also)):
             done.append(job.name)
@@ -285,9 +285,9 @@ def skip_old_events() -> None:
     Subscription.update(end).execute()
 
 
-def first_job() -> job_journal.JobRow | None:
-    waiting = job_journal.JobRow.select().where(job_journal.JobRow.dead_at.is_null())
-    found: job_journal.JobRow | None = waiting.order_by(job_journal.JobRow.position).first()
+def first_job() -> JobRow | None:
+    waiting = JobRow.select().where(JobRow.dead_at.is_null())
+    found: JobRow | None = waiting.order_by(JobRow.position).first()
     return found
 
 

@@ -26,6 +26,30 @@ class EventPublication(postgres.Model, table="admin.event_publication"):
     expires_at = DateTimeTZField()
 
 
+class JobRow(postgres.Model, table="journal.jobs"):
+    """A job in the journal.
+
+    `sent_at` is when the last message was sent; `-infinity` if none was, because the job is delayed or
+    failed, and `infinity` for a job that shares its messages with all of its name.
+    """
+
+    id = peewee.UUIDField(primary_key=True)
+    position = peewee.BigIntegerField()
+    name = peewee.CharField(100)
+    queue = peewee.CharField(50)
+    args = peewee.JSONField()
+    request_id = peewee.CharField(128, null=True)
+    trace = peewee.CharField(600, null=True)
+    share = peewee.TextField(null=True)
+    attempts = peewee.IntegerField()
+    sent_at = DateTimeTZField()
+    due_at = DateTimeTZField()
+    leased_until = DateTimeTZField(null=True)
+    error = peewee.TextField(null=True)
+    dead_at = DateTimeTZField(null=True)
+    created_at = DateTimeTZField()
+
+
 class MissedEvent(
     postgres.Model, table="admin.missed_events", primary_key=peewee.CompositeKey("name", "seq")
 ):

@@ -19,11 +19,12 @@ from pydantic_core import to_jsonable_python
 from actors import audit, records
 from actors.audit import AuditAction
 from actors.jobs import transaction
-from db import audit_chain, audit_log, job_journal, migrate, postgres
+from db import audit_chain, audit_log, migrate, postgres
 from db.audit_chain import BrokenEntry, ChainBreak
 from db.prepared import Statement
 from tests import makers
 from tests.db.test_migrations import scratch
+from tests.tables import JobRow
 from workers.dev import programs
 
 AWKWARD: dict[str, Any] = {
@@ -510,7 +511,7 @@ def record_and_write(times: int) -> None:
         for _ in range(times):
             with transaction():
                 audit.record(AuditAction.USER_SIGNED_IN, details=AWKWARD)
-            job = job_journal.JobRow.select().where(job_journal.JobRow.name == records.append.name).first()
+            job = JobRow.select().where(JobRow.name == records.append.name).first()
             records.append(str(job.id if job else uuid4()))
 
 
@@ -527,7 +528,7 @@ def test_twenty_writers_at_once_keep_one_chain(committed):
     with postgres.connection():
         # A writer that found the lock taken has left its job to the holder.
         records.append(str(uuid4()))
-        assert job_journal.JobRow.select().count() == 0
+        assert JobRow.select().count() == 0
         numbers = [row.seq for row in audit_log.AuditLog.select().order_by(audit_log.AuditLog.seq)]
         assert numbers == list(range(1, 201))
         assert audit_chain.verify() == audit_chain.Verification(200, 200, head(), None)

@@ -13,12 +13,13 @@ from actors.batch_jobs import BatchEntry
 from actors.external_jobs import ExternalBatchJob
 from actors.jobs import enqueue, transaction, transactional_job
 from actors.worker_threads import CallThreads
-from db import job_journal, leased_jobs, postgres
+from db import leased_jobs, postgres
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
 from db.core.request_context import RequestContext
 from tests import makers
 from tests.makers import until
+from tests.tables import JobRow
 
 prepared: list[list[str]] = []
 called: list[str] = []
@@ -105,9 +106,9 @@ def enqueued(*whats: str) -> list[UUID]:
     return [job.id for job in jobs]
 
 
-def rows(name: str = order.name) -> dict[UUID, job_journal.JobRow]:
+def rows(name: str = order.name) -> dict[UUID, JobRow]:
     with postgres.connection():
-        return {row.id: row for row in job_journal.JobRow.select() if row.name == name}
+        return {row.id: row for row in JobRow.select() if row.name == name}
 
 
 def facts() -> list[str]:

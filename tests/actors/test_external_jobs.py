@@ -13,6 +13,7 @@ from actors.jobs import enqueue, transaction, transactional_job
 from db import job_journal, leased_jobs, postgres
 from tests import makers
 from tests.makers import until
+from tests.tables import JobRow
 from workers import relay
 
 seen: list[object] = []
@@ -72,18 +73,15 @@ def enqueued(job: job_journal.Job) -> UUID:
     return job.id
 
 
-def row(id: UUID) -> job_journal.JobRow | None:
+def row(id: UUID) -> JobRow | None:
     with postgres.connection():
-        return job_journal.JobRow.get_or_none(job_journal.JobRow.id == id)
+        return JobRow.get_or_none(JobRow.id == id)
 
 
 def facts() -> list[str]:
     """The results that are enqueued to be recorded."""
     with postgres.connection():
-        return [
-            row.args["fact"]
-            for row in job_journal.JobRow.select().where(job_journal.JobRow.name == learn.name)
-        ]
+        return [row.args["fact"] for row in JobRow.select().where(JobRow.name == learn.name)]
 
 
 def test_a_lease_is_renewed_while_its_job_runs(monkeypatch, outside):
@@ -133,8 +131,8 @@ def test_a_lease_is_not_renewed_for_a_thread_that_hangs(monkeypatch, outside):
 def lose_the_lease(id: UUID) -> job_journal.Job:
     """Lets another worker lease the job."""
     with postgres.connection():
-        past = {"due_at": job_journal.JobRow.created_at, "leased_until": job_journal.JobRow.created_at}
-        job_journal.JobRow.update(past).where(job_journal.JobRow.id == id).execute()
+        past = {"due_at": JobRow.created_at, "leased_until": JobRow.created_at}
+        JobRow.update(past).where(JobRow.id == id).execute()
         [other] = leased_jobs.lease(id, 60).jobs
     return other
 

@@ -15,10 +15,11 @@ from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp.stub import Stub
 from actors.worker_threads import CallThreads
-from db import job_journal, leased_jobs, payments, postgres
+from db import leased_jobs, payments, postgres
 from db.users import User
 from tests import makers
 from tests.makers import until
+from tests.tables import JobRow
 from workers import main, relay
 from workers.process import WorkerSettings
 
@@ -78,15 +79,15 @@ def enqueued(*calls: str) -> list[UUID]:
     return [job.id for job in jobs]
 
 
-def row(id: UUID) -> job_journal.JobRow:
+def row(id: UUID) -> JobRow:
     with postgres.connection():
-        found: job_journal.JobRow = job_journal.JobRow.get_by_id(id)
+        found: JobRow = JobRow.get_by_id(id)
         return found
 
 
 def waiting() -> int:
     with postgres.connection():
-        return int(job_journal.JobRow.select().count())
+        return int(JobRow.select().count())
 
 
 def leased(limit: int, after: str = "", **running: int) -> list[str]:
@@ -151,9 +152,7 @@ def test_jobs_above_a_share_wait_and_delay_no_other_customer(monkeypatch, go_on)
 
     # It has no lease and counts no attempt, however often the relay sends a message.
     with postgres.connection():
-        job_journal.JobRow.update(due_at=row(second).created_at).where(
-            job_journal.JobRow.id == second
-        ).execute()
+        JobRow.update(due_at=row(second).created_at).where(JobRow.id == second).execute()
     assert relay.once() == 0
     assert (row(second).leased_until, row(second).attempts, row(second).error) == (None, 0, None)
 

@@ -13,6 +13,7 @@ from db import job_claims, job_journal, leased_jobs, postgres
 from db.core import request_context
 from db.core.errors import DomainError, ErrorCode
 from tests.makers import work
+from tests.tables import JobRow
 
 seen: list[object] = []
 
@@ -85,8 +86,8 @@ def enqueued(*entries: job_journal.Job) -> list[UUID]:
     return [job.id for job in entries]
 
 
-def row(id: UUID) -> job_journal.JobRow | None:
-    return job_journal.JobRow.get_or_none(job_journal.JobRow.id == id)
+def row(id: UUID) -> JobRow | None:
+    return JobRow.get_or_none(JobRow.id == id)
 
 
 def test_enqueue_outside_a_transaction_is_refused():
@@ -121,7 +122,7 @@ def test_a_failure_rolls_everything_back_and_is_recorded_in_the_job():
     failed = row(id)
     assert failed is not None
     assert (failed.error, failed.attempts, failed.leased_until) == ("ZeroDivisionError: broken", 0, None)
-    assert job_journal.JobRow.select().count() == 1
+    assert JobRow.select().count() == 1
 
 
 def test_the_job_that_an_external_job_returns_is_enqueued():
@@ -174,7 +175,7 @@ def test_a_failing_entry_does_not_stop_the_others(kind):
 
 def test_an_entry_that_failed_is_done_when_a_message_of_its_own_requests_it():
     [first, second] = enqueued(*[spell.job(Word(text=text)) for text in ("a", "b")])
-    job_journal.JobRow.update(error="it broke").where(job_journal.JobRow.id == first).execute()
+    JobRow.update(error="it broke").where(JobRow.id == first).execute()
     spell(str(second))
     assert seen == [["b"]]
     spell(str(first))
@@ -185,7 +186,7 @@ def test_a_refused_entry_is_removed_and_the_others_are_done():
     ids = enqueued(*[refuse.job(Word(text=text)) for text in ("yes", "no")])
     refuse(str(ids[0]))
     assert seen == [("yes", 2), ("no", 2), ("yes", 1), ("no", 1)]
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
 
 
 def test_more_entries_than_a_batch_are_done_by_one_message(monkeypatch):

@@ -18,6 +18,7 @@ from api.app import create_app
 from db import idempotency, job_claims, job_journal, payments, postgres
 from db.users import Role
 from tests import makers
+from tests.tables import JobRow
 from workers import scheduler
 
 seen: list[Any] = []
@@ -100,7 +101,7 @@ def enqueued(*enqueued_jobs: job_journal.Job) -> list[job_journal.Job]:
 
 def waiting() -> int:
     with postgres.connection():
-        return job_journal.JobRow.select().count()
+        return JobRow.select().count()
 
 
 def a_lock_is_awaited() -> bool:
@@ -131,7 +132,7 @@ def in_thread(function: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
 def jobs() -> list[tuple[str, str | None]]:
     with postgres.connection():
-        return [(row.name, row.error) for row in job_journal.JobRow.select()]
+        return [(row.name, row.error) for row in JobRow.select()]
 
 
 def test_two_jobs_that_enqueue_each_other_do_not_deadlock(monkeypatch):
@@ -273,7 +274,7 @@ def test_a_payment_settled_by_four_workers_at_once_completes_once():
     with postgres.connection():
         customer = makers.user(Role.CUSTOMER)
         payment = makers.payment(customer)
-        for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.begin")):
+        for row in list(JobRow.select().where(JobRow.name == "payments.begin")):
             payment_jobs.begin.perform(row.id)
     enqueued_jobs = enqueued(*[makers.settle_job(payment, Answer(Outcome.CHARGED)) for _ in range(4)])
     threads = [threading.Thread(target=payment_jobs.settle, args=(str(job.id),)) for job in enqueued_jobs]

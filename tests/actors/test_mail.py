@@ -22,6 +22,7 @@ from db.one_time_tokens import OneTimeToken, Purpose
 from db.users import User
 from tests import makers
 from tests.makers import SECRETS, mailbox, work
+from tests.tables import JobRow
 from workers.dev.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -90,8 +91,8 @@ def test_a_mail_sent_again_contains_the_same_link(tmp_path, stores):
     user = makers.user()
     with transaction():
         enqueue(mail.request_verification.job(user.id))
-    mail.request_verification.perform(next(iter(job_journal.JobRow.select())).id)
-    [row] = job_journal.JobRow.select()
+    mail.request_verification.perform(next(iter(JobRow.select())).id)
+    [row] = JobRow.select()
     mail.send_link._function(**row.args)
     [first] = tmp_path.iterdir()
     before = first.read_bytes()
@@ -108,7 +109,7 @@ def test_a_mail_is_kept_while_the_server_is_unavailable(stores):
     use_transport(f"smtp://127.0.0.1:{free_port()}", stores)
     job = notify(makers.user())
     mail.notify_user(str(job.id))
-    [waiting] = job_journal.JobRow.select()
+    [waiting] = JobRow.select()
     assert waiting.id == job.id
     assert (waiting.error or "").startswith("ConnectionRefusedError")
 
@@ -125,8 +126,8 @@ def test_a_permanent_rejection_ends_the_job_and_a_temporary_one_does_not(smtp, s
     user = makers.user()
     job = notify(user)
     mail.notify_user(str(job.id))
-    assert job_journal.JobRow.select().where(job_journal.JobRow.id == job.id).count() == kept
-    errors = [row.error for row in job_journal.JobRow.select()]
+    assert JobRow.select().where(JobRow.id == job.id).count() == kept
+    errors = [row.error for row in JobRow.select()]
     assert all(user.email not in (text or "") for text in errors)
     assert inbox.mails == []
 
@@ -136,7 +137,7 @@ def test_the_server_password_is_not_sent_in_clear(smtp, stores):
     use_transport(url.replace("smtp://", "smtp://jo:secret@"), stores)
     job = notify(makers.user())
     mail.notify_user(str(job.id))
-    [row] = job_journal.JobRow.select().where(job_journal.JobRow.id == job.id)
+    [row] = JobRow.select().where(JobRow.id == job.id)
     assert "STARTTLS" in (row.error or "")
     assert inbox.mails == []
 
@@ -208,8 +209,8 @@ def test_the_job_journal_contains_no_token():
     user = makers.user()
     with transaction():
         enqueue(mail.request_password_reset.job(user.email))
-    mail.request_password_reset.perform(next(iter(job_journal.JobRow.select())).id)
-    [row] = job_journal.JobRow.select().where(job_journal.JobRow.name == "mail.send_link")
+    mail.request_password_reset.perform(next(iter(JobRow.select())).id)
+    [row] = JobRow.select().where(JobRow.name == "mail.send_link")
     work()
     assert mailbox.token() not in str(row.args)
     assert row.args.keys() == {"user_id", "purpose", "id"}

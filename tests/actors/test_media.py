@@ -11,9 +11,10 @@ from actors.jobs import enqueue, transaction
 from actors.media import Media
 from actors.settings import MediaSettings
 from api.settings import WebSettings
-from db import job_journal, postgres, profile, users
+from db import postgres, profile, users
 from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, user, work
+from tests.tables import JobRow
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_an_avatar_whose_removal_may_have_begun_is_not_kept(happened):
     with transaction():
         enqueue(removal)
     if happened == "sent":
-        job_journal.JobRow.update(attempts=1).where(job_journal.JobRow.id == removal.id).execute()
+        JobRow.update(attempts=1).where(JobRow.id == removal.id).execute()
     else:
         work()
     with pytest.raises(media.MediaUnavailable), transaction():
@@ -127,7 +128,7 @@ def test_a_removal_is_retried_while_the_store_is_unavailable(store, monkeypatch)
     with transaction():
         enqueue(job)
     media.discard.perform(job.id)
-    row = job_journal.JobRow.get_by_id(job.id)
+    row = JobRow.get_by_id(job.id)
     assert row.error == "MediaUnavailable: The media store is not available."
     assert row.dead_at is None
 

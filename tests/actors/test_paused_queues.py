@@ -12,6 +12,7 @@ from db import config, invariants, job_journal, postgres
 from db.config import ConfigKey
 from db.core import times
 from tests import makers
+from tests.tables import JobRow
 from workers import main, relay
 
 QUEUE, OTHER = "test-pausable", "test-other"
@@ -91,7 +92,7 @@ def enqueued(kind: JobKind, count: int = 1) -> list[job_journal.Job]:
 
 
 def attempts() -> list[int]:
-    return [row.attempts for row in job_journal.JobRow.select().order_by(job_journal.JobRow.position)]
+    return [row.attempts for row in JobRow.select().order_by(JobRow.position)]
 
 
 def messages(queue: str = QUEUE) -> list[str]:

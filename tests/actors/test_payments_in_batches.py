@@ -12,13 +12,14 @@ from actors.external_calls import CallingKind
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
 from actors.state_machine import Transition
-from db import config, job_floors, job_journal, payments, postgres, psp_attempts
+from db import config, job_floors, payments, postgres, psp_attempts
 from db.core import request_context
 from db.core.request_context import RequestContext
 from db.psp_attempts import CallResult, PspOperation
 from tests import makers
 from tests.counting import counted
 from tests.makers import work
+from tests.tables import JobRow
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -28,7 +29,7 @@ CHARGED, DECLINED = Answer(Outcome.CHARGED), Answer(Outcome.DECLINED, "lost_card
 def do_together(kind: BatchJob[Any] | CallingKind[Any, Any]) -> None:
     """Does all waiting jobs of a kind in one batch."""
     kind.handle(uuid4())
-    assert [job.error for job in job_journal.JobRow.select() if job.name == kind.name] == []
+    assert [job.error for job in JobRow.select() if job.name == kind.name] == []
 
 
 def begin(*made: payments.Payment) -> None:
@@ -123,9 +124,9 @@ def test_a_charge_is_not_ordered_again_before_an_inquiry():
     assert [call.outcome for call in psp_attempts.for_payment(payment.id)] == [None]
     assert [call.outcome for call in psp_attempts.for_payment(other.id)] == ["charged"]
     do_together(payment_jobs.resolve)
-    assert [
-        job.name for job in job_journal.JobRow.select() if job.args.get("payment_id") == str(payment.id)
-    ] == ["payments.inquire"]
+    assert [job.name for job in JobRow.select() if job.args.get("payment_id") == str(payment.id)] == [
+        "payments.inquire"
+    ]
 
 
 def test_a_decision_is_not_replaced_by_a_call_without_one():

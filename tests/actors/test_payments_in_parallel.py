@@ -38,6 +38,7 @@ from db.states import PaymentStatus
 from db.users import Role, User
 from tests import makers, payment_rules
 from tests.makers import SECRETS
+from tests.tables import JobRow
 
 # How often a snapshot of the database is checked while threads run.
 CHECK_EVERY_S = 0.02
@@ -96,10 +97,10 @@ def enqueue_all(*queued: job_journal.Job) -> list[UUID]:
     return [job.id for job in queued]
 
 
-def waiting(*names: str) -> list[job_journal.JobRow]:
+def waiting(*names: str) -> list[JobRow]:
     """Return the jobs with these names, or all jobs of payments."""
-    rows = job_journal.JobRow.select().order_by(job_journal.JobRow.position)
-    name = job_journal.JobRow.name
+    rows = JobRow.select().order_by(JobRow.position)
+    name = JobRow.name
     return list(rows.where(name.in_(names) if names else name.startswith("payments.")))
 
 
@@ -113,7 +114,7 @@ def run(*names: str) -> None:
 def run_all() -> Counter[str]:
     """Run all jobs; return the number of payments and requests in each status."""
     makers.work()
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
     return Counter(payment.status for payment in Payment.select())
 
 
@@ -186,7 +187,7 @@ class RandomOperations:
         enqueue_all(job)
         self.perform(job)
 
-    def perform(self, *queued: job_journal.Job | job_journal.JobRow) -> None:
+    def perform(self, *queued: job_journal.Job | JobRow) -> None:
         for job in queued:
             jobs.registry[job.name].perform(job.id)
 
@@ -211,7 +212,7 @@ def test_concurrent_operations_never_break_the_rules_of_payments(admin, seed):
         *[random_operations.thread(seed * 100 + n, rounds=40) for n in range(5)], meanwhile=check_snapshot
     )
     with postgres.connection():
-        assert [(job.name, job.error) for job in job_journal.JobRow.select() if job.error] == []
+        assert [(job.name, job.error) for job in JobRow.select() if job.error] == []
         payment_rules.check_all(random_operations.edits)
         assert PaymentStatus.PENDING not in run_all()
         payment_rules.check_all(random_operations.edits)

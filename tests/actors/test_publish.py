@@ -12,11 +12,11 @@ from peewee import SQL
 
 from actors import broker, events
 from actors.jobs import enqueue, transaction
-from db import event_log, invariants, job_journal, postgres
+from db import event_log, invariants, postgres
 from db.core import times
 from tests import makers
 from tests.makers import until, work
-from tests.tables import EventPublication
+from tests.tables import EventPublication, JobRow
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -52,8 +52,8 @@ def publish() -> None:
     events.publish(str(job.id))
 
 
-def waiting() -> list[job_journal.JobRow]:
-    return list(job_journal.JobRow.select().where(job_journal.JobRow.name == events.publish.name))
+def waiting() -> list[JobRow]:
+    return list(JobRow.select().where(JobRow.name == events.publish.name))
 
 
 def numbers(channel: redis.client.PubSub, many: int) -> list[int]:

@@ -14,6 +14,7 @@ from db.core.ids import uuid7
 from db.core.request_context import RequestContext
 from db.job_journal import Job
 from tests.counting import counted
+from tests.tables import JobRow
 from workers import main
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -26,8 +27,8 @@ def record(number: int) -> None:
     events.emit(EventType.PAYMENT_COMPLETED, {"number": number})
 
 
-def waiting() -> list[job_journal.JobRow]:
-    return list(job_journal.JobRow.select().order_by(job_journal.JobRow.position))
+def waiting() -> list[JobRow]:
+    return list(JobRow.select().order_by(JobRow.position))
 
 
 def append() -> None:

@@ -13,9 +13,10 @@ from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
 from actors.mail_sender import OutgoingMail
 from actors.settings import MailSettings
-from db import job_journal, postgres
+from db import postgres
 from tests import makers
 from tests.makers import SECRETS, until
+from tests.tables import JobRow
 from workers import relay
 
 # How long the slow server takes for each of its seven replies.
@@ -179,7 +180,7 @@ def test_a_session_longer_than_a_lease_sends_each_mail_once(committed, server, s
         """Runs the relay too: it would send an overdue job to another worker."""
         sent_again.append(relay.once())
         with postgres.connection():
-            return job_journal.JobRow.select().count() == 0
+            return JobRow.select().count() == 0
 
     until(all_done)
     ended.set()

@@ -13,12 +13,12 @@ from actors import jobs, payment_jobs, statement_matching
 from actors.jobs import enqueue, transaction
 from actors.psp import provider
 from actors.psp import stub as stub_module
-from db import audit_log, job_journal, postgres, statements
+from db import audit_log, postgres, statements
 from db.payments import Payment
 from db.statements import StatementLine
 from tests import makers
 from tests.makers import work
-from tests.tables import Statement
+from tests.tables import JobRow, Statement
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -278,7 +278,7 @@ def test_a_day_that_cannot_be_fetched_does_not_hold_up_other_days(monkeypatch):
     monkeypatch.setattr(stub, "statement", broken)
     with freezegun.freeze_time("2026-03-05T02:00:00Z"):
         makers.enqueue_scheduled(statement_matching.start)
-        while row := job_journal.JobRow.get_or_none(job_journal.JobRow.error.is_null()):
+        while row := JobRow.get_or_none(JobRow.error.is_null()):
             jobs.registry[row.name].perform(row.id)
     assert matched(date(2026, 3, 2)) is None
     assert matched(date(2026, 3, 3)) is not None
@@ -326,7 +326,7 @@ def test_a_day_that_is_being_fetched_is_not_started_again():
         with freezegun.freeze_time(at):
             makers.enqueue_scheduled(statement_matching.start)
             for name in ("statements.start", "statements.fetch"):
-                for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == name)):
+                for row in list(JobRow.select().where(JobRow.name == name)):
                     jobs.registry[name].perform(row.id)
     work()
     assert len(reported()) == 1

@@ -13,13 +13,13 @@ from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import enqueue, transaction, transactional_job
 from actors.subscriber import MAX_ATTEMPTS, Subscriber
-from db import event_log, job_journal, postgres, redis, subscriptions
+from db import event_log, postgres, redis, subscriptions
 from db.core import request_context
 from db.core.request_context import RequestContext
 from db.event_log import Event
 from tests.counting import counted
 from tests.makers import audit_entries, until, work
-from tests.tables import EventPublication, MissedEvent, Subscription, last_seq
+from tests.tables import EventPublication, JobRow, MissedEvent, Subscription, last_seq
 from workers import process
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
@@ -204,7 +204,7 @@ def test_a_failing_handlers_changes_are_rolled_back(test, recorder):
     recorder.at[2] = enqueue_then_fail
     emit(1, 2)
     drain(test)
-    assert [row.args for row in job_journal.JobRow.select()] == [{"number": 1}]
+    assert [row.args for row in JobRow.select()] == [{"number": 1}]
     recorder.at[2] = lambda: enqueue(nod.job(2))
     make_due()
     drain(test)
@@ -216,7 +216,7 @@ def test_a_job_of_a_handler_carries_the_request_id_of_the_event(test, recorder):
     with request_context.acting_as(RequestContext("request-1")):
         emit(1)
     drain(test)
-    assert [row.request_id for row in job_journal.JobRow.select()] == ["request-1"]
+    assert [row.request_id for row in JobRow.select()] == ["request-1"]
 
 
 def test_pauses_grow_until_the_event_is_given_up_and_recorded_as_missed(test, recorder):
@@ -288,7 +288,7 @@ def test_a_process_killed_inside_a_handler_has_changed_nothing(test, recorder):
     emit(1, 2, 3)
     with pytest.raises(SystemExit):
         subscriber.once([test])
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
     assert cursor().attempts == 1
     recorder.at[3] = lambda: None
     make_due()

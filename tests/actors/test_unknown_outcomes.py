@@ -20,6 +20,7 @@ from db.payments import Payment
 from db.users import Role
 from tests import makers
 from tests.makers import pay, work
+from tests.tables import JobRow
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -59,7 +60,7 @@ def enqueue_and_run(*queued: job_journal.Job) -> list[str]:
 def run(*names: str) -> None:
     """Run the jobs with these names, and no others."""
     for name in names:
-        for row in list(job_journal.JobRow.select().where(job_journal.JobRow.name == name)):
+        for row in list(JobRow.select().where(JobRow.name == name)):
             jobs.registry[name].perform(row.id)
 
 
@@ -695,7 +696,7 @@ def test_the_reconciler_does_not_inquire_about_a_payment_whose_resolution_waits(
     set_age(payment, ago=60)
     makers.enqueue_scheduled(payment_reconciliation.reconcile)
     run("payments.reconcile")
-    assert job_journal.JobRow.select().where(job_journal.JobRow.name == "payments.inquire").count() == 0
+    assert JobRow.select().where(JobRow.name == "payments.inquire").count() == 0
     assert work() == ["payments.resolve", "payments.inquire", "payments.settle"]
 
 

@@ -10,12 +10,12 @@ from dotenv import dotenv_values
 
 from actors import event_handlers
 from api import cli
-from db import audit_log, job_journal, migrate, postgres, users
+from db import audit_log, migrate, postgres, users
 from db.core.settings import StoreSettings
 from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, SECRETS, work
-from tests.tables import MissedEvent
+from tests.tables import JobRow, MissedEvent
 
 
 @pytest.fixture
@@ -35,12 +35,10 @@ def actions(action: str) -> list[str]:
     return [row.details.get("job", "") for row in rows]
 
 
-def dead_job() -> job_journal.JobRow:
+def dead_job() -> JobRow:
     payment = makers.payment()
-    row = job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin")
-    job_journal.JobRow.update(dead_at=makers.MOMENT, error="it broke").where(
-        job_journal.JobRow.id == row.id
-    ).execute()
+    row = JobRow.get(JobRow.name == "payments.begin")
+    JobRow.update(dead_at=makers.MOMENT, error="it broke").where(JobRow.id == row.id).execute()
     assert payment.status == "pending"
     return row
 
@@ -127,16 +125,16 @@ def test_which_jobs_are_retried_has_to_be_said(command):
 def test_a_dead_job_is_dropped_after_a_confirmation(command):
     job = dead_job()
     assert command("jobs", "drop", str(job.id), input="n\n").exit_code == 1
-    assert job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id)
+    assert JobRow.get_or_none(JobRow.id == job.id)
     result = command("jobs", "drop", str(job.id), "--yes")
     assert result.stdout == "jobs dropped: 1\n"
-    assert job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id) is None
+    assert JobRow.get_or_none(JobRow.id == job.id) is None
     assert actions("admin.job.dropped") == ["payments.begin"]
 
 
 def test_a_job_that_is_not_dead_is_never_dropped(command):
     makers.payment()
-    job = job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin")
+    job = JobRow.get(JobRow.name == "payments.begin")
     result = command("jobs", "drop", str(job.id), "--yes")
     assert result.stdout == "jobs dropped: 0\n"
     assert result.stderr == f"{job.id}: This job is waiting. Only a dead job can be dropped.\n"

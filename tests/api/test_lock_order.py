@@ -52,6 +52,7 @@ from db.states import PaymentStatus
 from db.users import Role
 from tests import makers
 from tests.makers import PASSWORD, SECRETS, Visitor, visitor
+from tests.tables import JobRow
 from workers.dev.servers import Postgres
 
 # The longest random delay before a statement, in seconds: operations meet at different statements.
@@ -126,7 +127,7 @@ def forget_jobs() -> None:
 
 def run_jobs(*prefixes: str) -> None:
     """Runs the waiting jobs whose names begin so, as a worker does."""
-    rows = list(job_journal.JobRow.select().order_by(job_journal.JobRow.position))
+    rows = list(JobRow.select().order_by(JobRow.position))
     for row in rows:
         if row.name.startswith(prefixes):
             jobs.registry[row.name].perform(row.id)

@@ -17,10 +17,10 @@ from actors import tracing
 from actors.psp import provider
 from actors.psp.provider import Answer, Unavailable
 from actors.span_export import OtlpExporter, new_provider
-from db import job_journal
 from db.core import request_context
 from tests import makers
 from tests.makers import Visitor, visitor, work
+from tests.tables import JobRow
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -110,7 +110,7 @@ def test_in_one_batch_each_payment_has_its_own_spans(me, recorded):
     for id in traces:
         me.post("/payments", PAYMENT, headers={"traceparent": f"00-{id}-{SPAN}-01"})
     for name in ("payments.begin", "payments.charge", "records.append"):
-        makers.JOBS[name].handle(job_journal.JobRow.get(job_journal.JobRow.name == name).id)
+        makers.JOBS[name].handle(JobRow.get(JobRow.name == name).id)
     for id in traces:
         for name in ("process payments.begin", "process payments.charge", "PSP charge"):
             assert len(recorded.named(name, id)) == 1
@@ -151,7 +151,7 @@ def test_a_call_that_fails_is_an_error_and_its_job_is_none(me, recorded):
     provider.choose(Away())  # type: ignore[arg-type]
     me.post("/payments", PAYMENT, headers=SENT)
     for name in ("payments.begin", "payments.charge"):
-        makers.JOBS[name].handle(job_journal.JobRow.get(job_journal.JobRow.name == name).id)
+        makers.JOBS[name].handle(JobRow.get(JobRow.name == name).id)
     [call] = recorded.named("PSP charge")
     assert (call.status.status_code, call.attributes["error.type"]) == (StatusCode.ERROR, "Unavailable")
     [job] = recorded.named("process payments.charge")

@@ -9,10 +9,11 @@ from structlog.testing import capture_logs
 from actors import events
 from actors.psp import provider
 from actors.psp.provider import Answer, Order
-from db import event_log, job_journal
+from db import event_log
 from db.core import logs, request_context
 from tests import makers
 from tests.makers import work
+from tests.tables import JobRow
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SENT = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "bank=a1"}
@@ -97,7 +98,7 @@ def test_in_one_batch_each_payment_keeps_its_trace(customer, psp):
         customer.post("/payments", PAYMENT, headers={"traceparent": f"00-{id}-{SPAN}-00"})
     customer.post("/payments", PAYMENT)
     for name in ("payments.begin", "payments.charge", "records.append"):
-        job = job_journal.JobRow.get(job_journal.JobRow.name == name)
+        job = JobRow.get(JobRow.name == name)
         makers.JOBS[name].handle(job.id)
     assert [trace_of(received["traceparent"]) for received in psp.received][:5] == traces
     completed = [message for message in messages() if message.type == "payments:payment:completed"]
@@ -107,7 +108,7 @@ def test_in_one_batch_each_payment_keeps_its_trace(customer, psp):
 
 def test_nothing_is_stored_of_a_trace_that_follows_from_the_request_id(customer):
     customer.post("/payments", PAYMENT)
-    jobs = list(job_journal.JobRow.select())
+    jobs = list(JobRow.select())
     assert len(jobs) == 2
     assert {job.trace for job in jobs} == {None}
     work()

@@ -21,6 +21,7 @@ from db import job_floors, job_journal, leased_jobs, postgres, redis
 from db.core import times
 from db.prepared import Statement
 from tests import makers
+from tests.tables import JobRow
 from workers import relay
 
 QUEUE = "relayed"
@@ -82,12 +83,12 @@ def _overdue(job: job_journal.Job, **columns: object) -> job_journal.Job:
         # No message was sent since it failed.
         columns.setdefault("sent_at", SQL("'-infinity'"))
     columns.setdefault("due_at", postgres.rows("SELECT clock_timestamp() - interval '1 second' AS t")[0]["t"])
-    job_journal.JobRow.update(**columns).where(job_journal.JobRow.id == job.id).execute()
+    JobRow.update(**columns).where(JobRow.id == job.id).execute()
     return job
 
 
-def row(job: job_journal.Job) -> job_journal.JobRow:
-    return job_journal.JobRow.get_by_id(job.id)
+def row(job: job_journal.Job) -> JobRow:
+    return JobRow.get_by_id(job.id)
 
 
 def messages() -> list[str]:
@@ -288,7 +289,7 @@ def test_a_dead_unique_job_that_is_enqueued_again_gets_new_attempts():
     retried = row(job)
     assert (retried.dead_at, retried.attempts, retried.error) == (None, 0, None)
     nod(str(job.id))
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
 
 
 def lines(many: int) -> list[job_journal.Job]:
@@ -305,7 +306,7 @@ def lines(many: int) -> list[job_journal.Job]:
 def make_all_due() -> None:
     """Makes every job due."""
     now = postgres.rows("SELECT clock_timestamp() AS now")[0]["now"]
-    job_journal.JobRow.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
+    JobRow.update(due_at=now, created_at=now - timedelta(seconds=60)).execute()
 
 
 def attempts(entries: list[job_journal.Job]) -> list[int]:
@@ -334,8 +335,8 @@ def test_only_entries_that_were_and_still_are_among_the_first_count_an_attempt()
 
 def test_a_redis_that_fails_at_the_push_costs_no_attempt_of_a_batch(monkeypatch):
     entries = lines(3)
-    tried = {"attempts": 4, "leased_until": job_journal.JobRow.created_at}
-    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == entries[0].id).execute()
+    tried = {"attempts": 4, "leased_until": JobRow.created_at}
+    JobRow.update(tried).where(JobRow.id == entries[0].id).execute()
     with monkeypatch.context() as patch:
         patch.setattr(broker, "push", push_fails)
         for _ in range(3):
@@ -349,8 +350,8 @@ def test_a_redis_that_fails_at_the_push_costs_no_attempt_of_a_batch(monkeypatch)
 
 def test_an_entry_that_kills_its_process_dies_alone():
     entries = lines(3)
-    tried = {"attempts": job_journal.MAX_ATTEMPTS, "leased_until": job_journal.JobRow.created_at}
-    job_journal.JobRow.update(tried).where(job_journal.JobRow.id == entries[0].id).execute()
+    tried = {"attempts": job_journal.MAX_ATTEMPTS, "leased_until": JobRow.created_at}
+    JobRow.update(tried).where(JobRow.id == entries[0].id).execute()
     # An entry with many attempts is done alone.
     sizes.clear()
     with postgres.database.atomic() as rolled_back:
@@ -419,7 +420,7 @@ def test_a_call_that_failed_is_an_attempt_when_it_is_due_again():
     assert relay.once() == 1
     assert attempts(entries) == [1]
     call(str(failed.id))
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
 
 
 def test_a_call_that_kills_its_process_is_dead_after_the_last_attempt():
@@ -431,7 +432,7 @@ def test_a_call_that_kills_its_process_is_dead_after_the_last_attempt():
     job_journal.retry_dead([deadly.id])
     assert relay.once() == 1
     call(str(deadly.id))
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
 
 
 def test_a_delayed_call_waits_for_its_time():
@@ -446,7 +447,7 @@ def test_a_delayed_call_waits_for_its_time():
     assert messages() == [str(job.id)]
     assert row(job).attempts == 0
     call(str(job.id))
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
 
 
 def test_a_redis_that_fails_at_the_push_loses_no_call(monkeypatch):
@@ -517,6 +518,6 @@ def test_a_pass_costs_the_same_however_many_jobs_wait(monkeypatch, stores, name,
     wait_in_queue(since=ago(600))
     many = blocks(monkeypatch)
     assert row(lost).attempts == 1
-    assert job_journal.JobRow.select().where(job_journal.JobRow.attempts > 0).count() == 1
+    assert JobRow.select().where(JobRow.attempts > 0).count() == 1
     # The index is a level deeper, and one row was found. All rows would be 2,000 blocks for each statement.
     assert many < few + 1000

@@ -26,6 +26,7 @@ from db import (
 )
 from tests import makers
 from tests.makers import SECRETS, until, work
+from tests.tables import JobRow
 from workers import scheduler
 from workers.scheduler import Leader
 
@@ -45,8 +46,8 @@ def leader(database) -> Leader:
     return leader
 
 
-def waiting(name: str) -> list[job_journal.JobRow]:
-    return list(job_journal.JobRow.select().where(job_journal.JobRow.name == name))
+def waiting(name: str) -> list[JobRow]:
+    return list(JobRow.select().where(JobRow.name == name))
 
 
 def expire_the_lease() -> None:
@@ -80,11 +81,11 @@ def test_nothing_is_written_while_there_is_nothing_to_reconcile(leader):
 def test_a_dead_periodic_job_gets_new_attempts_at_its_next_run(leader):
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     dead = {
-        "dead_at": job_journal.JobRow.created_at,
+        "dead_at": JobRow.created_at,
         "attempts": job_journal.MAX_ATTEMPTS,
         "error": "it broke",
     }
-    job_journal.JobRow.update(dead).execute()
+    JobRow.update(dead).execute()
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     [row] = waiting("payments.reconcile")
     assert (row.dead_at, row.attempts) == (None, 0)
@@ -95,7 +96,7 @@ def test_a_failed_periodic_job_is_due_at_its_next_run(leader):
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     [row] = waiting("payments.reconcile")
     job_journal.record_failure(row.id, "it broke")
-    job_journal.JobRow.update(due_at=row.due_at + timedelta(minutes=5)).execute()
+    JobRow.update(due_at=row.due_at + timedelta(minutes=5)).execute()
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
     assert redelivery.overdue_queues(["payments"]) == ["payments"]
 
@@ -118,7 +119,7 @@ def test_a_leader_replaced_while_frozen_enqueues_nothing(leader):
     other = Leader()
     assert other.check()
     assert not scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
     assert job_runs.last_finished() == {}
     assert scheduler.enqueue_scheduled(payment_reconciliation.reconcile, other)
     assert not leader.check()
@@ -211,7 +212,7 @@ def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_replaced_at_once(
     assert seen["left"] <= 4 < scheduler.LEASE_S < 30
     with postgres.connection():
         # The second leader enqueues what is no longer in the journal.
-        job_journal.JobRow.delete().execute()
+        JobRow.delete().execute()
         until(lambda: waiting(payment_reconciliation.reconcile.name))
 
     os.kill(first, signal.SIGCONT)

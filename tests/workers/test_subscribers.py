@@ -5,11 +5,11 @@ import pytest
 from actors import events, subscriber
 from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
-from db import config, job_journal, postgres
+from db import config, postgres
 from db.config import ConfigKey
 from tests import makers
 from tests.makers import mailbox, work
-from tests.tables import Subscription
+from tests.tables import JobRow, Subscription
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -27,7 +27,7 @@ def test_a_process_killed_while_it_enqueues_a_mail_enqueues_it_once(monkeypatch)
         patched.setattr("actors.mail.notify_payment_ended.job", die)
         with pytest.raises(SystemExit):
             subscriber.once(SUBSCRIBERS)
-    assert job_journal.JobRow.select().count() == 0
+    assert JobRow.select().count() == 0
     Subscription.update(due_at=Subscription.moved_at).execute()
     work()
     assert [mail["To"] for mail in mailbox] == [payer.email]

@@ -9,12 +9,13 @@ from peewee import SQL
 
 from actors import account_erasure, events, jobs
 from actors.jobs import enqueue, transaction
-from db import event_log, invariants, job_journal, personal_data, postgres, sessions, users
+from db import event_log, invariants, personal_data, postgres, sessions, users
 from db.event_log import Event
 from db.idempotency import IdempotencyKey
 from db.users import Role
 from tests import makers, tables
 from tests.makers import Visitor, error, registered, verify_email, work
+from tests.tables import JobRow
 
 PROFILE = {
     "name": "Erika Unverwechselbar",
@@ -158,9 +159,9 @@ def events_left(email: str) -> int:
     return int(Event.select().where(SQL("strpos(data::text, %s) > 0", (email,))).count())
 
 
-def next_erasure() -> job_journal.JobRow:
-    found = job_journal.JobRow.select().where(job_journal.JobRow.name == "accounts.erase")
-    return found.order_by(job_journal.JobRow.position).get()
+def next_erasure() -> JobRow:
+    found = JobRow.select().where(JobRow.name == "accounts.erase")
+    return found.order_by(JobRow.position).get()
 
 
 def test_events_are_erased_in_batches(with_many_events):
@@ -226,7 +227,7 @@ def test_a_request_committed_after_the_closing_is_found_by_the_second_pass(clien
     verify_email(customer)
     admin.send("DELETE", f"/admin/users/{customer.user['id']}")
     while not next_erasure().args.get("again"):
-        first = job_journal.JobRow.select().order_by(job_journal.JobRow.position).get()
+        first = JobRow.select().order_by(JobRow.position).get()
         jobs.registry[first.name].perform(first.id)
     # Created while the account was open, committed only now.
     late = makers.request(users.User.get_by_id(vendor.user["id"]), customer_email=customer.user["email"])

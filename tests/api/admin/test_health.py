@@ -19,7 +19,6 @@ from db import (
     backlog,
     heartbeats,
     invariants,
-    job_journal,
     leases,
     postgres,
     redis,
@@ -28,7 +27,7 @@ from db.core import times
 from db.users import Role
 from tests import makers
 from tests.makers import Visitor, registered, visitor, work
-from tests.tables import MissedEvent
+from tests.tables import JobRow, MissedEvent
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def check(user: Visitor) -> None:
     """Requests a check of all invariants and runs it."""
     assert user.post("/admin/invariants").status_code == 202
     # Only these jobs: others wait on purpose.
-    while found := job_journal.JobRow.get_or_none(job_journal.JobRow.name.startswith("housekeeping.")):
+    while found := JobRow.get_or_none(JobRow.name.startswith("housekeeping.")):
         jobs.registry[found.name].perform(found.id)
 
 
@@ -119,9 +118,7 @@ def test_health_counts_dead_jobs_by_name_reviews_and_missed_events(admin):
     work()
     makers.payment()
     makers.payment()
-    job_journal.JobRow.update(dead_at=makers.MOMENT).where(
-        job_journal.JobRow.name == "payments.begin"
-    ).execute()
+    JobRow.update(dead_at=makers.MOMENT).where(JobRow.name == "payments.begin").execute()
     makers.payment(simulate="blackout")
     work()
     MissedEvent.insert(name="subscribers.mail", seq=1, error="no").execute()
@@ -139,7 +136,7 @@ def test_health_lists_every_process_and_queue(admin, stores):
     work()
     makers.payment()
     makers.payment()
-    row = job_journal.JobRow
+    row = JobRow
     dead = row.select(row.id).where(row.name == "payments.begin").limit(1)
     row.update(dead_at=makers.MOMENT).where(row.id.in_(dead)).execute()
     client = redis.connect(stores["REDIS_URL"])
@@ -290,7 +287,7 @@ def test_money_under_review_is_excluded_from_both_sums(admin):
 )
 def test_a_payment_is_unfinished_once_the_reconciler_is_overdue(admin, age, reconciled, forgotten):
     payment = makers.payment()
-    payment_jobs.begin.perform(job_journal.JobRow.get(job_journal.JobRow.name == "payments.begin").id)
+    payment_jobs.begin.perform(JobRow.get(JobRow.name == "payments.begin").id)
     postgres.rows("DELETE FROM journal.jobs")
     postgres.rows(f"UPDATE payments.payments SET updated_at = clock_timestamp() - interval '{age}'")
     next_at = (
@@ -565,10 +562,8 @@ def test_a_verification_that_lost_its_next_step_continues_with_the_next_minute(a
     add_audit_rows(admin, 5)
     monkeypatch.setattr(audit_chain, "STEP_ROWS", 2)
     makers.enqueue_scheduled(invariant_checks.check_invariants)
-    invariant_checks.check_invariants.perform(job_journal.JobRow.get().id)
-    [first] = job_journal.JobRow.select().where(
-        job_journal.JobRow.name == invariant_checks.verify_audit_log.name
-    )
+    invariant_checks.check_invariants.perform(JobRow.get().id)
+    [first] = JobRow.select().where(JobRow.name == invariant_checks.verify_audit_log.name)
     invariant_checks.verify_audit_log.perform(first.id)
     postgres.rows("DELETE FROM journal.jobs")
     place = audit_chain.load_position(audit_chain.WHOLE)

@@ -7,12 +7,12 @@ import pytest
 
 from actors import housekeeping, queue_state
 from api.operations import request_counts
-from db import job_journal, postgres, redis, samples, shared_counts
+from db import postgres, redis, samples, shared_counts
 from db.core import times
 from db.users import Role
 from tests import makers
 from tests.makers import Visitor, visitor, work
-from tests.tables import SampleRow
+from tests.tables import JobRow, SampleRow
 from workers import scheduler
 
 QUARTER = timedelta(seconds=15)
@@ -126,7 +126,7 @@ def test_the_lag_is_that_of_the_oldest_due_job(database):
         "UPDATE journal.jobs SET created_at = created_at - interval '9 s', due_at = due_at - interval '9 s'"
     )
     assert 9_000 <= lag() < 20_000
-    [row, *_] = job_journal.JobRow.select()
+    [row, *_] = JobRow.select()
     postgres.rows(
         "UPDATE journal.jobs SET sent_at = '-infinity', due_at = clock_timestamp() + interval '1 h'"
     )

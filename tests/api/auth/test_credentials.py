@@ -16,10 +16,11 @@ from actors import audit, housekeeping, mail
 from actors.jobs import enqueue, transaction
 from api.app import create_app
 from api.security.passwords import SCORED_CHARACTERS, Passwords, weakness
-from db import audit_log, event_log, job_journal, one_time_tokens, postgres, sessions, sign_in_failures, users
+from db import audit_log, event_log, one_time_tokens, postgres, sessions, sign_in_failures, users
 from db.core import times
 from tests import makers
 from tests.makers import PASSWORD, Visitor, error, invalid_fields, mailbox, registered, work
+from tests.tables import JobRow
 
 NOON = "2026-03-01T12:00:00Z"
 ANOTHER = "another good password"
@@ -578,11 +579,7 @@ def test_a_mail_whose_link_is_used_up_is_not_sent(client, me):
     work()
     Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
     mail.request_password_reset.perform(
-        next(
-            iter(
-                job_journal.JobRow.select().where(job_journal.JobRow.name == mail.request_password_reset.name)
-            )
-        ).id
+        next(iter(JobRow.select().where(JobRow.name == mail.request_password_reset.name))).id
     )
     assert reset(client, mailbox.token()).status_code == 200
     work()

@@ -7,7 +7,7 @@ from db import config, job_journal, postgres
 from tests import makers
 from tests.api.console.browsers import Browser
 from tests.makers import work
-from tests.tables import MissedEvent
+from tests.tables import JobRow, MissedEvent
 
 MAILS = event_handlers.SUBSCRIBERS[0].name
 
@@ -23,8 +23,8 @@ def dead_job() -> str:
     return str(id)
 
 
-def row(id: str) -> job_journal.JobRow | None:
-    found: job_journal.JobRow | None = job_journal.JobRow.get_or_none(job_journal.JobRow.id == id)
+def row(id: str) -> JobRow | None:
+    found: JobRow | None = JobRow.get_or_none(JobRow.id == id)
     return found
 
 

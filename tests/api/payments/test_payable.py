@@ -7,11 +7,12 @@ import pytest
 from actors import payment_endings, payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
-from db import config, event_log, job_journal, payments, users
+from db import config, event_log, payments, users
 from db.payments import Payment
 from db.users import Role, User
 from tests import makers
 from tests.makers import Visitor, error, work
+from tests.tables import JobRow
 
 
 def vendor_of(caller: Visitor) -> User:
@@ -104,10 +105,8 @@ def test_a_request_reopened_while_its_vendor_leaves_is_cancelled(vendor, admin, 
     payment = makers.pay(request, simulate="blackout")
     work()
     close(admin, vendor)
-    withdrawals = job_journal.JobRow.select().where(
-        job_journal.JobRow.name == payment_endings.withdraw_requests.name
-    )
-    now, later = [row.id for row in withdrawals.order_by(job_journal.JobRow.position)]
+    withdrawals = JobRow.select().where(JobRow.name == payment_endings.withdraw_requests.name)
+    now, later = [row.id for row in withdrawals.order_by(JobRow.position)]
     payment_endings.withdraw_requests.perform(now)
     settle = makers.settle_job(payment, Answer(Outcome.DECLINED))
     with transaction():

@@ -13,10 +13,11 @@ from actors import jobs
 from actors.psp import provider
 from api.app import create_app
 from api.payments import prefer_wait
-from db import job_journal, payments, postgres
+from db import payments, postgres
 from db.users import Role
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
+from tests.tables import JobRow
 
 BODY = {"type": "payment", "amount": "12.50"}
 
@@ -333,7 +334,7 @@ def settle() -> int:
     """Run all jobs of payments. Returns their number."""
     count = 0
     with postgres.connection():
-        while row := job_journal.JobRow.get_or_none(job_journal.JobRow.name.startswith("payments.")):
+        while row := JobRow.get_or_none(JobRow.name.startswith("payments.")):
             jobs.registry[row.name].perform(row.id)
             count += 1
     return count

@@ -21,12 +21,13 @@ from actors import audit, events, jobs, payment_endings, payment_jobs, payment_r
 from actors.jobs import enqueue, transaction
 from actors.state_machine import TRANSITIONS, Transition, is_allowed
 from api.payments import prefer_wait
-from db import config, event_log, job_journal, payments, postgres, psp_ledger
+from db import config, event_log, payments, postgres, psp_ledger
 from db.payments import Payment
 from db.states import TERMINAL, PaymentStatus, PaymentType
 from db.users import Role
 from tests import makers, payment_rules
 from tests.makers import Visitor
+from tests.tables import JobRow
 
 ROUNDS, MAX_ROUNDS, EXAMPLES_PER_ROUND = 1, 8, 8
 
@@ -163,7 +164,7 @@ class Machine(RuleBasedStateMachine):
         self.known: dict[UUID, tuple[int, str]] = {}
         self.requests: list[UUID] = []
         self.all: list[UUID] = []
-        self.done: list[job_journal.JobRow] = []
+        self.done: list[JobRow] = []
         self.turn = 0
         self.example = ExitStack()
         savepoint = self.example.enter_context(postgres.database.atomic())
@@ -293,9 +294,9 @@ class Machine(RuleBasedStateMachine):
         with transaction():
             enqueue(payment_reconciliation.reconcile.job())
 
-    def perform(self, job: job_journal.JobRow) -> None:
+    def perform(self, job: JobRow) -> None:
         jobs.registry[job.name].perform(job.id)
-        left = job_journal.JobRow.get_or_none(job_journal.JobRow.id == job.id)
+        left = JobRow.get_or_none(JobRow.id == job.id)
         assert left is None, f"{job.name}: {left.error}"
         self.done.append(job)
 
@@ -338,7 +339,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.example:
             makers.work()
-            assert job_journal.JobRow.select().count() == 0
+            assert JobRow.select().count() == 0
             published = event_log.after(0, 10_000)
             for payment in payment_rules.check_all(self.edits):
                 self.is_at_rest(payment)
@@ -377,12 +378,10 @@ def silent(payment: Payment) -> bool:
     return psp_ledger.find_scenario(str(payment.id)) == "blackout"
 
 
-def waiting(*prefixes: str) -> list[job_journal.JobRow]:
+def waiting(*prefixes: str) -> list[JobRow]:
     """The waiting jobs whose names begin so."""
-    conditions = [job_journal.JobRow.name.startswith(prefix) for prefix in prefixes]
-    return list(
-        job_journal.JobRow.select().where(reduce(or_, conditions)).order_by(job_journal.JobRow.position)
-    )
+    conditions = [JobRow.name.startswith(prefix) for prefix in prefixes]
+    return list(JobRow.select().where(reduce(or_, conditions)).order_by(JobRow.position))
 
 
 def run_inquiries(_seconds: float) -> None:

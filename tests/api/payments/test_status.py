@@ -12,11 +12,12 @@ import pytest
 from actors import jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
 from api.payments import prefer_wait
-from db import job_journal, payments, postgres, psp_attempts, psp_ledger
+from db import payments, postgres, psp_attempts, psp_ledger
 from db.payments import Payment
 from db.psp_attempts import CallResult, PspOperation, PspResult
 from tests import makers
 from tests.makers import Visitor, error, visitor, work
+from tests.tables import JobRow
 
 STATES = [
     *(
@@ -41,18 +42,13 @@ def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
 
 def do(name: str) -> None:
     """Run the first job of this name, if there is one, and leave the others."""
-    row = (
-        job_journal.JobRow.select()
-        .where(job_journal.JobRow.name == name)
-        .order_by(job_journal.JobRow.position)
-        .first()
-    )
+    row = JobRow.select().where(JobRow.name == name).order_by(JobRow.position).first()
     if row is not None:
         jobs.registry[name].perform(row.id)
 
 
 def enqueued() -> set[str]:
-    return {row.name for row in job_journal.JobRow.select() if row.name.startswith("payments.")}
+    return {row.name for row in JobRow.select() if row.name.startswith("payments.")}
 
 
 def move(caller: Visitor, payment: Payment, status: str, reason: str | None = None, **headers: str):
@@ -289,7 +285,7 @@ def test_an_inquiry_survives_the_death_of_its_worker(customer, admin, meanwhile,
     payment = called_once(makers.payment(customer_of(customer), simulate="timeout"))
 
     def die_and_come_back() -> None:
-        row = job_journal.JobRow.get(job_journal.JobRow.name == "payments.inquire")
+        row = JobRow.get(JobRow.name == "payments.inquire")
         id = UUID(row.args["inquiry"])
         assert makers.begin_call(payment, PspOperation.FIND, id)
         if answered:

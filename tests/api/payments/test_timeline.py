@@ -13,6 +13,7 @@ from db.users import Role
 from tests import makers
 from tests.counting import counted
 from tests.makers import JOBS, Visitor, error, visitor, work
+from tests.tables import JobRow
 
 TRANSITIONS = ["create", "begin", "complete"]
 
@@ -156,7 +157,7 @@ def test_a_job_that_failed_is_tried_again_at_its_time(customer, admin):
     charge = next(item for item in items(admin, id, due=True) if item["data"]["name"] == "payments.charge")
     assert charge["title"] == "The charge is tried again"
     assert (charge["data"]["state"], charge["data"]["error"]) == ("failed", "OSError: no route to host")
-    row = job_journal.JobRow.get_by_id(job_id)
+    row = JobRow.get_by_id(job_id)
     assert charge["at"] == row.due_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -199,7 +200,7 @@ def test_the_next_job_is_found_behind_any_number_of_others(customer, admin, monk
 def test_a_mail_that_waits_is_due(customer, admin):
     id = pay(customer)
     while job := makers.first_job() or makers.deliver_events():
-        if isinstance(job, job_journal.JobRow):
+        if isinstance(job, JobRow):
             if job.name.startswith("mail."):
                 break
             JOBS[job.name].perform(job.id)

@@ -8,11 +8,12 @@ from uuid import UUID
 import pytest
 
 from actors import jobs
-from db import event_log, job_journal, payments
+from db import event_log, payments
 from db.payments import Payment
 from db.users import Role
 from tests import makers, tables
 from tests.makers import Visitor, error, verify_email, visitor, work
+from tests.tables import JobRow
 
 WORDS = {"description": "Three chairs"}
 TERMS = {"amount": "79.00"}
@@ -64,12 +65,7 @@ def at(people: SimpleNamespace, type: str, status: str) -> str:
 
 def do(name: str) -> None:
     """Run the first job of this name and leave the others."""
-    row = (
-        job_journal.JobRow.select()
-        .where(job_journal.JobRow.name == name)
-        .order_by(job_journal.JobRow.position)
-        .first()
-    )
+    row = JobRow.select().where(JobRow.name == name).order_by(JobRow.position).first()
     jobs.registry[name].perform(row.id)
 
 

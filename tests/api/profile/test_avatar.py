@@ -23,10 +23,11 @@ from api.http import admission
 from api.http.admission import seat
 from api.profile import avatar, decoding
 from api.profile.decoding import MAX_PIXELS, MAX_SCANS
-from db import job_journal, postgres, profile
+from db import postgres, profile
 from db.users import Role
 from tests.api.profile.audit_trail import audited
 from tests.makers import error, invalid_fields, visitor, work
+from tests.tables import JobRow
 
 BOUNDARY = "a-boundary"
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -463,7 +464,7 @@ def test_an_avatar_whose_removal_has_begun_is_not_used(person, files, monkeypatc
 
     def slowly(self, name, content):
         put(self, name, content)
-        job_journal.JobRow.update(attempts=1).where(job_journal.JobRow.name == "media.discard").execute()
+        JobRow.update(attempts=1).where(JobRow.name == "media.discard").execute()
 
     monkeypatch.setattr(Media, "put", slowly)
     assert error(send(person, drawn())) == (503, "SERVICE_UNAVAILABLE")
