@@ -131,7 +131,6 @@ class Database(peewee.PostgresqlDatabase):
         self._thread.conn.response_timeout_s = seconds
 
     def commit(self) -> None:
-        """Commits the transaction."""
         if not self._was_never_begun():
             self._run("COMMIT")
 

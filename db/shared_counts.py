@@ -36,11 +36,9 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many requests there were."""
         return sum(self.buckets)
 
     def observe(self, duration_s: float) -> None:
-        """Adds one request."""
         self.sum_s += duration_s
         self.buckets[bisect_left(BUCKETS_S, duration_s)] += 1
 
