@@ -105,7 +105,7 @@ SEARCH = f"""
     SELECT * FROM listed
     WHERE position < %(before)s AND (%(state)s IS NULL OR state = %(state)s)
         AND (%(name)s IS NULL OR name = %(name)s) AND (%(queue)s IS NULL OR queue = %(queue)s)
-        AND (%(payment_id)s IS NULL OR args ->> 'payment_id' = %(payment_id)s)
+        AND (%(payment_id)s IS NULL OR args ->> 'payment_id' = %(payment_id)s::text)
     ORDER BY position DESC LIMIT %(count)s
 """
 
@@ -118,9 +118,7 @@ def page(which: Filter, *, limit: int, after: Cursor | None, job_names: Sequence
     A job's place in the list is its position, which a cursor has in place of the id.
     """
     wanted = {
-        "queue": which.queue,
-        "name": which.name,
-        "state": which.state,
+        **vars(which),
         "count": limit + 1,
         "before": after.id.int if after else 2**63 - 1,
     }
@@ -130,8 +128,7 @@ def page(which: Filter, *, limit: int, after: Cursor | None, job_names: Sequence
             found = postgres.rows(NEWEST, **wanted)
         else:
             ids = _ids_of(which.payment_id, job_names) if which.payment_id else []
-            payment_id = None if which.payment_id is None else str(which.payment_id)
-            found = postgres.rows(SEARCH, **wanted, ids=ids, payment_id=payment_id)
+            found = postgres.rows(SEARCH, **wanted, ids=ids)
     items = [ListedJob(**row) for row in found[:limit]]
     if len(found) <= limit:
         return Page(items, limit, None)
