@@ -205,10 +205,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serves the requests of one connection one after the other, then closes it."""
         open_connections.opened(self.place)
-        client.settimeout(wire.WRITE_DEADLINE_S)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         nothing_unread = False
         try:
+            client.settimeout(wire.WRITE_DEADLINE_S)
+            # Some systems refuse it for a connection that has ended already.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             nothing_unread = self._serve(listener.getsockname(), client, addr)
         except wire.RequestTimeout as timeout:
             self.log.debug("a request did not arrive in time")
