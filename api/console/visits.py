@@ -298,18 +298,15 @@ def _visit(resource: View | Action, req: Request, resp: Response) -> Visit:
 
 def _as_moments(query: Mapping[str, str]) -> dict[str, str]:
     """Returns the query with `from` and `to` as moments: `2026-03-01T00:00:00Z`."""
-    return {
-        name: _moment(value, _DAYS_LATER[name]) if name in _DAYS_LATER else value
-        for name, value in query.items()
-    }
+    return {name: _moment(name, value) for name, value in query.items()}
 
 
-def _moment(day: str, later: timedelta) -> str:
+def _moment(name: str, value: str) -> str:
     try:
-        return f"{date.fromisoformat(day) + later}T00:00:00Z"
-    except (ValueError, OverflowError):
-        # The API says what is wrong with it.
-        return day
+        return f"{date.fromisoformat(value) + _DAYS_LATER[name]}T00:00:00Z"
+    except (KeyError, ValueError, OverflowError):
+        # Another parameter; or no day, and the API says what is wrong with it.
+        return value
 
 
 def own_path(path: str) -> str:

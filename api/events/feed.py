@@ -13,12 +13,12 @@ from actors.events import message
 from actors.subscriber import Notifications
 from api.http import admission
 from api.http.admission import Busy
+from api.security.permissions import Caller
 from db import event_log, live_sessions, postgres, redis
 from db.core import times
 from db.core.errors import DomainError, ErrorCode
 from db.event_log import VisibleEvent
 from db.shown_payments import Party, Visibility
-from db.users import Role
 
 # Streams of one process: in total, and of one user, whose programs and browser tabs each have one.
 MAX_STREAMS, MAX_STREAMS_OF_USER = 5_000, 1_000
@@ -64,17 +64,15 @@ class Stream:
     def __init__(
         self,
         feed: "Feed",
-        *,
-        user_id: UUID,
-        session_id: UUID,
-        role: Role,
+        caller: Caller,
         visibility: Visibility,
+        *,
         after: int,
         log_end: int,
         ends_at: datetime,
         is_awaited: Callable[[], bool],
     ) -> None:
-        self.user_id, self.session_id, self.role, self.visibility = user_id, session_id, role, visibility
+        self.caller, self.visibility = caller, visibility
         # The last number of the log when the stream was asked for.
         self.log_end = log_end
         self._feed = feed
@@ -179,7 +177,7 @@ class Feed:
         """Refuses a stream too many. Raises Busy or TooManyStreams."""
         if len(self._streams) >= MAX_STREAMS:
             raise Busy
-        if sum(stream.user_id == user_id for stream in list(self._streams)) >= MAX_STREAMS_OF_USER:
+        if sum(stream.caller.user_id == user_id for stream in list(self._streams)) >= MAX_STREAMS_OF_USER:
             raise TooManyStreams
 
     def join(self, stream: Stream) -> None:
@@ -238,10 +236,10 @@ class Feed:
         self._notifications.close()
 
     def _end_streams(self) -> None:
-        roles = live_sessions.roles({stream.session_id for stream in list(self._streams)})
+        roles = live_sessions.roles({stream.caller.session_id for stream in list(self._streams)})
         for stream in list(self._streams):
             # Another role sees other events.
-            if roles.get(stream.session_id) != stream.role:
+            if roles.get(stream.caller.session_id) != stream.caller.role:
                 stream.end()
         if event_log.last_seq() < self._seq:
             log.warning("the event log ends before an event that was sent: was the database restored?")

@@ -70,10 +70,8 @@ class Events:
         after = log_end if after is None else min(after, log_end)
         stream = Stream(
             self._feed,
-            user_id=caller.user_id,
-            session_id=caller.session_id,
-            role=caller.role,
-            visibility=visibility.scope(caller),
+            caller,
+            visibility.scope(caller),
             after=after,
             log_end=log_end,
             ends_at=self._tokens.session_end(session.began_at),
