@@ -75,16 +75,13 @@ class OpenConnections:
         return place
 
     def leave_place(self, place: int) -> None:
-        """A process has ended."""
         self._counts[place] = self._ABSENT
 
     def opened(self, place: int) -> None:
-        """The process at this place has accepted a connection."""
         self._counts[place] += 1
         self._accepted[place] += 1
 
     def closed(self, place: int) -> None:
-        """The process at this place has closed a connection."""
         self._counts[place] -= 1
 
     def accepted_elsewhere(self, place: int) -> int:
@@ -145,7 +142,6 @@ class Worker(GeventWorker):  # type: ignore[misc]
         ]
 
     def load_wsgi(self) -> None:
-        """Loads the application."""
         super().load_wsgi()
         self._keys_in_progress: dict[tuple[str, ...], Event] = {}
         # gunicorn looks each setting up by name, twenty times a request.

@@ -96,7 +96,6 @@ class RawOperation:
     errors: tuple[type[DomainError], ...] = ()
 
     def __call__(self, respond: R) -> R:
-        """Attaches the declaration to a responder."""
         respond.declaration = self  # type: ignore[attr-defined]
         return respond
 
@@ -132,7 +131,6 @@ class Download:
     name: str
 
     def send(self, req: Request, resp: Response) -> None:
-        """Sends the file, or for a HEAD only its headers."""
         resp.content_type = self.media
         resp.downloadable_as = self.name
         if req.method == "HEAD":

@@ -71,7 +71,6 @@ class Proxies:
         return str(address)
 
     def trusts_peer(self, peer: str) -> bool:
-        """Whether the peer is a trusted proxy."""
         address = _address(peer)
         return address is not None and self._trusts(address)
 

@@ -126,7 +126,6 @@ class Passwords:
         self._dummy_hash = hashpw()(self._digest("nobody"), bcrypt.gensalt(rounds)).decode()
 
     def hash(self, password: str) -> str:
-        """Returns a new bcrypt hash."""
         hashed: bytes = self._compute(hashpw(), self._digest(password), bcrypt.gensalt(self._rounds))
         return hashed.decode()
 

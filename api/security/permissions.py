@@ -49,7 +49,6 @@ class Caller:
     session_id: UUID
 
     def may(self, permission: Permission) -> bool:
-        """Whether the caller's role has the permission."""
         return self.role in ROLES_BY_PERMISSION[permission]
 
 

@@ -77,7 +77,6 @@ class Tokens:
         self._verified = lru_cache(MAX_REMEMBERED_TOKENS)(self._verify_signature)
 
     def access_token(self, user: users.User, session_id: UUID, now: datetime) -> str:
-        """Returns a new access token for a session."""
         claims: dict[str, Any] = {
             "userId": str(user.id),
             "email": user.email,
