@@ -6,6 +6,7 @@ import sys
 
 from tests.flows.conftest import Stack
 from tests.makers import SECRETS, until
+from workers.dev import token
 
 
 def run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
@@ -24,14 +25,19 @@ def test_the_demo_runs_any_number_of_times(stack: Stack):
         assert "insufficient_funds" in shown.stdout
 
 
-def test_a_token_for_curl_is_printed_any_number_of_times(stack: Stack):
-    for name in ("customer", "vendor", "admin", "customer"):
-        printed = run(stack, "-m", "workers.dev.token", name)
-        assert printed.returncode == 0, printed.stderr
-        me = stack.http.get("/api/auth/me", headers={"Authorization": f"Bearer {printed.stdout.strip()}"})
+def test_a_token_for_curl_is_printed_any_number_of_times(stack: Stack, monkeypatch, capsys):
+    printed = run(stack, "-m", "workers.dev.token")
+    assert printed.returncode == 0, printed.stderr
+    tokens = [("customer", printed.stdout.strip())]
+    monkeypatch.setenv("DATA_DIR", str(stack.directory))
+    for name in ("customer", "vendor", "admin"):
+        assert token.main(name) == 0
+        tokens.append((name, capsys.readouterr().out.strip()))
+    for name, made in tokens:
+        me = stack.http.get("/api/auth/me", headers={"Authorization": f"Bearer {made}"})
         assert me.json()["data"]["email"] == f"{name}@example.com"
-    nobody = run(stack, "-m", "workers.dev.token", "nobody")
-    assert (nobody.returncode, nobody.stderr) == (1, "AS=nobody: there is admin, vendor and customer\n")
+    assert token.main("nobody") == 1
+    assert capsys.readouterr().err == "AS=nobody: there is admin, vendor and customer\n"
 
 
 def test_a_dead_job_is_retried_by_a_command(stack: Stack):

@@ -1,9 +1,7 @@
 """The demo without a stack: what it says when it cannot go on, and how it signs in again and again."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -34,14 +32,13 @@ def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[token.RunningStack
     "left",
     [None, "BASE_URL=http://127.0.0.1:1\nDATABASE_URL=x\nREDIS_URL=x\n", "BASE_URL=http://127.0.0.1:1\n"],
 )
-@pytest.mark.parametrize("program", ["demo", "token"])
-def test_without_a_running_stack_it_says_so_in_one_line(tmp_path, root, left, program):
+@pytest.mark.parametrize("program", [demo.main, partial(token.main, "customer")], ids=["demo", "token"])
+def test_without_a_running_stack_it_says_so_in_one_line(tmp_path, monkeypatch, capsys, left, program):
     if left:
         (tmp_path / "stack.env").write_text(left)
-    environ = os.environ | {"DATA_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", f"workers.dev.{program}"]
-    ended = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", token.NOT_RUNNING + "\n")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert program() == 1
+    assert capsys.readouterr() == ("", token.NOT_RUNNING + "\n")
 
 
 @pytest.mark.parametrize("reply", [{}, [], {"status": "ok", "services": None}])
