@@ -76,7 +76,7 @@ def test_a_payment_whose_worker_is_killed_in_mid_charge_is_charged_once(stack: S
     until(lambda: charges(stack, [id]) == [1])
     stack.kill("psp.1")
     assert customer.status(id) == "processing"
-    stack.expire_lease(id)
+    stack.expire_leases([id])
 
     assert customer.settled([id]) == ["completed"]
     assert charges(stack, [id]) == [1]

@@ -93,6 +93,7 @@ def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(st
     # Charged, and the answer is still on its way.
     until(lambda: any(payment["charges"] for payment in payments(stack, those("slow")).values()))
     stack.kill("psp.1")
+    stack.expire_leases(list(made))
     # Its outcome is unknown, and it will be tried again.
     until(lambda: "unavailable" in call_outcomes(stack, those("error")))
     stack.kill("payments.1")
@@ -100,6 +101,7 @@ def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(st
     until(lambda: call_outcomes(stack, those("outage")).count("unavailable") >= 4)
     stack.kill("psp.1")
     stack.kill("payments.1")
+    stack.expire_leases(list(made))
 
     ended = settled(stack, list(made), 120)
 
