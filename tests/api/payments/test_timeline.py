@@ -200,7 +200,7 @@ def test_the_next_job_is_found_behind_any_number_of_others(customer, admin, monk
 def test_a_mail_that_waits_is_due(customer, admin):
     id = pay(customer)
     while job := makers.first_job() or makers.deliver_events():
-        if isinstance(job, JobRow):
+        if isinstance(job, makers.WaitingJob):
             if job.name.startswith("mail."):
                 break
             JOBS[job.name].perform(job.id)
