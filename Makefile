@@ -11,6 +11,9 @@ INSTALLED := .venv/installed
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 DRIVER := $(if $(BROWSER),.venv/browser-driver)
 
+# Images of Python often set it. Then each process would compile all that it imports, and pytest all tests, each time anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:
 	@echo "make run      start everything on this machine; Ctrl-C stops it"
 	@echo "make demo     show the life of a payment on the running stack"
