@@ -8,14 +8,12 @@ from falcon.routing import CompiledRouter
 
 from actors.media import Media
 from api import dev
-from api.admin import system
-from api.admin.audit_export import AuditExport, OneAuditLogEntry
-from api.admin.audit_logs import AuditLogs, AuditVerification
-from api.admin.health import Health as AdminHealth
+from api.admin.audit_logs import AuditLogs
+from api.admin.configuration import Configuration
+from api.admin.events import EventLog
+from api.admin.figures import Figures
+from api.admin.health import InstallationHealth
 from api.admin.jobs import Jobs
-from api.admin.missed_events import MissedEvents
-from api.admin.psp import Psp
-from api.admin.samples import RecentSamples
 from api.admin.users import Users
 from api.auth.resources import Auth
 from api.auth.sign_in import Sessions
@@ -79,7 +77,12 @@ def create_app(
     auth = Auth(Sessions(passwords, tokens))
     events = Events(Feed(redis_client), tokens)
     health = Health(redis_client)
-    users, jobs, missed_events = Users(passwords, tokens), Jobs(), MissedEvents()
+    users, audit_logs, jobs, event_log = Users(passwords, tokens), AuditLogs(), Jobs(), EventLog()
+    configuration, figures, admin_health = (
+        Configuration(),
+        Figures(redis_client),
+        InstallationHealth(redis_client),
+    )
     payments, reviews = Payments(), Reviews()
     profile, avatars = OwnProfile(media), Avatars(media)
 
@@ -126,25 +129,25 @@ def create_app(
             get=users.list_user_sessions, delete=users.end_user_sessions
         ),
         "/api/admin/users/{user_id:uuid}/sessions/{session_id:uuid}": route(delete=users.end_user_session),
-        "/api/admin/audit-logs": AuditLogs(),
-        "/api/admin/audit-logs/verify": AuditVerification(),
-        "/api/admin/audit-logs/export": AuditExport(),
-        "/api/admin/audit-logs/{entry_id:uuid}": OneAuditLogEntry(),
+        "/api/admin/audit-logs": route(get=audit_logs.list_audit_logs),
+        "/api/admin/audit-logs/verify": route(get=audit_logs.verify_audit_logs),
+        "/api/admin/audit-logs/export": route(get=audit_logs.export_audit_logs),
+        "/api/admin/audit-logs/{entry_id:uuid}": route(get=audit_logs.get_audit_log_entry),
         "/api/admin/jobs": route(get=jobs.list_jobs),
         "/api/admin/jobs/retry": route(post=jobs.retry_dead_jobs),
         "/api/admin/jobs/{job_id:uuid}": route(get=jobs.get_job, delete=jobs.drop_job),
         "/api/admin/jobs/{job_id:uuid}/retry": route(post=jobs.retry_job),
-        "/api/admin/missed-events": route(get=missed_events.list_missed_events),
-        "/api/admin/missed-events/retry": route(post=missed_events.retry_missed_events),
-        "/api/admin/missed-events/{subscriber}/{seq}": route(delete=missed_events.drop_missed_event),
-        "/api/admin/missed-events/{subscriber}/{seq}/retry": route(post=missed_events.retry_missed_event),
-        "/api/admin/config": system.Config(),
-        "/api/admin/events": system.EventLog(),
-        "/api/admin/health": AdminHealth(redis_client),
-        "/api/admin/invariants": system.Invariants(),
-        "/api/admin/samples": RecentSamples(),
-        "/api/admin/psp": Psp(),
-        "/api/admin/analytics": system.Analytics(redis_client),
+        "/api/admin/missed-events": route(get=event_log.list_missed_events),
+        "/api/admin/missed-events/retry": route(post=event_log.retry_missed_events),
+        "/api/admin/missed-events/{subscriber}/{seq}": route(delete=event_log.drop_missed_event),
+        "/api/admin/missed-events/{subscriber}/{seq}/retry": route(post=event_log.retry_missed_event),
+        "/api/admin/config": route(get=configuration.get_config, put=configuration.update_config),
+        "/api/admin/events": route(get=event_log.list_events),
+        "/api/admin/health": route(get=admin_health.get_admin_health),
+        "/api/admin/invariants": route(get=admin_health.get_invariants, post=admin_health.check_invariants),
+        "/api/admin/samples": route(get=figures.list_samples),
+        "/api/admin/psp": route(get=figures.get_psp_status),
+        "/api/admin/analytics": route(get=figures.get_analytics),
         "/api/events/stream": route(get=events.stream_events),
         "/api/events/ticket": route(post=events.create_event_ticket),
         "/api/payments": route(get=payments.list_payments, post=payments.create_payment),

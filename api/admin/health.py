@@ -1,15 +1,18 @@
-"""The state of the installation for administrators: stores, queues, processes, scheduler."""
+"""The state of the installation: stores, queues, processes, scheduler, invariants."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from falcon import Request
-from pydantic import Field
+from pydantic import MISSING, Field
 
+from actors import audit, invariant_checks
 from actors.all_jobs import queues
+from actors.audit import AuditAction
+from actors.jobs import transaction
 from api.http.operation import Operation
 from api.security.permissions import Permission
-from db import backlog, config, heartbeats, job_runs, leases, redis, samples
+from db import backlog, config, heartbeats, invariants, job_runs, leases, redis, samples
 from db.core import VERSION, times
 from db.core.json_model import JsonModel, Timestamp
 
@@ -76,14 +79,37 @@ class AdminHealth(JsonModel):
     queue_statuses: list[QueueStatus]
 
 
-@dataclass
-class Health:
-    """GET /admin/health."""
+class Invariant(JsonModel):
+    """A condition that must always hold: how many records violate it, and the ids of up to 20 of them.
+
+    If the last check did not finish or is too old, `ok` is false, `count` is null and `reason` says why.
+    `checkedAt` is null before the first check.
+    """
+
+    name: Annotated[str, Field(examples=["charged_once"])]
+    ok: bool
+    count: Annotated[int | None, Field(ge=0, examples=[0])]
+    checked_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    offenders: Annotated[list[str], Field(max_length=20, examples=[[]])]
+    reason: Annotated[str, Field(examples=["the check took longer than 5 s"])] | MISSING = MISSING
+
+
+class Invariants(JsonModel):
+    """Every invariant, as of its last check. `checkedAt` is the oldest of these checks."""
+
+    ok: bool
+    checked_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+    invariants: list[Invariant]
+
+
+@dataclass(frozen=True)
+class InstallationHealth:
+    """The routes of health and invariants."""
 
     client: redis.Client
 
-    @Operation(Permission.OPERATE, "Health.", name="getAdminHealth")
-    def on_get(self, _req: Request) -> AdminHealth:
+    @Operation(Permission.OPERATE, "Health.")
+    def get_admin_health(self, _req: Request) -> AdminHealth:
         """Get the state of stores, queues, workers and scheduler.
 
         Answered with 503 while the database is down.
@@ -114,6 +140,28 @@ class Health:
             queue_statuses=_queue_statuses(jobs),
         )
 
+    @Operation(Permission.OPERATE, "Invariants.")
+    def get_invariants(self, _req: Request) -> Invariants:
+        """Get the results of the last invariant checks.
+
+        Checks run every minute and look at the changes of the last day; changes younger than a minute may
+        still be in progress. A long audit log is verified whole once a day.
+        """
+        return _results()
+
+    @Operation(Permission.OPERATE, "Invariant checks started.", status=202)
+    def check_invariants(self, _req: Request) -> Invariants:
+        """Start the invariant checks.
+
+        Checks everything anew, the whole audit log included. The response holds the results of the last
+        checks; get the invariants again until `checkedAt` is new.
+        """
+        with transaction():
+            # The run is named by the second: requests within one second share one run.
+            invariant_checks.enqueue_checks(times.iso(times.now().replace(microsecond=0)), whole_log=True)
+            audit.record(AuditAction.INVARIANTS_CHECKED)
+        return _results()
+
 
 def _queue_statuses(jobs: backlog.Backlog) -> list[QueueStatus]:
     finished = samples.finished_per_minute(times.now())
@@ -129,3 +177,16 @@ def _queue_statuses(jobs: backlog.Backlog) -> list[QueueStatus]:
         )
         for queue in sorted({*jobs.waiting, *jobs.dead_in})
     ]
+
+
+def _results() -> Invariants:
+    results = [
+        Invariant.from_record(status, reason=status.reason or MISSING)
+        for status in invariants.statuses(times.now())
+    ]
+    checks = [result.checked_at for result in results if result.checked_at]
+    return Invariants(
+        ok=all(result.ok for result in results),
+        checked_at=min(checks) if len(checks) == len(results) else None,
+        invariants=results,
+    )

@@ -1,21 +1,21 @@
 """The routes under /admin/users: accounts and their sessions."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from falcon import Request
+from pydantic import MISSING, Field
 
-from actors import account_erasure, audit, events, mail, payment_endings, request_addressees
+from actors import account_erasure, audit, events, mail, payment_endings, request_addressees, snapshots
 from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import enqueue, transaction
 from api import accounts
-from api.accounts import EmailTaken
-from api.admin import schemas
-from api.admin.schemas import UserAccount
+from api.accounts import EmailTaken, Name, NewAccount
+from api.http.fields import Email, PartialUpdate, RequestBody
 from api.http.operation import Operation
-from api.http.responses import PageQuery
+from api.http.responses import PageQuery, ResponsePage
 from api.middleware.authentication import caller_of
 from api.security.passwords import Passwords
 from api.security.permissions import Permission
@@ -31,6 +31,46 @@ class LastAdmin(DomainError, code=ErrorCode.LAST_ADMIN):
     """The last active administrator can be neither suspended, demoted nor closed. Appoint another first."""
 
 
+class NewUser(NewAccount):
+    """The new account. An address with `emailVerified` false gets a verification mail."""
+
+    role: Role = Role.CUSTOMER
+    email_verified: bool = False
+
+
+class UserUpdate(PartialUpdate):
+    """The fields to change. `active` false suspends the account, true lifts the suspension."""
+
+    name: Name | MISSING = MISSING
+    email: Email | MISSING = MISSING
+    email_verified: bool | MISSING = MISSING
+    active: bool | MISSING = MISSING
+
+
+class RoleChange(RequestBody):
+    """The new role."""
+
+    role: Role
+
+
+class UsersQuery(PageQuery):
+    """Filters; `q` is searched for in addresses and names, ignoring case."""
+
+    role: Role | None = None
+    q: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    active: bool | None = None
+
+
+class UserAccount(snapshots.User):
+    """A user, and whether the account is active: neither suspended nor closed."""
+
+    active: bool
+
+
+class UserPage(ResponsePage[UserAccount]):
+    """One page of users, newest first."""
+
+
 @dataclass(frozen=True)
 class Users:
     """The routes under /api/admin/users."""
@@ -39,7 +79,7 @@ class Users:
     tokens: Tokens
 
     @Operation(Permission.OPERATE, "Users.")
-    def list_users(self, _req: Request, query: schemas.UsersQuery) -> schemas.UserPage:
+    def list_users(self, _req: Request, query: UsersQuery) -> UserPage:
         """List users.
 
         Newest first, suspended and closed accounts included.
@@ -47,7 +87,7 @@ class Users:
         page = users.page(
             role=query.role, q=query.q, active=query.active, limit=query.limit, after=query.after
         )
-        return schemas.UserPage.of(page, UserAccount.model_validate)
+        return UserPage.of(page, UserAccount.model_validate)
 
     @Operation(
         Permission.OPERATE,
@@ -64,7 +104,7 @@ class Users:
         },
         status=201,
     )
-    def create_user(self, _req: Request, body: schemas.NewUser) -> UserAccount:
+    def create_user(self, _req: Request, body: NewUser) -> UserAccount:
         """Create a user.
 
         Any role is allowed. Unless `emailVerified` is true, the user gets a verification mail.
@@ -90,7 +130,7 @@ class Users:
         errors=(EmailTaken, LastAdmin),
         examples={"name": {"name": "Robin Doe"}, "suspend": {"active": False}},
     )
-    def update_user(self, _req: Request, user_id: UUID, body: schemas.UserUpdate) -> UserAccount:
+    def update_user(self, _req: Request, user_id: UUID, body: UserUpdate) -> UserAccount:
         """Update or suspend a user.
 
         Changes the fields that are sent. A new address is unverified unless `emailVerified` is sent as true.
@@ -138,7 +178,7 @@ class Users:
             return _record(closed, AuditAction.USER_CLOSED, EventType.ADMIN_USER_DELETED)
 
     @Operation(Permission.OPERATE, "Role changed.", errors=(LastAdmin,))
-    def change_role(self, _req: Request, user_id: UUID, body: schemas.RoleChange) -> UserAccount:
+    def change_role(self, _req: Request, user_id: UUID, body: RoleChange) -> UserAccount:
         """Change a user's role.
 
         Takes effect at the user's next request.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.admin import system
+from api.admin import figures
 from api.operations import request_counts
 from db import postgres, redis, shared_counts
 from db.shared_counts import Histogram, Series
@@ -97,7 +97,7 @@ def test_requests_of_other_processes_are_counted(redis_client, admin):
 
 
 def test_only_slow_figures_are_reused(admin):
-    assert (system._reuse_s(0.4), system._reuse_s(3)) == (0, 30)
+    assert (figures._reuse_s(0.4), figures._reuse_s(3)) == (0, 30)
     assert get_analytics(admin)["usersByRole"] == {"ADMIN": 1}
     makers.user()
     assert get_analytics(admin)["usersByRole"] == {"ADMIN": 1, "CUSTOMER": 1}

@@ -12,7 +12,7 @@ import pytest
 from actors import audit
 from actors.audit import AuditAction
 from actors.jobs import transaction
-from api.admin import audit_export
+from api.admin import audit_logs
 from api.http import admission
 from db import audit_chain
 from db.users import Role
@@ -146,7 +146,7 @@ def test_an_export_is_a_file_of_bounded_length(admin, monkeypatch):
     assert result.headers["Content-Disposition"] == f'attachment; filename="audit-log-0-{seq}.ndjson"'
     assert len(result.text.splitlines()) == 3
     assert invalid_fields(
-        admin.get(f"/admin/audit-logs/export?limit={audit_export.MAX_ENTRIES + 1}&after=-1")
+        admin.get(f"/admin/audit-logs/export?limit={audit_logs.MAX_ENTRIES + 1}&after=-1")
     ) == {
         "limit",
         "after",
@@ -154,7 +154,7 @@ def test_an_export_is_a_file_of_bounded_length(admin, monkeypatch):
 
 
 def test_a_few_entries_are_exported_while_a_large_export_is_under_way(admin):
-    with admission.seat(audit_export._seats):
+    with admission.seat(audit_logs._seats):
         assert admin.get("/admin/audit-logs/export?limit=10").status_code == 200
         assert admin.get("/admin/audit-logs/export").status_code == 503
 

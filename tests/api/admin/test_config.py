@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.admin.schemas import ConfigUpdate
+from api.admin.configuration import ConfigUpdate
 from db import audit_log, config, event_log, postgres
 from db.config import ConfigKey
 from db.users import Role

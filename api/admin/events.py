@@ -1,4 +1,4 @@
-"""The routes under /admin/missed-events: events that a subscriber gave up after its last attempt."""
+"""The event log, and the events that a subscriber gave up after its last attempt."""
 
 from typing import Annotated
 
@@ -7,11 +7,11 @@ from pydantic import Field
 
 from actors import job_operations
 from actors.events import Event
-from api.http.fields import RequestBody
+from api.http.fields import Digits, Query, RequestBody
 from api.http.operation import Operation
 from api.http.responses import PageQuery, ResponsePage
 from api.security.permissions import Permission
-from db import subscriptions
+from db import event_log, subscriptions
 from db.core.errors import NotFound
 from db.core.json_model import JsonModel, Timestamp
 from db.subscriptions import ListedMissedEvent
@@ -21,6 +21,20 @@ SubscriberName = Annotated[
 ]
 # The digits of the largest number that each bigint exceeds.
 _SEQ_DIGITS = 18
+
+
+class EventsQuery(Query):
+    """`after` is the `seq` of the last event received, 0 for none."""
+
+    # The largest bigint.
+    after: Annotated[int, Digits] = Field(0, ge=0, le=2**63 - 1)
+    limit: Annotated[int, Digits] = Field(20, ge=1, le=100)
+
+
+class EventPage(JsonModel):
+    """A part of the event log, oldest first."""
+
+    items: list[Event]
 
 
 class MissedEventsQuery(PageQuery):
@@ -69,8 +83,18 @@ class RetriedEvents(JsonModel):
     failed: Annotated[int, Field(ge=0, examples=[0])]
 
 
-class MissedEvents:
-    """The routes under /api/admin/missed-events."""
+class EventLog:
+    """The routes of the event log and of missed events."""
+
+    @Operation(Permission.OPERATE, "Events.")
+    def list_events(self, _req: Request, query: EventsQuery) -> EventPage:
+        """List events.
+
+        Returns the events after the one whose `seq` is `after`, oldest first, also those that are not
+        published yet because Redis is down. The `seq` of the last item is the next `after`.
+        """
+        log = event_log.after(query.after, query.limit)
+        return EventPage(items=[Event.model_validate(event) for event in log])
 
     @Operation(Permission.OPERATE, "Missed events.")
     def list_missed_events(self, _req: Request, query: MissedEventsQuery) -> MissedEventPage:
