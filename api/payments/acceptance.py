@@ -22,7 +22,7 @@ from api.http import responses
 from api.http.body import ValidationFailed
 from api.http.operation import Operation, Rendered
 from api.middleware.authentication import caller_of
-from api.payments import prefer_wait, response_schemas
+from api.payments import prefer_wait, schemas
 from db import idempotency, payments, postgres
 from db.core import times
 from db.core.errors import DomainError, ErrorCode
@@ -178,7 +178,7 @@ def _wait_until_settled(
 
 def _render(req: Request, payment: Payment) -> Rendered:
     declared: Operation = req.context.operation
-    data = response_schemas.Payment.for_caller(payment, caller_of(req))
+    data = schemas.Payment.for_caller(payment, caller_of(req))
     return Rendered(declared.status, responses.success(data, declared.message))
 
 

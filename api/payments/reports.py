@@ -5,23 +5,24 @@ import io
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from threading import BoundedSemaphore
-from typing import IO, cast
+from typing import IO, Annotated, Literal, Self, cast
 
 from falcon import Request
+from pydantic import Field
 
 from api.http.admission import seat
 from api.http.body import ValidationFailed
+from api.http.fields import Currency, Query, TimestampInput
 from api.http.operation import Download, Operation
 from api.middleware import authentication
-from api.payments.request_schemas import ReportQuery
-from api.payments.response_schemas import CurrencyTotal, PaymentCount, Report, ReportEntry
 from api.security.permissions import Permission
 from db import reports
 from db.core import money, times
-from db.reports import ReportRow
+from db.core.json_model import JsonModel, Timestamp
+from db.reports import ReportPeriod, ReportRow
 from db.states import PaymentStatus
 from db.users import Role
 
@@ -31,6 +32,77 @@ _CSV_COLUMNS = ("period", "currency", "status", "count", "amount")
 _seats = BoundedSemaphore(2)
 # How much of a CSV file stays in memory before it goes to the disk, in bytes.
 _CSV_MEMORY_LIMIT = 1024 * 1024
+
+# A sum may have more digits than one amount.
+MoneySum = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]{2})?$", examples=["150.00"])]
+
+
+class ReportQuery(Query):
+    """The payments that a report counts, by their creation, and how it groups them."""
+
+    from_: TimestampInput | None = Field(None, alias="from")
+    to: TimestampInput | None = None
+    group_by: ReportPeriod = ReportPeriod.DAY
+    format: Literal["json", "csv"] | None = None
+
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """Returns the start (included) and the end (excluded) of the report; by default the last 30 days."""
+        to = self.to or now
+        try:
+            return self.from_ or to - timedelta(days=30), to
+        except OverflowError:
+            return datetime.min.replace(tzinfo=UTC), to
+
+
+class PaymentCount(JsonModel):
+    """How many payments there are, and their total amount."""
+
+    count: Annotated[int, Field(ge=0, examples=[12])]
+    amount: MoneySum
+
+
+class CurrencyTotal(PaymentCount):
+    """All payments in one currency.
+
+    `successRate` is the share of the completed among the completed and failed ones; null where there are
+    none.
+    """
+
+    currency: Currency
+    by_status: Annotated[
+        dict[PaymentStatus, PaymentCount], Field(examples=[{"completed": {"count": 12, "amount": "150.00"}}])
+    ]
+    success_rate: Annotated[float | None, Field(ge=0, le=1, examples=[1.0])]
+
+
+class ReportEntry(PaymentCount):
+    """The payments of one period, currency and status. `period` is its first day; weeks begin on Monday."""
+
+    period: Annotated[date, Field(examples=["2026-01-31"])]
+    currency: Currency
+    status: Annotated[PaymentStatus, Field(examples=[PaymentStatus.COMPLETED])]
+
+    @classmethod
+    def of(cls, row: ReportRow) -> Self:
+        """The entry of a row that counts payments: it has a period, a currency and an amount."""
+        assert row.currency, "a row of payments has a currency"
+        assert row.amount is not None, "a row of payments has an amount"
+        return cls.from_record(row, amount=money.text(row.amount, row.currency))
+
+
+class Report(JsonModel):
+    """Payments by period, currency and status.
+
+    Each `payment` counts once, by its creation; `requests` counts payment requests. Amounts of different
+    currencies are never added together.
+    """
+
+    from_: Annotated[Timestamp, Field(serialization_alias="from")]
+    to: Timestamp
+    group_by: ReportPeriod
+    totals: list[CurrencyTotal]
+    series: list[ReportEntry]
+    requests: Annotated[dict[PaymentStatus, int], Field(examples=[{"initiated": 3}])]
 
 
 class Reports:

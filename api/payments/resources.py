@@ -20,7 +20,7 @@ from api.payments.acceptance import (
     accept_once,
     has_stored_response,
 )
-from api.payments.request_schemas import (
+from api.payments.schemas import (
     NEW_PAYMENT_EXAMPLES,
     AnyNewPayment,
     HistoryQuery,
@@ -28,11 +28,14 @@ from api.payments.request_schemas import (
     NewPaymentOfRequest,
     NewPaymentOnItsOwn,
     NewPaymentRequest,
+    Payment,
+    PaymentPage,
     PaymentsQuery,
+    PaymentTransaction,
+    PaymentTransactionPage,
     PaymentUpdate,
     StatusChange,
 )
-from api.payments.response_schemas import Payment, PaymentPage, PaymentTransaction, PaymentTransactionPage
 from api.security.permissions import Caller, Forbidden, Permission
 from db import config, idempotency, payments, shown_payments
 from db.core import money

@@ -1,33 +1,146 @@
 """The routes with which an administrator settles what the payment provider left open."""
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from falcon import Request
+from pydantic import BeforeValidator, Field
 
 from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
+from api.http.fields import IdInput, Query, RequestBody, invalid
 from api.http.operation import Operation
-from api.http.responses import PageQuery
+from api.http.responses import PageQuery, ResponsePage
+from api.http.text import Text
 from api.middleware import authentication
-from api.payments.request_schemas import DifferencesQuery, ReviewResolution
-from api.payments.response_schemas import (
-    ComparedPayment,
-    Payment,
-    PaymentAttempt,
-    PaymentAttemptPage,
-    PaymentReview,
-    StatementDifference,
-    StatementDifferences,
-    StatementLine,
-)
+from api.payments.schemas import Payment
 from api.security.permissions import Permission
 from db import payments, psp_attempts, reviews, statements
 from db.core import money
 from db.core.errors import NotFound
+from db.core.json_model import Id, JsonModel, Timestamp
+from db.psp_attempts import PspOperation, PspResult
+from db.reviews import ReviewCause
 from db.statements import Difference, OurPayment
+from db.states import PaymentStatus
 
 _DIFFERENCES_LIMIT = 100
+
+
+class ReviewResolution(RequestBody):
+    """How the reviews of a payment were resolved, and the `outcome` if the payment has to be ended by hand.
+
+    `reviewIds` are the reviews to resolve, so that a review that you have not seen stays open. Without them
+    every open review of the payment is resolved.
+    """
+
+    reason: Annotated[Text, Field(min_length=1, max_length=500)]
+    outcome: Literal[PaymentStatus.COMPLETED, PaymentStatus.FAILED] | None = None
+    review_ids: Annotated[list[IdInput], Field(min_length=1, max_length=reviews.REVIEWS_LIMIT)] | None = None
+
+
+class PaymentAttempt(JsonModel):
+    """One call of the payment provider, or a `notice` that the provider sent by itself.
+
+    `outcome` is null while the call is under way, or if the process died during the call.
+    """
+
+    id: Id
+    operation: Annotated[PspOperation, Field(examples=[PspOperation.CHARGE])]
+    reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    outcome: Annotated[PspResult | None, Field(examples=[PspResult.CHARGED])]
+    code: Annotated[str | None, Field(examples=[None])]
+    created_at: Timestamp
+    ended_at: Annotated[Timestamp | None, Field(examples=["2026-01-31T09:30:00.125Z"])]
+
+
+class PaymentReview(JsonModel):
+    """Why an administrator has to look at a payment.
+
+    The review is open while `resolvedAt` is null. `resolvedBy` is null where the cause was disproved without
+    an administrator.
+    """
+
+    id: Id
+    cause: Annotated[ReviewCause, Field(examples=[ReviewCause.PSP_SILENT])]
+    reason: Annotated[str, Field(examples=["the PSP does not answer"])]
+    opened_at: Timestamp
+    resolved_at: Annotated[Timestamp | None, Field(examples=[None])]
+    resolved_by: Annotated[Id | None, Field(examples=[None])]
+    resolution: Annotated[str | None, Field(examples=[None])]
+
+
+class PaymentAttemptPage(ResponsePage[PaymentAttempt]):
+    """One page of calls, newest first.
+
+    `review` says why an administrator has to look at the payment now; `reviews` are all its reviews, oldest
+    first.
+    """
+
+    review: Annotated[str | None, Field(examples=["the PSP does not answer"])]
+    reviews: Annotated[list[PaymentReview], Field(max_length=100)]
+
+
+def _day(value: Any) -> Any:
+    if not (isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value)):
+        raise invalid("must be a day such as 2026-01-31")
+    return value
+
+
+class DifferencesQuery(Query):
+    """The day of the statement."""
+
+    day: Annotated[date, BeforeValidator(_day), Field(examples=["2026-01-31"])]
+
+
+class StatementLine(JsonModel):
+    """A line of a provider's statement. `amount` is as the provider sent it."""
+
+    day: Annotated[date, Field(examples=["2026-01-31"])]
+    outcome: Annotated[str, Field(examples=["charged"])]
+    amount: Annotated[str, Field(examples=["12.50"])]
+    currency: Annotated[str, Field(examples=["EUR"])]
+    booked_at: Timestamp
+
+
+class ComparedPayment(JsonModel):
+    """A payment as it is now, beside a provider's statement. `needsReview` tells whether a review is open."""
+
+    status: PaymentStatus
+    amount: Annotated[str, Field(examples=["12.50"])]
+    currency: Annotated[str, Field(examples=["EUR"])]
+    updated_at: Timestamp
+    needs_review: bool
+
+
+class StatementDifference(JsonModel):
+    """One disagreement between the provider's statement and the payments.
+
+    `payment` is our side, null if there is no such payment. `lines` are the provider's, from statements of
+    any day; without any, the statement does not have the payment.
+    """
+
+    reference: Annotated[str, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    payment_id: Annotated[Id | None, Field(examples=["019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"])]
+    reason: Annotated[str, Field(examples=["charged, but the payment is failed"])]
+    payment: ComparedPayment | None
+    lines: list[StatementLine]
+
+
+class StatementDifferences(JsonModel):
+    """The differences between a day's statement of the provider and the payments as they are now.
+
+    `matched` is false until the statement has been fetched; `items` are the first hundred of `count`
+    differences.
+    """
+
+    day: Annotated[date, Field(examples=["2026-01-31"])]
+    matched: bool
+    count: Annotated[int, Field(ge=0, examples=[1])]
+    items: Annotated[list[StatementDifference], Field(max_length=100)]
 
 
 class Reviews:

@@ -15,7 +15,7 @@ from api.auth.schemas import TokenRefresh
 from api.http.body import MAX_DEPTH, MalformedJson, ValidationFailed, exceeded, read_body
 from api.http.fields import BodyLimits, require_json_size
 from api.middleware.body_limit import MIB
-from api.payments.request_schemas import NewPayment
+from api.payments.schemas import NewPayment
 from api.profile.resources import Preferences
 from db.core.errors import DomainError
 from tests.makers import error, visitor

@@ -1,9 +1,7 @@
-"""What the routes of payments accept: bodies and queries."""
+"""What the routes of payments accept and respond with."""
 
-import re
-from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     MISSING,
@@ -16,6 +14,9 @@ from pydantic import (
     field_validator,
 )
 
+from actors import snapshots
+from actors.snapshots import Money
+from actors.state_machine import Transition
 from api.http.fields import (
     Amount,
     Currency,
@@ -23,18 +24,20 @@ from api.http.fields import (
     IdInput,
     OneOfBodies,
     PartialUpdate,
-    Query,
     RequestBody,
     TimestampInput,
     invalid,
     require_json_size,
 )
-from api.http.responses import PageQuery
+from api.http.responses import PageQuery, ResponsePage
 from api.http.text import Text
-from db import reviews
+from api.payments import visibility
+from api.payments.visibility import AllowedAction
+from api.security.permissions import Caller
+from db import payments
 from db.core import money
-from db.reports import ReportPeriod
-from db.shown_payments import PaymentFilter
+from db.core.json_model import Id, JsonModel, Timestamp
+from db.shown_payments import PaymentFilter, ShownPayment
 from db.states import PaymentStatus, PaymentType
 
 _METADATA_MAX_KIB = 8
@@ -58,12 +61,6 @@ NEW_PAYMENT_EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "paymentOfRequest": {"type": "payment", "requestId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"},
 }
-
-
-def _day(value: Any) -> Any:
-    if not (isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value)):
-        raise invalid("must be a day such as 2026-01-31")
-    return value
 
 
 Metadata = Annotated[
@@ -199,18 +196,6 @@ class StatusChange(RequestBody):
     reason: Annotated[Text, Field(max_length=500)] | None = None
 
 
-class ReviewResolution(RequestBody):
-    """How the reviews of a payment were resolved, and the `outcome` if the payment has to be ended by hand.
-
-    `reviewIds` are the reviews to resolve, so that a review that you have not seen stays open. Without them
-    every open review of the payment is resolved.
-    """
-
-    reason: Annotated[Text, Field(min_length=1, max_length=500)]
-    outcome: Literal[PaymentStatus.COMPLETED, PaymentStatus.FAILED] | None = None
-    review_ids: Annotated[list[IdInput], Field(min_length=1, max_length=reviews.REVIEWS_LIMIT)] | None = None
-
-
 class PaymentsQuery(PageQuery):
     """Filters of the list of payments."""
 
@@ -238,24 +223,48 @@ class HistoryQuery(PageQuery):
     to: TimestampInput | None = None
 
 
-class ReportQuery(Query):
-    """The payments that a report counts, by their creation, and how it groups them."""
+class Payment(snapshots.Payment):
+    """A payment or a payment request.
 
-    from_: TimestampInput | None = Field(None, alias="from")
-    to: TimestampInput | None = None
-    group_by: ReportPeriod = ReportPeriod.DAY
-    format: Literal["json", "csv"] | None = None
+    `version` is its `ETag`. `allowedActions` is what you may do with it now. The configuration and the state
+    of the vendor's account can change it without a new version.
+    """
 
-    def span(self, now: datetime) -> tuple[datetime, datetime]:
-        """Returns the start (included) and the end (excluded) of the report; by default the last 30 days."""
-        to = self.to or now
-        try:
-            return self.from_ or to - timedelta(days=30), to
-        except OverflowError:
-            return datetime.min.replace(tzinfo=UTC), to
+    currency: Currency
+    allowed_actions: Annotated[list[AllowedAction], Field(examples=[[]])]
+
+    @classmethod
+    def for_caller(cls, record: payments.Payment | ShownPayment, caller: Caller) -> Self:
+        """The payment, with what this caller may do with it now."""
+        return cls.of(record, allowed_actions=visibility.allowed_actions(record, caller))
 
 
-class DifferencesQuery(Query):
-    """The day of the statement."""
+class PaymentPage(ResponsePage[Payment]):
+    """One page of payments, newest first."""
 
-    day: Annotated[date, BeforeValidator(_day), Field(examples=["2026-01-31"])]
+
+class PaymentTransaction(JsonModel):
+    """One change of a payment's status.
+
+    `metadata.from` is the status before the change, null at the creation.
+    """
+
+    id: Id
+    payment_id: Id
+    transaction_type: Annotated[Transition, Field(examples=[Transition.COMPLETE])]
+    amount: Money
+    currency: Currency
+    status: Annotated[PaymentStatus, Field(examples=[PaymentStatus.COMPLETED])]
+    metadata: Annotated[dict[str, Any], Field(examples=[{"from": "processing", "reason": None}])]
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, record: payments.PaymentTransaction) -> Self:
+        """The response for a record."""
+        amount = money.text(record.amount, record.currency)
+        metadata = {"from": record.from_status, "reason": record.reason}
+        return cls.from_record(record, amount=amount, metadata=metadata)
+
+
+class PaymentTransactionPage(ResponsePage[PaymentTransaction]):
+    """One page of transactions, newest first."""
