@@ -1,5 +1,6 @@
 """GET /payments/:id/timeline: everything about one payment on one clock, and what is still to come."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -10,9 +11,10 @@ from pydantic import MISSING, Field
 
 from actors import mail, payment_endings, payment_jobs, payment_reconciliation
 from actors.payment_reconciliation import BEGIN_LOST_AFTER
+from actors.state_machine import Transition
 from api.http.operation import Operation
 from api.middleware import authentication
-from api.payments import timeline_titles, visibility
+from api.payments import visibility
 from api.security.permissions import Permission
 from db import config, payment_timeline
 from db.core import times
@@ -20,6 +22,7 @@ from db.core.json_model import JsonModel, Timestamp
 from db.job_journal import id_for_key
 from db.payment_timeline import RECONCILE, TimelineRow
 from db.payments_in_progress import STUCK_AFTER
+from db.psp_attempts import PspOperation, PspResult
 from db.shown_payments import ShownPayment
 from db.states import PaymentStatus, PaymentType
 
@@ -115,10 +118,9 @@ def _job_ids(payment_id: UUID) -> list[UUID]:
 def _item(row: TimelineRow, payment: ShownPayment) -> TimelineItem:
     if row.kind == RECONCILE:
         waits_for = STUCK_AFTER if payment.status == PaymentStatus.PROCESSING else BEGIN_LOST_AFTER
+        looks_at = max(row.at, payment.updated_at + waits_for)
         return _periodic(
-            payment_reconciliation.reconcile.name,
-            max(row.at, payment.updated_at + waits_for),
-            timeline_titles.RECONCILES,
+            payment_reconciliation.reconcile.name, looks_at, "The reconciler looks at the payment"
         )
     data = dict(row.data)
     if row.kind == TimelineKind.PSP_CALL:
@@ -126,7 +128,7 @@ def _item(row: TimelineRow, payment: ShownPayment) -> TimelineItem:
     return TimelineItem(
         at=row.at,
         kind=TimelineKind(row.kind),
-        title=timeline_titles.of(row.kind, data, payment.type),
+        title=_title(row.kind, data, payment.type),
         data=data,
         due=True if row.kind == TimelineKind.JOB and data["state"] != "dead" else MISSING,
     )
@@ -138,7 +140,8 @@ def _expiry(payment: ShownPayment) -> list[TimelineItem]:
         return []
     hours = float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS))
     expires_at = payment.created_at + timedelta(hours=hours)
-    return [_periodic(payment_endings.expire_requests.name, expires_at, timeline_titles.EXPIRES)]
+    title = "The request expires unless it is paid"
+    return [_periodic(payment_endings.expire_requests.name, expires_at, title)]
 
 
 def _periodic(name: str, at: datetime, title: str) -> TimelineItem:
@@ -148,4 +151,84 @@ def _periodic(name: str, at: datetime, title: str) -> TimelineItem:
 
 def _neutral(item: TimelineItem) -> TimelineItem:
     """Returns of what is to come only when it is."""
-    return item.model_copy(update={"title": timeline_titles.STILL_TO_COME, "data": {}})
+    return item.model_copy(update={"title": "Something is still to come", "data": {}})
+
+
+_TRANSITIONS: dict[str, dict[str, str]] = {
+    PaymentType.PAYMENT: {
+        Transition.CREATE: "The payment was created",
+        Transition.BEGIN: "The payment began",
+        Transition.COMPLETE: "The payment was completed",
+        Transition.FAIL: "The payment failed",
+        Transition.CANCEL: "The payment was cancelled",
+    },
+    PaymentType.INITIATE: {
+        Transition.CREATE: "The request was created",
+        Transition.BEGIN: "The request was opened for payment",
+        Transition.ENGAGE: "A customer began to pay the request",
+        Transition.COMPLETE: "The request was paid",
+        Transition.FAIL: "The request was failed by hand",
+        Transition.REOPEN: "The request was opened again",
+        Transition.EXPIRE: "The request was not paid in time",
+        Transition.CANCEL: "The request was cancelled",
+    },
+}
+_CALLS: dict[str, dict[str | None, str]] = {
+    PspOperation.CHARGE: {
+        None: "The PSP is called to charge the payment",
+        PspResult.CHARGED: "The PSP charged the payment",
+        PspResult.DECLINED: "The PSP declined the payment",
+        PspResult.UNAVAILABLE: "The PSP was not available for the charge",
+        PspResult.NO_ANSWER: "The PSP did not answer the charge",
+    },
+    PspOperation.FIND: {
+        None: "The PSP is asked whether it has charged the payment",
+        PspResult.CHARGED: "The PSP confirmed that it had charged the payment",
+        PspResult.DECLINED: "The PSP confirmed that it had declined the payment",
+        PspResult.NOT_FOUND: "The PSP knows no charge of the payment",
+        PspResult.UNAVAILABLE: "The PSP was not available for the inquiry",
+        PspResult.NO_ANSWER: "The PSP did not answer the inquiry",
+    },
+    PspOperation.NOTICE: {
+        PspResult.CHARGED: "The PSP sent a notice that it had charged the payment",
+        PspResult.DECLINED: "The PSP sent a notice that it had declined the payment",
+    },
+}
+# A job by its name, as the subject of a sentence.
+JOBS = {
+    payment_jobs.begin.name: "The start of the payment",
+    payment_jobs.charge.name: "The charge",
+    payment_jobs.settle.name: "The settlement",
+    payment_jobs.resolve.name: "The resolution of the unknown outcome",
+    payment_jobs.inquire.name: "The inquiry at the PSP",
+    payment_endings.cancel.name: "The cancellation",
+    payment_endings.fail.name: "The failure by hand",
+    mail.notify_payment_ended.name: "The mail about the outcome",
+}
+_JOB_STATES = {
+    "waiting": "is due",
+    "running": "is under way",
+    "failed": "is tried again",
+    "dead": "was given up after {attempts} attempts",
+}
+
+
+def _title(kind: str, data: Mapping[str, Any], payment_type: str) -> str:
+    """Returns the title of an item of this kind: a sentence for people, made of its data."""
+    match kind:
+        case "transition":
+            # A later release, before a rollback, may have recorded others.
+            known = _TRANSITIONS[payment_type].get(data["transition"])
+            return known or f"The status changed to {data['to']}"
+        case "pspCall":
+            known = _CALLS[data["operation"]].get(data["outcome"])
+            return known or f"The PSP answered {data['operation']} with {data['outcome']}"
+        case "event":
+            return f"The event {data['type']} {'was' if data['published'] else 'waits to be'} published"
+        case "audit":
+            return f"The audit log recorded {data['action']}"
+        case "mail":
+            return f"The mail to the {data['to']} was {'rejected' if data['rejected'] else 'sent'}"
+        case _:
+            subject = JOBS.get(data["name"], data["name"])
+            return f"{subject} {_JOB_STATES[data['state']].format(**data)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.payments import timeline, timeline_titles
+from api.payments import timeline
 from db import config, job_journal, listed_jobs, payment_timeline, postgres
 from db.users import Role
 from tests import makers
@@ -306,4 +306,4 @@ def test_an_unchanged_timeline_is_not_sent_again(customer, admin):
 
 def test_every_job_about_a_payment_has_words():
     about_payments = {name for name, job in JOBS.items() if is_about_a_payment(job)}
-    assert about_payments == timeline_titles.JOBS.keys()
+    assert about_payments == timeline.JOBS.keys()
