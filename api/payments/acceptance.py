@@ -116,7 +116,10 @@ def _replay(
         raise IdempotencyMismatch
     if stored.provisional and times.now() - stored.created_at < _PROVISIONAL_MAX_AGE:
         # Waits in a slot: of fifty requests with one key only as many poll as there are slots.
-        final = prefer_wait.poll_if_free(lambda: _final(key), _FIRST_RESPONSE_WAIT_S)
+        try:
+            final = prefer_wait.poll(lambda: _final(key), _FIRST_RESPONSE_WAIT_S)
+        except prefer_wait.TooManyWaiting:
+            final = None
         if final is None:
             raise IdempotencyInProgress
         stored = final

@@ -1,25 +1,38 @@
 """`Prefer: wait=N` (RFC 7240): a request waits up to N seconds for what it asks for.
 
-A waiting request holds no database connection and polls at growing intervals. At most `WAITING_REQUESTS`
-requests of a process wait at once, so that their polling leaves the database to the others. A request that
-finds no free slot gets the plain response, as the RFC allows.
+A waiting request holds neither a database connection nor a place among the requests that execute, and looks
+at growing intervals. One that waits for its change has a slot, and looks by itself. Those that wait for
+another version of a payment (long polling) share what is read: one statement for all that wait in this
+process, however many, by whichever of them looks next. A request that finds no slot, or too many others, gets
+the plain response, as the RFC allows.
 """
 
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from falcon import Request
 
 from api.http import admission
-from db import postgres
+from api.security.permissions import Caller
+from api.security.tokens import Unauthorized, UnauthorizedReason
+from db import postgres, shown_payments
 from db.core.errors import DomainError, ErrorCode
+from db.shown_payments import ShownPayment, Watch, Watched
+from db.users import Role
 
-# Requests of one process that may wait at once.
+# Requests of one process that may wait for their change at once: their polling leaves the database to others.
 WAITING_REQUESTS = 16
+# Requests of one process that may wait for another version at once. What is read grows with their number.
+MAX_WAITING = 2_000
+# What was read is used for so long, and for so many times the time that reading took: of a busy database the
+# waiting requests use a twentieth of one connection.
+_FRESH_S, _FRESH_FACTOR = 0.05, 20
 
 _MAX_WAIT_S = 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
@@ -86,9 +99,79 @@ def poll(
         slots.release()
 
 
-def poll_if_free(find: Callable[[], T | None], timeout_s: float) -> T | None:
-    """Calls `find` as `poll` does; None at once where no slot is free."""
-    try:
-        return poll(find, timeout_s)
-    except TooManyWaiting:
-        return None
+class Watches:
+    """What the waiting requests of this process watch, and what was last read of it."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[Watched] = Counter()
+        self._read: dict[Watched, Watch] = {}
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._fresh_until = float("-inf")
+
+    @contextmanager
+    def open(self, watched: Watched) -> Iterator[None]:
+        """Includes this in what is read while the block runs."""
+        with self._lock:
+            self._requests[watched] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._requests[watched] -= 1
+                if not self._requests[watched]:
+                    del self._requests[watched]
+                    self._read.pop(watched, None)
+
+    def is_full(self) -> bool:
+        """Whether no further request may wait."""
+        return self._requests.total() >= MAX_WAITING
+
+    def look(self, watched: Watched) -> Watch | None:
+        """Returns what is known; reads it anew for all, unless it is fresh or another request is reading."""
+        if time.monotonic() >= self._fresh_until and self._reading.acquire(blocking=False):
+            try:
+                began = time.monotonic()
+                with self._lock:
+                    requested = list(self._requests)
+                with postgres.connection():
+                    found = shown_payments.find_watched(requested)
+                with self._lock:
+                    # Without what nobody waits for any more.
+                    self._read = {each: watch for each, watch in found.items() if each in self._requests}
+                ended = time.monotonic()
+                self._fresh_until = ended + max(_FRESH_S, (ended - began) * _FRESH_FACTOR)
+            finally:
+                self._reading.release()
+        return self._read.get(watched)
+
+
+_watches = Watches()
+
+
+def wait_for_version(
+    payment: ShownPayment, caller: Caller, timeout_s: float, is_awaited: Callable[[], bool]
+) -> Caller:
+    """Waits for another version of the payment, and returns the caller as they are by then.
+
+    Returns without one when the time is over, when nobody awaits the response (the client has hung up, or the
+    process stops), when the caller has another role, and at once when too many requests wait. Raises
+    Unauthorized as soon as the session ends.
+    """
+    if _watches.is_full():
+        return caller
+    watched = Watched(payment.id, caller.session_id)
+    ends_at, pause = time.monotonic() + timeout_s, _FIRST_PAUSE_S
+    with _watches.open(watched), admission.without_connection():
+        while (left := ends_at - time.monotonic()) > 0 and is_awaited():
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+            # None until another request has read what this one watches.
+            if watch := _watches.look(watched):
+                if watch.role is None:
+                    raise Unauthorized(UnauthorizedReason.REVOKED)
+                if watch.role != caller.role:
+                    return replace(caller, role=Role(watch.role))
+                # Greater: what was read for another request may be older than this one's payment.
+                if watch.version > payment.version:
+                    return caller
+    return caller

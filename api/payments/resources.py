@@ -12,7 +12,7 @@ from api.http import etag
 from api.http.body import ValidationFailed
 from api.http.operation import IS_AWAITED, Operation, Rendered, Versioned
 from api.middleware import authentication
-from api.payments import long_polling, prefer_wait, status_changes, visibility
+from api.payments import prefer_wait, status_changes, visibility
 from api.payments.acceptance import (
     IdempotencyInProgress,
     IdempotencyMismatch,
@@ -117,7 +117,7 @@ class Payments:
         if timeout_s and etag.known(req, payment.version):
             with prefer_wait.waiting(req):
                 is_awaited = req.env.get(IS_AWAITED, lambda: True)
-                caller = long_polling.wait(payment, caller, timeout_s, is_awaited)
+                caller = prefer_wait.wait_for_version(payment, caller, timeout_s, is_awaited)
             payment, headers = visibility.get_visible(payment_id, caller), prefer_wait.applied(req)
         return Versioned(Payment.for_caller(payment, caller), payment.version, headers)
 

@@ -12,7 +12,7 @@ from actors.psp import provider
 from api.app import create_app
 from api.http.operation import IS_AWAITED
 from api.operations import request_counts
-from api.payments import long_polling, prefer_wait
+from api.payments import prefer_wait
 from db import postgres
 from db.users import Role
 from tests import makers
@@ -25,8 +25,8 @@ from tests.makers import Visitor, error, visitor, work
 def clock(monkeypatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(prefer_wait, "time", clock)
-    monkeypatch.setattr(long_polling, "time", clock)
-    monkeypatch.setattr(long_polling, "_watches", long_polling.Watches())
+    monkeypatch.setattr(prefer_wait, "time", clock)
+    monkeypatch.setattr(prefer_wait, "_watches", prefer_wait.Watches())
     return clock
 
 
@@ -108,7 +108,7 @@ def test_it_ends_when_the_client_hangs_up_or_the_process_stops(customer, clock):
 
 
 def test_too_many_do_not_wait(customer, clock, monkeypatch):
-    monkeypatch.setattr(long_polling, "MAX_WAITING", 0)
+    monkeypatch.setattr(prefer_wait, "MAX_WAITING", 0)
     assert wait(customer, pay(customer)).status_code == 304
     assert clock.pauses == []
 
@@ -146,18 +146,18 @@ def test_many_share_what_is_read_and_hold_no_connection(committed, settings):
     ]
     for thread in waiting:
         thread.start()
-    makers.until(lambda: long_polling._watches._requests.total() == many, 10)
+    makers.until(lambda: prefer_wait._watches._requests.total() == many, 10)
     assert postgres.database.pool
     acquired = postgres.database.pool.acquired
     makers.until(lambda: not acquired, 5)
     began = time.monotonic()
     with counted() as asked:
         makers.until(lambda: len(asked.statements) >= 10, 10)
-    assert time.monotonic() - began > 9 * long_polling._FRESH_S
+    assert time.monotonic() - began > 9 * prefer_wait._FRESH_S
     assert all(thread.is_alive() for thread in waiting)
     with postgres.connection():
         work()
     for thread in waiting:
         thread.join(10)
     assert [result.status_code for result in results] == [200] * many
-    assert long_polling._watches._read == {}
+    assert prefer_wait._watches._read == {}
