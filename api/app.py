@@ -15,7 +15,7 @@ from api.admin.figures import Figures
 from api.admin.health import InstallationHealth
 from api.admin.jobs import Jobs
 from api.admin.users import Users
-from api.auth.resources import Auth
+from api.auth.credentials import Credentials
 from api.auth.sign_in import Sessions
 from api.console import errors as console_errors
 from api.console import routes as console_routes
@@ -74,7 +74,7 @@ def create_app(
     passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds, compute=compute)
     redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
-    auth = Auth(Sessions(passwords, tokens))
+    sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)
     events = Events(Feed(redis_client), tokens)
     health = Health(redis_client)
     users, audit_logs, jobs, event_log = Users(passwords, tokens), AuditLogs(), Jobs(), EventLog()
@@ -108,18 +108,18 @@ def create_app(
     console_errors.install(app)
 
     routes: dict[str, Any] = {
-        "/api/auth/register": route(post=auth.register),
-        "/api/auth/login": route(post=auth.login),
-        "/api/auth/refresh": route(post=auth.refresh),
-        "/api/auth/logout": route(post=auth.logout),
-        "/api/auth/me": route(get=auth.get_me),
-        "/api/auth/password": route(put=auth.change_password),
-        "/api/auth/forgot-password": route(post=auth.forgot_password),
-        "/api/auth/reset-password": route(post=auth.reset_password),
-        "/api/auth/verify-email": route(get=auth.verify_email, post=auth.verify_email_by_post),
-        "/api/auth/verify-email/resend": route(post=auth.resend_verification),
-        "/api/auth/sessions": route(get=auth.list_sessions),
-        "/api/auth/sessions/{session_id:uuid}": route(delete=auth.end_session),
+        "/api/auth/register": route(post=sessions.register),
+        "/api/auth/login": route(post=sessions.login),
+        "/api/auth/refresh": route(post=sessions.refresh),
+        "/api/auth/logout": route(post=sessions.logout),
+        "/api/auth/me": route(get=sessions.get_me),
+        "/api/auth/password": route(put=credentials.change_password),
+        "/api/auth/forgot-password": route(post=credentials.forgot_password),
+        "/api/auth/reset-password": route(post=credentials.reset_password),
+        "/api/auth/verify-email": route(get=credentials.verify_email, post=credentials.verify_email_by_post),
+        "/api/auth/verify-email/resend": route(post=credentials.resend_verification),
+        "/api/auth/sessions": route(get=sessions.list_sessions),
+        "/api/auth/sessions/{session_id:uuid}": route(delete=sessions.end_session),
         "/api/admin/users": route(get=users.list_users, post=users.create_user),
         "/api/admin/users/{user_id:uuid}": route(
             get=users.get_user, put=users.update_user, delete=users.close_user

@@ -1,21 +1,33 @@
-"""Registers accounts; starts and refreshes sessions."""
+"""Registers accounts; starts, refreshes and ends sessions."""
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Annotated, Literal
 from uuid import UUID
+
+from falcon import Request
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from actors import audit, events, mail, snapshots
 from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import enqueue, transaction
 from api import accounts
+from api.accounts import EmailTaken, NewAccount
 from api.auth import throttle
-from api.auth.schemas import AuthResult, Registration, SignIn
+from api.auth.throttle import TooManyFailures
+from api.http.fields import RequestBody, normalize_email
+from api.http.operation import Operation
+from api.http.responses import PageQuery
+from api.middleware.authentication import bearer_token, caller_of, session_of
 from api.security.passwords import Passwords
+from api.security.permissions import Caller, Permission
 from api.security.tokens import ACCESS_LIFETIME, REFRESH_LIFETIME, Tokens, Unauthorized, UnauthorizedReason
 from db import live_sessions, sessions, users
 from db.core import request_context, times
-from db.core.errors import DomainError, ErrorCode
+from db.core.errors import DomainError, ErrorCode, NotFound
+from db.core.json_model import JsonModel
 from db.one_time_tokens import fingerprint
 from db.sign_in_failures import PasswordUse
 from db.users import Role, User
@@ -23,6 +35,60 @@ from db.users import Role, User
 # A refresh token reused within this time is a second tab or a lost response; later, a stolen token.
 REUSE_GRACE = timedelta(seconds=10)
 MAX_SESSIONS_PER_ACCOUNT = 50
+
+RefreshToken = Annotated[
+    str, Field(min_length=1, max_length=512, examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])
+]
+# Any text may be tried: a refusal by format would say which passwords cannot exist.
+PasswordAttempt = Annotated[str, Field(max_length=1024, examples=["Paywright-demo-1"])]
+
+
+def _normalized_if_valid(value: str) -> str:
+    try:
+        return normalize_email(value)
+    except PydanticCustomError:
+        return value
+
+
+class Registration(NewAccount):
+    """The new account."""
+
+    role: Literal["CUSTOMER", "VENDOR"] = Role.CUSTOMER.value
+
+
+class SignIn(RequestBody):
+    """The account's e-mail address and password."""
+
+    # Text that is no address is looked up as it is, and answered as an unknown address.
+    email: Annotated[
+        str, Field(max_length=1024, examples=["customer@example.com"]), AfterValidator(_normalized_if_valid)
+    ]
+    password: PasswordAttempt
+
+
+class TokenRefresh(RequestBody):
+    """The refresh token to spend."""
+
+    refresh_token: RefreshToken
+
+
+class SignOut(RequestBody):
+    """Ends the caller's session, and that of `refreshToken` if given; with `everywhere`, all of them."""
+
+    refresh_token: RefreshToken | None = None
+    everywhere: bool = False
+
+
+class AuthResult(JsonModel):
+    """The signed-in user and the tokens of the session. `expiresIn` is the access token's life in seconds."""
+
+    user: snapshots.User
+    access_token: Annotated[
+        str, Field(examples=["eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIwMTliIn0.c2lnbmF0dXJl"])
+    ]
+    refresh_token: Annotated[str, Field(examples=["k5Yz0hQm9vTnqk3cG4b1xq8yLw2mJt7sRd6fUe0aPZg"])]
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Field(examples=[900])]
 
 
 class InvalidCredentials(DomainError, code=ErrorCode.INVALID_CREDENTIALS):
@@ -35,25 +101,60 @@ class TokenReused(DomainError, code=ErrorCode.TOKEN_REUSED):
 
 @dataclass(frozen=True)
 class Sessions:
-    """Registers accounts; starts and refreshes sessions."""
+    """The routes of registration and sessions."""
 
     passwords: Passwords
     tokens: Tokens
 
-    def register(self, account: Registration) -> AuthResult:
-        """Creates an account and its first session. Raises EmailTaken."""
-        password_hash = self.passwords.hash(account.password)
+    @Operation(
+        Permission.ANYONE,
+        "Account created.",
+        errors=(EmailTaken,),
+        # Not the demo users' addresses: those are taken wherever the documentation is tried out.
+        examples={
+            "customer": {
+                "email": "robin@example.com",
+                "password": "four boats on a lake",
+                "name": "Robin Doe",
+            },
+            "vendor": {
+                "email": "kim@example.com",
+                "password": "two chairs by a window",
+                "name": "Kim Roe",
+                "role": "VENDOR",
+            },
+        },
+        status=201,
+    )
+    def register(self, _req: Request, body: Registration) -> AuthResult:
+        """Register an account.
+
+        Creates the account, signs it in and mails a link that verifies the address.
+        """
+        password_hash = self.passwords.hash(body.password)
         with transaction():
-            user = accounts.register(account, Role(account.role), password_hash)
+            user = accounts.register(body, Role(body.role), password_hash)
             enqueue(mail.request_verification.job(user.id))
             return self._start(user)
 
-    def login(self, body: SignIn, *, refresh_token: str) -> AuthResult:
-        """Starts a session. `refresh_token` is one of an earlier session, by which the client is known.
+    @Operation(
+        Permission.ANYONE,
+        "Signed in.",
+        allowed_in_maintenance=True,
+        errors=(InvalidCredentials, TooManyFailures),
+    )
+    def login(self, req: Request, body: SignIn) -> AuthResult:
+        """Sign in.
 
-        Raises TooManyFailures; or InvalidCredentials, with the same text and after the same time for an
-        unknown address, a wrong password and a closed account.
+        Repeated failures at one account are answered with 429 for up to a minute. A client that has signed in
+        to the account before has a count of its own, so that guesses of others do not slow it down: it is
+        known by its network, or by a refresh token of an earlier session, also a spent or expired one, sent
+        as `Authorization: Bearer …`.
         """
+        try:
+            refresh_token = bearer_token(req)
+        except Unauthorized:
+            refresh_token = ""
         user = users.by_email(body.email)
         user_id = user.id if user else None
         # Counted by user id, not by address: PostgreSQL's lower() folds more spellings of one than Python's.
@@ -61,7 +162,8 @@ class Sessions:
         client = throttle.client_of(user_id, refresh_token)
         reservation = throttle.reserve(PasswordUse.SIGN_IN, account, client)
         password_hash = user.password_hash if user and user.active else None
-        # bcrypt works outside the transaction, which would hold locks meanwhile.
+        # An unknown address, a wrong password and a closed account get one error, after the same time. bcrypt
+        # works outside the transaction, which would hold locks meanwhile.
         if not self.passwords.matches(body.password, password_hash) or user is None:
             details = {} if user else {"addressDigest": account}
             with transaction():
@@ -81,15 +183,21 @@ class Sessions:
             events.emit(EventType.USER_LOGGED_IN, snapshots.user(locked))
             return self._start(locked)
 
-    def refresh(self, token: str) -> AuthResult:
-        """Spends a refresh token for a new pair of tokens.
+    @Operation(
+        Permission.ANYONE,
+        "Tokens refreshed.",
+        allowed_in_maintenance=True,
+        errors=(Unauthorized, TokenReused),
+    )
+    def refresh(self, _req: Request, body: TokenRefresh) -> AuthResult:
+        """Exchange a refresh token for new tokens.
 
-        Within REUSE_GRACE of its first use the same token gets the same successor, for every tab that sends
-        it. Raises Unauthorized; or TokenReused, after the session has been ended.
+        A refresh token lives 7 days and is spent by its use. Within 10 seconds of its first use it returns
+        the same new refresh token again, so several tabs may refresh at once; later a reuse ends the session.
         """
         now = times.now()
         with transaction():
-            spent = sessions.locked_refresh_token(fingerprint(token))
+            spent = sessions.locked_refresh_token(fingerprint(body.refresh_token))
             if spent is None:
                 raise Unauthorized(UnauthorizedReason.INVALID, token="refresh")
             reused = spent.spent_at is not None and now - spent.spent_at > REUSE_GRACE
@@ -99,7 +207,7 @@ class Sessions:
             ends_at = self.tokens.session_end(live.began_at) if live else now
             if spent.expires_at <= now or (live and ends_at <= now):
                 raise Unauthorized(UnauthorizedReason.EXPIRED, token="refresh")
-            successor = self.tokens.successor(token)
+            successor = self.tokens.successor(body.refresh_token)
             if reused and sessions.end(spent.user_id, only=[spent.session_id]):
                 resource = ("session", spent.session_id)
                 audit.record(AuditAction.TOKEN_REUSED, resource=resource, user_id=spent.user_id)
@@ -112,6 +220,45 @@ class Sessions:
         if reused or user is None:
             raise TokenReused
         return self._result(user, spent.session_id, successor)
+
+    @Operation(Permission.SIGNED_IN, "Signed out.", allowed_in_maintenance=True)
+    def logout(self, req: Request, body: SignOut) -> None:
+        """Sign out.
+
+        Ends this session, or with `everywhere` all of the caller's. Their tokens stop working at once.
+        """
+        caller = caller_of(req)
+        ended = {caller.session_id}
+        if body.refresh_token and (
+            other := sessions.session_of(fingerprint(body.refresh_token), caller.user_id)
+        ):
+            ended.add(other)
+        with transaction():
+            sessions.end(caller.user_id, only=None if body.everywhere else ended)
+            _record_sign_out(caller, ("user", caller.user_id), everywhere=body.everywhere)
+
+    @Operation(Permission.SIGNED_IN, "Signed-in user.", etag=True, reads_user=True)
+    def get_me(self, req: Request) -> snapshots.User:
+        """Get the signed-in user."""
+        return snapshots.User.model_validate(session_of(req))
+
+    @Operation(Permission.SIGNED_IN, "Sessions.")
+    def list_sessions(self, req: Request, query: PageQuery) -> accounts.SessionPage:
+        """List the signed-in user's sessions.
+
+        Only live sessions, newest first.
+        """
+        caller = caller_of(req)
+        return accounts.page(self.tokens, caller.user_id, query, current=caller.session_id)
+
+    @Operation(Permission.SIGNED_IN, "Session ended.")
+    def end_session(self, req: Request, session_id: UUID) -> None:
+        """End one of the signed-in user's sessions."""
+        caller = caller_of(req)
+        with transaction():
+            if not sessions.end(caller.user_id, only=[session_id]):
+                raise NotFound(thing="session")
+            _record_sign_out(caller, ("session", session_id), everywhere=False)
 
     def _start(self, user: User) -> AuthResult:
         context = request_context.current()
@@ -135,3 +282,8 @@ class Sessions:
             token_type="Bearer",
             expires_in=int(ACCESS_LIFETIME.total_seconds()),
         )
+
+
+def _record_sign_out(caller: Caller, resource: tuple[str, UUID], *, everywhere: bool) -> None:
+    audit.record(AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
+    accounts.emit_session_end(caller.user_id, everywhere=everywhere)

@@ -163,12 +163,7 @@ class OwnProfile:
         stored = profile.find(caller_of(req).user_id)
         return dict(stored.preferences) if stored else {}
 
-    @Operation(
-        Permission.SIGNED_IN,
-        "Preferences changed.",
-        response=Preferences,
-        errors=(NotFound,),
-    )
+    @Operation(Permission.SIGNED_IN, "Preferences changed.", response=Preferences, errors=(NotFound,))
     def update_preferences(self, req: Request, body: Preferences) -> dict[str, Any]:
         """Replace the signed-in user's preferences.
 

@@ -11,7 +11,7 @@ from falcon import Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.auth.schemas import TokenRefresh
+from api.auth.sign_in import TokenRefresh
 from api.http.body import MAX_DEPTH, MalformedJson, ValidationFailed, exceeded, read_body
 from api.http.fields import BodyLimits, require_json_size
 from api.middleware.body_limit import MIB

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.auth.schemas import Registration
+from api.auth.sign_in import Registration
 from api.http.text import clean
 from db.users import Role
 from tests.makers import PASSWORD, address, error, visitor
