@@ -12,30 +12,7 @@ from api.http import etag
 from api.http.body import ValidationFailed
 from api.http.operation import IS_AWAITED, Operation, Rendered, Versioned
 from api.middleware import authentication
-from api.payments import prefer_wait, status_changes, visibility
-from api.payments.acceptance import (
-    IdempotencyInProgress,
-    IdempotencyMismatch,
-    accept,
-    accept_once,
-    has_stored_response,
-)
-from api.payments.schemas import (
-    NEW_PAYMENT_EXAMPLES,
-    AnyNewPayment,
-    HistoryQuery,
-    NewPayment,
-    NewPaymentOfRequest,
-    NewPaymentOnItsOwn,
-    NewPaymentRequest,
-    Payment,
-    PaymentPage,
-    PaymentsQuery,
-    PaymentTransaction,
-    PaymentTransactionPage,
-    PaymentUpdate,
-    StatusChange,
-)
+from api.payments import acceptance, prefer_wait, schemas, status_changes, visibility
 from api.security.permissions import Caller, Forbidden, Permission
 from db import config, idempotency, payments, shown_payments
 from db.core import money
@@ -48,7 +25,7 @@ class Payments:
     """The routes of payments and their history."""
 
     @Operation(Permission.SEE_PAYMENTS, "Payments.", errors=(Forbidden,))
-    def list_payments(self, req: Request, query: PaymentsQuery) -> PaymentPage:
+    def list_payments(self, req: Request, query: schemas.PaymentsQuery) -> schemas.PaymentPage:
         """List payments.
 
         Returns the payments and payment requests that you may see, newest first. `needsReview` is for
@@ -60,13 +37,13 @@ class Payments:
         page = shown_payments.page(
             visibility.scope(caller), query.filter, limit=query.limit, after=query.after
         )
-        return PaymentPage.of(page, lambda row: Payment.for_caller(row, caller))
+        return schemas.PaymentPage.of(page, lambda row: schemas.Payment.for_caller(row, caller))
 
     @Operation(
         Permission.CREATE_PAYMENT,
         "Payment accepted.",
-        body=NewPayment,
-        response=Payment,
+        body=schemas.NewPayment,
+        response=schemas.Payment,
         errors=(
             NotFound,
             payable.RequestNotPayable,
@@ -74,16 +51,16 @@ class Payments:
             payment_jobs.NotAVendor,
             payable.EmailNotVerified,
             payable.TooManyPayments,
-            IdempotencyInProgress,
-            IdempotencyMismatch,
+            acceptance.IdempotencyInProgress,
+            acceptance.IdempotencyMismatch,
         ),
-        examples=NEW_PAYMENT_EXAMPLES,
+        examples=schemas.NEW_PAYMENT_EXAMPLES,
         status=201,
         idempotent=True,
         prefer_wait=True,
         if_match=True,
     )
-    def create_payment(self, req: Request, body: AnyNewPayment) -> Rendered:
+    def create_payment(self, req: Request, body: schemas.AnyNewPayment) -> Rendered:
         """Create a payment or a payment request.
 
         The response is sent as soon as the payment is stored; the payment is processed afterwards. A payment
@@ -91,19 +68,19 @@ class Payments:
         `ETag` of the request. Other bodies ignore `If-Match`.
         """
         caller = authentication.caller_of(req)
-        creates_request = isinstance(body, NewPaymentRequest)
+        creates_request = isinstance(body, schemas.NewPaymentRequest)
         _require(caller, Permission.REQUEST_MONEY if creates_request else Permission.PAY)
-        if not isinstance(body, NewPaymentOfRequest):
+        if not isinstance(body, schemas.NewPaymentOfRequest):
             _check_maximum(body.amount)
         settled = TERMINAL | {PaymentStatus.INITIATED}
-        return accept_once(
+        return acceptance.accept_once(
             req,
             body,
             change=lambda key: _create(req, body, caller, key),
             is_settled=lambda payment: payment.status in settled,
         )
 
-    @Operation(Permission.SEE_PAYMENTS, "Payment.", response=Payment, etag=True, prefer_wait=True)
+    @Operation(Permission.SEE_PAYMENTS, "Payment.", response=schemas.Payment, etag=True, prefer_wait=True)
     def get_payment(self, req: Request, payment_id: UUID) -> Versioned:
         """Get a payment.
 
@@ -119,12 +96,12 @@ class Payments:
                 is_awaited = req.env.get(IS_AWAITED, lambda: True)
                 caller = prefer_wait.wait_for_version(payment, caller, timeout_s, is_awaited)
             payment, headers = visibility.get_visible(payment_id, caller), prefer_wait.applied(req)
-        return Versioned(Payment.for_caller(payment, caller), payment.version, headers)
+        return Versioned(schemas.Payment.for_caller(payment, caller), payment.version, headers)
 
     @Operation(
         Permission.CHANGE_PAYMENTS,
         "Payment updated.",
-        response=Payment,
+        response=schemas.Payment,
         errors=(payment_edits.NotEditable,),
         examples={
             "description": {"description": "Lunch for two"},
@@ -133,7 +110,7 @@ class Payments:
         etag=True,
         if_match=True,
     )
-    def update_payment(self, req: Request, payment_id: UUID, body: PaymentUpdate) -> Versioned:
+    def update_payment(self, req: Request, payment_id: UUID, body: schemas.PaymentUpdate) -> Versioned:
         """Update a payment.
 
         Changes the fields that the body contains. `description` and `metadata` can be changed until the
@@ -148,12 +125,12 @@ class Payments:
             payment_edits.require_editable(payment, body.named)
             _check_amount(payment, body.named)
             edited = payment_edits.edit(payment, body.named)
-        return Versioned(Payment.for_caller(edited, caller), edited.version)
+        return Versioned(schemas.Payment.for_caller(edited, caller), edited.version)
 
     @Operation(
         Permission.CHANGE_PAYMENTS,
         "Cancellation accepted.",
-        response=Payment,
+        response=schemas.Payment,
         errors=(state_machine.TransitionRefused,),
         status=202,
         prefer_wait=True,
@@ -166,7 +143,7 @@ class Payments:
         """
         caller = authentication.caller_of(req)
         visibility.get_changeable(payment_id, caller)
-        return accept(
+        return acceptance.accept(
             req,
             change=lambda: status_changes.cancel(payment_id, None),
             is_settled=status_changes.is_cancelled,
@@ -175,20 +152,20 @@ class Payments:
     @Operation(
         Permission.CHANGE_PAYMENTS,
         "Change accepted.",
-        response=Payment,
+        response=schemas.Payment,
         errors=(
             state_machine.TransitionRefused,
             payment_endings.OutcomeUnknown,
             payment_endings.StatusNotSettable,
-            IdempotencyInProgress,
-            IdempotencyMismatch,
+            acceptance.IdempotencyInProgress,
+            acceptance.IdempotencyMismatch,
         ),
         examples={"cancel": {"status": "cancelled", "reason": "Ordered twice"}},
         status=202,
         idempotent=True,
         prefer_wait=True,
     )
-    def change_payment_status(self, req: Request, payment_id: UUID, body: StatusChange) -> Rendered:
+    def change_payment_status(self, req: Request, payment_id: UUID, body: schemas.StatusChange) -> Rendered:
         """Cancel or fail a payment.
 
         Vendors cancel their payment requests; administrators cancel or fail any payment. A payment that
@@ -198,7 +175,7 @@ class Payments:
         caller = authentication.caller_of(req)
         payment = visibility.get_changeable(payment_id, caller)
         if body.status is PaymentStatus.CANCELLED:
-            return accept_once(
+            return acceptance.accept_once(
                 req,
                 body,
                 change=lambda key: _with_key(key, status_changes.cancel(payment_id, body.reason)),
@@ -209,10 +186,10 @@ class Payments:
             raise payment_endings.StatusNotSettable(payment.type, payment.status, target=body.status)
         decided = (
             payment_endings.is_with_psp(payment)
-            and not has_stored_response(req)
+            and not acceptance.has_stored_response(req)
             and status_changes.has_psp_decided(payment)
         )
-        return accept_once(
+        return acceptance.accept_once(
             req,
             body,
             change=lambda key: _with_key(key, status_changes.fail(payment_id, body.reason, decided=decided)),
@@ -220,7 +197,9 @@ class Payments:
         )
 
     @Operation(Permission.SEE_PAYMENTS, "Transactions.")
-    def list_payment_transactions(self, req: Request, query: HistoryQuery) -> PaymentTransactionPage:
+    def list_payment_transactions(
+        self, req: Request, query: schemas.HistoryQuery
+    ) -> schemas.PaymentTransactionPage:
         """List the transactions of your payments.
 
         Returns every change of status of the payments and payment requests that you may see, newest first.
@@ -233,7 +212,7 @@ class Payments:
             limit=query.limit,
             after=query.after,
         )
-        return PaymentTransactionPage.of(page, PaymentTransaction.of)
+        return schemas.PaymentTransactionPage.of(page, schemas.PaymentTransaction.of)
 
 
 def _require(caller: Caller, permission: Permission) -> None:
@@ -242,10 +221,12 @@ def _require(caller: Caller, permission: Permission) -> None:
         authentication.deny(caller, permission)
 
 
-def _create(req: Request, body: AnyNewPayment, caller: Caller, key: NewKey | None) -> payments.Payment:
-    if isinstance(body, NewPaymentRequest):
+def _create(
+    req: Request, body: schemas.AnyNewPayment, caller: Caller, key: NewKey | None
+) -> payments.Payment:
+    if isinstance(body, schemas.NewPaymentRequest):
         return payment_jobs.create_request(vendor_id=caller.user_id, key=key, **body.columns())
-    if isinstance(body, NewPaymentOnItsOwn):
+    if isinstance(body, schemas.NewPaymentOnItsOwn):
         return payment_jobs.create_payment(customer_id=caller.user_id, key=key, **body.columns())
     if etag.has_condition(req):
         # Locked from here on, so that the version still holds when the payment is created.
