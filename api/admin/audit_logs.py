@@ -1,9 +1,8 @@
 """The routes under /api/admin/audit-logs: list, read, export and verify the audit log."""
 
-import tempfile
 from contextlib import nullcontext
 from threading import BoundedSemaphore
-from typing import IO, Annotated, Any, cast
+from typing import Annotated, Any
 from uuid import UUID
 
 from falcon import Request
@@ -14,7 +13,7 @@ from actors import audit
 from actors.audit import AuditAction
 from api.http.admission import Busy, Shared, seat
 from api.http.fields import Digits, IdInput, Query, TimestampInput
-from api.http.operation import Download, Operation
+from api.http.operation import Download, Operation, download_file
 from api.http.responses import PageQuery, ResponsePage
 from api.security.permissions import Permission
 from db import audit_chain, audit_log, invariants, postgres
@@ -24,9 +23,8 @@ from db.core.errors import DomainError, ErrorCode, NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
 
 _NDJSON = "application/x-ndjson"
-# Exports that one process writes at once; how much of one stays in memory before it goes to the disk.
+# Exports that one process writes at once.
 _seats = BoundedSemaphore(1)
-_MEMORY_LIMIT_BYTES = 1024 * 1024
 MAX_ENTRIES = 100_000
 # An export of so many entries waits for no other one.
 _SMALL = 1_000
@@ -160,9 +158,7 @@ class AuditLogs:
 
 
 def _download(after: int, limit: int) -> Download:
-    """Writes the whole file before a byte is sent, so that a slow client holds no database connection."""
-    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_MEMORY_LIMIT_BYTES))  # noqa: SIM115
-    try:
+    with download_file() as file:
         # The seal first: entries that are appended meanwhile are not in this export.
         seal = audit_chain.seal()
         last, rows = audit_chain.Seal(after, audit_chain.hash_until(after)), 0
@@ -172,12 +168,7 @@ def _download(after: int, limit: int) -> Download:
             last, rows = audit_chain.Seal(entry["seq"], entry["hash"]), rows + 1
         end = {"seq": last.seq, "hash": last.hash, "rows": rows}
         file.write(to_json({"end": end, "seal": seal}) + b"\n")
-    except BaseException:
-        file.close()
-        raise
-    length = file.tell()
-    file.seek(0)
-    return Download(file, length, _NDJSON, f"audit-log-{after}-{last.seq}.ndjson")
+    return Download(file, _NDJSON, f"audit-log-{after}-{last.seq}.ndjson")
 
 
 def _verify() -> AuditLogVerification:

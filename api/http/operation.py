@@ -1,10 +1,12 @@
 """The declaration of a route's method, and the Falcon responder that is made from it."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import wraps
 from types import SimpleNamespace
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from falcon import Request, Response
 from pydantic import BaseModel
@@ -118,27 +120,43 @@ class Rendered:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+# How much of a download stays in memory before it goes to the disk.
+DOWNLOAD_MEMORY_LIMIT_BYTES = 1024 * 1024
+
+
+@contextmanager
+def download_file() -> Iterator[IO[bytes]]:
+    """Opens the file of a `Download`; closes it if the block that writes it fails."""
+    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(DOWNLOAD_MEMORY_LIMIT_BYTES))  # noqa: SIM115
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
+
+
 @dataclass(frozen=True)
 class Download:
-    """A file that is complete before its first byte is sent: an error until then is an error response.
+    """A file from `download_file`, whole before its first byte is sent.
 
-    `length` is in bytes.
+    So a slow client holds no database connection, and an error while it is written is an error response.
     """
 
     file: IO[bytes]
-    length: int
     media: str
     name: str
 
     def send(self, req: Request, resp: Response) -> None:
+        length = self.file.tell()
+        self.file.seek(0)
         resp.content_type = self.media
         resp.downloadable_as = self.name
         if req.method == "HEAD":
             # Falcon would drop the stream without closing it.
             self.file.close()
-            resp.content_length = self.length
+            resp.content_length = length
         else:
-            resp.set_stream(self.file, self.length)
+            resp.set_stream(self.file, length)
 
 
 # In the WSGI environment: tells whether the client still waits for the response. Who passes a request on to

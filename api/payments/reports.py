@@ -2,13 +2,12 @@
 
 import csv
 import io
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from threading import BoundedSemaphore
-from typing import IO, Annotated, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
 from falcon import Request
 from pydantic import Field
@@ -16,7 +15,7 @@ from pydantic import Field
 from api.http.admission import seat
 from api.http.body import ValidationFailed
 from api.http.fields import Currency, Query, TimestampInput
-from api.http.operation import Download, Operation
+from api.http.operation import Download, Operation, download_file
 from api.middleware import authentication
 from api.security.permissions import Permission
 from db import reports
@@ -30,8 +29,6 @@ _CSV = "text/csv"
 _CSV_COLUMNS = ("period", "currency", "status", "count", "amount")
 # Reports that one process makes at once.
 _seats = BoundedSemaphore(2)
-# How much of a CSV file stays in memory before it goes to the disk, in bytes.
-_CSV_MEMORY_LIMIT = 1024 * 1024
 
 # A sum may have more digits than one amount.
 MoneySum = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]{2})?$", examples=["150.00"])]
@@ -175,23 +172,12 @@ def _total(currency: str, rows: list[ReportRow]) -> CurrencyTotal:
 
 
 def _download(rows: Iterator[ReportRow], name: str) -> Download:
-    """Writes the whole CSV file before a byte is sent.
-
-    So a slow client holds no database connection, and a failure becomes an error response.
-
-    Every cell is a day, a code, a status or an unsigned number, so no spreadsheet takes one for a formula.
-    """
-    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_CSV_MEMORY_LIMIT))  # noqa: SIM115
-    try:
+    """Writes a CSV file. No spreadsheet takes a cell for a formula: day, code, status or unsigned number."""
+    with download_file() as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text)
         writer.writerow(_CSV_COLUMNS)
         entries = (ReportEntry.of(row) for row in rows if row.currency)
         writer.writerows([getattr(entry, column) for column in _CSV_COLUMNS] for entry in entries)
         text.detach()
-    except BaseException:
-        file.close()
-        raise
-    length = file.tell()
-    file.seek(0)
-    return Download(file, length, _CSV, name)
+    return Download(file, _CSV, name)

@@ -380,7 +380,7 @@ def test_a_csv_without_payments_has_its_header(people):
 
 def test_a_large_csv_is_complete(people, monkeypatch):
     """A file above the memory limit goes through the disk."""
-    monkeypatch.setattr("api.payments.reports._CSV_MEMORY_LIMIT", 100)
+    monkeypatch.setattr("api.http.operation.DOWNLOAD_MEMORY_LIMIT_BYTES", 100)
     for day in range(50):
         paid(people, "1", at=DAY + timedelta(days=day))
     rows = table(people.admin.get(f"/payments/reports?{YEAR}&format=csv"))
