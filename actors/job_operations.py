@@ -1,6 +1,6 @@
 """What operators see of jobs, and do with them and with events that a subscriber gave up."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -99,15 +99,15 @@ def retry_dead(name: str | None = None) -> int:
             return retried
 
 
-def retry_missed_event(name: str, seq: int) -> bool:
-    """Handles an event that a subscriber gave up; returns whether that succeeded.
+def retry_missed_event(name: str, seq: int) -> tuple[int, int]:
+    """Handles an event that a subscriber gave up; returns how many were handled, and failed: one or none.
 
     Raises NotFound for an event that was not given up, or not by a subscriber that there is.
     """
     with postgres.connection():
         if not subscriptions.is_missed(name, seq):
             raise NotFound(thing="missed event")
-        return handle_missed(_subscriber(name), seq)
+        return _retry_missed(_subscriber(name), [seq])
 
 
 def retry_missed_events(name: str) -> tuple[int, int]:
@@ -117,21 +117,25 @@ def retry_missed_events(name: str) -> tuple[int, int]:
     """
     found = _subscriber(name)
     with postgres.connection():
-        missed = subscriptions.missed(name, MISSED_EVENTS_AT_ONCE)
-        handled = sum(handle_missed(found, seq) for seq in missed)
-    return handled, len(missed) - handled
+        return _retry_missed(found, subscriptions.missed(name, MISSED_EVENTS_AT_ONCE))
 
 
-def handle_missed(found: Subscriber, seq: int) -> bool:
-    """Handles an event that this subscriber gave up, out of order; returns whether it was handled now.
+def _retry_missed(found: Subscriber, seqs: Sequence[int]) -> tuple[int, int]:
+    outcomes = [handle_missed(found, seq) for seq in seqs]
+    return outcomes.count(True), outcomes.count(False)
 
-    An event whose handler fails again stays given up.
+
+def handle_missed(found: Subscriber, seq: int) -> bool | None:
+    """Handles an event that this subscriber gave up, out of order; returns whether that succeeded.
+
+    An event whose handler fails again stays given up. None where another process has the event at this
+    moment, or has handled it meanwhile: that is no failure.
     """
     try:
         with transaction():
             event = subscriptions.claim_missed(found.name, seq)
             if event is None:
-                return False
+                return None
             found.handle(event)
             audit.record(
                 AuditAction.EVENTS_REPLAYED,

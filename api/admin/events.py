@@ -128,9 +128,10 @@ class EventLog:
         """Retry a missed event.
 
         The subscriber handles it before the response. If it fails again, `failed` is 1 and it remains missed.
+        Both counts are 0 if another request handles it at this moment.
         """
-        handled = job_operations.retry_missed_event(subscriber, _number(seq))
-        return RetriedEvents(retried=int(handled), failed=int(not handled))
+        retried, failed = job_operations.retry_missed_event(subscriber, _number(seq))
+        return RetriedEvents(retried=retried, failed=failed)
 
 
 def _number(seq: str) -> int:

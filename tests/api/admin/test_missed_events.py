@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from actors import event_handlers
-from db import audit_log, event_log
+from db import audit_log, event_log, subscriptions
 from tests import makers
 from tests.makers import error, invalid_fields, work
 from tests.tables import MissedEvent
@@ -82,6 +82,16 @@ def test_an_event_that_fails_again_stays_missed(admin, monkeypatch):
     [item] = admin.get("/admin/missed-events").json["data"]["items"]
     assert "it broke again" in item["error"]
     assert admin.post("/admin/missed-events/retry", {"subscriber": MAILS}).json["data"]["failed"] == 1
+
+
+def test_an_event_that_another_request_retries_at_this_moment_has_not_failed(admin, monkeypatch):
+    event = missed()
+    monkeypatch.setattr(subscriptions, "claim_missed", lambda _name, _seq: None)
+    for result in (
+        admin.post(f"/admin/missed-events/{MAILS}/{event.seq}/retry"),
+        admin.post("/admin/missed-events/retry", {"subscriber": MAILS}),
+    ):
+        assert result.json["data"] == {"retried": 0, "failed": 0}
 
 
 def subscriptions_with(handler):
