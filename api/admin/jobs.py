@@ -126,6 +126,9 @@ class Jobs:
     def retry_dead_jobs(self, _req: Request, body: DeadJobs) -> RetriedJobs:
         """Retry dead jobs.
 
-        Gives all dead jobs of one name a new set of attempts, due at once.
+        Gives all dead jobs of one name a new set of attempts, due at once. A request retries at most 100,000:
+        repeat it until it retries fewer.
         """
-        return RetriedJobs(retried=job_operations.retry_dead(body.name))
+        return RetriedJobs(
+            retried=job_operations.retry_dead(body.name, at_most=job_operations.DEAD_JOBS_AT_ONCE)
+        )
