@@ -12,8 +12,9 @@ from actors.all_jobs import QueueName
 from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import transaction
+from api.http import etag
 from api.http.fields import Amount, PartialUpdate, invalid
-from api.http.operation import Operation
+from api.http.operation import Operation, Versioned
 from api.middleware.authentication import caller_of
 from api.security.permissions import Permission
 from db import config
@@ -80,30 +81,36 @@ class ConfigSettings(JsonModel):
 class Configuration:
     """The routes of the configuration."""
 
-    @Operation(Permission.OPERATE, "Configuration.", etag=True)
-    def get_config(self, _req: Request) -> ConfigSettings:
+    @Operation(Permission.OPERATE, "Configuration.", response=ConfigSettings, etag=True)
+    def get_config(self, _req: Request) -> Versioned:
         """Get the configuration.
 
         These settings can be changed without a restart.
         """
-        return _settings()
+        settings = _settings()
+        return Versioned(settings, _version(settings))
 
     @Operation(
         Permission.OPERATE,
         "Configuration changed.",
         examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
         allowed_in_maintenance=True,
+        if_match=True,
     )
     def update_config(self, req: Request, body: ConfigUpdate) -> ConfigSettings:
         """Change the configuration.
 
         Changes the keys that are sent, either all or none. Takes effect in every process within two seconds.
+        `queues.paused` is the whole list: send `If-Match` with the `ETag` of the configuration, so that what
+        another administrator pauses at the same moment is not lost.
         """
         values = body.values
         with transaction():
-            # One change at a time, so that each event's `from` is the value before it.
+            # One change at a time, so that each event's `from` is the value before it, and `If-Match` holds.
             config.lock_table()
-            before = {setting.key: setting.value for setting in config.all_settings()}
+            settings = _settings()
+            etag.require_match(req, _version(settings))
+            before = {setting.key: setting.value for setting in settings.items}
             config.update(values, by=caller_of(req).user_id)
             changes = {str(key): {"from": before[key], "to": value} for key, value in values.items()}
             audit.record(AuditAction.CONFIG_UPDATED, details=changes)
@@ -115,3 +122,7 @@ class Configuration:
 def _settings() -> ConfigSettings:
     settings = config.all_settings()
     return ConfigSettings(items=[ConfigSetting.model_validate(each) for each in settings])
+
+
+def _version(settings: ConfigSettings) -> str:
+    return etag.digest(settings.model_dump_json().encode())

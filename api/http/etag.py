@@ -23,9 +23,14 @@ def send(req: Request, resp: Response, content: bytes, media: str, *cache: str) 
     tag(req, resp)
 
 
-def tag(req: Request, resp: Response, version: int | None = None) -> None:
+def digest(content: bytes) -> str:
+    """Returns the version of a content that has no other one."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def tag(req: Request, resp: Response, version: int | str | None = None) -> None:
     """Sets the response's ETag: the version, or a digest of the content. 304 if the client has it already."""
-    etag = hashlib.sha256(resp.data or b"").hexdigest()[:32] if version is None else str(version)
+    etag = digest(resp.data or b"") if version is None else str(version)
     resp.etag = etag
     if req.method in ("GET", "HEAD") and _names(req, "If-None-Match", etag, weak=True):
         resp.status = 304
@@ -44,7 +49,7 @@ def has_condition(req: Request) -> bool:
     return req.get_header("If-Match") is not None
 
 
-def require_match(req: Request, version: int) -> None:
+def require_match(req: Request, version: int | str) -> None:
     """Checks the version against the request's `If-Match`, if there is one. Raises VersionMismatch.
 
     A malformed `If-Match` matches no version.

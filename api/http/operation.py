@@ -107,7 +107,7 @@ class Versioned:
     """A response whose ETag is the version of its resource, and not a digest of its content."""
 
     data: BaseModel
-    version: int
+    version: int | str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

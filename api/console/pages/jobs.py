@@ -62,10 +62,17 @@ def _drop(visit: Visit) -> str:
 
 def _set_paused(visit: Visit, paused: bool) -> str:
     queue = visit.form.get("queue", "")
-    items = visit.api.get("/admin/config")["items"]
-    before: list[str] = next(item["value"] for item in items if item["key"] == "queues.paused")
+    config = visit.api.get("/admin/config")
+    before: list[str] = next(item["value"] for item in config["items"] if item["key"] == "queues.paused")
     others = [name for name in before if name != queue]
-    visit.api.put("/admin/config", {"queues.paused": [*others, queue] if paused else others})
+    change = {"queues.paused": [*others, queue] if paused else others}
+    try:
+        visit.api.put("/admin/config", change, If_Match=config.etag or "*")
+    except ApiError as error:
+        if error.status != 412:
+            raise
+        # Another administrator changed the configuration at this moment. The list is read again.
+        return _set_paused(visit, paused)
     if paused:
         return f"The queue {queue} is paused. What waits is kept, and is done when you resume it."
     return f"The queue {queue} is resumed."

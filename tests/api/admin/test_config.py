@@ -151,6 +151,20 @@ def test_queues_are_paused_by_name(admin):
     assert config.paused_queues() == set()
 
 
+def test_of_two_administrators_who_pause_queues_at_once_the_later_one_reads_the_list_again(admin):
+    read = admin.get("/admin/config").headers["ETag"]
+
+    def pause(*queues: str, etag: str) -> int:
+        body = {"queues.paused": list(queues)}
+        return admin.send("PUT", "/admin/config", body, headers={"If-Match": etag}).status_code
+
+    assert pause("mail", etag=read) == 200
+    assert pause("psp", etag=read) == 412
+    assert config.paused_queues() == {"mail"}
+    assert pause("mail", "psp", etag=admin.get("/admin/config").headers["ETag"]) == 200
+    assert pause(etag="*") == 200
+
+
 @pytest.mark.parametrize("value", [["nope"], "mail", None, [7], ["mail", "Mail"]])
 def test_only_queues_that_there_are_can_be_paused(admin, value):
     assert error(admin.send("PUT", "/admin/config", {"queues.paused": value})) == (400, "VALIDATION_ERROR")

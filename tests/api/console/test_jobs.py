@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 from actors import event_handlers
+from api.console.client import Api
 from db import config, job_journal, postgres
 from tests import makers
 from tests.api.console.browsers import Browser
@@ -87,6 +88,19 @@ def test_a_queue_is_paused_and_resumed(admin):
     act(admin, "resume", queue="mail")
     assert config.paused_queues() == {"psp"}
     assert act(admin, "pause", queue="nope").status_code == 400
+
+
+def test_a_queue_that_another_administrator_pauses_at_this_moment_stays_paused(admin, monkeypatch):
+    send, others = Api.put, ["psp"]
+
+    def put(api: Api, path: str, body: dict[str, list[str]], **headers: str):
+        if others:
+            send(api, path, {"queues.paused": [others.pop()]})
+        return send(api, path, body, **headers)
+
+    monkeypatch.setattr(Api, "put", put)
+    act(admin, "pause", queue="mail")
+    assert config.paused_queues() == {"mail", "psp"}
 
 
 def test_missed_events_are_retried_and_dropped(admin):
