@@ -8,12 +8,9 @@ from falcon.routing import CompiledRouter
 
 from actors.media import Media
 from api import dev
-from api.admin.audit_logs import AuditLogs
-from api.admin.configuration import Configuration
-from api.admin.events import EventLog
+from api.admin import audit_logs, configuration, event_log, jobs
 from api.admin.figures import Figures
 from api.admin.health import InstallationHealth
-from api.admin.jobs import Jobs
 from api.admin.users import Users
 from api.auth.credentials import Credentials
 from api.auth.sign_in import Sessions
@@ -37,10 +34,8 @@ from api.openapi.resources import Documents
 from api.operations.health import Health
 from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
-from api.payments.reports import Reports
-from api.payments.resources import Payments
-from api.payments.reviews import Reviews
-from api.payments.timeline import Timelines
+from api.payments import reports, reviews, timeline
+from api.payments import resources as payments
 from api.profile.avatar import Avatars
 from api.profile.resources import OwnProfile
 from api.security.keys import Keys
@@ -77,13 +72,8 @@ def create_app(
     sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)
     events = Events(Feed(redis_client), tokens)
     health = Health(redis_client)
-    users, audit_logs, jobs, event_log = Users(passwords, tokens), AuditLogs(), Jobs(), EventLog()
-    configuration, figures, admin_health = (
-        Configuration(),
-        Figures(redis_client),
-        InstallationHealth(redis_client),
-    )
-    payments, reviews = Payments(), Reviews()
+    users = Users(passwords, tokens)
+    figures, installation = Figures(redis_client), InstallationHealth(redis_client)
     profile, avatars = OwnProfile(media), Avatars(media)
 
     templates = Templates()
@@ -143,8 +133,8 @@ def create_app(
         "/api/admin/missed-events/{subscriber}/{seq}/retry": route(post=event_log.retry_missed_event),
         "/api/admin/config": route(get=configuration.get_config, put=configuration.update_config),
         "/api/admin/events": route(get=event_log.list_events),
-        "/api/admin/health": route(get=admin_health.get_admin_health),
-        "/api/admin/invariants": route(get=admin_health.get_invariants, post=admin_health.check_invariants),
+        "/api/admin/health": route(get=installation.get_admin_health),
+        "/api/admin/invariants": route(get=installation.get_invariants, post=installation.check_invariants),
         "/api/admin/samples": route(get=figures.list_samples),
         "/api/admin/psp": route(get=figures.get_psp_status),
         "/api/admin/analytics": route(get=figures.get_analytics),
@@ -152,12 +142,12 @@ def create_app(
         "/api/events/ticket": route(post=events.create_event_ticket),
         "/api/payments": route(get=payments.list_payments, post=payments.create_payment),
         "/api/payments/history": route(get=payments.list_payment_transactions),
-        "/api/payments/reports": route(get=Reports().get_payment_report),
+        "/api/payments/reports": route(get=reports.get_payment_report),
         "/api/payments/differences": route(get=reviews.list_statement_differences),
         "/api/payments/{payment_id:uuid}": route(
             get=payments.get_payment, put=payments.update_payment, delete=payments.cancel_payment
         ),
-        "/api/payments/{payment_id:uuid}/timeline": route(get=Timelines().get_payment_timeline),
+        "/api/payments/{payment_id:uuid}/timeline": route(get=timeline.get_payment_timeline),
         "/api/payments/{payment_id:uuid}/status": route(post=payments.change_payment_status),
         "/api/payments/{payment_id:uuid}/attempts": route(get=reviews.list_payment_attempts),
         "/api/payments/{payment_id:uuid}/review": route(post=reviews.resolve_payment_reviews),

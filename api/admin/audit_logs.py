@@ -100,61 +100,58 @@ class NotVerifiedYet(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_afte
     """The audit log is long and its first verification has not finished. Try again in a minute."""
 
 
-class AuditLogs:
-    """The routes under /api/admin/audit-logs."""
+@Operation(Permission.OPERATE, "Audit log.")
+def list_audit_logs(_req: Request, query: AuditQuery) -> AuditLogPage:
+    """List audit log entries.
 
-    def __init__(self) -> None:
-        self._verification = Shared(_verify)
+    Newest first.
+    """
+    page = audit_log.page(
+        user_id=query.user_id,
+        action=query.action,
+        resource_type=query.resource_type,
+        resource_id=query.resource_id,
+        from_=query.from_,
+        to=query.to,
+        limit=query.limit,
+        after=query.after,
+    )
+    return AuditLogPage.of(page, AuditLogEntry.model_validate)
 
-    @Operation(Permission.OPERATE, "Audit log.")
-    def list_audit_logs(self, _req: Request, query: AuditQuery) -> AuditLogPage:
-        """List audit log entries.
 
-        Newest first.
-        """
-        page = audit_log.page(
-            user_id=query.user_id,
-            action=query.action,
-            resource_type=query.resource_type,
-            resource_id=query.resource_id,
-            from_=query.from_,
-            to=query.to,
-            limit=query.limit,
-            after=query.after,
-        )
-        return AuditLogPage.of(page, AuditLogEntry.model_validate)
+@Operation(Permission.OPERATE, "Audit log entry.", errors=(NotFound,))
+def get_audit_log_entry(_req: Request, entry_id: UUID) -> ChainedAuditLogEntry:
+    """Get an audit log entry with its place in the hash chain."""
+    entry = audit_log.find(entry_id)
+    if entry is None:
+        raise NotFound(thing="audit log entry")
+    return ChainedAuditLogEntry.from_record(entry, hash=entry.hash and bytes(entry.hash).hex())
 
-    @Operation(Permission.OPERATE, "Audit log entry.", errors=(NotFound,))
-    def get_audit_log_entry(self, _req: Request, entry_id: UUID) -> ChainedAuditLogEntry:
-        """Get an audit log entry with its place in the hash chain."""
-        entry = audit_log.find(entry_id)
-        if entry is None:
-            raise NotFound(thing="audit log entry")
-        return ChainedAuditLogEntry.from_record(entry, hash=entry.hash and bytes(entry.hash).hex())
 
-    @Operation(Permission.OPERATE, "Audit log.", errors=(Busy,), downloads=_NDJSON)
-    def export_audit_logs(self, _req: Request, query: AuditExportQuery) -> Download:
-        """Export audit log entries with their hashes.
+@Operation(Permission.OPERATE, "Audit log.", errors=(Busy,), downloads=_NDJSON)
+def export_audit_logs(_req: Request, query: AuditExportQuery) -> Download:
+    """Export audit log entries with their hashes.
 
-        JSON lines, oldest first. The first line is `{"start": {"seq", "hash"}}`: where the chain continues.
-        Each entry has the fields of `AuditLogEntry`, its `seq`, its `hash`, and as `entry` the text that is
-        hashed: `hash` is the SHA-256 of the hash before (32 bytes) followed by `entry` in UTF-8. The last one
-        is `{"end": {"seq", "hash", "rows"}, "seal": {"seq", "hash"}}`; where they differ, more entries follow
-        `end.seq`. `docs/operations/verify_audit.py` verifies such a file.
-        """
-        with seat(_seats) if query.limit > _SMALL else nullcontext():
-            return _download(query.after, query.limit)
+    JSON lines, oldest first. The first line is `{"start": {"seq", "hash"}}`: where the chain continues.
+    Each entry has the fields of `AuditLogEntry`, its `seq`, its `hash`, and as `entry` the text that is
+    hashed: `hash` is the SHA-256 of the hash before (32 bytes) followed by `entry` in UTF-8. The last one
+    is `{"end": {"seq", "hash", "rows"}, "seal": {"seq", "hash"}}`; where they differ, more entries follow
+    `end.seq`. `docs/operations/verify_audit.py` verifies such a file.
+    """
+    with seat(_seats) if query.limit > _SMALL else nullcontext():
+        return _download(query.after, query.limit)
 
-    @Operation(Permission.OPERATE, "Verified.", errors=(NotVerifiedYet, Busy))
-    def verify_audit_logs(self, _req: Request) -> AuditLogVerification:
-        """Verify the audit log.
 
-        Names the first row that was changed, inserted or removed behind the application's back, the newest
-        row included. Up to 200,000 rows are verified for the response. Of a longer log only the rows since
-        the last minute are; the result for the others is that of the last verification of the whole log,
-        which runs daily and after `POST /admin/invariants` (see `audit_log_is_intact` there).
-        """
-        return self._verification.get()
+@Operation(Permission.OPERATE, "Verified.", errors=(NotVerifiedYet, Busy))
+def verify_audit_logs(_req: Request) -> AuditLogVerification:
+    """Verify the audit log.
+
+    Names the first row that was changed, inserted or removed behind the application's back, the newest
+    row included. Up to 200,000 rows are verified for the response. Of a longer log only the rows since
+    the last minute are; the result for the others is that of the last verification of the whole log,
+    which runs daily and after `POST /admin/invariants` (see `audit_log_is_intact` there).
+    """
+    return _verification.get()
 
 
 def _download(after: int, limit: int) -> Download:
@@ -177,6 +174,9 @@ def _verify() -> AuditLogVerification:
             return _last_verification()
         verification = audit.verify()
         return _result(verification.rows, verification.broken)
+
+
+_verification = Shared(_verify)
 
 
 def _last_verification() -> AuditLogVerification:

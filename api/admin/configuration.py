@@ -78,45 +78,43 @@ class ConfigSettings(JsonModel):
     items: list[ConfigSetting]
 
 
-class Configuration:
-    """The routes of the configuration."""
+@Operation(Permission.OPERATE, "Configuration.", response=ConfigSettings, etag=True)
+def get_config(_req: Request) -> Versioned:
+    """Get the configuration.
 
-    @Operation(Permission.OPERATE, "Configuration.", response=ConfigSettings, etag=True)
-    def get_config(self, _req: Request) -> Versioned:
-        """Get the configuration.
+    These settings can be changed without a restart.
+    """
+    settings = _settings()
+    return Versioned(settings, _version(settings))
 
-        These settings can be changed without a restart.
-        """
+
+@Operation(
+    Permission.OPERATE,
+    "Configuration changed.",
+    examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
+    allowed_in_maintenance=True,
+    if_match=True,
+)
+def update_config(req: Request, body: ConfigUpdate) -> ConfigSettings:
+    """Change the configuration.
+
+    Changes the keys that are sent, either all or none. Takes effect in every process within two seconds.
+    `queues.paused` is the whole list: send `If-Match` with the `ETag` of the configuration, so that what
+    another administrator pauses at the same moment is not lost.
+    """
+    values = body.values
+    with transaction():
+        # One change at a time, so that each event's `from` is the value before it, and `If-Match` holds.
+        config.lock_table()
         settings = _settings()
-        return Versioned(settings, _version(settings))
-
-    @Operation(
-        Permission.OPERATE,
-        "Configuration changed.",
-        examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
-        allowed_in_maintenance=True,
-        if_match=True,
-    )
-    def update_config(self, req: Request, body: ConfigUpdate) -> ConfigSettings:
-        """Change the configuration.
-
-        Changes the keys that are sent, either all or none. Takes effect in every process within two seconds.
-        `queues.paused` is the whole list: send `If-Match` with the `ETag` of the configuration, so that what
-        another administrator pauses at the same moment is not lost.
-        """
-        values = body.values
-        with transaction():
-            # One change at a time, so that each event's `from` is the value before it, and `If-Match` holds.
-            config.lock_table()
-            settings = _settings()
-            etag.require_match(req, _version(settings))
-            before = {setting.key: setting.value for setting in settings.items}
-            config.update(values, by=caller_of(req).user_id)
-            changes = {str(key): {"from": before[key], "to": value} for key, value in values.items()}
-            audit.record(AuditAction.CONFIG_UPDATED, details=changes)
-            events.emit(EventType.CONFIG_UPDATED, {"changes": changes})
-        config.clear_cache()
-        return _settings()
+        etag.require_match(req, _version(settings))
+        before = {setting.key: setting.value for setting in settings.items}
+        config.update(values, by=caller_of(req).user_id)
+        changes = {str(key): {"from": before[key], "to": value} for key, value in values.items()}
+        audit.record(AuditAction.CONFIG_UPDATED, details=changes)
+        events.emit(EventType.CONFIG_UPDATED, {"changes": changes})
+    config.clear_cache()
+    return _settings()
 
 
 def _settings() -> ConfigSettings:

@@ -78,57 +78,56 @@ class RetriedJobs(JsonModel):
     retried: Annotated[int, Field(ge=0, examples=[3])]
 
 
-class Jobs:
-    """The routes under /api/admin/jobs."""
+@Operation(Permission.OPERATE, "Jobs.")
+def list_jobs(_req: Request, query: JobsQuery) -> JobPage:
+    """List jobs.
 
-    @Operation(Permission.OPERATE, "Jobs.")
-    def list_jobs(self, _req: Request, query: JobsQuery) -> JobPage:
-        """List jobs.
+    The jobs that are not done, newest first: a job that is done is in no list. `state` `running` and
+    `paymentId` search the first 10,000 jobs of each name. A job that changes only our own data is
+    `waiting` until it is done.
+    """
+    wanted = Filter(query.queue, query.name, query.state, query.payment_id)
+    page = listed_jobs.page(wanted, limit=query.limit, after=query.after, job_names=list(all_jobs.load()))
+    return JobPage.of(page, Job.of)
 
-        The jobs that are not done, newest first: a job that is done is in no list. `state` `running` and
-        `paymentId` search the first 10,000 jobs of each name. A job that changes only our own data is
-        `waiting` until it is done.
-        """
-        wanted = Filter(query.queue, query.name, query.state, query.payment_id)
-        page = listed_jobs.page(wanted, limit=query.limit, after=query.after, job_names=list(all_jobs.load()))
-        return JobPage.of(page, Job.of)
 
-    @Operation(Permission.OPERATE, "Job.", errors=(NotFound,))
-    def get_job(self, _req: Request, job_id: UUID) -> Job:
-        """Get a job.
+@Operation(Permission.OPERATE, "Job.", errors=(NotFound,))
+def get_job(_req: Request, job_id: UUID) -> Job:
+    """Get a job.
 
-        A job that is done is not found.
-        """
-        job = listed_jobs.find(job_id)
-        if job is None:
-            raise NotFound(thing="job")
-        return Job.of(job)
+    A job that is done is not found.
+    """
+    job = listed_jobs.find(job_id)
+    if job is None:
+        raise NotFound(thing="job")
+    return Job.of(job)
 
-    @Operation(Permission.OPERATE, "Job dropped.", errors=(JobNotDead,))
-    def drop_job(self, _req: Request, job_id: UUID) -> None:
-        """Drop a dead job.
 
-        Its work is never done, unless the reconciler finds that a payment needs it.
-        """
-        job_operations.drop(job_id)
+@Operation(Permission.OPERATE, "Job dropped.", errors=(JobNotDead,))
+def drop_job(_req: Request, job_id: UUID) -> None:
+    """Drop a dead job.
 
-    @Operation(Permission.OPERATE, "Job retried.", errors=(JobNotFailed,))
-    def retry_job(self, _req: Request, job_id: UUID) -> RetriedJobs:
-        """Retry a job.
+    Its work is never done, unless the reconciler finds that a payment needs it.
+    """
+    job_operations.drop(job_id)
 
-        A dead job gets a new set of attempts, and a failed one does not wait for its next attempt: both are
-        due at once. A job that is `waiting` or `running` is refused.
-        """
-        job_operations.retry(job_id)
-        return RetriedJobs(retried=1)
 
-    @Operation(Permission.OPERATE, "Jobs retried.")
-    def retry_dead_jobs(self, _req: Request, body: DeadJobs) -> RetriedJobs:
-        """Retry dead jobs.
+@Operation(Permission.OPERATE, "Job retried.", errors=(JobNotFailed,))
+def retry_job(_req: Request, job_id: UUID) -> RetriedJobs:
+    """Retry a job.
 
-        Gives all dead jobs of one name a new set of attempts, due at once. A request retries at most 100,000:
-        repeat it until it retries fewer.
-        """
-        return RetriedJobs(
-            retried=job_operations.retry_dead(body.name, at_most=job_operations.DEAD_JOBS_AT_ONCE)
-        )
+    A dead job gets a new set of attempts, and a failed one does not wait for its next attempt: both are
+    due at once. A job that is `waiting` or `running` is refused.
+    """
+    job_operations.retry(job_id)
+    return RetriedJobs(retried=1)
+
+
+@Operation(Permission.OPERATE, "Jobs retried.")
+def retry_dead_jobs(_req: Request, body: DeadJobs) -> RetriedJobs:
+    """Retry dead jobs.
+
+    Gives all dead jobs of one name a new set of attempts, due at once. A request retries at most 100,000:
+    repeat it until it retries fewer.
+    """
+    return RetriedJobs(retried=job_operations.retry_dead(body.name, at_most=job_operations.DEAD_JOBS_AT_ONCE))

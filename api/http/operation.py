@@ -78,9 +78,11 @@ class Operation:
         )
 
         @wraps(function)
-        def respond(resource: object, req: Request, resp: Response, **params: Any) -> None:
+        def respond(*arguments: Any, **params: Any) -> None:
+            # Of a method `bound` is the object, of a function nothing.
+            *bound, req, resp = arguments
             req.context.operation = declaration
-            _send(req, resp, function(resource, req, **params, **_read(req, declaration)))
+            _send(req, resp, function(*bound, req, **params, **_read(req, declaration)))
 
         respond.declaration = declaration  # type: ignore[attr-defined]
         return respond

@@ -102,27 +102,24 @@ class Report(JsonModel):
     requests: Annotated[dict[PaymentStatus, int], Field(examples=[{"initiated": 3}])]
 
 
-class Reports:
-    """The route of the report."""
+@Operation(Permission.SEE_REPORTS, "Report.", response=Report, downloads=_CSV)
+def get_payment_report(req: Request, query: ReportQuery) -> Report | Download:
+    """Get a report of payments.
 
-    @Operation(Permission.SEE_REPORTS, "Report.", response=Report, downloads=_CSV)
-    def get_payment_report(self, req: Request, query: ReportQuery) -> Report | Download:
-        """Get a report of payments.
-
-        Counts the payments by period, currency and status; by default those of the last 30 days. Vendors see
-        the payments of their own payment requests. `format=csv`, or `Accept: text/csv`, downloads `series` as
-        a file.
-        """
-        caller = authentication.caller_of(req)
-        since, until = query.span(times.now())
-        if since >= until:
-            raise ValidationFailed.of("to", "must be later than `from`")
-        payee_id = None if caller.role is Role.ADMIN else caller.user_id
-        with seat(_seats):
-            rows = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
-            if _wants_csv(req, query):
-                return _download(rows, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
-            return _report(rows, query, since, until)
+    Counts the payments by period, currency and status; by default those of the last 30 days. Vendors see
+    the payments of their own payment requests. `format=csv`, or `Accept: text/csv`, downloads `series` as
+    a file.
+    """
+    caller = authentication.caller_of(req)
+    since, until = query.span(times.now())
+    if since >= until:
+        raise ValidationFailed.of("to", "must be later than `from`")
+    payee_id = None if caller.role is Role.ADMIN else caller.user_id
+    with seat(_seats):
+        rows = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
+        if _wants_csv(req, query):
+            return _download(rows, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")
+        return _report(rows, query, since, until)
 
 
 def _wants_csv(req: Request, query: ReportQuery) -> bool:

@@ -74,38 +74,35 @@ class Timeline(JsonModel):
     omitted: Annotated[list[TimelineKind], Field(max_length=len(TimelineKind), examples=[[]])]
 
 
-class Timelines:
-    """The route of the timeline."""
+@Operation(Permission.SEE_PAYMENTS, "Timeline.", etag=True)
+def get_payment_timeline(req: Request, payment_id: UUID) -> Timeline:
+    """Get the timeline of a payment.
 
-    @Operation(Permission.SEE_PAYMENTS, "Timeline.", etag=True)
-    def get_payment_timeline(self, req: Request, payment_id: UUID) -> Timeline:
-        """Get the timeline of a payment.
-
-        Returns everything that happened to a payment or a payment request of yours, oldest first, and what is
-        still to come. Administrators see the calls of the payment provider, events, audit entries, mails and
-        jobs too; others see the changes of the status, and of what is still to come only when.
-        """
-        caller = authentication.caller_of(req)
-        payment = visibility.get_own(payment_id, caller)
-        sees_all = caller.may(Permission.OPERATE)
-        rows = payment_timeline.find(
-            payment.id,
-            everything=sees_all,
-            count=ITEMS_OF_A_KIND + 1,
-            job_ids=_job_ids(payment.id),
-            job_names=[payment_endings.cancel.name, payment_endings.fail.name],
-        )
-        rows_of = {kind: [row for row in rows if row.kind == kind] for kind in [*TimelineKind, RECONCILE]}
-        shown = [row for found in rows_of.values() for row in reversed(found[:ITEMS_OF_A_KIND])]
-        items = sorted([*(_item(row, payment) for row in shown), *_expiry(payment)], key=lambda item: item.at)
-        happened = [item for item in items if item.due is not True]
-        to_come = [item if sees_all else _neutral(item) for item in items if item.due is True]
-        # What is overdue comes after what happened meanwhile, at the same time.
-        latest = happened[-1].at
-        return Timeline(
-            items=[*happened, *(item.model_copy(update={"at": max(item.at, latest)}) for item in to_come)],
-            omitted=[kind for kind in TimelineKind if len(rows_of[kind]) > ITEMS_OF_A_KIND],
-        )
+    Returns everything that happened to a payment or a payment request of yours, oldest first, and what is
+    still to come. Administrators see the calls of the payment provider, events, audit entries, mails and
+    jobs too; others see the changes of the status, and of what is still to come only when.
+    """
+    caller = authentication.caller_of(req)
+    payment = visibility.get_own(payment_id, caller)
+    sees_all = caller.may(Permission.OPERATE)
+    rows = payment_timeline.find(
+        payment.id,
+        everything=sees_all,
+        count=ITEMS_OF_A_KIND + 1,
+        job_ids=_job_ids(payment.id),
+        job_names=[payment_endings.cancel.name, payment_endings.fail.name],
+    )
+    rows_of = {kind: [row for row in rows if row.kind == kind] for kind in [*TimelineKind, RECONCILE]}
+    shown = [row for found in rows_of.values() for row in reversed(found[:ITEMS_OF_A_KIND])]
+    items = sorted([*(_item(row, payment) for row in shown), *_expiry(payment)], key=lambda item: item.at)
+    happened = [item for item in items if item.due is not True]
+    to_come = [item if sees_all else _neutral(item) for item in items if item.due is True]
+    # What is overdue comes after what happened meanwhile, at the same time.
+    latest = happened[-1].at
+    return Timeline(
+        items=[*happened, *(item.model_copy(update={"at": max(item.at, latest)}) for item in to_come)],
+        omitted=[kind for kind in TimelineKind if len(rows_of[kind]) > ITEMS_OF_A_KIND],
+    )
 
 
 def _job_ids(payment_id: UUID) -> list[UUID]:

@@ -83,55 +83,56 @@ class RetriedEvents(JsonModel):
     failed: Annotated[int, Field(ge=0, examples=[0])]
 
 
-class EventLog:
-    """The routes of the event log and of missed events."""
+@Operation(Permission.OPERATE, "Events.")
+def list_events(_req: Request, query: EventsQuery) -> EventPage:
+    """List events.
 
-    @Operation(Permission.OPERATE, "Events.")
-    def list_events(self, _req: Request, query: EventsQuery) -> EventPage:
-        """List events.
+    Returns the events after the one whose `seq` is `after`, oldest first, also those that are not
+    published yet because Redis is down. The `seq` of the last item is the next `after`.
+    """
+    log = event_log.after(query.after, query.limit)
+    return EventPage(items=[Event.model_validate(event) for event in log])
 
-        Returns the events after the one whose `seq` is `after`, oldest first, also those that are not
-        published yet because Redis is down. The `seq` of the last item is the next `after`.
-        """
-        log = event_log.after(query.after, query.limit)
-        return EventPage(items=[Event.model_validate(event) for event in log])
 
-    @Operation(Permission.OPERATE, "Missed events.")
-    def list_missed_events(self, _req: Request, query: MissedEventsQuery) -> MissedEventPage:
-        """List missed events.
+@Operation(Permission.OPERATE, "Missed events.")
+def list_missed_events(_req: Request, query: MissedEventsQuery) -> MissedEventPage:
+    """List missed events.
 
-        The events that a subscriber of the services gave up after its last attempt.
-        """
-        page = subscriptions.missed_page(query.subscriber, limit=query.limit, after=query.after)
-        return MissedEventPage.of(page, MissedEvent.of)
+    The events that a subscriber of the services gave up after its last attempt.
+    """
+    page = subscriptions.missed_page(query.subscriber, limit=query.limit, after=query.after)
+    return MissedEventPage.of(page, MissedEvent.of)
 
-    @Operation(Permission.OPERATE, "Missed events retried.", errors=(NotFound,))
-    def retry_missed_events(self, _req: Request, body: MissedEventsOfSubscriber) -> RetriedEvents:
-        """Retry the missed events of a subscriber.
 
-        The subscriber handles them before the response, the oldest first, at most 1,000. One that fails again
-        remains missed.
-        """
-        retried, failed = job_operations.retry_missed_events(body.subscriber)
-        return RetriedEvents(retried=retried, failed=failed)
+@Operation(Permission.OPERATE, "Missed events retried.", errors=(NotFound,))
+def retry_missed_events(_req: Request, body: MissedEventsOfSubscriber) -> RetriedEvents:
+    """Retry the missed events of a subscriber.
 
-    @Operation(Permission.OPERATE, "Missed event dropped.", errors=(NotFound,))
-    def drop_missed_event(self, _req: Request, subscriber: str, seq: str) -> None:
-        """Drop a missed event.
+    The subscriber handles them before the response, the oldest first, at most 1,000. One that fails again
+    remains missed.
+    """
+    retried, failed = job_operations.retry_missed_events(body.subscriber)
+    return RetriedEvents(retried=retried, failed=failed)
 
-        The subscriber never handles it. The event stays in the event log.
-        """
-        job_operations.drop_missed_event(subscriber, _number(seq))
 
-    @Operation(Permission.OPERATE, "Missed event retried.", errors=(NotFound,))
-    def retry_missed_event(self, _req: Request, subscriber: str, seq: str) -> RetriedEvents:
-        """Retry a missed event.
+@Operation(Permission.OPERATE, "Missed event dropped.", errors=(NotFound,))
+def drop_missed_event(_req: Request, subscriber: str, seq: str) -> None:
+    """Drop a missed event.
 
-        The subscriber handles it before the response. If it fails again, `failed` is 1 and it remains missed.
-        Both counts are 0 if another request handles it at this moment.
-        """
-        retried, failed = job_operations.retry_missed_event(subscriber, _number(seq))
-        return RetriedEvents(retried=retried, failed=failed)
+    The subscriber never handles it. The event stays in the event log.
+    """
+    job_operations.drop_missed_event(subscriber, _number(seq))
+
+
+@Operation(Permission.OPERATE, "Missed event retried.", errors=(NotFound,))
+def retry_missed_event(_req: Request, subscriber: str, seq: str) -> RetriedEvents:
+    """Retry a missed event.
+
+    The subscriber handles it before the response. If it fails again, `failed` is 1 and it remains missed.
+    Both counts are 0 if another request handles it at this moment.
+    """
+    retried, failed = job_operations.retry_missed_event(subscriber, _number(seq))
+    return RetriedEvents(retried=retried, failed=failed)
 
 
 def _number(seq: str) -> int:
