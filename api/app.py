@@ -36,7 +36,6 @@ from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
 from api.payments import reports, reviews, timeline
 from api.payments import resources as payments
-from api.profile.avatar import Avatars
 from api.profile.resources import OwnProfile
 from api.security.keys import Keys
 from api.security.passwords import Compute, Passwords, compute_here
@@ -74,7 +73,7 @@ def create_app(
     health = Health(redis_client)
     users = Users(passwords, tokens)
     figures, installation = Figures(redis_client), InstallationHealth(redis_client)
-    profile, avatars = OwnProfile(media), Avatars(media)
+    profile = OwnProfile(media)
 
     templates = Templates()
 
@@ -153,14 +152,14 @@ def create_app(
         "/api/payments/{payment_id:uuid}/review": route(post=reviews.resolve_payment_reviews),
         "/api/maintenance": route(get=health.get_maintenance),
         "/api/profile": route(get=profile.get_profile, put=profile.update_profile),
-        "/api/profile/avatar": route(post=avatars.upload_avatar, delete=avatars.delete_avatar),
+        "/api/profile/avatar": route(post=profile.upload_avatar, delete=profile.delete_avatar),
         "/api/profile/preferences": route(get=profile.get_preferences, put=profile.update_preferences),
         # From here on the responses have no envelope.
         "/health": health,
         "/api/health": health,
         "/.well-known/jwks.json": Jwks(keys),
         "/metrics": Metrics(redis_client),
-        "/media/avatars/{name}": route(get=avatars.get_avatar),
+        "/media/avatars/{name}": route(get=profile.get_avatar),
     }
     if settings.stack:
         routes |= dev.routes(settings.stack, settings.redis_url)

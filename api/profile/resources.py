@@ -1,29 +1,40 @@
-"""GET, PUT /profile; GET, PUT /profile/preferences."""
+"""The signed-in user's profile, preferences and avatar."""
 
+import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
-from falcon import Request
+import structlog
+from falcon import Request, Response
 from pydantic import MISSING, AfterValidator, Field, model_validator
 
-from actors import audit, events, snapshots
+from actors import audit, events, media, snapshots
 from actors.audit import AuditAction
 from actors.events import EventType
-from actors.jobs import transaction
+from actors.jobs import enqueue, transaction
 from actors.media import Media
 from api.accounts import Name
+from api.http import etag
+from api.http.admission import Busy, seat, without_connection
+from api.http.body import ValidationFailed
 from api.http.fields import PartialUpdate, RequestBody, invalid, require_json_size
-from api.http.operation import Operation
+from api.http.operation import Operation, RawOperation
 from api.http.text import Text
 from api.middleware.authentication import caller_of
 from api.security.permissions import Permission
 from db import profile, users
-from db.core.errors import NotFound
+from db.core.errors import DomainError, ErrorCode, NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
 from db.users import User
+
+log = structlog.get_logger(__name__)
 
 MAX_PREFERENCES_KIB = 16
 
@@ -34,6 +45,20 @@ _LOCALE = (
     r"(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WYZa-wyz](-[A-Za-z0-9]{2,8})+)*"
     r"(-[Xx](-[A-Za-z0-9]{1,8})+)?$"
 )
+
+UPLOAD_TYPES = ("image/png", "image/jpeg", "image/webp")
+STORED_TYPE = "image/webp"
+_STORED_NAME = re.compile(r"[0-9a-f]{40}\.webp")
+
+# Images that one web process has decoded at a time.
+MAX_DECODERS = 2
+_decoders = BoundedSemaphore(MAX_DECODERS)
+# More than the decoder's limit of CPU time, which takes longer on a busy machine.
+_DECODER_DEADLINE_S = 15.0
+# -I finds the installed packages but no module of ours; the empty environment below holds no secret.
+_DECODER = [sys.executable, "-I", str(Path(__file__).with_name("decoding.py"))]
+# Repeats `decoding.EXIT_REFUSED`: importing that module would load Pillow into every web process.
+_EXIT_REFUSED = 3
 
 
 @cache
@@ -120,16 +145,20 @@ class Preferences(RequestBody, extra="allow", json_schema_extra={"examples": [_E
         return self.model_dump(exclude_unset=True)
 
 
+class NotAnImage(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
+    """The file must be a PNG, JPEG or WebP image by its content, whatever its name."""
+
+
 @dataclass(frozen=True)
 class OwnProfile:
-    """The routes of the signed-in user's profile and preferences."""
+    """The routes of the profile, the preferences and the avatar."""
 
     store: Media
 
     @Operation(Permission.SIGNED_IN, "Profile.", etag=True)
     def get_profile(self, req: Request) -> Profile:
         """Get the signed-in user's profile."""
-        return profile_of(caller_of(req).user_id, self.store)
+        return _profile_of(caller_of(req).user_id, self.store)
 
     @Operation(
         Permission.SIGNED_IN,
@@ -144,15 +173,15 @@ class OwnProfile:
         """
         changes = body.named
         with transaction():
-            user = lock_user(caller_of(req).user_id)
+            user = _lock_user(caller_of(req).user_id)
             name = changes.pop("name", user.name)
             if name != user.name:
                 user = users.change(user.id, name=name) or user
                 events.emit(EventType.ADMIN_USER_UPDATED, snapshots.user(user))
             if changes:
                 profile.update(user.id, **changes)
-            record_change(AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
-        return profile_of(user.id, self.store)
+            _record_change(AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
+        return _profile_of(user.id, self.store)
 
     @Operation(Permission.SIGNED_IN, "Preferences.", response=Preferences, etag=True)
     def get_preferences(self, req: Request) -> dict[str, Any]:
@@ -170,13 +199,70 @@ class OwnProfile:
         The whole object is replaced: keys that are not sent are removed.
         """
         with transaction():
-            user = lock_user(caller_of(req).user_id)
+            user = _lock_user(caller_of(req).user_id)
             changed = profile.update(user.id, preferences=body.values)
-            record_change(AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
+            _record_change(AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
         return dict(changed.preferences)
 
+    @Operation(
+        Permission.SIGNED_IN,
+        "Avatar changed.",
+        file="avatar",
+        content_types=UPLOAD_TYPES,
+        errors=(NotFound, NotAnImage, Busy, media.MediaUnavailable),
+    )
+    def upload_avatar(self, req: Request, file: bytes) -> Profile:
+        """Upload an avatar.
 
-def lock_user(user_id: UUID) -> User:
+        Takes a PNG, JPEG or WebP image of at most 5 MiB and 25 megapixels. It is turned upright, reduced to
+        at most 512 pixels a side and stripped of metadata; of an animation the first frame is kept.
+        """
+        user_id = caller_of(req).user_id
+        if not _is_image(file):
+            fault = {"field": "avatar", "message": "must be a PNG, JPEG or WebP image"}
+            raise NotAnImage({"fields": [fault]})
+        with without_connection(), seat(_decoders):
+            content = _decode(file)
+        # The removal is enqueued before the file is stored and withdrawn with the change that refers to it: a
+        # crash in between leaves no file behind.
+        name, removal = media.new_avatar(user_id)
+        with transaction():
+            enqueue(removal)
+        with without_connection():
+            self.store.put(name, content)
+        with transaction():
+            user = _lock_user(user_id)
+            media.keep(removal)
+            media.forget(user_id)
+            profile.update(user_id, avatar_url=name)
+            _record_change(AuditAction.AVATAR_CHANGED, user)
+        return _profile_of(user.id, self.store)
+
+    @Operation(Permission.SIGNED_IN, "Avatar deleted.", errors=(NotFound,))
+    def delete_avatar(self, req: Request) -> Profile:
+        """Delete the avatar."""
+        with transaction():
+            user = _lock_user(caller_of(req).user_id)
+            if media.forget(user.id):
+                profile.update(user.id, avatar_url=None)
+                _record_change(AuditAction.AVATAR_DELETED, user)
+        return _profile_of(user.id, self.store)
+
+    @RawOperation(name="getAvatar", media=STORED_TYPE, etag=True, errors=(NotFound, media.MediaUnavailable))
+    def get_avatar(self, req: Request, resp: Response, name: str) -> None:
+        """Get an avatar.
+
+        Needs no token. An avatar's address cannot be guessed, and its content never changes.
+        """
+        content = self.store.get(f"avatars/{name}") if _STORED_NAME.fullmatch(name) else None
+        if content is None:
+            raise NotFound(thing="avatar")
+        # The default, same-origin, would keep frontends of other origins from displaying it.
+        resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        etag.send(req, resp, content, STORED_TYPE, "public", "max-age=31536000", "immutable")
+
+
+def _lock_user(user_id: UUID) -> User:
     """Locks the caller's user row. Raises NotFound if the account was closed since the authentication."""
     user = users.locked(user_id)
     if user is None or not user.active:
@@ -184,12 +270,39 @@ def lock_user(user_id: UUID) -> User:
     return user
 
 
-def profile_of(user_id: UUID, store: Media) -> Profile:
+def _profile_of(user_id: UUID, store: Media) -> Profile:
     """Returns the current profile of a user, empty for a user who has never changed it."""
     found = profile.with_user(user_id)
     return Profile(**{**found, "avatar_url": store.public_url(found["avatar_url"])})
 
 
-def record_change(action: AuditAction, user: User, **details: Any) -> None:
+def _record_change(action: AuditAction, user: User, **details: Any) -> None:
     """Audits which fields changed, without their values: these are personal data."""
     audit.record(action, resource=("user", user.id), details=details)
+
+
+def _is_image(file: bytes) -> bool:
+    webp = file[:4] == b"RIFF" and file[8:12] == b"WEBP"
+    return webp or file.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
+
+
+def _decode(file: bytes) -> bytes:
+    """Returns the avatar that `decoding` makes of a file. Raises ValidationFailed."""
+    try:
+        decoder = subprocess.run(
+            _DECODER, input=file, capture_output=True, timeout=_DECODER_DEADLINE_S, check=False, env={}
+        )
+    except subprocess.TimeoutExpired:
+        raise _invalid("takes too long to decode") from None
+    if decoder.returncode == 0:
+        return decoder.stdout
+    error = decoder.stderr.decode(errors="replace")[-500:]
+    log.info("an avatar could not be decoded", status=decoder.returncode, error=error)
+    if decoder.returncode == _EXIT_REFUSED:
+        raise _invalid(decoder.stdout.decode())
+    # A signal: the CPU limit. Any other status: the decoder itself crashed on the file.
+    raise _invalid("takes too long to decode" if decoder.returncode < 0 else "is damaged")
+
+
+def _invalid(message: str) -> ValidationFailed:
+    return ValidationFailed.of("avatar", message)

@@ -21,7 +21,7 @@ from actors import media
 from actors.media import Media
 from api.http import admission
 from api.http.admission import seat
-from api.profile import avatar, decoding
+from api.profile import decoding, resources
 from api.profile.decoding import MAX_PIXELS, MAX_SCANS
 from db import postgres, profile
 from db.users import Role
@@ -251,8 +251,8 @@ def decoder(script: str) -> list[str]:
     ids=["CPU limit", "timeout", "crash"],
 )
 def test_an_image_that_fails_the_decoder_is_refused(person, files, monkeypatch, script, message):
-    monkeypatch.setattr(avatar, "_DECODER", decoder(script))
-    monkeypatch.setattr(avatar, "_DECODER_DEADLINE_S", 1)
+    monkeypatch.setattr(resources, "_DECODER", decoder(script))
+    monkeypatch.setattr(resources, "_DECODER_DEADLINE_S", 1)
     result = send(person, drawn())
     assert invalid_fields(result) == {"avatar"}
     assert message in result.json["error"]["details"]["fields"][0]["message"]
@@ -261,7 +261,7 @@ def test_an_image_that_fails_the_decoder_is_refused(person, files, monkeypatch, 
 
 def test_the_decoder_has_limits_and_no_secrets(person, monkeypatch, tmp_path):
     script = "import os, resource, sys; sys.stdout.write(str(os.environ)); sys.exit(3)"
-    monkeypatch.setattr(avatar, "_DECODER", decoder(script))
+    monkeypatch.setattr(resources, "_DECODER", decoder(script))
     message = send(person, drawn()).json["error"]["details"]["fields"][0]["message"]
     assert "SECRET" not in message
     assert "DATABASE_URL" not in message
@@ -270,7 +270,7 @@ def test_the_decoder_has_limits_and_no_secrets(person, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "nice", lambda _by: None)
     monkeypatch.setattr(decoding, "OOM_SCORE_FILE", tmp_path / "score")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"nothing")))
-    assert decoding.main() == decoding.EXIT_REFUSED == avatar._EXIT_REFUSED
+    assert decoding.main() == decoding.EXIT_REFUSED == resources._EXIT_REFUSED
     assert set_to[resource.RLIMIT_CPU] == (decoding.CPU_LIMIT_S, decoding.CPU_LIMIT_S)
     assert resource.RLIMIT_AS in set_to
     assert (tmp_path / "score").read_text() == "1000"
@@ -278,7 +278,7 @@ def test_the_decoder_has_limits_and_no_secrets(person, monkeypatch, tmp_path):
 
 def test_an_upload_is_refused_while_too_many_are_decoded(person, files, monkeypatch):
     decoders = BoundedSemaphore(1)
-    monkeypatch.setattr(avatar, "_decoders", decoders)
+    monkeypatch.setattr(resources, "_decoders", decoders)
     monkeypatch.setattr(admission, "TURN_S", 0.01)
     with seat(decoders):
         result = send(person, drawn())
