@@ -143,9 +143,7 @@ def cancel_payment(req: Request, payment_id: UUID) -> Rendered:
     caller = authentication.caller_of(req)
     visibility.get_changeable(payment_id, caller)
     return acceptance.accept(
-        req,
-        change=lambda: status_changes.cancel(payment_id, None),
-        is_settled=status_changes.is_cancelled,
+        req, change=lambda: status_changes.cancel(payment_id, None), is_settled=status_changes.is_cancelled
     )
 
 

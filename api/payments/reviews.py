@@ -166,11 +166,7 @@ def list_payment_attempts(_req: Request, payment_id: UUID, query: PageQuery) -> 
 @Operation(
     Permission.SETTLE_BY_HAND,
     "Reviews resolved.",
-    errors=(
-        payment_reviews.NothingToReview,
-        payment_endings.NotReported,
-        state_machine.TransitionRefused,
-    ),
+    errors=(payment_reviews.NothingToReview, payment_endings.NotReported, state_machine.TransitionRefused),
     examples={
         "resolveAll": {"reason": "Refunded by the PSP"},
         "resolveNamed": {
