@@ -135,11 +135,15 @@ def _currency(value: str) -> str:
     return value
 
 
-def _uuid(value: Any) -> Any:
-    # Pydantic also accepts a UUID without hyphens, in braces or as a URN.
-    if isinstance(value, str) and not UUID_TEXT.fullmatch(value):
-        raise invalid("must be a UUID")
-    return value
+def _spelled(pattern: re.Pattern[str], message: str) -> BeforeValidator:
+    """Refuses other spellings of a value in text, of which pydantic accepts several."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not pattern.fullmatch(value):
+            raise invalid(message)
+        return value
+
+    return BeforeValidator(check)
 
 
 def _timestamp(value: Any) -> Any:
@@ -157,15 +161,10 @@ def _utc(value: datetime) -> datetime:
         raise invalid("must be between the years 1 and 9999 in UTC") from None
 
 
-def _digits(value: Any) -> Any:
-    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
-        raise invalid("must be a whole number")
-    return value
-
-
 # For a whole number in a query, where pydantic also accepts `1.0` and `1_000`.
-Digits = BeforeValidator(_digits)
-IdInput = Annotated[UUID, BeforeValidator(_uuid)]
+Digits = _spelled(re.compile("[0-9]+"), "must be a whole number")
+# Pydantic also accepts a UUID without hyphens, in braces or as a URN.
+IdInput = Annotated[UUID, _spelled(UUID_TEXT, "must be a UUID")]
 TimestampInput = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_utc)]
 
 # A named type is defined once in the OpenAPI document. Pydantic derives no JSON schema from a validator in

@@ -69,12 +69,13 @@ class Operation:
         """
         annotations = function.__annotations__
         returned = annotations.get("return")
+        is_model = isinstance(returned, type) and issubclass(returned, BaseModel)
         declaration = replace(
             self,
             name=self.name or to_camel(function.__name__),
             body=self.body or annotations.get("body"),
             query=self.query or annotations.get("query"),
-            response=self.response or (returned if _is_model(returned) else None),
+            response=self.response or (returned if is_model else None),
         )
 
         @wraps(function)
@@ -182,10 +183,6 @@ class Streamed:
         resp.content_type = self.media
         resp.set_headers(dict(self.headers))
         resp.stream = self.pieces
-
-
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _read(req: Request, declaration: Operation) -> dict[str, Any]:
