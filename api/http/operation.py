@@ -27,7 +27,7 @@ class Operation:
 
     The models of the body, the query and the response are those of the function's annotations; a function
     whose annotations say more or less than a model declares them. The fields from `name` on are used by the
-    OpenAPI document only; the name is the function's, in camelCase, unless it is declared.
+    OpenAPI document only. `name` and `query` are the function's: its name in camelCase, its annotation.
     """
 
     permission: Permission
@@ -72,9 +72,9 @@ class Operation:
         is_model = isinstance(returned, type) and issubclass(returned, BaseModel)
         declaration = replace(
             self,
-            name=self.name or to_camel(function.__name__),
+            name=to_camel(function.__name__),
             body=self.body or annotations.get("body"),
-            query=self.query or annotations.get("query"),
+            query=annotations.get("query"),
             response=self.response or (returned if is_model else None),
         )
 
