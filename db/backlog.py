@@ -32,11 +32,11 @@ WAITING_JOBS = f"""
     {JOB_NAMES_CTE}
     SELECT queue,
         sum((SELECT count(*) FROM (
-            SELECT FROM journal.jobs j WHERE j.name = names.name AND j.dead_at IS NULL LIMIT %(count_limit)s
+            SELECT FROM journal.jobs j WHERE j.name = names.name AND j.dead_at IS NULL LIMIT %s
         ) AS part))::bigint AS count,
         min((SELECT created_at FROM (
             SELECT created_at, due_at, position FROM journal.jobs j
-            WHERE j.name = names.name AND j.dead_at IS NULL ORDER BY position LIMIT %(oldest_limit)s
+            WHERE j.name = names.name AND j.dead_at IS NULL ORDER BY position LIMIT {OLDEST_JOBS_LIMIT}
         ) AS part WHERE due_at <= statement_timestamp() + interval '5 s' ORDER BY position LIMIT 1)) AS oldest
     FROM names GROUP BY queue ORDER BY queue
 """
@@ -75,7 +75,7 @@ def measure(queues: Collection[str]) -> Backlog:
     """Measures the backlog of these queues and of all that have jobs, as fast with a million jobs."""
     with postgres.database.atomic():
         prefer_indexes()
-        jobs = postgres.rows(WAITING_JOBS, count_limit=COUNT_LIMIT, oldest_limit=OLDEST_JOBS_LIMIT)
+        jobs = postgres.rows(WAITING_JOBS, COUNT_LIMIT)
         dead = postgres.rows(DEAD_JOBS, COUNT_LIMIT)
     [missed] = postgres.rows(MISSED_EVENTS, COUNT_LIMIT)
     dead_by_name, dead_by_queue = Counter[str](), Counter[str]()

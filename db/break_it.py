@@ -30,9 +30,9 @@ def payments(run: str | None) -> list[dict[str, Any]]:
 
 
 # Not one that a worker has at this moment: that one still ends, and would take its row along.
-LET_DIE = """
+LET_DIE = f"""
     UPDATE journal.jobs
-    SET attempts = %(attempts)s, error = %(error)s, leased_until = NULL, dead_at = clock_timestamp()
+    SET attempts = {MAX_ATTEMPTS}, error = %(error)s, leased_until = NULL, dead_at = clock_timestamp()
     WHERE id = (
         SELECT id FROM journal.jobs
         WHERE args ->> 'payment_id' = %(payment_id)s AND starts_with(name, 'payments.') AND dead_at IS NULL
@@ -47,5 +47,5 @@ def let_job_die(payment_id: UUID, error: str) -> dict[str, Any] | None:
 
     Returns its id and name, None if none waits now.
     """
-    found = postgres.rows(LET_DIE, payment_id=str(payment_id), attempts=MAX_ATTEMPTS, error=error)
+    found = postgres.rows(LET_DIE, payment_id=str(payment_id), error=error)
     return found[0] if found else None

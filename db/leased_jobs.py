@@ -11,12 +11,11 @@ from uuid import UUID
 from db import job_floors, postgres
 from db.job_journal import MAX_ATTEMPTS, Attempted, Job, attempted
 
-LEASE_FIRST = """
+LEASE_FIRST = f"""
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
         attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
-        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %(max_attempts)s
-            THEN clock_timestamp() END
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
     WHERE id = ANY(ARRAY(
         SELECT id FROM journal.jobs
         WHERE name = %(name)s AND share = '' AND position >= %(floor)s AND sent_at = 'infinity'
@@ -28,13 +27,12 @@ LEASE_FIRST = """
 
 def lease_first(name: str, limit: int, seconds: float) -> Attempted:
     """Leases the first jobs of a name whose jobs have no share."""
-    found = job_floors.search(LEASE_FIRST, name, limit=limit, seconds=seconds, max_attempts=MAX_ATTEMPTS)
-    return attempted(found, shared=True)
+    return attempted(job_floors.search(LEASE_FIRST, name, limit=limit, seconds=seconds), shared=True)
 
 
 # Steps from each share to the next by the index jobs_leasable, which has jobs with a share only (share > ''),
 # until there are enough jobs: ten thousand jobs of one share cost as little as one.
-LEASE_SHARES = """
+LEASE_SHARES = f"""
     WITH RECURSIVE shares AS (
         (SELECT share FROM journal.jobs
          WHERE name = %(name)s AND share > '' AND share > %(after)s AND position >= %(floor)s
@@ -60,8 +58,7 @@ LEASE_SHARES = """
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
         attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
-        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %(max_attempts)s
-            THEN clock_timestamp() END
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
     WHERE id = ANY(ARRAY(SELECT id FROM first))
     RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
 """
@@ -82,17 +79,15 @@ def lease_shares(
         share=share,
         running=postgres.Json(dict(running)),
         after=after,
-        max_attempts=MAX_ATTEMPTS,
     )
     return attempted(found, shared=True)
 
 
-LEASE = """
+LEASE = f"""
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
         attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
-        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %(max_attempts)s
-            THEN clock_timestamp() END
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
     WHERE id = (
         SELECT id FROM journal.jobs
         WHERE id = %(id)s AND num_nulls(dead_at) = 1
@@ -104,8 +99,7 @@ LEASE = """
 
 def lease(id: UUID, seconds: float) -> Attempted:
     """Leases a job unless it is done, dead, leased, or locked."""
-    found = postgres.rows(LEASE, id=id, seconds=seconds, max_attempts=MAX_ATTEMPTS)
-    return attempted(found, shared=True)
+    return attempted(postgres.rows(LEASE, id=id, seconds=seconds), shared=True)
 
 
 LEASABLE_IDS = """

@@ -135,15 +135,15 @@ MARK_SETTLED = Statement(
 )
 
 # All charge calls, and the newest inquiries and notices.
-CALLS_OF_PAYMENTS = """
-    SELECT calls.* FROM unnest(%(payment_ids)s::uuid[]) AS p (id), LATERAL (
+CALLS_OF_PAYMENTS = f"""
+    SELECT calls.* FROM unnest(%s::uuid[]) AS p (id), LATERAL (
         (SELECT * FROM payments.psp_attempts WHERE payment_id = p.id AND operation = 'charge')
         UNION ALL
         (SELECT * FROM payments.psp_attempts WHERE payment_id = p.id AND operation = 'find'
-         ORDER BY created_at DESC, id DESC LIMIT %(inquiries)s)
+         ORDER BY created_at DESC, id DESC LIMIT {INQUIRIES_LIMIT})
         UNION ALL
         (SELECT * FROM payments.psp_attempts WHERE payment_id = p.id AND operation = 'notice'
-         ORDER BY created_at DESC, id DESC LIMIT %(notices)s)
+         ORDER BY created_at DESC, id DESC LIMIT {NOTICES_LIMIT})
     ) AS calls
     ORDER BY calls.created_at, calls.id
 """
@@ -230,9 +230,7 @@ def find_result(id: UUID) -> PspResult | None:
 def for_payments(payment_ids: Collection[UUID]) -> dict[UUID, list[PspAttempt]]:
     """Returns all charge calls for each payment, and the newest inquiries and notices, oldest first."""
     calls: dict[UUID, list[PspAttempt]] = {id: [] for id in payment_ids}
-    for row in postgres.rows(
-        CALLS_OF_PAYMENTS, payment_ids=list(calls), inquiries=INQUIRIES_LIMIT, notices=NOTICES_LIMIT
-    ):
+    for row in postgres.rows(CALLS_OF_PAYMENTS, list(calls)):
         calls[row["payment_id"]].append(PspAttempt(**row))
     return calls
 

@@ -49,10 +49,11 @@ RECORD = f"""
     ), waiting AS (
         SELECT min((SELECT min(CASE sent_at
             WHEN '-infinity' THEN due_at
-            WHEN 'infinity' THEN greatest(created_at, due_at - %(grace_s)s * interval '1 s')
+            WHEN 'infinity' THEN greatest(created_at, due_at - interval '{DISPATCH_GRACE_S} s')
             ELSE greatest(created_at, sent_at) END)
             FROM (SELECT created_at, sent_at, due_at, leased_until FROM journal.jobs j
-                WHERE j.name = names.name AND j.dead_at IS NULL ORDER BY position LIMIT %(oldest_limit)s
+                WHERE j.name = names.name AND j.dead_at IS NULL ORDER BY position
+                LIMIT {backlog.OLDEST_JOBS_LIMIT}
             ) AS part WHERE leased_until IS NULL OR leased_until <= statement_timestamp())) AS since
         FROM names
     ), unpublished AS (
@@ -92,8 +93,6 @@ def record(counts: RecentCounts | None, at: datetime) -> None:
             errors=counted.errors,
             p95_ms=counted.durations.quantile_ms(0.95),
             finished=postgres.Json(counted.finished),
-            grace_s=DISPATCH_GRACE_S,
-            oldest_limit=backlog.OLDEST_JOBS_LIMIT,
         )
 
 

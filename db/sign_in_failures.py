@@ -42,15 +42,15 @@ FIND = Statement(
 # The wait before the next password: none for the first failures, then 1 s, doubled with each failure.
 RESERVE = Statement(
     "reserve_password_check",
-    """
+    f"""
     INSERT INTO auth.sign_in_failures AS f (purpose, account, client, failures, failed_at, next_at)
     VALUES (%(purpose)s::text, %(account)s::text, %(client)s::text, 1, %(now)s::timestamptz, %(now)s)
     ON CONFLICT (purpose, account, client) DO UPDATE SET (failures, failed_at, next_at) = (
         SELECT counted, excluded.failed_at, excluded.failed_at + interval '1 second' * CASE
-            WHEN counted < %(free)s::int THEN 0
-            ELSE least(%(longest_s)s::int, 2 ^ least(counted - %(free)s, 10))
+            WHEN counted < {FREE_FAILURES} THEN 0
+            ELSE least({MAX_WAIT_S}, 2 ^ least(counted - {FREE_FAILURES}, 10))
         END
-        FROM (SELECT CASE WHEN f.failed_at < %(count_since)s::timestamptz THEN 1
+        FROM (SELECT CASE WHEN f.failed_at < excluded.failed_at - interval '{FAILURE_LIFE}' THEN 1
             ELSE f.failures + 1 END) AS c (counted)
     )
     WHERE f.next_at <= excluded.failed_at RETURNING failures
@@ -110,16 +110,7 @@ def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> b
 
     One statement, so that each of several concurrent requests sees the counts of those before.
     """
-    counted = postgres.value(
-        RESERVE,
-        purpose=purpose,
-        account=account,
-        client=client,
-        now=now,
-        free=FREE_FAILURES,
-        longest_s=MAX_WAIT_S,
-        count_since=now - FAILURE_LIFE,
-    )
+    counted = postgres.value(RESERVE, purpose=purpose, account=account, client=client, now=now)
     return counted is not None
 
 

@@ -119,7 +119,6 @@ def test_a_lease_costs_the_same_however_many_jobs_of_one_customer_wait():
                 "running": "{}",
                 "after": "",
                 "floor": 0,
-                "max_attempts": 20,
             }
             [top] = postgres.rows(
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {leased_jobs.LEASE_SHARES}", **params
