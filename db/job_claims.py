@@ -25,18 +25,20 @@ def claim(id: UUID) -> Job | None:
 
 # Fewer jobs where the first one was sent before and not done: a job that kills its process must not take the
 # others with it for ever. A delayed job has no message yet (sent_at = '-infinity').
-CLAIM_ANY = """
+FIRST = """
+    SELECT id FROM journal.jobs
+    WHERE name = %(name)s AND position >= %(floor)s AND dead_at IS NULL
+    AND (error IS NULL AND sent_at > '-infinity' OR id = ANY(%(requested)s::uuid[]))
+    ORDER BY position
+    LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
+           WHERE name = %(name)s AND position >= %(floor)s
+           AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
+           ORDER BY position LIMIT 1)
+"""
+
+CLAIM_ANY = f"""
     WITH claimed AS (
-        DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
-            SELECT id FROM journal.jobs
-            WHERE name = %(name)s AND position >= %(floor)s AND dead_at IS NULL
-            AND (error IS NULL AND sent_at > '-infinity' OR id = ANY(%(requested)s::uuid[]))
-            ORDER BY position
-            LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
-                   WHERE name = %(name)s AND position >= %(floor)s
-                   AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
-                   ORDER BY position LIMIT 1)
-            FOR UPDATE SKIP LOCKED))
+        DELETE FROM journal.jobs WHERE id = ANY(ARRAY({FIRST} FOR UPDATE SKIP LOCKED))
         RETURNING id, name, queue, args, request_id, trace, attempts, position
     )
     SELECT * FROM claimed ORDER BY position
@@ -55,17 +57,9 @@ def claim_any(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job
 # The same, but waits for a row that the relay has locked: to skip it would change the order. Nobody else
 # claims these jobs meanwhile, so that no row has to be locked before it is deleted. A job that the relay gave
 # up meanwhile stays.
-CLAIM_IN_ORDER = """
+CLAIM_IN_ORDER = f"""
     WITH claimed AS (
-        DELETE FROM journal.jobs WHERE id = ANY(ARRAY(
-            SELECT id FROM journal.jobs
-            WHERE name = %(name)s AND position >= %(floor)s AND dead_at IS NULL
-            AND (error IS NULL AND sent_at > '-infinity' OR id = ANY(%(requested)s::uuid[]))
-            ORDER BY position
-            LIMIT (SELECT greatest(1, %(limit)s >> least(16, 2 * attempts)) FROM journal.jobs
-                   WHERE name = %(name)s AND position >= %(floor)s
-                   AND dead_at IS NULL AND error IS NULL AND sent_at > '-infinity'
-                   ORDER BY position LIMIT 1))) AND num_nulls(dead_at) = 1
+        DELETE FROM journal.jobs WHERE id = ANY(ARRAY({FIRST})) AND num_nulls(dead_at) = 1
         RETURNING id, name, queue, args, request_id, trace, attempts, position
     )
     SELECT * FROM claimed ORDER BY position
