@@ -88,7 +88,8 @@ def record(
     at a sign-in there is none yet.
     """
     context = request_context.current()
-    records.add_audit_entry(
+    records.add(
+        "audit_entries",
         {
             "user_id": user_id or context.user_id,
             "action": action,
@@ -98,7 +99,7 @@ def record(
             "ip_address": context.ip_address,
             "user_agent": context.user_agent,
             "created_at": times.now(),
-        }
+        },
     )
 
 

@@ -79,13 +79,7 @@ class Event(JsonModel):
 
 def emit(type: EventType, data: dict[str, Any]) -> None:
     """Adds an event to the records of the open transaction. `data` is a snapshot without secrets."""
-    records.add_event(
-        {
-            "type": type,
-            "data": data,
-            "occurred_at": times.now(),
-        }
-    )
+    records.add("events", {"type": type, "data": data, "occurred_at": times.now()})
 
 
 @records.append.after_commit
@@ -107,12 +101,6 @@ def publish_appended() -> None:
     worker_threads.rest(_REST_S)
 
 
-@external_job("events.publish", queue="events")
-def publish() -> job_journal.Job | None:
-    """Publishes what was left unpublished; returns another such job if some events are left again."""
-    return _publish()
-
-
 def _publish() -> job_journal.Job | None:
     """Publishes the unpublished events of the log in order; returns the job that continues if some are left.
 
@@ -128,6 +116,10 @@ def _publish() -> job_journal.Job | None:
         if not _publish_batch(*begun):
             return None
     return publish.job()
+
+
+# Publishes what was left unpublished.
+publish = external_job("events.publish", queue="events")(_publish)
 
 
 def _publish_batch(generation: int, events: list[event_log.Event]) -> bool:

@@ -1,7 +1,7 @@
 """The records of a transaction, its audit entries and its events: one job for all, appended by one writer."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from actors import jobs
 from actors.batch_jobs import BatchEntry, batch_job
@@ -34,17 +34,7 @@ def _rows(records: Records, found: Sequence[dict[str, Any]]) -> list[dict[str, A
     return [{"id": uuid7(), **({} if "request_id" in record else cause), **record} for record in found]
 
 
-def add_audit_entry(entry: dict[str, Any]) -> None:
-    """Adds an audit entry to the records of the open transaction."""
-    _add("audit_entries", entry)
-
-
-def add_event(event: dict[str, Any]) -> None:
-    """Adds an event to the records of the open transaction."""
-    _add("events", event)
-
-
-def _add(kind: str, record: dict[str, Any]) -> None:
+def add(kind: Literal["audit_entries", "events"], record: dict[str, Any]) -> None:
     """Adds a record to the arguments of the transaction's one job, which grow until it is inserted."""
     job = jobs.find_enqueued(append.name)
     if job is None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import falcon
 import pytest
@@ -34,14 +34,15 @@ def client(database: None, application: falcon.App, document: Document) -> TestC
 @pytest.fixture(autouse=True)
 def conforming_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails a test at an event that the AsyncAPI document does not describe."""
-    add_event = records.add_event
+    add = records.add
 
-    def add(event: dict[str, Any]) -> None:
-        # As the journal and the log store it.
-        check_data(event["type"], json.loads(postgres.Json(event["data"]).dumps(event["data"])))
-        add_event(event)
+    def checked(kind: Literal["audit_entries", "events"], record: dict[str, Any]) -> None:
+        if kind == "events":
+            # As the journal and the log store it.
+            check_data(record["type"], json.loads(postgres.Json(record["data"]).dumps(record["data"])))
+        add(kind, record)
 
-    monkeypatch.setattr(records, "add_event", add)
+    monkeypatch.setattr(records, "add", checked)
 
 
 @pytest.fixture
