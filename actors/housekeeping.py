@@ -46,7 +46,7 @@ def expire_sign_in_failures() -> None:
 
 @transactional_job("housekeeping.sum_up_refusals", queue="housekeeping")
 def sum_up_refusals() -> None:
-    """Audit how often sign-ins and mail requests were refused in each minute that is over."""
+    """Audits how often sign-ins and mail requests were refused in each minute that is over."""
     if audit.record_sums(times.now() - timedelta(minutes=1), REFUSAL_BATCH) == REFUSAL_BATCH:
         enqueue(sum_up_refusals.job())
 

@@ -30,7 +30,7 @@ def require_editable(payment: Payment, changes: dict[str, Any]) -> None:
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
-    """Change columns of a locked payment for which `require_editable` has accepted them."""
+    """Changes columns of a locked payment for which `require_editable` has accepted them."""
     addressee = {}
     if "customer_email" in changes:
         addressee["addressee_id"] = request_addressees.find(changes["customer_email"])

@@ -86,7 +86,7 @@ def is_undecided(payment: Payment) -> bool:
 
 
 def _record_refusal(payment: Payment, transition: Transition, reason: str | None) -> None:
-    """Audit a transition that was allowed when it was requested and is not allowed now."""
+    """Audits a transition that was allowed when it was requested and is not allowed now."""
     details = {"transition": transition, "status": payment.status, "reason": reason}
     audit.record(audit.AuditAction.TRANSITION_REFUSED, resource=("payment", payment.id), details=details)
 
