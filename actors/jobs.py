@@ -11,12 +11,16 @@ carries the id of that row: it may arrive late, twice or never, and the job stil
 """
 
 import inspect
+import pkgutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib import import_module
 from typing import Generic, ParamSpec
 from uuid import UUID
 
@@ -24,6 +28,7 @@ import structlog
 from pydantic import validate_call
 from pydantic_core import to_jsonable_python
 
+import actors
 from actors import broker, queue_state, tracing
 from db import job_claims, job_journal, job_runs, postgres
 from db.core import request_context
@@ -110,6 +115,17 @@ def to_send(jobs: Sequence[Job]) -> list[Job]:
     due = [job for job in jobs if not job.after]
     first = {job.name: job for job in reversed(due)}
     return [job for job in due if not job.shared or first[job.name] is job]
+
+
+class QueueName(StrEnum):
+    """The queues of all jobs."""
+
+    PAYMENTS = "payments"
+    PSP = "psp"
+    PSP_INQUIRIES = "psp-inquiries"
+    EVENTS = "events"
+    HOUSEKEEPING = "housekeeping"
+    MAIL = "mail"
 
 
 class JobKind(ABC):
@@ -216,3 +232,24 @@ class TransactionalJob(SingleJob[P]):
 def transactional_job(name: str, *, queue: str) -> Callable[[Callable[P, None]], TransactionalJob[P]]:
     """Declares a job that changes our data in one transaction."""
     return lambda function: TransactionalJob(function, name, queue)
+
+
+@cache
+def load_all() -> dict[str, JobKind]:
+    """Imports the modules of this package, which registers their jobs; returns all kinds by name."""
+    for module in pkgutil.iter_modules(actors.__path__):
+        # It has no jobs, and imports the SDK of OpenTelemetry.
+        if module.name != "span_export":
+            import_module(f"actors.{module.name}")
+    return registry
+
+
+def queues() -> set[str]:
+    """Returns the queues of all jobs."""
+    return {kind.queue for kind in load_all().values()}
+
+
+def names_of(kind: type, paused: Collection[str]) -> frozenset[str]:
+    """Returns the names of the jobs of this kind, without those of paused queues."""
+    jobs = load_all().items()
+    return frozenset(name for name, job in jobs if isinstance(job, kind) and job.queue not in paused)

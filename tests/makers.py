@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from falcon.testing import Result, TestClient
 from peewee import SQL
 
-from actors import all_jobs, jobs, payment_jobs, request_addressees, snapshots, subscriber
+from actors import jobs, payment_jobs, request_addressees, snapshots, subscriber
 from actors.event_handlers import SUBSCRIBERS
 from actors.jobs import transaction
 from actors.mail_sender import OutgoingMail
@@ -52,7 +52,7 @@ from workers.dev.servers import Postgres
 T = TypeVar("T")
 
 # Every job by its name.
-JOBS = all_jobs.load()
+JOBS = jobs.load_all()
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery"

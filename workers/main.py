@@ -17,7 +17,7 @@ from uuid import UUID
 
 import structlog
 
-from actors import all_jobs, broker, job_leases, mail_sender, media, queue_state, records, tracing
+from actors import broker, job_leases, jobs, mail_sender, media, queue_state, records, tracing
 from actors.broker import WaitingWorker
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
@@ -148,7 +148,7 @@ def start_worker(
     """Starts to perform the jobs of these queues."""
     served_broker = broker.new_broker(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
     handling, calls = WorkerThreads(threads), []
-    for kind in all_jobs.load().values():
+    for kind in jobs.load_all().values():
         if kind.queue in queues:
             if isinstance(kind, CallingKind):
                 calls.append(CallThreads(threads))

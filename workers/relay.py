@@ -8,7 +8,7 @@ import time
 
 import structlog
 
-from actors import all_jobs, broker, jobs
+from actors import broker, jobs
 from actors.batch_jobs import BATCH_SIZE, BatchJob
 from actors.external_calls import CallingKind
 from db import config, postgres, redelivery, redis
@@ -32,17 +32,17 @@ def once() -> int:
     with postgres.connection():
         # What waits on a paused queue is not overdue.
         paused = config.paused_queues()
-        for queue in redelivery.overdue_queues(all_jobs.queues() - paused):
+        for queue in redelivery.overdue_queues(jobs.queues() - paused):
             oldest = broker.oldest_message_at(queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)
             sent += _send(overdue, dead)
-        for first in redelivery.overdue_batches(all_jobs.names_of(BatchJob, paused)):
+        for first in redelivery.overdue_batches(jobs.names_of(BatchJob, paused)):
             oldest = broker.oldest_message_at(first.queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend_batch(first.name, oldest, BATCH_SIZE)
             sent += _send(overdue, dead)
-        broker.push(redelivery.overdue_leases(all_jobs.names_of(CallingKind, paused)))
+        broker.push(redelivery.overdue_leases(jobs.names_of(CallingKind, paused)))
     if sent:
         log.info("jobs sent again", jobs=sent)
     return sent

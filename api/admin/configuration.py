@@ -8,10 +8,9 @@ from pydantic import MISSING, AfterValidator, Field
 from pydantic.alias_generators import to_camel
 
 from actors import audit, events
-from actors.all_jobs import QueueName
 from actors.audit import AuditAction
 from actors.events import EventType
-from actors.jobs import transaction
+from actors.jobs import QueueName, transaction
 from api.http import etag
 from api.http.fields import Amount, PartialUpdate, invalid
 from api.http.operation import Operation, Versioned

@@ -7,9 +7,8 @@ from falcon import Request
 from pydantic import MISSING, Field
 
 from actors import audit, invariant_checks
-from actors.all_jobs import queues
 from actors.audit import AuditAction
-from actors.jobs import transaction
+from actors.jobs import queues, transaction
 from api.http.operation import Operation
 from api.security.permissions import Permission
 from db import backlog, config, heartbeats, invariants, job_runs, leases, redis, samples

@@ -6,9 +6,9 @@ from uuid import UUID
 from falcon import Request
 from pydantic import Field
 
-from actors import all_jobs, job_operations
-from actors.all_jobs import QueueName
+from actors import job_operations
 from actors.job_operations import JobNotDead, JobNotFailed
+from actors.jobs import QueueName, load_all
 from api.http.fields import IdInput, RequestBody
 from api.http.operation import Operation
 from api.http.responses import PageQuery, ResponsePage
@@ -87,7 +87,7 @@ def list_jobs(_req: Request, query: JobsQuery) -> JobPage:
     `waiting` until it is done.
     """
     wanted = Filter(query.queue, query.name, query.state, query.payment_id)
-    page = listed_jobs.page(wanted, limit=query.limit, after=query.after, job_names=list(all_jobs.load()))
+    page = listed_jobs.page(wanted, limit=query.limit, after=query.after, job_names=list(load_all()))
     return JobPage.of(page, Job.of)
 
 

@@ -19,9 +19,8 @@ from prometheus_client.core import (
     Metric,
 )
 
-from actors.all_jobs import queues
 from actors.event_handlers import SUBSCRIBERS
-from actors.jobs import registry
+from actors.jobs import queues, registry
 from api.http.admission import Busy, Shared
 from api.http.operation import RawOperation
 from api.operations import request_counts

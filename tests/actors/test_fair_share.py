@@ -7,7 +7,7 @@ from uuid import UUID
 import dramatiq
 import pytest
 
-from actors import all_jobs, broker, payment_jobs
+from actors import broker, jobs, payment_jobs
 from actors.batch_jobs import BatchEntry
 from actors.external_calls import CallingKind
 from actors.external_jobs import ExternalBatchJob
@@ -53,7 +53,7 @@ def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
     """Committed data, deleted after the test."""
     seen.clear()
     broker.configure(valkey_server.url, timeout=5).client.flushdb()
-    for kind in all_jobs.load().values():
+    for kind in jobs.load_all().values():
         if isinstance(kind, CallingKind):
             # Whoever serves it here does not serve it in other tests.
             monkeypatch.setattr(kind, "_threads", None)

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from actors import all_jobs, audit, events, state_machine
+from actors import audit, events, jobs, state_machine
 from actors.settings import MailSettings
 from api.http.responses import STATUS_BY_CODE
 from api.settings import WebSettings
@@ -33,7 +33,7 @@ def test_every_transition_has_its_audit_action():
 
 
 def test_every_queue_is_served_by_a_process_of_the_procfile(root):
-    queues = {job.queue for job in all_jobs.load().values() if not job.name.startswith("test_")}
+    queues = {job.queue for job in jobs.load_all().values() if not job.name.startswith("test_")}
     procfile = (root / "Procfile").read_text()
     served = {queue for line in re.findall(r"workers\.main (.*)", procfile) for queue in line.split()}
     assert queues - {"relayed", "test"} == served | {"psp", "psp-inquiries", "mail"}

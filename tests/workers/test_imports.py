@@ -11,7 +11,7 @@ import json, sys
 unused = {"rich", "opentelemetry", "sqlite3", "gevent", "cryptography", "pygal", "redis.asyncio.client"}
 print(json.dumps(sorted(unused & sys.modules.keys())))
 """
-WORKER = "import workers.main\nfrom actors import all_jobs\nall_jobs.load()\n"
+WORKER = "import workers.main\nfrom actors import jobs\njobs.load_all()\n"
 WEB = "import api.__main__, api.app\n"
 
 

@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors import account_erasure, all_jobs, audit, job_operations, mail
+from actors import account_erasure, audit, job_operations, mail
 from actors.audit import AuditAction
 from actors.batch_jobs import BatchEntry
-from actors.jobs import SingleJob, enqueue, transaction
+from actors.jobs import QueueName, SingleJob, enqueue, load_all, transaction
 from db import audit_log, job_journal, listed_jobs, postgres
 from db.one_time_tokens import Purpose
 from tests import makers
@@ -134,8 +134,8 @@ def test_pages_neither_skip_nor_repeat_while_jobs_arrive(admin, query):
 
 
 def test_the_queue_names_are_those_of_the_jobs():
-    ours = {kind.queue for name, kind in all_jobs.load().items() if not name.startswith("test_")}
-    assert ours == set(all_jobs.QueueName)
+    ours = {kind.queue for name, kind in load_all().items() if not name.startswith("test_")}
+    assert ours == set(QueueName)
 
 
 def test_secrets_and_personal_data_in_arguments_are_hidden(admin):
@@ -158,7 +158,7 @@ HIDDEN = {"after", "audit_entries", "by", "email", "events", "id", "lines", "mor
 
 def test_every_argument_of_every_job_is_either_shown_or_hidden():
     classified = job_operations.SHOWN | HIDDEN
-    for name, kind in all_jobs.load().items():
+    for name, kind in load_all().items():
         if name.startswith("test_"):
             continue
         entry: Any = getattr(kind, "_entry", BatchEntry)
