@@ -142,10 +142,12 @@ def record_sent(jobs: Sequence[Job]) -> None:
     postgres.rows(RECORD_SENT, [job.id for job in jobs])
 
 
+# num_nulls: in a journal full of batch jobs, which have no share, the planner would expect no job with one,
+# and read the journal as a whole for each name.
 UNLEASED_NAMES = """
     SELECT n.name, first.id, first.queue FROM unnest(%s::text[], %s::bigint[]) AS n (name, floor), LATERAL (
         SELECT id, queue, due_at FROM journal.jobs
-        WHERE name = n.name AND position >= n.floor AND share IS NOT NULL
+        WHERE name = n.name AND position >= n.floor AND num_nulls(share) = 0
         AND sent_at = 'infinity' AND dead_at IS NULL
         AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         ORDER BY position LIMIT 1) AS first
