@@ -39,7 +39,6 @@ Handler = Callable[[Event], None]
 
 log = structlog.get_logger(__name__)
 
-
 # Until when by the monotonic clock.
 _retries_until = 0.0
 
@@ -244,12 +243,8 @@ class Notifications:
 
 def types_of(subscribers: Sequence[Subscriber]) -> Collection[str] | None:
     """Returns the types of all these subscribers; None if one of them handles every type."""
-    types: set[str] = set()
-    for subscriber in subscribers:
-        if subscriber.types is None:
-            return None
-        types.update(subscriber.types)
-    return types
+    named = [subscriber.types for subscriber in subscribers if subscriber.types is not None]
+    return frozenset().union(*named) if len(named) == len(subscribers) else None
 
 
 def _expect_retry() -> None:

@@ -40,12 +40,8 @@ class Call:
     cause: Caused
     # Whether a transaction was to record its result, which may have failed.
     was_recorded: bool = False
-    _begun_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def age_s(self) -> float:
-        """How long ago the call was recorded, in seconds."""
-        return time.monotonic() - self._begun_at
+    # By the monotonic clock.
+    begun_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -107,10 +103,11 @@ def may_be_settled_at_once(responses: Sequence[tuple[Call, Response]]) -> bool:
     are charges that have brought decisions in time. What failed once is left to jobs, each with one decision.
     """
     is_first = not any(call.was_recorded for call, _response in responses)
+    begun_after = time.monotonic() - SETTLED_AT_ONCE_WITHIN_S
     for call, _response in responses:
         call.was_recorded = True
     return is_first and all(
-        response.answer and call.operation is PspOperation.CHARGE and call.age_s < SETTLED_AT_ONCE_WITHIN_S
+        response.answer and call.operation is PspOperation.CHARGE and call.begun_at > begun_after
         for call, response in responses
     )
 
