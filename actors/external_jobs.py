@@ -1,11 +1,13 @@
-"""External jobs: call the outside (PSP, mail, Redis), one by one or recorded together.
+"""External jobs call the outside (PSP, mail, Redis). One is declared by one function, or by three.
 
-@external_job("mail.send_link", queue="mail")
-def send_link(user_id: UUID, link: str) -> Job | None: ...
+    @external_job("mail.send_link", queue="mail")
+    def send_link(user_id: UUID, link: str) -> Job | None: ...
 
-charge = ExternalBatchJob(
-"payments.charge", Charge, queue="psp", share="customer_id", prepare=begin, call=order, record=end
-)
+    charge = ExternalBatchJob(
+        "payments.charge", Charge, queue="psp", share="customer_id", prepare=begin, call=order, record=end
+    )
+
+How they are leased, called and recorded: actors/external_calls.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,6 +72,7 @@ class ExternalJob(SingleJob[Params], CallingKind[Job, Job | None]):
 
     def __init__(self, function: Callable[Params, Job | None], name: str, queue: str) -> None:
         super().__init__(function, name, queue)
+        # Nothing is to be prepared.
         self.prepare = list
         self.call = self._call
         self.record = _enqueue_returned
