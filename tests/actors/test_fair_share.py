@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
-import dramatiq
 import pytest
 
 from actors import broker, jobs, payment_jobs
@@ -193,15 +192,20 @@ def test_a_stopped_process_leaves_its_waiting_jobs_to_others(monkeypatch, go_on)
 @pytest.fixture
 def serve(stores) -> Iterator[Callable[..., None]]:
     """Starts real Dramatiq workers."""
-    workers: list[dramatiq.Worker] = []
+    served: list[main.Served] = []
     settings = WorkerSettings.read({**makers.SECRETS, **stores})
 
     def start(queue: str, threads: int, share: int | None = None) -> None:
-        workers.append(main.start_worker({queue}, threads, settings, share=share).dramatiq)
+        served.append(main.start_worker({queue}, threads, settings, share=share))
 
     yield start
-    for worker in workers:
-        worker.stop()
+    calls = [threads for one in served for threads in one.calls]
+    for threads in calls:
+        threads.close()
+    for one in served:
+        one.dramatiq.stop()
+    # What a call has brought is recorded before the test's rows are deleted.
+    assert all(threads.join(20) for threads in calls)
 
 
 def paid(customer: User, **metadata: str) -> UUID:
