@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import falcon
-from falcon.routing import CompiledRouter
+from falcon.routing import CompiledRouter, map_http_methods
 
 from actors.media import Media
 from api import dev
@@ -187,7 +187,7 @@ def create_app(
 
 def add_route(app: falcon.App, path: str, resource: Any) -> None:  # type: ignore[type-arg]
     """Adds a resource whose every method declares an operation; HEAD is answered wherever GET is."""
-    methods = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
+    methods = map_http_methods(resource)
     undeclared = [name for name in methods if not declaration_of(resource, name)]
     if undeclared or not methods:
         raise TypeError(f"{path}: {', '.join(undeclared) or 'no method'} declares no operation")

@@ -77,30 +77,7 @@ class DeadlineReader(SocketUnreader):  # type: ignore[misc]
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Returns the next bytes. Raises RequestTimeout."""
-        return self._read_until(self.deadline, size_hint)
-
-    def wait_for_request(self, deadline: float, may_continue: Callable[[], bool]) -> bool:
-        """Waits for the first byte of a request. Raises RequestTimeout.
-
-        Returns False when the client hangs up, or when `may_continue` says so while nothing has arrived.
-        """
-        while not self.buf.tell():
-            poll_until = min(deadline, time.monotonic() + _IDLE_POLL_S)
-            try:
-                data = self._read_until(poll_until)
-            except RequestTimeout:
-                if poll_until == deadline:
-                    raise
-                if not may_continue():
-                    return False
-            else:
-                if not data:
-                    return False
-                self.unread(data)
-        return True
-
-    def _read_until(self, deadline: float, size_hint: int | None = None) -> bytes:
-        left_s = deadline - time.monotonic()
+        left_s = self.deadline - time.monotonic()
         if left_s <= 0:
             raise RequestTimeout
         self.sock.settimeout(left_s)
@@ -111,6 +88,26 @@ class DeadlineReader(SocketUnreader):  # type: ignore[misc]
         finally:
             self.sock.settimeout(WRITE_DEADLINE_S)
         return data
+
+    def wait_for_request(self, deadline: float, may_continue: Callable[[], bool]) -> bool:
+        """Waits for the first byte of a request. Raises RequestTimeout.
+
+        Returns False when the client hangs up, or when `may_continue` says so while nothing has arrived.
+        """
+        while not self.buf.tell():
+            self.deadline = min(deadline, time.monotonic() + _IDLE_POLL_S)
+            try:
+                data = self.chunk()
+            except RequestTimeout:
+                if self.deadline == deadline:
+                    raise
+                if not may_continue():
+                    return False
+            else:
+                if not data:
+                    return False
+                self.unread(data)
+        return True
 
 
 _BASE_ENVIRON = {

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import falcon
 from falcon import HTTPNotFound, Request, Response
-from falcon.routing import BaseConverter
+from falcon.routing import BaseConverter, map_http_methods
 
 from api.http import responses
 from api.http.fields import UUID_TEXT
@@ -45,14 +45,10 @@ class Routing:
         Falcon would answer OPTIONS with a 200 without a body, and an unknown method with a 400 without Allow.
         """
         if req.method == "OPTIONS":
-            methods = _methods(resource)
+            methods = list(map_http_methods(resource))
             data = {"methods": methods}
             responses.send(resp, responses.success(data, "The methods of this path."), status=200)
             resp.set_header("Allow", ", ".join([*methods, "OPTIONS"]))
             resp.complete = True
         elif req.method not in falcon.HTTP_METHODS:
-            raise falcon.HTTPMethodNotAllowed([*_methods(resource), "OPTIONS"])
-
-
-def _methods(resource: Any) -> list[str]:
-    return [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
+            raise falcon.HTTPMethodNotAllowed([*map_http_methods(resource), "OPTIONS"])
