@@ -20,7 +20,7 @@ from actors.deadlines import within
 from actors.external_jobs import external_job
 from actors.jobs import enqueue
 from actors.settings import MediaSettings
-from db import job_claims, postgres, profile
+from db import job_claims, postgres, users
 from db.core.errors import DomainError, ErrorCode
 from db.job_journal import Job
 
@@ -115,7 +115,7 @@ def keep(removal: Job) -> None:
 
 def forget(user_id: UUID) -> bool:
     """Enqueues the removal of a user's avatar, in the transaction that hides it; False if there is none."""
-    name = profile.avatar_name(user_id)
+    name = users.avatar_name(user_id)
     if name is not None:
         enqueue(discard.job(user_id, name))
     return name is not None
@@ -125,7 +125,7 @@ def forget(user_id: UUID) -> bool:
 def discard(user_id: UUID, name: str) -> None:
     """Removes an avatar, unless the user shows it."""
     with postgres.connection():
-        if profile.avatar_name(user_id) == name:
+        if users.avatar_name(user_id) == name:
             return
     if _media is None:
         raise RuntimeError(

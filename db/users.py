@@ -1,4 +1,4 @@
-"""User accounts."""
+"""User accounts and their profiles."""
 
 from collections.abc import Collection
 from enum import StrEnum
@@ -36,6 +36,21 @@ class User(postgres.Model, table="auth.users"):
     updated_at = DateTimeTZField()
 
 
+class UserProfile(postgres.Model, table="profile.user_profiles"):
+    """The profile of a user. The row exists after the first change."""
+
+    id = peewee.UUIDField(primary_key=True)
+    user_id = peewee.UUIDField()
+    # The picture's name in the media store. The public URL is not stored: it may change.
+    avatar_url = peewee.CharField(500, null=True)
+    phone = peewee.CharField(20, null=True)
+    address = peewee.TextField(null=True)
+    bio = peewee.TextField(null=True)
+    preferences = peewee.JSONField()
+    created_at = DateTimeTZField()
+    updated_at = DateTimeTZField()
+
+
 _COLUMNS = "id, email, password_hash, name, role, email_verified, active, closed_at, created_at, updated_at"
 
 BY_EMAIL = Statement(
@@ -46,6 +61,15 @@ BY_EMAIL = Statement(
 LOCKED = Statement(
     "locked_user",
     f"SELECT {_COLUMNS} FROM auth.users WHERE id = %(id)s::uuid FOR NO KEY UPDATE",
+)
+
+WITH_PROFILE = Statement(
+    "find_profile_with_user",
+    """
+    SELECT u.id AS user_id, u.email, u.name, p.avatar_url, p.phone, p.address, p.bio, u.created_at,
+        greatest(u.updated_at, p.updated_at) AS updated_at
+    FROM auth.users u LEFT JOIN profile.user_profiles p ON p.user_id = u.id WHERE u.id = %(user_id)s::uuid
+    """,
 )
 
 _IS_ACTIVE = User.active == True  # noqa: E712
@@ -137,6 +161,31 @@ def page(
         (active, User.active == active),
     )
     return pagination.newest_page(User, [User.select().where(*conditions)], limit=limit, after=after)
+
+
+def profile_of(user_id: UUID) -> UserProfile | None:
+    """Returns a user's profile; None before the first change."""
+    return UserProfile.get_or_none(UserProfile.user_id == user_id)
+
+
+def with_profile(user_id: UUID) -> dict[str, Any]:
+    """Returns the fields of a user and of their profile, null before the first change of one."""
+    [found] = postgres.rows(WITH_PROFILE, user_id=user_id)
+    return found
+
+
+def update_profile(user_id: UUID, **columns: Any) -> UserProfile:
+    """Changes columns of a user's profile, and creates the profile if there is none."""
+    UserProfile.insert(user_id=user_id).on_conflict_ignore().execute()
+    columns["updated_at"] = peewee.fn.clock_timestamp()
+    query = UserProfile.update(**columns).where(UserProfile.user_id == user_id)
+    return postgres.execute_returning(query, UserProfile)[0]
+
+
+def avatar_name(user_id: UUID) -> str | None:
+    """Returns the name of the user's picture in the media store."""
+    profile = profile_of(user_id)
+    return profile.avatar_url if profile else None
 
 
 def _update(id: UUID, **columns: Any) -> None:

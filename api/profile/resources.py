@@ -29,7 +29,7 @@ from api.http.operation import Operation, RawOperation
 from api.http.text import Text
 from api.middleware.authentication import caller_of
 from api.security.permissions import Permission
-from db import profile, users
+from db import users
 from db.core.errors import DomainError, ErrorCode, NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
 from db.users import User
@@ -179,7 +179,7 @@ class OwnProfile:
                 user = users.change(user.id, name=name) or user
                 events.emit(EventType.ADMIN_USER_UPDATED, snapshots.user(user))
             if changes:
-                profile.update(user.id, **changes)
+                users.update_profile(user.id, **changes)
             _record_change(AuditAction.PROFILE_UPDATED, user, fields=sorted(body.model_fields_set))
         return _profile_of(user.id, self.store)
 
@@ -189,7 +189,7 @@ class OwnProfile:
 
         Returns the object as it was stored, without defaults; an empty object before the first change.
         """
-        stored = profile.find(caller_of(req).user_id)
+        stored = users.profile_of(caller_of(req).user_id)
         return dict(stored.preferences) if stored else {}
 
     @Operation(Permission.SIGNED_IN, "Preferences changed.", response=Preferences, errors=(NotFound,))
@@ -200,7 +200,7 @@ class OwnProfile:
         """
         with transaction():
             user = _lock_user(caller_of(req).user_id)
-            changed = profile.update(user.id, preferences=body.values)
+            changed = users.update_profile(user.id, preferences=body.values)
             _record_change(AuditAction.PREFERENCES_UPDATED, user, keys=len(body.values))
         return dict(changed.preferences)
 
@@ -234,7 +234,7 @@ class OwnProfile:
             user = _lock_user(user_id)
             media.keep(removal)
             media.forget(user_id)
-            profile.update(user_id, avatar_url=name)
+            users.update_profile(user_id, avatar_url=name)
             _record_change(AuditAction.AVATAR_CHANGED, user)
         return _profile_of(user.id, self.store)
 
@@ -244,7 +244,7 @@ class OwnProfile:
         with transaction():
             user = _lock_user(caller_of(req).user_id)
             if media.forget(user.id):
-                profile.update(user.id, avatar_url=None)
+                users.update_profile(user.id, avatar_url=None)
                 _record_change(AuditAction.AVATAR_DELETED, user)
         return _profile_of(user.id, self.store)
 
@@ -272,7 +272,7 @@ def _lock_user(user_id: UUID) -> User:
 
 def _profile_of(user_id: UUID, store: Media) -> Profile:
     """Returns the current profile of a user, empty for a user who has never changed it."""
-    found = profile.with_user(user_id)
+    found = users.with_profile(user_id)
     return Profile(**{**found, "avatar_url": store.public_url(found["avatar_url"])})
 
 

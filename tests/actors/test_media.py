@@ -11,7 +11,7 @@ from actors.jobs import enqueue, transaction
 from actors.media import Media
 from actors.settings import MediaSettings
 from api.settings import WebSettings
-from db import postgres, profile, users
+from db import postgres, users
 from db.core.settings import InvalidSetting
 from tests.makers import SECRETS, user, work
 from tests.tables import JobRow
@@ -53,7 +53,7 @@ def test_an_avatar_that_is_shown_is_not_removed(store):
     owner = user()
     name, removal = media.new_avatar(owner.id)
     store.put(name, b"picture")
-    profile.update(owner.id, avatar_url=name)
+    users.update_profile(owner.id, avatar_url=name)
     with transaction():
         enqueue(removal)
     assert work() == ["media.discard"]
@@ -77,7 +77,7 @@ def test_the_avatar_of_a_closed_account_is_removed(store):
     owner = user()
     name, _removal = media.new_avatar(owner.id)
     store.put(name, b"picture")
-    profile.update(owner.id, avatar_url=name)
+    users.update_profile(owner.id, avatar_url=name)
     with transaction():
         assert media.forget(owner.id)
         users.close(owner.id, email="closed@closed.invalid", name="Closed account")

@@ -13,8 +13,7 @@ from actors.mail_sender import MailRejected
 from actors.state_machine import Transition
 from db import payment_mails, postgres
 from db.payments import Payment
-from db.profile import UserProfile
-from db.users import Role, User
+from db.users import Role, User, UserProfile
 from tests import makers
 from tests.counting import counted
 from tests.makers import mailbox, text_of, work

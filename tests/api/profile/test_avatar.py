@@ -23,7 +23,7 @@ from api.http import admission
 from api.http.admission import seat
 from api.profile import decoding, resources
 from api.profile.decoding import MAX_PIXELS, MAX_SCANS
-from db import postgres, profile
+from db import postgres, users
 from db.users import Role
 from tests.api.profile.audit_trail import audited
 from tests.makers import error, invalid_fields, visitor, work
@@ -426,7 +426,7 @@ def test_closing_an_account_removes_its_avatar(client, person, files):
 
 
 def test_a_failed_change_leaves_no_file(person, files, monkeypatch):
-    monkeypatch.setattr(profile, "update", lambda *_args, **_columns: 1 / 0)
+    monkeypatch.setattr(users, "update_profile", lambda *_args, **_columns: 1 / 0)
     with postgres.database.atomic():
         assert error(send(person, drawn())) == (500, "INTERNAL_ERROR")
     assert len(files()) == 1
