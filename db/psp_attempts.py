@@ -70,7 +70,7 @@ _unsettled_since = peewee.SQL("unsettled_since")
 
 # A charge call is the first one of its payment, or follows an inquiry that has found no order. It has the key
 # of the first one: whatever the PSP has received by then, it charges once.
-# An inquiry is repeated if an earlier process died during it, and the job runs again.
+# The conflict: an earlier process died during this inquiry, and the job runs again.
 BEGIN_CALLS = Statement(
     "begin_calls",
     """
@@ -83,22 +83,17 @@ BEGIN_CALLS = Statement(
         SELECT call.id, payment.id, %(operation)s::text, payment.id::text
         FROM unnest(%(ids)s::uuid[], %(payment_ids)s) AS call (id, payment_id)
         JOIN payment ON payment.id = call.payment_id
-        WHERE CASE %(operation)s
-            WHEN 'find' THEN NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.id = call.id)
-            ELSE NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
-                OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
-                    WHERE a.payment_id = payment.id AND a.operation <> 'notice'
-                    ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
-                AND (SELECT count(*) < %(max_charges)s::int FROM payments.psp_attempts a
-                    WHERE a.payment_id = payment.id AND a.operation = 'charge')
-            END
+        WHERE %(operation)s = 'find'
+            OR NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
+            OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
+                WHERE a.payment_id = payment.id AND a.operation <> 'notice'
+                ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
+            AND (SELECT count(*) < %(max_charges)s::int FROM payments.psp_attempts a
+                WHERE a.payment_id = payment.id AND a.operation = 'charge')
+        ON CONFLICT (id) DO UPDATE SET operation = excluded.operation
         RETURNING id, payment_id
-    ), repeated AS (
-        SELECT id, payment_id FROM payments.psp_attempts WHERE %(operation)s = 'find' AND id = ANY(%(ids)s)
     )
-    SELECT call.id, amount, currency, metadata
-    FROM (SELECT * FROM begun UNION ALL SELECT * FROM repeated) AS call
-    JOIN payment ON payment.id = payment_id
+    SELECT begun.id, amount, currency, metadata FROM begun JOIN payment ON payment.id = payment_id
     """,
 )
 
