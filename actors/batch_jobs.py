@@ -74,7 +74,7 @@ class BatchJob(JobKind, Generic[E]):
     (DomainError) of a job that is done alone is an outcome: the job is removed.
     """
 
-    _claim = staticmethod(job_claims.claim_any)
+    _in_order = False
     # Errors that none of the jobs has caused.
     _outages: tuple[type[Exception], ...] = (postgres.DatabaseUnavailable,)
 
@@ -123,7 +123,7 @@ class BatchJob(JobKind, Generic[E]):
             with transaction():
                 if not self._may_claim():
                     return False
-                jobs = self._claim(self.name, BATCH_SIZE, requested)
+                jobs = job_claims.claim_first(self.name, BATCH_SIZE, requested, in_order=self._in_order)
                 self._write(jobs)
         except self._outages:
             raise
@@ -169,7 +169,7 @@ class OrderedBatchJob(BatchJob[E]):
     A named lock keeps every other process out: a job that numbers or chains rows must be their only writer.
     """
 
-    _claim = staticmethod(job_claims.claim_in_order)
+    _in_order = True
     # No job is postponed for one of these: that would change the order.
     _outages = postgres.TRANSIENT_ERRORS
 

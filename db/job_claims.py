@@ -44,16 +44,6 @@ CLAIM_ANY = f"""
     SELECT * FROM claimed ORDER BY position
 """
 
-
-def claim_any(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job]:
-    """Removes the first jobs of one name that no other transaction has, and returns them.
-
-    Leaves out jobs that failed or are delayed, except the requested ones: each comes back when it is due.
-    """
-    found = job_floors.search(CLAIM_ANY, name, limit=limit, requested=list(requested))
-    return [Job(**row) for row in found]
-
-
 # The same, but waits for a row that the relay has locked: to skip it would change the order. Nobody else
 # claims these jobs meanwhile, so that no row has to be locked before it is deleted. A job that the relay gave
 # up meanwhile stays.
@@ -66,13 +56,16 @@ CLAIM_IN_ORDER = f"""
 """
 
 
-def claim_in_order(name: str, limit: int, requested: Sequence[UUID] = ()) -> list[Job]:
-    """Removes the first jobs of one name and returns them in order, as `claim_any`, and skips none.
+def claim_first(
+    name: str, limit: int, requested: Sequence[UUID] = (), *, in_order: bool = False
+) -> list[Job]:
+    """Removes the first jobs of one name that no other transaction has, and returns them.
 
-    The caller must have the lock of the name.
+    Leaves out jobs that failed or are delayed, except the requested ones: each comes back when it is due.
+    With `in_order` it skips no job that another transaction has: the caller must have the lock of the name.
     """
-    found = job_floors.search(CLAIM_IN_ORDER, name, limit=limit, requested=list(requested))
-    return [Job(**row) for row in found]
+    sql = CLAIM_IN_ORDER if in_order else CLAIM_ANY
+    return [Job(**row) for row in job_floors.search(sql, name, limit=limit, requested=list(requested))]
 
 
 WAITS = """

@@ -208,7 +208,7 @@ def test_an_entry_knows_its_job_and_the_request_that_caused_it():
     job = spell.job(Word(text="a")).unique("once")
     request_context.bind(request_context.EMPTY)
     enqueued(job)
-    [word] = [batch_jobs.entry_of(found, Word) for found in job_claims.claim_any(spell.name, 10)]
+    [word] = [batch_jobs.entry_of(found, Word) for found in job_claims.claim_first(spell.name, 10)]
     assert (word.id, word.request_id, word.text) == (job.id, "request-1", "a")
 
 

@@ -62,12 +62,12 @@ def journal(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator
 @pytest.mark.parametrize(
     "search",
     [
-        lambda: job_claims.claim_any(NAME, 1),
-        lambda: job_claims.claim_in_order(NAME, 1),
+        lambda: job_claims.claim_first(NAME, 1),
+        lambda: job_claims.claim_first(NAME, 1, in_order=True),
         lambda: job_claims.waits(NAME),
         lambda: leased_jobs.lease_first(NAME, 1, 15.0),
     ],
-    ids=["claim_any", "claim_in_order", "waits", "lease_first"],
+    ids=["claim_first", "claim_first_in_order", "waits", "lease_first"],
 )
 def test_a_job_is_found_with_few_reads_while_a_backup_runs(journal, monkeypatch, search):
     before = blocks(search)
