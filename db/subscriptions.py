@@ -49,13 +49,15 @@ def create(after: Mapping[str, int | None]) -> None:
     postgres.rows(CREATE, list(after), list(after.values()))
 
 
+# The first event in order, and not EXISTS: PostgreSQL would read the log from its beginning for that.
 LOOK = """
     SELECT wanted.name, s.name IS NULL AS is_new FROM unnest(%s::text[], %s::jsonb[]) AS wanted (name, types)
     LEFT JOIN admin.subscriptions s ON s.name = wanted.name
     WHERE s.name IS NULL
         OR s.due_at <= clock_timestamp()
-        AND (EXISTS (SELECT FROM admin.events e
-                     WHERE e.seq > s.seq AND (wanted.types IS NULL OR wanted.types ? e.type))
+        AND ((SELECT e.seq FROM admin.events e
+              WHERE e.seq > s.seq AND (wanted.types IS NULL OR wanted.types ? e.type)
+              ORDER BY e.seq LIMIT 1) IS NOT NULL
              OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)
 """
 
@@ -95,8 +97,9 @@ CLAIM = """
     WHERE name = (
         SELECT name FROM admin.subscriptions s
         WHERE name = %s AND due_at <= clock_timestamp()
-        AND (EXISTS (SELECT FROM admin.events e
-                     WHERE e.seq > s.seq AND (%s::text[] IS NULL OR e.type = ANY(%s::text[])))
+        AND ((SELECT e.seq FROM admin.events e
+              WHERE e.seq > s.seq AND (%s::text[] IS NULL OR e.type = ANY(%s::text[]))
+              ORDER BY e.seq LIMIT 1) IS NOT NULL
              OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)
         FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING name, seq, attempts, error
