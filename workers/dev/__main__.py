@@ -40,7 +40,7 @@ def main() -> int:
         os.environ.update(settings)  # .env may set PG_BIN and VALKEY_BIN
         data = Path(settings.get("DATA_DIR") or ".data").resolve()
         with stack.locked(data):
-            run(stack.plan(data, settings, console=bool(sys.stdout) and sys.stdout.isatty()))
+            run(stack.Stack(data, settings, console=bool(sys.stdout) and sys.stdout.isatty()))
     except (Failure, InvalidSetting, OSError) as error:
         sys.stderr.write(" ".join(str(error).split()) + "\n")
         return INVALID_SETTING if isinstance(error, InvalidSetting) else 1

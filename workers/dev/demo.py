@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from db import postgres
 from workers.dev.stack import DEMO_USERS
-from workers.dev.token import CommandFailed, RunningStack, running
+from workers.dev.token import CommandFailed, RunningStack, run
 
 SETTLE_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 10.0
@@ -51,22 +51,14 @@ SELECT (1000 * extract(epoch FROM at - min(at) OVER ()))::int AS ms, place AS ta
 
 def main() -> int:
     """Runs the command. Returns 0 when every payment ended as it must."""
+    return run(show)
+
+
+def show(stack: RunningStack) -> None:
+    """Makes the payments, then shows everything that is written about each. Raises CommandFailed."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    try:
-        with running() as stack:
-            run(Console(highlight=False), stack)
-    except (CommandFailed, OSError, *postgres.TRANSIENT_ERRORS) as trouble:
-        line = " ".join(str(trouble).split())
-        Console(stderr=True).print(line, style="red", highlight=False, markup=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def run(console: Console, stack: RunningStack) -> None:
-    """Makes the payments, then shows everything that is written about each. Raises CommandFailed."""
+    console = Console(highlight=False)
     console.print(f"[bold]The life of a payment[/], at {stack.http.base_url}: {stack.health()}")
     vendor, customer = (stack.sign_in(email) for email in DEMO_USERS[1:])
     vera, carl = (str(user["user"]["name"]).split()[0] for user in (vendor, customer))

@@ -17,14 +17,16 @@ from typing import Any
 import structlog
 
 from workers.dev import stack
-from workers.dev.supervisor import Process, Supervisor, signal_group
+from workers.dev.processes import signal_group
+from workers.dev.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
 MAX_FREEZE_S = 60
 # How many faults the file has, the newest last.
 KEPT = 30
-_POLL_S, _RESTART_TIMEOUT_S = 0.05, 30
+
+Record = dict[str, Any]
 
 
 class Faults:
@@ -34,8 +36,9 @@ class Faults:
         self._pipe, self._file = data / "faults", data / "faults.json"
         self._supervisor = supervisor
         self._lock = threading.Lock()
-        self._done: list[dict[str, Any]] = []
-        self._frozen: dict[int, threading.Timer] = {}
+        self._done: list[Record] = []
+        # The latest freeze of each process: an earlier one must not end it.
+        self._freezes: dict[int, Record] = {}
 
     def listen(self) -> None:
         """Makes the pipe and listens to it, as long as the launcher lives."""
@@ -50,53 +53,37 @@ class Faults:
             for line in lines:
                 try:
                     self._do(**json.loads(line))
-                except (ValueError, TypeError, KeyError) as error:
+                except (ValueError, TypeError) as error:
                     log.warning("not a fault", line=line.strip(), error=str(error))
 
     def _do(self, fault: str, process: str | None = None, seconds: int | None = None) -> None:
-        running = self._supervisor.running.get(process) if process else None
+        running = self._supervisor.running.get(process or "")
         if process and not running:
             return
-        record = {
-            "at": _now(), "fault": fault, "process": process, "pid": running and running.pid,
-            "seconds": seconds, "recovered_at": None, "new_pid": None,
-        }  # fmt: skip
-        if running and process:
-            if fault == "freeze":
-                self._freeze(running, min(float(seconds or 1), MAX_FREEZE_S), record)
-            else:
-                signal_group(running.pid, signal.SIGKILL)
-                threading.Thread(
-                    target=self._note_restart, args=(process, running, record), daemon=True
-                ).start()
-        with self._lock:
-            self._done = [*self._done, record][-KEPT:]
+        record: Record = {"at": _now(), "fault": fault, "process": process, "seconds": seconds}
+        record |= {"pid": running and running.pid, "new_pid": None, "recovered_at": None}
+        self._done = [*self._done, record][-KEPT:]
         self._write()
         log.warning("fault", fault=fault, process=process, seconds=seconds)
+        if running:
+            act = self._freeze if fault == "freeze" else self._kill
+            threading.Thread(target=act, args=(running.pid, record), daemon=True).start()
 
-    def _freeze(self, process: Process, seconds: float, record: dict[str, Any]) -> None:
-        if earlier := self._frozen.pop(process.pid, None):
-            earlier.cancel()
+    def _freeze(self, pid: int, record: Record) -> None:
+        self._freezes[pid] = record
+        signal_group(pid, signal.SIGSTOP)
+        time.sleep(min(record["seconds"] or 1, MAX_FREEZE_S))
+        if self._freezes[pid] is record:
+            signal_group(pid, signal.SIGCONT)
+        self._recovered(record)
 
-        def go_on() -> None:
-            signal_group(process.pid, signal.SIGCONT)
-            self._note(record)
+    def _kill(self, pid: int, record: Record) -> None:
+        signal_group(pid, signal.SIGKILL)
+        while not (restarted := self._supervisor.running.get(record["process"])) or restarted.pid == pid:
+            time.sleep(0.05)
+        self._recovered(record, new_pid=restarted.pid)
 
-        signal_group(process.pid, signal.SIGSTOP)
-        self._frozen[process.pid] = timer = threading.Timer(seconds, go_on)
-        timer.daemon = True
-        timer.start()
-
-    def _note_restart(self, name: str, killed: Process, record: dict[str, Any]) -> None:
-        deadline = time.monotonic() + _RESTART_TIMEOUT_S
-        while time.monotonic() < deadline:
-            restarted = self._supervisor.running.get(name)
-            if restarted and restarted.pid != killed.pid:
-                self._note(record, new_pid=restarted.pid)
-                return
-            time.sleep(_POLL_S)
-
-    def _note(self, record: dict[str, Any], **more: Any) -> None:
+    def _recovered(self, record: Record, **more: int) -> None:
         record.update(recovered_at=_now(), **more)
         self._write()
 

@@ -41,6 +41,12 @@ def end_with_parent(signum: signal.Signals) -> None:
         _libc.prctl(1, int(signum), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
+def signal_group(leader: int, signum: signal.Signals) -> None:
+    """Sends a signal to a process and to all that it has started in its session."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS: the latter, when only zombies are left
+        os.killpg(leader, signum)
+
+
 def find(matches: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     """Returns the living processes that match. A process that this user may not inspect does not match."""
     found = []
@@ -52,9 +58,9 @@ def find(matches: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     return found
 
 
-def kill(matches: Callable[[psutil.Process], bool], seconds: float = 5) -> None:
-    """Kills the processes that match, and waits until none is left."""
-    deadline = time.monotonic() + seconds
+def kill(matches: Callable[[psutil.Process], bool]) -> None:
+    """Kills the processes that match, and waits until none is left, for five seconds at most."""
+    deadline = time.monotonic() + 5
     while (found := find(matches)) and time.monotonic() < deadline:
         for process in found:
             with suppress(psutil.Error):

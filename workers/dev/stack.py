@@ -7,7 +7,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv import dotenv_values, parser
@@ -20,23 +19,6 @@ DEMO_PASSWORD = "Paywright-demo-1"
 DEFAULT_WEB_PORT = 3000
 SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER", "POSTGRES_PASSWORD", "VALKEY_PASSWORD")
 MARK = "PAYWRIGHT_STACK"  # names the launcher's DATA_DIR to every process that it starts
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Everything to start; nothing runs yet."""
-
-    data: Path
-    servers: list[servers.Server]
-    commands: dict[str, str]  # by name, as `web.1`
-    environ: dict[str, str]
-    production: bool
-
-    def spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        """Starts a process with the current secrets, which can be rotated; without them in production."""
-        generated = {} if self.production else secret_values(self.data)
-        missing = {name: value for name, value in generated.items() if not self.environ.get(name)}
-        return processes.launch(command, env=self.environ | missing | {"PROCESS_NAME": name})
 
 
 def settings(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -65,37 +47,43 @@ def locked(data: Path) -> Iterator[None]:
         yield
 
 
-def plan(data: Path, settings: dict[str, str], *, console: bool) -> Stack:
-    """Chooses commands, ports and passwords; `console` if a person reads the logs. Raises InvalidSetting."""
-    commands = _commands(Path("Procfile").read_text(), settings.get("PROCESSES", ""))
-    host = settings.get("HOST") or servers.HOST
-    port = _web_port(settings.get("PORT"), host, data)
-    embedded: list[servers.Server] = []
-    urls = {}
-    for name, kind in (("REDIS_URL", servers.Valkey), ("DATABASE_URL", servers.Postgres)):
-        if not settings.get(name):
-            directory, password = data / kind.name, secret_values(data)[f"{kind.name.upper()}_PASSWORD"]
-            embedded.append(kind(directory, servers.free_port(seed=directory), password))
-        urls[name] = settings.get(name) or embedded[-1].url
-    reachable = {"0.0.0.0": servers.HOST, "::": "::1"}.get(host, host)
-    base_url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
-    production = settings.get("APP_ENV") == "production"
-    environ = {
-        **settings,
-        **urls,
-        "BASE_URL": base_url,
-        "HOST": host,
-        "PORT": str(port),
-        "DATA_DIR": str(data),
-        MARK: str(data),
-        "PUBLIC_URL": settings.get("PUBLIC_URL") or ("" if production else base_url),
-        "APP_ENV": settings.get("APP_ENV") or "development",
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{Path(sys.executable).parent}:{settings.get('PATH') or '/usr/bin:/bin'}",
-    }
-    if console:
-        environ["LOG_FORMAT"] = settings.get("LOG_FORMAT") or "console"
-    return Stack(data, embedded, commands, environ, production)
+class Stack:
+    """Everything to start: commands, embedded servers, environment. Nothing runs yet."""
+
+    def __init__(self, data: Path, settings: dict[str, str], *, console: bool) -> None:
+        """Chooses ports and passwords; `console` if a person reads the logs. Raises InvalidSetting."""
+        self.data, self.production = data, settings.get("APP_ENV") == "production"
+        self.commands = _commands(Path("Procfile").read_text(), settings.get("PROCESSES", ""))
+        host = settings.get("HOST") or servers.HOST
+        port = _web_port(settings.get("PORT"), host, data)
+        reachable = {"0.0.0.0": servers.HOST, "::": "::1"}.get(host, host)
+        base_url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
+        self.environ = {
+            **settings,
+            "BASE_URL": base_url,
+            "HOST": host,
+            "PORT": str(port),
+            "DATA_DIR": str(data),
+            MARK: str(data),
+            "PUBLIC_URL": settings.get("PUBLIC_URL") or ("" if self.production else base_url),
+            "APP_ENV": settings.get("APP_ENV") or "development",
+            "PYTHONUNBUFFERED": "1",
+            "PATH": f"{Path(sys.executable).parent}:{settings.get('PATH') or '/usr/bin:/bin'}",
+        }
+        if console:
+            self.environ["LOG_FORMAT"] = settings.get("LOG_FORMAT") or "console"
+        self.servers: list[servers.Server] = []
+        for name, kind in (("REDIS_URL", servers.Valkey), ("DATABASE_URL", servers.Postgres)):
+            if not settings.get(name):
+                directory, password = data / kind.name, secret_values(data)[f"{kind.name.upper()}_PASSWORD"]
+                self.servers.append(kind(directory, servers.free_port(seed=directory), password))
+                self.environ[name] = self.servers[-1].url
+
+    def spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        """Starts a process with the current secrets, which can be rotated; without them in production."""
+        generated = {} if self.production else secret_values(self.data)
+        missing = {name: value for name, value in generated.items() if not self.environ.get(name)}
+        return processes.launch(command, env=self.environ | missing | {"PROCESS_NAME": name})
 
 
 def write(path: Path, text: str) -> None:

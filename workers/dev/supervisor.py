@@ -1,19 +1,18 @@
 """Keeps processes running: each has a thread that starts it again when it ends."""
 
 import json
-import os
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from db.core.settings import InvalidSetting
 from workers.dev import Failure, stack
+from workers.dev.processes import signal_group
 from workers.dev.servers import Server
 
 log = structlog.get_logger(__name__)
@@ -109,9 +108,3 @@ class Supervisor:
             self.running[name] = process
         pids = {name: process.pid for name, process in self.running.items()}
         stack.write(self._pids, json.dumps(pids, indent=1) + "\n")
-
-
-def signal_group(leader: int, signum: signal.Signals) -> None:
-    """Sends a signal to a process and to all that it has started in its session."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS: the latter, when only zombies are left
-        os.killpg(leader, signum)

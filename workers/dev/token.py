@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from dotenv import dotenv_values
 
-from db import rate_counters, redis
+from db import postgres, rate_counters, redis
 from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 
 # The keys in Redis that count this machine's requests for the rate limits.
@@ -65,12 +65,12 @@ class RunningStack:
             answer = response.json()
             if response.is_success:
                 return dict(answer["data"])
-            error = f"{answer['error']['code']}: {answer['error']['message']}"
+            error = f"{response.status_code} {answer['error']['code']}: {answer['error']['message']}"
         except httpx.HTTPError as failure:
-            raise CommandFailed(f"{method} /api{path}: no response: {failure}") from None
+            error = f"no response: {failure}"
         except (ValueError, LookupError, TypeError):
-            error = "is not a response of Paywright"
-        raise CommandFailed(f"{method} /api{path}: {response.status_code} {error}")
+            error = f"{response.status_code} is not a response of Paywright"
+        raise CommandFailed(f"{method} /api{path}: {error}")
 
     def _reset_limits(self) -> bool:
         """Resets the rate limits of this machine; returns whether there were any counts.
@@ -98,19 +98,29 @@ def running() -> Iterator[RunningStack]:
         yield RunningStack(http, redis_url, database)
 
 
-def main(name: str) -> int:
-    """Prints an access token of `customer`, `vendor` or `admin`, valid for 15 minutes."""
+def run(command: Callable[[RunningStack], None]) -> int:
+    """Runs a command on the running stack; returns its exit status. A failure is one line."""
     try:
         with running() as stack:
-            email = next((user for user in DEMO_USERS if user.startswith(f"{name}@")), None)
-            if email is None:
-                raise CommandFailed(f"AS={name}: there is admin, vendor and customer")
-            stack.health()
-            sys.stdout.write(f"{stack.sign_in(email)['accessToken']}\n")
-    except (CommandFailed, OSError) as trouble:
-        sys.stderr.write(f"{trouble}\n")
+            command(stack)
+    except (CommandFailed, OSError, *postgres.TRANSIENT_ERRORS) as trouble:
+        sys.stderr.write(" ".join(str(trouble).split()) + "\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def main(name: str) -> int:
+    """Prints an access token of `customer`, `vendor` or `admin`, valid for 15 minutes."""
+
+    def show(stack: RunningStack) -> None:
+        stack.health()
+        if f"{name}@example.com" not in DEMO_USERS:
+            raise CommandFailed(f"AS={name}: there is admin, vendor and customer")
+        sys.stdout.write(stack.sign_in(f"{name}@example.com")["accessToken"] + "\n")
+
+    return run(show)
 
 
 if __name__ == "__main__":

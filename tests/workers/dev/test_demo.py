@@ -74,7 +74,7 @@ def test_ctrl_c_is_no_failure_of_ours(monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "running", interrupted)
+    monkeypatch.setattr(token, "running", interrupted)
     assert demo.main() == 130
 
 
