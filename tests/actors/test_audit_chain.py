@@ -25,7 +25,7 @@ from db.prepared import Statement
 from tests import makers
 from tests.db.test_migrations import scratch
 from tests.tables import JobRow
-from workers.dev import programs
+from workers.dev import servers
 
 AWKWARD: dict[str, Any] = {
     "b": [1, 1.10, 1e300, -0.0, 1e-7, 12345678901234567890, True, None, {}],
@@ -475,7 +475,7 @@ def connected_to(url: str) -> Iterator[OtherDatabase]:
 
 def test_a_restored_dump_is_intact(postgres_server):
     def run(program: str, *words: str) -> None:
-        done = subprocess.run([programs.postgres_bin() / program, *words], capture_output=True, check=False)
+        done = subprocess.run([servers.postgres_bin() / program, *words], capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
 
     url = postgres_server.url

@@ -15,7 +15,7 @@ from tests.bench.load import drive
 from tests.bench.stack import SETTINGS, Paywright, Stores, launched
 from tests.bench.targets import PAYMENT, Ours
 from tests.makers import SECRETS
-from workers.dev import programs
+from workers.dev import servers
 from workers.dev.servers import HOST, free_port
 
 CLIENTS = 8
@@ -34,7 +34,7 @@ def start(
 ) -> dict[str, dict[str, Run]]:
     """Returns what else answers each call, by call and program; it runs until `running` closes."""
     others: dict[str, dict[str, Run]] = {"health": {"bare Falcon": bare_falcon(running, directory, stack)}}
-    pgbench = programs.postgres_bin() / "pgbench"
+    pgbench = servers.postgres_bin() / "pgbench"
     if pgbench.exists():
         for name in RECORDED:
             script = directory / f"{name}.sql"

@@ -14,7 +14,7 @@ import psutil
 
 from db.core import VERSION
 from tests.bench.load import WRK
-from workers.dev import programs
+from workers.dev import servers
 
 PACKAGES = (
     "falcon",
@@ -44,8 +44,8 @@ def describe() -> dict[str, Any]:
         "versions": {
             "Python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
-            "PostgreSQL": _output(str(programs.postgres_bin() / "postgres"), "--version").split()[-1],
-            "Valkey": _version(_output(str(programs.valkey_server()), "--version")),
+            "PostgreSQL": _output(str(servers.postgres_bin() / "postgres"), "--version").split()[-1],
+            "Valkey": _version(_output(str(servers.valkey_server()), "--version")),
             "Node": _output("node", "--version").lstrip("v") if shutil.which("node") else "none",
             "load generator": "wrk " + _version(_output("wrk", "--version"))
             if WRK

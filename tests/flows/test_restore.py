@@ -11,7 +11,7 @@ import pytest
 from tests.flows.conftest import Stack
 from tests.flows.test_events import Theirs, log_of, quiet, up_to_date
 from tests.makers import until
-from workers.dev import programs
+from workers.dev import servers
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def restored(stack: Stack, tmp_path: Path) -> Iterator[Stack]:
 
 def command(stack: Stack, program: str, *arguments: str) -> None:
     """Runs one of PostgreSQL's own programs."""
-    path = programs.postgres_bin() / program
+    path = servers.postgres_bin() / program
     ran = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
 

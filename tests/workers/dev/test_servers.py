@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from db.core.settings import InvalidSetting
-from workers.dev import Failure, programs
+from workers.dev import Failure, servers
 from workers.dev.servers import Postgres, Valkey, free_port
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="root on Linux only")
@@ -60,9 +60,9 @@ def test_postgres_is_durable_speaks_utf8_and_asks_for_its_password(postgres):
 
 
 @as_root
-@pytest.mark.parametrize("way", programs.RUN_AS_CHOICES, ids=["namespace", "nobody"])
+@pytest.mark.parametrize("way", servers.RUN_AS_CHOICES, ids=["namespace", "nobody"])
 def test_root_runs_postgres_without_opening_a_directory(place, postgres, monkeypatch, way):
-    monkeypatch.setattr(programs, "RUN_AS_CHOICES", (way,))
+    monkeypatch.setattr(servers, "RUN_AS_CHOICES", (way,))
     parents = [(parent.stat().st_mode, parent.stat().st_uid) for parent in place.parents]
     postgres.start()
     query(postgres, "CREATE TABLE IF NOT EXISTS seen (way text)")
@@ -75,7 +75,7 @@ def test_root_runs_postgres_without_opening_a_directory(place, postgres, monkeyp
 
 @as_root
 def test_root_with_no_way_out_is_told_of_database_url(postgres, monkeypatch):
-    monkeypatch.setattr(programs, "RUN_AS_CHOICES", ())
+    monkeypatch.setattr(servers, "RUN_AS_CHOICES", ())
     with pytest.raises(InvalidSetting, match="DATABASE_URL: is not set"):
         postgres.start()
 
@@ -183,9 +183,9 @@ def test_a_chosen_binary_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("PG_BIN", "/nowhere")
     monkeypatch.setenv("VALKEY_BIN", "/nowhere")
     with pytest.raises(InvalidSetting, match=r"PG_BIN: .*/nowhere"):
-        programs.postgres_bin()
+        servers.postgres_bin()
     with pytest.raises(InvalidSetting, match=r"VALKEY_BIN: .*/nowhere"):
-        programs.valkey_server()
+        servers.valkey_server()
 
 
 def test_two_that_choose_a_port_at_the_same_time_do_not_choose_the_same():
