@@ -3,7 +3,7 @@
 import pytest
 
 from tests.browser.driver import expect
-from tests.browser.forms import registered, send, watched
+from tests.browser.forms import registered, send
 
 
 @pytest.fixture
@@ -42,22 +42,3 @@ def test_during_maintenance_nothing_is_paid(visitor, signed_in, admin):
     finally:
         send(page, "End the maintenance")
     expect(page.get_by_role("button", name="Begin maintenance")).to_be_visible()
-
-
-def test_fifty_payments_end_while_the_stack_is_broken(admin):
-    page = admin.open("/console/break-it")
-    with watched(page):
-        send(page, "Send 50 payments")
-        for process in ("payments.1", "psp.1"):
-            send(page, f"Kill {process}")
-        send(page, "Flush Redis")
-        expect(page.get_by_text("All 50 payments have ended")).to_be_visible(timeout=120_000)
-        expect(page.locator("#run .tile.bad")).to_have_count(0)
-
-
-def test_a_dead_job_is_retried_without_a_shell(admin, shown):
-    page = admin.open(f"/console/jobs/{shown.examples['job_id']}")
-    expect(page.locator("#content .badge.dead").first).to_be_visible()
-    admin.open("/console/jobs?state=dead")
-    confirm(page, "Retry")
-    expect(page.get_by_text("SMTPServerDisconnected")).to_have_count(0)
