@@ -137,6 +137,9 @@ def try_push(jobs: Sequence[Job]) -> None:
 
 def _push_unsent() -> None:
     jobs = [_unsent.popleft() for _ in range(len(_unsent))]
+    if not jobs:
+        # Sent by the call before. An empty push would pass for an answer of Redis.
+        return
     try:
         with redis.guarded(cast(redis.Client, current().client)):
             # Of a batch job only one.

@@ -63,6 +63,12 @@ def test_the_first_thread_does_not_wait_for_the_messages_of_others(slow):
     until(lambda: not broker._sending._taken)
 
 
+def test_nothing_is_sent_for_a_caller_whose_jobs_are_sent_already(slow):
+    slow.may_end.release(9)
+    broker._push_unsent()
+    assert slow.pushed == []
+
+
 def test_one_message_wakes_a_worker_for_all_jobs_of_a_batch(slow):
     first = sending(job("a"))
     until(lambda: slow.pushed)
