@@ -54,8 +54,9 @@ def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
     broker.configure(valkey_server.url, timeout=5).client.flushdb()
     for kind in jobs.load_all().values():
         if isinstance(kind, CallingKind):
-            # Whoever serves it here does not serve it in other tests.
-            monkeypatch.setattr(kind, "_threads", None)
+            # Neither who serves it here nor whose turn it is then is left to other tests.
+            for name, value in (("_threads", None), ("_threads_of_share", None), ("_last_share", "")):
+                monkeypatch.setattr(kind, name, value)
     yield
     broker.configure(valkey_server.url, timeout=5).client.flushdb()
     makers.wipe()
