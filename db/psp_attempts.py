@@ -68,28 +68,47 @@ class PspAttempt(postgres.Model, table="payments.psp_attempts"):
 # whose decision is settled when it is recorded, so that the index on it gets no entry.
 _unsettled_since = peewee.SQL("unsettled_since")
 
-# A charge call is the first one of its payment, or follows an inquiry that has found no order. It has the key
-# of the first one: whatever the PSP has received by then, it charges once.
-# The conflict: an earlier process died during this inquiry, and the job runs again.
-BEGIN_CALLS = Statement(
-    "begin_calls",
-    """
-    WITH payment AS (
+# The payments that calls are about, if they are `processing`: locked until the calls are recorded.
+_LOCKED = """
+    payment AS (
         SELECT id, amount, currency, coalesce(ordered_metadata, metadata) AS metadata
         FROM payments.payments WHERE id = ANY(%(payment_ids)s::uuid[]) AND status = 'processing'
         ORDER BY id FOR NO KEY UPDATE
-    ), begun AS (
+    )
+"""
+
+# A charge call is the first one of its payment, or follows an inquiry that has found no order. It has the key
+# of the first one: whatever the PSP has received by then, it charges once.
+# Its id is new: without ON CONFLICT a row writes 48 bytes less of WAL.
+BEGIN_CHARGES = Statement(
+    "begin_charges",
+    f"""
+    WITH {_LOCKED}, begun AS (
         INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)
-        SELECT call.id, payment.id, %(operation)s::text, payment.id::text
+        SELECT call.id, payment.id, 'charge', payment.id::text
         FROM unnest(%(ids)s::uuid[], %(payment_ids)s) AS call (id, payment_id)
         JOIN payment ON payment.id = call.payment_id
-        WHERE %(operation)s = 'find'
-            OR NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
+        WHERE NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
             OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
                 WHERE a.payment_id = payment.id AND a.operation <> 'notice'
                 ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
             AND (SELECT count(*) < %(max_charges)s::int FROM payments.psp_attempts a
                 WHERE a.payment_id = payment.id AND a.operation = 'charge')
+        RETURNING id, payment_id
+    )
+    SELECT begun.id, amount, currency, metadata FROM begun JOIN payment ON payment.id = payment_id
+    """,
+)
+
+# The conflict: an earlier process died during this inquiry, and the job runs again.
+BEGIN_INQUIRIES = Statement(
+    "begin_inquiries",
+    f"""
+    WITH {_LOCKED}, begun AS (
+        INSERT INTO payments.psp_attempts (id, payment_id, operation, reference)
+        SELECT call.id, payment.id, 'find', payment.id::text
+        FROM unnest(%(ids)s::uuid[], %(payment_ids)s) AS call (id, payment_id)
+        JOIN payment ON payment.id = call.payment_id
         ON CONFLICT (id) DO UPDATE SET operation = excluded.operation
         RETURNING id, payment_id
     )
@@ -165,13 +184,11 @@ def begin(
     a call other than an inquiry that has found no order. The payments are locked: a person who fails one
     sees the call, or the call sees the failure.
     """
-    begun = postgres.rows(
-        BEGIN_CALLS,
-        ids=list(calls),
-        payment_ids=list(calls.values()),
-        operation=operation,
-        max_charges=max_charges,
-    )
+    ids = {"ids": list(calls), "payment_ids": list(calls.values())}
+    if operation is PspOperation.CHARGE:
+        begun = postgres.rows(BEGIN_CHARGES, **ids, max_charges=max_charges)
+    else:
+        begun = postgres.rows(BEGIN_INQUIRIES, **ids)
     return {row.pop("id"): row for row in begun}
 
 
