@@ -101,9 +101,13 @@ class Visit:
 
     def expect_fault(self, pattern: str) -> None:
         """Forgets the faults of this kind, which a test causes; there must be one."""
+        assert self.forget_faults(pattern), f"no fault like {pattern!r} among {self.faults}"
+
+    def forget_faults(self, pattern: str) -> list[str]:
+        """Forgets the faults of this kind, which a test may cause; returns them."""
         expected = [fault for fault in self.faults if re.search(pattern, fault)]
-        assert expected, f"no fault like {pattern!r} among {self.faults}"
         self.faults[:] = [fault for fault in self.faults if fault not in expected]
+        return expected
 
     def check(self) -> None:
         """Fails if anything went wrong in this browser so far."""
