@@ -310,14 +310,14 @@ export function createPaywright(options: Options) {
     let last = after?.toString() ?? "";
     for (let failures = 0; !signal?.aborted; failures = Math.min(failures + 1, 6)) {
       const connection = new AbortController();
+      const ended = signal ? AbortSignal.any([signal, connection.signal]) : connection.signal;
       let silence: ReturnType<typeof setTimeout> | undefined;
       let retryAfterS = 0;
       try {
         const request = new Request(`${baseUrl}/api/events/stream`, {
           headers: { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) },
-          signal: signal ? AbortSignal.any([signal, connection.signal]) : connection.signal,
         });
-        const response = await withTokens(request, (copy) => (options.fetch ?? fetch)(copy));
+        const response = await withTokens(request, (copy) => (options.fetch ?? fetch)(copy, { signal: ended }));
         if (!response.ok || !response.body) {
           throw new ApiError(response, await response.json().catch(() => null));
         }
@@ -325,7 +325,8 @@ export function createPaywright(options: Options) {
         last = response.headers.get("Last-Event-ID") ?? last;
         const received: EventSourceMessage[] = [];
         const parser = createParser({ onEvent: (event) => received.push(event) });
-        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+        // A request loses its signal when it is garbage-collected, which node does while its answer is still read.
+        const reader = response.body.pipeThrough(new TextDecoderStream(), { signal: ended }).getReader();
         for (;;) {
           silence = setTimeout(() => { connection.abort(); }, STREAM_SILENCE_MS);
           const { done, value } = await reader.read();

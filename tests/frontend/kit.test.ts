@@ -267,6 +267,23 @@ await test("an event stream renews an expired token, and ends with its session",
   assert.equal(await tokens.get(), null);
 });
 
+await test("an event stream ends when it is aborted, however long it was open", { timeout: 20_000 }, async () => {
+  const kit = await signedIn();
+  const stop = new AbortController();
+  const events = kit.paywright.events({ signal: stop.signal });
+  const first = events.next();
+  await until(() => kit.sent.some(({ path, status }) => path === "/api/events/stream" && status === 200));
+  await pay(kit, "approve");
+  await first;
+  const end = (async () => { while (!(await events.next()).done); })();
+  // A request that nobody holds any more is collected then, and passes the signal on to nothing.
+  await setTimeout(500);
+  assert(gc);
+  gc();
+  stop.abort();
+  await end;
+});
+
 await test("queries that follow the events are read again when something has changed", async () => {
   const kit = await signedIn();
   const queries = newQueries();
