@@ -31,10 +31,12 @@ from workers import scheduler
 from workers.scheduler import Leader
 
 NOON = "2026-03-01T12:00:00Z"
-# The scheduler process with a lease of a third, renewed more often.
+# The scheduler process with a lease of a fifth, renewed more often, and a job that is enqueued each second.
 SHORT_LEASE = """
+from datetime import timedelta
 from workers import scheduler
-scheduler.LEASE_S, scheduler._RENEW_EVERY_S = 4.0, 0.5
+scheduler.LEASE_S, scheduler._RENEW_EVERY_S = 2.5, 0.3
+scheduler.JOBS[scheduler.payment_reconciliation.reconcile] = timedelta(seconds=1)
 scheduler.run()
 """
 
@@ -228,7 +230,7 @@ def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_replaced_at_once(
     [seen] = lease_rows()
     second = until(lambda: leading() not in (None, first) and leading())
     assert second in {process.pid for process in schedulers} - {first}
-    assert seen["left"] <= 4 < scheduler.LEASE_S < 30
+    assert seen["left"] <= 2.5 < scheduler.LEASE_S < 30
     with postgres.connection():
         # The second leader enqueues what is no longer in the journal.
         JobRow.delete().execute()
