@@ -12,7 +12,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from PIL import Image, ImageOps
+# WebPImagePlugin is named, or saving as WebP would import the plugins of all forty formats.
+from PIL import Image, ImageOps, WebPImagePlugin  # noqa: F401
 
 MAX_SIDE_PX = 512
 # Good cameras make 24 megapixels, which take about 100 MB when decoded.
