@@ -20,7 +20,7 @@ from tests.tables import JobRow
 from workers import relay
 
 # How long the slow server takes for each of its seven replies.
-REPLY_PAUSE_S = 0.45
+REPLY_PAUSE_S = 0.3
 
 Reply = Callable[[socket.socket, bytes], None]
 

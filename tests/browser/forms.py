@@ -26,6 +26,11 @@ def watched(page: "Page") -> Iterator[None]:
     assert page.evaluate("() => window.watched === true"), "the page was loaded anew"
 
 
+def seen_again(page: "Page") -> None:
+    """The visitor comes back to the tab: the page is brought up to date now, not after its seconds."""
+    page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def registered(visitor: Callable[..., Visit]) -> tuple[Visit, str]:
     """A visitor who has opened an account just now, and their address."""
     me, mine = visitor(), address()

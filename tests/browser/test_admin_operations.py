@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from db.users import Role
 from tests.browser.driver import Visit
-from tests.browser.forms import watched
+from tests.browser.forms import seen_again, watched
 from tests.flows.conftest import Stack
 from tests.makers import until
 
@@ -44,7 +44,8 @@ def test_a_dead_job_is_found_retried_and_another_one_dropped(
     question.get_by_text("again now?").wait_for()
     # The page is brought up to date meanwhile, and the question stays.
     stack.rows("UPDATE journal.jobs SET attempts = attempts + 1 WHERE id = %s RETURNING id", dropped)
-    page.wait_for_event("response", lambda answer: answer.url.endswith("/console/jobs"))
+    with page.expect_response(lambda answer: answer.url.endswith("/console/jobs")):
+        seen_again(page)
     question.get_by_role("button", name="Retry").click()
     page.get_by_text("The job is due now.").wait_for()
     until(lambda: not exists(stack, retried))
@@ -88,11 +89,12 @@ def test_the_audit_log_is_verified_exported_and_verified_outside(
 def test_the_focus_stays_where_it_is_while_a_page_is_brought_up_to_date(
     visitor: Callable[..., Visit], signed_in: Callable[[str], object], stack: Stack
 ):
-    page = visitor(storage_state=signed_in(Role.ADMIN)).open("/console/jobs")
     first = dead_job(stack, "the first one")
+    page = visitor(storage_state=signed_in(Role.ADMIN)).open("/console/jobs")
     button = page.locator("#dead tr", has_text="the first one").get_by_role("button", name="Retry")
     button.focus()
     second = dead_job(stack, "the second one")
+    seen_again(page)
     page.locator("#dead tr", has_text="the second one").wait_for()
     assert button.evaluate("button => document.activeElement === button")
     stack.rows("DELETE FROM journal.jobs WHERE id = ANY(%s::uuid[]) RETURNING id", [first, second])
