@@ -1,7 +1,7 @@
 """A request with an `Idempotency-Key` changes a payment once and gets one response."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from falcon.testing import Result, create_req
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from actors import housekeeping
 from actors.jobs import enqueue, transaction
 from api.payments import acceptance
-from db import payments
+from db import idempotency, payments
 from db.idempotency import ACCEPT, IdempotencyKey
 from db.users import Role
 from tests import makers
@@ -140,6 +140,21 @@ def test_a_key_is_kept_for_a_day_and_until_its_payment_has_ended(customer):
     assert expire(tomorrow + minute) == {"waits"}
     work()
     assert expire(tomorrow + minute) == set()
+
+
+@pytest.mark.parametrize(
+    "id", ["00000000-0000-4000-8000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff"]
+)
+def test_a_key_of_a_payment_with_a_random_id_is_kept_for_a_day(customer, id):
+    """Early releases made such ids. The key may be newer than the payment by any time."""
+    user_id = customer.user["id"]
+    makers.payment_row(id=id, user_id=user_id, type="payment", status="completed", amount=80)
+    stored_at = datetime(2026, 3, 1, tzinfo=UTC)
+    IdempotencyKey.insert(
+        user_id=user_id, key="old", request_hash="", provisional=False, payment_id=id, created_at=stored_at
+    ).execute()
+    assert idempotency.delete_expired(stored_at, 10) == 0
+    assert idempotency.delete_expired(stored_at + timedelta(seconds=1), 10) == 1
 
 
 def test_a_key_reused_for_another_path_is_refused(client, customer):
