@@ -143,8 +143,10 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             log.warning("database unavailable, results wait", job=self.name, error=str(error).strip())
             time.sleep(_PAUSE_S)
             return list(ended)
-        except Exception:
-            # One of them is at fault. Each is done alone, so that the others do not wait for it.
+        except Exception as error:
+            # One of them is at fault. Each is done alone, so that the others do not wait for it. What then
+            # is done in another way, as a settlement, may succeed: the error is logged here.
+            log.warning("results recorded one by one", job=self.name, error=failure_text(error))
             return self._record_each(ended)
         return []
 

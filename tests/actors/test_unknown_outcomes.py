@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from actors import jobs, payable, payment_endings, payment_jobs, payment_reconciliation, transitions
 from actors.jobs import enqueue, transaction
@@ -615,9 +616,11 @@ def lose_settle_job(payment: Payment) -> None:
 def test_a_decision_that_cannot_be_settled_with_its_call_is_settled_by_a_job(monkeypatch):
     made = [makers.payment() for _ in range(2)]
     run("payments.begin")
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, capture_logs() as logs:
         patch.setattr(transitions, "apply_all", lambda _changes: 1 / 0)
         payment_jobs.charge.handle(uuid4())
+    # Nothing else would tell: each call alone is recorded without being settled.
+    assert "ZeroDivisionError: division by zero" in {line.get("error") for line in logs}
     assert [attempts(payment) for payment in made] == [[("charge", CHARGED)]] * 2
     assert work() == ["payments.settle"] * 2
     assert [makers.reload(payment).status for payment in made] == ["completed"] * 2
