@@ -18,7 +18,7 @@ from db.core.errors import DomainError, ErrorCode, NotFound
 log = structlog.get_logger(__name__)
 
 # Arguments of jobs that are shown: neither secrets nor personal data. Every other one is hidden, also
-# one that a later release adds.
+# one that a later release adds. `id` names a mailed link, from which the token is derived.
 SHOWN = frozenset(
     """again answer attempt_id customer_id day inquiry news payment_id
     purpose reason run to_payee user_id vendor_id""".split()
