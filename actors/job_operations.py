@@ -1,6 +1,5 @@
 """What operators see of jobs, and do with them and with events that a subscriber gave up."""
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import UUID
@@ -26,9 +25,8 @@ SHOWN = frozenset(
 # Names that mean something else in one job.
 _SHOWN_IN = {"housekeeping.check_invariant": "name"}
 
-# Dead jobs that one transaction retries, and that one request retries, in some seconds; events that one
-# request retries, each in a transaction.
-RETRY_BATCH, DEAD_JOBS_AT_ONCE, MISSED_EVENTS_AT_ONCE = 1_000, 100_000, 1_000
+# Dead jobs that one transaction retries; and events that one request retries, each in a transaction.
+RETRY_BATCH, MISSED_EVENTS_AT_ONCE = 1_000, 1_000
 
 
 class JobNotFailed(DomainError, code=ErrorCode.INVALID_TRANSITION):
@@ -82,15 +80,15 @@ def _repair(
         audit.record(action, resource=("job", id), details={"job": name})
 
 
-def retry_dead(name: str | None = None, *, at_most: float = math.inf) -> int:
+def retry_dead(name: str | None = None) -> int:
     """Gives all dead jobs, or those of one name, a new set of attempts; returns how many.
 
-    A transaction and an audit entry for each thousand; none begins after `at_most` jobs.
+    A transaction and an audit entry for each thousand: what was retried before an error stays retried.
     """
     retried = 0
     with postgres.connection():
         start = listed_jobs.now()
-    while retried < at_most:
+    while True:
         with postgres.connection(), transaction():
             count = listed_jobs.retry_dead(name, dead_until=start, limit=RETRY_BATCH)
             if count:
@@ -98,8 +96,7 @@ def retry_dead(name: str | None = None, *, at_most: float = math.inf) -> int:
                 audit.record(AuditAction.JOB_RETRIED, details={**of_name, "count": count})
         retried += count
         if count < RETRY_BATCH:
-            break
-    return retried
+            return retried
 
 
 def retry_missed_event(name: str, seq: int) -> tuple[int, int]:

@@ -127,7 +127,6 @@ def retry_job(_req: Request, job_id: UUID) -> RetriedJobs:
 def retry_dead_jobs(_req: Request, body: DeadJobs) -> RetriedJobs:
     """Retry dead jobs.
 
-    Gives all dead jobs of one name a new set of attempts, due at once. A request retries at most 100,000:
-    repeat it until it retries fewer.
+    Gives all dead jobs of one name a new set of attempts, due at once.
     """
-    return RetriedJobs(retried=job_operations.retry_dead(body.name, at_most=job_operations.DEAD_JOBS_AT_ONCE))
+    return RetriedJobs(retried=job_operations.retry_dead(body.name))

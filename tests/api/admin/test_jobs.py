@@ -231,17 +231,6 @@ def test_many_dead_jobs_are_retried_in_batches(admin, monkeypatch):
     assert [entry.details["count"] for entry in entries("admin.job.retried")] == [2, 2, 1]
 
 
-def test_a_request_retries_a_bounded_number_of_dead_jobs(admin, monkeypatch):
-    monkeypatch.setattr(job_operations, "RETRY_BATCH", 2)
-    monkeypatch.setattr(job_operations, "DEAD_JOBS_AT_ONCE", 4)
-    for _ in range(5):
-        job("dead")
-    retried = [
-        admin.post("/admin/jobs/retry", {"name": "accounts.erase"}).json["data"]["retried"] for _ in range(3)
-    ]
-    assert retried == [4, 1, 0]
-
-
 def test_a_dead_job_is_dropped(admin):
     id = job("dead")
     assert admin.send("DELETE", f"/admin/jobs/{id}").status_code == 200
