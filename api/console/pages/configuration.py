@@ -10,6 +10,7 @@ from api.console.visits import Visit
 
 _PATH = "/console/configuration"
 _READ_ONLY = "maintenance.readOnly"
+_PAUSED = "queues.paused"
 _SCHEMA = "#/components/schemas/"
 
 
@@ -61,7 +62,8 @@ def show(visit: Visit, *, error: ApiError | None = None) -> None:
         controls=controls,
         maintenance=next(each for each in settings["items"] if each["key"] == _READ_ONLY),
         names={id: visit.api.get(f"/admin/users/{id}")["name"] for id in by},
-        values=visit.form if error else None,
+        # A form that is based on an older version is not shown again, but what others have changed since.
+        values=visit.form if error and error.status != 412 else None,
         error=error,
     )
 
@@ -69,8 +71,10 @@ def show(visit: Visit, *, error: ApiError | None = None) -> None:
 def change(visit: Visit) -> None:
     """POST /console/configuration."""
     changes = _changes(visit)
+    # The whole list: without the version that the page showed, what others have paused since would be lost.
+    condition = {"If_Match": visit.form.get("version", '""')} if _PAUSED in changes else {}
     if changes:
-        visit.api.put("/admin/config", changes)
+        visit.api.put("/admin/config", changes, **condition)
         visit.go(_PATH, f"Saved: {', '.join(changes)}. In effect everywhere within two seconds.")
     else:
         visit.go(_PATH, "Nothing was changed.")

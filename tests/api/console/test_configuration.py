@@ -23,7 +23,8 @@ def form(browser, **changes: str) -> dict[str, str]:
     """The form as the page shows it, with what somebody types."""
     text = browser.get(PAGE).text
     fields = {
-        name: html.unescape(value) for name, value in re.findall(r'name="(was\.[^"]+)" value="([^"]*)"', text)
+        name: html.unescape(value)
+        for name, value in re.findall(r'name="(was\.[^"]+|version)" value="([^"]*)"', text)
     }
     for name, value in re.findall(r'<input id="([^"]+)" name="[^"]+" type="\w+" value="([^"]*)"', text):
         fields[name] = html.unescape(value)
@@ -46,19 +47,30 @@ def test_each_key_is_shown_with_its_description_and_range(admin):
 
 
 def test_several_values_are_saved_together_and_nothing_else(admin):
-    sent = form(admin, psp_latencyMs="250", payments_dailyLimit="5", **{"queues.paused.mail": "yes"})
-    # Somebody else changes another one meanwhile.
-    admin.post(PAGE, form(admin, psp_approvalRate="0.5"))
+    sent = form(admin, psp_latencyMs="250", payments_dailyLimit="5")
+    # Somebody else changes others meanwhile.
+    admin.post(PAGE, form(admin, psp_approvalRate="0.5", **{"queues.paused.mail": "yes"}))
     result = admin.post(PAGE, sent)
     assert result.status_code == 303
     shown = html.unescape(admin.get(PAGE).text)
-    assert "Saved: psp.latencyMs, payments.dailyLimit, queues.paused." in shown
+    assert "Saved: psp.latencyMs, payments.dailyLimit." in shown
     assert "Changed" in shown
     now = values()
     assert (now["psp.latencyMs"], now["payments.dailyLimit"], now["psp.approvalRate"]) == (250, 5, 0.5)
     assert now["queues.paused"] == ["mail"]
     admin.post(PAGE, form(admin, payments_dailyLimit=""))
     assert values()["payments.dailyLimit"] is None
+
+
+def test_of_two_who_pause_queues_at_once_none_loses_a_change(admin):
+    sent = form(admin, psp_latencyMs="250", **{"queues.paused.mail": "yes"})
+    admin.post(PAGE, form(admin, **{"queues.paused.payments": "yes"}))
+    result = admin.post(PAGE, sent)
+    assert result.status_code == 412
+    assert values()["queues.paused"] == ["payments"]
+    # The page shows what is paused now, and the next form is based on it.
+    assert 'name="queues.paused.payments" value="yes" checked' in result.text
+    assert 'name="queues.paused.mail" value="yes">' in result.text
 
 
 def test_of_a_refused_form_nothing_is_saved_and_nothing_lost(admin):
