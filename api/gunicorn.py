@@ -66,27 +66,12 @@ logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
 _COLLECT_AFTER = 10_000
 
 _libc = ctypes.CDLL(None)
-_MADV_DONTNEED = 4
 
 
 def _trim() -> None:
     """Gives unused memory back to the system, in a fifth of a millisecond."""
     with suppress(AttributeError):  # Another C library has no malloc_trim.
         _libc.malloc_trim(0)
-
-
-def _drop_code() -> None:
-    """Drops the pages of code that loading has read: the master runs little of it again.
-
-    The kernel keeps them for the processes that serve, so this frees nothing, but without it each page counts
-    as resident in the master, too.
-    """
-    maps = Path("/proc/self/maps")
-    for line in maps.read_text().splitlines() if maps.exists() else ():
-        addresses, access, _offset, _device, inode = line.split()[:5]
-        if access == "r-xp" and inode != "0":
-            start, end = (int(address, 16) for address in addresses.split("-"))
-            _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
 def _keep_beating() -> None:
@@ -119,7 +104,6 @@ def when_ready(_server: Any) -> None:
     """
     gc.collect()
     _trim()
-    _drop_code()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
 
