@@ -1,13 +1,12 @@
 """The application on one page: the middleware in order, then every route. It opens no connection."""
 
-from collections.abc import Callable
 from typing import Any
 
 import falcon
 from falcon.routing import CompiledRouter, map_http_methods
 
 from actors.media import Media
-from api import dev
+from api import dev, forked
 from api.admin import audit_logs, configuration, event_log, jobs
 from api.admin.figures import Figures
 from api.admin.health import InstallationHealth
@@ -46,16 +45,13 @@ from db.rate_counters import MemoryCounter, SharedCounter
 
 
 def create_app(
-    settings: WebSettings,
-    *,
-    preload_document: Callable[[Callable[[], bytes]], bytes] | None = None,
-    compute: Compute = compute_here,
+    settings: WebSettings, *, preload_document: bool = False, compute: Compute = compute_here
 ) -> falcon.App:  # type: ignore[type-arg]
     """Returns the WSGI application for these settings.
 
     `compute` runs what computes for long.
 
-    `preload_document` calls what builds the OpenAPI document; otherwise the first request for it does.
+    With `preload_document` the OpenAPI document is built now, otherwise by the first request for it.
     """
     keys = Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519)
     tokens = Tokens(
@@ -172,7 +168,8 @@ def create_app(
         "/api/docs/script.js": route(get=documents.get_docs_script),
     }
     if preload_document:
-        documents.open_api = preload_document(lambda: documents.open_api)
+        # No request waits for it, all processes share its memory, and what building it takes is given back.
+        documents.open_api = forked.compute(lambda: documents.open_api)
     console = Console(
         app,
         templates,

@@ -6,11 +6,14 @@ import traceback
 from collections.abc import Callable
 
 
-def compute(function: Callable[[], bytes]) -> bytes:
+def compute(function: Callable[[], bytes | None]) -> bytes:
     """Returns what the function returns. Exits as the function does: with its status, or after a traceback.
 
     Only for a process that has no other thread yet.
     """
+    # What waits in the buffers would be written twice.
+    sys.stdout.flush()
+    sys.stderr.flush()
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -23,18 +26,18 @@ def compute(function: Callable[[], bytes]) -> bytes:
     return content
 
 
-def _exit_with(function: Callable[[], bytes], writer: int) -> None:
+def _exit_with(function: Callable[[], bytes | None], writer: int) -> None:
     status = 1
     try:
         with os.fdopen(writer, "wb") as pipe:
-            pipe.write(function())
+            pipe.write(function() or b"")
         status = 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:
-        # Neither the parent's exit handlers, nor its buffers.
         sys.stdout.flush()
         sys.stderr.flush()
+        # Without the parent's exit handlers.
         os._exit(status)

@@ -88,13 +88,12 @@ def load() -> falcon.App:  # type: ignore[type-arg]
     postgres.configure(_settings.database_url, connections=_settings.database_pool)
     broker.configure(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     forked.compute(_check)
-    return create_app(_settings, preload_document=forked.compute, compute=greenlets.compute)
+    return create_app(_settings, preload_document=True, compute=greenlets.compute)
 
 
-def _check() -> bytes:
+def _check() -> None:
     with exit_if_invalid():
         demo_users.check(_settings)
-    return b""
 
 
 def when_ready(_server: Any) -> None:

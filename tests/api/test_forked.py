@@ -31,3 +31,9 @@ def test_a_process_ends_as_what_it_computes_there_ends(root, line, status, error
     done = subprocess.run(command, cwd=root, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (status, b"")
     assert done.stderr.endswith(error)
+
+
+def test_what_a_process_has_printed_is_printed_once(root):
+    line = "print('before'); forked.compute(lambda: None); print('after')"
+    command = [sys.executable, "-c", f"from api import forked; {line}"]
+    assert subprocess.run(command, cwd=root, capture_output=True, check=True).stdout == b"before\nafter\n"
