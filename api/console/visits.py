@@ -5,19 +5,24 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from uuid import UUID
 
 import falcon
 from falcon import Request, Response
 
 from api.console.client import Api, ApiError, Data
 from api.console.rendering import Templates
+from api.http import admission
 from api.http.body import ValidationFailed
 from api.http.operation import RawOperation
-from api.security.permissions import Forbidden
+from api.middleware import authentication
+from api.security.permissions import ROLES_BY_PERMISSION, Permission
+from db.core import request_context
+from db.users import Role
 
 # The cookies. Scripts cannot read them, and no other path than /console gets them.
 _ACCESS, _REFRESH, _NOTICE, _THEME = (
@@ -135,10 +140,19 @@ class Visit:
         self.api.token, self.user = None, {}
         self._unset_cookies(_ACCESS, _REFRESH)
 
-    def require(self, role: str) -> None:
+    def require(self, permission: Permission) -> None:
         """Refuses a form to those who may not send it: they would learn that after they had filled it in."""
-        if self.user["role"] != role:
-            raise Forbidden(role=self.user["role"])
+        role = Role(self.user["role"])
+        if role in ROLES_BY_PERMISSION[permission]:
+            return
+        context = replace(request_context.current(), user_id=UUID(self.user["id"]))
+        with request_context.acting_as(context):
+            admission.connect()
+            try:
+                authentication.deny(role, permission)
+            finally:
+                # Not with the response: the page that shows the error asks the API.
+                admission.disconnect()
 
     def set_theme(self, theme: str) -> None:
         """Keeps the choice of light or dark; anything else leaves it to the browser."""

@@ -1,7 +1,7 @@
 """Middleware 8: gives an operation its database connection and its caller, or refuses the request."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from falcon import Request, Response
 
@@ -47,7 +47,7 @@ class Authentication:
             caller = req.context.caller = self._identify(req, operation)
             request_context.bind(replace(request_context.current(), user_id=caller.user_id))
             if not caller.may(operation.permission):
-                deny(caller, operation.permission)
+                deny(caller.role, operation.permission)
         if not operation.allowed_in_maintenance and req.method not in ("GET", "HEAD"):
             refuse_if_read_only()
 
@@ -90,13 +90,11 @@ def session_of(req: Request) -> LiveSession:
     return cast(LiveSession, req.context.session)
 
 
-def deny(caller: Caller, permission: Permission) -> None:
+def deny(role: Role, permission: Permission) -> NoReturn:
     """Audits that the caller's role lacks a permission, and raises Forbidden."""
     with transaction():
-        audit.record(
-            audit.AuditAction.ACCESS_REFUSED, details={"role": caller.role, "permission": permission}
-        )
-    raise Forbidden(role=caller.role)
+        audit.record(audit.AuditAction.ACCESS_REFUSED, details={"role": role, "permission": permission})
+    raise Forbidden(role=role)
 
 
 def refuse_if_read_only() -> None:

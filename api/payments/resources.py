@@ -215,7 +215,7 @@ def list_payment_transactions(req: Request, query: schemas.HistoryQuery) -> sche
 def _require(caller: Caller, permission: Permission) -> None:
     """Requires a permission of the caller's role. Raises Forbidden, after an audit entry."""
     if not caller.may(permission):
-        authentication.deny(caller, permission)
+        authentication.deny(caller.role, permission)
 
 
 def _create(

@@ -54,7 +54,7 @@ def get_changeable(payment_id: UUID, caller: Caller) -> Payment:
     if payment is None or not scope(caller).includes(payment):
         raise NotFound(thing="payment")
     if not _may_change(payment, caller):
-        authentication.deny(caller, Permission.CHANGE_PAYMENTS)
+        authentication.deny(caller.role, Permission.CHANGE_PAYMENTS)
     return payment
 
 

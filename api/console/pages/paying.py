@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 from api.console.client import ApiError
 from api.console.visits import Visit
+from api.security.permissions import Permission
 
 CURRENCIES = ("USD", "EUR", "GBP", "CHF", "JPY", "SEK", "NOK", "DKK", "PLN", "CZK", "AUD", "CAD")
 # What the stub of the payment provider does, by `metadata.simulate`.
@@ -26,7 +27,7 @@ _REQUEST_FIELDS = ("amount", "currency", "description", "customerEmail")
 
 def show_pay(visit: Visit, *, error: ApiError | None = None) -> None:
     """GET /console/pay."""
-    visit.require("CUSTOMER")
+    visit.require(Permission.PAY)
     visit.show(
         "pay.html",
         asked=visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 10}),
@@ -72,7 +73,7 @@ def show_requests(visit: Visit) -> None:
 
 def show_new_request(visit: Visit, *, error: ApiError | None = None) -> None:
     """GET /console/requests/new."""
-    visit.require("VENDOR")
+    visit.require(Permission.REQUEST_MONEY)
     visit.show("request-new.html", values=visit.form, error=error, **_choices(visit))
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from api.console.client import ApiError
 from api.console.visits import Visit
+from api.security.permissions import Permission
 
 _PATH = "/console/users"
 # What the API gives a closed account for an address.
@@ -19,7 +20,7 @@ def show_list(visit: Visit) -> None:
 
 def show_new(visit: Visit, *, error: ApiError | None = None) -> None:
     """GET /console/users/new."""
-    visit.require("ADMIN")
+    visit.require(Permission.OPERATE)
     visit.show("user-new.html", values=visit.form, error=error)
 
 

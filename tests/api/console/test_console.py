@@ -121,7 +121,10 @@ def test_a_form_of_another_site_is_refused(browser, client, headers):
     [("pay", Role.VENDOR), ("requests/new", Role.CUSTOMER), ("users/new", Role.VENDOR)],
 )
 def test_a_form_is_for_those_who_may_send_it(client, path, role):
-    assert signed_in(client, role)[0].get(f"/console/{path}").status_code == 403
+    browser, who = signed_in(client, role)
+    assert browser.get(f"/console/{path}").status_code == 403
+    makers.work()
+    assert makers.refusals(who) == 1
 
 
 def test_an_error_is_a_page(browser, client):
