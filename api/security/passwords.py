@@ -85,7 +85,7 @@ class Ranks:
 
     def __init__(self, ranks: Mapping[str, int]) -> None:
         by_hash = sorted((hash(word), rank) for word, rank in ranks.items())
-        # The last one is larger than every hash: then each word has a place.
+        # No hash is larger than the last one: then each word has a place.
         self._hashes = array("q", [hashed for hashed, _ in by_hash] + [2**63 - 1])
         self._ranks = array("i", [rank for _, rank in by_hash])
         self._longest = max(map(len, ranks))
