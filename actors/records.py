@@ -45,4 +45,5 @@ def add(kind: Literal["audit_entries", "events"], record: dict[str, Any]) -> Non
     own: dict[str, Any] = {}
     if (cause.request_id, cause.trace) != (job.request_id, job.trace):
         own = {"request_id": cause.request_id, **({"trace": cause.trace} if cause.trace else {})}
-    job.args[kind].append({**record, **own})
+    # A missing member is null where the record is appended.
+    job.args[kind].append({**{name: value for name, value in record.items() if value is not None}, **own})
