@@ -147,8 +147,9 @@ def test_a_job_whose_message_still_waits_is_not_sent_again():
 
 
 def test_a_job_whose_message_was_lost_is_sent_again_in_a_busy_queue():
-    job = overdue(sent_at=ago(60))
-    wait_in_queue(since=ago(50))
+    # Within the minute that is searched after slow searches, such as those of a busy machine.
+    job = overdue(sent_at=ago(40))
+    wait_in_queue(since=ago(30))
     assert relay.once() == 1
     assert row(job).attempts == 1
 
