@@ -54,8 +54,8 @@ def routes(console: Console) -> dict[str, Any]:
     console.pages = _pages(breakable=console.breakable)
     # What is no page: the responses of forms, files, the event stream.
     others: dict[str, Any] = {
-        "/": View(console, home.lead_to_console, public=True),
-        "/console/": View(console, home.lead_to_console, public=True),
+        "/": home.WayIn(),
+        "/console/": home.WayIn(),
         "/console/assets/{name}": Assets(),
         "/console/events": View(console, home.stream_events, public=True),
         "/console/sign-out": Action(console, access.sign_out, public=True),

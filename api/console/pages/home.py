@@ -4,14 +4,21 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from falcon import HTTPSeeOther, Request, Response
+
 from api.console.visits import Visit
+from api.http.operation import RawOperation
 
 _TYPE = re.compile(rb"^event: .*\n", re.MULTILINE)
 
 
-def lead_to_console(visit: Visit) -> None:
-    """GET / and GET /console/."""
-    visit.go("/console")
+class WayIn:
+    """GET / and GET /console/. They read no session, because /console does."""
+
+    @RawOperation(media="text/html")
+    def on_get(self, _req: Request, _resp: Response) -> None:
+        """Leads to the console."""
+        raise HTTPSeeOther("/console")
 
 
 def show(visit: Visit) -> None:

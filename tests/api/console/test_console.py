@@ -19,6 +19,14 @@ def test_the_root_leads_to_the_console(browser):
         assert (result.status_code, result.headers["location"]) == (303, "/console")
 
 
+def test_the_way_to_the_console_asks_nobody_who_is_there(browser, client):
+    sign_in(browser, visitor(client))
+    del browser.cookies["paywright_access"]
+    for path in ("/", "/console/"):
+        headers = browser.get(path).headers
+        assert (headers["referrer-policy"], headers.get("set-cookie")) == ("no-referrer", None)
+
+
 def test_a_visitor_is_sent_to_the_sign_in_and_back(browser, client):
     result = browser.get("/console?status=failed")
     assert result.headers["location"] == "/console/sign-in?next=%2Fconsole%3Fstatus%3Dfailed"
