@@ -2,4 +2,4 @@
 
 
 class Failure(Exception):
-    """The stack cannot start; the message is one line."""
+    """The command cannot go on; the message is one line."""

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from db import postgres
+from workers.dev import Failure
 from workers.dev.stack import DEMO_USERS
-from workers.dev.token import CommandFailed, RunningStack, run
+from workers.dev.token import RunningStack, run
 
 SETTLE_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 10.0
@@ -55,7 +56,7 @@ def main() -> int:
 
 
 def show(stack: RunningStack) -> None:
-    """Makes the payments, then shows everything that is written about each. Raises CommandFailed."""
+    """Makes the payments, then shows everything that is written about each. Raises Failure."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     console = Console(highlight=False)
@@ -98,7 +99,7 @@ def show(stack: RunningStack) -> None:
 
 
 def _pay(console: Console, stack: RunningStack, token: str, body: dict[str, Any]) -> str:
-    """Creates a payment, shows its statuses until it settles; returns its id. Raises CommandFailed."""
+    """Creates a payment, shows its statuses until it settles; returns its id. Raises Failure."""
     began = time.monotonic()
     payment = stack.call("POST", "/payments", token, body)
     source = "POST /payments"
@@ -110,12 +111,12 @@ def _pay(console: Console, stack: RunningStack, token: str, body: dict[str, Any]
         if payment["status"] in (*ENDED, "initiated"):
             return str(payment["id"])
         if ms > 1000 * SETTLE_TIMEOUT_S:
-            raise CommandFailed(f"not settled after {SETTLE_TIMEOUT_S:.0f} s: are all workers up?")
+            raise Failure(f"not settled after {SETTLE_TIMEOUT_S:.0f} s: are all workers up?")
         payment, source = stack.next_version(payment, token), "GET /payments/:id"
 
 
 def written(id: str, name: str) -> list[dict[str, Any]]:
-    """Returns the complete records of a payment. Raises CommandFailed if they differ from ENDS."""
+    """Returns the complete records of a payment. Raises Failure if they differ from ENDS."""
     deadline = time.monotonic() + RECORD_TIMEOUT_S
     while True:
         records = postgres.rows(RECORDS, id=id)
@@ -128,15 +129,13 @@ def written(id: str, name: str) -> list[dict[str, Any]]:
             break
         if time.monotonic() > deadline:
             if not history:  # two stacks that started at the same moment may have chosen the same port
-                raise CommandFailed(
+                raise Failure(
                     f"the {name} is not in this database: another Paywright answers at this address"
                 )
-            raise CommandFailed(f"the {name} still lacks audit entries or published events")
+            raise Failure(f"the {name} still lacks audit entries or published events")
         time.sleep(0.05)
     if (history[-1], charges) != ENDS[name]:
-        raise CommandFailed(
-            f"the {name} ended {history[-1]}, the PSP booked {charges}: expected {ENDS[name]}"
-        )
+        raise Failure(f"the {name} ended {history[-1]}, the PSP booked {charges}: expected {ENDS[name]}")
     return records
 
 

@@ -11,6 +11,7 @@ from db import redis
 from db.core.settings import InvalidSetting
 from db.rate_counters import KEY_PREFIX
 from tests.makers import SECRETS, error
+from workers.dev import Failure
 from workers.dev import token as dev
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
@@ -306,5 +307,5 @@ def test_the_demo_is_not_stopped_by_used_up_limits(make_client, redis_client, st
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
         assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]
         demo = dev.RunningStack(http, stores["REDIS_URL"])
-        with pytest.raises(dev.CommandFailed, match="GET /api/nothing: 404 NOT_FOUND"):
+        with pytest.raises(Failure, match="GET /api/nothing: 404 NOT_FOUND"):
             demo.call("GET", "/nothing")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from db import postgres
-from workers.dev import demo, token
+from workers.dev import Failure, demo, token
 from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 
 EMAIL = DEMO_USERS[1]
@@ -43,13 +43,13 @@ def test_without_a_running_stack_it_says_so_in_one_line(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("reply", [{}, [], {"status": "ok", "services": None}])
 def test_another_program_on_the_port_is_no_stack(reply):
-    with pytest.raises(token.CommandFailed, match="nothing is running here"):
+    with pytest.raises(Failure, match="nothing is running here"):
         stack({"/health": [(200, reply)]})[0].health()
 
 
 def test_a_stack_without_its_database_is_named_and_one_without_redis_goes_on():
     down = {"status": "down", "services": {"database": "down", "redis": "ok"}}
-    with pytest.raises(token.CommandFailed, match="cannot work: database down"):
+    with pytest.raises(Failure, match="cannot work: database down"):
         stack({"/health": [(503, down)]})[0].health()
     degraded = {"status": "degraded", "services": {"database": "ok", "redis": "down"}}
     assert stack({"/health": [(200, degraded)]})[0].health() == "degraded (redis down)"
@@ -65,22 +65,22 @@ def test_a_sign_in_is_by_password():
 def test_a_refusal_is_one_readable_line():
     error = {"code": "RATE_LIMITED", "message": "Too many requests.", "details": {}}
     at, _ = stack({"/api/auth/login": [(429, {"success": False, "error": error})]})
-    with pytest.raises(token.CommandFailed) as trouble:
+    with pytest.raises(Failure) as trouble:
         at.sign_in(EMAIL)
     assert str(trouble.value) == "POST /api/auth/login: 429 RATE_LIMITED: Too many requests."
 
 
 def test_ctrl_c_is_no_failure_of_ours(monkeypatch):
-    def interrupted():
+    def interrupted(_stack):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(token, "running", interrupted)
+    monkeypatch.setattr(token.RunningStack, "health", interrupted)
     assert demo.main() == 130
 
 
 def test_a_payment_that_is_in_another_database_is_told_in_one_line(stores, monkeypatch):
     """Two stacks of two checkouts, started at the same moment, may have chosen the same port."""
     monkeypatch.setattr(demo, "RECORD_TIMEOUT_S", 0)
-    with postgres.connection(), pytest.raises(token.CommandFailed) as trouble:
+    with postgres.connection(), pytest.raises(Failure) as trouble:
         demo.written(str(uuid4()), "lost")
     assert str(trouble.value) == "the lost is not in this database: another Paywright answers at this address"
