@@ -1,7 +1,8 @@
 """Redelivery: finds the jobs whose message was not sent, was lost, or led to nothing, and counts attempts."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from db import job_floors, postgres
@@ -37,16 +38,22 @@ _search_of_all = {"slow": 0, "next_at": 0.0}
 
 def overdue_queues(queues: Collection[str]) -> list[str]:
     """Returns which of these queues have overdue jobs."""
+    with _searching() as back_s:
+        found = postgres.rows(OVERDUE_QUEUES, list(queues), back_s, back_s)
+    return [row["queue"] for row in found]
+
+
+@contextmanager
+def _searching() -> Iterator[int]:
+    """Gives how many seconds back to search; the block is the search."""
     start = time.monotonic()
     of_all = start >= _search_of_all["next_at"]
-    back_s = ALL_S if of_all else RECENT_S
-    found = postgres.rows(OVERDUE_QUEUES, list(queues), back_s, back_s)
+    yield ALL_S if of_all else RECENT_S
     if of_all:
         is_slow = time.monotonic() - start > job_floors.SLOW_S
         _search_of_all["slow"] = _search_of_all["slow"] + 1 if is_slow else 0
         if _search_of_all["slow"] > 1:
             _search_of_all["next_at"] = start + ALL_AGAIN_AFTER_S
-    return [row["queue"] for row in found]
 
 
 # The end of a delay is no attempt. A job that is to be leased waits for that from now on, as all of its name.
@@ -162,6 +169,19 @@ def overdue_leases(names: Collection[str]) -> list[Job]:
     """
     found = postgres.rows(UNLEASED_NAMES, list(names), job_floors.positions(names))
     return [Job(row["id"], row["name"], row["queue"], {}, None, shared=True) for row in found]
+
+
+def is_any_overdue(queues: Collection[str], batches: Collection[str], leased: Collection[str]) -> bool:
+    """Tells in one statement whether one of the searches above would find a job.
+
+    Most of the time there is none: an idle relay sends one statement a second instead of four.
+    """
+    names = [(list(names), job_floors.positions(names)) for names in (batches, leased)]
+    with _searching() as back_s:
+        searches = (OVERDUE_QUEUES, FIRST_OF_BATCHES, UNLEASED_NAMES)
+        sql = f"SELECT {' OR '.join(f'EXISTS ({search})' for search in searches)}"
+        found: bool = postgres.value(sql, list(queues), back_s, back_s, *names[0], *names[1])
+    return found
 
 
 # A job of a batch without an attempt was among the first for the first time: its leased_until is taken back

@@ -30,6 +30,9 @@ def once() -> int:
     """
     sent = 0
     with postgres.connection():
+        batches, leased = jobs.names_of(BatchJob, ()), jobs.names_of(CallingKind, ())
+        if not redelivery.is_any_overdue(jobs.queues(), batches, leased):
+            return 0
         # What waits on a paused queue is not overdue.
         paused = config.paused_queues()
         for queue in redelivery.overdue_queues(jobs.queues() - paused):

@@ -21,6 +21,7 @@ from db import job_floors, job_journal, leased_jobs, postgres, redis
 from db.core import times
 from db.prepared import Statement
 from tests import makers
+from tests.counting import counted
 from tests.tables import JobRow
 from workers import relay
 
@@ -463,6 +464,14 @@ def test_a_redis_that_fails_at_the_push_loses_no_call(monkeypatch):
     make_all_due()
     relay.once()
     assert messages() == [str(failed.id)]
+
+
+def test_a_pass_that_finds_nothing_is_one_statement():
+    relay.once()
+    with counted() as asked:
+        assert relay.once() == 0
+    assert len(asked.statements) == 1
+    assert not asked.trips
 
 
 def insert_waiting(many: int, name: str, sent_at: str) -> None:
