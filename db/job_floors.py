@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db import postgres
+from db.prepared import Statement
 
 # A search that took longer may have read removed rows.
 SLOW_S = 0.01
@@ -43,7 +44,7 @@ class _Floor:
 _floors: dict[str, _Floor] = {}
 
 
-def search(sql: str, name: str, **params: Any) -> list[dict[str, Any]]:
+def search(sql: str | Statement, name: str, **params: Any) -> list[dict[str, Any]]:
     """Runs a statement that searches for jobs of one name, from the position `floor` on.
 
     From the beginning if it has `requested` jobs: these may have any position.

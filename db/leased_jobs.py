@@ -10,19 +10,24 @@ from uuid import UUID
 
 from db import job_floors, postgres
 from db.job_journal import MAX_ATTEMPTS, Attempted, Job, attempted
+from db.prepared import Statement
 
-LEASE_FIRST = f"""
+LEASE_FIRST = Statement(
+    "lease_first_jobs",
+    f"""
     UPDATE journal.jobs
-    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
+    SET leased_until = clock_timestamp() + %(seconds)s::float8 * interval '1 second',
         attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
         dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
     WHERE id = ANY(ARRAY(
         SELECT id FROM journal.jobs
-        WHERE name = %(name)s AND share = '' AND position >= %(floor)s AND sent_at = 'infinity'
+        WHERE name = %(name)s::text AND share = '' AND position >= %(floor)s::bigint AND sent_at = 'infinity'
         AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= statement_timestamp())
-        ORDER BY position LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+        ORDER BY position LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED))
     RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
-"""
+    """,
+    by_index=True,
+)
 
 
 def lease_first(name: str, limit: int, seconds: float) -> Attempted:

@@ -18,9 +18,12 @@ class Statement:
 
     Name the columns of the result: with `*`, a migration that adds a column makes every prepared copy
     invalid. `plain` is the same statement for a session that another client may get next.
+
+    `by_index` is for a table that is empty at one time and full at another: a plan that was made for the
+    empty one, and reads it as a whole, would stay. Until the end of the transaction no table is read so.
     """
 
-    def __init__(self, name: str, sql: str) -> None:
+    def __init__(self, name: str, sql: str, *, by_index: bool = False) -> None:
         types: dict[str, str] = {}
         for parameter, type in _PLACEHOLDER.findall(sql):
             if not types.setdefault(parameter, type):
@@ -34,4 +37,5 @@ class Statement:
         text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], sql)
         self.prepare = f"PREPARE {name} {signature} AS {text}"
         arguments = f"({', '.join(f'%({parameter})s' for parameter in types)})" if types else ""
-        self.execute = f"EXECUTE {name} {arguments}"
+        before = "SET LOCAL enable_seqscan = off; " if by_index else ""
+        self.execute = f"{before}EXECUTE {name} {arguments}"

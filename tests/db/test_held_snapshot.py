@@ -106,6 +106,30 @@ def test_a_job_is_found_by_its_id_with_few_reads_while_the_planner_takes_the_jou
             assert blocks_so_far() - before <= 20
 
 
+@pytest.mark.parametrize(
+    "claim",
+    [
+        lambda: job_claims.claim_first(NAME, 1),
+        lambda: job_claims.claim_first(NAME, 1, in_order=True),
+        lambda: job_claims.waits(NAME),
+        lambda: leased_jobs.lease_first(NAME, 1, 15.0).jobs,
+    ],
+    ids=["claim_first", "claim_first_in_order", "waits", "lease_first"],
+)
+def test_a_plan_of_an_empty_journal_finds_the_first_job_of_a_full_one_with_few_reads(journal, claim):
+    postgres.rows("RESET enable_seqscan")
+    # The plan of the sixth execution stays.
+    for _ in range(8):
+        with postgres.database.atomic():
+            assert not claim()
+    with postgres.database.atomic() as transaction:
+        job_journal.insert(new_jobs(3000))
+        before = blocks_so_far()
+        assert claim()
+        assert blocks_so_far() - before <= 40
+        transaction.rollback()
+
+
 def test_a_job_whose_transaction_committed_late_is_found(journal, monkeypatch):
     monkeypatch.setattr(job_floors, "REMEMBERED_FOR_S", 0)
     late = psycopg2.connect(journal)

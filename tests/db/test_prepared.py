@@ -132,6 +132,17 @@ def test_rows_takes_one_as_it_takes_a_text_and_asks_once(database: None):
     assert postgres.rows(ECHO, **VALUES) == [{**VALUES, "percent": "100 %"}]
 
 
+def test_one_that_goes_by_an_index_does_so_though_its_table_was_empty_when_it_was_planned(own):
+    own.execute_sql("CREATE INDEX changing_one ON changing (one)")
+    own.execute_sql("VACUUM changing")
+    by_index = Statement("find_one", "SELECT one FROM changing WHERE one = %(one)s::integer", by_index=True)
+    for _ in range(8):
+        own.execute_prepared(by_index, {"one": 1})
+    plan = own.execute_sql("EXPLAIN EXECUTE find_one (1)").fetchall()
+    assert "changing_one" in str(plan)
+    assert own.execute_sql("SHOW enable_seqscan").fetchone() == ("on",)
+
+
 def test_a_parameter_without_a_type_and_a_name_given_twice_are_refused():
     with pytest.raises(TypeError, match="needs a type"):
         Statement("untyped", "SELECT %(id)s")
