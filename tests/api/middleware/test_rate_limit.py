@@ -12,7 +12,7 @@ from db.core.settings import InvalidSetting
 from db.rate_counters import KEY_PREFIX
 from tests.makers import SECRETS, error
 from workers.dev import Failure
-from workers.dev import token as dev
+from workers.dev.demo.running_stack import RunningStack
 
 STORES = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -306,6 +306,6 @@ def test_the_demo_is_not_stopped_by_used_up_limits(make_client, redis_client, st
     app = make_client(RATE_LIMIT_API="1/hour").app
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
         assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]
-        demo = dev.RunningStack(http, stores["REDIS_URL"])
+        demo = RunningStack(http, stores["REDIS_URL"])
         with pytest.raises(Failure, match="GET /api/nothing: 404 NOT_FOUND"):
             demo.call("GET", "/nothing")

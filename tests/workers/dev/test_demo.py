@@ -9,13 +9,15 @@ import httpx
 import pytest
 
 from db import postgres
-from workers.dev import Failure, demo, token
+from workers.dev import Failure, token
+from workers.dev.demo import __main__ as demo
+from workers.dev.demo.running_stack import NOT_RUNNING, RunningStack
 from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 
 EMAIL = DEMO_USERS[1]
 
 
-def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[token.RunningStack, list[tuple[str, Any]]]:
+def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[RunningStack, list[tuple[str, Any]]]:
     """A stack that answers by path, and the requests that it was sent."""
     sent: list[tuple[str, Any]] = []
 
@@ -25,7 +27,7 @@ def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[token.RunningStack
         return httpx.Response(status, json=reply)
 
     http = httpx.Client(base_url="http://stack", transport=httpx.MockTransport(answer))
-    return token.RunningStack(http, "redis://127.0.0.1:1/0"), sent
+    return RunningStack(http, "redis://127.0.0.1:1/0"), sent
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_without_a_running_stack_it_says_so_in_one_line(tmp_path, monkeypatch, c
         (tmp_path / "stack.env").write_text(left)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert program() == 1
-    assert capsys.readouterr() == ("", token.NOT_RUNNING + "\n")
+    assert capsys.readouterr() == ("", NOT_RUNNING + "\n")
 
 
 @pytest.mark.parametrize("reply", [{}, [], {"status": "ok", "services": None}])
@@ -74,7 +76,7 @@ def test_ctrl_c_is_no_failure_of_ours(monkeypatch):
     def interrupted(_stack):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(token.RunningStack, "health", interrupted)
+    monkeypatch.setattr(RunningStack, "health", interrupted)
     assert demo.main() == 130
 
 

@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from db import postgres
 from workers.dev import Failure
+from workers.dev.demo.running_stack import RunningStack, run
 from workers.dev.stack import DEMO_USERS
-from workers.dev.token import RunningStack, run
 
 SETTLE_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 10.0

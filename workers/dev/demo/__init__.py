@@ -1,0 +1,1 @@
+"""The demonstration of a running stack."""
