@@ -40,7 +40,7 @@ def main() -> int:
         os.environ.update(settings)  # .env may set PG_BIN and VALKEY_BIN
         data = Path(settings.get("DATA_DIR") or ".data").resolve()
         with stack.locked(data):
-            run(stack.Stack(data, settings, console=bool(sys.stdout) and sys.stdout.isatty()))
+            run(stack.Stack(data, settings, console=os.isatty(1)))
     except (Failure, InvalidSetting, OSError) as error:
         sys.stderr.write(" ".join(str(error).split()) + "\n")
         return INVALID_SETTING if isinstance(error, InvalidSetting) else 1
@@ -60,43 +60,42 @@ def run(planned: stack.Stack) -> None:
         for server in planned.servers:
             server.start()
             supervisor.keep(server.name, server.spawn, server.process)
-        _migrate(planned.environ)
+        _migrate(settings)
         if not planned.production:  # the password of the demo users is public
-            seed = planned.spawn("seed", [sys.executable, "-m", "api.cli", "seed"])
-            if status := seed.wait():
+            if status := planned.spawn("seed", [sys.executable, "-m", "api.cli", "seed"]).wait():
                 sys.exit(status)  # it has printed the reason
             Faults(planned.data, supervisor).listen()
         for name, command in planned.commands.items():
             # A simple command replaces its shell, so that it gets our signals.
             words = command if set(command) & set(";&|") else f"exec env {command}"
             supervisor.keep(name, partial(planned.spawn, name, ["/bin/sh", "-c", words]))
+        base = planned.environ["BASE_URL"]
         if "web.1" in planned.commands:
-            supervisor.until(lambda: _healthy(planned.environ["BASE_URL"]))
-        tools = {name: planned.environ[name] for name in ("BASE_URL", "DATABASE_URL", "REDIS_URL")}
-        stack.write(stack_file, "".join(f"{name}={shlex.quote(tools[name])}\n" for name in tools))
+            supervisor.wait(until=lambda: _is_healthy(base))
+        tools = {"BASE_URL": base, "DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
+        stack.write(stack_file, "".join(f"{name}={shlex.quote(url)}\n" for name, url in tools.items()))
         text = READY.replace("{users}", "made by a command\n" if planned.production else USERS)
-        os.write(1, text.format(base=tools["BASE_URL"], data=os.path.relpath(planned.data)).encode())
-        supervisor.until(None)
+        os.write(1, text.format(base=base, data=os.path.relpath(planned.data)).encode())
+        supervisor.wait()
     finally:
         stack_file.unlink(missing_ok=True)
         supervisor.stop(planned.servers)
 
 
-def _migrate(environ: dict[str, str]) -> None:
-    """Connects to both stores and brings the schema up to date. Raises Failure, InvalidSetting."""
+def _migrate(settings: StoreSettings) -> None:
+    """Brings the schema up to date, if both stores answer. Raises Failure, InvalidSetting."""
     try:
-        redis.connect(environ["REDIS_URL"], timeout=5).ping()
-        postgres.configure(environ["DATABASE_URL"], connections=1)
-        with postgres.connection():
-            migrate.up(environ["DATABASE_URL"])
-    except (redis.Unreachable, *postgres.TRANSIENT_ERRORS) as error:
-        setting = "REDIS_URL" if isinstance(error, redis.Unreachable) else "DATABASE_URL"
-        raise InvalidSetting(f"{setting}: {error}") from None
+        redis.connect(settings.redis_url, timeout=5).ping()
+        migrate.up(settings.database_url)
+    except redis.Unreachable as error:
+        raise InvalidSetting(f"REDIS_URL: {error}") from None
+    except postgres.DatabaseUnavailable as error:
+        raise InvalidSetting(f"DATABASE_URL: {error}") from None
     except Exception as error:
         raise Failure(f"db.migrate: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
 
 
-def _healthy(base_url: str) -> bool:
+def _is_healthy(base_url: str) -> bool:
     try:
         # The environment's proxy does not lead to this machine.
         with build_opener(ProxyHandler({})).open(f"{base_url}/health", timeout=1):

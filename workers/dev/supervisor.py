@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -43,13 +44,13 @@ class Supervisor:
         """Starts a process, or adopts a running one, and starts it again whenever it ends."""
         threading.Thread(target=self._keep, args=(name, spawn, running), daemon=True).start()
 
-    def until(self, condition: Callable[[], bool] | None) -> None:
+    def wait(self, until: Callable[[], bool] | None = None) -> None:
         """Waits for a condition, without one for ever: a signal ends it.
 
         Raises InvalidSetting if the first start of a process ends with status 2.
         """
-        while not (condition and condition()):
-            if self._ending.wait(0.05 if condition else None):
+        while not (until and until()):
+            if self._ending.wait(0.05 if until else None):
                 raise InvalidSetting(f"{self._refused} has an invalid setting: see its line above")
 
     def stop(self, servers: list[Server]) -> None:
@@ -58,22 +59,22 @@ class Supervisor:
             signal.signal(signum, signal.SIG_IGN)
         with self._lock:
             self._ending.set()
-            ours = [server.process for server in servers]
-            workers = [process for process in self.running.values() if process not in ours]
-        for process in workers:
+            last = {server.name for server in servers}
+            first = [process for name, process in self.running.items() if name not in last]
+        for process in first:
             signal_group(process.pid, signal.SIGTERM)
             # A process that is frozen on purpose would not see it.
             signal_group(process.pid, signal.SIGCONT)
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while any(process.poll() is None for process in workers) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for process in workers:
+        for process in first:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(deadline - time.monotonic())
             signal_group(process.pid, signal.SIGKILL)
         for server in servers:
             server.stop()
 
     def _keep(self, name: str, spawn: Callable[[], Process], process: Process | None) -> None:
-        back_off, may_refuse = 0.0, process is None
+        back_off_s, may_refuse = 0.0, process is None
         while True:
             started = time.monotonic()
             try:
@@ -87,19 +88,19 @@ class Supervisor:
                 signal_group(process.pid, signal.SIGKILL)
                 with self._lock:
                     self._record(name, None)
-                ended = signal.Signals(-status).name if status < 0 else str(status)
                 if status == INVALID_SETTING and may_refuse:
                     self._refused = name
                     self._ending.set()
+                ended = signal.Signals(-status).name if status < 0 else str(status)
             except (Failure, InvalidSetting, OSError, subprocess.SubprocessError) as error:
                 ended = str(error)
             if self._ending.is_set():
                 return
             if time.monotonic() - started >= STABLE_AFTER_S:
-                back_off = 0
-            log.warning("ended, starts again", process=name, status=ended, after_s=back_off)
-            self._ending.wait(back_off)
-            back_off = min(MAX_BACK_OFF_S, back_off * 2 or 0.2)
+                back_off_s = 0
+            log.warning("ended, starts again", process=name, status=ended, after_s=back_off_s)
+            self._ending.wait(back_off_s)
+            back_off_s = min(MAX_BACK_OFF_S, back_off_s * 2 or 0.2)
             process, may_refuse = None, False
 
     def _record(self, name: str, process: Process | None) -> None:

@@ -199,6 +199,7 @@ def test_a_wrong_setting_is_refused_with_one_line(refused, setting, value, named
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_line(checkout, setting, value, named):
+    (checkout.root / "db/migrate.py").unlink()  # the real one connects
     stores = {"DATABASE_URL": ""} if setting == "PG_BIN" else {}
     code, err = checkout.refusal(**stores, **{setting: value})
     assert (code, err.count("\n")) == (2, 1)
