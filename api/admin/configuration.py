@@ -90,11 +90,13 @@ def get_config(_req: Request) -> Versioned:
 @Operation(
     Permission.OPERATE,
     "Configuration changed.",
+    response=ConfigSettings,
     examples={"rate": {"psp.approvalRate": 1}, "maintenance": {"maintenance.readOnly": False}},
     allowed_in_maintenance=True,
+    etag=True,
     if_match=True,
 )
-def update_config(req: Request, body: ConfigUpdate) -> ConfigSettings:
+def update_config(req: Request, body: ConfigUpdate) -> Versioned:
     """Change the configuration.
 
     Changes the keys that are sent, either all or none. Takes effect in every process within two seconds.
@@ -105,15 +107,16 @@ def update_config(req: Request, body: ConfigUpdate) -> ConfigSettings:
     with transaction():
         # One change at a time, so that each event's `from` is the value before it, and `If-Match` holds.
         config.lock_table()
-        settings = _settings()
-        etag.require_match(req, _version(settings))
-        before = {setting.key: setting.value for setting in settings.items}
+        old = _settings()
+        etag.require_match(req, _version(old))
+        before = {setting.key: setting.value for setting in old.items}
         config.update(values, by=caller_of(req).user_id)
         changes = {str(key): {"from": before[key], "to": value} for key, value in values.items()}
         audit.record(AuditAction.CONFIG_UPDATED, details=changes)
         events.emit(EventType.CONFIG_UPDATED, {"changes": changes})
+        settings = _settings()
     config.clear_cache()
-    return _settings()
+    return Versioned(settings, _version(settings))
 
 
 def _settings() -> ConfigSettings:

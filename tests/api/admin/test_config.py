@@ -165,6 +165,16 @@ def test_of_two_administrators_who_pause_queues_at_once_the_later_one_reads_the_
     assert pause(etag="*") == 200
 
 
+def test_after_a_change_the_next_one_needs_no_reading(admin):
+    changed = admin.send("PUT", "/admin/config", {"queues.paused": ["mail"]})
+    read = admin.get("/admin/config")
+    assert changed.headers["ETag"] == read.headers["ETag"]
+    assert changed.json["data"] == read.json["data"]
+    headers = {"If-Match": changed.headers["ETag"]}
+    again = admin.send("PUT", "/admin/config", {"queues.paused": []}, headers=headers)
+    assert (again.status_code, again.headers["ETag"] != changed.headers["ETag"]) == (200, True)
+
+
 @pytest.mark.parametrize("value", [["nope"], "mail", None, [7], ["mail", "Mail"]])
 def test_only_queues_that_there_are_can_be_paused(admin, value):
     assert error(admin.send("PUT", "/admin/config", {"queues.paused": value})) == (400, "VALIDATION_ERROR")
