@@ -26,6 +26,9 @@ from db.core import lean_imports
 if not os.environ.get("JWT_ED25519"):
     lean_imports.import_without("jwt", {"cryptography"})
 
+# Before other libraries: they fill the 13 MB that the dictionaries of zxcvbn take until they are hashed. What
+# is freed later stays in part with the process, four megabytes of it.
+import api.security.passwords  # noqa: F401
 from api.settings import WebSettings
 
 if __name__ == "__main__":
