@@ -87,7 +87,7 @@ class Ranks:
         by_hash = sorted((hash(word), rank) for word, rank in ranks.items())
         # No hash is larger than the last one: then each word has a place.
         self._hashes = array("q", [hashed for hashed, _ in by_hash] + [2**63 - 1])
-        self._ranks = array("i", [rank for _, rank in by_hash])
+        self._ranks = array("H", [rank for _, rank in by_hash])
         self._longest = max(map(len, ranks))
 
     def __contains__(self, word: str) -> bool:
