@@ -39,13 +39,19 @@ class ShownPayment(NamedTuple):
     updated_at: datetime
     # Whether the vendor of a request has an active account; None for a payment.
     vendor_is_active: bool | None
+    # True if a review says that the PSP answers nothing about the payment.
+    psp_is_silent: bool | None
 
 
-# A scalar subquery and not EXISTS, for which PostgreSQL may read all vendors first.
+# Scalar subqueries and not EXISTS, for which PostgreSQL may read all vendors, or all reviews, first.
 SHOWN = """p.id, p.user_id, p.type, p.status, p.amount, p.currency, p.description, p.metadata, p.request_id,
     p.payee_id, p.customer_email, p.addressee_id, p.failure_code, p.failure_message, p.version,
     p.created_at, p.updated_at, CASE WHEN p.type = 'initiate'
-        THEN (SELECT u.active AND u.role = 'VENDOR' FROM auth.users u WHERE u.id = p.user_id) END"""
+        THEN (SELECT u.active AND u.role = 'VENDOR' FROM auth.users u WHERE u.id = p.user_id)
+        END AS vendor_is_active,
+    CASE WHEN p.type = 'payment' AND p.status = 'processing' THEN (SELECT true FROM payments.payment_reviews r
+        WHERE r.payment_id = p.id AND r.cause = 'psp_silent' AND r.resolved_at IS NULL LIMIT 1)
+        END AS psp_is_silent"""
 
 FIND_PAYMENT = Statement("find_payment", f"SELECT {SHOWN} FROM payments.payments p WHERE p.id = %(id)s::uuid")
 

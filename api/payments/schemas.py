@@ -226,8 +226,8 @@ class HistoryQuery(PageQuery):
 class Payment(snapshots.Payment):
     """A payment or a payment request.
 
-    `version` is its `ETag`. `allowedActions` is what you may do with it now. The configuration and the state
-    of the vendor's account can change it without a new version.
+    `version` is its `ETag`. `allowedActions` is what you may do with it now. The configuration, the state of
+    the vendor's account and a review can change it without a new version.
     """
 
     currency: Currency

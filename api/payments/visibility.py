@@ -3,13 +3,14 @@
 from typing import Literal
 from uuid import UUID
 
-from actors import payable, state_machine
+from actors import payable, payment_endings, state_machine
 from actors.state_machine import Transition
 from api.middleware import authentication
 from api.security.permissions import Caller, Permission
-from db import payments, shown_payments
+from db import payments, reviews, shown_payments
 from db.core.errors import NotFound
 from db.payments import Payment
+from db.reviews import ReviewCause
 from db.shown_payments import ShownPayment, Visibility
 from db.states import TERMINAL, PaymentType
 from db.users import Role
@@ -69,7 +70,8 @@ def _may_change(payment: Payment | ShownPayment, caller: Caller) -> bool:
 def allowed_actions(payment: Payment | ShownPayment, caller: Caller) -> list[AllowedAction]:
     """Returns what the caller may do with a payment now.
 
-    The routes check the same; `fail` also depends on what the PSP answers then.
+    The routes check the same. `fail` also depends on what the PSP answers then: a PSP that answered nothing
+    so far is not expected to.
     """
 
     def allows(transition: Transition) -> bool:
@@ -80,9 +82,17 @@ def allowed_actions(payment: Payment | ShownPayment, caller: Caller) -> list[All
         "pay": _can_pay(payment, caller),
         "update": may_change and payment.status not in TERMINAL,
         "cancel": may_change and allows(Transition.CANCEL),
-        "fail": caller.may(Permission.SETTLE_BY_HAND) and allows(Transition.FAIL),
+        "fail": caller.may(Permission.SETTLE_BY_HAND)
+        and allows(Transition.FAIL)
+        and not _is_psp_silent(payment),
     }
     return [action for action, is_allowed in allowed.items() if is_allowed]
+
+
+def _is_psp_silent(payment: Payment | ShownPayment) -> bool:
+    if isinstance(payment, ShownPayment):
+        return bool(payment.psp_is_silent)
+    return payment_endings.is_with_psp(payment) and reviews.is_open(payment.id, [ReviewCause.PSP_SILENT])
 
 
 def _can_pay(payment: Payment | ShownPayment, caller: Caller) -> bool:

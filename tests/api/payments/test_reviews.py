@@ -11,6 +11,7 @@ import pytest
 from actors import payment_jobs
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
+from api.payments import status_changes
 from db import payments, postgres, psp_attempts, reviews, statements
 from db.payments import Payment
 from db.psp_attempts import PspAttempt, PspOperation
@@ -54,6 +55,26 @@ def test_a_resolved_payment_leaves_the_review_list(customer, admin):
     [review] = admin.get(f"/payments/{payment.id}/attempts").json["data"]["reviews"]
     assert (review["cause"], review["resolution"]) == ("psp_silent", "the PSP has answered")
     assert (review["resolvedBy"], review["resolvedAt"] >= review["openedAt"]) == (None, True)
+
+
+def test_while_the_psp_is_silent_a_failure_is_refused_and_not_offered(customer, admin, monkeypatch):
+    monkeypatch.setattr(status_changes, "_INQUIRY_WAIT_S", 0)
+    payment = paid(customer, simulate="blackout")
+    address = f"/payments/{payment.id}"
+
+    def offered() -> list[list[str]]:
+        listed = admin.get("/payments").json["data"]["items"]
+        shown = admin.send("PUT", address, {"description": "Silent"})
+        return [
+            item["allowedActions"] for item in (*listed, shown.json["data"], admin.get(address).json["data"])
+        ]
+
+    assert offered() == [["update"]] * 3
+    assert error(admin.post(f"{address}/status", {"status": "failed"})) == (409, "INVALID_TRANSITION")
+    # Another review does not keep the PSP from answering.
+    assert admin.post(f"/payments/{payment.id}/review", {"reason": "Called them"}).status_code == 200
+    reviews.open_reviews([(payment.id, ReviewCause.STATEMENT_DIFFERS, "look")])
+    assert offered() == [["update", "fail"]] * 3
 
 
 def test_the_review_list_has_pages(customer, admin):
