@@ -233,9 +233,13 @@ def check(name: str, at: datetime, *, seconds: float, since: datetime | None = N
     return Invariant(name=name, checked_at=at, **found)
 
 
-def save(result: Invariant) -> None:
-    """Saves the result of a check."""
-    insert = Invariant.insert(**result.__data__)
+def save(*results: Invariant) -> None:
+    """Saves the results of checks."""
+    if not results:
+        return
+    insert = Invariant.insert_many(
+        [result.__data__ for result in results], fields=list(Invariant._meta.sorted_fields)
+    )
     columns = [Invariant.count, Invariant.offenders, Invariant.reason, Invariant.checked_at]
     insert.on_conflict(conflict_target=[Invariant.name], preserve=columns).execute()
 

@@ -388,15 +388,18 @@ def run_scheduled_checks() -> list[str]:
     return work()
 
 
-def test_the_scheduler_checks_the_invariants(admin):
+# For how long a job checks invariants, and how many jobs that makes: one, or one for each of them.
+@pytest.mark.parametrize(("check_for_s", "jobs"), [(60, 1), (0, len(invariants.names()))])
+def test_the_scheduler_checks_the_invariants(admin, monkeypatch, check_for_s, jobs):
+    monkeypatch.setattr(invariant_checks, "CHECK_FOR_S", check_for_s)
     work()
     postgres.rows(
         "INSERT INTO psp.charges (idempotency_key, payment_id, amount, currency, outcome)"
         " VALUES ('x', gen_random_uuid(), 1, 'USD', 'charged')"
     )
-    each = ["housekeeping.check_invariant"] * len(invariants.INVARIANTS)
+    checks = ["housekeeping.check_invariant"] * jobs
     assert sorted(run_scheduled_checks()) == sorted(
-        ["housekeeping.check_invariants", "housekeeping.verify_audit_log", *each, *each[:2]]
+        ["housekeeping.check_invariants", "housekeeping.verify_audit_log", *checks]
     )
     [one] = [each for each in get_invariants(admin)["invariants"] if not each["ok"]]
     assert (one["name"], one["count"], one["offenders"]) == ("every_charge_has_a_payment", 1, ["x"])
