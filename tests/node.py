@@ -1,5 +1,6 @@
 """Projects of node in tests: installed from their lock file into the user's cache folder.
 
+A compiler or linter that has succeeded on the same files is not run again: its result is in that folder, too.
 Where there is no npm, an old node or no network, their tests are skipped, except in CI.
 """
 
@@ -7,7 +8,10 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +21,8 @@ import pytest
 INSTALL_S, RUN_S = 300, 180
 # Outside the repository: a second checkout has the same packages.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paywright-tests"
+# How long the result of a tool is kept: each content of its files has one of its own.
+KEEP_S = 30 * 24 * 3600
 # What the packages need.
 OLDEST_NODE = (20, 19)
 
@@ -37,6 +43,48 @@ def run(
     return subprocess.run(
         command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=seconds, check=False
     )
+
+
+def once(
+    command: Sequence[str], folder: Path, *, reads: Sequence[str], makes: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a tool in a project; not again where it has succeeded on files of the same content.
+
+    `reads` names all that it reads beside the installed packages. `makes` is what it writes, kept with the result.
+    """
+    content = sha256(repr((command, makes, (folder / "node_modules").resolve().name)).encode())
+    for name in reads:
+        found = folder / name
+        for path in sorted(found.rglob("*.*")) if found.is_dir() else [found]:
+            content.update(repr((path.relative_to(folder).as_posix(), path.read_bytes())).encode())
+    tool = Path(command[0]).stem
+    kept = CACHE / f"{tool}-{content.hexdigest()[:32]}"
+    if kept.exists():
+        if makes:
+            _copy(kept / makes, folder / makes)
+        return subprocess.CompletedProcess(command, 0, (kept / "stdout").read_text(), "")
+    done = run(command, folder)
+    if done.returncode == 0:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as fresh:
+            (Path(fresh) / "stdout").write_text(done.stdout)
+            if makes:
+                _copy(folder / makes, Path(fresh) / makes)
+            # Complete or not at all; another process may have been first.
+            with suppress(OSError):
+                Path(fresh).rename(kept)
+                Path(fresh).mkdir()
+        for old in CACHE.glob(f"{tool}-*"):
+            if time.time() - old.stat().st_mtime > KEEP_S:
+                shutil.rmtree(old, ignore_errors=True)
+    return done
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target)
 
 
 def cached(name: str, wanted: str, install: Sequence[Sequence[str | Path]]) -> Path:
