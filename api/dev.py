@@ -119,7 +119,7 @@ class LauncherGone(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=
 
 
 class Stack:
-    """The stack whose DATA_DIR this is (see workers/dev/faults.py)."""
+    """The stack whose DATA_DIR this is (see workers/dev/demo/faults.py)."""
 
     def __init__(self, data: Path, redis_url: str) -> None:
         self._data = data

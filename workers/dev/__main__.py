@@ -13,7 +13,7 @@ from db import migrate, postgres, redis
 from db.core import logs
 from db.core.settings import InvalidSetting, StoreSettings
 from workers.dev import Failure, processes, stack
-from workers.dev.faults import Faults
+from workers.dev.demo.faults import Faults
 from workers.dev.supervisor import INVALID_SETTING, Supervisor
 
 READY = """

@@ -1,1 +1,1 @@
-"""The demonstration of a running stack."""
+"""Shows what a running stack does: `make demo`, and the faults of the page "Break it"."""
