@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
@@ -26,24 +26,15 @@ PROCESS_NAMES = ("postgres", "valkey-server", "redis-server")
 NOBODY = 65534  # its id on Linux
 
 
-class RunAs(NamedTuple):
-    """How to run a command without root's privileges: its prefix, and the owner that its files need."""
-
-    prefix: str = ""
-    owner: int | None = None
-
-
-# By programs of util-linux. A change of credentials clears the death signal, which is therefore set last.
-RUN_AS_CHOICES: tuple[RunAs, ...] = (
+# How root runs PostgreSQL, which refuses root: the owner of its files, and the beginning of the command. By
+# programs of util-linux. A change of credentials clears the death signal, which is therefore set last.
+ROOT_RUNS_AS = {
     # A user namespace in which root is named nobody. The files stay root's, in a home of mode 0700 too.
-    RunAs(f"unshare --user --map-user={NOBODY} --map-group={NOBODY} setpriv --pdeathsig INT", owner=0),
+    0: f"unshare --user --map-user={NOBODY} --map-group={NOBODY} setpriv --pdeathsig INT",
     # Where namespaces are refused (Docker's seccomp): nobody, with the capability to pass closed parents.
-    RunAs(
-        f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=+dac_override"
-        " --ambient-caps=+dac_override --pdeathsig INT",
-        owner=NOBODY,
-    ),
-)
+    NOBODY: f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=+dac_override"
+    " --ambient-caps=+dac_override --pdeathsig INT",
+}
 
 
 def listen(port: int, host: str = HOST) -> None:
@@ -60,14 +51,11 @@ def free_port(*wanted: int, host: str = HOST, seed: Path | None = None) -> int:
     """
     ports = random.Random(str(seed) if seed else None).sample(PORTS, 500)
     for port in (*wanted, *ports):
-        claim = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as claim:
             claim.bind((host, port))
             listen(port, host)
-        except OSError:
-            claim.close()
-        else:
-            claim.detach()
+            claim.detach()  # and so it stays open
             return port
     raise Failure("there is no free port")
 
@@ -151,22 +139,22 @@ class Postgres(Server):
 
     def _prepare(self) -> list[str | Path]:
         folder = postgres_bin()
-        run_as = choose_run_as(folder / "postgres", self.directory.parent)
+        owner, run_as = choose_run_as(folder / "postgres", self.directory.parent)
         if not (self.directory / "PG_VERSION").exists():
-            self._create(folder, run_as)
-        set_owner(self.directory, run_as)
+            self._create(folder, owner, run_as)
+        set_owner(self.directory, owner)
         # PostgreSQL refuses to start if the pid in this file is alive, even as a zombie or another program.
         # It is safe without the file: the shared memory that it checks is named after the directory.
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         options = f"-p {self.port} {self.options}".split()
-        return [*run_as.prefix.split(), folder / "postgres", "-D", self.directory, *options]
+        return [*run_as, folder / "postgres", "-D", self.directory, *options]
 
-    def _create(self, folder: Path, run_as: RunAs) -> None:
+    def _create(self, folder: Path, owner: int, run_as: list[str]) -> None:
         """Creates the cluster in a temporary directory and renames it when it is complete."""
         fresh = self.directory.with_name(f"{self.directory.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        set_owner(fresh, run_as)
+        set_owner(fresh, owner)
         options = "-U paywright --pwfile=/dev/stdin --auth=scram-sha-256 --locale=C.UTF-8 --encoding=UTF8"
         _run(run_as, [folder / "initdb", "-D", fresh, *options.split()], self.password)
         database = "CREATE DATABASE paywright\n"
@@ -204,10 +192,9 @@ def _launch(command: list[str | Path], **options: Any) -> subprocess.Popen[bytes
     return processes.launch(command, env=env, cwd=Path("/"), **options)
 
 
-def _run(run_as: RunAs, command: list[str | Path], stdin: str) -> None:
+def _run(run_as: list[str], command: list[str | Path], stdin: str) -> None:
     pipe = subprocess.PIPE
-    words = [*run_as.prefix.split(), *command]
-    child = _launch(words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
+    child = _launch([*run_as, *command], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
     output, _ = child.communicate(stdin.encode())
     if child.returncode or b"ERROR:" in output:  # a single-user server exits with 0 after an error
         raise Failure(f"{Path(command[0]).name} failed: {_reason(output)}")
@@ -244,18 +231,21 @@ def _program(setting: str, wheel: str, *names: str) -> Path:
     raise InvalidSetting(f"{setting}: there is no {names[0]} in {chosen or 'the wheel or on PATH'}")
 
 
-def choose_run_as(program: Path, parent: Path) -> RunAs:
-    """Returns the first choice with which `program` runs and can enter `parent`. Raises InvalidSetting."""
+def choose_run_as(program: Path, parent: Path) -> tuple[int, list[str]]:
+    """Returns the owner and the beginning of a command by which `program` runs and can enter `parent`.
+
+    Raises InvalidSetting if there is none.
+    """
     trial = ["/bin/sh", "-c", 'cd "$0" && exec "$1" --version', str(parent), str(program)]
-    for run_as in RUN_AS_CHOICES if os.geteuid() == 0 else (RunAs(),):
+    for owner, run_as in (ROOT_RUNS_AS if os.geteuid() == 0 else {os.geteuid(): ""}).items():
         with suppress(OSError, subprocess.SubprocessError):
-            subprocess.run([*run_as.prefix.split(), *trial], capture_output=True, check=True, cwd="/")
-            return run_as
+            subprocess.run([*run_as.split(), *trial], capture_output=True, check=True, cwd="/")
+            return owner, run_as.split()
     raise InvalidSetting("DATABASE_URL: is not set, and PostgreSQL cannot run here without setpriv")
 
 
-def set_owner(directory: Path, run_as: RunAs) -> None:
+def set_owner(directory: Path, owner: int) -> None:
     """Sets the owner of a directory; an earlier start may have run as another user."""
-    if run_as.owner is not None and run_as.owner != directory.stat().st_uid:
+    if directory.stat().st_uid != owner:
         for path in (directory, *directory.rglob("*")):
-            os.chown(path, run_as.owner, run_as.owner, follow_symlinks=False)
+            os.chown(path, owner, owner, follow_symlinks=False)

@@ -60,9 +60,9 @@ def test_postgres_is_durable_speaks_utf8_and_asks_for_its_password(postgres):
 
 
 @as_root
-@pytest.mark.parametrize("way", servers.RUN_AS_CHOICES, ids=["namespace", "nobody"])
+@pytest.mark.parametrize("way", servers.ROOT_RUNS_AS.items(), ids=["namespace", "nobody"])
 def test_root_runs_postgres_without_opening_a_directory(place, postgres, monkeypatch, way):
-    monkeypatch.setattr(servers, "RUN_AS_CHOICES", (way,))
+    monkeypatch.setattr(servers, "ROOT_RUNS_AS", dict([way]))
     parents = [(parent.stat().st_mode, parent.stat().st_uid) for parent in place.parents]
     postgres.start()
     query(postgres, "CREATE TABLE IF NOT EXISTS seen (way text)")
@@ -75,7 +75,7 @@ def test_root_runs_postgres_without_opening_a_directory(place, postgres, monkeyp
 
 @as_root
 def test_root_with_no_way_out_is_told_of_database_url(postgres, monkeypatch):
-    monkeypatch.setattr(servers, "RUN_AS_CHOICES", ())
+    monkeypatch.setattr(servers, "ROOT_RUNS_AS", {})
     with pytest.raises(InvalidSetting, match="DATABASE_URL: is not set"):
         postgres.start()
 
