@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from db import postgres
+from db import packed_args, postgres
 from db.prepared import Statement
 
 # How often a job is begun again before it is dead: about an hour.
@@ -45,6 +45,10 @@ class Job:
     share: str | None = None
     # When its lease expires; tells this lease from a later one.
     leased_until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        # A row of the journal may have them packed.
+        object.__setattr__(self, "args", packed_args.unpack(self.args))
 
     def delayed(self, seconds: float) -> "Job":
         """Returns the same job, due only after this time; the relay sends it then."""
@@ -116,7 +120,7 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
             "id": job.id,
             "name": job.name,
             "queue": job.queue,
-            "args": job.args,
+            "args": packed_args.pack(job.args),
             "request_id": job.request_id,
             "trace": job.trace,
             "share": job.share,

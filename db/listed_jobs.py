@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from db import backlog, job_journal, postgres, psp_attempts
+from db import backlog, job_journal, packed_args, postgres, psp_attempts
 from db.pagination import Cursor, Page
 
 # A job's state for operators: due now or later, leased by a worker that calls the outside, failed and to be
@@ -38,6 +38,9 @@ class ListedJob:
     created_at: datetime
     due_at: datetime
     dead_at: datetime | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "args", packed_args.unpack(self.args))
 
 
 @dataclass(frozen=True)

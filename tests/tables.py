@@ -1,9 +1,11 @@
 """Models of tables that the code reads and writes by named statements only."""
 
+from typing import Any
+
 import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
-from db import postgres
+from db import packed_args, postgres
 from db.event_log import Event
 
 
@@ -26,6 +28,11 @@ class EventPublication(postgres.Model, table="admin.event_publication"):
     expires_at = DateTimeTZField()
 
 
+class _Args(peewee.JSONField):
+    def python_value(self, value: Any) -> Any:
+        return packed_args.unpack(super().python_value(value))
+
+
 class JobRow(postgres.Model, table="journal.jobs"):
     """A job in the journal.
 
@@ -37,7 +44,7 @@ class JobRow(postgres.Model, table="journal.jobs"):
     position = peewee.BigIntegerField()
     name = peewee.CharField(100)
     queue = peewee.CharField(50)
-    args = peewee.JSONField()
+    args = _Args()
     request_id = peewee.CharField(128, null=True)
     trace = peewee.CharField(600, null=True)
     share = peewee.TextField(null=True)

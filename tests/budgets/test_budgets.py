@@ -31,7 +31,7 @@ UPDATES = """
     WHERE resource_manager = 'Heap' AND record_type LIKE '%%UPDATE%%' AND block_id = 0 GROUP BY 1
 """
 # Budgets of a payment, from its POST until its audit entries, events and mail are written. They only ever fall.
-STATEMENTS, WRITE_TRANSACTIONS, WAL_BYTES = 5, 3, 12_000
+STATEMENTS, WRITE_TRANSACTIONS, WAL_BYTES = 5, 3, 11_200
 # How often the cost is counted.
 ATTEMPTS = 3
 READS = (
