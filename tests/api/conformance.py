@@ -7,6 +7,8 @@ from typing import Any
 import jsonschema_rs
 from falcon.testing import Result, TestClient
 
+ERROR_RESPONSE = {"$ref": "#/components/schemas/ErrorResponse"}
+
 
 class Document:
     """The OpenAPI document as a validator of responses."""
@@ -21,7 +23,7 @@ class Document:
         if operation is None:
             is_page = result.headers.get("Content-Type", "").startswith("text/html")
             if result.status_code >= 400 and method != "HEAD" and not is_page:
-                self._validate({"$ref": "#/components/schemas/ErrorResponse"}, result.json)
+                self._validate(ERROR_RESPONSE, result.json)
             return
         where = f"{method} {path}: {result.status_code} {result.content.decode(errors='replace')}"
         assert str(result.status_code) in operation["responses"], f"{where}: the status is not documented"
