@@ -7,6 +7,7 @@ from datetime import datetime
 
 from db import job_floors, postgres
 from db.job_journal import BACKOFF, DISPATCH_GRACE_S, MAX_ATTEMPTS, Attempted, Job, attempted
+from db.prepared import Statement
 
 # No message was sent for the job because it was not due yet, and it did not fail.
 _WAS_DELAYED = "(sent_at = '-infinity' AND error IS NULL)"
@@ -15,17 +16,17 @@ _WAS_DELAYED = "(sent_at = '-infinity' AND error IS NULL)"
 # message was sent) and jobs_sent (a message of its own was sent).
 # statement_timestamp() and not clock_timestamp(): only a value that does not change bounds an index scan.
 OVERDUE_QUEUES = """
-    SELECT DISTINCT q.queue FROM unnest(%s::text[]) AS q (queue), LATERAL (
+    SELECT DISTINCT q.queue FROM unnest(%(queues)s::text[]) AS q (queue), LATERAL (
         (SELECT id FROM journal.jobs
          WHERE queue = q.queue AND dead_at IS NULL AND sent_at = '-infinity'
          AND due_at <= statement_timestamp()
-         AND due_at > statement_timestamp() - %s * interval '1 second'
+         AND due_at > statement_timestamp() - %(back_s)s::int * interval '1 second'
          ORDER BY due_at LIMIT 1)
         UNION ALL
         (SELECT id FROM journal.jobs
          WHERE queue = q.queue AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
          AND due_at <= statement_timestamp()
-         AND sent_at > statement_timestamp() - %s * interval '1 second'
+         AND sent_at > statement_timestamp() - %(back_s)s * interval '1 second'
          ORDER BY sent_at LIMIT 1)) AS overdue
 """
 
@@ -39,7 +40,7 @@ _search_of_all = {"slow": 0, "next_at": 0.0}
 def overdue_queues(queues: Collection[str]) -> list[str]:
     """Returns which of these queues have overdue jobs."""
     with _searching() as back_s:
-        found = postgres.rows(OVERDUE_QUEUES, list(queues), back_s, back_s)
+        found = postgres.rows(OVERDUE_QUEUES, queues=list(queues), back_s=back_s)
     return [row["queue"] for row in found]
 
 
@@ -92,7 +93,7 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> Attempted:
 
 FIRST_OF_BATCHES = """
     SELECT first.id, first.name, first.queue, first.args, first.request_id, first.attempts, first.position
-    FROM unnest(%s::text[], %s::bigint[]) AS batch (name, floor), LATERAL (
+    FROM unnest(%(batches)s::text[], %(batch_floors)s::bigint[]) AS batch (name, floor), LATERAL (
         SELECT * FROM journal.jobs
         WHERE name = batch.name AND position >= batch.floor AND dead_at IS NULL AND error IS NULL
         ORDER BY position LIMIT 1) AS first
@@ -102,10 +103,9 @@ FIRST_OF_BATCHES = """
 
 def overdue_batches(names: Collection[str]) -> list[Job]:
     """Returns the first job of each of these batch jobs whose message is overdue."""
-    return [
-        Job(**row, shared=True)
-        for row in postgres.rows(FIRST_OF_BATCHES, list(names), job_floors.positions(names))
-    ]
+    floors = job_floors.positions(names)
+    found = postgres.rows(FIRST_OF_BATCHES, batches=list(names), batch_floors=floors)
+    return [Job(**row, shared=True) for row in found]
 
 
 # For a job of a batch, leased_until is when a message was sent for it as one of the first.
@@ -152,7 +152,8 @@ def record_sent(jobs: Sequence[Job]) -> None:
 # num_nulls: in a journal full of batch jobs, which have no share, the planner would expect no job with one,
 # and read the journal as a whole for each name.
 UNLEASED_NAMES = """
-    SELECT n.name, first.id, first.queue FROM unnest(%s::text[], %s::bigint[]) AS n (name, floor), LATERAL (
+    SELECT n.name, first.id, first.queue
+    FROM unnest(%(leased)s::text[], %(lease_floors)s::bigint[]) AS n (name, floor), LATERAL (
         SELECT id, queue, due_at FROM journal.jobs
         WHERE name = n.name AND position >= n.floor AND num_nulls(share) = 0
         AND sent_at = 'infinity' AND dead_at IS NULL
@@ -167,8 +168,15 @@ def overdue_leases(names: Collection[str]) -> list[Job]:
 
     Nothing is counted: whether the job only waits, or its lease has expired, is known when it is leased.
     """
-    found = postgres.rows(UNLEASED_NAMES, list(names), job_floors.positions(names))
+    found = postgres.rows(UNLEASED_NAMES, leased=list(names), lease_floors=job_floors.positions(names))
     return [Job(row["id"], row["name"], row["queue"], {}, None, shared=True) for row in found]
+
+
+# Prepared: to plan it took longer than to run it.
+IS_ANY_OVERDUE = Statement(
+    "is_any_job_overdue",
+    f"SELECT EXISTS ({OVERDUE_QUEUES}) OR EXISTS ({FIRST_OF_BATCHES}) OR EXISTS ({UNLEASED_NAMES})",
+)
 
 
 def is_any_overdue(queues: Collection[str], batches: Collection[str], leased: Collection[str]) -> bool:
@@ -176,11 +184,16 @@ def is_any_overdue(queues: Collection[str], batches: Collection[str], leased: Co
 
     Most of the time there is none: an idle relay sends one statement a second instead of four.
     """
-    names = [(list(names), job_floors.positions(names)) for names in (batches, leased)]
     with _searching() as back_s:
-        searches = (OVERDUE_QUEUES, FIRST_OF_BATCHES, UNLEASED_NAMES)
-        sql = f"SELECT {' OR '.join(f'EXISTS ({search})' for search in searches)}"
-        found: bool = postgres.value(sql, list(queues), back_s, back_s, *names[0], *names[1])
+        found: bool = postgres.value(
+            IS_ANY_OVERDUE,
+            queues=list(queues),
+            back_s=back_s,
+            batches=list(batches),
+            batch_floors=job_floors.positions(batches),
+            leased=list(leased),
+            lease_floors=job_floors.positions(leased),
+        )
     return found
 
 
