@@ -1,15 +1,17 @@
 """`make bench` starts, counts and renders: in seconds, with one call, without the peer."""
 
+import os
 import xml.etree.ElementTree as ET
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from tests.bench import chart, floor, page
 from tests.bench.database import Database
 from tests.bench.load import LoadFailed, drive
-from tests.bench.resources import POSTGRES, Processes
+from tests.bench.resources import POSTGRES, Processes, scheduled_seconds
 from tests.bench.stack import NO_WORKERS, paywright, stores
 from tests.bench.targets import PAYMENT, Ours
 
@@ -86,6 +88,24 @@ def test_a_call_is_put_under_load_and_counted(tmp_path: Path):
             assert floor.bare_falcon(others, tmp_path, stack)(1)["rate"] > 0
         database.close()
         api.http.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the scheduler of Linux tells it")
+def test_cpu_time_is_counted_finer_than_in_ticks():
+    spun = []
+
+    def spin() -> None:
+        before = scheduled_seconds(os.getpid())
+        while (after := scheduled_seconds(os.getpid())) == before:
+            pass
+        spun.append(after - before)
+
+    # The time of every thread counts.
+    thread = Thread(target=spin)
+    thread.start()
+    thread.join(10)
+    assert spun[0] > 0
+    assert spun[0] * 100 % 1
 
 
 def test_only_this_machine_is_put_under_load():
