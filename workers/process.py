@@ -1,13 +1,9 @@
 """What every worker process does: read settings, open stores, repeat its work, end on a signal."""
 
-import ctypes
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
 import structlog
@@ -18,6 +14,8 @@ from db import heartbeats, postgres, redis
 from db.core import logs
 from db.core.logs import Outage
 from db.core.settings import InvalidSetting, StoreSettings
+from workers import resources
+from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -26,13 +24,6 @@ HANGS_AFTER_S = 25
 # Longer than a web process waits for Redis: a worker has nothing else to do, and Dramatiq treats a timeout as
 # a failure.
 REDIS_TIMEOUT_S = 5.0
-# A web process on the same machine gets ten times the weight of a worker: a caller waits for it, and what a
-# worker does a moment later it does with more jobs in one transaction.
-_NICENESS = 10
-# The kernel weighs a session as a whole where it groups sessions; it refuses two changes within 0.1 s.
-_AUTOGROUP, _AUTOGROUP_TRIES, _AUTOGROUP_PAUSE_S = Path("/proc/self/autogroup"), 20, 0.1
-# glibc's mallopt(3): with an arena for each thread, a worker keeps ten megabytes more than it uses.
-_M_ARENA_MAX, _ARENAS = -8, 2
 
 
 class WorkerSettings(StoreSettings):
@@ -61,75 +52,18 @@ class WorkerSettings(StoreSettings):
 
 
 def start(service: str = "worker") -> WorkerSettings:
-    """Reads the settings, gives way, configures logs, stores and traces. Exits on an invalid setting.
+    """Reads the settings, configures priority, memory, logs, stores and traces. Exits on an invalid setting.
 
     `service` is how its spans name the process.
     """
     settings = WorkerSettings.read_or_exit()
-    _give_way()
-    with suppress(AttributeError):  # Another C library has no mallopt.
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+    resources.lower_priority()
+    resources.limit_memory()
     logs.configure(settings.log_level, settings.log_format)
     postgres.configure(settings.database_url, connections=settings.database_pool)
     broker.configure(settings.redis_url, timeout=REDIS_TIMEOUT_S)
     tracing.start(settings.otel_exporter_otlp_endpoint, service)
     return settings
-
-
-def _give_way() -> None:
-    """Lets web processes on this machine compute first."""
-    os.nice(_NICENESS)
-    # A session that it shares is left alone: a web process may be in it.
-    if os.getsid(0) == os.getpid():
-        threading.Thread(target=_lower_session, name="session", daemon=True).start()
-
-
-def _lower_session() -> None:
-    for _ in range(_AUTOGROUP_TRIES):
-        try:
-            _AUTOGROUP.write_text(str(_NICENESS))
-        except BlockingIOError:
-            time.sleep(_AUTOGROUP_PAUSE_S)
-        except OSError:  # Another system, or a kernel that groups no sessions.
-            return
-        else:
-            return
-
-
-class Watchdog:
-    """Ends this process when its loop hangs, so that the supervisor restarts it.
-
-    It counts its own ticks instead of reading a clock: while the whole process is frozen (SIGSTOP, a
-    suspended machine) no tick passes, so a process that wakes up is not ended.
-    """
-
-    def __init__(self, kind: str, timeout_s: int, end: Callable[[int], object] = os._exit) -> None:
-        self._kind, self._timeout_s, self._end = kind, timeout_s, end
-        self._silent_s = 0
-        self._stopped = threading.Event()
-
-    def beat(self) -> None:
-        """Reports that the loop is alive."""
-        self._silent_s = 0
-
-    def tick(self) -> None:
-        """Counts one more second; ends the process after `timeout_s` of them without a beat."""
-        self._silent_s += 1
-        if self._silent_s > self._timeout_s:
-            log.critical("the loop hangs, ending", kind=self._kind, seconds=self._timeout_s)
-            self._end(1)
-
-    def start(self) -> None:
-        """Ticks once a second in a thread of its own, until `stop`."""
-        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
-
-    def stop(self) -> None:
-        """Ends the thread."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(1):
-            self.tick()
 
 
 def repeat(

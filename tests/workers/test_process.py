@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.process import Watchdog, WorkerSettings
+from workers.process import WorkerSettings
+from workers.watchdog import Watchdog
 
 # Prints its niceness, then that of its session, as soon as it is not the usual one.
 PRIORITY = """
