@@ -50,7 +50,8 @@ RECONCILE_CHECK_S = 2
 
 LEASE = "scheduler"
 # How long the lease lasts after it was last renewed, and how often it is renewed.
-LEASE_S, _RENEW_EVERY_S = 12.0, 4.0
+LEASE_S = 12.0
+_RENEW_EVERY_S = 4.0
 
 
 class Leader:
@@ -143,6 +144,26 @@ def run() -> None:
     client = redis.connect(process.start("scheduler").redis_url)
     stopped = process.until_stopped()
     leader = Leader()
+    scheduler = _scheduler_of(leader, client)
+    scheduler.start(paused=True)
+
+    def lead() -> bool:
+        is_leading = False
+        try:
+            is_leading = leader.check()
+        finally:
+            _let_run(scheduler, is_leading)
+        # Nothing is left to do at once: rest after each pass.
+        return False
+
+    process.repeat("scheduler", lead, client, stopped, rest=lambda stopped: stopped.wait(_RENEW_EVERY_S))
+    scheduler.shutdown(wait=True)
+    with suppress(*postgres.TRANSIENT_ERRORS):
+        leader.resign()
+
+
+def _scheduler_of(leader: Leader, client: redis.Client) -> BackgroundScheduler:
+    """Returns a scheduler, not started, that enqueues the periodic jobs and records the samples."""
     scheduler = BackgroundScheduler(timezone="UTC")
     for job, every in JOBS.items():
         scheduler.add_job(
@@ -172,26 +193,17 @@ def run() -> None:
         # A process that was frozen must not take what belongs to the next sample.
         misfire_grace_time=samples.DELAY_S,
     )
-    scheduler.start(paused=True)
+    return scheduler
 
-    def lead() -> bool:
-        leading = False
-        try:
-            leading = leader.check()
-        finally:
-            if leading != (scheduler.state == STATE_RUNNING):
-                if leading:
-                    scheduler.resume()
-                else:
-                    scheduler.pause()
-                log.info("leading" if leading else "waiting to lead", kind="scheduler")
-        # Nothing is left to do at once: rest after each pass.
-        return False
 
-    process.repeat("scheduler", lead, client, stopped, rest=lambda stopped: stopped.wait(_RENEW_EVERY_S))
-    scheduler.shutdown(wait=True)
-    with suppress(*postgres.TRANSIENT_ERRORS):
-        leader.resign()
+def _let_run(scheduler: BackgroundScheduler, is_leading: bool) -> None:
+    """Resumes the scheduler when this process becomes the leader, and pauses it when it no longer is."""
+    if is_leading and scheduler.state != STATE_RUNNING:
+        scheduler.resume()
+        log.info("leading", kind="scheduler")
+    elif not is_leading and scheduler.state == STATE_RUNNING:
+        scheduler.pause()
+        log.info("waiting to lead", kind="scheduler")
 
 
 if __name__ == "__main__":
