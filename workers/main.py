@@ -35,9 +35,19 @@ _APPEND_EVERY_S = 1.0
 _SHUTDOWN_S = 12
 # After how long with all threads hanging the process stops its heartbeat, and after how long it exits: longer
 # than the deadline of any call to the outside.
-_SILENT_AFTER_S, _EXIT_AFTER_S = 50, 75
+_SILENT_AFTER_S = 50
+_EXIT_AFTER_S = 75
 # How long a consumer that has fetched enough messages pauses at most. One without messages waits in Redis.
 _FETCH_PAUSE_MS = 50
+
+
+@dataclass
+class Served:
+    """What serves some queues: a Dramatiq worker, its threads, and those that call the outside."""
+
+    dramatiq: WaitingWorker
+    threads: WorkerThreads
+    calls: list[CallThreads]
 
 
 def run(queues: Sequence[str]) -> None:
@@ -69,32 +79,43 @@ def serve(
     if records.append.queue in queues:
         threading.Thread(target=keep_appending, args=(client, finished), daemon=True).start()
     served = [start_worker(served, threads, settings, share=share) for served, threads in threads_of.items()]
-    calls = [threads for worker in served for threads in worker.calls]
-    pools = [worker.threads for worker in served] + [threads.counted for threads in calls]
     log.info("started", kind="worker", queues=sorted(queues), threads=sum(threads_of.values()))
     while not stopped.is_set():
-        stalled_s = max(pool.check() for pool in pools) * heartbeats.INTERVAL_S
-        if stalled_s >= _EXIT_AFTER_S:
-            log.critical("all threads hang, exiting", kind="worker", queues=sorted(queues), seconds=stalled_s)
-            os._exit(1)
-        if stalled_s < _SILENT_AFTER_S:
-            heartbeats.beat(client, queues)
-            queue_state.flush_finished(client)
+        _report(served, queues, client)
         stopped.wait(heartbeats.INTERVAL_S)
     log.info("stopping", kind="worker", queues=sorted(queues))
+    if not _finish(served):
+        log.warning("calls under way are left to other workers", kind="worker", queues=sorted(queues))
+    finished.set()
+    queue_state.flush_finished(client)
+    heartbeats.leave(client, queues)
+    tracing.stop()
+
+
+def _report(served: Collection[Served], queues: Collection[str], client: redis.Client) -> None:
+    """Writes a heartbeat, unless all threads hang; exits if they do so for too long."""
+    pools = [worker.threads for worker in served]
+    pools += [threads.counted for worker in served for threads in worker.calls]
+    stalled_s = max(pool.check() for pool in pools) * heartbeats.INTERVAL_S
+    if stalled_s >= _EXIT_AFTER_S:
+        log.critical("all threads hang, exiting", kind="worker", queues=sorted(queues), seconds=stalled_s)
+        os._exit(1)
+    if stalled_s < _SILENT_AFTER_S:
+        heartbeats.beat(client, queues)
+        queue_state.flush_finished(client)
+
+
+def _finish(served: Collection[Served]) -> bool:
+    """Takes no more jobs and finishes those that run; returns False if a call is still under way."""
     deadline = time.monotonic() + _SHUTDOWN_S
+    calls = [threads for worker in served for threads in worker.calls]
     for threads in calls:
         threads.close()
     # All at the same time; each finishes its running jobs first.
     with ThreadPoolExecutor() as stopping:
         list(stopping.map(lambda worker: worker.dramatiq.stop(_SHUTDOWN_S * 1000), served))
-    for threads in calls:
-        if not threads.join(deadline - time.monotonic()):
-            log.warning("calls under way are left to other workers", kind="worker", queues=sorted(queues))
-    finished.set()
-    queue_state.flush_finished(client)
-    heartbeats.leave(client, queues)
-    tracing.stop()
+    ended = [threads.join(deadline - time.monotonic()) for threads in calls]
+    return all(ended)
 
 
 def refresh_pauses() -> None:
@@ -131,15 +152,6 @@ def keep_appending(client: redis.Client, finished: threading.Event) -> None:
         except redis.Unreachable:
             # About no job in particular: all that wait are done.
             records.append(str(UUID(int=0)))
-
-
-@dataclass
-class Served:
-    """What serves some queues: a Dramatiq worker, its threads, and those that call the outside."""
-
-    dramatiq: WaitingWorker
-    threads: WorkerThreads
-    calls: list[CallThreads]
 
 
 def start_worker(
