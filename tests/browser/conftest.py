@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.browser.driver import Visit, launched, visit
+from tests.browser.driver import Visit, Visitors, launched, visit
 from tests.browser.pages import Shown
 from tests.flows.conftest import Stack, running_stack
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-# Not of the whole run: while Playwright runs, its event loop is the thread's, and no other test can run one.
-@pytest.fixture(scope="module")
+# Of no other tests: while Playwright runs, its event loop is the thread's, and none of them can run one.
+@pytest.fixture(scope="package")
 def browser() -> Iterator["Browser"]:
     with launched() as browser:
         yield browser
@@ -29,13 +29,22 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture(scope="package")
+def visitors(browser: "Browser", stack: Stack) -> Visitors:
+    return Visitors(browser, f"http://127.0.0.1:{stack.port}")
+
+
 @pytest.fixture
-def visitor(browser: "Browser", stack: Stack) -> Iterator[Callable[..., Visit]]:
+def visitor(visitors: Visitors) -> Iterator[Callable[..., Visit]]:
     """Makes visitors, each in a browser of their own; the test fails if anything went wrong in any of them."""
     with ExitStack() as visits:
 
-        def make(**options: Any) -> Visit:
-            return visits.enter_context(visit(browser, f"http://127.0.0.1:{stack.port}", **options))
+        def make(storage_state: Any = None, **special: Any) -> Visit:
+            if special:
+                new = visit(visitors.browser, visitors.base_url, storage_state=storage_state, **special)
+            else:
+                new = visitors.visit(storage_state)
+            return visits.enter_context(new)
 
         yield make
 

@@ -20,6 +20,8 @@ VIEWPORT: Any = {"width": 1280, "height": 800}
 PATIENCE_MS = 20_000
 # The browser takes back what a page that it leaves was still fetching, such as its stream of events.
 LEFT = "net::ERR_ABORTED"
+# Of the console's origin, as the next page: otherwise the browser gives that one a new process, which costs more.
+LEFT_AT = "/console/assets/paywright.svg"
 KEEP_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
     reportViolation(`${event.effectiveDirective} refused ${event.blockedURI} in ${event.sourceFile}`))"""
 
@@ -113,16 +115,53 @@ class Visit:
         """Fails if anything went wrong in this browser so far."""
         assert not self.faults, "\n".join(self.faults)
 
+    def leave(self) -> None:
+        """Makes the browser as good as new for the next visitor: the console keeps nothing but cookies in it."""
+        self.page.goto(LEFT_AT)
+        assert self.context.pages == [self.page]
+        assert self.page.evaluate("() => localStorage.length + sessionStorage.length") == 0
+        self.page.emulate_media(color_scheme="light")
+        self.page.set_viewport_size(VIEWPORT)
+        self.context.clear_cookies()
+        self.faults.clear()
+
+
+def new_visit(browser: "Browser", base_url: str, **options: Any) -> Visit:
+    """A visitor in a new browser."""
+    always: Any = {"viewport": VIEWPORT, "locale": "en-GB", "timezone_id": "UTC"}
+    return Visit(browser.new_context(base_url=base_url, **always, **options), base_url)
+
 
 @contextmanager
 def visit(browser: "Browser", base_url: str, **options: Any) -> Iterator[Visit]:
-    """A new visitor; fails at the end if anything went wrong in its browser."""
-    context = browser.new_context(
-        base_url=base_url, viewport=VIEWPORT, locale="en-GB", timezone_id="UTC", **options
-    )
+    """A visitor in a new browser; fails at the end if anything went wrong in it."""
+    visit = new_visit(browser, base_url, **options)
     try:
-        visit = Visit(context, base_url)
         yield visit
         visit.check()
     finally:
-        context.close()
+        visit.context.close()
+
+
+@dataclass
+class Visitors:
+    """Visitors one after another in the same few browsers: a new one costs as much as all checks of a page."""
+
+    browser: "Browser"
+    base_url: str
+    _free: list[Visit] = field(default_factory=list)
+
+    @contextmanager
+    def visit(self, storage_state: Any = None) -> Iterator[Visit]:
+        """A visitor in a browser without other cookies; fails at the end if anything went wrong in it."""
+        visit = self._free.pop() if self._free else new_visit(self.browser, self.base_url)
+        try:
+            if storage_state:
+                visit.context.add_cookies(storage_state["cookies"])
+            yield visit
+            visit.check()
+            visit.leave()
+        except BaseException:
+            visit.context.close()
+            raise
+        self._free.append(visit)
