@@ -12,9 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from uuid import UUID
 
-import fsspec
 import structlog
-from fsspec.implementations.local import LocalFileSystem
 
 from actors.deadlines import within
 from actors.external_jobs import external_job
@@ -73,6 +71,9 @@ class Media:
         Raises FileNotFoundError or MediaUnavailable. A remote call has a deadline here, because fsspec has no
         timeout that all its file systems support.
         """
+        # By the first call: a megabyte, which most processes never need.
+        import fsspec  # noqa: PLC0415
+        from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
 
         def remote() -> R:
             files, root = fsspec.url_to_fs(self._url)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import fsspec
 from pydantic import AfterValidator, Field
 
 from db.core import settings
@@ -37,6 +36,8 @@ def _check_media_url(value: str) -> str:
     scheme = urlsplit(value).scheme
     if scheme in ("", "file") or "://" not in value:
         raise ValueError("must be file:///directory, or a URL of another kind that fsspec supports")
+    import fsspec  # noqa: PLC0415  (a megabyte, which files on the disk do not need)
+
     try:
         fsspec.get_filesystem_class(scheme)
     except (ValueError, ImportError) as error:

@@ -123,7 +123,7 @@ def test_a_removal_is_retried_while_the_store_is_unavailable(store, monkeypatch)
             raise PermissionError("not now")
 
     owner = user()
-    monkeypatch.setattr(media, "LocalFileSystem", Unavailable)
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem", Unavailable)
     job = media.discard.job(owner.id, "avatars/a.webp")
     with transaction():
         enqueue(job)

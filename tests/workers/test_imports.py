@@ -8,7 +8,7 @@ import pytest
 
 LOADED = """
 import json, sys
-unused = {"rich", "opentelemetry", "sqlite3", "gevent", "cryptography", "pygal", "redis.asyncio.client"}
+unused = {"rich", "opentelemetry", "sqlite3", "gevent", "cryptography", "pygal", "redis.asyncio.client", "fsspec"}
 unused |= {"redis.cluster", "redis.commands.cluster", "redis.keyspace_notifications"}
 # Whatever is imported from a placeholder, which has no file, is None.
 print(json.dumps(sorted(name for name in unused if getattr(sys.modules.get(name), "__file__", None))))

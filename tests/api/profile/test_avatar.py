@@ -17,7 +17,6 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image, PngImagePlugin
 
-from actors import media
 from actors.media import Media
 from api.http import admission
 from api.http.admission import seat
@@ -447,7 +446,7 @@ def test_a_store_failure_is_answered_with_503_and_cleaned_up_later(client, perso
         def cat_file(self, *_args, **_more):
             raise OSError("the file is gone")
 
-    monkeypatch.setattr(media, "LocalFileSystem", Full)
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem", Full)
     for result in (send(person, drawn()), client.simulate_get(path)):
         assert error(result) == (503, "SERVICE_UNAVAILABLE")
         assert result.headers["Retry-After"] == "5"
