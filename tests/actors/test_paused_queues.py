@@ -151,7 +151,7 @@ def test_the_consumer_of_a_paused_queue_does_not_ask_redis_again_and_again(monke
         enqueue(transactional.job())
     consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
     pause(QUEUE)
-    monkeypatch.setattr(consumer, "_arrives", lambda: pytest.fail("it asks"))
+    monkeypatch.setattr(consumer, "_wait", lambda: pytest.fail("it asks"))
     assert next(consumer) is None
 
 
@@ -160,11 +160,14 @@ def test_a_queue_that_is_paused_while_its_consumer_waits_gives_it_no_message(mon
         enqueue(transactional.job())
     consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
 
-    def paused_meanwhile() -> bool:
-        pause(QUEUE)
-        return True
+    wait: Callable[[], list[bytes]] = consumer._wait  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(consumer, "_arrives", paused_meanwhile)
+    def paused_meanwhile() -> list[bytes]:
+        arrived = wait()
+        pause(QUEUE)
+        return arrived
+
+    monkeypatch.setattr(consumer, "_wait", paused_meanwhile)
     assert next(consumer) is None
     pause()
     assert len(messages()) == 1

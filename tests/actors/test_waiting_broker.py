@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import dramatiq
 import pytest
@@ -42,14 +43,29 @@ def test_a_message_that_comes_later_ends_the_wait(served, monkeypatch):
     assert time.monotonic() - began < 4.0
 
 
-def test_waiting_takes_no_message_away_from_another_worker(served, monkeypatch):
+def test_of_two_workers_that_wait_one_gets_the_message(served, monkeypatch):
+    monkeypatch.setattr(broker, "WAIT_S", 0.5)
+    consumers = [served.consume("waited-for") for _ in range(2)]
+    with ThreadPoolExecutor() as threads:
+        waiting = [threads.submit(next, consumer) for consumer in consumers]
+        send(served)
+        received = [each.result() for each in waiting]
+    assert [message.args for message in received if message] == [("hello",)]
+
+
+def test_a_message_is_received_in_the_round_trip_that_waits_for_it(served):
     send(served)
-    monkeypatch.setattr(broker, "WAIT_S", 0.05)
-    first, second = served.consume("waited-for"), served.consume("waited-for")
-    assert first._arrives()
-    assert second._arrives()
-    assert next(second).args == ("hello",)
-    assert next(first) is None
+    consumer = served.consume("waited-for")
+    with counted() as asked:
+        assert next(consumer).args == ("hello",)
+    assert len(asked.trips) == 1
+
+
+def test_a_message_is_received_though_redis_has_lost_the_script_that_fetches(served):
+    send(served)
+    served.client.script_flush()
+    consumer = served.consume("waited-for")
+    assert next(consumer).args == ("hello",)
 
 
 def test_a_consumer_without_messages_asks_redis_once_a_wait(served, monkeypatch):
