@@ -90,6 +90,8 @@ def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(st
     def those(word: str) -> list[str]:
         return [id for id, simulated in made.items() if simulated == word]
 
+    # Under way: the next call for each of them asks first.
+    until(lambda: len(call_outcomes(stack, those("late"))) == 2)
     # Charged, and the answer is still on its way.
     until(lambda: any(payment["charges"] for payment in payments(stack, those("slow")).values()))
     stack.kill("psp.1")
