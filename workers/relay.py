@@ -17,9 +17,12 @@ from workers import process
 
 log = structlog.get_logger(__name__)
 
-# How many jobs of a queue one pass sends, and how long the relay rests after a pass that sent fewer: for
-# longer when none was overdue for a while.
-RESEND_BATCH, _REST_S, _IDLE_REST_S, _IDLE_AFTER_S = 200, 0.5, 1.0, 30.0
+# How many jobs of a queue one pass sends at most.
+RESEND_BATCH = 200
+# How long the relay rests after a pass that sent fewer: longer when none was overdue for a while.
+_REST_S = 0.5
+_IDLE_REST_S = 1.0
+_IDLE_AFTER_S = 30.0
 
 
 def once() -> int:
