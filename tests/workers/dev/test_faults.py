@@ -19,8 +19,12 @@ def running(checkout):
 
 
 def ask(checkout, **fault) -> None:
+    write(checkout, json.dumps(fault))
+
+
+def write(checkout, line: str) -> None:
     pipe = os.open(checkout.root / ".data/faults", os.O_WRONLY | os.O_NONBLOCK)
-    os.write(pipe, json.dumps(fault).encode() + b"\n")
+    os.write(pipe, line.encode() + b"\n")
     os.close(pipe)
 
 
@@ -45,8 +49,18 @@ def test_a_frozen_process_goes_on_by_itself(running):
     until(lambda: done(running)[0]["recovered_at"])
 
 
+def test_a_process_stays_frozen_until_its_last_freeze_ends(running):
+    process = psutil.Process(running.pids["job.1"])
+    for seconds in (1, 60):
+        ask(running, fault="freeze", process="job.1", seconds=seconds)
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
+    until(lambda: [fault["recovered_at"] is None for fault in done(running)] == [False, True])
+    assert process.status() == psutil.STATUS_STOPPED
+
+
 def test_a_line_that_says_nothing_stops_nothing(running):
     before = running.pids
+    write(running, "nothing")
     for fault in ({"fault": "kill", "process": "nobody"}, {"no": "fault"}):
         ask(running, **fault)
     ask(running, fault="flushRedis")
