@@ -55,7 +55,7 @@ def test_a_process_stays_frozen_until_its_last_freeze_ends(running):
         ask(running, fault="freeze", process="job.1", seconds=seconds)
         until(lambda: process.status() == psutil.STATUS_STOPPED)
     until(lambda: [fault["recovered_at"] is None for fault in done(running)] == [False, True])
-    assert process.status() == psutil.STATUS_STOPPED
+    until(lambda: process.status() == psutil.STATUS_STOPPED)
 
 
 def test_a_line_that_says_nothing_stops_nothing(running):
