@@ -38,7 +38,7 @@ ifeq ($(origin AS),default)
 AS := customer
 endif
 token: $(INSTALLED)
-	@exec $(BIN)/python -m workers.dev.token $(AS)
+	@exec $(BIN)/python -m workers.dev.demo.token $(AS)
 
 # Coverage costs a third more time: it is measured where CI is set, or by `make test COVERAGE=1`.
 COVERAGE ?= $(CI)

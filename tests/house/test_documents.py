@@ -124,4 +124,4 @@ def test_make_token_is_a_customers_if_nobody_else_is_named(root, given, name):
         text=True,
         check=True,
     )
-    assert planned.stdout.rstrip().endswith(f"workers.dev.token {name}")
+    assert planned.stdout.rstrip().endswith(f"workers.dev.demo.token {name}")

@@ -53,6 +53,11 @@ def test_no_word_of_the_old_dialect_is_left(root):
     assert not found, "\n".join(found)
 
 
+def test_the_launcher_stays_small(root):
+    """It is no payments code. What shows a running stack is apart, in `workers/dev/demo`."""
+    assert sum(path.read_text().count("\n") for path in (root / "workers/dev").glob("*.py")) <= 700
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_file_is_one_idea_of_a_readable_size(root, layer):
     for name in tracked(root, f"{layer}/*.py"):

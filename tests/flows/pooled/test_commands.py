@@ -6,7 +6,7 @@ import sys
 
 from tests.flows.conftest import Stack
 from tests.makers import SECRETS, until
-from workers.dev import token
+from workers.dev.demo import token
 
 
 def run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def test_the_demo_runs_any_number_of_times(stack: Stack):
 
 
 def test_a_token_for_curl_is_printed_any_number_of_times(stack: Stack, monkeypatch, capsys):
-    printed = run(stack, "-m", "workers.dev.token")
+    printed = run(stack, "-m", "workers.dev.demo.token")
     assert printed.returncode == 0, printed.stderr
     tokens = [("customer", printed.stdout.strip())]
     monkeypatch.setenv("DATA_DIR", str(stack.directory))

@@ -40,7 +40,7 @@ def test_every_command_of_the_runbook_runs(stack: Stack, root: Path):
         **{"BASE_URL": f"http://127.0.0.1:{stack.port}", "DATA_DIR": str(stack.directory)},
         "PATH": f"{Path(sys.executable).parent}:{servers.postgres_bin()}:{os.environ['PATH']}",
     }
-    token = [sys.executable, "-m", "workers.dev.token", "admin"]
+    token = [sys.executable, "-m", "workers.dev.demo.token", "admin"]
     environment["TOKEN"] = subprocess.check_output(token, env=environment, text=True).strip()
     typed = commands(root / "docs/operations/runbook.md")
     assert len(typed) > 15

@@ -20,7 +20,7 @@ def commands(root: Path) -> list[str]:
 
 
 def token(stack: Stack, name: str) -> str:
-    return run_python(stack, "-m", "workers.dev.token", name).stdout.strip()
+    return run_python(stack, "-m", "workers.dev.demo.token", name).stdout.strip()
 
 
 @pytest.fixture(scope="module")

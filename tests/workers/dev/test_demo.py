@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from db import postgres
-from workers.dev import Failure, token
+from workers.dev import Failure
 from workers.dev.demo import __main__ as demo
+from workers.dev.demo import token
 from workers.dev.demo.running_stack import NOT_RUNNING, RunningStack
 from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 

@@ -1,1 +1,1 @@
-"""Shows what a running stack does: `make demo`, and the faults of the page "Break it"."""
+"""Shows what a running stack does: `make demo`, `make token`, and the faults of the page "Break it"."""
