@@ -107,14 +107,26 @@ class BatchJob(JobKind, Generic[E]):
         self._turn.run(self._do_all)
 
     def _do_all(self) -> None:
-        broker.clear_wakeup(self.name)
         requested = [self._requested.popleft() for _ in range(len(self._requested))]
         with postgres.connection():
-            while self._do_batch(requested):
-                requested = []
+            more = self._do_first(requested)
+            while more:
                 worker_threads.made_progress()
                 if queue_state.set_aside(self.queue, self.name):
                     return
+                more = self._do_batch([])
+
+    def _do_first(self, requested: Sequence[UUID]) -> bool:
+        """Does the jobs that a message is about; returns whether more may wait.
+
+        Redis learns afterwards that the message was received: the first job does not wait for that. Jobs that
+        were committed before have sent no message, so the journal is read again.
+        """
+        try:
+            more = self._do_batch(requested)
+        finally:
+            broker.clear_wakeup(self.name)
+        return more or job_claims.waits(self.name)
 
     def _do_batch(self, requested: Sequence[UUID]) -> bool:
         """Does the first jobs, and the requested ones even if they failed; returns whether more may wait."""
@@ -181,6 +193,14 @@ class OrderedBatchJob(BatchJob[E]):
         """Does all jobs of the name that wait, after a moment."""
         worker_threads.rest(_GATHER_S)
         super().handle(id)
+
+    def _do_first(self, requested: Sequence[UUID]) -> bool:
+        """Does the jobs that a message is about; returns whether more may wait.
+
+        Nobody waits for these jobs to be done, and `_do_batch` reads the journal again in any case.
+        """
+        broker.clear_wakeup(self.name)
+        return self._do_batch(requested)
 
     def _may_claim(self) -> bool:
         return postgres.try_advisory_lock(self.name)

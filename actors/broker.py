@@ -155,7 +155,7 @@ def _push_unsent() -> None:
 def clear_wakeup(name: str) -> None:
     """Marks the wake-up of a batch job as received.
 
-    Called before the journal is read, so that a job committed too late for that read sends another one.
+    The journal is read after that: a job that was committed before has sent no message.
     """
     with suppress(redis.Unreachable):
         if _broker is not None:

@@ -229,6 +229,23 @@ def test_one_thread_of_a_process_does_the_entries_that_come_meanwhile(monkeypatc
     assert seen == [[1], [2, 3]]
 
 
+def test_an_entry_that_sends_no_message_because_a_batch_is_under_way_is_done_after_it(monkeypatch):
+    broker.current().client.flushdb()
+    [first] = enqueued(add.job(Number(number=1)))
+    come: list[int] = [2]
+
+    def another_comes() -> None:
+        while come:
+            thread = threading.Thread(target=enqueued, args=(add.job(Number(number=come.pop())),))
+            thread.start()
+            thread.join(20)
+
+    monkeypatch.setitem(globals(), "meanwhile", another_comes)
+    add(str(first.id))
+    assert seen == [[1], [2]]
+    assert broker.current().client.llen("dramatiq:together") == 1
+
+
 def test_entries_keep_their_order_while_the_relay_has_locked_one():
     enqueued_jobs = enqueued(*[count.job(Number(id=uuid4(), number=n)) for n in range(3)])
     locked = "SELECT id FROM journal.jobs WHERE id = %s FOR UPDATE"
