@@ -46,11 +46,16 @@ def run(
 
 
 def once(
-    command: Sequence[str], folder: Path, *, reads: Sequence[str], makes: str | None = None
+    command: Sequence[str],
+    folder: Path,
+    *,
+    reads: Sequence[str],
+    makes: str | None = None,
+    env: Mapping[str, str] = {},
 ) -> subprocess.CompletedProcess[str]:
     """Runs a tool in a project; not again where it has succeeded on files of the same content.
 
-    `reads` names all that it reads beside the installed packages. `makes` is what it writes, kept with the result.
+    `reads` names all that it reads beside the installed packages; what `env` leads to must be among it. `makes` is what it writes, kept with the result.
     """
     content = sha256(repr((command, makes, (folder / "node_modules").resolve().name)).encode())
     for name in reads:
@@ -63,7 +68,7 @@ def once(
         if makes:
             _copy(kept / makes, folder / makes)
         return subprocess.CompletedProcess(command, 0, (kept / "stdout").read_text(), "")
-    done = run(command, folder)
+    done = run(command, folder, env=env)
     if done.returncode == 0:
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as fresh:
@@ -81,6 +86,7 @@ def once(
 
 
 def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True)
     else:

@@ -181,22 +181,30 @@ def test_a_client_in_typescript_accepts_every_valid_body_and_no_other(node):
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_a_client_in_python_accepts_every_valid_body_and_no_other(python, document, tmp_path):
+def test_a_client_in_python_accepts_every_valid_body_and_no_other(root, python, document, tmp_path):
+    # The last one names the version of the type checker.
+    for file in (document, root / "requirements-dev.lock"):
+        shutil.copy(file, tmp_path)
     config = tmp_path / "config.yml"
     # The responses that are neither JSON nor text.
     files = dict.fromkeys(["image/webp", "application/x-ndjson"], "application/octet-stream")
     config.write_text(json.dumps({"content_type_overrides": files, "post_hooks": []}))
-    command = ["generate", "--path", document, "--output-path", "client", "--overwrite", "--meta", "none"]
-    generator = python / "venv/bin/openapi-python-client"
-    made = run([generator, *command, "--config", config, "--fail-on-warning"], tmp_path)
+    command = [str(python / "venv/bin/openapi-python-client"), "generate", "--path", "openapi.json"]
+    command += ["--output-path", "client", "--overwrite", "--meta", "none", "--config", "config.yml"]
+    made = once(
+        [*command, "--fail-on-warning"], tmp_path, reads=["openapi.json", "config.yml"], makes="client"
+    )
     assert made.returncode == 0, made.stdout + made.stderr
     (tmp_path / "valid.py").write_text(VALID_IN_PYTHON)
     (tmp_path / "invalid.py").write_text(INVALID_IN_PYTHON)
 
-    interpreter = python / "venv/bin/python"
+    interpreter = str(python / "venv/bin/python")
     options = ["--strict", "--follow-imports=silent", "--python-executable", interpreter]
-    options += ["--cache-dir", python / "mypy"]
-    checked = run([sys.executable, "-m", "mypy", *options, "valid.py", "invalid.py"], tmp_path)
+    options += ["--cache-dir", str(python / "mypy")]
+    bodies_and_checker = ["client", "valid.py", "invalid.py", "requirements-dev.lock"]
+    checked = once(
+        [sys.executable, "-m", "mypy", *options, "valid.py", "invalid.py"], tmp_path, reads=bodies_and_checker
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
     written = run([interpreter, "valid.py"], tmp_path)

@@ -31,7 +31,14 @@ def kit(stack: Stack, root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         for path, text in examples:
             (folder / path).write_text(text)
     (command,) = GENERATE.findall((root / "docs/frontend/README.md").read_text())
-    written = run(["sh", "-c", command], folder, env={"BASE_URL": str(stack.http.base_url)})
+    (folder / "served.json").write_bytes(stack.http.get("/api/openapi.json").raise_for_status().content)
+    written = once(
+        ["sh", "-c", command],
+        folder,
+        reads=["served.json"],
+        makes="src/schema.d.ts",
+        env={"BASE_URL": str(stack.http.base_url)},
+    )
     assert written.returncode == 0, written.stderr
     return folder
 
