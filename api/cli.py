@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from uuid import UUID
 
 import click
@@ -19,15 +19,17 @@ from pydantic import ValidationError
 import db.core.lean_imports  # noqa: F401
 from actors import audit, job_operations
 from actors.event_handlers import SUBSCRIBERS
-from api import accounts, demo_users, systemd_units
+from api import systemd_units
 from api.security import key_rotation
-from api.security.passwords import Passwords
 from api.settings import WebSettings
 from db import listed_jobs, migrate, postgres
 from db.core import logs, times
 from db.core.errors import DomainError
 from db.core.settings import InvalidSetting, StoreSettings
 from db.users import Role
+
+if TYPE_CHECKING:
+    from api.security.passwords import Passwords
 
 # The OpenAPI document does not depend on these, and the application opens no connection.
 _ANY_SETTINGS = dict.fromkeys(("JWT_SECRET", "PASSWORD_PEPPER"), "-") | {
@@ -72,6 +74,8 @@ def migrate_command() -> None:
 @click.option("--name", default="Admin", show_default=True, help="The name of the administrator.")
 def create_admin(email: str, name: str) -> None:
     """Create an administrator. The password is prompted for, or read as one line from standard input."""
+    from api import accounts  # noqa: PLC0415
+
     passwords = _passwords()
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -85,12 +89,16 @@ def create_admin(email: str, name: str) -> None:
 @main.command()
 def seed() -> None:
     """Create the demo users that do not exist yet. Refused in production: their password is public."""
+    from api import demo_users  # noqa: PLC0415
+
     demo_users.seed_demo_users(_passwords(), app_env=_open_stores().app_env)
 
 
 @main.command()
 def suspend_demo_users() -> None:
     """Suspend the demo users and end their sessions, where a developer's database goes to production."""
+    from api import demo_users  # noqa: PLC0415
+
     _open_stores()
     demo_users.suspend_demo_users()
 
@@ -276,7 +284,10 @@ def _open_stores() -> StoreSettings:
     return settings
 
 
-def _passwords() -> Passwords:
+def _passwords() -> "Passwords":
+    # Only here, as the accounts: the dictionaries that passwords are compared with take a third of a command.
+    from api.security.passwords import Passwords  # noqa: PLC0415
+
     settings = WebSettings.read()
     _open_stores()
     return Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds)
