@@ -40,7 +40,8 @@ end
 """
 _PUBLISH_ALL = "for i = 1, #ARGV, 2 do redis.call('publish', ARGV[i], ARGV[i + 1]) end"
 
-# How long one wait lasts, in which nothing stops it: a stopping worker waits for its consumers.
+# How long one wait lasts, in which nothing stops it: a stopping worker waits for its consumers. Redis ends it
+# when its timer runs, with `hz 2` up to half a second later.
 WAIT_S = 2.0
 # How often a consumer asks by a command of Dramatiq, which counts a worker that asks for nothing as dead, and
 # gives its messages to others (`heartbeat_timeout`).
