@@ -37,11 +37,13 @@ def lease_first(name: str, limit: int, seconds: float) -> Attempted:
 
 # Steps from each share to the next by the index jobs_leasable, which has jobs with a share only (share > ''),
 # until there are enough jobs: ten thousand jobs of one share cost as little as one.
-LEASE_SHARES = f"""
+LEASE_SHARES = Statement(
+    "lease_jobs_of_shares",
+    f"""
     WITH RECURSIVE shares AS (
         (SELECT share FROM journal.jobs
-         WHERE name = %(name)s AND share > '' AND share > %(after)s AND position >= %(floor)s
-         AND sent_at = 'infinity' AND dead_at IS NULL
+         WHERE name = %(name)s::text AND share > '' AND share > %(after)s::text
+         AND position >= %(floor)s::bigint AND sent_at = 'infinity' AND dead_at IS NULL
          ORDER BY share LIMIT 1)
         UNION ALL
         SELECT (SELECT j.share FROM journal.jobs j
@@ -56,17 +58,19 @@ LEASE_SHARES = f"""
             AND j.position >= %(floor)s AND j.sent_at = 'infinity' AND j.dead_at IS NULL
             AND (j.leased_until IS NULL OR j.leased_until <= statement_timestamp())
             ORDER BY j.position
-            LIMIT greatest(0, %(share)s - coalesce((%(running)s::jsonb ->> shares.share)::integer, 0))
+            LIMIT greatest(0, %(share)s::int - coalesce((%(running)s::jsonb ->> shares.share)::integer, 0))
             FOR UPDATE SKIP LOCKED) AS of_share
-        LIMIT %(limit)s
+        LIMIT %(limit)s::int
     )
     UPDATE journal.jobs
-    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
+    SET leased_until = clock_timestamp() + %(seconds)s::float8 * interval '1 second',
         attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
         dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
     WHERE id = ANY(ARRAY(SELECT id FROM first))
     RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
-"""
+    """,
+    by_index=True,
+)
 
 
 def lease_shares(

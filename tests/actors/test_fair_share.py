@@ -121,7 +121,7 @@ def test_a_lease_costs_the_same_however_many_jobs_of_one_customer_wait():
                 "floor": 0,
             }
             [top] = postgres.rows(
-                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {leased_jobs.LEASE_SHARES}", **params
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {leased_jobs.LEASE_SHARES.plain}", **params
             )[0]["QUERY PLAN"]
             rolled_back.rollback()
         return int(top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"])
@@ -137,6 +137,35 @@ def test_a_lease_costs_the_same_however_many_jobs_of_one_customer_wait():
         )
         postgres.rows("ANALYZE journal.jobs")
     assert blocks() < few + 100
+
+
+def test_a_plan_of_an_empty_journal_leases_from_a_full_one_with_few_reads():
+    def blocks_so_far() -> int:
+        return int(
+            postgres.value(
+                "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class"
+                " WHERE relnamespace = 'journal'::regnamespace AND relname LIKE 'jobs%%'"
+            )
+        )
+
+    with postgres.connection():
+        postgres.rows("VACUUM journal.jobs")
+        # The plan of the sixth execution stays.
+        for _ in range(8):
+            assert leased(10) == []
+        with postgres.database.atomic() as rolled_back:
+            postgres.rows(
+                "INSERT INTO journal.jobs (id, name, queue, args, share, sent_at, due_at)"
+                " SELECT gen_random_uuid(), %s, 'shared', '{}', CASE WHEN n <= 4990 THEN 'a' ELSE 'b' END,"
+                " 'infinity', clock_timestamp()"
+                " FROM generate_series(1, 5000) AS n",
+                call.name,
+            )
+            before = blocks_so_far()
+            found = leased_jobs.lease_shares(call.name, 10, 60, share=2, running={}, after="").jobs
+            assert [job.share for job in found] == ["a", "a", "b", "b"]
+            assert blocks_so_far() - before < 100
+            rolled_back.rollback()
 
 
 def test_jobs_above_a_share_wait_and_delay_no_other_customer(monkeypatch, go_on):
