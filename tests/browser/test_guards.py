@@ -1,6 +1,5 @@
 """The guards of the browser tests notice what they are there for."""
 
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,20 +25,25 @@ def answer(route):
         route.abort("connectionrefused")
 
 
-@contextmanager
-def shown(browser, body: str):
-    """A visitor of a page that no server has."""
+@pytest.fixture(scope="module")
+def visitor(browser):
+    """A visitor of pages that no server has."""
+    with driver.visit(browser, HOST) as visitor:
+        visitor.page.route("**/*", answer)
+        yield visitor
+
+
+def show(visitor, body: str) -> None:
+    """Opens a page of this content."""
     document = f"<!doctype html><html lang=en><title>A page</title><main><h1>A page</h1>{body}</main>"
     headers = {
         "Content-Type": "text/html",
         "Content-Security-Policy": SECURITY_HEADERS["Content-Security-Policy"],
     }
-    with driver.visit(browser, HOST) as visitor:
-        page = visitor.page
-        page.route("**/*", answer)
-        page.route(f"{HOST}/", lambda route: route.fulfill(body=document, headers=headers))
-        page.goto("/", wait_until="networkidle")
-        yield visitor
+    page = visitor.page
+    page.unroute(f"{HOST}/")
+    page.route(f"{HOST}/", lambda route: route.fulfill(body=document, headers=headers))
+    page.goto("/", wait_until="networkidle")
 
 
 @pytest.mark.parametrize(
@@ -54,18 +58,18 @@ def shown(browser, body: str):
         ("<script src=/warns.js></script>", "console warning: old"),
     ],
 )  # fmt: skip
-def test_a_fault_of_a_page_is_noticed(browser, body, fault):
-    with shown(browser, body) as visitor:
-        visitor.expect_fault(fault)
-        visitor.faults.clear()
+def test_a_fault_of_a_page_is_noticed(visitor, body, fault):
+    show(visitor, body)
+    visitor.expect_fault(fault)
+    visitor.faults.clear()
 
 
-def test_a_page_without_faults_passes(browser):
-    with shown(browser, "<a href='#x'>here</a><input type=hidden><script src=/fine.js></script>") as visitor:
-        assert visitor.faults == []
-        assert checks.axe_violations(visitor.page) == []
-        assert checks.unreachable(visitor.page) == []
-        assert checks.too_wide(visitor.page) == []
+def test_a_page_without_faults_passes(visitor):
+    show(visitor, "<a href='#x'>here</a><input type=hidden><script src=/fine.js></script>")
+    assert visitor.faults == []
+    assert checks.axe_violations(visitor.page) == []
+    assert checks.unreachable(visitor.page) == []
+    assert checks.too_wide(visitor.page) == []
 
 
 @pytest.mark.parametrize(
@@ -78,9 +82,9 @@ def test_a_page_without_faults_passes(browser):
         (checks.too_wide, "<p style='width: 200vw'>wide</p>", "<p style"),
     ],
 )  # fmt: skip
-def test_what_keeps_somebody_out_is_noticed(browser, check, body, found):
-    with shown(browser, body) as visitor:
-        assert check(visitor.page)[-1].startswith(found)
+def test_what_keeps_somebody_out_is_noticed(visitor, check, body, found):
+    show(visitor, body)
+    assert check(visitor.page)[-1].startswith(found)
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
