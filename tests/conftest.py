@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import falcon
+import freezegun.api
 import pytest
 from falcon.testing import TestClient
 from xdist.scheduler import LoadScopeScheduling
@@ -82,6 +83,21 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.fixture(scope="session", autouse=True)
 def quiet() -> None:
     logs.configure("CRITICAL")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_freezes() -> Iterator[None]:
+    """Freezing the time sees by a module's number of attributes that it has no new clock.
+
+    freezegun sorts the names of all attributes of two thousand modules for it, in 10 ms each time.
+    """
+
+    def fingerprint(module: object) -> str:
+        return f"{id(module)}-{len(getattr(module, '__dict__', ()))}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(freezegun.api, "_get_module_attributes_hash", fingerprint)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
