@@ -341,11 +341,11 @@ def visitor(client: TestClient, role: Role = Role.CUSTOMER, *, email: str | None
     return signed_in(client, user)
 
 
-def signed_in(client: TestClient, user: User) -> Visitor:
-    """A user with a new session, made in the database as `visitor` makes one."""
+def signed_in(client: TestClient, user: User, *, at: datetime | None = None) -> Visitor:
+    """A user with a new session, made in the database as `visitor` makes one; the token is of that moment."""
     with postgres.connection(), transaction():
         session_id, refresh_token = session(user.id, ip_address="127.0.0.1")
-    token = _tokens().access_token(user, session_id, times.now())
+    token = _tokens().access_token(user, session_id, at or times.now())
     return Visitor(client, token, refresh_token, snapshots.user(user))
 
 

@@ -4,7 +4,6 @@ from uuid import UUID
 
 import falcon
 import pytest
-from freezegun import freeze_time
 
 from api.app import add_route
 from api.http.operation import Operation, RawOperation
@@ -12,7 +11,7 @@ from api.security.permissions import ROLES_BY_PERMISSION, Permission
 from db import sessions
 from db.users import Role
 from tests.api.routing import Address, addresses, is_page
-from tests.makers import error, visitor
+from tests.makers import MOMENT, error, signed_in, user, visitor
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ADDRESSES = list(addresses())
@@ -54,14 +53,13 @@ def send(client, method, path, token=""):
 
 
 def expired_token(client) -> str:
-    with freeze_time("2026-03-01T12:00:00Z"):
-        return visitor(client).token
+    return signed_in(client, user(), at=MOMENT).token
 
 
 def revoked_token(client) -> str:
-    user = visitor(client)
-    sessions.end(UUID(user.user["id"]))
-    return user.token
+    signed_out = visitor(client)
+    sessions.end(UUID(signed_out.user["id"]))
+    return signed_out.token
 
 
 def test_the_matrix_is_not_empty():
