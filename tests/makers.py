@@ -2,7 +2,10 @@
 
 import email
 import email.policy
+import fcntl
+import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +14,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.message import EmailMessage
 from functools import cache
+from hashlib import sha256
+from inspect import getsource
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
@@ -45,6 +51,7 @@ from db.one_time_tokens import fingerprint
 from db.payments import Payment
 from db.psp_attempts import PspOperation
 from db.users import Role, User
+from tests.node import CACHE
 from tests.tables import EventPublication
 from workers import scheduler
 from workers.dev.servers import Postgres
@@ -72,6 +79,29 @@ class DisposablePostgres(Postgres):
     """PostgreSQL that survives a killed process but not a power cut: its writes do not wait for the disk."""
 
     options = f"{Postgres.options} -c fsync=off -c full_page_writes=off"
+
+    def _create(self, folder: Path, owner: int, run_as: list[str]) -> None:
+        """Copies a cluster that was created once for this user, in half the time."""
+        program = (folder / "postgres").stat()
+        version = os.fspath(folder), program.st_size, program.st_mtime_ns
+        kind = sha256(repr((getsource(Postgres), self.password, run_as, version)).encode()).hexdigest()
+        made = CACHE / f"postgres-{kind[:16]}"
+        try:
+            CACHE.mkdir(parents=True, exist_ok=True)
+            lock = made.with_suffix(".lock").open("w")
+        except OSError:  # A home that cannot be written to.
+            super()._create(folder, owner, run_as)
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                super()._create(folder, owner, run_as)
+                fresh = made.with_suffix(".new")
+                shutil.rmtree(fresh, ignore_errors=True)
+                shutil.copytree(self.directory, fresh)
+                fresh.rename(made)
+                return
+        shutil.copytree(made, self.directory)
 
 
 class Mailbox(list[EmailMessage]):
