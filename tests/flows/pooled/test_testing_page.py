@@ -5,11 +5,12 @@ import os
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.flows.conftest import Stack
 from tests.flows.pooled.test_commands import run as run_python
-from tests.node import project, run
+from tests.node import once, project, run
 
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)$", re.MULTILINE)
 
@@ -45,7 +46,9 @@ def bruno(
     folder = project(root, "tests/bruno", tmp_path_factory.mktemp("collection"))
     known = {**env, "PATH": f"{folder / 'node_modules/.bin'}:{os.environ['PATH']}"}
     (command,) = (command for command in commands if command.startswith("bru import"))
-    imported = run(["sh", "-c", command], folder, env=known)
+    served = httpx.get(f"{env['BASE_URL']}/api/openapi.json").raise_for_status()
+    (folder / "served.json").write_bytes(served.content)
+    imported = once(["sh", "-c", command], folder, reads=["served.json"], makes="bruno", env=known)
     assert imported.returncode == 0, imported.stdout + imported.stderr
     return folder / "bruno", known
 
