@@ -19,7 +19,7 @@ from api.events.feed import Feed, Stream
 from api.settings import WebSettings
 from db import config, job_floors, migrate, postgres
 from db.core import logs, request_context
-from tests import makers
+from tests import makers, savepoints
 from tests.makers import SECRETS, DisposablePostgres
 from workers.dev.servers import Postgres, Valkey, free_port
 
@@ -173,7 +173,8 @@ def database(stores: dict[str, str]) -> Iterator[None]:
         # On a loaded machine a test pauses for longer than a request may.
         postgres.rows("SET LOCAL idle_in_transaction_session_timeout = 0")
         makers.skip_old_events()
-        yield
+        with savepoints.deferred():
+            yield
         transaction.rollback()
     # What was read of the configuration was rolled back; the next test may come within its second.
     config.clear_cache()
