@@ -179,7 +179,7 @@ def test_a_page_of_the_history_reads_only_its_rows(customer, vendor, admin):
             "INSERT INTO payments.payments (user_id, payee_id, type, status, amount, customer_email, created_at)"
             " SELECT user_id, payee_id, type, status, amount, n || customer_email,"
             " created_at - n * interval '1 minute'"
-            " FROM payments.payments, generate_series(1, 15000) AS n WHERE id = %s",
+            " FROM payments.payments, generate_series(1, 5000) AS n WHERE id = %s",
             request.id,
         )
         postgres.rows(

@@ -323,11 +323,7 @@ def test_the_database_itself_refuses_invalid_rows(database):
         makers.payment_row(**columns, status="processing")
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["currency=CHF", "currency=EUR", "currency=USD&status=failed", "needsReview=false", "needsReview=true"],
-)
-def test_a_filtered_page_reads_only_its_rows(customer, admin, query):
+def test_a_filtered_page_reads_only_its_rows(customer, admin):
     postgres.set_statement_timeout(60)
     makers.bare_payment(
         user_id=customer.user["id"], type="payment", status="pending", amount=1, currency="CHF"
@@ -343,9 +339,16 @@ def test_a_filtered_page_reads_only_its_rows(customer, admin, query):
         read = "SELECT sum(seq_tup_read + idx_tup_fetch) AS rows FROM pg_stat_xact_user_tables"
         return int(postgres.rows(f"{read} WHERE schemaname = 'payments'")[0]["rows"])
 
-    before = rows_read()
-    assert admin.get(f"/payments?{query}").status_code == 200
-    assert rows_read() - before < 200
+    for query in (
+        "currency=CHF",
+        "currency=EUR",
+        "currency=USD&status=failed",
+        "needsReview=false",
+        "needsReview=true",
+    ):
+        before = rows_read()
+        assert admin.get(f"/payments?{query}").status_code == 200
+        assert rows_read() - before < 200, query
 
 
 def test_an_empty_filter_is_ignored(customer, admin):
