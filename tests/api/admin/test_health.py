@@ -518,9 +518,10 @@ def test_the_scheduler_finds_a_changed_audit_log(admin, tampered, monkeypatch):
 def test_a_long_audit_log_is_verified_whole_daily_and_its_newest_rows_each_minute(client, monkeypatch, step):
     monkeypatch.setattr(audit_chain, "STEP_ROWS", step)
     monkeypatch.setattr(invariant_checks, "VERIFY_EVERY_MINUTE_UP_TO", 0)
+    # A token of noon would have expired in the afternoon.
+    admin = visitor(client, Role.ADMIN)
     noon = times.now().replace(hour=12)
     monkeypatch.setattr(times, "now", lambda: noon)
-    admin = visitor(client, Role.ADMIN)
     add_audit_rows(admin, 4)
     [rows] = postgres.rows("SELECT count(*) AS many FROM admin.audit_logs")
     done = run_scheduled_checks()
