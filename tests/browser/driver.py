@@ -22,6 +22,8 @@ PATIENCE_MS = 20_000
 LEFT = "net::ERR_ABORTED"
 # Of the console's origin, as the next page: otherwise the browser gives that one a new process, which costs more.
 LEFT_AT = "/console/assets/paywright.svg"
+# What a browser asks for at a place without a page, as LEFT_AT, at times when the next visitor has it already.
+ICON_OF_NO_PAGE = "/favicon.ico"
 KEEP_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
     reportViolation(`${event.effectiveDirective} refused ${event.blockedURI} in ${event.sourceFile}`))"""
 
@@ -80,8 +82,9 @@ class Visit:
         self.page: Page = context.new_page()
 
     def _on_console(self, message: "ConsoleMessage") -> None:
-        if message.type in ("error", "warning"):
-            self.faults.append(f"console {message.type}: {message.text} {message.location['url']}".strip())
+        url = str(message.location["url"])
+        if message.type in ("error", "warning") and url != self.base_url + ICON_OF_NO_PAGE:
+            self.faults.append(f"console {message.type}: {message.text} {url}".strip())
 
     def _on_request(self, request: "Request") -> None:
         url = urlsplit(request.url)

@@ -21,6 +21,8 @@ def test_a_page_is_for_everybody(visitor, signed_in, shown, path, role):
     visit = visitor(storage_state=signed_in(role)) if role else visitor()
     page = visit.open(shown.path(path))
     problems = {"headings": page.locator("h1 ~ * h1, main:not(:has(h1))").all_inner_texts()}
+    # Without one the browser asks for /favicon.ico, which there is not.
+    problems["icon"] = [] if page.locator("link[rel=icon]").count() else ["none"]
     # In the dark only the colours are others.
     for scheme, rules in (("light", ()), ("dark", ("color-contrast",))):
         page.emulate_media(color_scheme=scheme)
