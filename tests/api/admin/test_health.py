@@ -223,6 +223,15 @@ def test_an_unfinished_payment_without_a_job_breaks_an_invariant(admin):
     assert check_by_name(admin)["no_payment_is_stuck"]["offenders"] == [str(payment.id)]
 
 
+def test_a_payment_whose_cancellation_waits_is_not_stuck(admin):
+    payment = makers.payment()
+    age_two_minutes()
+    postgres.rows("DELETE FROM journal.jobs")
+    admin.post(f"/payments/{payment.id}/status", {"status": "cancelled", "reason": "late " * 100})
+    assert [job.name for job in JobRow.select() if job.args.get("payment_id")] == ["payments.cancel"]
+    assert check_by_name(admin)["no_payment_is_stuck"]["offenders"] == []
+
+
 def test_a_late_charge_is_no_violation_once_it_is_reviewed(admin):
     payment = makers.payment(simulate="decline")
     work()

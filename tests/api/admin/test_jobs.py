@@ -91,6 +91,14 @@ def test_jobs_are_found_by_queue_name_and_payment(admin):
     assert listed(admin, "name=no.such.job") == []
 
 
+def test_the_cancellation_of_a_payment_is_found_however_long_its_reason(admin):
+    payment = makers.open_request()
+    reason = "ordered twice " * 35
+    admin.post(f"/payments/{payment.id}/status", {"status": "cancelled", "reason": reason})
+    [item] = admin.get(f"/admin/jobs?paymentId={payment.id}").json["data"]["items"]
+    assert (item["name"], item["args"]["reason"]) == ("payments.cancel", reason)
+
+
 def test_a_job_of_a_payment_is_found_behind_any_number_of_others(admin, monkeypatch):
     monkeypatch.setattr(
         listed_jobs, "SEARCH", listed_jobs.SEARCH.replace(f"LIMIT {listed_jobs.SEARCHED}", "LIMIT 0")

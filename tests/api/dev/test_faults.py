@@ -102,6 +102,14 @@ def test_the_job_that_a_payment_waits_for_dies_until_somebody_retries_it(admin, 
     assert [each["fault"] for each in launcher()] == ["killJob"]
 
 
+def test_a_cancellation_dies_however_long_its_reason(admin, launcher):
+    payment = makers.open_request()
+    admin.post(f"/payments/{payment.id}/status", {"status": "cancelled", "reason": "late " * 100})
+    assert admin.post("/dev/faults", {"fault": "killJob", "paymentId": str(payment.id)}).status_code == 202
+    [dead] = admin.get(f"/admin/jobs?state=dead&paymentId={payment.id}").json["data"]["items"]
+    assert dead["name"] == "payments.cancel"
+
+
 @pytest.mark.parametrize(
     ("fault", "status"),
     [

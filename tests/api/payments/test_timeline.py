@@ -180,6 +180,14 @@ def test_jobs_without_a_derived_id_are_found_too(vendor, admin, state):
     assert job["data"]["state"] == state
 
 
+@pytest.mark.parametrize(("status", "name"), [("cancelled", "payments.cancel"), ("failed", "payments.fail")])
+def test_a_job_is_found_however_long_its_reason(vendor, admin, status, name):
+    id = ask(vendor)
+    work()
+    admin.post(f"/payments/{id}/status", {"status": status, "reason": "late " * 100})
+    assert name in [item["data"]["name"] for item in items(admin, id, "job", due=True)]
+
+
 @pytest.mark.parametrize("simulate", ["approve", "decline"])
 @pytest.mark.usefixtures("late")
 def test_a_decision_that_waits_to_be_settled_is_shown(customer, admin, simulate):
