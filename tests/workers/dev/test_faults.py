@@ -2,12 +2,17 @@
 
 import json
 import os
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
 
 from tests.makers import until
+from workers.dev.demo import faults
+from workers.dev.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -56,6 +61,37 @@ def test_a_process_stays_frozen_until_its_last_freeze_ends(running):
         until(lambda: process.status() == psutil.STATUS_STOPPED)
     until(lambda: [fault["recovered_at"] is None for fault in done(running)] == [False, True])
     until(lambda: process.status() == psutil.STATUS_STOPPED)
+
+
+@pytest.fixture
+def job() -> Iterator[psutil.Popen]:
+    with psutil.Popen(["sleep", "600"], start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def freeze(job: psutil.Popen, data: Path, **how: object) -> None:
+    supervisor = cast(Supervisor, SimpleNamespace(running={"job.1": job}))
+    line = json.dumps({"fault": "freeze", "process": "job.1", **how})
+    faults.Faults(data, supervisor)._do(line.encode())
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds"), [({}, 1), ({"seconds": None}, 1), ({"seconds": -5}, 1), ({"seconds": 600}, 60)]
+)
+def test_a_freeze_takes_a_second_to_a_minute_whatever_it_names(job, tmp_path, monkeypatch, how, seconds):
+    slept: list[float] = []
+    monkeypatch.setattr(faults, "time", SimpleNamespace(sleep=slept.append))
+    freeze(job, tmp_path, **how)
+    assert slept == [seconds]
+    until(lambda: job.status() == psutil.STATUS_SLEEPING)
+
+
+def test_a_freeze_for_a_time_that_is_none_freezes_nothing(job, tmp_path):
+    with pytest.raises(ValueError, match="soon"):
+        freeze(job, tmp_path, seconds="soon")
+    assert job.status() != psutil.STATUS_STOPPED
+    assert not (tmp_path / "faults.json").exists()
 
 
 def test_a_line_that_says_nothing_stops_nothing(running):

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 # How many faults the file has, the newest last.
 KEPT = 30
+# How long a process is frozen at most.
+MAX_FREEZE_S = 60
 
 
 class Faults:
@@ -53,6 +55,8 @@ class Faults:
     def _do(self, line: bytes) -> None:
         asked = {"process": None, "seconds": None} | json.loads(line)
         kind, name = asked["fault"], asked["process"]
+        # Checked before anything is done: who is frozen for a time that is none does not continue.
+        seconds = min(max(int(asked["seconds"] or 1), 1), MAX_FREEZE_S)
         running = self._supervisor.running.get(name)
         if name and not running:
             return
@@ -67,7 +71,7 @@ class Faults:
         if kind == "freeze":
             self._freezes[running.pid] = fault
             signal_group(running.pid, signal.SIGSTOP)
-            time.sleep(asked["seconds"])
+            time.sleep(seconds)
             if self._freezes[running.pid] is fault:
                 signal_group(running.pid, signal.SIGCONT)
         else:
