@@ -179,7 +179,8 @@ class Valkey(Server):
         config = self.directory / "valkey.conf"
         config.touch(mode=0o600)
         quoted = str(self.directory).replace("\\", "\\\\").replace('"', '\\"')
-        # hz: its timer runs twice a second instead of ten times. Nothing here waits for what it does then.
+        # hz: its timer runs twice a second instead of ten times. Only the end of a worker's wait comes up to
+        # half a second later.
         config.write_text(
             f'bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir "{quoted}"\n'
             'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\n'
