@@ -26,8 +26,8 @@ from db.core import lean_imports
 if not os.environ.get("JWT_ED25519"):
     lean_imports.import_without("jwt", {"cryptography"})
 
-# Before other libraries: they fill the 13 MB that the dictionaries of zxcvbn take until they are hashed. What
-# is freed later stays in part with the process, four megabytes of it.
+# Before other libraries: zxcvbn's dictionaries take 13 MB until they are hashed. Libraries that are imported
+# afterwards reuse that memory; freed later, 4 MB of it would stay with the process.
 import api.security.passwords  # noqa: F401
 from api.settings import WebSettings
 
