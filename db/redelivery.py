@@ -1,8 +1,7 @@
 """Redelivery: finds the jobs whose message was not sent, was lost, or led to nothing, and counts attempts."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from db import job_floors, postgres
@@ -37,24 +36,9 @@ ALL_S, RECENT_S, ALL_AGAIN_AFTER_S = 10 * 365 * 86400, 60, 10.0
 _search_of_all = {"slow": 0, "next_at": 0.0}
 
 
-def overdue_queues(queues: Collection[str]) -> list[str]:
-    """Returns which of these queues have overdue jobs."""
-    with _searching() as back_s:
-        found = postgres.rows(OVERDUE_QUEUES, queues=list(queues), back_s=back_s)
-    return [row["queue"] for row in found]
-
-
-@contextmanager
-def _searching() -> Iterator[int]:
-    """Gives how many seconds back to search; the block is the search."""
-    start = time.monotonic()
-    of_all = start >= _search_of_all["next_at"]
-    yield ALL_S if of_all else RECENT_S
-    if of_all:
-        is_slow = time.monotonic() - start > job_floors.SLOW_S
-        _search_of_all["slow"] = _search_of_all["slow"] + 1 if is_slow else 0
-        if _search_of_all["slow"] > 1:
-            _search_of_all["next_at"] = start + ALL_AGAIN_AFTER_S
+def overdue_queues(queues: Collection[str], back_s: int) -> list[str]:
+    """Returns which of these queues have overdue jobs; searches as far back as `overdue_within_s` says."""
+    return [row["queue"] for row in postgres.rows(OVERDUE_QUEUES, queues=list(queues), back_s=back_s)]
 
 
 # The end of a delay is no attempt. A job that is to be leased waits for that from now on, as all of its name.
@@ -179,22 +163,33 @@ IS_ANY_OVERDUE = Statement(
 )
 
 
-def is_any_overdue(queues: Collection[str], batches: Collection[str], leased: Collection[str]) -> bool:
-    """Tells in one statement whether one of the searches above would find a job.
+def overdue_within_s(
+    queues: Collection[str], batches: Collection[str], leased: Collection[str]
+) -> int | None:
+    """Returns how many seconds back a search finds an overdue job; None where there is none.
 
-    Most of the time there is none: an idle relay sends one statement a second instead of four.
+    It is one statement for all the searches above: an idle relay sends one a second instead of four. How far
+    back is decided here only: if each search of a pass decided, the next one could miss what this one found.
     """
-    with _searching() as back_s:
-        found: bool = postgres.value(
-            IS_ANY_OVERDUE,
-            queues=list(queues),
-            back_s=back_s,
-            batches=list(batches),
-            batch_floors=job_floors.positions(batches),
-            leased=list(leased),
-            lease_floors=job_floors.positions(leased),
-        )
-    return found
+    batch_floors, lease_floors = job_floors.positions(batches), job_floors.positions(leased)
+    start = time.monotonic()
+    of_all = start >= _search_of_all["next_at"]
+    back_s = ALL_S if of_all else RECENT_S
+    found = postgres.value(
+        IS_ANY_OVERDUE,
+        queues=list(queues),
+        back_s=back_s,
+        batches=list(batches),
+        batch_floors=batch_floors,
+        leased=list(leased),
+        lease_floors=lease_floors,
+    )
+    if of_all:
+        is_slow = time.monotonic() - start > job_floors.SLOW_S
+        _search_of_all["slow"] = _search_of_all["slow"] + 1 if is_slow else 0
+        if _search_of_all["slow"] > 1:
+            _search_of_all["next_at"] = start + ALL_AGAIN_AFTER_S
+    return back_s if found else None
 
 
 # A job of a batch without an attempt was among the first for the first time: its leased_until is taken back

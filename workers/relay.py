@@ -34,11 +34,11 @@ def once() -> int:
     sent = 0
     with postgres.connection():
         batches, leased = jobs.names_of(BatchJob, ()), jobs.names_of(CallingKind, ())
-        if not redelivery.is_any_overdue(jobs.queues(), batches, leased):
+        if (back_s := redelivery.overdue_within_s(jobs.queues(), batches, leased)) is None:
             return 0
         # What waits on a paused queue is not overdue.
         paused = config.paused_queues()
-        for queue in redelivery.overdue_queues(jobs.queues() - paused):
+        for queue in redelivery.overdue_queues(jobs.queues() - paused, back_s):
             oldest = broker.oldest_message_at(queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)

@@ -1,6 +1,7 @@
 """While a long transaction keeps the rows of removed jobs, a search for the first job does not read them all."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from uuid import uuid4
 
 import psycopg2
@@ -48,6 +49,7 @@ def pass_through(count: int) -> None:
 def journal(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The journal, used by nobody else; every search from the first position counts as slow."""
     monkeypatch.setattr(job_floors, "SLOW_S", -1)
+    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 0, "next_at": 0.0})
     job_floors.forget()
     with postgres.connection():
         postgres.rows("VACUUM journal.jobs")
@@ -153,12 +155,14 @@ def test_a_job_whose_transaction_committed_late_is_found(journal, monkeypatch):
         late.close()
 
 
-def test_the_relay_searches_a_minute_back_after_two_slow_searches(journal, monkeypatch):
-    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 0, "next_at": 0.0})
+def test_the_relay_searches_a_minute_back_after_two_slow_searches(journal):
+    search = partial(redelivery.overdue_within_s, [QUEUE], [], [])
     with postgres.database.atomic() as transaction:
         job_journal.insert([new_jobs(1)[0].delayed(1)])
         postgres.rows("UPDATE journal.jobs SET due_at = now() - interval '2 minutes' WHERE name = %s", NAME)
-        assert [redelivery.overdue_queues([QUEUE]) for _ in range(3)] == [[QUEUE], [QUEUE], []]
+        assert [search() for _ in range(3)] == [redelivery.ALL_S, redelivery.ALL_S, None]
         redelivery._search_of_all["next_at"] = 0
-        assert redelivery.overdue_queues([QUEUE]) == [QUEUE]
+        assert search() == redelivery.ALL_S
+        assert redelivery.overdue_queues([QUEUE], redelivery.ALL_S) == [QUEUE]
+        assert redelivery.overdue_queues([QUEUE], redelivery.RECENT_S) == []
         transaction.rollback()

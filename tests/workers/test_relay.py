@@ -17,7 +17,7 @@ from actors import batch_jobs, broker, jobs
 from actors.batch_jobs import BatchEntry, batch_job
 from actors.external_jobs import external_job
 from actors.jobs import enqueue, transaction, transactional_job
-from db import job_floors, job_journal, leased_jobs, postgres, redis
+from db import job_floors, job_journal, leased_jobs, postgres, redelivery, redis
 from db.core import times
 from db.prepared import Statement
 from tests import makers
@@ -153,6 +153,14 @@ def test_a_job_whose_message_was_lost_is_sent_again_in_a_busy_queue():
     wait_in_queue(since=ago(30))
     assert relay.once() == 1
     assert row(job).attempts == 1
+
+
+def test_a_job_that_is_overdue_for_minutes_is_sent_though_searches_are_slow(monkeypatch):
+    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 2, "next_at": 0.0})
+    monkeypatch.setattr(job_floors, "SLOW_S", -1)
+    job = overdue(sent_at=ago(120), due_at=ago(110))
+    assert relay.once() == 1
+    assert messages() == [str(job.id)]
 
 
 def test_a_failed_job_is_sent_again_in_a_busy_queue():

@@ -119,7 +119,7 @@ def test_a_failed_periodic_job_is_due_at_its_next_run(leader):
     job_journal.record_failure(row.id, "it broke")
     JobRow.update(due_at=row.due_at + timedelta(minutes=5)).execute()
     scheduler.enqueue_scheduled(payment_reconciliation.reconcile, leader)
-    assert redelivery.overdue_queues(["payments"]) == ["payments"]
+    assert redelivery.overdue_queues(["payments"], redelivery.RECENT_S) == ["payments"]
 
 
 def test_the_start_and_the_end_of_a_run_are_recorded(leader, monkeypatch):
