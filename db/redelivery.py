@@ -160,6 +160,7 @@ def overdue_leases(names: Collection[str]) -> list[Job]:
 IS_ANY_OVERDUE = Statement(
     "is_any_job_overdue",
     f"SELECT EXISTS ({OVERDUE_QUEUES}) OR EXISTS ({FIRST_OF_BATCHES}) OR EXISTS ({UNLEASED_NAMES})",
+    by_index=True,
 )
 
 

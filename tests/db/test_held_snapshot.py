@@ -109,25 +109,26 @@ def test_a_job_is_found_by_its_id_with_few_reads_while_the_planner_takes_the_jou
 
 
 @pytest.mark.parametrize(
-    "claim",
+    ("search", "delay"),
     [
-        lambda: job_claims.claim_first(NAME, 1),
-        lambda: job_claims.claim_first(NAME, 1, in_order=True),
-        lambda: job_claims.waits(NAME),
-        lambda: leased_jobs.lease_first(NAME, 1, 15.0).jobs,
+        (lambda: job_claims.claim_first(NAME, 1), 0),
+        (lambda: job_claims.claim_first(NAME, 1, in_order=True), 0),
+        (lambda: job_claims.waits(NAME), 0),
+        (lambda: leased_jobs.lease_first(NAME, 1, 15.0).jobs, 0),
+        (lambda: redelivery.overdue_within_s([QUEUE], [NAME], [NAME]), -1),
     ],
-    ids=["claim_first", "claim_first_in_order", "waits", "lease_first"],
+    ids=["claim_first", "claim_first_in_order", "waits", "lease_first", "overdue_within_s"],
 )
-def test_a_plan_of_an_empty_journal_finds_the_first_job_of_a_full_one_with_few_reads(journal, claim):
+def test_a_plan_of_an_empty_journal_finds_the_first_job_of_a_full_one_with_few_reads(journal, search, delay):
     postgres.rows("RESET enable_seqscan")
     # The plan of the sixth execution stays.
     for _ in range(8):
         with postgres.database.atomic():
-            assert not claim()
+            assert not search()
     with postgres.database.atomic() as transaction:
-        job_journal.insert(new_jobs(3000))
+        job_journal.insert([job.delayed(delay) for job in new_jobs(3000)])
         before = blocks_so_far()
-        assert claim()
+        assert search()
         assert blocks_so_far() - before <= 40
         transaction.rollback()
 
