@@ -49,8 +49,10 @@ DEAD_JOBS = """
 
 MISSED_EVENTS = "SELECT count(*) AS count FROM (SELECT FROM admin.missed_events LIMIT %s) AS part"
 
+# jit would compile a statement that must read a small table as a whole: that now costs 1e10.
 PREFER_INDEXES = """
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+    SET LOCAL jit = off
 """
 
 

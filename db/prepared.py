@@ -20,7 +20,8 @@ class Statement:
     invalid. `plain` is the same statement for a session that another client may get next.
 
     `by_index` is for a table that is empty at one time and full at another: a plan that was made for the
-    empty one, and reads it as a whole, would stay. Until the end of the transaction no table is read so.
+    empty one, and reads it as a whole, would stay. Until the end of the transaction no table is read so that
+    has a suitable index.
     """
 
     def __init__(self, name: str, sql: str, *, by_index: bool = False) -> None:
@@ -37,5 +38,7 @@ class Statement:
         text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], sql)
         self.prepare = f"PREPARE {name} {signature} AS {text}"
         arguments = f"({', '.join(f'%({parameter})s' for parameter in types)})" if types else ""
-        before = "SET LOCAL enable_seqscan = off; " if by_index else ""
+        # Neither can be set back in the same trip: the last result is the one that counts. A table without a
+        # suitable index then costs 1e10, for which jit would compile the statement, however small the table.
+        before = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off; " if by_index else ""
         self.execute = f"{before}EXECUTE {name} {arguments}"

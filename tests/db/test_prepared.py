@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import peewee
 import pytest
 
-from db import postgres
+from db import backlog, postgres
 from db.postgres import Database
 from db.prepared import Statement
 from tests.counting import counted
@@ -141,6 +141,21 @@ def test_one_that_goes_by_an_index_does_so_though_its_table_was_empty_when_it_wa
     plan = own.execute_sql("EXPLAIN EXECUTE find_one (1)").fetchall()
     assert "changing_one" in str(plan)
     assert own.execute_sql("SHOW enable_seqscan").fetchone() == ("on",)
+
+
+def test_no_statement_is_compiled_because_the_transaction_goes_by_indexes(own):
+    own.execute_sql("SET jit = on")
+    by_index = Statement("count_changing", "SELECT count(*) AS count FROM changing", by_index=True)
+    with own.atomic():
+        assert fetched(own, by_index) == {"count": 0}
+        assert own.execute_sql("SHOW jit").fetchone() == ("off",)
+    assert own.execute_sql("SHOW jit").fetchone() == ("on",)
+
+
+def test_nor_because_it_prefers_indexes(database: None):
+    postgres.rows("SET LOCAL jit = on")
+    backlog.prefer_indexes()
+    assert postgres.value("SHOW jit") == "off"
 
 
 def test_a_parameter_without_a_type_and_a_name_given_twice_are_refused():
