@@ -55,7 +55,8 @@ def once(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a tool in a project; not again where it has succeeded on files of the same content.
 
-    `reads` names all that it reads beside the installed packages; what `env` leads to must be among it. `makes` is what it writes, kept with the result.
+    `reads` names all that it reads beside the installed packages; what `env` leads to must be among it. `makes`
+    is what it writes, kept with the result.
     """
     content = sha256(repr((command, makes, (folder / "node_modules").resolve().name)).encode())
     for name in reads:
@@ -80,8 +81,10 @@ def once(
                 Path(fresh).rename(kept)
                 Path(fresh).mkdir()
         for old in CACHE.glob(f"{tool}-*"):
-            if time.time() - old.stat().st_mtime > KEEP_S:
-                shutil.rmtree(old, ignore_errors=True)
+            # Another process may have removed it.
+            with suppress(OSError):
+                if time.time() - old.stat().st_mtime > KEEP_S:
+                    shutil.rmtree(old, ignore_errors=True)
     return done
 
 
