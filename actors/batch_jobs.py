@@ -120,7 +120,8 @@ class BatchJob(JobKind, Generic[E]):
         """Does the jobs that a message is about; returns whether more may wait.
 
         Redis learns afterwards that the message was received: the first job does not wait for that. Jobs that
-        were committed before have sent no message, so the journal is read again.
+        were committed before have sent no message, so the journal is read again. They wait for this batch,
+        because without a message no other process does them, even if it is idle.
         """
         try:
             more = self._do_batch(requested)
@@ -197,7 +198,8 @@ class OrderedBatchJob(BatchJob[E]):
     def _do_first(self, requested: Sequence[UUID]) -> bool:
         """Does the jobs that a message is about; returns whether more may wait.
 
-        Nobody waits for these jobs to be done, and `_do_batch` reads the journal again in any case.
+        Nobody waits for these jobs to be done, and `_do_batch` reads the journal again, or another
+        process does.
         """
         broker.clear_wakeup(self.name)
         return self._do_batch(requested)
