@@ -248,14 +248,20 @@ class _WaitingConsumer(_RedisConsumer):
             messages = self._wait()
             if queue_state.is_paused(self.queue_name):
                 # It was paused while this waited.
-                fetched = [dramatiq.Message.decode(message) for message in messages]
-                self.requeue(fetched)  # type: ignore[no-untyped-call]
+                self.requeue([dramatiq.Message.decode(message) for message in messages if message])
                 return None
             if not messages:
                 return None
             self.message_cache = messages
         message: MessageProxy | None = super().__next__()  # type: ignore[no-untyped-call]
         return message
+
+    def requeue(self, messages: Iterable[Any]) -> None:
+        """Returns fetched messages to their queue. Raises ConnectionClosed, which the callers expect."""
+        try:
+            super().requeue(messages)  # type: ignore[no-untyped-call]
+        except ConnectionError as error:
+            raise ConnectionClosed(error) from None
 
     def _report_alive(self) -> None:
         """Asks Redis something once in a while, also when there is no room for another message."""
@@ -266,8 +272,10 @@ class _WaitingConsumer(_RedisConsumer):
             except ConnectionError as error:
                 raise ConnectionClosed(error) from None
 
-    def _wait(self) -> list[bytes]:
+    def _wait(self) -> list[bytes | None]:
         """Waits until the queue has messages, and fetches them in the same round trip; none after WAIT_S.
+
+        A message of which Redis has only the key is None.
 
         Waits by a move of the first message from the head of the queue to the head of the queue, which
         changes nothing: Redis has no command that waits for a list without taking something from it.
@@ -286,7 +294,7 @@ class _WaitingConsumer(_RedisConsumer):
                 raise messages
         except ConnectionError as error:
             raise ConnectionClosed(error) from None
-        return cast(list[bytes], messages)
+        return cast(list[bytes | None], messages)
 
 
 class WaitingWorker(Worker):

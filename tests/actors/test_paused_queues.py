@@ -160,10 +160,32 @@ def test_a_queue_that_is_paused_while_its_consumer_waits_gives_it_no_message(mon
         enqueue(transactional.job())
     consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
 
-    wait: Callable[[], list[bytes]] = consumer._wait  # type: ignore[attr-defined]
+    wait: Callable[[], list[bytes | None]] = consumer._wait  # type: ignore[attr-defined]
 
-    def paused_meanwhile() -> list[bytes]:
+    def paused_meanwhile() -> list[bytes | None]:
         arrived = wait()
+        pause(QUEUE)
+        return arrived
+
+    monkeypatch.setattr(consumer, "_wait", paused_meanwhile)
+    assert next(consumer) is None
+    pause()
+    assert len(messages()) == 1
+
+
+def test_a_queue_that_is_paused_while_its_consumer_waits_keeps_its_messages_beside_one_without_content(
+    monkeypatch,
+):
+    with transaction():
+        enqueue(transactional.job())
+    client, key = broker.current().client, f"{broker.current().namespace}:{QUEUE}"
+    client.rpush(key, "a message whose content is lost")
+    consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
+    wait: Callable[[], list[bytes | None]] = consumer._wait  # type: ignore[attr-defined]
+
+    def paused_meanwhile() -> list[bytes | None]:
+        arrived = wait()
+        assert [message is None for message in arrived] == [False, True]
         pause(QUEUE)
         return arrived
 

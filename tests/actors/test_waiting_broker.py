@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dramatiq
 import pytest
+from dramatiq.errors import ConnectionClosed
 
 from actors import broker
 from actors.broker import WaitingWorker
@@ -66,6 +67,14 @@ def test_a_message_is_received_though_redis_has_lost_the_script_that_fetches(ser
     served.client.script_flush()
     consumer = served.consume("waited-for")
     assert next(consumer).args == ("hello",)
+
+
+def test_messages_that_cannot_be_returned_are_a_lost_connection_to_which_dramatiq_has_an_answer(served):
+    send(served)
+    message = next(served.consume("waited-for"))
+    without_redis = broker.new_broker("redis://127.0.0.1:1/0", timeout=0.5)
+    with pytest.raises(ConnectionClosed):
+        without_redis.consume("waited-for").requeue([message])
 
 
 def test_a_consumer_without_messages_asks_redis_once_a_wait(served, monkeypatch):
