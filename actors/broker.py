@@ -280,16 +280,17 @@ class _WaitingConsumer(_RedisConsumer):
         Waits by a move of the first message from the head of the queue to the head of the queue, which
         changes nothing: Redis has no command that waits for a list without taking something from it.
         """
+        room = self.prefetch - self.outstanding_message_count
         try:
             with self.broker.client.pipeline(transaction=False) as pipe:
                 pipe.blmove(self._key, self._key, WAIT_S, "LEFT", "LEFT")
-                self.broker.fetch_by(pipe, self.queue_name, self.prefetch - self.outstanding_message_count)
+                self.broker.fetch_by(pipe, self.queue_name, room)
                 waiting, messages = pipe.execute(raise_on_error=False)
             if isinstance(waiting, Exception):
                 raise waiting
             if isinstance(messages, NoScriptError):
                 # Redis was restarted: Dramatiq loads its script again.
-                messages = self.broker.do_fetch(self.queue_name, self.prefetch) if waiting else []
+                messages = self.broker.do_fetch(self.queue_name, room)
             elif isinstance(messages, Exception):
                 raise messages
         except ConnectionError as error:

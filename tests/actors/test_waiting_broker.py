@@ -69,6 +69,26 @@ def test_a_message_is_received_though_redis_has_lost_the_script_that_fetches(ser
     assert next(consumer).args == ("hello",)
 
 
+def test_a_consumer_takes_no_more_than_it_has_room_for_though_redis_has_lost_the_script(served):
+    for text in ("a", "b", "c"):
+        send(served, text)
+    consumer, other = (served.consume("waited-for", prefetch=2) for _ in range(2))
+    consumer.prefetch = 1
+    assert next(consumer).args == ("a",)
+    consumer.prefetch = 2
+    served.client.script_flush()
+    assert next(consumer).args == ("b",)
+    assert next(other).args == ("c",)
+
+
+def test_a_worker_without_messages_counts_as_alive_though_redis_has_lost_the_script(served, monkeypatch):
+    monkeypatch.setattr(broker, "WAIT_S", 0.05)
+    consumer = served.consume("waited-for")
+    served.client.script_flush()
+    assert next(consumer) is None
+    assert served.client.zscore(f"{served.namespace}:__heartbeats__", served.broker_id)
+
+
 def test_messages_that_cannot_be_returned_are_a_lost_connection_to_which_dramatiq_has_an_answer(served):
     send(served)
     message = next(served.consume("waited-for"))
