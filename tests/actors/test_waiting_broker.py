@@ -89,6 +89,18 @@ def test_a_worker_without_messages_counts_as_alive_though_redis_has_lost_the_scr
     assert served.client.zscore(f"{served.namespace}:__heartbeats__", served.broker_id)
 
 
+def test_a_wait_is_a_sign_of_life_and_needs_no_other(served, monkeypatch):
+    monkeypatch.setattr(broker, "_ASK_EVERY_S", 0.5)
+    monkeypatch.setattr(broker, "WAIT_S", 0.6)
+    consumer = served.consume("waited-for")
+    with counted() as asked:
+        assert next(consumer) is None
+        assert served.client.zscore(f"{served.namespace}:__heartbeats__", served.broker_id)
+        monkeypatch.setattr(broker, "WAIT_S", 0.05)
+        assert next(consumer) is None
+    assert len(asked.trips) == 3
+
+
 def test_messages_that_cannot_be_returned_are_a_lost_connection_to_which_dramatiq_has_an_answer(served):
     send(served)
     message = next(served.consume("waited-for"))
