@@ -155,22 +155,28 @@ def test_the_consumer_of_a_paused_queue_does_not_ask_redis_again_and_again(monke
     assert next(consumer) is None
 
 
-def test_a_queue_that_is_paused_while_its_consumer_waits_gives_it_no_message(monkeypatch):
-    with transaction():
-        enqueue(transactional.job())
+def fetch_while_paused(monkeypatch) -> list[bytes | None]:
+    """Pauses the queue while its consumer waits; returns what it fetched, and gives to nobody."""
     consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
-
     wait: Callable[[], list[bytes | None]] = consumer._wait  # type: ignore[attr-defined]
+    arrived: list[bytes | None] = []
 
     def paused_meanwhile() -> list[bytes | None]:
-        arrived = wait()
+        arrived.extend(wait())
         pause(QUEUE)
         return arrived
 
     monkeypatch.setattr(consumer, "_wait", paused_meanwhile)
     assert next(consumer) is None
+    return arrived
+
+
+def test_a_queue_that_is_paused_while_its_consumer_waits_gives_it_no_message(monkeypatch):
+    with transaction():
+        enqueue(transactional.job())
+    arrived = fetch_while_paused(monkeypatch)
     pause()
-    assert len(messages()) == 1
+    assert len(arrived) == len(messages()) == 1
 
 
 def test_a_queue_that_is_paused_while_its_consumer_waits_keeps_its_messages_beside_one_without_content(
@@ -180,17 +186,8 @@ def test_a_queue_that_is_paused_while_its_consumer_waits_keeps_its_messages_besi
         enqueue(transactional.job())
     client, key = broker.current().client, f"{broker.current().namespace}:{QUEUE}"
     client.rpush(key, "a message whose content is lost")
-    consumer = broker.current().consume(QUEUE, prefetch=10, timeout=1)
-    wait: Callable[[], list[bytes | None]] = consumer._wait  # type: ignore[attr-defined]
-
-    def paused_meanwhile() -> list[bytes | None]:
-        arrived = wait()
-        assert [message is None for message in arrived] == [False, True]
-        pause(QUEUE)
-        return arrived
-
-    monkeypatch.setattr(consumer, "_wait", paused_meanwhile)
-    assert next(consumer) is None
+    arrived = fetch_while_paused(monkeypatch)
+    assert [message is None for message in arrived] == [False, True]
     pause()
     assert len(messages()) == 1
 
