@@ -1,18 +1,16 @@
 """Password hashing and strength.
 
 bcrypt runs over a keyed digest: no password is cut at 72 bytes, and a stolen table is worth little without
-the pepper. The C library computes it where it can, a seventh faster than the package (decision 44).
+the pepper.
 """
 
 import base64
-import ctypes
 import hashlib
 import hmac
 import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 from unicodedata import normalize
 
@@ -21,6 +19,8 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 from zxcvbn.matching import L33T_TABLE, RANKED_DICTIONARIES, build_ranked_dict, omnimatch
 from zxcvbn.scoring import most_guessable_match_sequence
 from zxcvbn.time_estimates import guesses_to_score
+
+from api.security.hashing import hashpw
 
 # On zxcvbn's scale of 0 to 4: at least a million guesses.
 MIN_SCORE = 2
@@ -158,42 +158,3 @@ class Passwords:
         # password the same however a keyboard composes its accents.
         keyed = hmac.digest(self._pepper, normalize("NFC", password).encode(), hashlib.sha384)
         return base64.b64encode(keyed)
-
-
-# libxcrypt, under the names of Debian, and of Fedora without the compatible one.
-_LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2")
-# Its `struct crypt_data`.
-_WORKSPACE_BYTES = 32_768
-
-HashPassword = Callable[[bytes, bytes], bytes]
-
-
-@cache
-def hashpw() -> HashPassword:
-    """Returns the function that computes bcrypt: of the first library that does it as the package does."""
-    return next(filter(None, map(hashpw_of, _LIBRARIES)), bcrypt.hashpw)
-
-
-def hashpw_of(library: str) -> HashPassword | None:
-    """Returns the function of a C library; None if there is no such library, or it does not know bcrypt."""
-    try:
-        crypt_rn = ctypes.CDLL(library).crypt_rn
-    except (OSError, AttributeError):
-        return None
-    crypt_rn.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int)
-    crypt_rn.restype = ctypes.c_char_p
-
-    def compute(password: bytes, salt: bytes) -> bytes:
-        # Each call has a workspace of its own. ctypes releases Python's lock during the call.
-        workspace = ctypes.create_string_buffer(_WORKSPACE_BYTES)
-        found: bytes | None = crypt_rn(password, salt, workspace, _WORKSPACE_BYTES)
-        if found is None:
-            raise ValueError("not computed")
-        return found
-
-    salt = bcrypt.gensalt(4)
-    try:
-        same = compute(b"same", salt) == bcrypt.hashpw(b"same", salt)
-    except ValueError:
-        return None
-    return compute if same else None

@@ -1,10 +1,9 @@
-"""bcrypt of the C library and of the package: the same hashes; and words as zxcvbn read them from a dict."""
+"""Passwords are recognised by their hashes; and the words of zxcvbn are as it read them from a dict."""
 
 import bcrypt
 import pytest
 from zxcvbn.matching import RANKED_DICTIONARIES, build_ranked_dict
 
-from api.security import passwords
 from api.security.passwords import COMMON_PASSWORDS, Passwords, Ranks
 
 SALT = b"$2b$04$abcdefghijklmnopqrstuu"
@@ -29,29 +28,9 @@ def test_the_package_recognises_a_new_hash(ours):
     assert ours.hash("secret") != hashed
 
 
-@pytest.mark.parametrize("password", [b"", b"a", b"\xff" * 72, bytes(range(1, 73))])
-def test_every_library_computes_the_same_as_the_package(password):
-    for name in passwords._LIBRARIES:
-        hashpw = passwords.hashpw_of(name)
-        assert hashpw is None or hashpw(password, SALT) == bcrypt.hashpw(password, SALT)
-
-
-@pytest.mark.parametrize("name", ["libabsent.so.1", "libc.so.6"])
-def test_a_library_without_bcrypt_is_not_used(name):
-    assert passwords.hashpw_of(name) is None
-
-
 def test_a_text_that_is_no_hash_is_an_error(ours):
     with pytest.raises(ValueError, match="no hash"):
         ours.matches("secret", "closed")
-
-
-def test_without_a_library_the_package_computes(monkeypatch, ours):
-    monkeypatch.setattr(passwords, "_LIBRARIES", ())
-    passwords.hashpw.cache_clear()
-    assert passwords.hashpw() is bcrypt.hashpw
-    assert ours.matches("secret", ours.hash("secret"))
-    passwords.hashpw.cache_clear()
 
 
 def test_every_word_has_its_rank():

@@ -1,0 +1,45 @@
+"""Computes bcrypt: by the C library where it can, a seventh faster than the package (decision 44)."""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+
+import bcrypt
+
+# libxcrypt, under the names of Debian, and of Fedora without the compatible one.
+_LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2")
+# Its `struct crypt_data`.
+_WORKSPACE_BYTES = 32_768
+
+HashPassword = Callable[[bytes, bytes], bytes]
+
+
+@cache
+def hashpw() -> HashPassword:
+    """Returns the function that computes bcrypt: of the first library that does it as the package does."""
+    return next(filter(None, map(hashpw_of, _LIBRARIES)), bcrypt.hashpw)
+
+
+def hashpw_of(library: str) -> HashPassword | None:
+    """Returns the function of a C library; None if there is no such library, or it does not know bcrypt."""
+    try:
+        crypt_rn = ctypes.CDLL(library).crypt_rn
+    except (OSError, AttributeError):
+        return None
+    crypt_rn.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int)
+    crypt_rn.restype = ctypes.c_char_p
+
+    def compute(password: bytes, salt: bytes) -> bytes:
+        # Each call has a workspace of its own. ctypes releases Python's lock during the call.
+        workspace = ctypes.create_string_buffer(_WORKSPACE_BYTES)
+        found: bytes | None = crypt_rn(password, salt, workspace, _WORKSPACE_BYTES)
+        if found is None:
+            raise ValueError("not computed")
+        return found
+
+    salt = bcrypt.gensalt(4)
+    try:
+        same = compute(b"same", salt) == bcrypt.hashpw(b"same", salt)
+    except ValueError:
+        return None
+    return compute if same else None
