@@ -1,10 +1,18 @@
-"""Computes bcrypt: by the C library where it can, a seventh faster than the package (decision 44)."""
+"""Computes bcrypt: by the C library where it can, a seventh faster than the package (decision 44).
+
+It is also the program that `api/security/hashing_processes.py` starts: it imports nothing that takes memory.
+"""
 
 import ctypes
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 import bcrypt
+
+_NICENESS = 10
 
 # libxcrypt, under the names of Debian, and of Fedora without the compatible one.
 _LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2")
@@ -43,3 +51,26 @@ def hashpw_of(library: str) -> HashPassword | None:
     except ValueError:
         return None
     return compute if same else None
+
+
+def main() -> None:
+    """Computes with a low priority what standard input asks for, until the web process has ended.
+
+    A request is a line: password and salt, in hexadecimal digits so that neither can end the line. The answer
+    is a line with the hash, which is empty where none can be computed.
+    """
+    os.nice(_NICENESS)
+    compute = hashpw()
+    # The web process may end before it has the answer.
+    with suppress(ConnectionError):
+        for request in sys.stdin.buffer:
+            password, salt = map(bytes.fromhex, request.decode().split(" "))
+            try:
+                answer = compute(password, salt)
+            except ValueError:
+                answer = b""
+            os.write(sys.stdout.fileno(), answer + b"\n")
+
+
+if __name__ == "__main__":
+    main()

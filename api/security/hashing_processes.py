@@ -1,0 +1,106 @@
+"""Processes that compute password hashes for a web process, with a low priority: reads go first.
+
+A thread of the web process must not have a low priority: it would wait for a core while it has Python's lock
+(decision 34).
+"""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from gevent import socket
+from gevent.lock import BoundedSemaphore
+
+from api.http import admission
+
+log = structlog.get_logger(__name__)
+
+# -I finds the installed packages but no module of ours; the empty environment below holds no secret.
+_COMMAND = [sys.executable, "-I", str(Path(__file__).with_name("hashing.py"))]
+# For one hash: 50 ms of a core, which comes late to a low priority on a busy machine. A proxy waits for 30 s.
+DEADLINE_S = 20.0
+
+
+class HashingProcesses:
+    """At most `count` processes. Each starts when it is first needed, and serves one request at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._free = BoundedSemaphore(count)
+        self._idle: list[_Process] = []
+
+    def hash(self, password: bytes, salt: bytes) -> bytes:
+        """Returns the hash by bcrypt. Raises ValueError for a salt of another kind, and Busy.
+
+        The request at hand gives its connection and its place back meanwhile: in a storm of sign-ins the
+        others still execute.
+        """
+        request = f"{password.hex()} {salt.hex()}\n".encode()
+        with admission.without_connection(), self._free:
+            try:
+                # A process that was killed is replaced. Another idle one may have been killed, too.
+                answer = self._ask(request, self._idle.pop() if self._idle else None) or self._ask(request)
+            except OSError as error:
+                log.error("a password hash was not computed", error=repr(error))
+                raise admission.Busy from error
+        if not answer:
+            raise admission.Busy
+        if answer == b"\n":
+            raise ValueError("not computed")
+        return answer[:-1]
+
+    def _ask(self, request: bytes, idle: "_Process | None" = None) -> bytes:
+        """Returns the line that a process answers, without one a new process; nothing if it has ended.
+
+        Raises OSError if it does not answer in time, or cannot be started.
+        """
+        process = idle or _Process()
+        answer = b""
+        try:
+            answer = process.ask(request)
+        finally:
+            # Also where the greenlet ends here: nobody else may read the answer to this request.
+            if answer:
+                self._idle.append(process)
+            else:
+                process.kill()
+        return answer
+
+
+class _Process:
+    """One process, and the socket that is its standard input and output."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        try:
+            os.set_blocking(theirs.fileno(), True)
+            # In a process group of its own, which Ctrl-C does not reach. The session must stay the same: the
+            # kernel may compare priorities only within a session.
+            self._process = subprocess.Popen(_COMMAND, stdin=theirs, stdout=theirs, env={}, process_group=0)
+        except BaseException:
+            # A process that has started nevertheless ends with its standard input.
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    def ask(self, request: bytes) -> bytes:
+        """Returns the answer, a line; nothing if the process has ended. Raises TimeoutError."""
+        answer = bytearray()
+        self._socket.settimeout(DEADLINE_S)
+        with suppress(ConnectionError):
+            self._socket.sendall(request)
+            while received := self._socket.recv(1024):
+                answer.extend(received)
+                if answer.endswith(b"\n"):
+                    return bytes(answer)
+        return b""
+
+    def kill(self) -> None:
+        """Ends the process, whatever it does."""
+        self._socket.close()
+        self._process.kill()
+        status = self._process.wait()
+        log.warning("a process for password hashes has ended", status=status)
