@@ -36,8 +36,9 @@ from api.operations.metrics import Metrics
 from api.payments import reports, reviews, timeline
 from api.payments import resources as payments
 from api.profile.resources import OwnProfile
+from api.security.hashing import HashPassword
 from api.security.keys import Keys
-from api.security.passwords import Compute, Passwords, compute_here
+from api.security.passwords import Passwords
 from api.security.tokens import Tokens
 from api.settings import WebSettings
 from db import redis
@@ -45,13 +46,12 @@ from db.rate_counters import MemoryCounter, SharedCounter
 
 
 def create_app(
-    settings: WebSettings, *, preload_document: bool = False, compute: Compute = compute_here
+    settings: WebSettings, *, preload_document: bool = False, hash_password: HashPassword | None = None
 ) -> falcon.App:  # type: ignore[type-arg]
     """Returns the WSGI application for these settings.
 
-    `compute` runs what computes for long.
-
-    With `preload_document` the OpenAPI document is built now, otherwise by the first request for it.
+    With `preload_document` the OpenAPI document is built now, otherwise by the first request for it. Without
+    `hash_password` the thread of a request computes bcrypt.
     """
     keys = Keys(settings.jwt_secret, settings.jwt_secret_other, ed25519=settings.jwt_ed25519)
     tokens = Tokens(
@@ -61,7 +61,9 @@ def create_app(
         pepper=settings.password_pepper,
         session_max_age=settings.session_max_age,
     )
-    passwords = Passwords(pepper=settings.password_pepper, rounds=settings.bcrypt_rounds, compute=compute)
+    passwords = Passwords(
+        pepper=settings.password_pepper, rounds=settings.bcrypt_rounds, hash_password=hash_password
+    )
     redis_client = redis.connect(settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     media = Media(settings)
     sessions, credentials = Sessions(passwords, tokens), Credentials(passwords)

@@ -1,29 +1,21 @@
-"""How the web process waits and computes, so that one greenlet never keeps the others from running.
+"""How the web process waits, so that one greenlet never keeps the others from running.
 
-`api/__main__.py` has patched the standard library. Here is what that does not reach: psycopg2 waits in C, a
-long computation does not wait at all, and asyncio needs a native thread.
+`api/__main__.py` has patched the standard library. Here is what that does not reach: psycopg2 waits in C, and
+asyncio needs a native thread. What computes for long does so in another process
+(`api/security/hashing_processes.py`, `api/profile/decoding.py`).
 """
 
 import asyncio
-import os
 import selectors
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from gevent import get_hub, monkey
 from gevent.socket import wait_read, wait_write
-from gevent.threadpool import ThreadPool
 
-from api.http import admission
 from db import pool
 from db.pool import Connection, Waits
-
-T = TypeVar("T")
-
-_computing_threads = 1
 
 _native_poll = monkey.get_original("select", "poll")
 _start_native_thread = monkey.get_original("_thread", "start_new_thread")
@@ -50,61 +42,27 @@ class GreenletWaits(Waits):
         return True
 
     def for_connection(self, connect: Callable[[], Connection]) -> Connection:
-        """Connects in a native thread: libpq looks names up in the kernel."""
-        return _apply(get_hub().threadpool, connect)
+        """Connects in a native thread: libpq looks names up in the kernel.
+
+        An error is returned from there, and raised here: gevent prints whatever is raised there, between the
+        lines of the log, although it is handled.
+        """
+
+        def call() -> Connection | Exception:
+            try:
+                return connect()
+            except Exception as error:
+                return error
+
+        connected: Connection | Exception = get_hub().threadpool.apply(call)
+        if isinstance(connected, Exception):
+            raise connected
+        return connected
 
 
-def compute(function: Callable[..., T], *args: Any) -> T:
-    """Runs a long computation in a native thread.
-
-    The request at hand gives its connection and its place back meanwhile: in a storm of sign-ins the others
-    still execute.
-    """
-    with admission.without_connection():
-        computed: T = _apply(_threads(), _give_way, function, *args)
-    return computed
-
-
-def _give_way(function: Callable[..., T], *args: Any) -> T:
-    """Computes as a batch: whatever has only a moment to do runs first, such as the thread of the requests.
-
-    Not with a low priority: a thread that has Python's lock would wait for a core (decision 34).
-    """
-    with suppress(AttributeError, OSError):  # Another system, or one that does not permit it.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    return function(*args)
-
-
-def use(*, processes: int) -> None:
-    """Makes the database's pool wait in greenlets. So many processes share the cores of this machine."""
-    global _computing_threads
+def use() -> None:
+    """Makes the database's pool wait in greenlets."""
     pool.waits = GreenletWaits()
-    _computing_threads = max(1, (os.cpu_count() or 1) // processes)
-
-
-def _apply(threads: ThreadPool, function: Callable[..., T], *args: Any) -> T:
-    """Runs a function in a native thread.
-
-    Its error is returned, and raised here: gevent prints whatever is raised there, between the lines of the
-    log, although it is handled.
-    """
-
-    def call() -> tuple[T, None] | tuple[None, Exception]:
-        try:
-            return function(*args), None
-        except Exception as error:
-            return None, error
-
-    result, error = threads.apply(call)
-    if error is not None:
-        raise error
-    return cast(T, result)
-
-
-@cache
-def _threads() -> ThreadPool:
-    """Created by the first computation: not before the process has forked."""
-    return ThreadPool(_computing_threads)
 
 
 class _NativeSelector(selectors._PollLikeSelector):

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import resource
 import threading
 import time
@@ -17,6 +18,7 @@ from api.app import create_app
 from api.http import admission
 from api.middleware import access_log
 from api.operations import request_counts
+from api.security.hashing_processes import HashingProcesses
 from api.settings import WebSettings
 from api.worker import open_connections
 from db import heartbeats, postgres, redis
@@ -84,11 +86,12 @@ def _keep_beating() -> None:
 def load() -> falcon.App:  # type: ignore[type-arg]
     """Configures the logs and the stores, and returns the application."""
     logs.configure(_settings.log_level, _settings.log_format)
-    greenlets.use(processes=_settings.web_concurrency)
+    greenlets.use()
     postgres.configure(_settings.database_url, connections=_settings.database_pool)
     broker.configure(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
     forked.compute(_check)
-    return create_app(_settings, preload_document=True, compute=greenlets.compute)
+    hashing = HashingProcesses(max(1, (os.cpu_count() or 1) // _settings.web_concurrency))
+    return create_app(_settings, preload_document=True, hash_password=hashing.hash)
 
 
 def _check() -> None:

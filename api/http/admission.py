@@ -1,7 +1,7 @@
 """Limits how many requests execute at once, and how many of those do expensive work.
 
 A request that executes holds a database connection. One that waits (for its turn, a client, a payment, a
-native thread) holds neither: others execute meanwhile.
+password hash) holds neither: others execute meanwhile.
 """
 
 import threading

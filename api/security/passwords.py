@@ -10,8 +10,7 @@ import hmac
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 from unicodedata import normalize
 
 import bcrypt
@@ -20,7 +19,7 @@ from zxcvbn.matching import L33T_TABLE, RANKED_DICTIONARIES, build_ranked_dict, 
 from zxcvbn.scoring import most_guessable_match_sequence
 from zxcvbn.time_estimates import guesses_to_score
 
-from api.security.hashing import hashpw
+from api.security.hashing import HashPassword, hashpw
 
 # On zxcvbn's scale of 0 to 4: at least a million guesses.
 MIN_SCORE = 2
@@ -106,28 +105,19 @@ FREQUENCY_LISTS.clear()
 COMMON_PASSWORDS: Ranks = RANKED_DICTIONARIES["passwords"]
 
 
-# Calls a function with arguments that computes for long.
-Compute = Callable[..., Any]
-
-
-def compute_here(function: Callable[..., Any], *args: Any) -> Any:
-    """Computes in the thread at hand."""
-    return function(*args)
-
-
 class Passwords:
     """Hashes and verifies passwords with the pepper and the cost of an installation."""
 
-    def __init__(self, *, pepper: str, rounds: int, compute: Compute = compute_here) -> None:
+    def __init__(self, *, pepper: str, rounds: int, hash_password: HashPassword | None = None) -> None:
         self._pepper = pepper.encode()
         self._rounds = rounds
-        self._compute = compute
+        # Without another function the thread at hand computes.
+        self._hash_password = hash_password or hashpw()
         # Compared when there is no user: an unknown e-mail must take as long as a known one.
         self._dummy_hash = hashpw()(self._digest("nobody"), bcrypt.gensalt(rounds)).decode()
 
     def hash(self, password: str) -> str:
-        hashed: bytes = self._compute(hashpw(), self._digest(password), bcrypt.gensalt(self._rounds))
-        return hashed.decode()
+        return self._hash_password(self._digest(password), bcrypt.gensalt(self._rounds)).decode()
 
     def matches(self, password: str, hashed: str | None) -> bool:
         """Whether the password has this hash. Without a hash it is False, after the same time.
@@ -138,7 +128,7 @@ class Passwords:
         if not expected.startswith(b"$2b$"):
             # The C library would compare it as a hash of another kind.
             raise ValueError("no hash of bcrypt")
-        found: bytes = self._compute(hashpw(), self._digest(password), expected)
+        found = self._hash_password(self._digest(password), expected)
         return hmac.compare_digest(found, expected) and hashed is not None
 
     def needs_rehash(self, hashed: str) -> bool:

@@ -1,6 +1,5 @@
-"""In the web process a wait for the database, or a long computation, lets other requests go on."""
+"""In the web process a wait for the database lets other requests go on."""
 
-import os
 import socket
 import threading
 
@@ -8,7 +7,7 @@ import gevent
 import psycopg2
 import pytest
 
-from api.greenlets import GreenletWaits, compute
+from api.greenlets import GreenletWaits
 from db.pool import Connection
 
 
@@ -40,26 +39,6 @@ def test_a_native_thread_waits_by_itself(pair):
     thread.start()
     thread.join()
     assert ready == [True]
-
-
-def test_another_greenlet_runs_while_one_computes():
-    answered = threading.Event()
-    answering = gevent.spawn(answered.set)
-    assert compute(answered.wait, 10)
-    assert answering.dead
-
-
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no class for batches")
-def test_a_computation_interrupts_no_request_when_it_gets_a_core():
-    before = os.sched_getscheduler(0)
-    assert compute(os.sched_getscheduler, 0) == os.SCHED_BATCH
-    assert os.sched_getscheduler(0) == before
-
-
-def test_the_error_of_a_computation_is_raised_and_not_printed(capfd):
-    with pytest.raises(ZeroDivisionError):
-        compute(divmod, 1, 0)
-    assert capfd.readouterr().err == ""
 
 
 def test_a_connection_that_is_refused_leaves_the_log_to_those_who_handle_it(capfd):

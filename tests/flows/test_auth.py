@@ -1,10 +1,13 @@
 """Sessions over real processes: many tabs at once, and an end that everybody notices."""
 
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from statistics import median
 from time import perf_counter
+
+import psutil
 
 from tests.flows.conftest import Stack
 from tests.makers import PASSWORD, address, until
@@ -44,6 +47,29 @@ def test_twenty_tabs_that_refresh_at_once_stay_signed_in(stack: Stack):
         "SELECT count(*) AS n FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id WHERE u.email = %s"
     )
     assert stack.rows(query, me["email"])[0]["n"] == 1
+
+
+def test_sign_ins_go_on_when_the_processes_that_compute_their_hashes_are_killed(stack: Stack):
+    bodies = [{"email": register(stack)["email"], "password": PASSWORD} for _ in range(12)]
+    web = psutil.Process(stack.pid("web.1"))
+
+    def processes() -> list[psutil.Process]:
+        return [child for process in web.children() for child in process.children()]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(stack.http.post, "/api/auth/login", json=body) for body in bodies]
+        answers[0].result()
+        killed = processes()
+        assert killed
+        # One of them may have just started.
+        until(lambda: {process.nice() for process in killed} == {min(19, web.nice() + 10)})
+        until(lambda: {process.num_fds() for process in killed} == {3})
+        assert all(os.getpgid(process.pid) == process.pid for process in killed)
+        for process in killed:
+            process.kill()
+    assert [answer.result().status_code for answer in answers] == [200] * 12
+    assert len(processes()) <= max(2, os.cpu_count() or 1)
+    assert not set(processes()) & set(killed)
 
 
 def test_twenty_registrations_of_one_address_make_one_account(stack: Stack):

@@ -33,6 +33,14 @@ def test_a_text_that_is_no_hash_is_an_error(ours):
         ours.matches("secret", "closed")
 
 
+def test_another_function_computes_the_hashes_if_there_is_one():
+    ours = Passwords(pepper="pepper", rounds=4, hash_password=lambda password, salt: salt[:29] + password)
+    assert ours.hash("secret")[29:] == ours._digest("secret").decode()
+    assert ours.matches("secret", ours.hash("secret"))
+    assert not ours.matches("secrets", ours.hash("secret"))
+    assert not ours.matches("secret", None)
+
+
 def test_every_word_has_its_rank():
     ranks = Ranks(build_ranked_dict(WORDS))
     assert [ranks[word] for word in WORDS] == [1, 2, 3, 4, 5, 6]
