@@ -64,7 +64,7 @@ def new_read_deadline() -> float:
 
 
 def has_hung_up(client: Any) -> bool:
-    """Tells whether the other end of a socket is closed, without waiting."""
+    """Returns whether the other end of a socket is closed, without waiting."""
     poller = _new_poller()
     poller.register(client.fileno(), _HUNG_UP)
     return bool(poller.poll(0))
@@ -209,7 +209,7 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
 
 
 def discard_body(body: Any) -> bool:
-    """Reads the rest of a body that the response did not need; whether all of it was read."""
+    """Reads the rest of a body that the response did not need. Returns whether the body ended."""
     # After an error nobody knows where the next request begins. It needs no second response.
     with suppress(ParseException, OSError):
         discarded = 0

@@ -89,7 +89,7 @@ class OpenConnections:
         return sum(self._accepted) - self._accepted[place]
 
     def is_ahead(self, place: int) -> bool:
-        """Tells whether another process has clearly fewer connections."""
+        """Returns whether another process has clearly fewer connections."""
         fewest = min((count for count in self._counts if count != self._ABSENT), default=0)
         return self._counts[place] > fewest + fewest // 8
 
@@ -231,7 +231,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             open_connections.closed(self.place)
 
     def _serve(self, server: Any, client: Any, addr: Any) -> bool:
-        """Serves requests until the connection ends; whether everything that the client sent was read."""
+        """Serves requests until the connection ends. Returns whether all that the client sent was read."""
         reader = wire.DeadlineReader(client)
         idle_until = wire.new_read_deadline()
         number = 0
@@ -256,7 +256,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             idle_until = time.monotonic() + self._settings.keepalive
 
     def _respond(self, request: wire.Request, server: Any, client: Any, addr: Any) -> bool:
-        """Calls the application and sends its response; whether the connection goes on."""
+        """Calls the application and sends its response. Returns whether the connection is kept open."""
         if request._expected_100_continue:
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         response = wire.Response(request, keep_alive=self.alive)

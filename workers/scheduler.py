@@ -80,7 +80,7 @@ class Leader:
             return True
 
     def is_leading(self) -> bool:
-        """Whether this process is the leader to the end of the open transaction."""
+        """Returns whether this process is the leader until the end of the open transaction."""
         return self._generation is not None and leases.is_held(LEASE, self._generation)
 
     def resign(self) -> None:

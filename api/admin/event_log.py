@@ -55,7 +55,7 @@ class MissedEvent(JsonModel):
 
     @classmethod
     def of(cls, missed: ListedMissedEvent) -> "MissedEvent":
-        """The event with its subscriber."""
+        """Returns the response for an event that a subscriber gave up."""
         return cls(
             subscriber=missed.name,
             seq=missed.event.seq,

@@ -53,7 +53,7 @@ class Job(JsonModel):
 
     @classmethod
     def of(cls, job: ListedJob) -> "Job":
-        """The job as operators see it."""
+        """Returns the response for a job, with its arguments as operators may see them."""
         return cls.from_record(
             job,
             payment_id=job.args.get("payment_id"),

@@ -52,9 +52,11 @@ Values = Sequence[float | int | None]
 def line(
     name: str, labels: Sequence[str], *, shown: Sequence[str] = (), unit: str = "", **series: Values
 ) -> Markup:
-    """A line for each series over the same labels, of which `shown` stand below it; None is a gap.
+    """Draws a line for each series. A value that is None leaves a gap in its line.
 
-    `name` is unique in the page. Half as wide as `bars`, for several side by side.
+    `labels` are the places on the x axis, one for each value; only those in `shown` are written there. `unit`
+    follows the values. `name` is unique in the page. The plot is narrower than that of `bars`: several stand
+    side by side.
     """
     chart = pygal.Line(
         _CONFIG,
@@ -73,7 +75,7 @@ def line(
 
 
 def bars(name: str, labels: Sequence[str], **series: Values) -> Markup:
-    """A stacked bar for each label. `name` is unique in the page."""
+    """Draws a bar for each label, stacked from the values of all series. `name` is unique in the page."""
     chart = pygal.StackedBar(
         _CONFIG, width=640, height=240, x_labels_major_count=7, value_formatter="{:g}".format
     )

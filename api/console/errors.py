@@ -48,7 +48,7 @@ class ErrorPages:
 
 
 def is_page(path: str) -> bool:
-    """Whether a path is that of a page of the console, or of one that mails link to."""
+    """Returns whether a path is that of a page: of the console, or one that mails link to."""
     return (path + "/").startswith(("/console/", "/verify-email/", "/reset-password/"))
 
 

@@ -59,12 +59,12 @@ class Templates:
 
 
 def instant(value: str | None) -> str:
-    """A timestamp of the API for people: `2026-03-01 12:00:05 UTC`."""
+    """Returns a timestamp of the API as people read it: `2026-03-01 12:00:05 UTC`."""
     return f"{value[:10]} {value[11:19]} UTC" if value else "never"
 
 
 def ago(value: str | None) -> str:
-    """How long ago a timestamp of the API is, or in how much time it comes: `3 min ago`, `in 20 s`."""
+    """Returns how far a timestamp of the API is from now: `3 min ago`, `in 20 s`."""
     if not value:
         return "never"
     seconds = (times.now() - datetime.fromisoformat(value)).total_seconds()
@@ -83,19 +83,19 @@ def scaled(seconds: float) -> tuple[float, str]:
 
 
 def curl(call: Call, base: str) -> str:
-    """The shell command that sends a request to the API."""
+    """Returns the shell command that sends a request to the API."""
     method = "" if call.method == "GET" else f"-X {call.method} "
     return f"curl -s {method}'{base}{call.path}' -H \"Authorization: Bearer $TOKEN\""
 
 
 def words(value: str) -> str:
-    """A name of the API for people: `needsReview` becomes `needs review`."""
+    """Returns a name of the API as people read it: `needs review` for `needsReview`."""
     spaced = "".join(f" {char.lower()}" if char.isupper() else char for char in value)
     return spaced.replace("_", " ").replace(".", " ").replace(":", " ").strip()
 
 
 def with_query(path: str, *parts: Mapping[str, Any], **values: Any) -> str:
-    """A path with a query of all these values, without those that are empty; a later value replaces one."""
+    """Returns the path with these values as its query. Empty values are left out; a later value wins."""
     merged: dict[str, Any] = {}
     for part in (*parts, values):
         merged |= part

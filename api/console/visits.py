@@ -90,15 +90,15 @@ class Visit:
         return {name: value for name, value in typed.items() if value}
 
     def fields(self, *names: str) -> dict[str, str]:
-        """These fields of the form, without those left empty."""
+        """Returns these fields of the form, without those left empty."""
         return {name: self.form[name] for name in names if name in self.form}
 
     def texts(self, *names: str) -> dict[str, str]:
-        """These fields of the form; one left empty is an empty text."""
+        """Returns these fields of the form; one left empty is an empty text."""
         return {name: self.form.get(name, "") for name in names}
 
     def query(self, *names: str) -> dict[str, str]:
-        """These parameters of the page's address, without those left empty."""
+        """Returns these parameters of the page's query string, without those left empty."""
         values = {name: (self.req.get_param(name) or "").strip() for name in names}
         return {name: value for name, value in values.items() if value}
 

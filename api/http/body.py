@@ -37,12 +37,12 @@ class ValidationFailed(DomainError, code=ErrorCode.VALIDATION_ERROR):
 
     @classmethod
     def of(cls, field: str, message: str) -> Self:
-        """The error of one field: `ValidationFailed.of("to", "must be later than `from`")`."""
+        """Returns the error of one field: `ValidationFailed.of("to", "must be later than `from`")`."""
         return cls.of_all([(field, message)])
 
     @classmethod
     def of_all(cls, errors: Iterable[tuple[str, str]]) -> Self:
-        """The errors of several fields, each with its message."""
+        """Returns the error of several fields, each with its message."""
         fields = [{"field": field[:MAX_FIELD_NAME], "message": message} for field, message in errors]
         return cls({"fields": fields[:MAX_ERRORS]})
 
@@ -66,7 +66,7 @@ QueryT = TypeVar("QueryT", bound=Query)
 
 
 def read_body(req: Request, model: type[BodyT]) -> BodyT:
-    """The body as a model. Raises MalformedJson, UnsupportedMediaType or ValidationFailed."""
+    """Returns the body as a model. Raises MalformedJson, UnsupportedMediaType or ValidationFailed."""
     # RFC 8259, 8.1 allows a parser to ignore a byte order mark; editors on Windows write one.
     text = req.context.raw.removeprefix(codecs.BOM_UTF8)
     if text:
@@ -97,7 +97,7 @@ def _require_json(req: Request) -> None:
 
 
 def _media_type(req: Request) -> tuple[str, dict[str, str]]:
-    """The media type of the body and its parameters. That of an encoded body is empty."""
+    """Returns the media type of the body and its parameters. It is empty for a compressed body."""
     media_type, parameters = parse_header(req.content_type or "")
     encoded = (req.get_header("Content-Encoding") or "identity").lower() != "identity"
     return "" if encoded else media_type.lower(), parameters
@@ -113,10 +113,10 @@ def _require_limits(text: bytes, limits: type[BodyLimits]) -> None:
 
 
 def exceeded(text: bytes, limits: type[BodyLimits]) -> str | None:
-    """The part of a JSON object that exceeds its limit: `body`, the name of the sized member, or None.
+    """Returns what exceeds its limit in a JSON object: `body`, the name of the sized member, or None.
 
-    The count ends at the first limit that is exceeded, before anything is built: a text that is refused costs
-    less than one that is read. Raises MalformedJson for a text that is nested too deeply.
+    Counts tokens and builds nothing, and stops at the first limit that is exceeded: a text that is refused
+    costs less than one that is read. Raises MalformedJson for a text that is nested too deeply.
     """
     brackets = text.count(b"[") + text.count(b"{")
     if brackets <= MAX_DEPTH and brackets + text.count(b",") < min(limits.max_members, limits.max_values):
@@ -160,10 +160,10 @@ def exceeded(text: bytes, limits: type[BodyLimits]) -> str | None:
 
 
 def _imprecise_members(text: bytes) -> list[str]:
-    """The top members that hold a number with more digits than a float keeps.
+    """Returns the top members that hold a number with more digits than a float keeps. Raises MalformedJson.
 
-    Pydantic's JSON parser is the one that knows the model, and it rounds such a number, takes the last of two
-    members with one name, and accepts NUL: the text is parsed here first. Raises MalformedJson.
+    The text is parsed here first because pydantic's parser, which then reads it into the model, rounds such a
+    number, takes the last of two members with one name, and accepts NUL.
     """
     try:
         value = json.loads(
@@ -220,7 +220,7 @@ def _holds_imprecise(value: Any) -> bool:
 
 
 def read_query(req: Request, model: type[QueryT]) -> QueryT:
-    """The query string as a model. Raises ValidationFailed."""
+    """Returns the query string as a model. Raises ValidationFailed."""
     # PostgreSQL stores no NUL.
     nul = [name for name, value in req.params.items() if "\0" in f"{name}{value}"]
     if nul:
@@ -237,7 +237,11 @@ def read_query(req: Request, model: type[QueryT]) -> QueryT:
 def _validation_failed(
     error: ValidationError, imprecise: Sequence[tuple[str, str]] = (), *, fields_from: int = 0
 ) -> ValidationFailed:
-    """`fields_from` is where in an error's location the fields begin: after the name of a shape, if any."""
+    """Returns pydantic's errors as ours, and those of `imprecise` whose fields have no other error.
+
+    `fields_from` is the index in an error's location at which the field begins: 1 where the name of one of
+    several shapes comes first.
+    """
     # An error of the whole body has an empty location.
     errors = [
         (".".join(map(str, part["loc"][fields_from:])) or "body", _message(part)) for part in _errors(error)
@@ -268,7 +272,7 @@ class NotAForm(DomainError, code=ErrorCode.UNSUPPORTED_MEDIA_TYPE):
 
 
 def read_file(req: Request, field: str) -> bytes:
-    """The content of the form's only field. Raises NotAForm or ValidationFailed.
+    """Returns the content of the form's only field. Raises NotAForm or ValidationFailed.
 
     The form is read to its end although the file comes first: a form that was cut off is refused.
     """

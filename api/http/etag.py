@@ -39,13 +39,13 @@ def tag(req: Request, resp: Response, version: int | str | None = None) -> None:
 
 
 def known(req: Request, version: int) -> bool:
-    """Whether the request's `If-None-Match` names this version. `*` names no version."""
+    """Returns whether the request's `If-None-Match` names this version. `*` names no version."""
     value = req.get_header("If-None-Match") or ""
     return value.strip() != "*" and _names(req, "If-None-Match", str(version), weak=True)
 
 
 def has_condition(req: Request) -> bool:
-    """Whether the request has an `If-Match`."""
+    """Returns whether the request has an `If-Match`."""
     return req.get_header("If-Match") is not None
 
 
@@ -59,7 +59,7 @@ def require_match(req: Request, version: int | str) -> None:
 
 
 def _names(req: Request, header: str, etag: str, *, weak: bool) -> bool:
-    """Whether a header names the tag, by weak or by strong comparison (RFC 9110, 8.8.3.2), or is `*`."""
+    """Returns whether a header is `*` or names the tag, by weak or strong comparison (RFC 9110, 8.8.3.2)."""
     value = req.get_header(header) or ""
     if value.strip() == "*":
         return True

@@ -91,12 +91,12 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,31})(\.[0-9]{1,32})?")
 
 
 def invalid(message: str) -> PydanticCustomError:
-    """The error that a validator raises to refuse a field; `message` is shown to the caller."""
+    """Returns the error that a validator raises to refuse a field; `message` is shown to the caller."""
     return PydanticCustomError("wrong", message)
 
 
 def normalize_email(value: str) -> str:
-    """The e-mail address in the form that the database compares. Raises `invalid`."""
+    """Returns the e-mail address in the form that the database compares. Raises `invalid`."""
     try:
         # Whether mail arrives is not checked; a domain reserved for tests (RFC 2606) is valid. The part
         # before the @ is ASCII: few servers accept more (SMTPUTF8), and fewer agree on its case.

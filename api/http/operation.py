@@ -223,12 +223,12 @@ def route(**responders: Callable[..., None]) -> SimpleNamespace:
 
 
 def declaration_of(resource: object, method: str) -> Operation | RawOperation | None:
-    """What a method of a resource declares; None if the resource does not support the method."""
+    """Returns the declaration of a resource's method; None if the resource does not support the method."""
     responder = getattr(resource, f"on_{method.lower()}", None)
     return getattr(responder, "declaration", None)
 
 
 def operation_of(resource: object, req: Request) -> Operation | None:
-    """The operation that a request calls; None for a raw operation or an unsupported method."""
+    """Returns the operation that a request calls; None for a raw operation or an unsupported method."""
     declaration = declaration_of(resource, req.method)
     return declaration if isinstance(declaration, Operation) else None

@@ -83,12 +83,12 @@ _ALL_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
 def success(data: BaseModel | Mapping[str, Any] | None, message: str) -> bytes:
-    """The JSON of a success. `data` is a response model or a stored JSON object, serialised here."""
+    """Returns the JSON of a success. `data` is a response model or a stored JSON object."""
     return to_json({"success": True, "data": data, "message": message})
 
 
 def failure(code: ErrorCode, message: str = "", details: Mapping[str, Any] | None = None) -> bytes:
-    """The JSON of an error; without a message that of an error for which no DomainError stands."""
+    """Returns the JSON of an error. Without a `message`, the one of MESSAGES is used."""
     message = message or MESSAGES[code]
     return to_json({"success": False, "error": {"code": code, "message": message, "details": details or {}}})
 
@@ -250,6 +250,6 @@ class ResponsePage(JsonModel, Generic[Item]):
 
     @classmethod
     def of(cls, rows: Page[Row], build: Callable[[Row], Item], **more: Any) -> Self:
-        """The page with one item for each row, built by `build`; `more` are fields of the subclass."""
+        """Returns the page with one item for each row, from `build`; `more` are fields of the subclass."""
         position = Pagination(limit=rows.limit, next_cursor=rows.next_cursor)
         return cls(items=[build(row) for row in rows.items], pagination=position, **more)

@@ -30,9 +30,10 @@ _REMOVED_CONTENT = {name: re.compile(rf"(?=</{name}[\s/>])", re.IGNORECASE) for 
 
 
 def clean(text: str) -> str:
-    """The text without its markup. Idempotent, and linear in the length of the text.
+    """Returns the text without its markup. Idempotent, and linear in the length of the text.
 
-    nh3 returns HTML (`Smith &amp; Sons`), and html.parser parses differently in each patch release of Python.
+    No library serves: nh3 returns HTML (`Smith &amp; Sons`), and html.parser parses differently in each patch
+    release of Python.
     """
     kept: list[str] = []
     last_end = text.rfind(">")

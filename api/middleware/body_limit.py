@@ -13,7 +13,7 @@ MAX_BODY_BYTES_BY_PATH = dict.fromkeys(("/api/profile/avatar", "/console/account
 
 
 def max_body_bytes(method: str, path: str) -> int:
-    """The largest body of such a request, in bytes."""
+    """Returns the length of the largest body that a request with this method and path may have."""
     return MAX_BODY_BYTES_BY_PATH.get(path, MAX_BODY_BYTES) if method == "POST" else MAX_BODY_BYTES
 
 

@@ -57,9 +57,10 @@ class Proxies:
 
     @lru_cache(_MAX_REMEMBERED)  # noqa: B019  (the settings have one instance)
     def client(self, peer: str, forwarded_for: str) -> str:
-        """The peer's address, or the right-most in X-Forwarded-For that is not a trusted proxy's.
+        """Returns the client's address: the right-most one that is not a trusted proxy's.
 
-        Addresses further left may be forged. Empty if the peer has no address, as on a Unix socket.
+        Looks at the peer of the connection, then through X-Forwarded-For from its end. Addresses further left
+        may be forged. Returns "" if the peer has no address, as on a Unix socket.
         """
         address = _address(peer)
         if address is None:

@@ -77,7 +77,7 @@ class Route:
 
 
 def routes(table: Mapping[str, Any]) -> Iterator[Route]:
-    """Every method of every path, except HEAD, which is supported wherever GET is."""
+    """Yields every method of every path, except HEAD, which is supported wherever GET is."""
     for path, resource in table.items():
         for method in falcon.HTTP_METHODS:
             declaration = declaration_of(resource, method)
@@ -90,7 +90,7 @@ def routes(table: Mapping[str, Any]) -> Iterator[Route]:
 
 
 def document(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document of a route table: resources by their path."""
+    """Returns the OpenAPI document of a route table: resources by their path."""
     known = list(routes(table))
     schemas = Schemas([ErrorResponse, *(model for route in known for model in route.models)])
     cases = {route.id: cases_by_status(route.operation, has_id="{" in route.path) for route in known}
@@ -182,7 +182,7 @@ def _query_parameters(model: Schema) -> Iterator[Schema]:
 
 
 def _without_null(field: Schema) -> Schema:
-    """A copy of a query field's schema without null, which a query string cannot express."""
+    """Returns a copy of a query field's schema without null, which a query string cannot express."""
     kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
     if not kinds:
         return dict(field)

@@ -85,7 +85,10 @@ _METHOD_NOT_ALLOWED, *_ANY_REQUEST = (
 
 
 def cases_by_status(operation: Operation | RawOperation, *, has_id: bool) -> dict[int, Cases]:
-    """The errors of an operation, in the order of their statuses. `has_id`: its path has a parameter."""
+    """Returns the errors of an operation by status, in ascending order.
+
+    `has_id` says that the operation's path has a parameter, so that the resource may not exist.
+    """
     declared = operation.errors
     cases = [_METHOD_NOT_ALLOWED]
     if isinstance(operation, Operation):
@@ -97,7 +100,7 @@ def cases_by_status(operation: Operation | RawOperation, *, has_id: bool) -> dic
 
 
 def _implied(operation: Operation, *, has_id: bool) -> Iterable[type[DomainError]]:
-    """The errors of the middleware, and of reading the request."""
+    """Yields the errors of the middleware, and of reading the request."""
     yield from (RateLimited, body.LengthRequired, body.PayloadTooLarge, body.ValidationFailed)
     # An operation without a body also refuses one that is malformed or not empty.
     yield from (body.NotAForm,) if operation.file else (body.MalformedJson, body.UnsupportedMediaType)
@@ -155,7 +158,7 @@ def _response(status: int, cases: Cases, schema: dict[str, Any]) -> dict[str, An
 
 
 def error_code_schema() -> dict[str, Any]:
-    """The schema `ErrorCode`: the closed list of codes, each with its status and its meaning."""
+    """Returns the schema `ErrorCode`: the closed list of codes, each with its status and its meaning."""
     lines = [f"* `{code}` ({STATUS_BY_CODE[code]}): {text}" for code, text in MEANING_BY_CODE.items()]
     return {
         "title": "ErrorCode",

@@ -101,7 +101,7 @@ _BY_STATUS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 5
 
 
 def parameters() -> dict[str, Schema]:
-    """`components/parameters`: the headers of requests."""
+    """Returns `components/parameters`: the headers of requests."""
     return {
         key: {"name": name, "in": "header", "description": description, "schema": _STRING, "example": example}
         for key, (name, example, description) in _REQUEST_HEADERS.items()
@@ -109,7 +109,7 @@ def parameters() -> dict[str, Schema]:
 
 
 def headers() -> dict[str, Schema]:
-    """`components/headers`: the headers of responses."""
+    """Returns `components/headers`: the headers of responses."""
     return {
         name: {
             "description": description,
@@ -121,7 +121,7 @@ def headers() -> dict[str, Schema]:
 
 
 def of_request(operation: Operation | RawOperation, method: str) -> list[Schema]:
-    """References to the headers that a request of this operation may have."""
+    """Returns references to the headers that a request of this operation may have."""
     names = {"RequestId": True, "Traceparent": True, "IfNoneMatch": operation.etag and method == "GET"}
     if isinstance(operation, Operation):
         names["IdempotencyKey"] = operation.idempotent
@@ -132,12 +132,12 @@ def of_request(operation: Operation | RawOperation, method: str) -> list[Schema]
 
 
 def of_error(status: int) -> dict[str, Schema]:
-    """References to the headers of an error response."""
+    """Returns references to the headers of an error response."""
     return _references([*_ALWAYS, *_RATE_LIMIT, *_BY_STATUS.get(status, ())])
 
 
 def of_success(operation: Operation | RawOperation, *, unchanged: bool = False) -> dict[str, Schema]:
-    """References to the headers of a success, or of a 304 if it is `unchanged`."""
+    """Returns references to the headers of a success, or of a 304 if the resource is `unchanged`."""
     names = [*_ALWAYS]
     if operation.etag:
         names.append("ETag")

@@ -22,7 +22,7 @@ class _WithoutTitles(GenerateJsonSchema):
 
 
 class Schemas:
-    """The schemas of a set of models, by reference."""
+    """The schemas of a set of models. A schema refers to the models inside it by `$ref`."""
 
     def __init__(self, models: Iterable[type[BaseModel]]) -> None:
         self._models = list(dict.fromkeys(models))
@@ -47,20 +47,20 @@ class Schemas:
                 field.pop("default", None)
 
     def components(self) -> dict[str, Schema]:
-        """`components/schemas`: all but the queries, whose fields are parameters."""
+        """Returns `components/schemas`: all but the queries, whose fields are parameters."""
         queries = {self._name(model) for model in self._models if issubclass(model, Query)}
         return {name: schema for name, schema in sorted(self._definitions.items()) if name not in queries}
 
     def ref(self, model: type[BaseModel]) -> Schema:
-        """A reference to the model's schema."""
+        """Returns a reference to the model's schema."""
         return {"$ref": _PREFIX + self._name(model)}
 
     def of(self, model: type[BaseModel]) -> Schema:
-        """The model's schema."""
+        """Returns the model's schema."""
         return self._definitions[self._name(model)]
 
     def example(self, schema: Schema) -> Any:
-        """An example value, made of the examples of the fields."""
+        """Returns an example value, made of the examples of the fields."""
         schema = self._resolve(schema)
         for key in ("examples", "const", "default", "enum"):
             if key in schema:

@@ -107,7 +107,7 @@ class Metrics:
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    """A gauge with one sample for each value of its label."""
+    """Returns a gauge with one sample for each value of its label."""
     gauge = GaugeMetricFamily(name, text, labels=[label])
     for labelled, value in values.items():
         gauge.add_metric([labelled], value)

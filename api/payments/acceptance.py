@@ -104,7 +104,7 @@ def accept_once(
 
 
 def has_stored_response(req: Request) -> bool:
-    """Whether a response is stored under this request's key, so that the request will change nothing."""
+    """Returns whether a response is stored under this request's key: the request then changes nothing."""
     key = _key(req)
     return key is not None and idempotency.find(caller_of(req).user_id, key) is not None
 
@@ -199,7 +199,10 @@ def _key(req: Request) -> str | None:
 
 
 def _digest(req: Request, body: BaseModel) -> str:
-    """SHA-256 of what the request means: 12.5 is "12.50", and a field that is left out is its default."""
+    """Returns the SHA-256 of what the request means.
+
+    12.5 and "12.50" mean the same amount, and a field that is left out means its default.
+    """
     # Defaults are left out: a field that a later release adds must not change the digest of a stored key.
     fields = json.dumps(body.model_dump(exclude_defaults=True), sort_keys=True, default=_plain)
     version = req.get_header("If-Match") or ""

@@ -48,7 +48,7 @@ class TooManyWaiting(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_afte
 
 
 def seconds(req: Request) -> int:
-    """How long the client is ready to wait; 0 without `Prefer: wait`.
+    """Returns how long the client is ready to wait; 0 without `Prefer: wait`.
 
     The first of several `wait` preferences counts (RFC 7240, section 2).
     """
@@ -59,7 +59,7 @@ def seconds(req: Request) -> int:
 
 
 def applied(req: Request) -> dict[str, str]:
-    """The header of a response that waited."""
+    """Returns the header of a response that waited."""
     return {"Preference-Applied": f"wait={seconds(req)}"}
 
 
@@ -123,7 +123,7 @@ class Watches:
                     self._read.pop(watched, None)
 
     def is_full(self) -> bool:
-        """Whether no further request may wait."""
+        """Returns whether no further request may wait."""
         return self._requests.total() >= MAX_WAITING
 
     def look(self, watched: Watched) -> Watch | None:

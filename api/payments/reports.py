@@ -81,7 +81,7 @@ class ReportEntry(PaymentCount):
 
     @classmethod
     def of(cls, row: ReportRow) -> Self:
-        """The entry of a row that counts payments: it has a period, a currency and an amount."""
+        """Returns the entry for a row that counts payments, which has a period, a currency and an amount."""
         assert row.currency, "a row of payments has a currency"
         assert row.amount is not None, "a row of payments has an amount"
         return cls.from_record(row, amount=money.text(row.amount, row.currency))

@@ -235,7 +235,7 @@ class Payment(snapshots.Payment):
 
     @classmethod
     def for_caller(cls, record: payments.Payment | ShownPayment, caller: Caller) -> Self:
-        """The payment, with what this caller may do with it now."""
+        """Returns the response for a record, with what this caller may do with the payment now."""
         return cls.of(record, allowed_actions=visibility.allowed_actions(record, caller))
 
 
@@ -260,7 +260,7 @@ class PaymentTransaction(JsonModel):
 
     @classmethod
     def of(cls, record: payments.PaymentTransaction) -> Self:
-        """The response for a record."""
+        """Returns the response for a record."""
         amount = money.text(record.amount, record.currency)
         metadata = {"from": record.from_status, "reason": record.reason}
         return cls.from_record(record, amount=amount, metadata=metadata)

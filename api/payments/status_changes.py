@@ -54,7 +54,7 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
 
 
 def has_psp_decided(payment: Payment) -> bool:
-    """Asks the PSP whether it has decided how this payment ends. The psp worker asks; the request waits.
+    """Returns whether the PSP has decided how this payment ends. The psp worker inquires; the request waits.
 
     False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises
     OutcomeUnknown when the PSP gives no answer, and TooManyWaiting.
@@ -79,7 +79,7 @@ def has_psp_decided(payment: Payment) -> bool:
 
 
 def is_cancelled(payment: Payment) -> bool:
-    """Whether the cancellation has been applied. Raises TransitionRefused if the payment ended otherwise."""
+    """Returns whether a payment is cancelled. Raises TransitionRefused if the payment has ended otherwise."""
     if payment.status not in TERMINAL:
         return False
     if payment.status != PaymentStatus.CANCELLED:

@@ -60,7 +60,11 @@ def get_changeable(payment_id: UUID, caller: Caller) -> Payment:
 
 
 def _may_change(payment: Payment | ShownPayment, caller: Caller) -> bool:
-    """An administrator may change every payment, a vendor their own requests but no payments of those."""
+    """Returns whether the caller may change a payment that the caller may see.
+
+    An administrator may change every payment; a vendor their own payment requests, but not the payments of
+    these requests.
+    """
     if not caller.may(Permission.CHANGE_PAYMENTS):
         return False
     own_request = payment.type == PaymentType.INITIATE and payment.user_id == caller.user_id

@@ -120,9 +120,9 @@ class Passwords:
         return self._hash_password(self._digest(password), bcrypt.gensalt(self._rounds)).decode()
 
     def matches(self, password: str, hashed: str | None) -> bool:
-        """Whether the password has this hash. Without a hash it is False, after the same time.
+        """Returns whether the password has this hash. Raises ValueError for a text that is no hash of bcrypt.
 
-        Raises ValueError for a text that is no hash of bcrypt.
+        Without a hash the result is False, after the same time.
         """
         expected = (hashed or self._dummy_hash).encode()
         if not expected.startswith(b"$2b$"):
@@ -132,7 +132,7 @@ class Passwords:
         return hmac.compare_digest(found, expected) and hashed is not None
 
     def needs_rehash(self, hashed: str) -> bool:
-        """Whether the hash has another cost than new hashes."""
+        """Returns whether the hash has another cost than new hashes."""
         return not hashed.startswith(f"$2b${self._rounds:02}$")
 
     def pseudonym(self, address: str) -> str:

@@ -80,14 +80,14 @@ class Server(ABC):
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether the server answers."""
+        """Returns whether the server answers."""
 
     @abstractmethod
     def _prepare(self) -> list[str | Path]:
         """Prepares the directory for a start; returns the command. Raises Failure."""
 
     def owns(self, process: psutil.Process) -> bool:
-        """Whether the process belongs to this server, or to an earlier start of it."""
+        """Returns whether this server started the process, now or in an earlier run of the launcher."""
         return process.name() in PROCESS_NAMES and process.cwd() == str(self.directory)
 
     def start(self, seconds: float = 60) -> None:

@@ -95,5 +95,5 @@ def verify_email(visit: Visit) -> None:
 
 
 def _token(visit: Visit) -> str:
-    """The token of the link that was mailed."""
+    """Returns the token of the mailed link: of the address, or of the form that the page sent."""
     return (visit.query("token") | visit.form).get("token", "")

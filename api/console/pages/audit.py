@@ -64,7 +64,7 @@ def _export(visit: Visit, after: int, limit: int) -> tuple[list[dict[str, Any]],
 
 
 def _broken_entry(visit: Visit, verification: Any) -> dict[str, Any] | None:
-    """The first broken entry, where it is one that can be drawn: it exists, and has a number."""
+    """Returns the first broken entry; None without one, and for one that was removed or has no number."""
     broken = None if isinstance(verification, ApiError | None) else verification["firstBroken"]
     if broken is None or broken["id"] is None:
         return None

@@ -63,7 +63,7 @@ def _plot(
 
 
 def _by_minute(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
-    """The figures of each minute, for those who cannot see the plots; None where nothing is known."""
+    """Yields the figures of each minute, for those who cannot see the plots; None where nothing is known."""
     for start in range(0, len(samples), _SAMPLES_A_MINUTE):
         minute = samples[start : start + _SAMPLES_A_MINUTE]
         known = {
@@ -78,7 +78,10 @@ def _by_minute(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
 
 
 def _label(sample: Sample) -> str:
-    """The time of a sample, in seconds if need be: pygal draws a label once for each time that it occurs."""
+    """Returns the time of a sample, `12:30` or `12:30:15`.
+
+    Each label differs from the others: pygal draws a label as often as it occurs.
+    """
     time: str = sample["at"][11:19]
     return time.removesuffix(":00")
 

@@ -172,7 +172,7 @@ def _insist(send: Callable[[], Data], status: int, deadline: float) -> Data:
 
 
 def _frozen_for(faults: list[dict[str, Any]], now: datetime) -> dict[int, int]:
-    """For how many seconds each frozen process will still stand still, by its PID."""
+    """Returns for how many more seconds each frozen process will stand still, by its PID."""
     return {
         fault["pid"]: round(fault["seconds"] - (now - datetime.fromisoformat(fault["at"])).total_seconds())
         for fault in reversed(faults)

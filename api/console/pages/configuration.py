@@ -100,7 +100,7 @@ def _controls(visit: Visit) -> dict[str, Control]:
 
 
 def _shown(text: str) -> Any:
-    """The value that the page showed; of text that no page has, nothing."""
+    """Returns the value that the page showed, parsed from JSON; None for text that no page sends."""
     try:
         return json.loads(text)
     except ValueError:

@@ -112,7 +112,7 @@ def change_request(visit: Visit, request_id: UUID) -> None:
 
 
 def _key(visit: Visit) -> str:
-    """The Idempotency-Key, which the form has: sent twice, it pays once."""
+    """Returns the Idempotency-Key of the form, so that a form that is sent twice pays once."""
     return visit.form.get("key") or str(uuid4())
 
 

@@ -117,7 +117,10 @@ def _timeline(visit: Visit, payment_id: UUID) -> Data | None:
 def _entry(
     item: Mapping[str, Any], first: Mapping[str, Any], payment: Mapping[str, Any], *, with_code: bool
 ) -> dict[str, Any]:
-    """An item of the timeline, how long after the first it came, and the code that made a transition."""
+    """Returns an item of the timeline with its offset from the first one, or with the time until it is due.
+
+    `place` is the code that made a transition, for an administrator (`with_code`); otherwise it is empty.
+    """
     if item.get("due"):
         when = ago(item["at"])
         return {"item": item, "offset": when if when.startswith("in ") else "now", "place": ""}

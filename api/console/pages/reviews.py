@@ -79,7 +79,7 @@ def show_differences(visit: Visit) -> None:
 
 
 def _differing(difference: dict[str, Any]) -> set[str]:
-    """Which rows of the two sides are not alike: `outcome`, `amount`."""
+    """Returns which of `outcome` and `amount` differ between our side and the provider's."""
     ours, lines = difference["payment"], difference["lines"]
     if ours is None or len(lines) != 1:
         return {"outcome"}
