@@ -12,7 +12,7 @@ Each job is enqueued in the transaction of the step before it. `payment_reconcil
 `payment_endings` cancels, fails and expires.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -50,8 +50,7 @@ class NotAVendor(DomainError, code=ErrorCode.FORBIDDEN):
 
 # --- create ---------------------------------------------------------------------------------------------
 
-# `columns` are the columns of `payments.payments` that the request body sets and nothing here reads.
-# With a `key` its response is stored in the same statement: raises idempotency.KeyUsed, idempotency.KeyInUse.
+# `columns`: other columns that the body sets. With a `key`: raises idempotency.KeyUsed, idempotency.KeyInUse.
 
 
 def create_request(
@@ -69,8 +68,7 @@ def create_request(
         addressee_id=request_addressees.find(customer_email),
         payee_id=vendor_id,
     )
-    _store(request, key)
-    return request
+    return _store(request, key)
 
 
 def create_payment(
@@ -80,8 +78,7 @@ def create_payment(
     customer = payable.lock_customer(customer_id)
     payable.require_within_limits(customer, amount, currency)
     payment = _create(PaymentType.PAYMENT, customer_id, amount=amount, currency=currency, **columns)
-    _store(payment, key)
-    return payment
+    return _store(payment, key)
 
 
 def pay_request(
@@ -109,8 +106,7 @@ def pay_request(
         payee_id=request.user_id,
     )
     transitions.apply(request, Transition.ENGAGE, reason=f"payment {payment.id}")
-    _store(payment, key)
-    return payment
+    return _store(payment, key)
 
 
 def _create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
@@ -119,24 +115,25 @@ def _create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment
     return payment
 
 
-def _store(payment: Payment, key: NewKey | None) -> None:
+def _store(payment: Payment, key: NewKey | None) -> Payment:
     idempotency.accept(payment, take_enqueued(), actor_id=request_context.current().user_id, key=key)
+    return payment
 
 
 # --- begin, charge, settle ------------------------------------------------------------------------------
 
 
-class OfPayment(BatchEntry):
-    """A job about a payment, or about a request."""
+class PaymentEntry(BatchEntry):
+    """The arguments of a job about a payment, or about a request."""
 
     payment_id: UUID
 
 
-EntryT = TypeVar("EntryT", bound=OfPayment)
+EntryT = TypeVar("EntryT", bound=PaymentEntry)
 
 
-@batch_job("payments.begin", OfPayment, queue="payments")
-def begin(entries: Sequence[OfPayment]) -> None:
+@batch_job("payments.begin", PaymentEntry, queue="payments")
+def begin(entries: Sequence[PaymentEntry]) -> None:
     """Moves new payments to `processing` and enqueues their charges; opens new requests for payment."""
     locked = payments.lock([entry.payment_id for entry in entries])
     beginnings = []
@@ -146,7 +143,7 @@ def begin(entries: Sequence[OfPayment]) -> None:
             if payment and state_machine.is_allowed(payment.type, payment.status, Transition.BEGIN):
                 beginnings.append(Change(payment, Transition.BEGIN))
             else:
-                # It was cancelled before, or it is the second of two jobs.
+                # The payment was cancelled before, or a job before this one has begun the payment.
                 log.info("payment not begun", payment_id=str(entry.payment_id))
     for beginning, payment in zip(beginnings, transitions.apply_all(beginnings), strict=True):
         if payment.type == PaymentType.PAYMENT:
@@ -155,11 +152,11 @@ def begin(entries: Sequence[OfPayment]) -> None:
 
 
 def begin_job(payment_id: UUID) -> job_journal.Job:
-    """Returns the begin job of a payment. By its id the reconciler sees whether it is waiting or lost."""
-    return begin.job(OfPayment(payment_id=payment_id)).unique(str(payment_id))
+    """Returns the begin job of a payment, with an id by which the reconciler sees whether the job is lost."""
+    return begin.job(PaymentEntry(payment_id=payment_id)).unique(str(payment_id))
 
 
-class Charge(OfPayment):
+class Charge(PaymentEntry):
     """A payment to charge, and its customer."""
 
     customer_id: UUID | None = None
@@ -170,8 +167,8 @@ def _charge_job(payment: Payment) -> job_journal.Job:
     return charge.job(Charge(payment_id=payment.id, customer_id=payment.user_id)).unique(str(payment.id))
 
 
-def _order(charges: Sequence[Charge]) -> list[Call | None]:
-    """Records charges that are about to be ordered, in the transaction that leases their jobs."""
+def _begin_charges(charges: Sequence[Charge]) -> list[Call | None]:
+    """Records charge calls that are about to be made, in the transaction that leases their jobs."""
     begun = calls.begin(PspOperation.CHARGE, {uuid7(): charge for charge in charges})
     for charge, call in zip(charges, begun, strict=True):
         if call is None:  # The PSP may have the order of an earlier call, or the payment has ended.
@@ -180,16 +177,16 @@ def _order(charges: Sequence[Charge]) -> list[Call | None]:
     return begun
 
 
-def _end(responses: Sequence[tuple[Call, Response]]) -> None:
-    """Records what the PSP has answered, in the transaction that removes the jobs.
+def _record(responses: Sequence[tuple[Call, Response]]) -> None:
+    """Records the responses to calls, in the transaction that removes their jobs.
 
-    The same transaction settles decisions where nothing prevents that. Otherwise, jobs follow.
+    Also settles their decisions if `calls.may_be_settled_at_once`; otherwise a job follows each response.
     """
     at_once = calls.may_be_settled_at_once(responses)
     if not at_once:
         calls.record(responses)
     decisions = []
-    # By id: another process may enqueue jobs of the same payments at this moment.
+    # In the order of payment ids: another process may insert jobs with the same unique ids at this moment.
     for call, response in sorted(responses, key=lambda ended: ended[0].order.payment_id):
         id, answer = call.order.payment_id, response.answer
         with request_context.for_request(call.cause):
@@ -198,7 +195,9 @@ def _end(responses: Sequence[tuple[Call, Response]]) -> None:
             else:
                 enqueue(settle_job(id, answer, call.id) if answer else _resolve_job(id))
     if at_once:
-        _settle(decisions, answered=responses)
+        locked = payments.lock([decision.payment_id for decision in decisions])
+        calls.record(responses, settled=True)
+        _settle(decisions, locked)
 
 
 # Orders the charge from the PSP under the payment's id as idempotency key: a repetition charges nothing.
@@ -208,13 +207,13 @@ charge = ExternalBatchJob(
     Charge,
     queue="psp",
     share="customer_id",
-    prepare=_order,
+    prepare=_begin_charges,
     call=calls.make,
-    record=_end,
+    record=_record,
 )
 
 
-class Decision(OfPayment):
+class Decision(PaymentEntry):
     """A decision of the PSP, and the call or notice that brought it."""
 
     answer: Answer
@@ -239,21 +238,18 @@ def receive_notice(payment_id: UUID, answer: Answer) -> None:
 @batch_job("payments.settle", Decision, queue="payments")
 def settle(decisions: Sequence[Decision]) -> None:
     """Applies decisions of the PSP; opens a review where a decision contradicts the payment."""
-    # The second decision about a payment meets the payment that the first one has left.
+    # One decision about each payment at a time: a second one is compared with what the first one has changed.
     while decisions:
-        together = _first_of_each_payment(decisions)
-        _settle(together)
-        settled = {decision.id for decision in together}
+        first = _first_of_each_payment(decisions)
+        locked = payments.lock([decision.payment_id for decision in first])
+        psp_attempts.mark_settled([decision.attempt_id for decision in first if decision.attempt_id])
+        _settle(first, locked)
+        settled = {decision.id for decision in first}
         decisions = [decision for decision in decisions if decision.id not in settled]
 
 
-def _settle(decisions: Sequence[Decision], answered: Sequence[tuple[Call, Response]] = ()) -> None:
-    """Settles one decision of each payment, and records the calls that `answered` with them just now."""
-    locked = payments.lock([decision.payment_id for decision in decisions])
-    if answered:
-        calls.record(answered, settled=True)
-    else:
-        psp_attempts.mark_settled([decision.attempt_id for decision in decisions if decision.attempt_id])
+def _settle(decisions: Sequence[Decision], locked: Mapping[UUID, Payment]) -> None:
+    """Settles at most one decision about each of the locked payments, which are given by their ids."""
     changes: list[Change] = []
     contradictions: list[NewReview] = []
     disproofs: list[Disproof] = []
@@ -288,8 +284,8 @@ def _first_of_each_payment(entries: Sequence[EntryT]) -> list[EntryT]:
 # --- unknown outcome ------------------------------------------------------------------------------------
 
 
-@batch_job("payments.resolve", OfPayment, queue="payments")
-def resolve(entries: Sequence[OfPayment]) -> None:
+@batch_job("payments.resolve", PaymentEntry, queue="payments")
+def resolve(entries: Sequence[PaymentEntry]) -> None:
     """Decides what follows calls that brought no decision, by the rules of `actors/psp/resolution.py`."""
     entries = _first_of_each_payment(entries)
     locked = payments.lock([entry.payment_id for entry in entries])
@@ -323,27 +319,32 @@ def resolve(entries: Sequence[OfPayment]) -> None:
 
 
 def _resolve_job(payment_id: UUID) -> job_journal.Job:
-    return resolve.job(OfPayment(payment_id=payment_id)).unique(str(payment_id))
+    return resolve.job(PaymentEntry(payment_id=payment_id)).unique(str(payment_id))
 
 
-class Inquiry(OfPayment):
-    """A payment to inquire about; a caller that waits for the result sets the id of the call, `inquiry`."""
+class Inquiry(PaymentEntry):
+    """A payment to inquire about, and the id of the call (`inquiry`) if a caller waits for its result."""
 
     inquiry: UUID | None = None
 
 
 def inquire_job(payment_id: UUID, inquiry: UUID | None = None) -> job_journal.Job:
-    """Returns an inquiry job; of those that nobody waits for, at most one of each payment is waiting."""
+    """Returns the job of an inquiry. Without the id of a call, at most one such job of a payment waits."""
     job = inquire.job(Inquiry(payment_id=payment_id, inquiry=inquiry))
     return job if inquiry else job.unique(str(payment_id))
 
 
-def _ask(inquiries: Sequence[Inquiry]) -> list[Call | None]:
-    """Records inquiries that are about to be made; none is made about a payment that has ended."""
+def _begin_inquiries(inquiries: Sequence[Inquiry]) -> list[Call | None]:
+    """Records inquiries that are about to be made; None in place of one about a payment that has ended."""
     return calls.begin(PspOperation.FIND, {entry.inquiry or uuid7(): entry for entry in inquiries})
 
 
 # Asks the PSP for its decision about a payment.
 inquire = ExternalBatchJob(
-    "payments.inquire", Inquiry, queue="psp-inquiries", prepare=_ask, call=calls.make, record=_end
+    "payments.inquire",
+    Inquiry,
+    queue="psp-inquiries",
+    prepare=_begin_inquiries,
+    call=calls.make,
+    record=_record,
 )

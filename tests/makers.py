@@ -252,7 +252,7 @@ def settle_job(payment: Payment, answer: Answer) -> job_journal.Job:
 
 def resolve_job(payment: Payment) -> job_journal.Job:
     """A job that decides what follows the calls about the payment so far."""
-    return payment_jobs.resolve.job(payment_jobs.OfPayment(payment_id=payment.id))
+    return payment_jobs.resolve.job(payment_jobs.PaymentEntry(payment_id=payment.id))
 
 
 def begin_call(payment: Payment, operation: PspOperation, id: UUID | None = None) -> bool:

@@ -1,1 +1,1 @@
-"""The payment provider: the interface, the calls of it, their resolution, and the stub."""
+"""The payment provider: its interface, our calls, the resolution of unknown outcomes, the stub."""

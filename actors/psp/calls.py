@@ -23,8 +23,8 @@ SETTLED_AT_ONCE_WITHIN_S = 10.0
 log = structlog.get_logger(__name__)
 
 
-class OfPayment(Caused, Protocol):
-    """What a request has caused about a payment."""
+class CallCause(Caused, Protocol):
+    """What causes a call: a job that names its payment, and the request that has caused the job."""
 
     @property
     def payment_id(self) -> UUID: ...
@@ -38,7 +38,7 @@ class Call:
     operation: PspOperation
     order: Order
     cause: Caused
-    # Whether a transaction was to record its result, which may have failed.
+    # Whether a transaction has tried to record the result. That may have failed.
     was_recorded: bool = False
     # By the monotonic clock.
     begun_at: float = field(default_factory=time.monotonic)
@@ -46,33 +46,33 @@ class Call:
 
 @dataclass(frozen=True)
 class Response:
-    """What a call brought: a result, and with a decision the answer."""
+    """The end of a call: a result, and the PSP's answer if the result is a decision."""
 
     result: PspResult
     answer: Answer | None = None
 
 
-def begin(operation: PspOperation, wanted: Mapping[UUID, OfPayment]) -> list[Call | None]:
-    """Records calls, by their new ids, and returns them; None for one that must not be made.
+def begin(operation: PspOperation, causes: Mapping[UUID, CallCause]) -> list[Call | None]:
+    """Records calls and returns them, in the order of `causes`, whose keys are the ids of the new calls.
 
-    That is a call about a payment that is no longer `processing`, and a charge while the PSP may have the
-    order: after the first charge, an inquiry must have found none.
+    None stands for a call that must not be made: the payment is no longer `processing`, or a charge call
+    would follow another one although no inquiry since has found that the PSP has no order. Raises
+    RuntimeError, and records nothing, in a process without a provider.
     """
-    # Before anything is recorded: without a provider there is no call.
     provider.chosen()
-    payment_ids = {id: cause.payment_id for id, cause in wanted.items()}
+    payment_ids = {id: cause.payment_id for id, cause in causes.items()}
     terms = psp_attempts.begin(payment_ids, operation, max_charges=MAX_CHARGE_CALLS)
-    # The key is known before the first call, and the same for every call.
+    # The idempotency key is the payment's id: known before the first call, and the same for every call.
     return [
         Call(id, operation, Order(str(cause.payment_id), cause.payment_id, **terms[id]), cause)
         if id in terms
         else None
-        for id, cause in wanted.items()
+        for id, cause in causes.items()
     ]
 
 
 def make(call: Call) -> Response:
-    """Makes the call, without a transaction. Raises nothing: every end of a call is a result."""
+    """Makes the call, outside any transaction. Raises nothing: a failed call has a result too."""
     psp, order = provider.chosen(), call.order
     try:
         with tracing.span(f"PSP {call.operation}", "CLIENT", {"paywright.payment.id": order.key}):
@@ -96,11 +96,12 @@ def make(call: Call) -> Response:
 
 
 def may_be_settled_at_once(responses: Sequence[tuple[Call, Response]]) -> bool:
-    """Tells whether the transaction that records these calls may settle them, too.
+    """Tells whether the transaction that records these calls may also settle their decisions.
 
-    Settlement locks payments, before the rows of the jobs. A worker that takes over a job whose lease has
-    expired locks them in the opposite order, and jobs that are enqueued come after both: so it may if all
-    are charges that have brought decisions in time. What failed once is left to jobs, each with one decision.
+    Only if all are charge calls that brought a decision within SETTLED_AT_ONCE_WITHIN_S. Settlement locks the
+    payments, then the rows of the jobs. A worker that takes over a job with an expired lease locks them in
+    the opposite order, and so would a transaction that also enqueues jobs. If such a transaction has failed
+    once, False: each decision then gets a job of its own, so that one cannot hold up the others.
     """
     is_first = not any(call.was_recorded for call, _response in responses)
     begun_after = time.monotonic() - SETTLED_AT_ONCE_WITHIN_S
@@ -115,8 +116,8 @@ def may_be_settled_at_once(responses: Sequence[tuple[Call, Response]]) -> bool:
 def record(responses: Sequence[tuple[Call, Response]], *, settled: bool = False) -> None:
     """Records the results of calls; `settled` says that the same transaction settles their decisions.
 
-    Also if the lease of a job is lost by now: it decides which process may call the PSP, not whose answer
-    counts.
+    A result is recorded even if the job's lease has expired: the lease decides which process may call the
+    PSP, not whose answer counts.
     """
     psp_attempts.record_results(
         [

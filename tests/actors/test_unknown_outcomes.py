@@ -763,7 +763,7 @@ def test_a_payment_failed_by_hand_needs_no_review_of_the_silence_that_ended():
     record_call(payment, NO_ANSWER, ago=MAY_ARRIVE_S + 9)
     record_call(payment, NO_ANSWER, ago=5, operation="find")
     with transaction():
-        enqueue(payment_jobs.resolve.job(payment_jobs.OfPayment(payment_id=payment.id)))
+        enqueue(payment_jobs.resolve.job(payment_jobs.PaymentEntry(payment_id=payment.id)))
     run("payments.resolve")
     assert makers.review(payment) == "the PSP does not answer"
 
