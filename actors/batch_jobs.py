@@ -9,9 +9,9 @@
     with transaction():
         enqueue(begin.job(Beginning(payment_id=payment.id)))
 
-One message in Redis wakes a worker for all jobs of the name. One job is done alone when one waits, and two
-hundred together when two hundred wait; a function whose statements do not depend on their number costs the
-same either way.
+One message in Redis wakes a worker for all jobs of the name. The worker does the jobs that wait in one
+transaction, up to BATCH_SIZE. The function should run a fixed number of statements, however many entries it
+gets: then two hundred jobs cost about as much as one.
 """
 
 from collections import deque
@@ -33,7 +33,7 @@ from db.job_journal import Job
 
 # How many jobs are done in one transaction.
 BATCH_SIZE = 200
-# How long ordered jobs wait for more of them. What else their transactions caused is done meanwhile: a
+# How long a worker of ordered jobs waits for more jobs. The other jobs of the same transactions go first: a
 # payment is begun before its creation is written to the logs.
 _GATHER_S = 0.008
 
@@ -41,9 +41,9 @@ log = structlog.get_logger(__name__)
 
 
 class BatchEntry(BaseModel):
-    """The arguments of a job that is done together with others, its id, and the request that caused it.
+    """The arguments of a batch job, with the job's id and the request that caused it.
 
-    An entry that is enqueued twice under one id is done once.
+    Of two entries that are enqueued with one id, the second is dropped.
     """
 
     id: UUID = Field(default_factory=uuid7)
@@ -52,7 +52,7 @@ class BatchEntry(BaseModel):
 
 
 E = TypeVar("E", bound=BatchEntry)
-# The job's row has these in columns of their own.
+# Fields of an entry that are columns of the job's row, and not among its arguments.
 _COLUMNS = {"id", "request_id", "trace"}
 
 
@@ -63,19 +63,19 @@ def job_of(entry: BatchEntry, name: str, queue: str) -> Job:
 
 
 def entry_of(job: Job, entry: type[E]) -> E:
-    """Returns a job's arguments."""
+    """Returns the entry that a job was made of; `job_of` is the inverse."""
     return entry.model_validate({**job.args, "id": job.id, "request_id": job.request_id, "trace": job.trace})
 
 
 class BatchJob(JobKind, Generic[E]):
-    """Any number of processes share the jobs; in each, one thread does them.
+    """A kind of job that is done in batches, by any number of processes, and by one thread in each of them.
 
-    Jobs that cannot be done together are done alone, so that one at fault does not stop the others. A refusal
+    If a batch fails, each of its jobs is done alone, so that a faulty job does not stop the others. A refusal
     (DomainError) of a job that is done alone is an outcome: the job is removed.
     """
 
     _in_order = False
-    # Errors that none of the jobs has caused.
+    # Errors for which no job of a batch is to blame: its jobs are not done alone.
     _outages: tuple[type[Exception], ...] = (postgres.DatabaseUnavailable,)
 
     def __init__(
@@ -85,7 +85,7 @@ class BatchJob(JobKind, Generic[E]):
         self._function = function
         self._entry = entry
         self._turn = Turn()
-        # Jobs that failed are left out of batches. They are done when a message of their own requests them.
+        # Jobs that messages named. A failed job is left out of batches until a message names it again.
         self._requested: deque[UUID] = deque()
         self._after_commit: Callable[[], object] = lambda: None
 
@@ -102,7 +102,7 @@ class BatchJob(JobKind, Generic[E]):
             self._do_alone(id)
 
     def handle(self, id: UUID) -> None:
-        """Does all jobs of the name that wait; leaves them to the thread of this process that is at it."""
+        """Does all waiting jobs of the name; leaves them to the thread of this process that is doing so."""
         self._requested.append(id)
         self._turn.run(self._do_all)
 
@@ -117,11 +117,11 @@ class BatchJob(JobKind, Generic[E]):
                 more = self._do_batch([])
 
     def _do_first(self, requested: Sequence[UUID]) -> bool:
-        """Does the jobs that a message is about; returns whether more may wait.
+        """Does the first batch after a message; returns whether more jobs may wait.
 
-        Redis learns afterwards that the message was received: the first job does not wait for that. Jobs that
-        were committed before have sent no message, so the journal is read again. They wait for this batch,
-        because without a message no other process does them, even if it is idle.
+        The wake-up is cleared after the batch, so that its jobs do not wait for Redis. A job that is
+        committed in between sends no message, and no other process learns of it: so the journal is read
+        again.
         """
         try:
             more = self._do_batch(requested)
@@ -130,7 +130,10 @@ class BatchJob(JobKind, Generic[E]):
         return more or job_claims.waits(self.name)
 
     def _do_batch(self, requested: Sequence[UUID]) -> bool:
-        """Does the first jobs, and the requested ones even if they failed; returns whether more may wait."""
+        """Does one batch: the first jobs, and the requested ones even if they failed before.
+
+        Returns whether more jobs may wait.
+        """
         jobs: list[Job] = []
         try:
             with transaction():
@@ -177,13 +180,13 @@ class BatchJob(JobKind, Generic[E]):
 
 
 class OrderedBatchJob(BatchJob[E]):
-    """Jobs are done in the order of enqueueing, by one process at a time.
+    """A batch job whose jobs are done in the order of enqueueing, by one process at a time.
 
-    A named lock keeps every other process out: a job that numbers or chains rows must be their only writer.
+    An advisory lock keeps other processes out: a job that numbers or chains rows must be their only writer.
     """
 
     _in_order = True
-    # No job is postponed for one of these: that would change the order.
+    # After one of these no job is done alone and postponed: that would change the order.
     _outages = postgres.TRANSIENT_ERRORS
 
     def perform(self, id: UUID) -> None:
@@ -196,10 +199,10 @@ class OrderedBatchJob(BatchJob[E]):
         super().handle(id)
 
     def _do_first(self, requested: Sequence[UUID]) -> bool:
-        """Does the jobs that a message is about; returns whether more may wait.
+        """Does the first batch after a message; returns whether more jobs may wait.
 
-        Nobody waits for these jobs to be done, and `_do_batch` reads the journal again, or another
-        process does.
+        Clears the wake-up first, because nobody waits for these jobs: a job that is committed later sends a
+        message of its own.
         """
         broker.clear_wakeup(self.name)
         return self._do_batch(requested)
@@ -208,8 +211,8 @@ class OrderedBatchJob(BatchJob[E]):
         return postgres.try_advisory_lock(self.name)
 
     def _may_have_more(self, jobs: Sequence[Job]) -> bool:  # noqa: ARG002
-        # Another process may have found the lock taken after this one had read the journal. So each reads it
-        # again after it has released the lock, and no process waits for the lock.
+        # Another process may have found the lock taken after this one had read the journal, and has given up.
+        # So each process reads the journal again after it has released the lock.
         return job_claims.waits(self.name)
 
     def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:

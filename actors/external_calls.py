@@ -1,8 +1,8 @@
-"""How jobs call the outside: leased together, called each in a thread of its own, recorded together.
+"""How external jobs run: jobs are leased together, each is called in a thread, results are recorded together.
 
-One transaction records all results that are there, removes their jobs and inserts what follows; another one
-leases the next jobs. A thread that comes with a result while another one writes leaves the result to it. So a
-result that comes alone is recorded at once, and many share one transaction when many come.
+One transaction records the results of all calls that have ended, removes their jobs and inserts the jobs that
+follow; another transaction leases the next jobs. While one thread writes, the others leave their results to
+it. So a single result is recorded at once, and many results share one transaction.
 
 A lease keeps other workers from calling. It does not decide whose result counts: a result is recorded and the
 job removed even if the lease was lost to another worker meanwhile.
@@ -28,9 +28,9 @@ from db.core import request_context
 from db.core.errors import DomainError
 from db.job_journal import Job
 
-# How many jobs are leased together where no threads are given, as in tests: this thread calls for all.
+# How many jobs are leased together without `serve`, as in tests: the thread that leases them makes all calls.
 _WITHOUT_THREADS = 50
-# How long the thread that writes pauses when it could not. Results wait in memory meanwhile.
+# How long a thread pauses when the database is unavailable. Results wait in memory meanwhile.
 _PAUSE_S = 1.0
 
 Prepared = TypeVar("Prepared")
@@ -50,18 +50,18 @@ class Call(Generic[Prepared, Result]):
 
 
 class CallingKind(JobKind, Generic[Prepared, Result]):
-    """A kind of job that calls the outside. At least once: a worker can die before it records the result.
+    """A kind of job that calls the outside, with an idempotency key and a deadline.
 
-    So each call carries an idempotency key, and has a deadline.
+    A job is called at least once: its worker can die before it records the result.
     """
 
-    # Prepares calls in the transaction that leases their jobs; None where there is nothing to call.
+    # Returns the arguments of the calls, in the transaction that leases the jobs; None for no call.
     prepare: Callable[[Sequence[Job]], Sequence[Prepared | None]]
     # Calls the outside, without a transaction.
     call: Callable[[Prepared], Result]
     # Records results in the transaction that removes their jobs. The same result may come twice.
     record: Callable[[Sequence[tuple[Prepared, Result]]], None]
-    # The field of the arguments whose values share the threads fairly.
+    # The field of the jobs' arguments by which jobs share the threads; None if it does not matter.
     share: str | None = None
 
     def __init__(self, name: str, queue: str) -> None:
@@ -70,13 +70,13 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         self._threads_of_share: int | None = None
         self._woken = False
         self._finished: deque[Call[Prepared, Result]] = deque()
-        # Only the thread that has the turn uses what follows.
+        # Only the thread that has the turn uses the attributes below.
         self._turn = Turn()
         self._under_way: set[Call[Prepared, Result]] = set()
         self._last_share = ""
 
     def serve(self, threads: CallThreads, threads_of_share: int | None = None) -> None:
-        """Calls in these threads from now on, of which the jobs of one share occupy so many at most."""
+        """Makes all calls in these threads from now on; those of one share in `threads_of_share` at most."""
         self._threads, self._threads_of_share = threads, threads_of_share
 
     def perform(self, id: UUID) -> None:
@@ -85,14 +85,14 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             self._write([call])
 
     def handle(self, id: UUID) -> None:  # noqa: ARG002 -- a message serves all jobs of the name
-        """Begins jobs of the name, as many as there are threads. Each call that ends begins further ones."""
+        """Begins jobs of the name, as many as threads are free. Each call that ends begins further jobs."""
         self._woken = True
         self._turn.run(self._go_on)
 
     def _go_on(self) -> None:
         """Records the calls that have ended, then leases and begins the next ones."""
         if self._woken:
-            # Before the journal is read: a job that is committed later sends a message of its own.
+            # Cleared before the journal is read: a job that is committed later sends a message of its own.
             self._woken = False
             broker.clear_wakeup(self.name)
         ended = [self._finished.popleft() for _ in range(len(self._finished))]
@@ -104,7 +104,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             unrecorded = self._record_all(ended)
             calls = self._begin_all(places - len(unrecorded))
         finally:
-            # Whatever happens, a result that is not recorded yet is kept, and its place with it.
+            # Also after an error: a result that is not recorded yet keeps its place, and is recorded later.
             self._finished.extend(unrecorded)
             if self._threads:
                 self._threads.give_back(places - len(calls) - len(unrecorded))
@@ -134,7 +134,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         call.span.end(call.error)
 
     def _record_all(self, ended: Sequence[Call[Prepared, Result]]) -> list[Call[Prepared, Result]]:
-        """Records calls in one transaction; returns those that could not be recorded for now."""
+        """Records calls in one transaction; returns those that are to be recorded later."""
         if not ended:
             return []
         try:
@@ -144,17 +144,17 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             time.sleep(_PAUSE_S)
             return list(ended)
         except Exception as error:
-            # One of them is at fault. Each is done alone, so that the others do not wait for it. What then
-            # is done in another way, as a settlement, may succeed: the error is logged here.
+            # One of the calls is at fault. Each is recorded alone, so that the others do not wait for it.
+            # That may succeed for all of them (actors/psp/calls.py), so the error is logged here.
             log.warning("results recorded one by one", job=self.name, error=failure_text(error))
             return self._record_each(ended)
         return []
 
     def _begin_all(self, places: int) -> list[Call[Prepared, Result]]:
-        """Leases jobs for so many places in one transaction; returns their calls.
+        """Leases jobs for this number of places in one transaction; returns their calls.
 
-        Not the transaction that records: `prepare` locks what its calls are about, and those locks come
-        before the jobs that `record` enqueues (decision 20).
+        Not in the transaction that records results: `prepare` locks rows, such as payments, and all
+        transactions lock those before they insert jobs, as `record` does (decision 20).
         """
         if places <= 0 or (self._threads is not None and not self._threads.is_open):
             return []
@@ -177,7 +177,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         job_leases.hold(call.lease for call in calls)
         if done := len(jobs) - len(calls):
             queue_state.count_finished(self.queue, done)
-            # There was nothing to call for them: their places are free for others.
+            # Jobs without a call leave their places to other jobs.
             self._turn.request()
         return calls
 
@@ -192,9 +192,10 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         if done:
             self.record([(call.prepared, cast("Result", call.result)) for call in done])
         jobs = {call.lease.job.id: call.lease.job for call in done}
-        # A job that is enqueued here may have a unique id and be running at this moment, about to enqueue one
-        # of these jobs again: it removes its own row, then waits for this one's. Inserting it before these
-        # rows are removed keeps the locks in one order. A job that enqueues itself is removed first.
+        # A job that follows may have a unique id and be running at this moment: its transaction removes its
+        # own row, then may enqueue one of the jobs that are done here, and wait for that row. So the jobs
+        # that follow are inserted before the rows are removed, and all locks have one order. Only a job that
+        # enqueues itself is removed before.
         following = take_enqueued()
         if enqueue_themselves := [jobs.pop(job.id) for job in following if job.id in jobs]:
             leased_jobs.remove(enqueue_themselves)
@@ -211,7 +212,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
                 job_journal.record_failure(job.id, failure_text(call.error), attempts=job.attempts)
 
     def _record_each(self, ended: Sequence[Call[Prepared, Result]]) -> list[Call[Prepared, Result]]:
-        """Records each call alone; returns those that could not be recorded for now."""
+        """Records each call alone; returns those that are to be recorded later."""
         unrecorded = []
         for call in ended:
             try:
@@ -225,23 +226,27 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         return unrecorded
 
     def _begin_each(self, places: int) -> list[Call[Prepared, Result]]:
-        """Leases and prepares each job alone, so that those at fault are postponed."""
+        """Leases and prepares each job alone, so that only the faulty ones are postponed."""
         try:
             with postgres.connection():
                 ids = leased_jobs.leasable_ids(self.name, places)
         except postgres.TRANSIENT_ERRORS as error:
-            # No job is at fault. Raised, it would end the turn, and results that wait would wait for a job.
+            # No job is at fault. The error is not raised: it would end the turn, and results that wait in
+            # memory would be recorded only after the next message.
             log.warning("database unavailable, jobs wait", job=self.name, error=str(error).strip())
             time.sleep(_PAUSE_S)
             return []
         return [call for id in ids for call in self._begin_alone(id)]
 
     def _begin_alone(self, id: UUID) -> list[Call[Prepared, Result]]:
-        """Leases and prepares one job. Raises nothing: jobs that were begun before are still to be called."""
+        """Leases and prepares one job; no call if it has failed or was refused.
+
+        Raises nothing, because the caller has still to make the calls of the jobs before this one.
+        """
         try:
             with postgres.connection():
                 try:
-                    return self._begin(lambda: self._alive(leased_jobs.lease(id, job_leases.LEASE_S)))
+                    return self._begin(lambda: self._log_dead(leased_jobs.lease(id, job_leases.LEASE_S)))
                 except DomainError as refusal:
                     self._remove_refused(id, refusal)
         except Exception as error:
@@ -261,24 +266,24 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             else:
                 calls.append(Call(HeldLease(job), prepared, span))
         if nothing_to_call:
-            # What follows is inserted first, as in `_record`.
+            # The jobs that follow are inserted before these are removed, as in `_record`.
             job_journal.insert(take_enqueued())
             leased_jobs.remove(nothing_to_call)
         return calls
 
     def _lease(self, places: int) -> list[Job]:
         if self.share is None:
-            return self._alive(leased_jobs.lease_first(self.name, places, job_leases.LEASE_S))
+            return self._log_dead(leased_jobs.lease_first(self.name, places, job_leases.LEASE_S))
         running = Counter(call.lease.job.share or "" for call in self._under_way)
         share = self._threads_of_share or places
         jobs: list[Job] = []
-        # From the share after the last one to the end, then from the first one.
+        # Round robin: from the share after the last one that was served to the end, then from the first one.
         for after in dict.fromkeys((self._last_share, "")):
             self._last_share = ""
             leased = leased_jobs.lease_shares(
                 self.name, places - len(jobs), job_leases.LEASE_S, share=share, running=running, after=after
             )
-            found = self._alive(leased)
+            found = self._log_dead(leased)
             jobs += found
             running.update(job.share or "" for job in found)
             if len(jobs) == places:
@@ -286,7 +291,8 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
                 break
         return jobs
 
-    def _alive(self, leased: job_journal.Attempted) -> list[Job]:
+    def _log_dead(self, leased: job_journal.Attempted) -> list[Job]:
+        """Logs the jobs whose last attempt is over; returns the others."""
         for job in leased.dead:
             log.error("job dead", job=self.name, job_id=str(job.id), attempts=job.attempts)
         return leased.jobs

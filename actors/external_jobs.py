@@ -1,13 +1,13 @@
-"""External jobs call the outside (PSP, mail, Redis). One is declared by one function, or by three.
+"""External jobs call the outside (PSP, mail, Redis). A kind is declared by one function, or by three.
 
     @external_job("mail.send_link", queue="mail")
     def send_link(user_id: UUID, link: str) -> Job | None: ...
 
     charge = ExternalBatchJob(
-        "payments.charge", Charge, queue="psp", share="customer_id", prepare=begin, call=order, record=end
+        "payments.charge", Charge, queue="psp", share="customer_id", prepare=begin, call=make, record=record
     )
 
-How they are leased, called and recorded: actors/external_calls.py.
+actors/external_calls.py leases the jobs, calls these functions, and removes the jobs.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,13 +27,14 @@ Result = TypeVar("Result")
 
 
 class ExternalBatchJob(CallingKind[Prepared, Result], Generic[E, Prepared, Result]):
-    """A job that calls the outside in three functions, so that many are prepared and recorded together.
+    """A kind of external job in three functions, so that many jobs are prepared and recorded together.
 
-    `prepare` runs in the transaction that leases the jobs, for all of them. It returns what each call needs,
-    or None where there is nothing to call: that job is done. `call` runs without a transaction, in a thread
-    of its own. `record` runs in one transaction for all results that are there, and may enqueue what follows;
-    the same transaction removes their jobs. It may get the result of one job twice. `share` names the field
-    of the entry whose values share the threads fairly.
+    `prepare` gets the entries of all jobs that are being leased, in the transaction that leases them. It
+    returns for each entry the argument of `call`, or None if no call is needed: that job is removed. `call`
+    runs without a transaction, in a thread of its own. `record` gets the results of all calls that have
+    ended, each with its argument, in the transaction that removes their jobs, and may enqueue further jobs.
+    It may get the result of one job twice. `share` names a field of the entry: jobs with the same value of
+    this field occupy a limited part of the threads.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class ExternalBatchJob(CallingKind[Prepared, Result], Generic[E, Prepared, Resul
         job = job_of(entry, self.name, self.queue)
         if self.share is None:
             return replace(job, share="")
-        # Written once, in the column, which has no null.
+        # The value of the shared field is stored in the column `share` alone, unless it is None.
         args = {name: value for name, value in job.args.items() if name != self.share or value is None}
         return replace(job, share=str(getattr(entry, self.share)), args=args)
 
@@ -68,11 +69,11 @@ class ExternalBatchJob(CallingKind[Prepared, Result], Generic[E, Prepared, Resul
 
 
 class ExternalJob(SingleJob[Params], CallingKind[Job, Job | None]):
-    """Calls one function, which returns the job that records its result, or None."""
+    """A kind of external job in one function, which returns the job that records its result, or None."""
 
     def __init__(self, function: Callable[Params, Job | None], name: str, queue: str) -> None:
         super().__init__(function, name, queue)
-        # Nothing is to be prepared.
+        # No job needs preparation: the argument of its call is the job itself.
         self.prepare = list
         self.call = self._call
         self.record = _enqueue_returned
