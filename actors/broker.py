@@ -1,4 +1,4 @@
-"""The broker: messages to workers through Redis, in which these wait instead of polling (decision 32).
+"""The broker: sends messages to workers through Redis. Workers wait there instead of polling (decision 32).
 
 The only module that makes a Dramatiq broker.
 """
@@ -27,7 +27,8 @@ from db import redis
 from db.core.logs import Outage
 from db.job_journal import Job
 
-# For how long the wake-up of a batch job suppresses further ones: it may get lost, and the relay is slower.
+# For how long the wake-up of a batch job suppresses further ones. A wake-up may get lost: then the next one
+# is sent after this time, sooner than the relay would send one.
 _WAKEUP_TTL_MS = 2_000
 # Each wake-up has three keys and two arguments.
 _SEND_WAKEUPS_IF_NONE_WAIT = """
@@ -40,19 +41,19 @@ end
 """
 _PUBLISH_ALL = "for i = 1, #ARGV, 2 do redis.call('publish', ARGV[i], ARGV[i + 1]) end"
 
-# How long one wait lasts, in which nothing stops it: a stopping worker waits for its consumers. Redis ends it
-# when its timer runs, with `hz 2` up to half a second later.
+# How long a consumer waits for a message. Nothing interrupts this wait, so that a stopping worker has to wait
+# for it. Redis ends it when its timer runs: with `hz 2` up to half a second later.
 WAIT_S = 2.0
-# How often a consumer that does not wait, because its queue is paused or it has no room, asks by a command of
-# Dramatiq, which counts a worker that asks for nothing as dead, and gives its messages to others
-# (`heartbeat_timeout`). Every wait ends with such a command.
+# How often a consumer that does not wait, because its queue is paused or it has no room, sends a command of
+# Dramatiq. A worker that sends none for `heartbeat_timeout` counts as dead, and its messages are given to
+# others. Every wait ends with such a command.
 _ASK_EVERY_S = 10.0
-# How often the consumer of a paused queue looks whether it was resumed.
+# How often the consumer of a paused queue checks whether the queue was resumed.
 _PAUSED_POLL_S = 0.2
 
 _broker: RedisBroker | None = None
 _outage = Outage("redis", sender="relay")
-# The jobs whose messages are not sent yet, and whose turn it is to send them.
+# The jobs whose messages are not sent yet, and the turn of the thread that sends them.
 _unsent: deque[Job] = deque()
 _sending = Turn()
 
@@ -68,10 +69,11 @@ def configure(url: str, *, timeout: float) -> RedisBroker:
 def new_broker(url: str, *, timeout: float) -> "WaitingBroker":
     """Makes a broker. Each Dramatiq worker of a process listens to a broker of its own.
 
-    No middleware: retries, delays and results are the job journal's, and a time limit would not interrupt a
-    blocked thread (actors/job_leases.py). Dramatiq's maintenance returns the messages of dead workers to
-    their queue. By default it runs at one command in a thousand: the consumer of an idle queue, which sends
-    one every two seconds, would come to it after half an hour. At one in twenty it takes 40 seconds.
+    It has no middleware: the job journal provides retries, delays and results, and a time limit would not
+    interrupt a blocked thread (actors/job_leases.py). Dramatiq's maintenance returns the messages of dead
+    workers to their queue. By default it runs with one command in a thousand: for an idle queue, whose
+    consumer sends a command every two seconds, that is every half hour. With one in twenty, it is every 40
+    seconds.
     """
     return WaitingBroker(  # type: ignore[no-untyped-call]
         client=redis.connect(url, timeout=timeout),
@@ -90,9 +92,9 @@ def register(name: str, queue: str, handle: Callable[[str], None], served_broker
 def push(jobs: Iterable[Job]) -> None:
     """Sends a message for each job, in one round trip. Raises redis.Unreachable.
 
-    For a batch job (`job.shared`), nothing is sent while a message for its name waits: one wakes a worker for
-    all its jobs. The others take two plain commands each, because Dramatiq's own script would take a round
-    trip each; a test compares this layout with the installed version's.
+    If one message serves all jobs of a name (`job.shared`), none is sent while one waits. Other messages are
+    written by two plain commands each, because Dramatiq's own script would need a round trip for each; a test
+    compares their layout in Redis with that of the installed version.
     """
     broker = current()
     with broker.client.pipeline(transaction=False) as pipe:
@@ -134,18 +136,18 @@ def try_push(jobs: Sequence[Job]) -> None:
     """
     if _broker is not None and jobs:
         _unsent.extend(jobs)
-        # Only once in this thread, whose caller waits: as long as there are commits, there is always more.
+        # This thread, whose caller waits, sends once. Under load there is always more to send.
         _sending.run(_push_unsent, hand_over=True)
 
 
 def _push_unsent() -> None:
     jobs = [_unsent.popleft() for _ in range(len(_unsent))]
     if not jobs:
-        # Sent by the call before. An empty push would pass for an answer of Redis.
+        # The call before has sent all. An empty push would count as an answer of Redis.
         return
     try:
         with redis.guarded(cast(redis.Client, current().client)):
-            # Of a batch job only one.
+            # One message for all jobs of a name that share it.
             push({job.name if job.shared else job.id: job for job in jobs}.values())
     except redis.Suspended:
         return
@@ -156,9 +158,9 @@ def _push_unsent() -> None:
 
 
 def clear_wakeup(name: str) -> None:
-    """Marks the wake-up of a batch job as received.
+    """Marks the wake-up of a batch job as received. The caller reads the journal afterwards.
 
-    The journal is read after that: a job that was committed before has sent no message.
+    A job that was committed while the wake-up stood has sent no message.
     """
     with suppress(redis.Unreachable):
         if _broker is not None:
@@ -174,7 +176,7 @@ def publish(channel: str, messages: Iterable[bytes], *, last: tuple[str, str] | 
 
     `last` is a channel and a message that is published on it after the others.
 
-    A script, because it has one answer, so the client's timeout bounds the whole.
+    A script sends them all: it has one answer, so that the client's timeout bounds the whole call.
     """
     arguments = [argument for message in messages for argument in (channel, message)]
     current().client.eval(_PUBLISH_ALL, 0, *arguments, *(last or ()))
@@ -217,7 +219,7 @@ class WaitingBroker(RedisBroker):
         return _WaitingConsumer(self, queue_name, prefetch, timeout)
 
     def fetch_by(self, pipe: Any, queue_name: str, prefetch: int) -> None:
-        """Adds a fetch to a pipeline: what `do_fetch` does in a round trip of its own."""
+        """Adds to a pipeline the command that `do_fetch` would send in a round trip of its own."""
         arguments = [
             "fetch",
             int(time.time() * 1000),
@@ -242,14 +244,14 @@ class _WaitingConsumer(_RedisConsumer):
 
     def __next__(self) -> MessageProxy | None:
         self._report_alive()
-        # What is in the cache is handled; `queue_state.set_aside` then has it.
+        # Messages in the cache are returned though the queue is paused: `queue_state.set_aside` keeps them.
         if not self.message_cache and self.outstanding_message_count < self.prefetch:
             if queue_state.is_paused(self.queue_name):
                 time.sleep(_PAUSED_POLL_S)
                 return None
             messages = self._wait()
             if queue_state.is_paused(self.queue_name):
-                # It was paused while this waited.
+                # The queue was paused during the wait.
                 self.requeue([dramatiq.Message.decode(message) for message in messages if message])
                 return None
             if not messages:
@@ -275,12 +277,12 @@ class _WaitingConsumer(_RedisConsumer):
                 raise ConnectionClosed(error) from None
 
     def _wait(self) -> list[bytes | None]:
-        """Waits until the queue has messages, and fetches them in the same round trip; none after WAIT_S.
+        """Waits until the queue has messages and returns them, in one round trip; an empty list after WAIT_S.
 
         A message of which Redis has only the key is None.
 
-        Waits by a move of the first message from the head of the queue to the head of the queue, which
-        changes nothing: Redis has no command that waits for a list without taking something from it.
+        The command that waits moves the first message from the head of the queue to the head of the queue,
+        which changes nothing: Redis has no command that waits for a list without taking an element.
         """
         room = self.prefetch - self.outstanding_message_count
         try:
@@ -322,7 +324,7 @@ class WaitingWorker(Worker):
 
 
 class _WorkQueue(PriorityQueue[Any]):
-    """Fetched messages. Dramatiq's threads wait for one with a timeout, each of them: here without."""
+    """Fetched messages. Dramatiq's threads wake up at each timeout while there are none; here they sleep."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002
         item = super().get(block)

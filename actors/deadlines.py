@@ -9,10 +9,10 @@ R = TypeVar("R")
 
 
 def within(seconds: float, function: Callable[[], R]) -> R:
-    """Returns the result of the function; raises TimeoutError if it takes longer than this.
+    """Returns the result of the function. Raises what it raises, or TimeoutError after this time.
 
-    Runs it in a thread of its own, because an exception thrown into a thread does not reach one that waits
-    for the network. The thread is a daemon: one that hangs does not keep the process from exiting.
+    The function runs in a thread of its own, because an exception thrown into a thread does not interrupt a
+    wait for the network. The thread is a daemon: if it hangs, it does not keep the process from exiting.
     """
     outcome: Future[R] = Future()
 

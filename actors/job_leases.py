@@ -1,9 +1,9 @@
-"""Leases of the jobs that this process calls the outside for: renewed by a heartbeat until they are recorded.
+"""The leases of this process's external jobs: a heartbeat renews each until the job's result is recorded.
 
-statement_timeout (5 s) < deadline of a call < time for which a lease is renewed: a thread that still works
-has not been replaced. Dramatiq's TimeLimit is not used: the exception that it throws into a thread does not
-reach a blocked `recv`, and could interrupt any other line. So every call to the outside has a deadline of its
-own.
+statement_timeout (5 s) < deadline of a call < time for which a lease is renewed: while a thread works, no
+other worker gets its job. Every call to the outside has a deadline of its own, because Dramatiq's TimeLimit
+cannot enforce one: the exception that it throws into a thread does not reach a blocked `recv`, and could
+interrupt any other line.
 """
 
 import threading
@@ -20,14 +20,15 @@ from db.job_journal import Job
 LEASE_S, _RENEW_EVERY_S = 15.0, 4.0
 # A lease younger than this is not renewed: most calls end before.
 _RENEW_MIN_AGE_S = 2.0
-# A lease older than this is not renewed: longer than any deadline, so its thread hangs and is to be replaced.
+# A lease older than this is not renewed: every deadline has passed, so its thread hangs, and another worker
+# may take the job.
 RENEWED_FOR_S = 60.0
 
 log = structlog.get_logger(__name__)
 
 
 class HeldLease:
-    """The lease that was just taken of a job: when it expires, and since when it is held."""
+    """A lease that was just taken: its job, its expiry (`until`), and the monotonic time of its start."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.since = job, time.monotonic()
@@ -75,7 +76,7 @@ def keep_renewing(stopped: threading.Event) -> None:
         try:
             renew()
         except postgres.TRANSIENT_ERRORS as error:
-            # No other worker can take a lease meanwhile either.
+            # While the database is unavailable, no other worker can take a lease either.
             outage.began(error)
         except Exception:
             # The thread goes on: without the heartbeat every long job would be done twice.

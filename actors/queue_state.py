@@ -1,7 +1,7 @@
-"""What a worker knows of each queue: whether it is paused, and how many jobs of it were finished here.
+"""The state of queues in a worker: which are paused, and how many jobs of each this process has finished.
 
-Operators pause a queue (`queues.paused`) to stop the work on it, and lose none of it. A worker finishes what
-it has in hand. Its consumers leave the messages of a paused queue in Redis, the jobs wait in the journal, and
+Operators pause a queue (`queues.paused`) to stop its jobs without losing any. A worker finishes the jobs that
+it has begun. Its consumers leave the messages of a paused queue in Redis, the jobs wait in the journal, and
 the relay counts no attempts. A message that was fetched before the pause is set aside, and sent again by the
 same process when the queue is resumed; if the process ends, the relay sends the job again.
 """
@@ -14,7 +14,7 @@ from db import config, redis, shared_counts
 from db.core.ids import uuid7
 from db.job_journal import Job
 
-# A worker process knows the paused queues, and asks for no value of the configuration before each message.
+# Kept here, so that a worker does not read the configuration before each message.
 _paused: frozenset[str] = frozenset()
 # The messages that were set aside, by job.
 _set_aside: dict[tuple[str, UUID], Job] = {}
@@ -24,14 +24,14 @@ _finished_lock = threading.Lock()
 
 
 def is_paused(queue: str) -> bool:
-    """Tells whether this process has to leave the jobs of a queue alone."""
+    """Tells whether a queue is paused, as far as this process knows."""
     return queue in _paused
 
 
 def set_aside(queue: str, name: str, id: UUID | None = None) -> bool:
-    """Sets a message about a job aside if its queue is paused; returns whether it is.
+    """Sets a message about a job aside if its queue is paused; returns whether the queue is paused.
 
-    Without an id, a message that wakes a worker for all jobs of the name.
+    Without an id, the message is one that wakes a worker for all jobs of the name.
     """
     if queue not in _paused:
         return False
@@ -48,7 +48,7 @@ def refresh_paused() -> list[Job]:
 
 
 def count_finished(queue: str, jobs: int) -> None:
-    """Counts jobs whose transaction is committed."""
+    """Counts finished jobs of a queue. Call it after their transaction has committed."""
     with _finished_lock:
         _finished[queue] += jobs
 

@@ -1,4 +1,4 @@
-"""The threads of a worker: those that handle messages, those that call the outside, the turns among them.
+"""The threads of a worker: those that handle messages, those that call the outside, and whose turn it is.
 
 A thread that hangs can be neither interrupted nor replaced. When all threads hang, the process stops its
 heartbeat, so that /health reports it, and then exits, so that its supervisor starts it again.
@@ -13,7 +13,7 @@ _thread = threading.local()
 
 
 class WorkerThreads:
-    """A number of threads that handle messages."""
+    """Counts the busy threads of a pool and their progress, to notice that all of them hang."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -49,7 +49,7 @@ class WorkerThreads:
             return self._stalled_checks
 
     def advance(self, *, busy: int = 0) -> None:
-        """Counts progress of a thread, and by how much the number of busy threads changes."""
+        """Counts one step of progress, and adds `busy` to the number of busy threads."""
         with self._lock:
             self._busy += busy
             self._progress += 1
@@ -58,10 +58,10 @@ class WorkerThreads:
 class CallThreads:
     """Threads that call the outside for the jobs of one name, started when they are first needed.
 
-    They have a number of places, taken before jobs are leased: a leased job does not wait.
-    A place is given back when its call is recorded. The thread that records it may be one more than places.
+    A job takes a place before it is leased, so that no leased job waits for a thread, and gives the place
+    back when its result is recorded. There may be one thread more than places: the one that records results.
 
-    Daemon threads: a call that hangs does not keep its process from ending.
+    The threads are daemons: a call that hangs does not keep the process from ending.
     """
 
     def __init__(self, threads: int) -> None:
@@ -73,14 +73,14 @@ class CallThreads:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def take(self) -> int:
-        """Takes all free places, and returns how many; none once it is closed."""
+        """Takes all free places and returns their number; 0 after `close`."""
         with self._lock:
             taken = self._free if self.is_open else 0
             self._free -= taken
             return taken
 
     def give_back(self, places: int) -> None:
-        """Makes places free again: those of calls that have ended or are not made."""
+        """Makes places free again."""
         with self._lock:
             self._free += places
             self._lock.notify_all()
@@ -94,12 +94,12 @@ class CallThreads:
         self._calls.put(call)
 
     def close(self) -> None:
-        """Lets no further place be taken."""
+        """Ends the giving of places: `take` returns 0 from now on."""
         with self._lock:
             self.is_open = False
 
     def join(self, timeout_s: float) -> bool:
-        """Waits until all places are free; returns whether they are."""
+        """Waits until all places are free; returns False if some are not after `timeout_s`."""
         with self._lock:
             return self._lock.wait_for(lambda: self._free == self._size, timeout_s)
 
@@ -116,31 +116,31 @@ class CallThreads:
 
 
 def rest(seconds: float) -> None:
-    """Lets the thread of a worker rest, so that more work comes together; does nothing in other threads."""
+    """Sleeps in a thread of a worker, so that more work gathers meanwhile; does nothing in other threads."""
     if getattr(_thread, "pool", None) is not None:
         time.sleep(seconds)
 
 
 def made_progress() -> None:
-    """Tells that this thread finished one part of a message that has many: it does not hang."""
+    """Counts a step of progress of this thread, whose message has many steps: it does not hang."""
     pool: WorkerThreads | None = getattr(_thread, "pool", None)
     if pool is not None:
         pool.advance()
 
 
 class Turn:
-    """Lets one thread at a time do some work, and once more if another thread came for it meanwhile."""
+    """Lets one thread at a time do some work, and repeats the work for threads that come meanwhile."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken = self._requested = False
 
     def run(self, work: Callable[[], object], *, hand_over: bool = False) -> None:
-        """Calls `work`, again for threads that come meanwhile; leaves it to the thread that has the turn.
+        """Calls `work`, unless another thread has the turn: that thread then calls `work` once more.
 
-        Whatever a thread provides for `work` before it calls this, such as a committed row or an entry of a
-        queue, is seen by a call of `work` that begins afterwards. With `hand_over` a thread of its own makes
-        the calls after the first one.
+        What a thread prepares before it calls `run`, such as a committed row or an entry of a queue, is seen
+        by a call of `work` that begins afterwards. With `hand_over`, the calls after the first one are made
+        in a new thread.
         """
         with self._lock:
             self._requested = True
@@ -162,12 +162,12 @@ class Turn:
             raise
 
     def request(self) -> None:
-        """Has the work done once more by the thread that has the turn, which is the caller."""
+        """Requests one more call of `work`; for the thread that has the turn."""
         with self._lock:
             self._requested = True
 
     def _begin(self) -> bool:
-        """Takes the request; gives the turn back if there is none."""
+        """Takes the request and returns True; without a request, gives the turn back and returns False."""
         with self._lock:
             self._taken = self._requested
             self._requested = False
