@@ -1,7 +1,7 @@
 """Starts the web process: `python -m api`.
 
-Everything that waits is patched to let other greenlets run. That comes first: a lock or a thread-local that
-exists already would belong to all greenlets together.
+The standard library is patched so that a wait lets other greenlets run. That comes before all other imports:
+greenlets would share a lock or a thread-local that exists already.
 """
 
 # ruff: noqa: E402
@@ -16,13 +16,13 @@ import threading
 
 from gevent.lock import BoundedSemaphore, Semaphore
 
-# The standard library builds its semaphores in Python, of the locks that are patched.
+# gevent's semaphores are compiled; those of the standard library are Python code around the patched locks.
 threading.Semaphore = Semaphore  # type: ignore[misc]
 threading.BoundedSemaphore = BoundedSemaphore  # type: ignore[misc]
 
 from db.core import lean_imports
 
-# Eight megabytes that only signatures by Ed25519 need.
+# Saves eight megabytes, which only Ed25519 signatures need.
 if not os.environ.get("JWT_ED25519"):
     lean_imports.import_without("jwt", {"cryptography"})
 

@@ -31,7 +31,8 @@ from db.users import Role
 if TYPE_CHECKING:
     from api.security.passwords import Passwords
 
-# The OpenAPI document does not depend on these, and the application opens no connection.
+# The application needs these settings to be built. The document does not depend on their values, and no
+# connection is opened.
 _ANY_SETTINGS = dict.fromkeys(("JWT_SECRET", "PASSWORD_PEPPER"), "-") | {
     "DATABASE_URL": "postgresql://",
     "REDIS_URL": "redis://",
@@ -264,7 +265,7 @@ def _print_document(name: str) -> None:
 
 def served_document(name: str) -> str:
     """Returns `openapi` or `asyncapi` as the application serves it, indented for readers and `git diff`."""
-    # Only here: every other command would wait for the whole application to be imported.
+    # Imported here, so that the other commands do not wait for the whole application.
     from falcon import testing  # noqa: PLC0415
 
     from api.app import create_app  # noqa: PLC0415
@@ -285,7 +286,7 @@ def _open_stores() -> StoreSettings:
 
 
 def _passwords() -> "Passwords":
-    # Only here, as the accounts: the dictionaries that passwords are compared with take a third of a command.
+    # Imported here, as the accounts are: loading the dictionaries of passwords takes a third of a command.
     from api.security.passwords import Passwords  # noqa: PLC0415
 
     settings = WebSettings.read()

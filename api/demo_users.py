@@ -47,9 +47,9 @@ def suspend_demo_users() -> None:
 
 
 def check(settings: WebSettings) -> None:
-    """Refuses active demo users in production: raises InvalidSetting. Elsewhere warns when HOST is not local.
+    """Raises InvalidSetting if demo users are active in production. Elsewhere warns if HOST is not local.
 
-    With the database down the check is skipped, with a warning: web must start without a database.
+    Without a database the check is skipped, with a warning: the web process must start without one.
     """
     try:
         with postgres.connection():

@@ -24,7 +24,7 @@ _FLUSH_TIMEOUT_S = 5.0
 
 ProcessName = Annotated[str, Field(max_length=50, examples=["psp.1"])]
 FaultKind = Literal["kill", "freeze", "flushRedis", "killJob"]
-# What is started again and can be killed, but not frozen: a frozen store answers nobody, and proves nothing.
+# These can be killed but not frozen: a frozen store answers no request, which proves nothing.
 _STORES = ("postgres", "valkey")
 # What the journal says about a job that was killed.
 _JOB_KILLED = "It failed at no attempt: somebody let it die on the page that breaks things."
@@ -119,7 +119,7 @@ class LauncherGone(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=
 
 
 class Stack:
-    """The stack whose DATA_DIR this is (see workers/dev/demo/faults.py)."""
+    """The routes of one stack. `data` is the stack's DATA_DIR (see workers/dev/demo/faults.py)."""
 
     def __init__(self, data: Path, redis_url: str) -> None:
         self._data = data
@@ -175,7 +175,7 @@ class Stack:
         return Runs(items=items[::-1])
 
     def _status(self) -> StackStatus:
-        """Returns what can be killed (all but web, which answers this), and the faults, newest first."""
+        """Returns what can be killed (not web, which sends this response), and the faults, newest first."""
         return StackStatus(
             processes=[
                 StackProcess(name=name, pid=pid, freezable=name not in _STORES)
@@ -203,7 +203,7 @@ class Stack:
 
 
 def routes(data: Path, redis_url: str) -> dict[str, Any]:
-    """Returns the resources of the stack whose DATA_DIR this is, by their paths."""
+    """Returns the resources by their paths. `data` is the DATA_DIR of the stack."""
     stack = Stack(data, redis_url)
     return {
         "/api/dev/stack": route(get=stack.get_dev_stack),

@@ -1,4 +1,4 @@
-"""Computes something in a process of its own, so that the memory that it takes ends with that process."""
+"""Calls a function in a forked process, so that the memory that it takes is given back with that process."""
 
 import os
 import sys
@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 
 def compute(function: Callable[[], bytes | None]) -> bytes:
-    """Returns what the function returns. Exits as the function does: with its status, or after a traceback.
+    """Returns what the function returns in a forked process; empty bytes for None.
 
-    Only for a process that has no other thread yet.
+    Where the function exits or raises, this process exits with the same status. Only for a process without
+    other threads: a fork does not copy them.
     """
-    # What waits in the buffers would be written twice.
+    # Both processes would write what is still buffered.
     sys.stdout.flush()
     sys.stderr.flush()
     reader, writer = os.pipe()

@@ -1,7 +1,7 @@
 """How the web process waits, so that one greenlet never keeps the others from running.
 
-`api/__main__.py` has patched the standard library. Here is what that does not reach: psycopg2 waits in C, and
-asyncio needs a native thread. What computes for long does so in another process
+`api/__main__.py` has patched the standard library. This module covers what the patches do not reach: psycopg2
+waits in C, and asyncio needs a native thread. Long computations run in other processes
 (`api/security/hashing_processes.py`, `api/profile/decoding.py`).
 """
 
@@ -42,10 +42,10 @@ class GreenletWaits(Waits):
         return True
 
     def for_connection(self, connect: Callable[[], Connection]) -> Connection:
-        """Connects in a native thread: libpq looks names up in the kernel.
+        """Connects in a native thread: libpq resolves names by a call that blocks.
 
-        An error is returned from there, and raised here: gevent prints whatever is raised there, between the
-        lines of the log, although it is handled.
+        The thread returns an error instead of raising it: gevent would print the traceback between the lines
+        of the log, although the error is handled here.
         """
 
         def call() -> Connection | Exception:
@@ -66,7 +66,7 @@ def use() -> None:
 
 
 class _NativeSelector(selectors._PollLikeSelector):
-    """Waits in the kernel; gevent removes all selectors that do."""
+    """A selector that waits in the kernel. gevent removes those of the standard library."""
 
     _selector_cls = _native_poll
     _EVENT_READ, _EVENT_WRITE = 1, 4
@@ -91,8 +91,8 @@ class _NativeExecutor(ThreadPoolExecutor):
 def start_asyncio() -> None:
     """Starts the loop that all file systems of fsspec, the remote media stores, use from now on.
 
-    fsspec runs asyncio in a thread of `threading`. In this process that would be a greenlet of the thread
-    that waits for the loop: it could not run.
+    fsspec runs asyncio in a thread of `threading`. In this process such a thread is a greenlet of the thread
+    that waits for the loop, and never gets to run.
     """
     import fsspec.asyn  # noqa: PLC0415  (more than a megabyte, which files on the disk do not need)
 

@@ -63,8 +63,8 @@ accesslog = None
 logconfig_dict = logs.logging_config(_settings.log_level, _settings.log_format)
 
 
-# How many objects more than were freed have been made when the collector looks at the new ones. With the
-# default of 700 it took about a twentieth of the time of a list of payments.
+# The garbage collector's first threshold: objects created minus objects freed. With the default of 700, the
+# collector took about a twentieth of the time of a list of payments.
 _COLLECT_AFTER = 10_000
 
 _libc = ctypes.CDLL(None)
@@ -89,20 +89,20 @@ def load() -> falcon.App:  # type: ignore[type-arg]
     greenlets.use()
     postgres.configure(_settings.database_url, connections=_settings.database_pool)
     broker.configure(_settings.redis_url, timeout=redis.REQUEST_TIMEOUT_S)
-    forked.compute(_check)
+    forked.compute(_check_demo_users)
     hashing = HashingProcesses(max(1, (os.cpu_count() or 1) // _settings.web_concurrency))
     return create_app(_settings, preload_document=True, hash_password=hashing.hash)
 
 
-def _check() -> None:
+def _check_demo_users() -> None:
     with exit_if_invalid():
         demo_users.check(_settings)
 
 
 def when_ready(_server: Any) -> None:
-    """Keeps the collector from what was loaded: a walk through it took 50 ms, in which no request ran.
+    """Excludes all that was loaded from garbage collection: a pass took 50 ms, in which no request ran.
 
-    What loading needed and nobody needs any more is given back before the processes are forked.
+    Memory that only loading needed is given back before the processes are forked.
     """
     gc.collect()
     _trim()
@@ -121,7 +121,7 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Drops the connections of the parent, which a forked worker must not use; starts its threads."""
+    """Drops the parent's connections, which a forked worker must not use, and starts the worker's threads."""
     postgres.database.dispose()
     admission.execute_at_most(_settings.database_pool)
     request_counts.start(_redis)
@@ -133,7 +133,7 @@ def post_worker_init(_worker: Any) -> None:
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
-    """Writes what still waits."""
+    """Writes the log lines and counts that still wait, and removes the process from the live ones."""
     access_log.flush()
     request_counts.flush(_redis)
     heartbeats.leave(_redis, [], type="web")

@@ -80,9 +80,9 @@ class WebSettings(MediaSettings):
         return {**values, "CORS_ORIGINS": LOCAL_FRONTENDS}
 
     def production_faults(self) -> list[str]:
-        """Adds weak or published secrets, a default PUBLIC_URL and trust in the whole internet.
+        """Adds weak or published secrets, a default PUBLIC_URL, and proxies that are the whole internet.
 
-        A known secret lets anybody sign tokens; a trusted proxy can claim any client address.
+        Who knows a secret can sign tokens; a trusted proxy can claim any client address.
         """
         secrets = {"JWT_SECRET": self.jwt_secret, "PASSWORD_PEPPER": self.password_pepper}
         if self.jwt_secret_other:

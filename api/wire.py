@@ -2,7 +2,8 @@
 
 gunicorn's own classes do the same for any server and any application. These do it for ours, in a third of the
 time: a head that has the usual form is parsed at once, and most responses are one write. Every read has a
-deadline, and what is not read is discarded. It runs in greenlets: what waits here costs no thread.
+deadline, and what is not read is discarded. The code runs in greenlets: a client that is waited for costs no
+thread.
 """
 
 import random
@@ -32,7 +33,7 @@ READ_DEADLINE_S = 15.0
 # Deadlines differ by up to this much: clients that arrived together must not all be answered at once.
 _READ_DEADLINE_JITTER_S = 1.0
 # How long a client may take to accept one piece of a response, and the largest piece. `sendall` has one
-# deadline for all that it is given: a slow client got no response of a megabyte to its end.
+# deadline for all that it is given: in one piece, a response of a megabyte never reached a slow client whole.
 WRITE_DEADLINE_S, MAX_WRITE_BYTES = 10.0, 64 * 1024
 # How often a connection without a request checks whether the worker is stopping.
 _IDLE_POLL_S = 1.0
@@ -46,7 +47,8 @@ DISCARD_TIMEOUT_S = 2.0
 # A larger body is kept in a file: five hundred slow ones of a megabyte each do not fit in memory.
 _MAX_BODY_IN_MEMORY_BYTES = 64 * 1024
 
-# gevent's would wait in the event loop, and tells nothing of a closed end. Only Linux does.
+# The kernel's poll: gevent's would wait in the event loop, and does not report that the other end is closed.
+# Only Linux has the flag for it.
 _new_poller = monkey.get_original("select", "poll")
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
@@ -210,7 +212,7 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
 
 def discard_body(body: Any) -> bool:
     """Reads the rest of a body that the response did not need. Returns whether the body ended."""
-    # After an error nobody knows where the next request begins. It needs no second response.
+    # After an error it is unknown where the next request begins. The response has been sent already.
     with suppress(ParseException, OSError):
         discarded = 0
         while not body.failed and discarded <= MAX_DISCARDED_BYTES:
@@ -239,7 +241,7 @@ class Response:
         self._status, self._headers = status, headers
 
     def send(self, client: Any, body: Iterable[bytes]) -> None:
-        """Sends all of it. Raises OSError."""
+        """Sends the head and the body. Raises OSError, or BrokenResponse when the body cannot be read."""
         try:
             without_body = self._request.method == "HEAD" or self._status.startswith(("204", "304"))
             head = self._head(without_body)

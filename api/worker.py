@@ -2,8 +2,8 @@
 
 Waiting for a client (to send a request, to read a response) has a deadline. A limited number of requests
 executes at once; the others wait in their greenlets, without a database connection. The processes of one
-machine serve about as many connections each. Responses do not name the server, and what is not HTTP is
-answered in the error envelope. See decision 34.
+machine share the connections about evenly. Responses do not name the server, and what is not HTTP is answered
+in the error envelope. See decision 34.
 """
 
 import mmap
@@ -45,15 +45,15 @@ _HEARTBEAT_S, _STOPPING_POLL_S = 1.0, 0.1
 # A worker of gunicorn lives beside its successor for a while.
 MAX_PROCESSES = 128
 
-# A process that has more connections than another leaves a new one to it, and looks again after a moment. The
-# other may be busy, or frozen: then it leaves no more until another process has accepted one.
+# A process that has more connections than another leaves a new one to the other, and looks again after a
+# moment. The other may be busy or frozen: where no other process accepts one for so long, this process does.
 _LOOK_AGAIN_AFTER_S, _LEAVE_AT_MOST_S = 0.001, 0.1
 
 ResponseBody = Iterable[bytes]
 
 
 class OpenConnections:
-    """How many connections each process has, in memory that they share. Created before they are forked.
+    """How many connections each process has, in memory that the processes share: made before the fork.
 
     The kernel wakes all processes for a new connection, and the first one gets it. Under load that is often
     the same one: it had all sixteen connections of a client while the other process had none.
@@ -100,7 +100,7 @@ open_connections = OpenConnections()
 class Server(StreamServer):  # type: ignore[misc]
     """Accepts connections of one socket for one process."""
 
-    # Then the processes take turns.
+    # How many connections are accepted when the socket is ready: with one, the processes take turns.
     max_accept = 1
 
     def __init__(self, worker: "Worker", listener: Any) -> None:
@@ -130,7 +130,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     """The worker class that api/gunicorn.py names."""
 
     sockets: list[Any]
-    # Among the processes that accept; given before the fork.
+    # The place of this process in `open_connections`, taken before the fork.
     place: int
     wsgi: Callable[..., ResponseBody]
 
@@ -204,7 +204,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         nothing_unread = False
         try:
             client.settimeout(wire.WRITE_DEADLINE_S)
-            # Some systems refuse it for a connection that has ended already.
+            # Raises OSError on some systems if the connection has ended already.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             nothing_unread = self._serve(listener.getsockname(), client, addr)
         except wire.RequestTimeout as timeout:
@@ -266,7 +266,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         return response.keep_alive
 
     def _send_error(self, client: Any, code: ErrorCode, offered_id: str = "") -> None:
-        """Answers what never reached the application."""
+        """Sends the response to a request that never reached the application."""
         head, content = _error_response(code)
         ids = [f"{name}: {value}\r\n" for name, value in request_context.new_ids(offered_id).items()]
         try:
