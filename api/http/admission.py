@@ -29,7 +29,7 @@ class Busy(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=5):
 
 # One for each request that may execute; None where one thread serves all of them, as in tests.
 _executing: threading.BoundedSemaphore | None = None
-# Whether the request at hand has taken its connection, and not found one that its thread had.
+# Whether the current request has taken a connection. False where its thread had one before, as in tests.
 _connected: ContextVar[bool] = ContextVar("connected", default=False)
 
 
@@ -45,7 +45,7 @@ def executing() -> AbstractContextManager[object]:
 
 
 def connect() -> None:
-    """Takes a database connection for the request at hand. Raises a database error."""
+    """Takes a database connection for the current request. Raises a database error."""
     _connected.set(postgres.database.connect(reuse_if_open=True))
 
 
@@ -58,7 +58,7 @@ def disconnect() -> None:
 
 @contextmanager
 def without_connection() -> Iterator[None]:
-    """Lets other requests have the connection and the place of the request at hand while the block runs."""
+    """Lets other requests have the connection and the place of the current request while the block runs."""
     if not _connected.get():
         yield
         return
@@ -87,18 +87,19 @@ def seat(seats: threading.BoundedSemaphore) -> Iterator[None]:
 class Shared(Generic[T]):
     """Computes a value once at a time, for all requests that arrived before the computation began.
 
-    `fresh` says for how many seconds later requests get the same value, given the seconds that it took.
+    `fresh` returns for how many seconds later requests get the same value; its argument is how many seconds
+    the computation took.
     """
 
     def __init__(self, make: Callable[[], T], *, fresh: Callable[[float], float] = lambda _took: 0.0) -> None:
         self._make, self._fresh = make, fresh
         self._free = threading.BoundedSemaphore(1)
-        # When its computation began, until when it is fresh, and the value.
+        # When the last computation began, until when its value is fresh, and the value.
         self._last: tuple[float, float, T] | None = None
 
     @without_connection()
     def get(self) -> T:
-        """The value. The request at hand gives its connection back meanwhile. Raises Busy."""
+        """Returns the value. The current request gives its connection back meanwhile. Raises Busy."""
         arrived = time.monotonic()
         if self._last and arrived < self._last[1]:
             return self._last[2]

@@ -189,7 +189,7 @@ class _Imprecise(float):
 
 def _exact_float(text: str) -> float:
     if len(text) > _MAX_FLOAT_CHARACTERS:
-        # To read a megabyte of these takes longer than all else.
+        # Parsing a megabyte of such numbers would take longer than the rest of the request.
         return _Imprecise()
     number = float(text)
     try:

@@ -25,9 +25,9 @@ R = TypeVar("R", bound=Callable[..., None])
 class Operation:
     """The declaration of one method of a route, as a decorator of the function that handles it.
 
-    The models of the body, the query and the response are those of the function's annotations; a function
-    whose annotations say more or less than a model declares them. The fields from `name` on are used by the
-    OpenAPI document only. `name` and `query` are the function's: its name in camelCase, its annotation.
+    The function's annotations name the models of the body, the query and the response. `body` and `response`
+    are declared where the annotation is not exactly the model. `name` is the function's, in camelCase. The
+    fields from `name` on are used by the OpenAPI document only.
     """
 
     permission: Permission
@@ -55,7 +55,7 @@ class Operation:
     if_match: bool = False
     idempotent: bool = False
     prefer_wait: bool = False
-    # A media type that it returns instead of JSON on request; always, if it has no response model.
+    # The media type of a download, which is sent on request, or always if there is no response model.
     downloads: str | None = None
     # The media type of a response that does not end, which a `ticket` in the query may open.
     streams: str | None = None
@@ -63,7 +63,7 @@ class Operation:
     def __call__(self, function: Callable[..., Any]) -> Callable[..., None]:
         """Makes a Falcon responder of a function that returns a response.
 
-        The function gets the request, the path's parameters, and as `body`, `query` or `file` what is
+        The function gets the request, the path's parameters, and those of `body`, `query` and `file` that are
         declared. It returns a response model, None, a stored JSON object, or a `Versioned`, `Rendered`,
         `Download` or `Streamed`. `req.context.operation` is the declaration.
         """
@@ -80,7 +80,7 @@ class Operation:
 
         @wraps(function)
         def respond(*arguments: Any, **params: Any) -> None:
-            # Of a method `bound` is the object, of a function nothing.
+            # `bound` holds the object of a method, and is empty for a function.
             *bound, req, resp = arguments
             req.context.operation = declaration
             _send(req, resp, function(*bound, req, **params, **_read(req, declaration)))
@@ -140,9 +140,10 @@ def download_file() -> Iterator[IO[bytes]]:
 
 @dataclass(frozen=True)
 class Download:
-    """A file from `download_file`, whole before its first byte is sent.
+    """A file from `download_file`, complete before its first byte is sent.
 
-    So a slow client holds no database connection, and an error while it is written is an error response.
+    So a slow client holds no database connection, and what fails while the file is written can still be sent
+    as an error response.
     """
 
     file: IO[bytes]
@@ -162,8 +163,8 @@ class Download:
             resp.set_stream(self.file, length)
 
 
-# In the WSGI environment: tells whether the client still waits for the response. Who passes a request on to
-# this application passes it on too, so that a stream ends with its client, or with the process.
+# The key of a function in the WSGI environment, which returns whether the client still waits for the
+# response. The console passes it on to the API, so that a stream ends with its client, or with the process.
 IS_AWAITED = "paywright.is_awaited"
 
 
@@ -171,7 +172,7 @@ IS_AWAITED = "paywright.is_awaited"
 class Streamed:
     """A response that does not end by itself: the pieces of its body, made while they are sent.
 
-    The request has neither a connection nor a place among those that execute by then.
+    By then the request holds neither a database connection nor a place among the requests that execute.
     """
 
     pieces: Iterator[bytes]

@@ -1,7 +1,7 @@
 """Middleware 3: logs one line for each request, and counts it for the metrics.
 
-Headers, bodies and queries are never logged: they carry secrets. In the web process the lines of 50 ms are
-written together, past structlog and logging, which take longer for a line than many requests.
+Headers, bodies and queries are never logged: they carry secrets. The web process collects the lines of 50 ms
+and writes them together, without structlog and logging, which take longer for a line than many requests take.
 """
 
 import sys
@@ -56,7 +56,7 @@ class AccessLog:
         if user_id is None and resp.status_code == 429:
             with suppress(Unauthorized):
                 user_id = self._tokens.verify(authentication.bearer_token(req)).user_id
-        # Without the time for which the client asked it to wait (`Prefer: wait`).
+        # Without the time that the response waited because the client asked for it (`Prefer: wait`).
         computed_s = max(0.0, duration_s - getattr(req.context, "waited_s", 0.0))
         request_counts.count(req.method, route, status=resp.status_code, duration_s=computed_s)
         _log(
@@ -70,14 +70,14 @@ class AccessLog:
 
 
 def start() -> None:
-    """Writes the lines of this process together from now on, where they are JSON."""
+    """Collects the lines of this process from now on and writes them together, if the log is JSON."""
     global _writes
     if logs.writes_json():
         _writes = Later(flush, _WRITE_AFTER_S)
 
 
 def flush() -> None:
-    """Writes what waits."""
+    """Writes the lines that wait."""
     global _waiting
     lines, _waiting = _waiting, []
     sys.stdout.write("".join(lines))

@@ -79,7 +79,7 @@ class RateLimit:
         left = [f'"{name}";r={max(remaining[name], 0)};t={resets_in_s[name]}' for name in rates]
         resp.set_header("RateLimit-Policy", ", ".join(policies))
         resp.set_header("RateLimit", ", ".join(left))
-        # The one with less left; of two that are exceeded, the one that takes longer.
+        # The limit with the fewest requests left; of two that are exceeded, the one that ends later.
         tightest = min(rates, key=lambda name: (max(remaining[name], -1), -resets_in_s[name]))
         resp.set_header("RateLimit-Limit", str(rates[tightest].requests))
         resp.set_header("RateLimit-Remaining", str(max(remaining[tightest], 0)))

@@ -1,4 +1,4 @@
-"""Middleware 2: every request has an id, a client address and a trace, which all that it causes carries.
+"""Middleware 2: gives every request an id, a client address and a trace, which logs, jobs and events carry.
 
 Where spans are exported, each request is a span of its trace.
 """
@@ -27,7 +27,7 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 # The prefix lengths of the largest private networks: 10.0.0.0/8 and fc00::/7.
 _MIN_PREFIX = {4: 8, 6: 7}
 
-# The addresses of so many clients are remembered: parsing one takes longer than all else here.
+# How many clients' addresses are remembered: parsing one takes longer than the rest of this middleware.
 _MAX_REMEMBERED = 4096
 
 # Some proxies append the port: 192.0.2.1:443, [2001:db8::1]:443.
@@ -103,7 +103,7 @@ HEADER, TRACE_HEADER = "X-Request-ID", "traceparent"
 
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_USER_AGENT_LENGTH = 512
-# Asked every few seconds by machines, and no part of any trace.
+# Machines request these paths every few seconds: no spans are recorded.
 _NOT_RECORDED = ("/health", "/api/health", "/metrics")
 # A process warns at most this often that it ignores a forwarded address.
 WARNING_INTERVAL_S = 60.0

@@ -1,4 +1,4 @@
-"""Middleware 4: a path has one spelling, and a path answers for the methods that it has.
+"""Middleware 4: refuses other spellings of a path, and answers for methods that a path does not have.
 
 `Routing` runs before the router (the path) and after it (the methods); `CanonicalUuid` is a converter of the
 router.

@@ -22,8 +22,8 @@ _BY_LOWER_CASE_NAME = {name.lower(): value for name, value in SECURITY_HEADERS.i
 
 
 class SecurityHeaders:
-    """Sets each header that the route did not set itself, as media set their Cache-Control."""
+    """Sets each header that the route did not set itself, as the route of avatars sets its Cache-Control."""
 
     def process_response(self, _req: Request, resp: Response, _resource: Any, _succeeded: bool) -> None:
-        # Public methods convert each name and value again, for every response.
+        # Falcon's public methods would convert each name and value again, for every response.
         resp._headers = _BY_LOWER_CASE_NAME | resp._headers

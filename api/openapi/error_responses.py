@@ -129,7 +129,7 @@ def error_responses(
     operationId.
     """
     counted = Counter(item for by_status in operations.values() for item in by_status.items())
-    # Of the cases of one status, the most frequent are written last.
+    # The most frequent cases of a status are written last, and so replace the others.
     shared = {status: cases for (status, cases), count in reversed(counted.most_common()) if count > 1}
     components: dict[str, Any] = {}
     references: dict[str, dict[str, Any]] = {}
@@ -152,7 +152,7 @@ def _response(status: int, cases: Cases, schema: dict[str, Any]) -> dict[str, An
         "headers": headers.of_error(status),
         "content": {"application/json": {"schema": schema, "examples": examples}},
         # Not in the schema: generators drop a schema that narrows `ErrorResponse` for each response, or make
-        # hundreds of classes of it.
+        # hundreds of classes.
         "x-codes": list(dict.fromkeys(case.code for case in cases)),
     }
 

@@ -1,4 +1,4 @@
-"""Work that many requests leave behind and that is done once for all of them, a moment later."""
+"""Defers work of requests for a moment, so that it is done once for many of them."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ log = structlog.get_logger(__name__)
 
 
 class Later:
-    """Calls `work` in a thread of its own, `delay_s` after the first `request` for it. Idle, it sleeps."""
+    """Calls `work` in a thread of its own, `delay_s` after the first `request` since the last call."""
 
     def __init__(self, work: Callable[[], object], delay_s: float) -> None:
         self._work, self._delay_s = work, delay_s
@@ -26,7 +26,7 @@ class Later:
         while True:
             self._requested.wait()
             time.sleep(self._delay_s)
-            # Cleared before: what is left from here on is requested again.
+            # Before the work: a request from here on needs another call.
             self._requested.clear()
             try:
                 self._work()

@@ -46,7 +46,7 @@ from db.states import PaymentStatus
 _MEDIA_TYPE = "text/plain"
 # A collection serves all requests of this time: the route is public.
 CACHED_FOR_S = 1.0
-# Where a payment may be that has not ended.
+# The statuses of payments that have not ended. A request that waits for its customer is not in progress.
 _IN_PROGRESS = (PaymentStatus.PENDING, PaymentStatus.PROCESSING)
 
 
