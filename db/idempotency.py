@@ -12,6 +12,7 @@ from playhouse.postgres_ext import DateTimeTZField
 
 from db import job_journal, postgres
 from db.core.ids import first_at, uuid7
+from db.database import sqlstate
 from db.job_journal import Job
 from db.payments import COLUMNS, Payment
 from db.prepared import Statement
@@ -169,7 +170,7 @@ def _waiting_for_key(key: NewKey | None) -> Iterator[None]:
     try:
         yield
     except peewee.OperationalError as error:
-        if key and postgres.sqlstate(error) == _LOCK_NOT_AVAILABLE_SQLSTATE:
+        if key and sqlstate(error) == _LOCK_NOT_AVAILABLE_SQLSTATE:
             raise KeyInUse from None
         raise
 

@@ -13,6 +13,7 @@ import psycopg2.extensions
 from psycopg2.errorcodes import SYNTAX_ERROR
 
 from db import postgres
+from db.database import Database
 
 
 @contextmanager
@@ -84,4 +85,4 @@ def _savepoint(database: Any) -> Any:
     return peewee._savepoint(database) if unsent is None else _Savepoint(database, unsent)
 
 
-postgres.Database.savepoint = _savepoint  # type: ignore[assignment, method-assign]
+Database.savepoint = _savepoint  # type: ignore[assignment, method-assign]

@@ -14,8 +14,9 @@ import peewee
 import psycopg2
 import pytest
 
-from db import breaker, pool, postgres
-from db.postgres import Database, DatabaseUnavailable
+from db import breaker, pool
+from db.database import Database, sqlstate
+from db.pool import DatabaseUnavailable
 from db.prepared import Statement
 from tests.frozen import frozen
 from tests.makers import until
@@ -279,7 +280,7 @@ def test_an_error_in_a_statement_does_not_mean_unavailable(own, state):
     with pytest.raises(peewee.PeeweeException) as caught:
         query(own, f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$")
     assert not isinstance(caught.value, DatabaseUnavailable)
-    assert postgres.sqlstate(caught.value) == state
+    assert sqlstate(caught.value) == state
     assert pid(own) == first
 
 

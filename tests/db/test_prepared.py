@@ -9,7 +9,7 @@ import peewee
 import pytest
 
 from db import backlog, postgres
-from db.postgres import Database
+from db.database import Database, StatementOutdated
 from db.prepared import Statement
 from tests.counting import counted
 from workers.dev.servers import Postgres
@@ -111,7 +111,7 @@ def test_in_a_transaction_that_is_lost_by_it_a_retry_succeeds(own):
     own.execute_sql("INSERT INTO changing VALUES (1)")
     fetched(own, READ)
     own.execute_sql("ALTER TABLE changing ADD two integer")
-    with pytest.raises(postgres.StatementOutdated), own.atomic():
+    with pytest.raises(StatementOutdated), own.atomic():
         fetched(own, READ)
     own.close()
     own.connect()

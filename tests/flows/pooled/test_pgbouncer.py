@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from db import live_sessions, pool
-from db.postgres import Database, DatabaseUnavailable
+from db.database import Database
+from db.pool import DatabaseUnavailable
 from tests.flows.conftest import Customer, Stack
 from tests.flows.pooled.conftest import PGBOUNCER, SESSIONS
 from tests.frozen import frozen
