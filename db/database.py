@@ -1,13 +1,14 @@
 """A peewee database on Paywright's own pool: when a transaction begins and ends, and what an error means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import peewee
 import psycopg2.extensions
 
 from db.pool import RESPONSE_TIMEOUT_S, Connection, DatabaseUnavailable, Pool, wait_for_response
-from db.prepared import Statement
+from db.prepared import BY_INDEX, Statement
 
 # SQLSTATEs of an unavailable server: read-only (a full disk, a failover), and the classes 08 (connection),
 # 53 (out of connections, disk or memory), 57P (shutdown, startup), 58 (I/O). The class of the exception does
@@ -80,6 +81,7 @@ class Database(peewee.PostgresqlDatabase):
         connection: Connection = self._thread.conn
         # Sent with the first statement, in one round trip.
         connection.unsent_begin = f"BEGIN{level}{connection.local_timeouts}"
+        connection.by_index = False
         self.set_response_timeout(RESPONSE_TIMEOUT_S)
 
     def set_response_timeout(self, seconds: float) -> None:
@@ -122,18 +124,14 @@ class Database(peewee.PostgresqlDatabase):
         if connection is None or not connection.owns_session:
             return self.execute_sql(statement.plain, params)
         try:
-            return self._run_prepared(statement, params, connection)
-        except peewee.PeeweeException as error:
-            if sqlstate(error) not in _OUTDATED_SQLSTATES:
-                raise
+            with self._outdated_reported(connection):
+                return self._run(self._prepared(statement, connection), params)
+        except StatementOutdated:
             if not connection.is_idle():
-                # The other connections have prepared the same statements.
-                if connection.pool:
-                    connection.pool.invalidate()
-                raise StatementOutdated(getattr(error, "orig", error), *error.args) from error
+                raise
         self._run("DEALLOCATE ALL")
         connection.prepared.clear()
-        return self._run_prepared(statement, params, connection)
+        return self._run(self._prepared(statement, connection), params)
 
     def execute_last(self, statement: Statement, params: Mapping[str, Any]) -> Any:
         """Runs the last statement of the open transaction, as `execute_prepared` does.
@@ -149,12 +147,29 @@ class Database(peewee.PostgresqlDatabase):
         finally:
             connection.committed = True
 
-    def _run_prepared(self, statement: Statement, params: Mapping[str, Any], connection: Connection) -> Any:
+    def _prepared(self, statement: Statement, connection: Connection) -> str:
+        """Prepares a statement if the session does not know it; returns what executes it."""
         if statement.name not in connection.prepared:
             # Apart from the execution: when that fails, the statement stays prepared.
             self._run(statement.prepare)
             connection.prepared.add(statement.name)
-        return self._run(statement.execute, params)
+        if not statement.by_index or (self.in_transaction() and connection.by_index):
+            return statement.execute
+        connection.by_index = True
+        return f"{BY_INDEX}; {statement.execute}"
+
+    @contextmanager
+    def _outdated_reported(self, connection: Connection) -> Iterator[None]:
+        """Raises StatementOutdated instead of the server's error about an invalid prepared statement."""
+        try:
+            yield
+        except peewee.PeeweeException as error:
+            if sqlstate(error) not in _OUTDATED_SQLSTATES:
+                raise
+            if not connection.is_idle() and connection.pool:
+                # The other connections have prepared the same statements.
+                connection.pool.invalidate()
+            raise StatementOutdated(getattr(error, "orig", error), *error.args) from error
 
     def _run(self, sql: str, params: Any = None) -> Any:
         connection: Connection | None = self._thread.conn

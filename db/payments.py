@@ -88,6 +88,7 @@ LOCK_PAYMENTS = Statement(
     ORDER BY type, id
     FOR NO KEY UPDATE
     """,
+    by_index=True,
 )
 
 # A row is left as it is if it is no longer the one for which the transition was decided.
@@ -115,6 +116,7 @@ APPLY_TRANSITIONS = Statement(
     )
     SELECT {COLUMNS} FROM changed
     """,
+    by_index=True,
 )
 
 LOCK_UNADDRESSED = """

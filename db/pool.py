@@ -47,7 +47,14 @@ _SERVER_KEEPALIVES = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "8000",
 }
-_SESSION_SETTINGS = {**SESSION_TIMEOUTS, **_SERVER_KEEPALIVES, "timezone": "UTC"}
+_SESSION_SETTINGS = {
+    **SESSION_TIMEOUTS,
+    **_SERVER_KEEPALIVES,
+    "timezone": "UTC",
+    # Plan a prepared statement once. By default PostgreSQL plans it at each execution if it expects that plan
+    # to be cheaper: it assumes ten elements in an array parameter, and finds one.
+    "plan_cache_mode": "force_generic_plan",
+}
 _OPTIONS = " ".join(f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items())
 _SESSION_QUERY = (
     "SELECT pg_backend_pid(), current_setting('transaction_read_only'), current_setting('TimeZone'), "
@@ -95,6 +102,8 @@ class Connection(driver.connection):
     owns_session = False
     # A BEGIN that is sent with the first statement of the transaction; empty once it is sent.
     unsent_begin = ""
+    # Whether the open transaction reads no table as a whole that has a suitable index.
+    by_index = False
     # Whether the open transaction's only statement has committed by itself.
     committed = False
     # Whether the connection must be closed instead of used again.

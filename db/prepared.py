@@ -7,6 +7,11 @@ postgres.rows(FIND_USER, id=user_id)
 
 import re
 
+# Sent before the first statement of a transaction that has `by_index`. Neither setting can be reset in the
+# same trip, because psycopg2 returns only the last result. A table without a suitable index then costs 1e10,
+# for which jit would compile the statement, however small the table.
+BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+
 # The statements of this process by name: a connection knows a prepared statement by nothing else.
 _by_name: dict[str, "Statement"] = {}
 
@@ -38,7 +43,5 @@ class Statement:
         text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], sql)
         self.prepare = f"PREPARE {name} {signature} AS {text}"
         arguments = f"({', '.join(f'%({parameter})s' for parameter in types)})" if types else ""
-        # Neither can be set back in the same trip: the last result is the one that counts. A table without a
-        # suitable index then costs 1e10, for which jit would compile the statement, however small the table.
-        before = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off; " if by_index else ""
-        self.execute = f"{before}EXECUTE {name} {arguments}"
+        self.execute = f"EXECUTE {name} {arguments}"
+        self.by_index = by_index

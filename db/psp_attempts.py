@@ -98,6 +98,7 @@ BEGIN_CHARGES = Statement(
     )
     SELECT begun.id, amount, currency, metadata FROM begun JOIN payment ON payment.id = payment_id
     """,
+    by_index=True,
 )
 
 # The conflict: an earlier process died during this inquiry, and the job runs again.
@@ -114,6 +115,7 @@ BEGIN_INQUIRIES = Statement(
     )
     SELECT begun.id, amount, currency, metadata FROM begun JOIN payment ON payment.id = payment_id
     """,
+    by_index=True,
 )
 
 # A decision stays: another worker, which had taken the job over, may have got no answer to the same call.
@@ -131,6 +133,7 @@ RECORD_RESULTS = Statement(
     WHERE a.id = r.id AND (a.outcome IS NULL OR a.outcome NOT IN ('charged', 'declined')
         OR r.outcome IN ('charged', 'declined'))
     """,
+    by_index=True,
 )
 
 RECORD_NOTICE = """
@@ -146,6 +149,7 @@ MARK_SETTLED = Statement(
     UPDATE payments.psp_attempts SET settled_at = clock_timestamp()
     WHERE id = ANY(%(ids)s::uuid[]) AND settled_at IS NULL
     """,
+    by_index=True,
 )
 
 # All charge calls, and the newest inquiries and notices.

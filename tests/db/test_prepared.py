@@ -10,7 +10,7 @@ import pytest
 
 from db import backlog, postgres
 from db.database import Database, StatementOutdated
-from db.prepared import Statement
+from db.prepared import BY_INDEX, Statement
 from tests.counting import counted
 from workers.dev.servers import Postgres
 
@@ -141,6 +141,27 @@ def test_one_that_goes_by_an_index_does_so_though_its_table_was_empty_when_it_wa
     plan = own.execute_sql("EXPLAIN EXECUTE find_one (1)").fetchall()
     assert "changing_one" in str(plan)
     assert own.execute_sql("SHOW enable_seqscan").fetchone() == ("on",)
+
+
+def test_a_transaction_is_told_once_to_go_by_indexes(own):
+    by_index = Statement("find_two", "SELECT one FROM changing WHERE one = %(one)s::integer", by_index=True)
+    own.execute_prepared(by_index, {"one": 1})
+    texts: list[str] = []
+    own.query_hooks.append(lambda event: texts.append(event.sql))
+    own.execute_prepared(by_index, {"one": 1})
+    with own.atomic():
+        own.execute_prepared(by_index, {"one": 1})
+        own.execute_prepared(by_index, {"one": 1})
+    execute = by_index.execute
+    assert texts == [f"{BY_INDEX}; {execute}", f"BEGIN; {BY_INDEX}; {execute}", execute, "COMMIT"]
+
+
+def test_one_is_planned_once_whatever_its_arguments(own):
+    has_some = Statement("has_some", "SELECT one FROM changing WHERE one = ANY(%(some)s::integer[])")
+    for _ in range(3):
+        own.execute_prepared(has_some, {"some": [1]})
+    plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'has_some'"
+    assert own.execute_sql(plans).fetchone() == (3, 0)
 
 
 def test_no_statement_is_compiled_because_the_transaction_goes_by_indexes(own):
