@@ -66,7 +66,7 @@ def transaction() -> Iterator[None]:
         _enqueued.set(enqueued)
         with postgres.database.atomic():
             yield
-            job_journal.insert(enqueued.jobs[enqueued.inserted :])
+            job_journal.insert_with_commit(enqueued.jobs[enqueued.inserted :])
     finally:
         _enqueued.set(None)
     broker.try_push(to_send(enqueued.jobs))

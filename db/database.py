@@ -81,7 +81,7 @@ class Database(peewee.PostgresqlDatabase):
         connection: Connection = self._thread.conn
         # Sent with the first statement, in one round trip.
         connection.unsent_begin = f"BEGIN{level}{connection.local_timeouts}"
-        connection.by_index = False
+        connection.by_index, connection.unsent_last = False, None
         self.set_response_timeout(RESPONSE_TIMEOUT_S)
 
     def set_response_timeout(self, seconds: float) -> None:
@@ -89,11 +89,18 @@ class Database(peewee.PostgresqlDatabase):
         self._thread.conn.response_timeout_s = seconds
 
     def commit(self) -> None:
-        if not self._was_never_begun():
+        connection: Connection | None = self._thread.conn
+        if connection and connection.unsent_last:
+            (sql, params), connection.unsent_last = connection.unsent_last, None
+            with self._outdated_reported(connection):
+                self._run(f"{sql}; COMMIT", params)
+        elif not self._was_never_begun():
             self._run("COMMIT")
 
     def rollback(self) -> None:
         """Rolls the transaction back, unless the connection is lost: then the server does."""
+        if self._thread.conn:
+            self._thread.conn.unsent_last = None
         if not self._was_never_begun() and (self._thread.closed or not self._thread.conn.closed):
             self._run("ROLLBACK")
 
@@ -147,6 +154,15 @@ class Database(peewee.PostgresqlDatabase):
         finally:
             connection.committed = True
 
+    def execute_with_commit(self, statement: Statement, params: Mapping[str, Any]) -> None:
+        """Sends a statement with the COMMIT of the open transaction, in one round trip.
+
+        Its rows are not read, and the commit raises its errors.
+        """
+        connection: Connection = self._thread.conn
+        sql = self._prepared(statement, connection) if connection.owns_session else statement.plain
+        connection.unsent_last = (sql, params)
+
     def _prepared(self, statement: Statement, connection: Connection) -> str:
         """Prepares a statement if the session does not know it; returns what executes it."""
         if statement.name not in connection.prepared:
@@ -173,7 +189,7 @@ class Database(peewee.PostgresqlDatabase):
 
     def _run(self, sql: str, params: Any = None) -> Any:
         connection: Connection | None = self._thread.conn
-        if connection and connection.committed:
+        if connection and (connection.committed or connection.unsent_last):
             raise RuntimeError("a statement follows the last one of the transaction")
         if connection and connection.unsent_begin:
             sql, connection.unsent_begin = f"{connection.unsent_begin}; {sql}", ""

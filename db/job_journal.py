@@ -81,18 +81,29 @@ def id_for_key(name: str, key: str) -> UUID:
     return uuid5(NAMESPACE_OID, f"{name}:{key}")
 
 
+# A dead job gets new attempts, due at once.
+_RETRY = """
+    UPDATE journal.jobs
+    SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
+        sent_at = '-infinity'
+"""
+
 # Not DO UPDATE: that locks the row, and a worker that comes to claim the job would skip it.
 INSERT = Statement(
     "insert_jobs",
-    """
-    INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
-    SELECT id, name, queue, args, request_id, trace, share, coalesce(sent_at, clock_timestamp()),
-        clock_timestamp() + after * interval '1 second'
-    FROM jsonb_to_recordset(%(jobs)s::jsonb) AS job
-        (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
-        sent_at timestamptz, after float8)
-    ON CONFLICT (id) DO NOTHING RETURNING id
+    f"""
+    WITH inserted AS (
+        INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
+        SELECT id, name, queue, args, request_id, trace, share, coalesce(sent_at, clock_timestamp()),
+            clock_timestamp() + after * interval '1 second'
+        FROM jsonb_to_recordset(%(jobs)s::jsonb) AS job
+            (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
+            sent_at timestamptz, after float8)
+        ON CONFLICT (id) DO NOTHING
+    )
+    {_RETRY} WHERE id = ANY(%(ids)s::uuid[]) AND num_nulls(dead_at) = 0
     """,
+    by_index=True,
 )
 
 
@@ -101,11 +112,18 @@ def insert(jobs: Sequence[Job]) -> None:
 
     A job whose id is known is not inserted again; if the known one is dead, it gets a new set of attempts.
     """
-    if not jobs:
-        return
-    inserted = postgres.rows(INSERT, jobs=postgres.Json(records(jobs)))
-    if len(inserted) < len(jobs):
-        retry_dead({job.id for job in jobs} - {row["id"] for row in inserted})
+    if jobs:
+        postgres.rows(INSERT, **_arguments(jobs))
+
+
+def insert_with_commit(jobs: Sequence[Job]) -> None:
+    """Does what `insert` does in the round trip that commits the transaction."""
+    if jobs:
+        postgres.execute_with_commit(INSERT, **_arguments(jobs))
+
+
+def _arguments(jobs: Sequence[Job]) -> dict[str, Any]:
+    return {"jobs": postgres.Json(records(jobs)), "ids": [job.id for job in jobs]}
 
 
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
@@ -182,12 +200,7 @@ def make_due(id: UUID) -> None:
     postgres.rows(MAKE_DUE, id)
 
 
-RETRY_DEAD = """
-    UPDATE journal.jobs
-    SET dead_at = NULL, attempts = 0, error = NULL, leased_until = NULL, due_at = clock_timestamp(),
-        sent_at = '-infinity'
-    WHERE dead_at IS NOT NULL AND id = ANY(%s)
-"""
+RETRY_DEAD = f"{_RETRY} WHERE dead_at IS NOT NULL AND id = ANY(%s)"
 
 
 def retry_dead(ids: Collection[UUID]) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import peewee
 import psycopg2
@@ -104,6 +105,8 @@ class Connection(driver.connection):
     unsent_begin = ""
     # Whether the open transaction reads no table as a whole that has a suitable index.
     by_index = False
+    # The open transaction's last statement and its parameters, sent with its COMMIT.
+    unsent_last: tuple[str, Any] | None = None
     # Whether the open transaction's only statement has committed by itself.
     committed = False
     # Whether the connection must be closed instead of used again.

@@ -47,7 +47,23 @@ class _Cursor(psycopg2.extensions.cursor):
             del unsent[:sent]
 
 
-class _Savepoint(peewee._savepoint):
+class _Transaction(peewee._savepoint):
+    """A savepoint that stands for a transaction, whose last statement is sent when it ends."""
+
+    def commit(self, begin: bool = True) -> None:
+        connection: Any = self.db.connection()
+        last, connection.unsent_last = connection.unsent_last, None
+        if last:
+            self.db.execute_sql(*last)
+        self._release()
+        if begin:
+            self._begin()  # type: ignore[attr-defined]
+
+    def _release(self) -> None:
+        self.db.execute_sql(f"RELEASE SAVEPOINT {self.quoted_sid};")
+
+
+class _DeferredTransaction(_Transaction):
     """A savepoint whose SAVEPOINT and RELEASE are deferred. Its rollback is not: it ends an error."""
 
     def __init__(self, database: peewee.Database, unsent: list[str]) -> None:
@@ -58,11 +74,9 @@ class _Savepoint(peewee._savepoint):
     def _begin(self) -> None:
         self._unsent.append(self._start)
 
-    def commit(self, begin: bool = True) -> None:
+    def _release(self) -> None:
         if not self._is_dropped():
             self._unsent.append(f"RELEASE SAVEPOINT {self.quoted_sid};")
-        if begin:
-            self._begin()
 
     def rollback(self, begin: bool = True) -> None:
         if not self._is_dropped():
@@ -82,7 +96,7 @@ class _Savepoint(peewee._savepoint):
 
 def _savepoint(database: Any) -> Any:
     unsent = getattr(database.connection(), "unsent_savepoints", None)
-    return peewee._savepoint(database) if unsent is None else _Savepoint(database, unsent)
+    return _Transaction(database) if unsent is None else _DeferredTransaction(database, unsent)
 
 
 Database.savepoint = _savepoint  # type: ignore[assignment, method-assign]

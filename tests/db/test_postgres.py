@@ -192,13 +192,13 @@ WRITE = Statement("test_write", "INSERT INTO written (one) VALUES (%(one)s::int)
 
 
 @pytest.fixture
-def sent(own: Database) -> list[str]:
+def sent(own: Database) -> Iterator[list[str]]:
     """What the server is asked from here on, one text for each round trip."""
-    own.connect()
-    own.execute_prepared(WRITE, {"one": 0})
-    texts: list[str] = []
-    own.query_hooks.append(lambda event: texts.append(event.sql))
-    return texts
+    with acquired(own):
+        own.execute_prepared(WRITE, {"one": 0})
+        texts: list[str] = []
+        own.query_hooks.append(lambda event: texts.append(event.sql))
+        yield texts
 
 
 def written(server: Postgres) -> set[int]:
@@ -249,6 +249,48 @@ def test_a_last_statement_that_fails_leaves_the_connection_usable(own, sent):
 def test_no_statement_follows_the_last_one(own, sent):
     with pytest.raises(RuntimeError, match="follows the last one"), own.atomic():
         own.execute_last(WRITE, {"one": 3})
+        own.execute_sql("SELECT 1")
+
+
+def test_a_last_statement_without_rows_goes_with_the_commit(own, server, sent):
+    with own.atomic():
+        own.execute_sql("SELECT 1")
+        own.execute_with_commit(WRITE, {"one": 4})
+    assert sent == ["BEGIN; SELECT 1", f"{WRITE.execute}; COMMIT"]
+    assert 4 in written(server)
+
+
+def test_a_whole_transaction_of_one_statement_is_one_trip(own, server, sent):
+    with own.atomic():
+        own.execute_with_commit(WRITE, {"one": 5})
+    assert sent == [f"BEGIN; {WRITE.execute}; COMMIT"]
+    assert 5 in written(server)
+
+
+def test_the_commit_raises_the_error_of_the_statement_that_goes_with_it(own, server, sent):
+    with pytest.raises(peewee.DataError), own.atomic():
+        own.execute_prepared(WRITE, {"one": 6})
+        own.execute_with_commit(WRITE, {"one": 2**40})
+    assert sent[1:] == [f"{WRITE.execute}; COMMIT", "ROLLBACK"]
+    assert 6 not in written(server)
+    with own.atomic():
+        own.execute_sql("SELECT 1")
+
+
+def test_what_was_to_go_with_the_commit_is_dropped_by_a_rollback(own, server, sent):
+    with pytest.raises(ZeroDivisionError), own.atomic():
+        own.execute_with_commit(WRITE, {"one": 7})
+        raise ZeroDivisionError
+    with own.atomic():
+        own.execute_sql("SELECT 1")
+    assert sent == ["BEGIN; SELECT 1", "COMMIT"]
+    assert 7 not in written(server)
+
+
+@pytest.mark.usefixtures("sent")
+def test_nothing_follows_what_goes_with_the_commit(own):
+    with pytest.raises(RuntimeError, match="follows the last one"), own.atomic():
+        own.execute_with_commit(WRITE, {"one": 8})
         own.execute_sql("SELECT 1")
 
 

@@ -164,6 +164,18 @@ def test_one_is_planned_once_whatever_its_arguments(own):
     assert own.execute_sql(plans).fetchone() == (3, 0)
 
 
+def test_in_a_commit_that_is_lost_by_it_a_retry_succeeds(own):
+    own.execute_sql("INSERT INTO changing VALUES (1)")
+    fetched(own, READ)
+    own.execute_sql("ALTER TABLE changing ADD two integer")
+    with pytest.raises(StatementOutdated), own.atomic():
+        own.execute_with_commit(READ, {})
+    own.close()
+    own.connect()
+    with own.atomic():
+        own.execute_with_commit(READ, {})
+
+
 def test_no_statement_is_compiled_because_the_transaction_goes_by_indexes(own):
     own.execute_sql("SET jit = on")
     by_index = Statement("count_changing", "SELECT count(*) AS count FROM changing", by_index=True)
