@@ -123,11 +123,11 @@ class Target:
         login = {"email": "", "password": PASSWORD}
         each = range(PAYMENTS_OF_A_READER)
         return {
-            "health": Call([self._raw("GET", "/health")], '"status":"'),
+            "health": Call([self.raw("GET", "/health")], '"status":"'),
             "me": self.reads("/auth/me", '"email":"bench-'),
             "get": Call(
                 [
-                    self._raw("GET", f"/api/payments/{user.payments[n]}", user)
+                    self.raw("GET", f"/api/payments/{user.payments[n]}", user)
                     for n in each
                     for user in self.readers
                 ],
@@ -136,14 +136,14 @@ class Target:
             "list": self.reads(f"/payments?limit={PAGE}", '"description":"bench'),
             "create": Call(
                 [
-                    self._raw("POST", "/api/payments", user, PAYMENT, self.create_headers)
+                    self.raw("POST", "/api/payments", user, PAYMENT, self.create_headers)
                     for user in self.writers
                 ],
                 '"status":"pending"',
             ),
             "login": Call(
                 [
-                    self._raw("POST", "/api/auth/login", body={**login, "email": user.email})
+                    self.raw("POST", "/api/auth/login", body={**login, "email": user.email})
                     for user in (*self.readers, *self.writers)
                 ],
                 '"accessToken":"',
@@ -152,9 +152,9 @@ class Target:
 
     def reads(self, path: str, expected: str, users: Sequence[User] = ()) -> Call:
         """Returns the call that reads this path as each of these users."""
-        return Call([self._raw("GET", f"/api{path}", user) for user in users or self.readers], expected)
+        return Call([self.raw("GET", f"/api{path}", user) for user in users or self.readers], expected)
 
-    def _raw(
+    def raw(
         self,
         method: str,
         path: str,
@@ -209,7 +209,7 @@ class Ours(Target):
 
     def calls(self) -> dict[str, Call]:
         users = (*self.readers, *self.writers)
-        refresh = self._raw(
+        refresh = self.raw(
             "POST", "/api/auth/refresh", body={"refreshToken": "x" * len(users[0].refresh_token)}
         )
         return super().calls() | {
