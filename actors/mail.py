@@ -33,8 +33,8 @@ class UserNotice(StrEnum):
 @transactional_job("mail.request_verification", queue="mail")
 def request_verification(user_id: UUID) -> None:
     """Sends a user a link that verifies the e-mail address, unless it is verified."""
-    user = users.get(user_id)
-    if user is not None and user.active and not user.email_verified:
+    user = _active_user(user_id)
+    if user and not user.email_verified:
         _enqueue_link(user.id, Purpose.VERIFY_EMAIL)
 
 
@@ -54,10 +54,9 @@ def request_password_reset(email: str) -> None:
 def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
     """Sends the link of a one-time token row, if the token can still be used."""
     with postgres.connection():
-        user = users.get(user_id)
-        token = one_time_tokens.get(id)
-        if not (user and user.active and token and token.is_usable(times.now())):
-            return
+        user, token = _active_user(user_id), one_time_tokens.get(id)
+    if not (user and token and token.is_usable(times.now())):
+        return
     verifies = purpose is Purpose.VERIFY_EMAIL
     template = mail_templates.verify_email if verifies else mail_templates.reset_password
     # A hash, and not the id itself, from which the token is derived.
@@ -68,18 +67,14 @@ def send_link(user_id: UUID, purpose: Purpose, id: UUID) -> None:
 @external_job("mail.notify_old_address", queue="mail")
 def notify_old_address(user_id: UUID, email: str, id: UUID) -> None:
     """Tells the previous e-mail address of an account that the account has another one now."""
-    with postgres.connection():
-        user = users.get(user_id)
-    if user is not None and user.active:
+    if _active_user(user_id):
         mail_sender.send(email, mail_templates.address_changed(), f"address-changed.{id}")
 
 
 @external_job("mail.notify_user", queue="mail")
 def notify_user(user_id: UUID, news: UserNotice, id: UUID) -> None:
     """Notifies a user of a change to the account. The id makes the message the same one at every attempt."""
-    with postgres.connection():
-        user = users.get(user_id)
-    if user is not None and user.active:
+    if user := _active_user(user_id):
         mail_sender.send(user.email, mail_templates.password_changed(_name(user)), f"{news}.{id}")
 
 
@@ -91,16 +86,15 @@ class PaymentNotice(BatchEntry):
 
 
 def _find(notices: Sequence[PaymentNotice]) -> list[PaymentMail | None]:
-    """Returns what the mails say; None for a user who does not want the mail, or is none."""
+    """Returns the mail of each notice; None if the user does not want the mail, or there is no such user."""
     mails = payment_mails.find([(notice.payment_id, notice.to_payee) for notice in notices])
     return [mails.get((notice.payment_id, notice.to_payee)) for notice in notices]
 
 
 def _send(mail: PaymentMail) -> bool:
     """Sends a mail; returns False where the mail server will never accept it."""
-    name = mail.name if mail.email_verified else ""
     message_id = f"payment-{mail.status}.{mail.payment_id}.{mail.user_id}"
-    return mail_sender.send(mail.email, mail_templates.payment_ended(name, mail), message_id)
+    return mail_sender.send(mail.email, mail_templates.payment_ended(_name(mail), mail), message_id)
 
 
 notify_payment_ended = ExternalBatchJob(
@@ -114,14 +108,21 @@ notify_payment_ended = ExternalBatchJob(
 
 
 def notice_job(payment_id: UUID, *, to_payee: bool) -> Job:
-    """Returns the job of a mail about the end of a payment. By its id the timeline finds it."""
+    """Returns the job of a mail about the end of a payment, with an id by which the timeline finds it."""
     job = notify_payment_ended.job(PaymentNotice(payment_id=payment_id, to_payee=to_payee))
     return job.unique(f"{payment_id}:{'payee' if to_payee else 'payer'}")
 
 
-def _name(user: users.User) -> str:
+def _active_user(id: UUID) -> users.User | None:
+    """Returns the user with this id, if the account is active."""
+    with postgres.connection():
+        user = users.get(id)
+    return user if user and user.active else None
+
+
+def _name(recipient: users.User | PaymentMail) -> str:
     """Returns the name for a greeting; empty if the address, and so the name, is unverified."""
-    return user.name if user.email_verified else ""
+    return recipient.name if recipient.email_verified else ""
 
 
 def _enqueue_link(user_id: UUID, purpose: Purpose) -> None:
