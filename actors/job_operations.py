@@ -1,4 +1,4 @@
-"""What operators see of jobs, and do with them and with events that a subscriber gave up."""
+"""How operators see and repair jobs, and events that a subscriber gave up."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -16,13 +16,14 @@ from db.core.errors import DomainError, ErrorCode, NotFound
 
 log = structlog.get_logger(__name__)
 
-# Arguments of jobs that are shown: neither secrets nor personal data. Every other one is hidden, also
-# one that a later release adds. `id` names a mailed link, from which the token is derived.
+# The arguments of jobs that are shown, because they are neither secrets nor personal data. All others are
+# hidden, those that a later release adds too. `id` is hidden because the token of a mailed link is derived
+# from it.
 SHOWN = frozenset(
     """again answer attempt_id customer_id day inquiry news payment_id
     purpose reason run to_payee user_id vendor_id""".split()
 )
-# Names that mean something else in one job.
+# Arguments that are shown for one job, because they are personal data in others.
 _SHOWN_IN = {"housekeeping.check_invariant": "name"}
 
 # Dead jobs that one transaction retries; and events that one request retries, each in a transaction.
@@ -38,7 +39,7 @@ class JobNotDead(DomainError, code=ErrorCode.INVALID_TRANSITION):
 
 
 def shown_arguments(job_name: str, args: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a job, with a text in place of the hidden ones, and of a list its length."""
+    """Returns the arguments of a job by their names in the API, with a text in place of each hidden value."""
     return {to_camel(key): _shown_value(job_name, key, value) for key, value in args.items()}
 
 
@@ -74,7 +75,7 @@ def _repair(
             job = listed_jobs.find(id)
             if job is None:
                 raise NotFound(thing="job")
-            # One that could be repaired is locked: a worker or another operator has it at this moment.
+            # A job that could be repaired was left alone: a worker or another operator has its row locked.
             state = "running" if job.state in repairable else job.state
             raise refused({"state": state}, state=state)
         audit.record(action, resource=("job", id), details={"job": name})
@@ -83,7 +84,7 @@ def _repair(
 def retry_dead(name: str | None = None) -> int:
     """Gives all dead jobs, or those of one name, a new set of attempts; returns how many.
 
-    A transaction and an audit entry for each thousand: what was retried before an error stays retried.
+    Each RETRY_BATCH of them has a transaction and an audit entry: after an error, those before stay retried.
     """
     retried = 0
     with postgres.connection():
@@ -100,9 +101,10 @@ def retry_dead(name: str | None = None) -> int:
 
 
 def retry_missed_event(name: str, seq: int) -> tuple[int, int]:
-    """Handles an event that a subscriber gave up; returns how many were handled, and failed: one or none.
+    """Handles an event that a subscriber gave up; returns how many events were handled, and how many failed.
 
-    Raises NotFound for an event that was not given up, or not by a subscriber that there is.
+    (0, 0) if another process has the event. Raises NotFound if no such subscriber exists, or none of that
+    name gave this event up.
     """
     with postgres.connection():
         if not subscriptions.is_missed(name, seq):
@@ -111,42 +113,42 @@ def retry_missed_event(name: str, seq: int) -> tuple[int, int]:
 
 
 def retry_missed_events(name: str) -> tuple[int, int]:
-    """Handles events that a subscriber gave up, the oldest first; returns how many were handled, and failed.
+    """Handles events that a subscriber gave up, oldest first; returns how many succeeded and how many failed.
 
-    Out of order: later events were handled before. Raises NotFound for a subscriber that there is not.
+    Later events were handled before them. Raises NotFound if no such subscriber exists.
     """
-    found = _subscriber(name)
+    subscriber = _subscriber(name)
     with postgres.connection():
-        return _retry_missed(found, subscriptions.missed(name, MISSED_EVENTS_AT_ONCE))
+        return _retry_missed(subscriber, subscriptions.missed(name, MISSED_EVENTS_AT_ONCE))
 
 
-def _retry_missed(found: Subscriber, seqs: Sequence[int]) -> tuple[int, int]:
-    outcomes = [handle_missed(found, seq) for seq in seqs]
+def _retry_missed(subscriber: Subscriber, seqs: Sequence[int]) -> tuple[int, int]:
+    outcomes = [handle_missed(subscriber, seq) for seq in seqs]
     return outcomes.count(True), outcomes.count(False)
 
 
-def handle_missed(found: Subscriber, seq: int) -> bool | None:
+def handle_missed(subscriber: Subscriber, seq: int) -> bool | None:
     """Handles an event that this subscriber gave up, out of order; returns whether that succeeded.
 
-    An event whose handler fails again stays given up. None where another process has the event at this
-    moment, or has handled it meanwhile: that is no failure.
+    An event whose handler fails again stays given up. Returns None if another process has the event at this
+    moment, or has handled it: that is no failure.
     """
     try:
         with transaction():
-            event = subscriptions.claim_missed(found.name, seq)
+            event = subscriptions.claim_missed(subscriber.name, seq)
             if event is None:
                 return None
-            found.handle(event)
+            subscriber.handle(event)
             audit.record(
                 AuditAction.EVENTS_REPLAYED,
                 resource=("event", event.id),
-                details={"subscriber": found.name, "seq": seq},
+                details={"subscriber": subscriber.name, "seq": seq},
             )
     except postgres.TRANSIENT_ERRORS:
         raise
     except Exception as error:
-        log.error("event given up again", subscriber=found.name, seq=seq, exc_info=error)
-        subscriptions.record_missed_again(found.name, seq, failure_text(error))
+        log.error("event given up again", subscriber=subscriber.name, seq=seq, exc_info=error)
+        subscriptions.record_missed_again(subscriber.name, seq, failure_text(error))
         return False
     return True
 
@@ -163,7 +165,7 @@ def drop_missed_event(name: str, seq: int) -> None:
 
 
 def _subscriber(name: str) -> Subscriber:
-    for found in event_handlers.SUBSCRIBERS:
-        if found.name == name:
-            return found
+    for subscriber in event_handlers.SUBSCRIBERS:
+        if subscriber.name == name:
+            return subscriber
     raise NotFound(thing="subscriber")

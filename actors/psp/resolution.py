@@ -1,4 +1,4 @@
-"""The rules for a payment whose outcome is unknown: what follows from the calls of the PSP so far. Pure."""
+"""The rules for a payment whose outcome is unknown: pure functions of the calls to the PSP so far."""
 
 import math
 import random
@@ -36,41 +36,41 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What to do, after `delay_s` seconds; `review` says whether a person should know."""
+class NextAction:
+    """What to do, after `delay_s` seconds; `review` says whether to open a review."""
 
     action: Action
     delay_s: float = 0
     review: bool = False
 
 
-def next_action(calls: Sequence[PspAttempt]) -> Decision:
-    """Decides what follows these calls, oldest first, none of which was answered with a decision."""
+def next_action(calls: Sequence[PspAttempt]) -> NextAction:
+    """Decides what follows these calls, given oldest first, none of which has brought a decision."""
     made = [call for call in calls if call.operation != PspOperation.NOTICE]
     charges = sum(call.operation == PspOperation.CHARGE for call in made)
     last = made[-1] if made else None
     if last is None:
         # A notice is no call of ours, but says that the PSP may have the order.
-        return Decision(Action.INQUIRE if calls else Action.CHARGE, _backoff_s(0))
+        return NextAction(Action.INQUIRE if calls else Action.CHARGE, _backoff_s(0))
     if last.operation == PspOperation.CHARGE:
-        return Decision(Action.INQUIRE, _backoff_s(charges))
+        return NextAction(Action.INQUIRE, _backoff_s(charges))
     if last.outcome == PspResult.NOT_FOUND:
         if charges < MAX_CHARGE_CALLS and last.created_at - made[0].created_at < CHARGE_AGAIN_WITHIN:
-            # The inquiry has waited long enough after the last charge.
-            return Decision(Action.CHARGE)
-        return Decision(Action.FAIL if is_confirmed_absent(calls) else Action.WAIT)
-    # The PSP does not even answer an inquiry.
+            # Without a delay: the inquiry has waited after the last charge.
+            return NextAction(Action.CHARGE)
+        return NextAction(Action.FAIL if is_confirmed_absent(calls) else Action.WAIT)
+    # The PSP did not answer the inquiry either.
     unanswered = _unanswered_calls(made)
     if unanswered < MAX_CHARGE_CALLS:
-        return Decision(Action.INQUIRE, _backoff_s(unanswered), review=True)
-    return Decision(Action.WAIT, review=True)
+        return NextAction(Action.INQUIRE, _backoff_s(unanswered), review=True)
+    return NextAction(Action.WAIT, review=True)
 
 
 def is_confirmed_absent(calls: Sequence[PspAttempt]) -> bool:
     """Returns whether the PSP had no order at a moment after which none could arrive.
 
-    Only inquiries after the last charge call count, each at the moment when it was made, not now: its answer
-    may have waited in a queue while an order arrived.
+    Only inquiries after the last charge call count. An inquiry tells about the moment when it was made, not
+    about now: its answer may have waited in a queue while an order arrived.
     """
     if any(call.outcome in DECISIONS for call in calls):
         # An inquiry made before the decision may have been recorded after it.
@@ -82,7 +82,7 @@ def is_confirmed_absent(calls: Sequence[PspAttempt]) -> bool:
 
 
 def may_arrive(calls: Sequence[PspAttempt], at: datetime) -> bool:
-    """Returns whether a charge call could still reach the PSP at that moment, which would then charge."""
+    """Returns whether a charge call without a known end could still reach the PSP then or later."""
     return any(
         call.operation == PspOperation.CHARGE
         and call.outcome in _UNKNOWN_END
