@@ -1,4 +1,4 @@
-"""The audit log: who did what, from which address; a record of the transaction of the change."""
+"""The audit log: who did what, from which address. An entry is written with the transaction of the change."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from db.core import request_context, times
 
 log = structlog.get_logger(__name__)
 
-# The length of a user id as text. What stands for an unknown account is a digest of its address, and longer.
+# The length of a user id as text. The digest of an address, which stands for an unknown account, is longer.
 _UUID_LENGTH = 36
 
 
@@ -84,8 +84,8 @@ def record(
 ) -> None:
     """Adds an audit entry about what the open transaction does to its records.
 
-    `resource` is the type and id of the record. `user_id` is given where the acting user is not the caller:
-    at a sign-in there is none yet.
+    `resource` is the type and the id of the record. `user_id` names the acting user where the request context
+    has none, as at a sign-in.
     """
     context = request_context.current()
     records.add(
@@ -104,9 +104,10 @@ def record(
 
 
 def record_sampled(action: AuditAction, account: str) -> None:
-    """Records what anyone can cause any number of times: the first of a minute at once, the others in a sum.
+    """Records an action that strangers can repeat at will: the first of each minute and account at once.
 
-    `account` is the user's id, or a keyed digest of an address without an account.
+    `record_sums` records the others as one sum. `account` is the user's id, or a keyed digest of an address
+    without an account.
     """
     if audit_log.count_refusal(action, account, times.now()) == 1:
         record(action, **_about(account))
@@ -124,6 +125,7 @@ def record_sums(before: datetime, limit: int) -> int:
 
 
 def _about(account: str) -> dict[str, Any]:
+    """Returns the arguments `resource` and `details` of `record` for an account of `record_sampled`."""
     if len(account) == _UUID_LENGTH:
         return {"resource": ("user", UUID(account)), "details": {}}
     return {"details": {"addressDigest": account}}

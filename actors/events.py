@@ -17,19 +17,19 @@ from db.core import times
 from db.core.json_model import Id, JsonModel, Timestamp
 
 CHANNEL = "events"
-# After the events of a batch: their types. A process that only has to know that there are new events, and
-# reads them in the log, receives one message instead of each event.
+# Has one message after each batch of events: their types. It serves processes that read the events in the
+# log, and only have to know that there are new ones.
 TYPES_CHANNEL = "events:types"
 # How many events are published in one round trip.
 _PUBLISH_BATCH = 200
-# One process publishes at a time. If it hangs, another replaces it when the lease expires: after more time
-# than one round trip to Redis may take (connect, send, answer).
+# One process publishes at a time. If it hangs, another one replaces it when the lease expires. The lease
+# lasts longer than one round trip to Redis may take (connect, send, answer).
 LEASE_S = 20.0
 # For how long one thread goes on publishing before it does something else.
 _PUBLISH_FOR_S = 8.0
 # How long the thread that appends and publishes rests after each batch: at most twenty batches a second.
 _REST_S = 0.05
-# When a job that found the lease taken tries again.
+# The delay of a job that follows because the lease was taken or Redis was away.
 _RETRY_S = 1.0
 # After how long an event that is not published is overdue.
 _OVERDUE = timedelta(seconds=10)
@@ -84,9 +84,9 @@ def emit(type: EventType, data: dict[str, Any]) -> None:
 
 @records.append.after_commit
 def publish_appended() -> None:
-    """Publishes the events of a batch in the thread that appended them, without a job of its own.
+    """Publishes the events of a batch in the thread that appended them, without a job.
 
-    If Redis is away, or another process publishes, it leaves a job behind that tries again. If the process
+    If Redis is away, or another process is publishing, a job is enqueued that tries again. If this process
     dies, or the database is away too, `publish_overdue` finds the events.
     """
     try:
@@ -97,15 +97,15 @@ def publish_appended() -> None:
     if following:
         with postgres.connection(), transaction():
             enqueue(following)
-    # The records of all that commits meanwhile are the next batch. The first one after a pause is never late.
+    # Meanwhile the records of further transactions gather, for one batch. After idle time nothing is delayed.
     worker_threads.rest(_REST_S)
 
 
 def _publish() -> job_journal.Job | None:
     """Publishes the unpublished events of the log in order; returns the job that continues if some are left.
 
-    A lease keeps two processes from publishing at the same time and out of order. Who finds it taken leaves a
-    unique job behind: the holder may hang or be dead, and the event would wait for the next one.
+    A lease keeps two processes from publishing at the same time, out of order. If another process has it, the
+    returned job tries again later: that process may be dead, and the events would wait for the next event.
     """
     deadline = time.monotonic() + _PUBLISH_FOR_S
     while time.monotonic() < deadline:
@@ -125,8 +125,8 @@ publish = external_job("events.publish", queue="events")(_publish)
 def _publish_batch(generation: int, events: list[event_log.Event]) -> bool:
     """Publishes these events and releases the lease; returns whether more events may be unpublished.
 
-    A holder that was replaced records nothing. The new one publishes the same events again, with the same ids
-    and followed by all later ones.
+    If another process has taken the lease meanwhile, nothing is recorded: that process publishes the same
+    events again, with the same ids, and then all later ones.
     """
     published: int | None = None
     try:
@@ -146,7 +146,7 @@ def _standing_job() -> job_journal.Job:
 
 @transactional_job("events.publish_overdue", queue="events")
 def publish_overdue() -> None:
-    """Enqueues publication where events are overdue, whatever happened to their own jobs."""
+    """Enqueues publication if an event has not been published for ten seconds."""
     if event_log.is_unpublished_before(times.now() - _OVERDUE):
         job = _standing_job()
         job_journal.make_due(job.id)
@@ -167,5 +167,5 @@ def _traced(event: event_log.Event) -> tuple[str | None, Attributes]:
 
 def message(event: event_log.Event) -> bytes:
     """Returns an event as it is published: JSON on one line."""
-    # Without the warning about a type that this release does not know.
+    # `warnings=False`: pydantic would warn about a type of a later release.
     return Event.model_validate(event).model_dump_json(warnings=False).encode()

@@ -15,7 +15,7 @@ from db.shown_payments import ShownPayment
 from db.states import PaymentType
 from db.users import User
 
-# The limits of a customer hold for so long. An operator sets them; while they are off they cost nothing.
+# The period whose payments count towards a customer's limits. Without limits, nothing is locked or counted.
 WINDOW = timedelta(hours=24)
 
 
@@ -45,7 +45,10 @@ def lock_customer(customer_id: UUID) -> User | None:
 
 
 def require_within_limits(customer: User | None, amount: Decimal, currency: str) -> None:
-    """Checks one more payment of a locked customer. Raises TooManyPayments, EmailNotVerified."""
+    """Raises TooManyPayments or EmailNotVerified if one more payment of a locked customer is too much.
+
+    None as the customer means that no limit is set.
+    """
     if customer is None:
         return
     now = times.now()
@@ -66,8 +69,9 @@ def lock_payable(
 ) -> Payment:
     """Locks a request that the customer may pay now, to the end of the transaction.
 
-    `amount` and `currency`, if given, are those that the customer saw. Raises NotFound, RequestNotPayable,
-    TooManyPayments, EmailNotVerified, and RequestChanged if the request has other terms by now.
+    `amount` and `currency`, if given, are the terms that the customer saw. Raises NotFound,
+    RequestNotPayable, TooManyPayments, EmailNotVerified, and RequestChanged if the request has other terms by
+    now.
     """
     customer = lock_customer(customer_id)
     request = payments.lock([request_id]).get(request_id)

@@ -57,16 +57,18 @@ def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
         ):
             failure = ("failed_by_admin", reason or "An administrator failed it.")
             transitions.apply(payment, Transition.FAIL, reason=reason, failure=failure)
-            # The PSP has answered: it has no order. The job that would see that finds the payment ended.
+            # The PSP has answered that it has no order. `resolve`, which disproves silence otherwise, ignores
+            # a payment that has ended.
             payment_reviews.disprove([Disproof(payment.id, ReviewCause.PSP_SILENT)])
         else:
             _record_refusal(payment, Transition.FAIL, reason)
 
 
 def end_by_hand(payment: Payment, outcome: PaymentStatus, reason: str) -> Payment:
-    """Ends a locked payment about which the PSP decided something else than was ordered; only this ends it.
+    """Ends a locked payment about which the PSP has decided something else than was ordered.
 
-    Raises NotReported if no open review reports such a decision, and TransitionRefused.
+    No job ends such a payment. Raises TransitionRefused, and NotReported if no open review reports such a
+    decision.
     """
     if not reviews.is_open(payment.id, reviews.MONEY_CAUSES):
         raise NotReported(payment.type, payment.status)

@@ -24,7 +24,7 @@ RECONCILE_BATCH = 500
 def reconcile() -> None:
     """Enqueues settle for unsettled decisions, begin for payments never begun, inquire for stuck payments.
 
-    A payment whose next job is waiting is left alone: inquiries would only make a long queue longer.
+    Leaves out a payment whose next job is waiting: inquiries would make a long queue longer.
     """
     _enqueue_lost([_settle_job(attempt) for attempt in psp_attempts.unsettled(STUCK_AFTER, RECONCILE_BATCH)])
     _enqueue_lost(
@@ -49,6 +49,7 @@ def _settle_job(attempt: PspAttempt) -> job_journal.Job:
 
 
 def _enqueue_lost(jobs: list[job_journal.Job]) -> None:
+    """Enqueues those of these jobs that are not in the journal, or have been dead for RETRY_DEAD_AFTER."""
     lost = job_journal.missing([job.id for job in jobs], RETRY_DEAD_AFTER) if jobs else set()
     for job in jobs:
         if job.id in lost:

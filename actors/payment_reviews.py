@@ -14,7 +14,8 @@ from db.payments import Payment
 from db.reviews import PaymentReview, ReviewCause
 from db.states import PaymentStatus
 
-# Reviews opened at once that are audited one by one; of more, the rest is one entry with their number.
+# How many reviews of one transaction get audit entries of their own. If there are more, one further entry has
+# the number of all.
 _AUDITED_ONE_BY_ONE = 100
 # The resolution of a review whose cause was disproved.
 _DISPROOF = {
@@ -40,7 +41,7 @@ class NewReview:
 
 @dataclass(frozen=True)
 class Disproof:
-    """The fact that the cause of a payment's reviews no longer holds, and what showed it."""
+    """The fact that a cause no longer holds for a payment, and the request that has shown it."""
 
     payment_id: UUID
     cause: ReviewCause
@@ -96,9 +97,9 @@ def resolve(
     outcome: PaymentStatus | None = None,
     only: Collection[UUID] | None = None,
 ) -> None:
-    """Resolves the open reviews of a locked payment, or `only` those with these ids, in the caller's name.
+    """Resolves the open reviews of a locked payment, or `only` those with these ids, for the acting user.
 
-    `outcome` is the status that the caller has set. Raises NothingToReview if none of the reviews is open.
+    `outcome` is the status that the user has set. Raises NothingToReview if none of the reviews is open.
     """
     by = request_context.current().user_id
     resolved = reviews.resolve(payment.id, reason, by=by, only=only)

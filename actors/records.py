@@ -1,4 +1,4 @@
-"""The records of a transaction, its audit entries and its events: one job for all, appended by one writer."""
+"""The records of a transaction: its audit entries and its events, which one job appends to both logs."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from db.core.ids import uuid7
 class Records(BatchEntry):
     """The audit entries and the events of one transaction, as column values, each in their order."""
 
-    # Not validated again: what the release before enqueued, and what a later one does, is written as it is.
+    # Not validated: what an earlier or a later release has enqueued is written as it is.
     audit_entries: list[dict[str, Any]]
     events: list[dict[str, Any]]
 
@@ -22,28 +22,29 @@ class Records(BatchEntry):
 def append(transactions: Sequence[Records]) -> None:
     """Appends the records of transactions to the audit log and the event log, in the order of enqueueing.
 
-    In order, so the only writer of both logs: it chains audit entries and gives events their numbers.
+    An ordered job has one writer at a time, which both logs need: it chains the entries, and numbers the
+    events.
     """
     audit_chain.append([row for records in transactions for row in _rows(records, records.audit_entries)])
     event_log.append([row for records in transactions for row in _rows(records, records.events)])
 
 
 def _rows(records: Records, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns records with what the journal need not hold: a new id, and the request that caused the job."""
+    """Returns the rows of records: each with a new id, and the job's request if it has none of its own."""
     cause = {"request_id": records.request_id, "trace": records.trace}
     return [{"id": uuid7(), **({} if "request_id" in record else cause), **record} for record in found]
 
 
 def add(kind: Literal["audit_entries", "events"], record: dict[str, Any]) -> None:
-    """Adds a record to the arguments of the transaction's one job, which grow until it is inserted."""
+    """Adds a record to the one job of the open transaction, which the first record enqueues."""
     job = jobs.find_enqueued(append.name)
     if job is None:
         job = append.job(Records(audit_entries=[], events=[]))
         jobs.enqueue(job)
-    # Of a transaction about many payments, a record may belong to another request than the first one.
+    # A batch has the records of many requests; the job itself has the request of its first record.
     cause = request_context.current()
     own: dict[str, Any] = {}
     if (cause.request_id, cause.trace) != (job.request_id, job.trace):
         own = {"request_id": cause.request_id, **({"trace": cause.trace} if cause.trace else {})}
-    # A missing member is null where the record is appended.
+    # Nulls are left out: the statements that append read a missing member as null.
     job.args[kind].append({**{name: value for name, value in record.items() if value is not None}, **own})

@@ -20,7 +20,7 @@ class Transition(StrEnum):
     CANCEL = "cancel"
 
 
-# Keys are str: a row has its type and status as such.
+# The keys are plain strings, because the columns of a row are; a member of a StrEnum equals its value.
 TRANSITIONS: dict[tuple[str, str | None, Transition], PaymentStatus] = {
     (PaymentType.PAYMENT, None, Transition.CREATE): PaymentStatus.PENDING,
     (PaymentType.PAYMENT, PaymentStatus.PENDING, Transition.BEGIN): PaymentStatus.PROCESSING,
@@ -30,8 +30,8 @@ TRANSITIONS: dict[tuple[str, str | None, Transition], PaymentStatus] = {
     (PaymentType.INITIATE, None, Transition.CREATE): PaymentStatus.PENDING,
     (PaymentType.INITIATE, PaymentStatus.PENDING, Transition.BEGIN): PaymentStatus.INITIATED,
     (PaymentType.INITIATE, PaymentStatus.PENDING, Transition.CANCEL): PaymentStatus.CANCELLED,
-    # A request is engaged while a payment against it is live: it completes with the payment, and reopens when
-    # the payment fails or is cancelled.
+    # A request is engaged while a payment of it is under way. It completes with that payment, and reopens
+    # when that payment fails or is cancelled.
     (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.ENGAGE): PaymentStatus.PROCESSING,
     (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.EXPIRE): PaymentStatus.FAILED,
     (PaymentType.INITIATE, PaymentStatus.INITIATED, Transition.FAIL): PaymentStatus.FAILED,
@@ -40,7 +40,7 @@ TRANSITIONS: dict[tuple[str, str | None, Transition], PaymentStatus] = {
     (PaymentType.INITIATE, PaymentStatus.PROCESSING, Transition.REOPEN): PaymentStatus.INITIATED,
 }
 
-# How sentences and log lines name a type, and a transition that was applied.
+# The words of error messages and log lines for a type, and for a transition that was applied.
 NAMES: dict[str, str] = {PaymentType.PAYMENT: "payment", PaymentType.INITIATE: "payment request"}
 PARTICIPLES = {
     Transition.CREATE: "created",

@@ -20,18 +20,18 @@ from db.states import PaymentStatus, PaymentType
 
 log = structlog.get_logger(__name__)
 
-# Code and message.
+# Why a payment failed: a code and a message.
 Failure = tuple[str, str]
 
-# The reason of a request that is cancelled because its vendor's role or account ended.
+# Why a request is cancelled when the role or the account of its vendor has ended.
 NO_VENDOR = "its vendor takes no payments any more"
 
-# The event of a status, beside `updated`.
+# The events of some statuses, in addition to PAYMENT_UPDATED.
 _EVENTS = {
     PaymentStatus.COMPLETED: events.EventType.PAYMENT_COMPLETED,
     PaymentStatus.FAILED: events.EventType.PAYMENT_FAILED,
 }
-# What happens to a request when its payment comes to this status.
+# The transition of a request when its payment has come to one of these statuses.
 _REQUEST_TRANSITIONS: dict[str, Transition] = {
     PaymentStatus.COMPLETED: Transition.COMPLETE,
     PaymentStatus.FAILED: Transition.REOPEN,
@@ -42,7 +42,7 @@ _REQUEST_TRANSITIONS: dict[str, Transition] = {
 def locked(id: UUID) -> Payment:
     """Returns the payment, locked to the end of the transaction. Raises NotFound.
 
-    The request that it pays is locked before it, in the same statement. All transactions lock in this order.
+    The same statement locks the request that the payment pays, before the payment (decision 20).
     """
     payment = payments.lock([id]).get(id)
     if payment is None:
@@ -51,9 +51,9 @@ def locked(id: UUID) -> Payment:
 
 
 def create(payment_type: PaymentType, user_id: UUID, **columns: Any) -> Payment:
-    """Returns a new payment or request, and reports its first transition; the caller stores it.
+    """Returns a new payment or request, which the caller stores, and records its audit entry and event.
 
-    Its history row is part of the statement that stores it (db/idempotency.py).
+    The statement that stores it also writes its first history row (`idempotency.accept`).
     """
     status = state_machine.next_status(payment_type, None, Transition.CREATE)
     payment = payments.new(user_id=user_id, type=payment_type, status=status, **columns)
@@ -70,11 +70,11 @@ class Change:
     transition: Transition
     reason: str | None = None
     failure: Failure | None = None
-    # The request that caused it: in a batch, each change has its own.
+    # The HTTP request that caused the change: in a batch, each change has its own.
     context: RequestContext = field(default_factory=request_context.current)
 
     def result(self) -> NewStatus:
-        """Returns what the transition table makes of the payment. Raises TransitionRefused."""
+        """Returns the status that the transition leads to, with its history. Raises TransitionRefused."""
         to = state_machine.next_status(self.payment.type, self.payment.status, self.transition)
         reason = self.reason or (self.failure[0] if self.failure else None)
         return NewStatus(self.payment, to, self.transition, reason, self.failure, self.context.user_id)
@@ -88,10 +88,10 @@ def apply(
 
 
 def apply_all(changes: Sequence[Change]) -> list[Payment]:
-    """Applies one transition to each of these locked payments, and to the requests that they pay.
+    """Applies a transition to each of these locked payments, and to the requests that they pay.
 
-    Returns the payments as they are now. The number of statements does not depend on their number. Raises
-    TransitionRefused, and changes nothing, if one of them is not allowed.
+    Returns the changed payments, in the order of `changes`. Runs a fixed number of statements, however many
+    payments there are. Raises TransitionRefused, and changes nothing, if one transition is not allowed.
     """
     if not changes:
         return []
@@ -115,10 +115,10 @@ def apply_all(changes: Sequence[Change]) -> list[Payment]:
 
 
 def _apply_to_requests(ended: Sequence[tuple[UUID, Payment, RequestContext]]) -> None:
-    """Applies to requests, given by their ids, what the ends of the payments that pay them mean to them."""
+    """Completes or reopens the requests of payments that have ended: (request id, payment, context) each."""
     if not ended:
         return
-    # Each was locked before its payment, in the same statement, so this does not wait.
+    # This does not wait: the statement that locked a payment has locked its request, too.
     requests = payments.lock([id for id, _, _ in ended])
     following: list[Change] = []
     for id, payment, context in ended:
@@ -127,7 +127,8 @@ def _apply_to_requests(ended: Sequence[tuple[UUID, Payment, RequestContext]]) ->
             reason = f"payment {payment.id} {payment.status}"
             following.append(Change(request, transition, reason, context=context))
         else:
-            # Not refused: that would undo what the PSP did with the payment.
+            # No TransitionRefused is raised: it would roll back the end of the payment, which the PSP
+            # decided.
             reason = f"it is {request.status}, but its payment {payment.id} is {payment.status}"
             with request_context.acting_as(context):
                 payment_reviews.open_reviews([NewReview(request.id, ReviewCause.REQUEST_MOVED, reason)])
@@ -136,7 +137,7 @@ def _apply_to_requests(ended: Sequence[tuple[UUID, Payment, RequestContext]]) ->
         for request, change in zip(apply_all(following), following, strict=True)
         if change.transition is Transition.REOPEN
     ]
-    # The job that cancels a vendor's open requests passed over these while they were engaged.
+    # `withdraw_requests`, which cancels a vendor's open requests, left these out while they were engaged.
     vendors = users.active_vendors({request.user_id for request, _ in open_again})
     apply_all(
         [
