@@ -30,6 +30,10 @@ class LastFailure(NamedTuple):
     failed_at: datetime
     next_at: datetime
 
+    def must_wait(self, now: datetime) -> bool:
+        """Whether the client must wait. The free failures require no wait, whatever their time."""
+        return now < self.next_at and self.failed_at < self.next_at
+
 
 FIND = Statement(
     "find_sign_in_failure",
@@ -39,26 +43,36 @@ FIND = Statement(
     """,
 )
 
-# The wait before the next password: none for the first failures, then 1 s, doubled with each failure.
+# The wait before the next password: none for the first failures, then 1 s, doubled with each failure. Another
+# request may have come later and reserved first: that one has a later time, and requires no wait by that.
 RESERVE = Statement(
     "reserve_password_check",
     f"""
     INSERT INTO auth.sign_in_failures AS f (purpose, account, client, failures, failed_at, next_at)
     VALUES (%(purpose)s::text, %(account)s::text, %(client)s::text, 1, %(now)s::timestamptz, %(now)s)
     ON CONFLICT (purpose, account, client) DO UPDATE SET (failures, failed_at, next_at) = (
-        SELECT counted, excluded.failed_at, excluded.failed_at + interval '1 second' * CASE
+        SELECT counted, latest, latest + interval '1 second' * CASE
             WHEN counted < {FREE_FAILURES} THEN 0
             ELSE least({MAX_WAIT_S}, 2 ^ least(counted - {FREE_FAILURES}, 10))
         END
-        FROM (SELECT CASE WHEN f.failed_at < excluded.failed_at - interval '{FAILURE_LIFE}' THEN 1
-            ELSE f.failures + 1 END) AS c (counted)
+        FROM (SELECT greatest(f.failed_at, excluded.failed_at),
+            CASE WHEN f.failed_at < excluded.failed_at - interval '{FAILURE_LIFE}' THEN 1
+            ELSE f.failures + 1 END) AS c (latest, counted)
     )
-    WHERE f.next_at <= excluded.failed_at RETURNING failures
+    WHERE f.next_at <= excluded.failed_at OR f.next_at <= f.failed_at RETURNING failed_at
     """,
 )
 
 RELEASE = """
     UPDATE auth.sign_in_failures SET failures = greatest(0, failures - 1)
+    WHERE purpose = %s AND account = %s AND client = %s
+"""
+
+# The wait ends only where the reservation began it: a later one may have begun another.
+UNDO = """
+    UPDATE auth.sign_in_failures
+    SET failures = greatest(0, failures - 1),
+        next_at = CASE WHEN failed_at = %s THEN failed_at ELSE next_at END
     WHERE purpose = %s AND account = %s AND client = %s
 """
 
@@ -105,18 +119,25 @@ def find(purpose: PasswordUse, account: str, client: str) -> LastFailure | None:
     return postgres.first(LastFailure, FIND, purpose=purpose, account=account, client=client)
 
 
-def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> bool:
-    """Counts a failure before the password is checked; False while the client must wait.
+def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> datetime | None:
+    """Counts a failure before the password is checked, and returns its time; None while the client must wait.
 
     One statement, so that each of several concurrent requests sees the counts of those before.
     """
-    counted = postgres.value(RESERVE, purpose=purpose, account=account, client=client, now=now)
-    return counted is not None
+    reserved_at: datetime | None = postgres.value(
+        RESERVE, purpose=purpose, account=account, client=client, now=now
+    )
+    return reserved_at
 
 
 def release(purpose: PasswordUse, account: str, client: str) -> None:
     """Subtracts a failure that was counted for a password which proved right. The wait stays."""
     postgres.rows(RELEASE, purpose, account, client)
+
+
+def undo(purpose: PasswordUse, account: str, client: str, reserved_at: datetime) -> None:
+    """Subtracts a failure that was counted for a password which was not checked, with the wait it began."""
+    postgres.rows(UNDO, reserved_at, purpose, account, client)
 
 
 def clear(purpose: PasswordUse, account: str, client: str) -> None:

@@ -14,8 +14,8 @@ from actors.jobs import enqueue, transaction
 from actors.mail import UserNotice
 from api.accounts import Password
 from api.auth import throttle
-from api.auth.sign_in import InvalidCredentials, PasswordAttempt
-from api.auth.throttle import TooManyFailures
+from api.auth.sign_in import PasswordAttempt
+from api.auth.throttle import InvalidCredentials, TooManyFailures
 from api.http.body import ValidationFailed
 from api.http.fields import Email, Query, RequestBody
 from api.http.operation import Operation
@@ -93,21 +93,23 @@ class Credentials:
         caller = caller_of(req)
         # Failures count apart from sign-in, and per session: guesses of others cannot block the owner here.
         session = f"session {caller.session_id}"
-        reservation = throttle.reserve(PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session)
-        user = users.get(caller.user_id)
-        if user is None or not self.passwords.matches(body.current_password, user.password_hash):
-            with transaction():
-                audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
-            raise InvalidCredentials
-        password_hash = _hash(self.passwords, body.new_password, user)
-        with transaction():
-            locked = users.locked(user.id)
-            # Another change or a reset may have committed while bcrypt worked.
-            if locked is None or locked.password_hash != user.password_hash:
+        with throttle.password_check(
+            PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session
+        ) as reservation:
+            user = users.get(caller.user_id)
+            if user is None or not self.passwords.matches(body.current_password, user.password_hash):
+                with transaction():
+                    audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
                 raise InvalidCredentials
-            reservation.succeeded()
-            sessions.end(user.id, keep=caller.session_id)
-            _set_password(user, password_hash, AuditAction.PASSWORD_CHANGED)
+            password_hash = _hash(self.passwords, body.new_password, user)
+            with transaction():
+                locked = users.locked(user.id)
+                # Another change or a reset may have committed while bcrypt worked.
+                if locked is None or locked.password_hash != user.password_hash:
+                    raise InvalidCredentials
+                reservation.succeeded()
+                sessions.end(user.id, keep=caller.session_id)
+                _set_password(user, password_hash, AuditAction.PASSWORD_CHANGED)
 
     @Operation(Permission.ANYONE, "If an account has this address, a mail with a link has been sent to it.")
     def forgot_password(self, _req: Request, body: PasswordResetRequest) -> None:

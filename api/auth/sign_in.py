@@ -16,7 +16,7 @@ from actors.jobs import enqueue, transaction
 from api import accounts
 from api.accounts import EmailTaken, NewAccount
 from api.auth import throttle
-from api.auth.throttle import TooManyFailures
+from api.auth.throttle import InvalidCredentials, Reservation, TooManyFailures
 from api.http.fields import RequestBody, normalize_email
 from api.http.operation import Operation
 from api.http.responses import PageQuery
@@ -91,10 +91,6 @@ class AuthResult(JsonModel):
     expires_in: Annotated[int, Field(examples=[900])]
 
 
-class InvalidCredentials(DomainError, code=ErrorCode.INVALID_CREDENTIALS):
-    """The e-mail address or the password is wrong."""
-
-
 class TokenReused(DomainError, code=ErrorCode.TOKEN_REUSED):
     """This refresh token was used before. The session has been ended for safety; sign in again."""
 
@@ -160,28 +156,8 @@ class Sessions:
         # Counted by user id, not by address: PostgreSQL's lower() folds more spellings of one than Python's.
         account = str(user_id or self.passwords.pseudonym(body.email))
         client = throttle.client_of(user_id, refresh_token)
-        reservation = throttle.reserve(PasswordUse.SIGN_IN, account, client)
-        password_hash = user.password_hash if user and user.active else None
-        # An unknown address, a wrong password and a closed account get one error, after the same time. bcrypt
-        # works outside the transaction, which would hold locks meanwhile.
-        if not self.passwords.matches(body.password, password_hash) or user is None:
-            details = {} if user else {"addressDigest": account}
-            with transaction():
-                audit.record(AuditAction.SIGN_IN_FAILED, user_id=user_id, details=details)
-            raise InvalidCredentials
-        outdated = self.passwords.needs_rehash(user.password_hash)
-        renewed_hash = self.passwords.hash(body.password) if outdated else None
-        with transaction():
-            locked = users.locked(user.id)
-            # While bcrypt worked, a password change or a closing may have ended all sessions.
-            if locked is None or not locked.active or locked.password_hash != user.password_hash:
-                raise InvalidCredentials
-            if renewed_hash:
-                users.change(user.id, password_hash=renewed_hash)
-            reservation.succeeded()
-            audit.record(AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
-            events.emit(EventType.USER_LOGGED_IN, snapshots.user(locked))
-            return self._start(locked)
+        with throttle.password_check(PasswordUse.SIGN_IN, account, client) as reservation:
+            return self._sign_in(user, body.password, account, reservation)
 
     @Operation(
         Permission.ANYONE,
@@ -259,6 +235,31 @@ class Sessions:
             if not sessions.end(caller.user_id, only=[session_id]):
                 raise NotFound(thing="session")
             _record_sign_out(caller, ("session", session_id), everywhere=False)
+
+    def _sign_in(
+        self, user: User | None, password: str, account: str, reservation: Reservation
+    ) -> AuthResult:
+        password_hash = user.password_hash if user and user.active else None
+        # An unknown address, a wrong password and a closed account get one error, after the same time. bcrypt
+        # works outside the transaction, which would hold locks meanwhile.
+        if not self.passwords.matches(password, password_hash) or user is None:
+            details = {} if user else {"addressDigest": account}
+            with transaction():
+                audit.record(AuditAction.SIGN_IN_FAILED, user_id=user.id if user else None, details=details)
+            raise InvalidCredentials
+        outdated = self.passwords.needs_rehash(user.password_hash)
+        renewed_hash = self.passwords.hash(password) if outdated else None
+        with transaction():
+            locked = users.locked(user.id)
+            # While bcrypt worked, a password change or a closing may have ended all sessions.
+            if locked is None or not locked.active or locked.password_hash != user.password_hash:
+                raise InvalidCredentials
+            if renewed_hash:
+                users.change(user.id, password_hash=renewed_hash)
+            reservation.succeeded()
+            audit.record(AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
+            events.emit(EventType.USER_LOGGED_IN, snapshots.user(locked))
+            return self._start(locked)
 
     def _start(self, user: User) -> AuthResult:
         context = request_context.current()

@@ -5,18 +5,24 @@ a refresh token of an earlier session, or by an address or network that has sign
 So guesses from however many addresses slow down other guesses, and do not keep the owner out.
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_address, ip_network
+from threading import BoundedSemaphore
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from actors import audit
 from actors.audit import AuditAction
 from actors.jobs import transaction
-from db import sign_in_failures
+from api.http import admission
+from db import postgres, sign_in_failures
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode
 from db.one_time_tokens import fingerprint
-from db.sign_in_failures import PasswordUse
+from db.sign_in_failures import LastFailure, PasswordUse
 
 _REFUSED = {
     PasswordUse.SIGN_IN: AuditAction.SIGN_IN_REFUSED,
@@ -32,8 +38,16 @@ _ADDRESS_BITS = (32, 64)
 _NETWORK_BITS = (24, 56)
 
 
+class InvalidCredentials(DomainError, code=ErrorCode.INVALID_CREDENTIALS):
+    """The e-mail address or the password is wrong."""
+
+
 class TooManyFailures(DomainError, code=ErrorCode.RATE_LIMITED):
     """Signing in to this account has failed too often. Wait a little and try again."""
+
+
+# One for each client that has a password checked by this process. A turn that nobody holds is forgotten.
+_turns: WeakValueDictionary[tuple[str, ...], BoundedSemaphore] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,7 @@ class Reservation:
     purpose: PasswordUse
     account: str
     client: str
+    reserved_at: datetime
 
     def succeeded(self) -> None:
         """Takes the failure back: a known client starts at zero, unknown clients have one failure less.
@@ -55,24 +70,60 @@ class Reservation:
         else:
             sign_in_failures.clear(self.purpose, self.account, self.client)
 
+    def undo(self) -> None:
+        """Takes the failure back with its wait: no password was found wrong."""
+        # Without the database it stays counted. The caller reports the first error.
+        with suppress(*postgres.TRANSIENT_ERRORS):
+            sign_in_failures.undo(self.purpose, self.account, self.client, self.reserved_at)
 
-def reserve(purpose: PasswordUse, account: str, client: str) -> Reservation:
-    """Counts a failure before the password is checked, so a parallel burst gets no more checks than a series.
 
+@contextmanager
+def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[Reservation]:
+    """Counts a failure before the block checks a password, so a burst gets no more checks than a series.
+
+    Checks of one client take turns. Otherwise parallel sign-ins with the right password would be refused:
+    each because of the failures that are counted for the others. The failure stays counted where the block
+    raises InvalidCredentials; after any other error it is taken back.
     Raises TooManyFailures, which is audited and not counted as a failure.
     """
-    now = times.now()
+    # Most requests of a burst of guesses are refused without a turn.
     counted = sign_in_failures.find(purpose, account, client)
-    # Most requests of a burst are refused without waiting for the row's lock.
-    if counted is None or counted.next_at <= now:
-        if sign_in_failures.reserve(purpose, account, client, now):
-            return Reservation(purpose, account, client)
-        counted = sign_in_failures.find(purpose, account, client)
+    if counted and counted.must_wait(times.now()):
+        raise _refusal(counted, purpose, account)
+    with _turn(purpose, account, client):
+        reserved_at = sign_in_failures.reserve(purpose, account, client, times.now())
+        if reserved_at is None:
+            raise _refusal(sign_in_failures.find(purpose, account, client), purpose, account)
+        reservation = Reservation(purpose, account, client, reserved_at)
+        try:
+            yield reservation
+        except InvalidCredentials:
+            raise
+        except Exception:
+            reservation.undo()
+            raise
+
+
+@contextmanager
+def _turn(*key: str) -> Iterator[None]:
+    turn = _turns.setdefault(key, BoundedSemaphore(1))
+    with ExitStack() as held:
+        if turn.acquire(blocking=False):
+            held.callback(turn.release)
+        else:
+            with admission.without_connection():
+                turn.acquire()
+                # Before the request connects again, which may fail.
+                held.callback(turn.release)
+        yield
+
+
+def _refusal(counted: LastFailure | None, purpose: PasswordUse, account: str) -> TooManyFailures:
     with transaction():
         audit.record_sampled(_REFUSED[purpose], account)
     # The whole wait, not what is left of it: only a guesser gains by knowing the exact moment.
     wait_s = (counted.next_at - counted.failed_at).total_seconds() if counted else 0
-    raise TooManyFailures(retry_after=max(1, int(wait_s)))
+    return TooManyFailures(retry_after=max(1, int(wait_s)))
 
 
 def client_of(user_id: UUID | None, refresh_token: str) -> str:

@@ -15,6 +15,7 @@ from zxcvbn.matching import dictionary_match
 from actors import audit, housekeeping, mail
 from actors.jobs import enqueue, transaction
 from api.app import create_app
+from api.http.admission import Busy
 from api.security.passwords import SCORED_CHARACTERS, Passwords, weakness
 from db import audit_log, event_log, one_time_tokens, postgres, sessions, sign_in_failures, users
 from db.core import times
@@ -500,6 +501,73 @@ def test_of_a_burst_of_guesses_at_most_ten_are_checked(stores, settings):
         makers.wipe()
     assert set(answers) == {401, 429}
     assert 5 <= answers.count(401) <= 10
+
+
+def test_parallel_sign_ins_with_the_right_password_all_succeed(stores, settings):
+    client = TestClient(create_app(settings))
+    try:
+        with postgres.connection():
+            email = registered(client).user["email"]
+        hosts = [from_address("203.0.113.1"), *[from_address(f"192.0.{n}.1") for n in range(15)]]
+        with ThreadPoolExecutor(16) as users:
+            answers = list(users.map(lambda host: sign_in(client, email, **host).status_code, hosts * 2))
+    finally:
+        makers.wipe()
+    assert answers == [200] * 32
+
+
+def must_wait(guesser, now) -> bool:
+    failure = sign_in_failures.find(*guesser)
+    assert failure
+    return failure.must_wait(now)
+
+
+def test_a_check_that_began_earlier_is_not_refused_because_of_a_later_one(client):
+    now = times.now()
+    guesser = (sign_in_failures.PasswordUse.SIGN_IN, "account", "unknown")
+    assert sign_in_failures.reserve(*guesser, now)
+    assert sign_in_failures.reserve(*guesser, now - timedelta(seconds=1)) == now
+    assert not must_wait(guesser, now - timedelta(seconds=1))
+    for _ in range(3):
+        sign_in_failures.reserve(*guesser, now)
+    assert must_wait(guesser, now)
+    assert sign_in_failures.reserve(*guesser, now) is None
+
+
+def busy(self: Passwords, password: str, hashed: str | None) -> bool:
+    raise Busy
+
+
+@pytest.mark.parametrize("ask", [lambda me: sign_in(me.client, me.user["email"]), change])
+def test_a_password_that_was_not_checked_is_no_failure(me, ask, monkeypatch):
+    with freeze_time(NOON):
+        for _ in range(4):
+            assert error(change(me, "wrong")) == error(sign_in(me.client, me.user["email"], "wrong"))
+        with monkeypatch.context() as patched:
+            patched.setattr(Passwords, "matches", busy)
+            for _ in range(9):
+                assert error(ask(me)) == (503, "SERVICE_UNAVAILABLE")
+        assert ask(me).status_code == 200
+
+
+def test_a_weak_new_password_is_no_failure(me):
+    with freeze_time(NOON):
+        for _ in range(9):
+            assert invalid_fields(change(me, new="password")) == {"newPassword"}
+        assert change(me).status_code == 200
+
+
+def test_a_check_that_did_not_happen_leaves_the_wait_of_a_later_failure(client):
+    now = times.now()
+    guesser = (sign_in_failures.PasswordUse.SIGN_IN, "account", "unknown")
+    for _ in range(5):
+        sign_in_failures.reserve(*guesser, now)
+    later = now + timedelta(seconds=1)
+    assert sign_in_failures.reserve(*guesser, later) == later
+    sign_in_failures.undo(*guesser, now)
+    assert must_wait(guesser, later + timedelta(seconds=1.9))
+    sign_in_failures.undo(*guesser, later)
+    assert not must_wait(guesser, later)
 
 
 def test_all_spellings_of_an_address_share_one_count(client):
