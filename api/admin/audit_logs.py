@@ -26,8 +26,8 @@ _NDJSON = "application/x-ndjson"
 # Exports that one process writes at once.
 _seats = BoundedSemaphore(1)
 MAX_ENTRIES = 100_000
-# An export of so many entries waits for no other one.
-_SMALL = 1_000
+# An export of at most so many entries does not wait for another export.
+_SMALL_EXPORT_ENTRIES = 1_000
 # A longer audit log is not verified whole for a response. A row takes about 7 µs.
 MAX_ROWS_VERIFIED_AT_ONCE = 200_000
 
@@ -36,7 +36,7 @@ class AuditQuery(PageQuery):
     """Filters; `from` is inclusive, `to` is exclusive."""
 
     user_id: IdInput | None = None
-    # The catalogue and no free text: a misspelt action is refused, not answered with an empty page.
+    # Not a free text: a misspelt action is refused, and not answered with an empty page.
     action: AuditAction | None = None
     resource_type: Annotated[str, Field(max_length=50, pattern="^[ -~]+$")] | None = None
     resource_id: IdInput | None = None
@@ -138,7 +138,7 @@ def export_audit_logs(_req: Request, query: AuditExportQuery) -> Download:
     is `{"end": {"seq", "hash", "rows"}, "seal": {"seq", "hash"}}`; where they differ, more entries follow
     `end.seq`. `docs/operations/verify_audit.py` verifies such a file.
     """
-    with seat(_seats) if query.limit > _SMALL else nullcontext():
+    with seat(_seats) if query.limit > _SMALL_EXPORT_ENTRIES else nullcontext():
         return _download(query.after, query.limit)
 
 
@@ -185,7 +185,7 @@ def _last_verification() -> AuditLogVerification:
     whole = statuses[invariants.WHOLE_AUDIT_LOG]
     if whole.count:
         row_id = UUID(whole.offenders[0]) if whole.offenders else None
-        broken = audit_chain.BrokenEntry(row_id, audit_chain.ChainBreak(str(whole.reason)))
+        broken = audit_chain.BrokenEntry(row_id, ChainBreak(str(whole.reason)))
         return _result(position.rows if position else 0, broken)
     if whole.count is None or position is None:
         raise NotVerifiedYet

@@ -2,7 +2,7 @@
 
 An account has one count for all unknown clients together, and one for each known client. A client is known by
 a refresh token of an earlier session, or by an address or network that has signed in to the account before.
-So guesses from however many addresses slow down other guesses, and do not keep the owner out.
+So guesses from any number of addresses slow down other guesses, and do not keep the owner out.
 """
 
 from collections.abc import Iterator
@@ -121,7 +121,7 @@ def _turn(*key: str) -> Iterator[None]:
 def _refusal(counted: LastFailure | None, purpose: PasswordUse, account: str) -> TooManyFailures:
     with transaction():
         audit.record_sampled(_REFUSED[purpose], account)
-    # The whole wait, not what is left of it: only a guesser gains by knowing the exact moment.
+    # From the last failure, not from now: only a guesser gains by knowing when exactly the wait ends.
     wait_s = (counted.next_at - counted.failed_at).total_seconds() if counted else 0
     return TooManyFailures(retry_after=max(1, int(wait_s)))
 

@@ -1,4 +1,4 @@
-"""Accept changes of payments: at most once per `Idempotency-Key`, settled on request (`Prefer: wait`).
+"""Accepts changes of payments: at most once per `Idempotency-Key`, settled on request (`Prefer: wait`).
 
 The key, the payment, its jobs and the stored response are written in one transaction: a process that is
 killed leaves all of them or none. A refusal rolls its key back with everything else, so the key can be used
@@ -140,7 +140,7 @@ def _finalize(
 ) -> Rendered:
     """Waits until the payment is settled, then replaces the provisional response.
 
-    Of several requests that do so under one key, the first one decides, and all send its response.
+    Of several requests that finish under one key, the first one stores its response, and all send that one.
     """
     settled = _wait_until_settled(req, payment_id, is_settled)
     response = provisional

@@ -1,10 +1,10 @@
-"""`Prefer: wait=N` (RFC 7240): a request waits up to N seconds for what it asks for.
+"""`Prefer: wait=N` (RFC 7240): a request waits up to N seconds, for its change to end or for a new version.
 
-A waiting request holds neither a database connection nor a place among the requests that execute, and looks
-at growing intervals. One that waits for its change has a slot, and looks by itself. Those that wait for
-another version of a payment (long polling) share what is read: one statement for all that wait in this
-process, however many, by whichever of them looks next. A request that finds no slot, or too many others, gets
-the plain response, as the RFC allows.
+A waiting request holds neither a database connection nor a place among the requests that execute. It polls at
+growing intervals. A request that waits for its change has a slot, and reads for itself. The requests of a
+process that wait for a new version of a payment (long polling) share one statement: the next one that polls
+reads for all. A request that finds no slot, or too many others waiting, gets the plain response, as the RFC
+allows.
 """
 
 import re
@@ -28,10 +28,10 @@ from db.users import Role
 
 # Requests of one process that may wait for their change at once: their polling leaves the database to others.
 WAITING_REQUESTS = 16
-# Requests of one process that may wait for another version at once. What is read grows with their number.
+# Requests of one process that may wait for another version at once. The shared statement grows with them.
 MAX_WAITING = 2_000
-# What was read is used for so long, and for so many times the time that reading took: of a busy database the
-# waiting requests use a twentieth of one connection.
+# For how long a result is shared: for this time, and for so many times as long as the statement took. The
+# waiting requests then use at most a twentieth of a connection of a busy database.
 _FRESH_S, _FRESH_FACTOR = 0.05, 20
 
 _MAX_WAIT_S = 10
@@ -100,7 +100,7 @@ def poll(
 
 
 class Watches:
-    """What the waiting requests of this process watch, and what was last read of it."""
+    """The payments for which requests of this process wait, and what was last read about each."""
 
     def __init__(self) -> None:
         self._requests: Counter[Watched] = Counter()
@@ -110,7 +110,7 @@ class Watches:
 
     @contextmanager
     def open(self, watched: Watched) -> Iterator[None]:
-        """Includes this in what is read while the block runs."""
+        """Includes a payment, for one session, in what is read while the block runs."""
         with self._lock:
             self._requests[watched] += 1
         try:
@@ -127,7 +127,10 @@ class Watches:
         return self._requests.total() >= MAX_WAITING
 
     def look(self, watched: Watched) -> Watch | None:
-        """Returns what is known; reads it anew for all, unless it is fresh or another request is reading."""
+        """Returns what was read last, or None. First reads again, for all requests, if that is too old.
+
+        Does not wait for another request that is reading.
+        """
         if time.monotonic() >= self._fresh_until and self._reading.acquire(blocking=False):
             try:
                 began = time.monotonic()
@@ -136,7 +139,7 @@ class Watches:
                 with postgres.connection():
                     found = shown_payments.find_watched(requested)
                 with self._lock:
-                    # Without what nobody waits for any more.
+                    # Without payments for which no request waits any more.
                     self._read = {each: watch for each, watch in found.items() if each in self._requests}
                 ended = time.monotonic()
                 self._fresh_until = ended + max(_FRESH_S, (ended - began) * _FRESH_FACTOR)
@@ -153,9 +156,9 @@ def wait_for_version(
 ) -> Caller:
     """Waits for another version of the payment, and returns the caller as they are by then.
 
-    Returns without one when the time is over, when nobody awaits the response (the client has hung up, or the
-    process stops), when the caller has another role, and at once when too many requests wait. Raises
-    Unauthorized as soon as the session ends.
+    Returns without another version when the time is over, when the response is no longer awaited (the client
+    has hung up, or the process stops), when the caller has another role, and at once when too many requests
+    wait. Raises Unauthorized as soon as the session ends.
     """
     if _watches.is_full():
         return caller

@@ -169,7 +169,10 @@ def _total(currency: str, rows: list[ReportRow]) -> CurrencyTotal:
 
 
 def _download(rows: Iterator[ReportRow], name: str) -> Download:
-    """Writes a CSV file. No spreadsheet takes a cell for a formula: day, code, status or unsigned number."""
+    """Writes a CSV file.
+
+    No cell can be taken for a formula: all are days, codes, statuses or unsigned numbers.
+    """
     with download_file() as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text)

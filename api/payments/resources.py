@@ -182,6 +182,7 @@ def change_payment_status(req: Request, payment_id: UUID, body: schemas.StatusCh
     _require(caller, Permission.SETTLE_BY_HAND)
     if body.status is not PaymentStatus.FAILED:
         raise payment_endings.StatusNotSettable(payment.type, payment.status, target=body.status)
+    # The inquiry of `has_psp_decided` takes seconds: it comes last, and a repeated request makes none.
     decided = (
         payment_endings.is_with_psp(payment)
         and not acceptance.has_stored_response(req)

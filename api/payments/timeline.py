@@ -26,7 +26,7 @@ from db.psp_attempts import PspOperation, PspResult
 from db.shown_payments import ShownPayment
 from db.states import PaymentStatus, PaymentType
 
-# Of each kind, the newest so many items are shown.
+# How many items of each kind are shown: the newest.
 ITEMS_OF_A_KIND = 100
 
 
@@ -106,7 +106,7 @@ def get_payment_timeline(req: Request, payment_id: UUID) -> Timeline:
 
 
 def _job_ids(payment_id: UUID) -> list[UUID]:
-    """Returns the ids that jobs about a payment have where these are derived from the payment's."""
+    """Returns the ids of those jobs about a payment whose ids are derived from the payment's."""
     of_payment = (payment_jobs.begin, payment_jobs.charge, payment_jobs.resolve, payment_jobs.inquire)
     mails = [mail.notice_job(payment_id, to_payee=to_payee).id for to_payee in (False, True)]
     return [*(id_for_key(job.name, str(payment_id)) for job in of_payment), *mails]
@@ -132,7 +132,7 @@ def _item(row: TimelineRow, payment: ShownPayment) -> TimelineItem:
 
 
 def _expiry(payment: ShownPayment) -> list[TimelineItem]:
-    """Returns when a request that can be paid expires."""
+    """Returns the item of a request's expiry, in a list that is empty unless the request can be paid."""
     if payment.type != PaymentType.INITIATE or payment.status != PaymentStatus.INITIATED:
         return []
     hours = float(config.number(config.ConfigKey.PAYMENTS_REQUEST_TTL_HOURS))
@@ -147,7 +147,7 @@ def _periodic(name: str, at: datetime, title: str) -> TimelineItem:
 
 
 def _neutral(item: TimelineItem) -> TimelineItem:
-    """Returns of what is to come only when it is."""
+    """Returns an item of what is to come that says only when."""
     return item.model_copy(update={"title": "Something is still to come", "data": {}})
 
 

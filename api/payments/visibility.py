@@ -74,8 +74,8 @@ def _may_change(payment: Payment | ShownPayment, caller: Caller) -> bool:
 def allowed_actions(payment: Payment | ShownPayment, caller: Caller) -> list[AllowedAction]:
     """Returns what the caller may do with a payment now.
 
-    The routes check the same. `fail` also depends on what the PSP answers then: a PSP that answered nothing
-    so far is not expected to.
+    The routes check the same again. Whether a payment can fail also depends on the PSP's answer to an
+    inquiry, so `fail` is left out while the PSP does not answer.
     """
 
     def allows(transition: Transition) -> bool:
@@ -100,7 +100,7 @@ def _is_psp_silent(payment: Payment | ShownPayment) -> bool:
 
 
 def _can_pay(payment: Payment | ShownPayment, caller: Caller) -> bool:
-    # The other routes show a customer no request.
+    # A route that does not read a ShownPayment never sends a customer a payment request.
     if not isinstance(payment, ShownPayment) or not _is_offered_to(payment, caller):
         return False
     is_active = bool(payment.vendor_is_active)

@@ -50,10 +50,10 @@ UPLOAD_TYPES = ("image/png", "image/jpeg", "image/webp")
 STORED_TYPE = "image/webp"
 _STORED_NAME = re.compile(r"[0-9a-f]{40}\.webp")
 
-# Images that one web process has decoded at a time.
+# How many images one web process has decoded at once.
 MAX_DECODERS = 2
 _decoders = BoundedSemaphore(MAX_DECODERS)
-# More than the decoder's limit of CPU time, which takes longer on a busy machine.
+# Longer than the decoder's limit of CPU time: on a busy machine the decoder waits for a core.
 _DECODER_DEADLINE_S = 15.0
 # -I finds the installed packages but no module of ours; the empty environment below holds no secret.
 _DECODER = [sys.executable, "-I", str(Path(__file__).with_name("decoding.py"))]

@@ -1,6 +1,6 @@
-"""Computes bcrypt: by the C library where it can, a seventh faster than the package (decision 44).
+"""Computes bcrypt: in the C library where it knows bcrypt, a seventh faster than the package (decision 44).
 
-It is also the program that `api/security/hashing_processes.py` starts: it imports nothing that takes memory.
+This file is also the program that `api/security/hashing_processes.py` starts, so it imports little.
 """
 
 import ctypes
@@ -14,9 +14,9 @@ import bcrypt
 
 _NICENESS = 10
 
-# libxcrypt, under the names of Debian, and of Fedora without the compatible one.
+# The file names of libxcrypt: on Debian, and on Fedora without its package for compatibility.
 _LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2")
-# Its `struct crypt_data`.
+# The size of libxcrypt's `struct crypt_data`.
 _WORKSPACE_BYTES = 32_768
 
 HashPassword = Callable[[bytes, bytes], bytes]
@@ -24,12 +24,15 @@ HashPassword = Callable[[bytes, bytes], bytes]
 
 @cache
 def hashpw() -> HashPassword:
-    """Returns the function that computes bcrypt: of the first library that does it as the package does."""
+    """Returns the function that computes bcrypt: from the first library that has it, or the package."""
     return next(filter(None, map(hashpw_of, _LIBRARIES)), bcrypt.hashpw)
 
 
 def hashpw_of(library: str) -> HashPassword | None:
-    """Returns the function of a C library; None if there is no such library, or it does not know bcrypt."""
+    """Returns the function of a C library that computes bcrypt.
+
+    None if there is no such library, or it does not compute the same hash as the package.
+    """
     try:
         crypt_rn = ctypes.CDLL(library).crypt_rn
     except (OSError, AttributeError):

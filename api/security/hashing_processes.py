@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 # -I finds the installed packages but no module of ours; the empty environment below holds no secret.
 _COMMAND = [sys.executable, "-I", str(Path(__file__).with_name("hashing.py"))]
-# For one hash: 50 ms of a core, which comes late to a low priority on a busy machine. A proxy waits for 30 s.
+# A hash takes 50 ms of a core, which a low priority gets late on a busy machine. A proxy waits for 30 s.
 DEADLINE_S = 20.0
 
 
@@ -34,8 +34,8 @@ class HashingProcesses:
     def hash(self, password: bytes, salt: bytes) -> bytes:
         """Returns the hash by bcrypt. Raises ValueError for a salt of another kind, and Busy.
 
-        The request at hand gives its connection and its place back meanwhile: in a storm of sign-ins the
-        others still execute.
+        The current request gives its connection and its place back meanwhile: during many sign-ins, other
+        requests still execute.
         """
         request = f"{password.hex()} {salt.hex()}\n".encode()
         with admission.without_connection(), self._free:
@@ -52,16 +52,17 @@ class HashingProcesses:
         return answer[:-1]
 
     def _ask(self, request: bytes, idle: "_Process | None" = None) -> bytes:
-        """Returns the line that a process answers, without one a new process; nothing if it has ended.
+        """Returns the line that a process answers; nothing if the process has ended.
 
-        Raises OSError if it does not answer in time, or cannot be started.
+        Starts a process unless an `idle` one is given. Raises OSError if the process cannot be started, or
+        does not answer in time.
         """
         process = idle or _Process()
         answer = b""
         try:
             answer = process.ask(request)
         finally:
-            # Also where the greenlet ends here: nobody else may read the answer to this request.
+            # Also where the greenlet is killed: no later request may read the answer to this one.
             if answer:
                 self._idle.append(process)
             else:
@@ -87,7 +88,7 @@ class _Process:
             theirs.close()
 
     def ask(self, request: bytes) -> bytes:
-        """Returns the answer, a line; nothing if the process has ended. Raises TimeoutError."""
+        """Returns the line that the process answers; nothing if it has ended. Raises TimeoutError."""
         answer = bytearray()
         self._socket.settimeout(DEADLINE_S)
         with suppress(ConnectionError):
@@ -99,7 +100,7 @@ class _Process:
         return b""
 
     def kill(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process and waits for its end."""
         self._socket.close()
         self._process.kill()
         status = self._process.wait()

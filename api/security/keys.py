@@ -36,7 +36,7 @@ class Keys:
         The first Ed25519 private key signs, so that other services can verify without a shared secret;
         without one, the first secret signs.
         """
-        # In an environment file of one line a setting, the line breaks of a PEM block are written as \n.
+        # An environment file has one line for each setting: the line breaks of a PEM block are written as \n.
         blocks = [_pem(match[0]) for match in _PEM.finditer(ed25519.replace("\\n", "\n"))]
         if ed25519 and not blocks:
             raise ValueError("holds no PEM block of a key")
@@ -62,7 +62,7 @@ def _secret(secret: str) -> Key:
 
 
 def _pem(block: str) -> Key:
-    # An installation without such keys does not load it (api/__main__.py).
+    # Imported here: an installation without Ed25519 keys never loads the package (api/__main__.py).
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
         Ed25519PrivateKey,

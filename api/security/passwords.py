@@ -84,7 +84,7 @@ class Ranks:
 
     def __init__(self, ranks: Mapping[str, int]) -> None:
         by_hash = sorted((hash(word), rank) for word, rank in ranks.items())
-        # No hash is larger than the last one: then each word has a place.
+        # The largest possible hash comes last, so that the search for any word ends inside the array.
         self._hashes = array("q", [hashed for hashed, _ in by_hash] + [2**63 - 1])
         self._ranks = array("H", [rank for _, rank in by_hash])
         self._longest = max(map(len, ranks))
@@ -111,7 +111,7 @@ class Passwords:
     def __init__(self, *, pepper: str, rounds: int, hash_password: HashPassword | None = None) -> None:
         self._pepper = pepper.encode()
         self._rounds = rounds
-        # Without another function the thread at hand computes.
+        # Without a given function, the calling thread computes.
         self._hash_password = hash_password or hashpw()
         # Compared when there is no user: an unknown e-mail must take as long as a known one.
         self._dummy_hash = hashpw()(self._digest("nobody"), bcrypt.gensalt(rounds)).decode()

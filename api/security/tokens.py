@@ -72,8 +72,8 @@ class Tokens:
         # Derived from the pepper, which is never rotated: during a rotation of JWT_SECRET all processes must
         # agree on the successor of a refresh token.
         self._successor_key = hmac.digest(pepper.encode(), b"refresh-token-succession", hashlib.sha256)
-        # A token's signature is checked once, and its expiry at every request. Of this instance, because its
-        # keys never change: the next keys are those of another process. A refused token is not remembered.
+        # A token's signature is checked once, and its expiry at every request. The cache belongs to this
+        # instance, whose keys never change: other keys come with another process. It has no refused token.
         self._verified = lru_cache(MAX_REMEMBERED_TOKENS)(self._verify_signature)
 
     def access_token(self, user: users.User, session_id: UUID, now: datetime) -> str:
@@ -144,9 +144,9 @@ class Tokens:
 
 
 def issue_ticket(user_id: UUID, session_id: UUID) -> str:
-    """Returns what opens one event stream in a browser, whose EventSource can send no access token.
+    """Returns a ticket that opens one event stream in a browser, whose EventSource can send no access token.
 
-    The database has its SHA-256 only.
+    The database stores only the SHA-256 of the ticket.
     """
     ticket = base64.urlsafe_b64encode(session_id.bytes + secrets.token_bytes(32)).decode()
     one_time_tokens.add_ticket(user_id, ticket, times.now() + TICKET_LIFETIME)
@@ -162,5 +162,5 @@ def redeem_ticket(ticket: str) -> tuple[UUID, UUID]:
     user_id = one_time_tokens.redeem_ticket(ticket, times.now()) if known else None
     if user_id is None:
         raise Unauthorized(UnauthorizedReason.INVALID)
-    # Its owner cannot have changed the session in it: the hash is that of the whole ticket.
+    # The client cannot have changed the session in the ticket: the stored hash is that of the whole ticket.
     return user_id, UUID(bytes=base64.urlsafe_b64decode(ticket)[:16])
