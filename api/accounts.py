@@ -1,4 +1,4 @@
-"""Accounts and their sessions, as the services that create and list them share them."""
+"""New accounts and lists of sessions, which several services create and show."""
 
 from typing import Annotated
 from unicodedata import category
@@ -39,7 +39,7 @@ Name = Annotated[
     Field(max_length=255, examples=["Robin Doe"], json_schema_extra={"pattern": r"\S"}),
     AfterValidator(_name),
 ]
-# Neither trimmed nor cut.
+# Neither trimmed nor shortened.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["four boats on a lake"])]
 
 
@@ -114,7 +114,7 @@ class SessionPage(ResponsePage[Session]):
     """One page of a user's live sessions, newest first."""
 
 
-def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> SessionPage:
+def session_page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> SessionPage:
     """Returns a page of a user's live sessions; `current` is the session of the caller."""
     now = times.now()
     page = sessions.page(
@@ -129,4 +129,4 @@ def page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> S
 
 def emit_session_end(user_id: UUID, *, everywhere: bool) -> None:
     """Emits the event that one session of a user, or `everywhere` all of them, have ended."""
-    events.emit(events.EventType.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})
+    events.emit(EventType.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})

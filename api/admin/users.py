@@ -197,7 +197,7 @@ class Users:
 
         Only live sessions, newest first.
         """
-        page = accounts.page(self.tokens, user_id, query, current=caller_of(req).session_id)
+        page = accounts.session_page(self.tokens, user_id, query, current=caller_of(req).session_id)
         if not page.items and users.get(user_id) is None:
             raise NotFound(thing="user")
         return page

@@ -225,7 +225,7 @@ class Sessions:
         Only live sessions, newest first.
         """
         caller = caller_of(req)
-        return accounts.page(self.tokens, caller.user_id, query, current=caller.session_id)
+        return accounts.session_page(self.tokens, caller.user_id, query, current=caller.session_id)
 
     @Operation(Permission.SIGNED_IN, "Session ended.")
     def end_session(self, req: Request, session_id: UUID) -> None:

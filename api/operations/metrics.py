@@ -115,18 +115,18 @@ def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Met
 
 
 def _jobs() -> Iterator[Metric]:
-    waiting, now = backlog.measure(queues()), times.now()
+    jobs, now = backlog.measure(queues()), times.now()
     yield _gauge(
         "paywright_jobs",
         f"Jobs that are not done yet, counted up to {backlog.COUNT_LIMIT}.",
         "queue",
-        waiting.waiting,
+        jobs.waiting,
     )
     yield _gauge(
         "paywright_job_oldest_age_seconds",
         "Age of the oldest job that is due; 0 when none is.",
         "queue",
-        {queue: times.age_s(waiting.oldest[queue], now) for queue in waiting.waiting},
+        {queue: times.age_s(jobs.oldest[queue], now) for queue in jobs.waiting},
     )
     paused = config.paused_queues()
     yield _gauge(
@@ -139,7 +139,7 @@ def _jobs() -> Iterator[Metric]:
         "paywright_dead_jobs",
         "Jobs that failed at every attempt.",
         "job",
-        {name: waiting.dead.get(name, 0) for name in sorted({*registry, *waiting.dead})},
+        {name: jobs.dead.get(name, 0) for name in sorted({*registry, *jobs.dead})},
     )
     yield _gauge(
         "paywright_scheduled_job_last_completion_timestamp_seconds",
@@ -156,11 +156,9 @@ def _jobs() -> Iterator[Metric]:
             {queue: finished[queue] for queue in sorted(queues())},
         )
     yield GaugeMetricFamily(
-        "paywright_payments_in_review", "Payments with an open review.", value=waiting.in_review
+        "paywright_payments_in_review", "Payments with an open review.", value=jobs.in_review
     )
-    yield GaugeMetricFamily(
-        "paywright_missed_events", "Events that a subscriber gave up.", value=waiting.missed
-    )
+    yield GaugeMetricFamily("paywright_missed_events", "Events that a subscriber gave up.", value=jobs.missed)
     yield GaugeMetricFamily(
         "paywright_scheduler_leaders",
         "Schedulers that hold the lease: 0 or 1.",
