@@ -58,7 +58,7 @@ class PartialUpdate(RequestBody, json_schema_extra={"minProperties": 1}):
     @model_validator(mode="after")
     def _names_a_field(self) -> Self:
         if not self.model_fields_set:
-            raise PydanticCustomError("wrong", "names nothing to change")
+            raise invalid("names nothing to change")
         return self
 
     @property
