@@ -106,7 +106,7 @@ def finite_streams() -> Iterator[None]:
 
     def read_once(stream: Stream) -> bool:
         stream._feed.once()
-        if not stream._waiting and stream._after >= stream._behind:
+        if not stream._waiting and stream._after >= stream._log_until:
             stream.end()
         return True
 

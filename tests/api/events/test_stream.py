@@ -225,7 +225,7 @@ def suspend(caller) -> None:
 
 @pytest.mark.parametrize("change", [end_session, change_role, suspend])
 def test_a_stream_ends_with_its_session_before_another_event(app, customer, start, monkeypatch, change):
-    monkeypatch.setattr(feed, "_SESSIONS_S", 0)
+    monkeypatch.setattr(feed, "_READ_SESSIONS_EVERY_S", 0)
     stream = Open(app, customer)
     pay(customer)
     assert len(stream.next()) == 4
