@@ -1,6 +1,6 @@
 """Erases the personal data of closed accounts, a limited number of rows in each transaction.
 
-Erased are e-mail address, name, phone, postal address, bio and avatar, wherever they were copied, for every
+This removes e-mail address, name, phone, postal address, bio and avatar wherever they were copied, for every
 e-mail address that the account ever had. Payments, their history and the audit log stay: they name the user
 by id.
 """
@@ -46,10 +46,10 @@ def close(user: User) -> User:
 def erase(user_id: UUID, again: bool = False) -> None:
     """Erases one chunk of a closed account's data, and enqueues itself until nothing is left.
 
-    A transaction that was open at the closing may have written the address afterwards. So the job runs
-    `again` when no such transaction can be left, then only for data that has the account's id.
+    A transaction that was open when the account was closed may write the address afterwards. So the job runs
+    `again` when no such transaction can be open any more, then only for data that has the account's id.
     """
-    pause = _chunk(user_id)
+    pause = _erase_chunk(user_id)
     if pause is not None:
         enqueue(erase.job(user_id, again).delayed(pause))
         return
@@ -58,7 +58,7 @@ def erase(user_id: UUID, again: bool = False) -> None:
         enqueue(erase.job(user_id, True).delayed(IN_FLIGHT_S))
 
 
-def _chunk(user_id: UUID) -> float | None:
+def _erase_chunk(user_id: UUID) -> float | None:
     """Erases one chunk; returns in how many seconds the next one is due, None when nothing is left."""
     postgres.set_statement_timeout(STATEMENT_TIMEOUT_S)
     closed = address(user_id)

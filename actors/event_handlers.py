@@ -1,4 +1,4 @@
-"""What our own services do at an event; the subscribers process calls these."""
+"""Our own subscribers and the handlers of their events, which the subscribers process calls."""
 
 from uuid import UUID
 
@@ -16,7 +16,7 @@ def payment_mails(event: Event) -> None:
         return
     payment_id = UUID(event.data["id"])
     enqueue(mail.notice_job(payment_id, to_payee=False))
-    # The event does not name the payee: not every reader of events may know. Who made the request is one.
+    # A payment of a request has a payee. The event does not say who: not every reader of events may know.
     if event.data["requestId"]:
         enqueue(mail.notice_job(payment_id, to_payee=True))
 

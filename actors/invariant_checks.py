@@ -17,14 +17,14 @@ log = structlog.get_logger(__name__)
 
 # The time limit of one check, in seconds: shorter than the deadline of a job.
 CHECK_TIMEOUT_S = 5
-# For how long one job goes on to the next invariant. Checks are quick unless many payments are recent: then a
-# minute costs one job instead of fifteen.
+# For how long one job goes on to the next invariant. Checks are quick unless many payments are recent:
+# mostly, one job a minute suffices instead of fifteen.
 CHECK_FOR_S = 1.0
-# The name of the scheduler's runs.
+# The name of the runs that the scheduler starts.
 SCHEDULED_RUN = "scheduled"
 # Audit entries up to which the whole log is verified every minute; a longer log is verified once a day.
 VERIFY_EVERY_MINUTE_UP_TO = 100_000
-# Steps of one verification of the newest audit entries.
+# How many steps (audit_chain.STEP_ROWS) one verification of the newest audit entries takes at most.
 NEWEST_ENTRIES_STEPS = 10
 
 
@@ -42,8 +42,8 @@ def enqueue_checks(run: str, *, whole_log: bool) -> None:
 
     With `whole_log` the verification of the whole audit log starts. One that has started goes on in any case.
     """
-    # A job checks invariants for a moment, and enqueues the next one: a job for all of them could exceed its
-    # deadline, and jobs at the same time would delay the others of their queue.
+    # One job after another, each for a moment: a single job could exceed its deadline, and jobs that run at
+    # the same time would delay the other jobs of the queue.
     enqueue(_check_job(invariants.names()[0], run))
     position = audit_chain.load_position(audit_chain.WHOLE)
     if whole_log or position:
@@ -74,7 +74,7 @@ def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | No
     results: list[Invariant] = []
     ends_at = time.monotonic() + CHECK_FOR_S
     with postgres.connection():
-        # Each job checks one at least.
+        # Each job checks at least one invariant.
         while names and (names[0] == name or time.monotonic() < ends_at):
             results += _check(names.pop(0))
         _store(*results)
@@ -82,7 +82,7 @@ def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | No
 
 
 def _check(name: str) -> list[Invariant]:
-    """Returns the result; none where it is another job's."""
+    """Returns the result of a check; an empty list for an invariant that another job checks."""
     if name in invariants.INVARIANTS:
         return [_check_rows(name)]
     return _verify_newest_entries() if name == invariants.NEWEST_AUDIT_ROWS else []
@@ -147,7 +147,7 @@ def _audit_result(name: str, step: audit_chain.VerificationStep) -> Invariant:
 
 @external_job("housekeeping.verify_audit_log", queue="housekeeping")
 def verify_audit_log() -> job_journal.Job | None:
-    """Verifies the next entries of the audit log, then those after them, to the end or to the first break."""
+    """Verifies the next entries of the audit log; enqueues itself until the end or the first break."""
     with postgres.connection():
         step = audit_chain.verify_next(
             audit_chain.load_position(audit_chain.WHOLE) or audit_chain.CHAIN_START

@@ -18,8 +18,8 @@ from db.payment_mails import PaymentMail
 
 _LINK_LIFETIME = {Purpose.VERIFY_EMAIL: timedelta(hours=24), Purpose.RESET_PASSWORD: timedelta(minutes=30)}
 
-# Anyone can request these mails for any address, and must not flood its mailbox: this many are sent at once,
-# the later ones this far apart. That is five an hour, and a link always works until the next mail arrives.
+# Anyone can request these mails for any address, and must not flood its mailbox. So MAILS_AT_ONCE are sent at
+# once, and further ones MAIL_SPACING apart: five an hour. A link always works until the next mail arrives.
 MAILS_AT_ONCE = 2
 MAIL_SPACING = timedelta(minutes=15)
 

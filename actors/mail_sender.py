@@ -45,7 +45,7 @@ _QUIT_TIMEOUT_S = 1.0
 
 
 class MailRejected(Exception):
-    """The server rejected the message. Has its code, and not its text, which may contain an address."""
+    """The server rejected the message. Carries the server's code, not its text, which may name an address."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"the server answered {code}")
@@ -53,7 +53,7 @@ class MailRejected(Exception):
 
     @property
     def permanent(self) -> bool:
-        """Whether the server would reject the message again (RFC 5321, 4.2.1)."""
+        """Returns whether the server would reject the message again (RFC 5321, 4.2.1)."""
         return 500 <= self.code < 600
 
 
@@ -81,7 +81,7 @@ class MailTransport(Protocol):
 @dataclass(frozen=True)
 class _Config:
     transport: MailTransport
-    # As in the header, and in the envelope.
+    # The sender in the header From, and the address alone for the envelope.
     sender: str
     sender_address: str
     frontend_url: str
@@ -94,7 +94,7 @@ _config: _Config | None = None
 def configure(settings: MailSettings, *, transport: MailTransport | None = None) -> None:
     """Configures the mail of this process: sent to MAIL_URL, or through the given transport."""
     global _config
-    # A key of its own, derived from the one secret that is never rotated: links outlive the signing keys.
+    # Derived from the one secret that is never rotated: links outlive the signing keys.
     token_key = hmac.digest(settings.password_pepper.encode(), b"one-time-links", hashlib.sha256)
     if transport is None:
         transport = transport_for(settings.mail_url, always_tls=settings.app_env == "production")
@@ -112,7 +112,7 @@ def token(id: UUID) -> str:
 def link(purpose: Purpose, id: UUID) -> str:
     """Returns the link of a one-time token row.
 
-    It opens a page with a button: a program that only opens links, such as a mail scanner, must verify
+    The page behind it has a button, so that a program that only opens links, such as a mail scanner, verifies
     nothing.
     """
     return f"{_configured().frontend_url}/{purpose}?token={token(id)}"
@@ -145,7 +145,7 @@ def send(recipient: str, message: MailMessage, message_id: str) -> bool:
 _POLICY = email.policy.compat32.clone(max_line_length=998, mangle_from_=False)
 _QUOTED_UTF8: Any = Charset("utf-8")
 _QUOTED_UTF8.body_encoding = QP
-# No line of a text is equal to it: each begins with the words of a template, or with a link.
+# No line of a message equals the boundary: each begins with words of a template, or with a link.
 _BOUNDARY = "=_paywright"
 
 
@@ -153,7 +153,7 @@ def _assembled(sender: str, address: str, message: MailMessage, message_id: str)
     """Returns the message in the format of RFC 5322, in plain text and in HTML."""
     mail = MIMEMultipart("alternative", _BOUNDARY, policy=_POLICY)
     mail["From"] = sender
-    # As it is (RFC 6532), also in UTF-8: an encoded word is not allowed in an address.
+    # Unencoded, even where it is not ASCII (RFC 6532): an address must not contain encoded words.
     mail["To"] = address.encode().decode("ascii", "surrogateescape")
     mail["Subject"] = message.subject
     mail["Date"] = formatdate(usegmt=True)
@@ -173,7 +173,7 @@ def _configured() -> _Config:
 
 
 class DirectoryTransport:
-    """Writes each mail to one `.eml` file named after its Message-ID: sent again, it replaces itself."""
+    """Writes each mail to an `.eml` file named after its Message-ID: sent again, it replaces the file."""
 
     def __init__(self, url: str) -> None:
         self._path = Path(url2pathname(urlsplit(url).path))
@@ -224,7 +224,7 @@ class SmtpTransport:
             if self._secure
             else smtplib.SMTP(timeout=timeout)
         )
-        # `connect` does not set it, and the certificate is checked against it.
+        # The name that the certificate is checked against; `connect` does not set it.
         server._host = self._host  # type: ignore[attr-defined]
         try:
             within(self._deadline, lambda: self._deliver(server, context, mail))
@@ -259,7 +259,7 @@ class SmtpTransport:
 
 
 def _disconnect(server: smtplib.SMTP) -> None:
-    """Ends a connection, also one on which a thread waits: `close` alone would not wake that thread."""
+    """Ends a connection. `close` alone would not wake a thread that waits for the connection."""
     with suppress(OSError):
         if server.sock is not None:
             server.sock.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
 """Media: stores users' avatars outside the database, and removes those that no user shows.
 
-A file is stored before the transaction that shows it, and removed after the transaction that no longer does.
-In both cases the job that removes it is committed first, so no crash leaves a file behind.
+A file is stored before the transaction that shows it, and removed after the transaction that hides it. In
+both cases the job that removes the file is committed first, so that no crash leaves a file behind.
 """
 
 import secrets
@@ -24,7 +24,7 @@ from db.job_journal import Job
 
 log = structlog.get_logger(__name__)
 
-# When a file that was stored and is not shown is removed: long after the request that stored it has ended.
+# When a stored file that is not shown is removed: long after the end of the request that stored it.
 _REMOVE_UNSHOWN_AFTER_S = 600
 # How long one call to an object store may take: less than a lease (actors/job_leases.py).
 STORE_DEADLINE_S = 10.0
@@ -71,7 +71,7 @@ class Media:
         Raises FileNotFoundError or MediaUnavailable. A remote call has a deadline here, because fsspec has no
         timeout that all its file systems support.
         """
-        # By the first call: a megabyte, which most processes never need.
+        # Imported at the first call: fsspec takes a megabyte, and most processes never need it.
         import fsspec  # noqa: PLC0415
         from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
 

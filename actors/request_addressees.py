@@ -11,10 +11,10 @@ from actors.jobs import enqueue, transactional_job
 from db import payments, users
 from db.users import User
 
-# Requests bound in the transaction that verifies the address, and in one transaction of the job.
+# How many requests the transaction that verifies an address binds, and how many one transaction of the job.
 BIND_AT_ONCE, BIND_BATCH = 100, 1000
-# A transaction that creates a request and one that verifies its address may not see each other. After so many
-# seconds neither is open any more (statement and idle timeouts), and the job binds what they missed.
+# Two concurrent transactions, of which one creates a request and one verifies its address, do not see each
+# other. After this time both have ended (statement and idle timeouts), and a job binds the request.
 IN_FLIGHT_S = 15.0
 
 

@@ -59,9 +59,9 @@ class OtlpExporter:
 
 @contextmanager
 def _no_fork_handlers() -> Iterator[None]:
-    """Keeps the SDK from starting a thread in each fork of this process: ours only execute a program.
+    """Keeps the SDK from starting a thread in each fork of this process. Our forks only execute a program.
 
-    In a web process that thread is a greenlet: the fork would wait for it for ever, among its parent's.
+    In a web process the thread would be a greenlet, and the fork would wait for ever until it has started.
     """
     register = os.register_at_fork
     os.register_at_fork = lambda **_handlers: None
@@ -72,7 +72,7 @@ def _no_fork_handlers() -> Iterator[None]:
 
 
 def new_provider(service: str) -> TracerProvider:
-    """Returns a provider whose spans name this process; OTEL_SERVICE_NAME and the like come first."""
+    """Returns a provider whose spans name this process, unless variables such as OTEL_SERVICE_NAME do."""
     ours = Resource(
         {
             "service.namespace": "paywright",
@@ -90,7 +90,7 @@ def new_provider(service: str) -> TracerProvider:
 
 
 class _Ids(RandomIdGenerator):
-    """A new trace has the id that the request's log lines and events have anyway (decision 39)."""
+    """Gives a new trace the id that the request's log lines and events have (decision 39)."""
 
     def generate_trace_id(self) -> int:
         id = request_context.current().trace_id
@@ -104,7 +104,7 @@ class OtlpSpan(tracing.Span):
         super().__init__(parent)
         self._span = span
         context = span.get_span_context()
-        # A trace that begins here and is not recorded follows from the request's id: nothing need be stored.
+        # A trace that begins here and is not sampled follows from the request's id: it need not be passed on.
         if parent or context.trace_flags.sampled:
             traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
             self.trace = f"{traceparent} {context.trace_state.to_header()}".rstrip()

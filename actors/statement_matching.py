@@ -1,4 +1,4 @@
-"""The PSP's statement of a day is fetched, and every payment matched against it.
+"""Fetches the PSP's statement of each day, and compares it with our payments.
 
 start     housekeeping   after the end of the day: enqueues fetch
 fetch     psp worker     fetches a part of the statement: enqueues store
@@ -24,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 # How long after midnight (UTC) a day is closed: payments begun before midnight are decided by then.
 DAY_CLOSES_AFTER = timedelta(minutes=30)
-# Missed days that one run starts.
+# How many missed days one run starts.
 DAYS_AT_ONCE = 100
-# Differences of a day that are reported one by one; of more, only the number.
+# How many differences of a day are reported one by one. Of the others, only the number is logged.
 REPORTED_ONE_BY_ONE = 100
 
 
@@ -34,7 +34,7 @@ REPORTED_ONE_BY_ONE = 100
 def start() -> None:
     """Enqueues fetch for every closed day (UTC) that was not matched.
 
-    After an outage that is more than one day; a day that cannot be matched does not hold up the others.
+    After an outage there may be several such days. A day that cannot be matched does not hold up the others.
     """
     today = (times.now() - DAY_CLOSES_AFTER).date()
     for day in statements.unmatched_days(today, DAYS_AT_ONCE):

@@ -1,8 +1,8 @@
-"""Subscribers: each handles every event of its types once, in the order of the log, whatever fails meanwhile.
+"""Subscribers: each handles every event of its types once, in the order of the log, also after failures.
 
 A subscriber is a handler with a cursor in the event log. The log has the events; the Redis channel only
-notifies of new ones. A handler runs in the transaction that advances the cursor, as a transactional job does:
-it changes our data or enqueues jobs. What calls the outside belongs into an external job.
+notifies of new ones. A handler runs in the transaction that advances the cursor, so it only changes our data
+or enqueues jobs. A call to the outside belongs in an external job.
 """
 
 import threading
@@ -27,10 +27,12 @@ from db.subscriptions import Claim
 MAX_ATTEMPTS = 8
 # How many events one transaction handles.
 _BATCH = 256
-# How long to wait for a notification, and how often before the log is read without one; and how long to
-# collect further ones after the first.
-_POLL_S, _IDLE_POLLS, _COLLECT_S = 1.0, 5, 0.1
-# For how long after a failure the log is read after each poll: longer than the last pause.
+# How long one poll waits for a notification, and after how many polls without one the log is read.
+_POLL_S, _IDLE_POLLS = 1.0, 5
+# For how long further notifications are collected after the first one.
+_COLLECT_S = 0.1
+# For how long after a failure the log is read after each poll. Longer than the longest pause between
+# attempts.
 _RETRIES_FOR_S = 70.0
 # After how many polls without a notification the channel is subscribed anew: the connection may be half-open.
 _SILENT_POLLS = 60
@@ -39,7 +41,7 @@ Handler = Callable[[Event], None]
 
 log = structlog.get_logger(__name__)
 
-# Until when by the monotonic clock.
+# The monotonic time until which the log is read after each poll.
 _retries_until = 0.0
 
 
@@ -56,7 +58,7 @@ class Subscriber:
     """A handler of events. Its cursor is stored under its name: renamed, it is a new subscriber.
 
     `types` None means every type. A new subscriber begins after the event number `after`, by default at the
-    end of the log. In several processes with the same subscriber, one at a time handles its events.
+    end of the log. Of several processes with the same subscriber, one at a time handles its events.
     """
 
     name: str
@@ -65,13 +67,13 @@ class Subscriber:
     after: int | None = None
 
     def advance(self) -> bool:
-        """Handles the next events; returns whether the cursor moved, so that there may be more."""
+        """Handles the next events; returns whether the cursor moved: then there may be more events."""
         claim = subscriptions.claim(self.name, self.types)
         if claim is None:
             return False
         if claim.attempts > MAX_ATTEMPTS:
             return self._give_up(claim)
-        # Fewer events at each attempt: an event that kills the process cannot be recorded, and is found so.
+        # Fewer events at each attempt, at last one: nothing can record which event has killed the process.
         limit = max(1, _BATCH >> 2 * (claim.attempts - 1))
         failure: Exception | None = None
         while limit:
@@ -85,7 +87,7 @@ class Subscriber:
                 _expect_retry()
                 return False
             except Exception as error:
-                # The events before the failed one are handled all the same.
+                # The transaction was rolled back: the events before the failed one are handled again, alone.
                 failure, limit = error, error.index if isinstance(error, _HandlerFailed) else 0
             else:
                 if failure is None or advanced is None:
@@ -175,8 +177,8 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
         if new:
             subscriptions.create({s.name: s.after for s in subscribers if s.name in new})
             ready, _ = subscriptions.look(types)
-        # Each is claimed just before it handles its events: a handler that kills the process costs no other
-        # subscriber an attempt.
+        # Each subscriber claims its events just before it handles them: a handler that kills the process
+        # costs no other subscriber an attempt.
         advanced = [subscriber.advance() for subscriber in subscribers if subscriber.name in ready]
     return any(advanced)
 
@@ -193,9 +195,9 @@ class Notifications:
     def wait(
         self, stopped: threading.Event, *, polls: int = _IDLE_POLLS, collect_s: float = _COLLECT_S
     ) -> None:
-        """Waits for a new event, for `polls` seconds at most, and for one second while a failed event waits.
+        """Waits for a notification: for `polls` seconds at most, one second while a failed event waits.
 
-        After the first one it collects further ones for `collect_s`.
+        After the first notification, collects further ones for `collect_s`.
         """
         polls = 1 if time.monotonic() < _retries_until else polls
         try:

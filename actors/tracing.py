@@ -1,8 +1,8 @@
-"""Spans: what a process does for a trace, exported where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+"""Spans: what a process does for a trace, exported if OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-A trace is a value that jobs, events and calls carry (db/core/trace.py). A span gives it another parent while
-its work is done, so that what the work causes follows from that span. Without an endpoint there are no spans,
-no package of OpenTelemetry is imported, and a trace goes along as it is.
+A trace is a value that jobs, events and calls carry (db/core/trace.py). While the work of a span is done, the
+trace names this span as the parent of what the work causes. Without an endpoint there are no spans, no
+package of OpenTelemetry is imported, and traces are passed on unchanged.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ Kind = Literal["SERVER", "CLIENT", "PRODUCER", "CONSUMER"]
 
 
 class Span:
-    """A span that has begun; one of this class is recorded by nobody."""
+    """A span that has begun. This class records nothing; `OtlpSpan` does."""
 
     def __init__(self, parent: str | None) -> None:
-        # The trace with this span as its parent; None if the trace goes along as it was.
+        # The trace to pass on; in a recorded span, with the span as its parent.
         self.trace = parent
 
     def end(self, failure: BaseException | str | None = None) -> None:
@@ -45,7 +45,7 @@ _exporter: "OtlpExporter | None" = None
 
 
 def start(endpoint: str, service: str) -> None:
-    """Exports the spans of this process from now on, if there is an endpoint. Not before a process forks."""
+    """Exports the spans of this process from now on, if there is an endpoint. Not before a fork."""
     if endpoint:
         # The packages are an extra, and take memory and time to load.
         from actors import span_export  # noqa: PLC0415
@@ -54,7 +54,7 @@ def start(endpoint: str, service: str) -> None:
 
 
 def use(exporter: "OtlpExporter | None") -> None:
-    """Exports spans by this exporter from now on; None: no more."""
+    """Exports spans through this exporter from now on; None ends the export."""
     global _exporter
     _exporter = exporter
 
@@ -80,7 +80,7 @@ def begin_request(name: str, parent: str | None, attributes: Attributes) -> Span
 
 
 def begin_jobs(jobs: Sequence[Job]) -> list[tuple[Job, Span]]:
-    """Begins a span for each job; returns the jobs with the traces in which what they cause goes on."""
+    """Begins a span for each job; returns each job, with the trace that it passes on, and its span."""
     if _exporter is None:
         return [(job, _UNRECORDED) for job in jobs]
     begun = []
@@ -101,7 +101,7 @@ def begin_jobs(jobs: Sequence[Job]) -> list[tuple[Job, Span]]:
 
 @contextmanager
 def spans_of(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """Records a span for each job as long as the block; yields the jobs as `begin_jobs` returns them."""
+    """Records a span for each job while the block runs; yields the jobs that `begin_jobs` returns."""
     begun = begin_jobs(jobs)
     with _ending([span for _job, span in begun]):
         yield [job for job, _span in begun]
@@ -110,7 +110,7 @@ def spans_of(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
 def spans(
     name: str, kind: Kind, parents: Iterable[tuple[str | None, Attributes]]
 ) -> AbstractContextManager[None]:
-    """Records a span in each of these traces as long as the block."""
+    """Records a span in each of these traces while the block runs."""
     if _exporter is None:
         return nullcontext()
     return _ending([begin(name, kind, parent, attributes) for parent, attributes in parents])
@@ -118,7 +118,7 @@ def spans(
 
 @contextmanager
 def span(name: str, kind: Kind, attributes: Attributes) -> Iterator[None]:
-    """Records a span of the trace at hand as long as the block, whose consequences follow from it."""
+    """Records a span of the current trace while the block runs; it is the parent of what the block causes."""
     if _exporter is None:
         yield
         return

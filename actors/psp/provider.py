@@ -1,4 +1,4 @@
-"""The interface to a payment provider: everything that the rest of the system knows of one.
+"""The interface to a payment provider: all that the rest of the system knows about providers.
 
 A provider charges at most once under one idempotency key, without time limit, and answers a repeated order
 with its first decision. Every adapter has to pass `tests/actors/psp/test_conformance.py`.
@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-# The deadline of one call as a whole, in seconds: shorter than its lease (actors/job_leases.py). A timeout
-# for each read is not enough, since a slow answer restarts it.
+# The deadline of a whole call, in seconds: shorter than its lease (actors/job_leases.py). A timeout for each
+# read is not enough, because a slow answer restarts that timeout with each byte.
 DEADLINE_S = 12.0
 # Lengths to which texts of a provider are cut: the code of a decline, and the texts of a statement line,
 # which have to fit into an index.

@@ -1,7 +1,7 @@
-"""The stub: a payment provider in a process of its own, with a ledger of its own (`psp.charges`).
+"""The stub of a payment provider, in the psp worker, with a ledger of its own (`psp.charges`).
 
-The order's `metadata.simulate` names a scenario where PSP_SIMULATE is on. Without one the stub approves the
-share `psp.approvalRate`:
+If PSP_SIMULATE is on, the order's `metadata.simulate` names a scenario. Without a scenario, the stub approves
+the share `psp.approvalRate` of the orders. The scenarios:
 
     approve             charges; an unknown scenario does the same
     decline[:<code>]    declines, with this code
@@ -64,7 +64,7 @@ class Stub:
         if scenario == "blackout":
             self._lose_answer()
         if scenario == "late":
-            # The latency counts: with it on top the call would exceed its deadline.
+            # The latency is a part of the eight seconds: on top of them, the call would exceed its deadline.
             self._sleep(max(0.0, _LATE_S - latency_s))
         answer = self._store(order, _decide(scenario, code, float(rate)))
         if scenario == "slow":
@@ -76,7 +76,7 @@ class Stub:
         return answer
 
     def find(self, key: str) -> Answer | None:
-        """Returns the decision in the ledger."""
+        """Returns the decision in the ledger; None if the ledger has no such order."""
         with postgres.connection():
             charge = psp_ledger.find(key)
             silent = charge is None and psp_ledger.find_scenario(key) == "blackout"
@@ -85,7 +85,7 @@ class Stub:
         return _answer(charge) if charge else None
 
     def statement(self, day: date, after: str | None) -> Statement:
-        """Returns the ledger of that day, in the order of its charges."""
+        """Returns the decisions of that day (UTC) after the place `after`, `<time> <key>`, oldest first."""
         begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
         moment, _, key = (after or "").partition(" ")
         after_charge = (datetime.fromisoformat(moment), key) if after else None
