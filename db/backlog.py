@@ -7,14 +7,17 @@ from datetime import datetime
 
 from db import postgres, reviews
 
-# Jobs and events that are counted at most: a larger number would say nothing more, and take longer.
+# Up to which number jobs and events are counted: a larger number would say nothing more, and take longer.
 COUNT_LIMIT = 100_000
-# Jobs of each name that are searched for one that is due: few jobs that are not due precede it.
+# Among how many first jobs of each name the oldest due job is searched for: few delayed jobs precede it.
 OLDEST_JOBS_LIMIT = 1_000
 
 
 def names_cte(cte: str, condition: str) -> str:
-    """Returns SQL: the names of the jobs that match, with their queues; one index step for each name."""
+    """Returns the SQL of a CTE: the names of the jobs that match a condition, with their queues.
+
+    It reads one entry of an index for each name, however many jobs there are.
+    """
     return f"""
         {cte} AS (
             (SELECT name, queue FROM journal.jobs WHERE {condition} ORDER BY name LIMIT 1)
@@ -49,7 +52,8 @@ DEAD_JOBS = """
 
 MISSED_EVENTS = "SELECT count(*) AS count FROM (SELECT FROM admin.missed_events LIMIT %s) AS part"
 
-# jit would compile a statement that must read a small table as a whole: that now costs 1e10.
+# Without jit: where a statement has to read a small table as a whole, the planner now adds a cost of 1e10,
+# for which jit would compile the statement.
 PREFER_INDEXES = """
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
     SET LOCAL jit = off
@@ -74,7 +78,7 @@ class Backlog:
 
 
 def measure(queues: Collection[str]) -> Backlog:
-    """Measures the backlog of these queues and of all that have jobs, as fast with a million jobs."""
+    """Measures the backlog of these queues and of all that have jobs; a million jobs take no longer."""
     with postgres.database.atomic():
         prefer_indexes()
         jobs = postgres.rows(WAITING_JOBS, COUNT_LIMIT)

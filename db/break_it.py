@@ -29,7 +29,7 @@ def payments(run: str | None) -> list[dict[str, Any]]:
     return postgres.rows(PAYMENTS, run=run)
 
 
-# Not one that a worker has at this moment: that one still ends, and would take its row along.
+# Leaves out a job that a worker has at this moment: the worker would remove the row at the end of its work.
 LET_DIE = f"""
     UPDATE journal.jobs
     SET attempts = {MAX_ATTEMPTS}, error = %(error)s, leased_until = NULL, dead_at = clock_timestamp()

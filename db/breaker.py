@@ -1,4 +1,4 @@
-"""A circuit breaker: callers do not wait, one after the other, for a store that does not answer."""
+"""A circuit breaker: keeps callers from waiting, one after the other, for a store that does not answer."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ class Breaker:
         self._open_until = 0.0
 
     def allows(self) -> bool:
-        """Whether to call the store now. The caller reports the outcome: a success or a failure."""
+        """Returns whether to call the store now. The caller then records a success or a failure."""
         if not self._failing:
             return True
         with self._lock:
@@ -32,10 +32,10 @@ class Breaker:
             return True
 
     def record_failure(self) -> None:
-        """The store did not answer, or refused."""
+        """Records that the store did not answer, or refused."""
         self._open_until = self._clock() + OPEN_S
         self._failing = True
 
     def record_success(self) -> None:
-        """The store answered."""
+        """Records that the store answered."""
         self._failing = False

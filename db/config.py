@@ -28,7 +28,7 @@ class ConfigKey(StrEnum):
 
 @dataclass(frozen=True)
 class Setting:
-    """A key's present value and description, and who changed the value last; the default has no change."""
+    """A key's present value and description, and who last changed the value: None for a default value."""
 
     key: ConfigKey
     value: Any
@@ -95,7 +95,7 @@ def paused_queues() -> frozenset[str]:
 
 
 def read_paused_queues() -> frozenset[str]:
-    """Returns the same, as the database has them now."""
+    """Returns the queues on which no worker begins a job, as the database has them now."""
     return frozenset(_read().get(ConfigKey.QUEUES_PAUSED, ()))
 
 
@@ -127,7 +127,7 @@ UPDATE = """
 
 
 def update(values: Mapping[ConfigKey, Any], by: UUID) -> None:
-    """Writes values in the present transaction."""
+    """Writes these values, in the open transaction, as changes of the user `by`."""
     postgres.rows(UPDATE, by, list(values), [postgres.Json(value) for value in values.values()])
 
 

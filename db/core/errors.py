@@ -35,9 +35,9 @@ class ErrorCode(StrEnum):
 class DomainError(Exception):
     """An error that is reported to the caller.
 
-    The class line of a subclass has its code, and after how many seconds a retry may succeed. Its docstring
-    is the message, in which keyword arguments replace `{name}`, and
-    `retry_after` of an instance replaces `{seconds}`.
+    The class line of a subclass has the error code, and `retry_after`: in how many seconds a retry may
+    succeed. The docstring of the subclass is the message. Keyword arguments replace each `{name}` in it, and
+    the `retry_after` of an instance replaces `{seconds}`.
     """
 
     code: ClassVar[ErrorCode]

@@ -6,17 +6,17 @@ from datetime import datetime
 from uuid import UUID
 
 _RANDOM_BITS = 62
-_NANOSECONDS = 1_000_000
+_NANOSECONDS_PER_MILLISECOND = 1_000_000
 
 
 def first_at(moment: datetime) -> UUID:
-    """Returns the first id of this time: those of rows that are newer are greater."""
+    """Returns the smallest id of this time: the ids of all newer rows are greater."""
     return UUID(int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
 
 
 def uuid7() -> UUID:
     """Returns a new id: 48 bits of milliseconds, 12 bits of their fraction, 62 random bits (RFC 9562)."""
-    milliseconds, rest = divmod(time.time_ns(), _NANOSECONDS)
-    fraction = (rest << 12) // _NANOSECONDS
+    milliseconds, rest = divmod(time.time_ns(), _NANOSECONDS_PER_MILLISECOND)
+    fraction = (rest << 12) // _NANOSECONDS_PER_MILLISECOND
     random = int.from_bytes(os.urandom(8)) >> (64 - _RANDOM_BITS)
     return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random)

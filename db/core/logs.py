@@ -26,9 +26,10 @@ log = structlog.get_logger(__name__)
 
 
 def logging_config(level: str, log_format: str = "json") -> dict[str, Any]:
-    """A `logging` dict configuration for our lines and those of the libraries.
+    """Returns the configuration of `logging.config.dictConfig` for our lines and those of the libraries.
 
-    `log_format` is `json` or `console`. Each line carries PROCESS_NAME of the environment, as `payments.1`.
+    `log_format` is `json` or `console`. Each line carries the environment's PROCESS_NAME, such as
+    `payments.1`.
     """
     line = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(log_format)]
     return {
@@ -63,7 +64,7 @@ def configure(level: str, log_format: str = "json") -> None:
     structlog.configure(
         processors=[_from_level(level), *_processors(log_format), _renderer(log_format)],
         wrapper_class=structlog.stdlib.BoundLogger,
-        # Past `logging`, in which each line takes as long again.
+        # Not through `logging`, which would double the time of each line.
         logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
@@ -77,7 +78,7 @@ class _Lines(structlog.WriteLogger):
         self.name = name
 
     def msg(self, message: str) -> None:
-        """Writes a line. A full disk must not undo the transaction, or lose the answer, that it is about."""
+        """Writes a line; does nothing if the disk is full: that must not roll back what the line reports."""
         with suppress(OSError):
             super().msg(message)
 
@@ -123,7 +124,7 @@ def json_line(logger: str, event: str, fields: Mapping[str, Any]) -> str:
 
 
 def _add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Adds the request that is the cause of the line, its trace, and the name of the process."""
+    """Adds the ids of the current request and of its trace, and the name of the process."""
     context = request_context.current()
     if context.request_id is not None:
         event.setdefault("request_id", context.request_id)
@@ -133,7 +134,7 @@ def _add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _processors(log_format: str) -> list[Processor]:
-    """What every line passes before it is rendered."""
+    """Returns the processors of every line, up to its renderer."""
     processors: list[Processor] = [_add_context, structlog.stdlib.add_log_level]
     if log_format == "console":
         return [*processors, structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False), _for_people]
@@ -154,7 +155,7 @@ def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _console_renderer() -> ConsoleRenderer:
-    """Time, process, level, message, fields; in colour on a terminal, unless NO_COLOR is set."""
+    """Returns a renderer of time, process, level, message, fields; in colour on a terminal."""
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     styles = ConsoleRenderer.get_default_column_styles(colours)
     levels = ConsoleRenderer.get_default_level_styles(colours)
@@ -175,7 +176,7 @@ def _console_renderer() -> ConsoleRenderer:
 
 
 class Outage:
-    """The availability of something that a loop needs: logged once when it ends, once when it is back."""
+    """Logs an outage of something that a loop needs: one line at its beginning, one at its end."""
 
     def __init__(self, needed: str, **fields: object) -> None:
         self._needed, self._fields = needed, fields

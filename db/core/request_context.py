@@ -18,32 +18,32 @@ class RequestContext:
     user_id: UUID | None = None
     ip_address: str | None = None
     user_agent: str | None = None
-    # The trace that the client began, or that is exported. None for one that follows from the request's id.
+    # The trace that the client began, or that is exported; None if the trace follows from the request's id.
     trace: str | None = None
 
     @property
     def trace_headers(self) -> dict[str, str]:
-        """The headers that hand the trace on, `traceparent` and `tracestate`; none without a request."""
+        """Returns the headers `traceparent` and `tracestate` of the trace; empty without a request."""
         known = self.trace or self.traceparent
         return trace.headers(known) if known else {}
 
     @property
     def traceparent(self) -> str | None:
-        """The header `traceparent` of the trace; None without a request."""
+        """Returns the header `traceparent` of the trace; None without a request."""
         if self.trace:
             return trace.traceparent(self.trace)
         return trace.begun(self.request_id) if self.request_id else None
 
     @property
     def trace_id(self) -> str | None:
-        """The trace's id, as log lines carry it."""
+        """Returns the trace's id, as log lines carry it; None without a request."""
         if self.trace:
             return trace.trace_id(self.trace)
         return trace.id_of_request(self.request_id) if self.request_id else None
 
 
 class Caused(Protocol):
-    """What a request has caused: a job, an event, a call of the PSP."""
+    """What a request has caused: a job, an event, or a call to the PSP."""
 
     @property
     def request_id(self) -> str | None:
@@ -62,7 +62,7 @@ _current: ContextVar[RequestContext] = ContextVar("request_context", default=EMP
 
 
 def current() -> RequestContext:
-    """Returns the context of the work at hand."""
+    """Returns the context of the present thread."""
     return _current.get()
 
 
@@ -73,7 +73,7 @@ def bind(context: RequestContext) -> None:
 
 @contextmanager
 def acting_as(context: RequestContext) -> Iterator[None]:
-    """Runs the block on behalf of the user of this context, who is accountable for the change."""
+    """Runs the block in this context: its changes are recorded as those of the context's user."""
     token = _current.set(context)
     try:
         yield
@@ -82,5 +82,5 @@ def acting_as(context: RequestContext) -> Iterator[None]:
 
 
 def for_request(cause: Caused) -> AbstractContextManager[None]:
-    """Runs the block as a consequence of the request that is behind it: without its user and address."""
+    """Runs the block in the context of the request behind `cause`, without the request's user and address."""
     return acting_as(RequestContext(cause.request_id, trace=cause.trace))

@@ -153,7 +153,7 @@ def _is_weak(secret: str) -> bool:
     triples = [rest[start : start + 3] for start in range(len(rest) - 2)]
     if len(set(triples)) < _MIN_DISTINCT_TRIPLES * len(triples):
         return True
-    # Runs of the alphabet or of digits: rare in random text.
+    # Runs of the alphabet or of digits are rare in random text.
     distances = [abs(ord(after) - ord(before)) for before, after in pairwise(rest)]
     return sum(distance <= 1 for distance in distances) > len(distances) / 2
 
@@ -170,7 +170,7 @@ def check_port(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
+    """Returns whether only this machine can reach the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

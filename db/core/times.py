@@ -10,7 +10,7 @@ def now() -> datetime:
 
 def iso(moment: datetime) -> str:
     """Returns a time in the form `2026-01-31T09:30:00.125Z`."""
-    # The database's times are in UTC, two of them in each row of a list.
+    # Skips the conversion of times from the database, which are in UTC: each row of a list has two.
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     # In half the time of `isoformat`.
     return "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % (  # noqa: UP031

@@ -1,7 +1,7 @@
 """W3C trace context: which trace a request belongs to (https://www.w3.org/TR/trace-context/).
 
-A trace is written `<traceparent>`, or `<traceparent> <tracestate>`. A request without one begins a trace that
-follows from the request's id: the id tells the trace, so that nothing has to be stored for it.
+A trace is written `<traceparent>`, or `<traceparent> <tracestate>`. A request without a trace begins one
+whose id is computed from the request's id, so that nothing has to be stored for it.
 """
 
 import random
@@ -23,7 +23,7 @@ _STATE_MEMBER = re.compile(
     r"[a-z0-9][a-z0-9_*/-]{0,255}(@[a-z0-9][a-z0-9_*/-]{0,13})?=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
-# The trace ids of so many requests are remembered: each of their log lines asks for one.
+# For how many requests the trace id is cached, because each log line of a request needs it.
 _MAX_REMEMBERED = 1024
 # A request id of our own making, or another UUID.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-(?!0000-0{12})[0-9a-f]{4}-[0-9a-f]{12}")
@@ -73,7 +73,7 @@ def traceparent(trace: str) -> str:
 
 
 def headers(trace: str) -> dict[str, str]:
-    """Returns the headers that hand a trace on."""
+    """Returns the headers that pass a trace on."""
     parent, _, state = trace.partition(" ")
     return {"traceparent": parent, "tracestate": state} if state else {"traceparent": parent}
 
