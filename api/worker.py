@@ -160,8 +160,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def _after_same_key(self, environ: dict[str, Any]) -> Iterator[None]:
         """Lets the first request of a client with one `Idempotency-Key` go before the others.
 
-        The others wait here, without a place and without a connection, and then find its response. If they
-        waited in the application, fifty of them would take every place while the first one waits for the
+        The others wait here, without a slot and without a connection, and then find its response. If they
+        waited in the application, fifty of them would take every slot while the first one waits for the
         actors (`Prefer: wait`). This wait is an optimisation: the database makes idempotency safe, across
         processes too.
         """

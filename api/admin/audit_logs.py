@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from actors import audit
 from actors.audit import AuditAction
-from api.http.admission import Busy, Shared, seat
+from api.http.admission import Busy, Shared, slot
 from api.http.fields import Digits, IdInput, Query, TimestampInput
 from api.http.operation import Download, Operation, download_file
 from api.http.responses import PageQuery, ResponsePage
@@ -24,7 +24,7 @@ from db.core.json_model import Id, JsonModel, Timestamp
 
 _NDJSON = "application/x-ndjson"
 # Exports that one process writes at once.
-_seats = BoundedSemaphore(1)
+_slots = BoundedSemaphore(1)
 MAX_ENTRIES = 100_000
 # An export of at most so many entries does not wait for another export.
 _SMALL_EXPORT_ENTRIES = 1_000
@@ -138,7 +138,7 @@ def export_audit_logs(_req: Request, query: AuditExportQuery) -> Download:
     is `{"end": {"seq", "hash", "rows"}, "seal": {"seq", "hash"}}`; where they differ, more entries follow
     `end.seq`. `docs/operations/verify_audit.py` verifies such a file.
     """
-    with seat(_seats) if query.limit > _SMALL_EXPORT_ENTRIES else nullcontext():
+    with slot(_slots) if query.limit > _SMALL_EXPORT_ENTRIES else nullcontext():
         return _download(query.after, query.limit)
 
 

@@ -206,7 +206,7 @@ class Feed:
 
     def once(self) -> None:
         """Ends the streams of ended sessions, and hands out the new events. Raises a database error."""
-        # In one of the places of requests: each request that has a place must find a free connection.
+        # In a slot of the requests that execute: each request in a slot must find a free connection.
         with admission.executing(), postgres.connection():
             if time.monotonic() - self._sessions_read_at >= _READ_SESSIONS_EVERY_S:
                 self._end_streams()

@@ -1,7 +1,7 @@
 """Limits how many requests execute at once, and how many of those do expensive work.
 
-A request that executes holds a database connection. One that waits (for its turn, a client, a payment, a
-password hash) holds neither: others execute meanwhile.
+A request that executes holds a slot and a database connection. One that waits (for another slot, a client, a
+payment, a password hash) holds neither: others execute meanwhile.
 """
 
 import threading
@@ -14,20 +14,20 @@ from typing import Generic, TypeVar
 from db import postgres
 from db.core.errors import DomainError, ErrorCode
 
-# How long a request waits for its turn, in seconds; and how long while MAX_PATIENT others wait already.
-TURN_S, CROWDED_TURN_S = 2.0, 0.25
-# Requests of one process that may wait for TURN_S, whatever for.
-MAX_PATIENT = 4
+# How long a request waits for a slot, and how long while MAX_LONG_WAITS others wait already.
+SLOT_WAIT_S, CROWDED_SLOT_WAIT_S = 2.0, 0.25
+# Requests of one process that may wait for SLOT_WAIT_S at once, for slots of any kind.
+MAX_LONG_WAITS = 4
 
 T = TypeVar("T")
-_patient = threading.BoundedSemaphore(MAX_PATIENT)
+_long_waits = threading.BoundedSemaphore(MAX_LONG_WAITS)
 
 
 class Busy(DomainError, code=ErrorCode.SERVICE_UNAVAILABLE, retry_after=5):
     """Too many requests of this kind are in progress. Try again later."""
 
 
-# One for each request that may execute; None where one thread serves all of them, as in tests.
+# One slot for each request that may execute; None where one thread serves all requests, as in tests.
 _executing: threading.BoundedSemaphore | None = None
 # Whether the current request has taken a connection. False where its thread had one before, as in tests.
 _connected: ContextVar[bool] = ContextVar("connected", default=False)
@@ -40,7 +40,7 @@ def execute_at_most(count: int) -> None:
 
 
 def executing() -> AbstractContextManager[object]:
-    """Holds one of the places of requests that execute while the block runs."""
+    """Holds a slot of the requests that execute while the block runs."""
     return _executing or nullcontext()
 
 
@@ -58,7 +58,7 @@ def disconnect() -> None:
 
 @contextmanager
 def without_connection() -> Iterator[None]:
-    """Lets other requests have the connection and the place of the current request while the block runs."""
+    """Lets other requests have the connection and the slot of the current request while the block runs."""
     if not _connected.get():
         yield
         return
@@ -74,13 +74,13 @@ def without_connection() -> Iterator[None]:
 
 
 @contextmanager
-def seat(seats: threading.BoundedSemaphore) -> Iterator[None]:
-    """Holds one of the seats for expensive work while the block runs. Raises Busy."""
+def slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
+    """Holds one of the slots for expensive work while the block runs. Raises Busy."""
     with ExitStack() as held:
         with without_connection():
-            _acquire(seats)
+            _acquire(slots)
             # Before the request connects again, which may fail.
-            held.callback(seats.release)
+            held.callback(slots.release)
         yield
 
 
@@ -103,7 +103,7 @@ class Shared(Generic[T]):
         arrived = time.monotonic()
         if self._last and arrived < self._last[1]:
             return self._last[2]
-        with seat(self._free):
+        with slot(self._free):
             if self._last and (self._last[0] >= arrived or time.monotonic() < self._last[1]):
                 return self._last[2]
             began = time.monotonic()
@@ -113,13 +113,13 @@ class Shared(Generic[T]):
             return value
 
 
-def _acquire(seats: threading.BoundedSemaphore) -> None:
-    if seats.acquire(blocking=False):
+def _acquire(slots: threading.BoundedSemaphore) -> None:
+    if slots.acquire(blocking=False):
         return
-    patient = _patient.acquire(blocking=False)
+    may_wait_long = _long_waits.acquire(blocking=False)
     try:
-        if not seats.acquire(timeout=TURN_S if patient else CROWDED_TURN_S):
+        if not slots.acquire(timeout=SLOT_WAIT_S if may_wait_long else CROWDED_SLOT_WAIT_S):
             raise Busy
     finally:
-        if patient:
-            _patient.release()
+        if may_wait_long:
+            _long_waits.release()

@@ -172,7 +172,7 @@ IS_AWAITED = "paywright.is_awaited"
 class Streamed:
     """A response that does not end by itself: the pieces of its body, made while they are sent.
 
-    By then the request holds neither a database connection nor a place among the requests that execute.
+    By then the request holds neither a database connection nor a slot of the requests that execute.
     """
 
     pieces: Iterator[bytes]

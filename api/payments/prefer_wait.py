@@ -1,7 +1,7 @@
 """`Prefer: wait=N` (RFC 7240): a request waits up to N seconds, for its change to end or for a new version.
 
-A waiting request holds neither a database connection nor a place among the requests that execute. It polls at
-growing intervals. A request that waits for its change has a slot, and reads for itself. The requests of a
+A waiting request holds neither a database connection nor a slot of the requests that execute. It polls at
+growing intervals. A request that waits for its change has a slot to wait in, and reads for itself. Those of a
 process that wait for a new version of a payment (long polling) share one statement: the next one that polls
 reads for all. A request that finds no slot, or too many others waiting, gets the plain response, as the RFC
 allows.

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from falcon import Request
 from pydantic import Field
 
-from api.http.admission import seat
+from api.http.admission import slot
 from api.http.body import ValidationFailed
 from api.http.fields import Currency, Query, TimestampInput
 from api.http.operation import Download, Operation, download_file
@@ -28,7 +28,7 @@ from db.users import Role
 _CSV = "text/csv"
 _CSV_COLUMNS = ("period", "currency", "status", "count", "amount")
 # Reports that one process makes at once.
-_seats = BoundedSemaphore(2)
+_slots = BoundedSemaphore(2)
 
 # A sum may have more digits than one amount.
 MoneySum = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]{2})?$", examples=["150.00"])]
@@ -115,7 +115,7 @@ def get_payment_report(req: Request, query: ReportQuery) -> Report | Download:
     if since >= until:
         raise ValidationFailed.of("to", "must be later than `from`")
     payee_id = None if caller.role is Role.ADMIN else caller.user_id
-    with seat(_seats):
+    with slot(_slots):
         rows = reports.report_rows(since, until, query.group_by, payee_id=payee_id)
         if _wants_csv(req, query):
             return _download(rows, f"payments-{since:%Y-%m-%d}-{until:%Y-%m-%d}.csv")

@@ -22,7 +22,7 @@ from actors.jobs import enqueue, transaction
 from actors.media import Media
 from api.accounts import Name
 from api.http import etag
-from api.http.admission import Busy, seat, without_connection
+from api.http.admission import Busy, slot, without_connection
 from api.http.body import ValidationFailed
 from api.http.fields import PartialUpdate, RequestBody, invalid, require_json_size
 from api.http.operation import Operation, RawOperation
@@ -221,7 +221,7 @@ class OwnProfile:
         if not _is_image(file):
             fault = {"field": "avatar", "message": "must be a PNG, JPEG or WebP image"}
             raise NotAnImage({"fields": [fault]})
-        with without_connection(), seat(_decoders):
+        with without_connection(), slot(_decoders):
             content = _decode(file)
         # The removal is enqueued before the file is stored and withdrawn with the change that refers to it: a
         # crash in between leaves no file behind.

@@ -34,7 +34,7 @@ class HashingProcesses:
     def hash(self, password: bytes, salt: bytes) -> bytes:
         """Returns the hash by bcrypt. Raises ValueError for a salt of another kind, and Busy.
 
-        The current request gives its connection and its place back meanwhile: during many sign-ins, other
+        The current request gives its connection and its slot back meanwhile: during many sign-ins, other
         requests still execute.
         """
         request = f"{password.hex()} {salt.hex()}\n".encode()

@@ -154,7 +154,7 @@ def test_an_export_is_a_file_of_bounded_length(admin, monkeypatch):
 
 
 def test_a_few_entries_are_exported_while_a_large_export_is_under_way(admin):
-    with admission.seat(audit_logs._seats):
+    with admission.slot(audit_logs._slots):
         assert admin.get("/admin/audit-logs/export?limit=10").status_code == 200
         assert admin.get("/admin/audit-logs/export").status_code == 503
 

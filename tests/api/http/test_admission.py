@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api.http import admission
-from api.http.admission import Busy, Shared, seat
+from api.http.admission import Busy, Shared, slot
 from tests.makers import until
 
 REQUESTS = 24
@@ -45,12 +45,12 @@ def refused_count(futures: list[Future[int]]) -> int:
 
 
 def test_few_of_many_requests_wait_and_the_others_are_refused_at_once(slow, monkeypatch):
-    monkeypatch.setattr(admission, "TURN_S", 60)
+    monkeypatch.setattr(admission, "SLOT_WAIT_S", 60)
     shared = Shared(slow)
     with ThreadPoolExecutor(REQUESTS) as pool:
         futures = start_all(pool, shared.get)
         # One computes and a few wait; all others are refused before the computation ends.
-        until(lambda: refused_count(futures) == REQUESTS - 1 - admission.MAX_PATIENT)
+        until(lambda: refused_count(futures) == REQUESTS - 1 - admission.MAX_LONG_WAITS)
         assert slow.begun == 1
         slow.finish()
         results = [future.result() for future in futures if not future.exception()]
@@ -99,17 +99,17 @@ def test_a_failed_computation_does_not_block_the_next():
     assert shared.get() == 7
 
 
-def test_seats_admit_no_more_than_their_count(slow, monkeypatch):
-    monkeypatch.setattr(admission, "TURN_S", 60)
+def test_slots_admit_no_more_than_their_count(slow, monkeypatch):
+    monkeypatch.setattr(admission, "SLOT_WAIT_S", 60)
     two = BoundedSemaphore(2)
 
     def call() -> int:
-        with seat(two):
+        with slot(two):
             return slow()
 
     with ThreadPoolExecutor(REQUESTS) as pool:
         futures = start_all(pool, call)
-        until(lambda: refused_count(futures) == REQUESTS - 2 - admission.MAX_PATIENT)
+        until(lambda: refused_count(futures) == REQUESTS - 2 - admission.MAX_LONG_WAITS)
         assert slow.begun == 2
         slow.finish()
-        assert sum(not future.exception() for future in futures) == 2 + admission.MAX_PATIENT
+        assert sum(not future.exception() for future in futures) == 2 + admission.MAX_LONG_WAITS

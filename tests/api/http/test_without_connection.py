@@ -58,14 +58,14 @@ def test_another_request_executes_meanwhile(connected, monkeypatch):
     other.join()
 
 
-def test_a_seat_is_free_again_where_the_database_goes_away_while_a_request_waits(connected, monkeypatch):
+def test_a_slot_is_free_again_where_the_database_goes_away_while_a_request_waits(connected, monkeypatch):
     def away(**_options: object) -> bool:
         raise OperationalError
 
-    seats = threading.BoundedSemaphore(1)
+    slots = threading.BoundedSemaphore(1)
     with monkeypatch.context() as patched:
         patched.setattr(postgres.database, "connect", away)
-        with pytest.raises(OperationalError), admission.seat(seats):
+        with pytest.raises(OperationalError), admission.slot(slots):
             pytest.fail("it has no connection")
-    with admission.seat(seats):
-        assert not seats.acquire(blocking=False)
+    with admission.slot(slots):
+        assert not slots.acquire(blocking=False)

@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from actors.media import Media
 from api.http import admission
-from api.http.admission import seat
+from api.http.admission import slot
 from api.profile import decoding, resources
 from api.profile.decoding import MAX_PIXELS, MAX_SCANS
 from db import postgres, users
@@ -278,8 +278,8 @@ def test_the_decoder_has_limits_and_no_secrets(person, monkeypatch, tmp_path):
 def test_an_upload_is_refused_while_too_many_are_decoded(person, files, monkeypatch):
     decoders = BoundedSemaphore(1)
     monkeypatch.setattr(resources, "_decoders", decoders)
-    monkeypatch.setattr(admission, "TURN_S", 0.01)
-    with seat(decoders):
+    monkeypatch.setattr(admission, "SLOT_WAIT_S", 0.01)
+    with slot(decoders):
         result = send(person, drawn())
     assert error(result) == (503, "SERVICE_UNAVAILABLE")
     assert result.headers["Retry-After"] == "5"
