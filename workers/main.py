@@ -42,8 +42,8 @@ _FETCH_PAUSE_MS = 50
 
 
 @dataclass
-class Served:
-    """What serves some queues: a Dramatiq worker, its threads, and those that call the outside."""
+class QueueWorker:
+    """A running Dramatiq worker for some queues: its threads, and its threads that call the outside."""
 
     dramatiq: WaitingWorker
     threads: WorkerThreads
@@ -63,10 +63,11 @@ def run(queues: Sequence[str]) -> None:
 def serve(
     threads_of: Mapping[frozenset[str], int], settings: process.WorkerSettings, *, share: int | None = None
 ) -> None:
-    """Performs the jobs of each of these sets of queues in threads of its own, until the process is stopped.
+    """Performs the jobs of each set of queues in threads of its own, until the process is stopped.
 
-    So many threads handle messages, and so many call the outside for each kind of job that does. `share`
-    limits those that jobs of one customer occupy, for jobs that declare a `share`.
+    `threads_of` has the number of threads that handle the messages of a set. Each kind of external job in the
+    set has as many more for its calls. `share` limits how many of those one customer's jobs may occupy, for
+    kinds that declare a `share`.
     """
     stopped = process.until_stopped()
     queues = frozenset().union(*threads_of)
@@ -78,13 +79,13 @@ def serve(
     threading.Thread(target=keep_refreshing_pauses, args=(finished,), daemon=True).start()
     if records.append.queue in queues:
         threading.Thread(target=keep_appending, args=(client, finished), daemon=True).start()
-    served = [start_worker(served, threads, settings, share=share) for served, threads in threads_of.items()]
+    workers = [start_worker(names, threads, settings, share=share) for names, threads in threads_of.items()]
     log.info("started", kind="worker", queues=sorted(queues), threads=sum(threads_of.values()))
     while not stopped.is_set():
-        _report(served, queues, client)
+        _report(workers, queues, client)
         stopped.wait(heartbeats.INTERVAL_S)
     log.info("stopping", kind="worker", queues=sorted(queues))
-    if not _finish(served):
+    if not _finish(workers):
         log.warning("calls under way are left to other workers", kind="worker", queues=sorted(queues))
     finished.set()
     queue_state.flush_finished(client)
@@ -92,10 +93,10 @@ def serve(
     tracing.stop()
 
 
-def _report(served: Collection[Served], queues: Collection[str], client: redis.Client) -> None:
+def _report(workers: Collection[QueueWorker], queues: Collection[str], client: redis.Client) -> None:
     """Writes a heartbeat, unless all threads hang; exits if they do so for too long."""
-    pools = [worker.threads for worker in served]
-    pools += [threads.counted for worker in served for threads in worker.calls]
+    pools = [worker.threads for worker in workers]
+    pools += [threads.counted for worker in workers for threads in worker.calls]
     stalled_s = max(pool.check() for pool in pools) * heartbeats.INTERVAL_S
     if stalled_s >= _EXIT_AFTER_S:
         log.critical("all threads hang, exiting", kind="worker", queues=sorted(queues), seconds=stalled_s)
@@ -105,15 +106,15 @@ def _report(served: Collection[Served], queues: Collection[str], client: redis.C
         queue_state.flush_finished(client)
 
 
-def _finish(served: Collection[Served]) -> bool:
+def _finish(workers: Collection[QueueWorker]) -> bool:
     """Takes no more jobs and finishes those that run; returns False if a call is still under way."""
     deadline = time.monotonic() + _SHUTDOWN_S
-    calls = [threads for worker in served for threads in worker.calls]
+    calls = [threads for worker in workers for threads in worker.calls]
     for threads in calls:
         threads.close()
-    # All at the same time; each finishes its running jobs first.
+    # The workers stop at the same time; each finishes its running jobs first.
     with ThreadPoolExecutor() as stopping:
-        list(stopping.map(lambda worker: worker.dramatiq.stop(_SHUTDOWN_S * 1000), served))
+        list(stopping.map(lambda worker: worker.dramatiq.stop(_SHUTDOWN_S * 1000), workers))
     ended = [threads.join(deadline - time.monotonic()) for threads in calls]
     return all(ended)
 
@@ -127,7 +128,7 @@ def refresh_pauses() -> None:
                 redelivery.record_sent(resumed)
                 broker.try_push(resumed)
     except postgres.TRANSIENT_ERRORS:
-        # No job can be begun either. Messages that are not sent now are sent by the relay.
+        # No job can begin either. The relay sends the messages that are not sent now.
         log.debug("database unavailable, paused queues not read")
 
 
@@ -144,19 +145,19 @@ def keep_refreshing_pauses(finished: threading.Event) -> None:
 def keep_appending(client: redis.Client, finished: threading.Event) -> None:
     """Appends records to the logs, every second while Redis is away, until the event is set.
 
-    No message about them can arrive, and who reads the event log goes on without Redis.
+    Without Redis no message can announce records, but event streams still read the log.
     """
     while not finished.wait(_APPEND_EVERY_S):
         try:
             redis.check_writable(client)
         except redis.Unreachable:
-            # About no job in particular: all that wait are done.
+            # The id of no job: `append` does all the jobs that wait.
             records.append(str(UUID(int=0)))
 
 
 def start_worker(
     queues: Collection[str], threads: int, settings: process.WorkerSettings, *, share: int | None
-) -> Served:
+) -> QueueWorker:
     """Starts to perform the jobs of these queues."""
     served_broker = broker.new_broker(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
     handling, calls = WorkerThreads(threads), []
@@ -168,7 +169,7 @@ def start_worker(
             broker.register(kind.name, kind.queue, handling.counted(kind.__call__), served_broker)
     worker = WaitingWorker(served_broker, queues, threads, fetch_pause_ms=_FETCH_PAUSE_MS)
     worker.start()
-    return Served(worker, handling, calls)
+    return QueueWorker(worker, handling, calls)
 
 
 if __name__ == "__main__":

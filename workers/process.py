@@ -31,7 +31,7 @@ class WorkerSettings(StoreSettings):
 
     worker_threads: int = Field(8, ge=1, le=256)
 
-    # Whether an order may name what the stubbed PSP does with it (`metadata.simulate`).
+    # Whether an order may name what the stubbed PSP does (`metadata.simulate`); None for the default.
     psp_simulate: bool | None = None
 
     @field_validator("psp_simulate", mode="before")
@@ -41,7 +41,7 @@ class WorkerSettings(StoreSettings):
 
     @property
     def simulates_psp(self) -> bool:
-        """Returns whether it is on: everywhere but in production, unless it is set."""
+        """Returns PSP_SIMULATE; by default whether this is not production."""
         return self.app_env != "production" if self.psp_simulate is None else self.psp_simulate
 
     @model_validator(mode="after")
@@ -54,7 +54,7 @@ class WorkerSettings(StoreSettings):
 def start(service: str = "worker") -> WorkerSettings:
     """Reads the settings, configures priority, memory, logs, stores and traces. Exits on an invalid setting.
 
-    `service` is how its spans name the process.
+    `service` is the name of the process in its spans.
     """
     settings = WorkerSettings.read_or_exit()
     resources.lower_priority()
@@ -75,9 +75,10 @@ def repeat(
     rest: Callable[[threading.Event], object],
     hangs_after_s: int = HANGS_AFTER_S,
 ) -> None:
-    """Calls `once` until `stopped` is set, also across outages; rests after a pass that leaves nothing to do.
+    """Calls `once` until `stopped` is set, also during outages of the stores.
 
-    Writes a heartbeat after a pass, every few seconds. `kind` names the loop in it and in the log.
+    `once` returns whether there is more to do; `rest` is called if there is not. `kind` names the loop in the
+    log and in its heartbeat, which is written every few seconds.
     """
     next_beat_at = 0.0
     watchdog, outage = Watchdog(kind, hangs_after_s), Outage("database or redis", kind=kind)
@@ -91,7 +92,7 @@ def repeat(
             more = False
         else:
             outage.ended()
-        # The loop waits; it does not hang.
+        # Also after an outage: a loop that waits for a store does not hang.
         watchdog.beat()
         if time.monotonic() >= next_beat_at:
             heartbeats.beat(client, [kind])
@@ -104,7 +105,7 @@ def repeat(
 
 
 def until_stopped() -> threading.Event:
-    """Returns an event that SIGTERM and SIGINT set: finish the work at hand and take no more."""
+    """Returns an event that SIGTERM and SIGINT set. The process then finishes its jobs and takes no more."""
     stopped = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda _signum, _frame: stopped.set())

@@ -1,4 +1,4 @@
-"""How much of its machine a worker takes: processor time after the web processes, and memory."""
+"""Limits what a worker takes of its machine: web processes compute first, and threads share memory."""
 
 import ctypes
 import os
@@ -22,7 +22,7 @@ _ARENAS = 2
 def lower_priority() -> None:
     """Lets web processes on this machine compute first."""
     os.nice(NICENESS)
-    # A session that it shares is left alone: a web process may be in it.
+    # A session with other processes is left alone: a web process may be among them.
     if os.getsid(0) == os.getpid():
         threading.Thread(target=_lower_session, name="session", daemon=True).start()
 

@@ -44,8 +44,8 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
     housekeeping.expire_samples: timedelta(hours=1),
 }
 
-# How often it is asked whether there is something to reconcile: most of the time there is not, and the job
-# would write all the same.
+# How often the scheduler checks whether a payment needs reconciliation. Mostly none does, and the job would
+# write something all the same.
 RECONCILE_CHECK_S = 2
 
 LEASE = "scheduler"
@@ -126,7 +126,7 @@ def _try_enqueue(
 def record_sample(client: redis.Client) -> None:
     """Records the sample of the 15 seconds that have ended last, in a thread of APScheduler.
 
-    Not a job: a sample says the more, the fewer workers are there to perform one.
+    This is not a job: samples are needed most when no worker is there to perform jobs.
     """
     try:
         counts = shared_counts.take_recent(client)
@@ -152,8 +152,8 @@ def run() -> None:
         try:
             is_leading = leader.check()
         finally:
-            _let_run(scheduler, is_leading)
-        # Nothing is left to do at once: rest after each pass.
+            _resume_or_pause(scheduler, is_leading)
+        # There is never more to do at once: rest after each pass.
         return False
 
     process.repeat("scheduler", lead, client, stopped, rest=lambda stopped: stopped.wait(_RENEW_EVERY_S))
@@ -190,13 +190,13 @@ def _scheduler_of(leader: Leader, client: redis.Client) -> BackgroundScheduler:
         second=f"{samples.DELAY_S}-59/{samples.INTERVAL_S}",
         args=(client,),
         id="samples",
-        # A process that was frozen must not take what belongs to the next sample.
+        # A process that was frozen must not take the counts of the next sample.
         misfire_grace_time=samples.DELAY_S,
     )
     return scheduler
 
 
-def _let_run(scheduler: BackgroundScheduler, is_leading: bool) -> None:
+def _resume_or_pause(scheduler: BackgroundScheduler, is_leading: bool) -> None:
     """Resumes the scheduler when this process becomes the leader, and pauses it when it no longer is."""
     if is_leading and scheduler.state != STATE_RUNNING:
         scheduler.resume()

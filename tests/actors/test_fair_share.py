@@ -222,7 +222,7 @@ def test_a_stopped_process_leaves_its_waiting_jobs_to_others(monkeypatch, go_on)
 @pytest.fixture
 def serve(stores) -> Iterator[Callable[..., None]]:
     """Starts real Dramatiq workers."""
-    served: list[main.Served] = []
+    served: list[main.QueueWorker] = []
     settings = WorkerSettings.read({**makers.SECRETS, **stores})
 
     def start(queue: str, threads: int, share: int | None = None) -> None:

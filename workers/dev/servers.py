@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL and Valkey: their programs, and what runs each in a directory, as any user."""
+"""The embedded PostgreSQL and Valkey: finds their programs, and runs each in a directory, as any user."""
 
 import os
 import random
@@ -225,7 +225,7 @@ def _program(setting: str, wheel: str, *names: str) -> Path:
     if chosen := os.environ.get(setting):
         found = [Path(chosen), Path(chosen, names[0])]
     else:
-        # Not by the wheel's own Python: it creates users and opens up parent directories.
+        # Without the wheel's own Python code, which creates users and opens up parent directories.
         found = [*Path(sysconfig.get_path("platlib")).glob(wheel)]
         found += [Path(path) for path in map(shutil.which, names) if path]
     for path in found:

@@ -1,8 +1,8 @@
 """Faults on request: kills or freezes a process of this stack, to show that everything recovers.
 
 A web process writes a line of JSON into the pipe `faults` in DATA_DIR, such as
-`{"fault": "freeze", "process": "psp.1", "seconds": 10}`. The launcher does it, and not the web process: what
-is frozen continues also when the web process is gone. `faults.json` says what was done.
+`{"fault": "freeze", "process": "psp.1", "seconds": 10}`. The launcher does what the line says. A web process
+may end before a frozen process has to continue. `faults.json` lists what was done.
 """
 
 import json
@@ -49,13 +49,13 @@ class Faults:
         # For writing too: otherwise the pipe ends whenever a writer closes it.
         with self._pipe.open("r+b", buffering=0) as lines:
             for line in lines:
-                # A fault takes seconds, and a line that is none ends its own thread only.
+                # A fault takes seconds, and an invalid line must end no other thread than its own.
                 threading.Thread(target=self._do, args=(line,), daemon=True).start()
 
     def _do(self, line: bytes) -> None:
         asked = {"process": None, "seconds": None} | json.loads(line)
         kind, name = asked["fault"], asked["process"]
-        # Checked before anything is done: who is frozen for a time that is none does not continue.
+        # Checked before anything is done: after a freeze, an invalid time would leave the process frozen.
         seconds = min(max(int(asked["seconds"] or 1), 1), MAX_FREEZE_S)
         running = self._supervisor.running.get(name)
         if name and not running:
