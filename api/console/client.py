@@ -16,7 +16,7 @@ from api.http.operation import IS_AWAITED
 from api.middleware import rate_limit
 from db.core import request_context
 
-# What the API learns of the browser's request.
+# The parts of the browser's request that are passed on to the API.
 _PASSED_ON = (
     *("REMOTE_ADDR", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "HTTP_HOST", "wsgi.url_scheme"),
     *("HTTP_USER_AGENT", "HTTP_X_FORWARDED_FOR", "HTTP_TRACEPARENT", "HTTP_TRACESTATE"),
@@ -83,7 +83,7 @@ class Api:
     def __init__(self, app: Callable[..., Iterable[bytes]], req: Request) -> None:
         self._app, self._environ = app, req.env
         self.token: str | None = None
-        # Whether the sign-in of a demo user, which costs one click, counts against RATE_LIMIT_AUTH.
+        # Whether sign-ins count against RATE_LIMIT_AUTH; not those of demo users, whose password is public.
         self.counts_sign_ins = True
 
     def get(self, path: str, query: Mapping[str, Any] | None = None, **headers: str) -> Data:
@@ -103,7 +103,7 @@ class Api:
         return self._data(self.send("DELETE", path, headers=headers))
 
     def upload(self, path: str, req: Request) -> Data:
-        """Passes on the file of a form of the browser, with the content type that says how it is packed."""
+        """Passes on a form with a file, with its Content-Type, which names the boundary. Raises ApiError."""
         content: bytes = req.bounded_stream.read()
         headers = {"Content-Type": req.content_type or ""}
         return self._data(self.send("POST", path, body=content, headers=headers))
@@ -130,12 +130,11 @@ class Api:
         }
         if self.token:
             environ["HTTP_AUTHORIZATION"] = f"Bearer {self.token}"
+        content = b""
         if body is not None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             environ |= {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(content))}
-            environ["wsgi.input"] = io.BytesIO(content)
-        else:
-            environ["wsgi.input"] = io.BytesIO()
+        environ["wsgi.input"] = io.BytesIO(content)
         for name, value in (headers or {}).items():
             key = name.upper().replace("-", "_")
             environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value

@@ -29,7 +29,7 @@ class _Arrow:
 class Machine:
     """The states of a type of payment in a grid of columns and rows, and the transitions between them.
 
-    A test holds them to the transition table of `actors/state_machine.py`.
+    A test compares them with the transition table of `actors/state_machine.py`.
     """
 
     states: Mapping[str, tuple[float, float]]
@@ -176,10 +176,10 @@ def _border(centre: tuple[float, float], towards: tuple[float, float]) -> tuple[
     return centre[0] + dx * scale, centre[1] + dy * scale
 
 
-# The function of each transition, for who has just watched one. A test holds each to the source, and the
-# transitions to the table in `actors/state_machine.py`.
+# The function that makes each transition. A test compares the functions with the source, and the transitions
+# with the table in `actors/state_machine.py`.
 _JOBS, _ENDINGS = "actors/payment_jobs.py: ", "actors/payment_endings.py: "
-# A request follows its payment.
+# The transition of a payment also makes that of its request.
 _REQUEST_FOLLOWS = "actors/transitions.py: _apply_to_requests"
 
 PLACES: dict[tuple[str, str], str] = {

@@ -11,7 +11,7 @@ from api.console.rendering import Templates
 from api.http import responses
 from db.core.errors import ErrorCode
 
-# What somebody can do about an error.
+# What the reader of an error page can do.
 _ADVICE = {
     ErrorCode.FORBIDDEN: "Sign in as a user whose role allows it.",
     ErrorCode.NOT_FOUND: "Check the address, or start again from the console's first page.",
@@ -53,7 +53,7 @@ def is_page(path: str) -> bool:
 
 
 def install(app: falcon.App) -> None:  # type: ignore[type-arg]
-    """Makes the app answer a page with the error that the API gave to the page."""
+    """Makes the app respond with the API's error where a page does not handle it."""
     app.add_error_handler(ApiError, _send_api_error)
 
 

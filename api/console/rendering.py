@@ -1,4 +1,4 @@
-"""What pages are made of: their templates, what those can use beside the values of a page, and files."""
+"""The templates of the pages, the filters that all templates can use, and the static files."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -39,7 +39,7 @@ class _DataFirst(Environment):
 class Templates:
     """All templates, compiled once. Values are escaped; a name that a page did not pass is an error."""
 
-    def __init__(self, **shared: Any) -> None:
+    def __init__(self) -> None:
         self._environment = _DataFirst(
             loader=FileSystemLoader(_DIRECTORY),
             autoescape=True,
@@ -48,7 +48,7 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals.update(shared, version=VERSION, now=times.now)
+        self._environment.globals.update(version=VERSION, now=times.now)
         self._environment.filters.update(
             instant=instant, ago=ago, curl=curl, words=words, with_query=with_query
         )
@@ -73,7 +73,7 @@ def ago(value: str | None) -> str:
 
 
 def scaled(seconds: float) -> tuple[float, str]:
-    """Returns a duration in a unit of its size: `(3.5, "min")`."""
+    """Returns a duration in its largest unit, at most days: `(3.5, "min")`."""
     size, unit = seconds, "s"
     for length, larger in ((60, "min"), (60, "h"), (24, "d")):
         if size < length:

@@ -30,9 +30,10 @@ _PAYMENT, _REQUEST = "{payment_id:uuid}", "{request_id:uuid}"
 
 @dataclass(frozen=True)
 class Page:
-    """A page: path, the roles that it is for (none: visitors), what shows it, what its form does.
+    """A page of the console. `show` answers a GET, and `send` the form of the page, if there is one.
 
-    `label` is its name in the navigation, `group` what an administrator, who has many pages, finds it under.
+    A page without `roles` is for visitors. `label` is the page's name in the navigation, and `group` the
+    heading above that name for administrators, who have many pages.
     """
 
     path: str
@@ -52,10 +53,10 @@ class Page:
 def routes(console: Console) -> dict[str, Any]:
     """Returns the resources of the console by their paths; adds the pages to its navigation."""
     console.pages = _pages(breakable=console.breakable)
-    # What is no page: the responses of forms, files, the event stream.
+    # Routes that are not pages: buttons, downloads, static files, the event stream.
     others: dict[str, Any] = {
-        "/": home.WayIn(),
-        "/console/": home.WayIn(),
+        "/": home.RedirectToConsole(),
+        "/console/": home.RedirectToConsole(),
         "/console/assets/{name}": Assets(),
         "/console/events": View(console, home.stream_events, public=True),
         "/console/sign-out": Action(console, access.sign_out, public=True),
@@ -74,7 +75,7 @@ def routes(console: Console) -> dict[str, Any]:
 
 def _pages(*, breakable: bool) -> list[Page]:
     pages = [
-        # Leads an administrator to the board.
+        # Redirects an administrator to the board.
         Page("/console", (CUSTOMER, VENDOR), home.show, label="Overview"),
         Page("/console/sign-in", (), access.show_sign_in, access.sign_in),
         Page("/console/register", (), access.show_register, access.register),

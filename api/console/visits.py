@@ -36,7 +36,7 @@ _PASSED_ON = {
 }
 _MAX_FIELDS = 200
 _PASSWORDS = ("password", "currentPassword", "newPassword")
-# Days of a filter: the last one is part of what is asked for, and ends when the next one begins (UTC).
+# The last day of a filter is included: `to` becomes the start of the next day (UTC).
 _DAYS_LATER = {"from": timedelta(0), "to": timedelta(days=1)}
 
 
@@ -51,8 +51,9 @@ class CrossOriginForm(falcon.HTTPError):
 class Console:
     """What all pages share: the application, the templates, and where it runs.
 
-    `public_url` is where browsers find it; `environment` is APP_ENV; `breakable` if the API has routes that
-    break this stack. `pages` are those of api/console/routes.py, for the navigation.
+    `public_url` is where browsers find the application; `environment` is APP_ENV; `breakable` says that the
+    API has routes that break this stack. `pages` are those of api/console/routes.py, for the navigation.
+    `schemas` are those of the OpenAPI document, read for the first page that needs them.
     """
 
     app: Callable[..., Any]
@@ -103,7 +104,7 @@ class Visit:
         return {name: value for name, value in values.items() if value}
 
     def identify(self) -> None:
-        """Finds the user by the cookies, with a fresh access token if that is due. Raises ApiError."""
+        """Finds the user by the cookies; refreshes expired tokens. Raises ApiError."""
         self.api.token = self._cookie(_ACCESS)
         if self.api.token:
             try:
@@ -122,7 +123,7 @@ class Visit:
                 self.end()
 
     def begin(self, auth: Mapping[str, Any]) -> None:
-        """Begins the session of a sign-in, and ends the one that this browser had."""
+        """Takes over the session of a sign-in, and ends the one that this browser had."""
         if self.user:
             # Refused if that session has ended meanwhile.
             with contextlib.suppress(ApiError):
@@ -141,7 +142,7 @@ class Visit:
         self._unset_cookies(_ACCESS, _REFRESH)
 
     def require(self, permission: Permission) -> None:
-        """Refuses a form to those who may not send it: they would learn that after they had filled it in."""
+        """Raises Forbidden for users who may not send a form, before they have filled it in."""
         role = Role(self.user["role"])
         if role in ROLES_BY_PERMISSION[permission]:
             return
@@ -151,7 +152,7 @@ class Visit:
             try:
                 authentication.deny(role, permission)
             finally:
-                # Not with the response: the page that shows the error asks the API.
+                # Before the response: the error page calls the API, which takes its own connection.
                 admission.disconnect()
 
     def set_theme(self, theme: str) -> None:
@@ -178,7 +179,7 @@ class Visit:
             return None, refused
 
     def show(self, template: str, *, error: ApiError | None = None, status: int = 200, **values: Any) -> None:
-        """Sends a page; one that shows an error of the API has its status."""
+        """Sends a page, with the status of the `error` that it shows, if any."""
         notice = self._cookie(_NOTICE)
         if notice:
             self._unset_cookies(_NOTICE)
@@ -206,7 +207,7 @@ class Visit:
         self._resp.set_header("Location", own_path(path))
 
     def no_content(self) -> None:
-        """Sends nothing: a browser then does not ask for a stream again."""
+        """Sends a 204, after which a browser does not try to open the event stream again."""
         self._resp.status = 204
 
     def pass_on(
@@ -238,7 +239,7 @@ class Visit:
         try:
             return bool(self.api.get("/maintenance")["readOnly"])
         except ApiError:
-            # The page says what else is wrong.
+            # The rest of the page shows what is wrong.
             return False
 
     def _cookie(self, name: str) -> str | None:
@@ -258,7 +259,7 @@ class Visit:
 
 @dataclass
 class View:
-    """A page: `show` answers a GET. Who is not signed in is sent to the sign-in, unless it is public."""
+    """A page: `show` answers a GET. Unless the page is public, visitors are redirected to the sign-in."""
 
     console: Console
     show: Callable[..., None]
@@ -272,7 +273,7 @@ class View:
 
 @dataclass
 class Form(View):
-    """A page with a form: `send` answers a POST. What the API refuses, `show` shows again with its error."""
+    """A page with a form: `send` answers a POST. A form that the API refuses is shown with the error."""
 
     send: Callable[..., None]
 
@@ -287,7 +288,7 @@ class Form(View):
 
 @dataclass
 class Action:
-    """What a button does: `send` answers a POST."""
+    """A button without a page of its own: `send` answers a POST."""
 
     console: Console
     send: Callable[..., None]
@@ -319,7 +320,7 @@ def _moment(name: str, value: str) -> str:
     try:
         return f"{date.fromisoformat(value) + _DAYS_LATER[name]}T00:00:00Z"
     except (KeyError, ValueError, OverflowError):
-        # Another parameter; or no day, and the API says what is wrong with it.
+        # Another parameter, or not a day: the API then says what is wrong.
         return value
 
 

@@ -12,7 +12,7 @@ _NOTIFICATIONS = ("paymentCompleted", "paymentFailed")
 
 
 def show(visit: Visit, *, error: ApiError | None = None, part: str = "") -> None:
-    """GET /console/account. `part` is the one that the API refused; by default it is named by the form."""
+    """GET /console/account. `part` is the form that the API refused; by default, the form names itself."""
     profile = visit.api.get("/profile")
     preferences = visit.api.get("/profile/preferences")
     refused = part or visit.form.get("part", "")
@@ -21,7 +21,7 @@ def show(visit: Visit, *, error: ApiError | None = None, part: str = "") -> None
         profile=profile,
         preferences=preferences,
         sessions=visit.api.get("/auth/sessions", {"limit": 50}),
-        # Below our own origin, under whatever name the browser knows it.
+        # Without the host: the browser may know this server by another name.
         avatar=urlsplit(profile["avatarUrl"] or "").path,
         values={"profile": profile, "preferences": preferences} | {refused: visit.form},
         error=error,
@@ -43,7 +43,7 @@ def _change_profile(visit: Visit) -> str:
 def _change_preferences(visit: Visit) -> str:
     stored: dict[str, Any] = visit.api.get("/profile/preferences")
     chosen = visit.fields("locale", "timezone", "theme")
-    # Other clients keep preferences of their own there, which are no matter of this page.
+    # Other clients store other preferences in the same object, which this page must not remove.
     kept = {name: value for name, value in stored.items() if name not in ("locale", "timezone", "theme")}
     notifications = {**kept.get("notifications", {}), **{name: name in visit.form for name in _NOTIFICATIONS}}
     visit.api.put("/profile/preferences", {**kept, **chosen, "notifications": notifications})

@@ -7,9 +7,9 @@ from api.console.client import ApiError, Call
 from api.console.visits import Visit
 
 _FILTERS = ("userId", "action", "resourceType", "resourceId", "from", "to", "cursor")
-# Links of the chain that are drawn; entries of one file of the export; files that are listed.
+# How many links of the chain are drawn, how many entries a file of the export has, how many files are listed.
 _LINKS, _FILE_ENTRIES, _FILES = 6, 100_000, 20
-# Beyond every number: the export then has the seal and no entry.
+# The number of no entry: an export after this number has the seal only.
 _BEYOND = 2**62
 
 

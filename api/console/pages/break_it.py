@@ -48,7 +48,7 @@ EVERYTHING: tuple[dict[str, Any], ...] = (
 )
 # For how long a request is sent again while the API cannot take it.
 _SEND_FOR_S, _SEND_AGAIN_AFTER_S = 20.0, 0.5
-# For how long a change stands out.
+# For how long a change of a payment is highlighted.
 _FRESH = timedelta(seconds=2)
 FREEZE_S = 10
 PSP_KEYS = ("psp.approvalRate", "psp.latencyMs")
@@ -134,11 +134,11 @@ def _send_payments(visit: Visit) -> str:
 
 
 def _let_a_job_die(visit: Visit) -> str:
-    """Sends a payment whose answer is lost, and has the job die that it waits for. Raises ApiError."""
+    """Sends a payment whose answer is lost, and makes the job dead that it waits for. Raises ApiError."""
     deadline = time.monotonic() + _SEND_FOR_S
     payment = _pay(_demo_customer(visit), {"simulate": "timeout"}, deadline)
     fault = {"fault": "killJob", "paymentId": payment["id"]}
-    # As long as a worker has the job, it is none that waits.
+    # A 404 while a worker has the job: only a job that waits can be made dead.
     _insist(lambda: visit.api.post("/dev/faults", fault), 404, deadline)
     return (
         "A job is dead, as if it had failed for an hour. Its payment stands still until the job is retried."
@@ -161,7 +161,7 @@ def _pay(customer: Api, metadata: dict[str, str], deadline: float) -> Data:
 
 
 def _insist(send: Callable[[], Data], status: int, deadline: float) -> Data:
-    """Sends again while the API answers with this status. Raises ApiError for another one, or too late."""
+    """Sends a request again while the API answers with this status, until the deadline. Raises ApiError."""
     while True:
         try:
             return send()

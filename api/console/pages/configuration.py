@@ -18,7 +18,7 @@ _SCHEMA = "#/components/schemas/"
 class Control:
     """How the value of a key is entered, by its schema in the OpenAPI document.
 
-    `kind` is `number`, `integer`, `amount` or `choices`. An optional one may be left empty, which is null.
+    `kind` is `number`, `integer`, `amount` or `choices`. An optional field may be left empty, which is null.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class Control:
     choices: tuple[str, ...] = ()
 
     def value(self, name: str, form: Mapping[str, str]) -> Any:
-        """Returns the JSON value that a form has."""
+        """Returns the value in a form, for the JSON body of the API."""
         if self.kind == "choices":
             return [choice for choice in self.choices if f"{name}.{choice}" in form]
         text = form.get(name, "")
@@ -38,7 +38,7 @@ class Control:
 
 
 def number(text: str) -> float | str:
-    """Returns the number that a form has; text that is none as it is, for the API to refuse."""
+    """Returns the number in a field of a form, or the text as it is, which the API then refuses."""
     try:
         value = float(text)
     except ValueError:
@@ -62,7 +62,7 @@ def show(visit: Visit, *, error: ApiError | None = None) -> None:
         controls=controls,
         maintenance=next(each for each in settings["items"] if each["key"] == _READ_ONLY),
         names={id: visit.api.get(f"/admin/users/{id}")["name"] for id in by},
-        # A form that is based on an older version is not shown again, but what others have changed since.
+        # After a 412 the page shows the current values: the form was based on an older version.
         values=visit.form if error and error.status != 412 else None,
         error=error,
     )
@@ -71,7 +71,8 @@ def show(visit: Visit, *, error: ApiError | None = None) -> None:
 def change(visit: Visit) -> None:
     """POST /console/configuration."""
     changes = _changes(visit)
-    # The whole list: without the version that the page showed, what others have paused since would be lost.
+    # The list is replaced as a whole. Without the version that the page showed, this change would undo what
+    # others have paused since.
     condition = {"If_Match": visit.form.get("version", '""')} if _PAUSED in changes else {}
     if changes:
         visit.api.put("/admin/config", changes, **condition)

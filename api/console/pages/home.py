@@ -1,4 +1,4 @@
-"""The first page after the sign-in: what each role wants to see first; and the event stream of live pages."""
+"""The first page after the sign-in, which differs by role, and the event stream of live pages."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,12 @@ from api.http.operation import RawOperation
 _TYPE = re.compile(rb"^event: .*\n", re.MULTILINE)
 
 
-class WayIn:
-    """GET / and GET /console/. They read no session, because /console does."""
+class RedirectToConsole:
+    """GET / and GET /console/. Whether there is a session is left to /console."""
 
     @RawOperation(media="text/html")
     def on_get(self, _req: Request, _resp: Response) -> None:
-        """Leads to the console."""
+        """Redirects to the console."""
         raise HTTPSeeOther("/console")
 
 
@@ -39,7 +39,7 @@ def show(visit: Visit) -> None:
 def stream_events(visit: Visit) -> None:
     """GET /console/events: the API's event stream for a page, whose script cannot read the access token."""
     if not visit.user:
-        # The sign-in page would be no event stream: the browser would report that as an error.
+        # A redirect to the sign-in page would be an error to the browser, which expects an event stream.
         visit.no_content()
         return
     last = visit.req.get_header("Last-Event-ID")
@@ -47,5 +47,5 @@ def stream_events(visit: Visit) -> None:
 
 
 def _without_types(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Leaves the types out: `EventSource` gives an event of a type only to who names it, a page wants all."""
+    """Removes the types: `EventSource` has a handler for events without a type, but none for all types."""
     return (_TYPE.sub(b"", piece) for piece in pieces)

@@ -50,7 +50,7 @@ def show_request_to_pay(visit: Visit, request_id: UUID, *, error: ApiError | Non
 
 def pay_request(visit: Visit, request_id: UUID) -> None:
     """POST /console/pay/{request_id}."""
-    # What the customer saw: if the request is another one by now, nothing is paid.
+    # What the customer saw: if the request has changed since, nothing is paid.
     seen = visit.fields("amount", "currency")
     _pay(visit, {"requestId": str(request_id), **seen}, If_Match=visit.form.get("version", '""'))
 

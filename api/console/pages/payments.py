@@ -21,7 +21,7 @@ KINDS = {
     "mail": "Mails",
     "job": "Jobs",
 }
-# Mostly long enough for the actors to do what was asked.
+# Usually long enough for the change to be done before the page is shown.
 _WAIT = "wait=3"
 _NOTICES = {
     "cancel": "The cancellation was accepted.",
@@ -89,7 +89,7 @@ def _change(visit: Visit, payment_id: UUID, action: str) -> Data:
         return visit.api.put(
             path, {"description": form.get("description")}, If_Match=form.get("version", "*")
         )
-    # The same for each time that this version of the page is sent.
+    # The same key each time the form of this version is sent: a second click changes nothing.
     key = str(uuid5(NAMESPACE_URL, f"{visit.req.path}/{action}/{form.get('version')}/{visit.user['id']}"))
     if action == "pay":
         body = {
@@ -105,7 +105,7 @@ def _change(visit: Visit, payment_id: UUID, action: str) -> Data:
 
 
 def _timeline(visit: Visit, payment_id: UUID) -> Data | None:
-    """Returns the timeline; None of a request that the visitor may only pay."""
+    """Returns the timeline; None for a payment request that the visitor may only pay."""
     try:
         return visit.api.get(f"/payments/{payment_id}/timeline")
     except ApiError as error:

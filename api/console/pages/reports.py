@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from api.console.visits import Visit
 
-# Drawing one takes 5 to 15 ms, and a vendor may have payments in each of 150 currencies.
+# Drawing a plot takes 5 to 15 ms, and a vendor may have payments in each of 150 currencies.
 _MAX_PLOTS = 10
 # In the order of the plot's colours.
 _STATUSES = ("completed", "failed", "processing", "pending", "cancelled")

@@ -9,14 +9,15 @@ from api.console.client import ApiError
 from api.console.visits import Visit
 from db.core import times
 
-# Each payment costs a call for its reviews.
+# Payments on one page of the list: each costs a call for its reviews.
 _PAYMENTS = 10
-# How a payment can be ended with its review, where it is `processing` and the provider has reported a result;
-# that is not so in a review with one of these causes.
+# The causes of reviews without a result from the provider. Only a payment for which the provider has reported
+# a result can be ended by hand.
 NO_RESULT = ("psp_silent", "request_moved")
+# How a `processing` payment can be ended with its review.
 _OUTCOMES = (("", "stays as it is"), ("completed", "is completed"), ("failed", "has failed"))
-# What the provider says of a payment that has ended so.
-_SAID_OF = {"completed": "charged", "failed": "declined"}
+# The provider's outcome for each status in which our payment can have ended.
+_PROVIDER_OUTCOME = {"completed": "charged", "failed": "declined"}
 
 
 def show_list(visit: Visit) -> None:
@@ -84,7 +85,7 @@ def _differing(difference: dict[str, Any]) -> set[str]:
     if ours is None or len(lines) != 1:
         return {"outcome"}
     [line] = lines
-    same_outcome = _SAID_OF.get(ours["status"]) == line["outcome"]
+    same_outcome = _PROVIDER_OUTCOME.get(ours["status"]) == line["outcome"]
     # The provider may leave out decimals.
     same_amount = (Decimal(line["amount"]), line["currency"]) == (Decimal(ours["amount"]), ours["currency"])
     return {name for name, same in (("outcome", same_outcome), ("amount", same_amount)) if not same}

@@ -8,7 +8,7 @@ from api.console.visits import Visit
 from api.security.permissions import Permission
 
 _PATH = "/console/users"
-# What the API gives a closed account for an address.
+# The end of the address that the API shows for a closed account.
 _CLOSED = "@closed.invalid"
 
 
@@ -35,7 +35,7 @@ def create(visit: Visit) -> None:
 
 
 def show(visit: Visit, user_id: UUID, *, error: ApiError | None = None, mistyped: bool = False) -> None:
-    """GET /console/users/{user_id}. `mistyped`: the address that confirms the closing was not typed."""
+    """GET /console/users/{user_id}. `mistyped` says that the address which confirms the closing is wrong."""
     account = visit.api.get(f"/admin/users/{user_id}")
     log_query = {"resourceType": "user", "resourceId": str(user_id), "limit": 10}
     part = visit.form.get("part", "")
