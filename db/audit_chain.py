@@ -1,6 +1,7 @@
-"""The audit log's hash chain: each hash covers the entry before, and the seal keeps the newest hash.
+"""The audit log's hash chain: each entry's hash covers the hash of the entry before.
 
-The seal is one row. Without it, a removal of the newest entries would not show.
+The seal, one row, keeps the newest hash. Without it, nobody would notice that the newest entries were
+removed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from uuid import UUID
 from db import postgres
 from db.prepared import Statement
 
-# Entries that one statement verifies. An entry takes about 7 µs, so a step stays far below the statement
+# How many entries one statement verifies. An entry takes about 7 µs, so a step stays far below the statement
 # timeout.
 STEP_ROWS = 20_000
 # How long a thousand entries of an export may take.
@@ -35,8 +36,8 @@ _COLUMNS = """
     id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, request_id, created_at
 """
 
-# The number of the newest entry: the seal's, or that of a forged entry after the seal. The writer continues
-# after either, so that a forgery cannot block genuine entries. Numbers from 2^62 on are ignored.
+# The number of the newest entry: the seal's, or that of a forged entry after the seal. New entries get the
+# numbers after it, so that a forgery cannot block them. Numbers from 2^62 on are ignored.
 _NEWEST_SEQ = """
     greatest(0, (SELECT seq FROM admin.audit_seal),
         (SELECT max(seq) FROM admin.audit_logs WHERE seq < 4611686018427387904))
@@ -74,10 +75,10 @@ class ChainBreak(StrEnum):
     SEAL_REMOVED = "the seal was removed"
 
 
-# Verifies the entries after a number, at most a given count and one more, and the seal. One statement, so
-# that entries and seal come from one snapshot while the writer continues. An entry is `inserted` when its
-# successor links to its predecessor instead of to it; the one more reveals that about the last. OFFSET 0
-# keeps the planner from computing a hash again for each use of `break`.
+# Verifies the entries after a number, up to a given count and one further entry, and the seal. It is one
+# statement, so that entries and seal come from one snapshot while entries are appended. An entry was inserted
+# (`inserted`) if its successor links to its predecessor; the further entry reveals that about the last one.
+# OFFSET 0 keeps the planner from computing a hash again for each use of `break`.
 VERIFY = f"""
     WITH start AS (SELECT %s::bigint AS number, decode(%s, 'hex') AS hash),
     part AS (
@@ -124,7 +125,7 @@ VERIFY = f"""
     LEFT JOIN admin.audit_seal AS seal ON true LEFT JOIN admin.audit_logs AS newest ON newest.seq = seal.seq
 """
 
-# Counts the entries without a number and names the first. The application writes none of them.
+# Counts the entries without a number, which are forged, and returns the id of the first one.
 _UNNUMBERED = """
     SELECT count(*) AS rows, (array_agg(id))[1] AS id FROM (
         SELECT id FROM admin.audit_logs WHERE seq IS NULL ORDER BY id LIMIT %s
@@ -134,7 +135,7 @@ _UNNUMBERED = """
 
 @dataclass(frozen=True)
 class BrokenEntry:
-    """The first entry that differs from what was written; `id` is None if it is gone."""
+    """The first entry that differs from what was written; `id` is None if the entry is gone."""
 
     id: UUID | None
     reason: ChainBreak
@@ -159,7 +160,7 @@ class ChainPosition:
     rows: int
 
 
-# Before every entry, also before a forged one with a number below the first.
+# Lies before every entry, also before a forged one with a number below the first.
 CHAIN_START = ChainPosition(-(2**63), "00" * 32, 0)
 
 
@@ -171,7 +172,7 @@ class VerificationStep(Verification):
     ended: bool
 
 
-# The verifications that keep their position: of the newest entries, and of the whole log while it runs.
+# The names of the verifications that save their position: of the newest entries, and of the whole log.
 NEWEST, WHOLE = "newest", "whole"
 
 
@@ -220,7 +221,7 @@ SEAL = f"""
 
 
 def seal() -> Seal:
-    """Returns the seal; that of an empty log where it is gone."""
+    """Returns the seal; if its row is gone, the seal of an empty log."""
     return Seal(**postgres.rows(SEAL)[0])
 
 
@@ -234,7 +235,7 @@ def hash_until(seq: int) -> str:
     return postgres.value(HASH_UNTIL, seq) or CHAIN_START.hash
 
 
-# One JSON text for each entry: as responses show it, with its number, its hash, and the text that is hashed.
+# One JSON text for each entry: its fields as in responses, its number, its hash, and the text that is hashed.
 EXPORT = f"""
     SELECT seq, encode(hash, 'hex') AS hash, json_build_object(
         'seq', seq, 'id', id, 'userId', user_id, 'action', action, 'resourceType', resource_type,
@@ -247,7 +248,7 @@ EXPORT = f"""
 
 
 def export(after: int, until: int, limit: int) -> Iterator[dict[str, Any]]:
-    """Yields the entries after a number, and up to one: `seq`, `hash` and the JSON text `line` of each."""
+    """Yields the entries with numbers above `after`, up to `until`: `seq`, `hash`, the JSON text `line`."""
     return postgres.stream(EXPORT, after=after, until=until, limit=limit, seconds=STATEMENT_TIMEOUT_S)
 
 
@@ -287,6 +288,7 @@ def verify_next(start: ChainPosition) -> VerificationStep:
 
 
 def _first_break(breaks: Sequence[Sequence[Any]]) -> BrokenEntry | None:
+    """Returns the first of the breaks that VERIFY found: (place, id, break, inserted) each, in order."""
     broken = None
     for place, id, how, inserted in breaks:
         if inserted and (broken is None or str(broken.id) == inserted):

@@ -14,7 +14,7 @@ class AuditLog(postgres.Model, table="admin.audit_logs"):
     """An entry: an action of a user on a resource, with its time and the request's address and client."""
 
     id = peewee.UUIDField(primary_key=True)
-    # No foreign key to auth.users: the log has one writer, which must not wait for the lock of a user's row.
+    # No foreign key to auth.users: the log's only writer must not wait for the lock of a user's row.
     user_id = peewee.UUIDField(null=True)
     action = peewee.CharField(100)
     resource_type = peewee.CharField(50, null=True)
@@ -29,7 +29,7 @@ class AuditLog(postgres.Model, table="admin.audit_logs"):
     hash = peewee.BlobField(null=True)
 
 
-# Actions in entries of releases before 0.2.0, by their names of today: the log is append-only.
+# The names of actions in entries of releases before 0.2.0, by their present names: the log is append-only.
 _FORMER_ACTIONS = {
     "auth.password.reset_requested": "auth.password.forgotten",
     "auth.email.verification_requested": "auth.email.verification_asked",
@@ -71,7 +71,7 @@ def find(id: UUID) -> AuditLog | None:
 
 @dataclass(frozen=True)
 class Refusals:
-    """How many refusals of one kind there were at one account in one minute: they cannot flood the log."""
+    """How many refusals of one kind an account had in one minute. A sum cannot flood the audit log."""
 
     action: str
     account: str

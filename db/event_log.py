@@ -30,9 +30,10 @@ class Event(postgres.Model, table="admin.events"):
         return RequestContext(self.request_id, trace=self.trace).traceparent
 
 
-# The later events of a payment repeat what the first one says, except for a few members: only these are
-# stored, with the number of the first one (`base`), if merging gives exactly the same data again, and if the
-# same request caused both. So all readers use the view admin.events. The first event may be new, too.
+# A later event of a payment repeats the data of the first one, except for a few members. Only these are
+# stored, with the number of the first event (`base`), if merging both gives exactly the same data again, and
+# if the same request caused both events (decision 47). So all readers use the view admin.events. The first
+# event may be among the new ones.
 APPEND = Statement(
     "append_events",
     """
@@ -75,8 +76,8 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
         postgres.rows(APPEND, events=postgres.Json(rows))
 
 
-# How far the log is published is one row, which is also the lease of the process that publishes. Writes
-# nothing, and so takes no lease, when nothing is unpublished.
+# The row of admin.event_publication has the number of the last published event, and is the lease of the
+# process that publishes. If no event is unpublished, the statement takes no lease and writes nothing.
 BEGIN_PUBLICATION = """
     WITH lease AS (
         UPDATE admin.event_publication
@@ -114,8 +115,8 @@ END_PUBLICATION = """
 def end_publication(generation: int, seq: int | None) -> bool:
     """Releases the lease, and records the number of the last published event if it is given.
 
-    Returns whether there may be unpublished events. Changes nothing when another process has taken the lease:
-    it publishes the same events again.
+    Returns whether there may be unpublished events. If another process has taken the lease, changes nothing:
+    that process publishes the same events again.
     """
     ended = postgres.rows(END_PUBLICATION, seq, generation)
     return bool(ended[0]["more"]) if ended else True
@@ -142,8 +143,8 @@ def after(seq: int, limit: int) -> Sequence[Event]:
     return list(Event.select().where(Event.seq > seq).order_by(Event.seq).limit(limit))
 
 
-# The event does not name the parties, which may change after it (`addressee_id`): they are those of now.
-# Without a party in the visibility every event is visible, also one that is about no payment.
+# The parties are those of the payment now: an event does not name them, and the addressee may change
+# afterwards. With `everything`, all events are visible, also those that are not about payments.
 VISIBLE_EVENTS = """
     SELECT p.user_id, p.payee_id, p.addressee_id, e.* FROM admin.events e
     LEFT JOIN payments.payments p
@@ -159,7 +160,7 @@ MAX_SEQ = 2**63 - 1
 
 
 class VisibleEvent(NamedTuple):
-    """An event, and who may see it besides the administrators."""
+    """An event, and the parties that may see it besides the administrators."""
 
     event: Event
     parties: frozenset[Party]
@@ -173,7 +174,7 @@ def last_seq() -> int:
 def read_visible(
     visibility: Visibility, *, after: int, until: int = MAX_SEQ, limit: int
 ) -> list[VisibleEvent]:
-    """Returns the events that one caller may see after one number and up to another, oldest first."""
+    """Returns the visible events with numbers greater than `after`, up to `until`, oldest first."""
     found = postgres.rows(
         VISIBLE_EVENTS,
         after=after,

@@ -31,21 +31,21 @@ class Process:
     number: int | None
     host: str
     pid: int
-    # What a worker serves: its queues, or its role.
+    # The kinds of work that a worker does: its queues, or its role.
     kinds: tuple[str, ...]
     last_seen_at: datetime
     alive: bool
 
     @property
     def place(self) -> tuple[str, str, int | None]:
-        """What a process has in common with the one that replaces it."""
+        """Returns what a process has in common with the one that replaces it."""
         return self.host, self.type, self.number
 
 
 def beat(client: Redis, kinds: Iterable[str], *, type: str | None = None) -> None:
-    """Records that this process is alive and which kinds of work it does, if Redis is available.
+    """Records that this process is alive and which kinds of work it does. Does nothing while Redis is away.
 
-    The type of a worker is its first kind; the web process, which is no worker, names its own.
+    Without `type`, the type of the process is its first kind in the order of the alphabet.
     """
     now = time.time()
     with suppress(Unreachable), client.pipeline(transaction=False) as pipe:
@@ -55,15 +55,15 @@ def beat(client: Redis, kinds: Iterable[str], *, type: str | None = None) -> Non
 
 
 def leave(client: Redis, kinds: Iterable[str], *, type: str | None = None) -> None:
-    """Removes this process, which is about to end."""
+    """Removes this process, which is about to end; its arguments are those of `beat`."""
     with suppress(Unreachable):
         client.zrem(_KEY, _member(kinds, type))
 
 
 def processes(client: Redis) -> list[Process]:
-    """Returns the processes that beat lately, by type, also those that are gone and were not replaced.
+    """Returns the live processes, and those that are gone for less than LISTED_S and were not replaced.
 
-    Raises redis.Unreachable.
+    They are sorted by type, host, number and pid. Raises redis.Unreachable.
     """
     now = time.time()
     members = cast(list[Any], client.zrangebyscore(_KEY, now - LISTED_S, "+inf", withscores=True))

@@ -37,8 +37,9 @@ class IdempotencyKey(
     created_at = DateTimeTZField()
 
 
-# Most keys have created their payment, whose id begins with the time: the index of these ids finds what may
-# have expired. The ids of early releases are random. Each is outside these bounds at some time: they move on.
+# Finds keys by the ids of their payments, along an index, because these ids begin with the time. The bounds
+# leave out the payments of the last day. An id of an early release is random; as the bounds move on, it lies
+# outside them sooner or later.
 DELETE_EXPIRED = """
     DELETE FROM payments.idempotency_keys WHERE (user_id, key) IN (
         SELECT k.user_id, k.key FROM payments.idempotency_keys k
@@ -50,7 +51,7 @@ DELETE_EXPIRED = """
 
 
 class KeyInUse(Exception):
-    """Another transaction has claimed the key and did not end within the lock timeout."""
+    """Another transaction has inserted the key, and did not end within the lock timeout."""
 
 
 class KeyUsed(Exception):
@@ -59,9 +60,9 @@ class KeyUsed(Exception):
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key that a request uses for the first time, as far as is known before it is stored.
+    """A key to store, which turns out to be used if another request has stored it.
 
-    `respond` makes the response, status and body, that is stored with it.
+    `respond` makes the response, status and body, that is stored with the key.
     """
 
     user_id: UUID
@@ -176,13 +177,16 @@ def _waiting_for_key(key: NewKey | None) -> Iterator[None]:
 
 
 def find(user_id: UUID, key: str) -> IdempotencyKey | None:
-    """Returns what is stored under a key."""
+    """Returns the row of a key; None if the key was not used, or has expired."""
     found: IdempotencyKey | None = IdempotencyKey.get_or_none(_has_key(user_id, key))
     return found
 
 
 def finalize(user_id: UUID, key: str, *, status: int, body: bytes) -> IdempotencyKey | None:
-    """Replaces a provisional response by this one, and returns the response that must be sent."""
+    """Replaces a provisional response by this one; returns the key with the response that must be sent.
+
+    That is another response if another request has replaced the provisional one before.
+    """
     provisional = _has_key(user_id, key) & (IdempotencyKey.provisional == True)  # noqa: E712
     IdempotencyKey.update(status=status, body=body, provisional=False).where(provisional).execute()
     return find(user_id, key)

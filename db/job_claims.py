@@ -1,6 +1,6 @@
-"""Claims: a worker's transaction removes the rows of the jobs that it does, so they are done exactly once.
+"""Claims: a worker removes the rows of jobs in the transaction that does them, so that each is done once.
 
-A removal takes effect when the transaction commits, and is undone if it rolls back.
+The removal takes effect when the transaction commits, and is undone if it rolls back.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from db import job_floors, postgres
 from db.job_journal import Job
 from db.prepared import Statement
 
-# num_nulls, as wherever jobs are found by their ids: `dead_at IS NULL` is the predicate of partial indexes,
-# and the planner reads one of them as a whole while it takes the journal for empty.
+# `num_nulls(dead_at) = 1` instead of `dead_at IS NULL`, wherever jobs are found by their ids: the latter is
+# the predicate of partial indexes, of which the planner would read one as a whole while its statistics say
+# that the journal is empty.
 CLAIM = Statement(
     "claim_job",
     """
@@ -29,8 +30,8 @@ def claim(id: UUID) -> Job | None:
     return postgres.first(Job, CLAIM, id=id)
 
 
-# Fewer jobs where the first one was sent before and not done: a job that kills its process must not take the
-# others with it for ever. A delayed job has no message yet (sent_at = '-infinity').
+# The more attempts the first job has had, the fewer jobs are claimed: a job that kills its process would
+# otherwise keep the others from being done. A delayed job has no message yet (sent_at = '-infinity').
 FIRST = """
     SELECT id FROM journal.jobs
     WHERE name = %(name)s::text AND position >= %(floor)s::bigint AND dead_at IS NULL
@@ -42,7 +43,7 @@ FIRST = """
            ORDER BY position LIMIT 1)
 """
 
-# Prepared: to plan it takes longer than to execute it, and a new payment waits for it.
+# Prepared, because planning takes longer than execution, and a new payment waits for it.
 CLAIM_ANY = Statement(
     "claim_jobs",
     f"""
@@ -55,9 +56,9 @@ CLAIM_ANY = Statement(
     by_index=True,
 )
 
-# The same, but waits for a row that the relay has locked: to skip it would change the order. Nobody else
-# claims these jobs meanwhile, so that no row has to be locked before it is deleted. A job that the relay gave
-# up meanwhile stays.
+# The same, but it waits for a row that the relay has locked, because skipping the row would change the order.
+# No other process claims these jobs meanwhile, so that no row has to be locked before it is deleted. A job
+# that the relay has given up meanwhile stays.
 CLAIM_IN_ORDER = Statement(
     "claim_jobs_in_order",
     f"""
@@ -74,10 +75,11 @@ CLAIM_IN_ORDER = Statement(
 def claim_first(
     name: str, limit: int, requested: Sequence[UUID] = (), *, in_order: bool = False
 ) -> list[Job]:
-    """Removes the first jobs of one name that no other transaction has, and returns them.
+    """Removes the first jobs of one name that no other transaction has locked, and returns them.
 
-    Leaves out jobs that failed or are delayed, except the requested ones: each comes back when it is due.
-    With `in_order` it skips no job that another transaction has: the caller must have the lock of the name.
+    Leaves out jobs that failed or are delayed, except the requested ones: a message requests each when it is
+    due. With `in_order`, waits for locked jobs instead of skipping them: the caller must have the advisory
+    lock of the name.
     """
     sql = CLAIM_IN_ORDER if in_order else CLAIM_ANY
     return [Job(**row) for row in job_floors.search(sql, name, limit=limit, requested=list(requested))]
@@ -95,5 +97,5 @@ WAITS = Statement(
 
 
 def waits(name: str) -> bool:
-    """Tells whether a batch of this name would have jobs."""
+    """Tells whether `claim_first` would find jobs of this name."""
     return bool(job_floors.search(WAITS, name))

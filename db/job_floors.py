@@ -1,8 +1,8 @@
-"""From which position on a process searches for jobs while a long transaction keeps the rows of removed ones.
+"""Floors: positions in the journal from which searches for jobs begin, so that they pass over removed rows.
 
-While a backup runs, say, no removed row can be vacuumed, and a search for the first job reads all of them:
-200,000 rows in 50 ms instead of one in 0.04. Then the process remembers, for a few seconds, the position of
-the first job that exists. Otherwise it remembers nothing, and every search begins at the first position.
+While a long transaction is open, such as a backup, the rows of removed jobs cannot be vacuumed, and a search
+for the first job reads them all: 200,000 rows in 50 ms, instead of one in 0.04 ms. When searches are slow, a
+process therefore remembers, for a few seconds, the position of the first job that exists.
 """
 
 import time
@@ -15,12 +15,15 @@ from db.prepared import Statement
 
 # A search that took longer may have read removed rows.
 SLOW_S = 0.01
-# For how long a position is remembered, and after which time it is searched for from the beginning: a job
-# whose transaction took longer to commit than the former is missed until then.
-REMEMBERED_FOR_S, FROM_BEGINNING_AFTER_S = 2.0, 10.0
+# For how long a position is remembered.
+REMEMBERED_FOR_S = 2.0
+# After which time the first job is searched for from the beginning. Until then, a job whose transaction took
+# longer than REMEMBERED_FOR_S to commit is missed.
+FROM_BEGINNING_AFTER_S = 10.0
 
-# The view, and not pg_sequence_last_value: in PostgreSQL 16 the function raises where the role has no right
-# to the sequence, and every job of the name would fail. Without it a search begins at the first position.
+# From the view pg_sequences, not by pg_sequence_last_value: in PostgreSQL 16 this function raises if the role
+# has no right to the sequence, and every job of the name would fail. The view then has no value, and searches
+# begin at the first position.
 FIRST_POSITION = """
     SELECT newest.position AS newest, coalesce((
         SELECT position FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND position >= %s
@@ -45,9 +48,9 @@ _floors: dict[str, _Floor] = {}
 
 
 def search(sql: str | Statement, name: str, **params: Any) -> list[dict[str, Any]]:
-    """Runs a statement that searches for jobs of one name, from the position `floor` on.
+    """Runs a statement that searches for jobs of one name from the position `floor` on; returns its rows.
 
-    From the beginning if it has `requested` jobs: these may have any position.
+    The floor is 0 if there are `requested` jobs, which may have any position.
     """
     floor = 0 if params.get("requested") else position(name)
     start = time.monotonic()
@@ -58,7 +61,7 @@ def search(sql: str | Statement, name: str, **params: Any) -> list[dict[str, Any
 
 
 def positions(names: Collection[str]) -> list[int]:
-    """Returns the position from which on to search for jobs, for each name."""
+    """Returns the position from which to search for jobs, for each name."""
     return [position(name) for name in names]
 
 
@@ -68,7 +71,7 @@ def forget() -> None:
 
 
 def position(name: str) -> int:
-    """Returns the position from which on to search for jobs of a name: 0 unless searches are slow."""
+    """Returns the position from which to search for jobs of a name: 0 unless searches are slow."""
     floor = _floors.get(name)
     if floor is None:
         return 0
@@ -80,11 +83,12 @@ def position(name: str) -> int:
     if from_beginning:
         floor.from_beginning_at = now + FROM_BEGINNING_AFTER_S
         if time.monotonic() - now <= SLOW_S:
-            # There is nothing to pass over.
+            # The search was quick: there are no removed rows to pass over.
             floor.position, floor.newest, floor.expires_at = 0, 0, floor.from_beginning_at
             return 0
-    # A transaction that is still open may insert a job with a lower position than the newest. All positions
-    # that were assigned at the last search belong to transactions that have ended, if they were short.
+    # A transaction that is still open may commit a job with a lower position than the newest. So the floor is
+    # not above the position that was the newest at the last search: the transactions with the positions up to
+    # it have ended, unless they are long.
     floor.position = min(found["first"], floor.newest)
     floor.newest, floor.expires_at = found["newest"], now + REMEMBERED_FOR_S
     return floor.position

@@ -6,12 +6,12 @@ from db import postgres
 
 
 def record_enqueued(name: str) -> None:
-    """Records that there is such a job, and locks nothing if that is known."""
+    """Records that there is a periodic job of this name. Locks nothing if that was recorded before."""
     postgres.rows("INSERT INTO admin.job_runs (name) VALUES (%s) ON CONFLICT DO NOTHING", name)
 
 
 def record_finished(name: str) -> None:
-    """Records that a job has finished."""
+    """Records that the periodic job of this name has finished."""
     postgres.rows("UPDATE admin.job_runs SET ended_at = clock_timestamp() WHERE name = %s", name)
 
 

@@ -1,7 +1,7 @@
-"""Leased jobs: while a worker calls the outside for a job, its row stays, and no other worker gets it.
+"""Leased jobs: while a worker calls the outside for a job, the row stays, and no other worker gets the job.
 
-A lease that has expired is an attempt, which is counted when the job is leased again; after the last one the
-job is dead. No index has leased_until, so that a lease writes one row and no index.
+A lease that has expired counts as an attempt when the job is leased again; after the last attempt the job is
+dead. No index has the column leased_until, so that a lease writes one row and no index entry.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +31,7 @@ LEASE_FIRST = Statement(
 
 
 def lease_first(name: str, limit: int, seconds: float) -> Attempted:
-    """Leases the first jobs of a name whose jobs have no share."""
+    """Leases the first jobs of a name whose jobs have no share; `seconds` is how long the leases last."""
     return attempted(job_floors.search(LEASE_FIRST, name, limit=limit, seconds=seconds), shared=True)
 
 
@@ -78,7 +78,7 @@ def lease_shares(
 ) -> Attempted:
     """Leases the first jobs of each share of a name, beginning with the share that follows `after`.
 
-    A share gets no more than `share` leases at a time, of which `running` tells how many it has.
+    A share gets up to `share` leases at a time, of which it already has the number in `running`.
     """
     found = job_floors.search(
         LEASE_SHARES,
@@ -148,7 +148,7 @@ def renew(leases: Collection[tuple[UUID, datetime]], seconds: float) -> dict[tup
     return {(row["id"], row["until"]): row["leased_until"] for row in renewed}
 
 
-# Without locking the rows first, which would write each of them once more.
+# The rows are not locked first: that would write each of them once more.
 REMOVE = """
     DELETE FROM journal.jobs j USING unnest(%s::uuid[], %s::bigint[]) AS done (id, position)
     WHERE j.id = done.id AND j.position = done.position
@@ -159,10 +159,10 @@ REMOVE = """
 def remove(jobs: Sequence[Job]) -> set[UUID]:
     """Removes jobs that were done, and returns the ids of those that were still there.
 
-    Also those whose lease has expired and which another worker has: the call to the outside was made, and a
-    third worker must not repeat it.
+    Removes a job even if its lease has expired and another worker has leased it: the call to the outside was
+    made, and a third worker must not repeat it.
     """
-    # In the order of ids: two workers may have done the same jobs.
+    # Sorted by id, so that two workers that have done the same jobs do not deadlock.
     jobs = sorted(jobs, key=lambda job: job.id)
     ids, positions = [job.id for job in jobs], [job.position for job in jobs]
     return {row["id"] for row in postgres.rows(REMOVE, ids, positions)}

@@ -1,7 +1,7 @@
 """Leases: give one of several processes an exclusive right for a limited time, by the database's clock.
 
-A lease is a row with a generation, and no state of a session. A holder that hangs or whose machine is gone is
-replaced when the lease has expired; a replaced holder is recognised by its older generation. The name of the
+A lease is a row with a generation, not a lock of a session. A holder that hangs, or whose machine is gone, is
+replaced after the lease has expired. A holder that was replaced has an older generation. The name of the
 holder is for operators.
 """
 
@@ -16,7 +16,7 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-# SKIP LOCKED stands inside the subquery: a row that another process takes at this moment is skipped.
+# The subquery skips a row that another process is taking at this moment.
 ACQUIRE = """
     WITH taken AS (
         UPDATE journal.leases
@@ -46,9 +46,9 @@ def acquire(name: str, holder: str, seconds: float) -> int | None:
 
 
 def renew(name: str, generation: int, seconds: float) -> bool:
-    """Extends a lease to this time from now; False when another process has taken it.
+    """Extends a lease to `seconds` from now; returns False if another process has taken the lease.
 
-    Also an expired lease: as long as no process took it, none was excluded by it.
+    An expired lease can be extended while no other process has taken it.
     """
     renewed = postgres.rows(
         "UPDATE journal.leases SET expires_at = clock_timestamp() + %s * interval '1 second'"
@@ -70,10 +70,10 @@ def release(name: str, generation: int) -> None:
 
 
 def is_held(name: str, generation: int) -> bool:
-    """Whether the lease still has this generation. If so, it keeps it to the end of the open transaction.
+    """Returns whether a lease still has this generation; if so, keeps it until the end of the transaction.
 
-    The row lock keeps `acquire` out until then, so that a replaced holder writes nothing. It is shared:
-    several transactions of one holder may rely on the lease at the same time.
+    Until then a row lock keeps `acquire` from taking the lease, so that no replaced holder writes anything.
+    The lock is shared: several transactions of one holder may rely on the lease at the same time.
     """
     locked = "SELECT FROM journal.leases WHERE name = %s AND generation = %s FOR SHARE"
     return bool(postgres.rows(locked, name, generation))

@@ -1,8 +1,9 @@
 """Jobs as operators list and repair them.
 
-A page costs the same beside a million jobs: each state is read along an index, newest first. No index knows
-which jobs run or what they are about, so those are searched for among the first jobs of each name.
-No repair waits for a job that a worker or another operator has at this moment: it is left alone.
+A page costs the same beside a million jobs: each state is read along an index, newest first. No index has the
+lease or the payment of a job, so that running jobs, and those of a payment, are searched for among the first
+jobs of each name. No repair waits for a job that a worker or another operator has locked: such a job is left
+alone.
 """
 
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from uuid import UUID
 from db import backlog, job_journal, packed_args, postgres, psp_attempts
 from db.pagination import Cursor, Page
 
-# A job's state for operators: due now or later, leased by a worker that calls the outside, failed and to be
-# retried, given up. A job that a worker does in one transaction is `waiting` until the transaction ends.
+# A job's state for operators: waiting (due now or later), running (leased by a worker that calls the
+# outside), failed (to be retried), dead. A job that a worker does in one transaction is `waiting` until the
+# transaction ends.
 State = Literal["waiting", "running", "failed", "dead"]
 
-# Jobs of each name among which running jobs, and those of a payment, are searched for.
+# Among how many first jobs of each name running jobs, and those of a payment, are searched for.
 SEARCHED = 10_000
 
 
@@ -45,7 +47,7 @@ class ListedJob:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs are listed; None means any."""
+    """A filter of jobs: every field that is not None must match."""
 
     queue: str | None = None
     name: str | None = None
@@ -116,9 +118,9 @@ FIND = f"SELECT {_COLUMNS} FROM journal.jobs WHERE id = %s"
 
 
 def page(which: Filter, *, limit: int, after: Cursor | None, job_names: Sequence[str]) -> Page[ListedJob]:
-    """Returns a page of jobs, newest first. `job_names` are those of all kinds of jobs.
+    """Returns a page of jobs, newest first. `job_names` are the names of all kinds of jobs.
 
-    A job's place in the list is its position, which a cursor has in place of the id.
+    Jobs are sorted by position: the id of the cursor is the position of the page's last job.
     """
     wanted = {
         **vars(which),
@@ -139,7 +141,7 @@ def page(which: Filter, *, limit: int, after: Cursor | None, job_names: Sequence
 
 
 def find(id: UUID) -> ListedJob | None:
-    """Returns a job; None when it is done, or never was."""
+    """Returns a job; None if it is done, or never existed."""
     return postgres.first(ListedJob, FIND, id)
 
 
@@ -149,8 +151,8 @@ def _ids_of(payment_id: UUID, job_names: Sequence[str]) -> list[UUID]:
     return [job_journal.id_for_key(name, str(key)) for name in job_names for key in keys]
 
 
-# A dead job gets new attempts. One that waits for its next attempt keeps its count, which the relay raises
-# when it sends the job.
+# A dead job begins to count its attempts anew. A job that waits for its next attempt keeps its number, which
+# the relay increments when it sends the job.
 RETRY = """
     UPDATE journal.jobs
     SET attempts = CASE WHEN dead_at IS NULL THEN attempts ELSE 0 END,
@@ -187,7 +189,7 @@ LOCK_DEAD = """
 def retry_dead(name: str | None, *, dead_until: datetime, limit: int) -> int:
     """Gives dead jobs of a name, or of all names, new attempts; returns how many.
 
-    Only those that were dead at a given time, so that repeated calls come to an end.
+    Leaves out jobs that died after `dead_until`, so that repeated calls come to an end.
     """
     dead = [row["id"] for row in postgres.rows(LOCK_DEAD, name=name, dead_until=dead_until, limit=limit)]
     job_journal.retry_dead(dead)

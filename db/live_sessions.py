@@ -1,7 +1,7 @@
-"""Sessions that have not ended, with their users: each process remembers them for up to a second.
+"""Live sessions with their users, which each process caches for up to a second.
 
-The memory saves a statement at nearly every request. A change in another process on this machine is known at
-once, one on another machine within REMEMBERED_S.
+The cache saves a statement at nearly every request. A change by another process of this machine takes effect
+at once, a change by another machine within REMEMBERED_S.
 """
 
 import mmap
@@ -59,8 +59,9 @@ class _Remembered:
     until: float
 
 
-# A stamp for each group of users, which every change of one of them replaces. The web processes of a machine
-# are forked from one that has imported this module, and share the stamps.
+# A stamp for each group of users, which a change of any of them replaces: a cached session with an older
+# stamp is outdated. The web processes of a machine are forked from one that has imported this module, and
+# share the stamps.
 _STAMP_BYTES, _GROUPS = 8, 4096
 _stamps = mmap.mmap(-1, _STAMP_BYTES * _GROUPS)
 
@@ -86,15 +87,17 @@ def find(session_id: UUID, user_id: UUID) -> LiveSession | None:
         return known.session
     session = read(session_id)
     if session is not None:
-        # With the stamp from before the statement: a change that came meanwhile makes this useless.
+        # With the stamp from before the statement, so that a change during the statement outdates the
+        # session.
         _remember(session_id, _Remembered(session, stamp, now + REMEMBERED_S))
     return session
 
 
 def forget(user_id: UUID) -> None:
-    """Makes every process on this machine ask again for a user's sessions: now, and after the transaction.
+    """Makes every process on this machine read a user's sessions again: now, and after the transaction.
 
-    A change must call this in its transaction: what another thread reads before the commit is outdated then.
+    A change must call this in its transaction. The second time is for what other threads read before the
+    commit.
     """
     _renew_stamp(user_id)
     if postgres.database.in_transaction():
@@ -103,7 +106,7 @@ def forget(user_id: UUID) -> None:
 
 def _remember(session_id: UUID, session: _Remembered) -> None:
     with _lock:
-        # To the end of the order in which sessions are dropped.
+        # Removed and inserted: the end of the dict is dropped last.
         _remembered.pop(session_id, None)
         if len(_remembered) >= MAX_REMEMBERED:
             del _remembered[next(iter(_remembered))]
@@ -111,7 +114,7 @@ def _remember(session_id: UUID, session: _Remembered) -> None:
 
 
 def _renew_stamp(user_id: UUID) -> None:
-    # Random: of two processes that count at once, one would be lost.
+    # Random, not a counter: two processes that increment at the same time would write the same number.
     _stamps[_place(user_id)] = os.urandom(_STAMP_BYTES)
 
 
