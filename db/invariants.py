@@ -27,8 +27,8 @@ class Invariant(postgres.Model, table="admin.invariants"):
         return self.count == 0
 
 
-# Changes of payments, jobs and events that one check reads at most. A check runs each minute, so that it must
-# not take longer than one.
+# How many changes of payments, jobs and events one check reads at most. A check runs each minute, so it must
+# not take longer than a minute.
 CHECK_ROWS_LIMIT = 100_000
 
 
@@ -182,8 +182,9 @@ INVARIANTS: dict[str, str] = {
 NEWEST_AUDIT_ROWS, WHOLE_AUDIT_LOG = "newest_audit_log_entries_are_intact", "audit_log_is_intact"
 
 
-# The queues whose jobs check the invariants; and those whose jobs make an invariant true again.
+# The queues whose jobs check the invariants.
 _CHECKING_QUEUES = {"housekeeping"}
+# The queues whose jobs make an invariant true again after a change.
 _QUEUES = {
     "every_change_is_audited": {"events"},
     "every_change_has_an_event": {"events"},
@@ -192,8 +193,8 @@ _QUEUES = {
 }
 
 
-# An older result says nothing about now: the scheduler or its jobs are not running. A long log is verified
-# daily.
+# When the result of a check expires: then the scheduler or its jobs are not running. A long audit log is
+# verified once a day.
 CHECK_EXPIRES_AFTER, WHOLE_CHECK_EXPIRES_AFTER = timedelta(minutes=10), timedelta(hours=36)
 
 
@@ -202,7 +203,7 @@ def names() -> tuple[str, ...]:
     return (NEWEST_AUDIT_ROWS, *INVARIANTS, WHOLE_AUDIT_LOG)
 
 
-# The time of the first change that is beyond the limit, counted from the newest.
+# The time of the first change, counted from the newest, that is beyond the limit. A check begins there.
 _OLDEST_CHANGE_TO_CHECK = """
     SELECT max(created_at) AS at FROM (
         SELECT created_at FROM payments.payment_transactions
@@ -262,7 +263,7 @@ def statuses(now: datetime) -> list[Invariant]:
 
 
 def _with_pauses(status: Invariant, paused: frozenset[str]) -> Invariant:
-    """Says where a paused queue is the reason why an invariant is not known to hold."""
+    """Names paused queues in the reason of an invariant that is not known to hold, if they may be why."""
     queues = sorted(paused & (_CHECKING_QUEUES if status.count is None else _QUEUES.get(status.name, set())))
     if queues and not status.ok:
         pause = f"paused: {', '.join(queues)}"

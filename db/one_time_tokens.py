@@ -94,7 +94,7 @@ def add_ticket(user_id: UUID, token: str, expires_at: datetime) -> None:
 
 
 def redeem_ticket(token: str, now: datetime) -> UUID | None:
-    """Deletes a usable ticket, and returns its user; None for another of several concurrent requests."""
+    """Deletes a usable ticket and returns its user, or None. Of several concurrent requests, one succeeds."""
     user_id: UUID | None = postgres.value(REDEEM, fingerprint(token), Purpose.OPEN_STREAM, now)
     return user_id
 

@@ -1,7 +1,7 @@
-"""The arguments of a job as the journal has them: deflated where they are long (decision 48).
+"""The arguments of a job as the journal stores them: long ones are compressed (decision 48).
 
-What a transition leaves to record is the largest row that a payment writes, and most of it is the same in all
-of them. PostgreSQL itself compresses no row below two kilobytes.
+The job `records.append` of a transition is the largest row that a payment writes, and most of its text is the
+same for all payments. PostgreSQL itself compresses no row below two kilobytes.
 """
 
 import zlib
@@ -12,13 +12,13 @@ from pydantic_core import from_json, to_json
 
 # Below this length, packed arguments are hardly shorter.
 _MIN_BYTES = 400
-# An e-mail address has one. The erasure of a closed account searches the text of waiting jobs for its
-# addresses.
+# Arguments with an e-mail address are not compressed: the erasure of a closed account searches the text of
+# jobs for its addresses.
 _AT = b"@"
 _KEY = "deflated"
 _RAW = -zlib.MAX_WBITS
 
-# What a transition of a payment leaves to record.
+# The typical arguments of `records.append` for a transition of a payment.
 _RECORDS = (
     '{"action":"payments.payment.%s","resource_type":"payment","resource_id":"01a2",'
     '"details":{"type":"payment","from":%s,"to":"%s","reason":null},"created_at":"2026-Z"}],'
@@ -26,8 +26,9 @@ _RECORDS = (
     '"amount":".00","currency":"EUR","description":"","metadata":{},"requestId":null,"customerEmail":null,'
     '"failure":null,"version":%d,"createdAt":"2026-","updatedAt":"2026-"},"occurred_at":"2026-Z"'
 )
-# What is found here is not written; the most frequent comes last. Whatever was packed with it can only be
-# read with it, so another dictionary needs another key.
+# The dictionary of the compression: text that occurs in it takes hardly any space; the most frequent stands
+# last. Arguments can only be unpacked with the dictionary that they were packed with: a new dictionary needs
+# a new _KEY.
 _DICTIONARY = (
     '"failure":{"code":"insufficient_funds","message":"The payment was declined: '
     '{"audit_entries":[{"user_id":"","ip_address":"127.0.0.1","user_agent":"Mozilla/5.0","request_id":"'

@@ -50,12 +50,15 @@ class Page(Generic[T]):
 
 
 def conditions(*pairs: tuple[Any, Any]) -> list[Any]:
-    """Returns the conditions whose value is not None, preceded by `true`: WHERE needs at least one."""
+    """Returns the conditions of the pairs (value, condition) whose value is not None, preceded by `true`.
+
+    WHERE needs at least one condition.
+    """
     return [peewee.SQL("true"), *(condition for value, condition in pairs if value is not None)]
 
 
 def page(rows: Sequence[Any], limit: int) -> Page[Any]:
-    """Returns the page of the newest rows, of which there is one more if there is a next page."""
+    """Returns a page of the first `limit` rows; a further row shows that there is a next page."""
     items = rows[:limit]
     has_next = len(rows) > limit
     return Page(items, limit, Cursor(items[-1].created_at, items[-1].id).encode() if has_next else None)
@@ -64,8 +67,8 @@ def page(rows: Sequence[Any], limit: int) -> Page[Any]:
 def newest(model: Any, queries: Sequence[Any], *, count: int, after: Cursor | None) -> Any:
     """Returns a query of the newest rows of `model` that each of the queries finds, starting after a cursor.
 
-    A union of several queries instead of one with OR: each reads along its own index, while an OR would read
-    and sort all rows. It finds up to `count` rows for each, and a row that two of them find twice.
+    Several queries are united, instead of one with OR: each reads along its own index, while an OR would read
+    and sort all rows. The result has up to `count` rows of each query, and a row that two queries find twice.
     """
     key = peewee.Tuple(model.created_at, model.id)
     limited = [

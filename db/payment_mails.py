@@ -37,9 +37,9 @@ FIND = """
         CASE p.status WHEN 'completed' THEN 'paymentCompleted' ELSE 'paymentFailed' END]
 """
 
-# One that is there: a worker died between sending the mail and recording it, and the mail was sent again.
-# Without ON CONFLICT, which would write to the row once more. If two workers record one at the same moment,
-# one of them fails, and tries again.
+# Skips a mail that is recorded already: two workers have had its job. NOT EXISTS instead of ON CONFLICT,
+# which would write to each row once more. If two workers record a mail at the same moment, one of them fails,
+# and tries again.
 RECORD = """
     INSERT INTO payments.payment_mails (payment_id, to_payee, rejected)
     SELECT * FROM unnest(%s::uuid[], %s::boolean[], %s::boolean[]) AS ended (payment_id, to_payee, rejected)
@@ -50,9 +50,9 @@ RECORD = """
 
 
 def find(wanted: Sequence[tuple[UUID, bool]]) -> dict[tuple[UUID, bool], PaymentMail]:
-    """Returns the mails to send of these, each given by its payment and whether it is to the payee.
+    """Returns the mails to send, by payment id and whether the mail is to the payee.
 
-    Leaves out closed accounts, users who have opted out, and payees where there are none.
+    Leaves out closed accounts, users who have opted out, and the payees of payments without a payee.
     """
     payment_ids, to_payee = [id for id, _ in wanted], [is_payee for _, is_payee in wanted]
     mails = [PaymentMail(**row) for row in postgres.rows(FIND, payment_ids, to_payee)]
@@ -60,7 +60,7 @@ def find(wanted: Sequence[tuple[UUID, bool]]) -> dict[tuple[UUID, bool], Payment
 
 
 def record(ended: Sequence[tuple[PaymentMail, bool]]) -> None:
-    """Records mails that the mail server has accepted (true), or will never accept."""
+    """Records mails, each with whether the mail server has accepted it; if not, it never will."""
     mails = [mail for mail, _ in ended]
     postgres.rows(
         RECORD,

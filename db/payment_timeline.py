@@ -7,12 +7,12 @@ from uuid import UUID
 
 from db import listed_jobs, postgres
 
-# Each kind is read along an index that begins with the payment; what only an administrator sees costs nothing
-# for others. Not prepared: a plan for an empty journal would read a full one from end to end.
-# No index of the journal has the payment. Most jobs have an id that is derived from the payment's. The others
-# (those that a person caused, those of a decision that is not settled, dead ones) are mostly few; they are
-# searched for among the first ones, because a paused queue may have a million.
-# Events in the order of their times: in that of their numbers PostgreSQL might read the whole log backwards.
+# Each kind is read along an index that begins with the payment; rows that only an administrator sees are not
+# read for others. Not prepared: a plan that was made for an empty journal would read a full one from end to
+# end. No index of the journal has the payment. Most jobs have an id that is derived from the payment's. The
+# others (those that a person caused, those of a decision that is not settled, dead ones) are mostly few; they
+# are searched for among the first jobs, because a paused queue may have a million. Events are ordered by
+# their times: if it were by their numbers, PostgreSQL might read the whole log backwards.
 FIND = f"""
     (SELECT 'transition' AS kind, created_at AS at, NULL::timestamptz AS until, jsonb_build_object(
         'transition', transaction_type, 'from', from_status, 'to', status, 'reason', reason) AS data
@@ -68,12 +68,12 @@ FIND = f"""
 """
 
 
-# Not a kind of the API: when the reconciler may look at the payment next.
+# A kind of row that is no kind of the API: when the reconciler may check the payment next.
 RECONCILE = "reconcile"
 
 
 class TimelineRow(NamedTuple):
-    """One thing about a payment: when it began or is due, when it ended, and what is known of it.
+    """One item of a timeline: when it began or is due (`at`), when it ended (`until`), and its fields.
 
     `kind` is a kind of item of the API, or RECONCILE.
     """

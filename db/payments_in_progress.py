@@ -1,6 +1,6 @@
 """The payments for which a job must be under way, and when the reconciler looks at them next.
 
-Triggers keep the table (migration 0067): it does what an index on the status of payments would do.
+Triggers maintain the table (migration 0067), which serves as an index on the status of payments.
 """
 
 from datetime import datetime, timedelta
@@ -8,9 +8,11 @@ from uuid import UUID
 
 from db import postgres
 
-# How long a payment is `processing` before the reconciler acts; and the shortest time until it acts on the
-# same payment again, which grows to a tenth of the time for which the payment has been processing.
-STUCK_AFTER, RECONCILE_AGAIN_AFTER = timedelta(seconds=3), timedelta(seconds=30)
+# How long a payment is `processing` before the reconciler acts.
+STUCK_AFTER = timedelta(seconds=3)
+# The shortest time until the reconciler acts on the same payment again. For a payment that has been
+# `processing` for long, it is a tenth of that time.
+RECONCILE_AGAIN_AFTER = timedelta(seconds=30)
 
 BY_STATUS = """
     SELECT p.status, count(*) AS count, min(p.updated_at) AS oldest
@@ -56,8 +58,8 @@ CLAIM_NOT_BEGUN = """
 """
 
 
-# The first ones in order, and not EXISTS: without statistics of the column, which is null almost always,
-# PostgreSQL would read all calls for that.
+# min() reads the first entry of an index. For EXISTS, PostgreSQL would read all calls, because it has no
+# statistics of a column that is almost always null.
 MAY_NEED_RECONCILIATION = """
     SELECT (SELECT min(reconcile_at) FROM payments.payments_in_progress) < statement_timestamp()
         OR (SELECT min(unsettled_since) FROM payments.psp_attempts) IS NOT NULL
@@ -65,14 +67,14 @@ MAY_NEED_RECONCILIATION = """
 
 
 def may_need_reconciliation() -> bool:
-    """Tells whether a payment is in progress, or a decision not settled: otherwise nothing can be stuck."""
+    """Tells whether a payment is due for the reconciler, or a decision is not settled."""
     return bool(postgres.value(MAY_NEED_RECONCILIATION))
 
 
 def claim_not_begun(created_ago: timedelta, limit: int) -> list[UUID]:
     """Claims payments and requests that are still `pending` this long after creation, and returns their ids.
 
-    One that is claimed is not claimed again for RECONCILE_AGAIN_AFTER.
+    A claimed payment is not claimed again for RECONCILE_AGAIN_AFTER.
     """
     claimed = postgres.rows(CLAIM_NOT_BEGUN, created_ago, limit, RECONCILE_AGAIN_AFTER)
     return [row["payment_id"] for row in claimed]

@@ -1,7 +1,8 @@
 """The personal data of closed accounts, and its erasure in batches.
 
-Each function erases up to `limit` rows and returns their number, 0 when none are left. It keeps no state:
-after an interruption the next call continues. `closed` is the address that replaces the personal one.
+Each function that erases changes up to `limit` rows and returns their number, 0 when none are left. No state
+is kept: after an interruption the next call continues. `closed` is the address that replaces the personal
+one.
 """
 
 import json
@@ -35,7 +36,7 @@ REQUESTS_TO_ERASE = """
     LIMIT %(limit)s
 """
 
-# The conditions hold for the locked row: its vendor may have named another customer meanwhile.
+# Checks the conditions again on the locked rows: a vendor may have named another customer meanwhile.
 LOCK_REQUESTS_TO_ERASE = """
     SELECT id FROM payments.payments
     WHERE id = ANY(%(ids)s::uuid[]) AND (addressee_id = %(user_id)s AND customer_email <> %(closed)s

@@ -8,7 +8,7 @@ from db import job_floors, postgres
 from db.job_journal import BACKOFF, DISPATCH_GRACE_S, MAX_ATTEMPTS, Attempted, Job, attempted
 from db.prepared import Statement
 
-# No message was sent for the job because it was not due yet, and it did not fail.
+# SQL: the job was delayed. No message was sent for it, because it was not due yet, and it has not failed.
 _WAS_DELAYED = "(sent_at = '-infinity' AND error IS NULL)"
 
 # The two branches of this statement, and of RESEND, each match the predicate of an index: jobs_due (no
@@ -30,18 +30,20 @@ OVERDUE_QUEUES = """
 """
 
 
-# How far back the relay searches: ten years. After two slow searches a minute, and ten years again some
-# seconds later: a long transaction keeps the rows of jobs that were sent or leased before (db/job_floors.py).
+# How many seconds back the relay searches: ten years, which finds all jobs. After two slow searches it
+# searches a minute back, and all jobs again every ten seconds: a long transaction keeps the rows of jobs that
+# were sent or leased before, and a search reads them (db/job_floors.py).
 ALL_S, RECENT_S, ALL_AGAIN_AFTER_S = 10 * 365 * 86400, 60, 10.0
 _search_of_all = {"slow": 0, "next_at": 0.0}
 
 
 def overdue_queues(queues: Collection[str], back_s: int) -> list[str]:
-    """Returns which of these queues have overdue jobs; searches as far back as `overdue_within_s` says."""
+    """Returns which of these queues have overdue jobs. `back_s` is the result of `overdue_within_s`."""
     return [row["queue"] for row in postgres.rows(OVERDUE_QUEUES, queues=list(queues), back_s=back_s)]
 
 
-# The end of a delay is no attempt. A job that is to be leased waits for that from now on, as all of its name.
+# The end of a delay is no attempt. A job that is leased (its share is not null) has no further message of its
+# own: sent_at = 'infinity'.
 RESEND = f"""
     UPDATE journal.jobs
     SET attempts = attempts + CASE WHEN {_WAS_DELAYED} THEN 0 ELSE 1 END,
@@ -67,8 +69,8 @@ RESEND = f"""
 def resend(queue: str, oldest: datetime | None, limit: int) -> Attempted:
     """Counts one more attempt for the overdue jobs of a queue; returns those to send, and those now dead.
 
-    `oldest` is when the first message that waits in the queue was sent; None when none waits. A job sent
-    after it and never begun still waits in Redis: it is not read at all, however many such jobs there are.
+    `oldest` is when the first message that waits in the queue was sent; None when none waits. The messages of
+    jobs that were sent after it still wait in Redis, too: these jobs are not read, however many they are.
     Five seconds allow for clocks that differ.
     """
     found = postgres.rows(RESEND, MAX_ATTEMPTS, DISPATCH_GRACE_S, queue, limit, queue, oldest, limit)
@@ -113,8 +115,8 @@ RESEND_BATCH = f"""
 def resend_batch(name: str, oldest: datetime | None, limit: int) -> Attempted:
     """Records that one message is sent for the first jobs of a batch job; returns these, and those now dead.
 
-    Counts an attempt only for a job that was among the first at an earlier message and still is: the others
-    only waited for their turn. `oldest` is as in `resend`: a message that waits there may be theirs.
+    Counts an attempt only for a job that was among the first at an earlier message too: the others only
+    waited for their turn. `oldest` is the same as in `resend`.
     """
     found = postgres.rows(RESEND_BATCH, MAX_ATTEMPTS, DISPATCH_GRACE_S, name, limit, oldest)
     return attempted(found, shared=True)
@@ -129,12 +131,12 @@ RECORD_SENT = """
 
 
 def record_sent(jobs: Sequence[Job]) -> None:
-    """Records that messages of jobs are sent again without an attempt: their queue was paused."""
+    """Records that messages of jobs are sent again because a paused queue was resumed: that is no attempt."""
     postgres.rows(RECORD_SENT, [job.id for job in jobs])
 
 
-# num_nulls: in a journal full of batch jobs, which have no share, the planner would expect no job with one,
-# and read the journal as a whole for each name.
+# `num_nulls(share) = 0` instead of `share IS NOT NULL`: in a journal full of batch jobs, which have no share,
+# the planner would expect no job with a share, and read the whole journal for each name.
 UNLEASED_NAMES = """
     SELECT n.name, first.id, first.queue
     FROM unnest(%(leased)s::text[], %(lease_floors)s::bigint[]) AS n (name, floor), LATERAL (
@@ -150,13 +152,13 @@ UNLEASED_NAMES = """
 def overdue_leases(names: Collection[str]) -> list[Job]:
     """Returns one job of each of these names whose first job should have been leased by now.
 
-    Nothing is counted: whether the job only waits, or its lease has expired, is known when it is leased.
+    Counts no attempt: `leased_jobs` does if the lease of the job has expired.
     """
     found = postgres.rows(UNLEASED_NAMES, leased=list(names), lease_floors=job_floors.positions(names))
     return [Job(row["id"], row["name"], row["queue"], {}, None, shared=True) for row in found]
 
 
-# Prepared: to plan it took longer than to run it.
+# Prepared, because planning takes longer than execution.
 IS_ANY_OVERDUE = Statement(
     "is_any_job_overdue",
     f"SELECT EXISTS ({OVERDUE_QUEUES}) OR EXISTS ({FIRST_OF_BATCHES}) OR EXISTS ({UNLEASED_NAMES})",
@@ -169,8 +171,9 @@ def overdue_within_s(
 ) -> int | None:
     """Returns how many seconds back a search finds an overdue job; None where there is none.
 
-    It is one statement for all the searches above: an idle relay sends one a second instead of four. How far
-    back is decided here only: if each search of a pass decided, the next one could miss what this one found.
+    One statement makes all the searches above, so that an idle relay sends one a second instead of several.
+    How far back the searches of a pass go is decided here: if each one decided, the next could miss what this
+    one has found.
     """
     batch_floors, lease_floors = job_floors.positions(batches), job_floors.positions(leased)
     start = time.monotonic()
@@ -193,8 +196,8 @@ def overdue_within_s(
     return back_s if found else None
 
 
-# A job of a batch without an attempt was among the first for the first time: its leased_until is taken back
-# too. A locked row is being claimed, and needs no other attempt.
+# A job of a batch that has no attempt was among the first for the first time: its leased_until is reset too.
+# A locked row is skipped: a worker is claiming the job.
 UNDO_RESEND = """
     UPDATE journal.jobs
     SET attempts = greatest(0, attempts - 1), due_at = clock_timestamp(),
@@ -207,6 +210,6 @@ UNDO_RESEND = """
 def undo_resend(jobs: Sequence[Job]) -> None:
     """Takes back the attempts of jobs whose message could not be sent, and makes the jobs due at once.
 
-    Not those of jobs that are leased: they failed, which was an attempt.
+    Leaves out jobs that are leased (their share is not null): they have failed, which was an attempt.
     """
     postgres.rows(UNDO_RESEND, [job.id for job in jobs if job.share is None])
