@@ -22,9 +22,9 @@ _HISTORY = """
 """
 
 
-# One process migrates, the others wait for its lock. The lock belongs to the transaction: a session lock
-# would stay with the server session that a pooler had assigned. The timeouts of the role are meant for
-# requests.
+# One process migrates, the others wait for its lock. The lock is one of the transaction: a session lock would
+# stay with the server session that a pooler has assigned. The timeouts of the role, which are meant for
+# requests, are turned off.
 _LOCK = """
     BEGIN;
     SET LOCAL statement_timeout = 0;
@@ -74,7 +74,7 @@ def _apply(cursor: Any, file: Path) -> bool:
     cursor.execute("SELECT FROM public.migrations WHERE name = %s", (file.name,))
     is_new = not cursor.rowcount
     if is_new:
-        # A migration that waits for a table's lock blocks all statements that come after: it fails soon
+        # A migration that waits for the lock of a table blocks all statements after it. So it fails soon
         # instead, and can be run again.
         cursor.execute("SET LOCAL lock_timeout = '10s'")
         cursor.execute(file.read_text())

@@ -24,7 +24,7 @@ class Charge(postgres.Model, table="psp.charges"):
     created_at = DateTimeTZField()
 
 
-# The one statement of an ordinary charge.
+# An ordinary charge needs no other statement.
 ADD_CHARGE = Statement(
     "add_psp_charge",
     """
@@ -44,12 +44,12 @@ RECORD_CALL = """
 
 
 def record_call(key: str, simulate: str) -> int:
-    """Counts a call under this key and returns the number of calls. The first call decides the scenario."""
+    """Counts a call under this key and returns the number of calls. The first call's scenario is kept."""
     return int(postgres.value(RECORD_CALL, key, simulate))
 
 
 def find_scenario(key: str) -> str | None:
-    """Returns the scenario of this key."""
+    """Returns the scenario of this key; None if no call was counted under it."""
     scenario: str | None = postgres.value("SELECT simulate FROM psp.orders WHERE idempotency_key = %s", key)
     return scenario
 

@@ -1,7 +1,7 @@
 """Counts requests in fixed windows: in Redis for all processes together, in memory while Redis is away.
 
-A process takes a thousandth of a limit at a time. So 100 requests are counted one by one, and of 100,000 a
-hundred cost one round trip.
+A process takes a thousandth of a limit from Redis at a time, and counts its requests against that. So with a
+limit of 100 each request costs a round trip; with a limit of 100,000, a hundred requests share one.
 """
 
 import time
@@ -15,14 +15,14 @@ from db import redis
 
 KEY_PREFIX = "paywright:limit:"
 
-# A process takes this part of a limit at once: the part that other processes may leave unused.
+# How many leases a limit is divided into. Each process may leave a part of one lease unused.
 LEASES_PER_WINDOW = 1000
 # How many keys a process remembers at most.
 MAX_KEYS_IN_MEMORY = 10_000
 
-# Takes up to `most` of what is left of each limit. Returns how much of it is taken now, how much of that was
-# taken by this call, and the rest of the window in ms. A key without an expiry would refuse its client for
-# ever, so it gets one, whatever removed the first.
+# Takes up to `most` requests of the rest of each limit. Returns for each limit how many requests are taken
+# now, how many of them this call has taken, and the rest of the window in ms. Sets an expiry wherever one is
+# missing: a key without an expiry would refuse its client for ever.
 _TAKE = """
 local answer = {}
 for i, key in ipairs(KEYS) do
@@ -54,7 +54,7 @@ class Limit:
 
     @property
     def lease(self) -> int:
-        """How many requests a process takes at once."""
+        """Returns how many requests a process takes at once."""
         return max(1, self.requests // LEASES_PER_WINDOW)
 
 
@@ -71,17 +71,19 @@ class Window:
 
 @dataclass(slots=True)
 class _Taken:
-    """What is taken of a window, `unused` of it by this process, and when the window ends."""
+    """A window as this process knows it. `ends_at` is in seconds of the counter's clock."""
 
+    # How many requests all processes have taken.
     count: int
+    # How many of them this process has taken and not used yet.
     unused: int
     ends_at: float
-    # Counted without Redis, whose next answer replaces this.
+    # Whether requests were counted without Redis, whose next answer replaces this window.
     alone: bool = False
 
 
 class MemoryCounter:
-    """The windows that this process knows. When it is full it drops the key that it has held longest."""
+    """The windows that this process knows, up to `max_keys`: further ones replace the oldest."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, max_keys: int = MAX_KEYS_IN_MEMORY
@@ -101,7 +103,7 @@ class MemoryCounter:
             return Window(window.count, window.ends_at - now)
 
     def use(self, limit: Limit) -> Window | None:
-        """Counts a request against what this process has taken; None if nothing is left of that."""
+        """Counts a request against the requests that this process has taken; None if all are used."""
         with self._lock:
             now = self.clock()
             window = self._current(limit, now)
@@ -112,17 +114,18 @@ class MemoryCounter:
         with self._lock:
             now = self.clock()
             known = self._current(limit, now)
-            # Redis may have forgotten its window; an answer that was slow only seems to end it earlier.
+            # A later end shows that Redis has lost its window and begun another. An end that differs by less
+            # is due to the time that the answer took.
             if known is None or known.alone or ends_at > known.ends_at + redis.REQUEST_TIMEOUT_S:
                 known = self._keep(limit, _Taken(taken, 0, ends_at))
-            # Of two answers the later one may arrive first.
+            # max: two answers may arrive in the opposite order.
             known.count, known.ends_at = max(known.count, taken), ends_at
             known.unused += granted
             used = self._use(limit, known, now)
             ends_in_s = ends_at - now
             if used is None:
                 return Window(limit.requests + 1, ends_in_s)
-            # One that was taken alone has a number of its own, whatever the others have.
+            # A request that was taken alone has the number that Redis has given it.
             return Window(taken, ends_in_s) if granted == limit.lease == 1 else used
 
     def _current(self, limit: Limit, now: float) -> _Taken | None:
@@ -136,7 +139,7 @@ class MemoryCounter:
         return Window(min(window.count, limit.requests) - window.unused, window.ends_at - now)
 
     def _keep(self, limit: Limit, window: _Taken) -> _Taken:
-        # A key with a new window moves to the end of the order in which keys are dropped.
+        # Removed and inserted: the end of the dict is dropped last.
         self._windows.pop(limit.key, None)
         if len(self._windows) >= self._max_keys:
             self._windows.pop(next(iter(self._windows)))
@@ -145,7 +148,7 @@ class MemoryCounter:
 
 
 class SharedCounter:
-    """Counts in Redis, a lease at a time; while Redis is unavailable, in memory from the last counts."""
+    """Counts in Redis, a lease at a time; while Redis is away, goes on in memory from the last counts."""
 
     def __init__(self, client: redis.Client, memory: MemoryCounter) -> None:
         self._client, self._memory = client, memory

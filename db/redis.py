@@ -1,4 +1,4 @@
-"""The connection to Redis. It is only the transport: calls fail fast, and nothing is lost when it is away."""
+"""The connection to Redis, a transport only: calls fail fast, and nothing is lost while Redis is away."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ REQUEST_TIMEOUT_S = 0.1
 # The key that `check_writable` writes, and when it expires.
 _HEALTH_KEY, _HEALTH_KEY_EXPIRES_S = "paywright:health", 10
 
-# One for each server: all clients of a process know what one of them found out.
+# The breaker of each server by its URL: all clients of a process share it.
 _breakers: dict[str, Breaker] = {}
 
 
@@ -57,7 +57,7 @@ def connect(url: str, *, timeout: float = 0.5) -> Client:
 def guarded(client: Client) -> Iterator[None]:
     """Runs the block unless Redis failed a moment ago. Raises Suspended, or what the block raises.
 
-    Of many requests that meet a Redis that hangs or refuses to write, one a second waits for it.
+    While Redis hangs or refuses to write, one request a second waits for it, and the others do not.
     """
     if not client.breaker.allows():
         raise Suspended("redis did not answer a moment ago")

@@ -14,13 +14,14 @@ from uuid import UUID
 
 from db import postgres
 
-# Summing up the payments of a long period takes longer than other requests.
+# Longer than the timeout of other statements: the payments of a long period are added up.
 REPORT_TIMEOUT_S, ANALYTICS_TIMEOUT_S = 60, 30
 # The time to settle is measured for payments of this period.
 SETTLE_TIME_WINDOW = timedelta(days=7)
 
-# Rows `totals` (type, day, currency, status, count, amount) of what was created from :since on and before
-# :until, of one payee or of all. Requests have no index by time alone: `indexed_status` has one.
+# A CTE `totals` (type, day, currency, status, count, amount) of the payments and requests created from
+# `since` on and before `until`, of one payee or of all. No index serves requests by time alone: they are read
+# by `indexed_status`, one status after another.
 TOTALS_CTE = """
     WITH existing AS (
         SELECT greatest(%(since)s::timestamptz, min(created_at)) AS since,
@@ -147,7 +148,8 @@ def analytics(now: datetime) -> dict[str, Any]:
     return {**found, "volume_by_currency": volume}
 
 
-# One (day, type) a row. An hour is far more than a transaction that began before midnight may take.
+# Closes days that have been over for an hour: no transaction that began before midnight takes as long.
+# Payments and requests of a day are closed separately.
 CLOSE_DAYS = """
     WITH ended AS (
         SELECT day::date, day AT TIME ZONE 'UTC' AS since,

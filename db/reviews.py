@@ -20,15 +20,15 @@ REVIEWS_LIMIT = 100
 class ReviewCause(StrEnum):
     """The causes for which a person must review a payment."""
 
-    # The PSP does not even say whether it knows the order. Its next response resolves the review.
+    # The PSP does not answer inquiries either. Its next response resolves the review.
     PSP_SILENT = "psp_silent"
     # The PSP charged a payment that had failed, was cancelled, or was never begun.
     CHARGED_AFTER_END = "charged_after_end"
     DECLINED_AFTER_COMPLETION = "declined_after_completion"
     # The PSP's decision names another amount or currency.
     AMOUNT_DIFFERS = "amount_differs"
-    # The statement has a decision, the payment has none. The review is resolved when the payment gets the
-    # same.
+    # The statement has a decision, and the payment has none. The review is resolved when the payment gets the
+    # same decision.
     STATEMENT_CHARGED = "statement_charged"
     STATEMENT_DECLINED = "statement_declined"
     # The statement differs in another way, for example it has two charges.
@@ -39,7 +39,8 @@ class ReviewCause(StrEnum):
     OTHER = "other"
 
 
-# The causes that explain a difference between the PSP's ledger and a payment, also once they are resolved.
+# The causes that explain a difference between the PSP's ledger and a payment, even when the review is
+# resolved.
 MONEY_CAUSES = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQUEST_MOVED}
 
 
@@ -79,7 +80,7 @@ RESOLVE_REVIEWS = """
     RETURNING *
 """
 
-# Part of every settlement, where it mostly finds nothing.
+# Prepared, because every settlement runs it. Mostly it finds nothing.
 DISPROVE_REVIEWS = Statement(
     "disprove_reviews",
     """

@@ -1,7 +1,7 @@
 """Samples: what the whole installation did in each 15 seconds, kept for a day.
 
-The leading scheduler writes one a few seconds after each quarter of a minute: by then what happened before it
-is committed and counted. A quarter of a minute without a leader has no sample.
+The leading scheduler writes a sample a few seconds after the end of each interval: by then, all that happened
+in the interval is committed and counted. An interval without a leader has no sample.
 """
 
 from collections import Counter
@@ -33,9 +33,9 @@ class Sample:
     lag_ms: int | None
 
 
-# A request is settled with its payment, and is not counted.
-# A job waits since it was created, sent again, or due after a delay. A leased one does not wait.
-# Counts that gathered for longer than the interval are not of this interval.
+# `settled` counts payments, not the requests that are settled with them. `waiting` is since when the oldest
+# job waits: since it was created, sent again, or due after a delay. A leased job does not wait. `whole` tells
+# whether the counts are those of this interval: only if the sample before has taken its own counts.
 RECORD = f"""
     {backlog.JOB_NAMES_CTE}, whole AS (
         SELECT %(counted)s AND EXISTS (
@@ -80,7 +80,7 @@ def last_end(time: datetime) -> datetime:
 
 
 def record(counts: RecentCounts | None, at: datetime) -> None:
-    """Records the sample of the interval that ended at this time, once; None: Redis has no counts now."""
+    """Records the sample of the interval that ended at `at`, once. `counts` is None while Redis is away."""
     counted = counts or RecentCounts()
     with postgres.database.atomic():
         backlog.prefer_indexes()
@@ -104,7 +104,7 @@ LATEST = """
 
 
 def latest(minutes: int, now: datetime) -> list[Sample]:
-    """Returns the samples of the last minutes, oldest first, with figures that are None for missing ones."""
+    """Returns the samples of the last minutes, oldest first. In a missing sample, all figures are None."""
     last = last_end(now - _WRITTEN_WITHIN)
     first = last - timedelta(minutes=minutes) + INTERVAL
     return [Sample(**row) for row in postgres.rows(LATEST, first, last)]
@@ -117,7 +117,7 @@ FINISHED = """
 
 
 def finished_per_minute(now: datetime) -> Counter[str] | None:
-    """Returns how many jobs of each queue were finished in the last minute; None where nothing is known."""
+    """Returns how many jobs of each queue were finished in the last minute; None if that is not known."""
     found = postgres.rows(FINISHED, last_end(now - _WRITTEN_WITHIN) - timedelta(minutes=1))
     if not found:
         return None

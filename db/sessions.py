@@ -47,7 +47,7 @@ END_SESSIONS = """
     )) RETURNING id
 """
 
-# The new session is not among the others, which are read as they were before.
+# `surplus` does not see the new session: all parts of the statement read the tables as they were before.
 START = Statement(
     "start_session",
     """

@@ -1,7 +1,7 @@
-"""What all processes of all machines count together, in Redis: requests by route, and finished jobs.
+"""Counts of all processes on all machines, in Redis: requests by route, and finished jobs.
 
-They are in Redis and not in files of each machine, because any process of any machine may serve them.
-Redis may lose them at any time: they serve observation alone.
+They are not in files of each machine, because any process of any machine may serve them. Redis may lose them
+at any time: they serve observation alone.
 """
 
 from bisect import bisect_left
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, cast
 
 from redis import Redis
 
-# Requests by route since Redis was last empty; and what is counted between two samples.
+# The keys of the requests by route since Redis was last empty, and of the counts since the last sample.
 _BY_ROUTE, _RECENT = "paywright:http_requests", "paywright:recent_counts"
 
-# The upper bounds of the histogram's buckets. One more bucket counts what takes longer.
+# The upper bounds of the histogram's buckets. One further bucket counts longer requests.
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Series(NamedTuple):
-    """What one histogram covers."""
+    """The requests that one histogram counts."""
 
     method: str
     route: str
@@ -50,10 +50,10 @@ class Histogram:
     def quantile_ms(self, share: float) -> float | None:
         """Returns how long this share of the requests took at most, in ms; None without requests.
 
-        It is interpolated within a bucket, so it is as exact as the bucket is narrow.
+        The value is interpolated within a bucket, so it is as exact as the bucket is narrow.
         """
         wanted, below = share * self.count, 0
-        # Of what takes longer than the last bound, only that bound is known.
+        # The last bucket has no upper bound: its requests count as if they had taken the last bound.
         for low, high, count in zip(
             (0.0, *BUCKETS_S), (*BUCKETS_S, BUCKETS_S[-1]), self.buckets, strict=True
         ):
@@ -134,9 +134,10 @@ def add_finished(client: Redis, finished: Mapping[str, int]) -> None:
 
 
 def take_recent(client: Redis) -> RecentCounts:
-    """Returns what was counted since the last call. Raises redis.Unreachable.
+    """Returns the counts since the last call, and deletes them. Raises redis.Unreachable.
 
-    Leaves nothing: a Redis that was flushed or restored gives a smaller count and never a negative one.
+    Counts that are deleted, instead of compared with the last ones, are never negative after Redis was
+    flushed.
     """
     with client.pipeline(transaction=True) as pipe:
         pipe.hgetall(_RECENT)

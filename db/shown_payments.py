@@ -1,4 +1,4 @@
-"""Payments as callers see them: which ones, with which columns, page by page, and once they change."""
+"""Payments as callers see them: which payments, with which columns, in pages, and when they change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class ShownPayment(NamedTuple):
     psp_is_silent: bool | None
 
 
-# Scalar subqueries and not EXISTS, for which PostgreSQL may read all vendors, or all reviews, first.
+# Scalar subqueries instead of EXISTS, for which PostgreSQL might read all vendors, or all reviews, first.
 SHOWN = """p.id, p.user_id, p.type, p.status, p.amount, p.currency, p.description, p.metadata, p.request_id,
     p.payee_id, p.customer_email, p.addressee_id, p.failure_code, p.failure_message, p.version,
     p.created_at, p.updated_at, CASE WHEN p.type = 'initiate'
@@ -168,7 +168,7 @@ def page(
     return pagination.page(list(found.values()), limit)
 
 
-# After every row: the first page begins here.
+# Greater than every id: the first page begins here.
 _LAST_ID = UUID(int=2**128 - 1)
 
 
@@ -183,12 +183,12 @@ def _newest(visibility: Visibility, *, count: int, after: Cursor | None) -> list
 
 
 def _read(statement: Statement, **named: Any) -> list[ShownPayment]:
-    # By the order of the columns: in half the time of their names.
+    # By the order of the columns, which takes half the time of reading them by name.
     return [ShownPayment(*row) for row in postgres.database.execute_prepared(statement, named).fetchall()]
 
 
-# The payments that are `pending` or `processing`, and the requests with this status: no index mentions the
-# status of every payment, so that an update of a payment need not write to one.
+# The payments that are `pending` or `processing`, and the requests with this status. No index has the status
+# of every payment, so that a transition of a payment writes to no index.
 IN_PROGRESS = """
     (SELECT payment_id FROM payments.payments_in_progress
     UNION ALL SELECT id FROM payments.payments WHERE indexed_status = %s)
@@ -196,7 +196,7 @@ IN_PROGRESS = """
 
 
 def _has_status(status: str | None) -> peewee.Node:
-    """Returns a condition that an index supports, unless most payments have the status."""
+    """Returns a condition on the status which an index supports, unless most payments have the status."""
     if status == PaymentStatus.COMPLETED:
         return Payment.status == status
     if status in (PaymentStatus.PENDING, PaymentStatus.PROCESSING):
@@ -241,7 +241,7 @@ class Watch(NamedTuple):
     role: str | None
 
 
-# Not prepared: a plan for a few would read whole tables for many.
+# Not prepared: a plan that was made for few payments would read whole tables for many.
 FIND_WATCHED = """
     SELECT p.id, watched.session_id, p.version, u.role
     FROM unnest(%s::uuid[], %s::uuid[]) AS watched (payment_id, session_id)
@@ -252,7 +252,7 @@ FIND_WATCHED = """
 
 
 def find_watched(watched: Sequence[Watched]) -> dict[Watched, Watch]:
-    """Returns the present state of what is watched, in one statement however much it is."""
+    """Returns the present state of each watched payment, in one statement."""
     found = postgres.rows(
         FIND_WATCHED, [one.payment_id for one in watched], [one.session_id for one in watched]
     )

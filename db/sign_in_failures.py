@@ -84,11 +84,11 @@ CLEAR = Statement(
     """,
 )
 
-# The primary key begins with the purpose. Without it, the statement would read all rows, and strangers can
-# create any number of them.
+# Names all purposes, because the primary key begins with the purpose: otherwise the statement would read all
+# rows, of which strangers can create any number.
 CLEAR_ACCOUNT = "DELETE FROM auth.sign_in_failures WHERE purpose = ANY(%s) AND account = %s"
 
-# The new address is not seen by the DELETE, which reads the table as it was before.
+# The DELETE does not see the new address: it reads the table as it was before the statement.
 REMEMBER_ADDRESS = Statement(
     "remember_address",
     """
@@ -157,10 +157,10 @@ def delete_expired(*, failed_before: datetime, seen_before: datetime) -> None:
 
 
 def known_clients(user_id: UUID | None, token_hash: str) -> tuple[UUID | None, list[str]]:
-    """Returns by what a client of this user is known.
+    """Returns the session of a refresh token, and the addresses from which its user has signed in.
 
-    The session of the user's refresh token with this SHA-256, even a spent or expired one, None if there is
-    none; and the addresses from which the user has signed in.
+    The token, given by its SHA-256, may be spent or expired; the session is None if this user has no such
+    token.
     """
     [found] = postgres.rows(KNOWN_CLIENTS, token_hash=token_hash, user_id=user_id)
     return found["session_id"], found["addresses"]

@@ -35,7 +35,7 @@ STATEMENT_TIMEOUT_S = 8
 # the statement of the next day.
 CLOCK_TOLERANCE = timedelta(minutes=1)
 
-# A reference is a payment's id. The PSP may also send references that another system chose.
+# SQL: the payment id in a reference; null for a reference that another system has chosen.
 _PAYMENT_ID = """
     CASE WHEN l.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN l.reference::uuid END
 """
@@ -78,8 +78,8 @@ LINES_UNLIKE_PAYMENTS = f"""
         OR p.status <> CASE l.outcome WHEN 'charged' THEN 'completed' ELSE 'failed' END)
 """
 
-# By the history: a payment that was completed on the day was charged then or before, and some statement has
-# it.
+# Finds payments by their history: one that was completed on this day was charged then or before, so that a
+# statement must have it.
 PAYMENTS_WITHOUT_LINE = """
     SELECT p.id::text AS reference, p.id AS payment_id, 'completed, but never charged' AS reason,
         'statement_differs' AS cause
@@ -145,9 +145,9 @@ def is_matched(day: date) -> bool:
 def unmatched_days(until: date, limit: int) -> list[date]:
     """Returns the days before `until` whose statement was not matched, oldest first.
 
-    They go back to the first day that was matched; without one, only the day before `until` is returned. If
-    there are more than `limit`, the newest are. A day is left out until it is over by the database's clock: a
-    match is final, and the clock of a process may be wrong.
+    They begin after the first day that was matched; if none was, only the day before `until` is returned. Of
+    more than `limit` days, the newest are returned. A day is left out until it is over by the database's
+    clock: a match is final, and the clock of a process may be wrong.
     """
     return sorted(row["day"] for row in postgres.rows(UNMATCHED_DAYS, until, limit))
 
@@ -178,7 +178,7 @@ def mark_matched(day: date, differences: int) -> int:
 def find_differences(day: date) -> list[Difference]:
     """Returns every difference between a day's statement and the payments as they are now."""
     midnight = datetime.combine(day, time.min, UTC)
-    # The first statement has none before it.
+    # Before the first statement there is none that could have payments of the last minute.
     has_earlier = postgres.rows("SELECT FROM payments.statements WHERE day < %s LIMIT 1", day)
     begin = midnight - CLOCK_TOLERANCE if has_earlier else midnight
     end = midnight + timedelta(days=1) - CLOCK_TOLERANCE

@@ -12,8 +12,8 @@ from db import postgres
 from db.event_log import Event
 from db.pagination import Cursor, Page, page
 
-# A cursor is moved past events of other types only when there are this many: otherwise every event would cost
-# every subscriber a write.
+# A cursor is moved past events of other types when this many have gathered: if it were moved past each of
+# them, every event would cost every subscriber a write.
 _SKIP_FOREIGN_EVENTS = 1000
 # How many event numbers one statement reads: it must end within the statement timeout.
 _MAX_STRIDE = 10_000
@@ -49,7 +49,7 @@ def create(after: Mapping[str, int | None]) -> None:
     postgres.rows(CREATE, list(after), list(after.values()))
 
 
-# The first event in order, and not EXISTS: PostgreSQL would read the log from its beginning for that.
+# A subquery with ORDER BY instead of EXISTS, for which PostgreSQL would read the log from its beginning.
 LOOK = """
     SELECT wanted.name, s.name IS NULL AS is_new FROM unnest(%s::text[], %s::jsonb[]) AS wanted (name, types)
     LEFT JOIN admin.subscriptions s ON s.name = wanted.name
@@ -65,7 +65,7 @@ LOOK = """
 def look(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
     """Returns which of these subscribers have events to handle now, and which have no cursor yet.
 
-    One statement for all, which writes nothing.
+    One statement for all subscribers, which writes nothing.
     """
     found = postgres.rows(LOOK, list(types), _as_json(types), _SKIP_FOREIGN_EVENTS)
     new = {row["name"] for row in found if row["is_new"]}
@@ -107,10 +107,10 @@ CLAIM = """
 
 
 def claim(name: str, types: Types) -> Claim | None:
-    """Claims the next events of a subscriber; None when there are none, none are due, or another has them.
+    """Claims the next events of a subscriber; None if none exist or are due, or another process has them.
 
-    Counts the attempt before it is made, so that one that kills its process counts too. No other process gets
-    the claim before the pause is over or `advance`, `record_failure` or `release` has ended it.
+    Counts the attempt in advance, so that an attempt that kills its process counts too. No other process gets
+    the claim before the pause is over, or `advance`, `record_failure` or `release` has ended the claim.
     """
     wanted = None if types is None else list(types)
     return postgres.first(Claim, CLAIM, name, wanted, wanted, _SKIP_FOREIGN_EVENTS)
@@ -136,8 +136,8 @@ LOCK_NEXT = """
 def lock_next(claim: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int] | None:
     """Locks the cursor to the end of the transaction; None when another process has claimed it since.
 
-    Returns the next events of these types in order, and the number to which the cursor then advances. Some
-    may not be published yet: a number becomes visible only with all numbers before it.
+    Returns the next events of these types in order, and the number to which the cursor then advances. It may
+    return events that are not published yet: an event becomes visible only after all events before it.
     """
     rows = postgres.rows(
         LOCK_NEXT,
