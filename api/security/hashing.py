@@ -23,12 +23,12 @@ HashPassword = Callable[[bytes, bytes], bytes]
 
 
 @cache
-def hashpw() -> HashPassword:
+def fastest_bcrypt() -> HashPassword:
     """Returns the function that computes bcrypt: from the first library that has it, or the package."""
-    return next(filter(None, map(hashpw_of, _LIBRARIES)), bcrypt.hashpw)
+    return next(filter(None, map(bcrypt_of, _LIBRARIES)), bcrypt.hashpw)
 
 
-def hashpw_of(library: str) -> HashPassword | None:
+def bcrypt_of(library: str) -> HashPassword | None:
     """Returns the function of a C library that computes bcrypt.
 
     None if there is no such library, or it does not compute the same hash as the package.
@@ -63,7 +63,7 @@ def main() -> None:
     is a line with the hash, which is empty where none can be computed.
     """
     os.nice(_NICENESS)
-    compute = hashpw()
+    compute = fastest_bcrypt()
     # The web process may end before it has the answer.
     with suppress(ConnectionError):
         for request in sys.stdin.buffer:

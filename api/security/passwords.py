@@ -19,7 +19,7 @@ from zxcvbn.matching import L33T_TABLE, RANKED_DICTIONARIES, build_ranked_dict, 
 from zxcvbn.scoring import most_guessable_match_sequence
 from zxcvbn.time_estimates import guesses_to_score
 
-from api.security.hashing import HashPassword, hashpw
+from api.security.hashing import HashPassword, fastest_bcrypt
 
 # On zxcvbn's scale of 0 to 4: at least a million guesses.
 MIN_SCORE = 2
@@ -111,10 +111,11 @@ class Passwords:
     def __init__(self, *, pepper: str, rounds: int, hash_password: HashPassword | None = None) -> None:
         self._pepper = pepper.encode()
         self._rounds = rounds
+        compute = fastest_bcrypt()
         # Without a given function, the calling thread computes.
-        self._hash_password = hash_password or hashpw()
+        self._hash_password = hash_password or compute
         # Compared when there is no user: an unknown e-mail must take as long as a known one.
-        self._dummy_hash = hashpw()(self._digest("nobody"), bcrypt.gensalt(rounds)).decode()
+        self._dummy_hash = compute(self._digest("nobody"), bcrypt.gensalt(rounds)).decode()
 
     def hash(self, password: str) -> str:
         return self._hash_password(self._digest(password), bcrypt.gensalt(self._rounds)).decode()
