@@ -162,8 +162,8 @@ class Request(AnyRequest):  # type: ignore[misc]
         self.version, self.headers = (1, 1), headers
         return received[head.end() :]
 
-    def environ(self, server: Any, client: Any) -> dict[str, Any]:
-        """Returns the WSGI environment. `server` and `client` are addresses of sockets."""
+    def environ(self, server_address: Any, client_address: Any) -> dict[str, Any]:
+        """Returns the WSGI environment. An address is a tuple, or a path for a Unix socket."""
         path = self.path
         environ = _BASE_ENVIRON | {
             "REQUEST_METHOD": self.method,
@@ -173,10 +173,11 @@ class Request(AnyRequest):  # type: ignore[misc]
             "SERVER_PROTOCOL": f"HTTP/{self.version[0]}.{self.version[1]}",
             "wsgi.input": self.body,
         }
-        # On a Unix socket nobody has an address.
-        environ["REMOTE_ADDR"] = client[0] if isinstance(client, tuple) else ""
+        environ["REMOTE_ADDR"] = client_address[0] if isinstance(client_address, tuple) else ""
         environ["SERVER_NAME"], environ["SERVER_PORT"] = (
-            (server[0], str(server[1])) if isinstance(server, tuple) else ("localhost", "")
+            (server_address[0], str(server_address[1]))
+            if isinstance(server_address, tuple)
+            else ("localhost", "")
         )
         for name, value in self.headers:
             key = name.replace("-", "_")

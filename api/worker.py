@@ -198,7 +198,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         for server in servers:
             server.stop(timeout=1)
 
-    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+    def handle(self, listener: Any, client: Any, client_address: Any) -> None:
         """Serves the requests of one connection one after the other, then closes it."""
         open_connections.opened(self.place)
         nothing_unread = False
@@ -206,7 +206,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             client.settimeout(wire.WRITE_DEADLINE_S)
             # Raises OSError on some systems if the connection has ended already.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            nothing_unread = self._serve(listener.getsockname(), client, addr)
+            nothing_unread = self._serve(client, listener.getsockname(), client_address)
         except wire.RequestTimeout as timeout:
             self.log.debug("a request did not arrive in time")
             self._send_error(client, ErrorCode.REQUEST_TIMEOUT, timeout.request_id)
@@ -230,7 +230,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 close_graceful(client, timeout=wire.DISCARD_TIMEOUT_S, max_drain=wire.MAX_DISCARDED_BYTES)
             open_connections.closed(self.place)
 
-    def _serve(self, server: Any, client: Any, addr: Any) -> bool:
+    def _serve(self, client: Any, server_address: Any, client_address: Any) -> bool:
         """Serves requests until the connection ends. Returns whether all that the client sent was read."""
         reader = wire.DeadlineReader(client)
         idle_until = wire.new_read_deadline()
@@ -246,8 +246,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                     return True
                 raise
             reader.deadline = wire.new_read_deadline()
-            request = wire.Request(self._settings, reader, addr, number)
-            keep_alive = self._respond(request, server, client, addr)
+            request = wire.Request(self._settings, reader, client_address, number)
+            keep_alive = self._respond(request, client, server_address, client_address)
             reader.deadline = time.monotonic() + wire.DISCARD_TIMEOUT_S
             if not wire.discard_body(request.body):
                 return False
@@ -255,12 +255,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 return True
             idle_until = time.monotonic() + self._settings.keepalive
 
-    def _respond(self, request: wire.Request, server: Any, client: Any, addr: Any) -> bool:
+    def _respond(self, request: wire.Request, client: Any, server_address: Any, client_address: Any) -> bool:
         """Calls the application and sends its response. Returns whether the connection is kept open."""
         if request._expected_100_continue:
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         response = wire.Response(request, keep_alive=self.alive)
-        environ = request.environ(server, addr)
+        environ = request.environ(server_address, client_address)
         environ[IS_AWAITED] = lambda: self.alive and not wire.has_hung_up(client)
         response.send(client, self._execute(environ, response.start))
         return response.keep_alive
