@@ -173,29 +173,29 @@ class Sessions:
         """
         now = times.now()
         with transaction():
-            spent = sessions.locked_refresh_token(fingerprint(body.refresh_token))
-            if spent is None:
+            token = sessions.locked_refresh_token(fingerprint(body.refresh_token))
+            if token is None:
                 raise Unauthorized(UnauthorizedReason.INVALID, token="refresh")
-            reused = spent.spent_at is not None and now - spent.spent_at > REUSE_GRACE
-            live = live_sessions.read(spent.session_id)
+            reused = token.spent_at is not None and now - token.spent_at > REUSE_GRACE
+            live = live_sessions.read(token.session_id)
             if not reused and live is None:
                 raise Unauthorized(UnauthorizedReason.REVOKED, token="refresh")
             ends_at = self.tokens.session_end(live.began_at) if live else now
-            if spent.expires_at <= now or (live and ends_at <= now):
+            if token.expires_at <= now or (live and ends_at <= now):
                 raise Unauthorized(UnauthorizedReason.EXPIRED, token="refresh")
             successor = self.tokens.successor(body.refresh_token)
-            if reused and sessions.end(spent.user_id, only=[spent.session_id]):
-                resource = ("session", spent.session_id)
-                audit.record(AuditAction.TOKEN_REUSED, resource=resource, user_id=spent.user_id)
-            elif spent.spent_at is None:
-                sessions.mark_used(spent, now)
+            if reused and sessions.end(token.user_id, only=[token.session_id]):
+                resource = ("session", token.session_id)
+                audit.record(AuditAction.TOKEN_REUSED, resource=resource, user_id=token.user_id)
+            elif token.spent_at is None:
+                sessions.mark_used(token, now)
                 expires_at = min(ends_at, now + REFRESH_LIFETIME)
-                sessions.add_refresh_token(spent, token_hash=fingerprint(successor), expires_at=expires_at)
-            user = users.get(spent.user_id)
+                sessions.add_refresh_token(token, token_hash=fingerprint(successor), expires_at=expires_at)
+            user = users.get(token.user_id)
         # Raised after the commit: an exception inside the transaction would undo the session's end.
         if reused or user is None:
             raise TokenReused
-        return self._result(user, spent.session_id, successor)
+        return self._result(user, token.session_id, successor)
 
     @Operation(Permission.SIGNED_IN, "Signed out.", allowed_in_maintenance=True)
     def logout(self, req: Request, body: SignOut) -> None:
