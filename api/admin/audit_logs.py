@@ -180,6 +180,10 @@ _verification = Shared(_verify)
 
 
 def _last_verification() -> AuditLogVerification:
+    """Returns the result of the last verification of the whole log, followed by its newest rows.
+
+    Raises NotVerifiedYet.
+    """
     position = audit_chain.load_position(audit_chain.NEWEST)
     statuses = {status.name: status for status in invariants.statuses(times.now())}
     whole = statuses[invariants.WHOLE_AUDIT_LOG]

@@ -224,9 +224,9 @@ def _responses(operation: Operation, schemas: Schemas) -> dict[str, Schema]:
         "properties": {"success": {"const": True}, "data": data, "message": {"type": "string"}},
     }
     example = {"success": True, "data": schemas.example(data), "message": operation.message}
-    content = {"application/json": {"schema": schema, "example": example}}
-    if operation.downloads and not operation.response:
-        content = {}
+    content = {}
+    if operation.response or not operation.downloads:
+        content["application/json"] = {"schema": schema, "example": example}
     if operation.downloads:
         content[operation.downloads] = {"schema": {"type": "string"}}
     success = {"description": operation.message, "headers": headers.of_success(operation), "content": content}
