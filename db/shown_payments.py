@@ -43,15 +43,16 @@ class ShownPayment(NamedTuple):
     psp_is_silent: bool | None
 
 
-# Scalar subqueries instead of EXISTS, for which PostgreSQL might read all vendors, or all reviews, first.
-SHOWN = """p.id, p.user_id, p.type, p.status, p.amount, p.currency, p.description, p.metadata, p.request_id,
-    p.payee_id, p.customer_email, p.addressee_id, p.failure_code, p.failure_message, p.version,
-    p.created_at, p.updated_at, CASE WHEN p.type = 'initiate'
-        THEN (SELECT u.active AND u.role = 'VENDOR' FROM auth.users u WHERE u.id = p.user_id)
-        END AS vendor_is_active,
-    CASE WHEN p.type = 'payment' AND p.status = 'processing' THEN (SELECT true FROM payments.payment_reviews r
-        WHERE r.payment_id = p.id AND r.cause = 'psp_silent' AND r.resolved_at IS NULL LIMIT 1)
-        END AS psp_is_silent"""
+# What a response says beyond the columns. Scalar subqueries instead of EXISTS, for which PostgreSQL might
+# read all vendors, or all reviews, first.
+_MORE = {
+    "vendor_is_active": """CASE WHEN p.type = 'initiate'
+        THEN (SELECT u.active AND u.role = 'VENDOR' FROM auth.users u WHERE u.id = p.user_id) END""",
+    "psp_is_silent": """CASE WHEN p.type = 'payment' AND p.status = 'processing'
+        THEN (SELECT true FROM payments.payment_reviews r
+            WHERE r.payment_id = p.id AND r.cause = 'psp_silent' AND r.resolved_at IS NULL LIMIT 1) END""",
+}
+SHOWN = ", ".join(f"{_MORE.get(name, f'p.{name}')} AS {name}" for name in ShownPayment._fields)
 
 FIND_PAYMENT = Statement("find_payment", f"SELECT {SHOWN} FROM payments.payments p WHERE p.id = %(id)s::uuid")
 

@@ -7,8 +7,10 @@ from uuid import UUID
 import pytest
 from falcon.testing import TestClient
 
+from actors import snapshots
 from db import live_sessions, pagination, postgres, redis, shown_payments, users
 from db.core import times
+from db.payments import Payment
 from db.rate_counters import KEY_PREFIX
 from db.shown_payments import PaymentFilter, ShownPayment, Visibility
 from db.users import Role
@@ -149,6 +151,11 @@ def test_the_columns_of_the_statements_are_those_of_the_record(people, ids):
     ):
         cursor = postgres.database.execute_prepared(statement, parameters)
         assert [column.name for column in cursor.description] == fields
+
+
+def test_a_response_reads_every_column_that_it_shows():
+    shown = snapshots.Payment.model_fields.keys() & Payment._meta.columns.keys()
+    assert shown <= set(ShownPayment._fields)
 
 
 def test_pages_of_own_payments_with_addressed_requests_neither_skip_nor_repeat(people):

@@ -15,7 +15,7 @@ from api import cli
 OF_OTHER_TOOLS = {"uv.lock"}
 # The files that docs/how-to adds in its examples.
 OF_EXAMPLES = {
-    "0100_payment_reference.sql",
+    "NNNN_payment_reference.sql",
     "actors/psp/acme.py",
     "tests/api/payments/test_transactions.py",
 }
