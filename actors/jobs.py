@@ -1,13 +1,15 @@
 """Jobs: enqueued inside a transaction, performed by workers. Three kinds: transactional, batch and external.
 
 A job is a row of `journal.jobs`, inserted by the transaction that makes the work due. A message in Redis only
-carries the id of that row: it may arrive late, twice or never, and the job still takes effect once.
+carries the id of that row: the message may arrive late, twice or never, and the job still takes effect once.
 
     @transactional_job("payments.begin", queue="payments")
     def begin(payment_id: UUID) -> None: ...
 
     with transaction():
         enqueue(begin.job(payment.id))
+
+The other kinds are in actors/batch_jobs.py and actors/external_jobs.py.
 """
 
 import inspect
@@ -36,9 +38,9 @@ from db.core.errors import DomainError
 from db.core.ids import uuid7
 from db.job_journal import Job
 
-# The key that makes the job of a periodic kind unique: however often it is scheduled, it waits once.
+# The key of a scheduled job: however often a job is scheduled, one of its name waits.
 SCHEDULED_KEY = "scheduled"
-# How long a worker pauses before its next message when the database is unavailable: others may have one.
+# How long a worker pauses when the database is unavailable: another process may have a connection.
 _DATABASE_UNAVAILABLE_PAUSE_S = 3.0
 
 P = ParamSpec("P")
@@ -47,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class _Enqueued:
-    """The jobs of the open transaction, in order; the first `inserted` of them are in the journal."""
+    """The jobs of the open transaction, in order, and how many of them are in the journal already."""
 
     jobs: list[Job] = field(default_factory=list)
     inserted: int = 0
@@ -58,7 +60,7 @@ _enqueued: ContextVar[_Enqueued | None] = ContextVar("enqueued", default=None)
 
 @contextmanager
 def transaction() -> Iterator[None]:
-    """Opens one transaction; jobs enqueued in it are committed with it and sent after it. Does not nest."""
+    """Runs the block in a transaction; inserts its jobs with the commit, then sends them. Does not nest."""
     if _enqueued.get() is not None:
         raise RuntimeError("A transaction is open already. Transactions do not nest, and a job has its own.")
     enqueued = _Enqueued()
@@ -73,9 +75,9 @@ def transaction() -> Iterator[None]:
 
 
 def take_enqueued() -> list[Job]:
-    """Returns the jobs enqueued so far, for a statement of the caller that inserts them.
+    """Returns the enqueued jobs that are not inserted yet; the caller inserts them by its own statement.
 
-    They are sent after the commit, as all others.
+    They are sent after the commit, like all others.
     """
     enqueued = _enqueued.get()
     assert enqueued is not None, "a transaction is open"
@@ -105,13 +107,13 @@ def find_enqueued(name: str) -> Job | None:
 
 
 def failure_text(error: BaseException) -> str:
-    """Returns what the journal says about a failure."""
+    """Returns the text of an error for the journal: its class and the first line of its message."""
     reason = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {reason}"
 
 
 def to_send(jobs: Sequence[Job]) -> list[Job]:
-    """Selects the jobs that need a message now: none that is delayed; of those that share one the first."""
+    """Returns the jobs that need a message now: not delayed, and one of those that share a message."""
     due = [job for job in jobs if not job.after]
     first = {job.name: job for job in reversed(due)}
     return [job for job in due if not job.shared or first[job.name] is job]
@@ -129,7 +131,7 @@ class QueueName(StrEnum):
 
 
 class JobKind(ABC):
-    """A kind of job. Calling it handles a message; `perform` does one job in this thread."""
+    """A kind of job. A call handles a message about a job; `perform` does one job in this thread."""
 
     def __init__(self, name: str, queue: str) -> None:
         self.name = name
@@ -143,7 +145,7 @@ class JobKind(ABC):
         """Does the job with this id; does nothing when it is done, dead, or claimed by another worker."""
 
     def handle(self, id: UUID) -> None:
-        """Does what a message about this job asks for."""
+        """Does the job of a message; in kinds whose jobs share messages, all jobs of the name."""
         self.perform(id)
 
     def __call__(self, id: str) -> None:
@@ -185,7 +187,7 @@ registry: dict[str, JobKind] = {}
 
 
 class SingleJob(JobKind, Generic[P]):
-    """A kind whose jobs are each one call of its function."""
+    """A kind of job in one function: each job is one call of it, with arguments of its own."""
 
     def __init__(self, function: Callable[P, Job | None], name: str, queue: str) -> None:
         super().__init__(name, queue)
@@ -205,10 +207,10 @@ class SingleJob(JobKind, Generic[P]):
 
 
 class TransactionalJob(SingleJob[P]):
-    """Changes our data in one transaction, which also removes the job and enqueues what follows.
+    """Changes our data in one transaction, which also removes the job and enqueues the jobs that follow.
 
-    Exactly once: a second delivery finds no row. A refusal (DomainError) is an outcome and not a failure: the
-    changes are rolled back, and the job is removed.
+    It takes effect exactly once: a second message finds no row. A refusal (DomainError) is an outcome, not a
+    failure: the changes are rolled back, and the job is removed.
     """
 
     def perform(self, id: UUID) -> None:
@@ -238,7 +240,7 @@ def transactional_job(name: str, *, queue: str) -> Callable[[Callable[P, None]],
 def load_all() -> dict[str, JobKind]:
     """Imports the modules of this package, which registers their jobs; returns all kinds by name."""
     for module in pkgutil.iter_modules(actors.__path__):
-        # It has no jobs, and imports the SDK of OpenTelemetry.
+        # The module has no jobs, and imports the SDK of OpenTelemetry.
         if module.name != "span_export":
             import_module(f"actors.{module.name}")
     return registry

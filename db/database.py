@@ -1,4 +1,4 @@
-"""A peewee database on Paywright's own pool: when a transaction begins and ends, and what an error means."""
+"""The peewee database on Paywright's own pool: begins and ends transactions, and classifies errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,7 +105,10 @@ class Database(peewee.PostgresqlDatabase):
             self._run("ROLLBACK")
 
     def _was_never_begun(self) -> bool:
-        """Ends a transaction of which the server knows nothing; False if it knows the transaction."""
+        """Ends a transaction that needs no COMMIT or ROLLBACK; returns False if the server has one to end.
+
+        None is needed if no statement was sent, or if the only statement has committed by itself.
+        """
         connection: Connection | None = self._thread.conn
         if connection is None or not (connection.unsent_begin or connection.committed):
             return False
@@ -155,18 +158,18 @@ class Database(peewee.PostgresqlDatabase):
             connection.committed = True
 
     def execute_with_commit(self, statement: Statement, params: Mapping[str, Any]) -> None:
-        """Sends a statement with the COMMIT of the open transaction, in one round trip.
+        """Keeps a statement, which is then sent with the COMMIT of the open transaction, in one round trip.
 
-        Its rows are not read, and the commit raises its errors.
+        Its rows are not read. Its errors are raised by the commit.
         """
         connection: Connection = self._thread.conn
         sql = self._prepared(statement, connection) if connection.owns_session else statement.plain
         connection.unsent_last = (sql, params)
 
     def _prepared(self, statement: Statement, connection: Connection) -> str:
-        """Prepares a statement if the session does not know it; returns what executes it."""
+        """Prepares a statement if the session has not; returns the SQL that executes it."""
         if statement.name not in connection.prepared:
-            # Apart from the execution: when that fails, the statement stays prepared.
+            # Sent before the execution: if that fails, the statement stays prepared.
             self._run(statement.prepare)
             connection.prepared.add(statement.name)
         if not statement.by_index or (self.in_transaction() and connection.by_index):

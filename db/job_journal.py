@@ -12,7 +12,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from db import packed_args, postgres
 from db.prepared import Statement
 
-# How often a job is begun again before it is dead: about an hour.
+# How many attempts a job has before it is dead: three quarters of an hour.
 MAX_ATTEMPTS = 20
 # For how long the relay leaves a new job to the message that was sent after its commit.
 DISPATCH_GRACE_S = 5
@@ -33,21 +33,23 @@ class Job:
     request_id: str | None
     # The trace that the request belongs to, if it does not follow from its id (db/core/trace.py).
     trace: str | None = None
-    # How often it was sent again.
+    # How often the job was sent again, or its lease expired.
     attempts: int = 0
-    # Tells two jobs with one id, the second enqueued after the first was removed, apart.
+    # The number of the row, in the order of insertion. It differs where two jobs had one id, one after
+    # another.
     position: int = 0
-    # In how many seconds it is due.
+    # In how many seconds the job is due.
     after: float = 0
-    # One message serves all jobs of its name.
+    # Whether one message serves all jobs of the name.
     shared: bool = False
-    # Whose jobs share threads, empty if it does not matter; None for a job that is never leased.
+    # Jobs with the same share occupy a limited part of the threads. Empty if the job may use all threads;
+    # None for a job that is never leased.
     share: str | None = None
-    # When its lease expires; tells this lease from a later one.
+    # When the lease expires, which identifies the lease.
     leased_until: datetime | None = None
 
     def __post_init__(self) -> None:
-        # A row of the journal may have them packed.
+        # The row may have packed arguments.
         object.__setattr__(self, "args", packed_args.unpack(self.args))
 
     def delayed(self, seconds: float) -> "Job":
@@ -60,14 +62,14 @@ class Job:
 
 
 class Attempted(NamedTuple):
-    """Jobs that are to be done once more, in their order, and those whose last attempt is over."""
+    """Jobs that get one more attempt, in the order of enqueueing, and jobs whose last attempt is over."""
 
     jobs: list[Job]
     dead: list[Job]
 
 
 def attempted(rows: list[dict[str, Any]], *, shared: bool = False) -> Attempted:
-    """Returns the jobs of rows of which an attempt was counted. `shared`: one message serves them all."""
+    """Returns the jobs of the rows of a statement that counts attempts; `shared` is as in `Job`."""
     jobs = Attempted([], [])
     for row in sorted(rows, key=lambda row: int(row["position"])):
         is_dead = row.pop("dead_at") is not None
@@ -88,7 +90,7 @@ _RETRY = """
         sent_at = '-infinity'
 """
 
-# Not DO UPDATE: that locks the row, and a worker that comes to claim the job would skip it.
+# DO NOTHING instead of DO UPDATE, which would lock the row: a worker that claims the job would skip it.
 INSERT = Statement(
     "insert_jobs",
     f"""
@@ -110,7 +112,7 @@ INSERT = Statement(
 def insert(jobs: Sequence[Job]) -> None:
     """Inserts jobs in their order, in the open transaction.
 
-    A job whose id is known is not inserted again; if the known one is dead, it gets a new set of attempts.
+    A job is not inserted if the journal has its id; if the known job is dead, it gets new attempts.
     """
     if jobs:
         postgres.rows(INSERT, **_arguments(jobs))
@@ -129,9 +131,9 @@ def _arguments(jobs: Sequence[Job]) -> dict[str, Any]:
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Returns the columns of jobs to insert, for a statement that reads them from JSON.
 
-    `sent_at` is when the last message was sent, null for the present time; `-infinity` if none was, because
-    the job is delayed or failed, and `infinity` for a job that shares its messages with all of its name.
-    `after` is in how many seconds the relay looks at the job.
+    `sent_at` is when the last message was sent: null for the present time, `-infinity` if no message was sent
+    because the job is delayed, `infinity` for a job that shares its message with all jobs of its name.
+    `after` is in how many seconds the job is due, or the relay sends it again.
     """
     return [
         {
@@ -150,9 +152,9 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def record_failure(id: UUID, error: str, *, attempts: int | None = None) -> None:
-    """Records what went wrong and postpones the next attempt, which is counted when the job is sent again.
+    """Records an error and postpones the next attempt, which is counted when the job is sent again.
 
-    With `attempts`, only if the job was not sent again since: another worker may have it.
+    With `attempts`, does nothing if the job has another number of attempts: another worker may have it.
     """
     postgres.rows(
         "UPDATE journal.jobs SET error = %s, leased_until = NULL, sent_at = '-infinity',"

@@ -45,7 +45,7 @@ class Payment(postgres.Model, table="payments.payments"):
     updated_at = DateTimeTZField()
 
 
-# Those that this release knows. A later release may have added others.
+# The columns that this release knows. A later release may have added others.
 COLUMNS = ", ".join(cast(Any, Payment)._meta.columns)
 
 # The status of requests, and of payments that failed or were cancelled: a generated column, so that an index
@@ -68,11 +68,10 @@ class PaymentTransaction(postgres.Model, table="payments.payment_transactions"):
     reason = peewee.TextField(null=True)
     # The ids of users have no foreign keys: an insert must not wait for the lock of a user's row.
     actor_id = peewee.UUIDField(null=True)
-    # Copies of the payment's parties, so that an index serves the history of one user. These two never
-    # change.
+    # Copies of the payment's parties, so that an index serves the history of one user. The first two never
+    # change; `_copy_addressee_to_history` changes the third one with the payment.
     user_id = peewee.UUIDField()
     payee_id = peewee.UUIDField(null=True)
-    # Also a copy. It changes with the payment: see `_copy_addressee_to_history`.
     addressee_id = peewee.UUIDField(null=True)
     created_at = DateTimeTZField()
 
@@ -91,7 +90,7 @@ LOCK_PAYMENTS = Statement(
     by_index=True,
 )
 
-# A row is left as it is if it is no longer the one for which the transition was decided.
+# Changes no payment whose version or status is not the one for which the transition was decided.
 APPLY_TRANSITIONS = Statement(
     "apply_transitions",
     f"""
@@ -148,9 +147,9 @@ def lock(ids: Sequence[UUID]) -> dict[UUID, Payment]:
 
 @dataclass(frozen=True)
 class NewStatus:
-    """A change of a locked payment's status, and what its history says of it.
+    """A new status of a locked payment, and the columns of its history row.
 
-    `failure` is a code and a message. `payment` has the status from which the transition leads to this one.
+    `payment` still has the status before. `failure` is a code and a message.
     """
 
     payment: Payment
@@ -164,7 +163,8 @@ class NewStatus:
 def apply_transitions(changes: Sequence[NewStatus]) -> list[Payment]:
     """Changes the statuses of locked payments, each in one row of the history; returns the new rows in order.
 
-    Increments each version. The caller checks that the transitions are legal. No payment may appear twice.
+    Increments the version of each payment. The caller has checked the transitions against the transition
+    table. No payment may appear twice. Raises RuntimeError if a payment is not as it was when it was locked.
     """
     failures = [change.failure or (None, None) for change in changes]
     rows = postgres.rows(
@@ -205,7 +205,7 @@ def edit(payment: Payment, **columns: Any) -> Payment:
 
 
 def bind_addressee(email: str, addressee_id: UUID, *, limit: int, wait: bool = True) -> int:
-    """Binds requests to the user who has verified the address that they name. Returns their number.
+    """Binds requests to the user who has verified the address that they name. Returns the number of requests.
 
     Only requests without an addressee change, at most `limit`. With `wait=False`, requests that another
     transaction has locked are skipped. The version stays: nothing changes that others can see.

@@ -22,11 +22,12 @@ import psycopg2.extensions as driver
 
 from db.breaker import Breaker
 
-# How long a request waits for a free connection, or for a new one; connecting has at least the second time.
+# How long a request waits for a free connection, or for a new one.
 ACQUIRE_TIMEOUT_S = 2.0
+# How long connecting may take at least, when waiting for a free place has used up the time.
 CONNECT_TIMEOUT_MIN_S = 0.5
-# After this time without a response, a probe checks whether the server responds to anyone. The probe has the
-# same time. The sum with the rest of the request keeps its 503 within three seconds.
+# After this time without a response, a probe checks whether the server responds to any connection. The probe
+# may take as long. Together this keeps the 503 of a request within three seconds.
 PROBE_TIMEOUT_S = 1.0
 # A network device may have dropped a connection that was idle for longer than this: the pool probes it first.
 IDLE_CHECK_AFTER_S = 30.0
@@ -41,7 +42,7 @@ SESSION_TIMEOUTS = {
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "10s",
 }
-# With these the server detects a client whose machine is gone.
+# By these settings the server detects a client whose machine is gone.
 _SERVER_KEEPALIVES = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -66,19 +67,19 @@ _LOCAL_TIMEOUTS = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in S
 
 
 class Waits:
-    """How this process waits for the server: all pools use it."""
+    """How this process waits for the server. The web process replaces it (api/greenlets.py)."""
 
     new_poller = staticmethod(select.poll)
 
     def for_socket(self, fd: int, to_read: bool, timeout_s: float) -> bool:
-        """Waits until a socket can be read, or written; False after so many seconds."""
+        """Waits until a socket can be read, or written; returns False after `timeout_s`."""
         # A new poller each time: the socket may change while connecting.
         poller = self.new_poller()
         poller.register(fd, select.POLLIN if to_read else select.POLLOUT)
         return bool(poller.poll(timeout_s * 1000))
 
     def for_connection(self, connect: "Callable[[], Connection]") -> "Connection":
-        """Connects. Meanwhile libpq looks the server's name up, which waits in the kernel."""
+        """Connects. libpq then looks up the server's name, and waits for the answer in the kernel."""
         return connect()
 
 
@@ -97,17 +98,18 @@ class Connection(driver.connection):
     """A pooled connection and its state."""
 
     pool: "Pool | None" = None
-    # Follows BEGIN; empty where the session has the timeouts.
+    # SQL after BEGIN that sets the timeouts; empty if the session has them.
     local_timeouts = ""
-    # Whether every transaction of the connection has the same session of the server: no pooler is in between.
+    # Whether all transactions of the connection run in one session of the server, without a pooler in
+    # between.
     owns_session = False
-    # A BEGIN that is sent with the first statement of the transaction; empty once it is sent.
+    # The BEGIN of the open transaction, sent with its first statement; empty when it is sent.
     unsent_begin = ""
     # Whether the open transaction reads no table as a whole that has a suitable index.
     by_index = False
     # The open transaction's last statement and its parameters, sent with its COMMIT.
     unsent_last: tuple[str, Any] | None = None
-    # Whether the open transaction's only statement has committed by itself.
+    # Whether the open transaction is committed already, because its only statement was sent without BEGIN.
     committed = False
     # Whether the connection must be closed instead of used again.
     unusable = False
@@ -126,7 +128,7 @@ class Connection(driver.connection):
         return not self.closed and self.get_transaction_status() == driver.TRANSACTION_STATUS_IDLE
 
     def is_quiet(self) -> bool:
-        """Tells whether the server has sent nothing: an idle connection only receives its termination."""
+        """Tells whether the server has sent nothing. To an idle connection it only sends its termination."""
         return not waits.for_socket(self.fileno(), True, 0)
 
     def probe(self) -> None:
@@ -293,7 +295,7 @@ class Pool:
         return connection
 
     def _connect(self, deadline: float, options: str | None) -> Connection:
-        # The time also runs while this connection waits for a native thread (api/greenlets.py).
+        # The deadline includes the wait for a native thread (api/greenlets.py).
         return waits.for_connection(
             lambda: psycopg2.connect(
                 self.url,
@@ -309,7 +311,7 @@ class Pool:
     def _check_session(self, connection: Connection) -> None:
         """Refuses a read-only server, and sets timeouts and time zone that the session does not have.
 
-        libpq's target_session_attrs does not serve: PgBouncer replies with what a server said long ago.
+        libpq's target_session_attrs is no use: PgBouncer replies with what a server said long ago.
         """
         cursor = connection.cursor()
         cursor.execute(_SESSION_QUERY)

@@ -1,4 +1,4 @@
-"""Statements with a name: a connection parses and plans each of them once, and then only executes it.
+"""Named statements, which a connection parses and plans once, and then only executes.
 
 FIND_USER = Statement("find_user", "SELECT id, email FROM auth.users WHERE id = %(id)s::uuid")
 
@@ -12,21 +12,22 @@ import re
 # for which jit would compile the statement, however small the table.
 BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 
-# The statements of this process by name: a connection knows a prepared statement by nothing else.
+# The statements of this process by name, which must differ: a session knows a prepared statement by its name.
 _by_name: dict[str, "Statement"] = {}
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s(?:::(\w+(?:\[\])?))?")
 
 
 class Statement:
-    """A statement with named parameters, each of which has a type of PostgreSQL where it stands first.
+    """A statement with named parameters, each with its PostgreSQL type at the first place where it stands.
 
-    Name the columns of the result: with `*`, a migration that adds a column makes every prepared copy
-    invalid. `plain` is the same statement for a session that another client may get next.
+    Name the columns of the result: with `*`, a migration that adds a column would make every prepared copy
+    invalid. `prepare` and `execute` are for a session that belongs to this connection; `plain` is the same
+    statement for a session that another client may get next.
 
-    `by_index` is for a table that is empty at one time and full at another: a plan that was made for the
-    empty one, and reads it as a whole, would stay. Until the end of the transaction no table is read so that
-    has a suitable index.
+    `by_index` is for tables that are empty at one time and full at another: a plan that was made for the
+    empty table, and reads all of it, would stay. Until the end of the transaction, no table with a suitable
+    index is read as a whole.
     """
 
     def __init__(self, name: str, sql: str, *, by_index: bool = False) -> None:

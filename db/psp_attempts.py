@@ -1,4 +1,4 @@
-"""Calls to the PSP about a payment, and notices from the PSP. Each call's row is written before the call."""
+"""Calls to the PSP about payments, and notices from the PSP. A call's row is written before the call."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from db.core import times
 from db.core.ids import first_at
 from db.prepared import Statement
 
-# Of a payment whose outcome stays unknown for weeks, the newest inquiries and notices suffice.
+# How many of the newest inquiries and notices of a payment are read: its outcome may stay unknown for weeks.
 INQUIRIES_LIMIT = 20
 NOTICES_LIMIT = 20
 
@@ -64,11 +64,11 @@ class PspAttempt(postgres.Model, table="payments.psp_attempts"):
     ended_at = DateTimeTZField(null=True)
 
 
-# When the call or notice brought a decision that is still to be settled: a generated column, null in a call
-# whose decision is settled when it is recorded, so that the index on it gets no entry.
+# A generated column: when the call or notice brought a decision, if that is not settled. It stays null if the
+# decision is settled when it is recorded, so that the index on it gets no entry.
 _unsettled_since = peewee.SQL("unsettled_since")
 
-# The payments that calls are about, if they are `processing`: locked until the calls are recorded.
+# A CTE that locks the payments of the calls, if they are `processing`, until the end of the transaction.
 _LOCKED = """
     payment AS (
         SELECT id, amount, currency, coalesce(ordered_metadata, metadata) AS metadata
@@ -77,9 +77,9 @@ _LOCKED = """
     )
 """
 
-# A charge call is the first one of its payment, or follows an inquiry that has found no order. It has the key
-# of the first one: whatever the PSP has received by then, it charges once.
-# Its id is new: without ON CONFLICT a row writes 48 bytes less of WAL.
+# A charge call is the first call of its payment, or follows an inquiry that has found no order. All charge
+# calls of a payment have the same idempotency key, so that the PSP charges once, whatever it has received.
+# Without ON CONFLICT, because the ids are new, and a row then writes 48 bytes less of WAL.
 BEGIN_CHARGES = Statement(
     "begin_charges",
     f"""
@@ -101,7 +101,7 @@ BEGIN_CHARGES = Statement(
     by_index=True,
 )
 
-# The conflict: an earlier process died during this inquiry, and the job runs again.
+# A conflict means that an earlier process died during this inquiry, and its job runs again.
 BEGIN_INQUIRIES = Statement(
     "begin_inquiries",
     f"""
@@ -118,8 +118,8 @@ BEGIN_INQUIRIES = Statement(
     by_index=True,
 )
 
-# A decision stays: another worker, which had taken the job over, may have got no answer to the same call.
-# What is no decision has nothing to settle.
+# A decision is never overwritten by another result: another worker, which had taken over the job, may have
+# got no answer. A result that is no decision needs no settlement.
 RECORD_RESULTS = Statement(
     "record_psp_results",
     """
@@ -169,7 +169,7 @@ CALLS_OF_PAYMENTS = f"""
 
 @dataclass(frozen=True)
 class CallResult:
-    """The result of a call, or a notice; of a decision, also the amount and currency that it names."""
+    """The result of a call, or a notice; a decision may have a code, and an amount and currency."""
 
     id: UUID
     outcome: str
@@ -181,12 +181,12 @@ class CallResult:
 def begin(
     calls: Mapping[UUID, UUID], operation: PspOperation, *, max_charges: int
 ) -> dict[UUID, dict[str, Any]]:
-    """Records calls that are about to be made: their ids, each with the payment's.
+    """Records calls that are about to be made; `calls` has the payment id of each call by the call's id.
 
-    Returns by call the order's amount, currency and metadata, the same in every call for a payment. Leaves
-    out calls for a payment that is no longer `processing`, and charge calls when there were so many, or after
-    a call other than an inquiry that has found no order. The payments are locked: a person who fails one
-    sees the call, or the call sees the failure.
+    Returns the order's amount, currency and metadata by the call's id: the same for every call of a payment.
+    Leaves out the calls of a payment that is no longer `processing`. Leaves out a charge call, other than the
+    first, if the payment has had `max_charges`, or if its last call was not an inquiry that found no order.
+    Locks the payments: either a person who fails a payment sees the call, or the call sees the failure.
     """
     ids = {"ids": list(calls), "payment_ids": list(calls.values())}
     if operation is PspOperation.CHARGE:
@@ -252,7 +252,7 @@ def for_payments(payment_ids: Collection[UUID]) -> dict[UUID, list[PspAttempt]]:
 
 
 def for_payment(payment_id: UUID) -> Sequence[PspAttempt]:
-    """Returns the same calls for one payment."""
+    """Returns what `for_payments` returns for one payment."""
     return for_payments([payment_id])[payment_id]
 
 
@@ -263,7 +263,7 @@ def page(payment_id: UUID, *, limit: int, after: pagination.Cursor | None) -> pa
 
 
 # The calls of the last hour are found by their ids, which begin with the time: an index on the time itself
-# would be written with each call. A minute more on both sides, for clocks that differ.
+# would be written with each call. The margin on both sides is for clocks that differ.
 HOUR, MARGIN = timedelta(hours=1), timedelta(minutes=1)
 
 # A call has a deadline of 12 s. One without an outcome after that was interrupted: its process died.
@@ -286,7 +286,7 @@ RECENT_DURATIONS = """
     ) AS ended
 """
 
-# A call without an answer, and none since that had one.
+# Payments in progress whose last call had no answer.
 UNKNOWN = """
     SELECT count(*) AS payments FROM (
         SELECT FROM payments.payments_in_progress i, LATERAL (
