@@ -55,7 +55,7 @@ document.addEventListener("submit", (event) => {
   no.focus();
 });
 
-// Open where it stands beside the page, and without scripts.
+// The menu is closed on a small screen only: elsewhere it stands beside the page. Without scripts it stays open.
 const menu = document.querySelector("details.menu");
 const wide = matchMedia("(min-width: 60rem)");
 const openMenu = () => { if (menu) menu.open = wide.matches; };

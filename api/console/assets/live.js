@@ -8,7 +8,7 @@ const main = document.querySelector("main");
 const connection = document.querySelector("#connection");
 const SETTLE_MS = 150;
 const MAX_RETRY_MS = 10_000;
-// A server that stands still must not end the refreshes.
+// How long a response may take: a server that does not answer must not end the refreshes.
 const ANSWER_MS = 15_000;
 
 let failedSince = null;
@@ -29,7 +29,7 @@ function report(problem) {
 
 function recovered() {
   document.documentElement.classList.add("is-live");
-  // What a form has said stays.
+  // Without a failure before, the text is the result of a form, and stays.
   if (failedSince) connection.hidden = true;
   failedSince = null;
   retryMs = 1000;
@@ -64,17 +64,17 @@ async function refresh() {
 }
 
 function replace(page) {
-  // The form that a question is about must still be there for the answer.
+  // An open dialog asks about a form, which must still exist when the answer comes.
   if (document.querySelector("dialog[open]")) { schedule(1000); return; }
   for (const old of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(old.id);
     if (!fresh || fresh.outerHTML === old.outerHTML) continue;
     if (withoutAges(fresh) === withoutAges(old)) { renewAges(old, fresh); continue; }
-    // What somebody types into stays.
+    // A field in which the visitor types is not replaced.
     if (old.contains(document.activeElement?.closest("input, textarea, select"))) continue;
     const focused = old.contains(document.activeElement) ? identity(document.activeElement) : null;
     old.replaceWith(document.adoptNode(fresh));
-    // Otherwise the next Tab would begin at the top of the page.
+    // Without the focus, the next Tab would begin at the top of the page.
     if (focused) [...fresh.querySelectorAll("*")].find((each) => identity(each) === focused)?.focus();
   }
 }
@@ -89,7 +89,7 @@ function renewAges(old, fresh) {
   });
 }
 
-// What tells a control from the others, also after it was made anew: its text, where it leads, what its form sends.
+// Identifies a control, also after its element was replaced: by its text, its link, and what its form sends.
 function identity(control) {
   const form = control.closest("form");
   const sent = form ? new URLSearchParams(new FormData(form)).toString() : "";
@@ -118,7 +118,7 @@ async function send(event) {
   }
 }
 
-// Not postponed by what follows: where events never end, the page still changes.
+// A later call never postpones a refresh that is due: the page is also refreshed while events keep coming.
 function schedule(delayMs) {
   const at = performance.now() + delayMs;
   if (at >= due) return;
@@ -136,7 +136,7 @@ function listen() {
   stream.onerror = () => {
     report("The connection to the server is interrupted.");
     if (stream.readyState !== EventSource.CLOSED) return;
-    // The browser gives up when the server answers with an error: the page says what it is, then tries again.
+    // After an error response the browser does not reconnect: a refresh shows the error, and a timer reconnects.
     setTimeout(listen, retryMs = Math.min(MAX_RETRY_MS, retryMs * 2));
     schedule(0);
   };
