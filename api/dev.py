@@ -19,7 +19,7 @@ from db.core.errors import DomainError, ErrorCode, NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
 from db.states import PaymentStatus
 
-# A flush of a large Redis takes longer than a request waits otherwise.
+# A flush of a large Redis takes longer than other requests wait for Redis.
 _FLUSH_TIMEOUT_S = 5.0
 
 ProcessName = Annotated[str, Field(max_length=50, examples=["psp.1"])]

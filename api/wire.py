@@ -272,7 +272,7 @@ class Response:
         ]
         head = "\r\n".join(lines)
         if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
-            # The name and the value may be secret.
+            # The message has neither the name nor the value, which may be secret.
             raise ValueError("a header has a line break")
         return f"{head}\r\n\r\n".encode("latin-1")
 

@@ -42,7 +42,7 @@ _SAME_KEY_WAIT_S = 3.0
 # How often gunicorn's master sees that the process is alive, and how often a stopping one looks for requests.
 _HEARTBEAT_S, _STOPPING_POLL_S = 1.0, 0.1
 
-# A worker of gunicorn lives beside its successor for a while.
+# Twice the largest WEB_CONCURRENCY: a process that stops runs beside its successor for a while.
 MAX_PROCESSES = 128
 
 # A process that has more connections than another leaves a new one to the other, and looks again after a

@@ -19,7 +19,7 @@ from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
-# After how long without a finished pass a loop hangs: longer than one pass may wait for its stores.
+# After how long without a finished pass a loop counts as hanging: longer than a pass may wait for its stores.
 HANGS_AFTER_S = 25
 # Longer than a web process waits for Redis: a worker has nothing else to do, and Dramatiq treats a timeout as
 # a failure.

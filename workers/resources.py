@@ -7,10 +7,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-# A web process on the same machine gets ten times the weight of a worker: a caller waits for it, and what a
-# worker does a moment later it does with more jobs in one transaction.
+# A web process on the same machine gets ten times the weight of a worker: a caller waits for the web process,
+# and a worker that is late does more jobs in one transaction.
 NICENESS = 10
-# Linux weighs a session as a whole where it groups sessions. It refuses two changes within 0.1 s.
+# Where Linux groups sessions, it weighs a session as a whole. It refuses two changes within 0.1 s.
 _SESSION_NICENESS = Path("/proc/self/autogroup")
 _TRIES = 20
 _PAUSE_S = 0.1

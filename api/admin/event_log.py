@@ -19,7 +19,7 @@ from db.subscriptions import ListedMissedEvent
 SubscriberName = Annotated[
     str, Field(max_length=100, pattern="^[ -~]+$", examples=["subscribers.payment_mails"])
 ]
-# The digits of the largest number that each bigint exceeds.
+# Every number of at most so many digits is a bigint.
 _SEQ_DIGITS = 18
 
 

@@ -153,7 +153,7 @@ class Sessions:
             refresh_token = ""
         user = users.by_email(body.email)
         user_id = user.id if user else None
-        # Counted by user id, not by address: PostgreSQL's lower() folds more spellings of one than Python's.
+        # Counted by user id, not by address: PostgreSQL's lower() makes more spellings equal than Python's.
         account = str(user_id or self.passwords.pseudonym(body.email))
         client = throttle.client_of(user_id, refresh_token)
         with throttle.password_check(PasswordUse.SIGN_IN, account, client) as reservation:

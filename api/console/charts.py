@@ -67,7 +67,7 @@ def line(
         height=200,
         max_scale=5,
         x_labels_major=list(shown),
-        # Room for the half of the last label.
+        # Room for the right half of the last label.
         margin_right=28,
         value_formatter=lambda value: "" if value is None else f"{value:g}{unit}",
     )

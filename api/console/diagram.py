@@ -124,7 +124,7 @@ def draw(payment: Mapping[str, Any], transitions: Iterable[Mapping[str, Any]], l
         line, x, y = _line(places[arrow.start], places[arrow.end], arrow.bend, layout)
         label = ", ".join(arrow.transitions) + (f" {count} times" if count > 1 else "")
         edges.append(Edge(line, label, x, y, count, bool(path) and path[-1] in steps))
-    # What the payment has taken is drawn above the rest.
+    # The arrows that the payment has taken are drawn last, above the others.
     edges.sort(key=lambda edge: (edge.taken > 0, edge.is_latest))
     width = max(x for x, _ in places.values()) + _HALF_WIDTH + 12
     height = max(y for _, y in places.values()) + _HALF_HEIGHT + 12

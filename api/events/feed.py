@@ -100,7 +100,7 @@ class Stream:
         self._log_until = max(self._log_until, seq)
 
     def put(self, seq: int, text: bytes) -> None:
-        """Adds a new event."""
+        """Adds a new event. If too many wait, the stream reads the log up to this one instead."""
         if len(self._waiting) >= MAX_WAITING:
             if self._after >= self._log_until:
                 # The log has no other visible event before the first one that waits.

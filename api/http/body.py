@@ -258,7 +258,7 @@ def _errors(error: ValidationError) -> list[ErrorDetails]:
 
 def _message(error: ErrorDetails) -> str:
     if error["type"] == "too_long":
-        # After a validator in Python, pydantic counts "items" of a text.
+        # After a validator in Python, pydantic calls the characters of a text "items".
         return error["msg"].replace("items after validation", "characters")
     # For a UUID, pydantic's message quotes the input.
     return "must be a UUID" if error["type"].startswith("uuid") else error["msg"]

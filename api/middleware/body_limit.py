@@ -8,7 +8,7 @@ from api.http.body import LengthRequired, MalformedJson, PayloadTooLarge
 
 MIB = 1024 * 1024
 MAX_BODY_BYTES = 1 * MIB
-# Of a POST to these paths, whose operation reads the body as a stream.
+# The limits of a POST to these paths, whose operations read the body as a stream.
 MAX_BODY_BYTES_BY_PATH = dict.fromkeys(("/api/profile/avatar", "/console/account/avatar"), 5 * MIB)
 
 

@@ -18,8 +18,8 @@ _AUTH_PATHS = frozenset(
 )
 # What counts against RATE_LIMIT_CONSOLE: the pages that mails link to are part of the console.
 _PAGES = ("/console", "/verify-email", "/reset-password")
-# In the WSGI environment of a request that the console makes: the limits that do not count it. The visit to
-# the console counts against RATE_LIMIT_CONSOLE.
+# The key, in the WSGI environment of a request that the console makes, of the limits that do not count the
+# request. The visit to the console counts against RATE_LIMIT_CONSOLE.
 UNCOUNTED = "paywright.uncounted_limits"
 EXEMPT_PATHS = ("/api/health", "/api/docs", "/api/openapi.json", "/api/asyncapi.json", "/api/media")
 

@@ -21,7 +21,7 @@ event that arrives again has the same `id` and `seq`. `data` is a snapshot from 
   `event` is `type`, `data` is the message. `Last-Event-ID` resumes after an event.
 """
 
-# What an example needs besides the examples of the fields.
+# The values of an event's example that differ from the examples of the fields.
 _EXAMPLES: dict[EventType, dict[str, Any]] = {
     EventType.PAYMENT_UPDATED: {"status": PaymentStatus.PROCESSING, "version": 2},
     EventType.PAYMENT_COMPLETED: {"status": PaymentStatus.COMPLETED, "version": 3},

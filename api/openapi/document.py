@@ -60,7 +60,7 @@ class Route:
     method: str
     tag: str
     operation: Operation | RawOperation
-    # Of the responder: the first line is the summary.
+    # The docstring of the responder: its first line is the summary.
     docstring: str
 
     @property
@@ -230,7 +230,7 @@ def _responses(operation: Operation, schemas: Schemas) -> dict[str, Schema]:
     if operation.downloads:
         content[operation.downloads] = {"schema": {"type": "string"}}
     success = {"description": operation.message, "headers": headers.of_success(operation), "content": content}
-    # With `Prefer: wait`, a change that is accepted otherwise is complete.
+    # A 202 says that the change is still to come. With `Prefer: wait` it may be complete: a 200.
     statuses = [200, 202] if operation.prefer_wait and operation.status == 202 else [operation.status]
     return {str(status): success for status in statuses}
 

@@ -136,7 +136,7 @@ def error_responses(
     for id, by_status in operations.items():
         references[id] = {}
         for status, cases in by_status.items():
-            # Not of `http.HTTPStatus`, whose phrases depend on the version of Python.
+            # Not from `http.HTTPStatus`, whose phrases depend on the version of Python.
             name = falcon.code_to_http_status(status).partition(" ")[2].title().replace(" ", "")
             if cases != shared.get(status):
                 name = f"{id[0].upper()}{id[1:]}{name}"

@@ -76,7 +76,7 @@ class Schemas:
         return _EXAMPLE_BY_TYPE[schema["type"]]
 
     def _resolve(self, schema: Schema) -> Schema:
-        # A schema with examples of its own beside the reference keeps them.
+        # Examples beside a reference replace those of the schema that it names.
         if "$ref" not in schema or "examples" in schema:
             return schema
         return self._resolve(self._definitions[schema["$ref"].removeprefix(_PREFIX)])

@@ -19,7 +19,7 @@ State = Literal["ok", "down"]
 # The kinds of worker that a payment needs to complete.
 REQUIRED_WORKERS = frozenset({"payments", "psp", "events", "relay", "scheduler", "subscribers", "mail"})
 
-# A check serves all requests of this time: the number of requests does not load the stores.
+# For how long a check is reused: the route is public, and must not load the stores.
 CACHED_FOR_S = 0.25
 
 

@@ -44,7 +44,7 @@ from db.core import VERSION, times
 from db.states import PaymentStatus
 
 _MEDIA_TYPE = "text/plain"
-# A collection serves all requests of this time: the route is public.
+# For how long a collection is reused: the route is public, and must not load the stores.
 CACHED_FOR_S = 1.0
 # The statuses of payments that have not ended. A request that waits for its customer is not in progress.
 _IN_PROGRESS = (PaymentStatus.PENDING, PaymentStatus.PROCESSING)
@@ -72,7 +72,7 @@ class Metrics:
             yield from self._from_redis()
             up["redis"] = True
         with suppress(*postgres.TRANSIENT_ERRORS), postgres.connection():
-            # Complete before the first is sent: what fails in between leaves out all of them.
+            # All of them before the first is yielded: after a failure, none is in the response.
             yield from [*_jobs(), *_payments(), *_events(), *_invariants()]
             up["database"] = True
         yield InfoMetricFamily("paywright_build", "The version that runs.", {"version": VERSION})

@@ -20,6 +20,7 @@ def show(visit: Visit) -> None:
     verification = _verify(visit) if visit.query("verify") else None
     seal = _export(visit, _BEYOND, 1)[0][-1]["seal"]
     broken = _broken_entry(visit, verification)
+    # The links that are drawn end at the seal, or have the broken entry in their middle.
     last = seal["seq"] if broken is None else broken["seq"] + _LINKS // 2
     links, call = _export(visit, max(0, last - _LINKS), _LINKS)
     visit.show(
@@ -48,6 +49,7 @@ def download(visit: Visit) -> None:
 
 
 def _verify(visit: Visit) -> Any:
+    """Returns the verification, or the error that says why there is none now. Raises ApiError."""
     try:
         return visit.api.get("/admin/audit-logs/verify")
     except ApiError as error:
@@ -57,6 +59,7 @@ def _verify(visit: Visit) -> Any:
 
 
 def _export(visit: Visit, after: int, limit: int) -> tuple[list[dict[str, Any]], Call]:
+    """Returns the lines of an export (its start, the entries, its end with the seal), and the request."""
     reply = visit.api.send("GET", "/admin/audit-logs/export", query={"after": after, "limit": limit})
     if reply.status != 200:
         raise ApiError(reply, json.loads(reply.content())["error"])

@@ -81,7 +81,7 @@ def show(visit: Visit, *, error: ApiError | None = None) -> None:
 
 def act(visit: Visit) -> None:
     """POST /console/break-it."""
-    # Refused to all but administrators: the payments are sent as another user.
+    # The API refuses this to all but administrators. The payments below are sent as another user.
     visit.api.get("/dev/stack")
     visit.go("/console/break-it", _act(visit))
 

@@ -23,7 +23,7 @@ ENDS = {
     "declined": ("failed", ["declined"]),
     "lost": ("completed", ["charged"]),
 }
-# Everything that is written about one payment, in ms since its creation. Events that are published.
+# Everything that is written about one payment, with the time in ms since its creation. Published events only.
 RECORDS = """
 WITH written (at, place, what, details) AS (
     SELECT created_at, 'payment_transactions', status, concat_ws(', ', transaction_type,
