@@ -147,6 +147,7 @@ class Request(AnyRequest):  # type: ignore[misc]
         return rest
 
     def _parse_usual(self, received: bytes) -> bytes | None:
+        """Parses a head of the usual form; returns what was received after it. None for any other head."""
         head = _USUAL_HEAD.match(received, 0, _MAX_USUAL_HEAD_BYTES)
         if head is None:
             return None

@@ -70,6 +70,7 @@ class Leader:
         return self._generation is not None
 
     def _renew(self, generation: int) -> bool:
+        """Renews the lease; returns whether this process still holds it."""
         try:
             return leases.renew(LEASE, generation, LEASE_S)
         except postgres.TRANSIENT_ERRORS as error:

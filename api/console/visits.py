@@ -301,6 +301,7 @@ class Action:
 
 
 def _visit(resource: View | Action, req: Request, resp: Response) -> Visit:
+    """Returns the visit of an identified user. Raises CrossOriginForm, or HTTPSeeOther to the sign-in."""
     if req.method == "POST":
         _require_same_origin(req)
     visit = Visit(resource.console, req, resp)

@@ -238,6 +238,7 @@ class Feed:
         self._notifications.close()
 
     def _end_streams(self) -> None:
+        """Ends the streams of sessions that have ended; all streams, if the log has lost its last events."""
         roles = live_sessions.roles({stream.caller.session_id for stream in list(self._streams)})
         for stream in list(self._streams):
             # Another role sees other events.

@@ -114,6 +114,7 @@ class Shared(Generic[T]):
 
 
 def _acquire(slots: threading.BoundedSemaphore) -> None:
+    """Takes a slot, waiting if none is free. Raises Busy."""
     if slots.acquire(blocking=False):
         return
     may_wait_long = _long_waits.acquire(blocking=False)

@@ -188,6 +188,7 @@ class _Imprecise(float):
 
 
 def _exact_float(text: str) -> float:
+    """Returns the number of a JSON text, as _Imprecise if the text has more digits than a float keeps."""
     if len(text) > _MAX_FLOAT_CHARACTERS:
         # Parsing a megabyte of such numbers would take longer than the rest of the request.
         return _Imprecise()

@@ -114,6 +114,7 @@ def normalize_email(value: str) -> str:
 
 
 def _amount(value: Any) -> Any:
+    """Returns the amount of a decimal string or a JSON number as a Decimal. Raises `invalid`."""
     # A JSON number arrives as a float: the shortest text of that float is the number that was written.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number and not (isinstance(value, str) and _DECIMAL.fullmatch(value)):

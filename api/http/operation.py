@@ -187,6 +187,7 @@ class Streamed:
 
 
 def _read(req: Request, declaration: Operation) -> dict[str, Any]:
+    """Returns what a function gets of the request, as it declares: `body` or `file`, and `query`."""
     arguments: dict[str, Any] = {}
     if declaration.body is not None:
         body = read_body(req, declaration.body)
@@ -201,6 +202,7 @@ def _read(req: Request, declaration: Operation) -> dict[str, Any]:
 
 
 def _send(req: Request, resp: Response, result: Any) -> None:
+    """Sends what the function of an operation has returned."""
     declaration: Operation = req.context.operation
     if isinstance(result, Download | Streamed):
         result.send(req, resp)

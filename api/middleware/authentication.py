@@ -55,6 +55,10 @@ class Authentication:
         admission.disconnect()
 
     def _identify(self, req: Request, operation: Operation) -> Caller:
+        """Returns the caller, by the access token or by the ticket of an event stream. Raises Unauthorized.
+
+        Keeps the session in `req.context.session`.
+        """
         if operation.streams and req.auth is None and (ticket := req.get_param("ticket")):
             user_id, session_id = redeem_ticket(ticket)
         else:

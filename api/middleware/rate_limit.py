@@ -88,6 +88,7 @@ class RateLimit:
             raise RateLimited(retry_after=resets_in_s[tightest])
 
     def _rates(self, req: Request) -> dict[str, Rate]:
+        """Returns the limits that count a request, by their names."""
         if any(_is_under(req.path, path) for path in _PAGES) and not _is_under(req.path, "/console/assets"):
             return {"console": self._console} if self._console else {}
         if not _is_under(req.path, "/api") or any(_is_under(req.path, path) for path in EXEMPT_PATHS):

@@ -112,6 +112,10 @@ def has_stored_response(req: Request) -> bool:
 def _replay(
     req: Request, key: NewKey, stored: IdempotencyKey, is_settled: Callable[[Payment], bool]
 ) -> Rendered:
+    """Returns the stored response of a key. Waits for its final one while the first request waits.
+
+    Raises IdempotencyInProgress or IdempotencyMismatch.
+    """
     if stored.request_hash != key.request_hash:
         raise IdempotencyMismatch
     if stored.provisional and times.now() - stored.created_at < _PROVISIONAL_MAX_AGE:

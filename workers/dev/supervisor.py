@@ -74,6 +74,7 @@ class Supervisor:
             server.stop()
 
     def _keep(self, name: str, spawn: Callable[[], Process], process: Process | None) -> None:
+        """Waits for the end of a process and starts it again, with a pause that grows, until `stop`."""
         back_off_s, may_refuse = 0.0, process is None
         while True:
             started = time.monotonic()

@@ -181,6 +181,7 @@ def _frozen_for(faults: list[dict[str, Any]], now: datetime) -> dict[int, int]:
 
 
 def _summed_up(run: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Returns a run with its totals; marks its payments that have just changed as `fresh`."""
     payments = run["payments"]
     for payment in payments:
         payment["fresh"] = now - datetime.fromisoformat(payment["updatedAt"]) < _FRESH

@@ -109,6 +109,7 @@ def _shown(text: str) -> Any:
 
 
 def _control(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, optional: bool = False) -> Control:
+    """Returns the control for the schema of a key, which may be a reference or allow null."""
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(_SCHEMA)
         if name == "Amount":

@@ -53,6 +53,7 @@ class Faults:
                 threading.Thread(target=self._do, args=(line,), daemon=True).start()
 
     def _do(self, line: bytes) -> None:
+        """Does what a line says, and records it; returns when the process has recovered."""
         asked = {"process": None, "seconds": None} | json.loads(line)
         kind, name = asked["fault"], asked["process"]
         # Checked before anything is done: after a freeze, an invalid time would leave the process frozen.
