@@ -46,7 +46,7 @@ class TooManyFailures(DomainError, code=ErrorCode.RATE_LIMITED):
     """Signing in to this account has failed too often. Wait a little and try again."""
 
 
-# One for each client that has a password checked by this process. A turn that nobody holds is forgotten.
+# A semaphore for each client whose password this process checks, removed when no request needs it any more.
 _turns: WeakValueDictionary[tuple[str, ...], BoundedSemaphore] = WeakValueDictionary()
 
 
@@ -71,8 +71,8 @@ class Reservation:
             sign_in_failures.clear(self.purpose, self.account, self.client)
 
     def undo(self) -> None:
-        """Takes the failure back with its wait: no password was found wrong."""
-        # Without the database it stays counted. The caller reports the first error.
+        """Takes the failure and its wait back after an error that is not a wrong password."""
+        # Without the database the failure stays counted: the error that ended the check is the one to report.
         with suppress(*postgres.TRANSIENT_ERRORS):
             sign_in_failures.undo(self.purpose, self.account, self.client, self.reserved_at)
 
@@ -81,12 +81,12 @@ class Reservation:
 def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[Reservation]:
     """Counts a failure before the block checks a password, so a burst gets no more checks than a series.
 
-    Checks of one client take turns. Otherwise parallel sign-ins with the right password would be refused:
-    each because of the failures that are counted for the others. The failure stays counted where the block
-    raises InvalidCredentials; after any other error it is taken back.
-    Raises TooManyFailures, which is audited and not counted as a failure.
+    The checks of one client take turns. Each counts as a failure until its password has proved right:
+    parallel sign-ins with the right password would otherwise be refused because of each other. The failure
+    stays counted where the block raises InvalidCredentials, and is taken back after any other error. Raises
+    TooManyFailures, which is audited and not counted as a failure.
     """
-    # Most requests of a burst of guesses are refused without a turn.
+    # Most requests of a burst of guesses are refused without waiting for a turn.
     counted = sign_in_failures.find(purpose, account, client)
     if counted and counted.must_wait(times.now()):
         raise _refusal(counted, purpose, account)
@@ -106,6 +106,7 @@ def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[
 
 @contextmanager
 def _turn(*key: str) -> Iterator[None]:
+    """Lets the requests with one key pass one after the other. Those that wait hold no connection."""
     turn = _turns.setdefault(key, BoundedSemaphore(1))
     with ExitStack() as held:
         if turn.acquire(blocking=False):
