@@ -12,19 +12,26 @@ from db import job_floors, postgres
 from db.job_journal import MAX_ATTEMPTS, Attempted, Job, attempted
 from db.prepared import Statement
 
-LEASE_FIRST = Statement(
-    "lease_first_jobs",
-    f"""
+# The beginning and the end of each statement that leases. An expired lease counts as an attempt.
+_LEASE = f"""
     UPDATE journal.jobs
     SET leased_until = clock_timestamp() + %(seconds)s::float8 * interval '1 second',
         attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
         dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
-    WHERE id = ANY(ARRAY(
+"""
+_RETURNING = """
+    RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
+"""
+
+LEASE_FIRST = Statement(
+    "lease_first_jobs",
+    f"""
+    {_LEASE} WHERE id = ANY(ARRAY(
         SELECT id FROM journal.jobs
         WHERE name = %(name)s::text AND share = '' AND position >= %(floor)s::bigint AND sent_at = 'infinity'
         AND dead_at IS NULL AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         ORDER BY position LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED))
-    RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
+    {_RETURNING}
     """,
     by_index=True,
 )
@@ -62,12 +69,8 @@ LEASE_SHARES = Statement(
             FOR UPDATE SKIP LOCKED) AS of_share
         LIMIT %(limit)s::int
     )
-    UPDATE journal.jobs
-    SET leased_until = clock_timestamp() + %(seconds)s::float8 * interval '1 second',
-        attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
-        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
-    WHERE id = ANY(ARRAY(SELECT id FROM first))
-    RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
+    {_LEASE} WHERE id = ANY(ARRAY(SELECT id FROM first))
+    {_RETURNING}
     """,
     by_index=True,
 )
@@ -93,16 +96,12 @@ def lease_shares(
 
 
 LEASE = f"""
-    UPDATE journal.jobs
-    SET leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
-        attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
-        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS} THEN clock_timestamp() END
-    WHERE id = (
+    {_LEASE} WHERE id = (
         SELECT id FROM journal.jobs
         WHERE id = %(id)s AND num_nulls(dead_at) = 1
         AND (leased_until IS NULL OR leased_until <= statement_timestamp())
         FOR UPDATE SKIP LOCKED)
-    RETURNING id, name, queue, args, request_id, trace, attempts, position, share, leased_until, dead_at
+    {_RETURNING}
 """
 
 
