@@ -154,15 +154,8 @@ def publish_overdue() -> None:
 
 
 def _traced(event: event_log.Event) -> tuple[str | None, Attributes]:
-    return event.trace, {
-        "messaging.system": "redis",
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": CHANNEL,
-        "messaging.message.id": str(event.id),
-        "paywright.event.type": event.type,
-        "paywright.event.seq": event.seq,
-    }
+    attributes = tracing.message_attributes("redis", "send", CHANNEL, event.id)
+    return event.trace, {**attributes, "paywright.event.type": event.type, "paywright.event.seq": event.seq}
 
 
 def message(event: event_log.Event) -> bytes:

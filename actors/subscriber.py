@@ -99,18 +99,11 @@ class Subscriber:
 
     def handle(self, event: Event) -> None:
         """Handles one event, in the open transaction."""
-        attributes = {
-            "messaging.system": "redis",
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.destination.name": CHANNEL,
-            "messaging.consumer.group.name": self.name,
-            "messaging.message.id": str(event.id),
-            "paywright.event.type": event.type,
-        }
+        attributes = tracing.message_attributes("redis", "process", CHANNEL, event.id)
+        more = {"messaging.consumer.group.name": self.name, "paywright.event.type": event.type}
         with (
             request_context.for_request(event),
-            tracing.span(f"process {CHANNEL}", "CONSUMER", attributes),
+            tracing.span(f"process {CHANNEL}", "CONSUMER", {**attributes, **more}),
         ):
             self.handler(event)
 

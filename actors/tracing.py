@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
 from db.core import request_context, trace
 from db.core.errors import DomainError
@@ -85,18 +86,22 @@ def begin_jobs(jobs: Sequence[Job]) -> list[tuple[Job, Span]]:
         return [(job, _UNRECORDED) for job in jobs]
     begun = []
     for job in jobs:
-        attributes: Attributes = {
-            "messaging.system": "paywright",
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.destination.name": job.name,
-            "messaging.message.id": str(job.id),
-            "paywright.queue": job.queue,
-            "paywright.attempts": job.attempts,
-        }
-        span = begin(f"process {job.name}", "CONSUMER", job.trace, attributes)
+        attributes = message_attributes("paywright", "process", job.name, job.id)
+        more: Attributes = {"paywright.queue": job.queue, "paywright.attempts": job.attempts}
+        span = begin(f"process {job.name}", "CONSUMER", job.trace, {**attributes, **more})
         begun.append((replace(job, trace=span.trace), span))
     return begun
+
+
+def message_attributes(system: str, operation: str, destination: str, id: UUID) -> dict[str, str | int]:
+    """Returns the attributes of a span that sends or processes a message, as OpenTelemetry names them."""
+    return {
+        "messaging.system": system,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": destination,
+        "messaging.message.id": str(id),
+    }
 
 
 @contextmanager
