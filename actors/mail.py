@@ -87,8 +87,9 @@ class PaymentNotice(BatchEntry):
 
 def _find(notices: Sequence[PaymentNotice]) -> list[PaymentMail | None]:
     """Returns the mail of each notice; None if the user does not want the mail, or there is no such user."""
-    mails = payment_mails.find([(notice.payment_id, notice.to_payee) for notice in notices])
-    return [mails.get((notice.payment_id, notice.to_payee)) for notice in notices]
+    wanted = [(notice.payment_id, notice.to_payee) for notice in notices]
+    mails = payment_mails.find(wanted)
+    return [mails.get(mail) for mail in wanted]
 
 
 def _send(mail: PaymentMail) -> bool:
