@@ -87,9 +87,9 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
     def handle(self, id: UUID) -> None:  # noqa: ARG002 -- a message serves all jobs of the name
         """Begins jobs of the name, as many as threads are free. Each call that ends begins further jobs."""
         self._woken = True
-        self._turn.run(self._go_on)
+        self._turn.run(self._advance)
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
         """Records the calls that have ended, then leases and begins the next ones."""
         if self._woken:
             # Cleared before the journal is read: a job that is committed later sends a message of its own.
@@ -121,7 +121,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         self._make(call)
         self._finished.append(call)
         try:
-            self._turn.run(self._go_on)
+            self._turn.run(self._advance)
         except Exception:
             log.exception("calls not recorded", job=self.name)
 

@@ -298,18 +298,18 @@ def resolve(entries: Sequence[PaymentEntry]) -> None:
         if payment is None or payment.status != PaymentStatus.PROCESSING:
             continue
         with request_context.for_request(entry):
-            next = resolution.next_action(calls_of[payment.id])
-            log.info("outcome unknown", payment_id=str(payment.id), action=next.action, review=next.review)
-            if next.review:
+            plan = resolution.next_action(calls_of[payment.id])
+            log.info("outcome unknown", payment_id=str(payment.id), action=plan.action, review=plan.review)
+            if plan.review:
                 silences.append(NewReview(payment.id, ReviewCause.PSP_SILENT, "the PSP does not answer"))
             else:
                 # Only unanswered inquiries keep this review open.
                 disproofs.append(Disproof(payment.id, ReviewCause.PSP_SILENT))
-            match next.action:
+            match plan.action:
                 case Action.CHARGE:
-                    enqueue(_charge_job(payment).delayed(next.delay_s))
+                    enqueue(_charge_job(payment).delayed(plan.delay_s))
                 case Action.INQUIRE:
-                    enqueue(inquire_job(payment.id).delayed(next.delay_s))
+                    enqueue(inquire_job(payment.id).delayed(plan.delay_s))
                 case Action.FAIL:
                     failure = ("provider_unavailable", "The payment provider was not available.")
                     failures.append(Change(payment, Transition.FAIL, failure=failure))

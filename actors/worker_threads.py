@@ -12,7 +12,7 @@ from queue import SimpleQueue
 _thread = threading.local()
 
 
-class WorkerThreads:
+class BusyThreads:
     """Counts the busy threads of a pool and their progress, to notice that all of them hang."""
 
     def __init__(self, threads: int) -> None:
@@ -65,7 +65,7 @@ class CallThreads:
     """
 
     def __init__(self, threads: int) -> None:
-        self.counted = WorkerThreads(threads)
+        self.busy = BusyThreads(threads)
         self._lock = threading.Condition()
         self._free = self._size = threads
         self._idle = 0
@@ -106,11 +106,11 @@ class CallThreads:
     def _run(self) -> None:
         while True:
             call = self._calls.get()
-            self.counted.advance(busy=1)
+            self.busy.advance(busy=1)
             try:
                 call()
             finally:
-                self.counted.advance(busy=-1)
+                self.busy.advance(busy=-1)
                 with self._lock:
                     self._idle += 1
 
@@ -123,7 +123,7 @@ def rest(seconds: float) -> None:
 
 def made_progress() -> None:
     """Counts a step of progress of this thread, whose message has many steps: it does not hang."""
-    pool: WorkerThreads | None = getattr(_thread, "pool", None)
+    pool: BusyThreads | None = getattr(_thread, "pool", None)
     if pool is not None:
         pool.advance()
 

@@ -21,7 +21,7 @@ from actors import broker, job_leases, jobs, mail_sender, media, queue_state, re
 from actors.broker import WaitingWorker
 from actors.external_calls import CallingKind
 from actors.settings import MailSettings, MediaSettings
-from actors.worker_threads import CallThreads, WorkerThreads
+from actors.worker_threads import BusyThreads, CallThreads
 from db import heartbeats, postgres, redelivery, redis
 from workers import process
 
@@ -46,7 +46,7 @@ class QueueWorker:
     """A running Dramatiq worker for some queues: its threads, and its threads that call the outside."""
 
     dramatiq: WaitingWorker
-    threads: WorkerThreads
+    threads: BusyThreads
     calls: list[CallThreads]
 
 
@@ -96,7 +96,7 @@ def serve(
 def _report(workers: Collection[QueueWorker], queues: Collection[str], client: redis.Client) -> None:
     """Writes a heartbeat, unless all threads hang; exits if they do so for too long."""
     pools = [worker.threads for worker in workers]
-    pools += [threads.counted for worker in workers for threads in worker.calls]
+    pools += [threads.busy for worker in workers for threads in worker.calls]
     stalled_s = max(pool.check() for pool in pools) * heartbeats.INTERVAL_S
     if stalled_s >= _EXIT_AFTER_S:
         log.critical("all threads hang, exiting", kind="worker", queues=sorted(queues), seconds=stalled_s)
@@ -160,7 +160,7 @@ def start_worker(
 ) -> QueueWorker:
     """Starts to perform the jobs of these queues."""
     served_broker = broker.new_broker(settings.redis_url, timeout=process.REDIS_TIMEOUT_S)
-    handling, calls = WorkerThreads(threads), []
+    handling, calls = BusyThreads(threads), []
     for kind in jobs.load_all().values():
         if kind.queue in queues:
             if isinstance(kind, CallingKind):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from actors import worker_threads
-from actors.worker_threads import WorkerThreads
+from actors.worker_threads import BusyThreads
 from tests.makers import until
 
 
@@ -18,9 +18,7 @@ def hang() -> Iterator[threading.Event]:
     event.set()
 
 
-def busy(
-    threads: WorkerThreads, hang: threading.Event, many: int, part: threading.Event | None = None
-) -> None:
+def busy(threads: BusyThreads, hang: threading.Event, many: int, part: threading.Event | None = None) -> None:
     """Starts this many jobs that hang; setting `part` makes one finish a part."""
     begun = threading.Semaphore(0)
 
@@ -37,12 +35,12 @@ def busy(
         assert begun.acquire(timeout=20)
 
 
-def checks(threads: WorkerThreads, many: int = 5) -> int:
+def checks(threads: BusyThreads, many: int = 5) -> int:
     return [threads.check() for _ in range(many)][-1]
 
 
 def test_checks_are_counted_while_all_threads_hang(hang):
-    threads = WorkerThreads(2)
+    threads = BusyThreads(2)
     busy(threads, hang, 2)
     assert [threads.check() for _ in range(4)] == [0, 1, 2, 3]
     hang.set()
@@ -50,13 +48,13 @@ def test_checks_are_counted_while_all_threads_hang(hang):
 
 
 def test_an_idle_thread_means_no_hang(hang):
-    threads = WorkerThreads(3)
+    threads = BusyThreads(3)
     busy(threads, hang, 2)
     assert checks(threads) == 0
 
 
 def test_a_job_that_finishes_a_part_does_not_hang(hang):
-    threads, part = WorkerThreads(2), threading.Event()
+    threads, part = BusyThreads(2), threading.Event()
     busy(threads, hang, 1)
     busy(threads, hang, 1, part)
     assert checks(threads) == 4
@@ -66,6 +64,6 @@ def test_a_job_that_finishes_a_part_does_not_hang(hang):
 
 
 def test_a_single_thread_may_have_a_long_job(hang):
-    threads = WorkerThreads(1)
+    threads = BusyThreads(1)
     busy(threads, hang, 1)
     assert checks(threads) == 0
