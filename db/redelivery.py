@@ -1,4 +1,8 @@
-"""Redelivery: finds the jobs whose message was not sent, was lost, or led to nothing, and counts attempts."""
+"""Redelivery: finds the jobs whose message was not sent, was lost, or led to nothing, and counts attempts.
+
+The column sent_at is the time of a job's last message: '-infinity' if no message was sent, because the job is
+delayed or has failed, and 'infinity' if the job shares its messages with all jobs of its name.
+"""
 
 import time
 from collections.abc import Collection, Sequence
@@ -42,26 +46,26 @@ def overdue_queues(queues: Collection[str], back_s: int) -> list[str]:
     return [row["queue"] for row in postgres.rows(OVERDUE_QUEUES, queues=list(queues), back_s=back_s)]
 
 
-# The end of a delay is no attempt. A job that is leased (its share is not null) has no further message of its
-# own: sent_at = 'infinity'.
+# The end of a delay is no attempt. A job that is to be leased (its share is not null) shares its messages
+# from now on.
 RESEND = f"""
     UPDATE journal.jobs
     SET attempts = attempts + CASE WHEN {_WAS_DELAYED} THEN 0 ELSE 1 END,
-        dead_at = CASE WHEN attempts >= %s AND NOT {_WAS_DELAYED} THEN clock_timestamp() END,
+        dead_at = CASE WHEN attempts >= {MAX_ATTEMPTS} AND NOT {_WAS_DELAYED} THEN clock_timestamp() END,
         sent_at = CASE WHEN share IS NULL THEN clock_timestamp() ELSE 'infinity' END,
         leased_until = NULL,
-        due_at = clock_timestamp() + %s * interval '1 second'
+        due_at = clock_timestamp() + interval '{DISPATCH_GRACE_S} s'
             + CASE WHEN share IS NULL THEN {BACKOFF} ELSE interval '0' END
     WHERE id = ANY(
         ARRAY(SELECT id FROM journal.jobs
-              WHERE queue = %s AND dead_at IS NULL AND sent_at = '-infinity'
+              WHERE queue = %(queue)s AND dead_at IS NULL AND sent_at = '-infinity'
               AND due_at <= statement_timestamp()
-              ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+              ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         || ARRAY(SELECT id FROM journal.jobs
-              WHERE queue = %s AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
+              WHERE queue = %(queue)s AND dead_at IS NULL AND sent_at > '-infinity' AND sent_at < 'infinity'
               AND due_at <= statement_timestamp()
-              AND sent_at < coalesce(%s::timestamptz - interval '5 seconds', 'infinity')
-              ORDER BY sent_at LIMIT %s FOR UPDATE SKIP LOCKED))
+              AND sent_at < coalesce(%(oldest)s::timestamptz - interval '5 seconds', 'infinity')
+              ORDER BY sent_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING dead_at, id, name, queue, args, request_id, attempts, position, share
 """
 
@@ -73,8 +77,7 @@ def resend(queue: str, oldest: datetime | None, limit: int) -> Attempted:
     jobs that were sent after it still wait in Redis, too: these jobs are not read, however many they are.
     Five seconds allow for clocks that differ.
     """
-    found = postgres.rows(RESEND, MAX_ATTEMPTS, DISPATCH_GRACE_S, queue, limit, queue, oldest, limit)
-    return attempted(found)
+    return attempted(postgres.rows(RESEND, queue=queue, oldest=oldest, limit=limit))
 
 
 FIRST_OF_BATCHES = """
@@ -98,15 +101,17 @@ def overdue_batches(names: Collection[str]) -> list[Job]:
 RESEND_BATCH = f"""
     UPDATE journal.jobs
     SET attempts = attempts + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END,
-        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= %s THEN clock_timestamp() END,
+        dead_at = CASE WHEN leased_until IS NOT NULL AND attempts >= {MAX_ATTEMPTS}
+            THEN clock_timestamp() END,
         leased_until = clock_timestamp(),
-        due_at = clock_timestamp() + %s * interval '1 second' + {BACKOFF}
+        due_at = clock_timestamp() + interval '{DISPATCH_GRACE_S} s' + {BACKOFF}
     WHERE id = ANY(ARRAY(
         SELECT id FROM journal.jobs
-        WHERE id IN (SELECT id FROM journal.jobs WHERE name = %s AND dead_at IS NULL AND error IS NULL
-                     ORDER BY position LIMIT %s)
+        WHERE id IN (SELECT id FROM journal.jobs WHERE name = %(name)s AND dead_at IS NULL AND error IS NULL
+                     ORDER BY position LIMIT %(limit)s)
         AND due_at <= statement_timestamp()
-        AND coalesce(leased_until, created_at) < coalesce(%s::timestamptz - interval '5 seconds', 'infinity')
+        AND coalesce(leased_until, created_at)
+            < coalesce(%(oldest)s::timestamptz - interval '5 seconds', 'infinity')
         FOR UPDATE SKIP LOCKED))
     RETURNING dead_at, id, name, queue, args, request_id, attempts, position, share
 """
@@ -118,8 +123,7 @@ def resend_batch(name: str, oldest: datetime | None, limit: int) -> Attempted:
     Counts an attempt only for a job that was among the first at an earlier message too: the others only
     waited for their turn. `oldest` is the same as in `resend`.
     """
-    found = postgres.rows(RESEND_BATCH, MAX_ATTEMPTS, DISPATCH_GRACE_S, name, limit, oldest)
-    return attempted(found, shared=True)
+    return attempted(postgres.rows(RESEND_BATCH, name=name, oldest=oldest, limit=limit), shared=True)
 
 
 RECORD_SENT = """

@@ -88,19 +88,21 @@ def oldest_unhandled(types: Mapping[str, Types]) -> dict[str, datetime | None]:
     return {row["name"]: row["oldest"] for row in found}
 
 
-# The pause is a quarter of a second, doubled at each attempt up to five minutes, with jitter.
-CLAIM = """
+# SQL: the pause after a number of attempts. A quarter of a second, doubled at each up to five minutes, with
+# jitter.
+_PAUSE = "least(300, 0.25 * 2 ^ ({attempts})) * (0.5 + random() / 2) * interval '1 second'"
+
+CLAIM = f"""
     UPDATE admin.subscriptions
     SET attempts = attempts + 1,
-        due_at = clock_timestamp()
-            + least(300, 0.25 * 2 ^ (attempts + 1)) * (0.5 + random() / 2) * interval '1 second'
+        due_at = clock_timestamp() + {_PAUSE.format(attempts="attempts + 1")}
     WHERE name = (
         SELECT name FROM admin.subscriptions s
-        WHERE name = %s AND due_at <= clock_timestamp()
+        WHERE name = %(name)s AND due_at <= clock_timestamp()
         AND ((SELECT e.seq FROM admin.events e
-              WHERE e.seq > s.seq AND (%s::text[] IS NULL OR e.type = ANY(%s::text[]))
+              WHERE e.seq > s.seq AND (%(types)s::text[] IS NULL OR e.type = ANY(%(types)s::text[]))
               ORDER BY e.seq LIMIT 1) IS NOT NULL
-             OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)
+             OR (SELECT max(seq) FROM admin.events) >= s.seq + %(skip)s)
         FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING name, seq, attempts, error
 """
@@ -113,7 +115,7 @@ def claim(name: str, types: Types) -> Claim | None:
     the claim before the pause is over, or `advance`, `record_failure` or `release` has ended the claim.
     """
     wanted = None if types is None else list(types)
-    return postgres.first(Claim, CLAIM, name, wanted, wanted, _SKIP_FOREIGN_EVENTS)
+    return postgres.first(Claim, CLAIM, name=name, types=wanted, skip=_SKIP_FOREIGN_EVENTS)
 
 
 LOCK_NEXT = """
@@ -169,20 +171,17 @@ def advance(claim: Claim, seq: int) -> Claim:
     return replace(claim, seq=seq, attempts=0, error=None)
 
 
-RECORD_FAILURE = """
+RECORD_FAILURE = f"""
     UPDATE admin.subscriptions
-    SET error = %s, attempts = %s,
-        due_at = clock_timestamp() + least(300, 0.25 * 2 ^ %s) * (0.5 + random() / 2) * interval '1 second'
+    SET error = %s, attempts = greatest(1, attempts),
+        due_at = clock_timestamp() + {_PAUSE.format(attempts="greatest(1, attempts)")}
     WHERE name = %s AND seq = %s AND attempts = %s
 """
 
 
 def record_failure(claim: Claim, error: str) -> None:
     """Records what went wrong and postpones the next attempt, unless the cursor has moved since."""
-    attempts = max(1, claim.attempts)
-    postgres.rows(
-        RECORD_FAILURE, _shortened(error), attempts, attempts, claim.name, claim.seq, claim.attempts
-    )
+    postgres.rows(RECORD_FAILURE, _shortened(error), claim.name, claim.seq, claim.attempts)
 
 
 RELEASE = """
