@@ -107,6 +107,7 @@ class BatchJob(JobKind, Generic[E]):
         self._turn.run(self._do_all)
 
     def _do_all(self) -> None:
+        """Does batches until no job waits, or the queue is paused."""
         requested = [self._requested.popleft() for _ in range(len(self._requested))]
         with postgres.connection():
             more = self._do_first(requested)
@@ -161,6 +162,7 @@ class BatchJob(JobKind, Generic[E]):
         return bool(jobs) and (len(jobs) >= BATCH_SIZE or jobs[0].attempts > 0)
 
     def _do_alone(self, id: UUID) -> None:
+        """Does one job in a transaction of its own; records its failure, and removes a refused job."""
         try:
             with transaction():
                 job = job_claims.claim(id) if self._may_claim() else None
@@ -174,6 +176,7 @@ class BatchJob(JobKind, Generic[E]):
             self._record_failure(id, error)
 
     def _write(self, jobs: Sequence[Job]) -> None:
+        """Calls the function with the entries of these jobs, in the open transaction."""
         if jobs:
             with tracing.spans_of(jobs) as traced:
                 self._function([entry_of(job, self._entry) for job in traced])

@@ -141,6 +141,7 @@ def try_push(jobs: Sequence[Job]) -> None:
 
 
 def _push_unsent() -> None:
+    """Sends the messages of all jobs in `_unsent`; logs an outage of Redis."""
     jobs = [_unsent.popleft() for _ in range(len(_unsent))]
     if not jobs:
         # The call before has sent all. An empty push would count as an answer of Redis.

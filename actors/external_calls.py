@@ -118,6 +118,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
                 self._run(call)
 
     def _run(self, call: Call[Prepared, Result]) -> None:
+        """Makes a call, then records it and begins further jobs. Runs in a thread of its own."""
         self._make(call)
         self._finished.append(call)
         try:
@@ -126,6 +127,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
             log.exception("calls not recorded", job=self.name)
 
     def _make(self, call: Call[Prepared, Result]) -> None:
+        """Makes a call and keeps its result or error. Raises nothing."""
         with request_context.for_request(call.lease.job):
             try:
                 call.result = self.call(call.prepared)
@@ -182,12 +184,14 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         return calls
 
     def _write(self, ended: Sequence[Call[Prepared, Result]]) -> None:
+        """Records calls in one transaction, and ends the renewal of their leases."""
         with postgres.connection(), transaction():
             self._record(ended)
         queue_state.count_finished(self.queue, sum(call.error is None for call in ended))
         job_leases.drop(call.lease for call in ended)
 
     def _record(self, ended: Sequence[Call[Prepared, Result]]) -> None:
+        """Records calls in the open transaction: removes jobs that are done, postpones those that failed."""
         done = [call for call in ended if call.error is None]
         if done:
             self.record([(call.prepared, cast("Result", call.result)) for call in done])
@@ -254,6 +258,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         return []
 
     def _prepare(self, jobs: Sequence[Job]) -> list[Call[Prepared, Result]]:
+        """Returns the calls of jobs that were just leased; removes the jobs that need no call."""
         if not jobs:
             return []
         begun = tracing.begin_jobs(jobs)
@@ -272,6 +277,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         return calls
 
     def _lease(self, places: int) -> list[Job]:
+        """Leases the first jobs, up to this number; if they have shares, the shares take turns."""
         if self.share is None:
             return self._log_dead(leased_jobs.lease_first(self.name, places, job_leases.LEASE_S))
         running = Counter(call.lease.job.share or "" for call in self._under_way)

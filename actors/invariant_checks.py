@@ -89,6 +89,7 @@ def _check(name: str) -> list[Invariant]:
 
 
 def _check_rows(name: str) -> Invariant:
+    """Checks an invariant on the rows of the last day; an error is a result without a count."""
     now = times.now()
     try:
         return invariants.check(name, now, since=now - timedelta(days=1), seconds=CHECK_TIMEOUT_S)
@@ -103,6 +104,7 @@ def _check_rows(name: str) -> Invariant:
 
 
 def _store(*results: Invariant) -> None:
+    """Saves results, and logs those with violations."""
     for result in results:
         if result.count:
             log.error(
@@ -134,6 +136,7 @@ def _verify_newest_entries() -> list[Invariant]:
 
 
 def _audit_result(name: str, step: audit_chain.VerificationStep) -> Invariant:
+    """Returns a step of a verification as the result of an invariant."""
     result = Invariant(name=name, offenders=[], checked_at=times.now())
     if broken := step.broken:
         result.count, result.reason = 1, broken.reason

@@ -69,6 +69,7 @@ def _repair(
     action: AuditAction,
     refused: type[DomainError],
 ) -> None:
+    """Calls `repair` and audits it as `action`. Raises NotFound, or `refused` if it left the job alone."""
     with postgres.connection(), transaction():
         name = repair(id)
         if name is None:

@@ -160,6 +160,7 @@ class JobKind(ABC):
                 raise
 
     def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
+        """Logs a failure and postpones the job; pauses if the database is unavailable. Raises nothing."""
         if isinstance(error, postgres.DatabaseUnavailable):
             log.warning("database unavailable, job will be retried", job=self.name, error=str(error))
             time.sleep(_DATABASE_UNAVAILABLE_PAUSE_S)
@@ -179,6 +180,7 @@ class JobKind(ABC):
         log.info("job refused", job=self.name, job_id=str(id), reason=refusal.message)
 
     def _job(self, id: UUID, args: object) -> Job:
+        """Builds a job of this kind, caused by the current request; `args` are its arguments by name."""
         cause = request_context.current()
         return Job(id, self.name, self.queue, to_jsonable_python(args), cause.request_id, cause.trace)
 

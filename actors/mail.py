@@ -127,6 +127,7 @@ def _name(recipient: users.User | PaymentMail) -> str:
 
 
 def _enqueue_link(user_id: UUID, purpose: Purpose) -> None:
+    """Enqueues the mail of a new link, later if many were sent; does nothing if one is waiting."""
     # Locked, so that of two requests at once the second one sees the mail of the first.
     user, now = users.locked(user_id), times.now()
     if user is None:

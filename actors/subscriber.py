@@ -124,6 +124,7 @@ class Subscriber:
             return subscriptions.advance(claim, seq)
 
     def _record_failure(self, claim: Claim, error: Exception) -> None:
+        """Logs a failure, and postpones the next attempt."""
         event = error.event if isinstance(error, _HandlerFailed) else None
         log.error(
             "handler failed, will be retried",

@@ -135,6 +135,7 @@ def span(name: str, kind: Kind, attributes: Attributes) -> Iterator[None]:
 
 @contextmanager
 def _ending(begun: Sequence[Span]) -> Iterator[None]:
+    """Ends spans after the block; an error of the block, unless it is a refusal, is their failure."""
     failure: BaseException | None = None
     try:
         yield

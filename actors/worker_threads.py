@@ -86,6 +86,7 @@ class CallThreads:
             self._lock.notify_all()
 
     def start(self, call: Callable[[], None]) -> None:
+        """Runs the call in an idle thread, or in a new one. The caller has taken a place for it."""
         with self._lock:
             if self._idle:
                 self._idle -= 1

@@ -89,6 +89,7 @@ class Database(peewee.PostgresqlDatabase):
         self._thread.conn.response_timeout_s = seconds
 
     def commit(self) -> None:
+        """Commits the transaction, together with the statement of `execute_with_commit` if there is one."""
         connection: Connection | None = self._thread.conn
         if connection and connection.unsent_last:
             (sql, params), connection.unsent_last = connection.unsent_last, None
@@ -191,6 +192,7 @@ class Database(peewee.PostgresqlDatabase):
             raise StatementOutdated(getattr(error, "orig", error), *error.args) from error
 
     def _run(self, sql: str, params: Any = None) -> Any:
+        """Runs SQL, after an unsent BEGIN. Raises DatabaseUnavailable where the error shows that."""
         connection: Connection | None = self._thread.conn
         if connection and (connection.committed or connection.unsent_last):
             raise RuntimeError("a statement follows the last one of the transaction")

@@ -149,6 +149,7 @@ def accept(
 
 
 def _columns(key: NewKey | None, payment: Payment) -> dict[str, Any]:
+    """Returns the columns of the key's row, the response included; without a key, nulls."""
     status, body = key.respond(payment) if key else (None, None)
     return {
         "user_id": key.user_id if key else None,

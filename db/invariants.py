@@ -272,6 +272,7 @@ def _with_pauses(status: Invariant, paused: frozenset[str]) -> Invariant:
 
 
 def _status(name: str, row: Invariant | None, now: datetime) -> Invariant:
+    """Returns the last result of an invariant; a result without a count if it is missing or has expired."""
     if row is None:
         return Invariant(name=name, offenders=[], reason="it has not been checked yet")
     expires_after = WHOLE_CHECK_EXPIRES_AFTER if name == WHOLE_AUDIT_LOG else CHECK_EXPIRES_AFTER

@@ -36,6 +36,8 @@ FIRST_POSITION = """
 
 @dataclass
 class _Floor:
+    """The position from which to search for the jobs of one name. Times are monotonic."""
+
     position: int = 0
     # The last position that was assigned when the first job was searched for.
     newest: int = 0

@@ -54,6 +54,8 @@ class LiveSession:
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
+    """A cached session, the stamp of its user when it was read, and the monotonic time until it is valid."""
+
     session: LiveSession
     stamp: bytes
     until: float
@@ -105,6 +107,7 @@ def forget(user_id: UUID) -> None:
 
 
 def _remember(session_id: UUID, session: _Remembered) -> None:
+    """Caches a session, in place of the oldest one if the cache is full."""
     with _lock:
         # Removed and inserted: the end of the dict is dropped last.
         _remembered.pop(session_id, None)

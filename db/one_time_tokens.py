@@ -41,6 +41,7 @@ class OneTimeToken(postgres.Model, table="auth.one_time_tokens"):
         return self.used_at is None and self.expires_at > now
 
     def was_mailed_to(self, email: str) -> bool:
+        """Tells whether the token was mailed to this address, compared without case."""
         return bool(self.address_hash == fingerprint(email.lower()))
 
 

@@ -203,6 +203,7 @@ def _erase_from_responses(payment_ids: Sequence[UUID], addresses: Collection[str
 
 
 def _replacement(address: str, closed: str) -> dict[str, str]:
+    """Returns the parameters of the statements that replace an address in JSON text."""
     # A whole JSON string: the address may be a part of another one.
     return {
         "pattern": f'"{re.escape(address)}"',
@@ -212,4 +213,5 @@ def _replacement(address: str, closed: str) -> dict[str, str]:
 
 
 def _like_pattern(address: str) -> str:
+    """Returns the pattern for LIKE that finds an address as a whole JSON string."""
     return '%"' + re.sub(r"([\\%_])", r"\\\1", address) + '"%'

@@ -220,6 +220,7 @@ class Pool:
             return self._responded
 
     def _probe(self) -> bool:
+        """Returns whether the server responds to an idle connection, or to a new one if none is idle."""
         try:
             if connection := self._pop_idle():
                 connection.probe()
@@ -251,6 +252,7 @@ class Pool:
         return None
 
     def _reuse(self) -> Connection | None:
+        """Returns an idle connection, probed if it was idle for long; None if there is none."""
         connection = self._pop_idle()
         if connection and time.monotonic() - connection.used_at > IDLE_CHECK_AFTER_S:
             try:
@@ -263,6 +265,7 @@ class Pool:
         return connection
 
     def _connect_new(self, deadline: float) -> Connection:
+        """Opens a connection. Raises DatabaseUnavailable, also while the circuit breaker is open."""
         if not self._breaker.allows():
             raise DatabaseUnavailable("the database was unavailable less than a second ago")
         try:

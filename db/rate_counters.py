@@ -133,6 +133,7 @@ class MemoryCounter:
         return window if window and window.ends_at > now else None
 
     def _use(self, limit: Limit, window: _Taken, now: float) -> Window | None:
+        """Counts a request against the window's unused requests; None if none are left."""
         if not window.unused:
             return None
         window.unused -= 1
@@ -162,6 +163,7 @@ class SharedCounter:
         return [windows[limit] or taken[limit] for limit in limits]
 
     def _take(self, limits: Sequence[Limit]) -> list[Window]:
+        """Takes a lease of each limit and counts a request; counts in memory while Redis is away."""
         asked_at = self._memory.clock()
         arguments = [
             argument for limit in limits for argument in (limit.requests, limit.lease, limit.window_s * 1000)

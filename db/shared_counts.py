@@ -39,6 +39,7 @@ class Histogram:
         return sum(self.buckets)
 
     def observe(self, duration_s: float) -> None:
+        """Counts one request."""
         self.sum_s += duration_s
         self.buckets[bisect_left(BUCKETS_S, duration_s)] += 1
 

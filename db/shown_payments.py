@@ -174,6 +174,7 @@ _LAST_ID = UUID(int=2**128 - 1)
 
 
 def _newest(visibility: Visibility, *, count: int, after: Cursor | None) -> list[ShownPayment]:
+    """Returns the newest visible payments by a prepared statement, without a filter."""
     before, before_id = (after.created_at, after.id) if after else ("infinity", _LAST_ID)
     place: dict[str, Any] = {"before": before, "before_id": before_id, "count": count}
     if user_id := visibility.user_id:

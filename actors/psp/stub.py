@@ -135,6 +135,7 @@ def _scenario(order: Order) -> str:
 
 
 def _decide(scenario: str, code: str, approval_rate: float) -> Answer:
+    """Returns the decision of a scenario; without one, a random decision by the approval rate."""
     # random() is below 1, so a rate of 1 declines nothing.
     if scenario == "decline" or (not scenario and random.random() >= approval_rate):
         # The code appears in mails, and any customer can choose it: it has to be one word.

@@ -147,6 +147,7 @@ def secret_faults(**secrets: str) -> list[str]:
 
 
 def _is_weak(secret: str) -> bool:
+    """Returns whether a secret is too short, or unlikely to be random."""
     rest = _PLACEHOLDERS.sub("", secret)
     if len(rest.encode()) < MIN_SECRET_BYTES or len(set(rest)) < _MIN_DISTINCT_CHARACTERS:
         return True
