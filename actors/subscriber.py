@@ -75,27 +75,18 @@ class Subscriber:
             return self._give_up(claim)
         # Fewer events at each attempt, at last one: nothing can record which event has killed the process.
         limit = max(1, _BATCH >> 2 * (claim.attempts - 1))
-        failure: Exception | None = None
-        while limit:
-            try:
-                advanced = self._handle_batch(claim, limit)
-            except postgres.TRANSIENT_ERRORS as error:
-                if isinstance(error, postgres.DatabaseUnavailable):
-                    raise
-                log.warning("handler waits for a lock", subscriber=self.name, error=str(error).strip())
-                subscriptions.release(claim)
-                _expect_retry()
-                return False
-            except Exception as error:
-                # The transaction was rolled back: the events before the failed one are handled again, alone.
-                failure, limit = error, error.index if isinstance(error, _HandlerFailed) else 0
-            else:
-                if failure is None or advanced is None:
-                    return advanced is not None
-                claim, limit = advanced, 0
-        assert failure
-        self._record_failure(claim, failure)
-        return claim.attempts == 0
+        try:
+            advanced, failure = self._handle_until_failure(claim, limit)
+        except postgres.DatabaseUnavailable:
+            raise
+        except postgres.TRANSIENT_ERRORS as error:
+            log.warning("handler waits for a lock", subscriber=self.name, error=str(error).strip())
+            subscriptions.release(claim)
+            _expect_retry()
+            return False
+        if advanced and failure:
+            self._record_failure(advanced, failure)
+        return advanced is not None and advanced is not claim
 
     def handle(self, event: Event) -> None:
         """Handles one event, in the open transaction."""
@@ -106,6 +97,22 @@ class Subscriber:
             tracing.span(f"process {CHANNEL}", "CONSUMER", {**attributes, **more}),
         ):
             self.handler(event)
+
+    def _handle_until_failure(self, claim: Claim, limit: int) -> tuple[Claim | None, Exception | None]:
+        """Handles events up to the first one that fails; returns the claim that follows, and the failure.
+
+        The claim is the same if no event was handled, and None if another process has it.
+        """
+        failure: Exception | None = None
+        while limit:
+            try:
+                return self._handle_batch(claim, limit), failure
+            except postgres.TRANSIENT_ERRORS:
+                raise
+            except Exception as error:
+                # The transaction was rolled back: the events before the failed one are handled again, alone.
+                failure, limit = error, error.index if isinstance(error, _HandlerFailed) else 0
+        return claim, failure
 
     def _handle_batch(self, claim: Claim, limit: int) -> Claim | None:
         """Handles up to `limit` events and advances the cursor; None when another process has the claim."""
