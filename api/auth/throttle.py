@@ -6,7 +6,7 @@ So guesses from any number of addresses slow down other guesses, and do not keep
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address, ip_network
@@ -90,7 +90,8 @@ def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[
     counted = sign_in_failures.find(purpose, account, client)
     if counted and counted.must_wait(times.now()):
         raise _refusal(counted, purpose, account)
-    with _turn(purpose, account, client):
+    turn = _turns.setdefault((purpose, account, client), BoundedSemaphore(1))
+    with admission.slot(turn, wait=BoundedSemaphore.acquire):
         reserved_at = sign_in_failures.reserve(purpose, account, client, times.now())
         if reserved_at is None:
             raise _refusal(sign_in_failures.find(purpose, account, client), purpose, account)
@@ -102,21 +103,6 @@ def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[
         except Exception:
             reservation.undo()
             raise
-
-
-@contextmanager
-def _turn(*key: str) -> Iterator[None]:
-    """Lets the requests with one key pass one after the other. Those that wait hold no connection."""
-    turn = _turns.setdefault(key, BoundedSemaphore(1))
-    with ExitStack() as held:
-        if turn.acquire(blocking=False):
-            held.callback(turn.release)
-        else:
-            with admission.without_connection():
-                turn.acquire()
-                # Before the request connects again, which may fail.
-                held.callback(turn.release)
-        yield
 
 
 def _refusal(counted: LastFailure | None, purpose: PasswordUse, account: str) -> TooManyFailures:

@@ -73,14 +73,33 @@ def without_connection() -> Iterator[None]:
         connect()
 
 
+def _wait_briefly(slots: threading.BoundedSemaphore) -> None:
+    """Waits for a slot and takes it. Raises Busy."""
+    may_wait_long = _long_waits.acquire(blocking=False)
+    try:
+        if not slots.acquire(timeout=SLOT_WAIT_S if may_wait_long else CROWDED_SLOT_WAIT_S):
+            raise Busy
+    finally:
+        if may_wait_long:
+            _long_waits.release()
+
+
 @contextmanager
-def slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
-    """Holds one of the slots for expensive work while the block runs. Raises Busy."""
+def slot(
+    slots: threading.BoundedSemaphore, *, wait: Callable[[threading.BoundedSemaphore], object] = _wait_briefly
+) -> Iterator[None]:
+    """Holds one of the slots while the block runs. Raises what `wait` raises: Busy by default.
+
+    Where no slot is free, `wait` takes one, and the request has no connection meanwhile.
+    """
     with ExitStack() as held:
-        with without_connection():
-            _acquire(slots)
-            # Before the request connects again, which may fail.
+        if slots.acquire(blocking=False):
             held.callback(slots.release)
+        else:
+            with without_connection():
+                wait(slots)
+                # Before the request connects again, which may fail.
+                held.callback(slots.release)
         yield
 
 
@@ -111,16 +130,3 @@ class Shared(Generic[T]):
             ended = time.monotonic()
             self._last = began, ended + self._fresh(ended - began), value
             return value
-
-
-def _acquire(slots: threading.BoundedSemaphore) -> None:
-    """Takes a slot, waiting if none is free. Raises Busy."""
-    if slots.acquire(blocking=False):
-        return
-    may_wait_long = _long_waits.acquire(blocking=False)
-    try:
-        if not slots.acquire(timeout=SLOT_WAIT_S if may_wait_long else CROWDED_SLOT_WAIT_S):
-            raise Busy
-    finally:
-        if may_wait_long:
-            _long_waits.release()

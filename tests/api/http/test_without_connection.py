@@ -62,10 +62,23 @@ def test_a_slot_is_free_again_where_the_database_goes_away_while_a_request_waits
     def away(**_options: object) -> bool:
         raise OperationalError
 
+    def wait(taken: threading.BoundedSemaphore) -> None:
+        assert postgres.database.is_closed()
+        taken.release()
+        taken.acquire()
+
     slots = threading.BoundedSemaphore(1)
+    slots.acquire()
     with monkeypatch.context() as patched:
         patched.setattr(postgres.database, "connect", away)
-        with pytest.raises(OperationalError), admission.slot(slots):
+        with pytest.raises(OperationalError), admission.slot(slots, wait=wait):
             pytest.fail("it has no connection")
     with admission.slot(slots):
         assert not slots.acquire(blocking=False)
+
+
+def test_a_request_that_finds_a_free_slot_keeps_its_connection(connected, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "disconnect", lambda: pytest.fail("it does not have to wait"))
+        with admission.slot(threading.BoundedSemaphore(1)):
+            assert not postgres.database.is_closed()
