@@ -171,8 +171,7 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     job_floors.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
         # On a loaded machine a test pauses for longer than a request may.
-        postgres.rows("SET LOCAL idle_in_transaction_session_timeout = 0")
-        makers.skip_old_events()
+        postgres.rows(f"SET LOCAL idle_in_transaction_session_timeout = 0; {makers.SKIP_OLD_EVENTS}")
         with savepoints.deferred():
             yield
         transaction.rollback()

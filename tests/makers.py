@@ -280,15 +280,19 @@ def work(*, also: str = "") -> list[str]:
     Leaves out the names of jobs that only report (records.*, events.*, mail.*), unless they begin with `also`.
     """
     done = []
+    job = first_job()
     # Events last: their subscribers enqueue further jobs.
-    while (job := first_job()) or deliver_events():
+    while job or deliver_events():
         if job is None:
+            job = first_job()
             continue
         JOBS[job.name].perform(job.id)
-        failed = postgres.rows("SELECT error FROM journal.jobs WHERE id = %s", job.id)
-        assert not failed, f"{job.name} was not done: {failed}"
+        # In one statement, whose row is empty but for the error when no other job waits.
+        [found] = postgres.rows(_LEFT_AND_NEXT, job.id)
+        assert not found["left"], f"{job.name} was not done: {found['error']}"
         if not job.name.startswith(("records.", "events.", "mail.")) or (also and job.name.startswith(also)):
             done.append(job.name)
+        job = WaitingJob(found["id"], found["name"]) if found["id"] else None
     return done
 
 
@@ -309,13 +313,16 @@ def deliver_events() -> bool:
     return delivered
 
 
+# Before every test: a query of the ORM takes longer to write than to run.
+SKIP_OLD_EVENTS = (
+    "UPDATE admin.subscriptions SET seq = (SELECT coalesce(max(seq), 0) FROM admin.events),"
+    " attempts = 0, error = NULL, due_at = clock_timestamp()"
+)
+
+
 def skip_old_events() -> None:
     """Moves all cursors to the end of the event log, past the events of other tests."""
-    # Before every test: a query of the ORM takes longer to write than to run.
-    postgres.rows(
-        "UPDATE admin.subscriptions SET seq = (SELECT coalesce(max(seq), 0) FROM admin.events),"
-        " attempts = 0, error = NULL, due_at = clock_timestamp()"
-    )
+    postgres.rows(SKIP_OLD_EVENTS)
 
 
 class WaitingJob(NamedTuple):
@@ -323,10 +330,17 @@ class WaitingJob(NamedTuple):
     name: str
 
 
+_FIRST = "SELECT id, name FROM journal.jobs WHERE dead_at IS NULL ORDER BY position LIMIT 1"
+# Whether a job is in the journal still, and its error, and the first job that is not dead.
+_LEFT_AND_NEXT = (
+    "SELECT done.id IS NOT NULL AS left, done.error, first.id, first.name FROM (SELECT) AS one"
+    f" LEFT JOIN (SELECT id, error FROM journal.jobs WHERE id = %s) AS done ON true LEFT JOIN ({_FIRST}) AS first ON true"
+)
+
+
 def first_job() -> WaitingJob | None:
     """Returns the first job that is not dead."""
-    waiting = "SELECT id, name FROM journal.jobs WHERE dead_at IS NULL ORDER BY position LIMIT 1"
-    return postgres.first(WaitingJob, waiting)
+    return postgres.first(WaitingJob, _FIRST)
 
 
 @dataclass(frozen=True)
