@@ -548,13 +548,22 @@ def test_without_redis_the_log_is_polled(live, recorder):
 
 
 def test_a_flushed_or_restarted_redis_is_subscribed_anew(live, recorder, valkey_server, monkeypatch):
+    closed, close = threading.Event(), subscriber.Notifications.close
+
+    def observed_close(notifications: subscriber.Notifications) -> None:
+        close(notifications)
+        closed.set()
+
     with running(live, valkey_server.url):
         until(lambda: listeners(valkey_server.url), 5)
         broker.current().client.flushall()
         emit_committed(1)
         until(lambda: recorder.numbers == [1], 5)
+        monkeypatch.setattr(subscriber.Notifications, "close", observed_close)
         with redis.connect(valkey_server.url) as client:
             client.client_kill_filter(_type="pubsub")
+        # redis-py subscribes once more before it raises its error, for which the connection is then closed.
+        until(closed.is_set, 5)
         until(lambda: listeners(valkey_server.url), 5)
         monkeypatch.setattr(subscriber, "_POLL_S", 20.0)
         emit_committed(2)
