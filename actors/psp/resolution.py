@@ -59,11 +59,14 @@ def next_action(calls: Sequence[PspAttempt]) -> NextAction:
             # Without a delay: the inquiry has waited after the last charge.
             return NextAction(Action.CHARGE)
         return NextAction(Action.FAIL if is_confirmed_absent(calls) else Action.WAIT)
-    # The PSP did not answer the inquiry either.
+    # The PSP has not answered the inquiry either.
     unanswered = _unanswered_calls(made)
-    if unanswered < MAX_CHARGE_CALLS:
-        return NextAction(Action.INQUIRE, _backoff_s(unanswered), review=True)
-    return NextAction(Action.WAIT, review=True)
+    # An inquiry that has not ended says nothing yet: the reconciler may begin one before a slow charge call
+    # has ended.
+    review = any(call.operation == PspOperation.FIND and call.outcome for call in unanswered)
+    if len(unanswered) < MAX_CHARGE_CALLS:
+        return NextAction(Action.INQUIRE, _backoff_s(len(unanswered)), review)
+    return NextAction(Action.WAIT, review=review)
 
 
 def is_confirmed_absent(calls: Sequence[PspAttempt]) -> bool:
@@ -91,10 +94,10 @@ def may_arrive(calls: Sequence[PspAttempt], at: datetime) -> bool:
     )
 
 
-def _unanswered_calls(calls: Sequence[PspAttempt]) -> int:
-    """Counts the unanswered calls since the last answer."""
+def _unanswered_calls(calls: Sequence[PspAttempt]) -> list[PspAttempt]:
+    """Returns the unanswered calls since the last answer."""
     answered = (PspResult.NOT_FOUND, *DECISIONS)
-    return len(list(takewhile(lambda call: call.outcome not in answered, reversed(calls))))
+    return list(takewhile(lambda call: call.outcome not in answered, reversed(calls)))
 
 
 def _backoff_s(calls: int) -> float:

@@ -57,7 +57,16 @@ def recorded(calls: Sequence[tuple[str, str | None, float]]) -> list[PspAttempt]
         # Inquiries are unanswered: the payment never fails by a guess, and a person should know.
         ([(CHARGE, "no_answer", 2), (FIND, "no_answer", 1)], Action.INQUIRE, True),
         ([(CHARGE, "unavailable", 2), (FIND, "unavailable", 1)], Action.INQUIRE, True),
-        ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Action.INQUIRE, True),
+        ([(CHARGE, "no_answer", 3), (FIND, "no_answer", 2), (FIND, None, 1)], Action.INQUIRE, True),
+        (
+            [(CHARGE, "no_answer", 2), *[(FIND, "no_answer", 1)] * MAX_CHARGE_CALLS, (FIND, None, 1)],
+            Action.WAIT,
+            True,
+        ),
+        # The first inquiry is still under way, or its worker was killed: it may yet be answered.
+        ([(CHARGE, "no_answer", 2), (FIND, None, 1)], Action.INQUIRE, False),
+        ([*OUTAGE, NOT_FOUND, (FIND, None, 1)], Action.INQUIRE, False),
+        ([*OUTAGE, (FIND, None, 1)], Action.WAIT, False),
         ([(CHARGE, "no_answer", 2), *[(FIND, "no_answer", 1)] * (MAX_CHARGE_CALLS - 1)], Action.WAIT, True),
         ([*OUTAGE, (FIND, "unavailable", 1)], Action.WAIT, True),
         ([*OUTAGE, (FIND, "no_answer", 1)], Action.WAIT, True),
