@@ -24,6 +24,10 @@ class OutcomeUnknown(InvalidTransition):
     """The payment provider has not decided or does not answer. The payment cannot be failed now."""
 
 
+class OtherAmountDecided(InvalidTransition):
+    """The payment provider has decided about another amount. End the payment with its review."""
+
+
 class StatusNotSettable(InvalidTransition):
     """The status {target} cannot be set by hand. Set cancelled or failed."""
 

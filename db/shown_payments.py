@@ -39,8 +39,8 @@ class ShownPayment(NamedTuple):
     updated_at: datetime
     # Whether the vendor of a request has an active account; None for a payment.
     vendor_is_active: bool | None
-    # True if a review says that the PSP answers nothing about the payment.
-    psp_is_silent: bool | None
+    # True if an open review says that no administrator can fail the payment.
+    cannot_fail: bool | None
 
 
 # What a response says beyond the columns. Scalar subqueries instead of EXISTS, for which PostgreSQL might
@@ -48,9 +48,10 @@ class ShownPayment(NamedTuple):
 _MORE = {
     "vendor_is_active": """CASE WHEN p.type = 'initiate'
         THEN (SELECT u.active AND u.role = 'VENDOR' FROM auth.users u WHERE u.id = p.user_id) END""",
-    "psp_is_silent": """CASE WHEN p.type = 'payment' AND p.status = 'processing'
+    "cannot_fail": """CASE WHEN p.type = 'payment' AND p.status = 'processing'
         THEN (SELECT true FROM payments.payment_reviews r
-            WHERE r.payment_id = p.id AND r.cause = 'psp_silent' AND r.resolved_at IS NULL LIMIT 1) END""",
+            WHERE r.payment_id = p.id AND r.cause IN ('psp_silent', 'amount_differs')
+                AND r.resolved_at IS NULL LIMIT 1) END""",
 }
 SHOWN = ", ".join(f"{_MORE.get(name, f'p.{name}')} AS {name}" for name in ShownPayment._fields)
 

@@ -7,11 +7,12 @@ from actors import audit, payment_endings, payment_jobs, state_machine, transiti
 from actors.jobs import enqueue, transaction
 from actors.state_machine import Transition
 from api.payments import prefer_wait
-from db import payments, psp_attempts
+from db import payments, psp_attempts, reviews
 from db.core import request_context
 from db.core.ids import uuid7
 from db.payments import Payment
 from db.psp_attempts import PspResult
+from db.reviews import ReviewCause
 from db.states import TERMINAL, PaymentStatus
 
 # How long a request waits for the result of an inquiry, in seconds. A PSP that takes longer is a 409, and the
@@ -37,10 +38,12 @@ def cancel(payment_id: UUID, reason: str | None) -> Payment:
 def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
     """Enqueues the failure of a payment, unless the PSP has `decided` how it ends.
 
-    Returns the payment as it is. Raises TransitionRefused, and OutcomeUnknown while an order may still reach
-    the PSP.
+    Returns the payment as it is. Raises TransitionRefused, OutcomeUnknown while an order may still reach the
+    PSP, and OtherAmountDecided where no decision of the PSP will end the payment.
     """
     payment = transitions.locked(payment_id)
+    if payment_endings.is_with_psp(payment) and reviews.is_open(payment.id, [ReviewCause.AMOUNT_DIFFERS]):
+        raise payment_endings.OtherAmountDecided(payment.type, payment.status)
     if decided:
         # The PSP's decision is on its way or applied: only the administrator's request is recorded.
         details = {"transition": Transition.FAIL, "reason": reason}

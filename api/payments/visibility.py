@@ -10,7 +10,6 @@ from api.security.permissions import Caller, Permission
 from db import payments, reviews, shown_payments
 from db.core.errors import NotFound
 from db.payments import Payment
-from db.reviews import ReviewCause
 from db.shown_payments import ShownPayment, Visibility
 from db.states import TERMINAL, PaymentType
 from db.users import Role
@@ -75,7 +74,8 @@ def allowed_actions(payment: Payment | ShownPayment, caller: Caller) -> list[All
     """Returns what the caller may do with a payment now.
 
     The routes check the same again. Whether a payment can fail also depends on the PSP's answer to an
-    inquiry, so `fail` is left out while the PSP does not answer.
+    inquiry, so `fail` is left out while the PSP does not answer. It is also left out where the PSP has
+    decided about another amount: only a review ends such a payment.
     """
 
     def allows(transition: Transition) -> bool:
@@ -88,15 +88,15 @@ def allowed_actions(payment: Payment | ShownPayment, caller: Caller) -> list[All
         "cancel": may_change and allows(Transition.CANCEL),
         "fail": caller.may(Permission.SETTLE_BY_HAND)
         and allows(Transition.FAIL)
-        and not _is_psp_silent(payment),
+        and not _cannot_fail(payment),
     }
     return [action for action, is_allowed in allowed.items() if is_allowed]
 
 
-def _is_psp_silent(payment: Payment | ShownPayment) -> bool:
+def _cannot_fail(payment: Payment | ShownPayment) -> bool:
     if isinstance(payment, ShownPayment):
-        return bool(payment.psp_is_silent)
-    return payment_endings.is_with_psp(payment) and reviews.is_open(payment.id, [ReviewCause.PSP_SILENT])
+        return bool(payment.cannot_fail)
+    return payment_endings.is_with_psp(payment) and reviews.is_open(payment.id, reviews.UNFAILABLE_CAUSES)
 
 
 def _can_pay(payment: Payment | ShownPayment, caller: Caller) -> bool:
