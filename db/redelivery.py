@@ -200,6 +200,16 @@ def overdue_within_s(
     return back_s if found else None
 
 
+def search_all_next() -> None:
+    """Lets the next search go back ten years: the last one has not found all that is overdue for so long."""
+    _search_of_all["next_at"] = 0.0
+
+
+def forget() -> None:
+    """Forgets that searches were slow: the next ones go back ten years."""
+    _search_of_all.update(slow=0, next_at=0.0)
+
+
 # A job of a batch that has no attempt was among the first for the first time: its leased_until is reset too.
 # A locked row is skipped: a worker is claiming the job.
 UNDO_RESEND = """

@@ -17,7 +17,7 @@ from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
 from api.events.feed import Feed, Stream
 from api.settings import WebSettings
-from db import config, job_floors, migrate, postgres
+from db import config, job_floors, migrate, postgres, redelivery
 from db.core import logs, request_context
 from tests import makers, savepoints
 from tests.makers import SECRETS, DisposablePostgres
@@ -169,6 +169,7 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     config.clear_cache()
     # After a search that a loaded machine made slow, the next ones ask one statement more.
     job_floors.forget()
+    redelivery.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:
         # On a loaded machine a test pauses for longer than a request may.
         postgres.rows(f"SET LOCAL idle_in_transaction_session_timeout = 0; {makers.SKIP_OLD_EVENTS}")

@@ -42,6 +42,8 @@ def once() -> int:
             oldest = broker.oldest_message_at(queue)
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)
+            if len(overdue) + len(dead) >= RESEND_BATCH:
+                redelivery.search_all_next()
             sent += _send(overdue, dead)
         for first in redelivery.overdue_batches(jobs.names_of(BatchJob, paused)):
             oldest = broker.oldest_message_at(first.queue)

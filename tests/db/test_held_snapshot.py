@@ -49,8 +49,8 @@ def pass_through(count: int) -> None:
 def journal(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The journal, used by nobody else; every search from the first position counts as slow."""
     monkeypatch.setattr(job_floors, "SLOW_S", -1)
-    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 0, "next_at": 0.0})
     job_floors.forget()
+    redelivery.forget()
     with postgres.connection():
         postgres.rows("VACUUM journal.jobs")
         # A table as small as this one may be read as a whole, whatever the indexes.
@@ -58,6 +58,7 @@ def journal(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield stores["DATABASE_URL"]
         postgres.rows("RESET enable_seqscan")
         job_floors.forget()
+        redelivery.forget()
         postgres.rows("DELETE FROM journal.jobs WHERE name = %s", NAME)
 
 
@@ -162,7 +163,7 @@ def test_the_relay_searches_a_minute_back_after_two_slow_searches(journal):
         job_journal.insert([new_jobs(1)[0].delayed(1)])
         postgres.rows("UPDATE journal.jobs SET due_at = now() - interval '2 minutes' WHERE name = %s", NAME)
         assert [search() for _ in range(3)] == [redelivery.ALL_S, redelivery.ALL_S, None]
-        redelivery._search_of_all["next_at"] = 0
+        redelivery.search_all_next()
         assert search() == redelivery.ALL_S
         assert redelivery.overdue_queues([QUEUE], redelivery.ALL_S) == [QUEUE]
         assert redelivery.overdue_queues([QUEUE], redelivery.RECENT_S) == []

@@ -163,6 +163,15 @@ def test_a_job_that_is_overdue_for_minutes_is_sent_though_searches_are_slow(monk
     assert messages() == [str(job.id)]
 
 
+def test_jobs_that_are_overdue_for_minutes_are_sent_batch_after_batch_though_searches_are_slow(monkeypatch):
+    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 2, "next_at": 0.0})
+    monkeypatch.setattr(job_floors, "SLOW_S", -1)
+    monkeypatch.setattr(relay, "RESEND_BATCH", 2)
+    for _ in range(5):
+        overdue(sent_at=ago(120), due_at=ago(110))
+    assert [relay.once() for _ in range(4)] == [2, 2, 1, 0]
+
+
 def test_a_failed_job_is_sent_again_in_a_busy_queue():
     job = overdue()
     job_journal.record_failure(job.id, "it broke")
