@@ -30,7 +30,8 @@ from db.job_journal import Job
 # For how long the wake-up of a batch job suppresses further ones. A wake-up may get lost: then the next one
 # is sent after this time, sooner than the relay would send one.
 _WAKEUP_TTL_MS = 2_000
-# Each wake-up has three keys and two arguments.
+# Each wake-up has three keys (of the wake-up, the queue's messages, the queue) and two arguments (the
+# message's key, the message).
 _SEND_WAKEUPS_IF_NONE_WAIT = """
 for i = 0, #KEYS / 3 - 1 do
     if redis.call('set', KEYS[3 * i + 1], '1', 'NX', 'PX', ARGV[#ARGV]) then
@@ -175,9 +176,8 @@ def _wakeup_key(name: str) -> str:
 def publish(channel: str, messages: Iterable[bytes], *, last: tuple[str, str] | None = None) -> None:
     """Publishes messages on a channel, in order. Raises redis.Unreachable.
 
-    `last` is a channel and a message that is published on it after the others.
-
-    A script sends them all: it has one answer, so that the client's timeout bounds the whole call.
+    `last` is a channel and a message that is published on it after the others. A script sends them all: it
+    has one answer, so that the client's timeout bounds the whole call.
     """
     arguments = [argument for message in messages for argument in (channel, message)]
     current().client.eval(_PUBLISH_ALL, 0, *arguments, *(last or ()))

@@ -15,6 +15,7 @@ class MailMessage:
         self.subject, self.paragraphs, self.link = subject, paragraphs, link
 
     def text(self) -> str:
+        """Renders the message as plain text."""
         link = [f"{self.link[0]}:\n{self.link[1]}"] if self.link else []
         return "\n\n".join([self.paragraphs[0], *link, *self.paragraphs[1:]]) + "\n"
 
@@ -42,7 +43,7 @@ _LINK = re.compile(
 
 
 def _sanitized(text: str, max_length: int) -> str:
-    """Shortens a text that another user wrote to one line; returns an empty one if it contains a link."""
+    """Returns a text of another user on one line, shortened; an empty text if it contains a link."""
     line = " ".join(text.split())[:max_length]
     return "" if _LINK.search(line) else line
 
@@ -52,7 +53,7 @@ def _greeting(name: str) -> str:
 
 
 def verify_email(name: str, link: str) -> MailMessage:
-    """Asks a user to verify the e-mail address."""
+    """Returns the mail that asks a user to verify the e-mail address."""
     return MailMessage(
         "Confirm your e-mail address",
         f"{_greeting(name)}, please confirm that this is your e-mail address.",
@@ -62,7 +63,7 @@ def verify_email(name: str, link: str) -> MailMessage:
 
 
 def reset_password(name: str, link: str) -> MailMessage:
-    """Lets a user choose a new password."""
+    """Returns the mail with the link to choose a new password."""
     return MailMessage(
         "Choose a new password",
         f"{_greeting(name)}, somebody asked for a new password for your account.",
@@ -72,7 +73,7 @@ def reset_password(name: str, link: str) -> MailMessage:
 
 
 def password_changed(name: str) -> MailMessage:
-    """Warns a user that the password was changed."""
+    """Returns the mail that warns a user that the password was changed."""
     return MailMessage(
         "Your password was changed",
         f"{_greeting(name)}, the password of your account was changed, and your other sessions were ended.",
@@ -81,7 +82,7 @@ def password_changed(name: str) -> MailMessage:
 
 
 def address_changed() -> MailMessage:
-    """Warns the previous address of an account. It does not name the new one."""
+    """Returns the mail that warns the previous address of an account, without naming the new one."""
     return MailMessage(
         "The e-mail address of your account was changed",
         "Hello, the account that had this e-mail address has another one now: no more mail is sent here.",
@@ -90,7 +91,7 @@ def address_changed() -> MailMessage:
 
 
 def payment_ended(name: str, payment: PaymentMail) -> MailMessage:
-    """Tells the payer or the payee that a payment completed or failed."""
+    """Returns the mail that says to the payer or the payee that a payment completed or failed."""
     amount = f"{money.text(payment.amount, payment.currency)} {payment.currency}"
     description = _sanitized(payment.description or "", 100)
     reference = f"Payment {payment.payment_id}" + (f": {description}" if description else "") + "."

@@ -114,7 +114,7 @@ class MemoryCounter:
         with self._lock:
             now = self.clock()
             known = self._current(limit, now)
-            # A later end shows that Redis has lost its window and begun another. An end that differs by less
+            # A clearly later end shows that Redis has lost its window and begun another. A smaller difference
             # is due to the time that the answer took.
             if known is None or known.alone or ends_at > known.ends_at + redis.REQUEST_TIMEOUT_S:
                 known = self._keep(limit, _Taken(taken, 0, ends_at))
