@@ -31,7 +31,7 @@ def address(user_id: UUID) -> str:
 
 
 def close(user: User) -> User:
-    """Closes a locked account: ends its sessions and tokens, and deletes the profile.
+    """Closes a locked account and returns it: ends its sessions and tokens, and deletes the profile.
 
     A job erases the rest of the personal data.
     """

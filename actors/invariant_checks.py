@@ -67,7 +67,7 @@ def _whole_log_verified_today() -> bool:
 def check_invariant(name: str, run: str = SCHEDULED_RUN) -> job_journal.Job | None:
     """Checks invariants from this one on, on the rows of the last day, and stores the results together.
 
-    After CHECK_FOR_S it enqueues the check of the next one.
+    After CHECK_FOR_S it returns the job that checks the next ones.
     """
     # A name of another release has no successor: the next run starts from the first invariant.
     names = list(dropwhile(lambda each: each != name, invariants.names()))
@@ -150,7 +150,7 @@ def _audit_result(name: str, step: audit_chain.VerificationStep) -> Invariant:
 
 @external_job("housekeeping.verify_audit_log", queue="housekeeping")
 def verify_audit_log() -> job_journal.Job | None:
-    """Verifies the next entries of the audit log; enqueues itself until the end or the first break."""
+    """Verifies the next entries of the audit log; returns the job that goes on, or None at the end."""
     with postgres.connection():
         step = audit_chain.verify_next(
             audit_chain.load_position(audit_chain.WHOLE) or audit_chain.CHAIN_START

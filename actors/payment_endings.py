@@ -69,7 +69,7 @@ def fail(payment_id: UUID, reason: str | None, by: RequestContext) -> None:
 
 
 def end_by_hand(payment: Payment, outcome: PaymentStatus, reason: str) -> Payment:
-    """Ends a locked payment about which the PSP has decided something else than was ordered.
+    """Ends a locked payment about which the PSP has decided something else than was ordered; returns it.
 
     No job ends such a payment. Raises TransitionRefused, and NotReported if no open review reports such a
     decision.

@@ -90,7 +90,7 @@ class MediaSettings(PublicSettings):
     media_url: Annotated[str, AfterValidator(_check_media_url)] = Field("", validate_default=True)
 
     def production_faults(self) -> list[str]:
-        """Adds a media directory left at the developer's default."""
+        """Returns the faults of all settings, among them a media directory at the developer's default."""
         default = _local_directory("media")
         return [*super().production_faults(), *_default_faults(MEDIA_URL=self.media_url == default)]
 
@@ -108,7 +108,7 @@ class MailSettings(PublicSettings):
     password_pepper: str = Field(min_length=1)
 
     def production_faults(self) -> list[str]:
-        """Adds a weak secret, mail that stays on this machine, and links to this machine."""
+        """Returns the faults of all settings, among them a weak secret, and mail or links to this machine."""
         return [
             *super().production_faults(),
             *settings.secret_faults(PASSWORD_PEPPER=self.password_pepper),

@@ -43,7 +43,7 @@ def start() -> None:
 
 @external_job("statements.fetch", queue="psp-inquiries")
 def fetch(day: date, after: str | None = None) -> job_journal.Job:
-    """Fetches one part of a day's statement."""
+    """Fetches one part of a day's statement; returns the job that stores it."""
     part = provider.chosen().statement(day, after)
     return store.job(day, list(part.lines), part.more)
 

@@ -145,7 +145,7 @@ class Subscriber:
         _expect_retry()
 
     def _give_up(self, claim: Claim) -> bool:
-        """Skips the next event, and records it as missed, so that the later ones can be handled."""
+        """Skips the next event, and records it as missed; returns False if another process has the claim."""
         reason = claim.error or "its process died while it was handled"
         with transaction():
             locked = subscriptions.lock_next(claim, self.types, 1)

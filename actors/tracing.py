@@ -69,7 +69,7 @@ def stop() -> None:
 
 
 def begin(name: str, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
-    """Begins a span of this trace, if the trace is recorded."""
+    """Begins a span of this trace; returns one that records nothing if the trace is not sampled."""
     if _exporter is None or not (parent and trace.is_sampled(parent)):
         return Span(parent)
     return _exporter.begin(name, kind, parent, attributes)

@@ -83,7 +83,7 @@ class Change:
 def apply(
     payment: Payment, transition: Transition, *, reason: str | None = None, failure: Failure | None = None
 ) -> Payment:
-    """Applies a transition to a locked payment, and to the request that it pays. Raises TransitionRefused."""
+    """Applies a transition to one locked payment, as `apply_all` does; returns the changed payment."""
     return apply_all([Change(payment, transition, reason, failure)])[0]
 
 

@@ -22,7 +22,7 @@ class BusyThreads:
         self._last_progress, self._stalled_checks = -1, 0
 
     def counted(self, handle: Callable[[str], None]) -> Callable[[str], None]:
-        """Wraps a message handler, so that its thread counts as busy while it runs."""
+        """Returns a message handler whose thread counts as busy while it runs."""
 
         def counted(id: str) -> None:
             _thread.pool = self

@@ -262,7 +262,7 @@ def append(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def verify_next(start: ChainPosition) -> VerificationStep:
-    """Verifies the next STEP_ROWS entries after a position, and at the end of the log also the seal."""
+    """Verifies the next STEP_ROWS entries after a position, and at the end the seal; returns the result."""
     number = max(0, start.seq)
     [found] = postgres.rows(VERIFY, number, start.hash, start.seq, STEP_ROWS, STEP_ROWS)
     ended = found["rows"] <= STEP_ROWS

@@ -26,7 +26,7 @@ class Event(postgres.Model, table="admin.events"):
 
     @property
     def traceparent(self) -> str | None:
-        """The trace that the event belongs to, as events carry it."""
+        """Returns the trace that the event belongs to, as a published event shows it."""
         return RequestContext(self.request_id, trace=self.trace).traceparent
 
 

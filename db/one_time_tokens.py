@@ -118,7 +118,7 @@ def find(token: str, purpose: Purpose) -> OneTimeToken | None:
 
 
 def consume(id: UUID, now: datetime) -> bool:
-    """Marks a usable token as used. Of several concurrent requests, one gets True."""
+    """Marks a usable token as used. Returns True to one of several concurrent requests, False otherwise."""
     update = OneTimeToken.update(used_at=now)
     is_usable = OneTimeToken.used_at.is_null() & (OneTimeToken.expires_at > now)
     return bool(update.where(OneTimeToken.id == id, is_usable).execute())

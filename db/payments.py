@@ -188,7 +188,7 @@ def apply_transitions(changes: Sequence[NewStatus]) -> list[Payment]:
 
 
 def edit(payment: Payment, **columns: Any) -> Payment:
-    """Changes columns of a locked payment other than its status, and increments its version."""
+    """Changes columns of a locked payment, but not its status; returns the row with its next version."""
     is_ordered = payment.status == PaymentStatus.PROCESSING
     if "metadata" in columns and is_ordered and payment.ordered_metadata is None:
         # A PSP may refuse a repeated idempotency key whose order differs from the first one.

@@ -153,7 +153,7 @@ def has_pending_events(name: str, user_id: UUID, addresses: Collection[str], *, 
 
 
 def erase_from_jobs(free: Collection[str], *, closed: str, limit: int) -> int:
-    """Replaces these addresses in the arguments of jobs. Skips jobs that another transaction has locked."""
+    """Replaces these addresses in the arguments of jobs, except jobs that another transaction has locked."""
     return sum(
         len(postgres.rows(ERASE_FROM_JOBS, **_replacement(address, closed), limit=limit)) for address in free
     )

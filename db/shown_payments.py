@@ -115,7 +115,7 @@ class Visibility:
 
     @property
     def parties(self) -> list[Party]:
-        """The fields that are set; each has the name of its column."""
+        """Returns the fields that are set; each has the name of its column."""
         return [(column, user_id) for column, user_id in vars(self).items() if user_id]
 
 

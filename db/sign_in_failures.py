@@ -31,7 +31,7 @@ class LastFailure(NamedTuple):
     next_at: datetime
 
     def must_wait(self, now: datetime) -> bool:
-        """Whether the client must wait. The free failures require no wait, whatever their time."""
+        """Returns whether the client must wait. After free failures `next_at` is `failed_at`: no wait."""
         return now < self.next_at and self.failed_at < self.next_at
 
 
@@ -43,8 +43,8 @@ FIND = Statement(
     """,
 )
 
-# The wait before the next password: none for the first failures, then 1 s, doubled with each failure. Another
-# request may have come later and reserved first: that one has a later time, and requires no wait by that.
+# The wait before the next password: none for the first failures, then 1 s, doubled with each failure. A
+# request that came later may have reserved first: its later time is kept, and requires no wait by itself.
 RESERVE = Statement(
     "reserve_password_check",
     f"""

@@ -140,7 +140,7 @@ def locked_with_admins(id: UUID) -> tuple[User | None, list[UUID]]:
 
 
 def close(id: UUID, *, email: str, name: str) -> User:
-    """Closes an account: ends its sessions, deletes its tokens and profile, and replaces address and name."""
+    """Ends an account's sessions, deletes its tokens and profile, replaces address and name; returns it."""
     personal_data.remember_address(id)
     sessions.end(id)
     postgres.rows("DELETE FROM auth.one_time_tokens WHERE user_id = %s", id)
@@ -175,7 +175,7 @@ def with_profile(user_id: UUID) -> dict[str, Any]:
 
 
 def update_profile(user_id: UUID, **columns: Any) -> UserProfile:
-    """Changes columns of a user's profile, and creates the profile if there is none."""
+    """Changes columns of a user's profile, which it creates if there is none; returns the profile."""
     UserProfile.insert(user_id=user_id).on_conflict_ignore().execute()
     columns["updated_at"] = peewee.fn.clock_timestamp()
     query = UserProfile.update(**columns).where(UserProfile.user_id == user_id)

@@ -72,7 +72,7 @@ def begin(operation: PspOperation, causes: Mapping[UUID, CallCause]) -> list[Cal
 
 
 def make(call: Call) -> Response:
-    """Makes the call, outside any transaction. Raises nothing: a failed call has a result too."""
+    """Makes the call, outside any transaction, and returns its response. Raises nothing."""
     psp, order = provider.chosen(), call.order
     try:
         with tracing.span(f"PSP {call.operation}", "CLIENT", {"paywright.payment.id": order.key}):

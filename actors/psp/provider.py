@@ -111,7 +111,7 @@ class Provider(Protocol):
     """
 
     def charge(self, order: Order) -> Answer:
-        """Charges, or declines to. Raises Unavailable, NoAnswer."""
+        """Charges or declines, and returns this decision. Raises Unavailable, NoAnswer."""
         ...
 
     def find(self, key: str) -> Answer | None:

@@ -47,12 +47,12 @@ class Caused(Protocol):
 
     @property
     def request_id(self) -> str | None:
-        """The request's id."""
+        """Returns the request's id."""
         ...
 
     @property
     def trace(self) -> str | None:
-        """The request's trace, as in RequestContext."""
+        """Returns the request's trace, as in RequestContext."""
         ...
 
 
