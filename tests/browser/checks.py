@@ -72,9 +72,11 @@ def _tab_through(page: "Page") -> list[str]:
     page.evaluate(TO_THE_TOP)
     controls = page.evaluate(WATCH_FOCUS)
     for pressed in range(2 * controls + 2):
-        page.keyboard.press("Tab")
+        # Held down it repeats itself: to let it go each time would be half of all that is sent to the browser.
+        page.keyboard.down("Tab")
         if pressed >= controls and page.evaluate("() => document.activeElement === document.body"):
             break
+    page.keyboard.up("Tab")
     found: list[str] = page.evaluate(UNREACHED)
     return found
 

@@ -2,23 +2,55 @@
 
 import io
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.browser import checks
+from tests.browser.driver import VIEWPORT, Visit, Visitors
 from tests.browser.pages import screenshot_name, walk
 
 PHONE = {"width": 320, "height": 640}
 # Where `make screenshots` writes them.
 PICTURES = os.environ.get("SCREENSHOTS")
 MAX_HEIGHT, MAX_BYTES = 1600, 100_000
+# Role by role.
+PAGES = sorted(walk(), key=lambda page: page[1])
 
 
-@pytest.mark.parametrize(("path", "role"), list(walk()), ids=lambda each: each or "visitor")
-def test_a_page_is_for_everybody(visitor, signed_in, shown, path, role):
-    visit = visitor(storage_state=signed_in(role)) if role else visitor()
+@pytest.fixture(scope="module")
+def visitor_of(visitors: Visitors, signed_in: Callable[[str], Any]) -> Iterator[Callable[[str], Visit]]:
+    """The visitor of a role, who goes from page to page: a new one for each would cost as much as a page does."""
+    with ExitStack() as visits:
+
+        @lru_cache(maxsize=1)
+        def visitor(role: str) -> Visit:
+            visits.close()
+            return visits.enter_context(visitors.visit(signed_in(role) if role else None))
+
+        yield visitor
+
+
+@pytest.fixture
+def visit(visitor_of: Callable[[str], Visit], role: str) -> Iterator[Visit]:
+    """The visitor for one page; the test fails if anything went wrong in it."""
+    visit = visitor_of(role)
+    visit.page.emulate_media(color_scheme="light")
+    visit.page.set_viewport_size(VIEWPORT)
+    yield visit
+    try:
+        visit.check()
+    finally:
+        visit.faults.clear()
+
+
+@pytest.mark.parametrize(("path", "role"), PAGES, ids=lambda each: each or "visitor")
+def test_a_page_is_for_everybody(visit, shown, path, role):
     page = visit.open(shown.path(path))
     problems = {"headings": page.locator("h1 ~ * h1, main:not(:has(h1))").all_inner_texts()}
     # Without one the browser asks for /favicon.ico, which there is not.
