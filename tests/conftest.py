@@ -35,6 +35,8 @@ OWN_STACK = (
     "tests/flows/test_proxy.py",
     "tests/workers/dev/",
 )
+# And these take one process longer than the others need for all that would be left beside them at the end.
+LONG = ("tests/api/test_schemathesis.py", "tests/api/test_lock_order.py")
 
 
 def group(nodeid: str) -> str:
@@ -58,10 +60,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begins with the stacks, the shared ones first, where several processes run: they would be left over at the end."""
+    """Begins with the stacks, the shared ones first, then what is long, where several processes run.
+
+    They would be left over at the end.
+    """
     if hasattr(config, "workerinput"):
         order = {FLOWS: 0, BROWSER: 1, POOLED: 2}
-        items.sort(key=lambda item: order.get(group(item.nodeid), 4 - item.nodeid.startswith(OWN_STACK)))
+        early = OWN_STACK + LONG
+        items.sort(key=lambda item: order.get(group(item.nodeid), 4 - item.nodeid.startswith(early)))
 
 
 @pytest.hookimpl(wrapper=True)
