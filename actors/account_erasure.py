@@ -35,7 +35,7 @@ def close(user: User) -> User:
 
     A job erases the rest of the personal data.
     """
-    media.forget(user.id)
+    media.enqueue_removal(user.id)
     closed = users.close(user.id, email=address(user.id), name=NAME)
     sign_in_failures.clear_account(str(user.id))
     enqueue(erase.job(user.id))

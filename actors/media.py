@@ -106,7 +106,7 @@ def new_avatar(user_id: UUID) -> tuple[str, Job]:
     return name, discard.job(user_id, name).delayed(_REMOVE_UNSHOWN_AFTER_S)
 
 
-def keep(removal: Job) -> None:
+def cancel_removal(removal: Job) -> None:
     """Cancels the removal of an avatar, in the transaction that shows it. Raises MediaUnavailable."""
     job = job_claims.claim(removal.id)
     # A job that was sent may be running at this moment.
@@ -114,7 +114,7 @@ def keep(removal: Job) -> None:
         raise MediaUnavailable
 
 
-def forget(user_id: UUID) -> bool:
+def enqueue_removal(user_id: UUID) -> bool:
     """Enqueues the removal of a user's avatar, in the transaction that hides it; False if there is none."""
     name = users.avatar_name(user_id)
     if name is not None:

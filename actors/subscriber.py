@@ -174,10 +174,10 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
     """
     types = {subscriber.name: subscriber.types for subscriber in subscribers}
     with postgres.connection():
-        ready, new = subscriptions.look(types)
+        ready, new = subscriptions.find_ready(types)
         if new:
             subscriptions.create({s.name: s.after for s in subscribers if s.name in new})
-            ready, _ = subscriptions.look(types)
+            ready, _ = subscriptions.find_ready(types)
         # Each subscriber claims its events just before it handles them: a handler that kills the process
         # costs no other subscriber an attempt.
         advanced = [subscriber.advance() for subscriber in subscribers if subscriber.name in ready]

@@ -50,7 +50,7 @@ def create(after: Mapping[str, int | None]) -> None:
 
 
 # A subquery with ORDER BY instead of EXISTS, for which PostgreSQL would read the log from its beginning.
-LOOK = """
+READY_SUBSCRIBERS = """
     SELECT wanted.name, s.name IS NULL AS is_new FROM unnest(%s::text[], %s::jsonb[]) AS wanted (name, types)
     LEFT JOIN admin.subscriptions s ON s.name = wanted.name
     WHERE s.name IS NULL
@@ -62,12 +62,12 @@ LOOK = """
 """
 
 
-def look(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
+def find_ready(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
     """Returns which of these subscribers have events to handle now, and which have no cursor yet.
 
     One statement for all subscribers, which writes nothing.
     """
-    found = postgres.rows(LOOK, list(types), _as_json(types), _SKIP_FOREIGN_EVENTS)
+    found = postgres.rows(READY_SUBSCRIBERS, list(types), _as_json(types), _SKIP_FOREIGN_EVENTS)
     new = {row["name"] for row in found if row["is_new"]}
     return {row["name"] for row in found} - new, new
 

@@ -232,8 +232,8 @@ class OwnProfile:
             self.store.put(name, content)
         with transaction():
             user = _lock_user(user_id)
-            media.keep(removal)
-            media.forget(user_id)
+            media.cancel_removal(removal)
+            media.enqueue_removal(user_id)
             users.update_profile(user_id, avatar_url=name)
             _record_change(AuditAction.AVATAR_CHANGED, user)
         return _profile_of(user.id, self.store)
@@ -243,7 +243,7 @@ class OwnProfile:
         """Delete the avatar."""
         with transaction():
             user = _lock_user(caller_of(req).user_id)
-            if media.forget(user.id):
+            if media.enqueue_removal(user.id):
                 users.update_profile(user.id, avatar_url=None)
                 _record_change(AuditAction.AVATAR_DELETED, user)
         return _profile_of(user.id, self.store)

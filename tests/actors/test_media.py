@@ -79,7 +79,7 @@ def test_the_avatar_of_a_closed_account_is_removed(store):
     store.put(name, b"picture")
     users.update_profile(owner.id, avatar_url=name)
     with transaction():
-        assert media.forget(owner.id)
+        assert media.enqueue_removal(owner.id)
         users.close(owner.id, email="closed@closed.invalid", name="Closed account")
     work()
     assert store.get(name) is None
@@ -95,7 +95,7 @@ def test_the_removal_of_a_new_avatar_is_delayed_and_can_be_cancelled(store):
     )
     assert row["wait"].total_seconds() > 300
     with transaction():
-        media.keep(removal)
+        media.cancel_removal(removal)
     assert work() == []
 
 
@@ -110,7 +110,7 @@ def test_an_avatar_whose_removal_may_have_begun_is_not_kept(happened):
     else:
         work()
     with pytest.raises(media.MediaUnavailable), transaction():
-        media.keep(removal)
+        media.cancel_removal(removal)
 
 
 @pytest.mark.usefixtures("database")
