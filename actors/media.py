@@ -109,7 +109,7 @@ def new_avatar(user_id: UUID) -> tuple[str, Job]:
 def cancel_removal(removal: Job) -> None:
     """Cancels the removal of an avatar, in the transaction that shows it. Raises MediaUnavailable."""
     job = job_claims.claim(removal.id)
-    # A job that was sent may be running at this moment.
+    # A removal that was sent before may be running at this moment.
     if job is None or job.attempts:
         raise MediaUnavailable
 

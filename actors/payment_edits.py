@@ -30,7 +30,7 @@ def require_editable(payment: Payment, changes: dict[str, Any]) -> None:
 
 
 def edit(payment: Payment, changes: dict[str, Any]) -> Payment:
-    """Changes columns that `require_editable` has accepted; returns the changed payment."""
+    """Changes columns of a locked payment, accepted by `require_editable`; returns the changed payment."""
     addressee = {}
     if "customer_email" in changes:
         addressee["addressee_id"] = request_addressees.find(changes["customer_email"])

@@ -201,7 +201,7 @@ def overdue_within_s(
 
 
 def search_all_next() -> None:
-    """Lets the next search go back ten years: the last one has not found all that is overdue for so long."""
+    """Makes the next search go back ten years: the pass has left out jobs that are overdue for minutes."""
     _search_of_all["next_at"] = 0.0
 
 
