@@ -115,12 +115,7 @@ ACCEPT = Statement(
             payee_id, addressee_id, created_at
         FROM payment
     ), enqueued AS (
-        INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
-        SELECT job.id, job.name, job.queue, job.args, job.request_id, job.trace, job.share,
-            coalesce(job.sent_at, clock_timestamp()), clock_timestamp() + job.after * interval '1 second'
-        FROM payment, jsonb_to_recordset(%(jobs)s::jsonb) AS job
-            (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
-            sent_at timestamptz, after float8)
+        {job_journal.INSERT_RECORDS} WHERE EXISTS (SELECT FROM payment)
     )
     SELECT id FROM payment
     """,

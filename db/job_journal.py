@@ -83,6 +83,16 @@ def id_for_key(name: str, key: str) -> UUID:
     return uuid5(NAMESPACE_OID, f"{name}:{key}")
 
 
+# Inserts the `records` of jobs; a condition may follow.
+INSERT_RECORDS = """
+    INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
+    SELECT id, name, queue, args, request_id, trace, share, coalesce(sent_at, clock_timestamp()),
+        clock_timestamp() + after * interval '1 second'
+    FROM jsonb_to_recordset(%(jobs)s::jsonb) AS job
+        (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
+        sent_at timestamptz, after float8)
+"""
+
 # A dead job gets new attempts, due at once.
 _RETRY = """
     UPDATE journal.jobs
@@ -94,15 +104,7 @@ _RETRY = """
 INSERT = Statement(
     "insert_jobs",
     f"""
-    WITH inserted AS (
-        INSERT INTO journal.jobs (id, name, queue, args, request_id, trace, share, sent_at, due_at)
-        SELECT id, name, queue, args, request_id, trace, share, coalesce(sent_at, clock_timestamp()),
-            clock_timestamp() + after * interval '1 second'
-        FROM jsonb_to_recordset(%(jobs)s::jsonb) AS job
-            (id uuid, name text, queue text, args jsonb, request_id text, trace text, share text,
-            sent_at timestamptz, after float8)
-        ON CONFLICT (id) DO NOTHING
-    )
+    WITH inserted AS ({INSERT_RECORDS} ON CONFLICT (id) DO NOTHING)
     {_RETRY} WHERE id = ANY(%(ids)s::uuid[]) AND num_nulls(dead_at) = 0
     """,
     by_index=True,
