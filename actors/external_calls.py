@@ -142,8 +142,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         try:
             self._write(ended)
         except postgres.DatabaseUnavailable as error:
-            log.warning("database unavailable, results wait", job=self.name, error=str(error).strip())
-            time.sleep(_PAUSE_S)
+            self._pause("results wait", error)
             return list(ended)
         except Exception as error:
             # One of the calls is at fault. Each is recorded alone, so that the others do not wait for it.
@@ -165,8 +164,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         try:
             return self._begin(lambda: self._lease(places))
         except postgres.DatabaseUnavailable as error:
-            log.warning("database unavailable, jobs wait", job=self.name, error=str(error).strip())
-            time.sleep(_PAUSE_S)
+            self._pause("jobs wait", error)
             return []
         except Exception:
             return self._begin_each(places)
@@ -237,8 +235,7 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         except postgres.TRANSIENT_ERRORS as error:
             # No job is at fault. The error is not raised: it would end the turn, and results that wait in
             # memory would be recorded only after the next message.
-            log.warning("database unavailable, jobs wait", job=self.name, error=str(error).strip())
-            time.sleep(_PAUSE_S)
+            self._pause("jobs wait", error)
             return []
         return [call for id in ids for call in self._begin_alone(id)]
 
@@ -256,6 +253,10 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
         except Exception as error:
             self._record_failure(id, error)
         return []
+
+    def _pause(self, consequence: str, error: Exception) -> None:
+        log.warning(f"database unavailable, {consequence}", job=self.name, error=str(error).strip())
+        time.sleep(_PAUSE_S)
 
     def _prepare(self, jobs: Sequence[Job]) -> list[Call[Prepared, Result]]:
         """Returns the calls of jobs that were just leased; removes the jobs that need no call."""
