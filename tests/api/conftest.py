@@ -1,7 +1,8 @@
 """Clients of the application. The default one checks every response against the OpenAPI document."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import falcon
@@ -12,7 +13,7 @@ from actors import records
 from api.app import create_app
 from api.cli import served_document
 from api.settings import WebSettings
-from db import postgres
+from db import postgres, redis
 from db.users import Role
 from tests.api.conformance import ConformingClient, Document
 from tests.event_schemas import check_data
@@ -46,9 +47,26 @@ def conforming_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_client(stores: dict[str, str]) -> MakeClient:
-    """Makes a client of an application that has these settings besides those of all tests."""
-    return lambda **settings: TestClient(create_app(WebSettings.read({**SECRETS, **stores, **settings})))
+def make_client(stores: dict[str, str]) -> Iterator[MakeClient]:
+    """Makes a client of an application that has these settings besides those of all tests.
+
+    Closes the application's connections to Redis after the test. The garbage collector may finalize a socket
+    before the connection that would close it, which is a ResourceWarning.
+    """
+    connect = redis.connect
+    with ExitStack() as ending:
+
+        def connect_until_the_end(*args: Any, **options: Any) -> redis.Client:
+            opened = connect(*args, **options)
+            ending.callback(opened.connection_pool.disconnect)
+            return opened
+
+        def make(**settings: str) -> TestClient:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(redis, "connect", connect_until_the_end)
+                return TestClient(create_app(WebSettings.read({**SECRETS, **stores, **settings})))
+
+        yield make
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def app(database: None, make_client, stores) -> TestClient:
     client = redis.connect(stores["REDIS_URL"])
     for key in client.scan_iter(f"{KEY_PREFIX}*"):
         client.delete(key)
+    client.connection_pool.disconnect()
     return make_client(RATE_LIMIT_API="1000/minute")
 
 

@@ -28,7 +28,8 @@ def redis_client(stores):
     client = redis.connect(stores["REDIS_URL"])
     for key in client.scan_iter(f"{KEY_PREFIX}*"):
         client.delete(key)
-    return client
+    yield client
+    client.connection_pool.disconnect()
 
 
 @pytest.fixture
