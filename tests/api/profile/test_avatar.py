@@ -4,6 +4,7 @@ import io
 import os
 import resource
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -81,6 +82,20 @@ def shown(client, result) -> Image.Image:
     return Image.open(io.BytesIO(served.content))
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Shrinks images here: for tests of what becomes of an image. A process for each takes as long as a request."""
+
+    def run(_command, *, input, **_more):
+        try:
+            return subprocess.CompletedProcess([], 0, decoding.shrink(input), b"")
+        except decoding.Refused as refused:
+            return subprocess.CompletedProcess([], decoding.EXIT_REFUSED, str(refused).encode(), b"")
+
+    here = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(resources, "subprocess", here)
+
+
 def near(color, other) -> bool:
     return all(abs(one - two) < 30 for one, two in zip(color, other, strict=True))
 
@@ -98,6 +113,7 @@ def test_every_role_can_upload_an_avatar(client, role, kind):
     assert near(picture.getpixel((100, 100)), RED)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("size", "small"),
     [
@@ -112,6 +128,7 @@ def test_a_large_image_is_reduced_and_keeps_its_proportions(client, person, size
     assert shown(client, send(person, drawn(size))).size == small
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("mode", "color", "kind"),
     [
@@ -135,6 +152,7 @@ def test_images_of_every_colour_mode_are_accepted(client, person, mode, color, k
         assert picture.getchannel("A").getpixel((9, 9)) == 0
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_metadata_is_removed_and_the_image_turned_upright(client, person):
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "somewhere secret"
@@ -158,6 +176,7 @@ def test_metadata_is_removed_and_the_image_turned_upright(client, person):
         assert not [name for name in (b"secret", b"EXIF", b"XMP ", b"ICCP") if name in served]
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "MPO"])
 def test_the_first_frame_of_an_animation_is_kept(client, person, kind):
     moving = drawn(kind=kind, save_all=True, append_images=[Image.new("RGB", (600, 300), BLUE)], duration=100)
@@ -177,6 +196,7 @@ def test_other_content_is_refused_whatever_its_name(person, files, file):
     assert files() == []
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_an_image_is_accepted_whatever_its_name(person):
     assert send(person, drawn(), filename="../../me.exe", media_type="text/plain").status_code == 200
 
@@ -393,6 +413,7 @@ def test_five_mebibytes_are_the_limit_of_an_upload(person):
     assert error(send(person, file + b"x")) == (413, "PAYLOAD_TOO_LARGE")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_previous_avatar_is_removed_by_a_job(client, person, files):
     first = path_of(send(person, drawn(color=RED)))
     second = path_of(send(person, drawn(color=BLUE)))
