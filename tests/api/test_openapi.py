@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import jsonschema_rs
@@ -56,9 +57,14 @@ def resolve(value):
 
 
 def errors_of(schema, value) -> list[str]:
-    whole = {**schema, "components": DOCUMENT["components"]}
-    validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
-    return [error.message for error in validator.iter_errors(value)]
+    return [error.message for error in validator(json.dumps(schema)).iter_errors(value)]
+
+
+@cache
+def validator(schema: str) -> jsonschema_rs.Draft202012Validator:
+    """The validator of one schema, which takes a millisecond to make: most answers refer to the same few."""
+    whole = {**json.loads(schema), "components": DOCUMENT["components"]}
+    return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
 
 def without_names(path: str) -> str:
