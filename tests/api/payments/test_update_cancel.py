@@ -32,11 +32,25 @@ each_change = pytest.mark.parametrize("change", CHANGES, ids=["edit", "cancel", 
 NOBODYS = "0197b2a4-5a3c-7000-8000-00000000dead"
 
 
+class People(SimpleNamespace):
+    """Visitors by name, each made when a test first names them."""
+
+    ROLES = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "admin": Role.ADMIN}
+
+    def __init__(self, client) -> None:
+        super().__init__()
+        self._client = client
+
+    def __getattr__(self, name: str) -> Visitor:
+        made = visitor(self._client, self.ROLES[name])
+        setattr(self, name, made)
+        return made
+
+
 @pytest.fixture
 def people(client) -> SimpleNamespace:
     """A vendor, a customer of theirs, another vendor, an administrator."""
-    roles = {"vendor": Role.VENDOR, "other": Role.VENDOR, "customer": Role.CUSTOMER, "admin": Role.ADMIN}
-    return SimpleNamespace(**{name: visitor(client, role) for name, role in roles.items()})
+    return People(client)
 
 
 def ask(vendor: Visitor, **more: Any) -> str:
