@@ -123,15 +123,15 @@ class Visit:
         self.page.goto(LEFT_AT)
         assert self.context.pages == [self.page]
         assert self.page.evaluate("() => localStorage.length + sessionStorage.length") == 0
-        self.page.emulate_media(color_scheme="light")
+        self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
         self.page.set_viewport_size(VIEWPORT)
         self.context.clear_cookies()
         self.faults.clear()
 
 
 def new_visit(browser: "Browser", base_url: str, **options: Any) -> Visit:
-    """A visitor in a new browser."""
-    always: Any = {"viewport": VIEWPORT, "locale": "en-GB", "timezone_id": "UTC"}
+    """A visitor in a new browser, who wants nothing to move: it would cost a fifth of a processor."""
+    always: Any = {"viewport": VIEWPORT, "locale": "en-GB", "timezone_id": "UTC", "reduced_motion": "reduce"}
     return Visit(browser.new_context(base_url=base_url, **always, **options), base_url)
 
 

@@ -50,8 +50,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[s
 
 @pytest.fixture(scope="module")
 def signed_in(browser: "Browser", base_url: str) -> Iterator[Visit]:
-    # Dots that move cost more than the rest of the half minute for which they are watched.
-    with visit(browser, base_url, reduced_motion="reduce") as admin:
+    with visit(browser, base_url) as admin:
         page = admin.open("/console/sign-in?next=/console/break-it")
         page.get_by_role("button", name="Ada Admin").click()
         page.get_by_role("heading", name="Break it").wait_for()

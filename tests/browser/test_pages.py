@@ -40,7 +40,7 @@ def visitor_of(visitors: Visitors, signed_in: Callable[[str], Any]) -> Iterator[
 def visit(visitor_of: Callable[[str], Visit], role: str) -> Iterator[Visit]:
     """The visitor for one page; the test fails if anything went wrong in it."""
     visit = visitor_of(role)
-    visit.page.emulate_media(color_scheme="light")
+    visit.page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     visit.page.set_viewport_size(VIEWPORT)
     yield visit
     try:
