@@ -24,6 +24,15 @@ LEFT = "net::ERR_ABORTED"
 LEFT_AT = "/console/assets/paywright.svg"
 # What a browser asks for at a place without a page, as LEFT_AT, at times when the next visitor has it already.
 ICON_OF_NO_PAGE = "/favicon.ico"
+# Each new context is a window to Chromium, and it prepares the suggestions of the address bar in two pages for each.
+ADDRESS_BAR = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup")
+# What Playwright disables: of several lists Chromium reads only the last one.
+DISABLED_BY_PLAYWRIGHT = (
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades"),
+    *("HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding"),
+    *("ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints"),
+    *("NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch"),
+)
 KEEP_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
     reportViolation(`${event.effectiveDirective} refused ${event.blockedURI} in ${event.sourceFile}`))"""
 
@@ -46,8 +55,9 @@ def launched() -> Iterator["Browser"]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
 
+    arguments = [f"--disable-features={','.join((*DISABLED_BY_PLAYWRIGHT, *ADDRESS_BAR))}"]
     # Chromium's sandbox refuses to run as root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
