@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.browser.driver import expect
 from tests.browser.forms import registered, send
-from tests.makers import PASSWORD, text_of, until
+from tests.makers import PASSWORD, address, text_of, until
 
 NEW_PASSWORD = "quite another long pass phrase"
 
@@ -28,8 +28,10 @@ def mailed_link(stack, to: str, path: str) -> str:
 
 
 def test_an_account_is_opened_confirmed_left_found_again(visitor, stack):
-    me, mine = registered(visitor)
-    page = me.page
+    me, mine = visitor(), address()
+    page = me.open("/console/register")
+    send(page, "Open the account", name="Jo Miller", email=mine, password=PASSWORD)
+    expect(page.get_by_role("heading", name="Hello, Jo")).to_be_visible()
     expect(page.get_by_text("is not confirmed yet")).to_be_visible()
     me.open(mailed_link(stack, mine, "/verify-email"))
     send(page, "Confirm")
@@ -67,7 +69,8 @@ def test_a_forgotten_password_is_replaced_by_the_mailed_page(visitor, stack):
 
 def test_a_session_is_ended_from_another_browser(visitor):
     me, mine = registered(visitor)
-    elsewhere = visitor(user_agent="A library's computer")
+    elsewhere = visitor()
+    elsewhere.context.set_extra_http_headers({"User-Agent": "A library's computer"})
     page = elsewhere.open("/console/sign-in?next=/console/account")
     send(page, "Sign in", email=mine, password=PASSWORD)
     expect(page.get_by_role("heading", name="Jo Miller")).to_be_visible()
@@ -79,6 +82,7 @@ def test_a_session_is_ended_from_another_browser(visitor):
     expect(row).to_have_count(0)
     elsewhere.open("/console/account")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    elsewhere.context.set_extra_http_headers({})
 
 
 def test_the_own_account_is_changed(visitor):
