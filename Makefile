@@ -43,7 +43,7 @@ token: $(INSTALLED)
 # Coverage costs a third more time: it is measured where CI is set, or by `make test COVERAGE=1`.
 COVERAGE ?= $(CI)
 test: $(INSTALLED) $(DRIVER)
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 4 --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term))
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 5 --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=term))
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -23,7 +23,7 @@ from tests import makers, savepoints
 from tests.makers import SECRETS, DisposablePostgres
 from workers.dev.servers import Postgres, Valkey, free_port
 
-# Most flows share one stack, in one of four processes. They mostly wait; the others keep two cores busy meanwhile.
+# Most flows share one stack, in one of five processes. They mostly wait; the others keep two cores busy meanwhile.
 FLOWS = "tests/flows/"
 # So do the tests in a browser, with a stack that none of their neighbours stops.
 BROWSER = "tests/browser/"
