@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from uuid import UUID
 
 from actors import audit
@@ -48,13 +49,18 @@ class Disproof:
     context: RequestContext = field(default_factory=request_context.current)
 
 
+def names_another_amount(payment: Payment, amount: Decimal | None, currency: str | None) -> bool:
+    """Tells whether a decision with this amount and currency is about another amount than was ordered."""
+    return amount is not None and (amount, currency) != (payment.amount, payment.currency)
+
+
 def contradiction(payment: Payment, answer: Answer) -> tuple[ReviewCause, str] | None:
     """Returns why a person has to look at a decision; None if the decision can be applied or repeats another.
 
     The texts are compared with those of earlier reviews, so they must not change.
     """
     outcome, amount, currency = answer.outcome, answer.amount, answer.currency
-    if amount is not None and (amount, currency) != (payment.amount, payment.currency):
+    if names_another_amount(payment, amount, currency):
         return ReviewCause.AMOUNT_DIFFERS, f"the PSP says: {outcome} {amount} {currency}"
     if outcome is Outcome.CHARGED and payment.status not in (
         PaymentStatus.PROCESSING,

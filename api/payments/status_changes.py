@@ -3,7 +3,7 @@
 import threading
 from uuid import UUID
 
-from actors import audit, payment_endings, payment_jobs, state_machine, transitions
+from actors import audit, payment_endings, payment_jobs, payment_reviews, state_machine, transitions
 from actors.jobs import enqueue, transaction
 from actors.state_machine import Transition
 from api.payments import prefer_wait
@@ -39,12 +39,14 @@ def fail(payment_id: UUID, reason: str | None, *, decided: bool) -> Payment:
     """Enqueues the failure of a payment, unless the PSP has `decided` how it ends.
 
     Returns the payment as it is. Raises TransitionRefused, OutcomeUnknown while an order may still reach the
-    PSP, and OtherAmountDecided where no decision of the PSP will end the payment.
+    PSP, and OtherAmountDecided where the PSP has decided about another amount only.
     """
     payment = transitions.locked(payment_id)
-    if payment_endings.is_with_psp(payment) and reviews.is_open(payment.id, [ReviewCause.AMOUNT_DIFFERS]):
-        raise payment_endings.OtherAmountDecided(payment.type, payment.status)
+    _require_no_review_of_amount(payment)
     if decided:
+        # The inquiry may have brought a decision about another amount, whose review is opened afterwards.
+        if payment_endings.is_with_psp(payment) and not _will_be_settled(payment):
+            raise payment_endings.OtherAmountDecided(payment.type, payment.status)
         # The PSP's decision is on its way or applied: only the administrator's request is recorded.
         details = {"transition": Transition.FAIL, "reason": reason}
         audit.record(audit.AuditAction.PSP_DECIDED, resource=("payment", payment.id), details=details)
@@ -60,8 +62,10 @@ def has_psp_decided(payment: Payment) -> bool:
     """Returns whether the PSP has decided how this payment ends. The psp worker inquires; the request waits.
 
     False when the PSP knows no such order, or the payment ended in another way meanwhile. Raises
-    OutcomeUnknown when the PSP gives no answer, and TooManyWaiting.
+    OutcomeUnknown when the PSP gives no answer, TooManyWaiting, and, without an inquiry, OtherAmountDecided
+    when a review says so already.
     """
+    _require_no_review_of_amount(payment)
     inquiry_id = uuid7()
     with transaction():
         enqueue(payment_jobs.inquire_job(payment.id, inquiry_id))
@@ -79,6 +83,22 @@ def has_psp_decided(payment: Payment) -> bool:
     if found in (None, PspResult.NO_ANSWER, PspResult.UNAVAILABLE):
         raise payment_endings.OutcomeUnknown(payment.type, payment.status)
     return False
+
+
+def _require_no_review_of_amount(payment: Payment) -> None:
+    """Raises OtherAmountDecided if an open review says so."""
+    if payment_endings.is_with_psp(payment) and reviews.is_open(payment.id, [ReviewCause.AMOUNT_DIFFERS]):
+        raise payment_endings.OtherAmountDecided(payment.type, payment.status)
+
+
+def _will_be_settled(payment: Payment) -> bool:
+    """Tells whether a decision about the locked payment is still to be settled and is about its amount."""
+    return any(
+        call.outcome in psp_attempts.DECISIONS
+        and call.settled_at is None
+        and not payment_reviews.names_another_amount(payment, call.amount, call.currency)
+        for call in psp_attempts.for_payment(payment.id)
+    )
 
 
 def is_cancelled(payment: Payment) -> bool:

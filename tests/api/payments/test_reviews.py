@@ -77,8 +77,7 @@ def test_while_the_psp_is_silent_a_failure_is_refused_and_not_offered(customer, 
     assert offered() == [["update", "fail"]] * 3
 
 
-def test_a_payment_of_another_amount_at_the_psp_is_ended_by_its_review_only(customer, admin, monkeypatch):
-    monkeypatch.setattr(status_changes, "has_psp_decided", lambda _payment: True)
+def test_a_payment_of_another_amount_at_the_psp_is_ended_by_its_review_only(customer, admin):
     payment = paid(customer, simulate="blackout")
     address = f"/payments/{payment.id}"
     payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, Decimal("5.00"), "USD"))
@@ -89,7 +88,11 @@ def test_a_payment_of_another_amount_at_the_psp_is_ended_by_its_review_only(cust
     shown = admin.send("PUT", address, {"description": "Another amount"})
     for answer in (shown, admin.get(address)):
         assert answer.json["data"]["allowedActions"] == ["update"]
-    assert error(admin.post(f"{address}/status", {"status": "failed"})) == (409, "INVALID_TRANSITION")
+    refused = admin.post(f"{address}/status", {"status": "failed"})
+    assert error(refused) == (409, "INVALID_TRANSITION")
+    assert "has decided about another amount" in refused.json["error"]["message"]
+    # Nothing was asked of the PSP.
+    assert "payments.inquire" not in work()
     body = {"reason": "Refunded on the telephone", "outcome": "failed"}
     assert admin.post(f"{address}/review", body).json["data"]["status"] == "failed"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors import jobs, payment_jobs
+from actors import audit, jobs, payment_jobs
 from actors.psp.provider import Answer, Outcome
 from api.payments import prefer_wait
 from db import payments, postgres, psp_attempts, psp_ledger
@@ -83,11 +84,10 @@ def age_attempts() -> None:
     )
 
 
-def book(payment: Payment, outcome: str, code: str | None = None) -> None:
+def book(payment: Payment, outcome: str, code: str | None = None, *, amount: Decimal | None = None) -> None:
     """Enter a decision of the PSP of which the payment does not know."""
-    psp_ledger.add(
-        str(payment.id), payment_id=payment.id, amount=payment.amount, currency="USD", outcome=outcome, code=code
-    )  # fmt: skip
+    decided = {"amount": amount or payment.amount, "currency": "USD", "outcome": outcome, "code": code}
+    psp_ledger.add(str(payment.id), payment_id=payment.id, **decided)  # type: ignore[arg-type]
 
 
 def ended(payment: Payment) -> tuple[str, str | None]:
@@ -204,6 +204,62 @@ def test_a_payment_that_ends_during_the_inquiry_keeps_its_end(customer, admin, m
     meanwhile(work if psp == "inquiry" else late_answer)
     result = move(admin, payment, "failed")
     assert (result.status_code, result.json["data"]["status"]) == (202, "completed")
+    work()
+    assert ended(payment) == ("completed", None)
+
+
+def is_refused_for_the_amount(result: Any) -> bool:
+    is_refused = error(result) == (409, "INVALID_TRANSITION")
+    return is_refused and "has decided about another amount" in result.json["error"]["message"]
+
+
+@pytest.mark.parametrize("outcome", ["charged", "declined"])
+def test_an_inquiry_that_finds_another_amount_refuses_the_failure(customer, admin, meanwhile, outcome):
+    payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
+    book(payment, outcome, amount=payment.amount + 1)
+    meanwhile(lambda: do("payments.inquire"))
+    # The review is opened by a job that has not run, and again after it was resolved.
+    for _ in range(2):
+        assert is_refused_for_the_amount(move(admin, payment, "failed"))
+        assert makers.review(payment) is None
+        work()
+        assert makers.review(payment) == f"the PSP says: {outcome} {payment.amount + 1} USD"
+        assert admin.post(f"/payments/{payment.id}/review", {"reason": "Asked them"}).status_code == 200
+    work()
+    assert ended(payment) == ("processing", None)
+    assert audit.AuditAction.PSP_DECIDED not in {row.action for row in makers.audit_entries(payment.id)}
+
+
+def test_an_open_review_of_the_amount_refuses_the_failure_without_an_inquiry(customer, admin, meanwhile):
+    payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    do("payments.settle")
+    meanwhile(lambda: do("payments.inquire"))
+    assert is_refused_for_the_amount(move(admin, payment, "failed"))
+    assert [row.operation for row in psp_attempts.for_payment(payment.id)] == ["charge", "notice"]
+    assert "payments.inquire" not in enqueued()
+
+
+def test_a_review_of_the_amount_that_opens_meanwhile_refuses_the_failure(customer, admin, meanwhile):
+    payment = called_once(makers.payment(customer_of(customer), simulate="outage"))
+    book(payment, "charged", amount=payment.amount + 1)
+
+    def inquire_and_settle() -> None:
+        do("payments.inquire")
+        do("payments.settle")
+
+    meanwhile(inquire_and_settle)
+    assert is_refused_for_the_amount(move(admin, payment, "failed"))
+    assert makers.review(payment) == f"the PSP says: charged {payment.amount + 1} USD"
+
+
+def test_a_decision_about_the_ordered_amount_counts_after_one_about_another(customer, admin, meanwhile):
+    payment = called_once(makers.payment(customer_of(customer), simulate="timeout"))
+    payment_jobs.receive_notice(payment.id, Answer(Outcome.CHARGED, None, payment.amount + 1, "USD"))
+    do("payments.settle")
+    assert admin.post(f"/payments/{payment.id}/review", {"reason": "Asked them"}).status_code == 200
+    meanwhile(lambda: do("payments.inquire"))
+    assert move(admin, payment, "failed").status_code == 202
     work()
     assert ended(payment) == ("completed", None)
 
