@@ -154,6 +154,7 @@ def cancel_payment(req: Request, payment_id: UUID) -> Rendered:
     errors=(
         state_machine.TransitionRefused,
         payment_endings.OutcomeUnknown,
+        payment_endings.OtherAmountDecided,
         payment_endings.StatusNotSettable,
         acceptance.IdempotencyInProgress,
         acceptance.IdempotencyMismatch,

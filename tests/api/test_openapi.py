@@ -169,6 +169,15 @@ def test_every_error_response_has_an_example_of_each_code(operation):
                 assert "{" not in example["summary"]
 
 
+@pytest.mark.parametrize(
+    "refusal", ["TransitionRefused", "OutcomeUnknown", "OtherAmountDecided", "StatusNotSettable"]
+)
+def test_every_refusal_of_a_status_change_has_an_example(refusal):
+    [changes] = [operation for name, *_, operation in OPERATIONS if name == "changePaymentStatus"]
+    shown = resolve(changes["responses"]["409"])["content"]["application/json"]["examples"]
+    assert shown[refusal]["value"]["error"]["code"] == "INVALID_TRANSITION"
+
+
 @every_route
 def test_every_example_of_a_body_is_accepted(template, method, declaration):
     if not isinstance(declaration, Operation) or declaration.body is None:
