@@ -169,7 +169,8 @@ def change_payment_status(req: Request, payment_id: UUID, body: schemas.StatusCh
 
     Vendors cancel their payment requests; administrators cancel or fail any payment. A payment that
     is `processing` fails only if the payment provider confirms that it has no such charge and can receive
-    none any more. If the provider has charged the payment, the payment completes.
+    none any more. If the provider has charged the payment, the payment completes. If the provider has
+    decided about another amount, the response is a 409, and the payment is ended with its review.
     """
     caller = authentication.caller_of(req)
     payment = visibility.get_changeable(payment_id, caller)
