@@ -42,8 +42,9 @@ class ReviewCause(StrEnum):
 # The causes that explain a difference between the PSP's ledger and a payment, even when the review is
 # resolved.
 MONEY_CAUSES = frozenset(ReviewCause) - {ReviewCause.PSP_SILENT, ReviewCause.REQUEST_MOVED}
-# The causes for which no administrator can fail a payment that is `processing`: what the PSP has done is not
-# known, or it has charged. db/shown_payments.py has them, too.
+# The causes for which `fail` is not offered for a payment that is `processing`. Of a silent PSP the request
+# inquires again, and fails the payment if the PSP answers that it has no order. Where the PSP has charged or
+# declined another amount, the request is refused.
 UNFAILABLE_CAUSES = frozenset({ReviewCause.PSP_SILENT, ReviewCause.AMOUNT_DIFFERS})
 
 

@@ -39,7 +39,7 @@ class ShownPayment(NamedTuple):
     updated_at: datetime
     # Whether the vendor of a request has an active account; None for a payment.
     vendor_is_active: bool | None
-    # True if an open review says that no administrator can fail the payment.
+    # True if an open review has one of `reviews.UNFAILABLE_CAUSES`: `fail` is then not offered.
     cannot_fail: bool | None
 
 

@@ -75,7 +75,7 @@ def allowed_actions(payment: Payment | ShownPayment, caller: Caller) -> list[All
 
     The routes check the same again. Whether a payment can fail also depends on the PSP's answer to an
     inquiry, so `fail` is left out while the PSP does not answer. It is also left out where the PSP has
-    decided about another amount: only a review ends such a payment.
+    decided about another amount: no administrator can fail such a payment but with its review.
     """
 
     def allows(transition: Transition) -> bool:
