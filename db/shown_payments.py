@@ -43,14 +43,15 @@ class ShownPayment(NamedTuple):
     cannot_fail: bool | None
 
 
+_UNFAILABLE_CAUSES = ", ".join(f"'{cause}'" for cause in sorted(reviews.UNFAILABLE_CAUSES))
 # What a response says beyond the columns. Scalar subqueries instead of EXISTS, for which PostgreSQL might
 # read all vendors, or all reviews, first.
 _MORE = {
     "vendor_is_active": """CASE WHEN p.type = 'initiate'
         THEN (SELECT u.active AND u.role = 'VENDOR' FROM auth.users u WHERE u.id = p.user_id) END""",
-    "cannot_fail": """CASE WHEN p.type = 'payment' AND p.status = 'processing'
+    "cannot_fail": f"""CASE WHEN p.type = 'payment' AND p.status = 'processing'
         THEN (SELECT true FROM payments.payment_reviews r
-            WHERE r.payment_id = p.id AND r.cause IN ('psp_silent', 'amount_differs')
+            WHERE r.payment_id = p.id AND r.cause IN ({_UNFAILABLE_CAUSES})
                 AND r.resolved_at IS NULL LIMIT 1) END""",
 }
 SHOWN = ", ".join(f"{_MORE.get(name, f'p.{name}')} AS {name}" for name in ShownPayment._fields)
