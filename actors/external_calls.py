@@ -242,7 +242,8 @@ class CallingKind(JobKind, Generic[Prepared, Result]):
     def _begin_alone(self, id: UUID) -> list[Call[Prepared, Result]]:
         """Leases and prepares one job; no call if it has failed or was refused.
 
-        Raises nothing, because the caller has still to make the calls of the jobs before this one.
+        Records an error instead of raising it, because the caller has still to make the calls of the jobs
+        before this one.
         """
         try:
             with postgres.connection():

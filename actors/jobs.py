@@ -160,7 +160,10 @@ class JobKind(ABC):
                 raise
 
     def _record_failure(self, id: UUID, error: BaseException, *, attempts: int | None = None) -> None:
-        """Logs a failure and postpones the job; pauses if the database is unavailable. Raises nothing."""
+        """Logs a failure and postpones the job; pauses if the database is unavailable.
+
+        Raises none of TRANSIENT_ERRORS: a failure that cannot be recorded is only logged.
+        """
         if isinstance(error, postgres.DatabaseUnavailable):
             log.warning("database unavailable, job will be retried", job=self.name, error=str(error))
             time.sleep(_DATABASE_UNAVAILABLE_PAUSE_S)

@@ -72,7 +72,10 @@ def begin(operation: PspOperation, causes: Mapping[UUID, CallCause]) -> list[Cal
 
 
 def make(call: Call) -> Response:
-    """Makes the call, outside any transaction, and returns its response. Raises nothing."""
+    """Makes the call, outside any transaction, and returns its response, whatever the provider raises.
+
+    Raises RuntimeError in a process without a provider.
+    """
     psp, order = provider.chosen(), call.order
     try:
         with tracing.span(f"PSP {call.operation}", "CLIENT", {"paywright.payment.id": order.key}):
