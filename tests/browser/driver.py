@@ -33,6 +33,13 @@ DISABLED_BY_PLAYWRIGHT = (
     *("ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints"),
     *("NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch"),
 )
+# How much is in the browser's storage, which is empty afterwards.
+EMPTY_STORAGE = """() => {
+    const kept = localStorage.length + sessionStorage.length;
+    localStorage.clear();
+    sessionStorage.clear();
+    return kept;
+}"""
 KEEP_VIOLATIONS = """addEventListener("securitypolicyviolation", event =>
     reportViolation(`${event.effectiveDirective} refused ${event.blockedURI} in ${event.sourceFile}`))"""
 
@@ -128,11 +135,18 @@ class Visit:
         """Fails if anything went wrong in this browser so far."""
         assert not self.faults, "\n".join(self.faults)
 
+    def check_kept(self) -> None:
+        """Fails if the console keeps more than cookies in this browser, or has opened another page."""
+        kept = self.page.evaluate(EMPTY_STORAGE)
+        others = [page for page in self.context.pages if page is not self.page]
+        for page in others:
+            page.close()
+        assert (kept, others) == (0, [])
+
     def leave(self) -> None:
-        """Makes the browser as good as new for the next visitor: the console keeps nothing but cookies in it."""
+        """Makes the browser as good as new for the next visitor."""
         self.page.goto(LEFT_AT)
-        assert self.context.pages == [self.page]
-        assert self.page.evaluate("() => localStorage.length + sessionStorage.length") == 0
+        self.check_kept()
         self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
         self.page.set_viewport_size(VIEWPORT)
         self.context.clear_cookies()

@@ -38,7 +38,7 @@ def visitor_of(visitors: Visitors, signed_in: Callable[[str], Any]) -> Iterator[
 
 @pytest.fixture
 def visit(visitor_of: Callable[[str], Visit], role: str) -> Iterator[Visit]:
-    """The visitor for one page; the test fails if anything went wrong in it."""
+    """The visitor for one page; the test fails if anything went wrong in it, or the page keeps anything."""
     visit = visitor_of(role)
     visit.page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     visit.page.set_viewport_size(VIEWPORT)
@@ -47,6 +47,7 @@ def visit(visitor_of: Callable[[str], Visit], role: str) -> Iterator[Visit]:
         visit.check()
     finally:
         visit.faults.clear()
+        visit.check_kept()
 
 
 @pytest.mark.parametrize(("path", "role"), PAGES, ids=lambda each: each or "visitor")
