@@ -71,12 +71,15 @@ def _tab_through(page: "Page") -> list[str]:
     # Up to twice as often as there are controls: Tab also stops at what scrolls.
     page.evaluate(TO_THE_TOP)
     controls = page.evaluate(WATCH_FOCUS)
-    for pressed in range(2 * controls + 2):
-        # Held down it repeats itself: to let it go each time would be half of all that is sent to the browser.
-        page.keyboard.down("Tab")
-        if pressed >= controls and page.evaluate("() => document.activeElement === document.body"):
-            break
-    page.keyboard.up("Tab")
+    try:
+        for pressed in range(2 * controls + 2):
+            # Held down it repeats itself: to let it go each time would be half of all that is sent to the browser.
+            page.keyboard.down("Tab")
+            if pressed >= controls and page.evaluate("() => document.activeElement === document.body"):
+                break
+    finally:
+        # The next visitor may get this browser.
+        page.keyboard.up("Tab")
     found: list[str] = page.evaluate(UNREACHED)
     return found
 

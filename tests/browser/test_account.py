@@ -82,7 +82,6 @@ def test_a_session_is_ended_from_another_browser(visitor):
     expect(row).to_have_count(0)
     elsewhere.open("/console/account")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    elsewhere.context.set_extra_http_headers({})
 
 
 def test_the_own_account_is_changed(visitor):
