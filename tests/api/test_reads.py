@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from falcon.testing import TestClient
 
-from actors import snapshots
+from api.payments import schemas
 from db import live_sessions, pagination, postgres, redis, shown_payments, users
 from db.core import times
 from db.payments import Payment
@@ -155,7 +155,7 @@ def test_the_columns_of_the_statements_are_those_of_the_record(people, ids):
 
 
 def test_a_response_reads_every_column_that_it_shows():
-    shown = snapshots.Payment.model_fields.keys() & Payment._meta.columns.keys()
+    shown = schemas.Payment.model_fields.keys() & Payment._meta.columns.keys()
     assert shown <= set(ShownPayment._fields)
 
 
