@@ -21,10 +21,16 @@ def test_a_library_without_bcrypt_is_not_used(name):
     assert hashing.bcrypt_of(name) is None
 
 
-def test_without_a_library_the_package_computes(monkeypatch):
+@pytest.fixture
+def no_library(monkeypatch):
     monkeypatch.setattr(hashing, "_LIBRARIES", ())
     hashing.fastest_bcrypt.cache_clear()
+    yield
+    hashing.fastest_bcrypt.cache_clear()
+
+
+@pytest.mark.usefixtures("no_library")
+def test_without_a_library_the_package_computes():
     assert hashing.fastest_bcrypt() is bcrypt.hashpw
     ours = Passwords(pepper="pepper", rounds=4)
     assert ours.matches("secret", ours.hash("secret"))
-    hashing.fastest_bcrypt.cache_clear()
