@@ -59,6 +59,10 @@ class _Transaction(peewee._savepoint):
         if begin:
             self._begin()  # type: ignore[attr-defined]
 
+    def rollback(self, begin: bool = True) -> None:
+        self.db.connection().unsent_last = None
+        super().rollback(begin)
+
     def _release(self) -> None:
         self.db.execute_sql(f"RELEASE SAVEPOINT {self.quoted_sid};")
 
@@ -79,6 +83,7 @@ class _DeferredTransaction(_Transaction):
             self._unsent.append(f"RELEASE SAVEPOINT {self.quoted_sid};")
 
     def rollback(self, begin: bool = True) -> None:
+        self.db.connection().unsent_last = None
         if not self._is_dropped():
             # All that is unsent belongs to savepoints within this one.
             self._unsent.clear()
