@@ -38,10 +38,9 @@ def test_a_page_of_a_user_with_few_payments_reads_no_others_where_most_users_hav
         of_user: dict[str, Any] = {party: user_id}
         return len(shown_payments.page(Visibility(**of_user), PaymentFilter(), limit=PAGE, after=None).items)
 
-    # From the sixth execution on the plan does not depend on the user. It expects as many payments of each as the
-    # average has: unless an index has those of a user in the order of a page, it looks among the newest of all.
-    for user_id in [*MANY, *FEW]:
-        page(user_id)
+    # The plan of the first execution stays, and does not depend on the user. It expects as many payments of each as
+    # the average has: unless an index has those of a user in the order of a page, it looks among the newest of all.
+    page(MANY[0])
     before = int(postgres.value(READ))
     assert page(FEW[0]) == PAGE
     assert int(postgres.value(READ)) - before < 3 * PAGE
