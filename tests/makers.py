@@ -313,7 +313,7 @@ def deliver_events() -> bool:
     return delivered
 
 
-# Before every test: a query of the ORM takes longer to write than to run.
+# Sent before every test; the ORM would take longer to write it than the server to run it.
 SKIP_OLD_EVENTS = (
     "UPDATE admin.subscriptions SET seq = (SELECT coalesce(max(seq), 0) FROM admin.events),"
     " attempts = 0, error = NULL, due_at = clock_timestamp()"

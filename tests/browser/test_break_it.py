@@ -49,7 +49,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[s
 
 
 @pytest.fixture(scope="module")
-def signed_in(browser: "Browser", base_url: str) -> Iterator[Visit]:
+def signed_in_admin(browser: "Browser", base_url: str) -> Iterator[Visit]:
     with visit(browser, base_url) as admin:
         page = admin.open("/console/sign-in?next=/console/break-it")
         page.get_by_role("button", name="Ada Admin").click()
@@ -58,15 +58,15 @@ def signed_in(browser: "Browser", base_url: str) -> Iterator[Visit]:
 
 
 @pytest.fixture
-def admin(signed_in: Visit) -> Iterator[Visit]:
+def admin(signed_in_admin: Visit) -> Iterator[Visit]:
     """The administrator, in the light, at a desk; the test fails if anything went wrong there."""
-    signed_in.page.emulate_media(color_scheme="light")
-    signed_in.page.set_viewport_size(VIEWPORT)
-    yield signed_in
+    signed_in_admin.page.emulate_media(color_scheme="light")
+    signed_in_admin.page.set_viewport_size(VIEWPORT)
+    yield signed_in_admin
     try:
-        signed_in.check()
+        signed_in_admin.check()
     finally:
-        signed_in.faults.clear()
+        signed_in_admin.faults.clear()
 
 
 def test_every_payment_ends_though_every_worker_is_killed_or_frozen(admin: Visit) -> None:
