@@ -42,6 +42,8 @@ class People(SimpleNamespace):
         self._client = client
 
     def __getattr__(self, name: str) -> Visitor:
+        if name not in self.ROLES:
+            raise AttributeError(name)
         made = visitor(self._client, self.ROLES[name])
         setattr(self, name, made)
         return made
