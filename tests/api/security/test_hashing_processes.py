@@ -109,9 +109,14 @@ def test_processes_that_were_killed_are_replaced(processes):
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     assert ours.hash(b"secret", SALT) == HASH
-    hashes = [gevent.spawn(ours.hash, b"secret", SALT) for _ in range(2)]
-    gevent.joinall(hashes)
-    assert [each.get() for each in hashes] == [HASH, HASH]
+    # While the new one is frozen, the next request gets the other one that was killed.
+    [new] = pids()
+    os.kill(new, signal.SIGSTOP)
+    waiting = gevent.spawn(ours.hash, b"secret", SALT)
+    gevent.idle()
+    assert ours.hash(b"secret", SALT) == HASH
+    os.kill(new, signal.SIGCONT)
+    assert waiting.get() == HASH
     assert len(pids()) == 2
     # Nor is one left that nobody has waited for.
     assert not [pid for pid in killed if psutil.pid_exists(pid)]
