@@ -80,6 +80,7 @@ _LOCKED = """
 # A charge call is the first call of its payment, or follows an inquiry that has found no order. All charge
 # calls of a payment have the same idempotency key, so that the PSP charges once, whatever it has received.
 # Without ON CONFLICT, because the ids are new, and a row then writes 48 bytes less of WAL.
+# Not NOT EXISTS: a plan made for few rows would read all attempts into a hash table.
 BEGIN_CHARGES = Statement(
     "begin_charges",
     f"""
@@ -88,7 +89,7 @@ BEGIN_CHARGES = Statement(
         SELECT call.id, payment.id, 'charge', payment.id::text
         FROM unnest(%(ids)s::uuid[], %(payment_ids)s) AS call (id, payment_id)
         JOIN payment ON payment.id = call.payment_id
-        WHERE NOT EXISTS (SELECT FROM payments.psp_attempts a WHERE a.payment_id = payment.id)
+        WHERE (SELECT true FROM payments.psp_attempts a WHERE a.payment_id = payment.id LIMIT 1) IS NULL
             OR (SELECT a.operation = 'find' AND a.outcome = 'not_found' FROM payments.psp_attempts a
                 WHERE a.payment_id = payment.id AND a.operation <> 'notice'
                 ORDER BY a.created_at DESC, a.id DESC LIMIT 1)
@@ -120,6 +121,7 @@ BEGIN_INQUIRIES = Statement(
 
 # A decision is never overwritten by another result: another worker, which had taken over the job, may have
 # got no answer. A result that is no decision needs no settlement.
+# Without the condition on the array of ids, a plan made for few rows would read all attempts.
 RECORD_RESULTS = Statement(
     "record_psp_results",
     """
@@ -130,8 +132,9 @@ RECORD_RESULTS = Statement(
             THEN clock_timestamp() END
     FROM unnest(%(ids)s::uuid[], %(outcomes)s::text[], %(codes)s::text[],
         %(amounts)s::numeric[], %(currencies)s::text[]) AS r (id, outcome, code, amount, currency)
-    WHERE a.id = r.id AND (a.outcome IS NULL OR a.outcome NOT IN ('charged', 'declined')
-        OR r.outcome IN ('charged', 'declined'))
+    WHERE a.id = r.id AND a.id = ANY(%(ids)s)
+        AND (a.outcome IS NULL OR a.outcome NOT IN ('charged', 'declined')
+            OR r.outcome IN ('charged', 'declined'))
     """,
     by_index=True,
 )
