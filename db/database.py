@@ -93,6 +93,8 @@ class Database(peewee.PostgresqlDatabase):
         connection: Connection | None = self._thread.conn
         if connection and connection.unsent_last:
             (sql, params), connection.unsent_last = connection.unsent_last, None
+            # The server's statement_timeout counts anew for the COMMIT.
+            self.set_response_timeout(connection.response_timeout_s + RESPONSE_TIMEOUT_S)
             with self._outdated_reported(connection):
                 self._run(f"{sql}; COMMIT", params)
         elif not self._was_never_begun():

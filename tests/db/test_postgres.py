@@ -188,6 +188,7 @@ def test_a_forked_process_opens_its_own_connections(own):
     assert other != mine
 
 
+SLEEP = Statement("test_sleep", "SELECT pg_sleep(%(seconds)s::float8)")
 WRITE = Statement("test_write", "INSERT INTO written (one) VALUES (%(one)s::int) RETURNING one")
 
 
@@ -275,6 +276,14 @@ def test_the_commit_raises_the_error_of_the_statement_that_goes_with_it(own, ser
     assert 6 not in written(server)
     with own.atomic():
         own.execute_sql("SELECT 1")
+
+
+def test_a_commit_has_time_for_the_statement_that_goes_with_it(own, sent):
+    with own.atomic():
+        own.execute_sql("SELECT 1")
+        own.set_response_timeout(0.05)
+        own.execute_with_commit(SLEEP, {"seconds": 0.2})
+    assert sent[-1] == f"{SLEEP.execute}; COMMIT"
 
 
 def test_what_was_to_go_with_the_commit_is_dropped_by_a_rollback(own, server, sent):
