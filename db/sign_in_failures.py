@@ -63,11 +63,6 @@ RESERVE = Statement(
     """,
 )
 
-RELEASE = """
-    UPDATE auth.sign_in_failures SET failures = greatest(0, failures - 1)
-    WHERE purpose = %s AND account = %s AND client = %s
-"""
-
 # The wait ends only where the reservation began it: a later one may have begun another.
 UNDO = """
     UPDATE auth.sign_in_failures
@@ -130,13 +125,8 @@ def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> d
     return reserved_at
 
 
-def release(purpose: PasswordUse, account: str, client: str) -> None:
-    """Subtracts a failure that was counted for a password which proved right. The wait stays."""
-    postgres.rows(RELEASE, purpose, account, client)
-
-
 def undo(purpose: PasswordUse, account: str, client: str, reserved_at: datetime) -> None:
-    """Subtracts a failure that was counted for a password which was not checked, with the wait it began."""
+    """Subtracts a failure that was counted in advance, and ends the wait that it began."""
     postgres.rows(UNDO, reserved_at, purpose, account, client)
 
 

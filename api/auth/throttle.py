@@ -46,6 +46,8 @@ class TooManyFailures(DomainError, code=ErrorCode.RATE_LIMITED):
     """Signing in to this account has failed too often. Wait a little and try again."""
 
 
+# How long a check waits for its turn, in seconds. The hash itself may wait, too, and a proxy waits for 30 s.
+_TURN_WAIT_S = 5.0
 # A semaphore for each client whose password this process checks, removed when no request needs it any more.
 _turns: WeakValueDictionary[tuple[str, ...], BoundedSemaphore] = WeakValueDictionary()
 
@@ -66,7 +68,7 @@ class Reservation:
         a known client from now on.
         """
         if self.client == UNKNOWN_CLIENTS:
-            sign_in_failures.release(self.purpose, self.account, self.client)
+            sign_in_failures.undo(self.purpose, self.account, self.client, self.reserved_at)
         else:
             sign_in_failures.clear(self.purpose, self.account, self.client)
 
@@ -84,14 +86,14 @@ def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[
     The checks of one client take turns. Each counts as a failure until its password has proved right:
     parallel sign-ins with the right password would otherwise be refused because of each other. The failure
     stays counted where the block raises InvalidCredentials, and is taken back after any other error. Raises
-    TooManyFailures, which is audited and not counted as a failure.
+    TooManyFailures, which is audited and not counted as a failure, and Busy.
     """
     # Most requests of a burst of guesses are refused without waiting for a turn.
     counted = sign_in_failures.find(purpose, account, client)
     if counted and counted.must_wait(times.now()):
         raise _refusal(counted, purpose, account)
     turn = _turns.setdefault((purpose, account, client), BoundedSemaphore(1))
-    with admission.slot(turn, wait=BoundedSemaphore.acquire):
+    with admission.slot(turn, wait=admission.waiting(_TURN_WAIT_S)):
         reserved_at = sign_in_failures.reserve(purpose, account, client, times.now())
         if reserved_at is None:
             raise _refusal(sign_in_failures.find(purpose, account, client), purpose, account)

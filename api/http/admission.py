@@ -73,12 +73,21 @@ def without_connection() -> Iterator[None]:
         connect()
 
 
+def waiting(seconds: float) -> Callable[[threading.BoundedSemaphore], None]:
+    """Returns a `wait` for `slot` that raises Busy after this time."""
+
+    def wait(slots: threading.BoundedSemaphore) -> None:
+        if not slots.acquire(timeout=seconds):
+            raise Busy
+
+    return wait
+
+
 def _wait_briefly(slots: threading.BoundedSemaphore) -> None:
     """Waits for a slot and takes it. Raises Busy."""
     may_wait_long = _long_waits.acquire(blocking=False)
     try:
-        if not slots.acquire(timeout=SLOT_WAIT_S if may_wait_long else CROWDED_SLOT_WAIT_S):
-            raise Busy
+        waiting(SLOT_WAIT_S if may_wait_long else CROWDED_SLOT_WAIT_S)(slots)
     finally:
         if may_wait_long:
             _long_waits.release()

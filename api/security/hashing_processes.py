@@ -20,8 +20,10 @@ log = structlog.get_logger(__name__)
 
 # -I finds the installed packages but no module of ours; the empty environment below holds no secret.
 _COMMAND = [sys.executable, "-I", str(Path(__file__).with_name("hashing.py"))]
-# A hash takes 50 ms of a core, which a low priority gets late on a busy machine. A proxy waits for 30 s.
-DEADLINE_S = 20.0
+# How long a request waits for a free process, and then for its answer. A hash of cost 10 takes 50 ms of a
+# core, one of cost 16 three seconds, and a low priority gets it late on a busy machine. A proxy waits for
+# 30 seconds.
+QUEUE_S, DEADLINE_S = 5.0, 18.0
 
 
 class HashingProcesses:
@@ -38,7 +40,8 @@ class HashingProcesses:
         requests still execute.
         """
         request = f"{password.hex()} {salt.hex()}\n".encode()
-        with admission.without_connection(), self._free:
+        queue = admission.slot(self._free, wait=admission.waiting(QUEUE_S))
+        with admission.without_connection(), queue:
             try:
                 # A process that was killed is replaced. Another idle one may have been killed, too.
                 answer = self._ask(request, self._idle.pop() if self._idle else None) or self._ask(request)
@@ -46,6 +49,7 @@ class HashingProcesses:
                 log.error("a password hash was not computed", error=repr(error))
                 raise admission.Busy from error
         if not answer:
+            log.error("a password hash was not computed", error="two processes ended")
             raise admission.Busy
         if answer == b"\n":
             raise ValueError("not computed")

@@ -15,6 +15,7 @@ from zxcvbn.matching import dictionary_match
 from actors import audit, housekeeping, mail
 from actors.jobs import enqueue, transaction
 from api.app import create_app
+from api.auth import throttle
 from api.http.admission import Busy
 from api.security.passwords import SCORED_CHARACTERS, Passwords, weakness
 from db import audit_log, event_log, one_time_tokens, postgres, sessions, sign_in_failures, users
@@ -434,6 +435,14 @@ def test_the_owners_sign_in_does_not_clear_the_count_of_unknown_clients(client, 
         assert sign_in(client, email, **from_address("192.0.2.9")).status_code == 200
 
 
+def test_the_owners_sign_in_begins_no_wait_for_the_next_one(client, me):
+    email = me.user["email"]
+    with freeze_time(NOON):
+        guess(client, email, 4)
+        for place in ("192.0.2.9", "192.0.3.9"):
+            assert sign_in(client, email, **from_address(place)).status_code == 200
+
+
 def test_resetting_the_password_makes_the_client_known(client, me):
     email = me.user["email"]
     Visitor(client).post("/auth/forgot-password", {"email": email})
@@ -514,6 +523,13 @@ def test_parallel_sign_ins_with_the_right_password_all_succeed(stores, settings)
     finally:
         makers.wipe()
     assert answers == [200] * 32
+
+
+def test_a_check_does_not_wait_long_for_its_turn(client, me, monkeypatch):
+    monkeypatch.setattr(throttle, "_TURN_WAIT_S", 0.01)
+    guesser = (sign_in_failures.PasswordUse.SIGN_IN, me.user["id"], throttle.UNKNOWN_CLIENTS)
+    with throttle.password_check(*guesser), pytest.raises(Busy), throttle.password_check(*guesser):
+        pass
 
 
 def must_wait(guesser, now) -> bool:

@@ -148,6 +148,20 @@ def test_a_frozen_process_is_replaced_after_its_deadline(processes, monkeypatch)
     assert ours.hash(b"secret", SALT) == HASH
 
 
+def test_a_request_does_not_wait_long_for_a_free_process(processes, monkeypatch):
+    ours = processes(1)
+    ours.hash(b"secret", SALT)
+    [pid] = pids()
+    os.kill(pid, signal.SIGSTOP)
+    first = gevent.spawn(ours.hash, b"secret", SALT)
+    gevent.idle()
+    monkeypatch.setattr(hashing_processes, "QUEUE_S", 0.01)
+    with pytest.raises(Busy):
+        ours.hash(b"secret", SALT)
+    os.kill(pid, signal.SIGCONT)
+    assert first.get() == HASH
+
+
 @pytest.mark.parametrize("command", [["false"], ["/absent"]])
 def test_a_process_that_does_not_start_is_no_reason_to_wait(processes, monkeypatch, command):
     ours = processes(1)
