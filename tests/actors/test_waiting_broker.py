@@ -19,7 +19,8 @@ def served(stores: dict[str, str]):
     made = broker.new_broker(stores["REDIS_URL"], timeout=5)
     made.client.flushdb()
     made.declare_queue("waited-for")
-    return made
+    yield made
+    made.client.connection_pool.disconnect()
 
 
 def send(served, text: str = "hello") -> None:
