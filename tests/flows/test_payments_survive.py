@@ -52,9 +52,8 @@ def test_a_payment_goes_through_all_processes(stack: Stack, pubsub: redis.client
     assert events_of(stack, id) == ["created", "updated", "updated", "completed"]
     assert events_of(stack, declined) == ["created", "updated", "updated", "failed"]
     messages: list[dict[str, Any]] = []
-    while not {"payments:payment:completed", "payments:payment:failed"} <= {
-        message["type"] for message in messages
-    }:
+    ends = {(id, "payments:payment:completed"), (declined, "payments:payment:failed")}
+    while not ends <= {(message["data"].get("id"), message["type"]) for message in messages}:
         message = pubsub.get_message(timeout=10)
         assert message is not None
         messages.append(json.loads(message["data"]))
