@@ -47,8 +47,10 @@ def conforming_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_client(stores: dict[str, str]) -> Iterator[MakeClient]:
+def make_client(database: None, stores: dict[str, str]) -> Iterator[MakeClient]:
     """Makes a client of an application that has these settings besides those of all tests.
+
+    What its requests write is rolled back with the test's transaction.
 
     Closes the application's connections to Redis after the test. The garbage collector may finalize a socket
     before the connection that would close it, which is a ResourceWarning.
