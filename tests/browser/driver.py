@@ -132,8 +132,10 @@ class Visit:
         return expected
 
     def check(self) -> None:
-        """Fails if anything went wrong in this browser so far."""
-        assert not self.faults, "\n".join(self.faults)
+        """Fails if anything went wrong in this browser since the last check."""
+        found = "\n".join(self.faults)
+        self.faults.clear()
+        assert not found, found
 
     def check_kept(self) -> None:
         """Fails if the console keeps more than cookies in this browser, or has opened another page."""

@@ -63,10 +63,7 @@ def admin(signed_in_admin: Visit) -> Iterator[Visit]:
     signed_in_admin.page.emulate_media(color_scheme="light")
     signed_in_admin.page.set_viewport_size(VIEWPORT)
     yield signed_in_admin
-    try:
-        signed_in_admin.check()
-    finally:
-        signed_in_admin.faults.clear()
+    signed_in_admin.check()
 
 
 def test_every_payment_ends_though_every_worker_is_killed_or_frozen(admin: Visit) -> None:

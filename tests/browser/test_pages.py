@@ -46,7 +46,6 @@ def visit(visitor_of: Callable[[str], Visit], role: str) -> Iterator[Visit]:
     try:
         visit.check()
     finally:
-        visit.faults.clear()
         visit.check_kept()
 
 
