@@ -34,6 +34,16 @@ def processes():
         process.kill()
 
 
+@pytest.fixture
+def frozen(processes) -> tuple[HashingProcesses, int]:
+    """At most one process, which is stopped, and its number."""
+    ours = processes(1)
+    ours.hash(b"secret", SALT)
+    [pid] = pids()
+    os.kill(pid, signal.SIGSTOP)
+    return ours, pid
+
+
 def pids() -> set[int]:
     return {process.pid for process in psutil.Process().children() if computes_hashes(process)}
 
@@ -122,11 +132,8 @@ def test_processes_that_were_killed_are_replaced(processes):
     assert not [pid for pid in killed if psutil.pid_exists(pid)]
 
 
-def test_a_process_that_is_killed_while_it_computes_is_replaced(processes):
-    ours = processes(1)
-    ours.hash(b"secret", SALT)
-    [pid] = pids()
-    os.kill(pid, signal.SIGSTOP)
+def test_a_process_that_is_killed_while_it_computes_is_replaced(frozen):
+    ours, pid = frozen
     waiting = gevent.spawn(ours.hash, b"secret", SALT)
     gevent.idle()
     os.kill(pid, signal.SIGKILL)
@@ -134,11 +141,8 @@ def test_a_process_that_is_killed_while_it_computes_is_replaced(processes):
     assert not psutil.pid_exists(pid)
 
 
-def test_a_frozen_process_is_replaced_after_its_deadline(processes, monkeypatch):
-    ours = processes(1)
-    ours.hash(b"secret", SALT)
-    [pid] = pids()
-    os.kill(pid, signal.SIGSTOP)
+def test_a_frozen_process_is_replaced_after_its_deadline(frozen, monkeypatch):
+    ours, pid = frozen
     with monkeypatch.context() as patched:
         patched.setattr(hashing_processes, "DEADLINE_S", 0.01)
         with pytest.raises(Busy):
@@ -148,11 +152,8 @@ def test_a_frozen_process_is_replaced_after_its_deadline(processes, monkeypatch)
     assert ours.hash(b"secret", SALT) == HASH
 
 
-def test_a_request_does_not_wait_long_for_a_free_process(processes, monkeypatch):
-    ours = processes(1)
-    ours.hash(b"secret", SALT)
-    [pid] = pids()
-    os.kill(pid, signal.SIGSTOP)
+def test_a_request_does_not_wait_long_for_a_free_process(frozen, monkeypatch):
+    ours, pid = frozen
     first = gevent.spawn(ours.hash, b"secret", SALT)
     gevent.idle()
     monkeypatch.setattr(hashing_processes, "QUEUE_S", 0.01)
@@ -172,11 +173,8 @@ def test_a_process_that_does_not_start_is_no_reason_to_wait(processes, monkeypat
     assert ours.hash(b"secret", SALT) == HASH
 
 
-def test_the_answer_to_a_request_that_ended_is_given_to_no_other(processes):
-    ours = processes(1)
-    ours.hash(b"secret", SALT)
-    [pid] = pids()
-    os.kill(pid, signal.SIGSTOP)
+def test_the_answer_to_a_request_that_ended_is_given_to_no_other(frozen):
+    ours, pid = frozen
     ended = gevent.spawn(ours.hash, b"another", SALT)
     gevent.idle()
     ended.kill()
