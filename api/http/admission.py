@@ -73,12 +73,12 @@ def without_connection() -> Iterator[None]:
         connect()
 
 
-def waiting(seconds: float) -> Callable[[threading.BoundedSemaphore], None]:
-    """Returns a `wait` for `slot` that raises Busy after this time."""
+def waiting(seconds: float, error: type[Busy] = Busy) -> Callable[[threading.BoundedSemaphore], None]:
+    """Returns a `wait` for `slot` that raises the error after this time."""
 
     def wait(slots: threading.BoundedSemaphore) -> None:
         if not slots.acquire(timeout=seconds):
-            raise Busy
+            raise error
 
     return wait
 

@@ -26,6 +26,10 @@ _COMMAND = [sys.executable, "-I", str(Path(__file__).with_name("hashing.py"))]
 QUEUE_S, DEADLINE_S = 5.0, 18.0
 
 
+class CannotHash(admission.Busy):
+    """The service cannot process passwords at the moment. Try again later."""
+
+
 class HashingProcesses:
     """At most `count` processes. Each starts when it is first needed, and serves one request at a time."""
 
@@ -34,23 +38,23 @@ class HashingProcesses:
         self._idle: list[_Process] = []
 
     def hash(self, password: bytes, salt: bytes) -> bytes:
-        """Returns the hash by bcrypt. Raises ValueError for a salt of another kind, and Busy.
+        """Returns the hash by bcrypt. Raises ValueError for a salt of another kind, and CannotHash.
 
         The current request gives its connection and its slot back meanwhile: during many sign-ins, other
         requests still execute.
         """
         request = f"{password.hex()} {salt.hex()}\n".encode()
-        queue = admission.slot(self._free, wait=admission.waiting(QUEUE_S))
+        queue = admission.slot(self._free, wait=admission.waiting(QUEUE_S, CannotHash))
         with admission.without_connection(), queue:
             try:
                 # A process that was killed is replaced. Another idle one may have been killed, too.
                 answer = self._ask(request, self._idle.pop() if self._idle else None) or self._ask(request)
             except OSError as error:
                 log.error("a password hash was not computed", error=repr(error))
-                raise admission.Busy from error
+                raise CannotHash from error
         if not answer:
             log.error("a password hash was not computed", error="two processes ended")
-            raise admission.Busy
+            raise CannotHash
         if answer == b"\n":
             raise ValueError("not computed")
         return answer[:-1]

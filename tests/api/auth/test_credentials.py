@@ -17,6 +17,7 @@ from actors.jobs import enqueue, transaction
 from api.app import create_app
 from api.auth import throttle
 from api.http.admission import Busy
+from api.security.hashing_processes import CannotHash
 from api.security.passwords import SCORED_CHARACTERS, Passwords, weakness
 from db import audit_log, event_log, one_time_tokens, postgres, sessions, sign_in_failures, users
 from db.core import times
@@ -550,8 +551,8 @@ def test_a_check_that_began_earlier_is_not_refused_because_of_a_later_one(client
     assert sign_in_failures.reserve(*guesser, now) is None
 
 
-def busy(self: Passwords, password: str, hashed: str | None) -> bool:
-    raise Busy
+def cannot_hash(self: Passwords, password: str, hashed: str | None) -> bool:
+    raise CannotHash
 
 
 @pytest.mark.parametrize("ask", [lambda me: sign_in(me.client, me.user["email"]), change])
@@ -561,9 +562,13 @@ def test_a_password_that_was_not_checked_is_no_failure(me, ask, monkeypatch):
             for refused in (change(me, "wrong"), sign_in(me.client, me.user["email"], "wrong")):
                 assert error(refused) == (401, "INVALID_CREDENTIALS")
         with monkeypatch.context() as patched:
-            patched.setattr(Passwords, "matches", busy)
+            patched.setattr(Passwords, "matches", cannot_hash)
             for _ in range(9):
-                assert error(ask(me)) == (503, "SERVICE_UNAVAILABLE")
+                refused = ask(me)
+                assert error(refused) == (503, "SERVICE_UNAVAILABLE")
+                # Nothing is wrong with what the client does: the service is overloaded.
+                assert refused.json["error"]["message"].startswith("The service cannot process passwords")
+                assert int(refused.headers["Retry-After"]) > 0
         assert ask(me).status_code == 200
 
 

@@ -12,9 +12,8 @@ import gevent
 import psutil
 import pytest
 
-from api.http.admission import Busy
 from api.security import hashing, hashing_processes
-from api.security.hashing_processes import HashingProcesses
+from api.security.hashing_processes import CannotHash, HashingProcesses
 from tests.makers import until
 
 SALT = b"$2b$04$abcdefghijklmnopqrstuu"
@@ -145,7 +144,7 @@ def test_a_frozen_process_is_replaced_after_its_deadline(frozen, monkeypatch):
     ours, pid = frozen
     with monkeypatch.context() as patched:
         patched.setattr(hashing_processes, "DEADLINE_S", 0.01)
-        with pytest.raises(Busy):
+        with pytest.raises(CannotHash):
             ours.hash(b"secret", SALT)
     assert not psutil.pid_exists(pid)
     assert not pids()
@@ -157,7 +156,7 @@ def test_a_request_does_not_wait_long_for_a_free_process(frozen, monkeypatch):
     first = gevent.spawn(ours.hash, b"secret", SALT)
     gevent.idle()
     monkeypatch.setattr(hashing_processes, "QUEUE_S", 0.01)
-    with pytest.raises(Busy):
+    with pytest.raises(CannotHash):
         ours.hash(b"secret", SALT)
     os.kill(pid, signal.SIGCONT)
     assert first.get() == HASH
@@ -168,7 +167,7 @@ def test_a_process_that_does_not_start_is_no_reason_to_wait(processes, monkeypat
     ours = processes(1)
     with monkeypatch.context() as patched:
         patched.setattr(hashing_processes, "_COMMAND", command)
-        with pytest.raises(Busy):
+        with pytest.raises(CannotHash):
             ours.hash(b"secret", SALT)
     assert ours.hash(b"secret", SALT) == HASH
 
