@@ -129,9 +129,7 @@ def _absolute(ctx: click.Context, param: click.Parameter, value: Path) -> PurePo
 def systemd(target: Path, user: str, directory: PurePosixPath, environment: PurePosixPath) -> None:
     """Write units of systemd for the lines of the Procfile into the directory TARGET."""
     target.mkdir(parents=True, exist_ok=True)
-    written = systemd_units.units(
-        Path("Procfile").read_text(), user=user, directory=directory, environment=environment
-    )
+    written = systemd_units.units(user=user, directory=directory, environment=environment)
     for name, text in written.items():
         (target / name).write_text(text)
     services = " ".join(name.replace("@", "@1") for name in written if name != systemd_units.TARGET)

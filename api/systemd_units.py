@@ -2,6 +2,8 @@
 
 from pathlib import PurePosixPath
 
+from db.core import procfile
+
 TARGET = "paywright.target"
 
 _TARGET_TEXT = """\
@@ -48,24 +50,20 @@ WantedBy={target}
 _WEIGHTS = {"web": 1000}
 
 
-def units(
-    procfile: str, *, user: str, directory: PurePosixPath, environment: PurePosixPath
-) -> dict[str, str]:
+def units(*, user: str, directory: PurePosixPath, environment: PurePosixPath) -> dict[str, str]:
     """Returns the units by their file names: a template for each line of the Procfile, and their target.
 
     They run the checkout in `directory` in the name of `user`, with the settings in `environment`.
     """
     found = {TARGET: _TARGET_TEXT}
-    for line in procfile.splitlines():
-        name, _, command = map(str.strip, line.partition(":"))
-        if name and not name.startswith("#"):
-            found[f"paywright-{name}@.service"] = _SERVICE_TEXT.format(
-                name=name,
-                target=TARGET,
-                user=user,
-                directory=directory,
-                environment=environment,
-                command=command,
-                weight=_WEIGHTS.get(name, 100),
-            )
+    for name, command in procfile.commands().items():
+        found[f"paywright-{name}@.service"] = _SERVICE_TEXT.format(
+            name=name,
+            target=TARGET,
+            user=user,
+            directory=directory,
+            environment=environment,
+            command=command,
+            weight=_WEIGHTS.get(name, 100),
+        )
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values, parser, set_key
 
+from db.core import procfile
 from db.core.settings import InvalidSetting
 from workers.dev import Failure, processes, servers
 
@@ -53,7 +54,7 @@ class Stack:
     def __init__(self, data: Path, settings: dict[str, str], *, console: bool) -> None:
         """Chooses ports and passwords; `console` if a person reads the logs. Raises InvalidSetting."""
         self.data, self.production = data, settings.get("APP_ENV") == "production"
-        self.commands = _commands(Path("Procfile").read_text(), settings.get("PROCESSES", ""))
+        self.commands = _commands(settings.get("PROCESSES", ""))
         host = settings.get("HOST") or servers.HOST
         port = _web_port(settings.get("PORT"), host, data)
         reachable = {"0.0.0.0": servers.HOST, "::": "::1"}.get(host, host)
@@ -114,15 +115,9 @@ def _web_port(chosen: str | None, host: str, data: Path) -> int:
     return int(chosen) if chosen else servers.free_port(DEFAULT_WEB_PORT, host=host, seed=data)
 
 
-def _commands(procfile: str, processes: str) -> dict[str, str]:
+def _commands(processes: str) -> dict[str, str]:
     """Returns the Procfile's commands by `web.1`, `web.2`, …; `processes` is as `web=2,psp=0`."""
-    commands: dict[str, str] = {}
-    for line in procfile.splitlines():
-        name, colon, command = map(str.strip, line.partition(":"))
-        if name and not name.startswith("#"):
-            if not (colon and command):
-                raise InvalidSetting(f"Procfile: {line!r} is not `name: command`")
-            commands[name] = command
+    commands = procfile.commands()
     numbers = dict.fromkeys(commands, "1")
     for part in filter(None, map(str.strip, processes.split(","))):
         name, _, number = part.partition("=")
