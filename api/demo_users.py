@@ -1,4 +1,4 @@
-"""The demo users of a developer's machine, whose password is public."""
+"""Creates the demo users, and keeps them out of production."""
 
 import structlog
 
@@ -10,17 +10,9 @@ from api.security.passwords import Passwords
 from api.settings import WebSettings
 from db import postgres, sessions, users
 from db.core.settings import InvalidSetting, is_loopback
-from db.users import Role, User
+from db.demo_users import DEMO_NAMES, DEMO_PASSWORD, active_demo_users, demo_email
 
 log = structlog.get_logger(__name__)
-
-DEMO_PASSWORD = "Paywright-demo-1"
-DEMO_NAMES = {Role.ADMIN: "Ada Admin", Role.VENDOR: "Vera Vendor", Role.CUSTOMER: "Carl Customer"}
-
-
-def demo_email(role: Role) -> str:
-    """Returns the address of the demo user with this role."""
-    return f"{role.lower()}@example.com"
 
 
 def seed_demo_users(passwords: Passwords, *, app_env: str) -> None:
@@ -38,7 +30,7 @@ def seed_demo_users(passwords: Passwords, *, app_env: str) -> None:
 def suspend_demo_users() -> None:
     """Suspends the demo users and ends their sessions, where a developer's database goes to production."""
     with postgres.connection():
-        for user in _active():
+        for user in active_demo_users():
             with transaction():
                 users.change(user.id, active=False)
                 sessions.end(user.id)
@@ -53,7 +45,7 @@ def check(settings: WebSettings) -> None:
     """
     try:
         with postgres.connection():
-            found = _active()
+            found = active_demo_users()
     except postgres.TRANSIENT_ERRORS as error:
         log.warning("cannot check for demo users: the database is down", error=str(error))
         return
@@ -64,8 +56,3 @@ def check(settings: WebSettings) -> None:
         )
     if found and not is_loopback(settings.host):
         log.warning("other machines can reach the demo users, whose password is public", host=settings.host)
-
-
-def _active() -> list[User]:
-    found = [users.by_email(demo_email(role)) for role in DEMO_NAMES]
-    return [user for user in found if user is not None and user.active]

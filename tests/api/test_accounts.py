@@ -11,6 +11,7 @@ from api.accounts import EmailTaken
 from api.security.passwords import Passwords
 from db import users
 from db.core.settings import InvalidSetting
+from db.demo_users import DEMO_PASSWORD
 from db.users import Role
 from tests.makers import error
 
@@ -36,7 +37,7 @@ def create_admin(passwords: Passwords, email: str, password: str) -> None:
     accounts.create_verified(passwords, account, Role.ADMIN)
 
 
-def sign_in(client, email: str, password: str = demo_users.DEMO_PASSWORD):
+def sign_in(client, email: str, password: str = DEMO_PASSWORD):
     return client.simulate_post("/api/auth/login", json={"email": email, "password": password})
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
+from db.demo_users import DEMO_PASSWORD, demo_email
+from db.users import Role
 from tests.bench.load import CARRIED, UNIQUE, Load, LoadFailed, drive
-from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
 
 PASSWORD = "Bench-Passw0rd-2026"
 READERS, WRITERS, VENDORS, PAYMENTS_OF_A_READER, PAGE = 8, 8, 2, 40, 20
@@ -196,7 +197,7 @@ class Ours(Target):
 
     def prepare(self) -> None:
         self.vendors = [self.user(role="VENDOR") for _ in range(VENDORS)]
-        self.admin = User(DEMO_USERS[0])
+        self.admin = User(demo_email(Role.ADMIN))
         for user in self.vendors:
             self.fill(user, REQUEST)
         super().prepare()

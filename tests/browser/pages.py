@@ -7,7 +7,7 @@ from typing import Any
 from api.console import routes
 from api.console.rendering import Templates
 from api.console.visits import Console
-from api.demo_users import DEMO_PASSWORD, demo_email
+from db.demo_users import DEMO_PASSWORD, demo_email
 from db.users import Role
 from tests.flows.conftest import Stack
 from tests.makers import until

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.demo_users import DEMO_PASSWORD
+from db.demo_users import DEMO_PASSWORD
 from tests.flows.conftest import Customer, Stack
 from tests.makers import until
 

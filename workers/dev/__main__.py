@@ -12,6 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 from db import migrate, postgres, redis
 from db.core import logs
 from db.core.settings import InvalidSetting, StoreSettings
+from db.demo_users import DEMO_NAMES, DEMO_PASSWORD, demo_email
 from workers.dev import Failure, processes, stack
 from workers.dev.demo.faults import Faults
 from workers.dev.supervisor import INVALID_SETTING, Supervisor
@@ -25,8 +26,8 @@ READY = """
   users     {users}
   `make demo` shows the life of a payment, Ctrl-C stops everything
 """
-USERS = f"""{", ".join(stack.DEMO_USERS)}
-  password  {stack.DEMO_PASSWORD}
+USERS = f"""{", ".join(map(demo_email, DEMO_NAMES))}
+  password  {DEMO_PASSWORD}
   try       curl -s {{base}}/api/auth/me -H "Authorization: Bearer $(make -s token)"
 """
 

@@ -15,8 +15,6 @@ from db.core import procfile
 from db.core.settings import InvalidSetting
 from workers.dev import Failure, processes, servers
 
-DEMO_USERS = ("admin@example.com", "vendor@example.com", "customer@example.com")
-DEMO_PASSWORD = "Paywright-demo-1"
 DEFAULT_WEB_PORT = 3000
 SECRETS = ("JWT_SECRET", "PASSWORD_PEPPER", "POSTGRES_PASSWORD", "VALKEY_PASSWORD")
 MARK = "PAYWRIGHT_STACK"  # names the launcher's DATA_DIR to every process that it starts

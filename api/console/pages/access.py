@@ -2,7 +2,7 @@
 
 from api.console.client import ApiError
 from api.console.visits import SIGN_IN, Visit
-from api.demo_users import DEMO_NAMES, DEMO_PASSWORD, demo_email
+from db.demo_users import DEMO_NAMES, DEMO_PASSWORD, demo_email
 from db.users import Role
 
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 from api.console.client import Api, ApiError, Data
 from api.console.pages.configuration import number
 from api.console.visits import Visit
-from api.demo_users import DEMO_PASSWORD, demo_email
 from db.core import times
+from db.demo_users import DEMO_PASSWORD, demo_email
 from db.users import Role
 
 

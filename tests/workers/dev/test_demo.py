@@ -9,13 +9,12 @@ import httpx
 import pytest
 
 from db import postgres
+from db.demo_users import DEMO_PASSWORD
+from db.users import Role
 from workers.dev import Failure
 from workers.dev.demo import __main__ as demo
 from workers.dev.demo import token
 from workers.dev.demo.running_stack import NOT_RUNNING, RunningStack
-from workers.dev.stack import DEMO_PASSWORD, DEMO_USERS
-
-EMAIL = DEMO_USERS[1]
 
 
 def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[RunningStack, list[tuple[str, Any]]]:
@@ -61,15 +60,15 @@ def test_a_stack_without_its_database_is_named_and_one_without_redis_goes_on():
 def test_a_sign_in_is_by_password():
     data = {"user": {"name": "Vera Vendor"}, "accessToken": "a", "refreshToken": "r"}
     at, sent = stack({"/api/auth/login": [(200, {"success": True, "data": data, "message": ""})]})
-    assert at.sign_in(EMAIL) == data
-    assert sent == [("/api/auth/login", {"email": EMAIL, "password": DEMO_PASSWORD})]
+    assert at.sign_in(Role.VENDOR) == data
+    assert sent == [("/api/auth/login", {"email": "vendor@example.com", "password": DEMO_PASSWORD})]
 
 
 def test_a_refusal_is_one_readable_line():
     error = {"code": "RATE_LIMITED", "message": "Too many requests.", "details": {}}
     at, _ = stack({"/api/auth/login": [(429, {"success": False, "error": error})]})
     with pytest.raises(Failure) as trouble:
-        at.sign_in(EMAIL)
+        at.sign_in(Role.VENDOR)
     assert str(trouble.value) == "POST /api/auth/login: 429 RATE_LIMITED: Too many requests."
 
 

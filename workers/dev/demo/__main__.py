@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from db import postgres
+from db.users import Role
 from workers.dev import Failure
 from workers.dev.demo.running_stack import RunningStack, run
-from workers.dev.stack import DEMO_USERS
 
 SETTLE_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 10.0
@@ -61,7 +61,7 @@ def show(stack: RunningStack) -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     console = Console(highlight=False)
     console.print(f"[bold]The life of a payment[/], at {stack.http.base_url}: {stack.health()}")
-    vendor, customer = (stack.sign_in(email) for email in DEMO_USERS[1:])
+    vendor, customer = map(stack.sign_in, (Role.VENDOR, Role.CUSTOMER))
     vera, carl = (str(user["user"]["name"]).split()[0] for user in (vendor, customer))
     ids: dict[str, str] = {}
 

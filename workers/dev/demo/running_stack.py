@@ -11,8 +11,9 @@ import httpx
 from dotenv import dotenv_values
 
 from db import postgres, rate_counters, redis
+from db.demo_users import DEMO_PASSWORD, demo_email
+from db.users import Role
 from workers.dev import Failure
-from workers.dev.stack import DEMO_PASSWORD
 
 # The keys in Redis that count this machine's requests for the rate limits.
 COUNTERS = f"{rate_counters.KEY_PREFIX}{{127.0.0.1}}:*"
@@ -37,9 +38,9 @@ class RunningStack:
             raise Failure(f"the stack is running but cannot work: {down} down")
         return f"{status} ({down} down)" if down else status
 
-    def sign_in(self, email: str) -> dict[str, Any]:
-        """Signs in a demo user."""
-        return self.call("POST", "/auth/login", body={"email": email, "password": DEMO_PASSWORD})
+    def sign_in(self, role: Role) -> dict[str, Any]:
+        """Signs in the demo user with this role."""
+        return self.call("POST", "/auth/login", body={"email": demo_email(role), "password": DEMO_PASSWORD})
 
     def next_version(self, payment: dict[str, Any], token: str) -> dict[str, Any]:
         """Waits some seconds for another version of a payment; returns the payment as it then is."""
