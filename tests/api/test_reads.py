@@ -1,16 +1,14 @@
 """A request that reads costs one statement and one round trip to Redis, for every role and filter."""
 
 from datetime import timedelta
-from typing import get_type_hints
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from falcon.testing import TestClient
 
-from api.payments import schemas
 from db import live_sessions, pagination, postgres, redis, shown_payments, users
 from db.core import times
-from db.payments import Payment
 from db.rate_counters import KEY_PREFIX
 from db.shown_payments import PaymentFilter, ShownPayment, Visibility
 from db.users import Role
@@ -143,7 +141,7 @@ def test_the_first_request_of_a_caller_costs_two(people, ids):
 def test_the_columns_of_the_statements_are_those_of_the_record(people, ids):
     user = {"user_id": ids["user"], "before": "infinity", "before_id": UUID(int=2**128 - 1), "count": 1}
     one = {name: value for name, value in user.items() if name != "user_id"}
-    fields = list(get_type_hints(ShownPayment))
+    fields = cast(Any, ShownPayment)._fields
     for statement, parameters in (
         (shown_payments.FIND_PAYMENT, {"id": ids["payment"]}),
         (shown_payments.NEWEST_PAYMENTS, one),
@@ -151,12 +149,7 @@ def test_the_columns_of_the_statements_are_those_of_the_record(people, ids):
         (shown_payments.NEWEST_PAYMENTS_OF_CUSTOMER, user),
     ):
         cursor = postgres.database.execute_prepared(statement, parameters)
-        assert [column.name for column in cursor.description] == fields
-
-
-def test_a_response_reads_every_column_that_it_shows():
-    shown = schemas.Payment.model_fields.keys() & Payment._meta.columns.keys()
-    assert shown <= set(ShownPayment._fields)
+        assert tuple(column.name for column in cursor.description) == fields
 
 
 def test_pages_of_own_payments_with_addressed_requests_neither_skip_nor_repeat(people):
