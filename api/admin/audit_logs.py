@@ -119,7 +119,7 @@ def list_audit_logs(_req: Request, query: AuditQuery) -> AuditLogPage:
     return AuditLogPage.of(page, AuditLogEntry.model_validate)
 
 
-@Operation(Permission.OPERATE, "Audit log entry.", errors=(NotFound,))
+@Operation(Permission.OPERATE, "Audit log entry.", errors=(NotFound,), etag=True)
 def get_audit_log_entry(_req: Request, entry_id: UUID) -> ChainedAuditLogEntry:
     """Get an audit log entry with its place in the hash chain."""
     entry = audit_log.find(entry_id)

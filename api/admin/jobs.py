@@ -91,7 +91,7 @@ def list_jobs(_req: Request, query: JobsQuery) -> JobPage:
     return JobPage.of(page, Job.of)
 
 
-@Operation(Permission.OPERATE, "Job.", errors=(NotFound,))
+@Operation(Permission.OPERATE, "Job.", errors=(NotFound,), etag=True)
 def get_job(_req: Request, job_id: UUID) -> Job:
     """Get a job.
 

@@ -8,6 +8,7 @@ from falcon.testing import TestClient
 from api.app import create_app
 from db import postgres
 from db.users import Role
+from tests.api.routing import addresses, is_page
 from tests.makers import Visitor, error, visitor
 
 
@@ -167,6 +168,16 @@ def test_an_unchanged_resource_is_not_sent_again(me):
     again = me.get("/auth/me", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert me.get("/auth/me", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_every_get_of_one_thing_has_an_etag():
+    of_one_thing = [
+        address
+        for address in addresses()
+        if "GET" in address.methods and address.template.endswith("}") and not is_page(address.template)
+    ]
+    assert len(of_one_thing) >= 5
+    assert [address.template for address in of_one_thing if not address.methods["GET"].etag] == []
 
 
 @pytest.mark.filterwarnings("ignore::wsgiref.validate.WSGIWarning")
