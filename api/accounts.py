@@ -1,10 +1,10 @@
 """New accounts and lists of sessions, which several services create and show."""
 
 from typing import Annotated
-from unicodedata import category
+from unicodedata import category, normalize
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from actors import audit, events, request_addressees, snapshots
 from actors.audit import AuditAction
@@ -39,8 +39,24 @@ Name = Annotated[
     Field(max_length=255, examples=["Robin Doe"], json_schema_extra={"pattern": r"\S"}),
     AfterValidator(_name),
 ]
+_MAX_PASSWORD_LENGTH = 128
+# NFC makes at most four code points one character. To compose a text of any length would take long.
+_MAX_COMPOSED_LENGTH = 4 * _MAX_PASSWORD_LENGTH
+
+
+def _composed(value: object) -> object:
+    """Returns the password in NFC, as it is hashed: keyboards send `é` as one code point or two."""
+    if isinstance(value, str) and len(value) <= _MAX_COMPOSED_LENGTH:
+        return normalize("NFC", value)
+    return value
+
+
 # Neither trimmed nor shortened.
-Password = Annotated[str, Field(min_length=8, max_length=128, examples=["four boats on a lake"])]
+Password = Annotated[
+    str,
+    BeforeValidator(_composed),
+    Field(min_length=8, max_length=_MAX_PASSWORD_LENGTH, examples=["four boats on a lake"]),
+]
 
 
 class NewAccount(RequestBody):

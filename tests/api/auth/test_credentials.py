@@ -4,6 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from unicodedata import normalize
 from unittest.mock import patch
 from uuid import UUID
 
@@ -105,6 +106,23 @@ def test_passwords_are_compared_in_unicode_nfc(client):
     body = {"email": makers.address(), "password": composed, "name": "Some One"}
     assert Visitor(client).post("/auth/register", body).status_code == 201
     assert sign_in(client, body["email"], apart).status_code == 200
+
+
+def test_a_password_is_as_long_as_its_composed_spelling(client, me):
+    """Some keyboards send `é` as two code points; U+1F82 is one character that can take four."""
+    longest = ("\u1f82 qv7 m\u00e9w \u00fcx9 zk " * 8)[:128]
+    apart = normalize("NFD", longest)
+    assert len(apart) > 128
+    body = {"email": makers.address(), "password": apart, "name": "Some One"}
+    assert Visitor(client).post("/auth/register", body).status_code == 201
+    assert sign_in(client, body["email"], longest).status_code == 200
+    seven = normalize("NFD", "z\u00e9q\u00fc\u00f6v9")
+    assert len(seven) == 10
+    for wrong in (seven, f"{apart}x", "\u1f82" * 128 + "x", "e\u0301" * 129, "\u0301" * 500_000):
+        assert invalid_fields(change(me, new=wrong)) == {"newPassword"}
+        assert invalid_fields(Visitor(client).post("/auth/register", {**body, "password": wrong})) == {
+            "password"
+        }
 
 
 @pytest.mark.parametrize("password", ["robindoe1", "RobinDoe77", "r0bindoe1", "jane.roe1", "janeroe77"])
