@@ -11,6 +11,10 @@ INSTALLED := .venv/installed
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 DRIVER := $(if $(BROWSER),.venv/browser-driver)
 
+# uv trusts only the authorities that it brings, unlike pip: behind a proxy that signs anew, it needs those of the system.
+AUTHORITIES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
+export UV_SYSTEM_CERTS ?= $(if $(AUTHORITIES),true,false)
+
 # Images of Python often set it. Then each process would compile all that it imports, and pytest all tests, each time anew.
 unexport PYTHONDONTWRITEBYTECODE
 
