@@ -11,7 +11,7 @@ INSTALLED := .venv/installed
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 DRIVER := $(if $(BROWSER),.venv/browser-driver)
 
-# uv trusts only the authorities that it brings, unlike pip: behind a proxy that signs anew, it needs those of the system.
+# By default uv trusts only the authorities that it brings, and a proxy that re-signs TLS has one of the system's store.
 AUTHORITIES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(AUTHORITIES),true,false)
 
