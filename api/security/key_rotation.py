@@ -11,7 +11,7 @@ After each step the web processes are restarted, one after the other:
 
 import re
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from dotenv import dotenv_values, set_key, unset_key
@@ -19,9 +19,11 @@ from dotenv import dotenv_values, set_key, unset_key
 from api.security.tokens import ACCESS_LIFETIME
 from db.core import times
 
+_MINUTES = ACCESS_LIFETIME // timedelta(minutes=1)
+
 NEXT_STEP = {
     "add": "A second secret was added. Restart the web processes, then: promote",
-    "promote": f"The new secret signs. Restart the web processes, wait {ACCESS_LIFETIME}, then: drop",
+    "promote": f"The new secret signs. Restart the web processes, wait {_MINUTES} minutes, then: drop",
     "drop": "The old secret is gone. Restart the web processes.",
 }
 _SIGNING, _OTHER, _PROMOTED_AT = "JWT_SECRET", "JWT_SECRET_OTHER", "JWT_SECRET_PROMOTED_AT"

@@ -176,6 +176,8 @@ def test_a_step_of_the_rotation_says_what_comes_next(command, tmp_path):
     early = command("keys", "rotate", "drop", str(file))
     assert early.exit_code == 1
     assert "drop is not the next step" in early.stderr
+    promoted = command("keys", "rotate", "promote", str(file))
+    assert "Restart the web processes, wait 15 minutes, then: drop" in promoted.stdout
 
 
 def test_it_is_started_as_a_module(root):
