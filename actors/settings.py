@@ -24,12 +24,6 @@ def _is_directory(url: str) -> bool:
     return parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc
 
 
-def _check_web_url(value: str) -> str:
-    if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
-        raise ValueError("must be an http:// or https:// URL")
-    return value.rstrip("/")
-
-
 def _check_media_url(value: str) -> str:
     if not value or _is_directory(value):
         return value or _local_directory("media")
@@ -69,7 +63,7 @@ def _default_faults(**is_default: bool) -> list[str]:
     ]
 
 
-WebUrl = Annotated[str, AfterValidator(_check_web_url)]
+WebUrl = Annotated[str, AfterValidator(lambda url: settings.check_web_url(url).rstrip("/"))]
 
 
 class PublicSettings(settings.StoreSettings):

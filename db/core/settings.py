@@ -83,13 +83,10 @@ class StoreSettings(BaseModel):
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod
     def _is_reachable_by_http(cls, value: str) -> str:
-        if not value:
-            return value
-        if not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
-            raise ValueError("must be an http:// or https:// URL")
-        if find_spec("opentelemetry") is None:
+        check_port(check_web_url(value))
+        if value and find_spec("opentelemetry") is None:
             raise ValueError("needs the packages of requirements-otel.lock")
-        return check_port(value)
+        return value
 
     @model_validator(mode="after")
     def _is_fit_for_production(self) -> Self:
@@ -157,6 +154,13 @@ def _is_weak(secret: str) -> bool:
     # Runs of the alphabet or of digits are rare in random text.
     distances = [abs(ord(after) - ord(before)) for before, after in pairwise(rest)]
     return sum(distance <= 1 for distance in distances) > len(distances) / 2
+
+
+def check_web_url(url: str) -> str:
+    """Returns the URL if it is empty or one of HTTP. Raises ValueError."""
+    if url and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+        raise ValueError("must be an http:// or https:// URL")
+    return url
 
 
 def check_port(url: str) -> str:
