@@ -10,8 +10,6 @@ import re
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from psycopg2.extras import Json
-
 from db import payments, postgres
 from db.payments import Payment
 
@@ -194,7 +192,7 @@ def _erase_from_events(found: Sequence[dict[str, object]], addresses: Collection
 
 
 def _update_events(seqs: Sequence[object], fields: dict[str, str]) -> None:
-    postgres.rows(UPDATE_EVENTS, Json(fields), list(seqs))
+    postgres.rows(UPDATE_EVENTS, postgres.Json(fields), list(seqs))
 
 
 def _erase_from_responses(payment_ids: Sequence[UUID], addresses: Collection[str], *, closed: str) -> None:

@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg2.extras import Json
-
 from db import postgres
 from db.event_log import Event
 from db.pagination import Cursor, Page, page
@@ -278,8 +276,8 @@ def record_missed_again(name: str, seq: int, error: str) -> None:
     postgres.rows(sql, _shortened(error), name, seq)
 
 
-def _as_json(types: Mapping[str, Types]) -> list[Json | None]:
-    return [None if names is None else Json(list(names)) for names in types.values()]
+def _as_json(types: Mapping[str, Types]) -> list[postgres.Json | None]:
+    return [None if names is None else postgres.Json(list(names)) for names in types.values()]
 
 
 def _shortened(error: str) -> str:
