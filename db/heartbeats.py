@@ -79,11 +79,6 @@ def count_workers(processes: Iterable[Process]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def alive(client: Redis) -> dict[str, int]:
-    """Returns how many workers of each kind are alive. Raises redis.Unreachable."""
-    return count_workers(processes(client))
-
-
 def _member(kinds: Iterable[str], type: str | None) -> bytes:
     kinds = sorted(kinds)
     name, _, number = os.environ.get("PROCESS_NAME", "").partition(".")

@@ -94,10 +94,10 @@ class Health:
         try:
             with redis.guarded(self._redis):
                 redis.check_writable(self._redis)
-                alive = heartbeats.alive(self._redis)
+                workers = heartbeats.count_workers(heartbeats.processes(self._redis))
         except redis.Unreachable:
             return "down", "down"
-        return "ok", "ok" if alive.keys() >= REQUIRED_WORKERS else "down"
+        return "ok", "ok" if workers.keys() >= REQUIRED_WORKERS else "down"
 
 
 def _check_database() -> State:

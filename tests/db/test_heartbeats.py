@@ -54,13 +54,20 @@ def test_each_process_is_listed_with_its_number_and_counted_by_what_it_serves(cl
     assert listed(client) == [
         ("events", 1, 1, True), ("events", 2, 2, True), ("relay", None, 3, True), ("web", 1, 4, True),
     ]  # fmt: skip
-    assert heartbeats.alive(client) == {"events": 2, "housekeeping": 2, "relay": 1}
+    assert heartbeats.count_workers(heartbeats.processes(client)) == {
+        "events": 2,
+        "housekeeping": 2,
+        "relay": 1,
+    }
 
 
 def test_a_process_that_is_gone_is_listed_until_another_takes_its_place(client, start, clock):
     start("psp.1", 1, ["psp", "psp-inquiries"])
     clock.advance(heartbeats.EXPIRES_S + 1)
-    assert (listed(client), heartbeats.alive(client)) == ([("psp", 1, 1, False)], {})
+    assert (listed(client), heartbeats.count_workers(heartbeats.processes(client))) == (
+        [("psp", 1, 1, False)],
+        {},
+    )
     start("psp.2", 2, ["psp", "psp-inquiries"])
     assert listed(client) == [("psp", 1, 1, False), ("psp", 2, 2, True)]
     start("psp.1", 3, ["psp", "psp-inquiries"])

@@ -238,7 +238,8 @@ def test_a_leader_that_hangs_is_replaced_and_one_that_stops_is_replaced_at_once(
 
     os.kill(first, signal.SIGCONT)
     [asleep, other] = [process for pid in (first, second) for process in schedulers if process.pid == pid]
-    until(lambda: heartbeats.alive(redis.connect(stores["REDIS_URL"])).get("scheduler") == 2)
+    client = redis.connect(stores["REDIS_URL"])
+    until(lambda: heartbeats.count_workers(heartbeats.processes(client)).get("scheduler") == 2)
     assert leading() == second
     other.terminate()
     assert other.wait(30) == 0
