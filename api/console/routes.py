@@ -21,9 +21,10 @@ from api.console.pages import (
 )
 from api.console.rendering import Assets
 from api.console.visits import Action, Console, Form, View
+from db.users import Role
 
-CUSTOMER, VENDOR, ADMIN = "CUSTOMER", "VENDOR", "ADMIN"
-EVERYBODY = (CUSTOMER, VENDOR, ADMIN)
+ADMIN, VENDOR, CUSTOMER = Role
+EVERYBODY = tuple(Role)
 _WATCH, _WORK, _SET_UP, _TRY = "Watch", "Work", "Set up", "Try"
 _PAYMENT, _REQUEST = "{payment_id:uuid}", "{request_id:uuid}"
 

@@ -21,6 +21,7 @@ from api.http.body import ValidationFailed
 from api.http.operation import RawOperation
 from api.middleware import authentication
 from api.security.permissions import ROLES_BY_PERMISSION, Permission
+from api.security.tokens import REFRESH_LIFETIME
 from db.core import request_context
 from db.users import Role
 
@@ -28,7 +29,7 @@ from db.users import Role
 _ACCESS, _REFRESH, _NOTICE, _THEME = (
     f"paywright_{name}" for name in ("access", "refresh", "notice", "theme")
 )
-_REFRESH_LIFETIME_S, _THEME_LIFETIME_S, _NOTICE_LIFETIME_S = 7 * 86400, 365 * 86400, 60
+_THEME_LIFETIME_S, _NOTICE_LIFETIME_S = 365 * 86400, 60
 SIGN_IN = "/console/sign-in"
 _PASSED_ON = {
     *("content-type", "content-length", "content-disposition", "cache-control"),
@@ -134,7 +135,7 @@ class Visit:
         """Keeps the tokens of an AuthResult in the cookies."""
         self.api.token, self.user = auth["accessToken"], auth["user"]
         self._set_cookie(_ACCESS, auth["accessToken"], int(auth["expiresIn"]))
-        self._set_cookie(_REFRESH, auth["refreshToken"], _REFRESH_LIFETIME_S)
+        self._set_cookie(_REFRESH, auth["refreshToken"], int(REFRESH_LIFETIME.total_seconds()))
 
     def end(self) -> None:
         """Forgets the tokens."""
@@ -232,7 +233,7 @@ class Visit:
     def _navigation(self) -> list[dict[str, Any]]:
         role = self.user.get("role")
         pages = [each for each in self.console.pages if each.label and role in each.roles]
-        groups = itertools.groupby(pages, lambda each: each.group if role == "ADMIN" else "")
+        groups = itertools.groupby(pages, lambda each: each.group if role == Role.ADMIN else "")
         return [{"name": name, "pages": list(found)} for name, found in groups]
 
     def _is_read_only(self) -> bool:

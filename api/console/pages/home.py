@@ -8,6 +8,7 @@ from falcon import HTTPSeeOther, Request, Response
 
 from api.console.visits import Visit
 from api.http.operation import RawOperation
+from db.users import Role
 
 _TYPE = re.compile(rb"^event: .*\n", re.MULTILINE)
 
@@ -24,11 +25,11 @@ class RedirectToConsole:
 def show(visit: Visit) -> None:
     """GET /console."""
     role = visit.user["role"]
-    if role == "ADMIN":
+    if role == Role.ADMIN:
         visit.go("/console/board")
         return
     more: dict[str, Any] = {}
-    if role == "CUSTOMER":
+    if role == Role.CUSTOMER:
         more["asked"] = visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 5})
     else:
         more["report"] = visit.api.get("/payments/reports")

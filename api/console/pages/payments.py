@@ -9,6 +9,7 @@ from api.console import diagram
 from api.console.client import ApiError, Data
 from api.console.rendering import ago, scaled
 from api.console.visits import Visit
+from db.users import Role
 
 STATUSES = ("pending", "initiated", "processing", "completed", "failed", "cancelled")
 _FILTERS = ("status", "type", "currency", "from", "to", "requestId", "needsReview", "cursor")
@@ -48,7 +49,7 @@ def show_history(visit: Visit) -> None:
 
 def show(visit: Visit, payment_id: UUID, *, error: ApiError | None = None) -> None:
     """GET /console/payments/{payment_id}."""
-    is_admin = visit.user["role"] == "ADMIN"
+    is_admin = visit.user["role"] == Role.ADMIN
     payment = visit.api.get(f"/payments/{payment_id}")
     timeline = _timeline(visit, payment_id)
     items = timeline["items"] if timeline else []
