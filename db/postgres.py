@@ -117,14 +117,14 @@ def set_statement_timeout(seconds: float) -> None:
     database.set_response_timeout(seconds + STATEMENT_MARGIN_S)
 
 
-def stream(sql: str, *params: Any, seconds: float, **named: Any) -> Iterator[dict[str, Any]]:
+def stream(sql: str, *, seconds: float, **named: Any) -> Iterator[dict[str, Any]]:
     """Runs a query and yields its rows, fetched a thousand at a time.
 
     A transaction stays open meanwhile. Fetching a thousand rows may take `seconds`.
     """
     with database.atomic():
         set_statement_timeout(seconds)
-        rows(f"DECLARE stream NO SCROLL CURSOR FOR {sql}", *params, **named)
+        rows(f"DECLARE stream NO SCROLL CURSOR FOR {sql}", **named)
         while fetched := rows("FETCH 1000 FROM stream"):
             yield from fetched
         rows("CLOSE stream")

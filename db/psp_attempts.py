@@ -1,7 +1,7 @@
 """Calls to the PSP about payments, and notices from the PSP. A call's row is written before the call."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -306,10 +306,10 @@ UNKNOWN_LIMIT = 10_000
 class PspActivity:
     """Calls by outcome and their durations in the last hour, and payments whose last call had no answer."""
 
-    outcomes: dict[str, int] = field(default_factory=dict)
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    unknown: int = 0
+    outcomes: dict[str, int]
+    p50_ms: float | None
+    p95_ms: float | None
+    unknown: int
 
 
 def recent_activity() -> PspActivity:

@@ -51,7 +51,7 @@ class WorkerSettings(StoreSettings):
         return self
 
 
-def start(service: str = "worker") -> WorkerSettings:
+def start(service: str) -> WorkerSettings:
     """Reads the settings, configures priority, memory, logs, stores and traces. Exits on an invalid setting.
 
     `service` is the name of the process in its spans.

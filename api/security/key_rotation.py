@@ -17,7 +17,6 @@ from pathlib import Path
 from dotenv import dotenv_values, set_key, unset_key
 
 from api.security.tokens import ACCESS_LIFETIME
-from db.core import times
 
 _MINUTES = ACCESS_LIFETIME // timedelta(minutes=1)
 
@@ -32,13 +31,13 @@ _NEW_SECRET_BYTES = 48
 _UNQUOTED = re.compile(r"[\w.~+/=:@%,-]*", re.ASCII)
 
 
-def rotate(step: str, file: Path, now: datetime | None = None) -> None:
+def rotate(step: str, file: Path, now: datetime) -> None:
     """Takes a step in an environment file; the file is replaced as a whole.
 
     Raises ValueError when the file is not ready for the step: a secret that was never promoted is not
     dropped, nor is the old one while tokens that it signed are valid.
     """
-    file, now = file.resolve(), now or times.now()
+    file = file.resolve()
     values = dotenv_values(file, interpolate=False)
     signing, other, promoted_at = (values.get(name) or "" for name in (_SIGNING, _OTHER, _PROMOTED_AT))
     changes: dict[str, str | None]

@@ -14,7 +14,7 @@ def listener(event: Event) -> None:
 
 if __name__ == "__main__":
     subscribers = [Subscriber("flow.listener", listener, None, after=0)]
-    client = redis.connect(process.start().redis_url)
+    client = redis.connect(process.start("listener").redis_url)
     process.repeat(
         "listener",
         lambda: subscriber.once(subscribers),

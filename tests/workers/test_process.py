@@ -15,7 +15,7 @@ import os, time
 from pathlib import Path
 from workers import process
 
-process.start()
+process.start("worker")
 print(os.nice(0))
 autogroup = Path("/proc/self/autogroup")
 while autogroup.exists() and autogroup.read_text().endswith(" 0\\n"):
