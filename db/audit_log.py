@@ -65,8 +65,7 @@ def page(
 
 def find(id: UUID) -> AuditLog | None:
     """Returns an entry."""
-    found: AuditLog | None = AuditLog.get_or_none(AuditLog.id == id)
-    return found
+    return AuditLog.get_or_none(AuditLog.id == id)
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,7 @@ def _waiting_for_key(key: NewKey | None) -> Iterator[None]:
 
 def find(user_id: UUID, key: str) -> IdempotencyKey | None:
     """Returns the row of a key; None if the key was not used, or has expired."""
-    found: IdempotencyKey | None = IdempotencyKey.get_or_none(_has_key(user_id, key))
-    return found
+    return IdempotencyKey.get_or_none(_has_key(user_id, key))
 
 
 def finalize(user_id: UUID, key: str, *, status: int, body: bytes) -> IdempotencyKey | None:

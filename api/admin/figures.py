@@ -145,9 +145,8 @@ class Figures:
         Samples are kept for a day. Those of a time without a scheduler are missing; those of a time without
         Redis have no figures about requests.
         """
-        return Samples(
-            items=[Sample.from_record(sample) for sample in samples.latest(query.minutes, times.now())]
-        )
+        found = samples.latest(query.minutes, times.now())
+        return Samples(items=[Sample.model_validate(sample) for sample in found])
 
     @Operation(Permission.OPERATE, "PSP.", errors=(Busy,))
     def get_psp_status(self, _req: Request) -> PspStatus:

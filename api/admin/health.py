@@ -135,7 +135,7 @@ class InstallationHealth:
             missed_events=jobs.missed,
             workers=heartbeats.count_workers(processes),
             scheduler=SchedulerStatus(leader=leases.holder("scheduler"), last_runs=job_runs.last_finished()),
-            processes=[Process.from_record(process) for process in processes],
+            processes=[Process.model_validate(process) for process in processes],
             queue_statuses=_queue_statuses(jobs),
         )
 

@@ -99,5 +99,5 @@ def _last_event_id(req: Request) -> int | None:
     if not value:
         return None
     if not _DIGITS.fullmatch(value) or int(value) > event_log.MAX_SEQ:
-        raise ValidationFailed({"fields": [{"field": _HEADER, "message": "must be the id of an event"}]})
+        raise ValidationFailed.of(_HEADER, "must be the id of an event")
     return int(value)

@@ -50,6 +50,6 @@ class JsonModel(BaseModel):
 
     @classmethod
     def from_record(cls, record: object, **computed: Any) -> Self:
-        """Builds the model of a record: each field that is not `computed` is the attribute of its name."""
+        """Builds the model of a record, with `computed` fields in place of the attributes of their names."""
         columns = {name: getattr(record, name) for name in cls.model_fields if name not in computed}
         return cls(**computed, **columns)
