@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from queue import Empty, PriorityQueue
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import dramatiq
 from dramatiq import MessageProxy, Worker
@@ -90,16 +90,19 @@ def register(name: str, queue: str, handle: Callable[[str], None], served_broker
     dramatiq.Actor(handle, broker=served_broker, actor_name=name, queue_name=queue, priority=0, options={})
 
 
-def push(jobs: Iterable[Job]) -> None:
-    """Sends a message for each job, in one round trip. Raises redis.Unreachable.
+def push(jobs: Iterable[Job]) -> int:
+    """Sends the messages of jobs in one round trip, and returns how many. Raises redis.Unreachable.
 
-    If one message serves all jobs of a name (`job.shared`), none is sent while one waits. Other messages are
-    written by two plain commands each, because Dramatiq's own script would need a round trip for each; a test
-    compares their layout in Redis with that of the installed version.
+    One message serves all jobs of a name that share it (`job.shared`); none is sent while one waits. Other
+    messages are written by two plain commands each, because Dramatiq's own script would need a round trip for
+    each; a test compares their layout in Redis with that of the installed version.
     """
     broker = current()
+    named: dict[str | UUID, Job] = {}
+    for job in jobs:
+        named.setdefault(job.name if job.shared else job.id, job)
     with broker.client.pipeline(transaction=False) as pipe:
-        for shared, group in groupby(jobs, key=lambda job: job.shared):
+        for shared, group in groupby(named.values(), key=lambda job: job.shared):
             keys: list[str] = []
             arguments: list[str | bytes] = []
             for job in group:
@@ -115,6 +118,7 @@ def push(jobs: Iterable[Job]) -> None:
             if shared:
                 pipe.eval(_SEND_WAKEUPS_IF_NONE_WAIT, len(keys), *keys, *arguments, _WAKEUP_TTL_MS)
         pipe.execute()
+    return len(named)
 
 
 def _message(job: Job, key: str) -> bytes:
@@ -130,7 +134,7 @@ def _message(job: Job, key: str) -> bytes:
 
 
 def try_push(jobs: Sequence[Job]) -> None:
-    """Sends a message for each job that was just committed. Where that fails, the relay sends them later.
+    """Sends the messages of jobs that were just committed. Where that fails, the relay sends them later.
 
     Sends nothing in a process without a broker, such as a command. While a thread is sending, jobs that come
     meanwhile are sent together afterwards: one round trip for many commits.
@@ -149,8 +153,7 @@ def _push_unsent() -> None:
         return
     try:
         with redis.guarded(cast(redis.Client, current().client)):
-            # One message for all jobs of a name that share it.
-            push({job.name if job.shared else job.id: job for job in jobs}.values())
+            push(jobs)
     except redis.Suspended:
         return
     except redis.Unreachable as error:

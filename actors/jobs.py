@@ -16,7 +16,7 @@ import inspect
 import pkgutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ def transaction() -> Iterator[None]:
             job_journal.insert_with_commit(enqueued.jobs[enqueued.inserted :])
     finally:
         _enqueued.set(None)
-    broker.try_push(to_send(enqueued.jobs))
+    broker.try_push([job for job in enqueued.jobs if not job.after])
 
 
 def take_enqueued() -> list[Job]:
@@ -110,13 +110,6 @@ def failure_text(error: BaseException) -> str:
     """Returns the text of an error for the journal: its class and the first line of its message."""
     reason = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {reason}"
-
-
-def to_send(jobs: Sequence[Job]) -> list[Job]:
-    """Returns the jobs that need a message now: not delayed, and one of those that share a message."""
-    due = [job for job in jobs if not job.after]
-    first = {job.name: job for job in reversed(due)}
-    return [job for job in due if not job.shared or first[job.name] is job]
 
 
 class QueueName(StrEnum):

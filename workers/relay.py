@@ -60,13 +60,11 @@ def _send(overdue: list[Job], dead: list[Job]) -> int:
     """Sends the messages of overdue jobs and returns how many; where that fails, takes the attempts back."""
     for job in dead:
         log.error("job dead", job=job.name, job_id=str(job.id), attempts=job.attempts)
-    messages = jobs.to_send(overdue)
     try:
-        broker.push(messages)
+        return broker.push(overdue)
     except redis.Unreachable:
         redelivery.undo_resend(overdue)
         raise
-    return len(messages)
 
 
 def run() -> None:
