@@ -142,10 +142,10 @@ def jobs() -> None:
 
 
 @jobs.command(name="list")
-@click.option("--state", type=click.Choice(get_args(listed_jobs.State)), default="dead", show_default=True)
+@click.option("--state", type=click.Choice(get_args(listed_jobs.JobState)), default="dead", show_default=True)
 @click.option("--name", help="Only jobs of this name, such as payments.charge.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
-def list_jobs(state: listed_jobs.State, name: str | None, limit: int) -> None:
+def list_jobs(state: listed_jobs.JobState, name: str | None, limit: int) -> None:
     """List jobs in one state, the newest first: id, name, attempts, due time, last error."""
     _open_stores()
     with postgres.connection():

@@ -18,7 +18,7 @@ from db.pagination import Cursor, Page
 # A job's state for operators: waiting (due now or later), running (leased by a worker that calls the
 # outside), failed (to be retried), dead. A job that a worker does in one transaction is `waiting` until the
 # transaction ends.
-State = Literal["waiting", "running", "failed", "dead"]
+JobState = Literal["waiting", "running", "failed", "dead"]
 
 # Among how many first jobs of each name running jobs, and those of a payment, are searched for.
 SEARCHED = 10_000
@@ -32,7 +32,7 @@ class ListedJob:
     position: int
     name: str
     queue: str
-    state: State
+    state: JobState
     args: dict[str, Any]
     attempts: int
     error: str | None
@@ -51,7 +51,7 @@ class Filter:
 
     queue: str | None = None
     name: str | None = None
-    state: State | None = None
+    state: JobState | None = None
     payment_id: UUID | None = None
 
 

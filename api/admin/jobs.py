@@ -16,7 +16,7 @@ from api.security.permissions import Permission
 from db import listed_jobs
 from db.core.errors import NotFound
 from db.core.json_model import Id, JsonModel, Timestamp
-from db.listed_jobs import Filter, ListedJob, State
+from db.listed_jobs import Filter, JobState, ListedJob
 
 JobName = Annotated[str, Field(max_length=100, pattern="^[ -~]+$", examples=["payments.charge"])]
 
@@ -26,7 +26,7 @@ class JobsQuery(PageQuery):
 
     queue: QueueName | None = None
     name: JobName | None = None
-    state: State | None = None
+    state: JobState | None = None
     payment_id: IdInput | None = None
 
 
@@ -41,7 +41,7 @@ class Job(JsonModel):
     id: Id
     name: Annotated[str, Field(examples=["payments.charge"])]
     queue: Annotated[str, Field(examples=[QueueName.PSP])]
-    state: Annotated[State, Field(examples=["failed"])]
+    state: Annotated[JobState, Field(examples=["failed"])]
     payment_id: Id | None
     args: Annotated[dict[str, Any], Field(examples=[{"paymentId": "019b2c5e-7d4a-7c31-9a56-0f6d0c3a1b2e"}])]
     attempts: Annotated[int, Field(ge=0, examples=[2])]

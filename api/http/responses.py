@@ -15,7 +15,7 @@ from api.security.tokens import UnauthorizedReason
 from db import pagination, postgres
 from db.core.errors import DomainError, ErrorCode
 from db.core.json_model import JsonModel
-from db.listed_jobs import State as JobState
+from db.listed_jobs import JobState
 from db.pagination import Page
 from db.states import PaymentStatus
 
