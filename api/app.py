@@ -13,9 +13,9 @@ from api.admin.health import InstallationHealth
 from api.admin.users import Users
 from api.auth.credentials import Credentials
 from api.auth.sign_in import Sessions
-from api.console import errors as console_errors
-from api.console import routes as console_routes
+from api.console import error_pages
 from api.console.rendering import Templates
+from api.console.routes import console_routes
 from api.console.visits import Console
 from api.events.feed import Feed
 from api.events.resources import Events
@@ -33,8 +33,7 @@ from api.openapi.resources import Documents
 from api.operations.health import Health
 from api.operations.jwks import Jwks
 from api.operations.metrics import Metrics
-from api.payments import reports, reviews, timeline
-from api.payments import resources as payments
+from api.payments import reports, resources, reviews, timeline
 from api.profile.resources import OwnProfile
 from api.security.hashing import HashPassword
 from api.security.keys import Keys
@@ -88,11 +87,11 @@ def create_app(
         RateLimit(settings.rate_limit_api, settings.rate_limit_auth, settings.rate_limit_console, counter),
         BodyLimit(),
         Authentication(tokens),
-        console_errors.ErrorPages(templates),
+        error_pages.ErrorPages(templates),
     ]
     app = falcon.App(middleware=middleware, router=router)
     responses.install(app)
-    console_errors.install(app)
+    error_pages.install(app)
 
     routes: dict[str, Any] = {
         "/api/auth/register": route(post=sessions.register),
@@ -137,15 +136,15 @@ def create_app(
         "/api/admin/analytics": route(get=figures.get_analytics),
         "/api/events/stream": route(get=events.stream_events),
         "/api/events/ticket": route(post=events.create_event_ticket),
-        "/api/payments": route(get=payments.list_payments, post=payments.create_payment),
-        "/api/payments/history": route(get=payments.list_payment_transactions),
+        "/api/payments": route(get=resources.list_payments, post=resources.create_payment),
+        "/api/payments/history": route(get=resources.list_payment_transactions),
         "/api/payments/reports": route(get=reports.get_payment_report),
         "/api/payments/differences": route(get=reviews.list_statement_differences),
         "/api/payments/{payment_id:uuid}": route(
-            get=payments.get_payment, put=payments.update_payment, delete=payments.cancel_payment
+            get=resources.get_payment, put=resources.update_payment, delete=resources.cancel_payment
         ),
         "/api/payments/{payment_id:uuid}/timeline": route(get=timeline.get_payment_timeline),
-        "/api/payments/{payment_id:uuid}/status": route(post=payments.change_payment_status),
+        "/api/payments/{payment_id:uuid}/status": route(post=resources.change_payment_status),
         "/api/payments/{payment_id:uuid}/attempts": route(get=reviews.list_payment_attempts),
         "/api/payments/{payment_id:uuid}/review": route(post=reviews.resolve_payment_reviews),
         "/api/maintenance": route(get=health.get_maintenance),
@@ -179,7 +178,7 @@ def create_app(
         environment=settings.app_env,
         breakable=settings.stack is not None,
     )
-    for path, resource in (routes | console_routes.routes(console)).items():
+    for path, resource in (routes | console_routes(console)).items():
         add_route(app, path, resource)
     return app
 

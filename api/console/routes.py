@@ -1,9 +1,14 @@
 """The routes of the console: each page, the roles that it is for, and its entry in the navigation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
+from urllib.parse import quote, urlsplit
 
+import falcon
+from falcon import Request, Response
+
+from api.console.client import ApiError
 from api.console.pages import (
     access,
     account,
@@ -20,13 +25,83 @@ from api.console.pages import (
     users,
 )
 from api.console.rendering import Assets
-from api.console.visits import Action, Console, Form, View
+from api.console.visits import SIGN_IN, Console, Visit
+from api.http.operation import RawOperation
 from db.users import Role
 
 ADMIN, VENDOR, CUSTOMER = Role
 EVERYBODY = tuple(Role)
 _WATCH, _WORK, _SET_UP, _TRY = "Watch", "Work", "Set up", "Try"
 _PAYMENT, _REQUEST = "{payment_id:uuid}", "{request_id:uuid}"
+
+
+@dataclass
+class View:
+    """A page: `show` answers a GET. Unless the page is public, visitors are redirected to the sign-in."""
+
+    console: Console
+    show: Callable[..., None]
+    _: KW_ONLY
+    public: bool = False
+
+    @RawOperation(media="text/html")
+    def on_get(self, req: Request, resp: Response, **ids: Any) -> None:
+        self.show(_visit(self, req, resp), **ids)
+
+
+@dataclass
+class Form(View):
+    """A page with a form: `send` answers a POST. A form that the API refuses is shown with the error."""
+
+    send: Callable[..., None]
+
+    @RawOperation(media="text/html")
+    def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
+        visit = _visit(self, req, resp)
+        try:
+            self.send(visit, **ids)
+        except ApiError as error:
+            self.show(visit, **ids, error=error)
+
+
+@dataclass
+class Action:
+    """A button without a page of its own: `send` answers a POST."""
+
+    console: Console
+    send: Callable[..., None]
+    _: KW_ONLY
+    public: bool = False
+
+    @RawOperation(media="text/html")
+    def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
+        self.send(_visit(self, req, resp), **ids)
+
+
+def _visit(resource: View | Action, req: Request, resp: Response) -> Visit:
+    """Returns the visit of an identified user. Raises HTTPBadRequest, or HTTPSeeOther to the sign-in."""
+    if req.method == "POST":
+        _require_same_origin(req)
+    visit = Visit(resource.console, req, resp)
+    visit.identify()
+    if not visit.user and not resource.public:
+        back = "/console" if req.method == "POST" else req.relative_uri
+        raise falcon.HTTPSeeOther(f"{SIGN_IN}?next={quote(back, safe='')}")
+    return visit
+
+
+def _require_same_origin(req: Request) -> None:
+    """Refuses a form of another site: SameSite=Lax alone would trust every subdomain. Raises HTTPBadRequest.
+
+    A client that is no browser sends neither header, and holds no cookies that another site could use.
+    """
+    site, origin = req.get_header("Sec-Fetch-Site"), req.get_header("Origin")
+    if site:
+        refused = site not in ("same-origin", "none")
+    else:
+        refused = origin is not None and urlsplit(origin).netloc != req.netloc
+    if refused:
+        raise falcon.HTTPBadRequest
 
 
 @dataclass(frozen=True)
@@ -51,7 +126,7 @@ class Page:
         return View(console, self.show, public=not self.roles)
 
 
-def routes(console: Console) -> dict[str, Any]:
+def console_routes(console: Console) -> dict[str, Any]:
     """Returns the resources of the console by their paths; adds the pages to its navigation."""
     console.pages = _pages(breakable=console.breakable)
     # Routes that are not pages: buttons, downloads, static files, the event stream.

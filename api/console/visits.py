@@ -18,7 +18,6 @@ from api.console.client import Api, ApiError, Data
 from api.console.rendering import Templates
 from api.http import admission
 from api.http.body import ValidationFailed
-from api.http.operation import RawOperation
 from api.middleware import authentication
 from api.security.permissions import ROLES_BY_PERMISSION, Permission
 from api.security.tokens import REFRESH_LIFETIME
@@ -39,13 +38,6 @@ _MAX_FIELDS = 200
 _PASSWORDS = ("password", "currentPassword", "newPassword")
 # The last day of a filter is included: `to` becomes the start of the next day (UTC).
 _DAYS_LATER = {"from": timedelta(0), "to": timedelta(days=1)}
-
-
-class CrossOriginForm(falcon.HTTPError):
-    """A form of another site was sent here."""
-
-    def __init__(self) -> None:
-        super().__init__(falcon.HTTP_400)
 
 
 @dataclass
@@ -258,61 +250,6 @@ class Visit:
             self._resp.unset_cookie(name, path="/console", same_site="Lax")
 
 
-@dataclass
-class View:
-    """A page: `show` answers a GET. Unless the page is public, visitors are redirected to the sign-in."""
-
-    console: Console
-    show: Callable[..., None]
-    _: KW_ONLY
-    public: bool = False
-
-    @RawOperation(media="text/html")
-    def on_get(self, req: Request, resp: Response, **ids: Any) -> None:
-        self.show(_visit(self, req, resp), **ids)
-
-
-@dataclass
-class Form(View):
-    """A page with a form: `send` answers a POST. A form that the API refuses is shown with the error."""
-
-    send: Callable[..., None]
-
-    @RawOperation(media="text/html")
-    def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
-        visit = _visit(self, req, resp)
-        try:
-            self.send(visit, **ids)
-        except ApiError as error:
-            self.show(visit, **ids, error=error)
-
-
-@dataclass
-class Action:
-    """A button without a page of its own: `send` answers a POST."""
-
-    console: Console
-    send: Callable[..., None]
-    _: KW_ONLY
-    public: bool = False
-
-    @RawOperation(media="text/html")
-    def on_post(self, req: Request, resp: Response, **ids: Any) -> None:
-        self.send(_visit(self, req, resp), **ids)
-
-
-def _visit(resource: View | Action, req: Request, resp: Response) -> Visit:
-    """Returns the visit of an identified user. Raises CrossOriginForm, or HTTPSeeOther to the sign-in."""
-    if req.method == "POST":
-        _require_same_origin(req)
-    visit = Visit(resource.console, req, resp)
-    visit.identify()
-    if not visit.user and not resource.public:
-        back = "/console" if req.method == "POST" else req.relative_uri
-        raise falcon.HTTPSeeOther(f"{SIGN_IN}?next={quote(back, safe='')}")
-    return visit
-
-
 def _as_moments(query: Mapping[str, str]) -> dict[str, str]:
     """Returns the query with `from` and `to` as moments: `2026-03-01T00:00:00Z`."""
     return {name: _moment(name, value) for name, value in query.items()}
@@ -333,17 +270,3 @@ def own_path(path: str) -> str:
     # A header has no other characters. A path that is sent has them encoded.
     is_plain = path.isascii() and path.isprintable() and not {" ", "\\"} & set(path)
     return path if is_own and is_plain else "/console"
-
-
-def _require_same_origin(req: Request) -> None:
-    """Refuses a form of another site: SameSite=Lax alone would trust every subdomain. Raises CrossOriginForm.
-
-    A client that is no browser sends neither header, and holds no cookies that another site could use.
-    """
-    site, origin = req.get_header("Sec-Fetch-Site"), req.get_header("Origin")
-    if site:
-        refused = site not in ("same-origin", "none")
-    else:
-        refused = origin is not None and urlsplit(origin).netloc != req.netloc
-    if refused:
-        raise CrossOriginForm

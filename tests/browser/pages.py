@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from api.console import routes
 from api.console.rendering import Templates
+from api.console.routes import console_routes
 from api.console.visits import Console
 from db.demo_users import DEMO_PASSWORD, demo_email
 from db.users import Role
@@ -38,7 +38,7 @@ def walk() -> Iterator[tuple[str, str]]:
         environment="development",
         breakable=True,
     )
-    routes.routes(console)
+    console_routes(console)
     for page in console.pages:
         for role in page.roles or ("",):
             yield page.path, role
