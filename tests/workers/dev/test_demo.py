@@ -8,13 +8,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from db import postgres
 from db.demo_users import DEMO_PASSWORD
 from db.users import Role
 from workers.dev import Failure
 from workers.dev.demo import __main__ as demo
 from workers.dev.demo import token
 from workers.dev.demo.running_stack import NOT_RUNNING, RunningStack
+
+ID = str(uuid4())
 
 
 def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[RunningStack, list[tuple[str, Any]]]:
@@ -28,6 +29,18 @@ def stack(answers: dict[str, list[tuple[int, Any]]]) -> tuple[RunningStack, list
 
     http = httpx.Client(base_url="http://stack", transport=httpx.MockTransport(answer))
     return RunningStack(http, "redis://127.0.0.1:1/0"), sent
+
+
+def timeline(status: str, *outcomes: str, published: bool = True) -> dict[str, Any]:
+    """A response with the timeline of a payment that has come to this status by one transition."""
+    items: list[dict[str, Any]] = [
+        {"kind": "transition", "data": {"to": status}},
+        {"kind": "audit", "data": {}},
+        *({"kind": "event", "data": {"published": published}} for _ in range(2)),
+        *({"kind": "pspCall", "data": {"outcome": outcome}} for outcome in outcomes),
+        {"kind": "job", "data": {"state": "waiting"}, "due": True},
+    ]
+    return {"success": True, "data": {"items": items}, "message": ""}
 
 
 @pytest.mark.parametrize(
@@ -80,9 +93,24 @@ def test_ctrl_c_is_no_failure_of_ours(monkeypatch):
     assert demo.main() == 130
 
 
-def test_a_payment_that_is_in_another_database_is_told_in_one_line(stores, monkeypatch):
-    """Two stacks of two checkouts, started at the same moment, may have chosen the same port."""
+def test_a_payment_whose_events_are_not_published_is_named(monkeypatch):
     monkeypatch.setattr(demo, "RECORD_TIMEOUT_S", 0)
-    with postgres.connection(), pytest.raises(Failure) as trouble:
-        demo.written(str(uuid4()), "lost")
-    assert str(trouble.value) == "the lost is not in this database: another Paywright answers at this address"
+    at, _ = stack({f"/api/payments/{ID}/timeline": [(200, timeline("completed", published=False))]})
+    with pytest.raises(Failure) as trouble:
+        demo.complete_timeline(at, "token", ID, "lost")
+    assert str(trouble.value) == "the lost still lacks audit entries or published events"
+
+
+@pytest.mark.parametrize(
+    ("status", "outcomes"), [("failed", ["charged"]), ("completed", ["no_answer"]), ("failed", [])]
+)
+def test_a_payment_that_ends_in_another_way_is_named(status, outcomes):
+    at, _ = stack({f"/api/payments/{ID}/timeline": [(200, timeline(status, *outcomes))]})
+    with pytest.raises(Failure, match=f"the lost ended {status}, the PSP decided .*: expected"):
+        demo.complete_timeline(at, "token", ID, "lost")
+
+
+def test_a_complete_timeline_leaves_out_what_is_still_to_come():
+    at, _ = stack({f"/api/payments/{ID}/timeline": [(200, timeline("completed", "no_answer", "charged"))]})
+    kinds = [item["kind"] for item in demo.complete_timeline(at, "token", ID, "lost")]
+    assert kinds == ["transition", "audit", "event", "event", "pspCall", "pspCall"]

@@ -2,12 +2,12 @@
 
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from db import postgres
 from db.users import Role
 from workers.dev import Failure
 from workers.dev.demo.running_stack import RunningStack, run
@@ -16,38 +16,13 @@ SETTLE_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 10.0
 ENDED = ("completed", "failed", "cancelled")
 COLOURS = {"initiated": "cyan", "completed": "green", "failed": "red", "cancelled": "red"}
-# How each must end: its status, and what the PSP has booked.
+# How each must end: its status, and what the PSP has decided.
 ENDS = {
-    "request": ("completed", []),
-    "payment": ("completed", ["charged"]),
-    "declined": ("failed", ["declined"]),
-    "lost": ("completed", ["charged"]),
+    "request": ("completed", set()),
+    "payment": ("completed", {"charged"}),
+    "declined": ("failed", {"declined"}),
+    "lost": ("completed", {"charged"}),
 }
-# Everything that is written about one payment, with the time in ms since its creation. Published events only.
-RECORDS = """
-WITH written (at, place, what, details) AS (
-    SELECT created_at, 'payment_transactions', status, concat_ws(', ', transaction_type,
-           'by ' || coalesce((SELECT name FROM auth.users WHERE id = actor_id), 'a worker'),
-           regexp_replace(reason, '(-[0-9a-f]{4}){3}-[0-9a-f]{12}', ''))
-      FROM payments.payment_transactions WHERE payment_id = %(id)s
-    UNION ALL
-    SELECT created_at, 'audit_logs', action, 'request ' || left(request_id, 8)
-      FROM admin.audit_logs WHERE resource_id = %(id)s
-    UNION ALL
-    SELECT occurred_at, 'events', type, 'seq ' || seq
-      FROM admin.events WHERE seq IN (SELECT admin.events_about(%(id)s))
-       AND seq <= (SELECT seq FROM admin.event_publication)
-    UNION ALL
-    SELECT created_at, 'psp_attempts', operation, concat_ws(', ', outcome, code)
-      FROM payments.psp_attempts WHERE payment_id = %(id)s
-    UNION ALL
-    SELECT created_at, 'charges', outcome, concat_ws(' ', amount, currency, code)
-      FROM psp.charges WHERE payment_id = %(id)s
-)
-SELECT (1000 * extract(epoch FROM at - min(at) OVER ()))::int AS ms, place AS table, what,
-       coalesce(details, '') AS details
-  FROM written ORDER BY at
-"""
 
 
 def main() -> int:
@@ -86,14 +61,14 @@ def show(stack: RunningStack) -> None:
     step("lost", f"{carl} pays 5.00 CHF, and the PSP's answer is lost", customer, body)
 
     console.print("\n[bold]What is written about each[/], in ms since its creation")
-    postgres.configure(stack.database_url, connections=1)
-    with postgres.connection():
-        for name, id in ids.items():
-            console.print(f"\n[bold cyan]{name}[/]")
-            for ms, table, what, details in (record.values() for record in written(id, name)):
-                shown = what.ljust(27).replace(what, _coloured(what))
-                line = f"{ms:6}  {table:<21} {shown} {escape(details)}"
-                console.print(line, no_wrap=True, overflow="ellipsis", crop=False)
+    admin = stack.sign_in(Role.ADMIN)["accessToken"]
+    for name, id in ids.items():
+        console.print(f"\n[bold cyan]{name}[/]")
+        items = complete_timeline(stack, admin, id, name)
+        began = datetime.fromisoformat(items[0]["at"])
+        for item in items:
+            ms = 1000 * (datetime.fromisoformat(item["at"]) - began).total_seconds()
+            console.print(f"{ms:6.0f}  {item['kind']:<10}  {escape(item['title'])}")
     console.print("\n80.00 USD and 5.00 CHF were paid and charged once; 19.99 EUR were never taken.")
     console.print("How that works: [bold]docs/life-of-a-payment.md[/]")
 
@@ -115,28 +90,27 @@ def _pay(console: Console, stack: RunningStack, token: str, body: dict[str, Any]
         payment, source = stack.next_version(payment, token), "GET /payments/:id"
 
 
-def written(id: str, name: str) -> list[dict[str, Any]]:
-    """Returns the complete records of a payment. Raises Failure if they differ from ENDS."""
+def complete_timeline(stack: RunningStack, admin: str, id: str, name: str) -> list[dict[str, Any]]:
+    """Returns what happened to a payment, when all is written. Raises Failure if it differs from ENDS."""
     deadline = time.monotonic() + RECORD_TIMEOUT_S
     while True:
-        records = postgres.rows(RECORDS, id=id)
-        history, audit, events, charges = (
-            [record["what"] for record in records if record["table"] == table]
-            for table in ("payment_transactions", "audit_logs", "events", "charges")
+        timeline = stack.call("GET", f"/payments/{id}/timeline", admin)
+        items = [item for item in timeline["items"] if not item.get("due")]
+        transitions, audit, events, calls = (
+            [item["data"] for item in items if item["kind"] == kind]
+            for kind in ("transition", "audit", "event", "pspCall")
         )
+        status, published = transitions[-1]["to"], sum(event["published"] for event in events)
         # A change has one audit entry and one event; the end has one event more.
-        if history and len(audit) == len(history) == len(events) - (history[-1] in ENDED):
+        if len(audit) == len(transitions) == published - (status in ENDED):
             break
         if time.monotonic() > deadline:
-            if not history:  # two stacks that started at the same moment may have chosen the same port
-                raise Failure(
-                    f"the {name} is not in this database: another Paywright answers at this address"
-                )
             raise Failure(f"the {name} still lacks audit entries or published events")
         time.sleep(0.05)
-    if (history[-1], charges) != ENDS[name]:
-        raise Failure(f"the {name} ended {history[-1]}, the PSP booked {charges}: expected {ENDS[name]}")
-    return records
+    decisions = {call["outcome"] for call in calls} & {"charged", "declined"}
+    if (status, decisions) != ENDS[name]:
+        raise Failure(f"the {name} ended {status}, the PSP decided {decisions}: expected {ENDS[name]}")
+    return items
 
 
 def _coloured(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from dotenv import dotenv_values
 
-from db import postgres, rate_counters, redis
+from db import rate_counters, redis
 from db.demo_users import DEMO_PASSWORD, demo_email
 from db.users import Role
 from workers.dev import Failure
@@ -23,8 +23,8 @@ NOT_RUNNING = "nothing is running here: start it with `make run` in another term
 class RunningStack:
     """The running stack. Every refusal of its API raises Failure."""
 
-    def __init__(self, http: httpx.Client, redis_url: str, database_url: str = "") -> None:
-        self.http, self.redis_url, self.database_url = http, redis_url, database_url
+    def __init__(self, http: httpx.Client, redis_url: str) -> None:
+        self.http, self.redis_url = http, redis_url
 
     def health(self) -> str:
         """Returns the state of the stack. Raises Failure if it is down, or if something else answers."""
@@ -76,8 +76,8 @@ def run(command: Callable[[RunningStack], None]) -> int:
     try:
         # The environment's proxy does not lead to this machine.
         with httpx.Client(base_url=stack.get("BASE_URL", ""), timeout=10, trust_env=False) as http:
-            command(RunningStack(http, stack.get("REDIS_URL", ""), stack.get("DATABASE_URL", "")))
-    except (Failure, httpx.HTTPError, OSError, *postgres.TRANSIENT_ERRORS) as error:
+            command(RunningStack(http, stack.get("REDIS_URL", "")))
+    except (Failure, httpx.HTTPError, OSError) as error:
         sys.stderr.write(" ".join(str(error).split()) + "\n")
         return 1
     except KeyboardInterrupt:
