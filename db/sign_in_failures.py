@@ -11,6 +11,9 @@ from db.prepared import Statement
 # Failures in a row before the first wait. Each further failure doubles the wait, up to MAX_WAIT_S.
 FREE_FAILURES = 5
 MAX_WAIT_S = 60
+# The first wait begins when a check has failed, because the checks of several web processes may all succeed.
+# From this count on it begins with the check, so that a burst has no more checks than this.
+MAX_BURST = 10
 # A failure counts for this long.
 FAILURE_LIFE = timedelta(hours=1)
 # Addresses known to an account at most: those of the latest sign-ins.
@@ -43,23 +46,37 @@ FIND = Statement(
     """,
 )
 
-# The wait before the next password: none for the first failures, then 1 s, doubled with each failure. A
-# request that came later may have reserved first: its later time is kept, and requires no wait by itself.
+# The wait before the next password: 1 s, doubled with each failure.
+_WAIT = f"interval '1 second' * least({MAX_WAIT_S}, 2 ^ least(%s - {FREE_FAILURES}, 10))"
+
+# After a first wait, the next one begins with the check: its end allows one password. A request that came
+# later may have reserved first: its later time is kept, and requires no wait by itself.
 RESERVE = Statement(
     "reserve_password_check",
     f"""
     INSERT INTO auth.sign_in_failures AS f (purpose, account, client, failures, failed_at, next_at)
     VALUES (%(purpose)s::text, %(account)s::text, %(client)s::text, 1, %(now)s::timestamptz, %(now)s)
     ON CONFLICT (purpose, account, client) DO UPDATE SET (failures, failed_at, next_at) = (
-        SELECT counted, latest, latest + interval '1 second' * CASE
-            WHEN counted < {FREE_FAILURES} THEN 0
-            ELSE least({MAX_WAIT_S}, 2 ^ least(counted - {FREE_FAILURES}, 10))
+        SELECT counted, latest, latest + CASE
+            WHEN counted < CASE WHEN f.next_at > f.failed_at THEN {FREE_FAILURES} ELSE {MAX_BURST} END
+            THEN interval '0 seconds'
+            ELSE {_WAIT % "counted"}
         END
         FROM (SELECT greatest(f.failed_at, excluded.failed_at),
             CASE WHEN f.failed_at < excluded.failed_at - interval '{FAILURE_LIFE}' THEN 1
             ELSE f.failures + 1 END) AS c (latest, counted)
     )
     WHERE f.next_at <= excluded.failed_at OR f.next_at <= f.failed_at RETURNING failed_at
+    """,
+)
+
+BEGIN_WAIT = Statement(
+    "begin_sign_in_wait",
+    f"""
+    UPDATE auth.sign_in_failures
+    SET failed_at = %(now)s::timestamptz, next_at = %(now)s::timestamptz + {_WAIT % "failures"}
+    WHERE purpose = %(purpose)s::text AND account = %(account)s::text AND client = %(client)s::text
+        AND failures >= {FREE_FAILURES} AND next_at <= failed_at
     """,
 )
 
@@ -123,6 +140,11 @@ def reserve(purpose: PasswordUse, account: str, client: str, now: datetime) -> d
         RESERVE, purpose=purpose, account=account, client=client, now=now
     )
     return reserved_at
+
+
+def begin_wait(purpose: PasswordUse, account: str, client: str, now: datetime) -> None:
+    """Begins the wait after a check that has failed, where the check itself began none."""
+    postgres.rows(BEGIN_WAIT, purpose=purpose, account=account, client=client, now=now)
 
 
 def undo(purpose: PasswordUse, account: str, client: str, reserved_at: datetime) -> None:

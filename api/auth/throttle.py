@@ -72,6 +72,10 @@ class Reservation:
         else:
             sign_in_failures.clear(self.purpose, self.account, self.client)
 
+    def failed(self) -> None:
+        """Begins the wait after too many failures."""
+        sign_in_failures.begin_wait(self.purpose, self.account, self.client, times.now())
+
     def undo(self) -> None:
         """Takes the failure and its wait back after an error that is not a wrong password."""
         # Without the database the failure stays counted: the error that ended the check is the one to report.
@@ -83,9 +87,10 @@ class Reservation:
 def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[Reservation]:
     """Counts a failure before the block checks a password, so a burst gets no more checks than a series.
 
-    The checks of one client take turns. Each counts as a failure until its password has proved right:
-    parallel sign-ins with the right password would otherwise be refused because of each other. The failure
-    stays counted where the block raises InvalidCredentials, and is taken back after any other error. Raises
+    The checks of one client in this process take turns. Each counts as a failure until its password has
+    proved right, but begins a wait only when the password has proved wrong: parallel sign-ins with the right
+    password, here or in other processes, would otherwise be refused because of each other. The failure stays
+    counted where the block raises InvalidCredentials, and is taken back after any other error. Raises
     TooManyFailures, which is audited and not counted as a failure, and Busy.
     """
     # Most requests of a burst of guesses are refused without waiting for a turn.
@@ -101,6 +106,7 @@ def password_check(purpose: PasswordUse, account: str, client: str) -> Iterator[
         try:
             yield reservation
         except InvalidCredentials:
+            reservation.failed()
             raise
         except Exception:
             reservation.undo()

@@ -1,7 +1,9 @@
 """Password changes and resets, e-mail verification, sessions, sign-in failures."""
 
 import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from unicodedata import normalize
@@ -17,6 +19,7 @@ from actors import audit, housekeeping, mail
 from actors.jobs import enqueue, transaction
 from api.app import create_app
 from api.auth import throttle
+from api.auth.throttle import InvalidCredentials, TooManyFailures
 from api.http.admission import Busy
 from api.security.hashing_processes import CannotHash
 from api.security.passwords import SCORED_CHARACTERS, Passwords, weakness
@@ -544,6 +547,58 @@ def test_parallel_sign_ins_with_the_right_password_all_succeed(stores, settings)
     assert answers == [200] * 32
 
 
+@pytest.fixture
+def check_elsewhere(me, monkeypatch) -> Callable[[bool], AbstractContextManager[None]]:
+    """Checks the password of an account as each of many processes would: no check takes turns with another."""
+    guesser = (sign_in_failures.PasswordUse.SIGN_IN, me.user["id"], throttle.UNKNOWN_CLIENTS)
+
+    @contextmanager
+    def check(right: bool) -> Iterator[None]:
+        monkeypatch.setattr(throttle, "_turns", {})
+        with suppress(InvalidCredentials), throttle.password_check(*guesser) as reservation:
+            yield
+            if not right:
+                raise InvalidCredentials
+            reservation.succeeded()
+
+    return check
+
+
+def test_right_passwords_that_nine_processes_check_at_once_delay_no_other(check_elsewhere):
+    for _ in range(3):
+        with ExitStack() as in_progress:
+            for _ in range(9):
+                in_progress.enter_context(check_elsewhere(True))
+
+
+def test_guesses_that_many_processes_check_at_once_are_ten(check_elsewhere):
+    with ExitStack() as in_progress:
+        for _ in range(10):
+            in_progress.enter_context(check_elsewhere(False))
+        with pytest.raises(TooManyFailures), check_elsewhere(True):
+            pass
+    with pytest.raises(TooManyFailures), check_elsewhere(True):
+        pass
+
+
+def test_a_wait_begins_with_the_fifth_failure_whatever_other_processes_check(check_elsewhere):
+    with freeze_time(NOON) as clock:
+        with check_elsewhere(True):
+            for _ in range(4):
+                with check_elsewhere(False):
+                    pass
+        with check_elsewhere(False):
+            clock.tick(30)
+        # The fifth has failed now: its wait has just begun, however long ago its check did.
+        with pytest.raises(TooManyFailures) as refused, check_elsewhere(True):
+            pass
+        assert refused.value.retry_after == 1
+        clock.tick(1)
+        # After a wait, one check at a time: it begins the next wait.
+        with check_elsewhere(False), pytest.raises(TooManyFailures), check_elsewhere(True):
+            pass
+
+
 def test_a_check_does_not_wait_long_for_its_turn(client, me, monkeypatch):
     monkeypatch.setattr(throttle, "_TURN_WAIT_S", 0.01)
     guesser = (sign_in_failures.PasswordUse.SIGN_IN, me.user["id"], throttle.UNKNOWN_CLIENTS)
@@ -565,6 +620,7 @@ def test_a_check_that_began_earlier_is_not_refused_because_of_a_later_one(client
     assert not must_wait(guesser, now - timedelta(seconds=1))
     for _ in range(3):
         sign_in_failures.reserve(*guesser, now)
+    sign_in_failures.begin_wait(*guesser, now)
     assert must_wait(guesser, now)
     assert sign_in_failures.reserve(*guesser, now) is None
 
@@ -602,6 +658,7 @@ def test_a_check_that_did_not_happen_leaves_the_wait_of_a_later_failure(client):
     guesser = (sign_in_failures.PasswordUse.SIGN_IN, "account", "unknown")
     for _ in range(5):
         sign_in_failures.reserve(*guesser, now)
+    sign_in_failures.begin_wait(*guesser, now)
     later = now + timedelta(seconds=1)
     assert sign_in_failures.reserve(*guesser, later) == later
     sign_in_failures.undo(*guesser, now)
