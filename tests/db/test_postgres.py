@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from statistics import median
 from typing import Any
 
 import peewee
@@ -26,7 +27,8 @@ from workers.dev.servers import Postgres, free_port
 class Small(Postgres):
     """A server with few connections."""
 
-    options = f"{Postgres.options} -c max_connections=12 -c superuser_reserved_connections=0"
+    PLACES = 12
+    options = f"{Postgres.options} -c max_connections={PLACES} -c superuser_reserved_connections=0"
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +57,28 @@ def make(server: Postgres) -> Iterator[Callable[..., Database]]:
             database.pool.invalidate()
 
 
+@contextmanager
+def short_timeouts() -> Iterator[None]:
+    """Shortens the timeouts where the server does not respond: on a loaded machine one that does takes longer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "ACQUIRE_TIMEOUT_S", 0.6)
+        patch.setattr(pool, "CONNECT_TIMEOUT_MIN_S", 0.2)
+        patch.setattr(pool, "PROBE_TIMEOUT_S", 0.3)
+        patch.setattr(breaker, "OPEN_S", 0.3)
+        yield
+
+
 @pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens the timeouts of tests that wait for a server which does not respond."""
-    monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT_S", 0.6)
-    monkeypatch.setattr(pool, "CONNECT_TIMEOUT_MIN_S", 0.2)
-    monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(breaker, "OPEN_S", 0.3)
+def patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe is made as early as a test says, but has the time that a server on a loaded machine needs."""
+    probe = pool.Pool._probe
+
+    def patient(self: pool.Pool) -> bool:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "PROBE_TIMEOUT_S", 60.0)
+            return probe(self)
+
+    monkeypatch.setattr(pool.Pool, "_probe", patient)
 
 
 @pytest.fixture
@@ -174,8 +191,8 @@ def test_the_pool_never_exceeds_its_size_and_waiting_threads_get_connections(mak
 
 def test_the_wait_for_a_free_connection_is_bounded(make, monkeypatch):
     small = make(connections=1)
-    monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT_S", 0.05)
     with acquired(small), ThreadPoolExecutor(1) as thread, pytest.raises(DatabaseUnavailable, match="in use"):
+        monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT_S", 0.05)
         thread.submit(query, small).result()
     assert query(small) == 1
 
@@ -352,7 +369,7 @@ def test_a_connection_lost_in_a_transaction_is_reported_as_unavailable(own, serv
 # --- read-only
 
 
-def test_a_read_only_database_is_unavailable_until_it_accepts_writes(own, server, short_timeouts):
+def test_a_read_only_database_is_unavailable_until_it_accepts_writes(own, server):
     assert is_writable(own)
     with connected(server.url) as cursor:
         cursor.execute("ALTER DATABASE paywright SET default_transaction_read_only = on")
@@ -361,15 +378,16 @@ def test_a_read_only_database_is_unavailable_until_it_accepts_writes(own, server
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
-            failing(lambda: write(own))
-            # Reading requests fail, too: all use the same pool.
-            failing(lambda: query(own))
+            with short_timeouts():
+                failing(lambda: write(own))
+                # Reading requests fail, too: all use the same pool.
+                failing(lambda: query(own))
         finally:
             cursor.execute("ALTER DATABASE paywright RESET default_transaction_read_only")
-    until(lambda: is_writable(own), 20)
+    until(lambda: is_writable(own))
 
 
-def test_connections_that_became_read_only_are_closed(own, server, short_timeouts):
+def test_connections_that_became_read_only_are_closed(own, server):
     with acquired(own), ThreadPoolExecutor(1) as thread:
         thread.submit(write, own).result()
         own.execute_sql("SELECT 1")
@@ -377,25 +395,33 @@ def test_connections_that_became_read_only_are_closed(own, server, short_timeout
         cursor.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         cursor.execute("SELECT pg_reload_conf()")
         try:
-            until(lambda: not is_writable(own), 20)
-            failing(lambda: query(own))
+            until(lambda: not is_writable(own))
+            with short_timeouts():
+                failing(lambda: query(own))
             assert not own.pool._idle
         finally:
             cursor.execute("ALTER SYSTEM RESET default_transaction_read_only")
             cursor.execute("SELECT pg_reload_conf()")
-    until(lambda: is_writable(own), 20)
+    until(lambda: is_writable(own))
 
 
 # --- out of connections
 
 
-def test_a_full_server_is_unavailable_to_new_connections_only(own, server, short_timeouts):
+def test_a_full_server_is_unavailable_to_new_connections_only(own, server):
     first = pid(own)
-    others = []
+    others: list[Any] = []
+
+    def filled() -> bool:
+        """Takes all places but the one of `own`; a backend that still ends frees its place later."""
+        with suppress(psycopg2.OperationalError):
+            others.append(psycopg2.connect(server.url))
+        return len(others) == Small.PLACES - 1
+
     try:
+        until(filled)
         with pytest.raises(psycopg2.OperationalError, match="too many clients"):
-            while True:
-                others.append(psycopg2.connect(server.url))
+            psycopg2.connect(server.url)
         with acquired(own), ThreadPoolExecutor(1) as thread:
             thread.submit(failing, lambda: query(own)).result()
             # The open connection still works.
@@ -405,7 +431,7 @@ def test_a_full_server_is_unavailable_to_new_connections_only(own, server, short
         for connection in others:
             connection.close()
     with acquired(own), ThreadPoolExecutor(1) as thread:
-        until(lambda: thread.submit(is_writable, own).result(), 20)
+        until(lambda: thread.submit(is_writable, own).result())
 
 
 # --- silent and frozen
@@ -433,29 +459,30 @@ class Silent:
             caller.close()
 
 
-def test_a_silent_server_fails_concurrent_connects_at_the_same_time(make, short_timeouts):
+def test_a_silent_server_fails_concurrent_connects_at_the_same_time(make):
     silent = Silent()
+    silent_database, barrier = make(silent.url, connections=24), threading.Barrier(12, timeout=60)
+
+    def one(_: int) -> float:
+        barrier.wait()
+        return failing(silent_database.connect)
+
     try:
-        silent_database, barrier = make(silent.url, connections=24), threading.Barrier(12, timeout=60)
-
-        def one(_: int) -> float:
-            barrier.wait()
-            return failing(silent_database.connect)
-
-        with ThreadPoolExecutor(12) as threads:
+        with short_timeouts(), ThreadPoolExecutor(12) as threads:
             took = list(threads.map(one, range(12)))
-        # At the same time: one after the other would take 12 timeouts.
-        assert max(took) < 6 * pool.ACQUIRE_TIMEOUT_S
-        tried = len(silent.callers)
-        for _ in range(100):
-            failing(silent_database.connect)
+            # At the same time: one after the other, most would take more than six timeouts. The middle one, since
+            # a loaded machine may keep a single thread waiting.
+            assert median(took) < 4 * pool.ACQUIRE_TIMEOUT_S
+            tried = len(silent.callers)
+            for _ in range(100):
+                failing(silent_database.connect)
         # Few connections are tried meanwhile, however slow the machine, and not a hundred.
         assert len(silent.callers) <= tried + 10
     finally:
         silent.close()
 
 
-def test_a_frozen_server_fails_all_waiting_statements_and_recovers(own, server, short_timeouts):
+def test_a_frozen_server_fails_all_waiting_statements_and_recovers(own, server):
     with ThreadPoolExecutor(6) as threads:
         begun = threading.Barrier(7, timeout=60)
 
@@ -468,17 +495,17 @@ def test_a_frozen_server_fails_all_waiting_statements_and_recovers(own, server, 
 
         waiting = [threads.submit(one) for _ in range(6)]
         begun.wait()
-        with frozen(server):
+        with frozen(server), short_timeouts():
             begun.wait()
             took = [each.result() for each in waiting]
             assert max(took) < pool.RESPONSE_TIMEOUT_S
             # No idle connection is left that would time out again.
             assert not own.pool._idle
             failing(lambda: query(own))
-    until(lambda: is_writable(own), 30)
+    until(lambda: is_writable(own))
 
 
-def test_a_slow_statement_does_not_mean_a_frozen_server(own, monkeypatch):
+def test_a_slow_statement_does_not_mean_a_frozen_server(own, monkeypatch, patient_probes):
     monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(breaker, "OPEN_S", 0.0)
     with acquired(own):
@@ -487,34 +514,44 @@ def test_a_slow_statement_does_not_mean_a_frozen_server(own, monkeypatch):
 
 
 def test_a_slow_statement_beside_terminated_connections_does_not_mean_a_frozen_server(
-    own, server, monkeypatch
+    own, server, monkeypatch, patient_probes
 ):
-    monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.2)
     with acquired(own), ThreadPoolExecutor(1) as thread, connected(server.url) as cursor:
         other = thread.submit(pid, own).result()
         epoch = own.pool._epoch
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (other,))
+        monkeypatch.setattr(pool, "PROBE_TIMEOUT_S", 0.2)
         own.execute_sql("SELECT pg_sleep(0.5)")
         assert own.pool._epoch == epoch
 
 
-def test_a_server_that_froze_while_idle_is_detected_once(own, server, monkeypatch, short_timeouts):
+def test_a_server_that_froze_while_idle_is_detected_once(own, server, monkeypatch):
     query(own)
-    monkeypatch.setattr(pool, "IDLE_CHECK_AFTER_S", 0)
-    with frozen(server):
-        # The idle connection and the new one share one timeout.
-        assert failing(lambda: query(own)) < 4 * pool.ACQUIRE_TIMEOUT_S
+    opened, open_new = [], pool.Pool._open
+
+    def observed_open(self: pool.Pool, timeout_s: float) -> Any:
+        opened.append(timeout_s)
+        return open_new(self, timeout_s)
+
+    with frozen(server), short_timeouts(), monkeypatch.context() as patch:
+        patch.setattr(pool, "IDLE_CHECK_AFTER_S", 0)
+        patch.setattr(pool.Pool, "_open", observed_open)
+        failing(lambda: query(own))
         assert not own.pool._idle
-    until(lambda: is_writable(own), 30)
+        # The idle connection and the new one share one timeout.
+        [left] = opened
+        assert left <= pool.ACQUIRE_TIMEOUT_S - pool.PROBE_TIMEOUT_S
+    until(lambda: is_writable(own))
 
 
-def test_one_hanging_backend_fails_alone(own, monkeypatch, short_timeouts):
-    monkeypatch.setattr(pool, "RESPONSE_TIMEOUT_S", 0.8)
+def test_one_hanging_backend_fails_alone(own, patient_probes):
     with acquired(own):
         hung = own.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
         os.kill(hung, signal.SIGSTOP)
         try:
-            failing(lambda: own.execute_sql("SELECT 1"))
+            own._thread.conn.response_timeout_s = 0.8
+            with short_timeouts():
+                failing(lambda: own.execute_sql("SELECT 1"))
         finally:
             os.kill(hung, signal.SIGCONT)
     assert query(own) == 1
