@@ -1,5 +1,6 @@
 """A worker process: its settings, its priority, and the watchdog that ends a process whose loop hangs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,8 +60,8 @@ def test_a_worker_computes_after_the_web_processes():
     environment = {"APP_ENV": "test", "DATABASE_URL": "postgresql://h/x", "REDIS_URL": "redis://h"}
     command = [sys.executable, "-c", PRIORITY]
     done = subprocess.run(
-        command, env=environment, start_new_session=True, capture_output=True, timeout=30, check=True
+        command, env=environment, start_new_session=True, capture_output=True, timeout=120, check=True
     )
-    assert done.stdout.split()[0] == b"10"
+    assert int(done.stdout.split()[0]) == min(19, os.nice(0) + 10)
     if Path("/proc/self/autogroup").exists():
         assert done.stdout.split()[-1] == b"10"
