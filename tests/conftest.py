@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Generator, Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,14 @@ def short_waits() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_slow_searches() -> Iterator[None]:
+    """No search for jobs counts as slow, however loaded the machine is: the next ones would ask for more, or less."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_floors, "SLOW_S", inf)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = DisposablePostgres(tmp_path_factory.mktemp("stores") / "postgres", free_port(), "test")
@@ -173,7 +182,7 @@ def database(stores: dict[str, str]) -> Iterator[None]:
     makers.mailbox.clear()
     request_context.bind(request_context.EMPTY)
     config.clear_cache()
-    # After a search that a loaded machine made slow, the next ones ask one statement more.
+    # After a search that a test declared slow, the next ones ask one statement more.
     job_floors.forget()
     redelivery.forget()
     with postgres.connection(), postgres.database.atomic() as transaction:

@@ -12,7 +12,7 @@ from actors.external_calls import CallingKind
 from actors.jobs import enqueue, transaction
 from actors.psp.provider import Answer, Outcome
 from actors.state_machine import Transition
-from db import config, job_floors, payments, postgres, psp_attempts
+from db import config, payments, postgres, psp_attempts
 from db.core import request_context
 from db.core.request_context import RequestContext
 from db.psp_attempts import CallResult, PspOperation
@@ -46,10 +46,9 @@ def decide(*decisions: tuple[payments.Payment, Answer]) -> None:
 
 @pytest.mark.parametrize("kind", ["begin", "charge", "settle", "resolve"])
 def test_a_batch_of_any_size_needs_the_same_number_of_statements(kind, monkeypatch):
-    # Two things are read now and then, whatever the batch: the configuration, and where slow searches begin.
+    # Read once a second, whatever the batch.
     monkeypatch.setattr(config, "CACHE_TTL_S", math.inf)
     config.value(config.ConfigKey.PSP_LATENCY_MS)
-    monkeypatch.setattr(job_floors, "SLOW_S", math.inf)
     numbers = []
     for number in (2, 40):
         made = [makers.payment() for _ in range(number)]

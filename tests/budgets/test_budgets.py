@@ -14,7 +14,7 @@ from actors.psp import provider
 from actors.settings import MailSettings
 from api.app import create_app
 from api.settings import WebSettings
-from db import config, job_floors, payments, postgres
+from db import config, payments, postgres
 from db.users import Role
 from tests import makers
 from tests.counting import counted
@@ -68,8 +68,6 @@ def client(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     settings = {**SECRETS, **stores, **LIMITS}
     # Read once a second, whatever is asked: on a slow machine that would be at any of the counted statements.
     monkeypatch.setattr(config, "CACHE_TTL_S", inf)
-    # After a search for jobs that took longer, the next ones ask one statement more.
-    monkeypatch.setattr(job_floors, "SLOW_S", inf)
     provider.choose(makers.stub())
     mail_sender.configure(MailSettings.read(settings), transport=makers.mailbox)
     config.clear_cache()

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
-from math import inf
 from typing import Any
 from uuid import uuid4
 
@@ -227,7 +226,7 @@ def test_pauses_between_attempts_grow():
     for attempts in (0, 4, 19):
         _overdue(job, error="it broke", attempts=attempts)
         relay.once()
-        pause = postgres.rows("SELECT extract(epoch FROM due_at - clock_timestamp()) AS s FROM journal.jobs")
+        pause = postgres.rows("SELECT extract(epoch FROM due_at - sent_at) AS s FROM journal.jobs")
         pauses.append(float(pause[0]["s"]))
     assert job_journal.DISPATCH_GRACE_S <= pauses[0] < job_journal.DISPATCH_GRACE_S + 1
     assert job_journal.DISPATCH_GRACE_S + 3 < pauses[1] < job_journal.DISPATCH_GRACE_S + 9
@@ -260,10 +259,11 @@ def test_a_delayed_job_is_sent_neither_at_its_commit_nor_before_it_is_due():
 
 def test_a_delayed_job_is_sent_when_it_is_due():
     job = enqueued_delayed(0.3)
-    assert makers.until(relay.once, 5) == 1
+    due = row(job)
+    assert 0.2 < (due.due_at - due.created_at).total_seconds() < 2
+    assert makers.until(relay.once) == 1
     assert messages() == [str(job.id)]
-    sent = row(job)
-    assert 0.3 <= (sent.sent_at - sent.created_at).total_seconds() < 2
+    assert row(job).sent_at >= due.due_at
     # From now on it is treated as any other job.
     assert relay.once() == 0
     _overdue(job)
@@ -329,7 +329,9 @@ def make_all_due() -> None:
 
 
 def attempts(entries: list[job_journal.Job]) -> list[int]:
-    return [row(job).attempts for job in entries]
+    # In one statement: hundreds take a loaded machine so long that their jobs are overdue again.
+    counted = {row.id: row.attempts for row in JobRow.select(JobRow.id, JobRow.attempts)}
+    return [counted[job.id] for job in entries]
 
 
 def test_a_batch_is_sent_one_message_which_counts_no_attempt():
@@ -535,8 +537,6 @@ def test_a_pass_costs_the_same_however_many_jobs_wait(monkeypatch, stores, name,
     with closing(psycopg2.connect(stores["DATABASE_URL"])) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("VACUUM journal.jobs")
-    # After a search that a loaded machine made slow, the next ones would ask one statement more.
-    monkeypatch.setattr(job_floors, "SLOW_S", inf)
     wait_in_queue(since=ago(600))
     insert_waiting(100, name, sent_at)
     few = blocks(monkeypatch)
