@@ -64,7 +64,7 @@ def heartbeat(monkeypatch: pytest.MonkeyPatch, *, lease: float, every: float) ->
         yield
     finally:
         ended.set()
-        thread.join(20)
+        thread.join(60)
 
 
 def enqueued(job: job_journal.Job) -> UUID:
@@ -87,7 +87,8 @@ def facts() -> list[str]:
 def test_a_lease_is_renewed_while_its_job_runs(monkeypatch, outside):
     id, go_on = enqueued(call.job("250")), threading.Event()
     outside(lambda: go_on.wait(60))
-    with heartbeat(monkeypatch, lease=2, every=0.2):
+    # A loaded machine may renew it more than two seconds late.
+    with heartbeat(monkeypatch, lease=3, every=0.2):
         worker = threading.Thread(target=call, args=(str(id),))
         worker.start()
         first = until(lambda: (found := row(id)) and found.leased_until)
@@ -98,7 +99,7 @@ def test_a_lease_is_renewed_while_its_job_runs(monkeypatch, outside):
         assert (kept.attempts, kept.leased_until > first) == (0, True)
         call(str(id))
         go_on.set()
-        worker.join(20)
+        worker.join(60)
     assert seen == ["called"]
     assert row(id) is None
     assert facts() == ["250"]
