@@ -54,8 +54,8 @@ def test_an_operator_does_not_wait_for_the_worker_that_does_the_job(dead_job):
     with postgres.connection(), postgres.database.atomic() as worker:
         assert job_claims.claim(dead_job)
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(outcome, job_operations.retry, dead_job).result(5) == "INVALID_TRANSITION"
-            assert pool.submit(outcome, job_operations.drop, dead_job).result(5) == "INVALID_TRANSITION"
+            assert pool.submit(outcome, job_operations.retry, dead_job).result(60) == "INVALID_TRANSITION"
+            assert pool.submit(outcome, job_operations.drop, dead_job).result(60) == "INVALID_TRANSITION"
         worker.rollback()
 
 
@@ -65,7 +65,7 @@ def test_an_operator_does_not_wait_for_another_one(dead_job):
         with ThreadPoolExecutor(1) as pool:
             for operation in (job_operations.retry, job_operations.drop):
                 with pytest.raises(DomainError, match="This job is running"):
-                    pool.submit(operation, dead_job).result(5)
+                    pool.submit(operation, dead_job).result(60)
         other.rollback()
 
 
@@ -73,6 +73,6 @@ def test_a_retry_of_all_leaves_out_what_another_operator_has(dead_job):
     with postgres.connection(), postgres.database.atomic() as other:
         postgres.rows("SELECT FROM journal.jobs WHERE id = %s FOR UPDATE", dead_job)
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(job_operations.retry_dead, None).result(5) == 0
+            assert pool.submit(job_operations.retry_dead, None).result(60) == 0
         other.rollback()
     assert job_operations.retry_dead() == 1

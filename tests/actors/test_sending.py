@@ -20,7 +20,7 @@ class SlowRedis:
 
     def push(self, jobs: Iterable[Job]) -> None:
         self.pushed.append([job.name for job in jobs])
-        assert self.may_end.acquire(timeout=10)
+        assert self.may_end.acquire(timeout=60)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_who_comes_while_messages_are_sent_leaves_his_to_that_thread(slow):
     broker.try_push([job("b")])
     broker.try_push([job("c")])
     slow.may_end.release(2)
-    first.join(10)
+    first.join(60)
     until(lambda: len(slow.pushed) == 2)
     assert slow.pushed == [["a"], ["b", "c"]]
 
@@ -56,7 +56,7 @@ def test_the_first_thread_does_not_wait_for_the_messages_of_others(slow):
     until(lambda: slow.pushed)
     broker.try_push([job("b")])
     slow.may_end.release()
-    first.join(10)
+    first.join(60)
     assert not first.is_alive()
     until(lambda: slow.pushed == [["a"], ["b"]])
     slow.may_end.release()

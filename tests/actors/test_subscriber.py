@@ -390,7 +390,7 @@ def running(live: Subscriber, url: str) -> Iterator[None]:
         yield
     finally:
         stopped.set()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         notifications.close()
         client.close()
@@ -417,7 +417,7 @@ def test_two_processes_never_handle_one_event_at_once(live, recorder):
     thread.start()
     assert inside.wait(20)
     # Longer than the first pause, so that only the lock keeps the other process off.
-    until(lambda: committed_cursor().due_at <= postgres_now(), 5)
+    until(lambda: committed_cursor().due_at <= postgres_now())
     assert not subscriber.once([other])
     on.set()
     thread.join(20)
@@ -439,9 +439,9 @@ def test_a_process_frozen_after_its_claim_finds_the_claim_taken(live, recorder, 
 
     def frozen(*args):
         monkeypatch.setattr(subscriptions, "lock_next", lock_next)
-        thread = threading.Thread(target=lambda: until(lambda: subscriber.once([other]) or None, 10))
+        thread = threading.Thread(target=lambda: until(lambda: subscriber.once([other]) or None))
         thread.start()
-        thread.join(10)
+        thread.join(60)
         locked.append(lock_next(*args))
         return locked[-1]
 
@@ -458,7 +458,7 @@ def test_four_processes_handle_each_event_once(committed):
         reader = subscriber_of(
             lambda event: handled.append(event.data["number"]), EventType.CONFIG_UPDATED, after=0
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(handled) < 200 and time.monotonic() < deadline:
             subscriber.once([reader])
 
@@ -468,7 +468,7 @@ def test_four_processes_handle_each_event_once(committed):
     for first in range(0, 200, 20):
         emit_committed(*range(first, first + 20))
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     assert handled == list(range(200))
 
 
@@ -498,24 +498,24 @@ def test_a_handler_that_waits_in_vain_for_a_lock_has_used_no_attempt(live, recor
     assert (committed_cursor().attempts, committed_cursor().error) == (0, None)
     end.set()
     thread.join(20)
-    until(lambda: subscriber.once([live]) or None, 5)
+    until(lambda: subscriber.once([live]) or None)
     assert recorder.numbers == [1]
 
 
 def test_a_notification_ends_the_wait_and_one_that_comes_twice_changes_nothing(
     live, recorder, valkey_server, monkeypatch
 ):
-    monkeypatch.setattr(subscriber, "_POLL_S", 20.0)
+    monkeypatch.setattr(subscriber, "_POLL_S", 600.0)
     with running(live, valkey_server.url):
-        until(lambda: listeners(valkey_server.url), 5)
+        until(lambda: listeners(valkey_server.url))
         emit_committed(1, 2)
-        until(lambda: len(recorder.handled) == 2, 5)
+        until(lambda: len(recorder.handled) == 2)
         with postgres.connection():
             logged = event_log.after(0, 10)
         for event in logged:
             broker.publish(events.TYPES_CHANNEL, [b"no type", event.type.encode(), b"\xff"] * 5)
         emit_committed(3)
-        until(lambda: len(recorder.handled) == 3, 5)
+        until(lambda: len(recorder.handled) == 3)
         # So that `run` sees at once that it is stopped.
         broker.publish(events.TYPES_CHANNEL, [b"wake"])
     assert recorder.numbers == [1, 2, 3]
@@ -529,6 +529,8 @@ def test_events_of_other_types_do_not_end_the_wait(valkey_server, monkeypatch):
         broker.publish(events.TYPES_CHANNEL, [b"auth:password:changed payments:payment:updated"])
         assert not notifications._is_notified()
         broker.publish(events.TYPES_CHANNEL, [b"auth:password:changed admin:config:updated"])
+        # As long as a loaded machine needs: it ends with the message.
+        monkeypatch.setattr(subscriber, "_POLL_S", 60.0)
         assert notifications._is_notified()
         notifications.close()
 
@@ -542,9 +544,9 @@ def test_while_nothing_happens_the_log_is_read_with_one_statement(test):
 def test_without_redis_the_log_is_polled(live, recorder):
     with running(live, UNREACHABLE):
         emit_committed(1)
-        until(lambda: recorder.numbers == [1], 5)
+        until(lambda: recorder.numbers == [1])
         emit_committed(2)
-        until(lambda: recorder.numbers == [1, 2], 5)
+        until(lambda: recorder.numbers == [1, 2])
 
 
 def test_a_flushed_or_restarted_redis_is_subscribed_anew(live, recorder, valkey_server, monkeypatch):
@@ -555,19 +557,19 @@ def test_a_flushed_or_restarted_redis_is_subscribed_anew(live, recorder, valkey_
         closed.set()
 
     with running(live, valkey_server.url):
-        until(lambda: listeners(valkey_server.url), 5)
+        until(lambda: listeners(valkey_server.url))
         broker.current().client.flushall()
         emit_committed(1)
-        until(lambda: recorder.numbers == [1], 5)
+        until(lambda: recorder.numbers == [1])
         monkeypatch.setattr(subscriber.Notifications, "close", observed_close)
         with redis.connect(valkey_server.url) as client:
             client.client_kill_filter(_type="pubsub")
         # redis-py subscribes once more before it raises its error, for which the connection is then closed.
-        until(closed.is_set, 5)
-        until(lambda: listeners(valkey_server.url), 5)
-        monkeypatch.setattr(subscriber, "_POLL_S", 20.0)
+        until(closed.is_set)
+        until(lambda: listeners(valkey_server.url))
+        monkeypatch.setattr(subscriber, "_POLL_S", 600.0)
         emit_committed(2)
-        until(lambda: recorder.numbers == [1, 2], 5)
+        until(lambda: recorder.numbers == [1, 2])
         broker.publish(events.TYPES_CHANNEL, [b"wake"])
 
 
@@ -580,8 +582,8 @@ def test_a_silent_connection_is_replaced(live, valkey_server, monkeypatch):
             return {client["id"] for client in client.client_list(_type="pubsub")}
 
     with running(live, valkey_server.url):
-        first = until(connections, 5)
-        until(lambda: (found := connections()) and not found & first, 5)
+        first = until(connections)
+        until(lambda: (found := connections()) and not found & first)
 
 
 def test_an_unavailable_database_is_waited_for(live, recorder, valkey_server, monkeypatch):
@@ -598,10 +600,10 @@ def test_an_unavailable_database_is_waited_for(live, recorder, valkey_server, mo
 
     monkeypatch.setattr(subscriber, "once", once_if_available)
     with running(live, valkey_server.url):
-        until(lambda: listeners(valkey_server.url), 5)
+        until(lambda: listeners(valkey_server.url))
         unavailable.set()
         emit_committed(1)
-        until(lambda: any(tried), 5)
+        until(lambda: any(tried))
         assert recorder.numbers == []
         unavailable.clear()
-        until(lambda: recorder.numbers == [1], 5)
+        until(lambda: recorder.numbers == [1])
