@@ -535,7 +535,8 @@ def test_twenty_writers_at_once_keep_one_chain(committed):
 
 
 def test_verifications_during_writes_find_no_break(committed):
-    enough, seen = threading.Event(), set()
+    enough = threading.Event()
+    seen: set[int] = set()
 
     def write() -> None:
         while not enough.is_set():

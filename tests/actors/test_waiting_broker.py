@@ -49,7 +49,8 @@ def test_a_message_that_comes_later_ends_the_wait(served, monkeypatch):
 
 def test_of_two_workers_that_wait_one_gets_the_message(served, monkeypatch):
     monkeypatch.setattr(broker, "WAIT_S", 0.5)
-    consumers, received = [served.consume("waited-for") for _ in range(2)], []
+    consumers = [served.consume("waited-for") for _ in range(2)]
+    received: list[dramatiq.MessageProxy] = []
 
     def receive(consumer) -> None:
         # Its first wait may end before the message is sent.
