@@ -144,9 +144,10 @@ def test_text_without_an_angle_bracket_stays_unchanged(text):
 )
 @pytest.mark.parametrize("tail", ["", ">", "'>", '">'])
 def test_cleaning_takes_linear_time(piece, tail):
-    began = time.perf_counter()
+    # Of a processor: on a loaded machine a quick function ends late too.
+    began = time.thread_time()
     clean(piece * (500_000 // len(piece)) + tail)
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_a_description_is_cleaned_before_its_length_is_checked(client):
