@@ -11,7 +11,7 @@ from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import transaction
 from api.http.fields import Email, RequestBody, invalid
-from api.http.responses import PageQuery, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
 from api.http.text import Text
 from api.security.passwords import Passwords, weakness
 from api.security.tokens import REFRESH_LIFETIME, Tokens

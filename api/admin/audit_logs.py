@@ -14,7 +14,7 @@ from actors.audit import AuditAction
 from api.http.admission import Busy, Shared, slot
 from api.http.fields import Digits, IdInput, Query, TimestampInput
 from api.http.operation import Download, Operation, download_file
-from api.http.responses import PageQuery, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
 from api.security.permissions import Permission
 from db import audit_chain, audit_log, invariants, postgres
 from db.audit_chain import ChainBreak

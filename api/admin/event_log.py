@@ -9,7 +9,7 @@ from actors import job_operations
 from actors.events import Event
 from api.http.fields import Digits, Query, RequestBody
 from api.http.operation import Operation
-from api.http.responses import PageQuery, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
 from api.security.permissions import Permission
 from db import event_log, subscriptions
 from db.core.errors import NotFound

@@ -11,7 +11,7 @@ from actors.job_operations import JobNotDead, JobNotFailed
 from actors.jobs import QueueName, load_all
 from api.http.fields import IdInput, RequestBody
 from api.http.operation import Operation
-from api.http.responses import PageQuery, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
 from api.security.permissions import Permission
 from db import listed_jobs
 from db.core.errors import NotFound

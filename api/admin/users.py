@@ -15,7 +15,7 @@ from api import accounts
 from api.accounts import EmailTaken, Name, NewAccount
 from api.http.fields import Email, PartialUpdate, RequestBody
 from api.http.operation import Operation
-from api.http.responses import PageQuery, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
 from api.middleware.authentication import caller_of
 from api.security.passwords import Passwords
 from api.security.permissions import Permission

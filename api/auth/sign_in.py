@@ -19,7 +19,7 @@ from api.auth import throttle
 from api.auth.throttle import InvalidCredentials, Reservation, TooManyFailures
 from api.http.fields import RequestBody, normalize_email
 from api.http.operation import Operation
-from api.http.responses import PageQuery
+from api.http.pages import PageQuery
 from api.middleware.authentication import bearer_token, caller_of, session_of
 from api.security.passwords import Passwords
 from api.security.permissions import Caller, Permission

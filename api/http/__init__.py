@@ -1,1 +1,1 @@
-"""HTTP: route declarations, bodies, responses, ETags."""
+"""HTTP: route declarations, bodies, responses, pages of lists, ETags."""

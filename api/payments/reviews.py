@@ -13,7 +13,7 @@ from actors import payment_endings, payment_reviews, state_machine, transitions
 from actors.jobs import transaction
 from api.http.fields import IdInput, Query, RequestBody, invalid
 from api.http.operation import Operation
-from api.http.responses import PageQuery, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
 from api.http.text import Text
 from api.middleware import authentication
 from api.payments.schemas import Payment

@@ -29,7 +29,7 @@ from api.http.fields import (
     invalid,
     require_json_size,
 )
-from api.http.responses import PageQuery, ResponsePage
+from api.http.pages import PageQuery, ResponsePage
 from api.http.text import Text
 from api.payments import visibility
 from api.payments.visibility import AllowedAction
