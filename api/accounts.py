@@ -1,8 +1,7 @@
-"""New accounts and lists of sessions, which several services create and show."""
+"""New accounts, which several services and commands create."""
 
 from typing import Annotated
 from unicodedata import category, normalize
-from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -11,14 +10,10 @@ from actors.audit import AuditAction
 from actors.events import EventType
 from actors.jobs import transaction
 from api.http.fields import Email, RequestBody, invalid
-from api.http.pages import PageQuery, ResponsePage
 from api.http.text import Text
 from api.security.passwords import Passwords, weakness
-from api.security.tokens import REFRESH_LIFETIME, Tokens
-from db import postgres, sessions, users
-from db.core import times
+from db import postgres, users
 from db.core.errors import DomainError, ErrorCode
-from db.core.json_model import Id, JsonModel, Timestamp
 from db.users import Role, User
 
 # Invisible, but part of names in some scripts and of many emoji.
@@ -113,36 +108,3 @@ def create_verified(passwords: Passwords, account: NewAccount, role: Role) -> Us
     password_hash = passwords.hash(account.password)
     with postgres.connection(), transaction():
         return register(account, role, password_hash, email_verified=True)
-
-
-class Session(JsonModel):
-    """A live session. `current` is the session of the access token that was sent."""
-
-    id: Id
-    created_at: Timestamp
-    last_used_at: Timestamp
-    ip_address: Annotated[str | None, Field(examples=["203.0.113.7"])]
-    user_agent: Annotated[str | None, Field(examples=["Mozilla/5.0"])]
-    current: bool
-
-
-class SessionPage(ResponsePage[Session]):
-    """One page of a user's live sessions, newest first."""
-
-
-def session_page(tokens: Tokens, user_id: UUID, query: PageQuery, *, current: UUID) -> SessionPage:
-    """Returns a page of a user's live sessions; `current` is the session of the caller."""
-    now = times.now()
-    page = sessions.page(
-        user_id,
-        used_since=now - REFRESH_LIFETIME,
-        begun_since=now - tokens.session_max_age,
-        limit=query.limit,
-        after=query.after,
-    )
-    return SessionPage.of(page, lambda row: Session.from_record(row, current=row.id == current))
-
-
-def emit_session_end(user_id: UUID, *, everywhere: bool) -> None:
-    """Emits the event that one session of a user, or `everywhere` all of them, have ended."""
-    events.emit(EventType.USER_LOGGED_OUT, {"userId": str(user_id), "everywhere": everywhere})

@@ -20,6 +20,7 @@ from api.middleware.authentication import caller_of
 from api.security.passwords import Passwords
 from api.security.permissions import Permission
 from api.security.tokens import Tokens
+from api.shown_sessions import SessionPage, emit_session_end, session_page
 from db import one_time_tokens, sessions, users
 from db.core import times
 from db.core.errors import DomainError, ErrorCode, NotFound
@@ -192,12 +193,12 @@ class Users:
             return _record(changed, action, event, **{"from": user.role, "to": changed.role})
 
     @Operation(Permission.OPERATE, "Sessions.")
-    def list_user_sessions(self, req: Request, user_id: UUID, query: PageQuery) -> accounts.SessionPage:
+    def list_user_sessions(self, req: Request, user_id: UUID, query: PageQuery) -> SessionPage:
         """List a user's sessions.
 
         Only live sessions, newest first.
         """
-        page = accounts.session_page(self.tokens, user_id, query, current=caller_of(req).session_id)
+        page = session_page(self.tokens, user_id, query, current=caller_of(req).session_id)
         if not page.items and users.get(user_id) is None:
             raise NotFound(thing="user")
         return page
@@ -246,4 +247,4 @@ def _record(user: User, action: AuditAction, event: EventType, **details: Any) -
 
 def _record_session_end(user_id: UUID, *, everywhere: bool, details: dict[str, Any]) -> None:
     audit.record(AuditAction.USER_SESSIONS_ENDED, resource=("user", user_id), details=details)
-    accounts.emit_session_end(user_id, everywhere=everywhere)
+    emit_session_end(user_id, everywhere=everywhere)

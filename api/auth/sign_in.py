@@ -24,6 +24,7 @@ from api.middleware.authentication import bearer_token, caller_of, session_of
 from api.security.passwords import Passwords
 from api.security.permissions import Caller, Permission
 from api.security.tokens import ACCESS_LIFETIME, REFRESH_LIFETIME, Tokens, Unauthorized, UnauthorizedReason
+from api.shown_sessions import SessionPage, emit_session_end, session_page
 from db import live_sessions, sessions, users
 from db.core import request_context, times
 from db.core.errors import DomainError, ErrorCode, NotFound
@@ -219,13 +220,13 @@ class Sessions:
         return snapshots.User.model_validate(session_of(req))
 
     @Operation(Permission.SIGNED_IN, "Sessions.")
-    def list_sessions(self, req: Request, query: PageQuery) -> accounts.SessionPage:
+    def list_sessions(self, req: Request, query: PageQuery) -> SessionPage:
         """List the signed-in user's sessions.
 
         Only live sessions, newest first.
         """
         caller = caller_of(req)
-        return accounts.session_page(self.tokens, caller.user_id, query, current=caller.session_id)
+        return session_page(self.tokens, caller.user_id, query, current=caller.session_id)
 
     @Operation(Permission.SIGNED_IN, "Session ended.")
     def end_session(self, req: Request, session_id: UUID) -> None:
@@ -287,4 +288,4 @@ class Sessions:
 
 def _record_sign_out(caller: Caller, resource: tuple[str, UUID], *, everywhere: bool) -> None:
     audit.record(AuditAction.USER_SIGNED_OUT, resource=resource, details={"everywhere": everywhere})
-    accounts.emit_session_end(caller.user_id, everywhere=everywhere)
+    emit_session_end(caller.user_id, everywhere=everywhere)
