@@ -18,6 +18,7 @@ OF_EXAMPLES = {
     "NNNN_payment_reference.sql",
     "actors/psp/acme.py",
     "tests/api/payments/test_transactions.py",
+    "tests/api/admin/test_roles.py",
 }
 # The pages, the routes of a developer's stack, and the route of an example.
 NOT_IN_THE_DOCUMENT = ("/console", "/dev", "/payments/*/transactions")
