@@ -34,11 +34,12 @@ OVERDUE_QUEUES = """
 """
 
 
-# How many seconds back the relay searches: ten years, which finds all jobs. After two slow searches it
-# searches a minute back, and all jobs again every ten seconds: a long transaction keeps the rows of jobs that
-# were sent or leased before, and a search reads them (db/job_floors.py).
-ALL_S, RECENT_S, ALL_AGAIN_AFTER_S = 10 * 365 * 86400, 60, 10.0
-_search_of_all = {"slow": 0, "next_at": 0.0}
+# How many seconds back a search goes: ten years in a full search, which finds all jobs. After two slow ones
+# most searches go back a minute, and a full one follows every ten seconds: a long transaction keeps the rows
+# of jobs that were sent or leased before, and a search reads them (db/job_floors.py).
+FULL_S, RECENT_S, FULL_SEARCH_EVERY_S = 10 * 365 * 86400, 60, 10.0
+# How many full searches in a row were slow, and the monotonic time of the next one.
+_full_search = {"slow": 0, "next_at": 0.0}
 
 
 def overdue_queues(queues: Collection[str], back_s: int) -> list[str]:
@@ -181,8 +182,8 @@ def overdue_within_s(
     """
     batch_floors, lease_floors = job_floors.positions(batches), job_floors.positions(leased)
     start = time.monotonic()
-    of_all = start >= _search_of_all["next_at"]
-    back_s = ALL_S if of_all else RECENT_S
+    is_full = start >= _full_search["next_at"]
+    back_s = FULL_S if is_full else RECENT_S
     found = postgres.value(
         IS_ANY_OVERDUE,
         queues=list(queues),
@@ -192,22 +193,22 @@ def overdue_within_s(
         leased=list(leased),
         lease_floors=lease_floors,
     )
-    if of_all:
+    if is_full:
         is_slow = time.monotonic() - start > job_floors.SLOW_S
-        _search_of_all["slow"] = _search_of_all["slow"] + 1 if is_slow else 0
-        if _search_of_all["slow"] > 1:
-            _search_of_all["next_at"] = start + ALL_AGAIN_AFTER_S
+        _full_search["slow"] = _full_search["slow"] + 1 if is_slow else 0
+        if _full_search["slow"] > 1:
+            _full_search["next_at"] = start + FULL_SEARCH_EVERY_S
     return back_s if found else None
 
 
-def search_all_next() -> None:
+def search_fully_next() -> None:
     """Makes the next search go back ten years: the pass has left out jobs that are overdue for minutes."""
-    _search_of_all["next_at"] = 0.0
+    _full_search["next_at"] = 0.0
 
 
 def forget() -> None:
     """Forgets that searches were slow: the next ones go back ten years."""
-    _search_of_all.update(slow=0, next_at=0.0)
+    _full_search.update(slow=0, next_at=0.0)
 
 
 # A job of a batch that has no attempt was among the first for the first time: its leased_until is reset too.

@@ -43,7 +43,7 @@ def once() -> int:
             with postgres.database.atomic():
                 overdue, dead = redelivery.resend(queue, oldest, RESEND_BATCH)
             if len(overdue) + len(dead) >= RESEND_BATCH:
-                redelivery.search_all_next()
+                redelivery.search_fully_next()
             sent += _send(overdue, dead)
         for first in redelivery.overdue_batches(jobs.names_of(BatchJob, paused)):
             oldest = broker.oldest_message_at(first.queue)

@@ -161,9 +161,9 @@ def test_the_relay_searches_a_minute_back_after_two_slow_searches(journal):
     with postgres.database.atomic() as transaction:
         job_journal.insert([new_jobs(1)[0].delayed(1)])
         postgres.rows("UPDATE journal.jobs SET due_at = now() - interval '2 minutes' WHERE name = %s", NAME)
-        assert [search() for _ in range(3)] == [redelivery.ALL_S, redelivery.ALL_S, None]
-        redelivery.search_all_next()
-        assert search() == redelivery.ALL_S
-        assert redelivery.overdue_queues([QUEUE], redelivery.ALL_S) == [QUEUE]
+        assert [search() for _ in range(3)] == [redelivery.FULL_S, redelivery.FULL_S, None]
+        redelivery.search_fully_next()
+        assert search() == redelivery.FULL_S
+        assert redelivery.overdue_queues([QUEUE], redelivery.FULL_S) == [QUEUE]
         assert redelivery.overdue_queues([QUEUE], redelivery.RECENT_S) == []
         transaction.rollback()

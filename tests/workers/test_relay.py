@@ -155,7 +155,7 @@ def test_a_job_whose_message_was_lost_is_sent_again_in_a_busy_queue():
 
 
 def test_a_job_that_is_overdue_for_minutes_is_sent_though_searches_are_slow(monkeypatch):
-    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 2, "next_at": 0.0})
+    monkeypatch.setattr(redelivery, "_full_search", {"slow": 2, "next_at": 0.0})
     monkeypatch.setattr(job_floors, "SLOW_S", -1)
     job = overdue(sent_at=ago(120), due_at=ago(110))
     assert relay.once() == 1
@@ -163,7 +163,7 @@ def test_a_job_that_is_overdue_for_minutes_is_sent_though_searches_are_slow(monk
 
 
 def test_jobs_that_are_overdue_for_minutes_are_sent_batch_after_batch_though_searches_are_slow(monkeypatch):
-    monkeypatch.setattr(redelivery, "_search_of_all", {"slow": 2, "next_at": 0.0})
+    monkeypatch.setattr(redelivery, "_full_search", {"slow": 2, "next_at": 0.0})
     monkeypatch.setattr(job_floors, "SLOW_S", -1)
     monkeypatch.setattr(relay, "RESEND_BATCH", 2)
     for _ in range(5):
