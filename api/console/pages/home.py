@@ -30,7 +30,9 @@ def show(visit: Visit) -> None:
         return
     more: dict[str, Any] = {}
     if role == Role.CUSTOMER:
-        more["asked"] = visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 5})
+        more["open_requests"] = visit.api.get(
+            "/payments", {"type": "initiate", "status": "initiated", "limit": 5}
+        )
     else:
         more["report"] = visit.api.get("/payments/reports")
     payments = visit.api.get("/payments", {"limit": 10})

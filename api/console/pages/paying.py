@@ -30,7 +30,7 @@ def show_pay(visit: Visit, *, error: ApiError | None = None) -> None:
     visit.require(Permission.PAY)
     visit.show(
         "pay.html",
-        asked=visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 10}),
+        open_requests=visit.api.get("/payments", {"type": "initiate", "status": "initiated", "limit": 10}),
         values=visit.query("amount", "currency", "description", "simulate") | visit.form,
         error=error,
         **_choices(visit),

@@ -65,14 +65,14 @@ def show_differences(visit: Visit) -> None:
     """GET /console/differences: our payments of a day beside the lines of the provider's statement."""
     # The last day whose statement can be there.
     newest = times.now().date() - timedelta(days=1)
-    asked = visit.query("day").get("day", str(newest))
-    found, error = visit.search("/payments/differences", {"day": asked})
+    requested = visit.query("day").get("day", str(newest))
+    found, error = visit.search("/payments/differences", {"day": requested})
     day = date.fromisoformat(found["day"]) if found else None
     visit.show(
         "differences.html",
         error=error,
         found=found,
-        values={"day": asked},
+        values={"day": requested},
         differing=[_differing(each) for each in found["items"]] if found else [],
         before=day and day > date.min and day - timedelta(days=1),
         after=day and day < newest and day + timedelta(days=1),
