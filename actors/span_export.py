@@ -39,7 +39,7 @@ class OtlpExporter:
     @classmethod
     def to(cls, endpoint: str, service: str) -> Self:
         """Returns an exporter that sends the spans of this process in batches, in a thread of its own."""
-        # It logs each batch that is refused, and each span that is dropped meanwhile.
+        # The SDK logs each batch that is refused, and each span that is dropped meanwhile.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         sender = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")
         with _no_fork_handlers():

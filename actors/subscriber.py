@@ -176,7 +176,7 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
     with postgres.connection():
         ready, new = subscriptions.find_ready(types)
         if new:
-            subscriptions.create({s.name: s.after for s in subscribers if s.name in new})
+            subscriptions.create({each.name: each.after for each in subscribers if each.name in new})
             ready, _ = subscriptions.find_ready(types)
         # Each subscriber claims its events just before it handles them: a handler that kills the process
         # costs no other subscriber an attempt.

@@ -95,7 +95,7 @@ class CallThreads:
         self._calls.put(call)
 
     def close(self) -> None:
-        """Ends the giving of places: `take` returns 0 from now on."""
+        """Gives no more places: `take` returns 0 from now on."""
         with self._lock:
             self.is_open = False
 

@@ -12,7 +12,7 @@ from db.pagination import Cursor, Page, page
 
 # A cursor is moved past events of other types when this many have gathered: if it were moved past each of
 # them, every event would cost every subscriber a write.
-_SKIP_FOREIGN_EVENTS = 1000
+_SKIP_AFTER_EVENTS = 1000
 # How many event numbers one statement reads: it must end within the statement timeout.
 _MAX_STRIDE = 10_000
 
@@ -65,7 +65,7 @@ def find_ready(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
 
     One statement for all subscribers, which writes nothing.
     """
-    found = postgres.rows(READY_SUBSCRIBERS, list(types), _as_json(types), _SKIP_FOREIGN_EVENTS)
+    found = postgres.rows(READY_SUBSCRIBERS, list(types), _as_json(types), _SKIP_AFTER_EVENTS)
     new = {row["name"] for row in found if row["is_new"]}
     return {row["name"] for row in found} - new, new
 
@@ -113,7 +113,7 @@ def claim(name: str, types: Types) -> Claim | None:
     the claim before the pause is over, or `advance`, `record_failure` or `release` has ended the claim.
     """
     wanted = None if types is None else list(types)
-    return postgres.first(Claim, CLAIM, name=name, types=wanted, skip=_SKIP_FOREIGN_EVENTS)
+    return postgres.first(Claim, CLAIM, name=name, types=wanted, skip=_SKIP_AFTER_EVENTS)
 
 
 LOCK_NEXT = """
@@ -211,7 +211,7 @@ def missed(name: str, limit: int) -> list[int]:
 
 
 def is_missed(name: str, seq: int) -> bool:
-    """Tells whether a subscriber gave this event up."""
+    """Returns whether a subscriber gave this event up."""
     return bool(postgres.rows("SELECT FROM admin.missed_events WHERE name = %s AND seq = %s", name, seq))
 
 

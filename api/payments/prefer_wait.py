@@ -126,7 +126,7 @@ class Watches:
         """Returns whether no further request may wait."""
         return self._requests.total() >= MAX_WAITING
 
-    def look(self, watched: Watched) -> Watch | None:
+    def latest(self, watched: Watched) -> Watch | None:
         """Returns what was read last, or None. First reads again, for all requests, if that is too old.
 
         Does not wait for another request that is reading.
@@ -169,7 +169,7 @@ def wait_for_version(
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
             # None until another request has read what this one watches.
-            if watch := _watches.look(watched):
+            if watch := _watches.latest(watched):
                 if watch.role is None:
                     raise Unauthorized(UnauthorizedReason.REVOKED)
                 if watch.role != caller.role:

@@ -318,7 +318,7 @@ def test_an_event_that_kills_the_process_is_found_and_given_up(test, recorder, m
 
 
 def test_events_of_other_types_cost_no_write_until_there_are_many(test, monkeypatch):
-    monkeypatch.setattr(subscriptions, "_SKIP_FOREIGN_EVENTS", 10)
+    monkeypatch.setattr(subscriptions, "_SKIP_AFTER_EVENTS", 10)
     before = cursor()
     emit(*range(9), type=EventType.PASSWORD_CHANGED)
     assert not subscriber.once([test])

@@ -31,7 +31,7 @@ NOBODY = 65534  # its id on Linux
 ROOT_RUNS_AS = {
     # A user namespace in which root is named nobody. The files stay root's, in a home of mode 0700 too.
     0: f"unshare --user --map-user={NOBODY} --map-group={NOBODY} setpriv --pdeathsig INT",
-    # Where namespaces are refused (Docker's seccomp): nobody, with the capability to pass closed parents.
+    # Where namespaces are refused (Docker's seccomp): nobody, with the capability to enter a closed parent.
     NOBODY: f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=+dac_override"
     " --ambient-caps=+dac_override --pdeathsig INT",
 }

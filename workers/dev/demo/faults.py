@@ -23,7 +23,7 @@ from workers.dev.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 # How many faults the file has, the newest last.
-KEPT = 30
+LISTED_FAULTS = 30
 # How long a process is frozen at most.
 MAX_FREEZE_S = 60
 
@@ -54,19 +54,19 @@ class Faults:
 
     def _do(self, line: bytes) -> None:
         """Does what a line says, and records it; returns when the process has recovered."""
-        asked = {"process": None, "seconds": None} | json.loads(line)
-        kind, name = asked["fault"], asked["process"]
+        request = {"process": None, "seconds": None} | json.loads(line)
+        kind, name = request["fault"], request["process"]
         # Checked before anything is done: after a freeze, an invalid time would leave the process frozen.
-        seconds = min(max(int(asked["seconds"] or 1), 1), MAX_FREEZE_S)
+        seconds = min(max(int(request["seconds"] or 1), 1), MAX_FREEZE_S)
         running = self._supervisor.running.get(name)
         if name and not running:
             return
-        fault = {"at": times.iso(times.now()), **asked, "pid": running and running.pid}
+        fault = {"at": times.iso(times.now()), **request, "pid": running and running.pid}
         fault |= {"new_pid": None, "recovered_at": None}
         self._faults.append(fault)
-        del self._faults[:-KEPT]
+        del self._faults[:-LISTED_FAULTS]
         self._write()
-        log.warning("fault", **asked)
+        log.warning("fault", **request)
         if not running:
             return
         if kind == "freeze":
