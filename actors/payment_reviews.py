@@ -50,7 +50,7 @@ class Disproof:
 
 
 def names_another_amount(payment: Payment, amount: Decimal | None, currency: str | None) -> bool:
-    """Tells whether a decision with this amount and currency is about another amount than was ordered."""
+    """Returns whether a decision with this amount and currency is about another amount than was ordered."""
     return amount is not None and (amount, currency) != (payment.amount, payment.currency)
 
 

@@ -24,7 +24,7 @@ _finished_lock = threading.Lock()
 
 
 def is_paused(queue: str) -> bool:
-    """Tells whether a queue is paused, as far as this process knows."""
+    """Returns whether a queue is paused, as far as this process knows."""
     return queue in _paused
 
 

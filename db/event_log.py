@@ -134,7 +134,7 @@ def unpublished(limit: int) -> Sequence[Event]:
 
 
 def is_unpublished_before(time: datetime) -> bool:
-    """Tells whether the first event that is not published occurred before this time."""
+    """Returns whether the first event that is not published occurred before this time."""
     return any(event.occurred_at < time for event in unpublished(1))
 
 

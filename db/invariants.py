@@ -23,7 +23,7 @@ class Invariant(postgres.Model, table="admin.invariants"):
 
     @property
     def ok(self) -> bool:
-        """Tells whether the invariant is known to have no violation."""
+        """Returns whether the invariant is known to have no violation."""
         return self.count == 0
 
 

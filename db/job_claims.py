@@ -97,5 +97,5 @@ WAITS = Statement(
 
 
 def waits(name: str) -> bool:
-    """Tells whether `claim_first` would find jobs of this name."""
+    """Returns whether `claim_first` would find jobs of this name."""
     return bool(job_floors.search(WAITS, name))

@@ -37,11 +37,11 @@ class OneTimeToken(postgres.Model, table="auth.one_time_tokens"):
     due_at = DateTimeTZField()
 
     def is_usable(self, now: datetime) -> bool:
-        """Tells whether the token is neither used nor expired."""
+        """Returns whether the token is neither used nor expired."""
         return self.used_at is None and self.expires_at > now
 
     def was_mailed_to(self, email: str) -> bool:
-        """Tells whether the token was mailed to this address, compared without case."""
+        """Returns whether the token was mailed to this address, compared without case."""
         return bool(self.address_hash == fingerprint(email.lower()))
 
 

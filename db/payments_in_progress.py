@@ -67,7 +67,7 @@ MAY_NEED_RECONCILIATION = """
 
 
 def may_need_reconciliation() -> bool:
-    """Tells whether a payment is due for the reconciler, or a decision is not settled."""
+    """Returns whether a payment is due for the reconciler, or a decision is not settled."""
     return bool(postgres.value(MAY_NEED_RECONCILIATION))
 
 

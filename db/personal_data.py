@@ -146,7 +146,7 @@ def erase_from_requests(
 
 
 def has_pending_events(name: str, user_id: UUID, addresses: Collection[str], *, closed: str) -> bool:
-    """Tells whether jobs of this name have events about the user, or with one of the addresses, to append."""
+    """Returns whether jobs of this name are to append events about the user, or with one of the addresses."""
     return bool(postgres.value(HAS_PENDING_EVENTS, name, str(user_id), closed, list(addresses)))
 
 
@@ -158,7 +158,7 @@ def erase_from_jobs(free: Collection[str], *, closed: str, limit: int) -> int:
 
 
 def jobs_remain(free: Collection[str]) -> bool:
-    """Tells whether jobs with these addresses remain because they were locked."""
+    """Returns whether jobs with these addresses remain because they were locked."""
     return bool(postgres.value(JOBS_REMAIN, [_like_pattern(address) for address in free]))
 
 

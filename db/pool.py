@@ -124,11 +124,11 @@ class Connection(driver.connection):
         super().__init__(dsn)
 
     def is_idle(self) -> bool:
-        """Tells whether the connection is open and outside a transaction."""
+        """Returns whether the connection is open and outside a transaction."""
         return not self.closed and self.get_transaction_status() == driver.TRANSACTION_STATUS_IDLE
 
     def is_quiet(self) -> bool:
-        """Tells whether the server has sent nothing. To an idle connection it only sends its termination."""
+        """Returns whether the server has sent nothing. An idle connection only gets its termination."""
         return not waits.for_socket(self.fileno(), True, 0)
 
     def probe(self) -> None:
@@ -205,7 +205,7 @@ class Pool:
             connection.close()
 
     def is_responsive(self) -> bool:
-        """Tells whether the server responds to any connection. If not, every waiting thread fails at once.
+        """Returns whether the server responds to any connection. If not, every waiting thread fails at once.
 
         One thread probes; threads that arrive meanwhile use its result.
         """

@@ -60,7 +60,7 @@ configure = database.configure
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Tells whether an error means that a statement exceeded its own time limit."""
+    """Returns whether an error means that a statement exceeded its own time limit."""
     return sqlstate(error) == _QUERY_CANCELED_SQLSTATE
 
 

@@ -147,7 +147,7 @@ def _oldest_first(rows: Sequence[dict[str, Any]]) -> list[PaymentReview]:
 
 
 def is_open(payment_id: UUID, causes: Collection[ReviewCause]) -> bool:
-    """Tells whether the payment has an open review with one of these causes."""
+    """Returns whether the payment has an open review with one of these causes."""
     row = PaymentReview
     query = row.select().where(
         row.payment_id == payment_id, row.resolved_at.is_null(), row.cause.in_(list(causes))

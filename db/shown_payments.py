@@ -96,7 +96,7 @@ class Visibility:
     addressee_id: UUID | None = None
 
     def includes(self, payment: Payment | ShownPayment) -> bool:
-        """Tells whether a payment is visible."""
+        """Returns whether a payment is visible."""
         parties = self.parties
         return not parties or any(getattr(payment, column) == user_id for column, user_id in parties)
 

@@ -138,7 +138,7 @@ def lines_of(differences: Sequence[Difference]) -> dict[str, list[StatementLine]
 
 
 def is_matched(day: date) -> bool:
-    """Tells whether this day's statement was matched."""
+    """Returns whether this day's statement was matched."""
     return bool(postgres.rows("SELECT FROM payments.statements WHERE day = %s", day))
 
 

@@ -95,7 +95,7 @@ def active_vendors(ids: Collection[UUID]) -> set[UUID]:
 
 
 def lock_vendor(id: UUID) -> bool:
-    """Tells whether the user is an active vendor, and keeps that so until the end of the transaction."""
+    """Returns whether the user is an active vendor, and keeps that so until the end of the transaction."""
     query = User.select(User.id).where(User.id == id, _IS_ACTIVE_VENDOR)
     return query.for_update("FOR SHARE").first() is not None  # type: ignore[arg-type]
 

@@ -99,7 +99,7 @@ def make(call: Call) -> Response:
 
 
 def may_be_settled_at_once(responses: Sequence[tuple[Call, Response]]) -> bool:
-    """Tells whether the transaction that records these calls may also settle their decisions.
+    """Returns whether the transaction that records these calls may also settle their decisions.
 
     Only if all are charge calls that brought a decision within SETTLED_AT_ONCE_WITHIN_S. Settlement locks the
     payments, then the rows of the jobs. A worker that takes over a job with an expired lease locks them in

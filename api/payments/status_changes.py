@@ -92,7 +92,7 @@ def _require_no_review_of_amount(payment: Payment) -> None:
 
 
 def _will_be_settled(payment: Payment) -> bool:
-    """Tells whether a decision about the locked payment is still to be settled and is about its amount."""
+    """Returns whether a decision about the locked payment is still to be settled and is about its amount."""
     return any(
         call.outcome in psp_attempts.DECISIONS
         and call.settled_at is None

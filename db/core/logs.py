@@ -102,7 +102,7 @@ def _renderer(log_format: str) -> Processor:
 
 
 def writes_json() -> bool:
-    """Tells whether lines of the level INFO are written, as JSON."""
+    """Returns whether lines of the level INFO are written, as JSON."""
     root = logging.getLogger()
     return _format == "json" and root.isEnabledFor(logging.INFO)
 

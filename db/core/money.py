@@ -27,7 +27,7 @@ def decimals(currency: str) -> int:
 
 
 def fits(amount: Decimal, currency: str | None = None) -> bool:
-    """Tells whether the amount has at most as many decimals as the currency, or as any currency.
+    """Returns whether the amount has at most as many decimals as the currency, or as any currency.
 
     500 fits JPY; 500.50 and 500.00 do not. Normalize the amount first if trailing zeros do not matter.
     """
