@@ -55,16 +55,15 @@ class _HandlerFailed(Exception):
 
 @dataclass(frozen=True)
 class Subscriber:
-    """A handler of events. Its cursor is stored under its name: renamed, it is a new subscriber.
+    """A handler of some types of events. Its cursor is stored under its name: renamed, it is a new one.
 
-    `types` None means every type. A new subscriber begins after the event number `after`, by default at the
-    end of the log. Of several processes with the same subscriber, one at a time handles its events.
+    A new subscriber begins at the end of the log. Of several processes with the same subscriber, one at a
+    time handles its events.
     """
 
     name: str
     handler: Handler
-    types: Collection[EventType] | None
-    after: int | None = None
+    types: Collection[EventType]
 
     def advance(self) -> bool:
         """Handles the next events; returns whether the cursor moved: then there may be more events."""
@@ -176,7 +175,7 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
     with postgres.connection():
         ready, new = subscriptions.find_ready(types)
         if new:
-            subscriptions.create({each.name: each.after for each in subscribers if each.name in new})
+            subscriptions.create(new)
             ready, _ = subscriptions.find_ready(types)
         # Each subscriber claims its events just before it handles them: a handler that kills the process
         # costs no other subscriber an attempt.
@@ -185,7 +184,7 @@ def once(subscribers: Sequence[Subscriber]) -> bool:
 
 
 class Notifications:
-    """Waits on the Redis channel for events of these types. Messages may be lost: the log has the events."""
+    """Waits on the Redis channel for events of these types, or of any. Messages may be lost, events not."""
 
     def __init__(self, redis_client: Redis, types: Collection[str] | None = None) -> None:
         self._redis = redis_client
@@ -242,12 +241,6 @@ class Notifications:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-
-
-def types_of(subscribers: Sequence[Subscriber]) -> Collection[str] | None:
-    """Returns the types of all these subscribers; None if one of them handles every type."""
-    named = [subscriber.types for subscriber in subscribers if subscriber.types is not None]
-    return frozenset().union(*named) if len(named) == len(subscribers) else None
 
 
 def _expect_retry() -> None:

@@ -30,21 +30,16 @@ class Claim:
     error: str | None
 
 
-# None means every type.
-Types = Collection[str] | None
-
 CREATE = """
     INSERT INTO admin.subscriptions (name, seq)
-    SELECT new.name, coalesce(new.after, (SELECT max(seq) FROM admin.events), 0)
-    FROM unnest(%s::text[], %s::bigint[]) AS new (name, after)
-    WHERE NOT EXISTS (SELECT FROM admin.subscriptions s WHERE s.name = new.name)
+    SELECT name, coalesce((SELECT max(seq) FROM admin.events), 0) FROM unnest(%s::text[]) AS new (name)
     ON CONFLICT DO NOTHING
 """
 
 
-def create(after: Mapping[str, int | None]) -> None:
-    """Creates the cursors that do not exist yet: after the given event number, or at the end of the log."""
-    postgres.rows(CREATE, list(after), list(after.values()))
+def create(names: Collection[str]) -> None:
+    """Creates the cursors that do not exist yet, at the end of the log."""
+    postgres.rows(CREATE, list(names))
 
 
 # A subquery with ORDER BY instead of EXISTS, for which PostgreSQL would read the log from its beginning.
@@ -54,13 +49,13 @@ READY_SUBSCRIBERS = """
     WHERE s.name IS NULL
         OR s.due_at <= clock_timestamp()
         AND ((SELECT e.seq FROM admin.events e
-              WHERE e.seq > s.seq AND (wanted.types IS NULL OR wanted.types ? e.type)
+              WHERE e.seq > s.seq AND wanted.types ? e.type
               ORDER BY e.seq LIMIT 1) IS NOT NULL
              OR (SELECT max(seq) FROM admin.events) >= s.seq + %s)
 """
 
 
-def find_ready(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
+def find_ready(types: Mapping[str, Collection[str]]) -> tuple[set[str], set[str]]:
     """Returns which of these subscribers have events to handle now, and which have no cursor yet.
 
     One statement for all subscribers, which writes nothing.
@@ -73,14 +68,14 @@ def find_ready(types: Mapping[str, Types]) -> tuple[set[str], set[str]]:
 OLDEST_UNHANDLED = """
     SELECT s.name, (
         SELECT e.occurred_at FROM admin.events e
-        WHERE e.seq > s.seq AND (wanted.types IS NULL OR wanted.types ? e.type)
+        WHERE e.seq > s.seq AND wanted.types ? e.type
         ORDER BY e.seq LIMIT 1) AS oldest
     FROM unnest(%s::text[], %s::jsonb[]) AS wanted (name, types)
     JOIN admin.subscriptions s ON s.name = wanted.name
 """
 
 
-def oldest_unhandled(types: Mapping[str, Types]) -> dict[str, datetime | None]:
+def oldest_unhandled(types: Mapping[str, Collection[str]]) -> dict[str, datetime | None]:
     """Returns when the next event of each of these subscribers occurred; None where there is none."""
     found = postgres.rows(OLDEST_UNHANDLED, list(types), _as_json(types))
     return {row["name"]: row["oldest"] for row in found}
@@ -98,7 +93,7 @@ CLAIM = f"""
         SELECT name FROM admin.subscriptions s
         WHERE name = %(name)s AND due_at <= clock_timestamp()
         AND ((SELECT e.seq FROM admin.events e
-              WHERE e.seq > s.seq AND (%(types)s::text[] IS NULL OR e.type = ANY(%(types)s::text[]))
+              WHERE e.seq > s.seq AND e.type = ANY(%(types)s::text[])
               ORDER BY e.seq LIMIT 1) IS NOT NULL
              OR (SELECT max(seq) FROM admin.events) >= s.seq + %(skip)s)
         FOR NO KEY UPDATE SKIP LOCKED)
@@ -106,14 +101,13 @@ CLAIM = f"""
 """
 
 
-def claim(name: str, types: Types) -> Claim | None:
+def claim(name: str, types: Collection[str]) -> Claim | None:
     """Claims the next events of a subscriber; None if none exist or are due, or another process has them.
 
     Counts the attempt in advance, so that an attempt that kills its process counts too. No other process gets
     the claim before the pause is over, or `advance`, `record_failure` or `release` has ended the claim.
     """
-    wanted = None if types is None else list(types)
-    return postgres.first(Claim, CLAIM, name=name, types=wanted, skip=_SKIP_AFTER_EVENTS)
+    return postgres.first(Claim, CLAIM, name=name, types=list(types), skip=_SKIP_AFTER_EVENTS)
 
 
 LOCK_NEXT = """
@@ -125,15 +119,14 @@ LOCK_NEXT = """
     )
     SELECT log."end", new.* FROM cursor CROSS JOIN log LEFT JOIN LATERAL (
         SELECT id, seq, type, data, request_id, trace, occurred_at FROM admin.events e
-        WHERE seq > %(seq)s AND seq <= log."end"
-            AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
+        WHERE seq > %(seq)s AND seq <= log."end" AND type = ANY(%(types)s::text[])
         ORDER BY seq LIMIT %(limit)s
     ) AS new ON true
     ORDER BY new.seq
 """
 
 
-def lock_next(claim: Claim, types: Types, limit: int) -> tuple[Sequence[Event], int] | None:
+def lock_next(claim: Claim, types: Collection[str], limit: int) -> tuple[Sequence[Event], int] | None:
     """Locks the cursor to the end of the transaction; None when another process has claimed it since.
 
     Returns the next events of these types in order, and the number to which the cursor then advances. It may
@@ -144,7 +137,7 @@ def lock_next(claim: Claim, types: Types, limit: int) -> tuple[Sequence[Event], 
         name=claim.name,
         seq=claim.seq,
         attempts=claim.attempts,
-        types=None if types is None else list(types),
+        types=list(types),
         stride=_MAX_STRIDE,
         limit=limit,
     )
@@ -276,8 +269,8 @@ def record_missed_again(name: str, seq: int, error: str) -> None:
     postgres.rows(sql, _shortened(error), name, seq)
 
 
-def _as_json(types: Mapping[str, Types]) -> list[postgres.Json | None]:
-    return [None if names is None else postgres.Json(list(names)) for names in types.values()]
+def _as_json(types: Mapping[str, Collection[str]]) -> list[postgres.Json]:
+    return [postgres.Json(list(names)) for names in types.values()]
 
 
 def _shortened(error: str) -> str:

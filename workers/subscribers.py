@@ -1,7 +1,7 @@
 """The subscribers process: hands events to the handlers of our own services. Any number of them may run."""
 
-from actors import subscriber
 from actors.event_handlers import SUBSCRIBERS
+from actors.subscriber import Notifications, once
 from db import redis
 from workers import process
 
@@ -12,12 +12,13 @@ _HANGS_AFTER_S = 120
 def run() -> None:
     """Handles events until the process is stopped."""
     client = redis.connect(process.start("subscribers").redis_url)
+    types = frozenset[str]().union(*(subscriber.types for subscriber in SUBSCRIBERS))
     process.repeat(
         "subscribers",
-        lambda: subscriber.once(SUBSCRIBERS),
+        lambda: once(SUBSCRIBERS),
         client,
         process.until_stopped(),
-        rest=subscriber.Notifications(client, subscriber.types_of(SUBSCRIBERS)).wait,
+        rest=Notifications(client, types).wait,
         hangs_after_s=_HANGS_AFTER_S,
     )
 

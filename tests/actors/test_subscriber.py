@@ -90,9 +90,8 @@ def subscriber_of(
     handler: subscriber.Handler,
     *types: EventType,
     name: str = "test.recorder",
-    after: int | None = None,
 ) -> Subscriber:
-    return Subscriber(name, handler, types or None, after)
+    return Subscriber(name, handler, types or list(EventType))
 
 
 def drain(*subscribers: Subscriber) -> None:
@@ -151,18 +150,6 @@ def test_a_new_subscriber_begins_at_the_end_of_the_log(test):
     emit(2)
     drain(new)
     assert late.numbers == [2]
-
-
-def test_a_new_subscriber_can_begin_after_an_event_number(test):
-    emit(1, 2, 3)
-    first = last_seq() - 2
-    for after, expected in ((first, [2, 3]), (last_seq(), [])):
-        late = Recorder()
-        drain(subscriber_of(late, name=f"test.after_{after}", after=after))
-        assert late.numbers == expected
-    every: list[int] = []
-    drain(subscriber_of(lambda event: every.append(event.seq), name="test.all", after=0))
-    assert every == [event.seq for event in event_log.after(0, 10_000)]
 
 
 def test_a_restarted_subscriber_goes_on_at_its_cursor(test, recorder):
@@ -453,11 +440,10 @@ def test_a_process_frozen_after_its_claim_finds_the_claim_taken(live, recorder, 
 
 def test_four_processes_handle_each_event_once(committed):
     handled: list[int] = []
+    reader = subscriber_of(lambda event: handled.append(event.data["number"]), EventType.CONFIG_UPDATED)
+    subscriber.once([reader])
 
     def read() -> None:
-        reader = subscriber_of(
-            lambda event: handled.append(event.data["number"]), EventType.CONFIG_UPDATED, after=0
-        )
         deadline = time.monotonic() + 60
         while len(handled) < 200 and time.monotonic() < deadline:
             subscriber.once([reader])
