@@ -123,7 +123,7 @@ def insert(jobs: Sequence[Job]) -> None:
 def insert_with_commit(jobs: Sequence[Job]) -> None:
     """Does what `insert` does in the round trip that commits the transaction."""
     if jobs:
-        postgres.execute_with_commit(INSERT, **_arguments(jobs))
+        postgres.database.execute_with_commit(INSERT, _arguments(jobs))
 
 
 def _arguments(jobs: Sequence[Job]) -> dict[str, Any]:

@@ -87,11 +87,6 @@ def last_rows(statement: Statement, **named: Any) -> list[dict[str, Any]]:
     return _fetched(database.execute_last(statement, named))
 
 
-def execute_with_commit(statement: Statement, **named: Any) -> None:
-    """Sends the last statement of the open transaction with its COMMIT, which raises its errors."""
-    database.execute_with_commit(statement, named)
-
-
 def _fetched(cursor: Any) -> list[dict[str, Any]]:
     if cursor.description is None:
         return []
