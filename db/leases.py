@@ -10,6 +10,9 @@ import socket
 
 from db import postgres
 
+# The lease of the process that enqueues the periodic jobs.
+SCHEDULER = "scheduler"
+
 
 def process_name() -> str:
     """Returns the name of this process for operators: `host:pid`."""

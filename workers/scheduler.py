@@ -48,7 +48,6 @@ JOBS: dict[TransactionalJob[[]], timedelta] = {
 # write something all the same.
 RECONCILE_CHECK_S = 2
 
-LEASE = "scheduler"
 # How long the lease lasts after it was last renewed, and how often it is renewed.
 LEASE_S = 12.0
 _RENEW_EVERY_S = 4.0
@@ -66,13 +65,13 @@ class Leader:
             if self._generation is not None and not self._renew(self._generation):
                 self._generation = None
             if self._generation is None:
-                self._generation = leases.acquire(LEASE, leases.process_name(), LEASE_S)
+                self._generation = leases.acquire(leases.SCHEDULER, leases.process_name(), LEASE_S)
         return self._generation is not None
 
     def _renew(self, generation: int) -> bool:
         """Renews the lease; returns whether this process still holds it."""
         try:
-            return leases.renew(LEASE, generation, LEASE_S)
+            return leases.renew(leases.SCHEDULER, generation, LEASE_S)
         except postgres.TRANSIENT_ERRORS as error:
             if isinstance(error, postgres.DatabaseUnavailable):
                 raise
@@ -82,13 +81,13 @@ class Leader:
 
     def is_leading(self) -> bool:
         """Returns whether this process is the leader until the end of the open transaction."""
-        return self._generation is not None and leases.is_held(LEASE, self._generation)
+        return self._generation is not None and leases.is_held(leases.SCHEDULER, self._generation)
 
     def resign(self) -> None:
         """Releases the lease, so that another process leads at once."""
         if self._generation is not None:
             with postgres.connection():
-                leases.release(LEASE, self._generation)
+                leases.release(leases.SCHEDULER, self._generation)
             self._generation = None
 
 

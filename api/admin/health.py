@@ -134,7 +134,9 @@ class InstallationHealth:
             needs_review=jobs.in_review,
             missed_events=jobs.missed,
             workers=heartbeats.count_workers(processes),
-            scheduler=SchedulerStatus(leader=leases.holder("scheduler"), last_runs=job_runs.last_finished()),
+            scheduler=SchedulerStatus(
+                leader=leases.holder(leases.SCHEDULER), last_runs=job_runs.last_finished()
+            ),
             processes=[Process.model_validate(process) for process in processes],
             queue_statuses=_queue_statuses(jobs),
         )

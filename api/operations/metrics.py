@@ -162,7 +162,7 @@ def _jobs() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "paywright_scheduler_leaders",
         "Schedulers that hold the lease: 0 or 1.",
-        value=leases.holder("scheduler") is not None,
+        value=leases.holder(leases.SCHEDULER) is not None,
     )
 
 

@@ -218,7 +218,7 @@ def schedulers(stores, root) -> Iterator[list[subprocess.Popen[bytes]]]:
 def leading() -> int | None:
     """The process id of the leader, once a reconciliation has been enqueued."""
     with postgres.connection():
-        holder = leases.holder(scheduler.LEASE)
+        holder = leases.holder(leases.SCHEDULER)
         ran = payment_reconciliation.reconcile.name in job_runs.last_finished()
         return int(holder.rpartition(":")[2]) if holder and ran else None
 
