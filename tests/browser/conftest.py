@@ -23,7 +23,7 @@ def browser() -> Iterator["Browser"]:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running_stack(tmp_path_factory.mktemp("browser")) as stack:
         yield stack
@@ -49,12 +49,12 @@ def visitor(visitors: Visitors) -> Iterator[Callable[..., Visit]]:
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shown(stack: Stack) -> Shown:
     return Shown(stack)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def signed_in(stack: Stack) -> Callable[[str], Any]:
     """The cookies of a demo user's session, one for the whole run."""
 

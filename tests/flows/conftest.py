@@ -209,7 +209,8 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
-@pytest.fixture(scope="session")
+# Not of the session: while it waits for the rest of the tests, its processes go on working.
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
     # Only the traces that a test begins are recorded.
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER": "parentbased_always_off"}

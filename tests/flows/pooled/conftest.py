@@ -59,7 +59,7 @@ class PgBouncer(Server):
         return b"process up" in self.log.read_bytes()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("pooled")
     postgres = DisposablePostgres(directory / "postgres", free_port(), "test")
