@@ -15,13 +15,13 @@ from actors.mail import UserNotice
 from api.accounts import Password
 from api.auth import throttle
 from api.auth.sign_in import PasswordAttempt
-from api.auth.throttle import InvalidCredentials, TooManyFailures
+from api.auth.throttle import InvalidCredentials, Reservation, TooManyFailures
 from api.http.body import ValidationFailed
 from api.http.fields import Email, Query, RequestBody
 from api.http.operation import Operation
 from api.middleware.authentication import caller_of, refuse_if_read_only
 from api.security.passwords import Passwords, weakness
-from api.security.permissions import Permission
+from api.security.permissions import Caller, Permission
 from db import one_time_tokens, sessions, users
 from db.core import times
 from db.core.json_model import JsonModel
@@ -96,20 +96,28 @@ class Credentials:
         with throttle.password_check(
             PasswordUse.CHANGE_PASSWORD, str(caller.user_id), session
         ) as reservation:
-            user = users.get(caller.user_id)
-            if user is None or not self.passwords.matches(body.current_password, user.password_hash):
-                with transaction():
-                    audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
-                raise InvalidCredentials
-            password_hash = _hash(self.passwords, body.new_password, user)
+            self._change_password(users.get(caller.user_id), body, caller, reservation)
+
+    def _change_password(
+        self, user: User | None, body: PasswordChange, caller: Caller, reservation: Reservation
+    ) -> None:
+        # The account may have been closed since the authentication.
+        password_hash = user.password_hash if user and user.active else None
+        if not self.passwords.matches(body.current_password, password_hash) or user is None:
             with transaction():
-                locked = users.locked(user.id)
-                # Another change or a reset may have committed while bcrypt worked.
-                if locked is None or locked.password_hash != user.password_hash:
-                    raise InvalidCredentials
+                audit.record(AuditAction.SIGN_IN_FAILED, resource=("user", caller.user_id))
+            raise InvalidCredentials
+        new_hash = _hash(self.passwords, body.new_password, user)
+        with transaction():
+            locked = users.locked(user.id)
+            if locked and locked.active and locked.password_hash == user.password_hash:
                 reservation.succeeded()
                 sessions.end(user.id, keep=caller.session_id)
-                _set_password(user, password_hash, AuditAction.PASSWORD_CHANGED)
+                _set_password(user, new_hash, AuditAction.PASSWORD_CHANGED)
+                return
+        # While bcrypt worked, another change or a closing has committed, or a sign-in has renewed the hash of
+        # the same password: check it anew.
+        self._change_password(locked, body, caller, reservation)
 
     @Operation(Permission.ANYONE, "If an account has this address, a mail with a link has been sent to it.")
     def forgot_password(self, _req: Request, body: PasswordResetRequest) -> None:

@@ -252,15 +252,16 @@ class Sessions:
         renewed_hash = self.passwords.hash(password) if outdated else None
         with transaction():
             locked = users.locked(user.id)
-            # While bcrypt worked, a password change or a closing may have ended all sessions.
-            if locked is None or not locked.active or locked.password_hash != user.password_hash:
-                raise InvalidCredentials
-            if renewed_hash:
-                users.change(user.id, password_hash=renewed_hash)
-            reservation.succeeded()
-            audit.record(AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
-            events.emit(EventType.USER_LOGGED_IN, snapshots.user(locked))
-            return self._start(locked)
+            if locked and locked.active and locked.password_hash == user.password_hash:
+                if renewed_hash:
+                    users.change(user.id, password_hash=renewed_hash)
+                reservation.succeeded()
+                audit.record(AuditAction.USER_SIGNED_IN, resource=("user", user.id), user_id=user.id)
+                events.emit(EventType.USER_LOGGED_IN, snapshots.user(locked))
+                return self._start(locked)
+        # While bcrypt worked, the account was closed, its password was changed, or another sign-in has
+        # renewed the hash of the same password: check it anew.
+        return self._sign_in(locked, password, account, reservation)
 
     def _start(self, user: User) -> AuthResult:
         context = request_context.current()

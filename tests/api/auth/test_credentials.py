@@ -629,7 +629,11 @@ def cannot_hash(self: Passwords, password: str, hashed: str | None) -> bool:
     raise CannotHash
 
 
-@pytest.mark.parametrize("ask", [lambda me: sign_in(me.client, me.user["email"]), change])
+# What checks the password of an account.
+ASK = [lambda me: sign_in(me.client, me.user["email"]), change]
+
+
+@pytest.mark.parametrize("ask", ASK)
 def test_a_password_that_was_not_checked_is_no_failure(me, ask, monkeypatch):
     with freeze_time(NOON):
         for _ in range(4):
@@ -665,6 +669,51 @@ def test_a_check_that_did_not_happen_leaves_the_wait_of_a_later_failure(client):
     assert must_wait(guesser, later + timedelta(seconds=1.9))
     sign_in_failures.undo(*guesser, later)
     assert not must_wait(guesser, later)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch) -> Callable[[Callable[[], object]], None]:
+    """Lets something happen once while the next password is checked: bcrypt takes about 50 ms."""
+
+    def happens(happen: Callable[[], object]) -> None:
+        match, left = Passwords.matches, [happen]
+
+        def matches(self: Passwords, password: str, hashed: str | None) -> bool:
+            same = match(self, password, hashed)
+            if left:
+                left.pop()()
+            return same
+
+        monkeypatch.setattr(Passwords, "matches", matches)
+
+    return happens
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_a_hash_that_another_sign_in_renews_meanwhile_refuses_no_right_password(me, ask, settings, meanwhile):
+    dearer = Passwords(pepper=settings.password_pepper, rounds=5).hash(PASSWORD)
+    users.change(UUID(me.user["id"]), password_hash=dearer)
+    meanwhile(lambda: sign_in(me.client, me.user["email"], **from_address("192.0.2.9")))
+    assert ask(me).status_code == 200
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_an_account_that_is_closed_meanwhile_is_refused_like_a_wrong_password(me, ask, meanwhile):
+    meanwhile(lambda: users.close(UUID(me.user["id"]), email=makers.address(), name="Closed"))
+    assert error(ask(me)) == (401, "INVALID_CREDENTIALS")
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_an_account_that_is_suspended_meanwhile_is_refused_like_a_wrong_password(me, ask, meanwhile):
+    meanwhile(lambda: users.change(UUID(me.user["id"]), active=False))
+    assert error(ask(me)) == (401, "INVALID_CREDENTIALS")
+
+
+def test_a_password_that_is_changed_meanwhile_is_not_changed_again(me, meanwhile, settings):
+    passwords = Passwords(pepper=settings.password_pepper, rounds=4)
+    meanwhile(lambda: users.change(UUID(me.user["id"]), password_hash=passwords.hash("a password of today")))
+    assert error(change(me)) == (401, "INVALID_CREDENTIALS")
+    assert sign_in(me.client, me.user["email"], "a password of today").status_code == 200
 
 
 def test_all_spellings_of_an_address_share_one_count(client):
