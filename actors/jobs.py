@@ -107,9 +107,9 @@ def find_enqueued(name: str) -> Job | None:
 
 
 def failure_text(error: BaseException) -> str:
-    """Returns the text of an error for the journal: its class and the first line of its message."""
-    reason = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {reason}"
+    """Returns what is stored of an error: its class and the first line of its message, shortened."""
+    reason = str(error).strip().partition("\n")[0].replace("\0", "")
+    return f"{type(error).__name__}: {reason}"[:500]
 
 
 class QueueName(StrEnum):

@@ -162,7 +162,7 @@ def record_failure(id: UUID, error: str, *, attempts: int | None = None) -> None
         "UPDATE journal.jobs SET error = %s, leased_until = NULL, sent_at = '-infinity',"
         f" due_at = clock_timestamp() + {BACKOFF}"
         " WHERE id = %s AND attempts = coalesce(%s, attempts)",
-        error.replace("\0", "")[:500],
+        error,
         id,
         attempts,
     )

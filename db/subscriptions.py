@@ -172,7 +172,7 @@ RECORD_FAILURE = f"""
 
 def record_failure(claim: Claim, error: str) -> None:
     """Records what went wrong and postpones the next attempt, unless the cursor has moved since."""
-    postgres.rows(RECORD_FAILURE, _shortened(error), claim.name, claim.seq, claim.attempts)
+    postgres.rows(RECORD_FAILURE, error, claim.name, claim.seq, claim.attempts)
 
 
 RELEASE = """
@@ -193,7 +193,7 @@ def record_missed(claim: Claim, event: Event, error: str) -> None:
         "INSERT INTO admin.missed_events (name, seq, error) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
         claim.name,
         event.seq,
-        _shortened(error),
+        error,
     )
 
 
@@ -266,12 +266,8 @@ def claim_missed(name: str, seq: int) -> Event | None:
 def record_missed_again(name: str, seq: int, error: str) -> None:
     """Records what went wrong when a missed event was handled again."""
     sql = "UPDATE admin.missed_events SET error = %s WHERE name = %s AND seq = %s"
-    postgres.rows(sql, _shortened(error), name, seq)
+    postgres.rows(sql, error, name, seq)
 
 
 def _as_json(types: Mapping[str, Collection[str]]) -> list[postgres.Json]:
     return [postgres.Json(list(names)) for names in types.values()]
-
-
-def _shortened(error: str) -> str:
-    return error.replace("\0", "")[:500]
