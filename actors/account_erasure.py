@@ -8,8 +8,7 @@ by id.
 from uuid import UUID
 
 from actors import audit, events, media, records, snapshots
-from actors.jobs import enqueue, transactional_job
-from actors.request_addressees import IN_FLIGHT_S
+from actors.jobs import IN_FLIGHT_S, enqueue, transactional_job
 from db import personal_data, postgres, sign_in_failures, users
 from db.users import User
 

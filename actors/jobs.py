@@ -40,6 +40,8 @@ from db.job_journal import Job
 
 # The key of a scheduled job: however often a job is scheduled, one of its name waits.
 SCHEDULED_KEY = "scheduled"
+# After this time, a transaction that is open now has ended (statement and idle timeouts).
+IN_FLIGHT_S = 15.0
 # How long a worker pauses when the database is unavailable: another process may have a connection.
 _DATABASE_UNAVAILABLE_PAUSE_S = 3.0
 

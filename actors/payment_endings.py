@@ -3,8 +3,8 @@
 from datetime import timedelta
 from uuid import UUID
 
-from actors import audit, payment_reviews, request_addressees, state_machine, transitions
-from actors.jobs import enqueue, transactional_job
+from actors import audit, payment_reviews, state_machine, transitions
+from actors.jobs import IN_FLIGHT_S, enqueue, transactional_job
 from actors.payment_reviews import Disproof
 from actors.psp import resolution
 from actors.state_machine import InvalidTransition, Transition
@@ -109,7 +109,7 @@ def enqueue_withdrawal(vendor_id: UUID) -> None:
     enqueue(withdraw_requests.job(vendor_id, by))
     # A payment that fails in a concurrent transaction may still see a vendor, and reopen its request after
     # the first job has run.
-    enqueue(withdraw_requests.job(vendor_id, by).delayed(request_addressees.IN_FLIGHT_S))
+    enqueue(withdraw_requests.job(vendor_id, by).delayed(IN_FLIGHT_S))
 
 
 @transactional_job("payments.withdraw_requests", queue="payments")

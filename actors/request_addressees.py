@@ -7,15 +7,12 @@ address, the request has no addressee.
 
 from uuid import UUID
 
-from actors.jobs import enqueue, transactional_job
+from actors.jobs import IN_FLIGHT_S, enqueue, transactional_job
 from db import payments, users
 from db.users import User
 
 # How many requests the transaction that verifies an address binds, and how many one transaction of the job.
 BIND_AT_ONCE, BIND_BATCH = 100, 1000
-# Two concurrent transactions, of which one creates a request and one verifies its address, do not see each
-# other. After this time both have ended (statement and idle timeouts), and a job binds the request.
-IN_FLIGHT_S = 15.0
 
 
 def find(email: str | None) -> UUID | None:
@@ -31,6 +28,7 @@ def bind_verified(user: User) -> None:
     """
     if payments.bind_addressee(user.email, user.id, limit=BIND_AT_ONCE, wait=False) == BIND_AT_ONCE:
         enqueue(bind.job(user.id))
+    # A transaction that creates such a request now does not see that the address is verified.
     enqueue(bind.job(user.id).delayed(IN_FLIGHT_S))
 
 
