@@ -133,7 +133,7 @@ def make_checkout(
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
+                    process.wait(60)
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -147,7 +147,7 @@ def checkout(make_checkout: Callable[..., Checkout]) -> Checkout:
 
 def wait_until_gone(pids: Iterable[int]) -> None:
     waiting = list(pids)
-    makers.until(lambda: not any(map(alive, waiting)), 20)
+    makers.until(lambda: not any(map(alive, waiting)))
 
 
 @pytest.fixture

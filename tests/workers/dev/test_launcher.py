@@ -84,7 +84,7 @@ def test_ctrl_c_stops_everything_the_stubborn_too(checkout, gone):
     launcher.send_signal(signal.SIGINT)
     until(lambda: not web_listens(checkout))
     launcher.send_signal(signal.SIGINT)  # a second one disturbs nothing
-    assert launcher.wait(30) == 0
+    assert launcher.wait(60) == 0
     gone(pids.values())
     assert not (checkout.root / ".data/stack.env").exists()
     assert checkout.err == ""
@@ -294,7 +294,7 @@ def test_two_checkouts_run_at_once_and_a_killed_server_comes_back(make_checkout,
     pids = [*one.pids.values(), *other.pids.values()]
     for launcher in launchers:
         launcher.send_signal(signal.SIGTERM)
-    assert [launcher.wait(30) for launcher in launchers] == [0, 0]
+    assert [launcher.wait(60) for launcher in launchers] == [0, 0]
     gone(pids)
     made = {path.name for path in one.root.iterdir()} - {"__pycache__"}
     assert made == {"api", "db", "web.py", "Procfile", "out", "err", ".data"}
