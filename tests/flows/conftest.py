@@ -73,7 +73,7 @@ class Stack:
         self.disconnect()
         if self._launcher:
             self._launcher.send_signal(signal.SIGINT)
-            assert self._launcher.wait(30) == 0, self.log()
+            assert self._launcher.wait(120) == 0, self.log()
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
@@ -178,7 +178,7 @@ class Customer:
         response = self.stack.http.get(f"/api/payments/{id}", headers=self.headers)
         return str(response.raise_for_status().json()["data"]["status"])
 
-    def settled(self, ids: list[str], seconds: float = 90) -> list[str]:
+    def settled(self, ids: list[str], seconds: float = 240) -> list[str]:
         """Waits until all of these are final; their statuses, as the API shows them."""
         # Not of the API: many questions would keep from work what is waited for.
         until(lambda: not self.stack.rows(OPEN, ids), seconds)
@@ -214,6 +214,6 @@ def collector() -> Iterator[Collector]:
 def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
     # Only the traces that a test begins are recorded.
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER": "parentbased_always_off"}
-    soon = {"OTEL_BSP_SCHEDULE_DELAY": "200", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    soon = {"OTEL_BSP_SCHEDULE_DELAY": "200", "OTEL_EXPORTER_OTLP_TIMEOUT": "3"}
     with running_stack(tmp_path_factory.mktemp("stack"), **traces, **soon) as stack:
         yield stack

@@ -4,7 +4,6 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from statistics import median
 from time import perf_counter
 
 import psutil
@@ -113,7 +112,7 @@ def statuses(stack: Stack, me: dict[str, str]) -> set[int]:
 
 
 def test_an_unknown_address_takes_as_long_as_a_wrong_password(stack: Stack):
-    """Pairs, in turn, so that a busy machine slows both alike; compared by the middle of many."""
+    """In turn, so that a busy machine slows both alike; compared by the quickest, which it slows least."""
     people = [register(stack)["email"] for _ in range(12)]
 
     def seconds(email: str) -> float:
@@ -123,7 +122,8 @@ def test_an_unknown_address_takes_as_long_as_a_wrong_password(stack: Stack):
         return perf_counter() - began
 
     pairs = [(seconds(known), seconds(address())) for known in people for _ in range(3)]
-    ratio = median(known / unknown for known, unknown in pairs)
+    known, unknown = (min(times) for times in zip(*pairs, strict=True))
+    ratio = known / unknown
     # Without the dummy hash an unknown address is answered in a fraction of the time.
     assert 0.7 < ratio < 1.4
 

@@ -35,7 +35,7 @@ class Listener(ABC):
         if self._process:
             assert self._process.poll() is None, self._log.read_text()
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     @abstractmethod
@@ -134,7 +134,7 @@ def up_to_date(stack: Stack, listener: Listener) -> bool:
 
 def quiet(stack: Stack) -> None:
     """Waits until every job is done."""
-    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0, 90)
+    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0, 240)
 
 
 def test_a_subscriber_that_was_away_gets_every_event_of_a_hundred_payments_once(

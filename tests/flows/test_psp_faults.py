@@ -78,7 +78,7 @@ def dark(stack: Stack) -> Iterator[str]:
     stack.rows(
         "UPDATE payments.payments_in_progress SET reconcile_at = now() WHERE payment_id = %s RETURNING 1", id
     )
-    [ended] = settled(stack, [id], 60).values()
+    [ended] = settled(stack, [id], 240).values()
     assert (ended["status"], ended["review"], ended["charges"]) == ("completed", None, ["charged"])
 
 
@@ -92,10 +92,12 @@ def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(st
         return [id for id, simulated in made.items() if simulated == word]
 
     # Under way: the next call for each of them asks first.
-    until(lambda: len(call_outcomes(stack, those("late"))) == 2)
+    until(lambda: all(call_outcomes(stack, [id]) for id in those("late")))
     # Charged, and the answer is still on its way.
     until(lambda: any(payment["charges"] for payment in payments(stack, those("slow")).values()))
     stack.kill("psp.1")
+    # Eight seconds have not passed, unless the machine is very busy.
+    is_too_late = any(payment["charges"] for payment in payments(stack, those("late")).values())
     stack.expire_leases(list(made))
     # Its outcome is unknown, and it will be tried again.
     until(lambda: "unavailable" in call_outcomes(stack, those("error")))
@@ -106,7 +108,7 @@ def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(st
     stack.kill("payments.1")
     stack.expire_leases(list(made))
 
-    ended = settled(stack, list(made), 120)
+    ended = settled(stack, list(made), 240)
 
     for id, word in made.items():
         status, code, booked = ENDS[word]
@@ -115,7 +117,7 @@ def test_every_fault_of_the_psp_ends_as_it_should_though_processes_are_killed(st
         assert (word, found["charges"], found["steps"]) == (word, booked, STEPS[status])
         assert (word, found["review"]) == (word, None)
     # The PSP was asked about the late ones before they were charged.
-    assert set(call_outcomes(stack, those("late"), "find")) >= {"not_found"}
+    assert is_too_late or set(call_outcomes(stack, those("late"), "find")) >= {"not_found"}
     until(lambda: payments(stack, [dark])[dark]["review"])
     assert payments(stack, [dark])[dark] == {
         "id": dark,
@@ -185,7 +187,7 @@ def test_a_cancellation_races_the_charge_and_one_of_them_wins(stack: Stack):
             finally:
                 stack.resume("payments.1")
             answer = stack.http.delete(f"/api/payments/{id}", headers=boss.headers)
-            settled(stack, [id], 60)
+            settled(stack, [id], 240)
         return id, answer.status_code
 
     with stumbling(stack, "payments.1"), ThreadPoolExecutor(5) as pool:
@@ -196,7 +198,7 @@ def test_a_cancellation_races_the_charge_and_one_of_them_wins(stack: Stack):
     # On a busy machine all of these races can end alike.
     answers |= dict([cancel_first()])
 
-    ended = settled(stack, list(answers), 60)
+    ended = settled(stack, list(answers), 240)
 
     for id, payment in ended.items():
         assert (payment["status"], payment["charges"], payment["steps"]) in (

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from api.events.feed import HEARTBEAT_S
 from tests.event_schemas import check_message
 from tests.flows.conftest import Stack
 from tests.makers import until
@@ -77,7 +78,7 @@ def follower(stack: Stack, admin: str, start: int) -> Iterator[Follower]:
     follower.stopped.set()
     # An event, which ends the wait for one.
     token_of(stack, "admin@example.com")
-    follower.thread.join(30)
+    follower.thread.join(60)
     assert not follower.thread.is_alive()
 
 
@@ -115,7 +116,7 @@ def test_a_stream_has_every_event_once_whatever_is_flushed_stopped_or_killed(sta
     ids += [customer.pay() for _ in range(5)]
     web = web_processes(stack)
     stack.kill("web.1")
-    psutil.wait_procs(web, timeout=30)
+    psutil.wait_procs(web, timeout=60)
     until(lambda: stack.health() == "ok")
     ids += [customer.pay() for _ in range(5)]
     stack.valkey.stop()
@@ -125,10 +126,12 @@ def test_a_stream_has_every_event_once_whatever_is_flushed_stopped_or_killed(sta
     until(lambda: follower.after > began)
     stack.valkey.start()
     customer.settled(ids)
-    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0, 90)
-    until(lambda: follower.after >= last_seq(stack))
+    until(lambda: stack.rows("SELECT count(*) AS n FROM journal.jobs")[0]["n"] == 0, 240)
+    # An earlier test may cause one more at any moment.
+    last = last_seq(stack)
+    until(lambda: follower.after >= last)
     assert follower.connections >= 2
-    assert follower.ids == list(range(start + 1, last_seq(stack) + 1))
+    assert follower.ids[: last - start] == list(range(start + 1, last + 1))
     # A payment of an earlier test may end at this moment, too.
     ended = [
         message["data"]["id"]
@@ -144,7 +147,8 @@ def test_an_idle_stream_ends_soon_after_its_session(stack):
     customer = stack.customer()
     with idle_streams(stack, customer.headers["Authorization"].partition(" ")[2], 1) as [stream]:
         stack.http.post("/api/auth/logout", json={}, headers=customer.headers).raise_for_status()
-        stream.settimeout(3)
+        # Before the next heartbeat, however loaded the machine is.
+        stream.settimeout(HEARTBEAT_S - 3)
         while stream.recv(4096):
             pass
 
@@ -168,7 +172,8 @@ def test_five_hundred_idle_streams_cost_little_and_stop_with_the_process(stack, 
         for stream in streams:
             while stream.recv(65536):
                 pass
-        assert time.monotonic() - began < 5
+        # Far less than the twenty seconds that a process has to stop.
+        assert time.monotonic() - began < 10
     # It answers until it has ended.
-    web.wait(30)
+    web.wait(60)
     until(lambda: stack.health() == "ok")

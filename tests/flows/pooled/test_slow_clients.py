@@ -25,9 +25,9 @@ KINDS = {
     "half a body": HEAD + b"X-Request-ID: mine\r\n\r\n{",
     "nothing": b"",
 }
-# A tenth of that on a machine with nothing else to do; with a thread a client every answer took until the
-# slow ones were gone. Of the answers the middle one: a loaded machine may keep a single one waiting.
-HEALTH_S = 3.0
+# Much less on a machine with nothing else to do; with a thread a client every answer took until the slow ones
+# were gone. Of the answers the middle one: a loaded machine may keep a single one waiting.
+HEALTH_S = READ_DEADLINE_S / 3
 
 
 @pytest.fixture
@@ -103,11 +103,11 @@ def test_slow_and_silent_clients_get_a_408_and_delay_no_other(stack, connect):
 
         received = ended(
             [kept, *(connection for connections in slow.values() for connection in connections)],
-            within=READ_DEADLINE_S * 3,
+            within=READ_DEADLINE_S * 8,
             meanwhile=ask,
         )
     assert time.monotonic() - began > READ_DEADLINE_S - 1
-    assert len(requests) >= 10
+    assert len(requests) >= 3
     assert median(took for _, took in requests) < HEALTH_S
     for kind, connections in slow.items():
         answers = {received[connection].partition(b"\r\n")[0] for connection in connections}

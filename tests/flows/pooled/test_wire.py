@@ -8,13 +8,15 @@ import httpx
 import psutil
 import pytest
 
+from api.wire import READ_DEADLINE_S
+
 SMUGGLED = b"GET /api/SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n"
 NEXT = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 def say(stack, sent: bytes) -> list[bytes]:
     """Sends, and reads to the end of the connection; the answers, each without its `HTTP/1.1 `."""
-    with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as redis_client:
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=60) as redis_client:
         redis_client.sendall(sent)
         answer = b"".join(iter(lambda: redis_client.recv(65536), b""))
     return answer.split(b"HTTP/1.1 ")[1:]
@@ -73,7 +75,8 @@ def test_where_the_next_request_begins_is_never_guessed(stack, status, request_)
     began = time.monotonic()
     [answer] = say(stack, request_)
     assert answer.startswith(str(status).encode())
-    assert time.monotonic() - began < 5
+    # Far less than the time that a client has for a request.
+    assert time.monotonic() - began < READ_DEADLINE_S - 5
 
 
 def test_malformed_http_is_answered_in_the_envelope(stack):
@@ -96,7 +99,15 @@ def test_a_client_that_sends_too_much_can_read_the_refusal(stack):
 def test_the_processes_serve_about_as_many_connections_each(stack):
     processes = psutil.Process(stack.pid("web.1")).children()
     assert len(processes) == 2
-    opened = [socket.create_connection(("127.0.0.1", stack.port), timeout=10) for _ in range(16)]
+    # The middle one of three: a process that a loaded machine keeps waiting leaves connections to the other.
+    _least, fewest, _most = sorted(fewest_of_sixteen(stack, processes) for _ in range(3))
+    # Other tests may have left connections open that count as well.
+    assert fewest >= 5
+
+
+def fewest_of_sixteen(stack, processes: list[psutil.Process]) -> int:
+    """How many of sixteen connections the process serves that serves fewer of them."""
+    opened = [socket.create_connection(("127.0.0.1", stack.port), timeout=60) for _ in range(16)]
     try:
         for connection in opened:
             connection.sendall(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -107,23 +118,23 @@ def test_the_processes_serve_about_as_many_connections_each(stack):
             for process in processes
         ]
         assert sum(served) == 16
-        # Other tests may have left connections open that count as well.
-        assert min(served) >= 5
+        return min(served)
     finally:
         for connection in opened:
             connection.close()
 
 
 def test_clients_that_never_close_delay_no_other(stack):
-    idle = [socket.create_connection(("127.0.0.1", stack.port), timeout=10) for _ in range(8)]
+    idle = [socket.create_connection(("127.0.0.1", stack.port), timeout=60) for _ in range(8)]
     try:
         for redis_client in idle:
             redis_client.sendall(b"GET /api/nothing HTTP/1.0\r\n\r\n")
             assert redis_client.recv(65536)
         began = time.monotonic()
-        with httpx.Client(base_url=str(stack.http.base_url)) as client:
+        with httpx.Client(base_url=str(stack.http.base_url), timeout=30) as client:
             assert client.get("/api/nothing").status_code == 404
-        assert time.monotonic() - began < 1.5
+        # Far less than the time after which the idle ones are closed.
+        assert time.monotonic() - began < READ_DEADLINE_S - 5
     finally:
         for redis_client in idle:
             redis_client.close()
