@@ -173,6 +173,7 @@ def start_worker(
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit("usage: python -m workers.main QUEUE [QUEUE ...], such as: python -m workers.main payments")
+    # A queue that no job has would be served in silence, and the jobs of the one that was meant would wait.
+    if not sys.argv[1:] or not {*sys.argv[1:]} <= {*jobs.QueueName}:
+        sys.exit(f"usage: python -m workers.main QUEUE [QUEUE ...], of {', '.join(jobs.QueueName)}")
     run(sys.argv[1:])

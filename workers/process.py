@@ -1,6 +1,7 @@
 """What every worker process does: read settings, open stores, repeat its work, end on a signal."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,12 @@ class WorkerSettings(StoreSettings):
         if self.database_pool < self.worker_threads + 1:
             raise InvalidSetting("DATABASE_POOL: must be greater than WORKER_THREADS")
         return self
+
+
+def refuse_arguments(module: str) -> None:
+    """Exits if the process was started with arguments: one that asks for `--help` wants no process."""
+    if sys.argv[1:]:
+        sys.exit(f"usage: python -m {module}; its settings come from the environment")
 
 
 def start(service: str) -> WorkerSettings:

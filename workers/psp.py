@@ -13,6 +13,7 @@ CHARGE_THREADS_FACTOR = 3
 INQUIRY_THREADS = 4
 
 if __name__ == "__main__":
+    process.refuse_arguments("workers.psp")
     settings = process.start("psp")
     provider.choose(Stub(payment_jobs.receive_notice, simulate=settings.simulates_psp))
     share = settings.worker_threads

@@ -86,4 +86,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    process.refuse_arguments("workers.relay")
     run()

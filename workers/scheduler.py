@@ -207,4 +207,5 @@ def _resume_or_pause(scheduler: BackgroundScheduler, is_leading: bool) -> None:
 
 
 if __name__ == "__main__":
+    process.refuse_arguments("workers.scheduler")
     run()

@@ -24,4 +24,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    process.refuse_arguments("workers.subscribers")
     run()

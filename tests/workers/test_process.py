@@ -65,3 +65,22 @@ def test_a_worker_computes_after_the_web_processes():
     assert int(done.stdout.split()[0]) == min(19, os.nice(0) + 10)
     if Path("/proc/self/autogroup").exists():
         assert done.stdout.split()[-1] == b"10"
+
+
+@pytest.mark.parametrize("module", ["relay", "scheduler", "subscribers", "psp"])
+def test_a_process_that_takes_no_arguments_refuses_them(root, module):
+    started = run_module(root, f"workers.{module}", "--help")
+    assert (started.returncode, started.stdout) == (1, "")
+    assert started.stderr == f"usage: python -m workers.{module}; its settings come from the environment\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["payments", "paymnts"]])
+def test_a_worker_of_an_unknown_queue_is_not_started(root, arguments):
+    started = run_module(root, "workers.main", *arguments)
+    assert (started.returncode, started.stdout) == (1, "")
+    assert started.stderr.startswith("usage: python -m workers.main QUEUE [QUEUE ...], of payments, psp, ")
+
+
+def run_module(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    started = [sys.executable, "-m", *command]
+    return subprocess.run(started, cwd=root, capture_output=True, text=True, timeout=60, check=False, env={})
