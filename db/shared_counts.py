@@ -81,7 +81,7 @@ class RecentCounts:
     finished: Counter[str] = field(default_factory=Counter)
 
 
-def add(client: Redis, histograms: Mapping[Series, Histogram]) -> None:
+def add_requests(client: Redis, histograms: Mapping[Series, Histogram]) -> None:
     """Adds the requests that one process has counted. Raises redis.Unreachable."""
     total, errors = Histogram(), 0
     with client.pipeline(transaction=True) as pipe:
@@ -97,13 +97,7 @@ def add(client: Redis, histograms: Mapping[Series, Histogram]) -> None:
         pipe.execute()
 
 
-def _add_buckets(pipe: Any, key: str, name: str, histogram: Histogram) -> None:
-    for bucket, count in enumerate(histogram.buckets):
-        if count:
-            pipe.hincrby(key, f"{name} {bucket}", count)
-
-
-def read(client: Redis) -> dict[Series, Histogram]:
+def requests(client: Redis) -> dict[Series, Histogram]:
     """Returns the requests of all processes, by route, method and status. Raises redis.Unreachable."""
     histograms: dict[Series, Histogram] = defaultdict(Histogram)
     for name, value in cast(dict[bytes, bytes], client.hgetall(_BY_ROUTE)).items():
@@ -154,3 +148,9 @@ def take_recent(client: Redis) -> RecentCounts:
         else:
             counts.errors = int(value)
     return counts
+
+
+def _add_buckets(pipe: Any, key: str, name: str, histogram: Histogram) -> None:
+    for bucket, count in enumerate(histogram.buckets):
+        if count:
+            pipe.hincrby(key, f"{name} {bucket}", count)

@@ -166,7 +166,7 @@ class Figures:
         request_counts.flush(self._client)
         try:
             with redis.guarded(self._client):
-                routes = shared_counts.by_route(shared_counts.read(self._client))
+                routes = shared_counts.by_route(shared_counts.requests(self._client))
         except redis.Unreachable:
             return []
         return [

@@ -100,7 +100,7 @@ class Metrics:
             labels=["http_request_method", "http_route", "http_response_status_code"],
         )
         bounds = [*map(str, shared_counts.BUCKETS_S), "+Inf"]
-        for (method, route, status), histogram in shared_counts.read(self._client).items():
+        for (method, route, status), histogram in shared_counts.requests(self._client).items():
             buckets = list(zip(bounds, accumulate(histogram.buckets), strict=True))
             durations.add_metric([method, route, str(status)], buckets, histogram.sum_s)
         return durations

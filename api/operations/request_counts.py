@@ -57,7 +57,7 @@ def flush(client: redis.Client) -> None:
         return
     try:
         with redis.guarded(client):
-            shared_counts.add(client, counted)
+            shared_counts.add_requests(client, counted)
     except redis.Unreachable:
         with _lock:
             for series, histogram in counted.items():

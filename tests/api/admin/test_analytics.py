@@ -91,7 +91,7 @@ def test_requests_of_other_processes_are_counted(redis_client, admin):
     histogram = Histogram()
     histogram.observe(0.03)
     for _ in range(2):
-        shared_counts.add(redis_client, {Series("GET", "/api/elsewhere", 404): histogram})
+        shared_counts.add_requests(redis_client, {Series("GET", "/api/elsewhere", 404): histogram})
     [counted] = [row for row in get_analytics(admin)["requests"] if row["route"] == "/api/elsewhere"]
     assert (counted["count"], counted["errors"], counted["p50Ms"], counted["p95Ms"]) == (2, 2, 35, 48.5)
 

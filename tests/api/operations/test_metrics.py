@@ -59,7 +59,7 @@ def test_a_client_cannot_create_series(redis_client):
     for method in ("FOO", "BAR", "get"):
         request_counts.count(method, None, status=405, duration_s=0.001)
     request_counts.flush(redis_client)
-    [(series, histogram)] = shared_counts.read(redis_client).items()
+    [(series, histogram)] = shared_counts.requests(redis_client).items()
     assert (series, histogram.count) == (("unknown", "unknown", 405), 3)
 
 
@@ -70,7 +70,7 @@ def test_counts_are_kept_while_redis_is_away(redis_client):
     request_counts.count("GET", "/api/x/{id:uuid}", status=200, duration_s=20)
     request_counts.count("GET", "/api/x/{id:uuid}", status=500, duration_s=20)
     request_counts.flush(redis_client)
-    histograms = shared_counts.read(redis_client)
+    histograms = shared_counts.requests(redis_client)
     histogram = histograms[shared_counts.Series("GET", "/api/x/:id", 200)]
     assert (histogram.count, histogram.sum_s) == (2, 20.001)
     assert (histogram.buckets[0], histogram.buckets[-1]) == (1, 1)

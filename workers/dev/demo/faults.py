@@ -35,7 +35,7 @@ class Faults:
         self._pipe, self._file, self._supervisor = data / "faults", data / "faults.json", supervisor
         self._lock = threading.Lock()
         self._faults: list[dict[str, Any]] = []
-        # The latest freeze of each process: an earlier one must not end it.
+        # The latest freeze of each process: the end of an earlier one does not let the process continue.
         self._freezes: dict[int, dict[str, Any]] = {}
 
     def listen(self) -> None:
