@@ -118,17 +118,16 @@ def record_sums(before: datetime, limit: int) -> int:
     minutes = audit_log.pop_refusals(before, limit)
     for minute in minutes:
         if minute.count > 1:
-            about = _about(minute.account)
             sums = {"times": minute.count - 1, "minute": times.iso(minute.minute)}
-            record(AuditAction(minute.action), **{**about, "details": {**about["details"], **sums}})
+            record(AuditAction(minute.action), **_about(minute.account, **sums))
     return len(minutes)
 
 
-def _about(account: str) -> dict[str, Any]:
+def _about(account: str, **details: Any) -> dict[str, Any]:
     """Returns the arguments `resource` and `details` of `record` for an account of `record_sampled`."""
     if len(account) == _UUID_LENGTH:
-        return {"resource": ("user", UUID(account)), "details": {}}
-    return {"details": {"addressDigest": account}}
+        return {"resource": ("user", UUID(account)), "details": details}
+    return {"details": {"addressDigest": account, **details}}
 
 
 def verify() -> audit_chain.Verification:
