@@ -164,22 +164,32 @@ def list_jobs(state: listed_jobs.JobState, name: str | None, limit: int) -> None
 @click.argument("ids", metavar="[ID]...", type=click.UUID, nargs=-1)
 @click.option("--name", help="All dead jobs of this name.")
 @click.option("--all", "every", is_flag=True, help="All dead jobs.")
-def retry(ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
-    """Give dead jobs a new set of attempts. A failed job that is named by its id is due at once."""
+@click.pass_context
+def retry(ctx: click.Context, ids: tuple[UUID, ...], name: str | None, every: bool) -> None:
+    """Give dead jobs a new set of attempts. A failed job that is named by its id is due at once.
+
+    Ends with status 1 if a job named by its id cannot be retried.
+    """
     if bool(ids) + bool(name) + every != 1:
         raise click.UsageError("name jobs by their ids, by --name, or all of them by --all")
     _open_stores()
     count = _repaired(job_operations.retry, ids) if ids else job_operations.retry_dead(name)
     click.echo(f"jobs that will be retried: {count}")
+    if count < len(ids):
+        ctx.exit(1)
 
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", type=click.UUID, nargs=-1, required=True)
 @click.confirmation_option(prompt="The work of these jobs will never be done. Drop them?")
-def drop(ids: tuple[UUID, ...]) -> None:
-    """Delete dead jobs."""
+@click.pass_context
+def drop(ctx: click.Context, ids: tuple[UUID, ...]) -> None:
+    """Delete dead jobs. Ends with status 1 if a job cannot be dropped."""
     _open_stores()
-    click.echo(f"jobs dropped: {_repaired(job_operations.drop, ids)}")
+    count = _repaired(job_operations.drop, ids)
+    click.echo(f"jobs dropped: {count}")
+    if count < len(ids):
+        ctx.exit(1)
 
 
 def _repaired(repair: Callable[[UUID], None], ids: Sequence[UUID]) -> int:
@@ -200,11 +210,18 @@ def events() -> None:
 
 
 @events.command()
-def replay() -> None:
-    """Handle the events that subscribers gave up, out of order."""
+@click.pass_context
+def replay(ctx: click.Context) -> None:
+    """Handle the events that subscribers gave up, out of order, at most 1,000 of each.
+
+    Ends with status 1 if one fails again.
+    """
     _open_stores()
-    handled = sum(job_operations.retry_missed_events(each.name)[0] for each in SUBSCRIBERS)
-    click.echo(f"events handled: {handled}")
+    outcomes = [job_operations.retry_missed_events(each.name) for each in SUBSCRIBERS]
+    click.echo(f"events handled: {sum(handled for handled, _ in outcomes)}")
+    if failed := sum(failed for _, failed in outcomes):
+        click.echo(f"events that failed again: {failed}", err=True)
+        ctx.exit(1)
 
 
 @main.group(name="audit")

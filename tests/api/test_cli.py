@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from dotenv import dotenv_values
 
-from actors import event_handlers
+from actors import event_handlers, mail
 from api import cli
 from db import audit_log, migrate, postgres, users
 from db.core.settings import StoreSettings
@@ -119,7 +119,13 @@ def test_a_dead_job_is_retried_and_audited(command, how):
 def test_which_jobs_are_retried_has_to_be_said(command):
     assert command("jobs", "retry").exit_code == 2
     assert command("jobs", "retry", "7").exit_code == 2
-    assert command("jobs", "retry", str(uuid4())).stdout == "jobs that will be retried: 0\n"
+
+
+def test_a_job_that_cannot_be_retried_ends_the_command_with_status_1(command):
+    job, unknown = dead_job(), uuid4()
+    result = command("jobs", "retry", str(unknown), str(job.id))
+    assert (result.exit_code, result.stdout) == (1, "jobs that will be retried: 1\n")
+    assert result.stderr == f"{unknown}: There is no such job.\n"
 
 
 def test_a_dead_job_is_dropped_after_a_confirmation(command):
@@ -136,7 +142,7 @@ def test_a_job_that_is_not_dead_is_never_dropped(command):
     makers.payment()
     job = JobRow.get(JobRow.name == "payments.begin")
     result = command("jobs", "drop", str(job.id), "--yes")
-    assert result.stdout == "jobs dropped: 0\n"
+    assert (result.exit_code, result.stdout) == (1, "jobs dropped: 0\n")
     assert result.stderr == f"{job.id}: This job is waiting. Only a dead job can be dropped.\n"
 
 
@@ -151,6 +157,22 @@ def test_missed_events_are_replayed_and_audited(command):
     assert command("events", "replay").stdout == "events handled: 1\n"
     assert MissedEvent.select().count() == 0
     assert actions("admin.events.replayed") == [""]
+
+
+def test_an_event_that_fails_again_ends_the_replay_with_status_1(command, monkeypatch):
+    makers.payment()
+    work()
+    seq = postgres.value("SELECT max(seq) FROM admin.events WHERE type = 'payments:payment:completed'")
+    MissedEvent.insert(name=event_handlers.SUBSCRIBERS[0].name, seq=seq, error="it broke").execute()
+
+    def fail(*_args: object, **_keywords: object) -> None:
+        raise RuntimeError("it broke again")
+
+    monkeypatch.setattr(mail, "notice_job", fail)
+    result = command("events", "replay")
+    assert (result.exit_code, result.stdout) == (1, "events handled: 0\n")
+    assert result.stderr == "events that failed again: 1\n"
+    assert MissedEvent.get().error == "RuntimeError: it broke again"
 
 
 def test_the_audit_log_is_verified_by_a_command(command):
