@@ -27,6 +27,7 @@ NEXT_STEP = {
 }
 _SIGNING, _OTHER, _PROMOTED_AT = "JWT_SECRET", "JWT_SECRET_OTHER", "JWT_SECRET_PROMOTED_AT"
 _NEW_SECRET_BYTES = 48
+_EXPORTED = re.compile(rf"^\s*export\s+{_SIGNING}\s*=", re.MULTILINE)
 # Values that every reader of an environment file takes without quotes; `docker --env-file` keeps quotes.
 _UNQUOTED = re.compile(r"[\w.~+/=:@%,-]*", re.ASCII)
 
@@ -60,10 +61,14 @@ def _replace(file: Path, changes: dict[str, str | None]) -> None:
     # A crash between two writes must not lose a secret: all of them go to a copy.
     copy = file.with_name(f"{file.name}.new")
     copy.touch(mode=0o600)
-    copy.write_text(file.read_text())
+    text = file.read_text()
+    copy.write_text(text)
+    # A file that a shell reads: without `export`, a process that the shell starts would not get the secret.
+    exported = _EXPORTED.search(text) is not None
     for name, value in changes.items():
         if value is None:
             unset_key(copy, name)
         else:
-            set_key(copy, name, value, quote_mode="never" if _UNQUOTED.fullmatch(value) else "always")
+            quote = "never" if _UNQUOTED.fullmatch(value) else "always"
+            set_key(copy, name, value, quote_mode=quote, export=exported)
     copy.replace(file)

@@ -36,6 +36,14 @@ def test_an_exported_variable_is_found(file):
     assert values["JWT_SECRET"] != values["JWT_SECRET_OTHER"] == "one"
 
 
+def test_what_a_shell_exports_it_exports_after_a_step(file):
+    file.write_text("A=1\nexport JWT_SECRET=one\n")
+    rotate("add", file, NOON)
+    unchanged, signing, other = file.read_text().splitlines()
+    assert (unchanged, signing) == ("A=1", "export JWT_SECRET=one")
+    assert other.startswith("export JWT_SECRET_OTHER=")
+
+
 @pytest.mark.parametrize(
     ("text", "step"),
     [
