@@ -47,7 +47,10 @@ _CODES = {
         409,
         "The first request with this `Idempotency-Key` is still in progress.",
     ),
-    ErrorCode.LAST_ADMIN: (409, "The last administrator can be neither closed nor given another role."),
+    ErrorCode.LAST_ADMIN: (
+        409,
+        "The last active administrator can be neither suspended, closed nor demoted.",
+    ),
     ErrorCode.LENGTH_REQUIRED: (411, "The request has no `Content-Length`."),
     ErrorCode.VERSION_MISMATCH: (412, "`If-Match` names another version than the current one."),
     ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large."),
