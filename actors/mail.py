@@ -19,8 +19,9 @@ from db.payment_mails import PaymentMail
 _LINK_LIFETIME = {Purpose.VERIFY_EMAIL: timedelta(hours=24), Purpose.RESET_PASSWORD: timedelta(minutes=30)}
 
 # Anyone can request these mails for any address, and must not flood its mailbox. So MAILS_AT_ONCE are sent at
-# once, and further ones MAIL_SPACING apart: five an hour. A link always works until the next mail arrives.
-MAILS_AT_ONCE = 2
+# once, and further ones MAIL_SPACING apart: MAILS_AN_HOUR. A link always works until the next mail arrives;
+# where none does, because it was used, the next mail is sent at once.
+MAILS_AT_ONCE, MAILS_AN_HOUR = 2, 5
 MAIL_SPACING = timedelta(minutes=15)
 
 
@@ -132,11 +133,15 @@ def _enqueue_link(user_id: UUID, purpose: Purpose) -> None:
     user, now = users.locked(user_id), times.now()
     if user is None:
         return
-    due = one_time_tokens.mails_due_since(user_id, purpose, now - one_time_tokens.MAIL_LIMIT_WINDOW)
-    if due and due[-1] > now:
+    links = one_time_tokens.recently_mailed_links(user_id, purpose, user.email, now)
+    if links and links[-1].due_at > now:
         # A mail is waiting to be sent; it serves this request too.
         return
-    due_at = now if len(due) < MAILS_AT_ONCE else max(now, due[-1] + MAIL_SPACING)
+    due_at = now
+    if len(links) >= MAILS_AT_ONCE and any(link.works for link in links):
+        due_at = max(due_at, links[-1].due_at + MAIL_SPACING)
+    if len(links) >= MAILS_AN_HOUR:
+        due_at = max(due_at, links[-MAILS_AN_HOUR].due_at + one_time_tokens.MAIL_LIMIT_WINDOW)
     id = uuid4()
     one_time_tokens.add(
         id,

@@ -3,6 +3,7 @@
 import hashlib
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 import peewee
@@ -45,9 +46,19 @@ class OneTimeToken(postgres.Model, table="auth.one_time_tokens"):
         return bool(self.address_hash == fingerprint(email.lower()))
 
 
-MAILS_DUE_SINCE = """
-    SELECT due_at FROM auth.one_time_tokens
-    WHERE user_id = %s AND purpose = %s AND due_at > %s ORDER BY due_at
+class MailedLink(NamedTuple):
+    """When the mail with a link was or will be due, and whether the link works."""
+
+    due_at: datetime
+    works: bool
+
+
+# A mail whose token was used before it was due is never sent.
+LINKS_MAILED_SINCE = """
+    SELECT due_at, used_at IS NULL AND expires_at > %(now)s AS works FROM auth.one_time_tokens
+    WHERE user_id = %(user_id)s AND purpose = %(purpose)s AND address_hash = %(address_hash)s
+        AND due_at > %(since)s AND (used_at IS NULL OR used_at >= due_at)
+    ORDER BY due_at
 """
 
 REDEEM = """
@@ -100,9 +111,17 @@ def redeem_ticket(token: str, now: datetime) -> UUID | None:
     return user_id
 
 
-def mails_due_since(user_id: UUID, purpose: Purpose, since: datetime) -> list[datetime]:
-    """Returns when mails of a purpose were or will be due to a user after `since`, in order."""
-    return [row["due_at"] for row in postgres.rows(MAILS_DUE_SINCE, user_id, purpose, since)]
+def recently_mailed_links(user_id: UUID, purpose: Purpose, email: str, now: datetime) -> list[MailedLink]:
+    """Returns the links that were mailed to a user at this address within MAIL_LIMIT_WINDOW, or will be."""
+    found = postgres.rows(
+        LINKS_MAILED_SINCE,
+        user_id=user_id,
+        purpose=purpose,
+        address_hash=fingerprint(email.lower()),
+        since=now - MAIL_LIMIT_WINDOW,
+        now=now,
+    )
+    return [MailedLink(**row) for row in found]
 
 
 def get(id: UUID) -> OneTimeToken | None:

@@ -25,8 +25,9 @@ from api.security.hashing_processes import CannotHash
 from api.security.passwords import SCORED_CHARACTERS, Passwords, weakness
 from db import audit_log, event_log, one_time_tokens, postgres, sessions, sign_in_failures, users
 from db.core import times
+from db.users import Role
 from tests import makers
-from tests.makers import PASSWORD, Visitor, error, invalid_fields, mailbox, registered, work
+from tests.makers import PASSWORD, Visitor, error, invalid_fields, mailbox, registered, visitor, work
 from tests.tables import JobRow
 
 NOON = "2026-03-01T12:00:00Z"
@@ -752,6 +753,44 @@ def test_reset_mails_are_spread_over_the_hour_and_one_link_always_works(client):
         assert all(sum(start <= minute < start + 60 for minute in due) <= 5 for start in range(80))
         assert [message["Subject"] for message in mailbox].count("Choose a new password") == len(due)
         assert reset(client, mailbox.token()).status_code == 200
+
+
+def test_a_link_is_mailed_at_once_where_a_reset_has_used_those_before(client):
+    with freeze_time(NOON) as clock:
+        me = registered(client)
+        begun = times.now()
+
+        def request() -> int:
+            """Requests a mail; returns in which minute the newest one is due."""
+            Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
+            work()
+            last = one_time_tokens.OneTimeToken.select().order_by(
+                one_time_tokens.OneTimeToken.created_at.desc()
+            )
+            return (last.get().due_at - begun) // timedelta(minutes=1)
+
+        assert [request() for _ in range(3)] == [0, 0, 15]
+        # The second mail: the third one, which waits, is withdrawn.
+        assert reset(client, makers.token_of(mailbox[-2])).status_code == 200
+        for minute in (1, 2, 3):
+            clock.tick(60)
+            assert request() == minute
+            assert reset(client, mailbox.token(), f"{ANOTHER} {minute}").status_code == 200
+        # The sixth within an hour waits for its end.
+        assert request() == 60
+
+
+def test_a_new_address_gets_its_link_at_once_although_mails_wait_for_the_old_one(client, me):
+    for _ in range(4):
+        me.post("/auth/verify-email/resend")
+        work()
+    there = makers.address()
+    admin = visitor(client, Role.ADMIN)
+    assert admin.send("PUT", f"/admin/users/{me.user['id']}", {"email": there}).status_code == 200
+    work()
+    [message] = [message for message in mailbox if message["To"] == there]
+    body = {"token": makers.token_of(message)}
+    assert Visitor(client).post("/auth/verify-email", body).status_code == 200
 
 
 def test_a_mail_counts_for_an_hour_although_its_link_has_expired(client):
