@@ -586,9 +586,11 @@ HUNDRED_THOUSAND = """(
 
 
 def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(database):
+    started = time.monotonic()
     with postgres.database.atomic():
         postgres.set_statement_timeout(120)
         postgres.rows(audit_chain.APPEND.plain.replace("%(entries)s", HUNDRED_THOUSAND))
+    appended_s = time.monotonic() - started
     postgres.rows("ANALYZE admin.audit_logs")
     tamper("UPDATE admin.audit_logs SET details = '{}' WHERE seq = 99000")
     tracemalloc.start()
@@ -601,7 +603,8 @@ def test_a_hundred_thousand_rows_are_verified_in_seconds_and_in_constant_memory(
     assert (found.rows, found.seq) == (100_000, 100_000)
     assert found.broken
     assert found.broken.reason is ChainBreak.CHANGED
-    assert time.monotonic() - started < 10
+    # To write them takes ten times as long, which says how loaded the machine is.
+    assert time.monotonic() - started < max(10, appended_s)
     assert peak < 2_000_000
     # By the index: sorting a log of millions of rows would need the disk.
     at = (0, "00" * 32, -(2**63), audit_chain.STEP_ROWS, audit_chain.STEP_ROWS)
