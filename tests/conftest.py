@@ -18,7 +18,7 @@ from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
 from api.events.feed import Feed, Stream
 from api.settings import WebSettings
-from db import config, job_floors, migrate, postgres, redelivery
+from db import config, job_floors, live_sessions, migrate, postgres, redelivery
 from db.core import logs, request_context
 from tests import makers, savepoints
 from tests.makers import SECRETS, DisposablePostgres
@@ -171,6 +171,13 @@ def stores(
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer of the PSP comes so late that it is settled by a job of its own."""
     monkeypatch.setattr(calls, "SETTLED_AT_ONCE_WITHIN_S", -1)
+
+
+@pytest.fixture
+def lasting_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process caches for a second lasts: on a loaded machine a test would read it anew amid what it counts."""
+    monkeypatch.setattr(config, "CACHE_TTL_S", inf)
+    monkeypatch.setattr(live_sessions, "REMEMBERED_S", inf)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Many payments that are begun, settled or resolved together."""
 
-import math
 from typing import Any
 from uuid import uuid4
 
@@ -45,9 +44,7 @@ def decide(*decisions: tuple[payments.Payment, Answer]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["begin", "charge", "settle", "resolve"])
-def test_a_batch_of_any_size_needs_the_same_number_of_statements(kind, monkeypatch):
-    # Read once a second, whatever the batch.
-    monkeypatch.setattr(config, "CACHE_TTL_S", math.inf)
+def test_a_batch_of_any_size_needs_the_same_number_of_statements(kind, lasting_caches):
     config.value(config.ConfigKey.PSP_LATENCY_MS)
     numbers = []
     for number in (2, 40):

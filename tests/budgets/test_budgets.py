@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from math import inf
 from typing import NamedTuple
 
 import psycopg2
@@ -63,11 +62,9 @@ class Cost(NamedTuple):
 
 
 @pytest.fixture
-def client(stores: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(stores: dict[str, str], lasting_caches: None) -> Iterator[TestClient]:
     """A client whose requests commit, as in production: in a test's transaction nothing is sent twice."""
     settings = {**SECRETS, **stores, **LIMITS}
-    # Read once a second, whatever is asked: on a slow machine that would be at any of the counted statements.
-    monkeypatch.setattr(config, "CACHE_TTL_S", inf)
     provider.choose(makers.stub())
     mail_sender.configure(MailSettings.read(settings), transport=makers.mailbox)
     config.clear_cache()

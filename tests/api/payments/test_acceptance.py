@@ -224,7 +224,7 @@ def test_a_field_that_a_later_release_adds_does_not_change_the_digest():
     assert digest(Later(amount="1", reference="7")) != digest(Now(amount="1"))
 
 
-def test_a_payment_with_a_key_is_stored_by_one_statement(customer):
+def test_a_payment_with_a_key_is_stored_by_one_statement(customer, lasting_caches):
     pay(customer, "order-1")
     with counted() as asked:
         assert pay(customer, "order-2").status_code == 201

@@ -293,7 +293,7 @@ def test_the_newest_of_each_kind_are_shown_and_the_kinds_that_are_cut_named(cust
     assert read(customer, id)["omitted"] == ["transition"]
 
 
-def test_a_timeline_costs_two_statements(customer, admin):
+def test_a_timeline_costs_two_statements(customer, admin, lasting_caches):
     id = pay(customer)
     for caller in (customer, admin):
         read(caller, id)
