@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import pytest
 
-INSTALL_S, RUN_S = 300, 180
+INSTALL_S, RUN_S = 600, 600
 # Outside the repository: a second checkout has the same packages.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paywright-tests"
 # How long the result of a tool is kept: each content of its files has one of its own.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Half a small laptop: what most people have open beside something else.
 VIEWPORT: Any = {"width": 1280, "height": 800}
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 # The browser takes back what a page that it leaves was still fetching, such as its stream of events.
 LEFT = "net::ERR_ABORTED"
 # Of the console's origin, as the next page: otherwise the browser gives that one a new process, which costs more.

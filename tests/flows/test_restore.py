@@ -32,7 +32,7 @@ def restored(stack: Stack, tmp_path: Path) -> Iterator[Stack]:
 def command(stack: Stack, program: str, *arguments: str) -> None:
     """Runs one of PostgreSQL's own programs."""
     path = servers.postgres_bin() / program
-    ran = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
 
 

@@ -192,7 +192,8 @@ await test("an error says what a form and the support need", async () => {
 await test("a call that is aborted ends, and is not repeated", async () => {
   const kit = await signedIn();
   const { api, data, events } = kit.paywright;
-  const slow = await pay(kit, "slow", "wait=1");
+  // It ends after eight seconds: on a loaded machine its first response may take three.
+  const slow = await pay(kit, "late", "wait=1");
   const signal = AbortSignal.timeout(200);
   await assert.rejects(kit.paywright.settled(slow.id, signal), { name: "TimeoutError" });
   const before = kit.sent.length;
@@ -267,7 +268,7 @@ await test("an event stream renews an expired token, and ends with its session",
   assert.equal(await tokens.get(), null);
 });
 
-await test("an event stream ends when it is aborted, however long it was open", { timeout: 20_000 }, async () => {
+await test("an event stream ends when it is aborted, however long it was open", { timeout: 120_000 }, async () => {
   const kit = await signedIn();
   const stop = new AbortController();
   const events = kit.paywright.events({ signal: stop.signal });

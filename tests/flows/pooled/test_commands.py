@@ -13,7 +13,7 @@ def run(stack: Stack, *command: str) -> subprocess.CompletedProcess[str]:
     stores = {"DATABASE_URL": stack.postgres.url, "REDIS_URL": stack.valkey.url}
     environment = {**os.environ, **SECRETS, **stores, "DATA_DIR": str(stack.directory), "COLUMNS": "80"}
     return subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 

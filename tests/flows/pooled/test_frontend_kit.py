@@ -65,7 +65,7 @@ def test_the_linter_finds_nothing_in_the_kit(kit):
 @pytest.mark.usefixtures("compiled")
 def test_the_kit_works_with_the_real_stack(stack, kit):
     known = {"BASE_URL": str(stack.http.base_url), "JWT_SECRET": SECRETS["JWT_SECRET"]}
-    options = ["--expose-gc", "--test", "--test-reporter=spec", "--test-timeout=60000"]
+    options = ["--expose-gc", "--test", "--test-reporter=spec", "--test-timeout=240000"]
     tested = run(["node", *options, "out/kit.test.js"], kit, env=known)
     assert tested.returncode == 0, tested.stdout[-6000:] + tested.stderr[-2000:]
 

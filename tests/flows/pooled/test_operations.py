@@ -51,7 +51,7 @@ def test_every_command_of_the_runbook_runs(stack: Stack, root: Path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     failed = typed[int(re.findall(r"^\+ (\d+)$", ran.stdout, re.MULTILINE)[-1])]
