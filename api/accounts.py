@@ -1,5 +1,6 @@
 """New accounts, which several services and commands create."""
 
+import re
 from typing import Annotated
 from unicodedata import category, normalize
 
@@ -18,13 +19,17 @@ from db.users import Role, User
 
 # Invisible, but part of names in some scripts and of many emoji.
 _JOINERS = "\u200c\u200d"
+# The flags of regions, such as Scotland: a black flag, invisible characters, an end. Elsewhere such ones
+# would be a text that nobody sees.
+_REGIONAL_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
 
 
 def _name(value: str) -> str:
     if not value.strip():
         raise invalid("must not be blank")
     # A name is put into mail headers and on one line of a page: no line ends, controls, direction marks.
-    if any(category(char) in ("Cc", "Cf", "Zl", "Zp") and char not in _JOINERS for char in value):
+    plain = _REGIONAL_FLAG.sub("", value)
+    if any(category(char) in ("Cc", "Cf", "Zl", "Zp") and char not in _JOINERS for char in plain):
         raise invalid("must not hold control characters")
     return value
 

@@ -283,13 +283,22 @@ def test_a_local_part_beyond_ascii_is_refused(client, local):
     assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
 
 
-@pytest.mark.parametrize("name", ["Jo\nDoe", "Jo\x01", "Jo\u202eeoD", "\u200b", "Jo\u2028Doe"])
+# The flag of Scotland, which Unicode spells with invisible characters.
+FLAG = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Jo\nDoe", "Jo\x01", "Jo\u202eeoD", "\u200b", "Jo\u2028Doe", f"Jo {FLAG[1:]}", FLAG[:-1], f"{FLAG}\n"],
+)
 def test_a_name_is_one_line(client, name):
     body = {"email": makers.address(), "password": PASSWORD, "name": name}
     assert error(anyone(client).post("/auth/register", body)) == (400, "VALIDATION_ERROR")
 
 
-@pytest.mark.parametrize("name", [" Jo ", "Zoë O'Brien-Smith", "山田 太郎", "👩‍👩‍👧 & Co", "علی‌رضا"])
+@pytest.mark.parametrize(
+    "name", [" Jo ", "Zoë O'Brien-Smith", "山田 太郎", "👩‍👩‍👧 & Co", "علی‌رضا", f"Jo {FLAG}"]
+)
 def test_a_name_is_returned_as_sent(client, name):
     body = {"email": makers.address(), "password": PASSWORD, "name": name}
     assert anyone(client).post("/auth/register", body).json["data"]["user"]["name"] == name
