@@ -19,6 +19,7 @@ OF_EXAMPLES = {
     "actors/psp/acme.py",
     "tests/api/payments/test_transactions.py",
     "tests/api/admin/test_roles.py",
+    "tests/api/console/test_event_log.py",
 }
 # The pages, the routes of a developer's stack, and the route of an example.
 NOT_IN_THE_DOCUMENT = ("/console", "/dev", "/payments/*/transactions")
