@@ -18,7 +18,7 @@ from actors.settings import MailSettings, MediaSettings
 from api.app import create_app
 from api.events.feed import Feed, Stream
 from api.settings import WebSettings
-from db import config, job_floors, live_sessions, migrate, postgres, redelivery
+from db import config, job_floors, live_sessions, migrate, pool, postgres, redelivery, redis
 from db.core import logs, request_context
 from tests import makers, savepoints
 from tests.makers import SECRETS, DisposablePostgres
@@ -139,6 +139,22 @@ def no_slow_searches() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient_clients() -> Iterator[None]:
+    """Stores have the time to answer that a loaded machine needs.
+
+    After an answer that takes Redis longer than 0.1 s, a process goes on without it for a second; a PostgreSQL that
+    answers no probe in a second is unavailable. A refused connection is noticed as early as ever.
+    """
+    assert redis.connect.__kwdefaults__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis, "REQUEST_TIMEOUT_S", 30.0)
+        patch.setitem(redis.connect.__kwdefaults__, "timeout", 30.0)
+        for name in ("ACQUIRE_TIMEOUT_S", "CONNECT_TIMEOUT_MIN_S", "PROBE_TIMEOUT_S"):
+            patch.setattr(pool, name, 30.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = DisposablePostgres(tmp_path_factory.mktemp("stores") / "postgres", free_port(), "test")
@@ -162,7 +178,7 @@ def stores(
     """A migrated database and a Redis, opened for this process, and a place for media; their settings."""
     migrate.up(postgres_server.url)
     postgres.configure(postgres_server.url, connections=20)
-    broker.configure(valkey_server.url, timeout=5)
+    broker.configure(valkey_server.url, timeout=30)
     pictures = tmp_path_factory.mktemp("media").as_uri()
     return {"DATABASE_URL": postgres_server.url, "REDIS_URL": valkey_server.url, "MEDIA_URL": pictures}
 

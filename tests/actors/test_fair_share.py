@@ -51,14 +51,14 @@ call = ExternalBatchJob(
 def committed(stores, valkey_server, monkeypatch) -> Iterator[None]:
     """Committed data, deleted after the test."""
     seen.clear()
-    broker.configure(valkey_server.url, timeout=5).client.flushdb()
+    broker.configure(valkey_server.url, timeout=30).client.flushdb()
     for kind in jobs.load_all().values():
         if isinstance(kind, CallingKind):
             # Neither who serves it here nor whose turn it is then is left to other tests.
             for name, value in (("_threads", None), ("_threads_of_share", None), ("_last_share", "")):
                 monkeypatch.setattr(kind, name, value)
     yield
-    broker.configure(valkey_server.url, timeout=5).client.flushdb()
+    broker.configure(valkey_server.url, timeout=30).client.flushdb()
     makers.wipe()
 
 

@@ -16,7 +16,7 @@ from tests.makers import until
 
 @pytest.fixture
 def served(stores: dict[str, str]):
-    made = broker.new_broker(stores["REDIS_URL"], timeout=5)
+    made = broker.new_broker(stores["REDIS_URL"], timeout=30)
     made.client.flushdb()
     made.declare_queue("waited-for")
     yield made

@@ -58,7 +58,7 @@ def empty_redis(database):
 def redis_unavailable(valkey_server):
     broker.configure("redis://127.0.0.1:1/0", timeout=0.5)
     yield
-    broker.configure(valkey_server.url, timeout=5)
+    broker.configure(valkey_server.url, timeout=30)
 
 
 def overdue(**columns: object) -> job_journal.Job:
@@ -287,7 +287,7 @@ def test_a_delayed_job_is_sent_after_an_outage_of_redis(valkey_server):
     _overdue(job)
     with pytest.raises(redis.Unreachable):
         relay.once()
-    broker.configure(valkey_server.url, timeout=5)
+    broker.configure(valkey_server.url, timeout=30)
     assert relay.once() == 1
     assert messages() == [str(job.id)]
 
