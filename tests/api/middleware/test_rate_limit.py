@@ -303,10 +303,11 @@ def test_an_invalid_limit_stops_the_start_with_its_name(name, value):
         WebSettings.read({**SECRETS, **STORES, name: value})
 
 
-def test_the_demo_is_not_stopped_by_used_up_limits(make_client, redis_client, stores):
+def test_the_demo_is_not_stopped_by_used_up_limits_nor_counts_against_them(make_client, redis_client, stores):
     app = make_client(RATE_LIMIT_API="1/hour").app
     with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1") as http:
         assert [http.get("/api/nothing").status_code for _ in range(2)] == [404, 429]
         demo = RunningStack(http, stores["REDIS_URL"])
         with pytest.raises(Failure, match="GET /api/nothing: 404 NOT_FOUND"):
             demo.call("GET", "/nothing")
+        assert http.get("/api/nothing").status_code == 404

@@ -54,6 +54,7 @@ class RunningStack:
         self._reset_limits()
         headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         response = self.http.request(method, f"/api{path}", json=body, headers=headers)
+        self._reset_limits()
         if response.status_code == 304:
             return {}
         answer = response.json()
@@ -63,7 +64,7 @@ class RunningStack:
         return dict(answer["data"])
 
     def _reset_limits(self) -> None:
-        """Resets the rate limits of this machine, so that demos in a row are not limited."""
+        """Resets the rate limits of this machine: a demo is not limited, and uses up no limit of a person."""
         with suppress(redis.Unreachable), redis.connect(self.redis_url) as client:
             for counter in client.scan_iter(COUNTERS):
                 client.delete(counter)
