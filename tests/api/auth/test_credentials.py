@@ -112,6 +112,12 @@ def test_passwords_are_compared_in_unicode_nfc(client):
     assert sign_in(client, body["email"], apart).status_code == 200
 
 
+@pytest.mark.parametrize(("new", "message"), [("zq7 vx", "at least 8"), ("zq7 vx " * 19, "at most 128")])
+def test_a_password_of_another_length_is_told_in_characters(me, new, message):
+    [field] = change(me, new=new).json["error"]["details"]["fields"]
+    assert field == {"field": "newPassword", "message": f"String should have {message} characters"}
+
+
 def test_a_password_is_as_long_as_its_composed_spelling(client, me):
     """Some keyboards send `é` as two code points; U+1F82 is one character that can take four."""
     longest = ("\u1f82 qv7 m\u00e9w \u00fcx9 zk " * 8)[:128]
