@@ -258,9 +258,10 @@ def _errors(error: ValidationError) -> list[ErrorDetails]:
 
 
 def _message(error: ErrorDetails) -> str:
-    if error["type"] == "too_long":
-        # After a validator in Python, pydantic calls the characters of a text "items".
-        return error["msg"].replace("items after validation", "characters")
+    if error["type"] in ("too_long", "too_short"):
+        # Of a text, after a validator in Python: "Value should have at most 255 items after validation".
+        part = r"character\1" if error["msg"].startswith("Value") else r"item\1"
+        return re.sub("item(s?) after validation", part, error["msg"])
     # For a UUID, pydantic's message quotes the input.
     return "must be a UUID" if error["type"].startswith("uuid") else error["msg"]
 

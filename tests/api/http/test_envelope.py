@@ -11,6 +11,8 @@ from db.users import Role
 from tests.api.routing import addresses, is_page
 from tests.makers import Visitor, error, visitor
 
+REVIEW = "/payments/11111111-1111-4111-8111-111111111111/review"
+
 
 @pytest.fixture
 def me(client) -> Visitor:
@@ -28,6 +30,25 @@ def test_an_unknown_path_is_a_404(client):
 def test_a_percent_encoded_path_is_a_404(client, path):
     assert error(client.simulate_get(path)) == (404, "NOT_FOUND")
     assert client.simulate_get("/health?a=%2f").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        (
+            "PUT",
+            "/admin/config",
+            {"queues.paused": ["mail"] * 101},
+            "List should have at most 100 items, not 101",
+        ),
+        ("POST", REVIEW, {"reason": "x", "reviewIds": []}, "List should have at least 1 item, not 0"),
+        ("POST", REVIEW, {"reason": "<b></b>"}, "Value should have at least 1 character, not 0"),
+        ("PUT", "/profile", {"bio": "x" * 2001}, "Value should have at most 2000 characters, not 2001"),
+    ],
+)
+def test_a_text_has_characters_and_a_list_has_items(client, method, path, body, message):
+    result = visitor(client, Role.ADMIN).send(method, path, body)
+    assert [field["message"] for field in result.json["error"]["details"]["fields"]] == [message]
 
 
 def test_an_id_that_is_not_a_uuid_is_a_404(me):
