@@ -1,7 +1,7 @@
 """One-time tokens of mailed links, and tickets of event streams, stored as their SHA-256 only."""
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -10,6 +10,9 @@ import peewee
 from playhouse.postgres_ext import DateTimeTZField
 
 from db import postgres
+
+# The expiry of a token that does not expire.
+_KEPT_UNTIL = datetime(9999, 1, 1, tzinfo=UTC)
 
 # How long a mail counts towards the limit of mails to its address.
 MAIL_LIMIT_WINDOW = timedelta(hours=1)
@@ -59,6 +62,11 @@ LINKS_MAILED_SINCE = """
     WHERE user_id = %(user_id)s AND purpose = %(purpose)s AND address_hash = %(address_hash)s
         AND due_at > %(since)s AND (used_at IS NULL OR used_at >= due_at)
     ORDER BY due_at
+"""
+
+WITHDRAW_ALL = """
+    UPDATE auth.one_time_tokens SET used_at = coalesce(used_at, %s), expires_at = least(expires_at, %s)
+    WHERE user_id = %s
 """
 
 REDEEM = """
@@ -149,6 +157,16 @@ def consume_all(user_id: UUID, purpose: Purpose, now: datetime) -> None:
     update.where(
         OneTimeToken.user_id == user_id, OneTimeToken.purpose == purpose, OneTimeToken.used_at.is_null()
     ).execute()
+
+
+def keep(id: UUID) -> None:
+    """Keeps a used token until `withdraw_all`, so that its link can be opened again."""
+    OneTimeToken.update(expires_at=_KEPT_UNTIL).where(OneTimeToken.id == id).execute()
+
+
+def withdraw_all(user_id: UUID, now: datetime) -> None:
+    """Marks all tokens of a user as used and expired."""
+    postgres.rows(WITHDRAW_ALL, now, now, user_id)
 
 
 def delete_expired(now: datetime) -> int:

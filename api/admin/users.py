@@ -24,7 +24,6 @@ from api.shown_sessions import SessionPage, emit_session_end, session_page
 from db import one_time_tokens, sessions, users
 from db.core import times
 from db.core.errors import DomainError, ErrorCode, NotFound
-from db.one_time_tokens import Purpose
 from db.users import Role, User
 
 
@@ -146,8 +145,7 @@ class Users:
             if new_address:
                 changes.setdefault("email_verified", False)
                 # Links that were mailed to the old address must not act on the new one.
-                for purpose in Purpose:
-                    one_time_tokens.consume_all(user.id, purpose, times.now())
+                one_time_tokens.withdraw_all(user.id, times.now())
             changed = users.change(user.id, **changes)
             if changed is None:
                 raise EmailTaken

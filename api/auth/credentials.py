@@ -213,6 +213,7 @@ def _verify_email(token: str) -> None:
             return
         if not one_time_tokens.consume(link.id, times.now()):
             raise _bad_token()
+        one_time_tokens.keep(link.id)
         one_time_tokens.consume_all(user.id, Purpose.VERIFY_EMAIL, times.now())
         users.change(user.id, email_verified=True)
         request_addressees.bind_verified(user)

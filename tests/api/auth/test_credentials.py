@@ -113,7 +113,7 @@ def test_passwords_are_compared_in_unicode_nfc(client):
 
 
 @pytest.mark.parametrize(("new", "message"), [("zq7 vx", "at least 8"), ("zq7 vx " * 19, "at most 128")])
-def test_a_password_of_another_length_is_told_in_characters(me, new, message):
+def test_the_error_of_another_length_speaks_of_characters(me, new, message):
     [field] = change(me, new=new).json["error"]["details"]["fields"]
     assert field == {"field": "newPassword", "message": f"String should have {message} characters"}
 
@@ -263,6 +263,24 @@ def test_a_used_link_works_while_its_address_is_the_verified_one(client, me):
     assert invalid_fields(Visitor(client).post("/auth/verify-email", body)) == {"token"}
     users.change(UUID(me.user["id"]), email=me.user["email"], email_verified=False)
     assert invalid_fields(Visitor(client).post("/auth/verify-email", body)) == {"token"}
+
+
+def test_a_used_link_works_weeks_later_and_is_deleted_once_there_is_another_address(client):
+    with freeze_time(NOON) as clock:
+        me = registered(client)
+        work()
+        body = {"token": mailbox.token()}
+        assert Visitor(client).post("/auth/verify-email", body).status_code == 200
+        clock.tick(timedelta(days=20))
+        one_time_tokens.delete_expired(times.now())
+        assert Visitor(client).post("/auth/verify-email", body).json["data"] == {"emailVerified": True}
+        assert Visitor(client).send("HEAD", f"/auth/verify-email?token={body['token']}").status_code == 200
+        admin = visitor(client, Role.ADMIN)
+        changed = admin.send("PUT", f"/admin/users/{me.user['id']}", {"email": makers.address()})
+        assert changed.status_code == 200
+        assert invalid_fields(Visitor(client).post("/auth/verify-email", body)) == {"token"}
+        one_time_tokens.delete_expired(times.now())
+        assert one_time_tokens.find(body["token"], one_time_tokens.Purpose.VERIFY_EMAIL) is None
 
 
 def test_opening_the_mailed_link_verifies_nothing(client, me):
