@@ -17,6 +17,7 @@ from api import demo_users, forked, greenlets
 from api.app import create_app
 from api.http import admission
 from api.middleware import access_log
+from api.middleware.cors import Cors
 from api.operations import request_counts
 from api.security.hashing_processes import HashingProcesses
 from api.settings import WebSettings
@@ -111,8 +112,9 @@ def when_ready(_server: Any) -> None:
 
 
 def pre_fork(_server: Any, worker: Any) -> None:
-    """Counts the connections of a new process from zero."""
+    """Counts the connections of a new process from zero, and passes on which origins may read its errors."""
     worker.place = open_connections.take_place()
+    worker.cors = Cors(_settings.cors_origins)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -56,8 +56,8 @@ _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 class RequestTimeout(TimeoutError):
     """A request did not arrive before its deadline."""
 
-    # The X-Request-ID that the client sent, if its head arrived.
-    request_id = ""
+    # The X-Request-ID and the Origin that the client sent, if its head arrived.
+    request_id = origin = ""
 
 
 def new_read_deadline() -> float:
@@ -208,6 +208,7 @@ def read_body(environ: dict[str, Any]) -> IO[bytes]:
         file.close()
         if isinstance(error, RequestTimeout):
             error.request_id = environ.get("HTTP_X_REQUEST_ID", "")
+            error.origin = environ.get("HTTP_ORIGIN", "")
         raise
     return file
 

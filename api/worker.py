@@ -28,6 +28,7 @@ from api import wire
 from api.http import admission, responses
 from api.http.operation import IS_AWAITED
 from api.middleware import request_context
+from api.middleware.cors import Cors
 from api.middleware.security_headers import SECURITY_HEADERS
 from db.core.errors import ErrorCode
 
@@ -132,6 +133,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
     sockets: list[Any]
     # The place of this process in `open_connections`, taken before the fork.
     place: int
+    # Which pages may read a response that the application does not make.
+    cors: Cors
     wsgi: Callable[..., ResponseBody]
 
     def patch(self) -> None:
@@ -209,7 +212,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             nothing_unread = self._serve(client, listener.getsockname(), client_address)
         except wire.RequestTimeout as timeout:
             self.log.debug("a request did not arrive in time")
-            self._send_error(client, ErrorCode.REQUEST_TIMEOUT, timeout.request_id)
+            self._send_error(client, ErrorCode.REQUEST_TIMEOUT, timeout.request_id, timeout.origin)
         except OSError as error:
             # gunicorn's NoMoreData is one: the client hung up during a request.
             self.log.debug("the client is gone: %s", type(error).__name__)
@@ -265,12 +268,13 @@ class Worker(GeventWorker):  # type: ignore[misc]
         response.send(client, self._execute(environ, response.start))
         return response.keep_alive
 
-    def _send_error(self, client: Any, code: ErrorCode, offered_id: str = "") -> None:
+    def _send_error(self, client: Any, code: ErrorCode, offered_id: str = "", origin: str = "") -> None:
         """Sends the response to a request that never reached the application."""
         head, content = _error_response(code)
-        ids = [f"{name}: {value}\r\n" for name, value in request_context.new_ids(offered_id).items()]
+        headers = request_context.new_ids(offered_id) | self.cors.headers(origin)
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         try:
-            client.sendall("".join([head, *ids, "\r\n"]).encode() + content)
+            client.sendall("".join([head, *lines, "\r\n"]).encode() + content)
         except OSError:
             self.log.debug("the client is gone")
 

@@ -62,10 +62,18 @@ class Cors:
         if self._origins:
             # Also without an Origin header: a cache must not serve that response to a page.
             resp.append_header("Vary", "Origin")
-        if self._allows(req):
-            resp.set_header("Access-Control-Allow-Origin", req.get_header("Origin", required=True))
-            resp.set_header("Access-Control-Allow-Credentials", "true")
-            resp.set_header("Access-Control-Expose-Headers", _EXPOSED_HEADERS)
+        for name, value in self.headers(req.get_header("Origin") or "").items():
+            resp.set_header(name, value)
+
+    def headers(self, origin: str) -> dict[str, str]:
+        """Returns the headers by which a page of this origin may read a response; none if it may not."""
+        if origin not in self._origins:
+            return {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Access-Control-Expose-Headers": _EXPOSED_HEADERS,
+        }
 
     def _allows(self, req: Request) -> bool:
         return req.get_header("Origin") in self._origins

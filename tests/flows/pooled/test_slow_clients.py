@@ -22,7 +22,7 @@ LARGE = b"GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 
 KINDS = {
     "half a head": HEAD[:40],
-    "half a body": HEAD + b"X-Request-ID: mine\r\n\r\n{",
+    "half a body": HEAD + b"X-Request-ID: mine\r\nOrigin: http://localhost:5173\r\n\r\n{",
     "nothing": b"",
 }
 # Much less on a machine with nothing else to do; with a thread a client every answer took until the slow ones
@@ -115,6 +115,9 @@ def test_slow_and_silent_clients_get_a_408_and_delay_no_other(stack, connect):
         assert all(b'"code":"REQUEST_TIMEOUT"' in received[connection] for connection in connections)
         assert all(b"Connection: close" in received[connection] for connection in connections)
     assert all(b"X-Request-ID: mine" in received[connection] for connection in slow["half a body"])
+    # The page of an allowed origin may read which error it is.
+    allowed = b"Access-Control-Allow-Origin: http://localhost:5173\r\n"
+    assert all(allowed in received[connection] for connection in slow["half a body"])
     # A connection that is idle after a response is closed without another one.
     assert received[kept].startswith(b"HTTP/1.1 200 ")
     assert received[kept].count(b"HTTP/1.1 ") == 1
