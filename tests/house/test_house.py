@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -92,3 +93,43 @@ def test_links_in_the_documents_lead_somewhere(root):
         for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+# Imports all that runs in production, without the packages that its lock lacks.
+PRODUCTION = """
+import re, sys
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pkgutil import walk_packages
+
+locked = set(sys.argv[1:])
+absent = {
+    name
+    for name, packages in packages_distributions().items()
+    if locked.isdisjoint(re.sub("[-_.]+", "-", package).lower() for package in packages)
+}
+
+
+class Absent:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r} in requirements.lock", name=name)
+
+
+sys.meta_path.insert(0, Absent)
+# Not imported: what runs at its import, what reads settings, and the extra with a lock of its own.
+left_out = re.compile(r"workers\\.dev|api\\.gunicorn|actors\\.span_export|.*__main__")
+for layer in ("db", "actors", "api", "workers"):
+    for module in walk_packages(import_module(layer).__path__, f"{layer}."):
+        if not left_out.match(module.name):
+            import_module(module.name)
+"""
+
+
+def test_what_runs_in_production_needs_no_package_that_its_lock_lacks(root):
+    lock = (root / "requirements.lock").read_text()
+    locked = re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)
+    command = [sys.executable, "-c", PRODUCTION, *locked]
+    imported = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert imported.returncode == 0, imported.stderr
