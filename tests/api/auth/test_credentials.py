@@ -381,6 +381,13 @@ def test_the_fifty_first_session_ends_the_oldest(client, me):
 # --- sign-in failures ----------------------------------------------------------------------------
 
 
+@pytest.fixture
+def stopped_clock(me: Visitor) -> Iterator[None]:
+    """The time stands still from now on: a wait of a second, or a minute, could end between any two requests."""
+    with freeze_time(times.now()):
+        yield
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_an_address_that_keeps_failing_answers_ever_more_slowly(client, known):
     with freeze_time(NOON) as clock:
@@ -449,7 +456,7 @@ def test_guesses_from_the_same_network_do_not_slow_down_the_owner(client, me):
         assert sign_in(client, email, **from_address("198.51.100.7")).status_code == 200
 
 
-def test_an_earlier_refresh_token_gives_the_owner_a_count_of_their_own(client, me):
+def test_an_earlier_refresh_token_gives_the_owner_a_count_of_their_own(client, me, stopped_clock):
     email = me.user["email"]
     stranger = registered(client)
     guess(client, email, 6)
@@ -509,13 +516,13 @@ def test_an_account_remembers_its_latest_addresses(client, me, monkeypatch):
     assert sorted(known) == ["198.51.2.1", "198.51.3.1", "198.51.4.1"]
 
 
-def test_guesses_of_the_current_password_are_slowed_down(me):
+def test_guesses_of_the_current_password_are_slowed_down(me, stopped_clock):
     for _ in range(5):
         assert error(change(me, current="wrong")) == (401, "INVALID_CREDENTIALS")
     assert error(change(me)) == (429, "RATE_LIMITED")
 
 
-def test_failed_sign_ins_do_not_block_a_password_change(client, me):
+def test_failed_sign_ins_do_not_block_a_password_change(client, me, stopped_clock):
     for _ in range(6):
         sign_in(client, me.user["email"], "wrong")
         sign_in(client, me.user["id"], "wrong")
@@ -741,8 +748,7 @@ def test_a_password_that_is_changed_meanwhile_is_not_changed_again(me, meanwhile
     assert sign_in(me.client, me.user["email"], "a password of today").status_code == 200
 
 
-def test_all_spellings_of_an_address_share_one_count(client):
-    me = registered(client)
+def test_all_spellings_of_an_address_share_one_count(client, me, stopped_clock):
     for spelling in (str.lower, str.upper, str.title, str.swapcase, str.capitalize):
         sign_in(client, spelling(me.user["email"]), "wrong")
     assert error(sign_in(client, me.user["email"])) == (429, "RATE_LIMITED")
@@ -907,7 +913,7 @@ def test_failures_at_unknown_addresses_are_audited_by_digest(client):
     assert email not in str([row.details for row in rows])
 
 
-def test_repeated_mail_requests_are_audited_once_a_minute(client, me):
+def test_repeated_mail_requests_are_audited_once_a_minute(client, me, stopped_clock):
     for _ in range(10):
         Visitor(client).post("/auth/forgot-password", {"email": me.user["email"]})
         me.post("/auth/verify-email/resend")
