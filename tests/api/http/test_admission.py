@@ -58,7 +58,10 @@ def test_few_of_many_requests_wait_and_the_others_are_refused_at_once(slow, monk
     assert sorted(results) == [1, 2, 2, 2, 2]
 
 
-def test_a_quick_computation_serves_all_requests_that_arrive_together():
+def test_a_quick_computation_serves_all_requests_that_arrive_together(monkeypatch):
+    # What is quick may still be interrupted on a loaded machine.
+    for name in ("SLOT_WAIT_S", "CROWDED_SLOT_WAIT_S"):
+        monkeypatch.setattr(admission, name, 60)
     made = count()
     began = threading.Barrier(REQUESTS)
 
