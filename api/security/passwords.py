@@ -123,14 +123,21 @@ class Passwords:
     def matches(self, password: str, hashed: str | None) -> bool:
         """Returns whether the password has this hash. Raises ValueError for a text that is no hash of bcrypt.
 
-        Without a hash the result is False, after the same time.
+        Without a hash the result is False, after the same time. So it is of a hash from before the cost was
+        raised: an attacker cannot see which accounts exist.
         """
         expected = (hashed or self._dummy_hash).encode()
         if not expected.startswith(b"$2b$"):
             # The C library would compare it as a hash of another kind.
             raise ValueError("no hash of bcrypt")
-        found = self._hash_password(self._digest(password), expected)
-        return hmac.compare_digest(found, expected) and hashed is not None
+        digest = self._digest(password)
+        found = self._hash_password(digest, expected)
+        same = hmac.compare_digest(found, expected) and hashed is not None
+        if not same:
+            # Each cost doubles the time: all costs from the hash's own take, with it, as long as the new one.
+            for cost in range(int(expected[4:6]), self._rounds):
+                self._hash_password(digest, bcrypt.gensalt(cost))
+        return same
 
     def needs_rehash(self, hashed: str) -> bool:
         """Returns whether the hash has another cost than new hashes."""

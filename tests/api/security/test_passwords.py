@@ -41,6 +41,31 @@ def test_another_function_computes_the_hashes_if_there_is_one():
     assert not ours.matches("secret", None)
 
 
+@pytest.mark.parametrize(
+    ("cost", "password", "computed"),
+    [
+        (4, "secrets", [4, 4, 5, 6]),
+        (4, "secret", [4]),
+        (7, "secrets", [7]),
+        (8, "secrets", [8]),
+        (None, "", [7]),
+    ],
+)
+def test_a_wrong_password_takes_as_long_whatever_the_cost_was(cost, password, computed):
+    costs = []
+
+    def compute(digest: bytes, salt: bytes) -> bytes:
+        costs.append(int(salt[4:6]))
+        return bcrypt.hashpw(digest, salt)
+
+    ours = Passwords(pepper="pepper", rounds=7, hash_password=compute)
+    hashed = Passwords(pepper="pepper", rounds=cost).hash("secret") if cost else None
+    assert ours.matches(password, hashed) == (password == "secret")
+    assert costs == computed
+    # A cost takes twice as long as the one below. Of a dearer hash nothing can be left out.
+    assert sum(2**each for each in costs) == 2 ** max(cost or 7, 7) or password == "secret"
+
+
 def test_every_word_has_its_rank():
     ranks = Ranks(build_ranked_dict(WORDS))
     assert [ranks[word] for word in WORDS] == [1, 2, 3, 4, 5, 6]
