@@ -28,7 +28,8 @@ class Collector:
     def __init__(self) -> None:
         self.is_away = False
         self.refused = 0
-        self._spans: dict[str, list[ReceivedSpan]] = {}
+        # By trace and id: a process whose answer is late sends its spans again.
+        self._spans: dict[str, dict[str, ReceivedSpan]] = {}
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,10 +62,10 @@ class Collector:
                     received = ReceivedSpan(
                         named["service.name"], span.name, span.span_id.hex(), span.parent_span_id.hex()
                     )
-                    self._spans.setdefault(span.trace_id.hex(), []).append(received)
+                    self._spans.setdefault(span.trace_id.hex(), {})[received.id] = received
 
     def spans(self, trace: str) -> list[ReceivedSpan]:
-        return list(self._spans.get(trace, []))
+        return list(self._spans.get(trace, {}).values())
 
     @contextmanager
     def running(self) -> Iterator["Collector"]:

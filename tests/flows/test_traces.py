@@ -77,6 +77,8 @@ def test_one_trace_reaches_from_the_browser_to_the_last_event_also_when_redis_wa
 
 
 def test_a_collector_that_is_away_delays_no_payment_and_is_logged_once_a_process(stack, collector):
+    # On a loaded machine an answer of the collector may have been late before.
+    logged_before = len(refused_by(stack))
     collector.is_away = True
     try:
         for _ in range(2):
@@ -90,7 +92,8 @@ def test_a_collector_that_is_away_delays_no_payment_and_is_logged_once_a_process
     finally:
         collector.is_away = False
     # There are two web processes.
-    assert all(refused_by(stack).count(type) <= (2 if type == "web" else 1) for type in refused_by(stack))
+    logged = refused_by(stack)[logged_before:]
+    assert all(logged.count(type) <= (2 if type == "web" else 1) for type in logged)
     assert "opentelemetry" not in stack.log()
     trace = uuid4().hex
     pay(stack, trace)
