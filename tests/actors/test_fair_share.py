@@ -19,7 +19,7 @@ from db.users import User
 from tests import makers
 from tests.makers import until
 from tests.tables import JobRow
-from workers import main, relay
+from workers import main, psp, relay
 from workers.process import WorkerSettings
 
 seen: list[str] = []
@@ -297,3 +297,27 @@ def test_an_unknown_outcome_is_resolved_while_all_charges_hang(serve, go_on):
     until(lambda: relay.once() == 0 and statuses([lost]) == ["completed"])
     assert charges() == 3
     assert statuses(slow) == ["processing"] * 20
+
+
+def test_eight_inquiries_that_hang_delay_no_inquiry_for_another_customer(serve, go_on):
+    """One customer may have so many charges at a time, and each that gets no answer is inquired about."""
+    hanging: set[str] = set()
+
+    class SilentAboutSome(Stub):
+        def find(self, key: str) -> provider.Answer | None:
+            if key in silent:
+                hanging.add(key)
+                go_on.wait(120)
+            return super().find(key)
+
+    provider.choose(SilentAboutSome(payment_jobs.receive_notice, sleep=lambda _seconds: None))
+    one = customer()
+    silent = {str(paid(one, simulate="blackout")) for _ in range(8)}
+    serve("payments", 4)
+    for queues, threads in psp.threads_of(8).items():
+        serve(*queues, threads, share=8)
+    until(lambda: relay.once() == 0 and hanging == silent)
+
+    lost = paid(customer(), simulate="timeout")
+    until(lambda: relay.once() == 0 and statuses([lost]) == ["completed"])
+    assert not go_on.is_set()
