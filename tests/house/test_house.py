@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, files
 
 import pytest
 
@@ -133,3 +135,15 @@ def test_what_runs_in_production_needs_no_package_that_its_lock_lacks(root):
     command = [sys.executable, "-c", PRODUCTION, *locked]
     imported = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert imported.returncode == 0, imported.stderr
+
+
+def test_no_two_packages_bring_the_same_file(root):
+    """Which of the two is installed last would be chance."""
+    lock = (root / "requirements-dev.lock").read_text()
+    owners: dict[str, set[str]] = {}
+    for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE):
+        with suppress(PackageNotFoundError):  # it is for another platform
+            for file in files(name) or ():
+                owners.setdefault(str(file), set()).add(name)
+    shared = {file: names for file, names in owners.items() if len(names) > 1 and "__pycache__" not in file}
+    assert shared == {}
