@@ -182,14 +182,14 @@ def test_results_that_come_while_another_is_recorded_are_recorded_together(monke
             first_is_recorded.set()
             until(lambda: len(order._finished) == 3)
 
-    monkeypatch.setitem(globals(), "during_call", lambda what: what == "a" or first_is_recorded.wait(20))
+    monkeypatch.setitem(globals(), "during_call", lambda what: what == "a" or first_is_recorded.wait(60))
     monkeypatch.setitem(globals(), "during_record", let_the_others_end)
     ids = enqueued("a", "b", "c", "d", "e")
     order(str(ids[0]))
     until(lambda: rows() == {})
     assert [len(results) for results in recorded] == [1, 3, 1]
     assert prepared == [["a", "b", "c", "d"], ["e"]]
-    assert threads.join(20)
+    assert threads.join(60)
 
 
 def test_each_call_has_a_thread_and_no_transaction(monkeypatch, threads):
@@ -197,18 +197,18 @@ def test_each_call_has_a_thread_and_no_transaction(monkeypatch, threads):
 
     def call_together(_what: str) -> None:
         assert postgres.database.is_closed()
-        together.wait(20)
+        together.wait(60)
 
     monkeypatch.setitem(globals(), "during_call", call_together)
     ids = enqueued(*"abcdefgh")
     order(str(ids[0]))
     until(lambda: rows() == {})
     assert facts() == [f"{what}!" for what in "abcdefgh"]
-    assert threads.join(20)
+    assert threads.join(60)
 
 
 def test_a_job_that_comes_while_all_threads_call_is_begun_when_one_has_ended(monkeypatch, threads, go_on):
-    monkeypatch.setitem(globals(), "during_call", lambda what: what in "abcd" and go_on.wait(20))
+    monkeypatch.setitem(globals(), "during_call", lambda what: what in "abcd" and go_on.wait(60))
     ids = enqueued(*"abcd")
     order(str(ids[0]))
     until(lambda: len(called) == 4)
@@ -217,7 +217,7 @@ def test_a_job_that_comes_while_all_threads_call_is_begun_when_one_has_ended(mon
     go_on.set()
     until(lambda: rows() == {})
     assert "e!" in facts()
-    assert threads.join(20)
+    assert threads.join(60)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_result_is_kept_until_the_database_takes_it(monkeypatch, threads, erro
     order(str(id))
     until(lambda: rows() == {})
     assert (called, facts()) == (["a"], ["a!"])
-    assert threads.join(20)
+    assert threads.join(60)
 
 
 def test_a_result_is_kept_while_no_job_can_be_leased_either(monkeypatch, threads):
@@ -266,7 +266,7 @@ def test_a_result_is_kept_while_no_job_can_be_leased_either(monkeypatch, threads
     order(str(id))
     until(lambda: rows() == {})
     assert (called, facts()) == (["a"], ["a!"])
-    assert threads.join(20)
+    assert threads.join(60)
 
 
 def test_calls_follow_the_request_that_caused_them(monkeypatch):
