@@ -40,7 +40,14 @@ OWN_STACK = (
     "tests/workers/dev/",
 )
 # And these take one process longer than the others need for all that would be left beside them at the end.
-LONG = ("tests/api/test_schemathesis.py", "tests/api/test_lock_order.py")
+LONG = (
+    "tests/api/test_schemathesis.py",
+    "tests/api/test_lock_order.py",
+    "tests/bench/",
+    "tests/db/test_migrations.py",
+    "tests/db/test_settings.py",
+    "tests/workers/",
+)
 
 
 def group(nodeid: str) -> str:
