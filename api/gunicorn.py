@@ -46,7 +46,10 @@ _descriptors = (
 resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors, _hard_limit))
 worker_connections = max(_descriptors // 2 - _RESERVED_DESCRIPTORS, _MIN_CONNECTIONS)
 preload_app = True
-keepalive = 5
+# In seconds. Proxies (nginx, load balancers: 60) and clients (httpx: 5) send another request on a connection
+# that was idle for a little less than their own limit. With a lower one here, it meets a closed connection,
+# and nobody knows whether a POST was received.
+keepalive = 75
 # In seconds: longer than the read deadline of a request.
 graceful_timeout = 20
 # The headers of a peer must not change the path (SCRIPT_NAME) or the scheme. The client's address is read by

@@ -1,11 +1,14 @@
 """The processes of a machine serve about as many connections each."""
 
 import os
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
 from api.worker import MAX_PROCESSES, OpenConnections
+from tests.makers import SECRETS
 
 
 @pytest.fixture
@@ -65,3 +68,12 @@ def test_the_counts_are_those_of_all_processes(connections):
     os.waitpid(child, 0)
     assert connections.is_ahead(second)
     assert not connections.is_ahead(first)
+
+
+def test_an_idle_connection_is_kept_for_longer_than_proxies_and_clients_keep_theirs(stores):
+    script = "import api.gunicorn; print(api.gunicorn.keepalive)"
+    environment = {**os.environ, **SECRETS, **stores}
+    printed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, timeout=60
+    ).stdout
+    assert int(printed) > 60

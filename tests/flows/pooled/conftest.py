@@ -67,7 +67,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     postgres.start()
     valkey.start()
     bouncer = PgBouncer(directory / "pgbouncer", postgres) if PGBOUNCER or os.environ.get("CI") else None
-    stack = Stack(directory, postgres, valkey, database_url=bouncer.url if bouncer else None)
+    # No test waits for the end of an idle connection as long as it takes by default.
+    settings = {"GUNICORN_CMD_ARGS": "--keep-alive 5"}
+    stack = Stack(directory, postgres, valkey, database_url=bouncer.url if bouncer else None, **settings)
     try:
         if bouncer:
             bouncer.start()
