@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable
 from typing import Self
 
@@ -115,5 +116,7 @@ def until_stopped() -> threading.Event:
     """Returns an event that SIGTERM and SIGINT set. The process then finishes its jobs and takes no more."""
     stopped = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda _signum, _frame: stopped.set())
+        # In a thread of its own: the handler may interrupt a wait that has the lock of the event, for which
+        # `set` would wait for ever. `threading.Thread` takes locks as well.
+        signal.signal(signum, lambda _signum, _frame: start_new_thread(stopped.set, ()))
     return stopped

@@ -56,6 +56,19 @@ def test_a_hanging_loop_ends_its_process():
     assert exit_statuses == [1]
 
 
+def test_a_signal_that_meets_the_beginning_of_a_wait_ends_it():
+    """The thread that waits has the lock of the event for a moment, and the handler runs in that thread."""
+    script = (
+        "import os, signal; from workers import process; stopped = process.until_stopped();"
+        "stopped._cond.acquire(); os.kill(os.getpid(), signal.SIGTERM); stopped._cond.release();"
+        "print(stopped.wait(30))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60, check=True, env={}
+    ).stdout
+    assert printed == b"True\n"
+
+
 def test_a_worker_computes_after_the_web_processes():
     environment = {"APP_ENV": "test", "DATABASE_URL": "postgresql://h/x", "REDIS_URL": "redis://h"}
     command = [sys.executable, "-c", PRIORITY]
