@@ -1,3 +1,3 @@
 """What every layer needs and none owns: settings, start, logging, request context, errors, time, money."""
 
-VERSION = "0.7.0"
+VERSION = "0.8.0"
