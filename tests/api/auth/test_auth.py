@@ -104,6 +104,23 @@ def test_an_unknown_address_and_a_wrong_password_are_refused_alike(client, me):
     assert wrong.content == unknown.content == nonsense.content
 
 
+def test_an_unknown_address_takes_as_long_as_a_wrong_password(client, me, monkeypatch):
+    """Both compare one hash; tests/api/security/test_passwords.py has the costs of the comparisons."""
+    compared: list[str | None] = []
+    matches = Passwords.matches
+
+    def recorded(self: Passwords, password: str, hashed: str | None) -> bool:
+        compared.append(hashed)
+        return matches(self, password, hashed)
+
+    monkeypatch.setattr(Passwords, "matches", recorded)
+    for email in (me.user["email"], makers.address()):
+        anyone(client).post("/auth/login", {"email": email, "password": "wrong password"})
+    user = users.get(UUID(me.user["id"]))
+    assert user
+    assert compared == [user.password_hash, None]
+
+
 def test_an_inactive_account_cannot_sign_in_or_use_its_tokens(client, me):
     users.User.update(active=False).where(users.User.id == me.user["id"]).execute()
     login = {"email": me.user["email"], "password": PASSWORD}
