@@ -12,6 +12,7 @@ from falcon.testing import TestClient
 
 from actors import records
 from api.app import create_app
+from api.operations import request_counts
 from api.settings import WebSettings
 from db import postgres, redis
 from db.users import Role
@@ -31,6 +32,15 @@ def document(root: Path) -> Document:
 @pytest.fixture
 def client(database: None, application: falcon.App, document: Document) -> TestClient:  # type: ignore[type-arg]
     return ConformingClient(application, document)
+
+
+@pytest.fixture
+def no_requests(stores: dict[str, str]) -> redis.Client:
+    """Forgets the requests that were counted: after some tests, they are twenty thousand lines of /metrics."""
+    client = redis.connect(stores["REDIS_URL"])
+    client.delete("paywright:http_requests")
+    request_counts._counted.clear()
+    return client
 
 
 @pytest.fixture(autouse=True)

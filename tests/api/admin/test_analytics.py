@@ -3,8 +3,7 @@
 import pytest
 
 from api.admin import figures
-from api.operations import request_counts
-from db import postgres, redis, shared_counts
+from db import postgres, shared_counts
 from db.shared_counts import Histogram, Series
 from db.users import Role
 from tests import makers
@@ -12,15 +11,7 @@ from tests.makers import Visitor, visitor, work
 
 
 @pytest.fixture
-def redis_client(stores) -> redis.Client:
-    client = redis.connect(stores["REDIS_URL"])
-    client.delete("paywright:http_requests")
-    request_counts._counted.clear()
-    return client
-
-
-@pytest.fixture
-def admin(redis_client, client) -> Visitor:
+def admin(no_requests, client) -> Visitor:
     return visitor(client, Role.ADMIN)
 
 
@@ -87,11 +78,11 @@ def test_requests_are_counted_by_route(client, admin):
     assert counted["GET", "unknown"]["errors"] == 1
 
 
-def test_requests_of_other_processes_are_counted(redis_client, admin):
+def test_requests_of_other_processes_are_counted(no_requests, admin):
     histogram = Histogram()
     histogram.observe(0.03)
     for _ in range(2):
-        shared_counts.add_requests(redis_client, {Series("GET", "/api/elsewhere", 404): histogram})
+        shared_counts.add_requests(no_requests, {Series("GET", "/api/elsewhere", 404): histogram})
     [counted] = [row for row in get_analytics(admin)["requests"] if row["route"] == "/api/elsewhere"]
     assert (counted["count"], counted["errors"], counted["p50Ms"], counted["p95Ms"]) == (2, 2, 35, 48.5)
 

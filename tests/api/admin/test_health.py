@@ -37,7 +37,7 @@ def admin(client) -> Visitor:
 
 
 @pytest.fixture(autouse=True)
-def figures_of_now(monkeypatch):
+def figures_of_now(monkeypatch, no_requests):
     monkeypatch.setattr(metrics, "CACHED_FOR_S", 0)
 
 

@@ -15,14 +15,6 @@ PAYMENT = "/api/payments/:payment_id"
 
 
 @pytest.fixture
-def redis_client(stores) -> redis.Client:
-    client = redis.connect(stores["REDIS_URL"])
-    client.delete("paywright:http_requests")
-    request_counts._counted.clear()
-    return client
-
-
-@pytest.fixture
 def application(settings):
     """Its own for each test: what it has collected stands for a second."""
     return create_app(settings)
@@ -39,7 +31,7 @@ def samples(client) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_requests_are_counted_by_method_route_and_status(redis_client, client):
+def test_requests_are_counted_by_method_route_and_status(no_requests, client):
     customer = visitor(client)
     id = customer.post("/payments", {"type": "payment", "amount": 1}).json["data"]["id"]
     for _ in range(3):
@@ -55,22 +47,22 @@ def test_requests_are_counted_by_method_route_and_status(redis_client, client):
     assert 0 < counted[f"{duration}_sum", "GET", "200", PAYMENT] < 3
 
 
-def test_a_client_cannot_create_series(redis_client):
+def test_a_client_cannot_create_series(no_requests):
     for method in ("FOO", "BAR", "get"):
         request_counts.count(method, None, status=405, duration_s=0.001)
-    request_counts.flush(redis_client)
-    [(series, histogram)] = shared_counts.requests(redis_client).items()
+    request_counts.flush(no_requests)
+    [(series, histogram)] = shared_counts.requests(no_requests).items()
     assert (series, histogram.count) == (("unknown", "unknown", 405), 3)
 
 
-def test_counts_are_kept_while_redis_is_away(redis_client):
+def test_counts_are_kept_while_redis_is_away(no_requests):
     away = redis.connect("redis://127.0.0.1:1")
     request_counts.count("GET", "/api/x/{id:uuid}", status=200, duration_s=0.001)
     request_counts.flush(away)
     request_counts.count("GET", "/api/x/{id:uuid}", status=200, duration_s=20)
     request_counts.count("GET", "/api/x/{id:uuid}", status=500, duration_s=20)
-    request_counts.flush(redis_client)
-    histograms = shared_counts.requests(redis_client)
+    request_counts.flush(no_requests)
+    histograms = shared_counts.requests(no_requests)
     histogram = histograms[shared_counts.Series("GET", "/api/x/:id", 200)]
     assert (histogram.count, histogram.sum_s) == (2, 20.001)
     assert (histogram.buckets[0], histogram.buckets[-1]) == (1, 1)
