@@ -147,3 +147,12 @@ def test_no_two_packages_bring_the_same_file(root):
                 owners.setdefault(str(file), set()).add(name)
     shared = {file: names for file, names in owners.items() if len(names) > 1 and "__pycache__" not in file}
     assert shared == {}
+
+
+def test_ci_installs_every_program_for_which_a_test_looks(root):
+    """A test that is skipped where a program is missing fails there in CI."""
+    tests = [path for path in (root / "tests").rglob("*.py") if "bench" not in path.parts]
+    programs = {name for path in tests for name in re.findall(r'which\("([\w-]+)"', path.read_text())}
+    run = (root / ".ci/run").read_text()
+    assert "nginx" in programs
+    assert {name for name in programs if f"command -v {name} " not in run} == set()
